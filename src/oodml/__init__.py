@@ -1,0 +1,79 @@
+"""How well will an embedding model hold up on classes unlike those it was trained on?
+
+Importing `oodml` is cheap: a name is loaded from its module when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "names": "catalog",
+    "load": "catalog",
+    "ImageSet": "images",
+    "VectorSet": "vectors",
+    "Embedder": "model",
+    "load_model": "model",
+    "embed": "embed",
+    "frechet_distance": "shift.distances",
+    "Split": "shift.splits",
+    "Episode": "shift.splits",
+    "Progression": "shift.splits",
+    "published_progression": "shift.progression",
+    "removal_progression": "shift.progression",
+    "exact_progression": "shift.exact",
+    "size_matched": "shift.controls",
+    "shift_report": "shift.measures",
+    "sample_episodes": "shift.episodes",
+    "read_splits": "shift.files",
+    "write_splits": "shift.files",
+    "retrieval_metrics": "evaluate.retrieval",
+    "clustering_metrics": "evaluate.clustering",
+    "structure_metrics": "evaluate.structure",
+    "compare": "evaluate.compare",
+    "adapt": "adapt",
+    "aggregated_generalization_score": "analysis.ags",
+    "OodmlError": "errors",
+}
+__all__ = ["__version__", *_HOME]
+
+if TYPE_CHECKING:
+    from oodml.adapt import adapt as adapt
+    from oodml.analysis.ags import (
+        aggregated_generalization_score as aggregated_generalization_score,
+    )
+    from oodml.catalog import load as load
+    from oodml.catalog import names as names
+    from oodml.embed import embed as embed
+    from oodml.errors import OodmlError as OodmlError
+    from oodml.evaluate.clustering import clustering_metrics as clustering_metrics
+    from oodml.evaluate.compare import compare as compare
+    from oodml.evaluate.retrieval import retrieval_metrics as retrieval_metrics
+    from oodml.evaluate.structure import structure_metrics as structure_metrics
+    from oodml.images import ImageSet as ImageSet
+    from oodml.model import Embedder as Embedder
+    from oodml.model import load_model as load_model
+    from oodml.shift.controls import size_matched as size_matched
+    from oodml.shift.distances import frechet_distance as frechet_distance
+    from oodml.shift.episodes import sample_episodes as sample_episodes
+    from oodml.shift.exact import exact_progression as exact_progression
+    from oodml.shift.files import read_splits as read_splits
+    from oodml.shift.files import write_splits as write_splits
+    from oodml.shift.measures import shift_report as shift_report
+    from oodml.shift.progression import published_progression as published_progression
+    from oodml.shift.progression import removal_progression as removal_progression
+    from oodml.shift.splits import Episode as Episode
+    from oodml.shift.splits import Progression as Progression
+    from oodml.shift.splits import Split as Split
+    from oodml.vectors import VectorSet as VectorSet
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'oodml' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"oodml.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""What the results say: functions of the results table."""

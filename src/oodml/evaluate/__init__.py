@@ -1,0 +1,1 @@
+"""Retrieval, clustering and the structure of an embedding."""

@@ -1,0 +1,119 @@
+"""A labelled collection of images: one row an image."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from oodml.errors import OodmlError
+from oodml.files import content_hash
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images with the class of each, on disk or in memory.
+
+    name: what the collection is called in results.
+    ids: [n] one name an image, unique; for files the path relative to `root`.
+    classes: [n] the class of each image.
+    superclasses: [n] the group that the class belongs to, or None.
+    root: the folder the ids are relative to, or None when `pixels` holds the images.
+    pixels: [n h w] or [n h w 3] uint8, or None.
+    partition: [n] the collection's own split ("train", "test", "query", "gallery"), or None.
+    """
+
+    name: str
+    ids: NDArray[np.str_]
+    classes: NDArray[np.str_]
+    superclasses: NDArray[np.str_] | None = None
+    root: Path | None = None
+    pixels: NDArray[np.uint8] | None = None
+    partition: NDArray[np.str_] | None = None
+
+    def __post_init__(self) -> None:
+        columns = {"classes": self.classes, "superclasses": self.superclasses}
+        columns |= {"pixels": self.pixels, "partition": self.partition}
+        for column, values in columns.items():
+            if values is not None and len(values) != len(self.ids):
+                raise OodmlError(
+                    f"{self.name}: {len(values)} {column} for {len(self.ids)} images"
+                )
+        if (self.root is None) == (self.pixels is None):
+            raise OodmlError(f"{self.name}: give either root or pixels")
+        if len(np.unique(self.ids)) != len(self.ids):
+            names, counts = np.unique(self.ids, return_counts=True)
+            raise OodmlError(f"{self.name}: image {names[counts > 1][0]!r} is listed twice")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes, sorted."""
+        return tuple(np.unique(self.classes).tolist())
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """[n] the position of each image's class in `class_names`."""
+        return np.searchsorted(np.asarray(self.class_names), self.classes)
+
+    @cached_property
+    def superclass_of(self) -> dict[str, str]:
+        """The superclass of each class; empty without superclasses."""
+        if self.superclasses is None:
+            return {}
+        return dict(zip(self.classes.tolist(), self.superclasses.tolist(), strict=True))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the ids, classes, and contents (in memory) or file sizes (on disk)."""
+        order = np.argsort(self.ids)
+        rows = "\n".join(f"{self.ids[i]}\t{self.classes[i]}" for i in order)
+        if self.pixels is not None:
+            return content_hash(rows, np.ascontiguousarray(self.pixels[order]).tobytes())[:16]
+        sizes = np.array([self.path(i).stat().st_size for i in order], dtype=np.int64)
+        return content_hash(rows, sizes.tobytes())[:16]
+
+    def path(self, index: int) -> Path:
+        """Where an image lies on disk."""
+        if self.root is None:
+            raise OodmlError(f"{self.name} holds its images in memory; they have no path")
+        return self.root / str(self.ids[index])
+
+    def read(self, index: int) -> Image.Image:
+        """One image as RGB."""
+        if self.pixels is not None:
+            return Image.fromarray(self.pixels[index]).convert("RGB")
+        path = self.path(index)
+        try:
+            with Image.open(path) as image:
+                return image.convert("RGB")
+        except OSError as error:
+            raise OodmlError(f"{path}: not a readable image: {error}") from error
+
+    def select(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "ImageSet":
+        """The images at these positions, in this order."""
+
+        def taken(values: NDArray[np.str_] | None) -> NDArray[np.str_] | None:
+            return None if values is None else values[rows]
+
+        return replace(
+            self,
+            ids=self.ids[rows],
+            classes=self.classes[rows],
+            superclasses=taken(self.superclasses),
+            pixels=None if self.pixels is None else self.pixels[rows],
+            partition=taken(self.partition),
+        )
+
+    def subset(self, classes: Iterable[str]) -> "ImageSet":
+        """The images of some classes, in the order of this set."""
+        wanted = list(classes)
+        missing = sorted(set(wanted) - set(self.class_names))
+        if missing:
+            raise OodmlError(f"{self.name} has no class {missing[0]!r} ({len(missing)} missing)")
+        return self.select(np.isin(self.classes, wanted))

@@ -1,0 +1,1 @@
+"""Metric-learning methods, one file each: `class Method`."""

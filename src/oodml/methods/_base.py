@@ -1,0 +1,76 @@
+"""What a method is to the training loop."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Space:
+    """The sizes a method is built for.
+
+    n_classes: train classes. dim: of the embedding. feature_dim: of the pooled features.
+    """
+
+    n_classes: int
+    dim: int
+    feature_dim: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch as a method sees it.
+
+    features: [n f] pooled, un-normalised output of the backbone.
+    heads: the outputs of the method's head by name; `embeddings` is the one called "embedding".
+    labels: [n] in 0 … n_classes-1.
+    images: [n 3 h w], or None when training on cached features.
+    views: further features of the same images under other augmentations, if asked for.
+    step: training step, from 0.
+    generator: the source of all randomness of the step, on the CPU.
+    """
+
+    features: Float[Tensor, "n f"]
+    heads: dict[str, Float[Tensor, "n _"]]
+    labels: Int[Tensor, " n"]
+    step: int
+    generator: torch.Generator
+    images: Float[Tensor, "n 3 h w"] | None = None
+
+    @property
+    def embeddings(self) -> Float[Tensor, "n d"]:
+        return self.heads["embedding"]
+
+
+class BaseMethod(nn.Module):
+    """A method: its loss terms, its own modules and how they are optimised.
+
+    A subclass overrides what it needs; the loop knows nothing else of a method.
+    """
+
+    modes: ClassVar[dict[str, str]] = {"finetune": "", "head": ""}
+    """The training modes it makes sense in; for another mode, the reason it does not."""
+
+    def __init__(self, space: Space, generator: torch.Generator) -> None:
+        super().__init__()
+        self.space = space
+
+    def head(self) -> nn.Module | None:
+        """The module from features to heads, or None for one linear, L2-normalised layer."""
+        return None
+
+    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """The loss terms of a batch by name; their sum is minimised, each is logged."""
+        raise NotImplementedError
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Optimiser groups of the method's own parameters (never weight-decayed by default)."""
+        own = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [{"params": own, "lr": lr, "weight_decay": 0.0}] if own else []
+
+    def after_step(self, batch: Batch, embed: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Called after each optimiser step, e.g. to update a momentum encoder."""

@@ -1,0 +1,1 @@
+"""Choosing triplets from a batch, one file each: `class Miner`."""

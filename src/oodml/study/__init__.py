@@ -1,0 +1,1 @@
+"""Many runs: what to run, running it, keeping the results."""
