@@ -1,0 +1,25 @@
+"""Shapes and types of every annotated function are checked while the tests run."""
+
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+with install_import_hook("oodml", "beartype.beartype"):
+    import oodml  # noqa: F401
+
+REFERENCE = Path(__file__).parents[2] / "shared" / "reference"
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The folder of values computed by the original code; absent on most machines."""
+    if not REFERENCE.exists():
+        pytest.skip("the reference values of the original code are not on this machine")
+    return REFERENCE
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the user's cache out of the tests."""
+    monkeypatch.setenv("OODML_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
