@@ -1,28 +1,191 @@
 """The model that is trained: a backbone, pooling, and a head."""
 
-from typing import Literal
+import json
+from pathlib import Path
+from typing import Literal, Protocol, Self
 
+import torch
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from oodml.backbones import Backbone, load_backbone
+from oodml.errors import OodmlError
+from oodml.files import replacing, write_text
+from oodml.transforms import Augmentation
 
 
 class ModelSettings(BaseModel):
-    """What is trained.
+    """What is trained, and on what input.
 
     backbone: a name of `names("backbones")` or of a timm network, or an import path.
+    weights: a local file instead of the backbone's own weights; "none" for untrained ones.
     mode: "head" trains one layer on features embedded once, "finetune" the whole network.
-    dim: of the embedding. image_size: pixels of the square input; None is the backbone's own.
-    views: augmented views of every train image that are embedded in head mode.
-    weights: a local file of weights instead of the backbone's own; "none" for no weights.
+    dim: of the embedding. normalize: to length one.
+    pooling: of the feature map; "avg+max" is the sum of both.
+    image_size: pixels of the square input; None is the backbone's own.
+    augmentation: the pair of train and test transforms, see `oodml.transforms.RECIPES`.
+    views: augmented views of every image that are embedded once, in head mode.
+    freeze_batch_norm: keep its statistics; its scale and shift still train.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     backbone: str = "lite0"
+    weights: str | None = None
     mode: Literal["head", "finetune"] = "head"
     dim: int = Field(128, ge=1)
-    pooling: Literal["avg", "max", "avg+max"] = "avg"
     normalize: bool = True
+    pooling: Literal["avg", "max", "avg+max"] = "avg"
     image_size: int | None = Field(None, ge=8)
+    augmentation: Augmentation = "base"
     views: int = Field(4, ge=1)
-    weights: str | None = None
     freeze_batch_norm: bool = True
+
+
+Pooled = dict[str, Float[Tensor, "n f"]]
+
+
+class Head(Protocol):
+    """From pooled features to embeddings."""
+
+    def __call__(self, features: Tensor) -> Pooled:
+        """Every output by name; the embedding that is trained is called "embedding"."""
+
+    def embed(self, features: Tensor) -> Tensor:
+        """The embedding to test with."""
+
+
+class LinearHead(nn.Module):
+    """One linear layer, its output scaled to length one unless `normalize` is off."""
+
+    def __init__(self, features: int, dim: int, normalize: bool = True) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, dim)
+        self.normalize = normalize
+
+    def forward(self, features: Float[Tensor, "n f"]) -> Pooled:
+        return {"embedding": self.embed(features)}
+
+    def embed(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n d"]:
+        found: Tensor = self.linear(features)
+        return nn.functional.normalize(found, dim=1) if self.normalize else found
+
+
+class IdentityHead(nn.Module):
+    """The features themselves, scaled to length one: a model that is not trained at all."""
+
+    def forward(self, features: Float[Tensor, "n f"]) -> Pooled:
+        return {"embedding": self.embed(features)}
+
+    def embed(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
+        return nn.functional.normalize(features, dim=1)
+
+
+class Embedder(nn.Module):
+    """Images in, embeddings out: backbone, pooling, head."""
+
+    def __init__(self, settings: ModelSettings, head: nn.Module | None = None) -> None:
+        super().__init__()
+        self.settings = settings
+        self.backbone: Backbone = load_backbone(settings.backbone, settings.weights)
+        self.image_size = settings.image_size or self.backbone.image_size
+        self.head = head or LinearHead(self.backbone.features, settings.dim, settings.normalize)
+
+    def forward(self, images: Tensor) -> Float[Tensor, "n d"]:
+        """Embeddings [n d] of images [n 3 h w], uint8 or floating in [0, 1]."""
+        return self.head.embed(self.features(images))  # type: ignore[no-any-return,operator]
+
+    def features(self, images: Tensor) -> Float[Tensor, "n f"]:
+        """The pooled, un-normalised features that the head stands on."""
+        return pooled(self.feature_map(images), self.settings.pooling)
+
+    def feature_map(self, images: Tensor) -> Float[Tensor, "n c rows columns"]:
+        """What the backbone gives."""
+        return self.backbone(as_floats(images))  # type: ignore[no-any-return]
+
+    def train(self, mode: bool = True) -> Self:
+        """As usual, but frozen batch norms stay as they are."""
+        super().train(mode)
+        if mode and self.settings.freeze_batch_norm:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def save(self, folder: Path) -> None:
+        """Write model.safetensors and model.json; head mode keeps the head only."""
+        from safetensors.torch import save_file
+
+        state = self.head.state_dict() if self._head_only else self.state_dict()
+        described = {"settings": self.settings.model_dump(), "head": head_description(self.head)}
+        with replacing(folder / "model.safetensors") as path:
+            save_file({key: value.contiguous() for key, value in state.items()}, path)
+        write_text(folder / "model.json", json.dumps(described, indent=1))
+
+    @property
+    def _head_only(self) -> bool:
+        return self.settings.mode == "head"
+
+
+def as_floats(images: Tensor) -> Float[Tensor, "n 3 h w"]:
+    """Images in [0, 1], from uint8 or already so."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+def pooled(
+    feature_map: Float[Tensor, "n c rows columns"], pooling: str
+) -> Float[Tensor, "n c"]:
+    """The mean over places, the maximum, or the sum of both."""
+    if pooling == "avg":
+        return feature_map.mean((2, 3))
+    if pooling == "max":
+        return feature_map.amax((2, 3))
+    return feature_map.mean((2, 3)) + feature_map.amax((2, 3))
+
+
+def head_description(head: nn.Module) -> dict[str, object]:
+    """What is needed to make the head again, as JSON values.
+
+    A head of a method's own tells it through attributes `kind` (an import path) and `options`.
+    """
+    if isinstance(head, LinearHead):
+        linear = head.linear
+        sizes = {"features": linear.in_features, "dim": linear.out_features}
+        return {"kind": "oodml.model:LinearHead", **sizes, "normalize": head.normalize}
+    if isinstance(head, IdentityHead):
+        return {"kind": "oodml.model:IdentityHead"}
+    options = getattr(head, "options", None)
+    if options is None:
+        raise OodmlError(f"head {type(head).__name__} has no `options` to be saved with")
+    kind = type(head)
+    return {"kind": f"{kind.__module__}:{kind.__qualname__}", **options}
+
+
+def load_model(run_folder: str | Path) -> Embedder:
+    """The trained model of a run folder (model.json, model.safetensors), ready to embed.
+
+    Only heads of this library are made again by name; a run folder cannot run foreign code.
+    """
+    from safetensors.torch import load_file
+
+    from oodml import catalog
+
+    folder = Path(run_folder)
+    description = folder / "model.json"
+    if not description.exists():
+        raise OodmlError(f"{folder}: not a run folder (it has no model.json)")
+    try:
+        described = json.loads(description.read_text(encoding="utf-8"))
+        settings = ModelSettings.model_validate(described["settings"])
+        options = dict(described["head"])
+        kind = str(options.pop("kind"))
+        if not kind.startswith("oodml."):
+            raise OodmlError(f"{description}: head {kind!r} is not one of oodml")
+        embedder = Embedder(settings, catalog.find("heads", kind)(**options))
+        state = load_file(folder / "model.safetensors")
+        target = embedder.head if settings.mode == "head" else embedder
+        target.load_state_dict(state)
+    except (KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
+        raise OodmlError(f"{folder}: the model cannot be loaded: {error}") from error
+    return embedder.eval()

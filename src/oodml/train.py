@@ -28,5 +28,4 @@ class TrainSettings(BaseModel):
     evaluate_every: int = Field(1, ge=1)
     select: str = "recall@1"
     refit: bool = False
-    augmentation: Literal["base", "big", "adv", "red"] = "base"
     precision: Literal["no", "bf16", "fp16"] = "no"

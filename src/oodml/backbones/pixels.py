@@ -1,0 +1,16 @@
+"""No network: the pixels themselves, the floor that every network should pass."""
+
+from torch import nn
+
+from oodml.backbones._timm import Backbone
+from oodml.errors import OodmlError
+
+
+def backbone(weights: str | None = None, grid: int = 16) -> Backbone:
+    """The image averaged to grid × grid cells, each channel of each cell one feature."""
+    if weights not in (None, "none"):
+        raise OodmlError("backbone 'pixels' has no weights")
+    network = nn.Sequential(
+        nn.AdaptiveAvgPool2d(grid), nn.Flatten(), nn.Unflatten(1, (3 * grid**2, 1, 1))
+    )
+    return Backbone(network, 3 * grid**2, 64)

@@ -1,0 +1,108 @@
+"""From an image to the square input of a network, for training and for testing.
+
+An augmentation is a named pair of a train and a test transform. Every random number of an
+image's transform comes from the seed given with it, so that a view is the same whatever process
+makes it, in whatever order.
+"""
+
+from dataclasses import dataclass
+from math import exp, log, sqrt
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance
+
+from oodml.errors import unknown
+
+Augmentation = Literal["base", "big", "adv", "red", "gentle"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an augmentation does.
+
+    area: share of the image that a random crop covers; None crops a square of the input's
+    size after resizing the short side by 256/224. flip: mirror half of the images.
+    jitter: largest change of brightness, contrast and saturation; grey: share made grey.
+    whole: the test image is the whole image, not its centre. enlarge: of the input size.
+    """
+
+    area: tuple[float, float] | None = (0.08, 1.0)
+    flip: bool = True
+    jitter: float = 0.0
+    grey: float = 0.0
+    whole: bool = False
+    enlarge: float = 1.0
+
+
+RECIPES: dict[str, Recipe] = {
+    "base": Recipe(),
+    "big": Recipe(enlarge=256 / 224),
+    "adv": Recipe(jitter=0.2, grey=0.2),
+    "red": Recipe(area=None),
+    "gentle": Recipe(area=(0.6, 1.0), flip=False, whole=True),
+}
+"""The paper's four, and `gentle` for characters, logos and text: nothing is mirrored or cut."""
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of a name; unknown names are told what is allowed."""
+    if name not in RECIPES:
+        raise unknown("augmentation", name, RECIPES)
+    return RECIPES[name]
+
+
+def train_view(image: Image.Image, size: int, recipe: Recipe, seed: int) -> NDArray[np.uint8]:
+    """A random view of an RGB image: [h w 3] uint8, h = w = size × recipe.enlarge."""
+    random = np.random.Generator(np.random.PCG64(seed))
+    side = round(size * recipe.enlarge)
+    if recipe.area is None:
+        image = _resize_short(image, round(side * 256 / 224))
+        left, top = (int(random.integers(0, extent - side + 1)) for extent in image.size)
+        image = image.crop((left, top, left + side, top + side))
+    else:
+        box = _random_box(image.size, recipe.area, random)
+        image = image.resize((side, side), Image.Resampling.BILINEAR, box=box)
+    if recipe.flip and random.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if recipe.jitter:
+        for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+            factor = 1 + recipe.jitter * (2 * random.random() - 1)
+            image = enhance(image).enhance(factor)
+    if recipe.grey and random.random() < recipe.grey:
+        image = image.convert("L").convert("RGB")
+    return np.asarray(image)
+
+
+def test_view(image: Image.Image, size: int, recipe: Recipe) -> NDArray[np.uint8]:
+    """The test view of an RGB image: the centre (or, by the recipe, the whole) of it."""
+    side = round(size * recipe.enlarge)
+    if recipe.whole:
+        return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
+    image = _resize_short(image, round(size * 256 / 224))
+    left, top = ((extent - side) // 2 for extent in image.size)
+    return np.asarray(image.crop((left, top, left + side, top + side)))
+
+
+def _resize_short(image: Image.Image, short: int) -> Image.Image:
+    scale = short / min(image.size)
+    width, height = (max(short, round(extent * scale)) for extent in image.size)
+    return image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def _random_box(
+    extent: tuple[int, int], area: tuple[float, float], random: np.random.Generator
+) -> tuple[float, float, float, float]:
+    """A box of random area and aspect in 3/4 … 4/3 (Szegedy et al., 2015)."""
+    width, height = extent
+    for _ in range(10):
+        target = width * height * random.uniform(*area)
+        aspect = exp(random.uniform(log(3 / 4), log(4 / 3)))
+        w, h = round(sqrt(target * aspect)), round(sqrt(target / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = random.integers(0, width - w + 1), random.integers(0, height - h + 1)
+            return (int(left), int(top), int(left) + w, int(top) + h)
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return (left, top, left + side, top + side)
