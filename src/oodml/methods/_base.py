@@ -1,11 +1,10 @@
 """What a method is to the training loop."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 
@@ -28,10 +27,11 @@ class Batch:
     features: [n f] pooled, un-normalised output of the backbone.
     heads: the outputs of the method's head by name; `embeddings` is the one called "embedding".
     labels: [n] in 0 … n_classes-1.
-    images: [n 3 h w], or None when training on cached features.
-    views: further features of the same images under other augmentations, if asked for.
     step: training step, from 0.
     generator: the source of all randomness of the step, on the CPU.
+    images: [n 3 h w] uint8, or None when training on cached features.
+    second_features, second_images: the same images under another augmentation, where the method
+        asks for two views: features in head mode, images in finetune mode.
     """
 
     features: Float[Tensor, "n f"]
@@ -39,7 +39,9 @@ class Batch:
     labels: Int[Tensor, " n"]
     step: int
     generator: torch.Generator
-    images: Float[Tensor, "n 3 h w"] | None = None
+    images: UInt8[Tensor, "n 3 h w"] | None = None
+    second_features: Float[Tensor, "n f"] | None = None
+    second_images: UInt8[Tensor, "n 3 h w"] | None = None
 
     @property
     def embeddings(self) -> Float[Tensor, "n d"]:
@@ -53,9 +55,15 @@ class BaseMethod(nn.Module):
     """
 
     modes: ClassVar[dict[str, str]] = {"finetune": "", "head": ""}
-    """The training modes it makes sense in; for another mode, the reason it does not."""
+    """The training modes; one that makes no sense for the method has the reason beside it."""
 
-    def __init__(self, space: Space, generator: torch.Generator) -> None:
+    n_views: ClassVar[int] = 1
+    """How many views of each image a batch holds: 1 or 2."""
+
+    trains: ClassVar[bool] = True
+    """Whether there is anything to train."""
+
+    def __init__(self, space: Space) -> None:
         super().__init__()
         self.space = space
 
@@ -72,5 +80,5 @@ class BaseMethod(nn.Module):
         own = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return [{"params": own, "lr": lr, "weight_decay": 0.0}] if own else []
 
-    def after_step(self, batch: Batch, embed: Callable[[Tensor], Tensor] | None = None) -> None:
+    def after_step(self, batch: Batch, model: nn.Module) -> None:
         """Called after each optimiser step, e.g. to update a momentum encoder."""

@@ -1,0 +1,23 @@
+"""Additive angular margin loss (Deng et al., 2019)."""
+
+from oodml.methods import criterion
+from oodml.methods._base import Space
+
+
+class Method(criterion.Method):
+    """Classification by angles to learned class vectors, the right one made harder.
+
+    margin: in radians. scale: of the cosines. class_lr: learning rate of the class vectors.
+    published: clamp cosines as the original code does (see the table of deviations).
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        margin: float = 0.5,
+        scale: float = 16.0,
+        class_lr: float = 5e-4,
+        published: bool = False,
+    ) -> None:
+        options = {"margin": margin, "scale": scale, "class_lr": class_lr, "published": published}
+        super().__init__(space, "arcface", None, options)
