@@ -59,14 +59,12 @@ def embed(
     place = torch.device(device) if device is not None else default_device()
     if isinstance(backbone, Embedder):
         return _embedded(images, backbone, place, batch_size)
-    network = load_backbone(backbone, weights)
-    size = image_size or network.image_size
     source = {
         "data": images.name,
         "fingerprint": images.fingerprint,
         "backbone": backbone,
         "weights": weights_tag(weights),
-        "image_size": size,
+        "image_size": image_size or "own",
         "augmentation": augmentation,
         "view": "test" if view is None else f"train {view} seed {seed}",
     }
@@ -74,8 +72,9 @@ def embed(
     path = path.with_suffix(".safetensors")
     found = _read(path, pooling) if cache else None
     if found is None:
-        maps = _pooled_maps(images, network, _view(images, size, augmentation, view, seed), place,
-                            batch_size)  # fmt: skip
+        network = load_backbone(backbone, weights)
+        make = _view(images, image_size or network.image_size, augmentation, view, seed)
+        maps = _pooled_maps(images, network, make, place, batch_size)
         if cache:
             _write(path, images, maps, source)
         found = {"ids": images.ids, "vectors": _combined(maps, pooling)}

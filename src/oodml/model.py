@@ -83,14 +83,29 @@ class IdentityHead(nn.Module):
 
 
 class Embedder(nn.Module):
-    """Images in, embeddings out: backbone, pooling, head."""
+    """Images in, embeddings out: backbone, pooling, head.
 
-    def __init__(self, settings: ModelSettings, head: nn.Module | None = None) -> None:
+    The backbone is made when it is first needed: a head that trains on cached features, or is
+    adapted on them, needs none.
+    """
+
+    def __init__(self, settings: ModelSettings, head: nn.Module) -> None:
         super().__init__()
         self.settings = settings
-        self.backbone: Backbone = load_backbone(settings.backbone, settings.weights)
-        self.image_size = settings.image_size or self.backbone.image_size
-        self.head = head or LinearHead(self.backbone.features, settings.dim, settings.normalize)
+        self.head = head
+
+    @property
+    def backbone(self) -> Backbone:
+        if "trunk" not in self._modules:
+            place = next((p.device for p in self.head.parameters()), torch.device("cpu"))
+            self.trunk = load_backbone(self.settings.backbone, self.settings.weights).to(place)
+            self.train(self.training)
+        return self.trunk
+
+    @property
+    def image_size(self) -> int:
+        """Pixels of the square input."""
+        return self.settings.image_size or self.backbone.image_size
 
     def forward(self, images: Tensor) -> Float[Tensor, "n d"]:
         """Embeddings [n d] of images [n 3 h w], uint8 or floating in [0, 1]."""
@@ -108,7 +123,7 @@ class Embedder(nn.Module):
         """As usual, but frozen batch norms stay as they are."""
         super().train(mode)
         if mode and self.settings.freeze_batch_norm:
-            for module in self.backbone.modules():
+            for module in self.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
         return self
@@ -183,6 +198,7 @@ def load_model(run_folder: str | Path) -> Embedder:
         if not kind.startswith("oodml."):
             raise OodmlError(f"{description}: head {kind!r} is not one of oodml")
         embedder = Embedder(settings, catalog.find("heads", kind)(**options))
+        embedder.backbone  # noqa: B018  the weights of the file need their places
         state = load_file(folder / "model.safetensors")
         target = embedder.head if settings.mode == "head" else embedder
         target.load_state_dict(state)

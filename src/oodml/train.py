@@ -140,7 +140,8 @@ def train(
     for epoch in range(1, settings.epochs + 1):
         model.train()
         method.train()
-        model.backbone.requires_grad_(not steps.frozen and epoch > settings.warmup_epochs)
+        if not steps.frozen:
+            model.backbone.requires_grad_(epoch > settings.warmup_epochs)
         order = sampler.epoch(np.random.Generator(np.random.PCG64(derived_seed(seed, epoch))))
         views = source.batches(order, derived_seed(seed, "views", epoch), method.n_views)
         row = {"epoch": float(epoch)} | steps.epoch(views, source.labels)
