@@ -1,0 +1,181 @@
+"""One run, top to bottom: train on a split's train classes, test on its test classes."""
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from oodml import catalog
+from oodml.embed import embed, evaluating, trunk_features
+from oodml.evaluate.clustering import clustering_metrics
+from oodml.evaluate.retrieval import retrieval_metrics
+from oodml.evaluate.structure import structure_metrics
+from oodml.files import write_text
+from oodml.images import ImageSet
+from oodml.methods._base import BaseMethod, Space
+from oodml.model import Embedder, LinearHead
+from oodml.randomness import isolated
+from oodml.study.plan import Run
+from oodml.train import FeatureSource, History, ImageSource, Metrics, Source, train
+from oodml.vectors import VectorSet
+
+Row = dict[str, Any]
+
+
+def execute(run: Run, images: ImageSet, device: torch.device, folder: Path) -> pd.DataFrame:
+    """Do one run; write vectors, model and history into `folder`; give its rows of results."""
+    material = _Material(run, images, device)
+    with isolated(run.seed, "run"):
+        model, history = _fit(run, material)
+    test = _embedded(model, material, run.split.test)
+    rows = [*_rows(history.validation | {"epoch": float(history.epoch)}, "validation")]
+    rows += _rows(_tested(test), "zero_shot")
+    if run.shots:
+        rows += _few_shot(run, model, material)
+    model.save(folder)
+    test.save(folder / "vectors.npz")
+    write_text(folder / "history.csv", _as_csv(history.rows))
+    return pd.DataFrame(rows)
+
+
+class _Material:
+    """The images of a run, and in head mode their cached features, by class."""
+
+    def __init__(self, run: Run, images: ImageSet, device: torch.device) -> None:
+        self.images = images
+        self.device = device
+        self.settings = run.model
+        self.head_mode = run.model.mode == "head"
+
+    def features(self, view: int | None = None) -> VectorSet:
+        """Features of all images under the frozen backbone."""
+        settings = self.settings
+        return embed(
+            self.images,
+            settings.backbone,
+            weights=settings.weights,
+            image_size=settings.image_size,
+            pooling=settings.pooling,
+            augmentation=settings.augmentation,
+            view=view,
+            device=self.device,
+        )
+
+    def rows(self, classes: tuple[str, ...]) -> NDArray[np.int64]:
+        return np.flatnonzero(np.isin(self.images.classes, classes))
+
+    def source(self, classes: tuple[str, ...], model: Embedder) -> Source:
+        """Training batches of some classes; labels count up in the order of their names."""
+        rows = self.rows(classes)
+        labels = np.unique(self.images.classes[rows], return_inverse=True)[1]
+        if not self.head_mode:
+            chosen = self.images.select(rows)
+            return ImageSource(chosen, labels, model.image_size, self.settings.augmentation)
+        views = [self.features(view).vectors[rows] for view in range(self.settings.views)]
+        return FeatureSource(torch.from_numpy(np.stack(views)), labels)
+
+
+def _fit(run: Run, material: _Material) -> tuple[Embedder, History]:
+    """A trained model; the epoch is chosen on the validation classes, never on test classes."""
+    validation = run.split.validation
+    learn = tuple(name for name in run.split.train if name not in set(validation))
+    model, history = _train(run, material, learn, validation, run.train.epochs)
+    if run.train.refit and validation:
+        refitted, again = _train(run, material, run.split.train, (), history.epoch)
+        return refitted, History(history.rows + again.rows, history.epoch, history.validation)
+    return model, history
+
+
+def _train(
+    run: Run,
+    material: _Material,
+    classes: tuple[str, ...],
+    validation: tuple[str, ...],
+    epochs: int,
+) -> tuple[Embedder, History]:
+    model, method = _build(run, material, len(classes))
+    model.to(material.device)
+
+    def validate() -> Metrics:
+        found = _embedded(model, material, validation)
+        return retrieval_metrics(found.vectors, found.labels, ks=(1,))
+
+    if not method.trains:
+        return model, History([], 0, validate() if validation else {})
+    history = train(
+        model,
+        method,
+        material.source(classes, model),
+        run.train.model_copy(update={"epochs": epochs}),
+        seed=run.seed,
+        device=material.device,
+        validate=validate if validation else None,
+    )
+    return model, history
+
+
+def _build(run: Run, material: _Material, n_classes: int) -> tuple[Embedder, BaseMethod]:
+    model = Embedder(run.model, torch.nn.Identity())
+    width = material.features().vectors.shape[1] if material.head_mode else model.backbone.features
+    space = Space(n_classes, run.model.dim, width)
+    method: BaseMethod = catalog.find("methods", run.method)(space, **run.options)
+    model.head = method.head() or LinearHead(width, run.model.dim, run.model.normalize)
+    return model, method
+
+
+def _embedded(model: Embedder, material: _Material, classes: tuple[str, ...]) -> VectorSet:
+    """Embeddings of the images of some classes."""
+    if not material.head_mode:
+        return embed(material.images.subset(classes), model, device=material.device)
+    chosen = material.features().select(material.rows(classes))
+    with evaluating(model):
+        features = torch.from_numpy(chosen.vectors).to(material.device)
+        found = model.head.embed(features).cpu().numpy()  # type: ignore[operator]
+    return VectorSet(found, chosen.classes, chosen.ids, chosen.superclasses, chosen.source)
+
+
+def _tested(test: VectorSet) -> Metrics:
+    vectors, labels = test.vectors, test.labels
+    return (
+        retrieval_metrics(vectors, labels)
+        | clustering_metrics(vectors, labels)
+        | structure_metrics(vectors, labels)
+    )
+
+
+def _few_shot(run: Run, model: Embedder, material: _Material) -> Iterator[Row]:
+    """Before and after adapting the last layer to each episode's support images."""
+    from oodml.adaptation.split import adapt_split
+
+    test = material.images.subset(run.split.test)
+
+    def trunk(images: ImageSet, view: int | None) -> VectorSet:
+        if material.head_mode:
+            return material.features(view).select(np.flatnonzero(np.isin(material.images.ids, images.ids)))
+        found = trunk_features(images, model, view=view, seed=run.seed, device=material.device)
+        return VectorSet(found, images.classes, images.ids, images.superclasses)
+
+    for shots in run.shots:
+        yield from adapt_split(
+            test, trunk, model.head, run.split.episodes[shots], run.adapt, shots, run.seed
+        )
+
+
+def _rows(metrics: Metrics, stage: str) -> Iterator[Row]:
+    for metric, value in metrics.items():
+        yield {"stage": stage, "shots": None, "episode": None, "metric": metric, "value": value}
+
+
+def _as_csv(rows: list[dict[str, float]]) -> str:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
