@@ -87,11 +87,9 @@ class VectorSet:
     def save(self, path: str | Path) -> None:
         """Write to .npz, .safetensors, .parquet, or .npy with a .csv of the labels beside it."""
         target = Path(path)
-        writer = _WRITERS.get(target.suffix)
-        if writer is None:
-            raise OodmlError(f"{target}: suffix {target.suffix!r}; allowed: {', '.join(SUFFIXES)}")
+        check_suffix(target)
         with replacing(target) as temporary:
-            writer(self, temporary, target)
+            _WRITERS[target.suffix](self, temporary, target)
 
     @classmethod
     def load(cls, path: str | Path) -> "VectorSet":
@@ -102,8 +100,7 @@ class VectorSet:
         dimension. .npy: `NAME.csv` beside it with a column `class` (or `label`).
         """
         source = Path(path)
-        if source.suffix not in _READERS:
-            raise OodmlError(f"{source}: suffix {source.suffix!r}; allowed: {', '.join(SUFFIXES)}")
+        check_suffix(source)
         if not source.exists():
             raise OodmlError(f"{source}: no such file")
         try:
@@ -113,6 +110,12 @@ class VectorSet:
         except Exception as error:  # every reader fails in its own way on a torn file
             raise OodmlError(f"{source}: cannot be read as {source.suffix}: {error}") from error
         return _assemble(source, columns, meta)
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a file whose suffix is none of `SUFFIXES`, before anything is computed for it."""
+    if path.suffix not in SUFFIXES:
+        raise OodmlError(f"{path}: suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
 
 
 Columns = dict[str, NDArray[Any]]

@@ -1,0 +1,30 @@
+# Every target works from a fresh clone; the virtual environment is made when it is missing.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-slow check docs clean
+
+demo: $(VENV)/.installed        ## The main job on embedded data: studies, curve, page.
+	$(BIN)/oodml demo --out demo
+
+test: $(VENV)/.installed        ## The fast tests.
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed   ## All tests, those that take minutes too.
+	$(BIN)/python -m pytest -m ''
+
+check: $(VENV)/.installed       ## Style, types, tests.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[check]'
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo
