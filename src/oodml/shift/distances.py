@@ -79,7 +79,7 @@ def _compact(rows: Matrix) -> Matrix:
 
 def _cholesky(sigma: Matrix) -> Matrix | None:
     try:
-        lower: Matrix = np.linalg.cholesky(sigma)
+        lower: Matrix = np.asarray(np.linalg.cholesky(sigma), dtype=np.float64)
     except np.linalg.LinAlgError:
         return None
     pivots = np.diagonal(lower) ** 2

@@ -6,6 +6,7 @@ What is drawn depends on the seed and the names alone, never on the order of a f
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 
 import numpy as np
 
@@ -70,22 +71,44 @@ def sample_episodes(
 def fill_support(
     progression: Progression, ids: Sequence[str], classes: Sequence[str]
 ) -> Progression:
-    """Give the class-wise episodes of a published file the images of their support classes."""
+    """Name the support of a published file by the ids of the data.
+
+    ids, classes: [n] every image and its class. The published files name images by file name
+    only, which is unique within a class, and for class-wise episodes no image at all: those get
+    all images of their classes. `OodmlError` where a name fits no image or more than one.
+    """
 
     def filled(split: Split) -> Split:
         images = images_of(ids, classes, split.test)
         episodes = {
-            shots: tuple(
-                replace(episode, support={name: images[name] for name in episode.support})
-                if episode.class_wise
-                else episode
-                for episode in drawn
-            )
+            shots: tuple(replace(episode, support=_named(episode, images)) for episode in drawn)
             for shots, drawn in split.episodes.items()
         }
         return replace(split, episodes=episodes)
 
     return replace(progression, splits=tuple(map(filled, progression)))
+
+
+def _named(episode: Episode, images: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    for name in episode.support:
+        if name not in images:
+            raise OodmlError(f"support class {name!r} is not a test class")
+    if episode.class_wise:
+        return {name: images[name] for name in episode.support}
+    return {name: _matched(name, files, images[name]) for name, files in episode.support.items()}
+
+
+def _matched(name: str, files: Sequence[str], images: tuple[str, ...]) -> tuple[str, ...]:
+    if set(files) <= set(images):
+        return tuple(files)
+    by_file: defaultdict[str, list[str]] = defaultdict(list)
+    for image in images:
+        by_file[PurePath(image).name].append(image)
+    for file in files:
+        if len(by_file[PurePath(file).name]) != 1:
+            fits = len(by_file[PurePath(file).name])
+            raise OodmlError(f"support sample {file!r} of class {name!r} fits {fits} images, not 1")
+    return tuple(by_file[PurePath(file).name][0] for file in files)
 
 
 def images_of(
