@@ -160,7 +160,7 @@ def _write_npz(vectors: VectorSet, path: Path, target: Path) -> None:
 
 
 def _read_npz(path: Path) -> tuple[Columns, dict[str, Any]]:
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
         columns = {key: archive[key] for key in archive.files}
     source = columns.pop("source", None)
     return columns, {} if source is None else json.loads(str(source))

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from sklearn.datasets import load_sample_image
+
+from oodml.backbones import load_backbone
+from oodml.backbones._lite import MEAN, STD, _load_in_order, _weights_file
+from oodml.errors import OodmlError
+
+
+@pytest.mark.parametrize(("name", "features"), [("lite0", 1280), ("small", 128), ("pixels", 768)])
+def test_maps_have_the_stated_width(name: str, features: int) -> None:
+    found = load_backbone(name)(torch.rand(2, 3, 64, 64))
+    assert found.shape[:2] == (2, features)
+    assert load_backbone(name).features == features
+
+
+def test_lite0_knows_imagenet() -> None:
+    """Its weights fit: with timm's classifier, a photograph of a flower is a flower."""
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    _load_in_order(network, _weights_file(0))
+    photo = torch.from_numpy(load_sample_image("flower.jpg").copy()).permute(2, 0, 1)[None]
+    small = torch.nn.functional.interpolate(photo / 255, (224, 224), mode="area")
+    with torch.inference_mode():
+        scores = network((small - MEAN[0]) / STD[0])[0]
+    daisy = 985  # of ImageNet's 1,000 classes
+    assert scores.argmax() == daisy
+    assert scores.softmax(0)[daisy] > 0.1
+
+
+def test_tokens_become_a_map() -> None:
+    vit = load_backbone("vit_tiny_patch16_224", "none")
+    assert vit(torch.rand(1, 3, 224, 224)).shape == (1, 192, 1, 196)
+    swin = load_backbone("swin_tiny_patch4_window7_224", "none")
+    assert swin(torch.rand(1, 3, 224, 224)).shape == (1, 768, 7, 7)
+
+
+def test_local_weights(tmp_path: Path) -> None:
+    small = load_backbone("small")
+    state = {key: torch.randn_like(value) for key, value in small.network.state_dict().items()}
+    save_file(state, tmp_path / "w.safetensors")
+    loaded = load_backbone("small", str(tmp_path / "w.safetensors"))
+    for key, value in loaded.network.state_dict().items():
+        assert torch.equal(value, state[key])
+    state.pop("0.weight")
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(OodmlError, match=r"w.pth: lacks 1 tensors of the network, '0.weight'"):
+        load_backbone("small", str(tmp_path / "w.pth"))
+    with pytest.raises(OodmlError, match="no such file of weights"):
+        load_backbone("small", str(tmp_path / "v.pth"))
+
+
+def test_a_pickle_with_code_is_refused(tmp_path: Path) -> None:
+    torch.save({"0.weight": Path("x")}, tmp_path / "w.pth")
+    with pytest.raises(OodmlError, match="not a readable file of weights"):
+        load_backbone("small", str(tmp_path / "w.pth"))
+
+
+def test_an_unknown_name() -> None:
+    with pytest.raises(OodmlError, match="unknown backbone 'lite9'. Did you mean 'lite"):
+        load_backbone("lite9")

@@ -1,0 +1,21 @@
+from pathlib import Path
+
+import pytest
+
+from oodml.files import content_hash, replacing, write_text
+
+
+def test_a_file_is_whole_or_as_before(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "a.txt"
+    write_text(target, "first")
+    with pytest.raises(RuntimeError, match="midway"), replacing(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("midway")
+    assert target.read_text() == "first"
+    assert [path.name for path in target.parent.iterdir()] == ["a.txt"]
+
+
+def test_parts_are_framed() -> None:
+    assert content_hash("ab", "c") != content_hash("a", "bc")
+    assert content_hash("ä") == content_hash("ä".encode())
+    assert len(content_hash()) == 64

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from oodml.errors import OodmlError
+from oodml.transforms import RECIPES, _random_box, recipe, train_view
+from oodml.transforms import test_view as make_test_view
+
+
+def picture(width: int = 60, height: int = 40) -> Image.Image:
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    return Image.fromarray(np.stack([x * 4, y * 6, (x + y) * 2], axis=-1).astype(np.uint8))
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_views_have_the_input_s_size_and_repeat(name: str) -> None:
+    chosen = recipe(name)
+    side = round(28 * chosen.enlarge)
+    first = train_view(picture(), 28, chosen, seed=5)
+    assert first.shape == (side, side, 3)
+    assert make_test_view(picture(), 28, chosen).shape == (side, side, 3)
+    np.testing.assert_array_equal(first, train_view(picture(), 28, chosen, seed=5))
+    others = [train_view(picture(), 28, chosen, seed=s) for s in range(5)]
+    assert any((other != first).any() for other in others)
+
+
+def test_base_test_view_is_the_resized_centre() -> None:
+    image = picture(320, 256)
+    expected = np.asarray(image)[16:240, 48:272]
+    np.testing.assert_array_equal(make_test_view(image, 224, recipe("base")), expected)
+
+
+def test_the_whole_image_is_kept_where_said() -> None:
+    view = make_test_view(picture(), 32, recipe("gentle")).astype(int)
+    assert view[0, 0].sum() < 30
+    assert view[-1, -1, 0] > 220
+
+
+def test_half_of_the_views_are_mirrored_unless_gentle() -> None:
+    def mirrored(name: str) -> float:
+        views = [train_view(picture(), 16, recipe(name), seed=s).astype(int) for s in range(200)]
+        return float(np.mean([view[:, 0, 0].mean() > view[:, -1, 0].mean() for view in views]))
+
+    assert 0.35 < mirrored("base") < 0.65
+    assert mirrored("gentle") == 0
+
+
+def test_the_covered_area_is_uniform_in_its_range() -> None:
+    spans = []
+    for s in range(300):
+        left, top, right, bottom = _random_box(
+            (400, 400), (0.6, 1.0), np.random.Generator(np.random.PCG64(s))
+        )
+        assert 0 <= left < right <= 400
+        assert 0 <= top < bottom <= 400
+        spans.append((right - left) * (bottom - top) / 400**2)
+    assert min(spans) > 0.55
+    assert max(spans) <= 1
+
+
+def test_an_unknown_name() -> None:
+    with pytest.raises(OodmlError, match="unknown augmentation 'bse'. Did you mean 'base'"):
+        recipe("bse")
