@@ -1,0 +1,57 @@
+"""ArcFace: softmax over class vectors with an additive angular margin (arXiv 1801.07698)."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from oodml.losses._base import LabelLoss
+from oodml.losses._proxies import class_vectors, of_class
+
+
+class Loss(LabelLoss):
+    """Cross-entropy of `scale` times the cosines to learnt class vectors [n_classes dim].
+
+    margin: radians added to the angle to the own class. vector_lr: learning rate of the class
+    vectors. published: cosines below 1e-10 are raised to it, as in the original, which leaves
+    embeddings that are more than 90° from their class vector without a pull.
+    """
+
+    def __init__(
+        self,
+        n_classes: int,
+        dim: int,
+        margin: float = 0.5,
+        scale: float = 16.0,
+        vector_lr: float = 5e-4,
+        published: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.margin = margin
+        self.scale = scale
+        self.vector_lr = vector_lr
+        self.lowest_cosine = 1e-10 if published else -1 + 1e-6
+        self.published = published
+        self.vectors = class_vectors(n_classes, dim, generator)
+
+    def compute(
+        self, embeddings: Float[Tensor, "n d"], labels: Int[Tensor, " n"]
+    ) -> Float[Tensor, ""]:
+        # The original takes embeddings as they are: its gradient is not tangential.
+        rows = embeddings if self.published else functional.normalize(embeddings, dim=1)
+        cosine = rows @ functional.normalize(self.vectors, dim=1).T
+        cosine = cosine.clamp(self.lowest_cosine, 1 - 1e-6)
+        sine = (1 - cosine.square()).sqrt()
+        shifted = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
+        if not self.published:
+            # Past 180° the cosine would rise again and pull the wrong way.
+            straight = cosine - self.margin * math.sin(self.margin)
+            shifted = torch.where(cosine > -math.cos(self.margin), shifted, straight)
+        logits = torch.where(of_class(labels, len(self.vectors)), shifted, cosine)
+        return functional.cross_entropy(self.scale * logits, labels)
+
+    def own_lr(self, lr: float) -> float:
+        return self.vector_lr

@@ -1,0 +1,48 @@
+"""Proxy-Anchor loss (Kim et al. 2020, arXiv 2003.13911)."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from oodml.losses._base import LabelLoss, log1p_sum_exp, masked_mean
+from oodml.losses._proxies import class_vectors, cosines, of_class
+
+
+class Loss(LabelLoss):
+    """Each class vector pulls its own embeddings and pushes all others, the hardest most.
+
+    The pull is averaged over the classes in the batch, the push over all. alpha: sharpness;
+    delta: cosine margin; lr_factor: of the class vectors' learning rate over the base.
+    published: the pull is weighted by how often each class is in the batch, as in the original.
+    """
+
+    def __init__(
+        self,
+        n_classes: int,
+        dim: int,
+        alpha: float = 32.0,
+        delta: float = 0.1,
+        lr_factor: float = 2000.0,
+        published: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.delta = delta
+        self.lr_factor = lr_factor
+        self.published = published
+        self.vectors = class_vectors(n_classes, dim, generator)
+
+    def compute(
+        self, embeddings: Float[Tensor, "n d"], labels: Int[Tensor, " n"]
+    ) -> Float[Tensor, ""]:
+        similarities = cosines(self.vectors, embeddings)
+        own = of_class(labels, len(self.vectors)).T
+        pull = log1p_sum_exp(self.alpha * (self.delta - similarities), own)
+        push = log1p_sum_exp(self.alpha * (self.delta + similarities), ~own)
+        if self.published:
+            return (own.sum(1) * pull).sum() / len(labels) + push.mean()
+        return masked_mean(pull, own.any(1)) + push.mean()
+
+    def own_lr(self, lr: float) -> float:
+        return lr * self.lr_factor

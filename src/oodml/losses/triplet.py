@@ -1,0 +1,47 @@
+"""Triplet loss on squared distances (Schroff et al. 2015, arXiv 1503.03832)."""
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from oodml.losses._base import TripletLoss, masked_mean, squared_distances
+
+
+def triplet_loss(
+    embeddings: Float[Tensor, "n d"],
+    triplets: Int[Tensor, "t 3"],
+    valid: Bool[Tensor, " t"],
+    margin: float = 0.2,
+) -> Float[Tensor, ""]:
+    """Mean hinge of d(anchor, positive)² - d(anchor, negative)² + margin over all triplets.
+
+    No shape depends on the data: it runs under `torch.func.vmap`.
+    """
+    positive, negative = squared_distances(embeddings, triplets)
+    return triplet_of_squared(positive, negative, valid, margin)
+
+
+def triplet_of_squared(
+    positive: Float[Tensor, " t"],
+    negative: Float[Tensor, " t"],
+    valid: Bool[Tensor, " t"],
+    margin: float,
+) -> Float[Tensor, ""]:
+    """`triplet_loss` from the squared distances of the triplets' pairs."""
+    return masked_mean((positive - negative + margin).relu(), valid)
+
+
+class Loss(TripletLoss):
+    """The triplet loss; `margin` is a squared Euclidean distance."""
+
+    def __init__(self, margin: float = 0.2) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def compute(
+        self,
+        embeddings: Float[Tensor, "n d"],
+        labels: Int[Tensor, " n"],
+        triplets: Int[Tensor, "t 3"],
+        valid: Bool[Tensor, " t"],
+    ) -> Float[Tensor, ""]:
+        return triplet_loss(embeddings, triplets, valid, self.margin)

@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+import torch
+from pytorch_metric_learning.losses import ProxyAnchorLoss
+
+import oodml
+from tests.losses._reference import check, read, set_parameter
+
+
+@pytest.mark.parametrize("published", [False, True])
+@pytest.mark.parametrize(
+    ("size", "key", "gradient"),
+    [
+        ("32x16", "oproxy_anchor", "pgrad_oproxy_anchor__proxies"),
+        ("112x64", "oproxy", "pgrad_oproxy"),
+    ],
+)
+def test_balanced_batches(
+    reference: Path, size: str, key: str, gradient: str, published: bool
+) -> None:
+    arrays = read(reference / f"criteria_{size}.npz")
+    n_classes, dim = arrays["oproxy_proxies"].shape
+    loss = oodml.load("losses", "proxy_anchor", n_classes=n_classes, dim=dim, published=published)
+    set_parameter(loss.vectors, arrays["oproxy_proxies"])
+    check(arrays, key, lambda x: loss(x, arrays["y"]), gradients={gradient: loss.vectors})
+
+
+def test_published_weighs_classes_of_unbalanced_batches(reference: Path) -> None:
+    arrays = read(reference / "criteria_32x16.npz")
+    labels = arrays["oproxy_unbalanced_labels"]
+    loss = oodml.load("losses", "proxy_anchor", n_classes=8, dim=16, published=True)
+    set_parameter(loss.vectors, arrays["oproxy_proxies"])
+    check(arrays, "oproxy_unbalanced", lambda x: loss(x, labels))
+
+
+def test_the_default_is_the_papers_form() -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(32, 4, generator=generator)
+    y = torch.randint(0, 5, (32,), generator=generator)
+    ours = oodml.load("losses", "proxy_anchor", n_classes=9, dim=4, generator=generator)
+    theirs = ProxyAnchorLoss(9, 4)
+    set_parameter(theirs.proxies, ours.vectors)
+    assert ours(x, y).item() == pytest.approx(theirs(x, y).item(), rel=1e-5)
+
+
+def test_class_vectors_learn_faster() -> None:
+    loss = oodml.load("losses", "proxy_anchor", n_classes=3, dim=2)
+    assert loss.parameter_groups(1e-5)[0]["lr"] == pytest.approx(0.02)
