@@ -1,0 +1,304 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "fonttools==4.68.0", "numpy==2.4.6", "pillow==13.0.0", "fontpkg-almarai==1.100",
+#     "fontpkg-amiri==1.2", "fontpkg-arimo==1.341", "fontpkg-assistant==3.0",
+#     "fontpkg-baloo-2==1.700", "fontpkg-cairo==3.130", "fontpkg-caveat==2.0",
+#     "fontpkg-chakra-petch==1.0", "fontpkg-comfortaa==3.105", "fontpkg-eb-garamond==1.3",
+#     "fontpkg-frank-ruhl-libre==6.4", "fontpkg-heebo==3.100", "fontpkg-hind==2.1",
+#     "fontpkg-jetbrains-mono==2.211", "fontpkg-kalam==2.1", "fontpkg-kanit==2.0",
+#     "fontpkg-lobster==2.100", "fontpkg-montserrat==9.0", "fontpkg-noto-kufi-arabic==2.109",
+#     "fontpkg-noto-sans-devanagari==2.7", "fontpkg-noto-sans-thai==2.2", "fontpkg-open-sans==3.3",
+#     "fontpkg-pacifico==3.1", "fontpkg-play==2.101", "fontpkg-playfair-display==1.203",
+#     "fontpkg-press-start-2p==3.0", "fontpkg-rajdhani==1.201", "fontpkg-roboto==3.15",
+#     "fontpkg-rubik==2.300", "fontpkg-russo-one==1.0", "fontpkg-sarabun==1.0",
+#     "fontpkg-tajawal==1.700", "fontpkg-teko==2.0", "fontpkg-unbounded==1.701",
+# ]
+# ///
+"""Render the data set `glyphs` from open fonts: characters of ten scripts in 20 typefaces each.
+
+Writes `glyphs.npz` and `glyphs_licences.txt` into the folder given, and a sheet of samples to
+the PNG given. The same versions give the same bytes. Run it with the packages above installed:
+
+    python scripts/render_glyphs.py src/oodml/datasets docs/glyphs.png
+"""
+
+import argparse
+import hashlib
+import importlib.util
+import io
+import re
+import unicodedata
+import zipfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from fontTools.ttLib import TTFont
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+SIZE = 64
+OVERSAMPLING = 8
+LARGEST_EXTENT = 58
+TYPEFACES_PER_CLASS = 20
+SMALLEST_DIFFERENCE = 0.1
+"""Two images of a class share at most 90% of their ink: see `difference`."""
+
+# Left out is what some typefaces draw like another class: Latin O (0), l (I) and the small letters
+# that are scaled capitals; Greek and Cyrillic capitals that Latin has, and Cyrillic small letters;
+# Arabic alef and Hebrew vav and final nun, bare strokes like I; the Thai letters that modern
+# faces draw like Latin S, U, W and Hebrew het; multiplication and summation signs and their like.
+SCRIPTS = {
+    "latin_upper": "ABCDEFGHIJKLMNPQRSTUVWXYZÆÐÞ",
+    "latin_lower": "abdefghijkmnpqrtuyæðþ",
+    "digits": "0123456789",
+    "greek": "ΓΔΞΣΨΩαβδεζηθλμξπσςω",
+    "cyrillic": "БДЖИЙЛПФЦЧШЩЪЫЭЮЯЄЂЋЉЊЏЎ",
+    "hebrew": "אבגדהזחטיךכלםמנסעףפץצקרשת",
+    "arabic": "بتثجحخدذرزسشصضطظعغفقكلمنهويآأؤإئءةىپچژگ",
+    "devanagari": "अआइईउऊऋएऐओऔकखगघङचछजझञटठडढणतथदधनपफबभमयरलळवशषसह",
+    "thai": "กขคฆงจฉชซฌญฎฏฐฑฒณดตถธนปผฝฟภมยลวศษสหฬอฮ",
+    "symbols": "&@#%$€£¥¢§¶†‡©®™?!¿+÷=≠±*~{[(<«^∞√∫◊‰≤≈",
+}
+# The character whose ink height sets the scale of a typeface, and that height in pixels.
+REFERENCE = {
+    "greek": ("Γ", 42),
+    "cyrillic": ("П", 42),
+    "hebrew": ("ה", 36),
+    "arabic": ("ا", 38),
+    "devanagari": ("क", 38),
+    "thai": ("ก", 36),
+}
+LATIN_REFERENCE = ("H", 42)
+
+PACKAGES = re.findall(r"fontpkg-([a-z0-9-]+)==", Path(__file__).read_text(encoding="utf-8"))
+WEIGHTS = {"Regular": 400, "Bold": 700, "Light": 300, "Black": 900, "ExtraBold": 800}
+LICENCE_END = "OTHER DEALINGS IN THE FONT SOFTWARE."
+ORDER = ("Regular", "BoldItalic", "Light", "Italic", "Bold", "LightItalic", "ExtraBold", "Black")
+
+
+@dataclass(frozen=True)
+class Typeface:
+    """One style of a family: a file, and the place on its axes if it is variable."""
+
+    family: str
+    style: str
+    path: Path
+    axes: tuple[float, ...] = ()
+
+    def font(self, size: float) -> ImageFont.FreeTypeFont:
+        font = ImageFont.truetype(self.path, size, layout_engine=ImageFont.Layout.BASIC)
+        if self.axes:
+            font.set_variation_by_axes(list(self.axes))
+        return font
+
+
+def family_folder(package: str) -> Path:
+    spec = importlib.util.find_spec(f"fontpkg_{package.replace('-', '_')}")
+    if spec is None or spec.origin is None:
+        raise SystemExit(f"install fontpkg-{package} first (see the head of this script)")
+    return Path(spec.origin).parent
+
+
+def typefaces(package: str) -> list[Typeface]:
+    """The styles of a family, regular first, then those most unlike it."""
+    found: dict[str, Typeface] = {}
+    for path in sorted((family_folder(package) / "files").glob("*.ttf")):
+        font = TTFont(path, lazy=True)
+        if "fvar" in font:
+            found |= variable_styles(package, path, font)
+        else:
+            style = path.stem.rpartition("-")[2]
+            found[style] = Typeface(package, style, path)
+    ranks = {style: rank for rank, style in enumerate(ORDER)}
+    kept = [face for style, face in found.items() if style in ranks or "Condensed" in style]
+    return sorted(kept, key=lambda face: (ranks.get(face.style, len(ranks)), face.style))
+
+
+def variable_styles(package: str, path: Path, font: TTFont) -> dict[str, Typeface]:
+    axes = {axis.axisTag: axis for axis in font["fvar"].axes}
+    slant = "Italic" if "Italic" in path.stem else ""
+    widths = {"": 100.0} | ({"Condensed": axes["wdth"].minValue} if "wdth" in axes else {})
+    found = {}
+    for width_name, width in widths.items():
+        for weight_name, value in WEIGHTS.items():
+            if not axes["wght"].minValue <= value <= axes["wght"].maxValue:
+                continue
+            place = {"wght": value, "wdth": width}
+            style = width_name + (weight_name + slant).replace("RegularItalic", "Italic")
+            at = tuple(float(place.get(tag, axis.defaultValue)) for tag, axis in axes.items())
+            found[style] = Typeface(package, style, path, at)
+    return found
+
+
+@cache
+def characters(path: Path) -> frozenset[int]:
+    """The code points a file maps to a glyph of its own, .notdef not counted."""
+    table = TTFont(path, lazy=True).getBestCmap()
+    return frozenset(code for code, glyph in table.items() if glyph != ".notdef")
+
+
+def ink(face: Typeface, character: str, size: float) -> Image.Image:
+    """The character's ink as coverage, cut to its bounding box."""
+    font = face.font(size)
+    left, top, right, bottom = font.getbbox(character)
+    canvas = Image.new("L", (int(right - left) + 8, int(bottom - top) + 8))
+    ImageDraw.Draw(canvas).text((4 - left, 4 - top), character, font=font, fill=255)
+    return canvas.crop(canvas.getbbox())
+
+
+@cache
+def font_size(face: Typeface, script: str) -> float:
+    """The oversampled font size at which the script's reference character has its height."""
+    character, height = REFERENCE.get(script, LATIN_REFERENCE)
+    return 1000 * height * OVERSAMPLING / ink(face, character, 1000).height
+
+
+def render(face: Typeface, character: str, script: str) -> NDArray[np.uint8]:
+    """Black ink on white, [64 64], the ink's bounding box in the middle of the frame."""
+    size = font_size(face, script)
+    drawn = ink(face, character, size)
+    limit = LARGEST_EXTENT * OVERSAMPLING
+    if max(drawn.size) > limit:
+        drawn = ink(face, character, size * (limit - 1) / max(drawn.size))
+    canvas = Image.new("L", (SIZE * OVERSAMPLING, SIZE * OVERSAMPLING))
+    canvas.paste(drawn, ((canvas.width - drawn.width) // 2, (canvas.height - drawn.height) // 2))
+    blocks = np.asarray(canvas, dtype=np.int64).reshape(SIZE, OVERSAMPLING, SIZE, OVERSAMPLING)
+    return (255 - blocks.sum(axis=(1, 3)) // OVERSAMPLING**2).astype(np.uint8)
+
+
+def difference(image: NDArray[np.uint8], others: NDArray[np.uint8]) -> float:
+    """1 - shared ink / joint ink with the most alike of `others` [n 64 64], in [0, 1].
+
+    The least over shifts of up to one pixel, so that a displaced copy counts as a copy.
+    """
+    there = 255 - others.astype(np.int32)
+    least = 1.0
+    for shift in ((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)):
+        here = np.roll(255 - image.astype(np.int32), shift, axis=(0, 1))
+        shared = np.minimum(here, there).sum(axis=(1, 2))
+        joint = np.maximum(here, there).sum(axis=(1, 2))
+        least = min(least, float((1 - shared / joint).min()))
+    return least
+
+
+def draw_class(
+    families: list[list[Typeface]], character: str, script: str, turn: int
+) -> list[tuple[Typeface, NDArray[np.uint8]]]:
+    """One image from each family in turn, then a second of each, until there are enough.
+
+    Each class starts at another family (`turn`) and, within a family, at another style.
+    """
+    reference = REFERENCE.get(script, LATIN_REFERENCE)[0]
+    needed = {ord(character), ord(reference)}
+    able = [[face for face in faces if needed <= characters(face.path)] for faces in families]
+    able = [faces for faces in able if faces]
+    able = able[turn % len(able) :] + able[: turn % len(able)]
+    queues = [faces[turn % len(faces) :] + faces[: turn % len(faces)] for faces in able]
+    taken: list[tuple[Typeface, NDArray[np.uint8]]] = []
+    for rank in range(max(map(len, queues))):
+        for face in (queue[rank] for queue in queues if rank < len(queue)):
+            image = render(face, character, script)
+            others = np.array([other for _, other in taken])
+            if not taken or difference(image, others) >= SMALLEST_DIFFERENCE:
+                taken.append((face, image))
+            if len(taken) == TYPEFACES_PER_CLASS:
+                return taken
+    raise SystemExit(f"{script} {character}: only {len(taken)} typefaces draw it differently")
+
+
+def class_name(script: str, character: str) -> str:
+    """For instance "greek/capital_gamma", from the character's Unicode name."""
+    if script == "digits":
+        return f"{script}/{character}"
+    name = re.sub(
+        r"^(LATIN|GREEK|CYRILLIC|HEBREW|ARABIC|DEVANAGARI|THAI) |\b(SMALL )?(LETTER|CHARACTER) ",
+        "",
+        unicodedata.name(character),
+    )
+    if script in ("latin_upper", "cyrillic"):
+        name = name.removeprefix("CAPITAL ")
+    if script == "symbols":
+        name = re.sub(r" (SIGN|MARK)$", "", name)
+    return f"{script}/{name.replace(' ', '_').lower()}"
+
+
+def build() -> dict[str, NDArray[np.generic]]:
+    """The arrays of the data set, classes in the order of their names."""
+    families = [typefaces(package) for package in PACKAGES]
+    named = sorted((class_name(s, c), s, c) for s, text in SCRIPTS.items() for c in text)
+    rows = [
+        (image, f"{name}/{number:02}-{face.family}-{face.style.lower()}", name, script)
+        for turn, (name, script, character) in enumerate(named)
+        for number, (face, image) in enumerate(draw_class(families, character, script, turn))
+    ]
+    columns = ("pixels", "ids", "classes", "superclasses")
+    arrays = {
+        key: np.array(values) for key, values in zip(columns, zip(*rows, strict=True), strict=True)
+    }
+    return arrays | {
+        "class_names": np.array([name for name, _, _ in named]),
+        "characters": np.array([character for _, _, character in named]),
+    }
+
+
+def archive(arrays: dict[str, NDArray[np.generic]]) -> bytes:
+    """What `numpy.savez_compressed` writes, without the time of writing."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
+        for name, values in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, values, version=(1, 0))
+            info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            file.writestr(info, member.getvalue(), zipfile.ZIP_DEFLATED, compresslevel=9)
+    return stream.getvalue()
+
+
+def licences() -> str:
+    """Each family's notice, then the text of the licence, which all of them share."""
+    rule = "-" * 59
+    notices, texts = [], set()
+    for package in PACKAGES:
+        whole = (family_folder(package) / "LICENSE").read_text(encoding="utf-8-sig")
+        notice, _, text = "\n".join(whole.splitlines()).partition(f"\n{rule}\n")
+        text = text[: text.index(LICENCE_END)] + LICENCE_END
+        texts.add(re.sub(r"\s+", " ", text))
+        notices.append(f"{package} (PyPI: fontpkg-{package})\n{notice.strip()}\n")
+        licence = f"{rule}\n{text.strip()}\n"
+    if len(texts) != 1:
+        raise SystemExit(f"the families have {len(texts)} different licence texts, not one")
+    return "\n".join(
+        ["The data set `glyphs` was rendered from these families.\n", *notices, licence]
+    )
+
+
+def sheet(arrays: dict[str, NDArray[np.generic]]) -> Image.Image:
+    """One row a script: nine of its classes, two typefaces of each side by side."""
+    rows = []
+    for script in SCRIPTS:
+        names = np.unique(arrays["classes"][arrays["superclasses"] == script])
+        chosen = names[np.linspace(0, len(names) - 1, 9).astype(int)]
+        images = [arrays["pixels"][arrays["classes"] == name][3:5] for name in chosen]
+        rows.append(np.concatenate(list(np.concatenate(images)), axis=1))
+    return Image.fromarray(np.concatenate(rows))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("sheet", type=Path)
+    arguments = parser.parse_args()
+    arrays = build()
+    data = archive(arrays)
+    (arguments.folder / "glyphs.npz").write_bytes(data)
+    (arguments.folder / "glyphs_licences.txt").write_text(licences(), encoding="utf-8")
+    sheet(arrays).save(arguments.sheet)
+    print(f"{len(arrays['class_names'])} classes, {len(arrays['ids'])} images")
+    print(f"{len(data):,} bytes, SHA-256 {hashlib.sha256(data).hexdigest()}")
+    print(f"pixels' SHA-256 {hashlib.sha256(arrays['pixels'].tobytes()).hexdigest()}")
+
+
+if __name__ == "__main__":
+    main()
