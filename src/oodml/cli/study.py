@@ -1,6 +1,79 @@
-"""`oodml study …`."""
+"""`oodml study …`: run studies, see where they stand, look at their numbers."""
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Run studies: methods × splits × seeds.", rich_markup_mode="markdown")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Run studies: methods × splits × seeds.",
+    rich_markup_mode="markdown",
+)
 COMMANDS = ()
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(help="The study, a TOML file.")],
+    out: Annotated[Path, typer.Option(help="The folder of results.")],
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of each worker; default: the cores shared out.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16, for every method.")] = None,
+    on: Annotated[
+        str, typer.Option(help="local; ray or ray://HOST:PORT; slurm or slurm:local.")
+    ] = "local",
+    retry: Annotated[bool, typer.Option(help="Do failed runs again.")] = False,
+    smoke: Annotated[bool, typer.Option(help="A minute's version: does all of it work?")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only list what would be run.")] = False,
+) -> None:
+    """Do the runs of a study that are missing; stop it at any time and start it again.
+
+    Several may work on one folder at once. Example: `oodml study run study.toml --out results`
+    """
+    from oodml.study.file import read_study, smaller, with_precision
+    from oodml.study.launch import dry, run_study
+
+    study = read_study(file)
+    study = with_precision(study, precision, file) if precision else study
+    study = smaller(study) if smoke else study
+    if dry_run:
+        typer.echo(dry(study, out))
+        return
+    try:
+        status = run_study(
+            study,
+            out,
+            workers=workers,
+            threads=threads,
+            device=device,
+            retry=retry,
+            smoke=smoke,
+            on=on,
+        )
+    except KeyboardInterrupt:
+        typer.echo(f"stopped; go on with the same command. Results so far: {out}/results.parquet")
+        raise typer.Exit(130) from None
+    for planned, reason in status.failed:
+        typer.secho(f"failed: {planned['label']} on split {planned['split']}, seed "
+                    f"{planned['seed']}: {reason}", fg="red", err=True)  # fmt: skip
+    typer.echo(f"{len(status.done)} of {status.total} runs done: {out}/results.parquet")
+    if status.failed:
+        typer.echo(f"tracebacks: {out}/failed/; do them again with --retry", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    folder: Annotated[Path, typer.Argument(help="The folder of a study.")],
+) -> None:
+    """What is done, running where, failed why, missing, and how long the rest will take.
+
+    Example: `oodml study status results`
+    """
+    from oodml.study.status import read_status, told
+
+    typer.echo(told(read_status(folder)))

@@ -1,0 +1,110 @@
+"""Running a study, whatever does the work."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from oodml.embed import default_device
+from oodml.study.context import prepare
+from oodml.study.file import Study
+from oodml.study.local import Pool, pinned
+from oodml.study.progress import shown
+from oodml.study.status import Status, Watch
+from oodml.study.store import Store, Table, cannot_write, is_full
+from oodml.study.workers import Execute, work
+
+
+def run_study(
+    study: Study,
+    folder: str | Path,
+    *,
+    execute: Execute | None = None,
+    workers: int = 1,
+    threads: int | None = None,
+    device: str | None = None,
+    retry: bool = False,
+    smoke: bool = False,
+    on: str = "local",
+) -> Status:
+    """Do the runs of a study that are missing in `folder`; gives where it then stands.
+
+    workers: processes; 1 works in this process. threads: of each worker's torch, by default the
+    cores shared out. retry: do failed runs again. smoke: two splits only, the easiest and hardest.
+    on: "local", "ray" or an address "ray://…", "slurm", or "slurm:local" for submitit's own.
+    """
+    store = Store(Path(folder).resolve())
+    device = device or str(default_device())
+    store.prepare()
+    with _full_disk_told(store):
+        prepare(study, store, smoke)
+        if retry:
+            for run in store.failed():
+                store.failure(run).unlink(missing_ok=True)
+        try:
+            with shown(store):
+                _work(store, execute, workers, threads, device, on)
+        finally:
+            Table(store).write()
+        status = Watch(store).status()
+        if not status.missing and not status.running:
+            store.tidy_up()
+    return status
+
+
+def dry(study: Study, folder: str | Path) -> str:
+    """What `run_study` would do, with the time and disk that finished runs let expect."""
+    store = Store(Path(folder).resolve())
+    lines = [f"{arm.label}: seeds {', '.join(map(str, arm.seeds))}" for arm in study.arms]
+    if not (store.folder / "plan.json").exists():
+        return "\n".join([*lines, "each on every split; the splits are not built yet"])
+    return "\n".join(lines)
+
+
+def _work(
+    store: Store, execute: Execute | None, workers: int, threads: int | None, device: str, on: str
+) -> None:
+    if on != "local":
+        from oodml.study.engines import work_on
+
+        work_on(on, store.folder, execute, workers, device, threads)
+    elif workers == 1:
+        with _terminable():
+            work(store.folder, execute, pinned(device, 0), threads)
+    else:
+        cores = os.cpu_count() or 1
+        pool = Pool(store.folder, workers, execute, device, threads or max(1, cores // workers))
+        try:
+            with _terminable():
+                pool.wait()
+        finally:
+            pool.stop()
+
+
+@contextlib.contextmanager
+def _full_disk_told(store: Store) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if is_full(error):
+            raise cannot_write(store.folder, error) from error
+        raise
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Being asked to end (as by a batch system) is the same as Ctrl-C: what runs is dropped."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,120 @@
+"""From a study to its runs, each known by a hash of what changes its numbers."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from oodml.adaptation import AdaptSettings
+from oodml.embed import weights_tag
+from oodml.files import content_hash
+from oodml.model import ModelSettings
+from oodml.shift.splits import Progression, Split
+from oodml.study.file import Arm, Study
+from oodml.train import TrainSettings
+
+SCHEMA = 1
+"""Raise it when the code changes what a run's numbers are: every run gets a new id."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a method on a split with a seed. Everything that its numbers depend on.
+
+    data: the collection's name. fingerprint: of its images. label: the method's name in results.
+    shots: of the few-shot episodes to adapt to, from `split.episodes`.
+    split_hash: `hash_of_split(split, shots)`, where it is known already.
+    """
+
+    data: str
+    fingerprint: str
+    label: str
+    method: str
+    options: Mapping[str, Any]
+    model: ModelSettings
+    train: TrainSettings
+    adapt: AdaptSettings
+    split: Split = field(repr=False)
+    shots: tuple[int, ...] = ()
+    seed: int = 0
+    split_hash: str = ""
+
+    @cached_property
+    def id(self) -> str:
+        """16 hexadecimal digits; independent of labels, paths, devices and workers."""
+        return content_hash(json.dumps(self._numbers(), sort_keys=True))[:16]
+
+    def settings(self) -> dict[str, Any]:
+        """All settings as JSON values."""
+        return {
+            "data": self.data,
+            "fingerprint": self.fingerprint,
+            "label": self.label,
+            "method": self.method,
+            "options": dict(self.options),
+            "model": self.model.model_dump(mode="json"),
+            "train": self.train.model_dump(mode="json"),
+            "adapt": self.adapt.model_dump(mode="json"),
+            "split": str(self.split.step),
+            "shift": float(self.split.shift),
+            "shots": list(self.shots),
+            "seed": self.seed,
+        }
+
+    def _numbers(self) -> dict[str, Any]:
+        """What changes the numbers; without few-shot episodes not how one would adapt."""
+        values = self.settings()
+        for name in ("data", "label", "split", "shift"):
+            del values[name]
+        if not self.shots:
+            del values["adapt"]
+        values["model"]["weights"] = weights_tag(self.model.weights)
+        classes = self.split_hash or hash_of_split(self.split, self.shots)
+        return values | {"schema": SCHEMA, "classes": classes}
+
+
+def plan_runs(study: Study, progression: Progression, data: str, fingerprint: str) -> list[Run]:
+    """Every arm on every split with every seed; seeds outermost, so that curves come early."""
+    shots = tuple(sorted(set(study.shots)))
+    hashes = [hash_of_split(split, shots) for split in progression]
+    seeds = sorted({seed for arm in study.arms for seed in arm.seeds})
+    return [
+        _run(arm, split, seed, data=data, fingerprint=fingerprint, shots=shots, split_hash=known)
+        for seed in seeds
+        for split, known in zip(progression, hashes, strict=True)
+        for arm in study.arms
+        if seed in arm.seeds
+    ]
+
+
+def _run(arm: Arm, split: Split, seed: int, **rest: Any) -> Run:
+    settings: dict[str, Any] = {"model": arm.model, "train": arm.train, "adapt": arm.adapt}
+    return Run(
+        label=arm.label, method=arm.method, options=arm.options, split=split, seed=seed,
+        **settings, **rest,
+    )  # fmt: skip
+
+
+def run_from(settings: Mapping[str, Any], split: Split) -> Run:
+    """The run that `Run.settings` describes, on its split."""
+    same = ("data", "fingerprint", "label", "method", "options", "seed")
+    return Run(
+        **{name: settings[name] for name in same},
+        model=ModelSettings.model_validate(settings["model"]),
+        train=TrainSettings.model_validate(settings["train"]),
+        adapt=AdaptSettings.model_validate(settings["adapt"]),
+        split=split,
+        shots=tuple(settings["shots"]),
+    )
+
+
+def hash_of_split(split: Split, shots: Sequence[int]) -> str:
+    """Hash of a split's classes and of its episodes with so many shots; not of its name."""
+    episodes = {
+        str(n): [[episode.class_wise, dict(episode.support)] for episode in split.episodes[n]]
+        for n in shots
+        if n in split.episodes
+    }
+    sides = [sorted(split.train), sorted(split.test), sorted(split.validation)]
+    return content_hash(json.dumps([sides, episodes], sort_keys=True))
