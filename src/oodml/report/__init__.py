@@ -1,1 +1,1 @@
-"""Figures and the page: the only place that draws."""
+"""The answer of a study: figures, tables, and one page."""

@@ -1,0 +1,91 @@
+"""The answer in a sentence: which method holds up best, by how much, how sure."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from oodml.analysis.ranking import beat_probability, compare_methods
+from oodml.analysis.table import BASELINE, shifts
+
+
+@dataclass(frozen=True)
+class Answer:
+    """headline: the sentence. details: what it rests on. sure: the probability, or None."""
+
+    headline: str
+    details: tuple[str, ...]
+    sure: float | None
+
+
+def answer(table: pd.DataFrame, data: str, metric: str = "recall@1") -> Answer:
+    """Say which method has the highest AGS, its lead over the next, and the probability of it."""
+    trained = table[table["method"] != BASELINE]
+    if trained.empty:
+        return Answer("Only the frozen baseline has been run.", (), None)
+    order = compare_methods(trained, metric)
+    name = label(metric)
+    if shifts(trained).nunique() < 2:
+        best = order.sort_values("easiest", ascending=False).iloc[0]
+        return Answer(
+            f"On {data}, {best['method']} has the highest {name} on the one split there is.",
+            ("One split shows no curve: nothing can be said yet about growing shift.",),
+            None,
+        )
+    order = order.dropna(subset=["ags"])
+    if order.empty:
+        return Answer("No method has been run on every split yet.", (), None)
+    return _ranked(trained, order, data, metric)
+
+
+def _ranked(trained: pd.DataFrame, order: pd.DataFrame, data: str, metric: str) -> Answer:
+    best, name = order.iloc[0], label(metric)
+    details = [
+        f"From the standard or easiest split to the hardest it loses {_points(best['loss'])} points "
+        f"of {name} ({100 * best['relative_loss']:.0f}%)."
+    ]
+    if len(order) == 1:
+        return Answer(
+            f"On {data}, {best['method']} scores an AGS of {best['ags']:.3f} in {name}.",
+            (*details, "It is the only method, so there is nothing to compare it with."),
+            None,
+        )
+    second = order.iloc[1]
+    lead = best["ags"] - second["ags"]
+    sure = float(beat_probability(trained, metric).loc[best["method"], second["method"]])
+    strongest = order.sort_values("hardest", ascending=False).iloc[0]
+    on_hardest = (
+        "It also leads on the hardest split"
+        if strongest["method"] == best["method"]
+        else f"On the hardest split {strongest['method']} leads"
+    )
+    details.append(f"{on_hardest}, with {strongest['hardest']:.3f}.")
+    verb = "holds up best" if sure >= 0.95 else "probably holds up best"
+    if sure < 0.8:
+        verb = "leads, within the noise,"
+    headline = (
+        f"On {data}, {best['method']} {verb} as classes grow unlike those trained on: "
+        f"{_points(lead)} points of {name} ahead of {second['method']} over all splits"
+    )
+    if sure != sure:
+        details.append("With fewer than two common seeds nobody can say how sure that is.")
+        return Answer(f"{headline}.", tuple(details), None)
+    return Answer(f"{headline}, with {_percent(sure)} probability.", tuple(details), sure)
+
+
+def label(metric: str) -> str:
+    """A metric's name as it is written in prose."""
+    known = {"recall@": "Recall@", "map": "mAP", "nmi": "NMI", "f1": "F1", "mrr": "MRR"}
+    for start, written in known.items():
+        if metric.startswith(start):
+            return (written + metric.removeprefix(start)).replace("@r", "@R")
+    return metric.replace("_", " ").capitalize()
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _percent(probability: float) -> str:
+    if probability > 0.999:
+        return "over 99.9%"
+    return f"{100 * probability:.1f}%" if probability > 0.99 else f"{100 * probability:.0f}%"

@@ -1,0 +1,147 @@
+"use strict";
+// The page around the figures: what the reader can choose, and what follows from it.
+const drawn = new Set();
+const config = { displayModeBar: false, responsive: true };
+const make = (tag, properties = {}, ...children) => { const node = Object.assign(document.createElement(tag), properties); node.append(...children); return node; };
+const allFigures = () => document.querySelectorAll("figure[data-figure]");
+const content = (figure) => figures[figure.dataset.figure](figure.querySelector(".canvas"));
+
+function draw(figure) {
+  const canvas = figure.querySelector(".canvas"), found = content(figure);
+  drawn.add(figure);
+  figure.querySelector("[data-said]").textContent = found.said;
+  const done = Plotly.react(canvas, found.traces, found.layout, config);
+  if (figure.querySelector("details").open) numbers(figure);
+  if (!canvas.dataset.wired && figure.dataset.figure.startsWith("map-")) done.then(() => { wireCard(canvas); canvas.dataset.wired = "1"; });
+  return done;
+}
+
+const redraw = () => Promise.all([...drawn].map(draw));
+const seen = new IntersectionObserver((entries) => entries.forEach((entry) => { if (entry.isIntersecting) { seen.unobserve(entry.target); draw(entry.target); } }), { rootMargin: "400px" });
+
+function numbers(figure) {
+  const { head, rows } = content(figure), cell = (value) => (typeof value === "number" && !Number.isInteger(value) ? text(value, 4) : value ?? "–");
+  const most = 400, table = make("table", {}, make("thead", {}, make("tr", {}, ...head.map((name) => make("th", { scope: "col", textContent: name })))),
+    make("tbody", {}, ...rows.slice(0, most).map((row) => make("tr", {}, ...row.map((value) => make("td", { textContent: cell(value) }))))));
+  figure.querySelector("[data-numbers]").replaceChildren(table, ...(rows.length > most ? [make("p", { textContent: `${most} of ${rows.length} rows; all are in the CSV.` })] : []));
+}
+
+function save(figure, format) {
+  const filename = `${study.data}-${figure.dataset.figure}`, canvas = figure.querySelector(".canvas");
+  if (format !== "csv") return Plotly.downloadImage(canvas, { format, filename, width: canvas.clientWidth, height: canvas.clientHeight, scale: format === "png" ? 2 : 1 });
+  const { head, rows } = content(figure), quoted = (value) => (/[",\n]/.test(value ?? "") ? `"${String(value).replaceAll('"', '""')}"` : value ?? "");
+  const link = make("a", { href: URL.createObjectURL(new Blob([[head, ...rows].map((row) => row.map(quoted).join(",")).join("\n") + "\n"], { type: "text/csv" })), download: `${filename}.csv` });
+  link.click();
+}
+
+function mark(method) {
+  const shapes = { circle: '<circle cx="5" cy="5" r="4.4"/>', square: '<path d="M1 1h8v8H1z"/>', diamond: '<path d="M5 0l5 5-5 5-5-5z"/>', "triangle-up": '<path d="M5 .6l5 8.8H0z"/>', "triangle-down": '<path d="M5 9.4L0 .6h10z"/>',
+    pentagon: '<path d="M5 .2l4.8 3.6L8 9.6H2L.2 3.8z"/>', hexagon: '<path d="M5 0l4.4 2.5v5L5 10 .6 7.5v-5z"/>', star: '<path d="M5 0l1.3 3.5H10L7 5.8 8.1 9.6 5 7.3 1.9 9.6 3 5.8 0 3.5h3.7z"/>', x: '<path d="M2 .6L5 3.6 8 .6 9.4 2 6.4 5l3 3L8 9.4l-3-3-3 3L.6 8l3-3-3-3z"/>' };
+  return `<svg viewBox="0 0 10 10" fill="${colourOf(method.name)}" aria-hidden="true">${shapes[method.symbol] ?? shapes.circle}</svg>`;
+}
+
+function chips() {
+  document.getElementById("methods").replaceChildren(...study.methods.map((method) => {
+    const button = make("button", { type: "button", title: `Show or hide ${method.name}` }, make("span", { textContent: method.name }));
+    button.insertAdjacentHTML("afterbegin", mark(method));
+    button.setAttribute("aria-pressed", String(!state.hidden.has(method.name)));
+    button.onclick = () => { state.hidden.has(method.name) ? state.hidden.delete(method.name) : state.hidden.add(method.name); button.setAttribute("aria-pressed", String(!state.hidden.has(method.name))); hideRows(); redraw(); };
+    return button;
+  }));
+  document.querySelectorAll("th[data-method]").forEach((cell) => cell.style.setProperty("--method", colourOf(cell.dataset.method)));
+}
+
+function hideRows() {
+  document.querySelectorAll("th[data-method]").forEach((cell) => cell.parentElement.classList.toggle("off", state.hidden.has(cell.dataset.method)));
+}
+
+function controls() {
+  const metric = document.getElementById("metric"), measure = document.getElementById("measure"), filter = document.getElementById("filter");
+  metric.onchange = () => { state.metric = metric.value; document.querySelectorAll("[data-metric]").forEach((part) => { part.hidden = part.dataset.metric !== state.metric; }); redraw(); };
+  if (measure) { measure.replaceChildren(...Object.keys(study.structure).map((name) => make("option", { value: name, textContent: name }))); measure.onchange = () => { state.measure = measure.value; redraw(); }; }
+  document.querySelectorAll("[data-few]").forEach((button) => { button.onclick = () => { state.few = button.dataset.few; document.querySelectorAll("[data-few]").forEach((other) => other.setAttribute("aria-pressed", String(other === button))); redraw(); }; });
+  document.getElementById("theme").onclick = () => { const next = isDark() ? "light" : "dark"; document.documentElement.dataset.theme = next; try { localStorage.setItem("oodml-theme", next); } catch (error) { /* not kept */ } chips(); redraw(); };
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { chips(); redraw(); });
+  if (filter) filter.oninput = () => { const wanted = filter.value.toLowerCase().split(/\s+/); document.querySelectorAll("#run-table tbody tr").forEach((row) => { const line = row.textContent.toLowerCase(); row.hidden = !wanted.every((word) => line.includes(word)); }); };
+}
+
+function maps() {
+  const place = document.querySelector("[data-map]");
+  if (!study.map || !Object.keys(study.map.sides).length) { place.replaceChildren(make("p", { className: "note", textContent: "The map of classes needs splits.json and features.npz in the study's folder." })); return; }
+  const names = splitNames.filter((name) => name in study.map.sides), choices = [...new Set([names[0], names.at(-1)])];
+  place.className = "maps";
+  place.replaceChildren(...choices.map((name, index) => {
+    const id = `map-${index}`, select = make("select", { ariaLabel: "Split of this map" }, ...names.map((other) => make("option", { value: other, textContent: `Split ${other}`, selected: other === name })));
+    state.sides[id] = name; figures[id] = mapFigure(id);
+    const figure = make("figure", { className: "plot" });
+    figure.dataset.figure = id;
+    figure.innerHTML = `<div class="plot-head"><h3>${index ? "Hardest" : "Easiest"} split</h3></div><div class="canvas" role="img" aria-label="Map of the classes"></div><figcaption>${index ? "" : `One mark a class. <b style="color:var(--train)">●</b> train, <b style="color:var(--test)">◆</b> test. Position: the first two principal axes of the class means of frozen features (${Math.round(100 * study.map.explained)}% of their variance), the same on every map.`} <span data-said></span></figcaption><details class="numbers"><summary>Numbers and downloads</summary><p class="tools"><button type="button" data-save="png">PNG</button> <button type="button" data-save="svg">SVG</button> <button type="button" data-save="csv">CSV</button></p><div class="scroll" tabindex="0" role="region" aria-label="Numbers" data-numbers></div></details>`;
+    figure.querySelector(".plot-head").append(select);
+    select.onchange = () => { state.sides[id] = select.value; figure.querySelector("h3").textContent = { [names[0]]: "Easiest split", [names.at(-1)]: "Hardest split" }[select.value] ?? `Split ${select.value}`; draw(figure); };
+    return figure;
+  }));
+}
+
+function wireCard(canvas) {
+  const card = document.getElementById("card");
+  canvas.on("plotly_hover", (event) => {
+    const place = event.points[0].customdata, sample = study.samples[study.map.samples[place]], group = study.map.superclasses?.[place];
+    card.replaceChildren(...(sample ? [make("img", { src: sample, alt: "" })] : []), make("b", { textContent: study.map.classes[place] }), make("div", { textContent: [group, event.points[0].data.name].filter(Boolean).join(" · ") }));
+    card.hidden = false;
+    const at = event.event, x = Math.min(at.clientX + 14, innerWidth - card.offsetWidth - 8), y = Math.min(at.clientY + 14, innerHeight - card.offsetHeight - 8);
+    Object.assign(card.style, { left: `${x}px`, top: `${y}px` });
+  });
+  canvas.on("plotly_unhover", () => { card.hidden = true; });
+}
+
+function thumb(id, name, verdict) {
+  const image = study.images[id], box = make("span", { className: `thumb ${verdict ?? ""}`, title: name });
+  box.append(image ? make("img", { src: image, alt: name, loading: "lazy" }) : make("span", { className: "name", textContent: name }));
+  if (verdict) box.append(make("i", { textContent: verdict === "right" ? "✓" : "✗", ariaHidden: "true" }));
+  return box;
+}
+
+function galleries() {
+  const place = document.querySelector("[data-galleries]");
+  if (!study.galleries.length) { place.replaceChildren(make("p", { className: "note", textContent: "No run kept the vectors of its test images, so no neighbours can be shown." })); return; }
+  const names = study.methods.map((method) => method.name).filter((name) => study.galleries.some((found) => found.neighbours[name]));
+  const best = (study.ags[study.metrics[0]] ?? []).find((row) => names.includes(row.method))?.method ?? names[0];
+  const select = make("select", { id: "gallery-method" }, ...names.map((name) => make("option", { value: name, textContent: name, selected: name === best })));
+  const panels = make("div", { className: "galleries" });
+  select.onchange = () => panels.replaceChildren(...study.galleries.map((found) => panel(found, select.value)));
+  select.onchange();
+  place.replaceChildren(make("p", { className: "gallery-controls" }, make("label", { textContent: "Method " }, select)), panels);
+}
+
+function panel(found, method) {
+  const split = study.splits.find((one) => one.split === found.split), role = found.split === splitNames[0] ? "Easiest split" : "Hardest split";
+  const rows = found.neighbours[method], box = make("div", { className: "panel" }, make("h3", { textContent: `${role} (${found.split}, FID ${split.shift.toFixed(1)})` }));
+  if (!rows) { box.append(make("p", { className: "note", textContent: `${method} kept no vectors here.` })); return box; }
+  const verdicts = found.classes[method].map((classes, query) => classes.map((name) => (name === found.query_classes[query] ? "right" : "wrong")));
+  found.queries.forEach((id, query) => {
+    const right = verdicts[query].filter((verdict) => verdict === "right").length;
+    const row = make("button", { type: "button", className: "row", ariaLabel: `Query of class ${found.query_classes[query]}: ${right} of ${rows[query].length} neighbours right. Show larger.` },
+      thumb(id, found.query_classes[query]), make("span"), ...rows[query].map((other, rank) => thumb(other, found.classes[method][query][rank], verdicts[query][rank])));
+    row.style.setProperty("--k", rows[query].length);
+    row.onclick = () => enlarge(found, method, query, verdicts[query]);
+    box.append(row);
+  });
+  const flat = verdicts.flat(), share = flat.filter((verdict) => verdict === "right").length;
+  box.append(make("p", { className: "quiet", textContent: `${share} of these ${flat.length} neighbours are of the query's class (✓).` }));
+  return box;
+}
+
+function enlarge(found, method, query, verdicts) {
+  const dialog = document.getElementById("closer"), entry = (id, name, note, verdict) => make("li", {}, thumb(id, name, verdict), make("b", { textContent: name }), make("div", { className: "quiet", textContent: note }));
+  dialog.querySelector("div").replaceChildren(make("h3", { textContent: `${method} on split ${found.split}` }),
+    make("ul", {}, entry(found.queries[query], found.query_classes[query], "query"), ...found.neighbours[method][query].map((id, rank) => entry(id, found.classes[method][query][rank], `${rank + 1}. neighbour, ${verdicts[rank]}`, verdicts[rank]))));
+  dialog.showModal();
+}
+
+document.addEventListener("click", (event) => { const format = event.target.dataset?.save; if (format) save(event.target.closest("figure"), format); });
+document.addEventListener("toggle", (event) => { const figure = event.target.closest?.("figure"); if (figure && event.target.open) numbers(figure); }, true);
+addEventListener("beforeprint", () => allFigures().forEach((figure) => { if (!drawn.has(figure)) draw(figure); }));
+let waiting;
+addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(redraw, 150); });
+maps(); controls(); chips(); galleries();
+allFigures().forEach((figure) => seen.observe(figure));

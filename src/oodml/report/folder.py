@@ -1,0 +1,113 @@
+"""Reading a study folder for its report: what is missing is noted, not an error."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from oodml.analysis.table import read_table
+from oodml.errors import OodmlError
+from oodml.images import ImageSet
+from oodml.shift.splits import Progression
+from oodml.vectors import VectorSet
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """What lies in the folder of a study.
+
+    table: the results. progression, features, images: None where they could not be read; `notes`
+    says why. runs: `run.json` of each run by its id. failed: the last line of each failed run's
+    traceback. settings: the text of study.toml.
+    """
+
+    path: Path
+    table: pd.DataFrame
+    data: str
+    settings: str = ""
+    progression: Progression | None = None
+    features: VectorSet | None = None
+    images: ImageSet | None = None
+    runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def vectors(self, run: str) -> VectorSet | None:
+        """The test embeddings of a run, or None where they were not kept."""
+        path = self.path / "runs" / run / "vectors.npz"
+        return VectorSet.load(path) if path.exists() else None
+
+
+def read_study(directory: str | Path, images: ImageSet | None = None) -> StudyFolder:
+    """Read a study folder; `images` stands in for the data set that study.toml names.
+
+    Raises `OodmlError` where there is no results table or it holds no zero-shot results.
+    """
+    path = Path(directory)
+    if not path.is_dir():
+        raise OodmlError(f"{path}: no such folder; a study's folder is expected")
+    table = read_table(path / "results.parquet")
+    if not (table["stage"] == "zero_shot").any():
+        raise OodmlError(f"{path}: results.parquet holds no zero-shot result yet; run the study")
+    names = sorted(table["data"].unique())
+    if len(names) > 1:
+        raise OodmlError(f"{path}: results of several data sets ({', '.join(names)}); one a report")
+    notes: list[str] = []
+    settings = (path / "study.toml").read_text() if (path / "study.toml").exists() else ""
+    return StudyFolder(
+        path=path,
+        table=table,
+        data=names[0],
+        settings=settings,
+        progression=_progression(path / "splits.json", notes),
+        features=_features(path / "features.npz", notes),
+        images=images if images is not None else _images(settings, path, notes),
+        runs=_runs(path / "runs"),
+        failed=_failed(path / "failed"),
+        notes=tuple(notes),
+    )
+
+
+def _progression(path: Path, notes: list[str]) -> Progression | None:
+    from oodml.shift.files import read_splits
+
+    if not path.exists():
+        notes.append("splits.json is missing, so the progression cannot be drawn.")
+        return None
+    return read_splits(path)
+
+
+def _features(path: Path, notes: list[str]) -> VectorSet | None:
+    if not path.exists():
+        notes.append("features.npz is missing, so the map of classes cannot be drawn.")
+        return None
+    return VectorSet.load(path)
+
+
+def _images(settings: str, folder: Path, notes: list[str]) -> ImageSet | None:
+    from oodml.datasets import open_images
+
+    data = tomllib.loads(settings).get("data")
+    options = dict(data) if isinstance(data, dict) else {"name": data}
+    name = options.pop("name", None) or options.pop("path", None)
+    try:
+        if name is None:
+            raise OodmlError("study.toml does not name the data")
+        return open_images(str(name), **options)
+    except (OodmlError, OSError) as error:
+        notes.append(f"The images could not be opened, so only names are shown: {error}")
+        return None
+
+
+def _runs(path: Path) -> dict[str, dict[str, Any]]:
+    found = sorted(path.glob("*/run.json"))
+    return {file.parent.name: json.loads(file.read_text("utf-8")) for file in found}
+
+
+def _failed(path: Path) -> dict[str, str]:
+    found = {file.stem: file.read_text("utf-8").strip() for file in sorted(path.glob("*.txt"))}
+    return {name: text.splitlines()[-1] if text else "no traceback" for name, text in found.items()}

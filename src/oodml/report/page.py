@@ -1,0 +1,143 @@
+"""The report page: one HTML file that needs no network."""
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import pandas as pd
+
+from oodml import __version__
+from oodml.analysis.findings import findings
+from oodml.analysis.ranking import beat_probability, compare_methods, ranks, share_won
+from oodml.analysis.structure import structure_correlations
+from oodml.analysis.table import is_quality, metrics, shifts, standard_split
+from oodml.report.answer import answer, label
+from oodml.report.folder import StudyFolder
+from oodml.report.payload import page_data
+
+
+def page(folder: StudyFolder) -> str:
+    """The whole page as text."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"label": label, "number": _number, "duration": duration}
+    template = environment.from_string(_asset("template.html"))
+    return template.render(**page_values(folder))
+
+
+def page_values(folder: StudyFolder) -> dict[str, Any]:
+    """What the template is filled with."""
+    table = folder.table
+    quality = [name for name in metrics(table) if is_quality(name)] or metrics(table)
+    main = quality[0]
+    order = shifts(table)
+    zero_shot = table[table["stage"] == "zero_shot"]
+    return {
+        "data": folder.data,
+        "answer": answer(table, folder.data, main),
+        "main": main,
+        "metrics": quality,
+        "rankings": {metric: _ranking(table, metric) for metric in quality},
+        "findings": findings(table, main, _backbones(folder)),
+        "correlations": structure_correlations(table, main).to_dict("records"),
+        "shift": order,
+        "standard": standard_split(order.index),
+        "seeds": sorted(zero_shot["seed"].unique().tolist()),
+        "has_few_shot": bool((table["stage"] == "after").any()),
+        "runs": _runs(folder),
+        "settings": folder.settings,
+        "failed": folder.failed,
+        "notes": folder.notes,
+        "progression": folder.progression,
+        "folder": folder.path.resolve().name,
+        "version": __version__,
+        "payload": _script_safe(json.dumps(page_data(folder), separators=(",", ":"))),
+        "plotly": _plotly(),
+        "css": _asset("page.css"),
+        "scripts": [_asset(name) for name in ("figures.js", "page.js")],
+    }
+
+
+def _ranking(table: pd.DataFrame, metric: str) -> dict[str, Any]:
+    order = compare_methods(table, metric)
+    names = order["method"].tolist()
+    several = shifts(table).nunique() > 1
+    return {
+        "rows": order.to_dict("records"),
+        "names": names,
+        "beats": beat_probability(table, metric) if several else None,
+        "won": share_won(table, metric),
+        "ranks": ranks(table, metric).loc[names],
+    }
+
+
+def _backbones(folder: StudyFolder) -> dict[str, str]:
+    found = {}
+    for run in folder.runs.values():
+        model = run.get("model") or {}
+        if "backbone" in model:
+            found[str(run.get("label", run.get("method")))] = str(model["backbone"])
+    return found
+
+
+def _runs(folder: StudyFolder) -> dict[str, Any]:
+    rows = [_run(name, run) for name, run in folder.runs.items()]
+    rows.sort(key=lambda row: (row["method"], row["seed"], row["order"]))
+    total = sum(row["seconds"] or 0.0 for row in rows)
+    by_method: dict[str, float] = {}
+    for row in rows:
+        by_method[row["method"]] = by_method.get(row["method"], 0.0) + (row["seconds"] or 0.0)
+    settings = {row["method"]: row["settings"] for row in reversed(rows)}
+    return {"rows": rows, "total": total, "by_method": by_method, "settings": settings}
+
+
+def _run(name: str, run: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": name,
+        "method": str(run.get("label", run.get("method", ""))),
+        "split": str(run.get("split", "")),
+        "order": float(run.get("shift") or 0.0),
+        "seed": run.get("seed", ""),
+        "seconds": run.get("seconds"),
+        "host": str(run.get("host", "")),
+        "settings": json.dumps(run, indent=1, sort_keys=True, default=str),
+    }
+
+
+def duration(seconds: float | None) -> str:
+    """A time as one reads it: 0.4 s, 12 s, 3 min 20 s, 5 h 02 min."""
+    if seconds is None:
+        return "–"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _number(value: float | None, digits: int = 3, sign: bool = False) -> str:
+    if value is None or value != value:
+        return "–"
+    text = f"{value:{'+' if sign else ''}.{digits}f}"
+    return text.replace("-", "−")
+
+
+def _asset(name: str) -> str:
+    return files("oodml.report").joinpath("assets", name).read_text("utf-8")
+
+
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs()).replace("</script", "<\\/script")
+
+
+def _script_safe(text: str) -> str:
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -1,0 +1,64 @@
+"""The numbers behind every figure: functions of the results table."""
+
+import numpy as np
+import pandas as pd
+
+from oodml.analysis.chance import chance_level
+from oodml.analysis.intervals import student_interval
+from oodml.analysis.table import shifts, zero_shot
+from oodml.shift.splits import Progression
+from oodml.vectors import VectorSet
+
+
+def curves(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One row a (method, split): shift, mean, and the 95% interval over seeds (`n` of them)."""
+    wide, shift = zero_shot(table, metric), shifts(table)
+    rows = []
+    for method, values in wide.groupby(level="method", sort=True):
+        for split in wide.columns:
+            seeds = values[split].dropna()
+            if len(seeds):
+                rows.append((method, split, shift[split], *student_interval(seeds)))
+    return pd.DataFrame(
+        rows, columns=["method", "split", "shift", "mean", "low", "high", "n"]
+    )
+
+
+def split_sizes(
+    table: pd.DataFrame, progression: Progression | None, features: VectorSet | None
+) -> pd.DataFrame:
+    """One row a split, easiest first: shift, classes on either side, images to test on.
+
+    Counts are missing (NA) where the folder has no progression or no features.
+    """
+    known = {str(split.step): split for split in progression or ()}
+    sizes = image_counts(features)
+    rows = []
+    for name, shift in shifts(table).items():
+        split = known.get(str(name))
+        train, test = (len(split.train), len(split.test)) if split else (None, None)
+        images = sum(sizes.get(c, 0) for c in split.test) if split and sizes else None
+        rows.append((name, float(shift), train, test, images))
+    frame = pd.DataFrame(rows, columns=["split", "shift", "train", "test", "images"])
+    return frame.astype({"train": "Int64", "test": "Int64", "images": "Int64"})
+
+
+def chance(
+    table: pd.DataFrame, metric: str, progression: Progression | None, features: VectorSet | None
+) -> list[float | None]:
+    """The chance level of a metric on each split of the table, easiest first, where known."""
+    known = {str(split.step): split for split in progression or ()}
+    sizes = image_counts(features)
+    found = []
+    for name in shifts(table).index:
+        counts = [sizes.get(c, 0) for c in known[name].test] if name in known and sizes else []
+        found.append(chance_level(metric, counts) if max(counts, default=0) > 1 else None)
+    return found
+
+
+def image_counts(features: VectorSet | None) -> dict[str, int]:
+    """Images of each class; empty without features."""
+    if features is None:
+        return {}
+    names, counts = np.unique(features.classes, return_counts=True)
+    return dict(zip(names.tolist(), counts.tolist(), strict=True))
