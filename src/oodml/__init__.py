@@ -32,14 +32,14 @@ _HOME = {
     "clustering_metrics": "evaluate.clustering",
     "structure_metrics": "evaluate.structure",
     "compare": "evaluate.compare",
-    "adapt": "adapt",
+    "adapt": "adaptation",
     "aggregated_generalization_score": "analysis.ags",
     "OodmlError": "errors",
 }
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
-    from oodml.adapt import adapt as adapt
+    from oodml.adaptation import adapt as adapt
     from oodml.analysis.ags import (
         aggregated_generalization_score as aggregated_generalization_score,
     )

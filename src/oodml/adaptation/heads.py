@@ -1,0 +1,97 @@
+"""Linear heads, one an episode, as stacked matrices."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from oodml.errors import OodmlError
+from oodml.model import IdentityHead, LinearHead
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Linear layers from features to embeddings, one an episode.
+
+    weight: [e d f]. bias: [e d] or None.
+    normalize: scale embeddings to length one. part_weights: the embedding is that many equal
+        parts beside each other, each scaled to length one and then by its weight (DiVA has four).
+    """
+
+    weight: Float[Tensor, "e d f"]
+    bias: Float[Tensor, "e d"] | None = None
+    normalize: bool = True
+    part_weights: tuple[float, ...] = (1.0,)
+
+    def embed(self, features: Float[Tensor, "#e n f"]) -> Float[Tensor, "e n d"]:
+        """The embeddings of each episode's features."""
+        return self.finish(self.linear(features))
+
+    def linear(self, features: Float[Tensor, "#e n f"]) -> Float[Tensor, "e n d"]:
+        """Before normalising."""
+        features = features.expand(len(self.weight), -1, -1)
+        if self.bias is None:
+            return torch.bmm(features, self.weight.transpose(1, 2))
+        return torch.baddbmm(self.bias[:, None], features, self.weight.transpose(1, 2))
+
+    def finish(self, outputs: Float[Tensor, "e n d"]) -> Float[Tensor, "e n d"]:
+        """Normalise the linear layer's outputs."""
+        if not self.normalize:
+            return outputs
+        parts = outputs.view(*outputs.shape[:2], len(self.part_weights), -1)
+        scale = torch.tensor(self.part_weights, dtype=outputs.dtype, device=outputs.device)
+        return normalize((normalize(parts, dim=3) * scale[:, None]).flatten(2), dim=2)
+
+    def repeated(self, episodes: int) -> "Heads":
+        """Copies of one head for so many episodes."""
+        bias = None if self.bias is None else self.bias.repeat(episodes, 1)
+        return replace(self, weight=self.weight.repeat(episodes, 1, 1), bias=bias)
+
+    def to(self, device: torch.device) -> "Heads":
+        """The same on a device."""
+        bias = None if self.bias is None else self.bias.to(device)
+        return replace(self, weight=self.weight.to(device), bias=bias)
+
+    def __getitem__(self, episode: int) -> "Heads":
+        bias = None if self.bias is None else self.bias[episode][None]
+        return replace(self, weight=self.weight[episode][None], bias=bias)
+
+    def module(self, episode: int = 0) -> LinearHead:
+        """The head of one episode as a part of a model, to save or export."""
+        if len(self.part_weights) > 1:
+            raise OodmlError(
+                f"a head of {len(self.part_weights)} parts is no single linear layer to export"
+            )
+        weight = self.weight[episode]
+        head = LinearHead(weight.shape[1], weight.shape[0], self.normalize)
+        with torch.no_grad():
+            head.linear.weight.copy_(weight)
+            head.linear.bias.copy_(
+                weight.new_zeros(len(weight)) if self.bias is None else self.bias[episode]
+            )
+        return head
+
+
+def heads_of(module: nn.Module, features: int) -> Heads:
+    """The linear layer of a model's head, to adapt: a copy.
+
+    A head that is one linear layer has it as `linear`, and may have `normalize` and
+    `part_weights`; an identity becomes the matrix that does nothing.
+    """
+    if isinstance(module, IdentityHead):
+        return Heads(torch.eye(features)[None])
+    linear = getattr(module, "linear", None)
+    if not isinstance(linear, nn.Linear):
+        raise OodmlError(
+            f"head {type(module).__name__} has no linear layer `linear`; only a last layer that "
+            "is linear can be adapted on features"
+        )
+    bias = None if linear.bias is None else linear.bias.detach().clone()[None]
+    return Heads(
+        linear.weight.detach().clone()[None],
+        bias,
+        bool(getattr(module, "normalize", True)),
+        tuple(getattr(module, "part_weights", (1.0,))),
+    )

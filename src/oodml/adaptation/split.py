@@ -1,0 +1,89 @@
+"""Few-shot adaptation of a split's episodes, as rows of results."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from oodml.adaptation.episodes import AdaptResult, adapt
+from oodml.adaptation.heads import heads_of
+from oodml.adaptation.settings import AdaptSettings
+from oodml.errors import OodmlError
+from oodml.images import ImageSet
+from oodml.shift.splits import Episode
+from oodml.vectors import VectorSet
+
+Trunk = Callable[[ImageSet, int | None], VectorSet]
+"""From images and a view (None: the test view) to pooled features of the frozen trunk."""
+
+
+def adapt_split(
+    test: ImageSet,
+    trunk: Trunk,
+    head: nn.Module,
+    episodes: Sequence[Episode],
+    settings: AdaptSettings,
+    shots: int,
+    seed: int,
+) -> Iterator[dict[str, Any]]:
+    """Rows (stage, shots, episode, metric, value) of all episodes, before and after.
+
+    test: the images of the test classes. Query images are embedded once, support images once a
+    view; the rest happens in feature space.
+    """
+    result = adapt_to_episodes(test, trunk, head, episodes, settings, seed)
+    for stage, found in (("before", result.before), ("after", result.after)):
+        for episode, metrics in enumerate(found):
+            for metric, value in metrics.items():
+                yield {"stage": stage, "shots": shots, "episode": episode, "metric": metric,
+                       "value": value}  # fmt: skip
+
+
+def adapt_to_episodes(
+    test: ImageSet,
+    trunk: Trunk,
+    head: nn.Module,
+    episodes: Sequence[Episode],
+    settings: AdaptSettings,
+    seed: int,
+) -> AdaptResult:
+    """Adapt a model's last layer to the support images of each episode."""
+    row_of = {name: row for row, name in enumerate(test.ids.tolist())}
+    supports = [_rows(number, one, row_of, test.name) for number, one in enumerate(episodes)]
+    features = torch.from_numpy(_vectors(trunk, test, None))
+    rows = np.unique([row for one in supports for members in one.values() for row in members])
+    chosen = test.select(rows)
+    views = np.stack([_vectors(trunk, chosen, view) for view in range(settings.views)], axis=1)
+    start = heads_of(head, features.shape[1])
+    device = next((parameter.device for parameter in head.parameters()), torch.device("cpu"))
+    return adapt(
+        features.to(device),
+        test.classes,
+        supports,
+        start.to(device),
+        settings,
+        support_views=dict(zip(rows.tolist(), torch.from_numpy(views), strict=True)),
+        seed=seed,
+    )
+
+
+def _vectors(trunk: Trunk, images: ImageSet, view: int | None) -> np.ndarray:
+    found = trunk(images, view)
+    if not np.array_equal(found.ids, images.ids):
+        raise OodmlError(f"{images.name}: the features are not of the images asked for")
+    return found.vectors
+
+
+def _rows(number: int, episode: Episode, row_of: dict[str, int], name: str) -> dict[str, list[int]]:
+    rows: dict[str, list[int]] = {}
+    for support_class, ids in episode.support.items():
+        for image in ids:
+            if image not in row_of:
+                raise OodmlError(
+                    f"episode {number}: support image {image!r} of class {support_class!r} is not "
+                    f"among the test images of {name}"
+                )
+        rows[support_class] = [row_of[image] for image in ids]
+    return rows
