@@ -98,7 +98,9 @@ class Embedder(nn.Module):
     def backbone(self) -> Backbone:
         if "trunk" not in self._modules:
             place = next((p.device for p in self.head.parameters()), torch.device("cpu"))
-            self.trunk = load_backbone(self.settings.backbone, self.settings.weights).to(place)
+            with torch.inference_mode(False):  # its parameters may have to train later
+                made = load_backbone(self.settings.backbone, self.settings.weights)
+            self.trunk = made.to(place)
             self.train(self.training)
         return self.trunk
 
@@ -182,6 +184,7 @@ def load_model(run_folder: str | Path) -> Embedder:
 
     Only heads of this library are made again by name; a run folder cannot run foreign code.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from oodml import catalog
@@ -202,6 +205,6 @@ def load_model(run_folder: str | Path) -> Embedder:
         state = load_file(folder / "model.safetensors")
         target = embedder.head if settings.mode == "head" else embedder
         target.load_state_dict(state)
-    except (KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise OodmlError(f"{folder}: the model cannot be loaded: {error}") from error
     return embedder.eval()

@@ -24,9 +24,15 @@ class LabelLoss(BaseLoss):
     """A loss of embeddings [n d] and their labels [n] alone."""
 
     def forward(
-        self, embeddings: Float[Tensor, "n d"], labels: Int[Tensor, " n"]
+        self,
+        embeddings: Float[Tensor, "n d"],
+        labels: Int[Tensor, " n"],
+        triplets: None = None,
     ) -> Float[Tensor, ""]:
-        """The loss of a batch, computed in full precision under any autocast."""
+        """The loss of a batch, computed in full precision under any autocast.
+
+        triplets: none; the argument is there so that every loss is called alike.
+        """
         with torch.autocast(embeddings.device.type, enabled=False):
             return self.compute(full_precision(embeddings), labels)
 

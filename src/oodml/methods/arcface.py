@@ -7,7 +7,7 @@ from oodml.methods._base import Space
 class Method(criterion.Method):
     """Classification by angles to learned class vectors, the right one made harder.
 
-    margin: in radians. scale: of the cosines. class_lr: learning rate of the class vectors.
+    margin: in radians. scale: of the cosines. vector_lr: learning rate of the class vectors.
     published: clamp cosines as the original code does (see the table of deviations).
     """
 
@@ -16,8 +16,8 @@ class Method(criterion.Method):
         space: Space,
         margin: float = 0.5,
         scale: float = 16.0,
-        class_lr: float = 5e-4,
+        vector_lr: float = 5e-4,
         published: bool = False,
     ) -> None:
-        options = {"margin": margin, "scale": scale, "class_lr": class_lr, "published": published}
+        options = {"margin": margin, "scale": scale, "vector_lr": vector_lr, "published": published}
         super().__init__(space, "arcface", None, options)

@@ -34,9 +34,9 @@ class Method(BaseMethod):
         self.miner = catalog.load("miners", miner, **(miner_options or {})) if miner else None
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        triplets = None
-        if self.miner is not None:
-            triplets = self.miner(batch.embeddings.detach(), batch.labels, batch.generator)
+        if self.miner is None:
+            return {self.name: self.loss(batch.embeddings, batch.labels)}
+        triplets = self.miner(batch.embeddings.detach(), batch.labels, batch.generator)
         return {self.name: self.loss(batch.embeddings, batch.labels, triplets)}
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from oodml.methods._base import Space
 class Method(criterion.Method):
     """A learned proxy per class is the anchor; the batch's samples are pulled and pushed.
 
-    alpha: sharpness. delta: margin. proxy_lr_factor: learning rate of the proxies over the base.
+    alpha: sharpness. delta: margin. lr_factor: learning rate of the proxies over the base.
     published: weight classes by their count in the batch, as the original code does.
     """
 
@@ -16,13 +16,13 @@ class Method(criterion.Method):
         space: Space,
         alpha: float = 32.0,
         delta: float = 0.1,
-        proxy_lr_factor: float = 2000.0,
+        lr_factor: float = 2000.0,
         published: bool = False,
     ) -> None:
         options = {
             "alpha": alpha,
             "delta": delta,
-            "proxy_lr_factor": proxy_lr_factor,
+            "lr_factor": lr_factor,
             "published": published,
         }
         super().__init__(space, "proxy_anchor", None, options)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from oodml import catalog
+from oodml.adaptation.split import adapt_split
 from oodml.embed import embed, evaluating, trunk_features
 from oodml.evaluate.clustering import clustering_metrics
 from oodml.evaluate.retrieval import retrieval_metrics
@@ -21,6 +22,7 @@ from oodml.images import ImageSet
 from oodml.methods._base import BaseMethod, Space
 from oodml.model import Embedder, LinearHead
 from oodml.randomness import isolated
+from oodml.study.context import Context
 from oodml.study.plan import Run
 from oodml.train import FeatureSource, History, ImageSource, Metrics, Source, train
 from oodml.vectors import VectorSet
@@ -28,9 +30,9 @@ from oodml.vectors import VectorSet
 Row = dict[str, Any]
 
 
-def execute(run: Run, images: ImageSet, device: torch.device, folder: Path) -> pd.DataFrame:
+def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
     """Do one run; write vectors, model and history into `folder`; give its rows of results."""
-    material = _Material(run, images, device)
+    material = _Material(run, context.images, context.device)
     with isolated(run.seed, "run"):
         model, history = _fit(run, material)
     test = _embedded(model, material, run.split.test)
@@ -151,13 +153,13 @@ def _tested(test: VectorSet) -> Metrics:
 
 def _few_shot(run: Run, model: Embedder, material: _Material) -> Iterator[Row]:
     """Before and after adapting the last layer to each episode's support images."""
-    from oodml.adaptation.split import adapt_split
-
     test = material.images.subset(run.split.test)
 
     def trunk(images: ImageSet, view: int | None) -> VectorSet:
         if material.head_mode:
-            return material.features(view).select(np.flatnonzero(np.isin(material.images.ids, images.ids)))
+            return material.features(view).select(
+                np.flatnonzero(np.isin(material.images.ids, images.ids))
+            )
         found = trunk_features(images, model, view=view, seed=run.seed, device=material.device)
         return VectorSet(found, images.classes, images.ids, images.superclasses)
 

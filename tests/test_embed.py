@@ -1,0 +1,107 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from oodml.embed import cache_folder, embed
+from oodml.model import Embedder, LinearHead, ModelSettings
+from tests.samples import squares, write_folder
+
+
+def features_on_disk() -> list[Path]:
+    return sorted((cache_folder() / "features").glob("*"))
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OODML_CACHE", str(tmp_path / "cache"))
+
+
+def test_what_was_embedded_is_not_embedded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = squares()
+    first = embed(images, "pixels")
+    assert first.vectors.shape == (48, 768)
+    assert len(features_on_disk()) == 1
+    monkeypatch.setattr("oodml.embed.load_backbone", None)
+    again = embed(images, "pixels")
+    np.testing.assert_array_equal(first.vectors, again.vectors)
+    maximum = embed(images, "pixels", pooling="max")
+    both = embed(images, "pixels", pooling="avg+max")
+    np.testing.assert_allclose(both.vectors, first.vectors + maximum.vectors)
+
+
+def test_pixels_are_the_image() -> None:
+    images = squares(side=16)
+    vectors = embed(images, "pixels", image_size=16, augmentation="gentle").vectors
+    assert images.pixels is not None
+    expected = (images.pixels.reshape(48, -1) / 255 - 0.5) / 0.5
+    np.testing.assert_allclose(vectors.reshape(48, 3, -1)[:, 0], expected, atol=1e-6)
+
+
+def test_the_cache_follows_the_image_not_its_place_in_the_set() -> None:
+    images = squares()
+    order = np.random.default_rng(0).permutation(len(images))
+    first = embed(images, "pixels", view=1, augmentation="adv")
+    shuffled = embed(images.select(order), "pixels", view=1, augmentation="adv")
+    assert len(features_on_disk()) == 1
+    np.testing.assert_array_equal(first.vectors[order], shuffled.vectors)
+    assert shuffled.ids.tolist() == images.ids[order].tolist()
+
+
+def test_what_changes_the_vectors_changes_the_key() -> None:
+    images = squares()
+    variants: list[dict[str, object]] = [
+        {},
+        {"view": 0},
+        {"view": 1},
+        {"view": 1, "seed": 1},
+        {"image_size": 32},
+        {"augmentation": "gentle"},
+    ]
+    found = [embed(images, "pixels", **options).vectors for options in variants]
+    assert len(features_on_disk()) == len(variants)
+    for a in range(len(found)):
+        for b in range(a):
+            assert (found[a] != found[b]).any(), (variants[a], variants[b])
+    embed(squares(seed=1), "pixels")
+    assert len(features_on_disk()) == len(variants) + 1
+
+
+def test_batches_do_not_change_vectors() -> None:
+    images = squares()
+    one = embed(images, "small", weights="none", batch_size=48, cache=False)
+    # Untrained weights are drawn anew each time; load them once and embed in two ways.
+    model = Embedder(ModelSettings(backbone="small", mode="finetune"), LinearHead(128, 8))
+    big = embed(images, model, batch_size=48).vectors
+    little = embed(images, model, batch_size=7).vectors
+    np.testing.assert_allclose(big, little, atol=1e-5)
+    assert one.vectors.shape == (48, 128)
+    assert np.allclose(np.linalg.norm(big, axis=1), 1, atol=1e-5)
+    assert model.training
+
+
+def test_a_torn_cache_file_is_embedded_again() -> None:
+    images = squares()
+    first = embed(images, "pixels")
+    (path,) = features_on_disk()
+    path.write_bytes(path.read_bytes()[:1000])
+    np.testing.assert_array_equal(embed(images, "pixels").vectors, first.vectors)
+
+
+def test_folder_and_memory_agree(tmp_path: Path) -> None:
+    images = squares()
+    from oodml.datasets import open_images
+
+    disk = open_images(write_folder(images, tmp_path / "root"))
+    order = np.argsort([int(os.path.basename(name)[:3]) for name in disk.ids])
+    np.testing.assert_array_equal(
+        embed(disk, "pixels").vectors[order], embed(images, "pixels").vectors
+    )
+
+
+def test_images_may_be_bytes_or_floats() -> None:
+    model = Embedder(ModelSettings(backbone="small", mode="finetune"), LinearHead(128, 8)).eval()
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    torch.testing.assert_close(model(images), model(images.float() / 255))

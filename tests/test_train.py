@@ -1,0 +1,177 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from oodml import catalog
+from oodml.embed import embed
+from oodml.errors import OodmlError
+from oodml.evaluate.retrieval import retrieval_metrics
+from oodml.methods._base import BaseMethod, Batch, Space
+from oodml.model import Embedder, LinearHead, ModelSettings
+from oodml.randomness import isolated
+from oodml.train import FeatureSource, History, ImageSource, TrainSettings, train
+from tests.samples import squares
+
+CPU = torch.device("cpu")
+
+
+def features(views: int = 2) -> FeatureSource:
+    images = squares()
+    found = [embed(images, "pixels", view=view, augmentation="gentle") for view in range(views)]
+    return FeatureSource(torch.stack([torch.from_numpy(v.vectors) for v in found]), images.labels)
+
+
+def head_run(method: str = "margin", seed: int = 0, **options: Any) -> tuple[Embedder, History]:
+    settings = ModelSettings(backbone="pixels", mode="head", dim=8)
+    with isolated(seed):
+        model = Embedder(settings, LinearHead(768, 8))
+        made = catalog.load("methods", method, space=Space(6, 8, 768))
+    train_settings = TrainSettings(batch_size=12, **{"epochs": 3, **options})
+    history = train(model, made, features(), train_settings, seed=seed, device=CPU)
+    return model, history
+
+
+def test_a_seed_fixes_every_bit() -> None:
+    first, other = head_run()[0].head.state_dict(), head_run()[0].head.state_dict()
+    assert all(torch.equal(first[key], other[key]) for key in first)
+    different = head_run(seed=1)[0].head.state_dict()
+    assert not torch.equal(first["linear.weight"], different["linear.weight"])
+
+
+def test_training_does_not_touch_the_global_generator() -> None:
+    state = torch.get_rng_state()
+    head_run(epochs=1)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("method", ["margin", "multisimilarity", "arcface", "proxy_anchor"])
+def test_training_lowers_the_loss(method: str) -> None:
+    _, history = head_run(method, epochs=8)
+    (term,) = set(history.rows[0]) - {"epoch"}
+    assert history.rows[-1][term] < history.rows[0][term]
+
+
+def test_images_train_end_to_end() -> None:
+    images = squares()
+    settings = ModelSettings(backbone="small", mode="finetune", dim=8, image_size=24)
+    with isolated(0):
+        model = Embedder(settings, LinearHead(128, 8))
+        method = catalog.load("methods", "multisimilarity", space=Space(6, 8, 128))
+        assert model.backbone.features == 128
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    source = ImageSource(images, images.labels, 24, "gentle")
+    options = TrainSettings(epochs=6, batch_size=24, per_class=4, lr=1e-3)
+    untrained = retrieval_metrics(embed(images, model).vectors, images.classes)["map@r"]
+    history = train(model, method, source, options, seed=0, device=CPU)
+    assert retrieval_metrics(embed(images, model).vectors, images.classes)["map@r"] > untrained
+    assert len(history.rows) == history.epoch == 6
+    after = model.state_dict()
+    assert not [key for key, value in before.items() if torch.equal(value, after[key])]
+
+
+def test_warm_up_leaves_the_backbone_alone() -> None:
+    images = squares()
+    settings = ModelSettings(backbone="small", mode="finetune", dim=8, image_size=24)
+    with isolated(0):
+        model = Embedder(settings, LinearHead(128, 8))
+        method = catalog.load("methods", "margin", space=Space(6, 8, 128))
+    before = {key: value.clone() for key, value in model.backbone.state_dict().items()}
+    head = model.head.linear.weight.clone()
+    source = ImageSource(images, images.labels, 24, "gentle")
+    options = TrainSettings(epochs=1, warmup_epochs=1, batch_size=12, lr=1e-2)
+    train(model, method, source, options, seed=0, device=CPU)
+    assert all(torch.equal(value, before[k]) for k, value in model.backbone.state_dict().items())
+    assert not torch.equal(model.head.linear.weight, head)
+
+
+def test_the_best_validation_epoch_is_kept() -> None:
+    scores = iter([0.3, 0.9, 0.5, 0.9])
+    states: list[Tensor] = []
+    settings = ModelSettings(backbone="pixels", mode="head", dim=8)
+    model = Embedder(settings, LinearHead(768, 8))
+
+    def validate() -> dict[str, float]:
+        states.append(model.head.linear.weight.detach().clone())
+        return {"recall@1": next(scores)}
+
+    method = catalog.load("methods", "margin", space=Space(6, 8, 768))
+    options = TrainSettings(epochs=4, batch_size=12)
+    history = train(model, method, features(), options, seed=0, device=CPU, validate=validate)
+    assert history.epoch == 2
+    assert history.validation == {"recall@1": 0.9}
+    assert torch.equal(model.head.linear.weight, states[1])
+    assert not torch.equal(states[1], states[3])
+
+
+class Toy(BaseMethod):
+    """A method with an adversary and a second head, to show what the loop carries."""
+
+    def __init__(self, space: Space, weight: float = 0.1) -> None:
+        super().__init__(space)
+        self.weight = weight
+        self.extra = nn.Linear(space.feature_dim, space.dim)
+        self.adversary = nn.Linear(space.dim, space.n_classes)
+        self.adversary_optimizer = torch.optim.Adam(self.adversary.parameters(), lr=1e-2)
+        self.steps = 0
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        extra = self.extra(batch.features)
+        guess = nn.functional.cross_entropy(self.adversary(extra.detach()), batch.labels)
+        self.adversary_optimizer.zero_grad()
+        guess.backward()
+        self.adversary_optimizer.step()
+        fooled = -nn.functional.cross_entropy(self.adversary(extra), batch.labels)
+        return {"agree": (batch.embeddings - extra).square().mean(), "fool": self.weight * fooled}
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        return [{"params": self.extra.parameters(), "lr": lr, "weight_decay": 0.0}]
+
+    def after_step(self, batch: Batch, model: nn.Module) -> None:
+        self.steps += 1
+
+
+def test_a_method_brings_its_heads_terms_and_adversary() -> None:
+    model = Embedder(ModelSettings(backbone="pixels", dim=8), LinearHead(768, 8))
+    toy = Toy(Space(6, 8, 768))
+    before = toy.adversary.weight.clone()
+    options = TrainSettings(epochs=2, batch_size=12)
+    history = train(model, toy, features(), options, seed=0, device=CPU)
+    assert set(history.rows[0]) == {"epoch", "agree", "fool"}
+    assert toy.steps == 8
+    assert not torch.equal(toy.adversary.weight, before)
+
+
+class Broken(BaseMethod):
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        factor = np.nan if batch.step == 5 else 1.0
+        return {"sum": batch.embeddings.sum() * factor}
+
+
+def test_a_loss_that_is_not_finite_is_named() -> None:
+    model = Embedder(ModelSettings(backbone="pixels", dim=8), LinearHead(768, 8))
+    with pytest.raises(OodmlError, match=r"'sum' is nan at step 5 \(classes 0, 1, 2"):
+        train(
+            model,
+            Broken(Space(6, 8, 768)),
+            features(),
+            TrainSettings(epochs=3, batch_size=12),
+            seed=0,
+            device=CPU,
+        )
+
+
+def test_an_unknown_metric_to_select_by() -> None:
+    model = Embedder(ModelSettings(backbone="pixels", dim=8), LinearHead(768, 8))
+    with pytest.raises(OodmlError, match=r"train.select: unknown metric 'recal@1'. Did you mean"):
+        train(
+            model,
+            Broken(Space(6, 8, 768)),
+            features(),
+            TrainSettings(epochs=1, batch_size=12, select="recal@1"),
+            seed=0,
+            device=CPU,
+            validate=lambda: {"recall@1": 0.5},
+        )
