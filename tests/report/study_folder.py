@@ -76,9 +76,7 @@ def _features(images: ImageSet) -> VectorSet:
     centres = generator.normal(size=(len(images.class_names), 12))
     centres[:, 0] += np.linspace(-2, 2, len(centres))
     vectors = centres[images.labels] + generator.normal(0, 0.9, (len(images), 12))
-    return VectorSet(
-        vectors.astype(np.float32), images.classes, images.ids, images.superclasses
-    )
+    return VectorSet(vectors.astype(np.float32), images.classes, images.ids, images.superclasses)
 
 
 def _splits(names: tuple[str, ...], shifts: dict[str, float]) -> list[Split]:

@@ -30,7 +30,7 @@ def few_shot_gains(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFram
     gains = episode_gains(table, metric)
     shift = shifts(table)
     rows = [
-        {"method": method, "split": split, "shift": shift[split], "shots": int(shots)}
+        {"method": method, "split": split, "shift": shift[str(split)], "shots": int(str(shots))}
         | _summary(group)
         for (method, split, shots), group in gains.groupby(["method", "split", "shots"])
     ]
@@ -68,5 +68,5 @@ def gain_slopes(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
             continue
         slopes = [np.polyfit(rescaled[seeds.columns], row, 1)[0] for row in seeds.to_numpy()]
         found = student_interval(slopes)
-        rows.append((method, int(shots), found.mean, found.low, found.high))
+        rows.append((method, int(str(shots)), found.mean, found.low, found.high))
     return pd.DataFrame(rows, columns=["method", "shots", "slope", "slope_low", "slope_high"])

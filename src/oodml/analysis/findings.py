@@ -141,15 +141,16 @@ def structure_does_not_predict(table: pd.DataFrame, metric: str, strong: float =
     found = structure_correlations(table, metric).dropna(subset=["within"])
     if found.empty or table["method"].nunique() < 2:
         return Finding(question, "undecided", "No structure measure varies over the runs.")
-    best = found.loc[found["within"].abs().idxmax()]
+    best = found.iloc[int(found["within"].abs().to_numpy().argmax())]
     surely = found[(found["within_low"] > strong) | (found["within_high"] < -strong)]
     weak = bool((found[["within_low", "within_high"]].abs().max(axis=1) < strong).all())
     answer: Answer = "no" if len(surely) else "yes" if weak else "undecided"
     return Finding(
         question,
         answer,
-        f"The strongest rank correlation within splits is {best['within']:+.2f}, of "
-        f"{best['measure']} (95% interval {best['within_low']:+.2f} to {best['within_high']:+.2f}).",
+        f"The strongest rank correlation within splits is {_signed(best['within'])}, of "
+        f"{best['measure']} (95% interval {_signed(best['within_low'])} to "
+        f"{_signed(best['within_high'])}).",
     )
 
 
@@ -172,6 +173,10 @@ def pretraining_raises_level(
 
 def _sign(low: float, high: float) -> Answer:
     return "yes" if low > 0 else "no" if high < 0 else "undecided"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def _points(value: float) -> str:

@@ -46,7 +46,7 @@ def probability_positive(differences: ArrayLike) -> float:
     mean = float(sample.mean())
     error = float(sample.std(ddof=1)) / len(sample) ** 0.5
     if error == 0.0:
-        return 0.5 * (1.0 + np.sign(mean))
+        return 0.5 * (1.0 + float(np.sign(mean)))
     return float(t.cdf(mean / error, len(sample) - 1))
 
 
@@ -69,7 +69,7 @@ def ags_interval(
 
 
 def bootstrap_interval(
-    values: Float[np.ndarray, "seeds *rest"],
+    values: Float[np.ndarray, "seeds ..."],
     statistic: Callable[[NDArray[np.float64]], float],
     generator: np.random.Generator,
     level: float = 0.95,

@@ -26,7 +26,7 @@ def compare_methods(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFra
         {"method": method, **_summary(values.droplevel("method"), shift[values.columns])}
         for method, values in wide.groupby(level="method", sort=True)
     ]
-    order = pd.DataFrame(rows).sort_values(["ags", "hardest", "method"], ascending=[False] * 3)
+    order = pd.DataFrame(rows).sort_values(["ags", "hardest", "method"], ascending=[False, False, True])
     order["rank"] = np.arange(1, len(order) + 1)
     return order.reset_index(drop=True)
 
@@ -157,7 +157,8 @@ def misranking(
     if len(names) < 2:
         return None
     on_standard, overall = beat_probability(trained, metric, "0"), beat_probability(trained, metric)
-    sure, unsure = [], []
+    sure: list[tuple[str, str]] = []
+    unsure: list[tuple[str, str]] = []
     for better in names:
         for other in names:
             if score[better] > score[other] and there[better] < there[other]:

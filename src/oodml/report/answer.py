@@ -39,9 +39,10 @@ def answer(table: pd.DataFrame, data: str, metric: str = "recall@1") -> Answer:
 
 def _ranked(trained: pd.DataFrame, order: pd.DataFrame, data: str, metric: str) -> Answer:
     best, name = order.iloc[0], label(metric)
+    start = "standard" if best["standard"] == best["standard"] else "easiest"
     details = [
-        f"From the standard or easiest split to the hardest it loses {_points(best['loss'])} points "
-        f"of {name} ({100 * best['relative_loss']:.0f}%)."
+        f"From the {start} split to the hardest it loses {_points(best['loss'])} points "
+        f"of {name}, {100 * best['relative_loss']:.0f}% of what it had."
     ]
     if len(order) == 1:
         return Answer(
@@ -63,8 +64,8 @@ def _ranked(trained: pd.DataFrame, order: pd.DataFrame, data: str, metric: str) 
     if sure < 0.8:
         verb = "leads, within the noise,"
     headline = (
-        f"On {data}, {best['method']} {verb} as classes grow unlike those trained on: "
-        f"{_points(lead)} points of {name} ahead of {second['method']} over all splits"
+        f"On {data}, {best['method']} {verb} as shift grows: {_points(lead)} points "
+        f"of {name} ahead of {second['method']}"
     )
     if sure != sure:
         details.append("With fewer than two common seeds nobody can say how sure that is.")

@@ -1,7 +1,6 @@
 """Reading a study folder for its report: what is missing is noted, not an error."""
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +42,7 @@ class StudyFolder:
 
 
 def read_study(directory: str | Path, images: ImageSet | None = None) -> StudyFolder:
-    """Read a study folder; `images` stands in for the data set that study.toml names.
+    """Read a study folder; `images` stands in for the data set that plan.json names.
 
     Raises `OodmlError` where there is no results table or it holds no zero-shot results.
     """
@@ -65,7 +64,7 @@ def read_study(directory: str | Path, images: ImageSet | None = None) -> StudyFo
         settings=settings,
         progression=_progression(path / "splits.json", notes),
         features=_features(path / "features.npz", notes),
-        images=images if images is not None else _images(settings, path, notes),
+        images=images if images is not None else _images(path / "plan.json", notes),
         runs=_runs(path / "runs"),
         failed=_failed(path / "failed"),
         notes=tuple(notes),
@@ -88,16 +87,15 @@ def _features(path: Path, notes: list[str]) -> VectorSet | None:
     return VectorSet.load(path)
 
 
-def _images(settings: str, folder: Path, notes: list[str]) -> ImageSet | None:
+def _images(plan: Path, notes: list[str]) -> ImageSet | None:
     from oodml.datasets import open_images
 
-    data = tomllib.loads(settings).get("data")
-    options = dict(data) if isinstance(data, dict) else {"name": data}
-    name = options.pop("name", None) or options.pop("path", None)
+    if not plan.exists():
+        notes.append("plan.json is missing, so only the names of images are shown.")
+        return None
+    source = json.loads(plan.read_text("utf-8"))["source"]
     try:
-        if name is None:
-            raise OodmlError("study.toml does not name the data")
-        return open_images(str(name), **options)
+        return open_images(source["name"], **source["options"])
     except (OodmlError, OSError) as error:
         notes.append(f"The images could not be opened, so only names are shown: {error}")
         return None

@@ -66,9 +66,10 @@ def neighbours(
 
 def _spaces(folder: StudyFolder, split: str) -> dict[str, VectorSet]:
     table = folder.table
-    runs = table[(table["split"] == split) & (table["stage"] == "zero_shot")]
-    runs = runs.sort_values("seed").drop_duplicates("method").set_index("method")["run"]
-    found = {name: folder.vectors(run) for name, run in runs.sort_index().items()}
+    rows = table[(table["split"] == split) & (table["stage"] == "zero_shot")]
+    first_seeds = rows.sort_values(["method", "seed"]).drop_duplicates("method")
+    runs = zip(first_seeds["method"], first_seeds["run"], strict=True)
+    found = {name: folder.vectors(run) for name, run in runs}
     spaces = {str(name): space for name, space in found.items() if space is not None}
     first = next(iter(spaces.values()), None)
     return {

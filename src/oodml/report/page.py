@@ -85,23 +85,23 @@ def _backbones(folder: StudyFolder) -> dict[str, str]:
 
 
 def _runs(folder: StudyFolder) -> dict[str, Any]:
-    rows = [_run(name, run) for name, run in folder.runs.items()]
-    rows.sort(key=lambda row: (row["method"], row["seed"], row["order"]))
-    total = sum(row["seconds"] or 0.0 for row in rows)
+    named = folder.table.drop_duplicates(["run", "method", "split"])
+    named = named.sort_values(["method", "seed", "shift"])[["run", "method", "split", "seed"]]
+    rows = [
+        {**row, "id": row["run"], **_cost(folder.runs[row["run"]])}
+        for row in named.to_dict("records")
+        if row["run"] in folder.runs
+    ]
+    total = sum({row["id"]: row["seconds"] or 0.0 for row in rows}.values())
     by_method: dict[str, float] = {}
     for row in rows:
         by_method[row["method"]] = by_method.get(row["method"], 0.0) + (row["seconds"] or 0.0)
-    settings = {row["method"]: row["settings"] for row in reversed(rows)}
+    settings = {row["method"]: row["settings"] for row in rows}
     return {"rows": rows, "total": total, "by_method": by_method, "settings": settings}
 
 
-def _run(name: str, run: Mapping[str, Any]) -> dict[str, Any]:
+def _cost(run: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "id": name,
-        "method": str(run.get("label", run.get("method", ""))),
-        "split": str(run.get("split", "")),
-        "order": float(run.get("shift") or 0.0),
-        "seed": run.get("seed", ""),
         "seconds": run.get("seconds"),
         "host": str(run.get("host", "")),
         "settings": json.dumps(run, indent=1, sort_keys=True, default=str),

@@ -15,7 +15,7 @@ from oodml.errors import OodmlError
 from oodml.report.class_map import ClassMap, class_map, sides
 from oodml.report.folder import StudyFolder
 from oodml.report.gallery import Gallery, gallery
-from oodml.report.series import chance, curves, split_sizes
+from oodml.report.series import chance, curves, image_counts, split_sizes
 from oodml.report.style import looks
 from oodml.report.thumbnails import thumbnails
 
@@ -27,7 +27,8 @@ def page_data(folder: StudyFolder) -> dict[str, Any]:
     """The data of the page's figures: split order, series a metric, map, galleries, images."""
     table = folder.table
     names = methods(table)
-    sizes = split_sizes(table, folder.progression, folder.features)
+    counts = image_counts(folder.images or folder.features)
+    sizes = split_sizes(table, folder.progression, counts)
     galleries = _galleries(folder, sizes["split"].tolist())
     found_map = None if folder.features is None else class_map(folder.features)
     quality = [name for name in metrics(table) if is_quality(name)]
@@ -37,10 +38,7 @@ def page_data(folder: StudyFolder) -> dict[str, Any]:
         "metrics": quality,
         "splits": _records(sizes),
         "curves": {metric: _by_method(curves(table, metric)) for metric in metrics(table)},
-        "chance": {
-            metric: chance(table, metric, folder.progression, folder.features)
-            for metric in quality
-        },
+        "chance": {metric: chance(table, metric, folder.progression, counts) for metric in quality},
         "ags": {metric: _records(compare_methods(table, metric)) for metric in quality},
         "published": _published(folder.data, names),
         "few_shot": {metric: _records(few_shot_gains(table, metric)) for metric in quality},
@@ -72,9 +70,7 @@ def plain(value: Any) -> Any:
 
 def _methods(names: list[str]) -> list[dict[str, Any]]:
     found = looks(names)
-    return [
-        {"name": name, **found[name]._asdict(), "baseline": name == BASELINE} for name in names
-    ]
+    return [{"name": name, **found[name]._asdict(), "baseline": name == BASELINE} for name in names]
 
 
 def _by_method(frame: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:

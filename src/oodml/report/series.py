@@ -1,11 +1,14 @@
 """The numbers behind every figure: functions of the results table."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from oodml.analysis.chance import chance_level
 from oodml.analysis.intervals import student_interval
 from oodml.analysis.table import shifts, zero_shot
+from oodml.images import ImageSet
 from oodml.shift.splits import Progression
 from oodml.vectors import VectorSet
 
@@ -19,20 +22,17 @@ def curves(table: pd.DataFrame, metric: str) -> pd.DataFrame:
             seeds = values[split].dropna()
             if len(seeds):
                 rows.append((method, split, shift[split], *student_interval(seeds)))
-    return pd.DataFrame(
-        rows, columns=["method", "split", "shift", "mean", "low", "high", "n"]
-    )
+    return pd.DataFrame(rows, columns=["method", "split", "shift", "mean", "low", "high", "n"])
 
 
 def split_sizes(
-    table: pd.DataFrame, progression: Progression | None, features: VectorSet | None
+    table: pd.DataFrame, progression: Progression | None, sizes: Mapping[str, int]
 ) -> pd.DataFrame:
     """One row a split, easiest first: shift, classes on either side, images to test on.
 
-    Counts are missing (NA) where the folder has no progression or no features.
+    sizes: images of each class. Counts are missing (NA) where they or the progression are.
     """
     known = {str(split.step): split for split in progression or ()}
-    sizes = image_counts(features)
     rows = []
     for name, shift in shifts(table).items():
         split = known.get(str(name))
@@ -44,11 +44,10 @@ def split_sizes(
 
 
 def chance(
-    table: pd.DataFrame, metric: str, progression: Progression | None, features: VectorSet | None
+    table: pd.DataFrame, metric: str, progression: Progression | None, sizes: Mapping[str, int]
 ) -> list[float | None]:
     """The chance level of a metric on each split of the table, easiest first, where known."""
     known = {str(split.step): split for split in progression or ()}
-    sizes = image_counts(features)
     found = []
     for name in shifts(table).index:
         counts = [sizes.get(c, 0) for c in known[name].test] if name in known and sizes else []
@@ -56,9 +55,9 @@ def chance(
     return found
 
 
-def image_counts(features: VectorSet | None) -> dict[str, int]:
-    """Images of each class; empty without features."""
-    if features is None:
+def image_counts(known: ImageSet | VectorSet | None) -> dict[str, int]:
+    """Images of each class; empty where nothing is known."""
+    if known is None:
         return {}
-    names, counts = np.unique(features.classes, return_counts=True)
+    names, counts = np.unique(known.classes, return_counts=True)
     return dict(zip(names.tolist(), counts.tolist(), strict=True))

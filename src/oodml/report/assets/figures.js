@@ -14,7 +14,7 @@ const faint = (hex, alpha) => `rgba(${[1, 3, 5].map((at) => parseInt(hex.slice(a
 const narrow = (canvas) => canvas.clientWidth < 620;
 
 function axis(title, more = {}) {
-  return { title: { text: title, standoff: 10 }, gridcolor: css("--grid"), linecolor: css("--line"), zeroline: false,
+  return { title: { text: title, standoff: 10, font: { size: 13 } }, gridcolor: css("--grid"), linecolor: css("--line"), zeroline: false,
     tickfont: { size: 12 }, automargin: true, ...more };
 }
 
@@ -63,7 +63,7 @@ function labelRoom(canvas, names) {
   return narrow(canvas) ? 14 : 22 + 7.3 * Math.max(0, ...names.map((name) => name.length));
 }
 
-const shiftTitle = "Shift between train and test classes (FID)";
+const shiftTitle = (canvas) => (narrow(canvas) ? "Shift (FID)" : "Shift between train and test classes (FID)");
 const figures = {
   generalization(canvas) {
     const curves = study.curves[state.metric] ?? {}, methods = shown().filter((method) => curves[method.name]);
@@ -85,12 +85,13 @@ const figures = {
         traces.push({ x: study.splits.map((split) => split.shift), y: chance, mode: "lines", line: { color: css("--quiet"), width: 1, dash: "dot" }, name: "chance", hovertemplate: "%{y:.3f}<extra>chance</extra>" });
         range = rangeOf([...range, ...known]);
       }
-      said.push(`Chance${fits ? " (dotted grey)" : " lies below the figure, at"} ${text(Math.min(...known))} to ${text(Math.max(...known))}: what a random order of the images would score.`);
+      const [least, most] = [text(Math.min(...known)), text(Math.max(...known))];
+      said.push(`A random order of the images would score ${least === most ? least : `${least} to ${most}`} (${fits ? "dotted grey" : "below the figure"}).`);
     }
     const ends = methods.map((method) => ({ name: method.name, y: curves[method.name].at(-1).mean }));
     return { traces, said: said.filter(Boolean).join(" "),
       layout: layout(canvas, { hovermode: "x unified", margin: { l: 56, r: labelRoom(canvas, methods.map((method) => method.name)), t: 12, b: 48 },
-        xaxis: axis(shiftTitle, { showgrid: false, ticks: "outside", tickcolor: css("--line"), hoverformat: ".1f", unifiedhovertitle: { text: "FID %{x:.1f}" } }), yaxis: axis(metricLabel(state.metric), { range }),
+        xaxis: axis(shiftTitle(canvas), { showgrid: false, ticks: "outside", tickcolor: css("--line"), hoverformat: ".1f", unifiedhovertitle: { text: "FID %{x:.1f}" } }), yaxis: axis(metricLabel(state.metric), { range }),
         annotations: endLabels(canvas, ends, range) }),
       head: ["method", "split", "shift", "mean", "low", "high", "seeds"],
       rows: methods.flatMap((method) => curves[method.name].map((point) => [method.name, point.split, point.shift, point.mean, point.low, point.high, point.n])) };
@@ -145,7 +146,7 @@ const figures = {
     const traces = methods.map((method) => {
       const rows = all.filter((row) => row.method === method.name);
       return { x: rows.map((row) => row.measure), y: rows.map((row) => row.metric), type: "scatter", mode: "markers", name: method.name,
-        marker: { size: 9, symbol: method.symbol, color: rows.map((row) => faint(colourOf(method.name), fading(row.split))), line: { width: 1, color: colourOf(method.name) } },
+        marker: { size: 9, opacity: 1, symbol: method.symbol, color: rows.map((row) => faint(colourOf(method.name), fading(row.split))), line: { width: 1, color: colourOf(method.name) } },
         customdata: rows.map((row) => [row.split, row.seed]), hovertemplate: "%{fullData.name}, split %{customdata[0]}, seed %{customdata[1]}<br>%{x:.3f} → <b>%{y:.3f}</b><extra></extra>" };
     });
     return { traces, said: "", layout: layout(canvas, { xaxis: axis(state.measure), yaxis: axis(metricLabel(study.metrics[0])) }),
@@ -156,7 +157,7 @@ const figures = {
     const counts = study.splits.map((split) => (split.train === null ? "" : `${split.train} + ${split.test} classes`));
     const same = new Set(counts).size === 1;
     const traces = [{ x: splitNames, y: study.splits.map((split) => split.shift), type: "scatter", mode: "lines+markers+text", customdata: counts,
-      line: { color: css("--line"), width: 1.5 }, marker: { color: css("--ink"), size: splitNames.map((name) => (name === "0" ? 12 : 9)), symbol: splitNames.map((name) => (name === "0" ? "circle-open" : "circle")), line: { width: 2, color: css("--ink") } },
+      line: { color: css("--line"), width: 1.5 }, marker: { color: css("--ink"), opacity: 1, size: splitNames.map((name) => (name === "0" ? 12 : 9)), symbol: splitNames.map((name) => (name === "0" ? "circle-open" : "circle")), line: { width: 2, color: css("--ink") } },
       text: study.splits.map((split) => split.shift.toFixed(1)), textposition: "top center", cliponaxis: false, hovertemplate: "split %{x}: FID <b>%{y:.2f}</b><br>%{customdata}<extra></extra>" }];
     const said = (splitNames.includes("0") ? "Ring: the standard split. " : "") + (same && counts[0] ? `Every split has ${counts[0]}.` : counts[0] ? "Splits differ in size, too: point at one to see how." : "");
     return { traces, said, layout: layout(canvas, { margin: { l: 56, r: 24, t: 26, b: 48 }, xaxis: axis("Split", { type: "category", showgrid: false }), yaxis: axis("FID of class means", { rangemode: "tozero" }) }),
