@@ -24,20 +24,20 @@ the PNG given. The same versions give the same bytes. Run it with the packages a
 """
 
 import argparse
+import collections
 import hashlib
-import importlib.util
 import io
+import itertools
 import re
 import unicodedata
 import zipfile
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from fontTools.ttLib import TTFont
+from glyph_typefaces import Typeface, characters, family_folder, typefaces
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 SIZE = 64
 OVERSAMPLING = 8
@@ -45,6 +45,8 @@ LARGEST_EXTENT = 58
 TYPEFACES_PER_CLASS = 20
 SMALLEST_DIFFERENCE = 0.1
 """Two images of a class share at most 90% of their ink: see `difference`."""
+SMALLEST_DIFFERENCE_OF_CLASSES = 0.02
+"""A typeface that draws two classes alike (a coarse † is a t) gives an image to one of them."""
 
 # Left out is what some typefaces draw like another class: Latin O (0), l (I) and the small letters
 # that are scaled capitals; Greek and Cyrillic capitals that Latin has, and Cyrillic small letters;
@@ -74,70 +76,7 @@ REFERENCE = {
 LATIN_REFERENCE = ("H", 42)
 
 PACKAGES = re.findall(r"fontpkg-([a-z0-9-]+)==", Path(__file__).read_text(encoding="utf-8"))
-WEIGHTS = {"Regular": 400, "Bold": 700, "Light": 300, "Black": 900, "ExtraBold": 800}
 LICENCE_END = "OTHER DEALINGS IN THE FONT SOFTWARE."
-ORDER = ("Regular", "BoldItalic", "Light", "Italic", "Bold", "LightItalic", "ExtraBold", "Black")
-
-
-@dataclass(frozen=True)
-class Typeface:
-    """One style of a family: a file, and the place on its axes if it is variable."""
-
-    family: str
-    style: str
-    path: Path
-    axes: tuple[float, ...] = ()
-
-    def font(self, size: float) -> ImageFont.FreeTypeFont:
-        font = ImageFont.truetype(self.path, size, layout_engine=ImageFont.Layout.BASIC)
-        if self.axes:
-            font.set_variation_by_axes(list(self.axes))
-        return font
-
-
-def family_folder(package: str) -> Path:
-    spec = importlib.util.find_spec(f"fontpkg_{package.replace('-', '_')}")
-    if spec is None or spec.origin is None:
-        raise SystemExit(f"install fontpkg-{package} first (see the head of this script)")
-    return Path(spec.origin).parent
-
-
-def typefaces(package: str) -> list[Typeface]:
-    """The styles of a family, regular first, then those most unlike it."""
-    found: dict[str, Typeface] = {}
-    for path in sorted((family_folder(package) / "files").glob("*.ttf")):
-        font = TTFont(path, lazy=True)
-        if "fvar" in font:
-            found |= variable_styles(package, path, font)
-        else:
-            style = path.stem.rpartition("-")[2]
-            found[style] = Typeface(package, style, path)
-    ranks = {style: rank for rank, style in enumerate(ORDER)}
-    kept = [face for style, face in found.items() if style in ranks or "Condensed" in style]
-    return sorted(kept, key=lambda face: (ranks.get(face.style, len(ranks)), face.style))
-
-
-def variable_styles(package: str, path: Path, font: TTFont) -> dict[str, Typeface]:
-    axes = {axis.axisTag: axis for axis in font["fvar"].axes}
-    slant = "Italic" if "Italic" in path.stem else ""
-    widths = {"": 100.0} | ({"Condensed": axes["wdth"].minValue} if "wdth" in axes else {})
-    found = {}
-    for width_name, width in widths.items():
-        for weight_name, value in WEIGHTS.items():
-            if not axes["wght"].minValue <= value <= axes["wght"].maxValue:
-                continue
-            place = {"wght": value, "wdth": width}
-            style = width_name + (weight_name + slant).replace("RegularItalic", "Italic")
-            at = tuple(float(place.get(tag, axis.defaultValue)) for tag, axis in axes.items())
-            found[style] = Typeface(package, style, path, at)
-    return found
-
-
-@cache
-def characters(path: Path) -> frozenset[int]:
-    """The code points a file maps to a glyph of its own, .notdef not counted."""
-    table = TTFont(path, lazy=True).getBestCmap()
-    return frozenset(code for code, glyph in table.items() if glyph != ".notdef")
 
 
 def ink(face: Typeface, character: str, size: float) -> Image.Image:
@@ -169,14 +108,16 @@ def render(face: Typeface, character: str, script: str) -> NDArray[np.uint8]:
     return (255 - blocks.sum(axis=(1, 3)) // OVERSAMPLING**2).astype(np.uint8)
 
 
-def difference(image: NDArray[np.uint8], others: NDArray[np.uint8]) -> float:
-    """1 - shared ink / joint ink with the most alike of `others` [n 64 64], in [0, 1].
+def difference(image: NDArray[np.uint8], others: list[NDArray[np.uint8]]) -> float:
+    """1 - shared ink / joint ink with the most alike of the others, in [0, 1]; 1 if none.
 
     The least over shifts of up to one pixel, so that a displaced copy counts as a copy.
     """
-    there = 255 - others.astype(np.int32)
+    if not others:
+        return 1.0
+    there = 255 - np.array(others, dtype=np.int32)
     least = 1.0
-    for shift in ((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)):
+    for shift in itertools.product((-1, 0, 1), repeat=2):
         here = np.roll(255 - image.astype(np.int32), shift, axis=(0, 1))
         shared = np.minimum(here, there).sum(axis=(1, 2))
         joint = np.maximum(here, there).sum(axis=(1, 2))
@@ -184,28 +125,39 @@ def difference(image: NDArray[np.uint8], others: NDArray[np.uint8]) -> float:
     return least
 
 
+def queues(families: list[list[Typeface]], needed: set[int], turn: int) -> list[list[Typeface]]:
+    """The typefaces that have the characters `needed`, by family.
+
+    `turn` is the place of the class: each starts at another family and at another style of it.
+    """
+    able = [[face for face in faces if needed <= characters(face.path)] for faces in families]
+    able = [faces[turn % len(faces) :] + faces[: turn % len(faces)] for faces in able if faces]
+    return able[turn % len(able) :] + able[: turn % len(able)]
+
+
 def draw_class(
-    families: list[list[Typeface]], character: str, script: str, turn: int
+    families: list[list[Typeface]],
+    character: str,
+    script: str,
+    turn: int,
+    drawn: dict[Typeface, list[NDArray[np.uint8]]],
 ) -> list[tuple[Typeface, NDArray[np.uint8]]]:
     """One image from each family in turn, then a second of each, until there are enough.
 
-    Each class starts at another family (`turn`) and, within a family, at another style.
+    `drawn` holds what each typeface gave to earlier classes, and takes what it gives to this.
     """
-    reference = REFERENCE.get(script, LATIN_REFERENCE)[0]
-    needed = {ord(character), ord(reference)}
-    able = [[face for face in faces if needed <= characters(face.path)] for faces in families]
-    able = [faces for faces in able if faces]
-    able = able[turn % len(able) :] + able[: turn % len(able)]
-    queues = [faces[turn % len(faces) :] + faces[: turn % len(faces)] for faces in able]
+    needed = {ord(character), ord(REFERENCE.get(script, LATIN_REFERENCE)[0])}
+    rounds = itertools.zip_longest(*queues(families, needed, turn))
     taken: list[tuple[Typeface, NDArray[np.uint8]]] = []
-    for rank in range(max(map(len, queues))):
-        for face in (queue[rank] for queue in queues if rank < len(queue)):
-            image = render(face, character, script)
-            others = np.array([other for _, other in taken])
-            if not taken or difference(image, others) >= SMALLEST_DIFFERENCE:
-                taken.append((face, image))
-            if len(taken) == TYPEFACES_PER_CLASS:
-                return taken
+    for face in filter(None, itertools.chain.from_iterable(rounds)):
+        image = render(face, character, script)
+        if difference(image, drawn[face]) < SMALLEST_DIFFERENCE_OF_CLASSES:
+            continue
+        if difference(image, [other for _, other in taken]) >= SMALLEST_DIFFERENCE:
+            taken.append((face, image))
+            drawn[face].append(image)
+        if len(taken) == TYPEFACES_PER_CLASS:
+            return taken
     raise SystemExit(f"{script} {character}: only {len(taken)} typefaces draw it differently")
 
 
@@ -228,11 +180,12 @@ def class_name(script: str, character: str) -> str:
 def build() -> dict[str, NDArray[np.generic]]:
     """The arrays of the data set, classes in the order of their names."""
     families = [typefaces(package) for package in PACKAGES]
+    drawn: dict[Typeface, list[NDArray[np.uint8]]] = collections.defaultdict(list)
     named = sorted((class_name(s, c), s, c) for s, text in SCRIPTS.items() for c in text)
     rows = [
         (image, f"{name}/{number:02}-{face.family}-{face.style.lower()}", name, script)
         for turn, (name, script, character) in enumerate(named)
-        for number, (face, image) in enumerate(draw_class(families, character, script, turn))
+        for number, (face, image) in enumerate(draw_class(families, character, script, turn, drawn))
     ]
     columns = ("pixels", "ids", "classes", "superclasses")
     arrays = {

@@ -1,5 +1,6 @@
 """A labelled collection of images: one row an image."""
 
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,6 +12,9 @@ from PIL import Image
 
 from oodml.errors import OodmlError
 from oodml.files import content_hash
+
+UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+"""What Pillow raises on broken files, by format."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +39,26 @@ class ImageSet:
     partition: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
-        columns = {"classes": self.classes, "superclasses": self.superclasses}
-        columns |= {"pixels": self.pixels, "partition": self.partition}
-        for column, values in columns.items():
+        for column in ("classes", "superclasses", "pixels", "partition"):
+            values = getattr(self, column)
             if values is not None and len(values) != len(self.ids):
-                raise OodmlError(
-                    f"{self.name}: {len(values)} {column} for {len(self.ids)} images"
-                )
+                raise OodmlError(f"{self.name}: {len(values)} {column} for {len(self.ids)} images")
         if (self.root is None) == (self.pixels is None):
             raise OodmlError(f"{self.name}: give either root or pixels")
         if len(np.unique(self.ids)) != len(self.ids):
             names, counts = np.unique(self.ids, return_counts=True)
-            raise OodmlError(f"{self.name}: image {names[counts > 1][0]!r} is listed twice")
+            raise OodmlError(f"{self.name}: image {str(names[counts > 1][0])!r} is listed twice")
+        self._check_superclasses()
+
+    def _check_superclasses(self) -> None:
+        if self.superclasses is None:
+            return
+        for name, group in zip(self.classes.tolist(), self.superclasses.tolist(), strict=True):
+            if self.superclass_of[name] != group:
+                raise OodmlError(
+                    f"{self.name}: class {name!r} is in two superclasses, "
+                    f"{group!r} and {self.superclass_of[name]!r}"
+                )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -75,7 +87,10 @@ class ImageSet:
         rows = "\n".join(f"{self.ids[i]}\t{self.classes[i]}" for i in order)
         if self.pixels is not None:
             return content_hash(rows, np.ascontiguousarray(self.pixels[order]).tobytes())[:16]
-        sizes = np.array([self.path(i).stat().st_size for i in order], dtype=np.int64)
+        try:
+            sizes = np.array([self.path(i).stat().st_size for i in order], dtype=np.int64)
+        except OSError as error:
+            raise OodmlError(f"{self.name}: {error}") from error
         return content_hash(rows, sizes.tobytes())[:16]
 
     def path(self, index: int) -> Path:
@@ -92,7 +107,7 @@ class ImageSet:
         try:
             with Image.open(path) as image:
                 return image.convert("RGB")
-        except OSError as error:
+        except UNREADABLE as error:
             raise OodmlError(f"{path}: not a readable image: {error}") from error
 
     def select(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "ImageSet":

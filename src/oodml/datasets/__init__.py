@@ -1,1 +1,54 @@
 """Data sets, one file each: `dataset(...) -> ImageSet`."""
+
+from pathlib import Path
+from typing import Any
+
+from oodml.catalog import load, names
+from oodml.datasets._check import without_corrupt
+from oodml.errors import OodmlError, unknown
+from oodml.images import ImageSet
+
+__all__ = ["open_images", "without_corrupt"]
+
+TABLES = (".csv", ".tsv", ".parquet")
+"""The suffixes by which a file is taken for a table of images."""
+
+
+def open_images(data: str | Path, **options: Any) -> ImageSet:
+    """The images of a data set's name, of a folder, or of a table of paths and classes.
+
+    data: a name such as "glyphs" or "cub200"; an import path "package.module:function"; the
+    path of a folder `class/image` or `superclass/class/image`; or of a CSV or Parquet table.
+    options: what the data set takes, e.g. `root` for cub200. A name goes before a folder of
+    the same name; write "./cub200" for the folder. Raises `OodmlError` if there is no such.
+    """
+    if isinstance(data, str) and (_is_import_path(data) or data in names("datasets")):
+        return _loaded(data, options)
+    path = Path(data).expanduser()
+    if path.is_dir():
+        return _loaded("folder", {"root": path} | options)
+    if path.is_file() and path.suffix.lower() in TABLES:
+        return _loaded("table", {"path": path} | options)
+    if path.is_file():
+        raise OodmlError(f"{path}: not a folder and not a table of images ({', '.join(TABLES)})")
+    if isinstance(data, str) and path.name == data and not path.suffix:
+        raise unknown("data set or folder", data, names("datasets"))
+    raise OodmlError(f"{path}: no such folder or table of images")
+
+
+def _loaded(name: str, options: dict[str, Any]) -> ImageSet:
+    """Call a data set's function, with an error for an option that is missing."""
+    try:
+        images = load("datasets", name, **options)
+    except TypeError as error:
+        if "missing" not in str(error):
+            raise
+        raise OodmlError(f"{name}: {str(error).partition(' ')[2]}") from error
+    if not isinstance(images, ImageSet):
+        raise OodmlError(f"{name} gave {type(images).__name__}; an ImageSet is expected")
+    return images
+
+
+def _is_import_path(data: str) -> bool:
+    module, colon, name = data.partition(":")
+    return bool(colon) and name.isidentifier() and module.replace(".", "").isidentifier()

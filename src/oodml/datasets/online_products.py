@@ -1,0 +1,43 @@
+"""Stanford Online Products: 120,053 photographs of 22,634 products of 12 kinds.
+
+Oh Song, Xiang, Jegelka and Savarese, Deep Metric Learning via Lifted Structured Feature
+Embedding, CVPR 2016.
+"""
+
+from pathlib import Path
+
+from oodml.datasets._layout import first_present, listed, rows
+from oodml.errors import OodmlError
+from oodml.images import ImageSet
+
+HOMES = ("", "online_products/", "Stanford_Online_Products/")
+HEADER = ("image_id", "class_id", "super_class_id", "path")
+
+
+def dataset(root: str | Path) -> ImageSet:
+    """The images that `Ebay_train.txt` and `Ebay_test.txt` list; these are the partition.
+
+    The lists lie in `root/Info_Files` or `root`, the images in `root/images` or `root`; `root`
+    may also hold all this in a folder online_products or Stanford_Online_Products. A class is
+    the product's number, which the file's name starts with; a superclass the kind of product.
+    """
+    lists = {
+        part: first_present(
+            "online_products",
+            root,
+            [f"{home}{folder}Ebay_{part}.txt" for home in HOMES for folder in ("Info_Files/", "")],
+        )
+        for part in ("train", "test")
+    }
+    home = lists["train"].parent
+    home = home.parent if home.name == "Info_Files" else home
+    images = home / "images" if (home / "images").is_dir() else home
+    entries = []
+    for part, path in lists.items():
+        for _, _, _, name in rows(path, HEADER):
+            kind, slash, file = name.partition("/")
+            product, underscore, _ = file.partition("_")
+            if not (kind and slash and product and underscore) or "/" in file:
+                raise OodmlError(f"{path}: a path must be KIND_final/PRODUCT_N.JPG; given {name!r}")
+            entries.append((name, product, kind.removesuffix("_final"), part))
+    return listed(lists["train"].parent, "online_products", images, entries)
