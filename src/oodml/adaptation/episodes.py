@@ -164,6 +164,12 @@ def _check(episodes: Sequence[Mapping[str, Sequence[int]]], classes: NDArray[Any
             if not len(rows):
                 raise OodmlError(f"episode {number}: class {name!r} has no support image")
             for row in rows:
-                if not 0 <= row < n or str(classes[row]) != str(name):
-                    given = f"of class {classes[row]!r}" if 0 <= row < n else f"not in 0 … {n - 1}"
-                    raise OodmlError(f"episode {number}: row {row} of class {name!r} is {given}")
+                if not 0 <= row < n:
+                    raise OodmlError(
+                        f"episode {number}: row {row} of class {name!r} is not in 0 … {n - 1}"
+                    )
+                if str(classes[row]) != str(name):
+                    raise OodmlError(
+                        f"episode {number}: row {row} of class {name!r} is of class "
+                        f"{str(classes[row])!r}"
+                    )

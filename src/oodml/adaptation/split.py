@@ -51,7 +51,7 @@ def adapt_to_episodes(
 ) -> AdaptResult:
     """Adapt a model's last layer to the support images of each episode."""
     row_of = {name: row for row, name in enumerate(test.ids.tolist())}
-    supports = [_rows(number, one, row_of, test.name) for number, one in enumerate(episodes)]
+    supports = [_rows(number, one, row_of, test) for number, one in enumerate(episodes)]
     features = torch.from_numpy(_vectors(trunk, test, None))
     rows = np.unique([row for one in supports for members in one.values() for row in members])
     chosen = test.select(rows)
@@ -76,14 +76,19 @@ def _vectors(trunk: Trunk, images: ImageSet, view: int | None) -> np.ndarray:
     return found.vectors
 
 
-def _rows(number: int, episode: Episode, row_of: dict[str, int], name: str) -> dict[str, list[int]]:
+def _rows(
+    number: int, episode: Episode, row_of: dict[str, int], test: ImageSet
+) -> dict[str, list[int]]:
     rows: dict[str, list[int]] = {}
     for support_class, ids in episode.support.items():
+        if episode.class_wise and not ids:
+            rows[support_class] = np.flatnonzero(test.classes == support_class).tolist()
+            continue
         for image in ids:
             if image not in row_of:
                 raise OodmlError(
                     f"episode {number}: support image {image!r} of class {support_class!r} is not "
-                    f"among the test images of {name}"
+                    f"among the test images of {test.name}"
                 )
         rows[support_class] = [row_of[image] for image in ids]
     return rows

@@ -1,6 +1,6 @@
 """Adapt the heads of many episodes together, by gradient steps."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -12,7 +12,6 @@ from oodml.adaptation.heads import Heads
 from oodml.adaptation.settings import AdaptSettings
 
 
-@torch.no_grad()
 def adapted_heads(
     head: Heads,
     views: Float[Tensor, "s v f"],
@@ -24,29 +23,42 @@ def adapted_heads(
     """The heads after so many steps on the support images of each episode.
 
     head: a single one, where all episodes start. views: of every support image of any episode.
-    The gradient of the layer is two batched products, written here into a kept buffer: a fresh
-    one of e·d·f numbers each step costs as much as a product.
     """
     heads = head.repeated(len(support))
     batches = SupportBatches(
         support, generators, views.shape[1], settings.batch_size, settings.per_class
     )
-    labels = batches.labels().to(views.device)
-    beta = torch.full(
-        (len(support), max(len(one.names) for one in support)), settings.beta, dtype=views.dtype
-    )
-    beta = beta.to(views.device).requires_grad_()
+    classes = max(len(one.names) for one in support)
+    drawn = batches.draw(iterations)
+    take_steps(heads, views.flatten(0, 1), batches.labels(), drawn, classes, settings)
+    return heads
+
+
+@torch.no_grad()
+def take_steps(
+    heads: Heads,
+    rows: Float[Tensor, "r f"],
+    labels: Int[Tensor, " b"],
+    batches: Iterable[Batch],
+    classes: int,
+    settings: AdaptSettings,
+) -> None:
+    """One step of the optimiser a batch; changes the heads.
+
+    rows: the features that batches index. labels: which images of a batch are of one class.
+    """
+    place = rows.device
+    labels = labels.to(place)
+    beta = rows.new_full((len(heads.weight), classes), settings.beta).requires_grad_()
     optimizer = _optimizer(heads, beta, settings)
-    flat = views.flatten(0, 1)
-    for batch in batches.draw(iterations):
-        features = flat[batch.rows.flatten().to(flat.device)].view(*batch.rows.shape, -1)
+    for batch in batches:
+        features = rows[batch.rows.flatten().to(place)].view(*batch.rows.shape, -1)
         outputs = heads.linear(features).requires_grad_()
         with torch.enable_grad():
             loss = _loss(heads.finish(outputs), labels, batch, beta, settings).sum()
         gradient, beta.grad = torch.autograd.grad(loss, (outputs, beta), allow_unused=True)
         _set_gradient(heads, features, gradient)
         optimizer.step()
-    return heads
 
 
 def _loss(
@@ -68,6 +80,7 @@ def _loss(
 def _set_gradient(
     heads: Heads, features: Float[Tensor, "e b f"], gradient: Float[Tensor, "e b d"]
 ) -> None:
+    """The layer's gradient, into the buffer that it has: a new one costs half a product more."""
     assert heads.weight.grad is not None
     torch.bmm(gradient.transpose(1, 2), features, out=heads.weight.grad)
     if heads.bias is not None:
