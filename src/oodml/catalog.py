@@ -40,7 +40,7 @@ def find(kind: str, name: str) -> Any:
     return getattr(importlib.import_module(f"oodml.{kind}.{name}"), KINDS[kind])
 
 
-def load(kind: str, name: str, **options: Any) -> Any:
+def load(kind: str, name: str, /, **options: Any) -> Any:
     """Make the thing `name` of a kind with its options, e.g. `load("losses", "margin", margin=.1)`.
 
     Raises `OodmlError` naming what is allowed if the name or an option does not exist.

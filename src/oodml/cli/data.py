@@ -35,6 +35,7 @@ def check(
     Example: `oodml data check photos/` or `oodml data check cub200 --root ~/data`
     """
     import json
+    import warnings
     from dataclasses import asdict
 
     from rich.console import Console
@@ -44,6 +45,8 @@ def check(
     from oodml.datasets._check import check as look_at
 
     images = open_images(data, **({} if root is None else {"root": root}))
+    # Pillow warns of broken files that it then refuses; the findings name them.
+    warnings.filterwarnings("ignore", module="PIL")
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading images", total=len(images))
         findings = look_at(images, minimum, lambda: progress.advance(task))

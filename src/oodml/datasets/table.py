@@ -31,7 +31,7 @@ def dataset(path: str | Path, root: str | Path | None = None, name: str | None =
         raise OodmlError(f"{path}: lists no images")
     if len(np.unique(columns["class"])) == 1:
         raise OodmlError(
-            f"{path}: all images are of one class, {columns['class'][0]!r}; give two or more"
+            f"{path}: all images are of one class, {str(columns['class'][0])!r}; give two or more"
         )
     order = np.argsort(columns["path"], kind="stable")
     columns = {column: values[order] for column, values in columns.items()}

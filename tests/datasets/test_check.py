@@ -1,0 +1,84 @@
+"""`check`, `without_corrupt`, and `oodml data check`."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from oodml.cli import app
+from oodml.datasets import open_images, without_corrupt
+from oodml.datasets._check import check
+from oodml.errors import OodmlError
+
+from .trees import draw, grow
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Class a: 3 images, one repeated; b: 2, one equal to one of a; c: 2, one broken."""
+    root = grow(tmp_path / "data", ["a/1.png", "a/2.png", "b/1.png", "c/1.png", "c/2.png"])
+    shutil.copy(root / "a/1.png", root / "a/3.png")
+    shutil.copy(root / "a/2.png", root / "b/2.bmp.png")
+    draw(root / "b/1.png", 99, (30, 20))
+    whole = (root / "c/2.png").read_bytes()
+    (root / "c/2.png").write_bytes(whole[: len(whole) // 2])
+    return root
+
+
+def test_all_is_found(root: Path) -> None:
+    calls: list[int] = []
+    findings = check(open_images(root), minimum=3, advance=lambda: calls.append(1))
+    assert len(calls) == findings.images == 7
+    assert (findings.classes, findings.superclasses) == (3, 0)
+    assert findings.width == (12.0, 12.0, 30.0)
+    assert findings.height == (10.0, 10.0, 20.0)
+    assert findings.per_class == (1.0, 2.0, 3.0)
+    assert list(findings.corrupt) == ["c/2.png"]
+    assert findings.too_small == {"b": 2, "c": 1}
+    assert findings.duplicates == (("a/2.png", "b/2.bmp.png"),)
+    assert findings.repeats == 1
+
+
+def test_the_same_picture_in_another_format_is_a_duplicate(tmp_path: Path) -> None:
+    root = grow(tmp_path, ["a/1.png", "b/1.png"])
+    draw(root / "b/2.bmp", 0)
+    assert check(open_images(root)).duplicates == (("a/1.png", "b/2.bmp"),)
+
+
+def test_corrupt_images_are_left_out_and_named(root: Path) -> None:
+    images, left_out = without_corrupt(open_images(root))
+    assert left_out == ["c/2.png"]
+    assert len(images) == 6
+    assert without_corrupt(images) == (images, [])
+
+
+def test_a_minimum_below_a_pair_is_refused(root: Path) -> None:
+    with pytest.raises(OodmlError, match=r"minimum must be 2 or more .* given 1"):
+        check(open_images(root), minimum=1)
+
+
+def test_the_command_prints_a_table_and_ends_with_1_if_images_are_corrupt(root: Path) -> None:
+    result = CliRunner().invoke(app, ["data", "check", str(root)], env={"COLUMNS": "200"})
+    assert result.exit_code == 1
+    assert "c/2.png" in result.output
+    assert "a/2.png = b/2.bmp.png" in result.output
+    (root / "c/2.png").unlink()
+    assert CliRunner().invoke(app, ["data", "check", str(root)]).exit_code == 0
+
+
+def test_the_command_prints_json(root: Path) -> None:
+    result = CliRunner().invoke(app, ["data", "check", str(root), "--json", "--minimum", "3"])
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert list(found["corrupt"]) == ["c/2.png"]
+    assert found["too_small"] == {"b": 2, "c": 1}
+    assert found["per_class"] == [1.0, 2.0, 3.0]
+
+
+def test_the_command_takes_a_root_for_a_named_data_set(tmp_path: Path) -> None:
+    grow(tmp_path / "images", ["001.A/1.jpg", "002.B/1.jpg"])
+    result = CliRunner().invoke(app, ["data", "check", "cub200", "--root", str(tmp_path)])
+    assert result.exit_code == 0
+    assert "cub200" in result.output

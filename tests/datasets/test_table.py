@@ -1,0 +1,81 @@
+"""Tables of images."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from oodml.datasets import open_images
+from oodml.errors import OodmlError
+
+from .trees import grow
+
+ROWS = {
+    "path": ["b 2.png", "a.png", "c.png"],
+    "class": ["NA", "007", "NA"],
+    "superclass": ["x", "null", "x"],
+    "split": ["test", "train", "test"],
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return grow(tmp_path / "data", ROWS["path"])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])
+def test_all_formats_give_the_same_images(root: Path, suffix: str) -> None:
+    path = root / f"images{suffix}"
+    table = pd.DataFrame(ROWS)
+    if suffix == ".parquet":
+        table.to_parquet(path)
+    else:
+        table.to_csv(path, index=False, sep="\t" if suffix == ".tsv" else ",")
+    images = open_images(path)
+    assert images.ids.tolist() == ["a.png", "b 2.png", "c.png"]
+    assert images.classes.tolist() == ["007", "NA", "NA"]
+    assert images.superclass_of == {"007": "null", "NA": "x"}
+    assert images.partition is not None
+    assert images.partition.tolist() == ["train", "test", "test"]
+    assert images.read(0).size == (12, 10)
+
+
+def test_paths_may_be_relative_to_another_root_or_absolute(tmp_path: Path, root: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text(f"\ufeffclass,path,extra\n1,a.png,x\n2,{root / 'c.png'},y\n", encoding="utf-8")
+    images = open_images(table, root=root)
+    assert len(images) == 2
+    assert all(images.read(row).size == (12, 10) for row in range(2))
+
+
+def test_numbers_are_taken_as_names(root: Path) -> None:
+    pd.DataFrame({"path": ROWS["path"], "class": [1, 2, 1]}).to_parquet(root / "t.parquet")
+    assert open_images(root / "t.parquet").class_names == ("1", "2")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label\na.png,1\n", "needs a column 'class'; its columns are 'path', 'label'"),
+        ("", "not a readable table"),
+        ("path,class\n", "lists no images"),
+        ("path,class\na.png,x\nc.png,\n", "column 'class' is empty in row 2"),
+        ("path,class\na.png,x\nc.png,x\n", "all images are of one class, 'x'"),
+        ("path,class\na.png,x\nz.png,y\n", "'z.png' is listed but not under .*1 of 2"),
+        ("path,class\na.png,x\na.png,y\n", "'a.png' is listed twice"),
+        (
+            "path,class,superclass\na.png,x,k\nc.png,x,l\nb 2.png,y,k\n",
+            "class 'x' is in two superclasses",
+        ),
+    ],
+)
+def test_tables_that_are_wrong_are_refused(root: Path, text: str, message: str) -> None:
+    (root / "t.csv").write_text(text)
+    with pytest.raises(OodmlError, match=message):
+        open_images(root / "t.csv")
+
+
+def test_a_broken_parquet_file_is_refused(root: Path) -> None:
+    (root / "t.parquet").write_bytes(b"PAR1 nothing")
+    with pytest.raises(OodmlError, match="not a readable table"):
+        open_images(root / "t.parquet")

@@ -1,0 +1,103 @@
+"""ImageSet: columns that agree, selection, reading, fingerprints."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from oodml.errors import OodmlError
+from oodml.images import ImageSet
+
+
+def in_memory(n: int = 6, **changes: object) -> ImageSet:
+    columns: dict[str, object] = {
+        "name": "toy",
+        "ids": np.array([f"image{i}" for i in range(n)]),
+        "classes": np.array(list("bacabc")[:n]),
+        "pixels": np.arange(n * 12, dtype=np.uint8).reshape(n, 3, 4),
+    }
+    return ImageSet(**(columns | changes))  # type: ignore[arg-type]
+
+
+def test_labels_index_the_sorted_class_names() -> None:
+    images = in_memory()
+    assert images.class_names == ("a", "b", "c")
+    assert [images.class_names[label] for label in images.labels] == images.classes.tolist()
+
+
+def test_subset_keeps_the_order_and_every_column() -> None:
+    images = in_memory(
+        superclasses=np.array(["y", "x", "y", "x", "y", "y"]),
+        partition=np.array(["train"] * 3 + ["test"] * 3),
+    )
+    chosen = images.subset(["c", "b"])
+    assert chosen.ids.tolist() == ["image0", "image2", "image4", "image5"]
+    assert chosen.superclasses is not None
+    assert chosen.superclasses.tolist() == ["y"] * 4
+    assert chosen.partition is not None
+    assert chosen.partition.tolist() == ["train", "train", "test", "test"]
+    assert np.array_equal(np.asarray(chosen.read(1))[..., 0], images.pixels[2])  # type: ignore[index]
+
+
+def test_subset_of_a_class_that_is_not_there_names_it() -> None:
+    with pytest.raises(OodmlError, match="no class 'z'"):
+        in_memory().subset(["a", "z"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": np.array(["a"])}, "1 classes for 6 images"),
+        ({"partition": np.array(["train"])}, "1 partition for 6 images"),
+        ({"pixels": None}, "either root or pixels"),
+        ({"root": Path()}, "either root or pixels"),
+        ({"ids": np.array(list("abcdea"))}, "'a' is listed twice"),
+        ({"superclasses": np.array(list("xyzxyz"))}, "'b' is in two superclasses, 'x' and 'y'"),
+    ],
+)
+def test_columns_that_disagree_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(OodmlError, match=message):
+        in_memory(**changes)
+
+
+def test_fingerprint_ignores_the_order_but_not_contents_or_classes() -> None:
+    images = in_memory()
+    assert images.select(np.arange(6)[::-1].copy()).fingerprint == images.fingerprint
+    assert in_memory(classes=np.array(list("bacabb"))).fingerprint != images.fingerprint
+    changed = images.pixels.copy()  # type: ignore[union-attr]
+    changed[2, 1, 1] += 1
+    assert in_memory(pixels=changed).fingerprint != images.fingerprint
+
+
+def test_fingerprint_on_disk_sees_a_file_that_changed_or_went(tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    Image.new("L", (9, 8)).save(tmp_path / "b.png")
+    files = np.array(["a.png", "b.png"])
+    before = ImageSet("disk", files, files, root=tmp_path).fingerprint
+    Image.effect_noise((64, 64), 50).save(tmp_path / "b.png")
+    assert ImageSet("disk", files, files, root=tmp_path).fingerprint != before
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(OodmlError, match=r"a\.png"):
+        _ = ImageSet("disk", files, files, root=tmp_path).fingerprint
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_every_mode_is_read_as_rgb(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (5, 7)).save(tmp_path / "a.tif")
+    images = ImageSet("disk", np.array(["a.tif"]), np.array(["a"]), root=tmp_path)
+    assert (images.read(0).mode, images.read(0).size) == ("RGB", (5, 7))
+
+
+@pytest.mark.filterwarnings("ignore:.*EXIF:UserWarning")
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif"])
+def test_a_truncated_file_is_an_error_that_names_it(tmp_path: Path, suffix: str) -> None:
+    whole = tmp_path / f"whole{suffix}"
+    Image.effect_noise((64, 64), 50).save(whole)
+    data = whole.read_bytes()
+    for length in (0, 10, len(data) // 2):
+        broken = tmp_path / f"broken{suffix}"
+        broken.write_bytes(data[:length])
+        images = ImageSet("disk", np.array([broken.name]), np.array(["a"]), root=tmp_path)
+        with pytest.raises(OodmlError, match=f"broken{suffix}: not a readable image"):
+            images.read(0)
