@@ -53,3 +53,9 @@ def test_many_heads_at_once() -> None:
     together = torch.func.vmap(multisimilarity_loss)(x, y)
     alone = torch.stack([multisimilarity_loss(x[i], y[i]) for i in range(5)])
     torch.testing.assert_close(together, alone)
+
+
+def test_euclidean_similarity(reference: Path) -> None:
+    arrays = read(reference / "criteria_32x16.npz")
+    loss = oodml.load("losses", "multisimilarity", similarity="euclidean")
+    check(arrays, "multisimilarity_euclidean", lambda x: loss(x, arrays["y"]))

@@ -47,3 +47,20 @@ def test_the_default_is_the_papers_form() -> None:
 def test_class_vectors_learn_faster() -> None:
     loss = oodml.load("losses", "proxy_anchor", n_classes=3, dim=2)
     assert loss.parameter_groups(1e-5)[0]["lr"] == pytest.approx(0.02)
+
+
+def test_published_mode_nca(reference: Path) -> None:
+    arrays = read(reference / "criteria_32x16.npz")
+    loss = oodml.load("losses", "proxy_anchor", n_classes=8, dim=16, mode="nca", published=True)
+    set_parameter(loss.vectors, arrays["oproxy_proxies"])
+    gradients = {"pgrad_oproxy_nca__proxies": loss.vectors}
+    check(arrays, "oproxy_nca", lambda x: loss(x, arrays["y"]), gradients=gradients)
+
+
+def test_mode_nca_by_hand() -> None:
+    loss = oodml.load("losses", "proxy_anchor", n_classes=2, dim=2, mode="nca", alpha=2.0)
+    set_parameter(loss.vectors, torch.tensor([[2.0, 0.0], [0.0, 3.0]]))
+    x = torch.tensor([[0.6, 0.8], [0.6, 0.8]])
+    pull, push = torch.tensor(2 * (0.1 - 0.6)), torch.tensor(2 * (0.1 + 0.8))
+    expected = torch.log1p(pull.exp()) + torch.log1p(push.exp())
+    torch.testing.assert_close(loss(x, torch.tensor([0, 0])), expected)

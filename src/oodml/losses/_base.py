@@ -104,10 +104,15 @@ def squared_distances(
         return both[0], both[1]
     anchor, positive, negative = triplets.unbind(1)
     # The rows are not gathered: hundreds of triplets a row would copy each row as often.
+    table = squared_distance_table(embeddings)
+    return table[anchor, positive], table[anchor, negative]
+
+
+def squared_distance_table(embeddings: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
+    """Squared Euclidean distances between all rows."""
     products = embeddings @ embeddings.T
     norms = products.diagonal()
-    table = (norms[:, None] + norms - 2 * products).clamp(min=0)
-    return table[anchor, positive], table[anchor, negative]
+    return (norms[:, None] + norms - 2 * products).clamp(min=0)
 
 
 def masked_mean(values: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:

@@ -1,10 +1,21 @@
 """Multi-similarity loss with its own pair mining (Wang et al. 2019, arXiv 1904.06627)."""
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from oodml.losses._base import LabelLoss, log1p_sum_exp, masked_mean, positive_pairs
+from oodml.errors import unknown
+from oodml.losses._base import (
+    LabelLoss,
+    log1p_sum_exp,
+    masked_mean,
+    positive_pairs,
+    squared_distance_table,
+)
+
+SIMILARITIES = ("inner", "euclidean")
 
 
 def multisimilarity_loss(
@@ -14,16 +25,21 @@ def multisimilarity_loss(
     negative_weight: float = 40.0,
     margin: float = 0.1,
     threshold: float = 0.5,
+    similarity: str = "inner",
     published: bool = False,
 ) -> Float[Tensor, ""]:
     """Soft penalties of each anchor's hard pairs, over the anchors that have hard pairs.
 
     A positive is hard if it is less similar than the hardest negative plus the margin, a
     negative if it is more similar than the hardest positive minus the margin. Similarity is
-    the inner product. published: an anchor can be its own hard positive, as in the original.
+    the "inner" product, or 1 - the "euclidean" distance.
+    published: an anchor can be its own hard positive, as in the original.
     No shape depends on the data: it runs under `torch.func.vmap`.
     """
-    similarities = embeddings @ embeddings.T
+    if similarity == "inner":
+        similarities = embeddings @ embeddings.T
+    else:
+        similarities = 1 - (squared_distance_table(embeddings) + 1e-8).sqrt()
     positive, negative = positive_pairs(labels), labels[:, None] != labels
     nearest_negative = similarities.masked_fill(~negative, -torch.inf).amax(1, keepdim=True)
     farthest_positive = similarities.masked_fill(~positive, torch.inf).amin(1, keepdim=True)
@@ -45,9 +61,13 @@ class Loss(LabelLoss):
         negative_weight: float = 40.0,
         margin: float = 0.1,
         threshold: float = 0.5,
+        similarity: Literal["inner", "euclidean"] = "inner",
         published: bool = False,
     ) -> None:
         super().__init__()
+        if similarity not in SIMILARITIES:
+            raise unknown("similarity", similarity, SIMILARITIES, "loss multisimilarity")
+        self.similarity = similarity
         self.positive_weight = positive_weight
         self.negative_weight = negative_weight
         self.margin = margin
@@ -64,5 +84,6 @@ class Loss(LabelLoss):
             self.negative_weight,
             self.margin,
             self.threshold,
+            self.similarity,
             self.published,
         )

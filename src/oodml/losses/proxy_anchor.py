@@ -1,11 +1,16 @@
 """Proxy-Anchor loss (Kim et al. 2020, arXiv 2003.13911)."""
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from oodml.errors import unknown
 from oodml.losses._base import LabelLoss, log1p_sum_exp, masked_mean
 from oodml.losses._proxies import class_vectors, cosines, of_class
+
+MODES = ("anchor", "nca")
 
 
 class Loss(LabelLoss):
@@ -13,7 +18,9 @@ class Loss(LabelLoss):
 
     The pull is averaged over the classes in the batch, the push over all. alpha: sharpness;
     delta: cosine margin; lr_factor: of the class vectors' learning rate over the base.
-    published: the pull is weighted by how often each class is in the batch, as in the original.
+    mode: "nca" sums over class vectors for each embedding instead of the reverse.
+    published: the pull is weighted by how often each class is in the batch (in mode "nca" its
+    exponential), as in the original.
     """
 
     def __init__(
@@ -23,10 +30,14 @@ class Loss(LabelLoss):
         alpha: float = 32.0,
         delta: float = 0.1,
         lr_factor: float = 2000.0,
+        mode: Literal["anchor", "nca"] = "anchor",
         published: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        if mode not in MODES:
+            raise unknown("mode", mode, MODES, "loss proxy_anchor")
+        self.mode = mode
         self.alpha = alpha
         self.delta = delta
         self.lr_factor = lr_factor
@@ -38,8 +49,13 @@ class Loss(LabelLoss):
     ) -> Float[Tensor, ""]:
         similarities = cosines(self.vectors, embeddings)
         own = of_class(labels, len(self.vectors)).T
-        pull = log1p_sum_exp(self.alpha * (self.delta - similarities), own)
-        push = log1p_sum_exp(self.alpha * (self.delta + similarities), ~own)
+        pulls = self.alpha * (self.delta - similarities)
+        pushes = self.alpha * (self.delta + similarities)
+        if self.mode == "nca":
+            if self.published:
+                pulls = pulls + own.sum(1, keepdim=True).clamp(min=1).log()
+            return (log1p_sum_exp(pulls.T, own.T) + log1p_sum_exp(pushes.T, ~own.T)).mean()
+        pull, push = log1p_sum_exp(pulls, own), log1p_sum_exp(pushes, ~own)
         if self.published:
             return (own.sum(1) * pull).sum() / len(labels) + push.mean()
         return masked_mean(pull, own.any(1)) + push.mean()

@@ -1,0 +1,61 @@
+"""Angular loss with the N-pair loss (Wang et al. 2017, arXiv 1708.01682; Sohn 2016)."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from oodml.losses._base import TripletLoss, masked_mean
+
+
+class Loss(TripletLoss):
+    """N-pair loss + `angular_weight` · angular loss + `norm_weight` · mean length.
+
+    Each pair of anchor and positive is compared with all its negatives among the triplets; a
+    batch's pairs may have different numbers of them. The angular part is computed on the unit
+    sphere, the N-pair part on embeddings as given. angle: degrees.
+    """
+
+    def __init__(
+        self, angle: float = 45.0, angular_weight: float = 2.0, norm_weight: float = 0.005
+    ) -> None:
+        super().__init__()
+        self.squared_tangent = math.tan(math.radians(angle)) ** 2
+        self.angular_weight = angular_weight
+        self.norm_weight = norm_weight
+
+    def compute(
+        self,
+        embeddings: Float[Tensor, "n d"],
+        labels: Int[Tensor, " n"],
+        triplets: Int[Tensor, "t 3"],
+        valid: Bool[Tensor, " t"],
+    ) -> Float[Tensor, ""]:
+        anchor, positive, negative = triplets.unbind(1)
+        products = embeddings @ embeddings.T
+        npair = products[anchor, negative] - products[anchor, positive]
+        unit = functional.normalize(embeddings, dim=1)
+        cosines = unit @ unit.T
+        to_both = cosines[anchor, negative] + cosines[positive, negative]
+        tangent = self.squared_tangent
+        angular = 4 * tangent * to_both - 2 * (1 + tangent) * cosines[anchor, positive]
+        pairs, n_pairs = anchor * len(labels) + positive, len(labels) ** 2
+        length: Tensor = embeddings.norm(dim=1).mean()
+        return (
+            pair_mean(npair, pairs, n_pairs, valid)
+            + self.angular_weight * pair_mean(angular, pairs, n_pairs, valid)
+            + self.norm_weight * length
+        )
+
+
+def pair_mean(
+    values: Float[Tensor, " t"], pairs: Int[Tensor, " t"], n_pairs: int, valid: Bool[Tensor, " t"]
+) -> Float[Tensor, ""]:
+    """Mean of log(1 + sum of exp of its values) over the pairs, 0 … n_pairs-1, that have any."""
+    values = values.masked_fill(~valid, -torch.inf)
+    largest = values.new_zeros(n_pairs).scatter_reduce(0, pairs, values.detach(), "amax")
+    sums = values.new_zeros(n_pairs).index_add(0, pairs, (values - largest[pairs]).exp())
+    present = torch.zeros_like(sums, dtype=torch.int64).index_add(0, pairs, valid.long()) > 0
+    return masked_mean(largest + ((-largest).exp() + sums).log(), present)

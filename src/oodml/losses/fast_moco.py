@@ -1,0 +1,50 @@
+"""Fast MoCo: momentum contrast whose queue is weighted by distance (arXiv 2004.13458)."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from oodml.losses.moco import Loss as MocoLoss
+from oodml.miners.distance import log_inverse_density
+
+
+class Loss(MocoLoss):
+    """Momentum contrast in which each key of the queue counts by its distance to the query.
+
+    Its weight is inverse to the density of that distance on the unit sphere, and 0 from
+    `highest` on; distances below `lowest` count as it. A query's weights have mean 1 over the
+    queue, so that equal weights give momentum contrast.
+    published: the weights sum to 1 over the queries for each key, and multiply its logits.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.01,
+        lowest: float = 0.5,
+        highest: float = 1.4,
+        published: bool = False,
+    ) -> None:
+        super().__init__(temperature)
+        self.lowest = lowest
+        self.highest = highest
+        self.published = published
+
+    def to_queue(
+        self, queries: Float[Tensor, "n d"], queue: Float[Tensor, "m d"]
+    ) -> Float[Tensor, "n m"]:
+        logits = super().to_queue(queries, queue)
+        log_weights = self.log_weights(queries.detach(), queue)
+        if self.published:
+            return log_weights.softmax(0).nan_to_num(0.0) * logits
+        return logits + log_weights.log_softmax(1).nan_to_num(-torch.inf) + math.log(len(queue))
+
+    def log_weights(
+        self, queries: Float[Tensor, "n d"], queue: Float[Tensor, "m d"]
+    ) -> Float[Tensor, "n m"]:
+        """Logs of the unscaled weights."""
+        norms = queries.square().sum(1, keepdim=True) + queue.square().sum(1)
+        between = (norms - 2 * queries @ queue.T).clamp(min=self.lowest**2).sqrt()
+        weights = log_inverse_density(between, queries.shape[1])
+        return weights.masked_fill(between >= self.highest, -torch.inf)

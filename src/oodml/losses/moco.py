@@ -1,0 +1,34 @@
+"""Momentum contrast: an image's two views against a queue of others (arXiv 1911.05722)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from oodml.losses._base import BaseLoss, full_precision
+
+
+class Loss(BaseLoss):
+    """Cross-entropy of a query's key against the queue, by inner product / `temperature`."""
+
+    def __init__(self, temperature: float = 0.01) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(
+        self,
+        queries: Float[Tensor, "n d"],
+        keys: Float[Tensor, "n d"],
+        queue: Float[Tensor, "m d"],
+    ) -> Float[Tensor, ""]:
+        """queries and keys: two views of the same images. queue: keys of other images."""
+        with torch.autocast(queries.device.type, enabled=False):
+            queries, keys, queue = (full_precision(part) for part in (queries, keys, queue))
+            to_key = (queries * keys).sum(1, keepdim=True) / self.temperature
+            to_queue = self.to_queue(queries, queue)
+            return (torch.cat([to_key, to_queue], 1).logsumexp(1) - to_key[:, 0]).mean()
+
+    def to_queue(
+        self, queries: Float[Tensor, "n d"], queue: Float[Tensor, "m d"]
+    ) -> Float[Tensor, "n m"]:
+        """The logits of the queue."""
+        return queries @ queue.T / self.temperature

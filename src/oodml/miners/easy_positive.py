@@ -1,0 +1,29 @@
+"""Easy-positive mining (Xuan et al. 2020, arXiv 1904.04370)."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from oodml.miners._base import (
+    BaseMiner,
+    distances,
+    draw_from,
+    negatives_of,
+    positives_of,
+    triplets_of_each,
+)
+
+
+class Miner(BaseMiner):
+    """One triplet an anchor: the nearest positive, a random negative."""
+
+    def choose(
+        self,
+        embeddings: Float[Tensor, "n d"],
+        labels: Int[Tensor, " n"],
+        uniform: Float[Tensor, "k n"],
+    ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
+        positives, negatives = positives_of(labels), negatives_of(labels)
+        nearest = distances(embeddings).masked_fill(~positives, torch.inf).argmin(1)
+        triplets = triplets_of_each(nearest, draw_from(negatives, uniform[0]))
+        return triplets, positives.any(1) & negatives.any(1)
