@@ -140,9 +140,7 @@ def _embedded(
     )
 
 
-def _view(
-    images: ImageSet, size: int, augmentation: str, view: int | None, seed: int
-) -> View:
+def _view(images: ImageSet, size: int, augmentation: str, view: int | None, seed: int) -> View:
     if view is None:
         return test_views(images, size, recipe(augmentation))
     return train_views(images, size, recipe(augmentation), derived_seed(seed, "view", view))
@@ -173,9 +171,7 @@ def _combined(maps: dict[str, Tensor], pooling: str) -> NDArray[np.float32]:
     return found.numpy()
 
 
-def _write(
-    path: Path, images: ImageSet, maps: dict[str, Tensor], source: dict[str, Any]
-) -> None:
+def _write(path: Path, images: ImageSet, maps: dict[str, Tensor], source: dict[str, Any]) -> None:
     ids = torch.frombuffer(bytearray("\n".join(images.ids.tolist()).encode()), dtype=torch.uint8)
     meta = {key: str(value) for key, value in source.items()}
     with replacing(path) as temporary:

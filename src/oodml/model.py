@@ -150,9 +150,7 @@ def as_floats(images: Tensor) -> Float[Tensor, "n 3 h w"]:
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
-def pooled(
-    feature_map: Float[Tensor, "n c rows columns"], pooling: str
-) -> Float[Tensor, "n c"]:
+def pooled(feature_map: Float[Tensor, "n c rows columns"], pooling: str) -> Float[Tensor, "n c"]:
     """The mean over places, the maximum, or the sum of both."""
     if pooling == "avg":
         return feature_map.mean((2, 3))

@@ -198,7 +198,7 @@ class _Steps:
         batch = self._batch(view, labels)
         terms = self.method.terms(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(terms.values())).sum().backward()
+        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.method.after_step(batch, self.model)
         return {name: value.detach() for name, value in terms.items()}

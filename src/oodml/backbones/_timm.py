@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -17,6 +18,9 @@ class Backbone(nn.Module):
     features: channels of the map. image_size: pixels of the square input it was trained on.
     mean, std: of the three channels, by which images in [0, 1] are normalised.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -53,10 +57,10 @@ def timm_names(filter: str = "") -> list[str]:
     return [*timm.list_models(pattern), *timm.list_pretrained(pattern)]
 
 
-def timm_backbone(name: str, weights: str | None = None, **options: object) -> Backbone:
+def timm_backbone(name: str, weights: str | None = None) -> Backbone:
     """A timm network without its classifier; weights as in `load_backbone`."""
     try:
-        network = timm.create_model(name, pretrained=weights is None, num_classes=0, **options)
+        network: Any = timm.create_model(name, pretrained=weights is None, num_classes=0)
     except Exception as error:  # the hub client fails in many ways; each means no weights
         raise OodmlError(
             f"backbone {name!r}: its weights cannot be had ({type(error).__name__}: {error}). "

@@ -41,4 +41,4 @@ class Method(BaseMethod):
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         own = getattr(self.loss, "parameter_groups", None)
-        return super().parameter_groups(lr) if own is None else own(lr)  # type: ignore[no-any-return]
+        return super().parameter_groups(lr) if own is None else own(lr)
