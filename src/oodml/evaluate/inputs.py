@@ -29,11 +29,14 @@ def as_vectors(vectors: Array, distance: str = "euclidean", name: str = "vectors
     refuse_rows(~torch.isfinite(rows.sum(1)) & ~torch.isfinite(rows).all(1), name, "is not finite")
     if distance == "euclidean":
         return rows
-    # Scaled to a largest entry of 1 first: tiny rows would underflow in their squares.
-    largest = rows.abs().amax(1, keepdim=True)
-    refuse_rows(largest[:, 0] == 0, name, "is zero and has no direction; use distance='euclidean'")
-    scaled = rows / largest
-    return scaled / scaled.norm(dim=1, keepdim=True)
+    norms = rows.norm(dim=1, keepdim=True)
+    if not ((norms > 1e-15) & (norms < 1e15)).all():  # where squares may under- or overflow
+        largest = rows.abs().amax(1, keepdim=True)
+        why = "is zero and has no direction; use distance='euclidean'"
+        refuse_rows(largest[:, 0] == 0, name, why)
+        rows = rows / largest
+        norms = rows.norm(dim=1, keepdim=True)
+    return torch.div(rows, norms)
 
 
 def refuse_rows(bad: Tensor, name: str, why: str) -> None:
@@ -83,17 +86,22 @@ def as_relevance(
 
 def duplicates(vectors: Float[Tensor, "n d"]) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
     """The rows that repeat an earlier row exactly, and that earlier row of each."""
-    # Adding zero makes -0.0 and 0.0, which compare equal, the same bits.
-    bits = [(part + 0.0).contiguous().view(torch.int32) for part in vectors.split(4096)]
-    generator = torch.Generator().manual_seed(0)
-    mixers = torch.randint(-(2**62), 2**62, (bits[0].shape[1],), generator=generator)
-    mixers = mixers.to(vectors.device)
-    hashes = torch.cat([(part * mixers).sum(1) for part in bits])
-    inverse = torch.unique(hashes, return_inverse=True)[1]
+    if len(torch.unique(_hashes(vectors[:, :: -(-vectors.shape[1] // 8)]))) == len(vectors):
+        nothing = torch.zeros(0, dtype=torch.int64, device=vectors.device)
+        return nothing, nothing
+    inverse = torch.unique(_hashes(vectors), return_inverse=True)[1]
     positions = torch.arange(len(vectors), device=vectors.device)
     first = torch.full_like(positions, len(vectors))
-    first.scatter_reduce_(0, inverse, positions, "amin")
-    first = first[inverse]
+    first = first.scatter_reduce(0, inverse, positions, "amin")[inverse]
     repeated = (first != positions).nonzero()[:, 0]
     same = (vectors[repeated] == vectors[first[repeated]]).all(1)
     return repeated[same], first[repeated][same]
+
+
+def _hashes(vectors: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
+    generator = torch.Generator().manual_seed(0)
+    # Adding zero makes -0.0 and 0.0, which compare equal, the same bits.
+    words = [(part + 0.0).view(torch.int32) for part in torch.split(vectors, 4096)]
+    mixers = torch.randint(-(2**62), 2**62, (words[0].shape[1],), generator=generator)
+    mixers = mixers.to(vectors.device)
+    return torch.cat([(part * mixers).sum(1) for part in words])

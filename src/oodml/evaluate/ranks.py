@@ -6,7 +6,7 @@ the cache, and the tile is overwritten. There is no n×n matrix and no sort of t
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +20,9 @@ from oodml.evaluate.ties import place
 
 QUERIES = 256
 TILE = 2048
-SCRATCH = 2**19  # numbers compared at once; what they occupy stays near the second-level cache
+SCRATCH = 2**20  # comparisons held at once; few calls, and yet their results stay in a cache
 STRIP = 2**26  # most scores held at once
+PAIRS = 2**14  # of positives in a block, of which none ties, that show ties to be accidents
 FEW = 256  # positives a query, above which sorting a tile is cheaper than comparing with each
 
 
@@ -113,9 +114,18 @@ def _lay_out(
     group = query_groups[rows]
     start = ends[place_of[group]] - sizes[group]
     has = sizes[group] > int(itself)
-    parts = (rows[has], columns, start[has], sizes[group][has], (np.arange(len(rows)) - start)[has])
-    *tensors, own = (torch.from_numpy(part.astype(np.int64)).to(device) for part in parts)
-    return _Layout(*tensors, own if itself else None)
+    own = np.arange(len(rows)) - start
+
+    def tensor(values: NDArray[np.int64]) -> Int[Tensor, " _"]:
+        return torch.from_numpy(values).to(device)
+
+    return _Layout(
+        rows=tensor(rows[has]),
+        columns=tensor(columns),
+        start=tensor(start[has]),
+        count=tensor(sizes[group][has]),
+        own=tensor(own[has]) if itself else None,
+    )
 
 
 class _Tiles:
@@ -133,10 +143,12 @@ class _Tiles:
     def strip(self, low: int, high: int) -> tuple[int, int, Float[Tensor, "b w"]]:
         """The scores of the columns from `low` to `high`, and the range that they came to be.
 
-        If rows of the gallery are repeated, of all columns: the product may round equal columns
-        unequally, so that each repeated column is copied from its first.
+        At least a tile's width. Of all columns if rows of the gallery are repeated: the product
+        may round equal columns unequally, so that a repeated column is copied from its first.
         """
         if not len(self.repeated[0]):
+            high = max(high, min(len(self.columns), low + TILE))
+            low = max(0, min(low, high - TILE))
             return low, high, self.scores(low, high)
         scores = self.scores(0, len(self.columns))
         scores[:, self.repeated[0]] = scores[:, self.repeated[1]]
@@ -151,8 +163,10 @@ class _Tiles:
     def others(self, low: int, high: int) -> Iterator[Float[Tensor, "b w"]]:
         """The tiles of all columns but those from `low` to `high`."""
         for begin, end in ((0, low), (high, len(self.columns))):
-            for left in range(begin, end, TILE):
-                yield self.scores(left, min(left + TILE, end))
+            n_tiles = -(-(end - begin) // TILE)
+            for i in range(n_tiles):  # of equal widths, since narrow ones are slow
+                left, right = ((end - begin) * at // n_tiles for at in (i, i + 1))
+                yield self.scores(begin + left, begin + right)
 
 
 def _rank_block(
@@ -173,34 +187,55 @@ def _rank_block(
     places = torch.where(valid, layout.start[:, None] + slots - low, 0)
     positives = strip.gather(1, places).masked_fill_(~valid, -torch.inf)
     positives = positives.sort(1, descending=True).values
-    above = torch.zeros(positives.shape, dtype=torch.float64, device=strip.device)
-    reached = torch.zeros_like(above)
-    for tile in itertools.chain(strip.split(TILE, 1), tiles.others(low, high)):
-        _count(tile, positives, above, reached, scratch)
-    ranks = place(above.long(), (reached - above).long(), positives, valid, generator)
-    return RankBlock(layout.rows, counts, ranks)
+    parts = itertools.chain(torch.split(strip, TILE, 1), tiles.others(low, high))
+    below = torch.nextafter(positives, torch.full_like(positives, -torch.inf))
+    if _ties_matter(positives, valid) or len(tiles.repeated[0]):
+        above, reached = _counts(parts, torch.stack((positives, below)), scratch)
+        return RankBlock(
+            layout.rows, counts, place(above, reached - above, positives, valid, generator)
+        )
+    # Two images at one distance, by accident of rounding, are ordered by a coin: it moves the
+    # limit to let the other image in or not, and saves counting both ways.
+    coin = torch.rand(positives.shape, generator=generator, device=strip.device) < 0.5
+    (above,) = _counts(parts, torch.where(coin, below, positives)[None], scratch)
+    return RankBlock(layout.rows, counts, above - coin.long() + 1)
 
 
-def _count(
+def _ties_matter(positives: Float[Tensor, "b p"], valid: Bool[Tensor, "b p"]) -> bool:
+    """Whether positives tie among themselves, or are too few to tell.
+
+    Scores of few levels (binary codes, one-hot vectors) tie among any many pairs.
+    """
+    pairs = valid[:, 1:].sum(1) * valid.sum(1) // 2
+    equal = (positives[:, 1:] == positives[:, :-1]) & valid[:, 1:]
+    return bool(pairs.sum() < PAIRS) or bool(equal.any())
+
+
+def _counts(
+    tiles: Iterable[Float[Tensor, "b _"]], limits: Float[Tensor, "c b p"], scratch: Tensor
+) -> Int[Tensor, "c b p"]:
+    """How many scores of each row are above each of its limits."""
+    counts = torch.zeros(limits.shape, dtype=torch.float64, device=limits.device)
+    for tile in tiles:
+        if limits.shape[2] > FEW:
+            ordered = tile.sort(1).values.expand(len(limits), -1, -1).contiguous()
+            counts += tile.shape[1] - torch.searchsorted(ordered, limits, right=True)
+        else:
+            _compare(tile, limits, counts, scratch)
+    return counts.long()
+
+
+def _compare(
     tile: Float[Tensor, "b w"],
-    positives: Float[Tensor, "b p"],
-    above: Float[Tensor, "b p"],
-    reached: Float[Tensor, "b p"],
+    limits: Float[Tensor, "c b p"],
+    counts: Float[Tensor, "c b p"],
     scratch: Float[Tensor, " s"],
 ) -> None:
-    """Add how many scores of a row are above, and how many reach, each positive of the row."""
-    width, n_positives = tile.shape[1], positives.shape[1]
-    if n_positives > FEW:
-        ordered = tile.sort(1).values
-        above += width - torch.searchsorted(ordered, positives, right=True)
-        reached += width - torch.searchsorted(ordered, positives)
-        return
-    rows = max(1, len(scratch) // (n_positives * width))
+    """Add to the counts. Comparing into floats and adding is vectorised, into booleans not."""
+    width = tile.shape[1]
+    rows = max(1, len(scratch) // (len(limits) * limits.shape[2] * width))
     for begin in range(0, len(tile), rows):
         part = slice(begin, begin + rows)
-        scores, limits = tile[part, None, :], positives[part, :, None]
-        # Comparing into floats and adding them up is vectorised; into booleans it is not.
-        room = scratch[: limits.shape[0] * n_positives * width]
-        room = room.view(limits.shape[0], n_positives, width)
-        above[part] += torch.gt(scores, limits, out=room).sum(2)
-        reached[part] += torch.ge(scores, limits, out=room).sum(2)
+        scores, limit = tile[part, None], limits[:, part, :, None]
+        room = scratch[: limit.numel() * width].view(*limit.shape[:3], width)
+        counts[:, part] += torch.gt(scores, limit, out=room).sum(3)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -218,6 +219,14 @@ class _Hits:
         return self.valid & (self.ranks <= reach)
 
 
+def _recall(hits: _Hits, k: int) -> Float[Tensor, " b"]:
+    return (hits.first <= k).double()
+
+
+def _precision(hits: _Hits, k: int) -> Float[Tensor, " b"]:
+    return hits.within(k) / k
+
+
 Metric = Callable[[_Hits], Float[Tensor, " b"]]
 
 
@@ -225,9 +234,9 @@ def _metrics(ks: Sequence[int], published: bool) -> dict[str, Metric]:
     """Each metric by its name, as a function of a block's hits. A new metric is a line here."""
     metrics: dict[str, Metric] = {}
     for k in ks:
-        metrics[f"recall@{k}"] = lambda hits, k=k: (hits.first <= k).double()
+        metrics[f"recall@{k}"] = partial(_recall, k=k)
     for k in ks:
-        metrics[f"precision@{k}"] = lambda hits, k=k: hits.within(k) / k
+        metrics[f"precision@{k}"] = partial(_precision, k=k)
     metrics |= {
         "r_precision": lambda hits: hits.within(hits.counts) / hits.counts,
         "map@r": lambda hits: hits.precision_within(hits.counts) / hits.counts,
