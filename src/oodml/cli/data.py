@@ -58,6 +58,40 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="cub200, online_products, cars196 or inshop.")],
+    root: Annotated[Path, typer.Option(help="The folder that will hold it.")],
+    url: Annotated[str | None, typer.Option(help="Another address of the archive.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="The checksum of that archive.")] = None,
+) -> None:
+    """Download a published data set, verify it and unpack it.
+
+    A stopped download goes on where it was. Where there is no source, it says how to get the
+    files by hand.
+
+    Example: `oodml data fetch cub200 --root ~/data`
+    """
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    from oodml.datasets._fetch import fetch as bring
+
+    columns = (*Progress.get_default_columns()[:2], DownloadColumn(), TransferSpeedColumn())
+    with Progress(
+        *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as progress:
+        task = progress.add_task(name, total=None)
+        images = bring(
+            name,
+            root,
+            url,
+            sha256,
+            lambda done, whole: progress.update(task, completed=done, total=whole or None),
+        )
+    typer.echo(f"{name}: {len(images)} images of {len(images.class_names)} classes in {root}")
+
+
 def _print(findings: "Findings") -> None:
     from rich.console import Console
     from rich.markup import escape
