@@ -26,6 +26,10 @@ def run(
     on: Annotated[
         str, typer.Option(help="local; ray or ray://HOST:PORT; slurm or slurm:local.")
     ] = "local",
+    job: Annotated[
+        list[str] | None,
+        typer.Option(help="Of Slurm's jobs, as submitit names it: slurm_partition=gpu."),
+    ] = None,
     retry: Annotated[bool, typer.Option(help="Do failed runs again.")] = False,
     smoke: Annotated[bool, typer.Option(help="A minute's version: does all of it work?")] = False,
     dry_run: Annotated[bool, typer.Option(help="Only list what would be run.")] = False,
@@ -35,13 +39,14 @@ def run(
     Several may work on one folder at once. Example: `oodml study run study.toml --out results`
     """
     from oodml.study.file import read_study, smaller, with_precision
-    from oodml.study.launch import dry, run_study
+    from oodml.study.launch import run_study
+    from oodml.study.preview import preview
 
     study = read_study(file)
     study = with_precision(study, precision, file) if precision else study
     study = smaller(study) if smoke else study
     if dry_run:
-        typer.echo(dry(study, out))
+        typer.echo(preview(study, out, smoke))
         return
     try:
         status = run_study(
@@ -53,6 +58,7 @@ def run(
             retry=retry,
             smoke=smoke,
             on=on,
+            job=dict(option.split("=", 1) for option in job or () if "=" in option),
         )
     except KeyboardInterrupt:
         typer.echo(f"stopped; go on with the same command. Results so far: {out}/results.parquet")

@@ -9,7 +9,7 @@ import torch
 
 from oodml.datasets import open_images
 from oodml.errors import OodmlError
-from oodml.files import content_hash
+from oodml.files import content_hash, write_text
 from oodml.images import ImageSet
 from oodml.shift.build import SplitSettings, build_progression
 from oodml.shift.files import read_splits, write_splits
@@ -61,6 +61,7 @@ def prepare(study: Study, store: Store, smoke: bool = False) -> None:
                 _write_progression(study, images, store)
             progression = read_splits(store.folder / "splits.json")
             _check(progression, study, images, store)
+            write_text(store.folder / "study.toml", study.text)
             store.write_plan(plan_of(study, progression, images, key, smoke))
     finally:
         claims.release(claim)

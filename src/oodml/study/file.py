@@ -66,7 +66,10 @@ class SplitFile(BaseModel):
 
 
 class Study(BaseModel):
-    """What to run: every arm on every split of the progression with every seed."""
+    """What to run: every arm on every split of the progression with every seed.
+
+    text: of the file it was read from, kept beside the results.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -76,6 +79,7 @@ class Study(BaseModel):
     splits: SplitSettings | SplitFile
     shots: tuple[int, ...] = ()
     episodes: int = 10
+    text: str = ""
 
 
 class _Head(BaseModel):
@@ -114,12 +118,13 @@ def read_study(path: str | Path) -> Study:
     """
     file = Path(path)
     try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        tables = tomllib.loads(text)
     except OSError as error:
         raise OodmlError(f"{file}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise OodmlError(f"{file}: not TOML: {error}") from error
-    return parse_study(tables, file)
+    return parse_study(tables, file).model_copy(update={"text": text})
 
 
 def parse_study(tables: Table, file: Path) -> Study:

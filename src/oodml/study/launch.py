@@ -4,11 +4,12 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from oodml.embed import default_device
 from oodml.study.context import prepare
+from oodml.study.engines import work_on
 from oodml.study.file import Study
 from oodml.study.local import Pool, pinned
 from oodml.study.progress import shown
@@ -28,12 +29,14 @@ def run_study(
     retry: bool = False,
     smoke: bool = False,
     on: str = "local",
+    job: Mapping[str, str] | None = None,
 ) -> Status:
     """Do the runs of a study that are missing in `folder`; gives where it then stands.
 
     workers: processes; 1 works in this process. threads: of each worker's torch, by default the
     cores shared out. retry: do failed runs again. smoke: two splits only, the easiest and hardest.
     on: "local", "ray" or an address "ray://…", "slurm", or "slurm:local" for submitit's own.
+    job: options of Slurm's jobs as submitit names them, e.g. {"slurm_partition": "gpu"}.
     """
     store = Store(Path(folder).resolve())
     device = device or str(default_device())
@@ -45,7 +48,10 @@ def run_study(
                 store.failure(run).unlink(missing_ok=True)
         try:
             with shown(store):
-                _work(store, execute, workers, threads, device, on)
+                if on == "local":
+                    _work_here(store, execute, workers, threads, device)
+                else:
+                    work_on(on, store.folder, execute, workers, device, threads, job or {})
         finally:
             Table(store).write()
         status = Watch(store).status()
@@ -54,23 +60,10 @@ def run_study(
     return status
 
 
-def dry(study: Study, folder: str | Path) -> str:
-    """What `run_study` would do, with the time and disk that finished runs let expect."""
-    store = Store(Path(folder).resolve())
-    lines = [f"{arm.label}: seeds {', '.join(map(str, arm.seeds))}" for arm in study.arms]
-    if not (store.folder / "plan.json").exists():
-        return "\n".join([*lines, "each on every split; the splits are not built yet"])
-    return "\n".join(lines)
-
-
-def _work(
-    store: Store, execute: Execute | None, workers: int, threads: int | None, device: str, on: str
+def _work_here(
+    store: Store, execute: Execute | None, workers: int, threads: int | None, device: str
 ) -> None:
-    if on != "local":
-        from oodml.study.engines import work_on
-
-        work_on(on, store.folder, execute, workers, device, threads)
-    elif workers == 1:
+    if workers == 1:
         with _terminable():
             work(store.folder, execute, pinned(device, 0), threads)
     else:

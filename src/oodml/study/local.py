@@ -9,7 +9,8 @@ import time
 import traceback
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -70,8 +71,8 @@ class Pool:
             process.kill()
             process.join()
 
-    def _start(self, index: int) -> tuple[SpawnProcess, "Connection[Any, Any]"]:
-        context = multiprocessing.get_context("spawn")
+    def _start(self, index: int) -> tuple[BaseProcess, "Connection[Any, Any]"]:
+        context = _processes()
         answers, answer = context.Pipe(duplex=False)
         process = context.Process(
             target=_worker,
@@ -89,7 +90,7 @@ class Pool:
         answer.close()
         return process, answers
 
-    def _note_death(self, process: SpawnProcess) -> None:
+    def _note_death(self, process: BaseProcess) -> None:
         """A run that keeps killing its workers counts as failed."""
         run = self._run_of(process)
         self.killed[run] = self.killed.get(run, 0) + 1
@@ -102,13 +103,22 @@ class Pool:
             )
         self.store.fail(run, KILLED.format(deaths=self.deaths))
 
-    def _run_of(self, process: SpawnProcess) -> str:
+    def _run_of(self, process: BaseProcess) -> str:
         """The run that a worker did when it was killed; "" if it had none."""
         for name, (_, path) in Claims(self.store.claims).in_force().items():
             holder = read_claim(path) or {}
             if (holder.get("pid"), holder.get("place")) == (process.pid, me()["place"]):
                 return name
         return ""
+
+
+def _processes() -> ForkServerContext | SpawnContext:
+    """Clean processes; where the system can, they share one import of the libraries."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["oodml.study.run"])
+    return context
 
 
 def pinned(device: str, index: int) -> str:

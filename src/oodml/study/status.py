@@ -3,7 +3,7 @@
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,9 @@ class Watch:
         left = {name: run for name, run in open_runs.items() if name not in failures}
         running = [claim for name, claim in claimed.items() if name in left]
         missing = [run for name, run in left.items() if name not in claimed]
-        remaining = self._remaining(done, list(left.values()), max(1, len(running)))
+        remaining = self.expected(done, list(left.values()))
+        if remaining is not None:
+            remaining /= max(1, len(running))
         return Status(plan["name"], done, running, failed, missing, remaining)
 
     def seconds(self, run: str) -> float | None:
@@ -104,10 +106,13 @@ class Watch:
         errors = [line for line in lines if line[:1].isalpha() and "Error" in line.split(":")[0]]
         return (errors or lines)[-1]
 
-    def _remaining(
-        self, done: list[Mapping[str, Any]], left: list[Mapping[str, Any]], workers: int
+    def expected(
+        self, done: Sequence[Mapping[str, Any]], left: Sequence[Mapping[str, Any]]
     ) -> float | None:
-        """The time of the runs left: the mean of the same method's, else of all finished runs."""
+        """Seconds that one worker needs for the runs left, by what the finished ones took.
+
+        A run counts as the mean of its method's, or of all; None while nothing is finished.
+        """
         taken: dict[str, list[float]] = {}
         for run in done:
             seconds = self.seconds(run["id"])
@@ -119,7 +124,7 @@ class Watch:
         if not every:
             return None
         expected = (taken.get(run["label"], every) for run in left)
-        return sum(sum(values) / len(values) for values in expected) / workers
+        return sum(sum(values) / len(values) for values in expected)
 
 
 def read_status(folder: str | Path) -> Status:

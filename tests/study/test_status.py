@@ -1,0 +1,95 @@
+"""Where a study stands, told from its folder."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from oodml.study.claims import Claims
+from oodml.study.launch import run_study
+from oodml.study.progress import drawn, line
+from oodml.study.status import Status, read_status, told, told_seconds
+from oodml.study.store import Store
+from tests.study.toy import execute, execute_badly, toy_study
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A study of which 3 runs failed; of the others 1 is done, 1 runs here, 1 far away."""
+    out = tmp_path / "out"
+    run_study(toy_study(tmp_path, 1), out, execute=execute_badly, device="cpu")
+    store = Store(out)
+    store.prepare()
+    done = sorted(store.finished())
+    for run in done[1:]:
+        for path in (store.runs / run).iterdir():
+            path.unlink()
+        (store.runs / run).rmdir()
+    record = store.runs / done[0] / "run.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"seconds": 100.0}))
+    assert Claims(store.claims).take(done[1])
+    far = store.claims / f"{done[2]}.1"
+    far.write_text(json.dumps({"host": "far", "place": "far", "pid": 7, "token": "x"}))
+    long_ago = time.time() - 600
+    os.utime(far, (long_ago, long_ago))
+    return out
+
+
+def test_every_run_is_in_one_list(folder: Path) -> None:
+    status = read_status(folder)
+    assert (len(status.done), len(status.running), len(status.failed)) == (1, 2, 3)
+    assert status.missing == []
+    assert status.total == 6
+    assert {one.host: one.lost for one in status.running if one.host == "far"} == {"far": True}
+    assert status.remaining == 100.0  # 2 runs of 100 s, 2 workers
+
+
+def test_it_is_told_in_words(folder: Path) -> None:
+    text = told(read_status(folder))
+    assert "1 of 6 runs done" in text
+    assert "on far, process 7; no sign of life for 10 min" in text
+    assert "RuntimeError: the boundary is gone" in text
+    assert "expected time left: 2 min" in text
+    assert "--retry" in text
+
+
+def test_a_dead_process_runs_nothing(folder: Path) -> None:
+    claim = next(p for p in (folder / "claims").glob("*.1") if "far" not in p.read_text())
+    claim.write_text(json.dumps(json.loads(claim.read_text()) | {"started": "1"}))
+    status = read_status(folder)
+    assert (len(status.running), len(status.missing)) == (1, 1)
+
+
+def test_without_a_finished_run_the_time_left_is_unknown(tmp_path: Path) -> None:
+    from oodml.study.context import prepare
+
+    store = Store(tmp_path / "out")
+    store.prepare()
+    prepare(toy_study(tmp_path, 1), store)
+    status = read_status(store.folder)
+    assert (len(status.missing), status.remaining) == (6, None)
+    assert "unknown" in line(status)
+
+
+def test_the_progress_line_says_what_is_left(folder: Path) -> None:
+    text = line(read_status(folder))
+    assert text.startswith("1 of 6 runs done, 3 failed, running multisimilarity on split ")
+    assert text.endswith("left: 2 min")
+    assert len(drawn(read_status(folder)).renderables) == 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(None, "unknown"), (0, "0 s"), (89, "89 s"), (720, "12 min"), (12000, "3 h 20 min")],
+)
+def test_durations_are_told(seconds: float | None, words: str) -> None:
+    assert told_seconds(seconds) == words
+
+
+def test_a_finished_study_has_nothing_left(tmp_path: Path) -> None:
+    status = run_study(toy_study(tmp_path, 1), tmp_path / "out", execute=execute, device="cpu")
+    assert isinstance(status, Status)
+    assert (status.remaining, status.missing, status.running) == (0.0, [], [])
+    assert line(status) == "6 of 6 runs done"
