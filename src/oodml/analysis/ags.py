@@ -1,12 +1,18 @@
 """The Aggregated Generalization Score: the area under a metric over a progression."""
 
+from collections.abc import Collection
+from typing import Any, TypeAlias
+
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from oodml.errors import OodmlError
 
+Numbers: TypeAlias = Collection[Any]
+"""A list, an array, or a table's column of numbers."""
 
-def aggregated_generalization_score(shift: ArrayLike, value: ArrayLike) -> float:
+
+def aggregated_generalization_score(shift: Numbers, value: Numbers) -> float:
     """Area under `value` over `shift`, the shift rescaled to run from 0 to 1 (trapezoid rule).
 
     shift: [n] the shift of each split, in any order. value: [n] the metric there. The result
@@ -23,7 +29,7 @@ def aggregated_generalization_score(shift: ArrayLike, value: ArrayLike) -> float
     return float(weights @ values)
 
 
-def ags_weights(shift: ArrayLike) -> NDArray[np.float64]:
+def ags_weights(shift: Numbers) -> NDArray[np.float64]:
     """[n] the weight of each split's value in the score; they sum to 1.
 
     Splits of equal shift share their weight, so that their order does not matter.
@@ -39,8 +45,8 @@ def ags_weights(shift: ArrayLike) -> NDArray[np.float64]:
     return np.asarray((weights / sharing)[position], dtype=np.float64)
 
 
-def _finite(numbers: ArrayLike, what: str) -> NDArray[np.float64]:
-    array = np.asarray(numbers, dtype=np.float64)
+def _finite(numbers: Numbers, what: str) -> NDArray[np.float64]:
+    array = np.asarray([*numbers], dtype=np.float64)
     if array.ndim != 1:
         raise OodmlError(f"AGS: {what} must be one number a split; given shape {array.shape}")
     bad = np.flatnonzero(~np.isfinite(array))

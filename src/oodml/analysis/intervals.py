@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from oodml.analysis.ags import ags_weights
+from oodml.analysis.ags import Numbers, ags_weights
 from oodml.errors import OodmlError
 
 
@@ -20,25 +20,25 @@ class Interval(NamedTuple):
     n: int
 
 
-def student_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+def student_interval(values: Numbers, level: float = 0.95) -> Interval:
     """The Student-t interval of the mean of values; one value has no interval."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     sample = _sample(values)
     mean, n = float(sample.mean()), len(sample)
     if n == 1:
         return Interval(mean, np.nan, np.nan, 1)
-    half = float(t.ppf((1 + level) / 2, n - 1)) * float(sample.std(ddof=1)) / n**0.5
+    half = float(stdtrit(n - 1, (1 + level) / 2)) * float(sample.std(ddof=1)) / n**0.5
     return Interval(mean, mean - half, mean + half, n)
 
 
-def probability_positive(differences: ArrayLike) -> float:
+def probability_positive(differences: Numbers) -> float:
     """The probability that the mean of paired differences is above zero.
 
     The Student-t posterior of a normal mean under a flat prior, which is one minus the
     one-sided p value. NaN for a single difference.
     """
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     sample = _sample(differences)
     if len(sample) == 1:
@@ -47,11 +47,11 @@ def probability_positive(differences: ArrayLike) -> float:
     error = float(sample.std(ddof=1)) / len(sample) ** 0.5
     if error == 0.0:
         return 0.5 * (1.0 + float(np.sign(mean)))
-    return float(t.cdf(mean / error, len(sample) - 1))
+    return float(stdtr(len(sample) - 1, mean / error))
 
 
 def ags_interval(
-    shift: ArrayLike, values: Float[np.ndarray, "seeds splits"], level: float = 0.95
+    shift: Numbers, values: Float[np.ndarray, "seeds splits"], level: float = 0.95
 ) -> Interval:
     """AGS of a method with its interval over seeds.
 
@@ -90,7 +90,7 @@ def bootstrap_interval(
     return Interval(estimate, float(low), float(high), n)
 
 
-def _sample(values: ArrayLike) -> NDArray[np.float64]:
+def _sample(values: Numbers) -> NDArray[np.float64]:
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or not len(sample) or not np.isfinite(sample).all():
         raise OodmlError(f"an interval needs a list of numbers; given {values!r:.80}")

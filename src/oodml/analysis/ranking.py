@@ -26,7 +26,8 @@ def compare_methods(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFra
         {"method": method, **_summary(values.droplevel("method"), shift[values.columns])}
         for method, values in wide.groupby(level="method", sort=True)
     ]
-    order = pd.DataFrame(rows).sort_values(["ags", "hardest", "method"], ascending=[False, False, True])
+    order = pd.DataFrame(rows)
+    order = order.sort_values(["ags", "hardest", "method"], ascending=[False, False, True])
     order["rank"] = np.arange(1, len(order) + 1)
     return order.reset_index(drop=True)
 

@@ -68,26 +68,27 @@ const figures = {
   generalization(canvas) {
     const curves = study.curves[state.metric] ?? {}, methods = shown().filter((method) => curves[method.name]);
     const all = methods.flatMap((method) => curves[method.name]);
-    let range = rangeOf(all.flatMap((point) => [point.mean, point.low, point.high]));
+    const values = all.flatMap((point) => [point.mean, point.low, point.high]);
     const traces = [...methods.map((method) => band(method, curves[method.name])), ...methods.map((method) => curve(method, curves[method.name]))];
     const said = [];
     if (all.some((point) => point.low === null)) said.push("Where only one seed was run there is no band.");
     if (state.metric === "recall@1") methods.filter((method) => study.published[method.name]).forEach((method) => {
       const paper = study.published[method.name];
       traces.push({ x: paper.shift, y: paper.value, mode: "lines", line: { color: colourOf(method.name), width: 1, dash: "dot" }, name: `${method.name}, published`, hovertemplate: "%{y:.3f}<extra>%{fullData.name}</extra>" });
-      range = rangeOf([...range, ...paper.value]);
+      values.push(...paper.value);
       said[1] = "Thin dotted lines: the published curves, read off a figure of the paper.";
     });
     const chance = study.chance[state.metric] ?? [], known = chance.filter((value) => value !== null);
     if (known.length) {
-      const fits = Math.min(...known) > range[0] - 0.5 * (range[1] - range[0]);
+      const [low, high] = rangeOf(values), fits = Math.min(...known) > low - 0.2 * (high - low);
       if (fits) {
         traces.push({ x: study.splits.map((split) => split.shift), y: chance, mode: "lines", line: { color: css("--quiet"), width: 1, dash: "dot" }, name: "chance", hovertemplate: "%{y:.3f}<extra>chance</extra>" });
-        range = rangeOf([...range, ...known]);
+        values.push(...known);
       }
       const [least, most] = [text(Math.min(...known)), text(Math.max(...known))];
       said.push(`A random order of the images would score ${least === most ? least : `${least} to ${most}`} (${fits ? "dotted grey" : "below the figure"}).`);
     }
+    const range = rangeOf(values);
     const ends = methods.map((method) => ({ name: method.name, y: curves[method.name].at(-1).mean }));
     return { traces, said: said.filter(Boolean).join(" "),
       layout: layout(canvas, { hovermode: "x unified", margin: { l: 56, r: labelRoom(canvas, methods.map((method) => method.name)), t: 12, b: 48 },
@@ -101,7 +102,7 @@ const figures = {
     const order = (study.ags[state.metric] ?? []).filter((row) => !state.hidden.has(row.method) && row.ags !== null).reverse();
     canvas.style.height = `${70 + 34 * Math.max(order.length, 1)}px`;
     const traces = order.map((row) => ({ x: [row.ags], y: [row.method], type: "scatter", mode: "markers", name: row.method,
-      marker: { size: 11, color: colourOf(row.method), symbol: methodOf[row.method].symbol },
+      marker: { size: 11, color: colourOf(row.method), symbol: methodOf[row.method].symbol, line: { color: css("--paper"), width: 1.2 } },
       error_x: row.ags_low === null ? undefined : { type: "data", symmetric: false, array: [row.ags_high - row.ags], arrayminus: [row.ags - row.ags_low], color: colourOf(row.method), thickness: 2, width: 0 },
       hovertemplate: `<b>%{x:.3f}</b>${row.ags_low === null ? "" : `  (${text(row.ags_low)} to ${text(row.ags_high)})`}<extra></extra>` }));
     const said = order.length ? (order.some((row) => row.ags_low === null) ? "A method without whisker has one seed, or no seed on every split." : "") : "AGS needs two splits, and a method on each of them.";

@@ -69,17 +69,17 @@ function maps() {
   const place = document.querySelector("[data-map]");
   if (!study.map || !Object.keys(study.map.sides).length) { place.replaceChildren(make("p", { className: "note", textContent: "The map of classes needs splits.json and features.npz in the study's folder." })); return; }
   const names = splitNames.filter((name) => name in study.map.sides), choices = [...new Set([names[0], names.at(-1)])];
-  place.className = "maps";
-  place.replaceChildren(...choices.map((name, index) => {
+  const caption = make("p", { className: "caption", innerHTML: `One mark a class. <b style="color:var(--train)">●</b> train, <b style="color:var(--test)">◆</b> test. Position: the first two principal axes of the class means of the frozen features (${Math.round(100 * study.map.explained)}% of their variance), the same on every map, so that only the sides change. Point at a mark to see its class.` });
+  place.replaceChildren(caption, make("div", { className: "maps" }, ...choices.map((name, index) => {
     const id = `map-${index}`, select = make("select", { ariaLabel: "Split of this map" }, ...names.map((other) => make("option", { value: other, textContent: `Split ${other}`, selected: other === name })));
     state.sides[id] = name; figures[id] = mapFigure(id);
     const figure = make("figure", { className: "plot" });
     figure.dataset.figure = id;
-    figure.innerHTML = `<div class="plot-head"><h3>${index ? "Hardest" : "Easiest"} split</h3></div><div class="canvas" role="img" aria-label="Map of the classes"></div><figcaption>${index ? "" : `One mark a class. <b style="color:var(--train)">●</b> train, <b style="color:var(--test)">◆</b> test. Position: the first two principal axes of the class means of frozen features (${Math.round(100 * study.map.explained)}% of their variance), the same on every map.`} <span data-said></span></figcaption><details class="numbers"><summary>Numbers and downloads</summary><p class="tools"><button type="button" data-save="png">PNG</button> <button type="button" data-save="svg">SVG</button> <button type="button" data-save="csv">CSV</button></p><div class="scroll" tabindex="0" role="region" aria-label="Numbers" data-numbers></div></details>`;
+    figure.innerHTML = `<div class="plot-head"><h3>${index ? "Hardest" : "Easiest"} split</h3></div><div class="canvas" role="img" aria-label="Map of the classes"></div><figcaption><span data-said></span></figcaption><details class="numbers"><summary>Numbers and downloads</summary><p class="tools"><button type="button" data-save="png">PNG</button> <button type="button" data-save="svg">SVG</button> <button type="button" data-save="csv">CSV</button></p><div class="scroll" tabindex="0" role="region" aria-label="Numbers" data-numbers></div></details>`;
     figure.querySelector(".plot-head").append(select);
     select.onchange = () => { state.sides[id] = select.value; figure.querySelector("h3").textContent = { [names[0]]: "Easiest split", [names.at(-1)]: "Hardest split" }[select.value] ?? `Split ${select.value}`; draw(figure); };
     return figure;
-  }));
+  })));
 }
 
 function wireCard(canvas) {
