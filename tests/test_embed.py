@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from oodml.embed import cache_folder, embed
+from oodml.embed import embed
+from oodml.files import cache_folder
 from oodml.model import Embedder, LinearHead, ModelSettings
 from tests.samples import squares, write_folder
 

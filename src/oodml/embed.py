@@ -1,6 +1,5 @@
 """Embed a set of images, once: what was embedded before is read from the cache."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from oodml.backbones import Backbone, load_backbone
-from oodml.files import content_hash, replacing
+from oodml.files import cache_folder, content_hash, replacing
 from oodml.images import ImageSet
 from oodml.loader import View, batches, test_views, train_views
 from oodml.model import Embedder, as_floats, pooled
@@ -23,11 +22,6 @@ from oodml.transforms import recipe
 from oodml.vectors import VectorSet
 
 CACHE_VERSION = "1"
-
-
-def cache_folder() -> Path:
-    """Where features are kept: $OODML_CACHE, or ~/.cache/oodml."""
-    return Path(os.environ.get("OODML_CACHE") or Path.home() / ".cache" / "oodml")
 
 
 def default_device() -> torch.device:

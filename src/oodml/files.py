@@ -31,6 +31,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def cache_folder() -> Path:
+    """Where features and images made from others are kept: $OODML_CACHE, or ~/.cache/oodml."""
+    return Path(os.environ.get("OODML_CACHE") or Path.home() / ".cache" / "oodml")
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text whole or not at all."""
     with replacing(path) as temporary:

@@ -17,11 +17,14 @@ TABLES = (".csv", ".tsv", ".parquet")
 def open_images(data: str | Path, **options: Any) -> ImageSet:
     """The images of a data set's name, of a folder, or of a table of paths and classes.
 
-    data: a name such as "glyphs" or "cub200"; an import path "package.module:function"; the
-    path of a folder `class/image` or `superclass/class/image`; or of a CSV or Parquet table.
+    data: a name such as "glyphs" or "cub200"; "hf:NAME" for one of Hugging Face; an import path
+    "package.module:function"; the path of a folder `class/image` or `superclass/class/image`,
+    or of a CSV or Parquet table.
     options: what the data set takes, e.g. `root` for cub200. A name goes before a folder of
     the same name; write "./cub200" for the folder. Raises `OodmlError` if there is no such.
     """
+    if isinstance(data, str) and data.startswith("hf:"):
+        return _loaded("huggingface", {"name": data.removeprefix("hf:")} | options)
     if isinstance(data, str) and (_is_import_path(data) or data in names("datasets")):
         return _loaded(data, options)
     path = Path(data).expanduser()
