@@ -3,7 +3,8 @@
 Each file defines one object by the kind's name: a loss file a class `Loss`, a miner file a
 class `Miner`, a method file a class `Method`, a backbone file a function `backbone`, a data-set
 file a function `dataset`. Files whose name starts with `_` are helpers. Instead of a name, an
-import path `package.module:Object` reaches a thing of the user's own.
+import path `package.module:Object` reaches a thing of the user's own, and `pml.NAME` a loss or
+miner of pytorch-metric-learning.
 """
 
 import importlib
@@ -35,6 +36,10 @@ def find(kind: str, name: str) -> Any:
     """The class or function called `name` of a kind, or at the import path `name`."""
     if ":" in name:
         return _imported(name)
+    if name.startswith("pml.") and kind in ("losses", "miners"):
+        from oodml.losses._pml import adapted
+
+        return adapted(kind, name.removeprefix("pml."))
     if name not in names(kind):
         raise unknown(kind.removesuffix("s").replace("losse", "loss"), name, names(kind))
     return getattr(importlib.import_module(f"oodml.{kind}.{name}"), KINDS[kind])

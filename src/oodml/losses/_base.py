@@ -98,7 +98,9 @@ def squared_distances(
 ) -> tuple[Float[Tensor, " t"], Float[Tensor, " t"]]:
     """Squared Euclidean distances of anchor and positive, anchor and negative, of triplets."""
     if len(triplets) <= 4 * len(embeddings):
-        rows = embeddings.index_select(0, triplets.T.flatten()).view(3, len(triplets), -1)
+        rows = embeddings.index_select(0, triplets.T.flatten()).view(
+            3, len(triplets), embeddings.shape[1]
+        )
         differences = rows[0] - rows[1:]
         both = differences.square().sum(-1)
         return both[0], both[1]

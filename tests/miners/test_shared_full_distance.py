@@ -1,0 +1,24 @@
+import pytest
+import torch
+
+import oodml
+from oodml.miners._base import negatives_of
+from oodml.miners.distance import negative_probabilities
+
+
+@pytest.mark.parametrize(
+    ("name", "weighted"), [("shared_full_distance", True), ("shared_neg_distance", False)]
+)
+def test_how_the_positive_of_another_class_is_drawn(name: str, weighted: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.nn.functional.normalize(torch.randn(12, 6, generator=generator), dim=1)
+    y = torch.arange(12) % 4
+    miner = oodml.load("miners", name)
+    counts = torch.zeros(12, 12)
+    for _ in range(3000):
+        anchor, positive, _ = miner(x, y, generator).unbind(1)
+        counts[anchor, positive] += 1
+    allowed = negatives_of(y)
+    expected = negative_probabilities(x, allowed) if weighted else allowed.float() / 9
+    deviation = (counts / 3000 - expected).abs() / (expected / 3000 + 1e-4).sqrt()
+    assert deviation.max() < 5
