@@ -89,6 +89,14 @@ def test_every_mode_is_read_as_rgb(tmp_path: Path, mode: str) -> None:
     assert (images.read(0).mode, images.read(0).size) == ("RGB", (5, 7))
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bit_grey_keeps_its_shades(tmp_path: Path, suffix: str) -> None:
+    values = np.array([[0, 255, 256], [32768, 40000, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / f"a{suffix}")
+    images = ImageSet("disk", np.array([f"a{suffix}"]), np.array(["a"]), root=tmp_path)
+    assert np.asarray(images.read(0))[..., 0].tolist() == [[0, 0, 1], [128, 156, 255]]
+
+
 @pytest.mark.filterwarnings("ignore:.*EXIF:UserWarning")
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif"])
 def test_a_truncated_file_is_an_error_that_names_it(tmp_path: Path, suffix: str) -> None:

@@ -106,7 +106,7 @@ class ImageSet:
         path = self.path(index)
         try:
             with Image.open(path) as image:
-                return image.convert("RGB")
+                return _as_rgb(image)
         except UNREADABLE as error:
             raise OodmlError(f"{path}: not a readable image: {error}") from error
 
@@ -132,3 +132,10 @@ class ImageSet:
         if missing:
             raise OodmlError(f"{self.name} has no class {missing[0]!r} ({len(missing)} missing)")
         return self.select(np.isin(self.classes, wanted))
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """Pillow would clip 16-bit grey at 255; here its upper eight bits are taken."""
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")

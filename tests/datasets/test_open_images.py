@@ -65,6 +65,12 @@ def test_what_is_not_there_is_an_error(
         open_images(data, **options)
 
 
+def test_the_root_of_a_folder_is_not_overruled(tmp_path: Path) -> None:
+    root = grow(tmp_path / "birds", ["a/1.png", "b/1.png"])
+    with pytest.raises(OodmlError, match="birds: a folder takes no option 'root'"):
+        open_images(root, root=tmp_path)
+
+
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(OodmlError, match="not a folder and not a table"):

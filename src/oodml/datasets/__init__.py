@@ -24,14 +24,14 @@ def open_images(data: str | Path, **options: Any) -> ImageSet:
     the same name; write "./cub200" for the folder. Raises `OodmlError` if there is no such.
     """
     if isinstance(data, str) and data.startswith("hf:"):
-        return _loaded("huggingface", {"name": data.removeprefix("hf:")} | options)
+        return _loaded("huggingface", options, name=data.removeprefix("hf:"))
     if isinstance(data, str) and (_is_import_path(data) or data in names("datasets")):
         return _loaded(data, options)
     path = Path(data).expanduser()
     if path.is_dir():
-        return _loaded("folder", {"root": path} | options)
+        return _loaded("folder", options, root=path)
     if path.is_file() and path.suffix.lower() in TABLES:
-        return _loaded("table", {"path": path} | options)
+        return _loaded("table", options, path=path)
     if path.is_file():
         raise OodmlError(f"{path}: not a folder and not a table of images ({', '.join(TABLES)})")
     if isinstance(data, str) and path.name == data and not path.suffix:
@@ -39,16 +39,18 @@ def open_images(data: str | Path, **options: Any) -> ImageSet:
     raise OodmlError(f"{path}: no such folder or table of images")
 
 
-def _loaded(name: str, options: dict[str, Any]) -> ImageSet:
-    """Call a data set's function, with an error for an option that is missing."""
+def _loaded(kind: str, options: dict[str, Any], /, **given: Any) -> ImageSet:
+    """Call a data set's function; an option that is missing or is `given` already is an error."""
+    for option in options.keys() & given.keys():
+        raise OodmlError(f"{given[option]}: a {kind} takes no option {option!r}")
     try:
-        images = load("datasets", name, **options)
+        images = load("datasets", kind, **options, **given)
     except TypeError as error:
         if "missing" not in str(error):
             raise
-        raise OodmlError(f"{name}: {str(error).partition(' ')[2]}") from error
+        raise OodmlError(f"{kind}: {str(error).partition(' ')[2]}") from error
     if not isinstance(images, ImageSet):
-        raise OodmlError(f"{name} gave {type(images).__name__}; an ImageSet is expected")
+        raise OodmlError(f"{kind} gave {type(images).__name__}; an ImageSet is expected")
     return images
 
 
