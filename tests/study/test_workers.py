@@ -165,14 +165,14 @@ def test_a_run_that_kills_its_workers_counts_as_failed(tmp_path: Path) -> None:
     assert "killed 3 times" in status.failed[0][1]
 
 
-def deadly(run, images, device, folder):
+def deadly(run, context, folder):
     """One of the runs takes its process with it."""
     if run.method == "margin" and run.split.step == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    return execute(run, images, device, folder)
+    return execute(run, context, folder)
 
 
-def broken(run, images, device, folder):
+def broken(run, context, folder):
     """The folder of results cannot be written to any more."""
     raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -211,7 +211,7 @@ def test_workers_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     file, out = make_study(tmp_path, seeds=20), tmp_path / "out"
     parent = start(file, out, workers=2)
     until = time.monotonic() + 60
-    while time.monotonic() < until and not len(read_running(out)) == 2:
+    while time.monotonic() < until and len(read_running(out)) != 2:
         time.sleep(0.05)
     parent.kill()
     parent.wait()

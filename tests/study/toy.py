@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
 
-from oodml.images import ImageSet
 from oodml.shift.files import write_splits
 from oodml.shift.splits import Progression, Split
+from oodml.study.context import Context
 from oodml.study.file import Study, read_study
 from oodml.study.plan import Run
 
@@ -43,9 +42,7 @@ def toy_study(folder: Path, seeds: int = 3, more: str = "") -> Study:
     return read_study(make_study(folder, seeds, more))
 
 
-def execute(
-    run: Run, images: ImageSet, device: torch.device, folder: Path, seconds: float = 0.0
-) -> pd.DataFrame:
+def execute(run: Run, context: Context, folder: Path, seconds: float = 0.0) -> pd.DataFrame:
     """Numbers made of the run's settings. Each call is noted, with whether it was needless."""
     study = folder.parents[1]
     calls = study / "calls"
@@ -63,13 +60,13 @@ def execute(
     )
 
 
-def execute_slowly(run: Run, images: ImageSet, device: torch.device, folder: Path) -> pd.DataFrame:
+def execute_slowly(run: Run, context: Context, folder: Path) -> pd.DataFrame:
     """The same, in a tenth of a second."""
-    return execute(run, images, device, folder, seconds=0.1)
+    return execute(run, context, folder, seconds=0.1)
 
 
-def execute_badly(run: Run, images: ImageSet, device: torch.device, folder: Path) -> pd.DataFrame:
+def execute_badly(run: Run, context: Context, folder: Path) -> pd.DataFrame:
     """The same, but one method fails."""
     if run.method == "margin":
         raise RuntimeError("the boundary is gone")
-    return execute(run, images, device, folder)
+    return execute(run, context, folder)

@@ -83,3 +83,64 @@ def status(
     from oodml.study.status import read_status, told
 
     typer.echo(told(read_status(folder)))
+
+
+@app.command()
+def table(
+    folder: Annotated[Path, typer.Argument(help="The folder of a study.")],
+    metric: Annotated[str, typer.Option(help="One or several, with commas.")] = "recall@1",
+    stage: Annotated[str, typer.Option(help="zero_shot, validation, before, after.")] = "zero_shot",
+    where: Annotated[
+        list[str] | None, typer.Option(help="Only rows with COLUMN=VALUE[,VALUE].")
+    ] = None,
+    rows: Annotated[str, typer.Option(help="What goes down.")] = "method",
+    columns: Annotated[str, typer.Option(help="What goes across.")] = "split",
+    csv: Annotated[Path | None, typer.Option(help="Write it to a file, too.")] = None,
+) -> None:
+    """The results, filtered and pivoted; means and deviations over what is left out.
+
+    Example: `oodml study table results --where method=margin,arcface --columns seed`
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from oodml.errors import OodmlError
+    from oodml.files import write_text
+    from oodml.study.store import Store, read_rows
+    from oodml.study.view import chosen, pivot
+
+    wanted = {"stage": stage.split(","), "metric": metric.split(",")}
+    for condition in where or ():
+        column, sign, values = condition.partition("=")
+        if not sign:
+            raise OodmlError(f"--where {condition!r}: COLUMN=VALUE is expected")
+        wanted[column] = values.split(",")
+    down = rows.split(",")
+    found = pivot(chosen(read_rows(Store(folder).results), wanted), down, columns)
+    shown = Table(title=f"{metric}, {stage}", title_justify="left")
+    for name in (*down, *map(str, found.columns)):
+        shown.add_column(name, justify="left" if name in down else "right")
+    for key, cells in zip(found.index, found.to_numpy().tolist(), strict=True):
+        shown.add_row(*(key if isinstance(key, tuple) else (key,)), *cells)
+    Console().print(shown)
+    if csv:
+        write_text(csv, found.to_csv())
+
+
+@app.command()
+def init(
+    data: Annotated[str, typer.Argument(help="A folder or table of images, or a data set.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("study.toml"),
+) -> None:
+    """Write a first study file for your images, with a word on every line.
+
+    Example: `oodml study init photos/ --out photos.toml`
+    """
+    from oodml.errors import OodmlError
+    from oodml.files import write_text
+    from oodml.study.template import study_text
+
+    if out.exists():
+        raise OodmlError(f"{out} exists; give another file with --out")
+    write_text(out, study_text(data, out))
+    typer.echo(f"{out}; run it: oodml study run {out} --out results")

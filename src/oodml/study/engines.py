@@ -39,7 +39,7 @@ def work_on(
 
 
 def _on_ray(address: str | None, workers: int, arguments: tuple[Any, ...]) -> None:
-    ray = _engine("ray")
+    ray = _engine("ray", "ray")
     cuda = str(arguments[2]).startswith("cuda")
     with ray.init(address=address, num_cpus=None if address else workers, log_to_driver=False):
         task = ray.remote(num_cpus=1, num_gpus=1 if cuda else 0, max_retries=0)(work)
@@ -49,7 +49,7 @@ def _on_ray(address: str | None, workers: int, arguments: tuple[Any, ...]) -> No
 def _on_slurm(
     cluster: str, workers: int, arguments: tuple[Any, ...], options: Mapping[str, str]
 ) -> None:
-    submitit = _engine("submitit")
+    submitit = _engine("submitit", "slurm")
     executor = submitit.AutoExecutor(folder=Path(arguments[0]) / "slurm", cluster=cluster)
     executor.update_parameters(**{key: _number(value) for key, value in options.items()})
     jobs = [executor.submit(work, *arguments) for _ in range(workers)]
@@ -61,11 +61,11 @@ def _on_slurm(
             job.cancel(check=False)
 
 
-def _engine(name: str) -> ModuleType:
+def _engine(name: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise OodmlError(f"{name} is not installed; pip install 'oodml[{name}]'") from error
+        raise OodmlError(f"{name} is not installed; pip install 'oodml[{extra}]'") from error
 
 
 def _number(value: str) -> int | str:

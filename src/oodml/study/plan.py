@@ -11,7 +11,8 @@ from oodml.embed import weights_tag
 from oodml.files import content_hash
 from oodml.model import ModelSettings
 from oodml.shift.splits import Progression, Split
-from oodml.study.file import Arm, Study
+from oodml.study.arms import Arm
+from oodml.study.file import Study
 from oodml.train import TrainSettings
 
 SCHEMA = 1

@@ -5,7 +5,7 @@ import itertools
 import json
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -27,6 +27,11 @@ def checked(kind: type[Settings], table: object, key: str, file: Path) -> Settin
         return kind.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise told(error, kind, key, file) from None
+
+
+def beside(path: str | Path, file: Path) -> Path:
+    """A path that a file names, relative to the file's folder."""
+    return (file.parent / Path(path).expanduser()).resolve()
 
 
 def as_table(value: object, key: str, file: Path) -> Table:
@@ -103,10 +108,3 @@ def _choices(annotation: Any) -> list[str]:
 
 def _lowered(message: str) -> str:
     return message[:1].lower() + message[1:]
-
-
-def plain(settings: Mapping[str, Any] | BaseModel) -> Table:
-    """Settings as JSON values."""
-    if isinstance(settings, BaseModel):
-        return settings.model_dump(mode="json")
-    return json.loads(json.dumps(dict(settings)))  # type: ignore[no-any-return]

@@ -11,14 +11,13 @@ from typing import Any
 import pandas as pd
 import torch
 
-from oodml.images import ImageSet
 from oodml.study.claims import PATIENCE, Claim, Claims, heartbeat
 from oodml.study.context import Context, open_context
 from oodml.study.plan import Run
 from oodml.study.store import Store, cannot_write, is_full
 
-Execute = Callable[[Run, ImageSet, torch.device, Path], pd.DataFrame]
-"""Does one run on the images, top to bottom: writes its files into the folder, gives its rows."""
+Execute = Callable[[Run, Context, Path], pd.DataFrame]
+"""Does one run top to bottom: writes its files into the folder, gives its rows."""
 
 POLL = 0.5
 """Seconds between two looks at the runs that other processes work on."""
@@ -90,7 +89,7 @@ def do(
     try:
         with heartbeat(claim):
             folder = store.unfinished(planned["id"], claim)
-            rows = execute(context.run(planned), context.images, context.device, folder)
+            rows = execute(context.run(planned), context, folder)
             store.publish(planned, rows, folder, time.perf_counter() - started)
     except Exception as error:
         if is_full(error):

@@ -1,0 +1,167 @@
+"""`oodml study …` and `oodml cache …`, as a user types them."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner, Result
+
+from oodml.cli import app
+from oodml.errors import OodmlError
+from oodml.study import workers
+from oodml.study.file import read_study
+from tests.study.toy import execute, execute_badly, make_study
+
+
+@pytest.fixture(autouse=True)
+def _toy_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_execute", lambda: execute)
+
+
+def call(*arguments: object) -> Result:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if isinstance(result.exception, OodmlError):
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    assert call("study", "run", make_study(tmp_path, 2), "--out", folder).exit_code == 0
+    return folder
+
+
+def test_a_study_is_run_and_its_status_told(out: Path) -> None:
+    again = call("study", "run", out.parent / "study.toml", "--out", out)
+    assert again.output.splitlines()[-1] == f"12 of 12 runs done: {out}/results.parquet"
+    assert call("study", "status", out).output == "study: 12 of 12 runs done\n"
+
+
+def test_failures_end_non_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_execute", lambda: execute_badly)
+    file, out = make_study(tmp_path, 1), tmp_path / "out"
+    ended = call("study", "run", file, "--out", out)
+    assert ended.exit_code == 1
+    assert "failed: margin on split 0, seed 0: RuntimeError: the boundary is gone" in ended.output
+    monkeypatch.setattr(workers, "_execute", lambda: execute)
+    assert call("study", "run", file, "--out", out, "--retry").exit_code == 0
+
+
+def test_a_mistake_writes_nothing(tmp_path: Path) -> None:
+    file = make_study(tmp_path, 1, more="bta = 1\n")
+    with pytest.raises(OodmlError, match=r"methods\.multisimilarity\.bta"):
+        call("study", "run", file, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_lists_and_writes_nothing(tmp_path: Path) -> None:
+    file, folder = make_study(tmp_path, 1), tmp_path / "out"
+    listed = call("study", "run", file, "--out", folder, "--dry-run").output
+    assert listed.count("to do  ") == 6
+    assert "6 of 6 runs to do, time and disk unknown" in listed
+    assert not folder.exists()
+    call("study", "run", file, "--out", folder)
+    file.write_text(file.read_text().replace("seeds = [0]", "seeds = [0, 1]"))
+    listed = call("study", "run", file, "--out", folder, "--dry-run").output
+    assert listed.count("done   margin on split") == 3
+    assert "6 of 12 runs to do, about 0 s of one worker and " in listed
+
+
+def test_a_smoke_run_tries_the_ends_of_the_progression(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    call("study", "run", make_study(tmp_path, 3), "--out", folder, "--smoke")
+    table = pd.read_parquet(folder / "results.parquet")
+    assert set(table.split) == {"0", "2"}
+    assert set(table.seed) == {0}
+
+
+def test_the_precision_counts(tmp_path: Path) -> None:
+    file, folder = make_study(tmp_path, 1), tmp_path / "out"
+    call("study", "run", file, "--out", folder)
+    call("study", "run", file, "--out", folder, "--precision", "bf16")
+    assert len(list((folder / "runs").iterdir())) == 12
+
+
+def test_the_table_is_pivoted(out: Path) -> None:
+    shown = call("study", "table", out, "--where", "method=margin", "--columns", "seed").output
+    assert "margin" in shown
+    assert "multisimilarity" not in shown
+    assert shown.count("±") == 2
+    call("study", "table", out, "--rows", "method,seed", "--csv", out / "t.csv")
+    written = pd.read_csv(out / "t.csv")
+    table = pd.read_parquet(out / "results.parquet")
+    first = table[(table.metric == "recall@1") & (table.method == "margin") & (table.seed == 0)]
+    row = written[(written.method == "margin") & (written.seed == 0)]
+    assert row[["0", "1", "2"]].to_numpy()[0] == pytest.approx(first.value.to_numpy(), abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--metric", "recal@1"], "unknown metric 'recal@1'.* Did you mean 'recall@1'"),
+        (["--where", "sed=1"], "unknown column 'sed'.* 'seed'"),
+        (["--where", "seed"], "COLUMN=VALUE"),
+        (["--rows", "metod"], "unknown column 'metod'"),
+        (["--rows", "split"], "stands once"),
+    ],
+)
+def test_a_table_that_cannot_be(out: Path, options: list[str], words: str) -> None:
+    with pytest.raises(OodmlError, match=words):
+        call("study", "table", out, *options)
+
+
+def photos(folder: Path, classes: int, images: int) -> Path:
+    from PIL import Image
+
+    for name in range(classes):
+        for index in range(images):
+            path = folder / "photos" / f"class{name:02}" / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (name * 20, index * 20, 0)).save(path)
+    return folder / "photos"
+
+
+@pytest.mark.parametrize(("images", "shots"), [(3, ()), (5, (2,)), (8, (2, 5))])
+def test_a_first_study_file_fits_the_images(
+    images: int, shots: tuple[int, ...], tmp_path: Path
+) -> None:
+    data, file = photos(tmp_path, 10, images), tmp_path / "sub" / "mine.toml"
+    call("study", "init", data, "--out", file)
+    study = read_study(file)
+    assert study.data.name == str(data)
+    assert study.shots == shots
+    assert len(study.arms) == 5
+    with pytest.raises(OodmlError, match="exists; give another file"):
+        call("study", "init", data, "--out", file)
+
+
+def test_too_few_classes_are_told(tmp_path: Path) -> None:
+    with pytest.raises(OodmlError, match="3 classes; a study needs at least 8"):
+        call("study", "init", photos(tmp_path, 3, 3), "--out", tmp_path / "mine.toml")
+
+
+def test_the_cache_is_listed_and_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OODML_CACHE", str(tmp_path / "cache"))
+    assert "empty" in call("cache", "list").output
+    (tmp_path / "cache" / "features").mkdir(parents=True)
+    (tmp_path / "cache" / "features" / "a.safetensors").write_bytes(b"x" * 2000)
+    assert "features: 1 files, 2.0 kB" in call("cache", "list").output
+    with pytest.raises(OodmlError, match="'features'"):
+        call("cache", "clear", "feature", "--yes")
+    assert "freed 2.0 kB" in call("cache", "clear", "--yes").output
+    assert not (tmp_path / "cache" / "features").exists()
+
+
+def test_status_loads_nothing_heavy(out: Path) -> None:
+    import subprocess
+
+    code = (
+        "import sys; from oodml.study.status import read_status, told\n"
+        "print(told(read_status(sys.argv[1]))); print('torch' in sys.modules)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(out)], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == "study: 12 of 12 runs done\nFalse\n"
