@@ -18,8 +18,8 @@ from torch import Tensor
 from oodml.evaluate.inputs import duplicates
 from oodml.evaluate.ties import place
 
-QUERIES = 256
-TILE = 2048
+QUERIES = 512
+TILE = 1024
 SCRATCH = 2**20  # comparisons held at once; few calls, and yet their results stay in a cache
 STRIP = 2**26  # most scores held at once
 PAIRS = 2**14  # of positives in a block, of which none ties, that show ties to be accidents
@@ -139,6 +139,7 @@ class _Tiles:
         repeated: tuple[Int[Tensor, " r"], Int[Tensor, " r"]],
     ) -> None:
         self.queries, self.columns, self.bias, self.repeated = queries, columns, bias, repeated
+        self.room = columns.new_empty(len(queries) * min(TILE, len(columns)))
 
     def strip(self, low: int, high: int) -> tuple[int, int, Float[Tensor, "b w"]]:
         """The scores of the columns from `low` to `high`, and the range that they came to be.
@@ -154,19 +155,22 @@ class _Tiles:
         scores[:, self.repeated[0]] = scores[:, self.repeated[1]]
         return 0, len(self.columns), scores
 
-    def scores(self, low: int, high: int) -> Float[Tensor, "b w"]:
-        columns = self.columns[low:high]
+    def scores(
+        self, low: int, high: int, out: Float[Tensor, "b w"] | None = None
+    ) -> Float[Tensor, "b w"]:
+        columns = self.columns[low:high].T
         if self.bias is None:
-            return self.queries @ columns.T
-        return torch.addmm(self.bias[low:high], self.queries, columns.T)
+            return torch.mm(self.queries, columns, out=out)
+        return torch.addmm(self.bias[low:high], self.queries, columns, out=out)
 
     def others(self, low: int, high: int) -> Iterator[Float[Tensor, "b w"]]:
-        """The tiles of all columns but those from `low` to `high`."""
+        """The tiles of all columns but those from `low` to `high`, each where the last was."""
         for begin, end in ((0, low), (high, len(self.columns))):
             n_tiles = -(-(end - begin) // TILE)
             for i in range(n_tiles):  # of equal widths, since narrow ones are slow
                 left, right = ((end - begin) * at // n_tiles for at in (i, i + 1))
-                yield self.scores(begin + left, begin + right)
+                out = self.room[: len(self.queries) * (right - left)].view(-1, right - left)
+                yield self.scores(begin + left, begin + right, out)
 
 
 def _rank_block(
