@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from oodml.cli import data, evaluation, model, report, shift, splits, study
+from oodml.cli import adaptation, cache, data, evaluation, model, report, shift, splits, study
 
 app = typer.Typer(
     name="oodml",
@@ -18,7 +18,8 @@ app = typer.Typer(
 app.add_typer(splits.app, name="splits")
 app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
-for module in (study, shift, evaluation, model, report):
+app.add_typer(cache.app, name="cache")
+for module in (study, shift, evaluation, adaptation, model, report):
     for command in module.COMMANDS:
         app.command()(command)
 
