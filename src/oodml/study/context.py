@@ -110,7 +110,7 @@ def _write_progression(study: Study, images: ImageSet, store: Store) -> None:
         return
     vectors = shift_features(study.splits, images)
     vectors.save(store.folder / "features.npz")
-    built = build_progression(vectors, study.splits, study.shots, study.episodes)
+    built = build_progression(vectors, study.splits, study.shots, study.episodes, images)
     write_splits(built, store.folder / "splits.json")
 
 
@@ -118,7 +118,12 @@ def shift_features(settings: SplitSettings, images: ImageSet) -> VectorSet:
     """The frozen features that the shift is measured on."""
     from oodml.embed import embed
 
-    return embed(images, settings.backbone)
+    return embed(
+        images,
+        settings.backbone,
+        image_size=settings.image_size,
+        augmentation=settings.augmentation,
+    )
 
 
 def _check(progression: Progression, study: Study, images: ImageSet, store: Store) -> None:

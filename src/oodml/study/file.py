@@ -92,7 +92,7 @@ def parse_study(tables: Table, file: Path) -> Study:
         name=head.name or file.stem,
         data=_source(head.data, file),
         arms=tuple(read_arms(_methods(head), bases, head.seeds, file)),
-        splits=_splits(head.splits, file),
+        splits=_splits(head.splits, head.model, file),
         shots=head.shots,
         episodes=head.episodes,
     )
@@ -157,9 +157,12 @@ def _located(name: str, file: Path, key: str) -> str:
     raise OodmlError(f"{near} Or the path of a folder or table; {path} does not exist.")
 
 
-def _splits(table: Table, file: Path) -> SplitSettings | SplitFile:
+def _splits(table: Table, model: Table, file: Path) -> SplitSettings | SplitFile:
+    """The splits; their features see the images as the models do, unless they say otherwise."""
     if "file" not in table:
-        return checked(SplitSettings, table, "splits", file)
+        shared = {key: model[key] for key in ("image_size", "augmentation") if key in model}
+        single = {key: value for key, value in shared.items() if not isinstance(value, list)}
+        return checked(SplitSettings, single | table, "splits", file)
     path = beside(checked(SplitFile, table, "splits", file).file, file)
     if not path.is_file():
         raise OodmlError(f"{file}: splits.file: {path} does not exist")
