@@ -132,6 +132,7 @@ def train(
     """
     model.to(device)
     method.to(device)
+    method.prepare(model)
     optimizer = _optimizer(model, method, settings)
     sampler = ClassBalanced(source.labels, settings.batch_size, settings.per_class)
     steps = _Steps(model, method, optimizer, settings, generator(seed, "mining"), device)

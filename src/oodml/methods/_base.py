@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from oodml.model import Embedder
+
 
 @dataclass(frozen=True)
 class Space:
@@ -71,6 +73,9 @@ class BaseMethod(nn.Module):
         """The module from features to heads, or None for one linear, L2-normalised layer."""
         return None
 
+    def prepare(self, model: Embedder) -> None:
+        """Called once before the first step, e.g. to copy the model for a momentum encoder."""
+
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The loss terms of a batch by name; their sum is minimised, each is logged."""
         raise NotImplementedError
@@ -80,5 +85,5 @@ class BaseMethod(nn.Module):
         own = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return [{"params": own, "lr": lr, "weight_decay": 0.0}] if own else []
 
-    def after_step(self, batch: Batch, model: nn.Module) -> None:
+    def after_step(self, batch: Batch, model: Embedder) -> None:
         """Called after each optimiser step, e.g. to update a momentum encoder."""
