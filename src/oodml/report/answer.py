@@ -60,17 +60,22 @@ def _ranked(trained: pd.DataFrame, order: pd.DataFrame, data: str, metric: str) 
         else f"On the hardest split {strongest['method']} leads"
     )
     details.append(f"{on_hardest}, with {strongest['hardest']:.3f}.")
-    verb = "holds up best" if sure >= 0.95 else "probably holds up best"
-    if sure < 0.8:
-        verb = "leads, within the noise,"
     headline = (
-        f"On {data}, {best['method']} {verb} as shift grows: {_points(lead)} points "
+        f"On {data}, {best['method']} {_verb(sure)} as shift grows: {_points(lead)} points "
         f"of {name} ahead of {second['method']}"
     )
     if sure != sure:
         details.append("With fewer than two common seeds nobody can say how sure that is.")
         return Answer(f"{headline}.", tuple(details), None)
     return Answer(f"{headline}, with {_percent(sure)} probability.", tuple(details), sure)
+
+
+def _verb(sure: float) -> str:
+    if sure != sure:
+        return "leads"
+    if sure < 0.8:
+        return "leads, within the noise,"
+    return "holds up best" if sure >= 0.95 else "probably holds up best"
 
 
 def label(metric: str) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from oodml.shift.splits import Split
 from oodml.vectors import VectorSet
@@ -59,16 +59,14 @@ def sides(found: ClassMap, split: Split) -> list[str]:
 
 def _nearest_to_mean(
     features: VectorSet, means: Float[np.ndarray, "classes d"]
-) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+) -> Int[np.ndarray, " classes"]:
     far = np.linalg.norm(features.vectors - means[features.labels], axis=1)
     order = np.lexsort((far, features.labels))
     first = np.unique(features.labels[order], return_index=True)[1]
     return np.asarray(order[first])
 
 
-def _superclasses(
-    features: VectorSet, rows: np.ndarray[tuple[int], np.dtype[np.int64]]
-) -> tuple[str, ...] | None:
+def _superclasses(features: VectorSet, rows: Int[np.ndarray, " n"]) -> tuple[str, ...] | None:
     if features.superclasses is None:
         return None
     return tuple(features.superclasses[rows].tolist())

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 
 from oodml.report.folder import StudyFolder
 from oodml.vectors import VectorSet
@@ -89,7 +90,7 @@ def _candidates(vectors: VectorSet, seed: int, most: int = 400) -> Int[np.ndarra
 
 def _right(
     vectors: VectorSet, queries: Int[np.ndarray, " q"], k: int
-) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+) -> Bool[np.ndarray, "q k"]:
     rows = neighbours(vectors, queries, k)
     return np.asarray(vectors.labels[rows] == vectors.labels[queries][:, None])
 
@@ -110,5 +111,5 @@ def _spaced(
     return np.array(chosen, dtype=np.int64)
 
 
-def _rows(array: np.ndarray[tuple[int, ...], np.dtype[np.str_]]) -> tuple[tuple[str, ...], ...]:
+def _rows(array: NDArray[np.str_]) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(row) for row in array.tolist())

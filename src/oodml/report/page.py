@@ -125,7 +125,7 @@ def duration(seconds: float | None) -> str:
 def _number(value: float | None, digits: int = 3, sign: bool = False) -> str:
     if value is None or value != value:
         return "–"
-    text = f"{value:{'+' if sign else ''}.{digits}f}"
+    text = f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}"
     return text.replace("-", "−")
 
 

@@ -75,7 +75,7 @@ function maps() {
     state.sides[id] = name; figures[id] = mapFigure(id);
     const figure = make("figure", { className: "plot" });
     figure.dataset.figure = id;
-    figure.innerHTML = `<div class="plot-head"><h3>${index ? "Hardest" : "Easiest"} split</h3></div><div class="canvas" role="img" aria-label="Map of the classes"></div><figcaption><span data-said></span></figcaption><details class="numbers"><summary>Numbers and downloads</summary><p class="tools"><button type="button" data-save="png">PNG</button> <button type="button" data-save="svg">SVG</button> <button type="button" data-save="csv">CSV</button></p><div class="scroll" tabindex="0" role="region" aria-label="Numbers" data-numbers></div></details>`;
+    figure.innerHTML = `<div class="plot-head"><h3>${index ? "Hardest" : "Easiest"} split</h3></div><div class="canvas" role="img" aria-label="Map of the classes"></div><figcaption><span data-said></span></figcaption><details class="numbers"><summary>Numbers and downloads</summary><p class="tools"><button type="button" data-save="png">PNG</button> <button type="button" data-save="svg">SVG</button> <button type="button" data-save="csv">CSV</button></p><div class="scroll" tabindex="0" role="region" aria-label="Numbers of map ${index + 1}" data-numbers></div></details>`;
     figure.querySelector(".plot-head").append(select);
     select.onchange = () => { state.sides[id] = select.value; figure.querySelector("h3").textContent = { [names[0]]: "Easiest split", [names.at(-1)]: "Hardest split" }[select.value] ?? `Split ${select.value}`; draw(figure); };
     return figure;

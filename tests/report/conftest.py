@@ -1,0 +1,32 @@
+"""One made-up study and its page, written once for all tests of the report."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from oodml.images import ImageSet
+from oodml.report.write import write_report
+from tests.report.study_folder import made_up_study
+
+
+class Made(NamedTuple):
+    """A study's folder with its report, and the images that it is of."""
+
+    folder: Path
+    images: ImageSet
+
+    @property
+    def page(self) -> Path:
+        return self.folder / "report.html"
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A study of three methods, three splits, three seeds, one of its runs failed."""
+    folder = tmp_path_factory.mktemp("study") / "stripes-study"
+    images = made_up_study(folder)
+    (folder / "failed").mkdir()
+    (folder / "failed" / "0123.txt").write_text("Traceback …\nRuntimeError: <out of memory>\n")
+    write_report(folder, images)
+    return Made(folder, images)

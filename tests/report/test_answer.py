@@ -1,0 +1,54 @@
+import pytest
+
+from oodml.report.answer import answer, label
+from tests.analysis.tables import falling, results
+
+
+def test_a_sure_winner() -> None:
+    found = answer(falling({"flat": 0.1, "steep": 0.4}), "birds")
+    assert found.headline.startswith("On birds, flat holds up best as shift grows: 1")
+    assert "ahead of steep, with" in found.headline
+    assert found.sure is not None
+    assert found.sure > 0.99
+
+
+def test_a_lead_within_the_noise_is_called_so() -> None:
+    rows = [
+        (method, split, shift, seed, 0.5 + sign * 0.01 * (1 if seed else -0.9))
+        for method, sign in (("a", 1), ("b", -1))
+        for split, shift in (("0", 1.0), ("4", 2.0))
+        for seed in range(2)
+    ]
+    found = answer(results(rows), "birds")
+    assert "leads, within the noise," in found.headline
+
+
+def test_one_seed_says_that_nobody_knows() -> None:
+    found = answer(falling({"flat": 0.1, "steep": 0.4}, seeds=1), "birds")
+    assert found.sure is None
+    assert "probability" not in found.headline
+    assert "holds up best" not in found.headline
+    assert any("nobody can say" in detail for detail in found.details)
+
+
+def test_one_split_one_method_or_only_the_baseline() -> None:
+    one_split = answer(results([("a", "0", 1.0, 0, 0.5), ("b", "0", 1.0, 0, 0.6)]), "birds")
+    assert one_split.headline == "On birds, b has the highest Recall@1 on the one split there is."
+    alone = answer(falling({"a": 0.2}), "birds")
+    assert "AGS of 0.7" in alone.headline
+    frozen = answer(falling({"frozen": 0.2}), "birds")
+    assert frozen.headline == "Only the frozen baseline has been run."
+
+
+def test_no_method_on_every_split() -> None:
+    found = answer(results([("a", "0", 1.0, 0, 0.5), ("b", "4", 2.0, 0, 0.6)]), "birds")
+    assert found.headline == "No method has been run on every split yet."
+
+
+@pytest.mark.parametrize(
+    ("metric", "written"),
+    [("recall@1", "Recall@1"), ("map@r", "mAP@R"), ("map@1000", "mAP@1000"), ("nmi", "NMI"),
+     ("r_precision", "R precision")],
+)  # fmt: skip
+def test_labels(metric: str, written: str) -> None:
+    assert label(metric) == written

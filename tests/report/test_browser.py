@@ -1,0 +1,178 @@
+"""The page in a real browser, Debian's Chromium."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.report.conftest import Made
+from tests.report.test_write import SECTIONS
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt install chromium)")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+CURVES = "document.querySelector('[data-figure=generalization] .canvas').data"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Any, made: Made) -> Iterator[Any]:
+    """The page at desk size, its first figure drawn; fails on any error it logs."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+    tab = context.new_page()
+    errors: list[str] = []
+    tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else 0)
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.goto(made.page.as_uri())
+    tab.wait_for_function(f"{CURVES}?.length > 0")
+    yield tab
+    context.close()
+    assert errors == []
+
+
+def _draw_all(page: Any) -> None:
+    page.evaluate("Promise.all([...allFigures()].map(draw))")
+
+
+def test_every_section_and_figure_is_there(page: Any) -> None:
+    for section in SECTIONS:
+        assert page.locator(f"#{section}").count() == 1
+    _draw_all(page)
+    assert page.locator("figure").count() == 7
+    assert page.locator("figure .main-svg").count() >= 7
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
+
+
+def test_figures_are_drawn_as_they_come_into_view(page: Any) -> None:
+    far = page.locator("[data-figure=progression] .main-svg")
+    assert far.count() == 0
+    page.locator("#progression").scroll_into_view_if_needed()
+    far.first.wait_for()
+
+
+def test_hiding_a_method_changes_figure_and_table(page: Any) -> None:
+    names = f"{CURVES}.map((trace) => trace.name).filter(Boolean)"
+    assert "margin" in page.evaluate(names)
+    page.get_by_role("button", name="margin", exact=True).click()
+    page.wait_for_function(f"!{names}.includes('margin')")
+    row = page.locator("#ranking th[data-method=margin]").first
+    assert not row.is_visible()
+    page.get_by_role("button", name="margin", exact=True).click()
+    page.wait_for_function(f"{names}.includes('margin')")
+
+
+def test_switching_the_metric_changes_figure_and_table(page: Any) -> None:
+    before = page.evaluate(f"JSON.stringify({CURVES}.map((trace) => trace.y))")
+    page.get_by_label("Metric").select_option("map@r")
+    page.wait_for_function(f"JSON.stringify({CURVES}.map((trace) => trace.y)) !== {before!r}")
+    assert page.locator("[data-metric='map@r']").is_visible()
+    assert not page.locator("[data-metric='recall@1']").is_visible()
+
+
+def test_few_shot_choices(page: Any) -> None:
+    _draw_all(page)
+    page.get_by_role("button", name="Before and after").click()
+    figure = "document.querySelector('[data-figure=few-shot] .canvas')"
+    page.wait_for_function(f"{figure}.data.some((trace) => trace.name === 'margin, before')")
+
+
+def test_gallery_opens_and_closes_by_keyboard(page: Any) -> None:
+    row = page.locator("#galleries button.row").first
+    row.focus()
+    page.keyboard.press("Enter")
+    dialog = page.locator("#closer")
+    assert dialog.is_visible()
+    assert dialog.locator("img").count() == 8
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible()
+
+
+def test_gallery_shows_another_method(page: Any) -> None:
+    page.locator("#gallery-method").select_option("proxy_anchor")
+    page.locator("#galleries button.row").first.click()
+    assert page.locator("#closer h3").text_content() == "proxy_anchor on split -4"
+    marks = page.locator("#galleries .row .thumb i").all_text_contents()
+    assert set(marks) == {"✓", "✗"}
+
+
+def test_keyboard_reaches_the_controls(page: Any) -> None:
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    reached: set[str] = set()
+    for _ in range(25):
+        page.keyboard.press("Tab")
+        focused = page.evaluate("[document.activeElement.id, document.activeElement.textContent]")
+        reached |= {*focused}
+    assert {"metric", "margin", "theme"} <= reached
+
+
+def test_theme_is_switched(page: Any) -> None:
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(paper)
+    page.locator("#theme").click()
+    assert page.evaluate(paper) != light
+    page.wait_for_function(f"{CURVES}.some((trace) => trace.line.color === '#62aeea')")
+
+
+def test_numbers_and_csv(page: Any) -> None:
+    figure = page.locator("[data-figure=generalization]")
+    figure.locator("summary").click()
+    assert figure.locator("table tbody tr").count() == 9
+    with page.expect_download() as download:
+        figure.get_by_role("button", name="CSV").click()
+    lines = Path(download.value.path()).read_text("utf-8").splitlines()
+    assert lines[0] == "method,split,shift,mean,low,high,seeds"
+    assert len(lines) == 10
+
+
+def test_class_map_shows_the_sample_of_a_class(page: Any) -> None:
+    _draw_all(page)
+    page.locator("[data-figure=map-0]").scroll_into_view_if_needed()
+    spot = page.locator("[data-figure=map-0] .point").first.bounding_box()
+    page.mouse.move(spot["x"] + spot["width"] / 2, spot["y"] + spot["height"] / 2)
+    card = page.locator("#card")
+    card.wait_for(state="visible")
+    assert card.locator("img").count() == 1
+
+
+def test_phone(browser: Any, made: Made) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    tab = context.new_page()
+    tab.goto(made.page.as_uri())
+    tab.wait_for_function(f"{CURVES}?.length > 0")
+    _draw_all(tab)
+    assert tab.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast_and_labels(browser: Any, made: Made, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-core")
+    context = browser.new_context(color_scheme=scheme)
+    tab = context.new_page()
+    tab.goto(made.page.as_uri())
+    tab.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true })")
+    _draw_all(tab)
+    only = ["wcag2a", "wcag2aa", "best-practice"] if scheme == "light" else ["color-contrast"]
+    found = axe.Axe().run(tab, {"exclude": [[".main-svg"]]}, {"runOnly": only})
+    told = [
+        (broken["id"], node["html"][:150])
+        for broken in found.response["violations"]
+        for node in broken["nodes"]
+    ]
+    assert told == []
+    context.close()

@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+
+from oodml.analysis.chance import chance_recall
+from oodml.analysis.intervals import student_interval
+from oodml.report.folder import read_study
+from oodml.report.series import chance, curves, image_counts, split_sizes
+from tests.analysis.tables import falling, results
+from tests.report.conftest import Made
+
+
+def test_curves_are_means_with_their_interval() -> None:
+    table = falling({"a": 0.2, "b": 0.4})
+    found = curves(table, "recall@1").set_index(["method", "split"])
+    values = table[(table["method"] == "b") & (table["split"] == "6")]["value"]
+    row = found.loc[("b", "6")]
+    assert tuple(row[["mean", "low", "high", "n"]]) == pytest.approx(student_interval(values))
+    assert found.loc["a"]["shift"].is_monotonic_increasing
+
+
+def test_a_missing_run_is_left_out() -> None:
+    table = results([("a", "0", 1.0, 0, 0.5), ("a", "4", 2.0, 0, 0.4), ("b", "4", 2.0, 0, 0.3)])
+    found = curves(table, "recall@1")
+    assert found[["method", "split"]].values.tolist() == [["a", "0"], ["a", "4"], ["b", "4"]]
+    assert np.isnan(found["low"]).all()
+
+
+def test_sizes_and_chance(made: Made) -> None:
+    folder = read_study(made.folder, made.images)
+    counts = image_counts(made.images)
+    sizes = split_sizes(folder.table, folder.progression, counts)
+    assert sizes["split"].tolist() == ["-4", "0", "8"]
+    assert sizes[["train", "test", "images"]].values.tolist() == [[12, 12, 72]] * 3
+    expected = chance_recall([6] * 12)
+    assert chance(folder.table, "recall@1", folder.progression, counts) == [expected] * 3
+    assert chance(folder.table, "map@r", folder.progression, counts) == [None] * 3
+    assert chance(folder.table, "recall@1", None, {}) == [None] * 3
+    assert split_sizes(folder.table, None, {})["train"].isna().all()

@@ -1,0 +1,129 @@
+import html
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from oodml.analysis.ranking import compare_methods
+from oodml.errors import OodmlError
+from oodml.report.page import duration
+from oodml.report.write import write_report
+from tests.report.conftest import Made
+from tests.report.study_folder import made_up_study
+
+SECTIONS = (
+    "overview", "generalization", "ranking", "findings", "few-shot", "structure", "progression",
+    "galleries", "runs", "cite",
+)  # fmt: skip
+
+
+def _without_scripts(path: Path) -> str:
+    return re.sub(r"<(script|style).*?</\1>", "", path.read_text("utf-8"), flags=re.S)
+
+
+def _data(path: Path) -> dict[str, object]:
+    found = re.search(r'id="data">(.*?)</script>', path.read_text("utf-8"), re.S)
+    assert found
+    return json.loads(found[1])
+
+
+def test_page_has_every_section_and_reaches_for_no_network(made: Made) -> None:
+    text = _without_scripts(made.page)
+    for section in SECTIONS:
+        assert f'id="{section}"' in text
+    loaded = re.findall(r'(?:src|href)="([^"]*)"', text)
+    assert not [address for address in loaded if "//" in address]
+    assert made.page.stat().st_size < 15e6
+
+
+def test_failed_runs_are_listed_and_escaped(made: Made) -> None:
+    text = _without_scripts(made.page)
+    assert "1 run failed." in text
+    assert "RuntimeError: &lt;out of memory&gt;" in text
+
+
+def test_the_ranking_in_the_page_is_that_of_the_table(made: Made) -> None:
+    order = compare_methods(pd.read_parquet(made.folder / "results.parquet"))
+    text = html.unescape(_without_scripts(made.page))
+    for row in order.to_dict("records"):
+        assert f"<b>{row['ags']:.3f}</b>" in text
+        assert f"{row['ags_low']:.3f}–{row['ags_high']:.3f}" in text
+
+
+def test_data_cannot_end_the_script(tmp_path: Path) -> None:
+    images = made_up_study(tmp_path, methods={"</script><b>": 0.7, "b": 0.6}, seeds=1)
+    page = write_report(tmp_path, images, paper=False)
+    assert "</script><b>" not in page.read_text("utf-8")
+    assert {method["name"] for method in _data(page)["methods"]} == {"</script><b>", "b"}
+
+
+def test_figures_and_tables_for_a_paper(made: Made) -> None:
+    folder = made.folder / "report"
+    for name in ("generalization", "ags", "few_shot", "progression"):
+        assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        with Image.open(folder / f"{name}.png") as picture:
+            assert len(picture.convert("L").getcolors() or [0] * 9) > 8
+    order = compare_methods(pd.read_parquet(made.folder / "results.parquet"))
+    written = pd.read_csv(folder / "ags.csv").query("metric == 'recall@1'")
+    assert written["ags"].to_numpy() == pytest.approx(order["ags"].to_numpy())
+    latex = (folder / "ags.tex").read_text()
+    assert rf"proxy\_anchor & {order.set_index('method').loc['proxy_anchor', 'ags']:.3f}" in latex
+    assert latex.count(r"\\") == 4
+    assert len(pd.read_csv(folder / "few_shot.csv")) == 3 * 3 * 2
+
+
+def test_the_same_study_gives_the_same_page(made: Made) -> None:
+    before = made.page.read_bytes()
+    assert write_report(made.folder, made.images, paper=False).read_bytes() == before
+
+
+def test_bare_study(tmp_path: Path) -> None:
+    """One method, split and seed, no vectors, no features: the page says what is missing."""
+    images = made_up_study(
+        tmp_path, {"margin": 0.7}, {"0": 9.0}, seeds=1, shots=(), keep_vectors=False
+    )
+    for name in ("features.npz", "splits.json", "study.toml"):
+        (tmp_path / name).unlink()
+    text = _without_scripts(write_report(tmp_path, images))
+    for said in (
+        "on the one split there is", "One seed gives no interval", "adapted no model",
+        "features.npz is missing", "splits.json is missing",
+    ):  # fmt: skip
+        assert said in text
+    assert not (tmp_path / "report" / "few_shot.png").exists()
+    assert not (tmp_path / "report" / "ags.png").exists()
+
+
+def test_images_that_are_gone(tmp_path: Path) -> None:
+    made_up_study(tmp_path, seeds=1)
+    source = {"name": str(tmp_path / "moved"), "options": {}}
+    (tmp_path / "plan.json").write_text(json.dumps({"source": source}))
+    page = write_report(tmp_path, paper=False)
+    assert "The images could not be opened" in _without_scripts(page)
+    assert _data(page)["images"] == {}
+
+
+def test_no_study(tmp_path: Path) -> None:
+    with pytest.raises(OodmlError, match="no such folder"):
+        write_report(tmp_path / "nowhere")
+    with pytest.raises(OodmlError, match="oodml study run"):
+        write_report(tmp_path)
+
+
+def test_no_result_yet(tmp_path: Path) -> None:
+    images = made_up_study(tmp_path, seeds=1)
+    table = pd.read_parquet(tmp_path / "results.parquet")
+    table[table["stage"] != "zero_shot"].to_parquet(tmp_path / "results.parquet")
+    with pytest.raises(OodmlError, match="no zero-shot result yet"):
+        write_report(tmp_path, images)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(None, "–"), (0.44, "0.4 s"), (12.0, "12 s"), (200.0, "3 min 20 s"), (18120.0, "5 h 02 min")],
+)
+def test_durations(seconds: float | None, told: str) -> None:
+    assert duration(seconds) == told
