@@ -22,7 +22,7 @@ def clustering_metrics(
     assignment: Array | None = None,
     distance: Distance = "cosine",
 ) -> dict[str, float]:
-    """"nmi", "ami" and "f1" of a clustering of vectors [n d] against labels [n].
+    """ "nmi", "ami" and "f1" of a clustering of vectors [n d] against labels [n].
 
     The clustering is k-means with as many clusters as labels, the best of `restarts` drawn from
     `seed`, on unit vectors ("cosine") or on vectors as given; or `assignment` [n], if given.
@@ -77,7 +77,7 @@ class _Contingency:
 
 
 def agreement(clusters: NDArray[np.int64], classes: NDArray[np.int64]) -> dict[str, float]:
-    """"nmi", "ami" and "f1" of two labellings [n], integers from 0."""
+    """ "nmi", "ami" and "f1" of two labellings [n], integers from 0."""
     n = len(classes)
     left, right = (np.bincount(values).astype(np.float64) for values in (clusters, classes))
     pairs, both = np.unique(clusters * len(right) + classes, return_counts=True)
