@@ -56,16 +56,20 @@ def adapt(
         episode adapted alone does the same. By default they count from 0.
     """
     settings = settings or AdaptSettings()
+    if settings.layers == "all":
+        raise OodmlError(
+            'layers = "all" adapts a network through its images; features allow "last"'
+        )
     labels = np.unique(np.asarray(classes), return_inverse=True)[1]
     names = list(range(len(episodes))) if numbers is None else list(numbers)
-    _check(episodes, np.asarray(classes), len(features))
+    check_episodes(episodes, np.asarray(classes), len(features))
     rows, views = _views(features, episodes, support_views)
     place = {row: position for position, row in enumerate(rows)}
     support = [
         support_of({name: [place[row] for row in members] for name, members in one.items()})
         for one in episodes
     ]
-    tests = [_Test(features, labels, one, settings.metrics) for one in episodes]
+    tests = [Queries(labels, one, settings.metrics) for one in episodes]
     start = head.embed(features[None])[0]
     before = tuple(test.measure(start) for test in tests)
     generators = [generator(seed, "episode", number) for number in names]
@@ -92,18 +96,17 @@ def _adapted(
     return adapted_heads(head, views, support, generators, settings, settings.steps(shots))
 
 
-class _Test:
+class Queries:
     """The query images of one episode, and how well they are embedded."""
 
     def __init__(
         self,
-        features: Float[Tensor, "n f"],
         labels: NDArray[np.int64],
         support: Mapping[str, Sequence[int]],
         metrics: Sequence[str],
     ) -> None:
         rows = [row for members in support.values() for row in members]
-        self.queries = np.setdiff1d(np.arange(len(features)), rows)
+        self.queries = np.setdiff1d(np.arange(len(labels)), rows)
         self.labels = labels
         self.support = support_of(support)
         self.support_labels = labels[[members[0] for members in support.values()]]
@@ -154,7 +157,10 @@ def _views(
     return rows, torch.stack([support_views[row] for row in rows]).to(features)
 
 
-def _check(episodes: Sequence[Mapping[str, Sequence[int]]], classes: NDArray[Any], n: int) -> None:
+def check_episodes(
+    episodes: Sequence[Mapping[str, Sequence[int]]], classes: NDArray[Any], n: int
+) -> None:
+    """Refuse episodes whose support rows are none, out of range, or of another class."""
     if not episodes:
         raise OodmlError("there is no episode to adapt to")
     if len(classes) != n:

@@ -13,6 +13,8 @@ class AdaptSettings(BaseModel):
 
     objective: a loss to take steps with, or a baseline in closed form: "prototypes" embeds by the
         similarity to the mean of each support class, "linear" by ridge regression on the classes.
+    layers: "last" adapts the last layer, on features of a frozen trunk; "all" the whole network,
+        through its images.
     iterations: steps; None is the paper's 1000 for 2 shots and 1500 for 5, on that line between
         and beyond, at least 1000.
     lr: of the head, ten times that of the training before; beta_lr: of margin's β.
@@ -29,6 +31,7 @@ class AdaptSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     objective: Objective = "margin"
+    layers: Literal["last", "all"] = "last"
     iterations: int | None = Field(default=None, ge=0)
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: float = Field(default=1e-4, gt=0)

@@ -9,9 +9,11 @@ from torch import nn
 
 from oodml.adaptation.episodes import AdaptResult, adapt
 from oodml.adaptation.heads import heads_of
+from oodml.adaptation.network import adapt_network
 from oodml.adaptation.settings import AdaptSettings
 from oodml.errors import OodmlError
 from oodml.images import ImageSet
+from oodml.model import Embedder
 from oodml.shift.splits import Episode
 from oodml.vectors import VectorSet
 
@@ -27,14 +29,23 @@ def adapt_split(
     settings: AdaptSettings,
     shots: int,
     seed: int,
+    model: Embedder | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Rows (stage, shots, episode, metric, value) of all episodes, before and after.
 
     test: the images of the test classes. Query images are embedded once, support images once a
-    view; the rest happens in feature space.
+    view; the rest happens in feature space. model: needed to adapt all its layers.
     """
-    result = adapt_to_episodes(test, trunk, head, episodes, settings, seed)
-    for stage, found in (("before", result.before), ("after", result.after)):
+    if settings.layers == "last":
+        result = adapt_to_episodes(test, trunk, head, episodes, settings, seed)
+        before, after = result.before, result.after
+    elif model is None:
+        raise OodmlError('adapt: layers = "all" needs the model, not only its features')
+    else:
+        before, after = adapt_network(
+            model, test, support_rows(test, episodes), settings, seed=seed
+        )
+    for stage, found in (("before", before), ("after", after)):
         for episode, metrics in enumerate(found):
             for metric, value in metrics.items():
                 yield {"stage": stage, "shots": shots, "episode": episode, "metric": metric,
@@ -50,8 +61,7 @@ def adapt_to_episodes(
     seed: int,
 ) -> AdaptResult:
     """Adapt a model's last layer to the support images of each episode."""
-    row_of = {name: row for row, name in enumerate(test.ids.tolist())}
-    supports = [_rows(number, one, row_of, test) for number, one in enumerate(episodes)]
+    supports = support_rows(test, episodes)
     features = torch.from_numpy(_vectors(trunk, test, None))
     rows = np.unique([row for one in supports for members in one.values() for row in members])
     chosen = test.select(rows)
@@ -74,6 +84,12 @@ def _vectors(trunk: Trunk, images: ImageSet, view: int | None) -> np.ndarray:
     if not np.array_equal(found.ids, images.ids):
         raise OodmlError(f"{images.name}: the features are not of the images asked for")
     return found.vectors
+
+
+def support_rows(test: ImageSet, episodes: Sequence[Episode]) -> list[dict[str, list[int]]]:
+    """The rows of the support images of each episode, by class."""
+    row_of = {name: row for row, name in enumerate(test.ids.tolist())}
+    return [_rows(number, one, row_of, test) for number, one in enumerate(episodes)]
 
 
 def _rows(

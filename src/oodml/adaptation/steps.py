@@ -50,24 +50,27 @@ def take_steps(
     place = rows.device
     labels = labels.to(place)
     beta = rows.new_full((len(heads.weight), classes), settings.beta).requires_grad_()
-    optimizer = _optimizer(heads, beta, settings)
+    heads.weight.grad = torch.zeros_like(heads.weight)
+    layer = [heads.weight] if heads.bias is None else [heads.weight, heads.bias]
+    optimizer = make_optimizer(layer, beta, settings)
     for batch in batches:
         features = rows[batch.rows.flatten().to(place)].view(*batch.rows.shape, -1)
         outputs = heads.linear(features).requires_grad_()
         with torch.enable_grad():
-            loss = _loss(heads.finish(outputs), labels, batch, beta, settings).sum()
+            loss = episode_losses(heads.finish(outputs), labels, batch, beta, settings).sum()
         gradient, beta.grad = torch.autograd.grad(loss, (outputs, beta), allow_unused=True)
         _set_gradient(heads, features, gradient)
         optimizer.step()
 
 
-def _loss(
+def episode_losses(
     embeddings: Float[Tensor, "e b d"],
     labels: Int[Tensor, " b"],
     batch: Batch,
     beta: Float[Tensor, "e c"],
     settings: AdaptSettings,
 ) -> Float[Tensor, " e"]:
+    """The loss of each episode's batch. beta: of each support class."""
     if settings.objective == "multisimilarity":
         return objectives.multisimilarity(embeddings, labels)
     triplets = objectives.mine(embeddings, labels, batch.uniform.to(embeddings.device))
@@ -87,11 +90,12 @@ def _set_gradient(
         heads.bias.grad = gradient.sum(1)
 
 
-def _optimizer(heads: Heads, beta: Tensor, settings: AdaptSettings) -> torch.optim.Optimizer:
-    layer = [heads.weight] if heads.bias is None else [heads.weight, heads.bias]
-    heads.weight.grad = torch.zeros_like(heads.weight)
+def make_optimizer(
+    layers: Sequence[Tensor], beta: Tensor, settings: AdaptSettings
+) -> torch.optim.Optimizer:
+    """The optimiser of what is adapted and of β, without weight decay."""
     groups = [
-        {"params": layer, "lr": settings.lr},
+        {"params": layers, "lr": settings.lr},
         {"params": [beta], "lr": settings.beta_lr},
     ]
     if settings.optimizer == "sgd":
