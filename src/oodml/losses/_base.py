@@ -98,12 +98,9 @@ def squared_distances(
 ) -> tuple[Float[Tensor, " t"], Float[Tensor, " t"]]:
     """Squared Euclidean distances of anchor and positive, anchor and negative, of triplets."""
     if len(triplets) <= 4 * len(embeddings):
-        rows = embeddings.index_select(0, triplets.T.flatten()).view(
-            3, len(triplets), embeddings.shape[1]
-        )
-        differences = rows[0] - rows[1:]
-        both = differences.square().sum(-1)
-        return both[0], both[1]
+        rows = [embeddings.index_select(0, column) for column in triplets.unbind(1)]
+        to_positive, to_negative = rows[0] - rows[1], rows[0] - rows[2]
+        return to_positive.square().sum(-1), to_negative.square().sum(-1)
     anchor, positive, negative = triplets.unbind(1)
     # The rows are not gathered: hundreds of triplets a row would copy each row as often.
     table = squared_distance_table(embeddings)

@@ -34,18 +34,20 @@ class Loss(TripletLoss):
         valid: Bool[Tensor, " t"],
     ) -> Float[Tensor, ""]:
         anchor, positive, negative = triplets.unbind(1)
-        products = embeddings @ embeddings.T
-        npair = products[anchor, negative] - products[anchor, positive]
+        n_rows = len(labels)
+        pairs = anchor * n_rows + positive
+        far = anchor * n_rows + negative, positive * n_rows + negative
+        products = (embeddings @ embeddings.T).flatten()
+        npair = products.index_select(0, far[0]) - products.index_select(0, pairs)
         unit = functional.normalize(embeddings, dim=1)
-        cosines = unit @ unit.T
-        to_both = cosines[anchor, negative] + cosines[positive, negative]
+        cosines = (unit @ unit.T).flatten()
+        to_both = cosines.index_select(0, far[0]) + cosines.index_select(0, far[1])
         tangent = self.squared_tangent
-        angular = 4 * tangent * to_both - 2 * (1 + tangent) * cosines[anchor, positive]
-        pairs, n_pairs = anchor * len(labels) + positive, len(labels) ** 2
+        angular = 4 * tangent * to_both - 2 * (1 + tangent) * cosines.index_select(0, pairs)
         length: Tensor = embeddings.norm(dim=1).mean()
         return (
-            pair_mean(npair, pairs, n_pairs, valid)
-            + self.angular_weight * pair_mean(angular, pairs, n_pairs, valid)
+            pair_mean(npair, pairs, n_rows**2, valid)
+            + self.angular_weight * pair_mean(angular, pairs, n_rows**2, valid)
             + self.norm_weight * length
         )
 

@@ -38,7 +38,11 @@ class Loss(MocoLoss):
         log_weights = self.log_weights(queries.detach(), queue)
         if self.published:
             return log_weights.softmax(0).nan_to_num(0.0) * logits
-        return logits + log_weights.log_softmax(1).nan_to_num(-torch.inf) + math.log(max(len(queue), 1))
+        return (
+            logits
+            + log_weights.log_softmax(1).nan_to_num(-torch.inf)
+            + math.log(max(len(queue), 1))
+        )
 
     def log_weights(
         self, queries: Float[Tensor, "n d"], queue: Float[Tensor, "m d"]

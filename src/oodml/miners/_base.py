@@ -70,7 +70,7 @@ def draw(weights: Float[Tensor, "n m"], uniform: Float[Tensor, " n"]) -> Int[Ten
     cumulative = weights.cumsum(1)
     # Kept below 1, so that rounding cannot reach the columns after the last weight.
     threshold = uniform.to(weights.dtype) * (1 - 1e-6) * cumulative[:, -1]
-    chosen = (cumulative <= threshold[:, None]).sum(1)
+    chosen = torch.searchsorted(cumulative, threshold[:, None], right=True)[:, 0]
     return chosen.clamp(max=weights.shape[1] - 1)
 
 
