@@ -1,5 +1,6 @@
 """Splits by exact search: each step makes the one swap that changes the shift most."""
 
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ from oodml.shift.swaps import swap_shifts
 # The grid of swaps is held in memory some forty times over; this is about 1 GiB.
 MOST_SWAPS = 3_000_000
 _SURE = 8
+_REST = 3
 
 
 def exact_progression(
@@ -29,16 +31,19 @@ def exact_progression(
     ends: tuple[float, float] | None = None,
     images: Num[np.ndarray, " n"] | None = None,
     image_tolerance: float | None = None,
+    patience: int = 10,
 ) -> Progression:
     """Splits at evenly spaced FID of the class means, from easiest to hardest.
 
     means, classes: the mean feature and the name of each class.
     n_splits: how many; fewer if the search passes through fewer. None keeps every one.
     train: the train classes of the start; None is the first half of the sorted names.
-    harder, easier: swaps at most in either direction; None goes on until no swap helps.
+    harder, easier: swaps at most in either direction; None goes on until none helps.
     ends: lowest and highest FID wanted; None is what the search reaches.
     images, image_tolerance: images a class, and by what share the number of train images may
         differ from the start's; the numbers of classes never change.
+    patience: where no swap helps, so many are made all the same, of classes that did not move
+        lately; if a new extreme comes of it, the search goes on from there.
 
     Every step takes the swap, among all of one train and one test class, that raises (easier:
     lowers) the FID most. The shifts after all swaps are evaluated (`swaps.swap_shifts`) and the
@@ -47,12 +52,16 @@ def exact_progression(
     """
     search = _Search(means, classes, images, image_tolerance)
     start = search.start(standard_train(classes) if train is None else train)
-    path = search.walk(start, -1, easier)[:0:-1] + search.walk(start, 1, harder)
+    path = [
+        *search.walk(start, -1, easier, patience)[:0:-1],
+        *search.walk(start, 1, harder, patience),
+    ]
     if ends is not None:
         path = _between(path, ends)
     settings: dict[str, int | float | str | bool] = {
         "harder": _text(harder),
         "easier": _text(easier),
+        "patience": patience,
         "evaluation": "all swaps by quadrature, the best by singular values",
     }
     if image_tolerance is not None:
@@ -115,20 +124,29 @@ class _Search:
             )
         return first, second
 
-    def walk(self, sides: tuple[Positions, Positions], sign: int, most: int | None) -> list[Split]:
-        """The splits from the start on, each a swap from the one before."""
+    def walk(
+        self, sides: tuple[Positions, Positions], sign: int, most: int | None, patience: int
+    ) -> list[Split]:
+        """The splits from the start to the last extreme, each a swap from the one before."""
         train, test = sides
         shift = self._sides.shift(train, test)
         quota = None if self._images is None else float(self._images[train].sum())
-        splits = [self._split(0, train, test, shift)]
-        while most is None or len(splits) <= most:
-            best = self._best_swap(train, test, sign, self._allowed(train, test, quota))
-            # A rounding error must not count as a gain, or the walk would never end.
-            if best is None or sign * (best[1] - shift) <= 1e-10 * abs(shift):
+        splits, extreme, last = [self._split(0, train, test, shift)], shift, 0
+        moved: deque[int] = deque(maxlen=2 * _REST)
+        while (most is None or len(splits) <= most) and len(splits) <= last + patience + 1:
+            allowed = self._allowed(train, test, quota)
+            best = self._best_swap(train, test, sign, allowed)
+            if best is None or not _better(best[1], extreme, sign):
+                resting = ~np.isin(train, moved)[:, None] & ~np.isin(test, moved)[None, :]
+                best = self._best_swap(train, test, sign, allowed & resting)
+            if best is None or (patience == 0 and not _better(best[1], extreme, sign)):
                 break
+            moved.extend(np.setxor1d(train, best[0][0]).tolist())
             (train, test), shift = best
             splits.append(self._split(sign * len(splits), train, test, shift))
-        return splits
+            if _better(shift, extreme, sign):
+                extreme, last = shift, len(splits) - 1
+        return splits[: last + 1]
 
     def _best_swap(
         self, train: Positions, test: Positions, sign: int, allowed: NDArray[np.bool_]
@@ -170,16 +188,20 @@ def _swapped(train: Positions, test: Positions, i: int, j: int) -> tuple[Positio
 
 def _between(path: list[Split], ends: tuple[float, float]) -> list[Split]:
     low, high = ends
-    reached = path[0].shift, path[-1].shift
+    shifts = [split.shift for split in path]
     if not low < high:
         raise OodmlError(f"ends = {ends}; the first must be below the second")
-    if low < reached[0] or high > reached[1]:
+    if low < min(shifts) or high > max(shifts):
         raise OodmlError(
-            f"ends = {ends}; the search reaches FIDs from {reached[0]:.4g} to {reached[1]:.4g}"
+            f"ends = {ends}; the search reaches FIDs from {min(shifts):.4g} to {max(shifts):.4g}"
         )
-    shifts = np.array([split.shift for split in path])
-    first, last = int(np.argmin(np.abs(shifts - low))), int(np.argmin(np.abs(shifts - high)))
-    return path[first : last + 1]
+    nearest = [min(shifts, key=lambda shift: abs(shift - end)) for end in ends]
+    return [split for split in path if nearest[0] <= split.shift <= nearest[1]]
+
+
+def _better(shift: float, than: float, sign: int) -> bool:
+    """By more than a rounding error, which must not keep a search going."""
+    return sign * (shift - than) > 1e-10 * abs(than)
 
 
 def _check(

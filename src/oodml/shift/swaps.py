@@ -23,6 +23,7 @@ from oodml.shift.sides import Positions, centred_block
 
 _STEP = 0.5
 _BEYOND = 30.0
+_RANK = 1e-9
 
 
 def swap_shifts(
@@ -65,7 +66,8 @@ class _Parts:
         n, m = block.shape
         self.nuclear = float(s.sum())
         self.scale = float(s[0])
-        self.least = float(max(s[min(n, m) - 2], 1e-6 * s[0]))
+        # Rounding leaves no exact zeros where the rank is below that of the block.
+        self.least = float(s[s > _RANK * s[0]][-1])
         self.s, self.s_train, self.s_test = s, _padded(s, n), _padded(s, m)
         self.h_train, self.h_test = _centred(u).T, _centred(vt.T).T
         self.to_train = u.T @ _centred(gram[train])
