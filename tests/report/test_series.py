@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from oodml.analysis.chance import chance_recall
 from oodml.analysis.intervals import student_interval
 from oodml.report.folder import read_study
 from oodml.report.series import chance, curves, image_counts, split_sizes
@@ -31,8 +30,7 @@ def test_sizes_and_chance(made: Made) -> None:
     sizes = split_sizes(folder.table, folder.progression, counts)
     assert sizes["split"].tolist() == ["-4", "0", "8"]
     assert sizes[["train", "test", "images"]].values.tolist() == [[12, 12, 72]] * 3
-    expected = chance_recall([6] * 12)
-    assert chance(folder.table, "recall@1", folder.progression, counts) == [expected] * 3
-    assert chance(folder.table, "map@r", folder.progression, counts) == [None] * 3
-    assert chance(folder.table, "recall@1", None, {}) == [None] * 3
+    levels = chance(folder.table, folder.progression, counts)
+    assert levels["recall@1"] == pytest.approx([5 / 71] * 3)
+    assert chance(folder.table, None, {}) == {}
     assert split_sizes(folder.table, None, {})["train"].isna().all()

@@ -12,6 +12,7 @@ COLUMNS = (
     "stage", "shots", "episode", "metric", "value",
 )  # fmt: skip
 QUALITY = ("recall@", "precision@", "map", "mrr", "r_precision", "nmi", "ami", "f1", "ndcg")
+COUNTS = ("queries", "singletons", "positives")
 BASELINE = "frozen"
 """The method that is no method: the features as they come, without training."""
 
@@ -57,8 +58,11 @@ def methods(table: pd.DataFrame) -> list[str]:
 
 
 def metrics(table: pd.DataFrame, stage: str = "zero_shot") -> list[str]:
-    """The metrics of a stage, Recall@1 first, then the other measures of quality."""
-    found = table.loc[table["stage"] == stage, "metric"].unique().tolist()
+    """The metrics of a stage, Recall@1 first, then the other measures of quality.
+
+    Counts, such as of queries, are no metrics.
+    """
+    found = set(table.loc[table["stage"] == stage, "metric"].unique()) - {*COUNTS}
     return sorted(found, key=lambda name: (name != "recall@1", not is_quality(name), name))
 
 

@@ -1,9 +1,12 @@
 """`oodml report`: the answer of a study, as a page and as figures."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from oodml.vectors import VectorSet
 
 
 def report(
@@ -22,4 +25,55 @@ def report(
     typer.echo(f"The answer is in {page.resolve()}")
 
 
-COMMANDS = (report,)
+def forecast(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a study.")],
+    target: Annotated[
+        str, typer.Option(help="Images without labels, or their features: folder or vector file.")
+    ],
+    metric: Annotated[str, typer.Option(help="What to forecast.")] = "recall@1",
+    split: Annotated[
+        str | None, typer.Option(help="Measure against this split's train classes.")
+    ] = None,
+) -> None:
+    """Say what the methods of a study will score on images of unknown classes.
+
+    Example: `oodml forecast results/ --target new_images/`
+    """
+    from oodml.report.folder import read_study
+    from oodml.report.forecast import forecast_target
+
+    folder = read_study(directory)
+    backbone = folder.progression.backbone if folder.progression else ""
+    found = forecast_target(folder, _features(target, backbone), metric, split)
+    low, high = found.range
+    typer.echo(
+        f"Shift to the train classes of split {found.split}: {found.measure} {found.shift:.1f} "
+        f"(the study's splits: {low:.1f} to {high:.1f})"
+    )
+    if found.outside:
+        typer.echo("The target lies OUTSIDE the study's range: the forecast is a guess.")
+    typer.echo(f"{'method':24}{metric:>10}   80% interval     95% interval")
+    for row in found.methods.to_dict("records"):
+        typer.echo(
+            f"{row['method']:24}{row['expected']:10.3f}   "
+            f"{row['low_80']:.3f} to {row['high_80']:.3f}   "
+            f"{row['low_95']:.3f} to {row['high_95']:.3f}"
+        )
+    typer.echo(
+        f"Expected to hold up best there: {found.methods.iloc[0]['method']}. Of left-out splits, "
+        f"{100 * found.calibration['coverage_80']:.0f}% lay in the 80% interval."
+    )
+
+
+def _features(target: str, backbone: str) -> "VectorSet":
+    from oodml.vectors import SUFFIXES, VectorSet
+
+    if target.endswith(SUFFIXES):
+        return VectorSet.load(target)
+    from oodml.datasets import open_images
+    from oodml.embed import embed
+
+    return embed(open_images(target), backbone or "lite0")
+
+
+COMMANDS = (report, forecast)

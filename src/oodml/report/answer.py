@@ -84,7 +84,7 @@ def label(metric: str) -> str:
     for start, written in known.items():
         if metric.startswith(start):
             return (written + metric.removeprefix(start)).replace("@r", "@R")
-    return metric.replace("_", " ").capitalize()
+    return metric.replace("_", " ").capitalize().replace("fid", "FID")
 
 
 def _points(value: float) -> str:

@@ -88,9 +88,7 @@ def _candidates(vectors: VectorSet, seed: int, most: int = 400) -> Int[np.ndarra
     return rows.astype(np.int64)
 
 
-def _right(
-    vectors: VectorSet, queries: Int[np.ndarray, " q"], k: int
-) -> Bool[np.ndarray, "q k"]:
+def _right(vectors: VectorSet, queries: Int[np.ndarray, " q"], k: int) -> Bool[np.ndarray, "q k"]:
     rows = neighbours(vectors, queries, k)
     return np.asarray(vectors.labels[rows] == vectors.labels[queries][:, None])
 

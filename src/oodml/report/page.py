@@ -14,6 +14,7 @@ from oodml.analysis.structure import structure_correlations
 from oodml.analysis.table import is_quality, metrics, shifts, standard_split
 from oodml.report.answer import answer, label
 from oodml.report.folder import StudyFolder
+from oodml.report.forecast import left_out_forecasts
 from oodml.report.payload import page_data
 
 
@@ -36,6 +37,7 @@ def page_values(folder: StudyFolder) -> dict[str, Any]:
     main = quality[0]
     order = shifts(table)
     zero_shot = table[table["stage"] == "zero_shot"]
+    left_out, calibrated = left_out_forecasts(folder, main)
     return {
         "data": folder.data,
         "answer": answer(table, folder.data, main),
@@ -48,6 +50,7 @@ def page_values(folder: StudyFolder) -> dict[str, Any]:
         "standard": standard_split(order.index),
         "seeds": sorted(zero_shot["seed"].unique().tolist()),
         "has_few_shot": bool((table["stage"] == "after").any()),
+        "calibration": calibrated.to_dict("records"),
         "runs": _runs(folder),
         "settings": folder.settings,
         "failed": folder.failed,
@@ -55,7 +58,7 @@ def page_values(folder: StudyFolder) -> dict[str, Any]:
         "progression": folder.progression,
         "folder": folder.path.resolve().name,
         "version": __version__,
-        "payload": _script_safe(json.dumps(page_data(folder), separators=(",", ":"))),
+        "payload": _script_safe(json.dumps(page_data(folder, left_out), separators=(",", ":"))),
         "plotly": _plotly(),
         "css": _asset("page.css"),
         "scripts": [_asset(name) for name in ("figures.js", "page.js")],

@@ -23,8 +23,11 @@ GALLERY_PIXELS, MAP_PIXELS = 96, 48
 GALLERY_BYTES, MAP_BYTES = 5_000_000, 2_000_000
 
 
-def page_data(folder: StudyFolder) -> dict[str, Any]:
-    """The data of the page's figures: split order, series a metric, map, galleries, images."""
+def page_data(folder: StudyFolder, left_out: pd.DataFrame) -> dict[str, Any]:
+    """The data of the page's figures: split order, series a metric, map, galleries, images.
+
+    left_out: the forecasts of left-out splits, as `left_out_forecasts` gives them.
+    """
     table = folder.table
     names = methods(table)
     counts = image_counts(folder.images or folder.features)
@@ -38,10 +41,11 @@ def page_data(folder: StudyFolder) -> dict[str, Any]:
         "metrics": quality,
         "splits": _records(sizes),
         "curves": {metric: _by_method(curves(table, metric)) for metric in metrics(table)},
-        "chance": {metric: chance(table, metric, folder.progression, counts) for metric in quality},
+        "chance": chance(table, folder.progression, counts),
         "ags": {metric: _records(compare_methods(table, metric)) for metric in quality},
         "published": _published(folder.data, names),
         "few_shot": {metric: _records(few_shot_gains(table, metric)) for metric in quality},
+        "forecast": _by_measure(left_out),
         "structure": _structure(table, quality),
         "map": None if found_map is None else _map(found_map, folder),
         "galleries": [_gallery(found) for found in galleries],
@@ -78,6 +82,13 @@ def _by_method(frame: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
         str(method): _records(rows.drop(columns="method"))
         for method, rows in frame.groupby("method")
     }
+
+
+def _by_measure(left_out: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+    if left_out.empty:
+        return {}
+    groups = left_out.groupby("measure", sort=False)
+    return {str(measure): _records(rows) for measure, rows in groups}
 
 
 def _published(data: str, names: list[str]) -> dict[str, dict[str, list[float]]]:

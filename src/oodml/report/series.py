@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from oodml.analysis.chance import chance_level
 from oodml.analysis.intervals import student_interval
 from oodml.analysis.table import shifts, zero_shot
+from oodml.evaluate.chance import chance_metrics
 from oodml.images import ImageSet
 from oodml.shift.splits import Progression
 from oodml.vectors import VectorSet
@@ -44,15 +44,24 @@ def split_sizes(
 
 
 def chance(
-    table: pd.DataFrame, metric: str, progression: Progression | None, sizes: Mapping[str, int]
-) -> list[float | None]:
-    """The chance level of a metric on each split of the table, easiest first, where known."""
+    table: pd.DataFrame, progression: Progression | None, sizes: Mapping[str, int]
+) -> dict[str, list[float | None]]:
+    """The chance level of each retrieval metric on each split of the table, easiest first.
+
+    None for a split whose test classes and their sizes are not known; empty if no split's are.
+    """
     known = {str(split.step): split for split in progression or ()}
-    found = []
+    levels = []
     for name in shifts(table).index:
-        counts = [sizes.get(c, 0) for c in known[name].test] if name in known and sizes else []
-        found.append(chance_level(metric, counts) if max(counts, default=0) > 1 else None)
-    return found
+        counts = [sizes.get(c, 0) for c in known[name].test] if name in known else []
+        levels.append(_chance_levels(counts) if max(counts, default=0) > 1 else {})
+    metrics = dict.fromkeys(metric for level in levels for metric in level)
+    return {metric: [level.get(metric) for level in levels] for metric in metrics}
+
+
+def _chance_levels(counts: list[int]) -> Mapping[str, float]:
+    positives = np.repeat(np.array(counts, np.float64) - 1, counts)
+    return chance_metrics(positives, len(positives) - 1)
 
 
 def image_counts(known: ImageSet | VectorSet | None) -> dict[str, int]:

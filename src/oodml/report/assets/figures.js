@@ -1,7 +1,7 @@
 "use strict";
 // What each figure draws: a function of the data and the reader's choices, to traces and rows.
 const study = JSON.parse(document.getElementById("data").textContent);
-const state = { metric: study.metrics[0], hidden: new Set(), few: "gain", measure: Object.keys(study.structure)[0], sides: {} };
+const state = { metric: study.metrics[0], hidden: new Set(), few: "gain", measure: Object.keys(study.structure)[0], forecast: Object.keys(study.forecast)[0], sides: {} };
 const splitNames = study.splits.map((split) => split.split);
 const methodOf = Object.fromEntries(study.methods.map((method) => [method.name, method]));
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -141,6 +141,19 @@ const figures = {
       rows: rows.map((row) => [row.method, row.split, row.shift, row.shots, row.before, row.after, row.gain, row.gain_low, row.gain_high, row.over, row.n]) };
   },
 
+  forecast(canvas) {
+    const rows = (study.forecast[state.forecast] ?? []).filter((row) => !state.hidden.has(row.method)), range = rangeOf(rows.flatMap((row) => [row.truth, row.expected, row.low_80, row.high_80]));
+    const traces = [{ x: range, y: range, mode: "lines", line: { color: css("--quiet"), width: 1, dash: "dot" }, hoverinfo: "skip" }, ...shown().map((method) => {
+      const own = rows.filter((row) => row.method === method.name), hue = colourOf(method.name);
+      return { x: own.map((row) => row.truth), y: own.map((row) => row.expected), type: "scatter", mode: "markers", name: method.name,
+        marker: { size: 9, color: hue, symbol: method.symbol, line: { color: css("--paper"), width: 1 } },
+        error_y: { type: "data", symmetric: false, array: own.map((row) => row.high_80 - row.expected), arrayminus: own.map((row) => row.expected - row.low_80), color: faint(hue, 0.5), thickness: 1.5, width: 0 },
+        customdata: own.map((row) => [row.split, text(row.low_80), text(row.high_80)]), hovertemplate: "%{fullData.name}, split %{customdata[0]}<br>forecast <b>%{y:.3f}</b> (%{customdata[1]} to %{customdata[2]})<br>came out <b>%{x:.3f}</b><extra></extra>" };
+    })];
+    const name = metricLabel(study.metrics[0]), head = ["method", "split", "shift", "truth", "expected", "low_80", "high_80", "low_95", "high_95"];
+    return { traces, said: "", layout: layout(canvas, { xaxis: axis(`${name} that came out`), yaxis: axis(`${name} forecast`, { range }) }), head, rows: rows.map((row) => head.map((key) => row[key])) };
+  },
+
   structure(canvas) {
     const all = study.structure[state.measure] ?? [], fading = (split) => 1 - (0.72 * splitNames.indexOf(split)) / Math.max(splitNames.length - 1, 1);
     const methods = shown().filter((method) => all.some((row) => row.method === method.name));
@@ -168,14 +181,15 @@ const figures = {
 
 function mapFigure(which) {
   return (canvas) => {
-    const map = study.map, sides = map.sides[state.sides[which]] ?? "", extent = 1.08;
+    const map = study.map, sides = map.sides[state.sides[which]] ?? "";
+    const ends = [map.x, map.y].map((values) => [Math.min(...values), Math.max(...values)]), reach = 0.54 * Math.max(...ends.map(([low, high]) => high - low));
     const traces = [["-", "in neither", "--line", "circle", 5], ["r", "train", "--train", "circle", 7], ["t", "test", "--test", "diamond", 8]].map(([letter, name, hue, symbol, size]) => {
       const places = [...sides].flatMap((side, place) => (side === letter ? [place] : []));
       return { x: places.map((place) => map.x[place]), y: places.map((place) => map.y[place]), customdata: places, name, type: "scatter", mode: "markers",
         marker: { color: css(hue), size, symbol, opacity: 0.85, line: { color: css("--paper"), width: 0.7 } }, hoverinfo: "none" };
     });
-    const bare = { showticklabels: false, range: [-extent, extent], showgrid: false, linecolor: css("--line"), mirror: true, showline: true, zeroline: false };
-    return { traces, said: "", layout: layout(canvas, { margin: { l: 6, r: 6, t: 6, b: 6 }, xaxis: bare, yaxis: bare, dragmode: false }),
+    const bare = ([low, high]) => ({ showticklabels: false, range: [(low + high) / 2 - reach, (low + high) / 2 + reach], showgrid: false, linecolor: css("--line"), mirror: true, showline: true, zeroline: false });
+    return { traces, said: "", layout: layout(canvas, { margin: { l: 6, r: 6, t: 6, b: 6 }, xaxis: bare(ends[0]), yaxis: bare(ends[1]), dragmode: false }),
       head: ["class", "side", "x", "y"], rows: map.classes.map((name, place) => [name, { r: "train", t: "test", "-": "" }[sides[place]], map.x[place], map.y[place]]) };
   };
 }

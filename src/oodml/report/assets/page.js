@@ -55,10 +55,18 @@ function hideRows() {
   document.querySelectorAll("th[data-method]").forEach((cell) => cell.parentElement.classList.toggle("off", state.hidden.has(cell.dataset.method)));
 }
 
+function chooser(id, names, choose) {
+  const select = document.getElementById(id);
+  if (!select) return;
+  select.replaceChildren(...names.map((name) => make("option", { value: name, textContent: name.replaceAll("_", " ").replace("fid", "FID") })));
+  select.onchange = () => { choose(select.value); redraw(); };
+}
+
 function controls() {
-  const metric = document.getElementById("metric"), measure = document.getElementById("measure"), filter = document.getElementById("filter");
+  const metric = document.getElementById("metric"), filter = document.getElementById("filter");
   metric.onchange = () => { state.metric = metric.value; document.querySelectorAll("[data-metric]").forEach((part) => { part.hidden = part.dataset.metric !== state.metric; }); redraw(); };
-  if (measure) { measure.replaceChildren(...Object.keys(study.structure).map((name) => make("option", { value: name, textContent: name }))); measure.onchange = () => { state.measure = measure.value; redraw(); }; }
+  chooser("measure", Object.keys(study.structure), (name) => { state.measure = name; });
+  chooser("forecast-measure", Object.keys(study.forecast), (name) => { state.forecast = name; });
   document.querySelectorAll("[data-few]").forEach((button) => { button.onclick = () => { state.few = button.dataset.few; document.querySelectorAll("[data-few]").forEach((other) => other.setAttribute("aria-pressed", String(other === button))); redraw(); }; });
   document.getElementById("theme").onclick = () => { const next = isDark() ? "light" : "dark"; document.documentElement.dataset.theme = next; try { localStorage.setItem("oodml-theme", next); } catch (error) { /* not kept */ } chips(); redraw(); };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { chips(); redraw(); });
