@@ -69,7 +69,7 @@ def test_beat_probability_is_the_paired_t_test() -> None:
 
 def test_beat_probability_is_calibrated() -> None:
     """Two equal methods: the probability is uniform, so 5% of studies say more than 95%."""
-    said = [beat_probability(_equal_methods(draw)).loc["a", "b"] > 0.95 for draw in range(300)]
+    said = [beat_probability(_equal_methods(draw)).loc["a", "b"] > 0.95 for draw in range(150)]
     assert 0.02 <= np.mean(said) <= 0.09
 
 

@@ -23,7 +23,7 @@ class Made(NamedTuple):
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """A study of three methods, three splits, three seeds, one of its runs failed."""
+    """A study of three methods, four splits, three seeds, one of its runs failed."""
     folder = tmp_path_factory.mktemp("study") / "stripes-study"
     images = made_up_study(folder)
     (folder / "failed").mkdir()

@@ -11,7 +11,7 @@ from oodml.shift.files import write_splits
 from oodml.shift.splits import Progression, Split
 from oodml.vectors import VectorSet
 
-SHIFTS = {"-4": 11.0, "0": 26.5, "8": 61.2}
+SHIFTS = {"-4": 11.0, "0": 26.5, "8": 45.0, "R6": 61.2}
 LEVEL = {"margin": 0.70, "multisimilarity": 0.73, "proxy_anchor": 0.71}
 SLOPE = {"margin": 0.30, "multisimilarity": 0.19, "proxy_anchor": 0.27}
 

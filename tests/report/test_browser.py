@@ -52,8 +52,8 @@ def test_every_section_and_figure_is_there(page: Any) -> None:
     for section in SECTIONS:
         assert page.locator(f"#{section}").count() == 1
     _draw_all(page)
-    assert page.locator("figure").count() == 7
-    assert page.locator("figure .main-svg").count() >= 7
+    assert page.locator("figure").count() == 8
+    assert page.locator("figure .main-svg").count() >= 8
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
 
 
@@ -131,12 +131,12 @@ def test_theme_is_switched(page: Any) -> None:
 def test_numbers_and_csv(page: Any) -> None:
     figure = page.locator("[data-figure=generalization]")
     figure.locator("summary").click()
-    assert figure.locator("table tbody tr").count() == 9
+    assert figure.locator("table tbody tr").count() == 12
     with page.expect_download() as download:
         figure.get_by_role("button", name="CSV").click()
     lines = Path(download.value.path()).read_text("utf-8").splitlines()
     assert lines[0] == "method,split,shift,mean,low,high,seeds"
-    assert len(lines) == 10
+    assert len(lines) == 13
 
 
 def test_class_map_shows_the_sample_of_a_class(page: Any) -> None:

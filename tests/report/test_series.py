@@ -28,9 +28,9 @@ def test_sizes_and_chance(made: Made) -> None:
     folder = read_study(made.folder, made.images)
     counts = image_counts(made.images)
     sizes = split_sizes(folder.table, folder.progression, counts)
-    assert sizes["split"].tolist() == ["-4", "0", "8"]
-    assert sizes[["train", "test", "images"]].values.tolist() == [[12, 12, 72]] * 3
+    assert sizes["split"].tolist() == ["-4", "0", "8", "R6"]
+    assert sizes[["train", "test", "images"]].values.tolist() == [[12, 12, 72]] * 4
     levels = chance(folder.table, folder.progression, counts)
-    assert levels["recall@1"] == pytest.approx([5 / 71] * 3)
+    assert levels["recall@1"] == pytest.approx([5 / 71] * 4)
     assert chance(folder.table, None, {}) == {}
     assert split_sizes(folder.table, None, {})["train"].isna().all()

@@ -15,8 +15,8 @@ from tests.report.conftest import Made
 from tests.report.study_folder import made_up_study
 
 SECTIONS = (
-    "overview", "generalization", "ranking", "findings", "few-shot", "structure", "progression",
-    "galleries", "runs", "cite",
+    "overview", "generalization", "ranking", "findings", "few-shot", "forecast", "structure",
+    "progression", "galleries", "runs", "cite",
 )  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def test_figures_and_tables_for_a_paper(made: Made) -> None:
     latex = (folder / "ags.tex").read_text()
     assert rf"proxy\_anchor & {order.set_index('method').loc['proxy_anchor', 'ags']:.3f}" in latex
     assert latex.count(r"\\") == 4
-    assert len(pd.read_csv(folder / "few_shot.csv")) == 3 * 3 * 2
+    assert len(pd.read_csv(folder / "few_shot.csv")) == 3 * 4 * 2
 
 
 def test_the_same_study_gives_the_same_page(made: Made) -> None:
