@@ -134,11 +134,13 @@ class _Search:
         splits, extreme, last = [self._split(0, train, test, shift)], shift, 0
         moved: deque[int] = deque(maxlen=2 * _REST)
         while (most is None or len(splits) <= most) and len(splits) <= last + patience + 1:
-            allowed = self._allowed(train, test, quota)
-            best = self._best_swap(train, test, sign, allowed)
+            estimates = sign * swap_shifts(self._sides.gram, train, test)
+            estimates[~self._allowed(train, test, quota)] = -np.inf
+            best = self._best_swap(train, test, sign, estimates)
             if best is None or not _better(best[1], extreme, sign):
-                resting = ~np.isin(train, moved)[:, None] & ~np.isin(test, moved)[None, :]
-                best = self._best_swap(train, test, sign, allowed & resting)
+                estimates[np.isin(train, moved)] = -np.inf
+                estimates[:, np.isin(test, moved)] = -np.inf
+                best = self._best_swap(train, test, sign, estimates)
             if best is None or (patience == 0 and not _better(best[1], extreme, sign)):
                 break
             moved.extend(np.setxor1d(train, best[0][0]).tolist())
@@ -149,9 +151,8 @@ class _Search:
         return splits[: last + 1]
 
     def _best_swap(
-        self, train: Positions, test: Positions, sign: int, allowed: NDArray[np.bool_]
+        self, train: Positions, test: Positions, sign: int, estimates: Matrix
     ) -> tuple[tuple[Positions, Positions], float] | None:
-        estimates = np.where(allowed, sign * swap_shifts(self._sides.gram, train, test), -np.inf)
         best: tuple[tuple[Positions, Positions], float] | None = None
         error = 0.0
         for rank, flat in enumerate(np.argsort(-estimates, axis=None, kind="stable")):

@@ -1,0 +1,94 @@
+"""Measures of shift between images, not class means."""
+
+import numpy as np
+
+from oodml.shift.distances import Matrix, frechet_distance
+from oodml.shift.pool import Measure, Pool
+from oodml.shift.sides import Positions
+
+_DIRECTIONS = 128
+_FRACTIONS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+_BLOCK = 1024
+
+
+def fid_images(pool: Pool) -> Measure:
+    """FID of the images' features; too large by about a constant over the number of images."""
+
+    def value(first: Positions, second: Positions) -> float:
+        return frechet_distance(pool.vectors[pool.rows(first)], pool.vectors[pool.rows(second)])
+
+    return Measure(value, f"{pool.size_note}; too large by a bias of about c/n", slow=True)
+
+
+def fid_images_extrapolated(pool: Pool) -> Measure:
+    """FID of the images' features for endless samples (Chong & Forsyth 2020).
+
+    The FID of shares of the images is fitted as a line in 1/share; its value at 0 is reported.
+    """
+
+    def value(first: Positions, second: Positions) -> float:
+        generator = np.random.default_rng(pool.seed)
+        rows = pool.rows(first), pool.rows(second)
+        distances = []
+        for fraction in _FRACTIONS:
+            a, b = (
+                generator.choice(side, size=max(2, round(fraction * len(side))), replace=False)
+                for side in rows
+            )
+            distances.append(frechet_distance(pool.vectors[a], pool.vectors[b]))
+        slope_and_limit = np.polyfit(1 / np.array(_FRACTIONS), distances, 1)
+        return float(slope_and_limit[1])
+
+    return Measure(value, f"{pool.size_note}, extrapolated to endless ones", slow=True)
+
+
+def kid(pool: Pool) -> Measure:
+    """Unbiased squared MMD under the kernel (x·y/d + 1)³ (Bińkowski et al. 2018)."""
+    sums = _kernel_sums(pool)
+    counts = pool.counts.astype(np.float64)
+    pairs = np.outer(counts, counts) - np.diag(counts)
+
+    def within(weights: Matrix) -> float:
+        return float(weights @ sums @ weights) / float(weights @ pairs @ weights)
+
+    def value(first: Positions, second: Positions) -> float:
+        a, b = (np.bincount(side, minlength=len(counts)).astype(float) for side in (first, second))
+        across = float(a @ sums @ b) / float((a * counts).sum() * (b * counts).sum())
+        return within(a) + within(b) - 2 * across
+
+    return Measure(value, f"{pool.size_note}; unbiased, can be below 0")
+
+
+def sliced_wasserstein(pool: Pool) -> Measure:
+    """Wasserstein-2 distance along random directions, root of the mean square over them."""
+    directions = np.random.default_rng(pool.seed).normal(size=(pool.vectors.shape[1], _DIRECTIONS))
+    projected = pool.vectors @ (directions / np.linalg.norm(directions, axis=0))
+
+    def value(first: Positions, second: Positions) -> float:
+        return _wasserstein(projected[pool.rows(first)], projected[pool.rows(second)])
+
+    return Measure(value, f"{pool.size_note}, {_DIRECTIONS} directions", slow=True)
+
+
+def _wasserstein(a: Matrix, b: Matrix) -> float:
+    """Root mean square over the columns of the Wasserstein-2 distance of each."""
+    count = max(len(a), len(b))
+    at = (np.arange(count) + 0.5) / count
+    a, b = (
+        np.sort(side, axis=0)[np.minimum((at * len(side)).astype(int), len(side) - 1)]
+        for side in (a, b)
+    )
+    return float(np.sqrt(np.mean((a - b) ** 2)))
+
+
+def _kernel_sums(pool: Pool) -> Matrix:
+    """[classes classes] sums of the kernel over the images of two classes, self pairs left out."""
+    rows = pool.vectors
+    dim = rows.shape[1]
+    by_row = np.empty((len(rows), len(pool.means)))
+    for start in range(0, len(rows), _BLOCK):
+        kernel = (rows[start : start + _BLOCK] @ rows.T / dim + 1) ** 3
+        own = np.arange(len(kernel))
+        kernel[own, start + own] = 0
+        by_row[start : start + _BLOCK] = np.add.reduceat(kernel, pool.starts, axis=1)
+    return np.asarray(np.add.reduceat(by_row, pool.starts, axis=0))
