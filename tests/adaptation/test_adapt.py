@@ -53,7 +53,7 @@ def test_all_episodes_at_once_equal_a_plain_loop_over_each(objective: str, optim
         for batch in one.draw(40):
             embeddings = linear.embed(views.flatten(0, 1)[batch.rows[0]])
             triplets, valid = Miner().choose(
-                embeddings.detach(), batch.classes[0], batch.uniform[:, 0]
+                embeddings.detach(), batch.classes[0], batch.uniform[0]
             )
             extra = () if objective == "multisimilarity" else (triplets, valid)
             plain.zero_grad()

@@ -32,7 +32,7 @@ def adapted(reference: Path, objective: str) -> tuple[float, float, float]:
     assert torch.equal(classes[0], blocks)
     assert torch.equal(classes[1], blocks)
     drawn = [
-        Batch(batches[step % 2][None], classes[step % 2][None], torch.zeros(2, 1, 20))
+        Batch(batches[step % 2][None], classes[step % 2][None], torch.zeros(1, 2, 20))
         for step in range(STEPS)
     ]
     settings = AdaptSettings(objective=objective, lr=1e-3, beta_lr=0.0)

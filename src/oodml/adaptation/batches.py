@@ -31,12 +31,12 @@ class Batch:
     """One step's batch of every episode: `b` images, the slots of a class beside each other.
 
     rows: [e b] positions in the flattened views. classes: [e b] positions in `Support.names`.
-    uniform: [2 e b] numbers in [0, 1) for mining.
+    uniform: [e 2 b] numbers in [0, 1) for mining.
     """
 
     rows: Int[Tensor, "e b"]
     classes: Int[Tensor, "e b"]
-    uniform: Float[Tensor, "2 e b"]
+    uniform: Float[Tensor, "e 2 b"]
 
 
 def support_of(members: Mapping[str, Sequence[int]]) -> Support:
@@ -86,10 +86,10 @@ class SupportBatches:
             parts = [self._drawn(episode) for episode in range(len(self.support))]
             rows, classes, uniform = (torch.stack(part) for part in zip(*parts, strict=True))
             for step in range(min(DRAWN_AT_ONCE, steps - start)):
-                yield Batch(rows[:, step], classes[:, step], uniform[:, :, step].transpose(0, 1))
+                yield Batch(rows[:, step], classes[:, step], uniform[:, step].contiguous())
 
     def _drawn(self, episode: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows [t b], classes [t b] and uniform numbers [2 t b] of one episode's next steps."""
+        """Rows [t b], classes [t b] and uniform numbers [t 2 b] of one episode's next steps."""
         support, usable = self.support[episode], self.usable[episode]
         generator = self.generators[episode]
         lots = torch.rand(DRAWN_AT_ONCE, len(usable), generator=generator)
@@ -101,7 +101,7 @@ class SupportBatches:
         images = members.gather(2, order)
         view = torch.randint(self.views, images.shape, generator=generator)
         batch = self.classes * self.slots
-        uniform = torch.rand(2, DRAWN_AT_ONCE, batch, generator=generator)
+        uniform = torch.rand(DRAWN_AT_ONCE, 2, batch, generator=generator)
         return (
             (images * self.views + view).view(-1, batch),
             classes.repeat_interleave(self.slots, 1),

@@ -41,13 +41,16 @@ def multisimilarity(embeddings: Embeddings, labels: Int[Tensor, " b"]) -> Float[
 
 @torch.no_grad()
 def mine(
-    embeddings: Embeddings, labels: Int[Tensor, " b"], uniform: Float[Tensor, "2 e b"]
+    embeddings: Embeddings, labels: Int[Tensor, " b"], uniform: Float[Tensor, "e 2 b"]
 ) -> Triplets:
     """A random positive of each image and a distance-weighted negative; which are triplets.
 
     uniform: numbers in [0, 1) that choose the positive and the negative.
     """
-    found: Triplets = vmap(Miner().choose, (0, None, 1))(embeddings.detach(), labels, uniform)
+    # Shared labels would make `searchsorted` in the miner copy its input, and warn of it.
+    found: Triplets = vmap(Miner().choose)(
+        embeddings.detach(), labels.expand(len(embeddings), -1), uniform
+    )
     return found
 
 
