@@ -1,6 +1,7 @@
 """What every loss of labels or triplets keeps, whatever is added to the catalogue."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,6 +18,18 @@ LOSSES = [
     for name in oodml.names("losses")
     if issubclass(catalog.find("losses", name), LabelLoss | TripletLoss)
 ]
+
+
+# Losses of another signature: their options, and their arguments made from rows.
+OTHERS: dict[str, tuple[dict[str, Any], Callable[[Tensor], tuple[Any, ...]]]] = {
+    "adversarial_separation": (
+        {"dims": {"a": DIM, "b": DIM}, "pairs": [("a", "b")]},
+        lambda x: ({"a": x, "b": x.flip(0)},),
+    ),
+    "fast_moco": ({}, lambda x: (x, x.flip(0), x.detach())),
+    "moco": ({}, lambda x: (x, x.flip(0), x.detach())),
+    "s2sd": ({}, lambda x: (x, x.flip(0))),
+}
 
 
 def make(name: str) -> Any:
@@ -43,12 +56,7 @@ def check_finite(loss: Any, x: Tensor, *rest: Tensor) -> Tensor:
 
 def test_the_contract_covers_the_catalogue() -> None:
     assert {"margin", "triplet", "multisimilarity", "arcface"} <= set(LOSSES)
-    assert set(oodml.names("losses")) - set(LOSSES) == {
-        "adversarial_separation",
-        "fast_moco",
-        "moco",
-        "s2sd",
-    }, "a loss of another signature keeps a contract of its own"
+    assert set(oodml.names("losses")) - set(LOSSES) == set(OTHERS)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -126,3 +134,25 @@ class TestTripletContract:
     def test_no_triplets(self, name: str) -> None:
         loss, (x, y) = make(name), sample([0, 0, 1, 1])
         check_finite(loss, x, y, torch.zeros(0, 3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("name", list(OTHERS))
+class TestOtherSignatures:
+    @pytest.mark.parametrize("scale", [0.0, 1.0, 20.0], ids=["zero", "unit", "long"])
+    @pytest.mark.parametrize("collapsed", [False, True])
+    def test_finite(self, name: str, scale: float, collapsed: bool) -> None:
+        options, arguments = OTHERS[name]
+        loss, (x, _) = oodml.load("losses", name, **options), sample([0, 0, 1, 1], scale=scale)
+        x = (x[:1].expand(4, -1).clone() if collapsed else x).requires_grad_()
+        value = loss(*arguments(x))
+        value.backward()
+        assert value.isfinite()
+        assert x.grad is not None
+        assert x.grad.isfinite().all()
+
+    def test_half_precision_is_computed_in_full(self, name: str) -> None:
+        options, arguments = OTHERS[name]
+        loss, (x, _) = oodml.load("losses", name, **options), sample([0, 0, 1, 1])
+        with torch.autocast("cpu", torch.bfloat16):
+            value = loss(*arguments(x.bfloat16()))
+        torch.testing.assert_close(value, loss(*arguments(x.bfloat16().float())))

@@ -34,21 +34,17 @@ class Loss(MocoLoss):
     def to_queue(
         self, queries: Float[Tensor, "n d"], queue: Float[Tensor, "m d"]
     ) -> Float[Tensor, "n m"]:
-        logits = super().to_queue(queries, queue)
-        log_weights = self.log_weights(queries.detach(), queue)
+        products = queries @ queue.T
+        logits = products / self.temperature
+        norms = queries.square().sum(1, keepdim=True) + queue.square().sum(1)
+        log_weights = self.log_weights((norms - 2 * products).detach(), queries.shape[1])
         if self.published:
             return log_weights.softmax(0).nan_to_num(0.0) * logits
-        return (
-            logits
-            + log_weights.log_softmax(1).nan_to_num(-torch.inf)
-            + math.log(max(len(queue), 1))
-        )
+        shares = log_weights.log_softmax(1).nan_to_num(-torch.inf)
+        return logits + shares + math.log(max(len(queue), 1))
 
-    def log_weights(
-        self, queries: Float[Tensor, "n d"], queue: Float[Tensor, "m d"]
-    ) -> Float[Tensor, "n m"]:
-        """Logs of the unscaled weights."""
-        norms = queries.square().sum(1, keepdim=True) + queue.square().sum(1)
-        between = (norms - 2 * queries @ queue.T).clamp(min=self.lowest**2).sqrt()
-        weights = log_inverse_density(between, queries.shape[1])
+    def log_weights(self, squared: Float[Tensor, "n m"], dim: int) -> Float[Tensor, "n m"]:
+        """Logs of the unscaled weights of keys at these squared distances."""
+        between = squared.clamp(min=self.lowest**2).sqrt()
+        weights = log_inverse_density(between, dim)
         return weights.masked_fill(between >= self.highest, -torch.inf)

@@ -25,7 +25,7 @@ class Loss(BaseLoss):
             queries, keys, queue = (full_precision(part) for part in (queries, keys, queue))
             to_key = (queries * keys).sum(1, keepdim=True) / self.temperature
             to_queue = self.to_queue(queries, queue)
-            return (torch.cat([to_key, to_queue], 1).logsumexp(1) - to_key[:, 0]).mean()
+            return -torch.cat([to_key, to_queue], 1).log_softmax(1)[:, 0].mean()
 
     def to_queue(
         self, queries: Float[Tensor, "n d"], queue: Float[Tensor, "m d"]
