@@ -155,4 +155,7 @@ class Method(BaseMethod):
 
 def trained_part(model: Embedder) -> nn.Module:
     """The head of a model that trains on cached features, else the model."""
-    return model.head if model.settings.mode == "head" else model
+    if model.settings.mode == "head":
+        return model.head
+    model.backbone  # noqa: B018  a copy made before the backbone would make another
+    return model
