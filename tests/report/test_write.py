@@ -50,7 +50,7 @@ def test_the_ranking_in_the_page_is_that_of_the_table(made: Made) -> None:
     text = html.unescape(_without_scripts(made.page))
     for row in order.to_dict("records"):
         assert f"<b>{row['ags']:.3f}</b>" in text
-        assert f"{row['ags_low']:.3f}–{row['ags_high']:.3f}" in text
+        assert f"{row['ags_low']:.3f} to {row['ags_high']:.3f}" in text
 
 
 def test_data_cannot_end_the_script(tmp_path: Path) -> None:
@@ -95,6 +95,16 @@ def test_bare_study(tmp_path: Path) -> None:
         assert said in text
     assert not (tmp_path / "report" / "few_shot.png").exists()
     assert not (tmp_path / "report" / "ags.png").exists()
+
+
+def test_controls_stand_beside_removal_splits(tmp_path: Path) -> None:
+    images = made_up_study(tmp_path, seeds=2, shots=())
+    table = pd.read_parquet(tmp_path / "results.parquet")
+    control = table[table["split"] == "0"].assign(split="R6 control 0", shift=27.0)
+    pd.concat([table, control]).to_parquet(tmp_path / "results.parquet")
+    page = write_report(tmp_path, images, paper=False)
+    assert "Lost to size" in _without_scripts(page)
+    assert [split["split"] for split in _data(page)["splits"]] == ["-4", "0", "8", "R6"]
 
 
 def test_images_that_are_gone(tmp_path: Path) -> None:

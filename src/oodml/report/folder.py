@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from oodml.analysis.controls import is_control, without_controls
 from oodml.analysis.table import read_table
 from oodml.errors import OodmlError
 from oodml.images import ImageSet
@@ -19,14 +20,16 @@ from oodml.vectors import VectorSet
 class StudyFolder:
     """What lies in the folder of a study.
 
-    table: the results. progression, features, images: None where they could not be read; `notes`
-    says why. runs: `run.json` of each run by its id. failed: the last line of each failed run's
-    traceback. settings: the text of study.toml.
+    table: the results on the progression. controls: those with size-matched controls, if there
+    are any. progression: its splits that have results; progression, features and images are
+    None where they could not be read, and `notes` says why. runs: `run.json` of each run by its
+    id. failed: the last line of each failed run's traceback. settings: the text of study.toml.
     """
 
     path: Path
     table: pd.DataFrame
     data: str
+    controls: pd.DataFrame | None = None
     settings: str = ""
     progression: Progression | None = None
     features: VectorSet | None = None
@@ -59,10 +62,11 @@ def read_study(directory: str | Path, images: ImageSet | None = None) -> StudyFo
     settings = (path / "study.toml").read_text() if (path / "study.toml").exists() else ""
     return StudyFolder(
         path=path,
-        table=table,
+        table=without_controls(table),
+        controls=table if table["split"].map(is_control).any() else None,
         data=names[0],
         settings=settings,
-        progression=_progression(path / "splits.json", notes),
+        progression=_progression(path / "splits.json", set(table["split"]), notes),
         features=_features(path / "features.npz", notes),
         images=images if images is not None else _images(path / "plan.json", notes),
         runs=_runs(path / "runs"),
@@ -71,13 +75,17 @@ def read_study(directory: str | Path, images: ImageSet | None = None) -> StudyFo
     )
 
 
-def _progression(path: Path, notes: list[str]) -> Progression | None:
+def _progression(path: Path, run: set[str], notes: list[str]) -> Progression | None:
     from oodml.shift.files import read_splits
 
     if not path.exists():
         notes.append("splits.json is missing, so the progression cannot be drawn.")
         return None
-    return read_splits(path)
+    found = read_splits(path)
+    splits = (split for split in found if str(split.step) in run)
+    return replace(
+        found, splits=tuple(split for split in splits if not is_control(str(split.step)))
+    )
 
 
 def _features(path: Path, notes: list[str]) -> VectorSet | None:

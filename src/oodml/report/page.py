@@ -1,13 +1,14 @@
 """The report page: one HTML file that needs no network."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from importlib.resources import files
 from typing import Any
 
 import pandas as pd
 
 from oodml import __version__
+from oodml.analysis.controls import size_effects
 from oodml.analysis.findings import findings
 from oodml.analysis.ranking import beat_probability, compare_methods, ranks, share_won
 from oodml.analysis.structure import structure_correlations
@@ -50,6 +51,7 @@ def page_values(folder: StudyFolder) -> dict[str, Any]:
         "standard": standard_split(order.index),
         "seeds": sorted(zero_shot["seed"].unique().tolist()),
         "has_few_shot": bool((table["stage"] == "after").any()),
+        "controls": _controls(folder, main),
         "calibration": calibrated.to_dict("records"),
         "runs": _runs(folder),
         "settings": folder.settings,
@@ -76,6 +78,12 @@ def _ranking(table: pd.DataFrame, metric: str) -> dict[str, Any]:
         "won": share_won(table, metric),
         "ranks": ranks(table, metric).loc[names],
     }
+
+
+def _controls(folder: StudyFolder, metric: str) -> list[dict[Hashable, Any]]:
+    if folder.controls is None:
+        return []
+    return size_effects(folder.controls, metric).to_dict("records")
 
 
 def _backbones(folder: StudyFolder) -> dict[str, str]:
