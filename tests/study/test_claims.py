@@ -1,12 +1,12 @@
 """Claims: one process a run, whatever dies and whatever the clocks say."""
 
 import json
-import multiprocessing
 import os
 import time
 from pathlib import Path
 
 from oodml.study.claims import Claims, heartbeat, me, read_claim
+from oodml.study.local import processes
 
 HOUR = 3600
 
@@ -35,13 +35,13 @@ def _take(folder: Path, ready: object, counts: object) -> None:
 
 
 def test_processes_never_share_a_run(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
+    context = processes()
     ready, counts = context.Barrier(3), context.Queue()
-    processes = [context.Process(target=_take, args=(tmp_path, ready, counts)) for _ in range(3)]
-    for process in processes:
+    three = [context.Process(target=_take, args=(tmp_path, ready, counts)) for _ in range(3)]
+    for process in three:
         process.start()
-    taken = [name for _ in processes for name in counts.get()]
-    for process in processes:
+    taken = [name for _ in three for name in counts.get()]
+    for process in three:
         process.join()
     assert sorted(taken) == sorted(map(str, range(50)))
 
@@ -52,7 +52,7 @@ def _claim(folder: Path) -> None:
 
 
 def test_a_dead_process_on_this_host_is_known_at_once(tmp_path: Path) -> None:
-    process = multiprocessing.get_context("forkserver").Process(target=_claim, args=(tmp_path,))
+    process = processes().Process(target=_claim, args=(tmp_path,))
     process.start()
     process.join()
     assert read_claim(tmp_path / "run.1") is not None

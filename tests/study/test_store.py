@@ -9,7 +9,8 @@ import pytest
 
 from oodml.errors import OodmlError
 from oodml.study.launch import run_study
-from oodml.study.store import COLUMNS, Store, Table, empty_table, read_rows, tidy
+from oodml.study.results import COLUMNS, Table, empty_table, read_rows, tidy
+from oodml.study.store import Store
 from tests.study.toy import execute, make_study, toy_study
 
 SETTINGS = {"id": "r", "data": "d", "split": "0", "shift": 1, "label": "m", "seed": 0}
@@ -102,7 +103,8 @@ def test_a_run_that_exists_is_kept(tmp_path: Path) -> None:
         claim = Claims(store.claims).take("r")
         assert claim is not None
         folder = store.unfinished("r", claim)
-        store.publish(SETTINGS, pd.DataFrame([ROW | {"value": value}]), folder, 1.0)
+        pd.DataFrame([ROW | {"value": value}]).to_parquet(folder / "rows.parquet")
+        store.publish(SETTINGS, folder, 1.0)
         Claims(store.claims).release(claim)
     assert read_rows(tmp_path / "runs" / "r" / "rows.parquet").value.tolist() == [1.0]
     assert not list((tmp_path / "unfinished").iterdir())

@@ -4,10 +4,9 @@ import errno
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pandas as pd
@@ -16,11 +15,12 @@ import pytest
 from oodml.errors import OodmlError
 from oodml.study.claims import Claims
 from oodml.study.context import prepare
-from oodml.study.file import Study
+from oodml.study.file import Study, read_study
 from oodml.study.launch import run_study
-from oodml.study.local import Pool
+from oodml.study.local import Pool, processes
 from oodml.study.status import read_status
 from oodml.study.store import Store
+from tests.samples import squares, write_folder
 from tests.study.toy import execute, execute_badly, execute_slowly, make_study, toy_study
 
 
@@ -53,6 +53,24 @@ def test_several_processes_give_the_same_table(tmp_path: Path) -> None:
     run_study(study, tmp_path / "two", execute=execute_slowly, device="cpu", workers=2)
     pd.testing.assert_frame_equal(table(tmp_path / "one"), table(tmp_path / "two"))
     assert len(calls(tmp_path / "two")) == 18
+
+
+def test_real_runs_are_the_same_to_the_bit_whoever_does_them(tmp_path: Path) -> None:
+    write_folder(squares(classes=12, each=6), tmp_path / "photos")
+    (tmp_path / "study.toml").write_text(
+        'data = "photos"\nshots = [2]\nepisodes = 1\nsplits = {backbone = "pixels", n_splits = 2}\n'
+        'model = {backbone = "pixels", views = 1, dim = 16, image_size = 24}\n'
+        "train = {epochs = 2, batch_size = 8}\nadapt = {iterations = 2, views = 1}\n"
+        'methods = ["margin", "multisimilarity"]\n'
+    )
+    study = read_study(tmp_path / "study.toml")
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        status = run_study(study, out, workers=workers, threads=1, device="cpu")
+        assert (len(status.done), status.failed) == (4, [])
+    pd.testing.assert_frame_equal(table(tmp_path / "1"), table(tmp_path / "2"), check_exact=True)
+    assert set(table(tmp_path / "1").stage) == {"zero_shot", "validation", "before", "after"}
+    assert (tmp_path / "1" / "features.npz").exists()
 
 
 def test_a_failing_run_leaves_its_traceback_and_the_study_goes_on(tmp_path: Path) -> None:
@@ -182,27 +200,23 @@ def test_an_error_in_a_worker_ends_the_study(tmp_path: Path) -> None:
         run_study(toy_study(tmp_path), tmp_path / "out", execute=broken, device="cpu", workers=2)
 
 
-SCRIPT = """
-import sys
-from oodml.study.file import read_study
-from oodml.study.launch import run_study
-from tests.study.toy import execute_slowly
-run_study(read_study(sys.argv[1]), sys.argv[2], execute=execute_slowly, device="cpu", workers={})
-"""
+def by_hand(file: Path, out: Path, workers: int) -> None:
+    run_study(read_study(file), out, execute=execute_slowly, device="cpu", workers=workers)
 
 
-def start(file: Path, out: Path, workers: int = 1) -> subprocess.Popen[bytes]:
-    """A study run by hand."""
-    root = str(Path(__file__).parents[2])
-    path = os.pathsep.join([root, *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-    command = [sys.executable, "-c", SCRIPT.format(workers), str(file), str(out)]
-    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, cwd=root)
+def start(file: Path, out: Path, workers: int = 1) -> BaseProcess:
+    """A process of its own that runs the study."""
+    process = processes().Process(target=by_hand, args=(file, out, workers))
+    process.start()
+    return process
 
 
 def test_two_started_by_hand_share_the_work(tmp_path: Path) -> None:
     file, out = make_study(tmp_path), tmp_path / "out"
     both = [start(file, out) for _ in range(2)]
-    assert [process.wait(60) for process in both] == [0, 0]
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
     assert len(calls(out)) == 18
     assert table(out).run.nunique() == 18
 
@@ -214,7 +228,7 @@ def test_workers_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     while time.monotonic() < until and len(read_running(out)) != 2:
         time.sleep(0.05)
     parent.kill()
-    parent.wait()
+    parent.join()
     time.sleep(1.5)
     done = len(list((out / "runs").iterdir()))
     time.sleep(0.5)

@@ -33,6 +33,7 @@ def make_study(folder: Path, seeds: int = 3, more: str = "") -> Path:
     file = folder / "study.toml"
     file.write_text(
         f'data = "photos"\nseeds = {list(range(seeds))}\nsplits = {{file = "splits.json"}}\n'
+        'model = {backbone = "pixels", views = 1}\n'
         f"[methods.margin]\n[methods.multisimilarity]\n{more}"
     )
     return file

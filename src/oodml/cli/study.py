@@ -106,7 +106,8 @@ def table(
 
     from oodml.errors import OodmlError
     from oodml.files import write_text
-    from oodml.study.store import Store, read_rows
+    from oodml.study.results import read_rows
+    from oodml.study.store import Store
     from oodml.study.view import chosen, pivot
 
     wanted = {"stage": stage.split(","), "metric": metric.split(",")}

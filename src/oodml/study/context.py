@@ -2,15 +2,18 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from oodml.datasets import open_images
+from oodml.embed import embed
 from oodml.errors import OodmlError
 from oodml.files import content_hash, write_text
 from oodml.images import ImageSet
+from oodml.model import ModelSettings
 from oodml.shift.build import SplitSettings, build_progression
 from oodml.shift.files import read_splits, write_splits
 from oodml.shift.splits import Progression
@@ -45,8 +48,19 @@ def open_context(store: Store, device: str) -> Context:
     return Context(images, progression, torch.device(device))
 
 
-def prepare(study: Study, store: Store, smoke: bool = False) -> None:
+def prepare(
+    study: Study,
+    store: Store,
+    smoke: bool = False,
+    device: str | None = None,
+    embedding: bool = False,
+    say: Callable[[str], object] = lambda _: None,
+) -> None:
     """Build the progression, if it is not there yet, and write down what is to be run.
+
+    smoke: only the easiest and the hardest split. embedding: also fill the cache with the frozen
+    features that runs will need, lest several workers compute the same. say: is told what takes
+    time.
 
     Several processes may start on one folder: one builds, the others wait for it.
     """
@@ -58,11 +72,18 @@ def prepare(study: Study, store: Store, smoke: bool = False) -> None:
     try:
         with heartbeat(claim):
             if planned_key(store) != key:
-                _write_progression(study, images, store)
+                say(f"building the splits of {images.name}: {len(images)} images, "
+                    f"{len(images.class_names)} classes")  # fmt: skip
+                _write_progression(study, images, store, device)
             progression = read_splits(store.folder / "splits.json")
             _check(progression, study, images, store)
             write_text(store.folder / "study.toml", study.text)
-            store.write_plan(plan_of(study, progression, images, key, smoke))
+            plan = plan_of(study, progression, images, key, smoke)
+            store.write_plan(plan)
+            if embedding:
+                settled = store.finished() | store.failed()
+                left = [run for run in plan["runs"] if run["id"] not in settled]
+                _embed_once(left, images, device, say)
     finally:
         claims.release(claim)
 
@@ -102,28 +123,69 @@ def planned_key(store: Store) -> str | None:
     return str(store.read_plan()["progression"])
 
 
-def _write_progression(study: Study, images: ImageSet, store: Store) -> None:
+def _write_progression(study: Study, images: ImageSet, store: Store, device: str | None) -> None:
     (store.folder / "plan.json").unlink(missing_ok=True)  # it belongs to the old progression
     if isinstance(study.splits, SplitFile):
         (store.folder / "features.npz").unlink(missing_ok=True)
         write_splits(read_splits(study.splits.file), store.folder / "splits.json")
         return
-    vectors = shift_features(study.splits, images)
+    vectors = shift_features(study.splits, images, device)
     vectors.save(store.folder / "features.npz")
     built = build_progression(vectors, study.splits, study.shots, study.episodes, images)
     write_splits(built, store.folder / "splits.json")
 
 
-def shift_features(settings: SplitSettings, images: ImageSet) -> VectorSet:
+def shift_features(
+    settings: SplitSettings, images: ImageSet, device: str | None = None
+) -> VectorSet:
     """The frozen features that the shift is measured on."""
-    from oodml.embed import embed
-
     return embed(
         images,
         settings.backbone,
         image_size=settings.image_size,
         augmentation=settings.augmentation,
+        device=device,
     )
+
+
+def frozen_features(
+    settings: ModelSettings,
+    images: ImageSet,
+    view: int | None = None,
+    device: torch.device | str | None = None,
+) -> VectorSet:
+    """Features [n f] of images under a model's frozen backbone, of its test or a train view."""
+    return embed(
+        images,
+        settings.backbone,
+        weights=settings.weights,
+        image_size=settings.image_size,
+        pooling=settings.pooling,
+        augmentation=settings.augmentation,
+        view=view,
+        device=device,
+    )
+
+
+def _embed_once(
+    runs: list[dict[str, Any]],
+    images: ImageSet,
+    device: str | None,
+    say: Callable[[str], object],
+) -> None:
+    views: dict[ModelSettings, int] = {}
+    for run in runs:
+        model = ModelSettings.model_validate(run["model"])
+        if model.mode == "head":
+            needed = max(model.views, run["adapt"]["views"] if run["shots"] else 0)
+            # one entry for all models that see the same features
+            model = model.model_copy(update={"dim": 1, "normalize": True, "views": 1})
+            views[model] = max(views.get(model, 0), needed)
+    for model, count in views.items():
+        say(f"features of {model.backbone}: {len(images)} images, {count + 1} views (from the "
+            "cache where they are known)")  # fmt: skip
+        for view in (None, *range(count)):
+            frozen_features(model, images, view, device)
 
 
 def _check(progression: Progression, study: Study, images: ImageSet, store: Store) -> None:

@@ -7,14 +7,17 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from rich.console import Console
+
 from oodml.embed import default_device
 from oodml.study.context import prepare
 from oodml.study.engines import work_on
 from oodml.study.file import Study
 from oodml.study.local import Pool, pinned
 from oodml.study.progress import shown
+from oodml.study.results import Table
 from oodml.study.status import Status, Watch
-from oodml.study.store import Store, Table, cannot_write, is_full
+from oodml.study.store import Store, cannot_write, is_full
 from oodml.study.workers import Execute, work
 
 
@@ -42,12 +45,20 @@ def run_study(
     device = device or str(default_device())
     store.prepare()
     with _full_disk_told(store):
-        prepare(study, store, smoke)
+        console = Console(stderr=True)
+        prepare(
+            study,
+            store,
+            smoke,
+            device,
+            embedding=execute is None,
+            say=lambda text: console.print(text, highlight=False),
+        )
         if retry:
             for run in store.failed():
                 store.failure(run).unlink(missing_ok=True)
         try:
-            with shown(store):
+            with shown(store, console):
                 if on == "local":
                     _work_here(store, execute, workers, threads, device)
                 else:

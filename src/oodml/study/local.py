@@ -72,7 +72,7 @@ class Pool:
             process.join()
 
     def _start(self, index: int) -> tuple[BaseProcess, "Connection[Any, Any]"]:
-        context = _processes()
+        context = processes()
         answers, answer = context.Pipe(duplex=False)
         process = context.Process(
             target=_worker,
@@ -112,7 +112,7 @@ class Pool:
         return ""
 
 
-def _processes() -> ForkServerContext | SpawnContext:
+def processes() -> ForkServerContext | SpawnContext:
     """Clean processes; where the system can, they share one import of the libraries."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")

@@ -11,8 +11,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table as Grid
 from rich.text import Text
 
+from oodml.study.results import Table
 from oodml.study.status import Status, Watch, named, told_seconds
-from oodml.study.store import Store, Table
+from oodml.study.store import Store
 
 REFRESH = 1.0
 """Seconds between two looks at the folder."""

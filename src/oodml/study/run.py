@@ -22,7 +22,7 @@ from oodml.images import ImageSet
 from oodml.methods._base import BaseMethod, Space
 from oodml.model import Embedder, LinearHead
 from oodml.randomness import isolated
-from oodml.study.context import Context
+from oodml.study.context import Context, frozen_features
 from oodml.study.plan import Run
 from oodml.train import FeatureSource, History, ImageSource, Metrics, Source, train
 from oodml.vectors import VectorSet
@@ -57,17 +57,7 @@ class _Material:
 
     def features(self, view: int | None = None) -> VectorSet:
         """Features of all images under the frozen backbone."""
-        settings = self.settings
-        return embed(
-            self.images,
-            settings.backbone,
-            weights=settings.weights,
-            image_size=settings.image_size,
-            pooling=settings.pooling,
-            augmentation=settings.augmentation,
-            view=view,
-            device=self.device,
-        )
+        return frozen_features(self.settings, self.images, view, self.device)
 
     def rows(self, classes: tuple[str, ...]) -> NDArray[np.int64]:
         return np.flatnonzero(np.isin(self.images.classes, classes))

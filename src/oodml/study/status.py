@@ -55,11 +55,13 @@ class Watch:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._plan: dict[str, Any] = {}
+        self._planned_at = 0
         self._seconds: dict[str, float] = {}
 
     def status(self) -> Status:
         """Where the study stands now."""
-        plan = self.store.read_plan()
+        plan = self._current_plan()
         unique = {run["id"]: run for run in plan["runs"]}
         claimed = self._running(unique)
         finished, failures = self.store.finished(), self.store.failed()
@@ -73,6 +75,14 @@ class Watch:
         if remaining is not None:
             remaining /= max(1, len(running))
         return Status(plan["name"], done, running, failed, missing, remaining)
+
+    def _current_plan(self) -> dict[str, Any]:
+        """The plan, read anew when its file has changed."""
+        path = self.store.folder / "plan.json"
+        stamp = path.stat().st_mtime_ns if path.exists() else -1
+        if stamp != self._planned_at:
+            self._plan, self._planned_at = self.store.read_plan(), stamp
+        return self._plan
 
     def seconds(self, run: str) -> float | None:
         """How long a finished run took; None if its record cannot be read."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from oodml.errors import OodmlError, unknown
-from oodml.study.store import COLUMNS
+from oodml.study.results import COLUMNS
 
 KEYS = tuple(name for name in COLUMNS if name != "value")
 

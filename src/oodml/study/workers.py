@@ -14,6 +14,7 @@ import torch
 from oodml.study.claims import PATIENCE, Claim, Claims, heartbeat
 from oodml.study.context import Context, open_context
 from oodml.study.plan import Run
+from oodml.study.results import tidy
 from oodml.study.store import Store, cannot_write, is_full
 
 Execute = Callable[[Run, Context, Path], pd.DataFrame]
@@ -90,7 +91,8 @@ def do(
         with heartbeat(claim):
             folder = store.unfinished(planned["id"], claim)
             rows = execute(context.run(planned), context, folder)
-            store.publish(planned, rows, folder, time.perf_counter() - started)
+            tidy(rows, planned).to_parquet(folder / "rows.parquet", index=False)
+            store.publish(planned, folder, time.perf_counter() - started)
     except Exception as error:
         if is_full(error):
             raise cannot_write(store.folder, error) from error
