@@ -15,7 +15,7 @@ const narrow = (canvas) => canvas.clientWidth < 620;
 
 function axis(title, more = {}) {
   return { title: { text: title, standoff: 10, font: { size: 13 } }, gridcolor: css("--grid"), linecolor: css("--line"), zeroline: false,
-    tickfont: { size: 12 }, automargin: true, ...more };
+    tickfont: { size: 12 }, spikethickness: 1, spikedash: "dot", spikecolor: css("--quiet"), automargin: true, ...more };
 }
 
 function layout(canvas, more = {}) {
