@@ -104,7 +104,7 @@ def retrieval_metrics(
     values = _values(protocol, cutoffs, distance == "euclidean", generator)
     if per_query:
         return values
-    return _averages(values, protocol.labels, average)
+    return averages(values, labels, average)
 
 
 def per_class(values: PerQuery, labels: Array) -> tuple[NDArray[Any], PerQuery]:
@@ -116,10 +116,28 @@ def per_class(values: PerQuery, labels: Array) -> tuple[NDArray[Any], PerQuery]:
     return names, {name: _label_means(column, inverse) for name, column in values.items()}
 
 
+def averages(values: PerQuery, labels: Array, average: str = "micro") -> dict[str, float]:
+    """What `retrieval_metrics` gives, from its arrays per query and the label of each query."""
+    asked = ~np.isnan(values["positives"])
+    if not asked.any():
+        raise OodmlError(f"none of the {len(asked)} queries has a positive in the gallery")
+    _, (inverse,) = codes(as_labels(labels, len(asked)))
+    means = {}
+    for name, column in values.items():
+        if name == "positives":
+            continue
+        if name.endswith("_published"):
+            means[name] = float(column.mean())
+        elif average == "micro":
+            means[name] = float(column[asked].mean())
+        else:
+            means[name] = float(np.nanmean(_label_means(column, inverse)))
+    return means | {"queries": float(asked.sum()), "singletons": float((~asked).sum())}
+
+
 @dataclass(frozen=True)
 class _Protocol:
     queries: Float[Tensor, "n d"]
-    labels: NDArray[np.int64]
     groups: NDArray[np.int64]
     gallery: Float[Tensor, "m d"] | None
     gallery_groups: NDArray[np.int64] | None
@@ -137,12 +155,11 @@ def _protocol(
     """Who is asked, who answers, and what counts as right."""
     queries = as_vectors(vectors, distance)
     named = as_labels(labels, len(queries))
-    averaged = codes(named)[1][0]
     groups = named if relevance is None else as_relevance(relevance, named, "relevance")
     if gallery is None:
         if gallery_labels is not None or gallery_relevance is not None:
             raise OodmlError("gallery_labels and gallery_relevance need a gallery")
-        return _Protocol(queries, averaged, codes(groups)[1][0], None, None)
+        return _Protocol(queries, codes(groups)[1][0], None, None)
     if gallery_labels is None:
         raise OodmlError("a gallery needs gallery_labels")
     others = as_vectors(gallery, distance, "gallery").to(queries.device)
@@ -158,7 +175,7 @@ def _protocol(
             raise OodmlError("relevance as an array needs gallery_relevance beside a gallery")
         answers = as_relevance(groups_of, answers, "gallery_relevance")
     asked, answering = codes(groups, answers)[1]
-    return _Protocol(queries.to(kind), averaged, asked, others.to(kind), answering)
+    return _Protocol(queries.to(kind), asked, others.to(kind), answering)
 
 
 def _checked_cutoffs(ks: Iterable[int]) -> tuple[int, ...]:
@@ -256,23 +273,6 @@ def _metrics(ks: Sequence[int], published: bool) -> dict[str, Metric]:
             "map_published": lambda hits: hits.precision.sum(1) / (hits.counts + 1),
         }
     return metrics
-
-
-def _averages(values: PerQuery, labels: NDArray[np.int64], average: str) -> dict[str, float]:
-    asked = ~np.isnan(values["positives"])
-    if not asked.any():
-        raise OodmlError(f"none of the {len(asked)} queries has a positive in the gallery")
-    averages = {}
-    for name, column in values.items():
-        if name == "positives":
-            continue
-        if name.endswith("_published"):
-            averages[name] = float(column.mean())
-        elif average == "micro":
-            averages[name] = float(column[asked].mean())
-        else:
-            averages[name] = float(np.nanmean(_label_means(column, labels)))
-    return averages | {"queries": float(asked.sum()), "singletons": float((~asked).sum())}
 
 
 def _label_means(column: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -85,24 +85,25 @@ def normalised_spectrum(vectors: Array) -> NDArray[np.float64]:
     for part in torch.split(rows if tall else rows.T, BLOCK):
         gram += part.T.double() @ part.double()
     values = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().flip(0)
-    return np.asarray((values / values.sum()).cpu().numpy())
+    return np.asarray((values / values.sum().clamp(min=1e-300)).cpu().numpy())
 
 
 def spectral_decay(spectrum: Float[np.ndarray, " s"], k: int) -> float:
     """KL(uniform ‖ spectrum) of a normalised spectrum, descending: 0 if all directions are used.
 
-    k > 1 leaves out the k-1 largest values, negative k does so and reverses the divergence. A
-    spectrum with a zero has a divergence of infinity, reversed a finite one.
-    Raises `OodmlError` for k = 0, and where nothing is left.
+    k > 1 leaves out the k-1 largest values, negative k does so and reverses the divergence. NaN
+    where nothing is left. Values count as at least 1e-8 of the largest, below which a Gram
+    matrix tells noise, so that a direction not used at all counts much, but not infinitely.
+    Raises `OodmlError` for k = 0, which stands for the spectrum itself.
     """
-    left = spectrum[abs(k) - 1 :] if k else spectrum[:0]
-    if not len(left) or left.sum() == 0:
-        raise OodmlError(f"rho@{k} of {len(spectrum)} values; allowed: 1 to that number, negated")
+    if k == 0:
+        raise OodmlError("rho@0 is no number but the spectrum: see `normalised_spectrum`")
+    left = np.maximum(spectrum, 1e-8 * spectrum[0])[abs(k) - 1 :]
+    if not len(left) or not left[0] > 0:
+        return float("nan")
     shares = left / left.sum()
-    log_ratio = np.log(np.maximum(shares, 1e-300) * len(shares))
-    if k < 0:
-        return float((shares * log_ratio).sum())
-    return float(-log_ratio.mean()) if shares[-1] > 0 else float("inf")
+    log_ratio = np.log(shares * len(shares))
+    return float((shares * log_ratio).sum() if k < 0 else -log_ratio.mean())
 
 
 def uniformity(unit: Float[Tensor, "n d"]) -> float:

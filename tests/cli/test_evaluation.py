@@ -1,0 +1,115 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner, Result
+
+import oodml
+from oodml.cli import app
+from oodml.errors import OodmlError
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+
+
+def vectors(seed: int = 0, n: int = 80, spread: float = 1.0) -> oodml.VectorSet:
+    generator = np.random.default_rng(seed)
+    labels = np.arange(n) % 10
+    centres = np.random.default_rng(99).standard_normal((10, 8))
+    rows = centres[labels] + spread * generator.standard_normal((n, 8))
+    return oodml.VectorSet(
+        rows.astype(np.float32),
+        np.array([f"class {label}" for label in labels]),
+        np.array([f"image {i}" for i in range(n)]),
+        np.array([f"group {label // 5}" for label in labels]),
+    )
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".parquet", ".npy"])
+def test_evaluate_every_format_as_json(tmp_path: Path, suffix: str) -> None:
+    one = vectors()
+    one.save(tmp_path / f"test{suffix}")
+    found = json.loads(run("evaluate", tmp_path / f"test{suffix}", "--json", "--k", 1).stdout)
+    expected = oodml.retrieval_metrics(one.vectors, one.classes, ks=(1,))
+    expected |= oodml.clustering_metrics(one.vectors, one.classes)
+    expected |= oodml.structure_metrics(one.vectors, one.classes)
+    expected["rho@10"] = None  # of 8 dimensions
+    assert found["metrics"] == pytest.approx(expected)
+    assert found["chance"]["recall@1"] == pytest.approx(7 / 79)
+
+
+def test_evaluate_prints_a_table_and_writes_the_classes(tmp_path: Path) -> None:
+    one = vectors()
+    one.save(tmp_path / "test.npz")
+    shown = run("evaluate", tmp_path / "test.npz", "--per-class", tmp_path / "classes.csv")
+    assert "80 queries" in shown.stdout
+    assert "chance" in shown.stdout
+    table = pd.read_csv(tmp_path / "classes.csv")
+    assert table["class"].tolist() == sorted(set(one.classes.tolist()))
+    assert (table["images"] == 8).all()
+    overall = oodml.retrieval_metrics(one.vectors, one.classes)
+    assert table["map@r"].mean() == pytest.approx(overall["map@r"])
+
+
+def test_evaluate_in_a_gallery_by_superclass(tmp_path: Path) -> None:
+    queries, gallery = vectors(1), vectors(2)
+    queries.save(tmp_path / "q.npz")
+    gallery.save(tmp_path / "g.npz")
+    words = ("--gallery", tmp_path / "g.npz", "--by", "superclass", "--json", "--retrieval-only")
+    found = json.loads(run("evaluate", tmp_path / "q.npz", *words).stdout)
+    expected = oodml.retrieval_metrics(
+        queries.vectors,
+        queries.superclasses,
+        gallery=gallery.vectors,
+        gallery_labels=gallery.superclasses,
+    )
+    assert found["metrics"] == pytest.approx(expected)
+    assert found["chance"]["precision@1"] == pytest.approx(0.5)
+
+
+def test_evaluate_refuses_what_it_cannot_do(tmp_path: Path) -> None:
+    vectors().save(tmp_path / "test.npz")
+    with pytest.raises(OodmlError, match="Allowed: class, superclass"):
+        run("evaluate", tmp_path / "test.npz", "--by", "genus")
+    with pytest.raises(OodmlError, match="no such file"):
+        run("evaluate", tmp_path / "missing.npz")
+
+
+def test_compare_aligns_the_rows_by_id(tmp_path: Path) -> None:
+    good, bad = vectors(1, 400, 0.7), vectors(1, 400, 1.4)
+    good.save(tmp_path / "good.npz")
+    order = np.random.default_rng(0).permutation(400)
+    bad.select(order).save(tmp_path / "bad.npz")
+    words = ("compare", tmp_path / "good.npz", tmp_path / "bad.npz", "--metric", "recall@1")
+    (found,) = json.loads(run(*words, "--json").stdout)
+    (expected,) = oodml.compare(good.vectors, bad.vectors, good.labels, metrics=["recall@1"])
+    assert found["b"] == expected.b
+    assert found["low"] == expected.low > 0
+    assert "A is better" in run(*words).stdout
+
+
+def test_compare_refuses_other_images(tmp_path: Path) -> None:
+    vectors(1).save(tmp_path / "a.npz")
+    vectors(1, 70).save(tmp_path / "b.npz")
+    with pytest.raises(OodmlError, match="has no vector of image 'image 70' \\(10 missing\\)"):
+        run("compare", tmp_path / "a.npz", tmp_path / "b.npz")
+
+
+def test_index_loads_with_faiss_and_reports_its_loss(tmp_path: Path) -> None:
+    import faiss
+
+    one = vectors(3, 300)
+    one.save(tmp_path / "v.npz")
+    report = json.loads(
+        run("index", tmp_path / "v.npz", "--out", tmp_path / "v.faiss", "--json").stdout
+    )
+    assert report["found"] == 1
+    assert report["recall"] == report["exact_recall"]
+    index = faiss.read_index(str(tmp_path / "v.faiss"))
+    ids = pd.read_csv(tmp_path / "v.csv")
+    unit = one.vectors / np.linalg.norm(one.vectors, axis=1, keepdims=True)
+    assert ids["id"][index.search(unit[7:8], 1)[1][0, 0]] == "image 7"
+    assert "finds 100.00%" in run("index", tmp_path / "v.npz", "--out", tmp_path / "w.x").stdout

@@ -1,0 +1,23 @@
+import numpy as np
+import torch
+
+from oodml.evaluate.inputs import as_vectors, duplicates
+
+
+def test_duplicates_are_found_wherever_they_lie() -> None:
+    rows = torch.randn(40, 30, generator=torch.Generator().manual_seed(0))
+    rows[17], rows[30], rows[31] = rows[4], rows[4], rows[29]
+    rows[0, 0], rows[1] = 0.0, rows[0]
+    rows[1, 0] = -0.0
+    rows[6] = rows[5]
+    rows[6, 29] += 1  # equal but for one entry
+    for one in (rows, rows.double()):
+        repeated, first = duplicates(one)
+        assert repeated.tolist() == [1, 17, 30, 31]
+        assert first.tolist() == [0, 4, 4, 29]
+    assert [part.tolist() for part in duplicates(rows[:1])] == [[], []]
+
+
+def test_rows_too_small_or_large_to_square_still_have_a_direction() -> None:
+    rows = np.array([[3.0, 4.0], [3e-30, 4e-30], [3e30, 4e30]], dtype=np.float32)
+    assert torch.allclose(as_vectors(rows, "cosine"), torch.tensor([0.6, 0.8]).expand(3, 2))

@@ -1,0 +1,109 @@
+import json
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import oodml
+from oodml.errors import OodmlError
+from oodml.evaluate.structure import normalised_spectrum, spectral_decay
+
+NAMES = ("intra", "inter", "density", "alignment", "uniformity")
+
+
+def naive(vectors: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    names = sorted(set(labels.tolist()))
+    intra, aligned = [], []
+    for name in names:
+        pairs = list(combinations(unit[labels == name], 2))
+        if pairs:
+            intra.append(np.mean([1 - a @ b for a, b in pairs]))
+            aligned += [((a - b) ** 2).sum() for a, b in pairs]
+    centres = [unit[labels == name].mean(0) for name in names]
+    centres = [centre / np.linalg.norm(centre) for centre in centres]
+    inter = np.mean([1 - a @ b for a, b in combinations(centres, 2)])
+    potential = [np.exp(-2 * ((a - b) ** 2).sum()) for a, b in combinations(unit, 2)]
+    return {
+        "intra": float(np.mean(intra)),
+        "inter": float(inter),
+        "density": float(np.mean(intra) / inter),
+        "alignment": float(np.mean(aligned)),
+        "uniformity": float(np.log(np.mean(potential))),
+    }
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), n=st.integers(6, 60), n_classes=st.integers(2, 20))
+def test_agrees_with_the_naive_loop(seed: int, n: int, n_classes: int) -> None:
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(n_classes, size=n)
+    labels[:3] = [0, 0, 1]
+    vectors = generator.standard_normal((n, 5))
+    found = oodml.structure_metrics(vectors, labels)
+    expected = naive(vectors, labels)
+    assert {name: found[name] for name in NAMES} == pytest.approx(expected, abs=1e-6)
+
+
+def test_blocks_do_not_show() -> None:
+    generator = np.random.default_rng(0)
+    vectors, labels = generator.standard_normal((1300, 4)), np.arange(1300) % 40
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    squared = 2 - 2 * unit @ unit.T
+    potential = np.exp(-2 * squared[np.triu_indices(1300, 1)])
+    found = oodml.structure_metrics(vectors, labels)["uniformity"]
+    assert found == pytest.approx(np.log(potential.mean()), abs=1e-6)
+
+
+def test_reference_values(reference: Path) -> None:
+    stored = json.loads((reference / "metrics.json").read_text())
+    with np.load(reference / "metrics_1500.npz") as arrays:
+        vectors, labels = arrays["x"], arrays["y"]
+    found, expected = oodml.structure_metrics(vectors, labels), stored["n1641"]
+    assert found["intra"] == pytest.approx(expected["dists@intra"], abs=1e-6)
+    assert found["inter"] == pytest.approx(expected["dists@inter"], abs=1e-6)
+    assert found["density"] == pytest.approx(expected["dists@intra_over_inter"], abs=1e-6)
+    # What the original logs on a CPU lacks the smallest value.
+    spectrum = normalised_spectrum(vectors)[:-1]
+    for k in (-1, 1, 2, 10):
+        value = spectral_decay(spectrum / spectrum.sum(), k)
+        assert value == pytest.approx(expected[f"rho_spectrum@{k}"], abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["raw", "norm"])
+def test_reference_spectrum(reference: Path, kind: str) -> None:
+    stored = json.loads((reference / "metrics.json").read_text())
+    with np.load(reference / "metrics_600.npz") as arrays:
+        vectors, spectrum = arrays["x"], arrays[f"{kind}_rho0_torchpath"]
+        labels = arrays["y"]
+    if kind == "norm":
+        vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert normalised_spectrum(vectors) == pytest.approx(spectrum / spectrum.sum(), abs=1e-6)
+    found = oodml.structure_metrics(vectors, labels)
+    (name,) = (key for key in stored if key.startswith(f"{kind}_rho_torchpath"))
+    for k in (-1, 1, 2, 10):
+        assert found[f"rho@{k}"] == pytest.approx(stored[name][f"rho_spectrum@{k}"], abs=1e-6)
+
+
+def test_spectrum_of_few_rows_and_of_unused_directions() -> None:
+    vectors = np.random.default_rng(0).standard_normal((6, 20))
+    values = np.linalg.svd(vectors, compute_uv=False)
+    assert normalised_spectrum(vectors) == pytest.approx(values / values.sum())
+    flat = np.concatenate([vectors[:, :3], np.zeros((6, 2))], axis=1)
+    assert np.isfinite(spectral_decay(normalised_spectrum(flat), 1))
+    assert np.isnan(spectral_decay(normalised_spectrum(vectors), 7))
+    even = np.full(4, 0.25)
+    assert spectral_decay(even, 1) == spectral_decay(even, -2) == 0
+    with pytest.raises(OodmlError, match="normalised_spectrum"):
+        spectral_decay(even, 0)
+
+
+def test_what_does_not_exist_is_nan() -> None:
+    found = oodml.structure_metrics(np.random.default_rng(0).standard_normal((5, 3)), range(5))
+    assert np.isnan(found["intra"])
+    assert np.isnan(found["opis"])
+    alone = oodml.structure_metrics(np.random.default_rng(0).standard_normal((5, 3)), [0] * 5)
+    assert np.isnan(alone["inter"])

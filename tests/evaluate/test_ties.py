@@ -1,0 +1,44 @@
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+
+from oodml.evaluate.ties import place, random_subsets
+
+
+@pytest.mark.parametrize(("total", "size"), [(5, 1), (5, 2), (5, 3), (5, 5), (6, 4)])
+def test_all_subsets_are_alike_likely(total: int, size: int) -> None:
+    n = 20_000
+    totals, sizes = torch.full((n,), total), torch.full((n,), size)
+    drawn = random_subsets(totals, sizes, torch.Generator().manual_seed(0))
+    found, counts = np.unique(drawn.numpy(), axis=0, return_counts=True)
+    assert found.tolist() == [list(subset) for subset in combinations(range(total), size)]
+    expected = n / len(found)
+    assert ((counts - expected) ** 2 / expected).sum() < len(found) + 4 * (2 * len(found)) ** 0.5
+
+
+def test_rows_of_many_sizes_are_drawn_at_once() -> None:
+    generator = torch.Generator().manual_seed(1)
+    totals = torch.randint(1, 200, (500,), generator=generator)
+    sizes = (torch.rand(500, generator=generator) * totals).long() + 1
+    drawn = random_subsets(totals, sizes, generator)
+    for row, total, size in zip(drawn, totals, sizes, strict=True):
+        subset = row[:size].tolist()
+        assert subset == sorted(set(subset))
+        assert 0 <= subset[0] <= subset[-1] < total
+
+
+def test_places_within_ties() -> None:
+    """One row: alone at rank 3; two of a tie of two; one of a tie of three; no more positives."""
+    scores = torch.tensor([[0.9, 0.5, 0.5, 0.2, -torch.inf]])
+    above = torch.tensor([[2, 4, 4, 6, 0]])
+    level = torch.tensor([[1, 2, 2, 3, 7]])
+    valid = scores > -torch.inf
+    seen = set()
+    for seed in range(60):
+        generator = torch.Generator().manual_seed(seed)
+        ranks = place(above, level, scores, valid, generator)[0].tolist()
+        assert ranks[:3] == [3, 5, 6]
+        seen.add(ranks[3])
+    assert seen == {7, 8, 9}
