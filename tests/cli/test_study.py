@@ -102,7 +102,7 @@ def test_the_table_is_pivoted(out: Path) -> None:
     [
         (["--metric", "recal@1"], "unknown metric 'recal@1'.* Did you mean 'recall@1'"),
         (["--where", "sed=1"], "unknown column 'sed'.* 'seed'"),
-        (["--where", "seed"], "COLUMN=VALUE"),
+        (["--where", "seed"], "NAME=VALUE"),
         (["--rows", "metod"], "unknown column 'metod'"),
         (["--rows", "split"], "stands once"),
     ],

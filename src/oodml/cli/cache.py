@@ -38,8 +38,8 @@ def clear(
     """
     import shutil
 
-    from oodml.files import cache_folder
     from oodml.errors import unknown
+    from oodml.files import cache_folder
     from oodml.study.preview import told_size
 
     parts = _parts()

@@ -58,7 +58,7 @@ def run(
             retry=retry,
             smoke=smoke,
             on=on,
-            job=dict(option.split("=", 1) for option in job or () if "=" in option),
+            job=dict(_pair(option, "--job") for option in job or ()),
         )
     except KeyboardInterrupt:
         typer.echo(f"stopped; go on with the same command. Results so far: {out}/results.parquet")
@@ -104,7 +104,6 @@ def table(
     from rich.console import Console
     from rich.table import Table
 
-    from oodml.errors import OodmlError
     from oodml.files import write_text
     from oodml.study.results import read_rows
     from oodml.study.store import Store
@@ -112,9 +111,7 @@ def table(
 
     wanted = {"stage": stage.split(","), "metric": metric.split(",")}
     for condition in where or ():
-        column, sign, values = condition.partition("=")
-        if not sign:
-            raise OodmlError(f"--where {condition!r}: COLUMN=VALUE is expected")
+        column, values = _pair(condition, "--where")
         wanted[column] = values.split(",")
     down = rows.split(",")
     found = pivot(chosen(read_rows(Store(folder).results), wanted), down, columns)
@@ -145,3 +142,12 @@ def init(
         raise OodmlError(f"{out} exists; give another file with --out")
     write_text(out, study_text(data, out))
     typer.echo(f"{out}; run it: oodml study run {out} --out results")
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    from oodml.errors import OodmlError
+
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise OodmlError(f"{option} {text!r}: NAME=VALUE is expected")
+    return name, value

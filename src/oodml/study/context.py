@@ -92,7 +92,8 @@ def plan_of(
     study: Study, progression: Progression, images: ImageSet, key: str, smoke: bool = False
 ) -> dict[str, Any]:
     """What `plan.json` holds. A smoke study keeps the easiest and the hardest split."""
-    shown = {0, len(progression) - 1} if smoke else set(range(len(progression)))
+    by_shift = sorted(range(len(progression)), key=lambda position: progression[position].shift)
+    shown = {by_shift[0], by_shift[-1]} if smoke else set(by_shift)
     positions = {id(split): position for position, split in enumerate(progression)}
     runs = plan_runs(study, progression, images.name, images.fingerprint)
     return {

@@ -12,7 +12,17 @@ from typing import Any
 from oodml.errors import OodmlError, unknown
 from oodml.study.workers import Execute, work
 
-ENGINES = ("local", "ray", "slurm")
+PLACES = ("local", "ray", "ray://HOST:PORT", "slurm", "slurm:local")
+
+
+def check_place(on: str) -> None:
+    """Raise an error if `on` is no place to work, or its engine is not installed."""
+    if on == "ray" or on.startswith("ray://"):
+        _engine("ray", "ray")
+    elif on in ("slurm", "slurm:local"):
+        _engine("submitit", "slurm")
+    elif on != "local":
+        raise unknown("place to work", on, PLACES)
 
 
 def work_on(
@@ -32,10 +42,8 @@ def work_on(
     arguments = (folder, execute, device, threads)
     if on == "ray" or on.startswith("ray://"):
         _on_ray(None if on == "ray" else on, workers, arguments)
-    elif on in ("slurm", "slurm:local"):
-        _on_slurm(on.partition(":")[2] or "slurm", workers, arguments, options)
     else:
-        raise unknown("place to work", on, [*ENGINES, "ray://HOST:PORT", "slurm:local"])
+        _on_slurm(on.partition(":")[2] or "slurm", workers, arguments, options)
 
 
 def _on_ray(address: str | None, workers: int, arguments: tuple[Any, ...]) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from oodml.embed import default_device
 from oodml.study.context import prepare
-from oodml.study.engines import work_on
+from oodml.study.engines import check_place, work_on
 from oodml.study.file import Study
 from oodml.study.local import Pool, pinned
 from oodml.study.progress import shown
@@ -43,6 +43,7 @@ def run_study(
     """
     store = Store(Path(folder).resolve())
     device = device or str(default_device())
+    check_place(on)
     store.prepare()
     with _full_disk_told(store):
         console = Console(stderr=True)
