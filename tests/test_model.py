@@ -65,6 +65,13 @@ def test_frozen_batch_norm_stays_frozen_while_the_rest_trains() -> None:
     assert any(not torch.equal(loose.backbone.state_dict()[k], v) for k, v in before.items())
 
 
+def test_a_model_that_was_never_used_is_saved_whole(tmp_path: Path) -> None:
+    fresh = model().eval()
+    fresh.save(tmp_path)
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(load_model(tmp_path)(images), fresh(images))
+
+
 def test_a_head_needs_no_backbone() -> None:
     head_only = model("head", "lite0")
     assert "trunk" not in dict(head_only.named_modules())

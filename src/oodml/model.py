@@ -134,15 +134,17 @@ class Embedder(nn.Module):
         """Write model.safetensors and model.json; head mode keeps the head only."""
         from safetensors.torch import save_file
 
-        state = self.head.state_dict() if self._head_only else self.state_dict()
+        whole = self.head if self.settings.mode == "head" else self.with_backbone()
+        state = whole.state_dict()
         described = {"settings": self.settings.model_dump(), "head": head_description(self.head)}
         with replacing(folder / "model.safetensors") as path:
             save_file({key: value.contiguous() for key, value in state.items()}, path)
         write_text(folder / "model.json", json.dumps(described, indent=1))
 
-    @property
-    def _head_only(self) -> bool:
-        return self.settings.mode == "head"
+    def with_backbone(self) -> Self:
+        """The model, its backbone made: its weights are part of the state from then on."""
+        assert self.backbone is self.trunk
+        return self
 
 
 def as_floats(images: Tensor) -> Float[Tensor, "n 3 h w"]:
@@ -199,9 +201,8 @@ def load_model(run_folder: str | Path) -> Embedder:
         if not kind.startswith("oodml."):
             raise OodmlError(f"{description}: head {kind!r} is not one of oodml")
         embedder = Embedder(settings, catalog.find("heads", kind)(**options))
-        embedder.backbone  # noqa: B018  the weights of the file need their places
         state = load_file(folder / "model.safetensors")
-        target = embedder.head if settings.mode == "head" else embedder
+        target = embedder.head if settings.mode == "head" else embedder.with_backbone()
         target.load_state_dict(state)
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise OodmlError(f"{folder}: the model cannot be loaded: {error}") from error
