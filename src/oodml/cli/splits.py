@@ -32,6 +32,7 @@ def build(
     data: Data = None,
     vectors: Vectors = None,
     backbone: Annotated[str, typer.Option(help="The frozen network.")] = "lite0",
+    image_size: Annotated[int | None, typer.Option(help="Pixels of its square input.")] = None,
     procedure: Annotated[str, typer.Option(help="auto, exact or published.")] = "auto",
     splits: Annotated[str, typer.Option(help="How many, evenly spaced in FID, or all.")] = "5",
     harder: Annotated[int | None, typer.Option(help="Swaps or iterations at most.")] = None,
@@ -64,6 +65,7 @@ def build(
     values = {
         "procedure": procedure,
         "backbone": backbone,
+        "image_size": image_size,
         "n_splits": splits if splits == "all" else _number(splits),
         "harder": harder,
         "easier": easier,
@@ -76,7 +78,7 @@ def build(
     }
     settings = checked(SplitSettings, values, "splits", Path("options"))
     images = None if data is None else _images(data)
-    features = _features(images, backbone, vectors)
+    features = _features(images, backbone, vectors, image_size)
     progression = build_progression(features, settings, tuple(shots or ()), episodes, images)
     write_splits(progression, out)
     _table(progression)
@@ -205,7 +207,9 @@ def _images(data: str) -> "ImageSet":
     return open_images(data)
 
 
-def _features(images: "ImageSet | None", backbone: str, vectors: Path | None) -> "VectorSet":
+def _features(
+    images: "ImageSet | None", backbone: str, vectors: Path | None, image_size: int | None = None
+) -> "VectorSet":
     from oodml.embed import embed
     from oodml.errors import OodmlError
     from oodml.vectors import VectorSet
@@ -214,7 +218,7 @@ def _features(images: "ImageSet | None", backbone: str, vectors: Path | None) ->
         return VectorSet.load(vectors)
     if images is None:
         raise OodmlError("give --data, a data set's name or a folder, or --vectors, a file")
-    return embed(images, backbone)
+    return embed(images, backbone, image_size=image_size)
 
 
 def _number(text: str) -> int | str:

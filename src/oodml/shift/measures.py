@@ -116,6 +116,8 @@ def nearest_class(pool: Pool) -> Measure:
     def value(first: Positions, second: Positions) -> float:
         among = np.unique(first)
         own = distances[np.ix_(among, among)].min(axis=1).mean()
+        if own == 0:
+            raise OodmlError("nearest_class: all classes of the first set have the same mean")
         return float(distances[np.ix_(among, second)].min(axis=0).mean() / own)
 
     return Measure(value, "mean distance of b's classes to the nearest of a, relative to among a")

@@ -1,0 +1,162 @@
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from oodml import OodmlError, read_splits
+from oodml.cli import app
+from oodml.shift.controls import measured
+from tests.shift.samples import clustered
+
+RUNNER = CliRunner()
+
+
+def run(*words: object) -> str:
+    """What the command prints; its error if it ends in one."""
+    result = RUNNER.invoke(app, [str(word) for word in words], env={"COLUMNS": "200"})
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def vectors(tmp_path: Path) -> Path:
+    clustered(16, n_images=6).save(tmp_path / "vectors.npz")
+    return tmp_path / "vectors.npz"
+
+
+@pytest.fixture
+def built(tmp_path: Path, vectors: Path) -> Path:
+    out = tmp_path / "splits.json"
+    run("splits", "build", "--vectors", vectors, "--out", out, "--shots", 2, "--episodes", 2)
+    return out
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The images that the made-up vectors could be of."""
+    generator = np.random.default_rng(0)
+    for name in clustered(16).class_names:
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(6):
+            pixels = generator.integers(0, 255, (12, 12, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{i}.png")
+    return tmp_path / "images"
+
+
+def test_build_show_and_check(built: Path) -> None:
+    progression = read_splits(built)
+    assert len(progression) == 5
+    shown = run("splits", "show", built)
+    for split in progression:
+        assert str(split.step) in shown
+        assert f"{split.shift:.4g}" in shown
+    assert "2×2" in shown
+    assert "5 splits, nothing wrong" in run("splits", "check", built)
+
+
+def test_build_writes_controls_of_splits_that_lost_classes(tmp_path: Path, vectors: Path) -> None:
+    out = tmp_path / "removed.json"
+    options = ["--procedure", "published", "--removal", 6, "--swaps", 1, "--splits", "all"]
+    run("splits", "build", "--vectors", vectors, "--out", out, *options, "--controls", 2)
+    controls = read_splits(tmp_path / "removed.controls.json")
+    of = {str(split.step): split for split in read_splits(out)}
+    for control in controls:
+        split = of[str(control.step).split(" control ")[0]]
+        assert (len(control.train), len(control.test)) == (len(split.train), len(split.test))
+        assert len(split.train) < 8
+
+
+def test_a_folder_of_images_is_built_checked_and_drawn(tmp_path: Path, folder: Path) -> None:
+    out = tmp_path / "folder.json"
+    run("splits", "build", "--data", folder, "--backbone", "pixels", "--out", out, "--shots", 1)
+    assert "nothing wrong" in run("splits", "check", out, "--data", folder)
+    paths = [tmp_path / name for name in ("fid.png", "maps.png", "page.html")]
+    options = ["--figure", paths[0], "--maps", paths[1], "--page", paths[2], "--data", folder]
+    run("splits", "show", out, *options)
+    for path in paths[:2]:
+        with Image.open(path) as image:
+            assert image.size[0] > 300
+    assert "data:image/webp" in paths[2].read_text()
+    (folder / "c003" / "0.png").rename(folder / "c003" / "moved.png")
+    support = [e.support for s in read_splits(out) for es in s.episodes.values() for e in es]
+    assert any("c003/0.png" in drawn.get("c003", ()) for drawn in support)
+    with pytest.raises(OodmlError, match="do not fit"):
+        run("splits", "check", out, "--data", folder)
+
+
+def test_export_and_import_go_around(tmp_path: Path, built: Path) -> None:
+    exported, back = tmp_path / "splits.pkl", tmp_path / "back.json"
+    run("splits", "export", built, "--out", exported)
+    layout = pickle.loads(exported.read_bytes())
+    assert layout[1]["train"] == list(read_splits(built)[0].train)
+    run("splits", "import", exported, "--out", back)
+    for before, after in zip(read_splits(built), read_splits(back), strict=True):
+        assert (before.train, before.test, before.episodes) == (
+            after.train, after.test, after.episodes,
+        )  # fmt: skip
+
+
+def test_shift_of_two_files_and_of_a_split_as_json(
+    tmp_path: Path, vectors: Path, built: Path
+) -> None:
+    features = clustered(16, n_images=6)
+    split = read_splits(built)[-1]
+    parts = {"a": features.subset(split.train), "b": features.subset(split.test)}
+    for name, part in parts.items():
+        part.save(tmp_path / f"{name}.npz")
+    files = run("shift", tmp_path / "a.npz", tmp_path / "b.npz", "--json", "--bootstrap", 10)
+    of_split = run(
+        "shift", "--splits", built, "--vectors", vectors, "--json", "--bootstrap", 10
+    )  # fmt: skip
+    assert json.loads(files) == json.loads(of_split)
+    by_name = {row["measure"]: row for row in json.loads(files)["measures"]}
+    assert by_name["fid_class_means"]["value"] == pytest.approx(split.shift, rel=1e-6)
+    table = run("shift", tmp_path / "a.npz", tmp_path / "b.npz", "--measure", "kid")
+    assert "kid" in table
+    assert f"{by_name['kid']['value']:.4g}" in table
+
+
+def test_shift_of_two_folders(folder: Path) -> None:
+    printed = run("shift", folder, folder, "--backbone", "pixels", "--json", "--bootstrap", 0)
+    values = {row["measure"]: row["value"] for row in json.loads(printed)["measures"]}
+    assert values["fid_class_means"] == pytest.approx(0, abs=1e-6)
+
+
+def test_backbones_are_compared(tmp_path: Path, folder: Path) -> None:
+    out, figure = tmp_path / "folder.json", tmp_path / "agreement.png"
+    run("splits", "build", "--data", folder, "--backbone", "pixels", "--out", out)
+    options = ["--data", folder, "--backbone", "pixels", "--backbone", "small"]
+    printed = run("splits", "backbones", out, *options, "--figure", figure)
+    assert "Kendall" in printed
+    assert figure.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("splits", "build", "--out", "x.json"), "give --data"),
+        (("shift", "a"), "give A and B"),
+        (("shift", "a", "b", "--splits", "s.json"), "not both"),
+    ],
+)
+def test_what_is_missing_is_said(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(OodmlError, match=message):
+        run(*words)
+
+
+def test_a_wrong_option_is_named(vectors: Path, tmp_path: Path) -> None:
+    with pytest.raises(OodmlError, match="procedure"):
+        run("splits", "build", "--vectors", vectors, "--out", tmp_path / "x.json",
+            "--procedure", "exakt")  # fmt: skip
+
+
+def test_measured_on_the_same_features_is_unchanged(built: Path, vectors: Path) -> None:
+    progression = read_splits(built)
+    again = measured(progression, clustered(16, n_images=6))
+    assert [s.shift for s in again] == pytest.approx([s.shift for s in progression], rel=1e-9)

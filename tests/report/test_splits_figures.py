@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from oodml import OodmlError
+from oodml.report import splits_figures as draw
+from oodml.shift.agreement import backbone_agreement
+from oodml.shift.build import SplitSettings, build_progression
+from oodml.shift.controls import random_splits, size_controls
+from tests.shift.samples import clustered
+
+FEATURES = clustered(20)
+SETTINGS = SplitSettings(procedure="published", removal=5, swaps=1, n_splits="all")
+PROGRESSION = build_progression(FEATURES, SETTINGS)
+
+
+def test_every_figure_is_drawn(tmp_path: Path) -> None:
+    controls, chance = size_controls(PROGRESSION, FEATURES), random_splits(FEATURES, 10)
+    agreement = backbone_agreement(PROGRESSION, {"a": FEATURES, "b": clustered(20, seed=1)})
+    figures = (
+        draw.shift_per_step(PROGRESSION, controls, chance),
+        draw.progression_maps(PROGRESSION, FEATURES, [0, "R1"]),
+        draw.progression_maps(PROGRESSION, FEATURES),
+        draw.agreement_figure(agreement),
+    )
+    for number, figure in enumerate(figures):
+        draw.save_figure(figure, tmp_path / f"{number}.png")
+        with Image.open(tmp_path / f"{number}.png") as image:
+            colours = image.convert("RGB").getcolors(10**6)
+        assert colours is not None
+        assert len(colours) > 20
+    titles = [axes.get_title() for axes in figures[1].axes]
+    assert titles[0].startswith("step 0, FID")
+    with pytest.raises(OodmlError, match="allowed: .png, .pdf, .svg"):
+        draw.save_figure(figures[0], tmp_path / "x.gif")
+
+
+def test_controls_stand_at_the_steps_they_belong_to() -> None:
+    controls = size_controls(PROGRESSION, FEATURES)
+    figure = draw.shift_per_step(PROGRESSION, controls)
+    crosses = figure.axes[0].collections[1].get_offsets()
+    assert len(crosses) == len(controls) > 0
+    order = [str(split.step) for split in PROGRESSION]
+    places = {order.index(str(control.step).split(" control ")[0]) for control in controls}
+    assert {int(x) for x, _ in crosses} == places
+
+
+def test_the_fragment_names_classes_and_shows_samples() -> None:
+    sample = FEATURES.ids[0]
+    every = {str(name): "data:image/png;base64,AAAA" for name in FEATURES.ids}
+    fragment = draw.progression_figure(PROGRESSION, FEATURES, every)
+    assert "data:image/png;base64,AAAA" in fragment
+    assert "c000 (train)" in fragment
+    assert sample.startswith("c000")
+    assert "<html" not in fragment
+    for split in PROGRESSION:
+        assert f"step {split.step}, FID" in fragment
+    bare = draw.progression_figure(PROGRESSION)
+    assert "data:image" not in bare
+    assert "c000" not in bare
+
+
+def test_umap_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "umap", None)
+    with pytest.raises(OodmlError, match=r"pip install 'oodml\[umap\]'"):
+        draw.progression_maps(PROGRESSION, FEATURES, umap=True)

@@ -1,0 +1,282 @@
+import json
+import pickle
+import pickletools
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from oodml import Episode, OodmlError, Progression, Split, read_splits, write_splits
+from oodml.shift import files
+from oodml.shift.plain_pickle import load_plain
+from oodml.shift.published import from_published, to_published
+from oodml.shift.schema import from_text, json_schema, to_text
+
+SHARED = settings(
+    deadline=None,
+    max_examples=80,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def example() -> Progression:
+    episodes = {2: (Episode({"ü": ("u1", "u2"), "d": ("d1", "d2")}), Episode({"d": ("d3", "d1")}))}
+    class_wise = {2: (Episode({"e": ("e1",), "d": ("d1",)}, class_wise=True),)}
+    return Progression(
+        (
+            Split(-2, ("a", "b", "c"), ("d", "e", "ü"), 0.1 + 0.2, ("b",), episodes),
+            Split("R4", ("a", "c"), ("d", "e", "f"), 17.0, ("c",), class_wise),
+        ),
+        "exact",
+        settings={"harder": 3, "share": 0.5, "note": "x", "even": True},
+        data="made up",
+        fingerprint="00ff",
+        backbone="lite0",
+        seed=3,
+    )
+
+
+def numpy_pickle(protocol: int = 3) -> bytes:
+    """A small file as the original code writes them: names and numbers are numpy scalars."""
+    layout = to_published(replace(example(), splits=example().splits[:1]))
+    layout[1]["train"] = [np.str_(name) for name in layout[1]["train"]]
+    layout[1]["fid"] = np.float64(layout[1]["fid"])
+    return pickle.dumps(layout, protocol=protocol)
+
+
+def outcome(read: Callable[[], Progression]) -> Progression | str:
+    """What is read, or the message of the one kind of error that is allowed."""
+    try:
+        return read()
+    except OodmlError as error:
+        return str(error)
+
+
+def test_json_gives_back_what_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "splits.json"
+    write_splits(example(), path)
+    assert read_splits(path) == example()
+    assert sum('"a",' in line or '"b",' in line for line in path.read_text().splitlines()) == 3
+
+
+def test_the_schema_in_the_docs_is_that_of_the_code() -> None:
+    shipped = Path(files.__file__).with_name("splits.schema.json")
+    assert json.loads(shipped.read_text()) == json_schema()
+
+
+@SHARED
+@given(st.data())
+def test_any_changed_byte_of_json_is_an_error_or_changes_nothing(data: st.DataObject) -> None:
+    raw = bytearray(to_text(example()).encode())
+    place = data.draw(st.integers(0, len(raw) - 1))
+    raw[place] ^= data.draw(st.integers(1, 255))
+    found = outcome(lambda: from_text(files._decoded(bytes(raw))))
+    assert found == example() if isinstance(found, Progression) else len(found) > 10
+
+
+@SHARED
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=8,
+    )
+)
+def test_any_json_is_an_error_that_says_why(tmp_path: Path, document: Any) -> None:
+    path = tmp_path / "splits.json"
+    head = json.loads(to_text(example())) | {"hash": ""}
+    for value in (document, head | {"splits": document}, head | {"settings": document}):
+        path.write_text(json.dumps(value), encoding="utf-8")
+        found = outcome(lambda: read_splits(path))
+        if isinstance(found, Progression):
+            assert found.splits == example().splits
+        else:
+            assert str(path) in found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"shift": 17.0', '"shift": 18.0', "does not fit its hash"),
+        ('"version": 1', '"version": 2', "version 2; this release reads 1"),
+        ('"data": "made up"', '"data": NaN', "NaN is not a number"),
+        ('"seed": 3', '"seed": 3, "seed": 3', "key 'seed' is there twice"),
+        ('"format": "oodml.splits"', '"format": "x"', "not a file of splits"),
+        ("{", "[", "not JSON"),
+    ],
+)
+def test_damaged_json_says_what_is_wrong(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = tmp_path / "splits.json"
+    path.write_text(to_text(example()).replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(OodmlError, match=message):
+        read_splits(path)
+
+
+def test_a_file_edited_by_hand_is_read_with_its_hash_emptied(tmp_path: Path) -> None:
+    path = tmp_path / "splits.json"
+    document = json.loads(to_text(example())) | {"hash": ""}
+    document["splits"][0]["train"].append("z")
+    path.write_text(json.dumps(document))
+    assert read_splits(path)[0].train[-1] == "z"
+    document["splits"][0]["train"].append("d")
+    path.write_text(json.dumps(document))
+    with pytest.raises(OodmlError, match="step -2: class 'd' is on both sides"):
+        read_splits(path)
+
+
+def test_deep_nesting_and_size_end_in_errors(tmp_path: Path) -> None:
+    path = tmp_path / "splits.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(OodmlError, match="not JSON"):
+        read_splits(path)
+    with pytest.raises(OodmlError, match="100,000 bytes; the most allowed is 99"):
+        read_splits(path, limit=99)
+    with pytest.raises(OodmlError, match=r"allowed: \.json, \.pkl"):
+        read_splits(tmp_path / "splits.txt")
+    with pytest.raises(OodmlError, match="cannot be read"):
+        read_splits(tmp_path / "none.json")
+
+
+def test_the_published_file_is_read_whole(reference: Path, tmp_path: Path) -> None:
+    source = reference / "cars196_splits.pkl"
+    found = read_splits(source)
+    assert (found.data, len(found)) == ("cars196", 8)
+    assert [len(split.train) for split in found] == [98] * 5 + [86, 74, 62]
+    assert [len(split.test) for split in found] == [98] * 5 + [86, 74, 62]
+    assert [split.step for split in found] == [0, 6, 16, 20, 30, "R18", "R42", "R66"]
+    published = [8.59, 14.33, 32.18, 43.58, 63.29, 86.12, 101.17, 123.03]
+    assert [split.shift for split in found] == pytest.approx(published, abs=0.005)
+    for split in found:
+        assert len(split.validation) == round(0.255 * len(split.train))
+        assert {shots: len(drawn) for shots, drawn in split.episodes.items()} == {
+            2: 10, 5: 10, 10: 10,
+        }  # fmt: skip
+    written = tmp_path / "again.pkl"
+    write_splits(found, written)
+    plain = load_plain(source.read_bytes())
+    assert load_plain(written.read_bytes()) == plain
+    assert pickle.loads(written.read_bytes()) == plain
+    assert not any(op.name == "GLOBAL" for op, *_ in pickletools.genops(written.read_bytes()))
+    write_splits(found, tmp_path / "again.json")
+    assert read_splits(tmp_path / "again.json") == found
+
+
+def test_a_file_that_only_bears_the_published_name_is_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "cars196_splits.pkl"
+    path.write_bytes(numpy_pickle())
+    with pytest.warns(UserWarning, match="name of a published file and another content"):
+        assert read_splits(path).data == ""
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_every_protocol_and_numpy_scalars_are_read(protocol: int) -> None:
+    values = [np.float32(0.5), np.int64(-3), np.str_("é"), np.bool_(True), 7, "x"]
+    plain = load_plain(pickle.dumps([values, ("t", None)], protocol=protocol))
+    assert plain == [[0.5, -3, "é", True, 7, "x"], ("t", None)]
+    assert {type(value) for value in plain[0]} == {float, int, str, bool}
+
+
+class _Harmful:
+    def __init__(self, *call: Any) -> None:
+        self.call = call
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize(
+    "call", [(eval, ("1/0",)), (np.frombuffer, (b"12345678",)), (getattr, ("", "join"))]
+)
+def test_any_other_name_is_refused(protocol: int, call: Any) -> None:
+    raw = pickle.dumps({1: {"train": [_Harmful(*call)]}}, protocol=protocol)
+    with pytest.raises(OodmlError, match="which could run code; nothing was run"):
+        load_plain(raw)
+
+
+def test_object_arrays_inside_scalars_are_refused() -> None:
+    raw = numpy_pickle().replace(b"X\x02\x00\x00\x00f8", b"X\x02\x00\x00\x00O8")
+    with pytest.raises(OodmlError, match="no number or text"):
+        load_plain(raw)
+
+
+@SHARED
+@given(st.data(), st.sampled_from([0, 2, 3, 4]))
+def test_any_changed_or_cut_pickle_is_an_error_or_valid(
+    tmp_path: Path, data: st.DataObject, protocol: int
+) -> None:
+    raw = bytearray(numpy_pickle(protocol))
+    if data.draw(st.booleans()):
+        del raw[data.draw(st.integers(0, len(raw) - 1)) :]
+    else:
+        for _ in range(data.draw(st.integers(1, 3))):
+            raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path / "splits.pkl"
+    path.write_bytes(bytes(raw))
+    found = outcome(lambda: read_splits(path))
+    if isinstance(found, Progression):
+        write_splits(found, tmp_path / "again.json")
+        assert read_splits(tmp_path / "again.json") == found
+    else:
+        assert str(path) in found
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x80\x03]r\xff\xff\xff\xff.",  # a memo index of four billion
+        b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7f.",  # a frame of eight exabytes
+        b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7fx.",  # bytes as long
+        b"\x80\x02]q\x00h\x00a.",  # a list that holds itself
+        b"\x80\x02(" + b"\x85" * 100_000 + b"}(" + b".",
+        b")" + b"\x85" * 200_000 + b"}" + b"N" + b"s.",
+        b"",
+        b".",
+        b"}",
+    ],
+)
+def test_hostile_pickles_end_in_errors(raw: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "splits.pkl"
+    path.write_bytes(raw)
+    with pytest.raises(OodmlError):
+        read_splits(path)
+
+
+def test_a_list_named_a_million_times_does_not_fill_the_memory() -> None:
+    names = [f"c{i}" for i in range(1000)]
+    episode = dict.fromkeys(names, names)
+    many = {2: dict.fromkeys(range(10000), episode)}
+    layout = {1: {"train": ["a", "b"], "test": names, "fid": 1.0, "test_episodes": many}}
+    with pytest.raises(OodmlError, match="more than 20,000,000 names"):
+        from_published(layout)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fid": "x"}, "fid is a str"),
+        ({"train": "abc"}, "train: a str, not a list"),
+        ({"train": [None]}, "a NoneType where a name should be"),
+        ({"extra": 1}, "unknown key 'extra'"),
+        ({"split_train": ["a"]}, "together are not train"),
+        ({"test_episodes": {2: {1: {}}}}, "not numbered 0, 1, 2"),
+        ({"test_episodes": {"2": {}}}, "not a number of shots"),
+    ],
+)
+def test_a_strange_layout_is_named(change: dict[str, Any], message: str) -> None:
+    layout = to_published(replace(example(), splits=example().splits[:1]))
+    with pytest.raises(OodmlError, match=message):
+        from_published({1: layout[1] | change})
+
+
+def test_classwise_episodes_are_lists_of_classes_in_the_layout() -> None:
+    split = example()[1]
+    layout = to_published(replace(example(), splits=(split,)))
+    assert layout[1]["test_episodes"] == {2: {0: ["e", "d"]}}
+    (found,) = from_published(layout)
+    assert found.episodes[2][0] == Episode({"e": (), "d": ()}, class_wise=True)

@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+
+from oodml import OodmlError, frechet_distance, published_progression
+from oodml.shift.superclasses import superclass_progression
+
+GENERATOR = np.random.default_rng(0)
+MEANS = GENERATOR.normal(size=(48, 6)) + np.repeat(GENERATOR.normal(size=(12, 6)), 4, axis=0)
+CLASSES = [f"c{i:02d}" for i in range(48)]
+# Every superclass stands on both sides: the units of either side are its classes there.
+SUPERCLASS = {name: f"s{i // 4 % 6}" for i, name in enumerate(CLASSES)}
+SIDES = MEANS[:24], MEANS[24:], CLASSES[:24], CLASSES[24:]
+
+
+def test_units_move_whole_as_classes_do_in_the_published_procedure() -> None:
+    found = superclass_progression(*SIDES, SUPERCLASS, 4, 1, 2)
+    unit_means = [side.reshape(6, 4, 6).mean(axis=1) for side in SIDES[:2]]
+    units = [[f"{side}{i}" for i in range(6)] for side in "ab"]
+    members = {
+        unit: tuple(CLASSES[start + 4 * i : start + 4 * i + 4])
+        for start, side in ((0, units[0]), (24, units[1]))
+        for i, unit in enumerate(side)
+    }
+    expected = published_progression(*unit_means, *units, 4, 1, 2)
+    for split, by_unit in zip(found, expected, strict=True):
+        assert split.train == sum((members[unit] for unit in by_unit.train), ())
+        assert split.test == sum((members[unit] for unit in by_unit.test), ())
+        rows = ([CLASSES.index(name) for name in side] for side in (split.train, split.test))
+        assert split.shift == pytest.approx(frechet_distance(*(MEANS[side] for side in rows)))
+
+
+def test_a_class_without_superclass_is_named() -> None:
+    with pytest.raises(OodmlError, match="class 'c00' has no superclass"):
+        superclass_progression(*SIDES, {}, 2)
