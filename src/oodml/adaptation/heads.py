@@ -40,6 +40,8 @@ class Heads:
         """Normalise the linear layer's outputs."""
         if not self.normalize:
             return outputs
+        if len(self.part_weights) == 1:
+            return normalize(outputs, dim=2)
         parts = outputs.view(*outputs.shape[:2], len(self.part_weights), -1)
         scale = torch.tensor(self.part_weights, dtype=outputs.dtype, device=outputs.device)
         return normalize((normalize(parts, dim=3) * scale[:, None]).flatten(2), dim=2)

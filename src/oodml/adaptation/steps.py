@@ -54,7 +54,8 @@ def take_steps(
     layer = [heads.weight] if heads.bias is None else [heads.weight, heads.bias]
     optimizer = make_optimizer(layer, beta, settings)
     for batch in batches:
-        features = rows[batch.rows.flatten().to(place)].view(*batch.rows.shape, -1)
+        chosen = rows.index_select(0, batch.rows.flatten().to(place))
+        features = chosen.view(*batch.rows.shape, -1)
         outputs = heads.linear(features).requires_grad_()
         with torch.enable_grad():
             loss = episode_losses(heads.finish(outputs), labels, batch, beta, settings).sum()
