@@ -80,6 +80,11 @@ MISTAKES = {
     ),
     "unknown choice": ('[model]\nmode = "heads"\n', "model.mode", "'heads'", "'head'", "finetune"),
     "unknown backbone": ('[model]\nbackbone = "lite00"\n', "model.backbone", "'lite0'"),
+    "unknown own backbone": (
+        '[methods.margin]\nmodel = {backbone = "lite00"}\n',
+        "methods.margin.model.backbone",
+        "'lite0'",
+    ),
     "unknown data": ('data = "glyps"\n', "data", "'glyps'", "'glyphs'", "does not exist"),
     "unknown data in a table": ('data = {name = "nowhere"}\n', "data.name", "nowhere"),
     "no data name": ('data = {root = "photos"}\n', "data.name", "is needed"),

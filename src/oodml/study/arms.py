@@ -90,9 +90,11 @@ def _arms_of(
     for one, _ in options:
         _try(method, one, f"{file}: {key}")
     for settings, chosen in _settings(bases, own, key, file):
-        _check_backbone(settings["model"].backbone, f"{file}: model.backbone")
+        _check_backbone(settings["model"].backbone, _place("backbone", own, key, file))
         _check_mode(method, name, settings["model"].mode, f"{file}: {key}")
-        settings["model"] = _with_weights(settings["model"], f"{file}: model.weights", file)
+        settings["model"] = _with_weights(
+            settings["model"], _place("weights", own, key, file), file
+        )
         for one, more in options:
             yield Arm(
                 label=_suffixed(label, chosen | more),
@@ -141,6 +143,11 @@ def _try(method: Any, options: Table, where: str) -> None:
 
 def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
+
+
+def _place(name: str, own: _MethodKeys, key: str, file: Path) -> str:
+    """Where a key of the model was given: in the method's own table or in the study's."""
+    return f"{file}: {key}.model.{name}" if name in own.model else f"{file}: model.{name}"
 
 
 def _with_weights(model: ModelSettings, where: str, file: Path) -> ModelSettings:

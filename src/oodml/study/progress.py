@@ -43,7 +43,8 @@ def _watch(store: Store, done: threading.Event, console: Console) -> None:
     watch, table, written = Watch(store), Table(store), time.monotonic()
     with _display(console) as show:
         while not done.wait(REFRESH):
-            show(watch.status())
+            with contextlib.suppress(OSError):  # a shared folder may be out of reach for a while
+                show(watch.status())
             if time.monotonic() - written > TABLE_EVERY:
                 with contextlib.suppress(ValueError, OSError):  # the writing at the end tells
                     table.write()
