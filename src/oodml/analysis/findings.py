@@ -11,7 +11,7 @@ from oodml.analysis.few_shot import few_shot_gains, gain_slopes
 from oodml.analysis.intervals import student_interval
 from oodml.analysis.ranking import compare_methods, drop, misranking
 from oodml.analysis.structure import structure_correlations
-from oodml.analysis.table import BASELINE, shifts, zero_shot
+from oodml.analysis.table import shifts, trained, zero_shot
 
 Answer = Literal["yes", "no", "undecided"]
 
@@ -29,19 +29,19 @@ def findings(
     table: pd.DataFrame, metric: str = "recall@1", backbones: Mapping[str, str] | None = None
 ) -> list[Finding]:
     """The seven findings of Milbich et al. (2021) as questions; backbones: of each method."""
-    trained = table[table["method"] != BASELINE]
+    runs = trained(table)
     return [
-        falls_with_shift(trained, metric),
-        spread_grows(trained, metric),
-        standard_misranks(trained, metric),
-        adaptation_helps(trained, metric),
+        falls_with_shift(runs, metric),
+        spread_grows(runs, metric),
+        standard_misranks(runs, metric),
+        adaptation_helps(runs, metric),
         Finding(
             "Does the progression hardly depend on the feature network?",
             "undecided",
             "The study measures shift with one network; a second is needed to compare.",
         ),
-        structure_does_not_predict(trained, metric),
-        pretraining_raises_level(trained, metric, backbones or {}),
+        structure_does_not_predict(runs, metric),
+        pretraining_raises_level(runs, metric, backbones or {}),
     ]
 
 

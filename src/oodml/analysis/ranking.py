@@ -7,7 +7,7 @@ import pandas as pd
 
 from oodml.analysis.ags import ags_weights
 from oodml.analysis.intervals import Interval, ags_interval, probability_positive, student_interval
-from oodml.analysis.table import BASELINE, shifts, standard_split, zero_shot
+from oodml.analysis.table import shifts, standard_split, trained, zero_shot
 from oodml.errors import OodmlError
 
 
@@ -147,17 +147,17 @@ def misranking(
     """Compare the standard split's ranking with that by AGS; None without standard split."""
     from scipy.stats import kendalltau
 
-    trained = table[table["method"] != BASELINE]
-    wide = zero_shot(trained, metric)
-    if standard_split(wide.columns) is None or shifts(trained)[wide.columns].nunique() < 2:
+    runs = trained(table)
+    wide = zero_shot(runs, metric)
+    if standard_split(wide.columns) is None or shifts(runs)[wide.columns].nunique() < 2:
         return None
     there = wide["0"].groupby(level="method").mean()
-    score = compare_methods(trained, metric).set_index("method")["ags"]
+    score = compare_methods(runs, metric).set_index("method")["ags"]
     names = score.dropna().index.intersection(there.dropna().index)
     there, score = there[names], score[names]
     if len(names) < 2:
         return None
-    on_standard, overall = beat_probability(trained, metric, "0"), beat_probability(trained, metric)
+    on_standard, overall = beat_probability(runs, metric, "0"), beat_probability(runs, metric)
     sure: list[tuple[str, str]] = []
     unsure: list[tuple[str, str]] = []
     for better in names:

@@ -11,7 +11,8 @@ COLUMNS = (
     "run", "data", "split", "shift", "method", "seed",
     "stage", "shots", "episode", "metric", "value",
 )  # fmt: skip
-QUALITY = ("recall@", "precision@", "map", "mrr", "r_precision", "nmi", "ami", "f1", "ndcg")
+QUALITY = ("recall@", "map@", "map", "r_precision", "precision@", "mrr", "nmi", "ami", "f1")
+"""How the names of measures of quality begin, in the order they are shown in."""
 COUNTS = ("queries", "singletons", "positives")
 BASELINE = "frozen"
 """The method that is no method: the features as they come, without training."""
@@ -57,13 +58,23 @@ def methods(table: pd.DataFrame) -> list[str]:
     return sorted(table["method"].unique().tolist(), key=lambda name: (name == BASELINE, name))
 
 
+def trained(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of all methods but the frozen baseline."""
+    return table[table["method"] != BASELINE]
+
+
 def metrics(table: pd.DataFrame, stage: str = "zero_shot") -> list[str]:
-    """The metrics of a stage, Recall@1 first, then the other measures of quality.
+    """The metrics of a stage: Recall@1, other measures of quality, structure, published variants.
 
     Counts, such as of queries, are no metrics.
     """
     found = set(table.loc[table["stage"] == stage, "metric"].unique()) - {*COUNTS}
-    return sorted(found, key=lambda name: (name != "recall@1", not is_quality(name), name))
+    return sorted(found, key=_place)
+
+
+def _place(metric: str) -> tuple[bool, bool, int, str]:
+    kind = next((k for k, start in enumerate(QUALITY) if metric.startswith(start)), len(QUALITY))
+    return metric != "recall@1", "published" in metric, kind, metric
 
 
 def is_quality(metric: str) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from oodml.analysis.ranking import beat_probability, compare_methods
-from oodml.analysis.table import BASELINE, shifts
+from oodml.analysis.table import shifts, trained
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,12 @@ class Answer:
 
 def answer(table: pd.DataFrame, data: str, metric: str = "recall@1") -> Answer:
     """Say which method has the highest AGS, its lead over the next, and the probability of it."""
-    trained = table[table["method"] != BASELINE]
-    if trained.empty:
+    runs = trained(table)
+    if runs.empty:
         return Answer("Only the frozen baseline has been run.", (), None)
-    order = compare_methods(trained, metric)
+    order = compare_methods(runs, metric)
     name = label(metric)
-    if shifts(trained).nunique() < 2:
+    if shifts(runs).nunique() < 2:
         best = order.sort_values("easiest", ascending=False).iloc[0]
         return Answer(
             f"On {data}, {best['method']} has the highest {name} on the one split there is.",
@@ -34,10 +34,10 @@ def answer(table: pd.DataFrame, data: str, metric: str = "recall@1") -> Answer:
     order = order.dropna(subset=["ags"])
     if order.empty:
         return Answer("No method has been run on every split yet.", (), None)
-    return _ranked(trained, order, data, metric)
+    return _ranked(runs, order, data, metric)
 
 
-def _ranked(trained: pd.DataFrame, order: pd.DataFrame, data: str, metric: str) -> Answer:
+def _ranked(runs: pd.DataFrame, order: pd.DataFrame, data: str, metric: str) -> Answer:
     best, name = order.iloc[0], label(metric)
     start = "standard" if best["standard"] == best["standard"] else "easiest"
     details = [
@@ -52,7 +52,7 @@ def _ranked(trained: pd.DataFrame, order: pd.DataFrame, data: str, metric: str) 
         )
     second = order.iloc[1]
     lead = best["ags"] - second["ags"]
-    sure = float(beat_probability(trained, metric).loc[best["method"], second["method"]])
+    sure = float(beat_probability(runs, metric).loc[best["method"], second["method"]])
     strongest = order.sort_values("hardest", ascending=False).iloc[0]
     on_hardest = (
         "It also leads on the hardest split"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from oodml.analysis.forecast import LEAST, calibration, forecast_methods, leave_splits_out
-from oodml.analysis.table import BASELINE, standard_split
+from oodml.analysis.table import standard_split, trained
 from oodml.analysis.target_shift import UNLABELLED, measures, principal_axes, target_shift
 from oodml.errors import OodmlError, unknown
 from oodml.report.folder import StudyFolder
@@ -45,7 +45,7 @@ def forecast_target(
     features, progression = folder.features, folder.progression
     if features is None or progression is None:
         raise OodmlError(f"{folder.path}: a forecast needs splits.json and features.npz")
-    trained = folder.table[folder.table["method"] != BASELINE]
+    runs = trained(folder.table)
     steps = {str(one.step): one for one in progression}
     start = split or standard_split(steps) or str(progression[0].step)
     if start not in steps:
@@ -53,7 +53,7 @@ def forecast_target(
     axes = principal_axes(features)
     flat, flat_target = axes.project(features), axes.project(target).vectors
     known = measures(progression, flat, len(target))
-    checked = calibration(leave_splits_out(trained, known[[*UNLABELLED]], metric))
+    checked = calibration(leave_splits_out(runs, known[[*UNLABELLED]], metric))
     if checked.empty:
         raise OodmlError(f"{folder.path}: a forecast needs methods on at least {LEAST} splits")
     best = checked.iloc[0]
@@ -65,7 +65,7 @@ def forecast_target(
         name,
         start,
         (float(known[name].min()), float(known[name].max())),
-        forecast_methods(trained, known[name], at, metric, widening),
+        forecast_methods(runs, known[name], at, metric, widening),
         best,
     )
 
@@ -77,8 +77,8 @@ def left_out_forecasts(
     if folder.features is None or folder.progression is None or len(folder.progression) < LEAST:
         return pd.DataFrame(), pd.DataFrame()
     flat = principal_axes(folder.features).project(folder.features)
-    trained = folder.table[folder.table["method"] != BASELINE]
-    if trained.empty:
+    runs = trained(folder.table)
+    if runs.empty:
         return pd.DataFrame(), pd.DataFrame()
-    left_out = leave_splits_out(trained, measures(folder.progression, flat), metric)
+    left_out = leave_splits_out(runs, measures(folder.progression, flat), metric)
     return left_out, calibration(left_out)

@@ -12,7 +12,7 @@ from oodml.analysis.controls import size_effects
 from oodml.analysis.findings import findings
 from oodml.analysis.ranking import beat_probability, compare_methods, ranks, share_won
 from oodml.analysis.structure import structure_correlations
-from oodml.analysis.table import is_quality, metrics, shifts, standard_split
+from oodml.analysis.table import is_quality, metrics, shifts, standard_split, trained
 from oodml.report.answer import answer, label
 from oodml.report.folder import StudyFolder
 from oodml.report.forecast import left_out_forecasts
@@ -46,7 +46,7 @@ def page_values(folder: StudyFolder) -> dict[str, Any]:
         "metrics": quality,
         "rankings": {metric: _ranking(table, metric) for metric in quality},
         "findings": findings(table, main, _backbones(folder)),
-        "correlations": structure_correlations(table, main).to_dict("records"),
+        "correlations": structure_correlations(trained(table), main).to_dict("records"),
         "shift": order,
         "standard": standard_split(order.index),
         "seeds": sorted(zero_shot["seed"].unique().tolist()),

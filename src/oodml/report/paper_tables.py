@@ -9,7 +9,7 @@ from oodml.analysis.few_shot import few_shot_gains
 from oodml.analysis.findings import findings
 from oodml.analysis.ranking import beat_probability, compare_methods
 from oodml.analysis.structure import structure_correlations
-from oodml.analysis.table import is_quality, metrics, shifts
+from oodml.analysis.table import is_quality, metrics, shifts, trained
 from oodml.files import write_text
 from oodml.report.folder import StudyFolder
 from oodml.report.series import curves, image_counts, split_sizes
@@ -27,7 +27,7 @@ def write_tables(folder: StudyFolder, target: Path) -> list[Path]:
         "curves": _over(quality, lambda metric: curves(table, metric)),
         "ags": _over(quality, lambda metric: compare_methods(table, metric)),
         "few_shot": _over(quality, lambda metric: few_shot_gains(table, metric)),
-        "structure": structure_correlations(table, quality[0]),
+        "structure": structure_correlations(trained(table), quality[0]),
         "progression": split_sizes(table, folder.progression, counts),
         "findings": pd.DataFrame(findings(table, quality[0])),
     }

@@ -111,7 +111,8 @@ const figures = {
   },
 
   "few-shot"(canvas) {
-    const rows = (study.few_shot[state.metric] ?? []).filter((row) => !state.hidden.has(row.method));
+    const known = study.few_shot[state.metric]?.length > 0, metric = known ? state.metric : study.metrics[0];
+    const rows = (study.few_shot[metric] ?? []).filter((row) => !state.hidden.has(row.method));
     const shots = [...new Set(rows.map((row) => row.shots))].sort((one, other) => one - other), stacked = narrow(canvas);
     const keys = state.few === "gain" ? ["gain"] : ["before", "after"], traces = [], annotations = [];
     canvas.style.height = stacked ? `${Math.max(shots.length, 1) * 270}px` : "";
@@ -133,10 +134,11 @@ const figures = {
     shots.forEach((_, place) => {
       const tag = place ? place + 1 : "";
       axes[`xaxis${tag}`] = axis(stacked && place < shots.length - 1 ? "" : "Shift (FID)", { showgrid: false, ticks: "outside", tickcolor: css("--line"), hoverformat: ".1f" });
-      axes[`yaxis${tag}`] = axis(place && !stacked ? "" : (state.few === "gain" ? `Gain in ${metricLabel(state.metric)}` : metricLabel(state.metric)), { range, zeroline: state.few === "gain", zerolinecolor: css("--quiet"), zerolinewidth: 1 });
+      axes[`yaxis${tag}`] = axis(place && !stacked ? "" : (state.few === "gain" ? `Gain in ${metricLabel(metric)}` : metricLabel(metric)), { range, zeroline: state.few === "gain", zerolinecolor: css("--quiet"), zerolinewidth: 1 });
     });
     const said = state.few === "gain" ? "Above the zero line, adapting helped." : "Open marks, dotted: before; full marks: after.";
-    return { traces, said, layout: layout(canvas, { hovermode: "x unified", grid, annotations, margin: { l: 56, r: 16, t: 34, b: 48 }, ...axes }),
+    const instead = known ? "" : ` ${metricLabel(state.metric)} was not measured here; this is ${metricLabel(metric)}.`;
+    return { traces, said: said + instead, layout: layout(canvas, { hovermode: "x unified", grid, annotations, margin: { l: 56, r: 16, t: 34, b: 48 }, ...axes }),
       head: ["method", "split", "shift", "shots", "before", "after", "gain", "gain low", "gain high", "interval over", "n"],
       rows: rows.map((row) => [row.method, row.split, row.shift, row.shots, row.before, row.after, row.gain, row.gain_low, row.gain_high, row.over, row.n]) };
   },
