@@ -126,7 +126,7 @@ def loop(features: Tensor, head: Heads, support: list[Support], steps: int) -> l
     random = np.random.default_rng(0)
     adapted = []
     for one in support:
-        layer = head.module().linear
+        layer = head.module(nn.Identity()).linear
         optimizer = torch.optim.Adam(layer.parameters(), lr=LR)
         for _ in range(steps):
             classes = random.choice(CLASSES, BATCH // SHOTS, replace=False)

@@ -13,6 +13,7 @@ from oodml.errors import OodmlError
 from oodml.losses.margin import Loss as MarginLoss
 from oodml.losses.multisimilarity import Loss as MultiSimilarityLoss
 from oodml.losses.triplet import Loss as TripletLoss
+from oodml.methods.diva import Head as DivaHead
 from oodml.miners.distance import Miner
 from oodml.model import LinearHead
 
@@ -41,7 +42,7 @@ def test_all_episodes_at_once_equal_a_plain_loop_over_each(objective: str, optim
     found = adapted_heads(head, views, support, generators(), settings, 40)
     for episode in range(3):
         one = SupportBatches([support[episode]], [generators()[episode]], 2, 12, 2)
-        linear = head.module()
+        linear = head.module(torch.nn.Identity())
         loss: Any = {
             "margin": MarginLoss(CLASSES),
             "multisimilarity": MultiSimilarityLoss(),
@@ -195,8 +196,20 @@ def test_a_head_goes_into_a_module_and_back() -> None:
     module = LinearHead(FEATURES, DIM)
     head = oodml.adaptation.heads_of(module, FEATURES)
     features = toy()[0]
-    again = Heads(head.weight, head.bias).module()
+    again = Heads(head.weight, head.bias).module(module)
+    assert again is not module
     assert torch.equal(again.embed(features), module.embed(features))
     torch.testing.assert_close(head.embed(features[None])[0], module.embed(features))
     with pytest.raises(OodmlError, match="ReLU has no linear layer"):
         oodml.adaptation.heads_of(torch.nn.ReLU(), FEATURES)
+
+
+def test_a_head_of_parts_keeps_its_kind() -> None:
+    parted = DivaHead(FEATURES, DIM * 2, (0.5, 1.5, 1.5, 1.5))
+    features = toy()[0]
+    head = oodml.adaptation.heads_of(parted, FEATURES)
+    torch.testing.assert_close(head.embed(features[None])[0], parted.embed(features))
+    changed = replace(head, weight=head.weight + 0.1)
+    module = changed.module(parted)
+    assert isinstance(module, DivaHead)
+    torch.testing.assert_close(module.embed(features), changed.embed(features[None])[0])

@@ -1,5 +1,6 @@
 """Linear heads, one an episode, as stacked matrices."""
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import torch
@@ -60,19 +61,25 @@ class Heads:
         bias = None if self.bias is None else self.bias[episode][None]
         return replace(self, weight=self.weight[episode][None], bias=bias)
 
-    def module(self, episode: int = 0) -> LinearHead:
-        """The head of one episode as a part of a model, to save or export."""
-        if len(self.part_weights) > 1:
-            raise OodmlError(
-                f"a head of {len(self.part_weights)} parts is no single linear layer to export"
-            )
+    def module(self, like: nn.Module, episode: int = 0) -> nn.Module:
+        """The head of one episode as a part of a model, to save or export.
+
+        like: the head it was adapted from. It is copied with the new layer where that has its
+        shape; else (an identity, a baseline) the layer becomes a head of its own.
+        """
         weight = self.weight[episode]
-        head = LinearHead(weight.shape[1], weight.shape[0], self.normalize)
+        linear = getattr(like, "linear", None)
+        if isinstance(linear, nn.Linear) and linear.weight.shape == weight.shape:
+            head = deepcopy(like)
+        else:
+            head = LinearHead(weight.shape[1], weight.shape[0], self.normalize)
+        target: nn.Linear = head.linear  # type: ignore[assignment]
         with torch.no_grad():
-            head.linear.weight.copy_(weight)
-            head.linear.bias.copy_(
-                weight.new_zeros(len(weight)) if self.bias is None else self.bias[episode]
-            )
+            target.weight.copy_(weight)
+            if target.bias is not None:
+                target.bias.zero_()
+                if self.bias is not None:
+                    target.bias.copy_(self.bias[episode])
         return head
 
 

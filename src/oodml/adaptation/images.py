@@ -53,6 +53,6 @@ def adapt_model(
         support_views=dict(enumerate(torch.from_numpy(np.stack(views, axis=1)))),
         seed=seed,
     )
-    adapted = Embedder(model.settings, result.heads.module())
+    adapted = Embedder(model.settings, result.heads.module(model.head))
     adapted.trunk = model.backbone
     return adapted.eval(), result
