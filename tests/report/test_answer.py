@@ -31,6 +31,14 @@ def test_one_seed_says_that_nobody_knows() -> None:
     assert any("nobody can say" in detail for detail in found.details)
 
 
+def test_the_frozen_baseline_is_told_beside_the_best() -> None:
+    below = falling({"flat": 0.1, "steep": 0.4, "frozen": 0.6})
+    assert answer(below, "birds").details[-1].startswith("Over the frozen features it gains 2")
+    above = answer(falling({"flat": 0.2, "steep": 0.4, "frozen": 0.0}), "birds")
+    assert "no method holds up as well as the frozen features" in above.headline
+    assert "flat, the best, is" in above.headline
+
+
 def test_one_split_one_method_or_only_the_baseline() -> None:
     one_split = answer(results([("a", "0", 1.0, 0, 0.5), ("b", "0", 1.0, 0, 0.6)]), "birds")
     assert one_split.headline == "On birds, b has the highest Recall@1 on the one split there is."

@@ -1,11 +1,12 @@
 """The answer in a sentence: which method holds up best, by how much, how sure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
 from oodml.analysis.ranking import beat_probability, compare_methods
-from oodml.analysis.table import shifts, trained
+from oodml.analysis.table import BASELINE, shifts, trained
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,10 @@ class Answer:
 
 
 def answer(table: pd.DataFrame, data: str, metric: str = "recall@1") -> Answer:
-    """Say which method has the highest AGS, its lead over the next, and the probability of it."""
+    """Say which method has the highest AGS, its lead over the next, and the probability of it.
+
+    Where the frozen baseline scores higher than every trained method, that is the answer.
+    """
     runs = trained(table)
     if runs.empty:
         return Answer("Only the frozen baseline has been run.", (), None)
@@ -34,14 +38,32 @@ def answer(table: pd.DataFrame, data: str, metric: str = "recall@1") -> Answer:
     order = order.dropna(subset=["ags"])
     if order.empty:
         return Answer("No method has been run on every split yet.", (), None)
-    return _ranked(runs, order, data, metric)
+    found = _ranked(runs, order, data, metric)
+    every = compare_methods(table, metric).set_index("method")["ags"]
+    if BASELINE not in every.index or every[BASELINE] != every[BASELINE]:
+        return found
+    return _beside_baseline(found, order.iloc[0], float(every[BASELINE]), data, name)
+
+
+def _beside_baseline(
+    found: Answer, best: "pd.Series[Any]", frozen: float, data: str, name: str
+) -> Answer:
+    gain = float(best["ags"]) - frozen
+    if gain > 0:
+        told = f"Over the frozen features it gains {_points(gain)} points."
+        return replace(found, details=(*found.details, told))
+    headline = (
+        f"On {data}, no method holds up as well as the frozen features, which were not trained: "
+        f"{best['method']}, the best, is {_points(-gain)} points of {name} behind them."
+    )
+    return Answer(headline, found.details, None)
 
 
 def _ranked(runs: pd.DataFrame, order: pd.DataFrame, data: str, metric: str) -> Answer:
     best, name = order.iloc[0], label(metric)
     start = "standard" if best["standard"] == best["standard"] else "easiest"
     details = [
-        f"From the {start} split to the hardest it loses {_points(best['loss'])} points "
+        f"From the {start} split to the hardest {best['method']} loses {_points(best['loss'])} points "
         f"of {name}, {100 * best['relative_loss']:.0f}% of what it had."
     ]
     if len(order) == 1:

@@ -88,7 +88,7 @@ const figures = {
       const [least, most] = [text(Math.min(...known)), text(Math.max(...known))];
       said.push(`A random order of the images would score ${least === most ? least : `${least} to ${most}`} (${fits ? "dotted grey" : "below the figure"}).`);
     }
-    const range = rangeOf(values);
+    const bounded = rangeOf(values), range = [Math.max(bounded[0], -0.03), Math.min(bounded[1], 1.03)];
     const ends = methods.map((method) => ({ name: method.name, y: curves[method.name].at(-1).mean }));
     return { traces, said: said.filter(Boolean).join(" "),
       layout: layout(canvas, { hovermode: "x unified", margin: { l: 56, r: labelRoom(canvas, methods.map((method) => method.name)), t: 12, b: 48 },
