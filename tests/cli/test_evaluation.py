@@ -109,7 +109,7 @@ def test_index_loads_with_faiss_and_reports_its_loss(tmp_path: Path) -> None:
     assert report["found"] == 1
     assert report["recall"] == report["exact_recall"]
     index = faiss.read_index(str(tmp_path / "v.faiss"))
-    ids = pd.read_csv(tmp_path / "v.csv")
+    ids = pd.read_csv(tmp_path / "v.ids.csv")
     unit = one.vectors / np.linalg.norm(one.vectors, axis=1, keepdims=True)
     assert ids["id"][index.search(unit[7:8], 1)[1][0, 0]] == "image 7"
     assert "finds 100.00%" in run("index", tmp_path / "v.npz", "--out", tmp_path / "w.x").stdout

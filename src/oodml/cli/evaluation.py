@@ -132,7 +132,7 @@ def compare(
 
 def index(
     vectors: Annotated[Path, VECTORS],
-    out: Annotated[Path, typer.Option(help="File of the index; ids go to NAME.csv beside it.")],
+    out: Annotated[Path, typer.Option(help="File of the index; ids go to NAME.ids.csv beside.")],
     kind: Annotated[str, typer.Option(help="flat (exact), ivf or hnsw.")] = "flat",
     distance: Annotated[str, DISTANCE] = "cosine",
     effort: Annotated[

@@ -46,7 +46,7 @@ def write_index(
     k: int = 10,
     queries: int = 1000,
 ) -> IndexReport:
-    """Write a faiss index, and `NAME.csv` beside it with the id and class of each of its rows.
+    """Write a faiss index, and `NAME.ids.csv` beside it with the id and class of each of its rows.
 
     kind: "flat" (exact), "ivf" (inverted lists, 4√n of them) or "hnsw" (a graph of 32
     neighbours). With "cosine" the index holds unit vectors under the inner product; queries
@@ -58,8 +58,6 @@ def write_index(
     if kind not in KINDS:
         raise unknown("index", kind, KINDS)
     target = Path(path)
-    if target.suffix == ".csv":
-        raise OodmlError(f"{target}: the ids are written to this name; allowed: another suffix")
     if len(vectors) < 2:
         raise OodmlError(f"{len(vectors)} vector; an index needs two")
     rows = as_vectors(vectors.vectors, distance).numpy()
@@ -68,7 +66,7 @@ def write_index(
     index = exact if kind == "flat" else _built(kind, rows, metric, effort, seed)
     with replacing(target) as temporary:
         faiss.write_index(index, str(temporary))
-    with replacing(target.with_suffix(".csv")) as temporary:
+    with replacing(target.with_suffix(".ids.csv")) as temporary:
         table = pd.DataFrame({"id": vectors.ids, "class": vectors.classes})
         table.to_csv(temporary, index=False)
     asked = np.random.default_rng(seed).permutation(len(rows))[:queries]
