@@ -37,7 +37,7 @@ from oodml.adaptation import AdaptSettings, Heads
 from oodml.adaptation.batches import Support, support_of
 from oodml.adaptation.steps import adapted_heads
 from oodml.analysis.intervals import student_interval
-from oodml.embed import evaluating
+from oodml.embedding import evaluating
 from oodml.images import ImageSet
 from oodml.loader import batches, train_views
 from oodml.miners.distance import negative_probabilities

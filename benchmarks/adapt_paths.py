@@ -20,7 +20,7 @@ from oodml.adaptation.network import adapt_network
 from oodml.adaptation.split import adapt_to_episodes, support_rows
 from oodml.analysis.intervals import student_interval
 from oodml.datasets import open_images
-from oodml.embed import embed
+from oodml.embedding import embed
 from oodml.images import ImageSet
 from oodml.model import Embedder, LinearHead, ModelSettings
 from oodml.shift.splits import Episode

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from oodml import catalog
-from oodml.embed import embed
+from oodml.embedding import embed
 from oodml.errors import OodmlError
 from oodml.evaluate.retrieval import retrieval_metrics
 from oodml.methods._base import BaseMethod, Batch, Space

@@ -15,7 +15,7 @@ _HOME = {
     "VectorSet": "vectors",
     "Embedder": "model",
     "load_model": "model",
-    "embed": "embed",
+    "embed": "embedding",
     "frechet_distance": "shift.distances",
     "Split": "shift.splits",
     "Episode": "shift.splits",
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     )
     from oodml.catalog import load as load
     from oodml.catalog import names as names
-    from oodml.embed import embed as embed
+    from oodml.embedding import embed as embed
     from oodml.errors import OodmlError as OodmlError
     from oodml.evaluate.clustering import clustering_metrics as clustering_metrics
     from oodml.evaluate.compare import compare as compare

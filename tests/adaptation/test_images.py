@@ -9,7 +9,7 @@ import oodml
 from oodml.adaptation import AdaptSettings
 from oodml.adaptation.images import adapt_model
 from oodml.cli import app
-from oodml.embed import embed
+from oodml.embedding import embed
 from oodml.errors import OodmlError
 from oodml.images import ImageSet
 from oodml.model import Embedder, LinearHead, ModelSettings

@@ -8,7 +8,7 @@ import torch
 
 import oodml
 from oodml import catalog
-from oodml.embed import embed
+from oodml.embedding import embed
 from oodml.methods._base import BaseMethod, Space
 from oodml.model import Embedder, LinearHead, ModelSettings
 from oodml.randomness import isolated

@@ -6,7 +6,7 @@ import torch
 from oodml.adaptation.episodes import AdaptResult, adapt
 from oodml.adaptation.heads import heads_of
 from oodml.adaptation.settings import AdaptSettings
-from oodml.embed import default_device, trunk_features
+from oodml.embedding import default_device, trunk_features
 from oodml.errors import OodmlError
 from oodml.images import ImageSet
 from oodml.model import Embedder

@@ -15,7 +15,7 @@ from oodml.adaptation.batches import Batch, SupportBatches, support_of
 from oodml.adaptation.episodes import Metrics, Queries, check_episodes
 from oodml.adaptation.settings import BASELINES, AdaptSettings
 from oodml.adaptation.steps import episode_losses, make_optimizer
-from oodml.embed import default_device, embed
+from oodml.embedding import default_device, embed
 from oodml.errors import OodmlError
 from oodml.images import ImageSet
 from oodml.loader import batches, train_views

@@ -21,7 +21,7 @@ def embed(
     Example: `oodml embed --data photos/ --backbone lite0 --out photos.npz`
     """
     from oodml.datasets import open_images
-    from oodml.embed import embed as embed_images
+    from oodml.embedding import embed as embed_images
     from oodml.errors import OodmlError
     from oodml.model import load_model
     from oodml.vectors import check_suffix

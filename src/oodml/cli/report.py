@@ -71,7 +71,7 @@ def _features(target: str, backbone: str) -> "VectorSet":
     if target.endswith(SUFFIXES):
         return VectorSet.load(target)
     from oodml.datasets import open_images
-    from oodml.embed import embed
+    from oodml.embedding import embed
 
     return embed(open_images(target), backbone or "lite0")
 

@@ -62,7 +62,7 @@ def _opened(name: str, backbone: str) -> "VectorSet":
     if path.suffix in SUFFIXES and path.is_file() and not _is_table_of_images(path):
         return VectorSet.load(path)
     from oodml.datasets import open_images
-    from oodml.embed import embed
+    from oodml.embedding import embed
 
     return embed(open_images(name), backbone)
 

@@ -188,7 +188,7 @@ def backbones(
 
     Example: `oodml splits backbones glyphs.json --data glyphs --backbone lite0 --backbone pixels`
     """
-    from oodml.embed import embed
+    from oodml.embedding import embed
     from oodml.shift.agreement import backbone_agreement
     from oodml.shift.files import read_splits
 
@@ -210,7 +210,7 @@ def _images(data: str) -> "ImageSet":
 def _features(
     images: "ImageSet | None", backbone: str, vectors: Path | None, image_size: int | None = None
 ) -> "VectorSet":
-    from oodml.embed import embed
+    from oodml.embedding import embed
     from oodml.errors import OodmlError
     from oodml.vectors import VectorSet
 

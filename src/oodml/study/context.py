@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from oodml.datasets import open_images
-from oodml.embed import embed
+from oodml.embedding import embed
 from oodml.errors import OodmlError
 from oodml.files import content_hash, write_text
 from oodml.images import ImageSet

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from oodml.embed import default_device
+from oodml.embedding import default_device
 from oodml.study.context import prepare
 from oodml.study.engines import check_place, work_on
 from oodml.study.file import Study

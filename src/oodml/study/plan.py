@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from oodml.adaptation import AdaptSettings
-from oodml.embed import weights_tag
+from oodml.embedding import weights_tag
 from oodml.files import content_hash
 from oodml.model import ModelSettings
 from oodml.shift.splits import Progression, Split

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from oodml import catalog
 from oodml.adaptation.split import adapt_split
-from oodml.embed import embed, evaluating, trunk_features
+from oodml.embedding import embed, evaluating, trunk_features
 from oodml.evaluate.clustering import clustering_metrics
 from oodml.evaluate.retrieval import retrieval_metrics
 from oodml.evaluate.structure import structure_metrics
@@ -155,7 +155,7 @@ def _few_shot(run: Run, model: Embedder, material: _Material) -> Iterator[Row]:
 
     for shots in run.shots:
         yield from adapt_split(
-            test, trunk, model.head, run.split.episodes[shots], run.adapt, shots, run.seed
+            test, trunk, model.head, run.split.episodes[shots], run.adapt, shots, run.seed, model
         )
 
 

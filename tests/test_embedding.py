@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from oodml.embed import embed
+from oodml.embedding import embed
 from oodml.files import cache_folder
 from oodml.model import Embedder, LinearHead, ModelSettings
 from tests.samples import squares, write_folder
@@ -25,7 +25,7 @@ def test_what_was_embedded_is_not_embedded_again(monkeypatch: pytest.MonkeyPatch
     first = embed(images, "pixels")
     assert first.vectors.shape == (48, 768)
     assert len(features_on_disk()) == 1
-    monkeypatch.setattr("oodml.embed.load_backbone", None)
+    monkeypatch.setattr("oodml.embedding.load_backbone", None)
     again = embed(images, "pixels")
     np.testing.assert_array_equal(first.vectors, again.vectors)
     maximum = embed(images, "pixels", pooling="max")
