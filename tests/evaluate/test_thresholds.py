@@ -27,7 +27,7 @@ def naive(unit: np.ndarray, labels: np.ndarray, low: float, high: float) -> floa
     return float(np.mean(variances))
 
 
-def sample(n: int = 700) -> tuple[np.ndarray, np.ndarray]:
+def sample(n: int = 280) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(0)
     labels = np.arange(n) % 7
     spread = np.linspace(0.2, 1.5, 7)[labels, None]
