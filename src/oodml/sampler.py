@@ -41,8 +41,6 @@ class ClassBalanced:
             chosen = random.choice(len(self.members), self.classes, replace=False)
             yield np.concatenate([self._images(self.members[c], random) for c in chosen])
 
-    def _images(
-        self, members: NDArray[np.int64], random: np.random.Generator
-    ) -> NDArray[np.int64]:
+    def _images(self, members: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
         count = min(self.per_class, len(members))
         return members[random.permutation(len(members))[:count]]

@@ -161,7 +161,8 @@ def _few_shot(run: Run, model: Embedder, material: _Material) -> Iterator[Row]:
 
 def _rows(metrics: Metrics, stage: str) -> Iterator[Row]:
     for metric, value in metrics.items():
-        yield {"stage": stage, "shots": None, "episode": None, "metric": metric, "value": value}
+        if value == value:  # what does not exist, such as rho@10 of 8 dimensions, has no row
+            yield {"stage": stage, "shots": None, "episode": None, "metric": metric, "value": value}
 
 
 def _as_csv(rows: list[dict[str, float]]) -> str:
