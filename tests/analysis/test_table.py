@@ -27,6 +27,11 @@ def test_splits_are_ordered_by_shift() -> None:
     np.testing.assert_array_equal(wide.loc[("frozen", 0)], [np.nan, 0.3])
 
 
+def test_an_infinite_value_counts_as_missing() -> None:
+    wide = zero_shot(results([*ROWS, ("c", "8", 30.0, 0, np.inf)]), "recall@1")
+    assert np.isnan(wide.loc[("c", 0), "8"])
+
+
 def test_the_baseline_comes_last() -> None:
     assert methods(results([*ROWS, ("z", "8", 30.0, 0, 0.1)])) == ["b", "z", "frozen"]
 

@@ -110,9 +110,11 @@ def test_controls_stand_beside_removal_splits(tmp_path: Path) -> None:
 def test_images_that_are_gone(tmp_path: Path) -> None:
     made_up_study(tmp_path, seeds=1)
     source = {"name": str(tmp_path / "moved"), "options": {}}
-    (tmp_path / "plan.json").write_text(json.dumps({"source": source}))
+    runs = [{"id": "margin-0-0"}, {"id": "margin-0-7"}]
+    (tmp_path / "plan.json").write_text(json.dumps({"source": source, "runs": runs}))
     page = write_report(tmp_path, paper=False)
     assert "The images could not be opened" in _without_scripts(page)
+    assert "1 of 2 planned runs have no result yet." in _without_scripts(page)
     assert _data(page)["images"] == {}
 
 

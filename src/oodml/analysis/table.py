@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from oodml.errors import OodmlError, unknown
@@ -83,13 +84,17 @@ def is_quality(metric: str) -> bool:
 
 
 def zero_shot(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row a (method, seed), one column a split, easiest first; NaN where a run is missing."""
+    """One row a (method, seed), one column a split, easiest first.
+
+    NaN where a run is missing, or where its value is infinite (a spectral decay may be).
+    """
     allowed = metrics(table)
     if metric not in allowed:
         raise unknown("metric", metric, allowed, "results table")
     rows = table[(table["stage"] == "zero_shot") & (table["metric"] == metric)]
     wide = rows.pivot(index=["method", "seed"], columns="split", values="value")
-    return wide.reindex(columns=_order(table, wide.columns))
+    finite = wide.where(np.isfinite(wide))
+    return finite.reindex(columns=_order(table, wide.columns))
 
 
 def standard_split(splits: Iterable[str]) -> str | None:

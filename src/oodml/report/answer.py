@@ -63,8 +63,8 @@ def _ranked(runs: pd.DataFrame, order: pd.DataFrame, data: str, metric: str) -> 
     best, name = order.iloc[0], label(metric)
     start = "standard" if best["standard"] == best["standard"] else "easiest"
     details = [
-        f"From the {start} split to the hardest {best['method']} loses {_points(best['loss'])} points "
-        f"of {name}, {100 * best['relative_loss']:.0f}% of what it had."
+        f"From the {start} split to the hardest {best['method']} loses {_points(best['loss'])} "
+        f"points of {name}, {100 * best['relative_loss']:.0f}% of what it had."
     ]
     if len(order) == 1:
         return Answer(

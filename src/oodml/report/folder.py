@@ -59,6 +59,7 @@ def read_study(directory: str | Path, images: ImageSet | None = None) -> StudyFo
     if len(names) > 1:
         raise OodmlError(f"{path}: results of several data sets ({', '.join(names)}); one a report")
     notes: list[str] = []
+    _note_unfinished(path / "plan.json", set(table["run"]), notes)
     settings = (path / "study.toml").read_text() if (path / "study.toml").exists() else ""
     return StudyFolder(
         path=path,
@@ -73,6 +74,13 @@ def read_study(directory: str | Path, images: ImageSet | None = None) -> StudyFo
         failed=_failed(path / "failed"),
         notes=tuple(notes),
     )
+
+
+def _note_unfinished(plan: Path, done: set[str], notes: list[str]) -> None:
+    planned = json.loads(plan.read_text("utf-8")).get("runs", []) if plan.exists() else []
+    missing = sum(run["id"] not in done for run in planned)
+    if missing:
+        notes.append(f"{missing} of {len(planned)} planned runs have no result yet.")
 
 
 def _progression(path: Path, run: set[str], notes: list[str]) -> Progression | None:
