@@ -14,10 +14,15 @@ _BLOCK = 1024
 def fid_images(pool: Pool) -> Measure:
     """FID of the images' features; too large by about a constant over the number of images."""
 
-    def value(first: Positions, second: Positions) -> float:
-        return frechet_distance(pool.vectors[pool.rows(first)], pool.vectors[pool.rows(second)])
+    def fid(vectors: Matrix, first: Positions, second: Positions) -> float:
+        return frechet_distance(vectors[pool.rows(first)], vectors[pool.rows(second)])
 
-    return Measure(value, f"{pool.size_note}; too large by a bias of about c/n", slow=True)
+    return Measure(
+        lambda first, second: fid(pool.vectors, first, second),
+        f"{pool.size_note}; too large by a bias of about c/n",
+        slow=True,
+        approximate=lambda first, second: fid(pool.main_axes, first, second),
+    )
 
 
 def fid_images_extrapolated(pool: Pool) -> Measure:
@@ -26,7 +31,7 @@ def fid_images_extrapolated(pool: Pool) -> Measure:
     The FID of shares of the images is fitted as a line in 1/share; its value at 0 is reported.
     """
 
-    def value(first: Positions, second: Positions) -> float:
+    def limit(vectors: Matrix, first: Positions, second: Positions) -> float:
         generator = np.random.default_rng(pool.seed)
         rows = pool.rows(first), pool.rows(second)
         distances = []
@@ -35,11 +40,15 @@ def fid_images_extrapolated(pool: Pool) -> Measure:
                 generator.choice(side, size=max(2, round(fraction * len(side))), replace=False)
                 for side in rows
             )
-            distances.append(frechet_distance(pool.vectors[a], pool.vectors[b]))
-        slope_and_limit = np.polyfit(1 / np.array(_FRACTIONS), distances, 1)
-        return float(slope_and_limit[1])
+            distances.append(frechet_distance(vectors[a], vectors[b]))
+        return float(np.polyfit(1 / np.array(_FRACTIONS), distances, 1)[1])
 
-    return Measure(value, f"{pool.size_note}, extrapolated to endless ones", slow=True)
+    return Measure(
+        lambda first, second: limit(pool.vectors, first, second),
+        f"{pool.size_note}, extrapolated to endless ones",
+        slow=True,
+        approximate=lambda first, second: limit(pool.main_axes, first, second),
+    )
 
 
 def kid(pool: Pool) -> Measure:

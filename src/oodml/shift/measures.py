@@ -145,11 +145,12 @@ def _measured(name: str, pool: Pool, n_bootstrap: int, seed: int) -> Shift:
     if not enough or count < 2 or n_bootstrap == 0:
         return Shift(name, value, None, None, None, measure.note)
     generator = np.random.default_rng(seed)
+    draw = measure.approximate or measure.value
     again = [
-        measure.value(_redrawn(generator, pool.first), _redrawn(generator, pool.second))
+        draw(_redrawn(generator, pool.first), _redrawn(generator, pool.second))
         for _ in range(count)
     ]
-    by_chance = [measure.value(*_dealt(generator, pool)) for _ in range(count)]
+    by_chance = [draw(*_dealt(generator, pool)) for _ in range(count)]
     margin = 1.96 * float(np.std(again, ddof=1))
     chance = float(np.mean(by_chance))
     return Shift(name, value, value - margin, value + margin, chance, measure.note)

@@ -15,11 +15,16 @@ from oodml.vectors import VectorSet
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure of shift as a function of the positions of the classes on either side."""
+    """A measure of shift as a function of the positions of the classes on either side.
+
+    approximate: the same, quicker, for the many draws of an interval; None is `value`.
+    slow: whether fewer draws must do.
+    """
 
     value: Callable[[Positions, Positions], float]
     note: str
     slow: bool = False
+    approximate: Callable[[Positions, Positions], float] | None = None
 
 
 class Pool:
@@ -54,6 +59,14 @@ class Pool:
     def size_note(self) -> str:
         """How many images are used."""
         return f"of {len(self.kept[0])} and {len(self.kept[1])} images"
+
+    @cached_property
+    def main_axes(self) -> Matrix:
+        """[n k] the images along the principal axes that hold 99.9% of their variance."""
+        centred = self.vectors - self.vectors.mean(axis=0)
+        variances, axes = np.linalg.eigh(centred.T @ centred)
+        left_out = np.cumsum(np.clip(variances, 0, None)) <= 1e-3 * variances.sum()
+        return np.asarray(centred @ axes[:, ~left_out])
 
     def rows(self, classes: Positions) -> NDArray[np.int64]:
         """The rows of `vectors` of some classes, as often as they are named."""
