@@ -74,11 +74,11 @@ def test_batches_do_not_change_vectors() -> None:
     images = squares()
     one = embed(images, "small", weights="none", batch_size=48, cache=False)
     # Untrained weights are drawn anew each time; load them once and embed in two ways.
-    model = Embedder(ModelSettings(backbone="small", mode="finetune"), LinearHead(128, 8))
+    model = Embedder(ModelSettings(backbone="small", mode="finetune"), LinearHead(96, 8))
     big = embed(images, model, batch_size=48).vectors
     little = embed(images, model, batch_size=7).vectors
     np.testing.assert_allclose(big, little, atol=1e-5)
-    assert one.vectors.shape == (48, 128)
+    assert one.vectors.shape == (48, 96)
     assert np.allclose(np.linalg.norm(big, axis=1), 1, atol=1e-5)
     assert model.training
 
@@ -103,6 +103,6 @@ def test_folder_and_memory_agree(tmp_path: Path) -> None:
 
 
 def test_images_may_be_bytes_or_floats() -> None:
-    model = Embedder(ModelSettings(backbone="small", mode="finetune"), LinearHead(128, 8)).eval()
+    model = Embedder(ModelSettings(backbone="small", mode="finetune"), LinearHead(96, 8)).eval()
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     torch.testing.assert_close(model(images), model(images.float() / 255))

@@ -10,7 +10,7 @@ from oodml.model import Embedder, IdentityHead, LinearHead, ModelSettings, load_
 
 def model(mode: str = "finetune", backbone: str = "small") -> Embedder:
     settings = ModelSettings(backbone=backbone, mode=mode, dim=8, image_size=32)
-    width = {"small": 128, "lite0": 1280, "pixels": 768}[backbone]
+    width = {"small": 96, "lite0": 1280, "pixels": 768}[backbone]
     return Embedder(settings, LinearHead(width, 8))
 
 

@@ -58,9 +58,9 @@ def test_images_train_end_to_end() -> None:
     images = squares()
     settings = ModelSettings(backbone="small", mode="finetune", dim=8, image_size=24)
     with isolated(0):
-        model = Embedder(settings, LinearHead(128, 8))
-        method = catalog.load("methods", "multisimilarity", space=Space(6, 8, 128))
-        assert model.backbone.features == 128
+        model = Embedder(settings, LinearHead(96, 8))
+        method = catalog.load("methods", "multisimilarity", space=Space(6, 8, 96))
+        assert model.backbone.features == 96
     before = {key: value.clone() for key, value in model.state_dict().items()}
     source = ImageSource(images, images.labels, 24, "gentle")
     options = TrainSettings(epochs=6, batch_size=24, per_class=4, lr=1e-3)
@@ -76,8 +76,8 @@ def test_warm_up_leaves_the_backbone_alone() -> None:
     images = squares()
     settings = ModelSettings(backbone="small", mode="finetune", dim=8, image_size=24)
     with isolated(0):
-        model = Embedder(settings, LinearHead(128, 8))
-        method = catalog.load("methods", "margin", space=Space(6, 8, 128))
+        model = Embedder(settings, LinearHead(96, 8))
+        method = catalog.load("methods", "margin", space=Space(6, 8, 96))
     before = {key: value.clone() for key, value in model.backbone.state_dict().items()}
     head = model.head.linear.weight.clone()
     source = ImageSource(images, images.labels, 24, "gentle")

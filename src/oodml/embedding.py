@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from oodml.arrays import Names
 from oodml.backbones import Backbone, load_backbone
 from oodml.files import cache_folder, content_hash, replacing
 from oodml.images import ImageSet
@@ -185,9 +186,7 @@ def _read(path: Path, pooling: str) -> dict[str, Any] | None:
     return {"ids": np.array(ids), "vectors": _combined(maps, pooling)}
 
 
-def _in_order(
-    have: NDArray[np.str_], vectors: NDArray[np.float32], want: NDArray[np.str_]
-) -> NDArray[np.float32]:
+def _in_order(have: Names, vectors: NDArray[np.float32], want: Names) -> NDArray[np.float32]:
     if np.array_equal(have, want):
         return vectors
     order = np.argsort(have)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from oodml.arrays import Names
 from oodml.errors import OodmlError
 from oodml.files import content_hash
 
@@ -31,12 +32,12 @@ class ImageSet:
     """
 
     name: str
-    ids: NDArray[np.str_]
-    classes: NDArray[np.str_]
-    superclasses: NDArray[np.str_] | None = None
+    ids: Names
+    classes: Names
+    superclasses: Names | None = None
     root: Path | None = None
     pixels: NDArray[np.uint8] | None = None
-    partition: NDArray[np.str_] | None = None
+    partition: Names | None = None
 
     def __post_init__(self) -> None:
         for column in ("classes", "superclasses", "pixels", "partition"):
@@ -88,7 +89,7 @@ class ImageSet:
         if self.pixels is not None:
             return content_hash(rows, np.ascontiguousarray(self.pixels[order]).tobytes())[:16]
         try:
-            sizes = np.array([self.path(i).stat().st_size for i in order], dtype=np.int64)
+            sizes = np.array([self.path(int(i)).stat().st_size for i in order], dtype=np.int64)
         except OSError as error:
             raise OodmlError(f"{self.name}: {error}") from error
         return content_hash(rows, sizes.tobytes())[:16]
@@ -113,7 +114,7 @@ class ImageSet:
     def select(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "ImageSet":
         """The images at these positions, in this order."""
 
-        def taken(values: NDArray[np.str_] | None) -> NDArray[np.str_] | None:
+        def taken(values: Names | None) -> Names | None:
             return None if values is None else values[rows]
 
         return replace(

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -43,13 +43,14 @@ class ModelSettings(BaseModel):
     freeze_batch_norm: bool = True
 
 
-Pooled = dict[str, Float[Tensor, "n f"]]
+Outputs = dict[str, Float[Tensor, "n _"]]
 
 
+@runtime_checkable
 class Head(Protocol):
     """From pooled features to embeddings."""
 
-    def __call__(self, features: Tensor) -> Pooled:
+    def __call__(self, features: Tensor) -> Outputs:
         """Every output by name; the embedding that is trained is called "embedding"."""
 
     def embed(self, features: Tensor) -> Tensor:
@@ -64,7 +65,7 @@ class LinearHead(nn.Module):
         self.linear = nn.Linear(features, dim)
         self.normalize = normalize
 
-    def forward(self, features: Float[Tensor, "n f"]) -> Pooled:
+    def forward(self, features: Float[Tensor, "n f"]) -> Outputs:
         return {"embedding": self.embed(features)}
 
     def embed(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n d"]:
@@ -75,7 +76,7 @@ class LinearHead(nn.Module):
 class IdentityHead(nn.Module):
     """The features themselves, scaled to length one: a model that is not trained at all."""
 
-    def forward(self, features: Float[Tensor, "n f"]) -> Pooled:
+    def forward(self, features: Float[Tensor, "n f"]) -> Outputs:
         return {"embedding": self.embed(features)}
 
     def embed(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
@@ -121,7 +122,7 @@ class Embedder(nn.Module):
         """What the backbone gives."""
         return self.backbone(as_floats(images))  # type: ignore[no-any-return]
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> "Embedder":
         """As usual, but frozen batch norms stay as they are."""
         super().train(mode)
         if mode and self.settings.freeze_batch_norm:
@@ -141,7 +142,7 @@ class Embedder(nn.Module):
             save_file({key: value.contiguous() for key, value in state.items()}, path)
         write_text(folder / "model.json", json.dumps(described, indent=1))
 
-    def with_backbone(self) -> Self:
+    def with_backbone(self) -> "Embedder":
         """The model, its backbone made: its weights are part of the state from then on."""
         assert self.backbone is self.trunk
         return self

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -61,6 +61,7 @@ class Views:
     images: list[UInt8[Tensor, "n 3 h w"]] = field(default_factory=list)
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where training batches come from."""
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oodml.arrays import Names
 from oodml.errors import OodmlError
 from oodml.files import replacing
 
@@ -28,9 +29,9 @@ class VectorSet:
     """
 
     vectors: NDArray[np.float32]
-    classes: NDArray[np.str_]
-    ids: NDArray[np.str_]
-    superclasses: NDArray[np.str_] | None = None
+    classes: Names
+    ids: Names
+    superclasses: Names | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -142,7 +143,7 @@ def _assemble(path: Path, columns: Columns, source: dict[str, Any]) -> VectorSet
         raise OodmlError(f"{path}: {error}") from error
 
 
-def _text_columns(vectors: VectorSet) -> dict[str, NDArray[np.str_]]:
+def _text_columns(vectors: VectorSet) -> dict[str, Names]:
     columns = {"classes": vectors.classes, "ids": vectors.ids}
     if vectors.superclasses is not None:
         columns["superclasses"] = vectors.superclasses

@@ -11,7 +11,7 @@ from oodml.backbones._lite import MEAN, STD, _load_in_order, _weights_file
 from oodml.errors import OodmlError
 
 
-@pytest.mark.parametrize(("name", "features"), [("lite0", 1280), ("small", 128), ("pixels", 768)])
+@pytest.mark.parametrize(("name", "features"), [("lite0", 1280), ("small", 96), ("pixels", 768)])
 def test_maps_have_the_stated_width(name: str, features: int) -> None:
     found = load_backbone(name)(torch.rand(2, 3, 64, 64))
     assert found.shape[:2] == (2, features)

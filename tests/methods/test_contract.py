@@ -36,7 +36,7 @@ def run(name: str, mode: str, epochs: int = 4, **options: Any) -> tuple[Embedder
     settings = TrainSettings(epochs=epochs, batch_size=12, lr=1e-3)
     device = torch.device("cpu")
     if mode == "finetune":
-        model, method = build(name, mode, 128, **options)
+        model, method = build(name, mode, 96, **options)
         pictures = ImageSource(images, images.labels, 24, "gentle")
         return model, train(model, method, pictures, settings, seed=0, device=device)
     views = [embed(images, "pixels", view=v, augmentation="gentle").vectors for v in range(2)]
@@ -72,7 +72,7 @@ def test_options_have_defaults_and_words(name: str) -> None:
 def test_a_saved_head_comes_back(name: str, tmp_path: Any) -> None:
     if catalog.find("methods", name).modes["head"]:
         return
-    model, _ = build(name, "finetune", 128)
+    model, _ = build(name, "finetune", 96)
     model.save(tmp_path)
     images = torch.rand(3, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -19,7 +19,7 @@ def lite(size: int, weights: str | None) -> Backbone:
         return timm_backbone(name, weights)
     backbone = timm_backbone(name, "none")
     _load_in_order(backbone.network, _weights_file(size))
-    return Backbone(backbone.network, backbone.features, backbone.image_size, MEAN, STD)
+    return Backbone(backbone.network, backbone.features, backbone.image_size, MEAN, STD, True)
 
 
 def _weights_file(size: int) -> Path:

@@ -17,6 +17,7 @@ class Backbone(nn.Module):
 
     features: channels of the map. image_size: pixels of the square input it was trained on.
     mean, std: of the three channels, by which images in [0, 1] are normalised.
+    channels_last: whether the network is faster on images in that layout.
     """
 
     mean: Tensor
@@ -29,9 +30,12 @@ class Backbone(nn.Module):
         image_size: int,
         mean: tuple[float, ...] = (0.5, 0.5, 0.5),
         std: tuple[float, ...] = (0.5, 0.5, 0.5),
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
-        self.network = network
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.network = network.to(memory_format=layout)
+        self.layout = layout
         self.features = features
         self.image_size = image_size
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
@@ -40,7 +44,7 @@ class Backbone(nn.Module):
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c rows columns"]:
         """The feature map of images in [0, 1]; token networks give their tokens as one row."""
         normal = (images - self.mean) / self.std
-        normal = normal.contiguous(memory_format=torch.channels_last)
+        normal = normal.contiguous(memory_format=self.layout)
         extract = getattr(self.network, "forward_features", self.network)
         found = extract(normal)
         if found.ndim == 3:
@@ -70,11 +74,12 @@ def timm_backbone(name: str, weights: str | None = None) -> Backbone:
     if weights not in (None, "none"):
         load_weights(network, Path(str(weights)))
     return Backbone(
-        network.to(memory_format=torch.channels_last),
+        network,
         network.num_features,
         config["input_size"][-1],
         tuple(config["mean"]),
         tuple(config["std"]),
+        channels_last=True,
     )
 
 

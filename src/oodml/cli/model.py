@@ -48,19 +48,20 @@ def embed(
 
 def demo(
     out: Annotated[Path, typer.Option(help="The folder of results.")] = Path("demo"),
-    workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    workers: Annotated[int | None, typer.Option(help="Processes (default: 4 at most).")] = None,
 ) -> None:
     """Run the study of characters that comes with oodml, and make its page.
 
     It may be stopped and started again at any time. Example: `oodml demo --out demo`
     """
+    import os
     from importlib.resources import as_file, files
 
     from oodml.cli.report import report
     from oodml.cli.study import run
 
     with as_file(files("oodml") / "studies" / "demo.toml") as study:
-        run(study, out=out, workers=workers)
+        run(study, out=out, workers=workers or min(4, os.cpu_count() or 1))
     report(out)
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from oodml.arrays import Names
 from oodml.datasets.folder import image_paths
 from oodml.errors import OodmlError
 from oodml.images import ImageSet
@@ -72,7 +72,7 @@ def listed(where: Path, name: str, root: Path, entries: Sequence[Sequence[str]])
     return ImageSet(name, ids, classes, superclasses, root=root, partition=parts)
 
 
-def present(where: Path, root: Path, paths: NDArray[np.str_]) -> None:
+def present(where: Path, root: Path, paths: Names) -> None:
     """Raise unless all paths that the file `where` lists, relative to `root`, are there."""
     missing = [path for path in paths.tolist() if not (root / path).exists()]
     if missing:

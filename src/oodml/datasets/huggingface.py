@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from oodml.arrays import Names
 from oodml.errors import OodmlError, unknown
 from oodml.files import cache_folder, content_hash
 from oodml.images import ImageSet
@@ -93,7 +93,7 @@ def _write(cell: Mapping[str, Any] | None, stem: Path, where: str) -> None:
     stem.with_suffix(suffix).write_bytes(Path(path).read_bytes() if data is None else data)
 
 
-def _texts(name: str, rows: Any, column: str) -> NDArray[np.str_]:
+def _texts(name: str, rows: Any, column: str) -> Names:
     """A column as names: those of the class labels, or the values as text."""
     values = rows[column][:]
     feature = rows.features[column]

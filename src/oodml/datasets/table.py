@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from oodml.arrays import Names
 from oodml.datasets._layout import present
 from oodml.errors import OodmlError
 from oodml.images import ImageSet
@@ -58,7 +58,7 @@ def _read(path: Path) -> pd.DataFrame:
         raise OodmlError(f"{path}: not a readable table: {error}") from error
 
 
-def _text(path: Path, table: pd.DataFrame, column: str) -> NDArray[np.str_]:
+def _text(path: Path, table: pd.DataFrame, column: str) -> Names:
     """A column as text; an empty cell is an error that names its row."""
     values = table[column]
     empty = np.flatnonzero(values.isna() | (values.astype(str).str.strip() == ""))

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from oodml.arrays import Names
 from oodml.errors import OodmlError, unknown
 from oodml.evaluate.chance import chance_metrics
 from oodml.evaluate.clustering import clustering_metrics
@@ -103,7 +103,7 @@ def aligned(a: VectorSet, b: VectorSet, a_name: str = "A", b_name: str = "B") ->
     return found
 
 
-def _superclasses(vectors: VectorSet) -> NDArray[np.str_]:
+def _superclasses(vectors: VectorSet) -> Names:
     if vectors.superclasses is None:
         raise OodmlError("relevance by superclass: the vectors have no superclasses")
     return vectors.superclasses

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from numpy.typing import NDArray
 
+from oodml.arrays import Names
 from oodml.report.folder import StudyFolder
 from oodml.vectors import VectorSet
 
@@ -109,5 +109,5 @@ def _spaced(
     return np.array(chosen, dtype=np.int64)
 
 
-def _rows(array: NDArray[np.str_]) -> tuple[tuple[str, ...], ...]:
+def _rows(array: Names) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(row) for row in array.tolist())

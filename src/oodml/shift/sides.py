@@ -6,7 +6,7 @@ the covariance of either side and updates it by the classes that moved; for many
 than dimensions.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from oodml.shift.distances import Matrix, nuclear_norm, trace_of_root
 Positions = NDArray[np.int64]
 
 
+@runtime_checkable
 class Sides(Protocol):
     """Measures two sides, each given by the positions of its classes among all class means."""
 

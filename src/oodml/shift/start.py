@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-import numpy as np
-from numpy.typing import NDArray
-
+from oodml.arrays import Names
 from oodml.errors import OodmlError, unknown
 
 
@@ -22,9 +20,7 @@ def train_of_superclasses(superclass_of: Mapping[str, str], wanted: Iterable[str
     return sorted(name for name, superclass in superclass_of.items() if superclass in chosen)
 
 
-def train_of_partition(
-    classes: NDArray[np.str_], partition: NDArray[np.str_] | None
-) -> list[str] | None:
+def train_of_partition(classes: Names, partition: Names | None) -> list[str] | None:
     """The classes of a collection's own "train" images [n], sorted; None if it has none.
 
     `OodmlError` if a class has images in the train part and outside it.

@@ -54,10 +54,14 @@ class _Material:
         self.device = device
         self.settings = run.model
         self.head_mode = run.model.mode == "head"
+        self._features: dict[int | None, VectorSet] = {}
 
     def features(self, view: int | None = None) -> VectorSet:
         """Features of all images under the frozen backbone."""
-        return frozen_features(self.settings, self.images, view, self.device)
+        if view not in self._features:
+            found = frozen_features(self.settings, self.images, view, self.device)
+            self._features[view] = found
+        return self._features[view]
 
     def rows(self, classes: tuple[str, ...]) -> NDArray[np.int64]:
         return np.flatnonzero(np.isin(self.images.classes, classes))
