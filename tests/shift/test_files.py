@@ -205,6 +205,13 @@ def test_object_arrays_inside_scalars_are_refused() -> None:
         load_plain(raw)
 
 
+def test_characters_that_do_not_exist_are_refused() -> None:
+    raw = pickle.dumps(np.str_("ab"), protocol=3)
+    assert load_plain(raw) == "ab"
+    with pytest.raises(OodmlError, match="characters that do not exist"):
+        load_plain(raw.replace(b"b\0\0\0", b"b\0\x11\0"))
+
+
 @SHARED
 @given(st.data(), st.sampled_from([0, 2, 3, 4]))
 def test_any_changed_or_cut_pickle_is_an_error_or_valid(

@@ -8,6 +8,7 @@ in Python: nothing a file names is imported or called, and any other name is ref
 import pickletools
 import re
 import struct
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -205,6 +206,9 @@ def _scalar(dtype: Any, data: Any) -> Any:
     values = np.frombuffer(raw, dtype=np.dtype(dtype.order + dtype.code))
     if len(values) != 1:
         raise ValueError("a numpy scalar whose bytes don't fit its type")
+    # numpy raises a SystemError where it makes a str of these.
+    if dtype.code[0] == "U" and np.frombuffer(raw, dtype.order + "u4").max() > sys.maxunicode:
+        raise ValueError("text of characters that do not exist")
     return values[0].item()
 
 
