@@ -107,7 +107,7 @@ def compare(
         second.vectors,
         first.labels,
         metrics=tuple(metric or ("recall@1", "map@r", "map")),
-        distance=distance,  # type: ignore[arg-type]  # checked there
+        distance=distance,
         seed=seed,
         resamples=resamples,
         confidence=confidence,
@@ -154,7 +154,7 @@ def index(
         oodml.VectorSet.load(vectors),
         out,
         kind=kind,
-        distance=distance,  # type: ignore[arg-type]  # checked there
+        distance=distance,
         effort=effort,
         seed=seed,
     )

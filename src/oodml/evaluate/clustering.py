@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from oodml.errors import OodmlError
-from oodml.evaluate.inputs import Array, Distance, as_labels, as_vectors, codes
+from oodml.evaluate.inputs import Array, as_labels, as_vectors, codes
 
 ITERATIONS = 20
+_Counts = NDArray[np.float64] | float
 
 
 def clustering_metrics(
@@ -20,7 +21,7 @@ def clustering_metrics(
     seed: int = 0,
     restarts: int = 1,
     assignment: Array | None = None,
-    distance: Distance = "cosine",
+    distance: str = "cosine",
 ) -> dict[str, float]:
     """ "nmi", "ami" and "f1" of a clustering of vectors [n d] against labels [n].
 
@@ -121,17 +122,15 @@ def _expected_information(table: _Contingency) -> float:
         inside = np.where(possible, common, np.maximum(1, size + b - n))
         inside = np.minimum(inside, np.minimum(size, b))
         log_probability = (
-            _log_choose(b, inside)
-            + _log_choose(n - b, size - inside)
-            - _log_choose(n, np.asarray(size))
+            _log_choose(b, inside) + _log_choose(n - b, size - inside) - _log_choose(n, size)
         )
         terms = inside / n * np.log(n * inside / (size * b)) * np.exp(log_probability)
         total += float((times * b_times * np.where(possible, terms, 0.0)).sum())
     return total
 
 
-def _log_choose(n: NDArray[np.float64], k: NDArray[np.float64]) -> NDArray[np.float64]:
-    value: NDArray[np.float64] = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+def _log_choose(n: _Counts, k: _Counts) -> _Counts:
+    value: _Counts = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
     return value
 
 

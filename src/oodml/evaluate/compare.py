@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodml.errors import OodmlError, unknown
-from oodml.evaluate.inputs import Array, Distance, as_labels, codes
+from oodml.evaluate.inputs import Array, as_labels, codes
 from oodml.evaluate.retrieval import retrieval_metrics
 
 BLOCK = 500
@@ -38,7 +38,7 @@ def compare(
     *,
     metrics: Iterable[str] = ("recall@1", "map@r", "map"),
     ks: Iterable[int] = (1, 2, 4, 8),
-    distance: Distance = "cosine",
+    distance: str = "cosine",
     seed: int = 0,
     resamples: int = 10_000,
     confidence: float = 0.95,

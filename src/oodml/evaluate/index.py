@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from oodml.errors import OodmlError, unknown
-from oodml.evaluate.inputs import Distance, as_vectors
+from oodml.evaluate.inputs import as_vectors
 from oodml.files import replacing
 from oodml.vectors import VectorSet
 
@@ -40,7 +40,7 @@ def write_index(
     path: str | Path,
     *,
     kind: str = "flat",
-    distance: Distance = "cosine",
+    distance: str = "cosine",
     effort: int | None = None,
     seed: int = 0,
     k: int = 10,

@@ -1,7 +1,7 @@
 """What every measure takes: vectors and labels in any common form, checked row by row."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor
 from oodml.errors import OodmlError, unknown
 
 Array = Tensor | NDArray[Any] | Sequence[Any]
-Distance = Literal["cosine", "euclidean"]
 
 
 def as_vectors(vectors: Array, distance: str = "euclidean", name: str = "vectors") -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oodml.errors import OodmlError, unknown
-from oodml.evaluate.inputs import Array, Distance, as_labels, as_relevance, as_vectors, codes
+from oodml.evaluate.inputs import Array, as_labels, as_relevance, as_vectors, codes
 from oodml.evaluate.ranks import RankBlock, positive_ranks
 
 PerQuery = dict[str, NDArray[np.float64]]
@@ -26,11 +26,11 @@ def retrieval_metrics(
     ks: Iterable[int] = ...,
     gallery: Array | None = ...,
     gallery_labels: Array | None = ...,
-    distance: Distance = ...,
+    distance: str = ...,
     seed: int = ...,
     relevance: Mapping[Any, Any] | Array | None = ...,
     gallery_relevance: Array | None = ...,
-    average: Literal["micro", "macro"] = ...,
+    average: str = ...,
     per_query: Literal[False] = ...,
 ) -> dict[str, float]: ...
 
@@ -43,11 +43,11 @@ def retrieval_metrics(
     ks: Iterable[int] = ...,
     gallery: Array | None = ...,
     gallery_labels: Array | None = ...,
-    distance: Distance = ...,
+    distance: str = ...,
     seed: int = ...,
     relevance: Mapping[Any, Any] | Array | None = ...,
     gallery_relevance: Array | None = ...,
-    average: Literal["micro", "macro"] = ...,
+    average: str = ...,
     per_query: Literal[True],
 ) -> PerQuery: ...
 
@@ -59,11 +59,11 @@ def retrieval_metrics(
     ks: Iterable[int] = (1, 2, 4, 8),
     gallery: Array | None = None,
     gallery_labels: Array | None = None,
-    distance: Distance = "cosine",
+    distance: str = "cosine",
     seed: int = 0,
     relevance: Mapping[Any, Any] | Array | None = None,
     gallery_relevance: Array | None = None,
-    average: Literal["micro", "macro"] = "micro",
+    average: str = "micro",
     per_query: bool = False,
 ) -> dict[str, float] | PerQuery:
     """Every retrieval metric of vectors [n d] with labels [n] (integers or strings).

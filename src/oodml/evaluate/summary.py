@@ -30,7 +30,7 @@ def evaluation(
     gallery: VectorSet | None = None,
     *,
     ks: Sequence[int] = (1, 2, 4, 8),
-    distance: Any = "cosine",
+    distance: str = "cosine",
     by: str = "class",
     average: str = "micro",
     seed: int = 0,

@@ -1,7 +1,5 @@
 """Multi-similarity loss with its own pair mining (Wang et al. 2019, arXiv 1904.06627)."""
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -61,7 +59,7 @@ class Loss(LabelLoss):
         negative_weight: float = 40.0,
         margin: float = 0.1,
         threshold: float = 0.5,
-        similarity: Literal["inner", "euclidean"] = "inner",
+        similarity: str = "inner",
         published: bool = False,
     ) -> None:
         super().__init__()

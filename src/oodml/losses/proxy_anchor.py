@@ -1,7 +1,5 @@
 """Proxy-Anchor loss (Kim et al. 2020, arXiv 2003.13911)."""
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -30,7 +28,7 @@ class Loss(LabelLoss):
         alpha: float = 32.0,
         delta: float = 0.1,
         lr_factor: float = 2000.0,
-        mode: Literal["anchor", "nca"] = "anchor",
+        mode: str = "anchor",
         published: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:

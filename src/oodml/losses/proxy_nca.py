@@ -1,7 +1,5 @@
 """ProxyNCA and its variants (Movshovitz-Attias et al. 2017, arXiv 1703.07464; ++ 2004.01113)."""
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -29,7 +27,7 @@ class Loss(LabelLoss):
         n_classes: int,
         dim: int,
         radius: float = 3.0,
-        similarity: Literal["squared", "plain", "cosine"] = "squared",
+        similarity: str = "squared",
         to_probability: bool = False,
         temperature: float = 1.0,
         lr_factor: float = 50.0,

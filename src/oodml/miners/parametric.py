@@ -1,7 +1,5 @@
 """Negatives by a chosen distribution of their distance (Roth et al. 2020, arXiv 2003.11113)."""
 
-from typing import Literal
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -26,12 +24,12 @@ RANGES = {
 
 
 def bin_weights(
-    between: Float[Tensor, "n n"],
-    allowed: Bool[Tensor, "n n"],
+    between: Float[Tensor, "n m"],
+    allowed: Bool[Tensor, "n m"],
     low: float,
     high: float,
     n_bins: int,
-) -> Float[Tensor, "n n"]:
+) -> Float[Tensor, "n m"]:
     """Weights that are equal for all bins of [low, high] with an allowed row, and within one."""
     inside = allowed & (between >= low) & (between <= high)
     position = ((between - low) / (high - low) * n_bins).long().clamp(0, n_bins - 1)
@@ -50,7 +48,7 @@ class Miner(BaseMiner):
 
     def __init__(
         self,
-        mode: Literal["uniform", "hard", "semihard", "very_hard"] = "uniform",
+        mode: str = "uniform",
         n_bins: int = 30,
     ) -> None:
         if mode not in RANGES:

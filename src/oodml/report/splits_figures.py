@@ -203,7 +203,7 @@ def _placed(features: VectorSet, umap: bool) -> ClassMap:
 
 def _spread(progression: Progression) -> list[Split]:
     places = np.unique(np.linspace(0, len(progression) - 1, min(3, len(progression))).astype(int))
-    return [progression[place] for place in places]
+    return [progression[int(place)] for place in places]
 
 
 def _draw_steps(axes: "Axes", progression: Progression) -> None:

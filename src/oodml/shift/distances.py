@@ -14,7 +14,7 @@ Matrix = NDArray[np.float64]
 _WELL_CONDITIONED = 1e-5
 
 
-def frechet_distance(a: Num[np.ndarray, "n d"], b: Num[np.ndarray, "m d"]) -> float:
+def frechet_distance(a: Num[np.ndarray, "n d"], b: Num[np.ndarray, "m e"]) -> float:
     """‖μ₁−μ₂‖² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁Σ₂)^½ of the rows of `a` and `b`, covariances with n−1.
 
     In the unit of the vectors, squared. Computed in float64 from singular values, without a
@@ -32,7 +32,7 @@ def frechet_distance(a: Num[np.ndarray, "n d"], b: Num[np.ndarray, "m d"]) -> fl
     return max(0.0, float(offset @ offset + spread - 2 * root))
 
 
-def checked_sets(a: Num[np.ndarray, "n d"], b: Num[np.ndarray, "m d"]) -> tuple[Matrix, Matrix]:
+def checked_sets(a: Num[np.ndarray, "n d"], b: Num[np.ndarray, "m e"]) -> tuple[Matrix, Matrix]:
     """Both sets as float64; `OodmlError` where no distance between them is defined."""
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     for name, rows in (("first", first), ("second", second)):

@@ -29,7 +29,7 @@ def exact_progression(
     harder: int | None = None,
     easier: int | None = None,
     ends: tuple[float, float] | None = None,
-    images: Num[np.ndarray, " n"] | None = None,
+    images: Num[np.ndarray, " m"] | None = None,
     image_tolerance: float | None = None,
     patience: int = 10,
 ) -> Progression:
@@ -94,7 +94,7 @@ class _Search:
         self,
         means: Num[np.ndarray, "n d"],
         classes: Sequence[str],
-        images: Num[np.ndarray, " n"] | None,
+        images: Num[np.ndarray, " m"] | None,
         image_tolerance: float | None,
     ) -> None:
         self._names = [str(name) for name in classes]
@@ -206,9 +206,9 @@ def _better(shift: float, than: float, sign: int) -> bool:
 
 
 def _check(
-    means: Matrix,
+    means: Num[np.ndarray, "n d"],
     names: list[str],
-    images: Num[np.ndarray, " n"] | None,
+    images: Num[np.ndarray, " m"] | None,
     image_tolerance: float | None,
 ) -> None:
     if len(means) != len(names):

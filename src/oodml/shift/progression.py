@@ -20,7 +20,7 @@ HISTORY, HISTORY_EASIER = 5, 30
 
 def published_progression(
     train_means: Num[np.ndarray, "n d"],
-    test_means: Num[np.ndarray, "m d"],
+    test_means: Num[np.ndarray, "m e"],
     train_classes: Sequence[str],
     test_classes: Sequence[str],
     iterations: int = 25,
@@ -60,7 +60,7 @@ def published_progression(
 
 def removal_progression(
     train_means: Num[np.ndarray, "n d"],
-    test_means: Num[np.ndarray, "m d"],
+    test_means: Num[np.ndarray, "m e"],
     train_classes: Sequence[str],
     test_classes: Sequence[str],
     iterations: int = 35,
@@ -178,7 +178,7 @@ def _check_counts(iterations: int, swaps: int, history: int) -> None:
 
 def _checked(
     train_means: Num[np.ndarray, "n d"],
-    test_means: Num[np.ndarray, "m d"],
+    test_means: Num[np.ndarray, "m e"],
     train_classes: Sequence[str],
     test_classes: Sequence[str],
 ) -> tuple[Matrix, list[str]]:

@@ -9,7 +9,7 @@ than dimensions.
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from numpy.typing import NDArray
 
 from oodml.shift.distances import Matrix, nuclear_norm, trace_of_root
@@ -40,7 +40,7 @@ class GramSides:
 
     method = "gram matrix, singular values"
 
-    def __init__(self, means: Float[np.ndarray, "n d"]) -> None:
+    def __init__(self, means: Num[np.ndarray, "n d"]) -> None:
         centred = _centred(means)
         self.gram: Matrix = centred @ centred.T
 
@@ -76,7 +76,7 @@ class MomentSides:
 
     method = "updated covariances, eigenvalues"
 
-    def __init__(self, means: Float[np.ndarray, "n d"]) -> None:
+    def __init__(self, means: Num[np.ndarray, "n d"]) -> None:
         self._means = _centred(means)
         self._norms = np.einsum("nd,nd->n", self._means, self._means)
         self._train, self._test = _Moments(self._means), _Moments(self._means)
@@ -132,7 +132,7 @@ def centred_block(block: Float[np.ndarray, "n m"]) -> Matrix:
     return np.asarray(block - rows - columns + block.mean())
 
 
-def _centred(means: Float[np.ndarray, "n d"]) -> Matrix:
+def _centred(means: Num[np.ndarray, "n d"]) -> Matrix:
     """float64, with the overall mean taken away, which no result depends on but the rounding."""
     rows = np.asarray(means, dtype=np.float64)
     return np.asarray(rows - rows.mean(axis=0))
