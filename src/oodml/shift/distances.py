@@ -6,6 +6,7 @@ from jaxtyping import Float, Num
 from numpy.typing import NDArray
 
 from oodml.errors import OodmlError
+from oodml.shift.threads import threads_for
 
 Matrix = NDArray[np.float64]
 
@@ -50,7 +51,8 @@ def checked_sets(a: Num[np.ndarray, "n d"], b: Num[np.ndarray, "m e"]) -> tuple[
 
 def nuclear_norm(matrix: Float[np.ndarray, "n m"]) -> float:
     """The sum of the singular values."""
-    return float(np.linalg.svd(matrix, compute_uv=False).sum())
+    with threads_for(min(matrix.shape)):
+        return float(np.linalg.svd(matrix, compute_uv=False).sum())
 
 
 def trace_of_root(sigma1: Float[np.ndarray, "d d"], sigma2: Float[np.ndarray, "d d"]) -> float:

@@ -9,7 +9,7 @@ from oodml.shift.splits import Episode, Progression, Split
 _KEYS = ("train", "test", "fid", "split_train", "split_val", "test_episodes")
 _REQUIRED = ("train", "test", "fid")
 # A list may stand at many places of a pickle for the price of one; this bounds what it grows to.
-_MOST_NAMES = 20_000_000
+_MOST_NAMES = 5_000_000
 
 
 def from_published(content: Any) -> tuple[Split, ...]:
@@ -52,10 +52,11 @@ def _plain_episode(episode: Episode) -> dict[str, list[str]] | list[str]:
 
 
 class _Reader:
-    """Walks the file's objects and counts what it takes from them."""
+    """Walks the file's objects, each list once, and counts what it takes from them."""
 
     def __init__(self) -> None:
         self._taken = 0
+        self._read: dict[int, tuple[str, ...]] = {}
 
     def split(self, number: int, value: Any) -> Split:
         place = f"split {number}"
@@ -113,7 +114,12 @@ class _Reader:
         if type(value) not in (list, tuple):
             raise OodmlError(f"{place}: a {type(value).__name__}, not a list of names")
         self._count(value, place)
-        return tuple(self._name(name, place) for name in value)
+        if id(value) not in self._read:
+            plain = all(type(name) is str for name in value)
+            self._read[id(value)] = tuple(
+                value if plain else (self._name(name, place) for name in value)
+            )
+        return self._read[id(value)]
 
     def _name(self, value: Any, place: str) -> str:
         if type(value) is int:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from oodml.shift.distances import Matrix
 from oodml.shift.sides import Positions, centred_block
+from oodml.shift.threads import threads_for
 
 _STEP = 0.8
 _BEYOND = 20.0
@@ -33,8 +34,9 @@ def swap_shifts(
 
     gram: inner products of all class means. Within about 1e-5 of the FID's scale.
     """
-    parts = _Parts(gram, train, test)
-    nuclear = parts.nuclear + _nuclear_changes(parts)
+    with threads_for(min(len(train), len(test))):
+        parts = _Parts(gram, train, test)
+        nuclear = parts.nuclear + _nuclear_changes(parts)
     scale = np.sqrt((len(train) - 1) * (len(test) - 1))
     return np.asarray(_means_and_variances(gram, train, test) - 2 * nuclear / scale)
 
