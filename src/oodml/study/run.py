@@ -149,18 +149,29 @@ def _few_shot(run: Run, model: Embedder, material: _Material) -> Iterator[Row]:
     """Before and after adapting the last layer to each episode's support images."""
     test = material.images.subset(run.split.test)
 
+    known: dict[int | None, VectorSet] = {}  # every image of a view is embedded once
+
     def trunk(images: ImageSet, view: int | None) -> VectorSet:
-        if material.head_mode:
-            return material.features(view).select(
-                np.flatnonzero(np.isin(material.images.ids, images.ids))
-            )
-        found = trunk_features(images, model, view=view, seed=run.seed, device=material.device)
-        return VectorSet(found, images.classes, images.ids, images.superclasses)
+        if view not in known:
+            known[view] = _trunk_features(model, material, test, view, run.seed)
+        rows = np.flatnonzero(np.isin(known[view].ids, images.ids))
+        return known[view].select(rows)
 
     for shots in run.shots:
         yield from adapt_split(
             test, trunk, model.head, run.split.episodes[shots], run.adapt, shots, run.seed, model
         )
+
+
+def _trunk_features(
+    model: Embedder, material: _Material, images: ImageSet, view: int | None, seed: int
+) -> VectorSet:
+    """What the last layer stands on: cached features, or those of the trained trunk."""
+    if material.head_mode:
+        everything = material.features(view)
+        return everything.select(np.isin(everything.ids, images.ids))
+    found = trunk_features(images, model, view=view, seed=seed, device=material.device)
+    return VectorSet(found, images.classes, images.ids, images.superclasses)
 
 
 def _rows(metrics: Metrics, stage: str) -> Iterator[Row]:
