@@ -183,6 +183,22 @@ def test_a_run_that_kills_its_workers_counts_as_failed(tmp_path: Path) -> None:
     assert "killed 3 times" in status.failed[0][1]
 
 
+def test_a_death_counts_for_its_run_even_if_another_took_over_before(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, 0, execute, "cpu", 1)
+    dead = processes().Process(target=hold, args=(pool.store.claims,))
+    dead.start()
+    dead.join()
+    claim = Claims(pool.store.claims).take("run")
+    assert claim is not None
+    assert claim.number == 2
+    assert pool._run_of(dead) == "run"
+
+
+def hold(claims: Path) -> None:
+    """End with a claim that nobody releases."""
+    assert Claims(claims).take("run")
+
+
 def deadly(run, context, folder):
     """One of the runs takes its process with it."""
     if run.method == "margin" and run.split.step == 1:

@@ -79,6 +79,14 @@ class Claims:
                 highest[name] = (int(number), path)
         return highest
 
+    def holders(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The run and the holder of every claim, also of those that were taken over."""
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            name, _, number = path.name.rpartition(".")
+            holder = read_claim(path) if name and number.isdigit() else None
+            if holder is not None:
+                yield name, holder
+
     def dead(self, path: Path) -> bool:
         """Whether the process behind a claim is gone, as far as can be told."""
         holder = read_claim(path)

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from oodml.errors import OodmlError
-from oodml.study.claims import Claims, me, read_claim
+from oodml.study.claims import Claims, me
 from oodml.study.store import Store
 from oodml.study.workers import Execute, work
 
@@ -105,11 +105,13 @@ class Pool:
 
     def _run_of(self, process: BaseProcess) -> str:
         """The run that a worker did when it was killed; "" if it had none."""
-        for name, (_, path) in Claims(self.store.claims).in_force().items():
-            holder = read_claim(path) or {}
-            if (holder.get("pid"), holder.get("place")) == (process.pid, me()["place"]):
-                return name
-        return ""
+        here = (process.pid, me()["place"])
+        held = [
+            (holder["modified"], name)
+            for name, holder in Claims(self.store.claims).holders()
+            if (holder.get("pid"), holder.get("place")) == here
+        ]
+        return max(held, default=(0, ""))[1]
 
 
 def processes() -> ForkServerContext | SpawnContext:
