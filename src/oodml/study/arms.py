@@ -45,6 +45,7 @@ class Arm(BaseModel):
     train: TrainSettings
     adapt: AdaptSettings
     seeds: tuple[int, ...]
+    few_shot: bool = True
 
 
 class _MethodKeys(BaseModel):
@@ -57,6 +58,7 @@ class _MethodKeys(BaseModel):
     train: Table = Field(default_factory=dict)
     adapt: Table = Field(default_factory=dict)
     seeds: tuple[int, ...] | None = Field(None, min_length=1)
+    few_shot: bool = True
 
 
 def read_arms(
@@ -101,6 +103,7 @@ def _arms_of(
                 method=name,
                 options=one,
                 seeds=own.seeds or seeds,
+                few_shot=own.few_shot,
                 **settings,
             )
 

@@ -1,5 +1,6 @@
 """From a study to its runs, each known by a hash of what changes its numbers."""
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,16 +78,19 @@ class Run:
 
 def plan_runs(study: Study, progression: Progression, data: str, fingerprint: str) -> list[Run]:
     """Every arm on every split with every seed; seeds outermost, so that curves come early."""
-    shots = tuple(sorted(set(study.shots)))
-    hashes = [hash_of_split(split, shots) for split in progression]
+    wanted = tuple(sorted(set(study.shots)))
+    hashes = {
+        shots: [hash_of_split(split, shots) for split in progression] for shots in {wanted, ()}
+    }
     seeds = sorted({seed for arm in study.arms for seed in arm.seeds})
-    return [
-        _run(arm, split, seed, data=data, fingerprint=fingerprint, shots=shots, split_hash=known)
-        for seed in seeds
-        for split, known in zip(progression, hashes, strict=True)
-        for arm in study.arms
-        if seed in arm.seeds
-    ]
+    runs = []
+    for seed, position, arm in itertools.product(seeds, range(len(progression)), study.arms):
+        if seed in arm.seeds:
+            shots = wanted if arm.few_shot else ()
+            same = {"data": data, "fingerprint": fingerprint, "shots": shots}
+            known = hashes[shots][position]
+            runs.append(_run(arm, progression[position], seed, split_hash=known, **same))
+    return runs
 
 
 def _run(arm: Arm, split: Split, seed: int, **rest: Any) -> Run:
