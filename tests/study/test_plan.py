@@ -92,6 +92,13 @@ def test_every_arm_runs_on_every_split_with_every_seed(tmp_path: Path) -> None:
     assert [run.seed for run in runs] == [0] * 4 + [1] * 4
 
 
+def test_a_method_may_go_without_few_shot(tmp_path: Path) -> None:
+    study = toy_study(tmp_path, seeds=1, more="few_shot = false\n")
+    study = study.model_copy(update={"shots": (1,)})
+    runs = plan_runs(study, Progression((SPLIT,), "published"), "photos", "f00")
+    assert {run.label: run.shots for run in runs} == {"margin": (1,), "multisimilarity": ()}
+
+
 def test_a_run_survives_being_written_down(tmp_path: Path) -> None:
     again = run_from(RUN.settings(), SPLIT)
     assert again == RUN
