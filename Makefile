@@ -2,24 +2,26 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# One thread a process, as many processes as cores, four at most.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
-.PHONY: demo test test-slow check docs clean
+.PHONY: demo test test-slow check clean
 
 demo: $(VENV)/.installed        ## The main job on embedded data: studies, curve, page.
 	$(BIN)/oodml demo --out demo
 
 test: $(VENV)/.installed        ## The fast tests.
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: $(VENV)/.installed   ## All tests, those that take minutes too.
-	$(BIN)/python -m pytest -m ''
+	$(PYTEST) -m ''
 
 check: $(VENV)/.installed       ## Style, types, tests.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[check]'
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
