@@ -8,9 +8,14 @@ from oodml.files import content_hash, replacing, write_text
 def test_a_file_is_whole_or_as_before(tmp_path: Path) -> None:
     target = tmp_path / "new" / "a.txt"
     write_text(target, "first")
-    with pytest.raises(RuntimeError, match="midway"), replacing(target) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError("midway")
+
+    def fail() -> None:
+        with replacing(target) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("midway")
+
+    with pytest.raises(RuntimeError, match="midway"):
+        fail()
     assert target.read_text() == "first"
     assert [path.name for path in target.parent.iterdir()] == ["a.txt"]
 

@@ -101,8 +101,11 @@ def _random_box(
         aspect = exp(random.uniform(log(3 / 4), log(4 / 3)))
         w, h = round(sqrt(target * aspect)), round(sqrt(target / aspect))
         if 0 < w <= width and 0 < h <= height:
-            left, top = random.integers(0, width - w + 1), random.integers(0, height - h + 1)
-            return (int(left), int(top), int(left) + w, int(top) + h)
+            left, top = (
+                int(random.integers(0, width - w + 1)),
+                int(random.integers(0, height - h + 1)),
+            )
+            return (left, top, left + w, top + h)
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
     return (left, top, left + side, top + side)
