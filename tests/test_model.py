@@ -86,6 +86,14 @@ def test_folders_that_are_no_runs(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"torn")
     with pytest.raises(OodmlError, match="the model cannot be loaded"):
         load_model(tmp_path)
+    described["settings"]["backbone"] = "os:system"
+    (tmp_path / "model.json").write_text(json.dumps(described))
+    with pytest.raises(OodmlError, match="would import the backbone 'os:system'"):
+        load_model(tmp_path)
+    described["head"]["kind"] = "oodml.files:write_text"
+    (tmp_path / "model.json").write_text(json.dumps(described))
+    with pytest.raises(OodmlError, match="'oodml.files:write_text' is not one of oodml"):
+        load_model(tmp_path)
     described["head"]["kind"] = "os:system"
     (tmp_path / "model.json").write_text(json.dumps(described))
     with pytest.raises(OodmlError, match="'os:system' is not one of oodml"):

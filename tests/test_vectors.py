@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from oodml.errors import OodmlError
 from oodml.vectors import SUFFIXES, VectorSet
@@ -41,6 +42,22 @@ def test_a_table_with_one_column_a_dimension(tmp_path: Path) -> None:
     path = tmp_path / "v.parquet"
     pd.DataFrame({"labels": ["a", "b"], "e0": [1.0, 2.0], "e1": [3.0, 4.0]}).to_parquet(path)
     np.testing.assert_array_equal(VectorSet.load(path).vectors, [[1, 3], [2, 4]])
+
+
+def test_other_metadata_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "v.safetensors"
+    tensors = {"vectors": np.eye(2, dtype=np.float32), "labels": np.array([3, 4])}
+    save_file(tensors, path, metadata={"format": "pt"})
+    assert VectorSet.load(path).classes.tolist() == ["3", "4"]
+
+
+def test_a_table_of_images_is_not_replaced_by_labels(tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text("path,class\na.png,a\n")
+    with pytest.raises(OodmlError, match=r"would replace v.csv, which is no file of its labels"):
+        sample().save(tmp_path / "v.npy")
+    assert (tmp_path / "v.csv").read_text().startswith("path,class")
+    sample().save(tmp_path / "w.npy")
+    sample().save(tmp_path / "w.npy")
 
 
 def test_class_means_equal_a_loop() -> None:

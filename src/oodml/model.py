@@ -43,6 +43,9 @@ class ModelSettings(BaseModel):
     freeze_batch_norm: bool = True
 
 
+HEADS = ("oodml.model:LinearHead", "oodml.model:IdentityHead", "oodml.methods.diva:Head")
+"""The heads that a run folder may name."""
+
 Outputs = dict[str, Float[Tensor, "n _"]]
 
 
@@ -87,12 +90,13 @@ class Embedder(nn.Module):
     """Images in, embeddings out: backbone, pooling, head.
 
     The backbone is made when it is first needed: a head that trains on cached features, or is
-    adapted on them, needs none.
+    adapted on them, needs none. seed: of its weights, if they are untrained.
     """
 
-    def __init__(self, settings: ModelSettings, head: nn.Module) -> None:
+    def __init__(self, settings: ModelSettings, head: nn.Module, seed: int = 0) -> None:
         super().__init__()
         self.settings = settings
+        self.seed = seed
         self.head = head
 
     @property
@@ -100,7 +104,7 @@ class Embedder(nn.Module):
         if "trunk" not in self._modules:
             place = next((p.device for p in self.head.parameters()), torch.device("cpu"))
             with torch.inference_mode(False):  # its parameters may have to train later
-                made = load_backbone(self.settings.backbone, self.settings.weights)
+                made = load_backbone(self.settings.backbone, self.settings.weights, self.seed)
             self.trunk = made.to(place)
             self.train(self.training)
         return self.trunk
@@ -120,7 +124,7 @@ class Embedder(nn.Module):
 
     def feature_map(self, images: Tensor) -> Float[Tensor, "n c rows columns"]:
         """What the backbone gives."""
-        return self.backbone(as_floats(images))  # type: ignore[no-any-return]
+        return self.backbone.to(images.device)(as_floats(images))  # type: ignore[no-any-return]
 
     def train(self, mode: bool = True) -> "Embedder":
         """As usual, but frozen batch norms stay as they are."""
@@ -180,10 +184,11 @@ def head_description(head: nn.Module) -> dict[str, object]:
     return {"kind": f"{kind.__module__}:{kind.__qualname__}", **options}
 
 
-def load_model(run_folder: str | Path) -> Embedder:
+def load_model(run_folder: str | Path, own_code: bool = False) -> Embedder:
     """The trained model of a run folder (model.json, model.safetensors), ready to embed.
 
-    Only heads of this library are made again by name; a run folder cannot run foreign code.
+    Only heads of this library are made again by name, and a backbone of the user's own, which
+    would be imported, is refused: a run folder that came from elsewhere cannot run code.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -199,8 +204,13 @@ def load_model(run_folder: str | Path) -> Embedder:
         settings = ModelSettings.model_validate(described["settings"])
         options = dict(described["head"])
         kind = str(options.pop("kind"))
-        if not kind.startswith("oodml."):
-            raise OodmlError(f"{description}: head {kind!r} is not one of oodml")
+        if kind not in HEADS:
+            raise OodmlError(f"{description}: head {kind!r} is not one of {', '.join(HEADS)}")
+        if ":" in settings.backbone and not own_code:
+            raise OodmlError(
+                f"{description}: loading would import the backbone {settings.backbone!r}; if you "
+                "trust the folder, say own_code=True"
+            )
         embedder = Embedder(settings, catalog.find("heads", kind)(**options))
         state = load_file(folder / "model.safetensors")
         target = embedder.head if settings.mode == "head" else embedder.with_backbone()

@@ -79,9 +79,12 @@ class FeatureSource:
         self.labels = labels
 
     def batches(self, rows: Iterator[Rows], seed: int, n_views: int) -> Iterator[Views]:
+        if len(self.views) < n_views:
+            raise OodmlError(f"model.views: {len(self.views)}; the method needs {n_views}")
         random = np.random.Generator(np.random.PCG64(seed))
         for chosen in rows:
-            drawn = random.integers(0, len(self.views), (n_views, len(chosen)))
+            order = random.random((len(self.views), len(chosen))).argsort(axis=0)
+            drawn = order[:n_views]  # of each image, views that differ
             index = torch.from_numpy(chosen)
             yield Views(chosen, [self.views[torch.from_numpy(view), index] for view in drawn])
 

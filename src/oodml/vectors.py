@@ -119,6 +119,8 @@ def check_suffix(path: Path) -> None:
         raise OodmlError(f"{path}: suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
 
 
+TEXT = ("classes", "labels", "ids", "superclasses")
+
 Columns = dict[str, NDArray[Any]]
 
 
@@ -182,7 +184,7 @@ def _read_safetensors(path: Path) -> tuple[Columns, dict[str, Any]]:
         meta = dict(file.metadata() or {})
         columns: Columns = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     source = json.loads(meta.pop("source", "{}"))
-    columns |= {key: np.array(json.loads(values)) for key, values in meta.items()}
+    columns |= {key: np.array(json.loads(meta[key])) for key in TEXT if key in meta}
     return columns, source
 
 
@@ -205,9 +207,8 @@ def _read_parquet(path: Path) -> tuple[Columns, dict[str, Any]]:
 
     table = pq.read_table(path)
     source = json.loads((table.schema.metadata or {}).get(b"source", b"{}"))
-    named = ("classes", "labels", "ids", "superclasses")
     columns: Columns = {
-        key: np.array(table[key].to_pylist()) for key in named if key in table.column_names
+        key: np.array(table[key].to_pylist()) for key in TEXT if key in table.column_names
     }
     if "vectors" in table.column_names:
         columns["vectors"] = np.stack(table["vectors"].to_numpy(zero_copy_only=False))
@@ -215,7 +216,7 @@ def _read_parquet(path: Path) -> tuple[Columns, dict[str, Any]]:
     numeric = [
         field.name
         for field in table.schema
-        if field.name not in named and pa.types.is_floating(field.type)
+        if field.name not in TEXT and pa.types.is_floating(field.type)
     ]
     if numeric:
         columns["vectors"] = np.stack([table[name].to_numpy() for name in numeric], axis=1)
@@ -225,10 +226,13 @@ def _read_parquet(path: Path) -> tuple[Columns, dict[str, Any]]:
 def _write_npy(vectors: VectorSet, path: Path, target: Path) -> None:
     import pandas as pd
 
+    beside = target.with_suffix(".csv")
+    if beside.exists() and not beside.read_text(encoding="utf-8").startswith("class,id"):
+        raise OodmlError(f"{target}: would replace {beside.name}, which is no file of its labels")
     table = {"class": vectors.classes, "id": vectors.ids}
     if vectors.superclasses is not None:
         table["superclass"] = vectors.superclasses
-    with replacing(target.with_suffix(".csv")) as labels:
+    with replacing(beside) as labels:
         pd.DataFrame(table).to_csv(labels, index=False)
     with path.open("wb") as stream:
         np.save(stream, vectors.vectors)

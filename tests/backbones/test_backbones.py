@@ -31,6 +31,16 @@ def test_lite0_knows_imagenet() -> None:
     assert scores.softmax(0)[daisy] > 0.1
 
 
+def test_untrained_weights_are_the_same_wherever_they_are_made() -> None:
+    state = torch.get_rng_state()
+    first, again = load_backbone("small"), load_backbone("small")
+    other = load_backbone("small", seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    for key, value in first.network.state_dict().items():
+        assert torch.equal(value, again.network.state_dict()[key])
+    assert not torch.equal(first.network[0].weight, other.network[0].weight)
+
+
 def test_tokens_become_a_map() -> None:
     vit = load_backbone("vit_tiny_patch16_224", "none")
     assert vit(torch.rand(1, 3, 224, 224)).shape == (1, 192, 1, 196)

@@ -3,16 +3,23 @@
 from oodml import catalog
 from oodml.backbones._timm import Backbone, timm_backbone, timm_names
 from oodml.errors import OodmlError, unknown
+from oodml.randomness import isolated
 
 __all__ = ["Backbone", "load_backbone"]
 
 
-def load_backbone(name: str, weights: str | None = None) -> Backbone:
+def load_backbone(name: str, weights: str | None = None, seed: int = 0) -> Backbone:
     """The backbone of a name: a file of this folder, an import path, or a timm network.
 
     weights: None for the backbone's own (timm: from the hub), "none" for untrained ones, or a
     local file (.safetensors, or .pth holding tensors only).
+    seed: of untrained weights, which come out the same wherever they are made.
     """
+    with isolated(seed, "backbone", name):
+        return _load(name, weights)
+
+
+def _load(name: str, weights: str | None) -> Backbone:
     if ":" in name or name in catalog.names("backbones"):
         made = catalog.load("backbones", name, weights=weights)
         if not isinstance(made, Backbone):

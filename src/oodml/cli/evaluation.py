@@ -163,7 +163,7 @@ def index(
         return
     typer.echo(
         f"{out}: {report.kind} index of {report.vectors} vectors of {report.dimensions} "
-        f"dimensions; ids in {out.with_suffix('.csv').name}\n"
+        f"dimensions; ids in {out.with_suffix('.ids.csv').name}\n"
         f"Of the {report.k} exact nearest neighbours it finds {report.found:.2%}; "
         f"Recall@1 {report.recall:.4f}, exact {report.exact_recall:.4f} ({report.queries} queries)"
     )

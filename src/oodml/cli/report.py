@@ -1,7 +1,8 @@
 """`oodml report`: the answer of a study, as a page and as figures."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -43,8 +44,8 @@ def forecast(
     from oodml.report.forecast import forecast_target
 
     folder = read_study(directory)
-    backbone = folder.progression.backbone if folder.progression else ""
-    found = forecast_target(folder, _features(target, backbone), metric, split)
+    source = folder.features.source if folder.features else {}
+    found = forecast_target(folder, _features(target, source), metric, split)
     low, high = found.range
     typer.echo(
         f"Shift to the train classes of split {found.split}: {found.measure} {found.shift:.1f} "
@@ -65,7 +66,8 @@ def forecast(
     )
 
 
-def _features(target: str, backbone: str) -> "VectorSet":
+def _features(target: str, source: Mapping[str, Any]) -> "VectorSet":
+    """The target's features, made as those were that the study's shift was measured on."""
     from oodml.vectors import SUFFIXES, VectorSet
 
     if target.endswith(SUFFIXES):
@@ -73,7 +75,12 @@ def _features(target: str, backbone: str) -> "VectorSet":
     from oodml.datasets import open_images
     from oodml.embedding import embed
 
-    return embed(open_images(target), backbone or "lite0")
+    return embed(
+        open_images(target),
+        str(source.get("backbone", "lite0")),
+        image_size=None if source.get("image_size", "own") == "own" else int(source["image_size"]),
+        augmentation=str(source.get("augmentation", "base")),
+    )
 
 
 COMMANDS = (report, forecast)

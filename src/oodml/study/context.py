@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from oodml.datasets import open_images
@@ -15,7 +16,8 @@ from oodml.files import content_hash, write_text
 from oodml.images import ImageSet
 from oodml.model import ModelSettings
 from oodml.shift.build import SplitSettings, build_progression
-from oodml.shift.files import read_splits, write_splits
+from oodml.shift.episodes import fill_support
+from oodml.shift.files import check_against, read_splits, write_splits
 from oodml.shift.splits import Progression
 from oodml.study.claims import Claims, heartbeat
 from oodml.study.file import SplitFile, Study
@@ -65,7 +67,7 @@ def prepare(
     Several processes may start on one folder: one builds, the others wait for it.
     """
     images = open_images(study.data.name, **study.data.options)
-    key = progression_key(study, images.fingerprint)
+    key = progression_key(study, images)
     claims = Claims(store.claims)
     while (claim := claims.take("prepare")) is None:
         time.sleep(0.2)
@@ -109,11 +111,15 @@ def plan_of(
     }
 
 
-def progression_key(study: Study, fingerprint: str) -> str:
+def progression_key(study: Study, images: ImageSet) -> str:
     """Hash of all that the progression depends on."""
+    fingerprint = images.fingerprint
     if isinstance(study.splits, SplitFile):
         return content_hash(fingerprint, study.splits.file.read_bytes())
     settings = study.splits.model_dump_json()
+    order = np.argsort(images.ids)
+    columns = [c[order].tolist() for c in (images.superclasses, images.partition) if c is not None]
+    fingerprint = content_hash(fingerprint, json.dumps(columns))
     return content_hash(fingerprint, settings, json.dumps([sorted(study.shots), study.episodes]))
 
 
@@ -128,12 +134,20 @@ def _write_progression(study: Study, images: ImageSet, store: Store, device: str
     (store.folder / "plan.json").unlink(missing_ok=True)  # it belongs to the old progression
     if isinstance(study.splits, SplitFile):
         (store.folder / "features.npz").unlink(missing_ok=True)
-        write_splits(read_splits(study.splits.file), store.folder / "splits.json")
+        write_splits(given_splits(study.splits, images), store.folder / "splits.json")
         return
     vectors = shift_features(study.splits, images, device)
     vectors.save(store.folder / "features.npz")
     built = build_progression(vectors, study.splits, study.shots, study.episodes, images)
     write_splits(built, store.folder / "splits.json")
+
+
+def given_splits(splits: SplitFile, images: ImageSet) -> Progression:
+    """The splits of a file, their support images named as the data names them."""
+    ids, classes = images.ids.tolist(), images.classes.tolist()
+    filled = fill_support(read_splits(splits.file), ids, classes)
+    check_against(filled, ids, classes)
+    return filled
 
 
 def shift_features(

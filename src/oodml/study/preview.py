@@ -8,7 +8,7 @@ from oodml.datasets import open_images
 from oodml.images import ImageSet
 from oodml.shift.files import read_splits
 from oodml.shift.splits import Progression
-from oodml.study.context import plan_of, planned_key, progression_key
+from oodml.study.context import given_splits, plan_of, planned_key, progression_key
 from oodml.study.file import SplitFile, Study
 from oodml.study.status import Watch, named, told_seconds
 from oodml.study.store import Store
@@ -25,7 +25,7 @@ def preview(study: Study, folder: str | Path, smoke: bool = False) -> str:
     if progression is None:
         arms = [f"  {arm.label}, seeds {', '.join(map(str, arm.seeds))}" for arm in study.arms]
         return "\n".join(["on every split (the splits are built when the study is run):", *arms])
-    key = progression_key(study, images.fingerprint)
+    key = progression_key(study, images)
     runs = plan_of(study, progression, images, key, smoke)["runs"]
     done = store.finished()
     left = [run for run in runs if run["id"] not in done]
@@ -35,8 +35,8 @@ def preview(study: Study, folder: str | Path, smoke: bool = False) -> str:
 
 def _known_progression(study: Study, images: ImageSet, store: Store) -> Progression | None:
     if isinstance(study.splits, SplitFile):
-        return read_splits(study.splits.file)
-    if planned_key(store) == progression_key(study, images.fingerprint):
+        return given_splits(study.splits, images)
+    if planned_key(store) == progression_key(study, images):
         return read_splits(store.folder / "splits.json")
     return None
 

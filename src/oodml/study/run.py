@@ -117,7 +117,8 @@ def _train(
 
 
 def _build(run: Run, material: _Material, n_classes: int) -> tuple[Embedder, BaseMethod]:
-    model = Embedder(run.model, torch.nn.Identity())
+    untrained = 0 if material.head_mode else run.seed  # cached features are those of seed 0
+    model = Embedder(run.model, torch.nn.Identity(), untrained)
     width = material.features().vectors.shape[1] if material.head_mode else model.backbone.features
     space = Space(n_classes, run.model.dim, width)
     method: BaseMethod = catalog.find("methods", run.method)(space, **run.options)

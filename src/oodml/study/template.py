@@ -27,7 +27,7 @@ episodes = 10           # few-shot episodes a split
 # file = "splits.json"  # splits that exist already; by default they are built
 
 [model]
-backbone = "lite0"      # or any network of timm, or "small" to train from scratch
+backbone = "lite0"      # or any network of timm; "small" with mode = "finetune" trains from scratch
 mode = "head"           # "head": one layer on cached features; "finetune": the whole network
 dim = 128               # of the embedding
 
