@@ -12,7 +12,7 @@ SHIFT = Path(__file__).parents[1] / "src" / "oodml" / "shift"
 UNCHECKED = "plain_pickle"
 CHECKED = [
     *("adaptation", "analysis", "backbones", "embedding", "evaluate", "images", "loader"),
-    *("losses", "methods", "miners", "model", "sampler", "train", "transforms", "vectors"),
+    *("losses", "methods", "miners", "model", "sampler", "training", "transforms", "vectors"),
     *(f"shift.{path.stem}" for path in sorted(SHIFT.glob("*.py")) if path.stem != UNCHECKED),
 ]
 install_import_hook([f"oodml.{part}" for part in CHECKED], "tests.typecheck.checked")

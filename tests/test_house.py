@@ -16,16 +16,16 @@ FILES = sorted(SOURCE.rglob("*.py"))
 NOT_ALLOWED = {
     "errors.py": {"*"},
     "files.py": {"images", "vectors", "model", "study", "report"},
-    "losses": {"datasets", "images", "vectors", "model", "train", "evaluate", "study", "shift"},
-    "miners": {"datasets", "images", "vectors", "model", "train", "evaluate", "study", "shift"},
-    "methods": {"datasets", "images", "train", "evaluate", "study", "shift", "report"},
-    "evaluate": {"datasets", "images", "model", "train", "methods", "losses", "study", "report"},
-    "shift": {"model", "train", "methods", "losses", "study", "report", "evaluate", "cli"},
-    "train.py": {"evaluate", "study", "shift", "report", "datasets", "cli"},
-    "datasets": {"model", "train", "evaluate", "study", "shift", "report", "cli"},
-    "analysis": {"model", "train", "datasets", "report", "methods", "losses", "cli"},
+    "losses": {"datasets", "images", "vectors", "model", "training", "evaluate", "study", "shift"},
+    "miners": {"datasets", "images", "vectors", "model", "training", "evaluate", "study", "shift"},
+    "methods": {"datasets", "images", "training", "evaluate", "study", "shift", "report"},
+    "evaluate": {"datasets", "images", "model", "training", "methods", "losses", "study", "report"},
+    "shift": {"model", "training", "methods", "losses", "study", "report", "evaluate", "cli"},
+    "training": {"evaluate", "study", "shift", "report", "datasets", "cli"},
+    "datasets": {"model", "training", "evaluate", "study", "shift", "report", "cli"},
+    "analysis": {"model", "training", "datasets", "report", "methods", "losses", "cli"},
     "study": {"report", "cli"},
-    "report": {"train", "methods", "losses", "miners", "cli"},
+    "report": {"training", "methods", "losses", "miners", "cli"},
 }
 """What a part of the house may not import, of oodml's own top-level parts."""
 

@@ -12,7 +12,9 @@ from oodml.embedding import embed
 from oodml.methods._base import BaseMethod, Space
 from oodml.model import Embedder, LinearHead, ModelSettings
 from oodml.randomness import isolated
-from oodml.train import FeatureSource, History, ImageSource, TrainSettings, train
+from oodml.training.loop import History, train
+from oodml.training.settings import TrainSettings
+from oodml.training.sources import FeatureSource, ImageSource
 from tests.samples import squares
 
 NEEDED: dict[str, dict[str, Any]] = {"criterion": {"loss": "triplet", "miner": "semihard"}}

@@ -10,7 +10,7 @@ from oodml.adaptation import AdaptSettings
 from oodml.model import ModelSettings
 from oodml.shift.splits import Episode, Progression, Split
 from oodml.study.plan import Run, hash_of_split, plan_runs, run_from
-from oodml.train import TrainSettings
+from oodml.training.settings import TrainSettings
 from tests.study.toy import toy_study
 
 EPISODE = Episode({"c": ("c/0.png",)})

@@ -14,7 +14,7 @@ from oodml.errors import OodmlError, unknown
 from oodml.methods._base import Space
 from oodml.model import ModelSettings
 from oodml.study.tables import Table, beside, checked, option_settings, variants
-from oodml.train import TrainSettings
+from oodml.training.settings import TrainSettings
 
 GIVEN = ("space",)
 """What the training loop gives a method; the rest of its signature are options."""

@@ -12,7 +12,7 @@ from oodml.errors import OodmlError, unknown
 from oodml.shift.build import SplitSettings
 from oodml.study.arms import Arm, read_arms
 from oodml.study.tables import Table, beside, checked, option_settings
-from oodml.train import TrainSettings
+from oodml.training.settings import TrainSettings
 
 
 class Source(BaseModel):

@@ -14,7 +14,7 @@ from oodml.model import ModelSettings
 from oodml.shift.splits import Progression, Split
 from oodml.study.arms import Arm
 from oodml.study.file import Study
-from oodml.train import TrainSettings
+from oodml.training.settings import TrainSettings
 
 SCHEMA = 1
 """Raise it when the code changes what a run's numbers are: every run gets a new id."""

@@ -24,7 +24,8 @@ from oodml.model import Embedder, LinearHead
 from oodml.randomness import isolated
 from oodml.study.context import Context, frozen_features
 from oodml.study.plan import Run
-from oodml.train import FeatureSource, History, ImageSource, Metrics, Source, train
+from oodml.training.loop import History, Metrics, train
+from oodml.training.sources import FeatureSource, ImageSource, Source
 from oodml.vectors import VectorSet
 
 Row = dict[str, Any]

@@ -1,113 +1,24 @@
 """The one training loop, for every method, on cached features or on images."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from oodml.errors import OodmlError, unknown
-from oodml.images import ImageSet
-from oodml.loader import batches, train_views
 from oodml.methods._base import BaseMethod, Batch
 from oodml.model import Embedder
 from oodml.randomness import derived_seed, generator
 from oodml.sampler import ClassBalanced
-from oodml.transforms import recipe
+from oodml.training.settings import TrainSettings
+from oodml.training.sources import Source, Views
 
 Rows = NDArray[np.int64]
 Metrics = dict[str, float]
-
-
-class TrainSettings(BaseModel):
-    """How long and how fast to train.
-
-    epochs: at the most; the one with the best `select` on the validation classes is kept.
-    batch_size: images a batch, `per_class` of each of batch_size / per_class classes.
-    lr: of Adam; None is 1e-5 (the paper's) in finetune mode and 1e-3 in head mode.
-    head_lr: of the head, if different. weight_decay: coupled L2, of the network only.
-    warmup_epochs: first epochs in which the backbone rests.
-    evaluate_every: epochs between two looks at the validation classes.
-    refit: after choosing the epoch, train anew on all train classes for as many epochs.
-    precision: of the backbone's pass; losses are always computed in float32.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    epochs: int = Field(40, ge=0)
-    batch_size: int = Field(112, ge=4)
-    per_class: int = Field(2, ge=2)
-    lr: float | None = Field(None, gt=0)
-    head_lr: float | None = Field(None, gt=0)
-    weight_decay: float = Field(4e-4, ge=0)
-    warmup_epochs: int = Field(0, ge=0)
-    evaluate_every: int = Field(1, ge=1)
-    select: str = "recall@1"
-    refit: bool = False
-    precision: Literal["fp32", "bf16"] = "fp32"
-
-
-@dataclass(frozen=True)
-class Views:
-    """One batch as a source gives it: features or images, of one or two views."""
-
-    rows: Rows
-    features: list[Float[Tensor, "n f"]] = field(default_factory=list)
-    images: list[UInt8[Tensor, "n 3 h w"]] = field(default_factory=list)
-
-
-@runtime_checkable
-class Source(Protocol):
-    """Where training batches come from."""
-
-    labels: Rows
-
-    def batches(self, rows: Iterator[Rows], seed: int, n_views: int) -> Iterator[Views]:
-        """The batches of one epoch; `seed` fixes the views that are drawn."""
-
-
-class FeatureSource:
-    """Cached features of several views of every image: [v n f]."""
-
-    def __init__(self, views: Float[Tensor, "v n f"], labels: Rows) -> None:
-        self.views = views
-        self.labels = labels
-
-    def batches(self, rows: Iterator[Rows], seed: int, n_views: int) -> Iterator[Views]:
-        if len(self.views) < n_views:
-            raise OodmlError(f"model.views: {len(self.views)}; the method needs {n_views}")
-        random = np.random.Generator(np.random.PCG64(seed))
-        for chosen in rows:
-            order = random.random((len(self.views), len(chosen))).argsort(axis=0)
-            drawn = order[:n_views]  # of each image, views that differ
-            index = torch.from_numpy(chosen)
-            yield Views(chosen, [self.views[torch.from_numpy(view), index] for view in drawn])
-
-
-class ImageSource:
-    """Images, augmented as they are read."""
-
-    def __init__(self, images: ImageSet, labels: Rows, size: int, augmentation: str) -> None:
-        self.images = images
-        self.labels = labels
-        self.size = size
-        self.recipe = recipe(augmentation)
-
-    def batches(self, rows: Iterator[Rows], seed: int, n_views: int) -> Iterator[Views]:
-        order = list(rows)
-        jobs = (
-            (chosen, train_views(self.images, self.size, self.recipe, derived_seed(seed, b, v)))
-            for b, chosen in enumerate(order)
-            for v in range(n_views)
-        )
-        made = batches(jobs)
-        for chosen in order:
-            yield Views(chosen, images=[next(made) for _ in range(n_views)])
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from oodml.errors import OodmlError
 from oodml.methods._base import BaseMethod, Batch, Space
 from oodml.model import Embedder, LinearHead, ModelSettings
 from oodml.randomness import isolated
-from oodml.train import FeatureSource, History, ImageSource, TrainSettings, train
+from oodml.training.loop import History, train
+from oodml.training.settings import TrainSettings
+from oodml.training.sources import FeatureSource, ImageSource
 from tests.samples import squares
 
 CPU = torch.device("cpu")
