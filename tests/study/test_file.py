@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from oodml.errors import OodmlError
-from oodml.study.file import SplitFile, read_study, smaller, with_precision
+from oodml.study.file import SplitFile, read_study, with_precision
+from oodml.study.smoke import smaller
 from tests.study.toy import make_study, toy_study
 
 
@@ -141,7 +142,7 @@ def test_a_method_that_makes_no_sense_in_a_mode_is_refused(tmp_path: Path, monke
 
 def test_a_smaller_study_keeps_every_method(tmp_path: Path) -> None:
     study = toy_study(tmp_path)
-    small = smaller(study)
+    small = smaller(study, tmp_path)
     assert [arm.label for arm in small.arms] == [arm.label for arm in study.arms]
     assert {arm.seeds for arm in small.arms} == {(0,)}
     assert {arm.train.epochs for arm in small.arms} == {1}

@@ -15,8 +15,14 @@ COMMANDS = ()
 
 @app.command()
 def run(
-    file: Annotated[Path, typer.Argument(help="The study, a TOML file.")],
+    file: Annotated[
+        Path, typer.Argument(help="The study: a TOML file, or the name of one that oodml brings.")
+    ],
     out: Annotated[Path, typer.Option(help="The folder of results.")],
+    data: Annotated[Path | None, typer.Option(help="Where the study's data set lies.")] = None,
+    splits: Annotated[
+        Path | None, typer.Option(help="A file of splits to use instead of building them.")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
     threads: Annotated[
         int | None, typer.Option(help="Threads of each worker; default: the cores shared out.")
@@ -38,13 +44,15 @@ def run(
 
     Several may work on one folder at once. Example: `oodml study run study.toml --out results`
     """
-    from oodml.study.file import read_study, smaller, with_precision
+    from oodml.study.file import with_precision
     from oodml.study.launch import run_study
     from oodml.study.preview import preview
+    from oodml.study.shipped import open_study
+    from oodml.study.smoke import smaller
 
-    study = read_study(file)
+    study = open_study(file, data, splits)
     study = with_precision(study, precision, file) if precision else study
-    study = smaller(study) if smoke else study
+    study = smaller(study, out) if smoke else study
     if dry_run:
         typer.echo(preview(study, out, smoke))
         return

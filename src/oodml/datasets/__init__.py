@@ -5,6 +5,7 @@ from typing import Any
 
 from oodml.catalog import load, names
 from oodml.datasets._check import without_corrupt
+from oodml.datasets._few import a_few
 from oodml.errors import OodmlError, unknown
 from oodml.images import ImageSet
 
@@ -14,15 +15,23 @@ TABLES = (".csv", ".tsv", ".parquet")
 """The suffixes by which a file is taken for a table of images."""
 
 
-def open_images(data: str | Path, **options: Any) -> ImageSet:
+def open_images(
+    data: str | Path, *, few: tuple[int, int] | None = None, **options: Any
+) -> ImageSet:
     """The images of a data set's name, of a folder, or of a table of paths and classes.
 
     data: a name such as "glyphs" or "cub200"; "hf:NAME" for one of Hugging Face; an import path
     "package.module:function"; the path of a folder `class/image` or `superclass/class/image`,
     or of a CSV or Parquet table.
+    few: only so many classes, and so many images of each, to try things with.
     options: what the data set takes, e.g. `root` for cub200. A name goes before a folder of
     the same name; write "./cub200" for the folder. Raises `OodmlError` if there is no such.
     """
+    images = _opened(data, options)
+    return images if few is None else a_few(images, *few)
+
+
+def _opened(data: str | Path, options: dict[str, Any]) -> ImageSet:
     if isinstance(data, str) and data.startswith("hf:"):
         return _loaded("huggingface", options, name=data.removeprefix("hf:"))
     if isinstance(data, str) and (_is_import_path(data) or data in names("datasets")):

@@ -33,7 +33,8 @@ class SplitSettings(BaseModel):
     procedure: "exact" (the best swap each time), "published" (the paper's heuristic), or "auto":
         exact where the classes are few enough to search, else published.
     backbone: the frozen network whose class means the shift is measured on, on input of
-        image_size (None: its own) under the test transform of `augmentation`.
+        image_size (None: its own) under the test transform of `augmentation`. weights: as of a
+        model; None for the network's own.
     n_splits: how many, evenly spaced in FID; "all" keeps every one. steps: keep these instead.
     train_classes, train_superclasses: what trains at the start. Without either, the data's own
         train part if it is one of classes, else the first half of the sorted names.
@@ -49,6 +50,7 @@ class SplitSettings(BaseModel):
 
     procedure: Literal["auto", "exact", "published"] = "auto"
     backbone: str = "lite0"
+    weights: str | None = None
     image_size: int | None = Field(None, ge=8)
     augmentation: Augmentation = "base"
     n_splits: int | Literal["all"] = 5

@@ -157,6 +157,7 @@ def shift_features(
     return embed(
         images,
         settings.backbone,
+        weights=settings.weights,
         image_size=settings.image_size,
         augmentation=settings.augmentation,
         device=device,

@@ -113,21 +113,6 @@ def with_precision(study: Study, precision: str, file: Path) -> Study:
     return study.model_copy(update={"arms": tuple(arms)})
 
 
-def smaller(study: Study) -> Study:
-    """A study that tries every arm in little time: one seed, one epoch, one episode, few steps."""
-    arms = [
-        arm.model_copy(
-            update={
-                "seeds": arm.seeds[:1],
-                "train": arm.train.model_copy(update={"epochs": min(1, arm.train.epochs)}),
-                "adapt": arm.adapt.model_copy(update={"iterations": 5}),
-            }
-        )
-        for arm in study.arms
-    ]
-    return study.model_copy(update={"arms": tuple(arms), "shots": study.shots[:1], "episodes": 1})
-
-
 def _source(data: str | Table, file: Path) -> Source:
     if isinstance(data, str):
         return Source(name=_located(data, file, "data"))
@@ -137,13 +122,19 @@ def _source(data: str | Table, file: Path) -> Source:
         raise OodmlError(
             f"{file}: data.name: given {name!r}; a data set's name or a path is needed"
         )
+    few = options.get("few")
+    if few is not None and not (isinstance(few, list) and list(map(type, few)) == [int, int]):
+        raise OodmlError(f"{file}: data.few: given {few!r}; [classes, images of each] is expected")
     if isinstance(options.get("root"), str):
         options["root"] = str(beside(options["root"], file))
     if name in names("datasets"):
         kind = option_settings(find("datasets", name), ())
         for key in options:
-            if key not in kind.model_fields and kind.model_config.get("extra") == "forbid":
-                raise unknown("key", key, ["name", *kind.model_fields], f"{file}: data")
+            if (
+                key not in (*kind.model_fields, "few")
+                and kind.model_config.get("extra") == "forbid"
+            ):
+                raise unknown("key", key, ["name", "few", *kind.model_fields], f"{file}: data")
     return Source(name=_located(name, file, "data.name"), options=options)
 
 
@@ -162,7 +153,13 @@ def _splits(table: Table, model: Table, file: Path) -> SplitSettings | SplitFile
     if "file" not in table:
         shared = {key: model[key] for key in ("image_size", "augmentation") if key in model}
         single = {key: value for key, value in shared.items() if not isinstance(value, list)}
-        return checked(SplitSettings, single | table, "splits", file)
+        settings = checked(SplitSettings, single | table, "splits", file)
+        if settings.weights in (None, "none"):
+            return settings
+        weights = beside(str(settings.weights), file)
+        if not weights.is_file():
+            raise OodmlError(f"{file}: splits.weights: {weights} does not exist")
+        return settings.model_copy(update={"weights": str(weights)})
     path = beside(checked(SplitFile, table, "splits", file).file, file)
     if not path.is_file():
         raise OodmlError(f"{file}: splits.file: {path} does not exist")

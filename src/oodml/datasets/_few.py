@@ -1,0 +1,70 @@
+"""A small part of a collection, and a miniature of one that is not at hand, to try things with."""
+
+import itertools
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from oodml.errors import OodmlError
+from oodml.images import ImageSet
+
+MINIATURES = ("cars196", "cub200", "online_products")
+KINDS = 4
+
+
+def a_few(images: ImageSet, n_classes: int, per_class: int) -> ImageSet:
+    """The first images of some classes: of every superclass in turn, of train and test classes.
+
+    What is left out does not depend on the order of the images.
+    """
+    order = np.argsort(images.ids, kind="stable")
+    groups: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    first = dict(zip(images.classes[order][::-1].tolist(), order[::-1].tolist(), strict=True))
+    for name in images.class_names:
+        part = "" if images.partition is None else str(images.partition[first[name]])
+        groups[images.superclass_of.get(name, ""), part].append(name)
+    turns = itertools.zip_longest(*(groups[key] for key in sorted(groups)))
+    chosen = [name for turn in turns for name in turn if name is not None][:n_classes]
+    rows = [order[images.classes[order] == name][:per_class] for name in sorted(chosen)]
+    return images.select(np.sort(np.concatenate(rows)))
+
+
+def grow_miniature(name: str, root: Path, n_classes: int = 24, per_class: int = 6) -> Path:
+    """Write a tree in the layout of the data set `name`, of drawn images, and return its root.
+
+    Each class is a colour and a stripe of its own, so that there is something to learn.
+    """
+    if name not in MINIATURES:
+        raise OodmlError(f"{name}: no miniature; there is one of {', '.join(MINIATURES)}")
+    lists: dict[str, list[str]] = {"train": [], "test": []}
+    for label, index in itertools.product(range(n_classes), range(per_class)):
+        if name == "online_products":
+            kind = f"kind{label % KINDS}_final"
+            path = f"{kind}/{label:06d}_{index}.JPG"
+            part = "train" if label < n_classes // 2 else "test"
+            row = f"{label * per_class + index + 1} {label + 1} {label % KINDS + 1} {path}"
+            lists[part].append(row)
+        else:
+            path = f"{label + 1:03d}.class/{index}.jpg"
+        _draw(root / "images" / path, label, index)
+    if name == "online_products":
+        for part, rows in lists.items():
+            text = "\n".join(["image_id class_id super_class_id path", *rows]) + "\n"
+            file = root / "Info_Files" / f"Ebay_{part}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+    return root
+
+
+def _draw(path: Path, label: int, index: int, size: int = 48) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        return
+    colours = np.random.default_rng(label).integers(0, 256, (2, 3))
+    random = np.random.default_rng([label, index])
+    across = (np.arange(size) + random.integers(size)) // (3 + label % 5) % 2
+    picture = np.broadcast_to(colours[across][:, None], (size, size, 3))
+    noisy = picture + random.normal(0, 25, (size, size, 3))
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=90)
