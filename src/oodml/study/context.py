@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from oodml.datasets import open_images
-from oodml.embedding import embed
+from oodml.embedding import embed, weights_tag
 from oodml.errors import OodmlError
 from oodml.files import content_hash, write_text
 from oodml.images import ImageSet
@@ -116,7 +116,8 @@ def progression_key(study: Study, images: ImageSet) -> str:
     fingerprint = images.fingerprint
     if isinstance(study.splits, SplitFile):
         return content_hash(fingerprint, study.splits.file.read_bytes())
-    settings = study.splits.model_dump_json()
+    tag = weights_tag(study.splits.weights)
+    settings = study.splits.model_copy(update={"weights": tag}).model_dump_json()
     order = np.argsort(images.ids)
     columns = [c[order].tolist() for c in (images.superclasses, images.partition) if c is not None]
     fingerprint = content_hash(fingerprint, json.dumps(columns))
