@@ -1,0 +1,157 @@
+"""The studies that come with the package: what they say, and that they run."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from oodml.cli import app
+from oodml.errors import OodmlError
+from oodml.study.file import SplitFile, Study
+from oodml.study.shipped import open_study, shipped
+from oodml.study.smoke import smaller
+
+DATA = ("cub200", "cars196", "online_products")
+PAPER = [f"paper_{kind}_shot_{name}" for kind in ("zero", "few") for name in DATA]
+# the table of methods of the paper, its values for CUB / CARS / SOP
+TABLE = {
+    ("margin", "margin"): (0.2, 0.2, 0.2),
+    ("margin", "beta"): (1.2, 1.2, 1.2),
+    ("margin", "beta_lr"): (5e-4, 5e-4, 5e-4),
+    ("multisimilarity", "positive_weight"): (2, 2, 2),
+    ("multisimilarity", "negative_weight"): (40, 40, 40),
+    ("multisimilarity", "margin"): (0.1, 0.1, 0.1),
+    ("multisimilarity", "threshold"): (0.5, 0.5, 0.5),
+    ("arcface", "margin"): (0.5, 0.5, 0.5),
+    ("arcface", "scale"): (16, 16, 16),
+    ("arcface", "vector_lr"): (5e-4, 5e-4, 5e-4),
+    ("proxy_anchor", "alpha"): (32, 32, 32),
+    ("proxy_anchor", "delta"): (0.1, 0.1, 0.1),
+    ("proxy_anchor", "lr_factor"): (2000, 2000, 2000),
+    ("r_margin", "probability"): (0.4, 0.35, 0.15),
+    ("r_margin", "beta"): (0.6, 0.6, 0.9),
+    ("uniform_prior", "weight"): (0.2, 0.2, 0.02),
+    ("uniform_prior", "every"): (10, 10, 200),
+    ("uniform_prior", "hidden"): (100, 100, 50),
+    ("uniform_prior", "chunk"): (128, 128, 128),
+    ("uniform_prior", "discriminator_lr"): (1e-5, 1e-5, 1e-5),
+    ("s2sd", "weight"): (50, 50, 5),
+    ("s2sd", "feature_weight"): (50, 50, 5),
+    ("s2sd", "feature_start"): (0, 0, 1000),
+    ("s2sd", "dims"): ([1024, 1536, 2048],) * 3,
+    ("s2sd", "miner"): ("rho_distance", "rho_distance", "distance"),
+    ("s2sd", "miner_options"): ({"probability": 0.4}, {"probability": 0.3}, None),
+    ("s2sd", "loss_options"): (
+        {"beta": 0.6, "beta_lr": 1e-5},
+        {"beta": 0.6, "beta_lr": 1e-5},
+        {"beta": 0.9, "beta_lr": 1e-5},
+    ),
+    ("diva", "separation"): (1500, 100, 150),
+    ("diva", "alpha"): (0.3, 0.15, 0.2),
+    ("diva", "queue_batches"): (30, 30, 70),
+    ("diva", "momentum"): (0.9, 0.9, 0.9),
+    ("diva", "temperature"): (0.01, 0.01, 0.01),
+}
+STEPS = {
+    "cub200": ["-20", "-10", "0", "6", "10", "30", "R22", "R48", "R66"],
+    "cars196": ["0", "6", "16", "20", "30", "R18", "R42", "R66"],
+    "online_products": ["0", "1000", "2000", "3000", "4000", "5000", "R2000", "R6000"],
+}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_studies_hold_its_settings(name: str) -> None:
+    study = open_study(name)
+    column = DATA.index(study.data.name)
+    arms = {arm.label: arm for arm in study.arms}
+    for (method, option), values in TABLE.items():
+        if method in arms:
+            assert arms[method].options[option] == values[column], (method, option)
+    epochs = 150 if study.data.name == "online_products" else 200
+    for arm in (one for one in study.arms if one.label != "frozen"):
+        assert (arm.train.epochs, arm.train.lr, arm.train.weight_decay) == (epochs, 1e-5, 4e-4)
+        assert arm.train.batch_size == {"diva": 108}.get(arm.label, arm.train.batch_size)
+        assert arm.model.mode == "finetune"
+        assert (arm.model.dim, arm.model.freeze_batch_norm) == (512, True)
+        assert arm.model.augmentation == "base"
+    assert not isinstance(study.splits, SplitFile)
+    assert list(map(str, study.splits.steps or ())) == STEPS[study.data.name]
+    if "few" in name:
+        assert {*arms} == {"multisimilarity", "arcface", "s2sd", "diva"}
+        assert study.shots == (2, 5)
+        assert study.episodes == 10
+        assert {arm.train.select for arm in study.arms} == {"recall@1+map@1000"}
+        assert {arm.adapt.lr for arm in study.arms} == {1e-4}
+    else:
+        assert len(arms) == 9
+        assert all(arm.train.refit for arm in study.arms)
+
+
+def test_sop_trains_its_exceptions() -> None:
+    arms = {arm.label: arm for arm in open_study("paper_zero_shot_online_products").arms}
+    assert arms["proxy_anchor"].train.warmup_epochs == 1
+    assert arms["s2sd"].model.backbone.startswith("resnet101")
+    assert arms["s2sd"].train.batch_size == 104
+    assert arms["s2sd"].model.pooling == "avg"
+    cub = {arm.label: arm for arm in open_study("paper_zero_shot_cub200").arms}
+    assert cub["s2sd"].model.pooling == "avg+max"
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_every_setting_is_written_in_the_file(name: str) -> None:
+    """A reader finds what differs from the defaults without reading code."""
+    tables = tomllib.loads(shipped()[name])
+    assert {"epochs", "batch_size", "lr", "weight_decay", "select"} <= set(tables["train"])
+    assert {"backbone", "mode", "dim", "augmentation"} <= set(tables["model"])
+
+
+def test_a_shipped_study_takes_the_users_data_and_splits(tmp_path: Path) -> None:
+    (tmp_path / "splits.json").write_text("{}")
+    study = open_study("paper_few_shot_cub200", tmp_path, tmp_path / "splits.json")
+    assert study.data.options["root"] == str(tmp_path)
+    assert study.splits == SplitFile(file=tmp_path / "splits.json")
+    assert study.text.startswith(f"# --data {tmp_path}\n# --splits ")
+    with pytest.raises(OodmlError, match=r"--data .*nowhere: no such folder"):
+        open_study("paper_few_shot_cub200", tmp_path / "nowhere")
+    with pytest.raises(OodmlError, match="unknown study 'paper_few_shot_cub20'.* Did you mean"):
+        open_study("paper_few_shot_cub20")
+
+
+def smoked(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Study, pd.DataFrame]:
+    monkeypatch.setenv("OODML_CACHE", str(folder / "cache"))
+    monkeypatch.chdir(folder)
+    done = CliRunner().invoke(app, ["study", "run", name, "--smoke", "--out", "results"])
+    assert done.exit_code == 0, done.output
+    study = smaller(open_study(name), folder / "results")
+    return study, pd.read_parquet(folder / "results" / "results.parquet")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAPER)
+def test_a_smoke_run_goes_to_the_end(name: str, tmp_path: Path, monkeypatch) -> None:
+    study, table = smoked(name, tmp_path, monkeypatch)
+    assert set(table.method) == {arm.label for arm in study.arms}
+    assert table.split.nunique() == 2
+    assert set(table.stage) >= {"zero_shot"} | ({"before", "after"} if "few" in name else set())
+    plan = json.loads((tmp_path / "results" / "plan.json").read_text())
+    assert plan["source"]["options"]["few"] == [24, 6]
+
+
+def test_a_smoke_study_is_a_minute_of_the_same(tmp_path: Path) -> None:
+    whole = open_study("paper_zero_shot_cars196")
+    study = smaller(whole, tmp_path)
+    assert [arm.label for arm in study.arms] == [arm.label for arm in whole.arms]
+    for arm in study.arms:
+        assert arm.model.weights == "none"
+        assert arm.model.image_size == 64
+        assert (arm.train.epochs, arm.train.batch_size) == (1, 16)
+        assert arm.train.refit
+    images = study.data.options["root"]
+    assert len(list(Path(images).rglob("*.jpg"))) == 144
+    (tmp_path / "cars196" / "images").mkdir(parents=True)
+    present = smaller(open_study("paper_zero_shot_cars196", tmp_path / "cars196"), tmp_path)
+    assert {arm.model.weights for arm in present.arms} == {None}
+    assert present.data.options["root"] == str(tmp_path / "cars196")
