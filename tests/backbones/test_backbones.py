@@ -9,6 +9,7 @@ from sklearn.datasets import load_sample_image
 from oodml.backbones import load_backbone
 from oodml.backbones._lite import MEAN, STD, _load_in_order, _weights_file
 from oodml.errors import OodmlError
+from oodml.model import pooled
 
 
 @pytest.mark.parametrize(("name", "features"), [("lite0", 1280), ("small", 96), ("pixels", 768)])
@@ -72,3 +73,27 @@ def test_a_pickle_with_code_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_name() -> None:
     with pytest.raises(OodmlError, match="unknown backbone 'lite9'. Did you mean 'lite"):
         load_backbone("lite9")
+
+
+FAST = {"resnet18": (512, 224), "efficientnet_b0": (1280, 224)}
+SLOW = {
+    "resnet50": (2048, 224),
+    "resnet101": (2048, 224),
+    "resnext101_32x8d": (2048, 224),
+    "resnetv2_50x1_bit": (2048, 224),
+    "vit_small_patch14_dinov2": (384, 518),
+    "vit_base_patch16_clip_224": (768, 224),
+    "convnext_tiny": (768, 224),
+}
+STUDIED = [*FAST.items(), *(pytest.param(*one, marks=pytest.mark.slow) for one in SLOW.items())]
+
+
+@pytest.mark.parametrize(("name", "expected"), STUDIED)
+def test_the_networks_of_studies_by_short_name(name: str, expected: tuple[int, int]) -> None:
+    """Under their own image size each gives one vector an image, of the width it states."""
+    backbone = load_backbone(name, "none").eval()
+    with torch.inference_mode():
+        found = backbone(torch.rand(2, 3, backbone.image_size, backbone.image_size))
+    assert found.shape[:2] == (2, backbone.features)
+    assert pooled(found, "avg").shape == (2, backbone.features)
+    assert (backbone.features, backbone.image_size) == expected
