@@ -13,6 +13,7 @@ from oodml.catalog import find, names
 from oodml.errors import OodmlError, unknown
 from oodml.methods._base import Space
 from oodml.model import ModelSettings
+from oodml.study.search_space import Range, refuse_intervals
 from oodml.study.tables import Table, beside, checked, option_settings, variants
 from oodml.training.settings import TrainSettings
 
@@ -34,6 +35,7 @@ class Arm(BaseModel):
     """One line of a study's comparison: a method with everything that it is run with.
 
     label: what it is called in results. options: of the method, defaults filled in.
+    ranges: what a search may change: "beta" is an option, "train.lr" a key of a part.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -46,9 +48,27 @@ class Arm(BaseModel):
     adapt: AdaptSettings
     seeds: tuple[int, ...]
     few_shot: bool = True
+    ranges: Mapping[str, Range] = Field(default_factory=dict)
+
+    def value(self, name: str) -> Any:
+        """The value that a name of `ranges` has."""
+        part, _, key = name.rpartition(".")
+        return getattr(getattr(self, part), key) if part else self.options.get(key)
+
+    def with_values(self, values: Mapping[str, Any]) -> "Arm":
+        """The arm with some values of its ranges, and nothing left to search."""
+        parts = {part: getattr(self, part) for part in PARTS}
+        options = dict(self.options)
+        for name, value in values.items():
+            part, _, key = name.rpartition(".")
+            if part:
+                parts[part] = parts[part].model_copy(update={key: value})
+            else:
+                options[key] = value
+        return self.model_copy(update=parts | {"options": options, "ranges": {}})
 
 
-class _MethodKeys(BaseModel):
+class MethodKeys(BaseModel):
     """The keys of a method's table that are not options of the method."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
@@ -69,22 +89,24 @@ def read_arms(
     methods: the table of each label. bases: the study's own tables of `PARTS`.
     """
     for part, kind in PARTS.items():
+        refuse_intervals(bases[part], kind, part, file)
         for table, _ in variants(bases[part], kind):
             checked(kind, table, part, file)
     for label, table in methods.items():
-        yield from _arms_of(label, table, bases, seeds, file)
+        yield from arms_of(label, table, bases, seeds, file)
 
 
-def _arms_of(
+def arms_of(
     label: str, table: Table, bases: Mapping[str, Table], seeds: tuple[int, ...], file: Path
 ) -> Iterator[Arm]:
     """The arms of one method's table: one, or one for every combination of listed values."""
     key = f"methods.{label}"
-    own = checked(_MethodKeys, table, key, file)
+    own = checked(MethodKeys, table, key, file)
     name = own.method or label
-    method = _method(name, f"{file}: {key}")
+    method = method_of(name, f"{file}: {key}")
     option_kind = option_settings(method, GIVEN)
-    given = {option: table[option] for option in table if option not in _MethodKeys.model_fields}
+    given = {option: table[option] for option in table if option not in MethodKeys.model_fields}
+    refuse_intervals(given, option_kind, key, file)
     options = [
         (_options(checked(option_kind, one, key, file)), chosen)
         for one, chosen in variants(given, option_kind)
@@ -109,12 +131,13 @@ def _arms_of(
 
 
 def _settings(
-    bases: Mapping[str, Table], own: _MethodKeys, key: str, file: Path
+    bases: Mapping[str, Table], own: MethodKeys, key: str, file: Path
 ) -> Iterator[tuple[dict[str, Any], Table]]:
     """Model, train and adapt settings of a method, for every combination of listed values."""
     choices: list[list[tuple[str, BaseModel, Table]]] = []
     for part, kind in PARTS.items():
         merged = bases[part] | getattr(own, part)
+        refuse_intervals(merged, kind, f"{key}.{part}", file)
         choices.append(
             [
                 (part, checked(kind, table, f"{key}.{part}", file), chosen)
@@ -148,7 +171,7 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def _place(name: str, own: _MethodKeys, key: str, file: Path) -> str:
+def _place(name: str, own: MethodKeys, key: str, file: Path) -> str:
     """Where a key of the model was given: in the method's own table or in the study's."""
     return f"{file}: {key}.model.{name}" if name in own.model else f"{file}: model.{name}"
 
@@ -167,7 +190,8 @@ def _suffixed(label: str, chosen: Table) -> str:
     return " ".join([label, *(f"{key}={value}" for key, value in chosen.items())])
 
 
-def _method(name: str, where: str) -> Any:
+def method_of(name: str, where: str) -> Any:
+    """The class of a method; an error with the place if there is none."""
     if ":" not in name and name not in names("methods"):
         raise unknown("method", name, names("methods"), where)
     return find("methods", name)

@@ -11,6 +11,8 @@ from oodml.catalog import find, names
 from oodml.errors import OodmlError, unknown
 from oodml.shift.build import SplitSettings
 from oodml.study.arms import Arm, read_arms
+from oodml.study.search_arms import read_searched_arms
+from oodml.study.search_space import SearchSettings, read_search
 from oodml.study.tables import Table, beside, checked, option_settings
 from oodml.training.settings import TrainSettings
 
@@ -35,7 +37,8 @@ class SplitFile(BaseModel):
 class Study(BaseModel):
     """What to run: every arm on every split of the progression with every seed.
 
-    text: of the file it was read from, kept beside the results.
+    search: how to choose the options that have ranges, before anything is run. chosen: how they
+    were chosen, kept in the plan. text: of the file it was read from, kept beside the results.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -46,6 +49,8 @@ class Study(BaseModel):
     splits: SplitSettings | SplitFile
     shots: tuple[int, ...] = ()
     episodes: int = 10
+    search: SearchSettings | None = None
+    chosen: Mapping[str, Any] | None = None
     text: str = ""
 
 
@@ -64,6 +69,7 @@ class _Head(BaseModel):
     model: Table = Field(default_factory=dict)
     train: Table = Field(default_factory=dict)
     adapt: Table = Field(default_factory=dict)
+    search: Any = None
 
 
 def read_study(path: str | Path) -> Study:
@@ -88,13 +94,21 @@ def parse_study(tables: Table, file: Path) -> Study:
     if any(shots < 1 for shots in head.shots):
         raise OodmlError(f"{file}: shots: given {min(head.shots)}; at least 1 is needed")
     bases = {"model": head.model, "train": head.train, "adapt": head.adapt}
+    search = read_search(head.search, file)
+    read = read_arms if search is None else read_searched_arms
+    arms = tuple(read(_methods(head), bases, head.seeds, file))
+    if search is not None and not any(arm.ranges for arm in arms):
+        raise OodmlError(f"{file}: search: nothing has a range: list values, or give "
+                         "{low = 1e-5, high = 1e-2, log = true} for an option of a method, or "
+                         "for a key of [train] or [model]")  # fmt: skip
     return Study(
         name=head.name or file.stem,
         data=_source(head.data, file),
-        arms=tuple(read_arms(_methods(head), bases, head.seeds, file)),
+        arms=arms,
         splits=_splits(head.splits, head.model, file),
         shots=head.shots,
         episodes=head.episodes,
+        search=search,
     )
 
 
@@ -152,7 +166,7 @@ def _splits(table: Table, model: Table, file: Path) -> SplitSettings | SplitFile
     """The splits; their features see the images as the models do, unless they say otherwise."""
     if "file" not in table:
         shared = {key: model[key] for key in ("image_size", "augmentation") if key in model}
-        single = {key: value for key, value in shared.items() if not isinstance(value, list)}
+        single = {k: value for k, value in shared.items() if not isinstance(value, list | dict)}
         settings = checked(SplitSettings, single | table, "splits", file)
         if settings.weights in (None, "none"):
             return settings

@@ -77,13 +77,13 @@ def variants(table: Table, kind: type[BaseModel]) -> Iterator[tuple[Table, Table
 
     Gives the table with one value a key, and the chosen values alone.
     """
-    listed = {key: value for key, value in table.items() if _is_range(key, value, kind)}
+    listed = {key: value for key, value in table.items() if is_listed(key, value, kind)}
     for values in itertools.product(*listed.values()):
         chosen = dict(zip(listed, values, strict=True))
         yield table | chosen, chosen
 
 
-def _is_range(key: str, value: object, kind: type[BaseModel]) -> bool:
+def is_listed(key: str, value: object, kind: type[BaseModel]) -> bool:
     field = kind.model_fields.get(key)
     return isinstance(value, list) and field is not None and not _takes_list(field.annotation)
 
