@@ -85,7 +85,7 @@ def prepare(
             if embedding:
                 settled = store.finished() | store.failed()
                 left = [run for run in plan["runs"] if run["id"] not in settled]
-                _embed_once(left, images, device, say)
+                embed_once(left, images, device, say)
     finally:
         claims.release(claim)
 
@@ -98,7 +98,8 @@ def plan_of(
     shown = {by_shift[0], by_shift[-1]} if smoke else set(by_shift)
     positions = {id(split): position for position, split in enumerate(progression)}
     runs = plan_runs(study, progression, images.name, images.fingerprint)
-    return {
+    searched = {"search": dict(study.chosen)} if study.chosen else {}
+    return searched | {
         "schema": SCHEMA,
         "name": study.name,
         "source": study.data.model_dump(mode="json"),
@@ -184,12 +185,13 @@ def frozen_features(
     )
 
 
-def _embed_once(
+def embed_once(
     runs: list[dict[str, Any]],
     images: ImageSet,
     device: str | None,
     say: Callable[[str], object],
 ) -> None:
+    """Fill the cache with the frozen features that planned runs will need."""
     views: dict[ModelSettings, int] = {}
     for run in runs:
         model = ModelSettings.model_validate(run["model"])

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,17 @@ def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
     test.save(folder / "vectors.npz")
     write_text(folder / "history.csv", _as_csv(history.rows))
     return pd.DataFrame(rows)
+
+
+def execute_trial(run: Run, context: Context, folder: Path) -> pd.DataFrame:
+    """Train and validate, no more: what a search for options may see. Test classes stay unseen."""
+    run = replace(run, split=replace(run.split, test=(), episodes={}), shots=())
+    material = _Material(run, context.images, context.device)
+    with isolated(run.seed, "run"):
+        _, history = _fit(run, material)
+    write_text(folder / "history.csv", _as_csv(history.rows))
+    found = history.validation | {"epoch": float(history.epoch)}
+    return pd.DataFrame(_rows(found, "validation"))
 
 
 class _Material:
