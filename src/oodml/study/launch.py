@@ -5,17 +5,20 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
 from oodml.embedding import default_device
+from oodml.errors import OodmlError
 from oodml.study.context import prepare
 from oodml.study.engines import check_place, work_on
 from oodml.study.file import Study
 from oodml.study.local import Pool, pinned
 from oodml.study.progress import shown
 from oodml.study.results import Table
+from oodml.study.search_run import search
 from oodml.study.status import Status, Watch
 from oodml.study.store import Store, cannot_write, is_full
 from oodml.study.workers import Execute, work
@@ -26,6 +29,7 @@ def run_study(
     folder: str | Path,
     *,
     execute: Execute | None = None,
+    trial: Execute | None = None,
     workers: int = 1,
     threads: int | None = None,
     device: str | None = None,
@@ -36,40 +40,89 @@ def run_study(
 ) -> Status:
     """Do the runs of a study that are missing in `folder`; gives where it then stands.
 
+    A study with a search has its options chosen first, see `search_study`.
+
     workers: processes; 1 works in this process. threads: of each worker's torch, by default the
     cores shared out. retry: do failed runs again. smoke: two splits only, the easiest and hardest.
     on: "local", "ray" or an address "ray://…", "slurm", or "slurm:local" for submitit's own.
     job: options of Slurm's jobs as submitit names them, e.g. {"slurm_partition": "gpu"}.
     """
     store = Store(Path(folder).resolve())
-    device = device or str(default_device())
+    place = _Place(on, workers, threads, device or str(default_device()), job or {})
     check_place(on)
     store.prepare()
     with _full_disk_told(store):
-        console = Console(stderr=True)
-        prepare(
-            study,
-            store,
-            smoke,
-            device,
-            embedding=execute is None,
-            say=lambda text: console.print(text, highlight=False),
+        study = search(
+            study, store, place.do, trial=trial, device=place.device, retry=retry, say=place.say
         )
+        prepare(study, store, smoke, place.device, embedding=execute is None, say=place.say)
         if retry:
             for run in store.failed():
                 store.failure(run).unlink(missing_ok=True)
         try:
-            with shown(store, console):
-                if on == "local":
-                    _work_here(store, execute, workers, threads, device)
-                else:
-                    work_on(on, store.folder, execute, workers, device, threads, job or {})
+            place.do(store, execute)
         finally:
             Table(store).write()
         status = Watch(store).status()
         if not status.missing and not status.running:
             store.tidy_up()
     return status
+
+
+def search_study(
+    study: Study,
+    folder: str | Path,
+    *,
+    trial: Execute | None = None,
+    workers: int = 1,
+    threads: int | None = None,
+    device: str | None = None,
+    retry: bool = False,
+    on: str = "local",
+    job: Mapping[str, str] | None = None,
+) -> Study:
+    """The study with the options that its search chooses; what is in `folder/search` is kept.
+
+    trial: what does a trial, by default a training that only validates. The others: `run_study`.
+    Raises OodmlError if the study has no search, or every trial of a method failed.
+    """
+    if study.search is None:
+        raise OodmlError(f"{study.name}: no search; add `search = 20` (trials of each method) at "
+                         "the top of the file, and ranges of options")  # fmt: skip
+    store = Store(Path(folder).resolve())
+    place = _Place(on, workers, threads, device or str(default_device()), job or {})
+    check_place(on)
+    store.prepare()
+    with _full_disk_told(store):
+        return search(
+            study, store, place.do, trial=trial, device=place.device, retry=retry, say=place.say
+        )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where planned runs are done, and by how many."""
+
+    on: str
+    workers: int
+    threads: int | None
+    device: str
+    job: Mapping[str, str]
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+    def do(self, store: Store, execute: Execute | None) -> None:
+        """Have the runs that are planned in a store done, and show how it gets on."""
+        with shown(store, self.console):
+            if self.on == "local":
+                _work_here(store, execute, self.workers, self.threads, self.device)
+            else:
+                work_on(
+                    self.on, store.folder, execute, self.workers, self.device, self.threads,
+                    self.job,
+                )  # fmt: skip
 
 
 def _work_here(

@@ -81,7 +81,7 @@ class _Lines:
 
 def line(status: Status) -> str:
     """One line: how many of how many, what runs, time left."""
-    parts = [f"{len(status.done)} of {status.total} runs done"]
+    parts = [f"{len(status.done)} of {status.total} {status.unit} done"]
     if status.failed:
         parts.append(f"{len(status.failed)} failed")
     if status.running:
@@ -97,7 +97,7 @@ def drawn(status: Status) -> Group:
     head = Grid.grid(padding=(0, 1))
     bar = ProgressBar(total=max(1, status.total), completed=settled, width=40)
     failed = f", [red]{len(status.failed)} failed[/red]" if status.failed else ""
-    head.add_row(bar, f"{len(status.done)} of {status.total} runs{failed}",
+    head.add_row(bar, f"{len(status.done)} of {status.total} {status.unit}{failed}",
                  f"left: {told_seconds(status.remaining)}")  # fmt: skip
     running = [Text(f"  {named(one.run)}  on {one.host}", "dim") for one in status.running[:SHOWN]]
     return Group(head, *running)

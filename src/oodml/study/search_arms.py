@@ -77,9 +77,13 @@ class _Tables:
     def _filled(self, values: Mapping[str, Any], ranges: Mapping[str, Range]) -> Arm:
         """The arm with these values of its ranges, and defaults for the others."""
         table = {key: value for key, value in self.table.items() if key not in ranges}
-        bases = {part: _without(part, self.bases[part], ranges) for part in PARTS}
+        bases = {
+            part: next(corners(self.bases[part], kind, part, self.file))
+            for part, kind in PARTS.items()
+        }
         for part in PARTS:
-            table[part] = _without(part, getattr(self._own, part), ranges)
+            own = getattr(self._own, part)
+            table[part] = {key: own[key] for key in own if f"{part}.{key}" not in ranges}
         for name, value in values.items():
             part, _, key = name.rpartition(".")
             if part:
@@ -87,10 +91,6 @@ class _Tables:
             else:
                 table[key] = value
         return next(arms_of(self.label, table, bases, self.seeds, self.file))
-
-
-def _without(part: str, table: Table, ranges: Mapping[str, Range]) -> Table:
-    return {key: value for key, value in table.items() if f"{part}.{key}" not in ranges}
 
 
 def _is_needed(name: str, options: type[BaseModel]) -> bool:

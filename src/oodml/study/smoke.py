@@ -13,6 +13,11 @@ CLASSES, IMAGES = 24, 6
 SIZE = 64
 """Pixels of the input when a whole network trains, where the network can take it."""
 BATCH = 16
+TRIALS = 2
+"""Of a search: the defaults and one more."""
+FIXED = ("train.epochs", "train.warmup_epochs", "train.evaluate_every", "train.batch_size",
+         "train.per_class", "model.image_size", "model.weights", "model.backbone")  # fmt: skip
+"""Not searched, for they are what makes it small."""
 
 
 def smaller(study: Study, place: Path) -> Study:
@@ -25,6 +30,8 @@ def smaller(study: Study, place: Path) -> Study:
     absent = _is_absent(study.data)
     arms = [_smaller_arm(arm, untrained=absent) for arm in study.arms]
     changes: dict[str, Any] = {"arms": tuple(arms), "shots": study.shots[:1], "episodes": 1}
+    if study.search is not None:
+        changes["search"] = study.search.model_copy(update={"trials": TRIALS, "split": None})
     if absent or isinstance(study.splits, SplitSettings):
         changes["data"] = _few(study.data, place if absent else None)
         changes["splits"] = _smaller_splits(study.splits, untrained=absent)
@@ -67,6 +74,7 @@ def _smaller_arm(arm: Arm, untrained: bool) -> Arm:
             "train": arm.train.model_copy(update=train),
             "adapt": arm.adapt.model_copy(update={"iterations": 5}),
             "model": _smaller_model(arm.model, untrained),
+            "ranges": {name: one for name, one in arm.ranges.items() if name not in FIXED},
         }
     )
 

@@ -4,13 +4,15 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from oodml.study.claims import PATIENCE, Claims, read_claim
 from oodml.study.store import Store
 
+LATER: Mapping[str, Any] = {"label": ""}
+"""Stands for a trial whose options are not known yet."""
 LISTED = 20
 """Runs of a kind that are named one by one."""
 
@@ -35,7 +37,9 @@ class Status:
     """Where a study stands; every planned run is in exactly one of the four lists.
 
     failed: with the last line of the traceback. remaining: expected seconds until the end, with as
-    many workers as now (at least one); None while nothing is finished.
+    many workers as now (at least one); None while nothing is finished. unit: what the runs are
+    called. later: trials that a search will ask for when these are done. search: where the search
+    stands that goes before the runs.
     """
 
     name: str
@@ -44,10 +48,14 @@ class Status:
     failed: list[tuple[Mapping[str, Any], str]]
     missing: list[Mapping[str, Any]]
     remaining: float | None
+    unit: str = "runs"
+    later: int = 0
+    search: "Status | None" = None
 
     @property
     def total(self) -> int:
-        return len(self.done) + len(self.running) + len(self.failed) + len(self.missing)
+        asked = len(self.done) + len(self.running) + len(self.failed) + len(self.missing)
+        return asked + self.later
 
 
 class Watch:
@@ -71,10 +79,12 @@ class Watch:
         left = {name: run for name, run in open_runs.items() if name not in failures}
         running = [claim for name, claim in claimed.items() if name in left]
         missing = [run for name, run in left.items() if name not in claimed]
-        remaining = self.expected(done, list(left.values()))
+        later = int(plan.get("later", 0))
+        remaining = self.expected(done, [*left.values(), *[LATER] * later])
         if remaining is not None:
             remaining /= max(1, len(running))
-        return Status(plan["name"], done, running, failed, missing, remaining)
+        unit = plan.get("unit", "runs")
+        return Status(plan["name"], done, running, failed, missing, remaining, unit, later)
 
     def _current_plan(self) -> dict[str, Any]:
         """The plan, read anew when its file has changed."""
@@ -138,13 +148,18 @@ class Watch:
 
 
 def read_status(folder: str | Path) -> Status:
-    """Where the study in a folder stands."""
-    return Watch(Store(Path(folder))).status()
+    """Where the study in a folder stands, and the search that it may have."""
+    store = Store(Path(folder))
+    trials = Store(store.folder / "search")
+    searching = (trials.folder / "plan.json").exists()
+    search = Watch(trials).status() if searching else None
+    return replace(Watch(store).status(), search=search)
 
 
 def told(status: Status) -> str:
     """The status in words, for the terminal."""
-    lines = [f"{status.name}: {len(status.done)} of {status.total} runs done"]
+    lines = [told(status.search)] if status.search is not None else []
+    lines.append(f"{status.name}: {len(status.done)} of {status.total} {status.unit} done")
     for title, entries in {
         "running": [
             f"{named(one.run)}  on {one.host}, process {one.process}"
@@ -158,6 +173,8 @@ def told(status: Status) -> str:
             lines.append(f"{title}: {len(entries)}")
             lines += [f"  {entry}" for entry in entries[:LISTED]]
             lines += [f"  and {len(entries) - LISTED} more"] if len(entries) > LISTED else []
+    if status.later:
+        lines.append(f"to come: {status.later}, drawn from what these give")
     if status.running or status.missing:
         lines.append(f"expected time left: {told_seconds(status.remaining)}")
     if status.failed:
@@ -166,8 +183,9 @@ def told(status: Status) -> str:
 
 
 def named(run: Mapping[str, Any]) -> str:
-    """A run in words."""
-    return f"{run['label']} on split {run['split']}, seed {run['seed']}"
+    """A run in words; a trial has a number."""
+    trial = f", trial {run['trial']}" if "trial" in run else ""
+    return f"{run['label']} on split {run['split']}, seed {run['seed']}{trial}"
 
 
 def told_seconds(seconds: float | None) -> str:
