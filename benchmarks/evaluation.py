@@ -7,17 +7,20 @@
 Sizes: cub is 5,924 × 512 of 100 classes, sop 60,502 × 512 of 11,316. The floor is one n×n×d
 product, 512 queries at a time into memory that is used again. Each contender runs in a process
 of its own, in turn with the floor, and the least time of each counts; memory is the highest
-resident size less that with the vectors loaded.
+resident size less that with the vectors loaded. A peer that is not installed is passed over.
 
 - ours: `oodml.retrieval_metrics`, every metric and full mAP.
 - faiss: flat search for k = 1001, indices only, no metric.
 - pml: pytorch-metric-learning's AccuracyCalculator: mAP@R, R-precision, precision@1.
+- oml: open-metric-learning's search and recall@1, precision@1, mAP@10 (a loop over queries).
+- torchmetrics: one product, then its mAP and precision@1 query by query.
 - original: the searches that the code of arXiv 2107.09562 makes for the same metrics, flat and
   Euclidean, one after another: Recall@k (k 9), mAP@C (largest class), mAP@1000 (k 1001), and at
   cub's size full mAP (k n). Its metric loops over the results are not counted.
 """
 
 import argparse
+import importlib.util
 import json
 import resource
 import subprocess
@@ -29,7 +32,8 @@ import numpy as np
 import torch
 
 SIZES = {"cub": (5924, 512, 100), "sop": (60502, 512, 11316)}
-CONTENDERS = ("ours", "faiss", "pml", "original")
+CONTENDERS = ("ours", "faiss", "pml", "oml", "torchmetrics", "original")
+PEERS = {"oml": "oml", "torchmetrics": "torchmetrics"}
 
 
 def vectors(n: int, d: int, n_classes: int, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -72,6 +76,28 @@ def pml(rows: torch.Tensor, labels: torch.Tensor) -> None:
     calculator.get_accuracy(rows, labels)
 
 
+def oml(rows: torch.Tensor, labels: torch.Tensor) -> None:
+    from oml.functional.knn import batched_knn
+    from oml.functional.metrics import calc_retrieval_metrics
+
+    every = torch.arange(len(rows))
+    most = min(len(rows), 1000)
+    _, found, relevant = batched_knn(rows, every, every, most, labels_gt=labels, bs=512)
+    calc_retrieval_metrics(found, relevant, None, (1,), (1,), (10,), verbose=False)
+
+
+def torchmetrics(rows: torch.Tensor, labels: torch.Tensor) -> None:
+    from torchmetrics.functional.retrieval import retrieval_average_precision as average_precision
+    from torchmetrics.functional.retrieval import retrieval_precision as precision
+
+    for query in range(len(rows)):
+        others = torch.arange(len(rows)) != query
+        scores = (rows[others] @ rows[query]).add_(2)  # hits scored 0 or less would be dropped
+        target = labels[others] == labels[query]
+        average_precision(scores, target)
+        precision(scores, target, top_k=1)
+
+
 def contender(name: str, rows: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
     largest = int(torch.bincount(labels).max())
     full = [len(rows)] if len(rows) < 20_000 else []
@@ -79,6 +105,8 @@ def contender(name: str, rows: torch.Tensor, labels: torch.Tensor) -> Callable[[
         "ours": lambda: ours(rows, labels),
         "faiss": lambda: search(rows, [1001]),
         "pml": lambda: pml(rows, labels),
+        "oml": lambda: oml(rows, labels),
+        "torchmetrics": lambda: torchmetrics(rows, labels),
         "original": lambda: search(rows, [9, largest + 1, 1001, *full]),
     }[name]
 
@@ -147,6 +175,9 @@ def main() -> None:
     repeats = options.repeats or (5 if options.size == "cub" else 1)
     for kind in options.kind or ("random", "clustered"):
         for name in options.only or CONTENDERS:
+            if name in PEERS and importlib.util.find_spec(PEERS[name]) is None:
+                print(f"{name}: not installed", flush=True)
+                continue
             measure(name, SIZES[options.size], kind, options.threads, repeats)
 
 
