@@ -18,6 +18,7 @@ from oodml.files import cache_folder, content_hash, replacing
 from oodml.images import ImageSet
 from oodml.loader import View, batches, test_views, train_views
 from oodml.model import Embedder, as_floats, pooled
+from oodml.own_code import own_code
 from oodml.randomness import derived_seed
 from oodml.transforms import recipe
 from oodml.vectors import VectorSet
@@ -62,7 +63,7 @@ def embed(
         "image_size": image_size or "own",
         "augmentation": augmentation,
         "view": "test" if view is None else f"train {view} seed {seed}",
-    }
+    } | own_code(backbone)
     path = cache_folder() / "features" / f"{content_hash(CACHE_VERSION, repr(source))[:24]}"
     path = path.with_suffix(".safetensors")
     found = _read(path, pooling) if cache else None

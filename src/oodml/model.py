@@ -1,8 +1,9 @@
 """The model that is trained: a backbone, pooling, and a head."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -187,13 +188,12 @@ def head_description(head: nn.Module) -> dict[str, object]:
 def load_model(run_folder: str | Path, own_code: bool = False) -> Embedder:
     """The trained model of a run folder (model.json, model.safetensors), ready to embed.
 
-    Only heads of this library are made again by name, and a backbone of the user's own, which
-    would be imported, is refused: a run folder that came from elsewhere cannot run code.
+    Only heads of this library are made again by name, and a head or backbone of the user's own,
+    which would be imported, is refused: a run folder that came from elsewhere cannot run code.
+    own_code: import them all the same.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
-
-    from oodml import catalog
 
     folder = Path(run_folder)
     description = folder / "model.json"
@@ -201,20 +201,33 @@ def load_model(run_folder: str | Path, own_code: bool = False) -> Embedder:
         raise OodmlError(f"{folder}: not a run folder (it has no model.json)")
     try:
         described = json.loads(description.read_text(encoding="utf-8"))
-        settings = ModelSettings.model_validate(described["settings"])
-        options = dict(described["head"])
-        kind = str(options.pop("kind"))
-        if kind not in HEADS:
-            raise OodmlError(f"{description}: head {kind!r} is not one of {', '.join(HEADS)}")
-        if ":" in settings.backbone and not own_code:
-            raise OodmlError(
-                f"{description}: loading would import the backbone {settings.backbone!r}; if you "
-                "trust the folder, say own_code=True"
-            )
-        embedder = Embedder(settings, catalog.find("heads", kind)(**options))
+        embedder = described_model(described, description, own_code)
         state = load_file(folder / "model.safetensors")
-        target = embedder.head if settings.mode == "head" else embedder.with_backbone()
+        head_only = embedder.settings.mode == "head"
+        target = embedder.head if head_only else embedder.with_backbone()
         target.load_state_dict(state)
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise OodmlError(f"{folder}: the model cannot be loaded: {error}") from error
     return embedder.eval()
+
+
+def described_model(
+    described: Mapping[str, Any], place: str | Path, own_code: bool = False
+) -> Embedder:
+    """The model that `settings` and `head` describe, its head's weights still untrained.
+
+    place: the file they stood in, for errors. own_code: as in `load_model`.
+    """
+    from oodml import catalog
+
+    settings = ModelSettings.model_validate(described["settings"])
+    options = dict(described["head"])
+    kind = str(options.pop("kind"))
+    trust = "if you trust it, say own_code=True (--own-code)"
+    if kind not in HEADS and not own_code:
+        raise OodmlError(f"{place}: head {kind!r} is not one of {', '.join(HEADS)}; {trust}")
+    if ":" in settings.backbone and not own_code:
+        raise OodmlError(
+            f"{place}: loading would import the backbone {settings.backbone!r}; {trust}"
+        )
+    return Embedder(settings, catalog.find("heads", kind)(**options))

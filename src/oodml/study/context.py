@@ -9,19 +9,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from oodml.catalog import make_importable
 from oodml.datasets import open_images
 from oodml.embedding import embed, weights_tag
 from oodml.errors import OodmlError
 from oodml.files import content_hash, write_text
 from oodml.images import ImageSet
 from oodml.model import ModelSettings
+from oodml.own_code import own_code, own_folders
 from oodml.shift.build import SplitSettings, build_progression
 from oodml.shift.episodes import fill_support
 from oodml.shift.files import check_against, read_splits, write_splits
 from oodml.shift.splits import Progression
 from oodml.study.claims import Claims, heartbeat
 from oodml.study.file import SplitFile, Study
-from oodml.study.plan import SCHEMA, Run, plan_runs, run_from
+from oodml.study.plan import SCHEMA, Run, own_names_of, plan_runs, run_from
 from oodml.study.store import Store
 from oodml.vectors import VectorSet
 
@@ -44,7 +46,9 @@ class Context:
 
 def open_context(store: Store, device: str) -> Context:
     """The context of a study that is prepared already."""
-    source = store.read_plan()["source"]
+    plan = store.read_plan()
+    make_importable(*plan.get("import_from", ()))
+    source = plan["source"]
     images = open_images(source["name"], **source["options"])
     progression = read_splits(store.folder / "splits.json")
     return Context(images, progression, torch.device(device))
@@ -104,6 +108,7 @@ def plan_of(
         "name": study.name,
         "source": study.data.model_dump(mode="json"),
         "progression": key,
+        "import_from": own_folders(study.data.name, *map(own_names_of, study.arms)),
         "runs": [
             {"id": run.id, "position": positions[id(run.split)]} | run.settings()
             for run in runs
@@ -122,7 +127,8 @@ def progression_key(study: Study, images: ImageSet) -> str:
     order = np.argsort(images.ids)
     columns = [c[order].tolist() for c in (images.superclasses, images.partition) if c is not None]
     fingerprint = content_hash(fingerprint, json.dumps(columns))
-    return content_hash(fingerprint, settings, json.dumps([sorted(study.shots), study.episodes]))
+    episodes = json.dumps([sorted(study.shots), study.episodes])
+    return content_hash(fingerprint, settings, episodes, *own_code(study.splits.backbone).values())
 
 
 def planned_key(store: Store) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from oodml.catalog import find, names
+from oodml.catalog import find, make_importable, names
 from oodml.errors import OodmlError, unknown
 from oodml.shift.build import SplitSettings
 from oodml.study.arms import Arm, read_arms
@@ -75,6 +75,8 @@ class _Head(BaseModel):
 def read_study(path: str | Path) -> Study:
     """Read and check a study file; relative paths in it start at its folder.
 
+    Import paths in it reach the modules in its folder and in the current one.
+
     Raises `OodmlError` naming file, key, what was given and what is allowed.
     """
     file = Path(path)
@@ -85,6 +87,7 @@ def read_study(path: str | Path) -> Study:
         raise OodmlError(f"{file}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise OodmlError(f"{file}: not TOML: {error}") from error
+    make_importable(file.parent, Path.cwd())
     return parse_study(tables, file).model_copy(update={"text": text})
 
 

@@ -11,6 +11,7 @@ from oodml.adaptation import AdaptSettings
 from oodml.embedding import weights_tag
 from oodml.files import content_hash
 from oodml.model import ModelSettings
+from oodml.own_code import own_code
 from oodml.shift.splits import Progression, Split
 from oodml.study.arms import Arm
 from oodml.study.file import Study
@@ -27,6 +28,7 @@ class Run:
     data: the collection's name. fingerprint: of its images. label: the method's name in results.
     shots: of the few-shot episodes to adapt to, from `split.episodes`.
     split_hash: `hash_of_split(split, shots)`, where it is known already.
+    code: what stands for the user's own code, by its name; see `oodml.own_code`.
     """
 
     data: str
@@ -41,6 +43,7 @@ class Run:
     shots: tuple[int, ...] = ()
     seed: int = 0
     split_hash: str = ""
+    code: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def id(self) -> str:
@@ -48,8 +51,9 @@ class Run:
         return content_hash(json.dumps(self._numbers(), sort_keys=True))[:16]
 
     def settings(self) -> dict[str, Any]:
-        """All settings as JSON values."""
-        return {
+        """All settings as JSON values; `code` is there where the run has any of the user's own."""
+        own = {"code": dict(self.code)} if self.code else {}
+        return own | {
             "data": self.data,
             "fingerprint": self.fingerprint,
             "label": self.label,
@@ -83,13 +87,14 @@ def plan_runs(study: Study, progression: Progression, data: str, fingerprint: st
         shots: [hash_of_split(split, shots) for split in progression] for shots in {wanted, ()}
     }
     seeds = sorted({seed for arm in study.arms for seed in arm.seeds})
+    code = {arm.label: own_code(*own_names_of(arm), study.data.name) for arm in study.arms}
     runs = []
     for seed, position, arm in itertools.product(seeds, range(len(progression)), study.arms):
         if seed in arm.seeds:
             shots = wanted if arm.few_shot else ()
             same = {"data": data, "fingerprint": fingerprint, "shots": shots}
-            known = hashes[shots][position]
-            runs.append(_run(arm, progression[position], seed, split_hash=known, **same))
+            known = {"split_hash": hashes[shots][position], "code": code[arm.label]}
+            runs.append(_run(arm, progression[position], seed, **known, **same))
     return runs
 
 
@@ -99,6 +104,11 @@ def _run(arm: Arm, split: Split, seed: int, **rest: Any) -> Run:
         label=arm.label, method=arm.method, options=arm.options, split=split, seed=seed,
         **settings, **rest,
     )  # fmt: skip
+
+
+def own_names_of(arm: Arm) -> tuple[Any, ...]:
+    """Where an arm may name code of the user's own."""
+    return (arm.method, dict(arm.options), arm.model.backbone)
 
 
 def run_from(settings: Mapping[str, Any], split: Split) -> Run:
@@ -111,6 +121,7 @@ def run_from(settings: Mapping[str, Any], split: Split) -> Run:
         adapt=AdaptSettings.model_validate(settings["adapt"]),
         split=split,
         shots=tuple(settings["shots"]),
+        code=settings.get("code", {}),
     )
 
 
