@@ -58,6 +58,24 @@ def test_folders_without_a_common_class_are_refused(model: Embedder) -> None:
         adapt_model(model, stripes(3, 0), other, FAST, device="cpu")
 
 
+def test_all_layers_can_be_adapted(model: Embedder, tmp_path: Path) -> None:
+    support, query = stripes(4, 0), stripes(6, 100)
+    before = {key: value.clone() for key, value in model.with_backbone().state_dict().items()}
+    every = FAST.model_copy(update={"layers": "all", "lr": 1e-3})
+    adapted, result = adapt_model(model, support, query, every, device="cpu")
+    after = model.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    moved = adapted.state_dict()
+    assert any(not torch.equal(moved[key], before[key]) for key in before if "trunk" in key)
+    adapted.save(tmp_path)
+    vectors = embed(query, oodml.load_model(tmp_path), device="cpu").vectors
+    found = oodml.retrieval_metrics(vectors, query.classes, ks=(1,))["recall@1"]
+    assert result.after[0]["recall@1"] == pytest.approx(found)
+    baseline = every.model_copy(update={"objective": "prototypes"})
+    with pytest.raises(OodmlError, match="knows no whole network"):
+        adapt_model(model, support, query, baseline, device="cpu")
+
+
 def write(images: ImageSet, root: Path) -> Path:
     for row, name in enumerate(images.ids):
         (root / str(name)).parent.mkdir(parents=True, exist_ok=True)

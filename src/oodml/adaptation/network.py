@@ -38,11 +38,7 @@ def adapt_network(
     Gives each episode's metrics on its queries, before and after.
     episodes: rows of `test` that are the support images of each class; the rest are queries.
     """
-    if settings.objective in BASELINES:
-        raise OodmlError(
-            f"objective {settings.objective!r} takes no step and knows no whole network; use it "
-            'with layers = "last", on features'
-        )
+    refuse_baselines(settings)
     place = torch.device(device) if device is not None else default_device()
     check_episodes(episodes, test.classes, len(test))
     tests = [Queries(test.labels, one, settings.metrics) for one in episodes]
@@ -52,6 +48,15 @@ def adapt_network(
         adapted = adapted_network(model, test, one, settings, seed, number, place)
         after.append(queries.measure(torch.from_numpy(embed(test, adapted, device=place).vectors)))
     return tuple(one.measure(start) for one in tests), tuple(after)
+
+
+def refuse_baselines(settings: AdaptSettings) -> None:
+    """Raise an error if the objective is in closed form, which adapts no network."""
+    if settings.objective in BASELINES:
+        raise OodmlError(
+            f"objective {settings.objective!r} takes no step and knows no whole network; use it "
+            'with layers = "last", on features'
+        )
 
 
 def adapted_network(

@@ -14,6 +14,9 @@ def adapt(
     objective: Annotated[
         str, typer.Option(help="margin, multisimilarity, triplet, prototypes or linear.")
     ] = "margin",
+    layers: Annotated[
+        str, typer.Option(help="last: the last layer, on features; all: the whole network.")
+    ] = "last",
     iterations: Annotated[
         int | None, typer.Option(help="Steps; by default 1000 for 2 images a class, 1500 for 5.")
     ] = None,
@@ -36,7 +39,13 @@ def adapt(
 
     try:
         settings = AdaptSettings.model_validate(
-            {"objective": objective, "iterations": iterations, "lr": lr, "views": views}
+            {
+                "objective": objective,
+                "layers": layers,
+                "iterations": iterations,
+                "lr": lr,
+                "views": views,
+            }
         )
     except ValidationError as error:
         first = error.errors()[0]
