@@ -81,6 +81,60 @@ def run(
 
 
 @app.command()
+def search(
+    file: Annotated[Path, typer.Argument(help="The study: a TOML file with a search.")],
+    out: Annotated[Path, typer.Option(help="The folder of results.")],
+    data: Annotated[Path | None, typer.Option(help="Where the study's data set lies.")] = None,
+    splits: Annotated[
+        Path | None, typer.Option(help="A file of splits to use instead of building them.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of each worker; default: the cores shared out.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16, for every method.")] = None,
+    on: Annotated[
+        str, typer.Option(help="local; ray or ray://HOST:PORT; slurm or slurm:local.")
+    ] = "local",
+    job: Annotated[
+        list[str] | None,
+        typer.Option(help="Of Slurm's jobs, as submitit names it: slurm_partition=gpu."),
+    ] = None,
+    retry: Annotated[bool, typer.Option(help="Do failed trials again.")] = False,
+) -> None:
+    """Choose the options that have ranges, as `run` does before its runs; nothing else is run.
+
+    Example: `oodml study search study.toml --out results`
+    """
+    from oodml.study.file import with_precision
+    from oodml.study.launch import search_study
+    from oodml.study.shipped import open_study
+
+    study = open_study(file, data, splits)
+    study = with_precision(study, precision, file) if precision else study
+    try:
+        found = search_study(
+            study,
+            out,
+            workers=workers,
+            threads=threads,
+            device=device,
+            retry=retry,
+            on=on,
+            job=dict(_pair(option, "--job") for option in job or ()),
+        )
+    except KeyboardInterrupt:
+        typer.echo("stopped; go on with the same command, trials that are done are kept")
+        raise typer.Exit(130) from None
+    for label, one in ((found.chosen or {}).get("methods") or {}).items():
+        values = " ".join(f"{name}={value}" for name, value in one["chosen"].items())
+        default = "failed" if one["default"] is None else f"{one['default']:.4f}"
+        typer.echo(f"{label}: {values}  {one['value']:.4f} (defaults {default})")
+    typer.echo(f"a study with these options: {out}/search/chosen.toml")
+
+
+@app.command()
 def status(
     folder: Annotated[Path, typer.Argument(help="The folder of a study.")],
 ) -> None:

@@ -10,6 +10,8 @@ from oodml.shift.files import read_splits
 from oodml.shift.splits import Progression
 from oodml.study.context import given_splits, plan_of, planned_key, progression_key
 from oodml.study.file import SplitFile, Study
+from oodml.study.search import Trial, method_searches
+from oodml.study.search_run import replayed, with_chosen
 from oodml.study.status import Watch, named, told_seconds
 from oodml.study.store import Store
 
@@ -17,20 +19,61 @@ from oodml.study.store import Store
 def preview(study: Study, folder: str | Path, smoke: bool = False) -> str:
     """The runs of a study, whether each is done, and the time and disk that the rest will take.
 
-    Writes nothing. Time and disk are judged by the runs that are finished in `folder`.
+    Of a search, the trials that are known already; later ones depend on what these give. Writes
+    nothing. Time and disk are judged by the runs that are finished in `folder`.
     """
     store = Store(Path(folder).resolve())
     images = open_images(study.data.name, **study.data.options)
     progression = _known_progression(study, images, store)
     if progression is None:
+        search = [_planned_search(study)] if study.search else []
         arms = [f"  {arm.label}, seeds {', '.join(map(str, arm.seeds))}" for arm in study.arms]
-        return "\n".join(["on every split (the splits are built when the study is run):", *arms])
+        head = "on every split (the splits are built when the study is run):"
+        return "\n".join([*search, head, *arms])
     key = progression_key(study, images)
+    searched: list[str] = []
+    if study.search is not None:
+        searched, chosen = _search(study, progression, images, store)
+        if chosen is None:
+            later = plan_of(study, progression, images, key, smoke)["runs"]
+            runs_then = [f"  later  {named(run)}" for run in later]
+            return "\n".join([*searched, "then, with the options chosen:", *runs_then])
+        study = chosen
     runs = plan_of(study, progression, images, key, smoke)["runs"]
     done = store.finished()
     left = [run for run in runs if run["id"] not in done]
     lines = [f"  {'done ' if run['id'] in done else 'to do'}  {named(run)}" for run in runs]
-    return "\n".join([*lines, _expected(store, runs, left)])
+    return "\n".join([*searched, *lines, _expected(store, runs, left)])
+
+
+def _planned_search(study: Study) -> str:
+    """One line: what will be searched."""
+    searched = [arm.label for arm in study.arms if arm.ranges]
+    count = 0 if study.search is None else study.search.trials
+    return f"search: {count} trials of each of {', '.join(searched)}, on validation classes alone"
+
+
+def _search(
+    study: Study, progression: Progression, images: ImageSet, store: Store
+) -> tuple[list[str], Study | None]:
+    """The trials that are known, and the study with what they choose, if all are done."""
+    trials = Store(store.folder / "search")
+    searches = method_searches(study, progression, images)
+    through = replayed(searches, trials)
+    lines = [_planned_search(study)]
+    for one in searches:
+        lines += [f"  {one.arm.label}: {name}, {space.told()}" for name, space in
+                  one.arm.ranges.items()]  # fmt: skip
+        lines += [_told_trial(trial, trials) for trial in one.trials]
+        if later := one.settings.trials - len(one.trials):
+            lines.append(f"  later  {later} more of {one.arm.label}, drawn from what these give")
+    return lines, with_chosen(study, searches, "", trials.folder) if through else None
+
+
+def _told_trial(trial: Trial, trials: Store) -> str:
+    done = "done " if trials.is_settled(trial.run.id) else "to do"
+    values = " ".join(f"{name}={value}" for name, value in trial.values.items())
+    return f"  {done}  {trial.run.label}, trial {trial.number}: {values or 'defaults'}"
 
 
 def _known_progression(study: Study, images: ImageSet, store: Store) -> Progression | None:

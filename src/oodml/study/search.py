@@ -15,8 +15,9 @@ from oodml.errors import OodmlError
 from oodml.images import ImageSet
 from oodml.shift.splits import Progression, Split
 from oodml.study.arms import Arm
+from oodml.study.context import plan_of
 from oodml.study.file import Study
-from oodml.study.plan import SCHEMA, Run
+from oodml.study.plan import Run, plan_runs
 from oodml.study.results import read_rows
 from oodml.study.search_sampler import Sampler
 from oodml.study.search_space import SearchSettings
@@ -105,14 +106,13 @@ def method_searches(study: Study, progression: Progression, images: ImageSet) ->
     settings = study.search
     if settings is None:
         return []
-    split = blind(searched_split(progression, settings))
+    seen = replace(progression, splits=(blind(searched_split(progression, settings)),))
 
     def make(arm: Arm) -> Run:
-        return Run(
-            data=images.name, fingerprint=images.fingerprint, label=arm.label, method=arm.method,
-            options=arm.options, model=arm.model, adapt=arm.adapt, split=split,
-            train=arm.train.model_copy(update={"refit": False}), seed=settings.seed,
-        )  # fmt: skip
+        train = arm.train.model_copy(update={"refit": False, "keep_epochs": False})
+        lone = arm.model_copy(update={"train": train, "seeds": (settings.seed,)})
+        alone = study.model_copy(update={"arms": (lone,), "shots": ()})
+        return plan_runs(alone, seen, images.name, images.fingerprint)[0]
 
     return [MethodSearch(arm, settings, make) for arm in study.arms if arm.ranges]
 
@@ -141,19 +141,22 @@ def blind(split: Split) -> Split:
 
 
 def plan_of_search(
-    study: Study, searches: Sequence[MethodSearch], progression: str
+    study: Study,
+    searches: Sequence[MethodSearch],
+    progression: Progression,
+    images: ImageSet,
+    key: str,
 ) -> dict[str, Any]:
     """What `DIR/search/plan.json` holds: the trials asked for so far; `later` counts the others."""
-    asked = [trial.planned() for one in searches for trial in one.trials]
-    total = sum(one.settings.trials for one in searches)
-    return {
-        "schema": SCHEMA,
+    trials = [trial for one in searches for trial in one.trials]
+    arms = [one.arm.with_values(trial.values) for one in searches for trial in one.trials]
+    tried = [arm.model_copy(update={"seeds": ()}) for arm in arms]
+    plan = plan_of(study.model_copy(update={"arms": tuple(tried)}), progression, images, key)
+    return plan | {
         "name": f"search of {study.name}",
         "unit": "trials",
-        "source": study.data.model_dump(mode="json"),
-        "progression": progression,
-        "runs": asked,
-        "later": total - len(asked),
+        "runs": [trial.planned() for trial in trials],
+        "later": sum(one.settings.trials for one in searches) - len(trials),
     }
 
 

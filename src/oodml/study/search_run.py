@@ -1,6 +1,6 @@
 """Doing a search: round after round by whatever does runs, then the study with chosen options."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def search(
         f"{split.step}")  # fmt: skip
     say = _once(say)
     for asked in rounds(searches):
-        plan = plan_of_search(study, searches, key)
+        plan = plan_of_search(study, searches, progression, images, key)
         _settle(plan, trials, do, trial, images, device, say)
         for one, some in asked:
             one.tell(some, trials)
@@ -75,7 +75,17 @@ def search(
     return found
 
 
-def with_chosen(study: Study, searches: list[MethodSearch], step: str, folder: Path) -> Study:
+def replayed(searches: Sequence[MethodSearch], trials: Store) -> bool:
+    """Ask as far as the kept trials tell how to go on; whether that is to the end."""
+    for asked in rounds(searches):
+        if not all(trials.is_settled(one.run.id) for _, some in asked for one in some):
+            return False
+        for one, some in asked:
+            one.tell(some, trials)
+    return True
+
+
+def with_chosen(study: Study, searches: Sequence[MethodSearch], step: str, folder: Path) -> Study:
     """The study with the best options of every searched method, and how they were found."""
     best = {one.arm.label: one.best(folder) for one in searches}
     arms = [
