@@ -11,8 +11,9 @@ SHIFT = Path(__file__).parents[1] / "src" / "oodml" / "shift"
 # A reader that takes millions of small steps, each some hundred times slower if checked.
 UNCHECKED = "plain_pickle"
 CHECKED = [
-    *("adaptation", "analysis", "backbones", "embedding", "evaluate", "images", "loader"),
-    *("losses", "methods", "miners", "model", "sampler", "training", "transforms", "vectors"),
+    *("adaptation", "analysis", "backbones", "contents", "embedding", "evaluate", "images"),
+    *("loader", "losses", "methods", "miners", "model", "pixels", "sampler", "training"),
+    *("transforms", "vectors"),
     *(f"shift.{path.stem}" for path in sorted(SHIFT.glob("*.py")) if path.stem != UNCHECKED),
 ]
 install_import_hook([f"oodml.{part}" for part in CHECKED], "tests.typecheck.checked")

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from oodml.errors import OodmlError
-from oodml.transforms import RECIPES, _random_box, recipe, train_view
+from oodml.transforms import RECIPES, _random_box, _resized, recipe, train_view
 from oodml.transforms import test_view as make_test_view
 
 
@@ -56,6 +56,22 @@ def test_the_covered_area_is_uniform_in_its_range() -> None:
         spans.append((right - left) * (bottom - top) / 400**2)
     assert min(spans) > 0.55
     assert max(spans) <= 1
+
+
+@pytest.mark.parametrize("box", [(0, 0, 150, 120), (30, 10, 140, 100), (60, 50, 90, 110)])
+def test_kept_pixels_are_resized_as_by_pillow_but_for_the_rim(box: tuple[int, ...]) -> None:
+    """Crops are made smaller and larger; one pixel around is left out if there is more outside."""
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (120, 150, 3)).astype(np.uint8)
+    for side in (40, 100, 224):
+        ours = np.asarray(_resized(pixels, (side, side), box)).astype(int)
+        theirs = np.asarray(_resized(Image.fromarray(pixels), (side, side), box)).astype(int)
+        rim = 0 if box == (0, 0, 150, 120) else max(1, round(side / (box[2] - box[0])))
+        inner = slice(rim, side - rim)
+        assert np.abs(ours - theirs)[inner, inner].max() <= 2
+        # Cut first, it is the same up to the edge.
+        cut = Image.fromarray(pixels).crop(box).resize((side, side), Image.Resampling.BILINEAR)
+        assert np.abs(ours - np.asarray(cut).astype(int)).max() <= 2
 
 
 def test_an_unknown_name() -> None:

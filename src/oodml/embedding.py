@@ -18,6 +18,7 @@ from oodml.files import cache_folder, content_hash, replacing
 from oodml.images import ImageSet
 from oodml.loader import View, batches, test_views, train_views
 from oodml.model import Embedder, as_floats, pooled
+from oodml.pixels import SmallImages, input_images
 from oodml.own_code import own_code
 from oodml.randomness import derived_seed
 from oodml.transforms import recipe
@@ -48,7 +49,8 @@ def embed(
     """Vectors of images under a frozen backbone, or embeddings by a trained model.
 
     backbone: a backbone's name: its pooled, un-normalised features [n f], cached by content;
-        or an `Embedder`: its embeddings [n d], with its own input settings, never cached.
+        or an `Embedder`: its embeddings [n d], with its own input settings (`input_cache`, too),
+        never cached.
     image_size: pixels of the square input; None is the backbone's own.
     augmentation, view, seed: None is the test view; view v is the v-th random train view.
     """
@@ -64,6 +66,8 @@ def embed(
         "augmentation": augmentation,
         "view": "test" if view is None else f"train {view} seed {seed}",
     } | own_code(backbone)
+    if isinstance(images, SmallImages):
+        source["pixels"] = f"short side {images.short}"
     path = cache_folder() / "features" / f"{content_hash(CACHE_VERSION, repr(source))[:24]}"
     path = path.with_suffix(".safetensors")
     found = _read(path, pooling) if cache else None
@@ -112,6 +116,7 @@ def trunk_features(
     """[n f] the pooled features of a trained model's trunk, under its test or a train view."""
     place = torch.device(device) if device is not None else default_device()
     settings = model.settings
+    images = input_images(images, settings, keep=False)
     make = _view(images, model.image_size, settings.augmentation, view, seed)
     model.to(place)
     with evaluating(model):
@@ -122,6 +127,7 @@ def trunk_features(
 def _embedded(
     images: ImageSet, model: Embedder, device: torch.device, batch_size: int
 ) -> VectorSet:
+    images = input_images(images, model.settings, keep=False)
     make = _view(images, model.image_size, model.settings.augmentation, None, 0)
     model.to(device)
     with evaluating(model):

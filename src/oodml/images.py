@@ -18,6 +18,10 @@ UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.Decompressio
 """What Pillow raises on broken files, by format."""
 
 
+Picture = Image.Image | NDArray[np.uint8]
+"""An RGB image as it is, or the pixels [h w 3] of one that was made smaller to be kept."""
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """Images with the class of each, on disk or in memory.
@@ -100,16 +104,26 @@ class ImageSet:
             raise OodmlError(f"{self.name} holds its images in memory; they have no path")
         return self.root / str(self.ids[index])
 
-    def read(self, index: int) -> Image.Image:
-        """One image as RGB."""
+    def read(self, index: int, at_least: int | None = None) -> Image.Image:
+        """One image as RGB.
+
+        at_least: the short side that is enough, in pixels; a JPEG may then be decoded at a half,
+        quarter or eighth of its size if that leaves so many.
+        """
         if self.pixels is not None:
             return Image.fromarray(self.pixels[index]).convert("RGB")
         path = self.path(index)
         try:
             with Image.open(path) as image:
+                if at_least is not None:
+                    image.draft(None, (at_least, at_least))
                 return _as_rgb(image)
         except UNREADABLE as error:
             raise OodmlError(f"{path}: not a readable image: {error}") from error
+
+    def picture(self, index: int) -> Picture:
+        """What the views of an image are made of."""
+        return self.read(index)
 
     def select(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "ImageSet":
         """The images at these positions, in this order."""
@@ -125,6 +139,11 @@ class ImageSet:
             pixels=None if self.pixels is None else self.pixels[rows],
             partition=taken(self.partition),
         )
+
+    def without(self, ids: Iterable[str]) -> "ImageSet":
+        """The images but for those of some ids."""
+        gone = np.isin(self.ids, list(ids))
+        return self.select(~gone) if gone.any() else self
 
     def subset(self, classes: Iterable[str]) -> "ImageSet":
         """The images of some classes, in the order of this set."""

@@ -21,13 +21,13 @@ View = Callable[[int], NDArray[np.uint8]]
 
 def test_views(images: ImageSet, size: int, recipe: Recipe) -> View:
     """From a row to its test view."""
-    return lambda row: test_view(images.read(row), size, recipe)
+    return lambda row: test_view(images.picture(row), size, recipe)
 
 
 def train_views(images: ImageSet, size: int, recipe: Recipe, seed: int) -> View:
     """From a row to a random view of it, fixed by the seed and the image's id."""
     return lambda row: train_view(
-        images.read(row), size, recipe, derived_seed(seed, images.ids[row])
+        images.picture(row), size, recipe, derived_seed(seed, images.ids[row])
     )
 
 

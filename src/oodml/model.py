@@ -28,6 +28,8 @@ class ModelSettings(BaseModel):
     augmentation: the pair of train and test transforms, see `oodml.transforms.RECIPES`.
     views: augmented views of every image that are embedded once, in head mode.
     freeze_batch_norm: keep its statistics; its scale and shift still train.
+    input_cache: in finetune mode, the short side in pixels that larger images on disk are brought
+        to once and kept at; "auto" is what the augmentation needs, "off" reads the files anew.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,6 +44,7 @@ class ModelSettings(BaseModel):
     augmentation: Augmentation = "base"
     views: int = Field(4, ge=1)
     freeze_batch_norm: bool = True
+    input_cache: Annotated[int, Field(ge=16)] | Literal["auto", "off"] = "auto"
 
 
 HEADS = ("oodml.model:LinearHead", "oodml.model:IdentityHead", "oodml.methods.diva:Head")

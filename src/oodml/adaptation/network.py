@@ -20,6 +20,7 @@ from oodml.errors import OodmlError
 from oodml.images import ImageSet
 from oodml.loader import batches, train_views
 from oodml.model import Embedder
+from oodml.pixels import input_images
 from oodml.randomness import derived_seed, generator
 from oodml.transforms import recipe
 
@@ -40,6 +41,7 @@ def adapt_network(
     """
     refuse_baselines(settings)
     place = torch.device(device) if device is not None else default_device()
+    test = input_images(test, model.settings)
     check_episodes(episodes, test.classes, len(test))
     tests = [Queries(test.labels, one, settings.metrics) for one in episodes]
     start = torch.from_numpy(embed(test, model, device=place).vectors)

@@ -76,6 +76,8 @@ class Run:
         if not self.shots:
             del values["adapt"]
         values["model"]["weights"] = weights_tag(self.model.weights)
+        if self.model.mode == "head" or self.model.input_cache == "off":
+            del values["model"]["input_cache"]  # the files themselves are read
         classes = self.split_hash or hash_of_split(self.split, self.shots)
         return values | {"schema": SCHEMA, "classes": classes}
 
