@@ -42,8 +42,9 @@ def as_table(value: object, key: str, file: Path) -> Table:
 
 
 def told(error: ValidationError, kind: type[BaseModel], key: str, file: Path) -> OodmlError:
-    """The first complaint of pydantic, in this package's words."""
-    first = error.errors(include_url=False)[0]
+    """The first complaint of pydantic in this package's words; wrong keys before missing ones."""
+    errors = error.errors(include_url=False)
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     parts = [key, *map(str, first["loc"])] if key else [*map(str, first["loc"])]
     where = f"{file}: {'.'.join(parts)}"
     if first["type"] == "extra_forbidden":
