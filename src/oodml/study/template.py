@@ -21,6 +21,7 @@ data = "{data}"
 seeds = [0, 1, 2]       # every method is trained once for each
 shots = {shots}{shots_why}
 episodes = 10           # few-shot episodes a split
+# search = 20           # choose among listed values first: so many trials of each method
 
 # How classes are divided into train and test, more and more unlike each other.
 # [splits]
