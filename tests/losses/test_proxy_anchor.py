@@ -57,6 +57,35 @@ def test_published_mode_nca(reference: Path) -> None:
     check(arrays, "oproxy_nca", lambda x: loss(x, arrays["y"]), gradients=gradients)
 
 
+def test_published_distances(reference: Path) -> None:
+    arrays = read(reference / "criteria_32x16.npz")
+    options = {"similarity": "euclidean", "published": True}
+    loss = oodml.load("losses", "proxy_anchor", n_classes=8, dim=16, **options)
+    set_parameter(loss.vectors, arrays["oproxy_proxies"])
+    gradients = {"pgrad_oproxy_anchor_euclidean__proxies": loss.vectors}
+    check(arrays, "oproxy_anchor_euclidean", lambda x: loss(x, arrays["y"]), gradients=gradients)
+
+
+def test_class_vectors_that_rest(reference: Path) -> None:
+    arrays = read(reference / "criteria_32x16.npz")
+    loss = oodml.load("losses", "proxy_anchor", n_classes=8, dim=16)
+    set_parameter(loss.vectors, arrays["oproxy_proxies"])
+    loss.requires_grad_(False)
+    check(arrays, "oproxy_anchor_detach", lambda x: loss(x, arrays["y"]))
+
+
+def test_distances_by_hand() -> None:
+    loss = oodml.load("losses", "proxy_anchor", n_classes=2, dim=2, similarity="euclidean", alpha=2)
+    set_parameter(loss.vectors, torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    x = torch.tensor([[0.6, 0.8]])
+    near, far = 0.8**0.5, 0.4**0.5
+    pull, push = 2 * (0.1 + near), 2 * (0.1 - far)
+    expected = torch.log1p(torch.tensor(pull).exp()) + torch.log1p(torch.tensor(push).exp()) / 2
+    assert loss(x, torch.tensor([0])).item() == pytest.approx(expected.item(), rel=1e-5)
+    with pytest.raises(oodml.OodmlError, match="unknown similarity 'cosin'"):
+        oodml.load("losses", "proxy_anchor", n_classes=2, dim=2, similarity="cosin")
+
+
 def test_mode_nca_by_hand() -> None:
     loss = oodml.load("losses", "proxy_anchor", n_classes=2, dim=2, mode="nca", alpha=2.0)
     set_parameter(loss.vectors, torch.tensor([[2.0, 0.0], [0.0, 3.0]]))

@@ -9,6 +9,7 @@ from oodml.losses._base import LabelLoss, log1p_sum_exp, masked_mean
 from oodml.losses._proxies import class_vectors, cosines, of_class
 
 MODES = ("anchor", "nca")
+SIMILARITIES = ("cosine", "euclidean")
 
 
 class Loss(LabelLoss):
@@ -17,8 +18,9 @@ class Loss(LabelLoss):
     The pull is averaged over the classes in the batch, the push over all. alpha: sharpness;
     delta: cosine margin; lr_factor: of the class vectors' learning rate over the base.
     mode: "nca" sums over class vectors for each embedding instead of the reverse.
+    similarity: the cosine, or minus the "euclidean" distance of directions.
     published: the pull is weighted by how often each class is in the batch (in mode "nca" its
-    exponential), as in the original.
+    exponential), and of distances delta is subtracted, as in the original.
     """
 
     def __init__(
@@ -29,13 +31,17 @@ class Loss(LabelLoss):
         delta: float = 0.1,
         lr_factor: float = 2000.0,
         mode: str = "anchor",
+        similarity: str = "cosine",
         published: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         if mode not in MODES:
             raise unknown("mode", mode, MODES, "loss proxy_anchor")
+        if similarity not in SIMILARITIES:
+            raise unknown("similarity", similarity, SIMILARITIES, "loss proxy_anchor")
         self.mode = mode
+        self.similarity = similarity
         self.alpha = alpha
         self.delta = delta
         self.lr_factor = lr_factor
@@ -45,10 +51,13 @@ class Loss(LabelLoss):
     def compute(
         self, embeddings: Float[Tensor, "n d"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, ""]:
-        similarities = cosines(self.vectors, embeddings)
+        similarities, delta = cosines(self.vectors, embeddings), self.delta
+        if self.similarity == "euclidean":
+            similarities = -(2 - 2 * similarities).clamp(min=1e-12).sqrt()
+            delta = -delta if self.published else delta
         own = of_class(labels, len(self.vectors)).T
-        pulls = self.alpha * (self.delta - similarities)
-        pushes = self.alpha * (self.delta + similarities)
+        pulls = self.alpha * (delta - similarities)
+        pushes = self.alpha * (delta + similarities)
         if self.mode == "nca":
             if self.published:
                 pulls = pulls + own.sum(1, keepdim=True).clamp(min=1).log()
