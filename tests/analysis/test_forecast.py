@@ -3,12 +3,8 @@ import pandas as pd
 import pytest
 from scipy.stats import linregress
 
-from oodml.analysis.forecast import (
-    calibration,
-    forecast_methods,
-    leave_splits_out,
-    line_forecast,
-)
+from oodml.analysis.forecast import forecast_methods, leave_splits_out, line_forecast
+from oodml.analysis.leave_out import calibration
 from oodml.errors import OodmlError
 from tests.analysis.tables import falling, results
 
@@ -49,8 +45,10 @@ def test_too_little_to_draw_a_line(shift: list[float]) -> None:
 def test_left_out_splits_are_forecast_from_the_others() -> None:
     table = falling({"a": 0.2, "b": 0.4}, splits=5)
     found = leave_splits_out(table, _measures(table))
-    assert len(found) == 2 * 2 * 5
-    row = found.query("measure == 'good' and method == 'b' and split == '10'").iloc[0]
+    assert len(found) == 2 * 5 * (2 + 2 + 1)
+    row = found.query(
+        "fit == 'own' and measure == 'good' and method == 'b' and split == '10'"
+    ).iloc[0]
     means = table[table["method"] == "b"].groupby("split")["value"].mean()
     others = [split for split in means.index if split != "10"]
     x = _measures(table).loc[others, "good"]
@@ -62,26 +60,19 @@ def test_left_out_splits_are_forecast_from_the_others() -> None:
 def test_three_splits_cannot_be_checked() -> None:
     table = falling({"a": 0.2}, splits=3)
     assert leave_splits_out(table, _measures(table)).empty
-    assert calibration(leave_splits_out(table, _measures(table))).empty
-
-
-def test_calibration_counts_and_widens() -> None:
-    left_out = pd.DataFrame(
-        {
-            "measure": "m", "method": "a", "truth": [0.0, 0.0, 0.0, 0.0], "expected": 0.0,
-            "low_80": [-1.0] * 4, "high_80": [1.0] * 4, "low_95": [-2.0] * 4, "high_95": [2.0] * 4,
-        }
-    )  # fmt: skip
-    left_out["expected"] = [0.5, -0.5, 1.5, 3.0]
-    row = calibration(left_out).iloc[0]
-    assert row["error"] == pytest.approx(1.375)
-    assert (row["coverage_80"], row["coverage_95"]) == (0.5, 0.75)
-    assert (row["widening_80"], row["widening_95"]) == (3.0, 1.5)
 
 
 def test_the_better_measure_comes_first() -> None:
     table = falling({"a": 0.2, "b": 0.4}, splits=5)
     assert calibration(leave_splits_out(table, _measures(table)))["measure"].tolist()[0] == "good"
+
+
+def test_a_common_slope_is_chosen_where_methods_share_one() -> None:
+    table = falling({"a": 0.3, "b": 0.3, "c": 0.3, "d": 0.3}, splits=5, seeds=1, noise=0.03)
+    measures = _measures(table)[["good"]]
+    assert calibration(leave_splits_out(table, measures))["fit"].tolist()[0] == "common"
+    apart = falling({"a": 0.1, "b": 0.5}, splits=5)
+    assert calibration(leave_splits_out(apart, measures))["fit"].tolist()[0] == "own"
 
 
 def test_forecast_of_methods() -> None:
@@ -91,6 +82,24 @@ def test_forecast_of_methods() -> None:
     assert found["expected"].to_numpy() == pytest.approx([0.75, 0.6], abs=0.02)
     assert found["relative"].to_numpy() == pytest.approx([0.75 / 0.8, 0.6 / 0.8], abs=0.03)
     assert (found["low_95"] < found["low_80"]).all()
+
+
+def test_a_forecast_keeps_within_what_the_metric_can_be() -> None:
+    table = falling({"a": 0.8}, splits=5)
+    found = forecast_methods(table, _measures(table)["good"], 200.0).iloc[0]
+    assert found["expected"] == found["low_95"] == 0.0
+    assert found["high_95"] <= 1.0
+    table["metric"] = "density"
+    free = forecast_methods(table, _measures(table)["good"], 200.0, "density").iloc[0]
+    assert free["expected"] < -0.5
+
+
+def test_methods_share_a_slope_where_asked() -> None:
+    table = falling({"steep": 0.4, "flat": 0.1}, splits=5)
+    found = forecast_methods(table, _measures(table)["good"], 85.0, fit="common")
+    own = forecast_methods(table, _measures(table)["good"], 85.0)
+    assert found["expected"].mean() == pytest.approx(own["expected"].mean())
+    assert np.ptp(found["expected"]) != pytest.approx(np.ptp(own["expected"]), abs=1e-3)
 
 
 def test_no_method_on_enough_splits() -> None:

@@ -1,14 +1,18 @@
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from oodml.errors import OodmlError
 from oodml.report.folder import StudyFolder, read_study
-from oodml.report.forecast import forecast_target, left_out_forecasts
+from oodml.report.forecast import LeftOut, forecast_target, left_out_forecasts, told
+from oodml.report.superclasses import superclass_recalls
 from oodml.vectors import VectorSet
 from tests.report.conftest import Made
+from tests.report.study_folder import made_up_study
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +57,56 @@ def test_errors(folder: StudyFolder) -> None:
 
 
 def test_left_out_forecasts_of_a_study(folder: StudyFolder) -> None:
-    left_out, calibrated = left_out_forecasts(folder)
-    assert len(left_out) == 3 * 3 * 4
-    assert set(calibrated["measure"]) == {"class_mean_fid", "image_fid", "clustered_fid"}
-    nothing = left_out_forecasts(replace(folder, features=None))
-    assert all(frame.empty for frame in nothing)
+    found = left_out_forecasts(folder)
+    assert [one.kind for one in found] == ["split"]  # two superclasses are too few to leave out
+    splits = found[0]
+    assert len(splits.forecasts) == 3 * 4 * (3 + 3 + 1)
+    assert set(splits.drawn()) == {"class_mean_fid", "image_fid", "clustered_fid"}
+    assert all(len(rows) == 3 * 4 for rows in splits.drawn().values())
+    assert splits.flat["fit"] == "flat"
+    assert splits.best["error"] == splits.calibration["error"][:-1].min()
+    assert left_out_forecasts(replace(folder, features=None)) == []
+
+
+def _left_out(**row: float) -> LeftOut:
+    start = {"fit": "own", "measure": "image_fid", "forecasts": 40, "error": 0.01}
+    good = {"coverage_80": 0.8, "widening_80": 1.0, "kept_80": 0.8}
+    rows = [start | good | row, start | good | {"fit": "flat", "error": 0.03}]
+    return LeftOut("superclass", "recall@1", pd.DataFrame(), pd.DataFrame(rows))
+
+
+def test_how_a_forecast_did_is_told() -> None:
+    assert told(_left_out()) == (
+        "With superclasses left out, the 80% interval held 80% of the 40 truths. "
+        "The mean error is 1.0 points; without knowing the shift it is 3.0."
+    )
+    narrow = told(_left_out(coverage_80=0.5, widening_80=1.7, kept_80=0.75))
+    assert "50% of the 40 truths, fewer than it should; it is 1.70 times as wide" in narrow
+    assert "which held 75%" in narrow
+    assert "wider than it could be" in told(_left_out(coverage_80=0.97))
+    assert "Shift does not help here" in told(_left_out(error=0.04))
+
+
+def test_recall_by_superclass_is_computed_once(tmp_path: Path) -> None:
+    images = made_up_study(tmp_path, seeds=1)
+    folder = read_study(tmp_path, images)
+    found = superclass_recalls(folder)
+    assert len(found) == 3 * (2 + 2 + 2 + 1)  # one split tests one superclass alone
+    kept = tmp_path / "report" / "recall_by_superclass.csv"
+    written = kept.stat().st_mtime_ns
+    pd.testing.assert_frame_equal(superclass_recalls(folder), found)
+    assert kept.stat().st_mtime_ns == written
+    run = str(found["run"].iloc[0])
+    vectors = folder.vectors(run)
+    assert vectors is not None
+    replace(vectors, vectors=np.ones_like(vectors.vectors)).save(
+        tmp_path / "runs" / run / "vectors.npz"
+    )
+    later = written / 1e9 + 5
+    os.utime(tmp_path / "runs" / run / "vectors.npz", (later, later))
+    again = superclass_recalls(folder)
+    assert (again["run"] == found["run"]).all()
+    assert (again["value"] != found["value"]).sum() in (1, 2)
 
 
 def test_command(made: Made, folder: StudyFolder, tmp_path: Path) -> None:

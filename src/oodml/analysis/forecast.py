@@ -5,15 +5,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from numpy.typing import NDArray
 
 from oodml.analysis.ags import Numbers
-from oodml.analysis.table import shifts, standard_split, zero_shot
+from oodml.analysis.leave_out import LEAST, LEVELS, leave_out
+from oodml.analysis.lines import fit_lines
+from oodml.analysis.table import limits, shifts, standard_split, zero_shot
 from oodml.errors import OodmlError
-
-LEVELS = (0.8, 0.95)
-LEAST = 4
-"""Splits needed: with one left out, a line through three leaves one degree of freedom."""
 
 
 class Prediction(NamedTuple):
@@ -32,80 +29,26 @@ def line_forecast(
     shift, value: [n] of n ≥ 3 splits. The interval is that of a new observation, Student t with
     n-2 degrees of freedom, its half width times `widening`.
     """
-    from scipy.special import stdtrit
-
     x, y = _points(shift, value)
-    n, centre = len(x), x.mean()
-    spread = float(((x - centre) ** 2).sum())
-    slope = float(((x - centre) * y).sum()) / spread
-    expected = float(y.mean()) + slope * (at - centre)
-    residuals = y - y.mean() - slope * (x - centre)
-    error = np.sqrt((residuals**2).sum() / (n - 2) * (1 + 1 / n + (at - centre) ** 2 / spread))
-    half = float(stdtrit(n - 2, (1 + level) / 2) * error) * widening
+    lines = fit_lines(x, y[None, :], np.arange(len(x)))
+    where = np.array([at], dtype=np.float64)
+    expected = float(lines.expected(where)[0, 0])
+    half = float(lines.half_width(where, level)[0, 0]) * widening
     return Prediction(expected, expected - half, expected + half)
 
 
 def leave_splits_out(
     table: pd.DataFrame, measures: pd.DataFrame, metric: str = "recall@1"
 ) -> pd.DataFrame:
-    """Forecast every split from the others: one row a (measure, method, split).
+    """`leave_out` of every split: one row a (fit, measure, method, split).
 
-    measures: one row a split (its index), one column a measure of shift. Columns: shift, truth,
-    expected, and low_80, high_80, low_95, high_95. Empty with fewer than four splits.
+    measures: one row a split (its index), one column a measure of shift. A point is a method's
+    mean over seeds on a split; all methods err alike on a split, so a split is a group.
     """
     means = zero_shot(table, metric).groupby(level="method").mean()
     splits = [split for split in means.columns if split in measures.index]
-    rows = []
-    for measure in measures.columns:
-        x = measures.loc[splits, measure].to_numpy(dtype=np.float64)
-        for method, values in means[splits].iterrows():
-            y = values.to_numpy(dtype=np.float64)
-            rows += _left_out(x, y, {"measure": measure, "method": method}, splits)
-    columns = ["measure", "method", "split", "shift", "truth", "expected"]
-    bounds = [f"{side}_{100 * level:.0f}" for level in LEVELS for side in ("low", "high")]
-    return pd.DataFrame(rows, columns=[*columns, *bounds])
-
-
-def _left_out(
-    x: NDArray[np.float64], y: NDArray[np.float64], start: dict[str, object], splits: list[str]
-) -> list[dict[str, object]]:
-    known = np.isfinite(x) & np.isfinite(y)
-    rows = []
-    for place in np.flatnonzero(known):
-        others = known & (np.arange(len(x)) != place)
-        if others.sum() < LEAST - 1 or len(np.unique(x[others])) < 2:
-            continue
-        row = start | {"split": splits[place], "shift": x[place], "truth": y[place]}
-        for level in LEVELS:
-            found = line_forecast(x[others], y[others], float(x[place]), level)
-            name = f"{100 * level:.0f}"
-            row |= {
-                "expected": found.expected, f"low_{name}": found.low, f"high_{name}": found.high
-            }  # fmt: skip
-        rows.append(row)
-    return rows
-
-
-def calibration(left_out: pd.DataFrame) -> pd.DataFrame:
-    """One row a measure, the best first: how well `leave_splits_out` did.
-
-    error: the mean absolute error. coverage_80, coverage_95: the share of truths within the
-    interval. widening_80, widening_95: by what its half width must grow so that as many of the
-    left-out truths lie within as it promises; 1 where they do already.
-    """
-    rows = []
-    for measure, group in left_out.groupby("measure", sort=False):
-        off = (group["truth"] - group["expected"]).abs()
-        row: dict[str, object] = {"measure": measure, "error": off.mean(), "forecasts": len(group)}
-        for level in LEVELS:
-            name = f"{100 * level:.0f}"
-            half = (group[f"high_{name}"] - group[f"low_{name}"]) / 2
-            row[f"coverage_{name}"] = float((off <= half).mean())
-            needed = float(np.quantile(off / np.maximum(half, 1e-12), level, method="higher"))
-            row[f"widening_{name}"] = max(1.0, needed)
-        rows.append(row)
-    found = pd.DataFrame(rows)
-    return found if found.empty else found.sort_values("error").reset_index(drop=True)
+    found = leave_out(means[splits], measures.loc[splits], splits)
+    return found.rename(columns={"point": "split"})
 
 
 def forecast_methods(
@@ -114,32 +57,40 @@ def forecast_methods(
     at: float,
     metric: str = "recall@1",
     widening: tuple[float, float] = (1.0, 1.0),
+    fit: str = "own",
 ) -> pd.DataFrame:
     """One row a method, the highest expectation first: what it will score at a shift.
 
-    measure: the shift of each split. relative: the expectation as a share of the standard (else
-    the easiest) split's value. low_80 … high_95: the bounds, widened by `widening`.
+    measure: the shift of each split. fit: one of `FITS`. relative: the expectation as a share of
+    the standard (else the easiest) split's value. low_80 … high_95: the bounds, widened by
+    `widening`; they and the expectation keep within what the metric can be.
     """
     means = zero_shot(table, metric).groupby(level="method").mean()
     splits = [split for split in means.columns if split in measure.index]
-    start = standard_split(splits) or str(shifts(table).index[0])
-    rows = []
-    for method, values in means[splits].iterrows():
-        known = values.dropna()
-        if len(known) < LEAST - 1:
-            continue
-        row: dict[str, object] = {"method": method}
-        for level, factor in zip(LEVELS, widening, strict=True):
-            found = line_forecast(measure[known.index], known, at, level, factor)
-            name = f"{100 * level:.0f}"
-            row |= {
-                "expected": found.expected, f"low_{name}": found.low, f"high_{name}": found.high
-            }  # fmt: skip
-        row["relative"] = found.expected / values.get(start, np.nan)
-        rows.append(row)
-    if not rows:
+    means = means.loc[means[splits].notna().sum(axis=1) >= LEAST - 1, splits]
+    if means.empty:
         raise OodmlError(f"a forecast needs methods on at least {LEAST - 1} splits; there are none")
-    return pd.DataFrame(rows).sort_values("expected", ascending=False).reset_index(drop=True)
+    x = measure[splits].to_numpy(dtype=np.float64)
+    lines = fit_lines(x, means.to_numpy(dtype=np.float64), np.arange(len(splits)), fit)
+    where = np.array([at], dtype=np.float64)
+    found = pd.DataFrame({"method": means.index, "expected": lines.expected(where)[:, 0]})
+    for level, factor in zip(LEVELS, widening, strict=True):
+        half = lines.half_width(where, level)[:, 0] * factor
+        found[f"low_{100 * level:.0f}"] = found["expected"] - half
+        found[f"high_{100 * level:.0f}"] = found["expected"] + half
+    found = within_limits(found, metric)
+    start = standard_split(splits) or str(shifts(table).index[0])
+    found["relative"] = found["expected"] / means.get(start, pd.Series(np.nan, means.index)).values
+    return found.sort_values("expected", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def within_limits(forecasts: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Forecasts with expectations and bounds no lower or higher than the metric can be."""
+    low, high = limits(metric)
+    names = [name for name in forecasts if name == "expected" or name[:4] in ("low_", "high")]
+    clipped = forecasts.copy()
+    clipped[names] = clipped[names].clip(low, high)
+    return clipped
 
 
 def _points(

@@ -83,6 +83,13 @@ def is_quality(metric: str) -> bool:
     return metric.startswith(QUALITY)
 
 
+def limits(metric: str) -> tuple[float, float]:
+    """The least and the most that a metric can be; AMI is negative below chance."""
+    if metric.startswith("ami"):
+        return -1.0, 1.0
+    return (0.0, 1.0) if is_quality(metric) else (-np.inf, np.inf)
+
+
 def zero_shot(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row a (method, seed), one column a split, easiest first.
 

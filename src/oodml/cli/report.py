@@ -60,10 +60,22 @@ def forecast(
             f"{row['low_80']:.3f} to {row['high_80']:.3f}   "
             f"{row['low_95']:.3f} to {row['high_95']:.3f}"
         )
+    checked = found.calibration
     typer.echo(
         f"Expected to hold up best there: {found.methods.iloc[0]['method']}. Of left-out splits, "
-        f"{100 * found.calibration['coverage_80']:.0f}% lay in the 80% interval."
+        f"{100 * checked['coverage_80']:.0f}% lay in the 80% interval"
+        + (
+            f" (widened by {checked['widening_80']:.2f} since)."
+            if checked["widening_80"] > 1
+            else "."
+        )
     )
+    if found.superclasses is not None:
+        unseen = found.superclasses.best
+        typer.echo(
+            "A target unlike anything in the study may lie further off: of whole superclasses left "
+            f"out, 80% needed ±{unseen['half_80']:.3f}."
+        )
 
 
 def _features(target: str, source: Mapping[str, Any]) -> "VectorSet":

@@ -4,11 +4,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from oodml.analysis.forecast import LEAST, calibration, forecast_methods, leave_splits_out
+from oodml.analysis.forecast import forecast_methods, leave_splits_out, within_limits
+from oodml.analysis.leave_out import LEAST, calibration, widened
+from oodml.analysis.superclasses import leave_superclasses_out, superclass_measures
 from oodml.analysis.table import standard_split, trained
-from oodml.analysis.target_shift import UNLABELLED, measures, principal_axes, target_shift
+from oodml.analysis.target_shift import UNLABELLED, Axes, measures, principal_axes, target_shift
 from oodml.errors import OodmlError, unknown
 from oodml.report.folder import StudyFolder
+from oodml.report.superclasses import superclass_recalls
 from oodml.vectors import VectorSet
 
 
@@ -19,6 +22,7 @@ class TargetForecast:
     shift: of the target, by `measure`, the unlabelled measure that forecasts left-out splits
     best. split: whose train classes it is measured against. range: the study's shifts.
     methods: `forecast_methods`. calibration: the row of `calibration` behind the intervals.
+    superclasses: `LeftOut` of superclasses, where the data have them.
     """
 
     shift: float
@@ -27,11 +31,44 @@ class TargetForecast:
     range: tuple[float, float]
     methods: pd.DataFrame
     calibration: "pd.Series[float]"
+    superclasses: "LeftOut | None" = None
 
     @property
     def outside(self) -> bool:
         """Whether the target lies outside the study's range, where a line is a guess."""
         return not self.range[0] <= self.shift <= self.range[1]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Forecasts of what was left out, and how they did.
+
+    kind: "split" or "superclass". forecasts: of `leave_out`. calibration: of `calibration`.
+    metric: what was forecast.
+    """
+
+    kind: str
+    metric: str
+    forecasts: pd.DataFrame
+    calibration: pd.DataFrame
+
+    @property
+    def best(self) -> "pd.Series[float]":
+        """The row of the calibration whose fit and measure err least."""
+        return self.calibration.iloc[0]
+
+    @property
+    def flat(self) -> "pd.Series[float]":
+        """The row of the plain mean, which asks no shift."""
+        return self.calibration[self.calibration["fit"] == "flat"].iloc[0]
+
+    def drawn(self) -> dict[str, pd.DataFrame]:
+        """Of each measure the forecasts of its better fit, as they would have been given."""
+        found = {}
+        for row in self.calibration[self.calibration["fit"] != "flat"].to_dict("records"):
+            rows = self.forecasts.query("fit == @row['fit'] and measure == @row['measure']")
+            found.setdefault(str(row["measure"]), within_limits(widened(rows), self.metric))
+        return found
 
 
 def forecast_target(
@@ -65,20 +102,62 @@ def forecast_target(
         name,
         start,
         (float(known[name].min()), float(known[name].max())),
-        forecast_methods(runs, known[name], at, metric, widening),
+        forecast_methods(runs, known[name], at, metric, widening, str(best["fit"])),
         best,
+        _superclasses(folder, flat) if metric == "recall@1" else None,
     )
 
 
-def left_out_forecasts(
-    folder: StudyFolder, metric: str = "recall@1"
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`leave_splits_out` and `calibration` by every measure; empty where the folder lacks data."""
-    if folder.features is None or folder.progression is None or len(folder.progression) < LEAST:
-        return pd.DataFrame(), pd.DataFrame()
-    flat = principal_axes(folder.features).project(folder.features)
-    runs = trained(folder.table)
+def left_out_forecasts(folder: StudyFolder, metric: str = "recall@1") -> list[LeftOut]:
+    """Splits left out, and superclasses (their Recall@1); of either nothing where it cannot be."""
+    if folder.features is None or folder.progression is None:
+        return []
+    runs, flat = trained(folder.table), _axes(folder).project(folder.features)
     if runs.empty:
-        return pd.DataFrame(), pd.DataFrame()
-    left_out = leave_splits_out(runs, measures(folder.progression, flat), metric)
-    return left_out, calibration(left_out)
+        return []
+    found = leave_splits_out(runs, measures(folder.progression, flat), metric)
+    splits = None if found.empty else LeftOut("split", metric, found, calibration(found))
+    return [one for one in (splits, _superclasses(folder, flat)) if one is not None]
+
+
+def _axes(folder: StudyFolder) -> Axes:
+    assert folder.features is not None
+    return principal_axes(folder.features)
+
+
+def _superclasses(folder: StudyFolder, flat: VectorSet) -> LeftOut | None:
+    if folder.progression is None:
+        return None
+    recalls = trained(superclass_recalls(folder))
+    shift = superclass_measures(folder.progression, flat)
+    if recalls.empty or shift.empty:
+        return None
+    found = leave_superclasses_out(recalls, shift)
+    if found.empty:
+        return None
+    return LeftOut("superclass", "recall@1", found, calibration(found))
+
+
+def told(found: LeftOut) -> str:
+    """How well left-out groups were forecast, in words."""
+    best, flat = found.best, found.flat
+    several = "splits" if found.kind == "split" else "superclasses"
+    held = f"{100 * best['coverage_80']:.0f}% of the {best['forecasts']} truths"
+    promise = f"the 80% interval held {held}"
+    if best["coverage_80"] < 0.7:
+        promise += ", fewer than it should"
+    elif best["coverage_80"] > 0.9:
+        promise += ", more than it need: it is wider than it could be"
+    if best["widening_80"] > 1:
+        promise += f"; it is {best['widening_80']:.2f} times as wide from here on"
+        if best["kept_80"] == best["kept_80"]:
+            promise += f", which held {100 * best['kept_80']:.0f}%"
+    line, mean = 100 * best["error"], 100 * flat["error"]
+    if line < mean:
+        use = f"The mean error is {line:.1f} points; without knowing the shift it is {mean:.1f}."
+    else:
+        use = (
+            f"Shift does not help here: lines are off by {line:.1f} points on average, the plain "
+            f"mean of the other {several} by {mean:.1f}."
+        )
+    return f"With {several} left out, {promise}. {use}"

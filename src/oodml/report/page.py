@@ -15,7 +15,7 @@ from oodml.analysis.structure import structure_correlations
 from oodml.analysis.table import is_quality, metrics, shifts, standard_split, trained
 from oodml.report.answer import answer, label
 from oodml.report.folder import StudyFolder
-from oodml.report.forecast import left_out_forecasts
+from oodml.report.forecast import left_out_forecasts, told
 from oodml.report.payload import page_data
 
 
@@ -26,7 +26,9 @@ def page(folder: StudyFolder) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"label": label, "number": _number, "duration": duration}
+    environment.filters |= {
+        "label": label, "number": _number, "duration": duration, "told": told
+    }  # fmt: skip
     template = environment.from_string(_asset("template.html"))
     return template.render(**page_values(folder))
 
@@ -38,7 +40,7 @@ def page_values(folder: StudyFolder) -> dict[str, Any]:
     main = quality[0]
     order = shifts(table)
     zero_shot = table[table["stage"] == "zero_shot"]
-    left_out, calibrated = left_out_forecasts(folder, main)
+    left_out = left_out_forecasts(folder, main)
     return {
         "data": folder.data,
         "answer": answer(table, folder.data, main),
@@ -52,7 +54,7 @@ def page_values(folder: StudyFolder) -> dict[str, Any]:
         "seeds": sorted(zero_shot["seed"].unique().tolist()),
         "has_few_shot": bool((table["stage"] == "after").any()),
         "controls": _controls(folder, main),
-        "calibration": calibrated.to_dict("records"),
+        "left_out": left_out,
         "runs": _runs(folder),
         "settings": folder.settings,
         "failed": folder.failed,

@@ -14,6 +14,7 @@ from oodml.analysis.table import BASELINE, is_quality, methods, metrics
 from oodml.errors import OodmlError
 from oodml.report.class_map import ClassMap, class_map, sides
 from oodml.report.folder import StudyFolder
+from oodml.report.forecast import LeftOut
 from oodml.report.gallery import Gallery, gallery
 from oodml.report.series import chance, curves, image_counts, split_sizes
 from oodml.report.style import looks
@@ -23,10 +24,10 @@ GALLERY_PIXELS, MAP_PIXELS = 96, 48
 GALLERY_BYTES, MAP_BYTES = 5_000_000, 2_000_000
 
 
-def page_data(folder: StudyFolder, left_out: pd.DataFrame) -> dict[str, Any]:
+def page_data(folder: StudyFolder, left_out: Iterable[LeftOut]) -> dict[str, Any]:
     """The data of the page's figures: split order, series a metric, map, galleries, images.
 
-    left_out: the forecasts of left-out splits, as `left_out_forecasts` gives them.
+    left_out: the forecasts of what was left out, as `left_out_forecasts` gives them.
     """
     table = folder.table
     names = methods(table)
@@ -45,7 +46,7 @@ def page_data(folder: StudyFolder, left_out: pd.DataFrame) -> dict[str, Any]:
         "ags": {metric: _records(compare_methods(table, metric)) for metric in quality},
         "published": _published(folder.data, names),
         "few_shot": {metric: _records(few_shot_gains(table, metric)) for metric in quality},
-        "forecast": _by_measure(left_out),
+        "forecast": {found.kind: _by_measure(found) for found in left_out},
         "structure": _structure(table, quality),
         "map": None if found_map is None else _map(found_map, folder),
         "galleries": [_gallery(found) for found in galleries],
@@ -84,11 +85,10 @@ def _by_method(frame: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _by_measure(left_out: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
-    if left_out.empty:
-        return {}
-    groups = left_out.groupby("measure", sort=False)
-    return {str(measure): _records(rows) for measure, rows in groups}
+def _by_measure(left_out: LeftOut) -> dict[str, list[dict[str, Any]]]:
+    unused = ["measure", "group", "widening_80", "widening_95"]
+    drawn = left_out.drawn().items()
+    return {measure: _records(rows.drop(columns=unused)) for measure, rows in drawn}
 
 
 def _published(data: str, names: list[str]) -> dict[str, dict[str, list[float]]]:

@@ -1,7 +1,7 @@
 "use strict";
 // What each figure draws: a function of the data and the reader's choices, to traces and rows.
 const study = JSON.parse(document.getElementById("data").textContent);
-const state = { metric: study.metrics[0], hidden: new Set(), few: "gain", measure: Object.keys(study.structure)[0], forecast: Object.keys(study.forecast)[0], sides: {} };
+const state = { metric: study.metrics[0], hidden: new Set(), few: "gain", measure: Object.keys(study.structure)[0], left: Object.keys(study.forecast)[0], forecast: Object.keys(Object.values(study.forecast)[0] ?? {})[0], sides: {} };
 const splitNames = study.splits.map((split) => split.split);
 const methodOf = Object.fromEntries(study.methods.map((method) => [method.name, method]));
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -144,16 +144,18 @@ const figures = {
   },
 
   forecast(canvas) {
-    const rows = (study.forecast[state.forecast] ?? []).filter((row) => !state.hidden.has(row.method)), range = rangeOf(rows.flatMap((row) => [row.truth, row.expected, row.low_80, row.high_80]));
+    const rows = (study.forecast[state.left]?.[state.forecast] ?? []).filter((row) => !state.hidden.has(row.method)), range = rangeOf(rows.flatMap((row) => [row.truth, row.expected, row.low_80, row.high_80]));
     const traces = [{ x: range, y: range, mode: "lines", line: { color: css("--quiet"), width: 1, dash: "dot" }, hoverinfo: "skip" }, ...shown().map((method) => {
       const own = rows.filter((row) => row.method === method.name), hue = colourOf(method.name);
       return { x: own.map((row) => row.truth), y: own.map((row) => row.expected), type: "scatter", mode: "markers", name: method.name,
         marker: { size: 9, color: hue, symbol: method.symbol, line: { color: css("--paper"), width: 1 } },
         error_y: { type: "data", symmetric: false, array: own.map((row) => row.high_80 - row.expected), arrayminus: own.map((row) => row.expected - row.low_80), color: faint(hue, 0.5), thickness: 1.5, width: 0 },
-        customdata: own.map((row) => [row.split, text(row.low_80), text(row.high_80)]), hovertemplate: "%{fullData.name}, split %{customdata[0]}<br>forecast <b>%{y:.3f}</b> (%{customdata[1]} to %{customdata[2]})<br>came out <b>%{x:.3f}</b><extra></extra>" };
+        customdata: own.map((row) => [row.superclass ? `${row.superclass}, split ${row.split}` : `split ${row.split}`, text(row.low_80), text(row.high_80)]), hovertemplate: "%{fullData.name}, %{customdata[0]}<br>forecast <b>%{y:.3f}</b> (%{customdata[1]} to %{customdata[2]})<br>came out <b>%{x:.3f}</b><extra></extra>" };
     })];
-    const name = metricLabel(study.metrics[0]), head = ["method", "split", "shift", "truth", "expected", "low_80", "high_80", "low_95", "high_95"];
-    return { traces, said: "", layout: layout(canvas, { xaxis: axis(`${name} that came out`), yaxis: axis(`${name} forecast`, { range }) }), head, rows: rows.map((row) => head.map((key) => row[key])) };
+    const inside = rows.filter((row) => row.low_80 <= row.truth && row.truth <= row.high_80).length, groups = state.left === "superclass";
+    const name = groups ? "Recall@1" : metricLabel(study.metrics[0]), head = ["method", "split", ...(groups ? ["superclass"] : []), "fit", "shift", "truth", "expected", "low_80", "high_80", "low_95", "high_95"];
+    const said = rows.length ? `${inside} of ${rows.length} whiskers (${Math.round((100 * inside) / rows.length)}%) reach the line.` : "";
+    return { traces, said, layout: layout(canvas, { xaxis: axis(`${name} that came out`), yaxis: axis(`${name} forecast`, { range }) }), head, rows: rows.map((row) => head.map((key) => row[key])) };
   },
 
   structure(canvas) {

@@ -58,7 +58,7 @@ function hideRows() {
 function chooser(id, names, choose) {
   const select = document.getElementById(id);
   if (!select) return;
-  select.replaceChildren(...names.map((name) => make("option", { value: name, textContent: name.replaceAll("_", " ").replace("fid", "FID") })));
+  select.replaceChildren(...names.map((name) => make("option", { value: name, textContent: name.replaceAll("_", " ").replace("fid", "FID").replace(/^split$|^superclass$/, (kind) => ({ split: "each split", superclass: "each superclass" })[kind]) })));
   select.onchange = () => { choose(select.value); redraw(); };
 }
 
@@ -66,7 +66,9 @@ function controls() {
   const metric = document.getElementById("metric"), filter = document.getElementById("filter");
   metric.onchange = () => { state.metric = metric.value; document.querySelectorAll("[data-metric]").forEach((part) => { part.hidden = part.dataset.metric !== state.metric; }); redraw(); };
   chooser("measure", Object.keys(study.structure), (name) => { state.measure = name; });
-  chooser("forecast-measure", Object.keys(study.forecast), (name) => { state.forecast = name; });
+  const measures = () => chooser("forecast-measure", Object.keys(study.forecast[state.left] ?? {}), (name) => { state.forecast = name; });
+  chooser("forecast-kind", Object.keys(study.forecast), (kind) => { state.left = kind; state.forecast = Object.keys(study.forecast[kind])[0]; measures(); });
+  measures();
   document.querySelectorAll("[data-few]").forEach((button) => { button.onclick = () => { state.few = button.dataset.few; document.querySelectorAll("[data-few]").forEach((other) => other.setAttribute("aria-pressed", String(other === button))); redraw(); }; });
   document.getElementById("theme").onclick = () => { const next = isDark() ? "light" : "dark"; document.documentElement.dataset.theme = next; try { localStorage.setItem("oodml-theme", next); } catch (error) { /* not kept */ } chips(); redraw(); };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { chips(); redraw(); });
