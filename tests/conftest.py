@@ -12,8 +12,8 @@ SHIFT = Path(__file__).parents[1] / "src" / "oodml" / "shift"
 UNCHECKED = "plain_pickle"
 CHECKED = [
     *("adaptation", "analysis", "backbones", "contents", "embedding", "evaluate", "images"),
-    *("loader", "losses", "methods", "miners", "model", "pixels", "sampler", "training"),
-    *("transforms", "vectors"),
+    *("loader", "losses", "methods", "miners", "model", "pixels", "processes", "sampler"),
+    *("states", "training", "transforms", "vectors"),
     *(f"shift.{path.stem}" for path in sorted(SHIFT.glob("*.py")) if path.stem != UNCHECKED),
 ]
 install_import_hook([f"oodml.{part}" for part in CHECKED], "tests.typecheck.checked")

@@ -81,13 +81,17 @@ class LinearHead(nn.Module):
 
 
 class IdentityHead(nn.Module):
-    """The features themselves, scaled to length one: a model that is not trained at all."""
+    """The features themselves, scaled to length one unless `normalize` is off: nothing trains."""
+
+    def __init__(self, normalize: bool = True) -> None:
+        super().__init__()
+        self.normalize = normalize
 
     def forward(self, features: Float[Tensor, "n f"]) -> Outputs:
         return {"embedding": self.embed(features)}
 
     def embed(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
-        return nn.functional.normalize(features, dim=1)
+        return nn.functional.normalize(features, dim=1) if self.normalize else features
 
 
 class Embedder(nn.Module):
@@ -112,6 +116,11 @@ class Embedder(nn.Module):
             self.trunk = made.to(place)
             self.train(self.training)
         return self.trunk
+
+    @property
+    def trained(self) -> nn.Module:
+        """What trains and is saved: in head mode the head, else all."""
+        return self.head if self.settings.mode == "head" else self.with_backbone()
 
     @property
     def image_size(self) -> int:
@@ -143,8 +152,7 @@ class Embedder(nn.Module):
         """Write model.safetensors and model.json; head mode keeps the head only."""
         from safetensors.torch import save_file
 
-        whole = self.head if self.settings.mode == "head" else self.with_backbone()
-        state = whole.state_dict()
+        state = self.trained.state_dict()
         described = {"settings": self.settings.model_dump(), "head": head_description(self.head)}
         with replacing(folder / "model.safetensors") as path:
             save_file({key: value.contiguous() for key, value in state.items()}, path)
@@ -180,7 +188,7 @@ def head_description(head: nn.Module) -> dict[str, object]:
         sizes = {"features": linear.in_features, "dim": linear.out_features}
         return {"kind": "oodml.model:LinearHead", **sizes, "normalize": head.normalize}
     if isinstance(head, IdentityHead):
-        return {"kind": "oodml.model:IdentityHead"}
+        return {"kind": "oodml.model:IdentityHead", "normalize": head.normalize}
     options = getattr(head, "options", None)
     if options is None:
         raise OodmlError(f"head {type(head).__name__} has no `options` to be saved with")

@@ -162,7 +162,7 @@ class Broken(BaseMethod):
 
 def test_a_loss_that_is_not_finite_is_named() -> None:
     model = Embedder(ModelSettings(backbone="pixels", dim=8), LinearHead(768, 8))
-    with pytest.raises(OodmlError, match=r"'sum' is nan at step 5 \(classes 0, 1, 2"):
+    with pytest.raises(OodmlError, match=r"'sum' is nan at step 5, in epoch 2 \(classes 0, 1, 2"):
         train(
             model,
             Broken(Space(6, 8, 768)),

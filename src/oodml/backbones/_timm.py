@@ -33,13 +33,17 @@ class Backbone(nn.Module):
         channels_last: bool = False,
     ) -> None:
         super().__init__()
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.network = network.to(memory_format=layout)
-        self.layout = layout
+        self.network = network
+        self.lay_out(torch.channels_last if channels_last else torch.contiguous_format)
         self.features = features
         self.image_size = image_size
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def lay_out(self, layout: torch.memory_format) -> None:
+        """Keep images and convolutions in this layout from now on."""
+        self.layout = layout
+        self.network.to(memory_format=layout)  # type: ignore[call-overload]
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c rows columns"]:
         """The feature map of images in [0, 1]; token networks give their tokens as one row."""

@@ -36,6 +36,9 @@ def run(
         list[str] | None,
         typer.Option(help="Of Slurm's jobs, as submitit names it: slurm_partition=gpu."),
     ] = None,
+    checkpoint: Annotated[
+        float, typer.Option(help="Seconds between two checkpoints of a run.", min=0)
+    ] = 60,
     retry: Annotated[bool, typer.Option(help="Do failed runs again.")] = False,
     smoke: Annotated[bool, typer.Option(help="A minute's version: does all of it work?")] = False,
     dry_run: Annotated[bool, typer.Option(help="Only list what would be run.")] = False,
@@ -67,6 +70,7 @@ def run(
             smoke=smoke,
             on=on,
             job=dict(_pair(option, "--job") for option in job or ()),
+            checkpoint_seconds=checkpoint,
         )
     except KeyboardInterrupt:
         typer.echo(f"stopped; go on with the same command. Results so far: {out}/results.parquet")

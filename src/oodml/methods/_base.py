@@ -1,5 +1,6 @@
 """What a method is to the training loop."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -31,9 +32,11 @@ class Batch:
     labels: [n] in 0 … n_classes-1.
     step: training step, from 0.
     generator: the source of all randomness of the step, on the CPU.
-    images: [n 3 h w] uint8, or None when training on cached features.
+    images: [m 3 h w] uint8, or None when training on cached features.
     second_features, second_images: the same images under another augmentation, where the method
         asks for two views: features in head mode, images in finetune mode.
+    encode: pooled features [n f] of such images by a model, in the precision of the training.
+        Where several processes train, each holds a share of the images only; this gives all.
     """
 
     features: Float[Tensor, "n f"]
@@ -41,9 +44,10 @@ class Batch:
     labels: Int[Tensor, " n"]
     step: int
     generator: torch.Generator
-    images: UInt8[Tensor, "n 3 h w"] | None = None
+    images: UInt8[Tensor, "m 3 h w"] | None = None
     second_features: Float[Tensor, "n f"] | None = None
-    second_images: UInt8[Tensor, "n 3 h w"] | None = None
+    second_images: UInt8[Tensor, "m 3 h w"] | None = None
+    encode: Callable[[Embedder, Tensor], Tensor] = Embedder.features
 
     @property
     def embeddings(self) -> Float[Tensor, "n d"]:
@@ -53,7 +57,9 @@ class Batch:
 class BaseMethod(nn.Module):
     """A method: its loss terms, its own modules and how they are optimised.
 
-    A subclass overrides what it needs; the loop knows nothing else of a method.
+    A subclass overrides what it needs; the loop knows nothing else of a method. A checkpoint holds
+    its weights, its own optimisers, and what it keeps in plain attributes: numbers, text, tensors,
+    and lists and dictionaries of them.
     """
 
     modes: ClassVar[dict[str, str]] = {"finetune": "", "head": ""}

@@ -130,7 +130,7 @@ class Method(BaseMethod):
 
     def prepare(self, model: Embedder) -> None:
         """Copy what embeds the second view: the model, or on cached features its head."""
-        self.teacher = copy.deepcopy(trained_part(model)).requires_grad_(False)
+        self.teacher = copy.deepcopy(model.trained).requires_grad_(False)
         self.queue = []
 
     @torch.no_grad()
@@ -138,24 +138,17 @@ class Method(BaseMethod):
         """The selfsimilarity head of the momentum copy, on the second view."""
         if batch.second_features is not None:
             return self.teacher(batch.second_features)[PARTS[3]]  # type: ignore[no-any-return]
-        features = self.teacher.features(batch.second_images)
-        return self.teacher.head(features.float())[PARTS[3]]  # type: ignore[no-any-return]
+        assert batch.second_images is not None
+        features = batch.encode(self.teacher, batch.second_images)
+        return self.teacher.head(features)[PARTS[3]]  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def after_step(self, batch: Batch, model: Embedder) -> None:
         """Move the copy towards the model; the keys of the batch join the queue."""
-        current: list[Tensor] = list(trained_part(model).parameters())
+        current: list[Tensor] = list(model.trained.parameters())
         torch._foreach_lerp_(list(self.teacher.parameters()), current, 1 - self.momentum)
         self.queue = [*self.queue, self.keys][-self.queue_batches :]
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         own = groups_of(self.margins.values(), lr)
         return own + self.separation.parameter_groups(lr)
-
-
-def trained_part(model: Embedder) -> nn.Module:
-    """The head of a model that trains on cached features, else the model."""
-    if model.settings.mode == "head":
-        return model.head
-    model.backbone  # noqa: B018  a copy made before the backbone would make another
-    return model

@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from oodml.shift.files import check_against, read_splits, write_splits
 from oodml.shift.splits import Progression
 from oodml.study.claims import Claims, heartbeat
 from oodml.study.file import SplitFile, Study
+from oodml.study.inputs import check_images, planned_short
+from oodml.study.keep import Keep
 from oodml.study.plan import SCHEMA, Run, own_names_of, plan_runs, run_from
 from oodml.study.store import Store
 from oodml.vectors import VectorSet
@@ -33,11 +35,14 @@ class Context:
     """What every run of a study is given.
 
     images: the whole collection. progression: the splits. device: where to train.
+    keeping: options of `Keep`. keep: what of the run at hand outlives this process, if anything.
     """
 
     images: ImageSet
     progression: Progression
     device: torch.device
+    keeping: Mapping[str, Any] = field(default_factory=dict)
+    keep: Keep | None = None
 
     def run(self, planned: dict[str, Any]) -> Run:
         """The run of an entry of the plan."""
@@ -51,7 +56,7 @@ def open_context(store: Store, device: str) -> Context:
     source = plan["source"]
     images = open_images(source["name"], **source["options"])
     progression = read_splits(store.folder / "splits.json")
-    return Context(images, progression, torch.device(device))
+    return Context(images, progression, torch.device(device), plan.get("keeping", {}))
 
 
 def prepare(
@@ -61,12 +66,13 @@ def prepare(
     device: str | None = None,
     embedding: bool = False,
     say: Callable[[str], object] = lambda _: None,
+    keeping: Mapping[str, Any] | None = None,
 ) -> None:
     """Build the progression, if it is not there yet, and write down what is to be run.
 
     smoke: only the easiest and the hardest split. embedding: also fill the cache with the frozen
-    features that runs will need, lest several workers compute the same. say: is told what takes
-    time.
+    features and pixels that runs will need, lest several workers compute the same. say: is told
+    what takes time. keeping: the options of `Keep`, for the workers.
 
     Several processes may start on one folder: one builds, the others wait for it.
     """
@@ -77,6 +83,7 @@ def prepare(
         time.sleep(0.2)
     try:
         with heartbeat(claim):
+            check_images(images, [arm.model for arm in study.arms if embedding], say)
             if planned_key(store) != key:
                 say(f"building the splits of {images.name}: {len(images)} images, "
                     f"{len(images.class_names)} classes")  # fmt: skip
@@ -85,7 +92,7 @@ def prepare(
             _check(progression, study, images, store)
             write_text(store.folder / "study.toml", study.text)
             plan = plan_of(study, progression, images, key, smoke)
-            store.write_plan(plan)
+            store.write_plan(plan | {"keeping": dict(keeping or {})})
             if embedding:
                 settled = store.finished() | store.failed()
                 left = [run for run in plan["runs"] if run["id"] not in settled]
@@ -107,10 +114,13 @@ def plan_of(
         "schema": SCHEMA,
         "name": study.name,
         "source": study.data.model_dump(mode="json"),
+        "left_out": list(images.left_out),
         "progression": key,
         "import_from": own_folders(study.data.name, *map(own_names_of, study.arms)),
         "runs": [
-            {"id": run.id, "position": positions[id(run.split)]} | run.settings()
+            {"id": run.id, "position": positions[id(run.split)]}
+            | run.settings()
+            | {"input_short": planned_short(images, run.model)}
             for run in runs
             if positions[id(run.split)] in shown
         ],
@@ -197,7 +207,8 @@ def embed_once(
     device: str | None,
     say: Callable[[str], object],
 ) -> None:
-    """Fill the cache with the frozen features that planned runs will need."""
+    """Fill the cache with the frozen features and the pixels that planned runs will need."""
+    check_images(images, [ModelSettings.model_validate(run["model"]) for run in runs], say)
     views: dict[ModelSettings, int] = {}
     for run in runs:
         model = ModelSettings.model_validate(run["model"])

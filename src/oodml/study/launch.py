@@ -22,6 +22,7 @@ from oodml.study.search_run import search
 from oodml.study.status import Status, Watch
 from oodml.study.store import Store, cannot_write, is_full
 from oodml.study.workers import Execute, work
+from oodml.training.checkpoint import CHECKPOINT_SECONDS
 
 
 def run_study(
@@ -37,6 +38,7 @@ def run_study(
     smoke: bool = False,
     on: str = "local",
     job: Mapping[str, str] | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Status:
     """Do the runs of a study that are missing in `folder`; gives where it then stands.
 
@@ -46,6 +48,7 @@ def run_study(
     cores shared out. retry: do failed runs again. smoke: two splits only, the easiest and hardest.
     on: "local", "ray" or an address "ray://…", "slurm", or "slurm:local" for submitit's own.
     job: options of Slurm's jobs as submitit names them, e.g. {"slurm_partition": "gpu"}.
+    checkpoint_seconds: between two checkpoints of a run, at the least.
     """
     store = Store(Path(folder).resolve())
     place = _Place(on, workers, threads, device or str(default_device()), job or {})
@@ -55,7 +58,10 @@ def run_study(
         study = search(
             study, store, place.do, trial=trial, device=place.device, retry=retry, say=place.say
         )
-        prepare(study, store, smoke, place.device, embedding=execute is None, say=place.say)
+        prepare(
+            study, store, smoke, place.device, embedding=execute is None, say=place.say,
+            keeping={"checkpoint_seconds": checkpoint_seconds},
+        )  # fmt: skip
         if retry:
             for run in store.failed():
                 store.failure(run).unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from oodml import catalog
+from oodml import catalog, processes
 from oodml.adaptation.split import adapt_split
 from oodml.embedding import embed, evaluating, trunk_features
 from oodml.evaluate.clustering import clustering_metrics
@@ -22,24 +22,31 @@ from oodml.files import write_text
 from oodml.images import ImageSet
 from oodml.methods._base import BaseMethod, Space
 from oodml.model import Embedder, LinearHead
+from oodml.pixels import input_images
 from oodml.randomness import isolated
 from oodml.study.context import Context, frozen_features
+from oodml.study.keep import told
 from oodml.study.plan import Run
-from oodml.training.loop import History, Metrics, train
+from oodml.training.kept import Metrics
+from oodml.training.loop import History, Look, train
 from oodml.training.sources import FeatureSource, ImageSource, Source
+from oodml.training.steps import NonFiniteError
 from oodml.vectors import VectorSet
 
 Row = dict[str, Any]
+DIAGNOSED = ("recall@1", "map@r")
+"""What is kept of the test classes after each look, where a study keeps epochs."""
 
 
 def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
     """Do one run; write vectors, model and history into `folder`; give its rows of results."""
-    material = _Material(run, context.images, context.device)
+    material = _Material(run, context)
     with isolated(run.seed, "run"):
-        model, history = _fit(run, material)
+        model, history, best_test = _fit(run, material)
     test = _embedded(model, material, run.split.test)
     rows = [*_rows(history.validation | {"epoch": float(history.epoch)}, "validation")]
-    rows += _rows(_tested(test), "zero_shot")
+    rows += _rows(processes.once(lambda: _tested(test)), "zero_shot")
+    rows += _rows(best_test, "best_test_epoch")
     if run.shots:
         rows += _few_shot(run, model, material)
     model.save(folder)
@@ -50,10 +57,12 @@ def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
 
 def execute_trial(run: Run, context: Context, folder: Path) -> pd.DataFrame:
     """Train and validate, no more: what a search for options may see. Test classes stay unseen."""
-    run = replace(run, split=replace(run.split, test=(), episodes={}), shots=())
-    material = _Material(run, context.images, context.device)
+    train = run.train.model_copy(update={"keep_epochs": False})
+    unseen = replace(run.split, test=(), episodes={})
+    run = replace(run, split=unseen, train=train, shots=())
+    material = _Material(run, context)
     with isolated(run.seed, "run"):
-        _, history = _fit(run, material)
+        _, history, _ = _fit(run, material)
     write_text(folder / "history.csv", _as_csv(history.rows))
     found = history.validation | {"epoch": float(history.epoch)}
     return pd.DataFrame(_rows(found, "validation"))
@@ -62,10 +71,12 @@ def execute_trial(run: Run, context: Context, folder: Path) -> pd.DataFrame:
 class _Material:
     """The images of a run, and in head mode their cached features, by class."""
 
-    def __init__(self, run: Run, images: ImageSet, device: torch.device) -> None:
-        self.images = images
-        self.device = device
+    def __init__(self, run: Run, context: Context) -> None:
+        self.images = context.images
+        self.device = context.device
+        self.keep = context.keep
         self.settings = run.model
+        self.images = input_images(self.images, run.model)
         self.head_mode = run.model.mode == "head"
         self._features: dict[int | None, VectorSet] = {}
 
@@ -90,15 +101,19 @@ class _Material:
         return FeatureSource(torch.from_numpy(np.stack(views)), labels)
 
 
-def _fit(run: Run, material: _Material) -> tuple[Embedder, History]:
-    """A trained model; the epoch is chosen on the validation classes, never on test classes."""
+def _fit(run: Run, material: _Material) -> tuple[Embedder, History, Metrics]:
+    """A trained model, and what the best test epoch would have given, if epochs are kept.
+
+    The epoch is chosen on the validation classes, never on test classes.
+    """
     validation = run.split.validation
     learn = tuple(name for name in run.split.train if name not in set(validation))
     model, history = _train(run, material, learn, validation, run.train.epochs)
     if run.train.refit and validation:
-        refitted, again = _train(run, material, run.split.train, (), history.epoch)
-        return refitted, History(history.rows + again.rows, history.epoch, history.validation)
-    return model, history
+        model, again = _train(run, material, run.split.train, (), history.epoch, "refit")
+        both = History(history.rows + again.rows, history.epoch, history.validation)
+        return model, both, _best_test_epoch(again.rows)
+    return model, history, _best_test_epoch(history.rows)
 
 
 def _train(
@@ -107,26 +122,51 @@ def _train(
     classes: tuple[str, ...],
     validation: tuple[str, ...],
     epochs: int,
+    stage: str = "train",
 ) -> tuple[Embedder, History]:
     model, method = _build(run, material, len(classes))
     model.to(material.device)
 
-    def validate() -> Metrics:
-        found = _embedded(model, material, validation)
-        return retrieval_metrics(found.vectors, found.labels, ks=(1,))
+    def scored(on: tuple[str, ...], names: tuple[str, ...] = ()) -> Look:
+        """Scores the model as it then is on some classes; without any, does not."""
 
+        def look() -> Metrics:
+            found = _embedded(model, material, on)
+            metrics = processes.once(
+                lambda: retrieval_metrics(found.vectors, found.labels, ks=(1,))
+            )
+            return {name: metrics[name] for name in names or metrics}
+
+        return look
+
+    validate = scored(validation) if validation else None
     if not method.trains:
-        return model, History([], 0, validate() if validation else {})
-    history = train(
-        model,
-        method,
-        material.source(classes, model),
-        run.train.model_copy(update={"epochs": epochs}),
-        seed=run.seed,
-        device=material.device,
-        validate=validate if validation else None,
-    )
+        return model, History([], 0, validate() if validate else {})
+    keep = material.keep
+    try:
+        history = train(
+            model,
+            method,
+            material.source(classes, model),
+            run.train.model_copy(update={"epochs": epochs}),
+            seed=run.seed,
+            device=material.device,
+            validate=validate,
+            diagnose=scored(run.split.test, DIAGNOSED) if run.train.keep_epochs else None,
+            checkpoint=keep.checkpoint(stage, material.device) if keep else None,
+        )
+    except NonFiniteError as error:
+        raise told(error, classes, keep.failed_model(model, error) if keep else "") from error
     return model, history
+
+
+def _best_test_epoch(rows: list[dict[str, float]]) -> Metrics:
+    """The test metrics of the epoch with the best Recall@1 on test classes, and that epoch."""
+    looks = [row for row in rows if "test_recall@1" in row]
+    if not looks:
+        return {}
+    best = max(looks, key=lambda row: row["test_recall@1"])
+    return {name: best[f"test_{name}"] for name in DIAGNOSED} | {"epoch": best["epoch"]}
 
 
 def _build(run: Run, material: _Material, n_classes: int) -> tuple[Embedder, BaseMethod]:

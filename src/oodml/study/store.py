@@ -36,6 +36,10 @@ class Store:
         return self.folder / "runs"
 
     @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
     def results(self) -> Path:
         return self.folder / "results.parquet"
 
@@ -61,7 +65,8 @@ class Store:
 
     def failed(self) -> set[str]:
         """The ids of the runs that failed."""
-        return {name.removesuffix(".txt") for name in _listed(self.folder / "failed")}
+        names = _listed(self.folder / "failed")
+        return {name.removesuffix(".txt") for name in names if name.endswith(".txt")}
 
     def is_settled(self, run: str) -> bool:
         """Whether a run needs no more work: it is finished, or it failed."""
@@ -70,6 +75,10 @@ class Store:
     def failure(self, run: str) -> Path:
         """Where the traceback of a failed run lies."""
         return self.folder / "failed" / f"{run}.txt"
+
+    def failed_model(self, run: str) -> Path:
+        """Where the last good weights of a failed run lie, if there are any."""
+        return self.folder / "failed" / run
 
     def unfinished(self, run: str, claim: Claim) -> Path:
         """An empty folder for a run's files until it is finished."""
@@ -90,6 +99,8 @@ class Store:
                 raise
             shutil.rmtree(folder, ignore_errors=True)
         self.failure(run).unlink(missing_ok=True)
+        for left in (self.failed_model(run), self.checkpoints / run):
+            shutil.rmtree(left, ignore_errors=True)
 
     def fail(self, run: str, text: str) -> None:
         """Record why a run failed."""
@@ -116,7 +127,7 @@ class Store:
         """Remove what dead processes left behind; to be called when every run is settled."""
         living = Claims(self.claims)
         if all(living.dead(path) for _, path in living.in_force().values()):
-            for folder in (self.claims, self.folder / "unfinished"):
+            for folder in (self.claims, self.folder / "unfinished", self.checkpoints):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -5,6 +5,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 from oodml.study.claims import PATIENCE, Claim, Claims, heartbeat
 from oodml.study.context import Context, open_context
+from oodml.study.keep import Keep
 from oodml.study.plan import Run
 from oodml.study.results import tidy
 from oodml.study.store import Store, cannot_write, is_full
@@ -90,7 +92,8 @@ def do(
     try:
         with heartbeat(claim):
             folder = store.unfinished(planned["id"], claim)
-            rows = execute(context.run(planned), context, folder)
+            keep = Keep(store, planned, **context.keeping)
+            rows = execute(context.run(planned), replace(context, keep=keep), folder)
             tidy(rows, planned).to_parquet(folder / "rows.parquet", index=False)
             store.publish(planned, folder, time.perf_counter() - started)
     except Exception as error:

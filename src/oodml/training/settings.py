@@ -14,7 +14,10 @@ class TrainSettings(BaseModel):
     head_lr: of the head, if different. weight_decay: coupled L2, of the network only.
     warmup_epochs: first epochs in which the backbone rests.
     evaluate_every: epochs between two looks at the validation classes.
+    select: a retrieval metric, or the sum of several, "recall@1+map@1000".
     refit: after choosing the epoch, train anew on all train classes for as many epochs.
+    keep_epochs: score the test classes after each look, too, to show afterwards what choosing by
+        them would have given; nothing is chosen by it.
     precision: of the backbone's pass; losses are always computed in float32.
     """
 
@@ -30,4 +33,5 @@ class TrainSettings(BaseModel):
     evaluate_every: int = Field(1, ge=1)
     select: str = "recall@1"
     refit: bool = False
+    keep_epochs: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"

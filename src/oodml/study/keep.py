@@ -1,0 +1,46 @@
+"""What of a run outlives the process that does it, should that one stop."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from oodml.errors import OodmlError
+from oodml.files import content_hash
+from oodml.model import Embedder
+from oodml.study.store import Store, versions
+from oodml.training.checkpoint import CHECKPOINT_SECONDS, Checkpoint
+from oodml.training.steps import NonFiniteError
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Where a run of a study keeps things, and how often.
+
+    planned: its entry in the plan. checkpoint_seconds: between two checkpoints, at the least.
+    """
+
+    store: Store
+    planned: Mapping[str, Any]
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+
+    def checkpoint(self, stage: str, device: torch.device) -> Checkpoint:
+        """Of one of the run's trainings. Other versions and kinds of device give other numbers."""
+        run = self.planned["id"]
+        key = content_hash(run, stage, repr(sorted(versions().items())), device.type)
+        path = self.store.checkpoints / run / f"{stage}.safetensors"
+        return Checkpoint(path, key, self.checkpoint_seconds)
+
+    def failed_model(self, model: Embedder, error: NonFiniteError) -> str:
+        """Keep the last good weights of a run whose loss is not finite; gives where, in words."""
+        folder = self.store.failed_model(self.planned["id"])
+        model.save(folder)
+        which = f"after epoch {error.epoch}" if error.epoch else "before training"
+        return f"The weights {which} are kept: oodml.load_model({str(folder)!r})."
+
+
+def told(error: NonFiniteError, classes: tuple[str, ...], kept: str) -> OodmlError:
+    """The error of a training, with its classes' names and what is kept."""
+    names = sorted(classes)
+    return OodmlError(f"{error.told([names[label] for label in error.labels])} {kept}")

@@ -1,0 +1,97 @@
+"""Checkpoints: what a training needs to go on where it was, to the bit on the CPU."""
+
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from oodml.methods._base import BaseMethod
+from oodml.model import Embedder
+from oodml.states import load_module_state, module_state, read_state, write_state
+from oodml.training.kept import Kept
+from oodml.training.steps import Steps
+
+CHECKPOINT_SECONDS = 60.0
+"""Seconds from one checkpoint to the next, at the least."""
+VERSION = "1"
+
+
+@dataclass
+class Checkpoint:
+    """A file that a training writes at the end of epochs, and that another goes on from.
+
+    key: a hash of all that the numbers depend on; a file of another key is passed over.
+    every: seconds between two writings.
+    """
+
+    path: Path
+    key: str
+    every: float = CHECKPOINT_SECONDS
+    _written: float = field(default_factory=time.monotonic)
+
+    def offer(self, progress: "Progress") -> None:
+        """Write, if it is time to."""
+        if time.monotonic() - self._written >= self.every:
+            write_state(self.path, progress.state(), VERSION + self.key)
+            self._written = time.monotonic()
+
+    def read(self, device: torch.device) -> dict[str, Any] | None:
+        """The state in the file; None, with a word, if it is torn or of another training."""
+        if not self.path.exists():
+            return None
+        try:
+            key, state = read_state(self.path, device)
+            if key == VERSION + self.key:
+                return dict(state)
+            reason = "of another training"
+        except ValueError as error:
+            reason = str(error)
+        told = "%s: %s; it is passed over, the training starts anew"
+        logging.getLogger("oodml").warning(told, self.path, reason)
+        return None
+
+
+@dataclass
+class Progress:
+    """All that changes in the course of a training, and the epochs that are whole."""
+
+    model: Embedder
+    method: BaseMethod
+    steps: Steps
+    kept: Kept
+    epoch: int = 0
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+    def state(self) -> dict[str, Any]:
+        """It as plain values and tensors."""
+        return {
+            "epoch": self.epoch,
+            "rows": self.rows,
+            "step": self.steps.step,
+            "model": self.model.trained.state_dict(),
+            "method": module_state(self.method),
+            "optimizer": self.steps.optimizer.state_dict(),
+            "kept": self.kept.state(self.epoch),
+            "random": {
+                "mining": self.steps.random.get_state(),
+                "global": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            },
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state of the same training."""
+        self.epoch, self.rows = state["epoch"], state["rows"]
+        self.steps.step = state["step"]
+        self.model.trained.load_state_dict(state["model"])
+        load_module_state(self.method, state["method"])
+        self.steps.optimizer.load_state_dict(state["optimizer"])
+        self.kept.load_state(self.model, state["kept"])
+        random = state["random"]
+        self.steps.random.set_state(random["mining"])
+        torch.set_rng_state(random["global"])
+        if len(random["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(random["cuda"])

@@ -1,0 +1,199 @@
+"""A training that was stopped goes on where it was, to the bit."""
+
+import logging
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from oodml import catalog
+from oodml.embedding import embed
+from oodml.methods._base import Batch, Space
+from oodml.methods.multisimilarity import Method as MultiSimilarity
+from oodml.model import Embedder, LinearHead, ModelSettings
+from oodml.randomness import isolated
+from oodml.states import load_module_state, module_state, read_state, write_state
+from oodml.training.checkpoint import Checkpoint
+from oodml.training.loop import History, train
+from oodml.training.settings import TrainSettings
+from oodml.training.sources import FeatureSource, ImageSource
+from tests.methods.test_contract import TRAINED, build
+from tests.samples import squares
+
+CPU = torch.device("cpu")
+EPOCHS = 4
+
+
+class StoppedError(Exception):
+    """As good as kill -9."""
+
+
+def run(
+    name: str, mode: str, checkpoint: Checkpoint | None = None, stop: int = 0, **options: Any
+) -> tuple[Embedder, History]:
+    """A training of four epochs whose second is the best; stopped after `stop` of them."""
+    images = squares()
+    with isolated(3):
+        model, method = build(name, mode, 96 if mode == "finetune" else 768, **options)
+        if mode == "finetune":
+            source = ImageSource(images, images.labels, 24, "gentle")
+        else:
+            views = [embed(images, "pixels", view=v, augmentation="gentle") for v in range(2)]
+            stacked = torch.stack([torch.from_numpy(view.vectors) for view in views])
+            source = FeatureSource(stacked, images.labels)
+
+        def log(row: dict[str, float]) -> None:
+            if row["epoch"] == stop:
+                raise StoppedError
+
+        def validate() -> dict[str, float]:
+            found = model.trained.state_dict()
+            total = sum(float(tensor.abs().sum()) for tensor in found.values())
+            return {"recall@1": -abs(torch.rand(()).item() - 1e-9 * total)}
+
+        history = train(
+            model,
+            method,
+            source,
+            TrainSettings(epochs=EPOCHS, batch_size=12, lr=1e-3),
+            seed=0,
+            device=CPU,
+            validate=validate,
+            checkpoint=checkpoint,
+            log=log,
+        )
+    return model, history
+
+
+def checkpoint(folder: Path, key: str = "this") -> Checkpoint:
+    return Checkpoint(folder / "train.safetensors", key, every=0)
+
+
+@pytest.mark.parametrize("mode", ["head", "finetune"])
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_method_goes_on_to_the_bit(name: str, mode: str, tmp_path: Path) -> None:
+    if catalog.find("methods", name).modes[mode]:
+        return
+    expected, whole = run(name, mode)
+    with pytest.raises(StoppedError):
+        run(name, mode, checkpoint(tmp_path), stop=3)  # epoch 3 is not in the checkpoint
+    again, history = run(name, mode, checkpoint(tmp_path))
+    assert history == whole
+    for key, value in expected.trained.state_dict().items():
+        assert torch.equal(again.trained.state_dict()[key], value), key
+
+
+def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
+    _, whole = run("margin", "head", checkpoint(tmp_path))
+    _, history = run("margin", "head", checkpoint(tmp_path), stop=EPOCHS)
+    assert history == whole
+
+
+@pytest.mark.parametrize("damage", ["torn", "foreign", "no state at all"])
+def test_a_checkpoint_that_does_not_fit_is_passed_over(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(StoppedError):
+        run("margin", "head", checkpoint(tmp_path), stop=3)
+    path = checkpoint(tmp_path).path
+    whole = path.read_bytes()
+    if damage == "torn":
+        path.write_bytes(whole[: len(whole) // 2])
+    if damage == "no state at all":
+        path.write_bytes(b"")
+    with caplog.at_level(logging.WARNING, "oodml"):
+        _, history = run("margin", "head", checkpoint(tmp_path, "other" if damage == "foreign" else
+                                                      "this"))  # fmt: skip
+    assert "passed over, the training starts anew" in caplog.text
+    assert history == run("margin", "head")[1]
+
+
+def test_checkpoints_are_as_far_apart_as_asked(tmp_path: Path) -> None:
+    never = Checkpoint(tmp_path / "never.safetensors", "this", every=3600)
+    run("margin", "head", never)
+    assert not never.path.exists()
+
+
+class Forgetful(MultiSimilarity):
+    """Draws from the global generator, as dropout does, and counts in plain attributes."""
+
+    def __init__(self, space: Space) -> None:
+        super().__init__(space)
+        self.dropout = nn.Dropout(0.5)
+        self.seen = 0
+        self.memory: dict[str, list[torch.Tensor]] = {"rows": []}
+
+    def terms(self, batch: Batch) -> dict[str, torch.Tensor]:
+        self.seen += len(batch.labels)
+        self.memory = {"rows": [*self.memory["rows"], batch.embeddings.detach()][-2:]}
+        pull = (self.dropout(batch.embeddings) - self.memory["rows"][0]).square().mean()
+        return super().terms(batch) | {"pull": pull, "seen": 0 * pull + self.seen}
+
+
+def test_dropout_and_memories_go_on(tmp_path: Path) -> None:
+    def one(kept: Checkpoint | None, stop: int = 0) -> History:
+        images = squares()
+        features = torch.from_numpy(embed(images, "pixels").vectors)[None]
+        with isolated(0):
+            model = Embedder(ModelSettings(backbone="pixels", dim=8), LinearHead(768, 8))
+            method = Forgetful(Space(6, 8, 768))
+            settings = TrainSettings(epochs=4, batch_size=12)
+
+            def log(row: dict[str, float]) -> None:
+                if row["epoch"] == stop:
+                    raise StoppedError
+
+            source = FeatureSource(features, images.labels)
+            return train(
+                model, method, source, settings, seed=0, device=CPU, checkpoint=kept, log=log
+            )
+
+    with pytest.raises(StoppedError):
+        one(checkpoint(tmp_path), stop=3)
+    assert one(checkpoint(tmp_path)) == one(None)
+
+
+def test_a_state_survives_a_file(tmp_path: Path) -> None:
+    shared = torch.arange(4.0)
+    state = {
+        1: [shared, shared, None, True, 0.1, float("inf"), "ä"],
+        "nested": {"empty": {}, "tuple": (1, [torch.zeros(0, 3, dtype=torch.int64)])},
+        "view": torch.arange(6).view(2, 3).T,
+    }
+    write_state(tmp_path / "state.safetensors", state, "key")
+    key, found = read_state(tmp_path / "state.safetensors", CPU)
+    assert key == "key"
+    assert found[1][2:] == state[1][2:]
+    assert torch.equal(found[1][1], shared)
+    assert found["nested"]["tuple"][1][0].shape == (0, 3)
+    assert torch.equal(found["view"], state["view"])
+    with pytest.raises(TypeError, match="holds a PosixPath"):
+        write_state(tmp_path / "bad.safetensors", {"path": tmp_path}, "key")
+    assert not (tmp_path / "bad.safetensors").exists()
+
+
+def test_the_state_of_a_module_holds_its_optimisers() -> None:
+    def make() -> nn.Module:
+        module = nn.Module()
+        module.layer = nn.Linear(2, 2)
+        module.optimizer = torch.optim.Adam(module.layer.parameters(), lr=0.1)
+        module.count = 0
+        return module
+
+    def step(module: Any) -> None:
+        module.optimizer.zero_grad()
+        module.layer(torch.ones(1, 2)).square().sum().backward()
+        module.optimizer.step()
+        module.count += 1
+
+    with torch.random.fork_rng():
+        one, other = make(), make()
+    step(one)
+    load_module_state(other, deepcopy(module_state(one)))
+    step(one)
+    step(other)
+    assert torch.equal(one.layer.weight, other.layer.weight)
+    assert other.count == 2
