@@ -148,6 +148,22 @@ def test_workers_do_not_change_what_is_chosen(tmp_path: Path) -> None:
     assert one.chosen == two.chosen
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(("on", "module"), [("ray", "ray"), ("slurm:local", "submitit")])
+def test_an_engine_chooses_what_one_process_does(
+    on: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(module)
+    root = str(Path(__file__).parents[2])  # where the workers find the toy
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
+    study = read_study(make_search(tmp_path, head="search = 6"))
+    one = search(study, tmp_path / "one")
+    other = search(study, tmp_path / "engine", trial=slow_trial, workers=2, on=on)
+    assert other.chosen == one.chosen
+    assert told_trials(tmp_path / "engine") == told_trials(tmp_path / "one")
+
+
 def test_a_finished_trial_is_never_repeated(tmp_path: Path) -> None:
     study, out = read_study(make_search(tmp_path)), tmp_path / "out"
     first = search(study, out)
