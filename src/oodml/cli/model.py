@@ -1,9 +1,13 @@
-"""`oodml embed`, `oodml demo`."""
+"""`oodml embed`, `oodml export`, `oodml demo`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+OwnCode = Annotated[
+    bool, typer.Option("--own-code", help="Import your own code that the model names; trust it.")
+]
 
 
 def embed(
@@ -15,11 +19,13 @@ def embed(
     pooling: Annotated[str, typer.Option(help="avg, max or avg+max.")] = "avg",
     augmentation: Annotated[str, typer.Option(help="Whose test transform to use.")] = "base",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …")] = None,
+    own_code: OwnCode = False,
 ) -> None:
     """Embed images into a file of vectors, by a frozen network or by a trained model.
 
     Example: `oodml embed --data photos/ --backbone lite0 --out photos.npz`
     """
+    from oodml.catalog import make_importable
     from oodml.datasets import open_images
     from oodml.embedding import embed as embed_images
     from oodml.errors import OodmlError
@@ -29,9 +35,10 @@ def embed(
     if backbone and model:
         raise OodmlError("give --backbone or --model, not both")
     check_suffix(out)
+    make_importable(Path.cwd())
     images = open_images(data)
     if model:
-        vectors = embed_images(images, load_model(model), device=device)
+        vectors = embed_images(images, load_model(model, own_code), device=device)
     else:
         vectors = embed_images(
             images,
@@ -44,6 +51,42 @@ def embed(
     vectors.save(out)
     n, d = vectors.vectors.shape
     typer.echo(f"{out}: {n} vectors of {d} dimensions, {len(vectors.class_names)} classes")
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A run, an adapted model, or a backbone's name.")],
+    out: Annotated[Path, typer.Option(help="The file; its suffix may be left out.")],
+    onnx: Annotated[bool, typer.Option("--onnx", help="For any runtime.")] = False,
+    safetensors: Annotated[bool, typer.Option("--safetensors", help="For oodml.")] = False,
+    own_code: OwnCode = False,
+) -> None:
+    """Write a whole model, its backbone included, as one file; ONNX is checked against the model.
+
+    Example: `oodml export results/runs/4f0c… --out model --onnx --safetensors`
+    """
+    from oodml.catalog import make_importable
+    from oodml.errors import OodmlError
+    from oodml.export import export_onnx, export_safetensors, exportable
+
+    if not onnx and not safetensors:
+        raise OodmlError("say --onnx, --safetensors, or both")
+    make_importable(Path.cwd())
+    network, said = exportable(model, own_code)
+    if safetensors:
+        file = _suffixed(out, ".safetensors")
+        export_safetensors(network, file, said)
+        typer.echo(f"{file}: {said['backbone']}, {said['dim']} dimensions")
+    if onnx:
+        file = _suffixed(out, ".onnx")
+        difference = export_onnx(network, file, said)
+        typer.echo(f"{file}: {said['backbone']}, {said['dim']} dimensions; onnxruntime differs "
+                   f"from the model by {difference:.1e} at most")  # fmt: skip
+
+
+def _suffixed(file: Path, suffix: str) -> Path:
+    """The file with this suffix; one of the other format goes, any other part of the name stays."""
+    known = (".onnx", ".safetensors")
+    return file.with_suffix(suffix) if file.suffix in known else file.with_name(file.name + suffix)
 
 
 def demo(
@@ -65,4 +108,4 @@ def demo(
     report(out)
 
 
-COMMANDS = (demo, embed)
+COMMANDS = (demo, embed, export)
