@@ -13,6 +13,7 @@ from oodml.catalog import find, names
 from oodml.errors import OodmlError, unknown
 from oodml.methods._base import Space
 from oodml.model import ModelSettings
+from oodml.study.contradictions import refuse_contradictions
 from oodml.study.search_space import Range, refuse_intervals
 from oodml.study.tables import Table, beside, checked, option_settings, variants
 from oodml.training.settings import TrainSettings
@@ -120,6 +121,9 @@ def arms_of(
             settings["model"], _place("weights", own, key, file), file
         )
         for one, more in options:
+            refuse_contradictions(
+                settings["model"], settings["train"], method, one, f"{file}: {key}"
+            )
             yield Arm(
                 label=_suffixed(label, chosen | more),
                 method=name,

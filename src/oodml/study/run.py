@@ -25,6 +25,7 @@ from oodml.model import Embedder, LinearHead
 from oodml.pixels import input_images
 from oodml.randomness import isolated
 from oodml.study.context import Context, frozen_features
+from oodml.study.contradictions import LOOKED_AT
 from oodml.study.keep import told
 from oodml.study.plan import Run
 from oodml.training.kept import Metrics
@@ -133,7 +134,7 @@ def _train(
         def look() -> Metrics:
             found = _embedded(model, material, on)
             metrics = processes.once(
-                lambda: retrieval_metrics(found.vectors, found.labels, ks=(1,))
+                lambda: retrieval_metrics(found.vectors, found.labels, ks=LOOKED_AT)
             )
             return {name: metrics[name] for name in names or metrics}
 
