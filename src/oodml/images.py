@@ -33,6 +33,7 @@ class ImageSet:
     root: the folder the ids are relative to, or None when `pixels` holds the images.
     pixels: [n h w] or [n h w 3] uint8, or None.
     partition: [n] the collection's own split ("train", "test", "query", "gallery"), or None.
+    left_out: ids of images that could not be read and were left out (`skip_corrupt`).
     """
 
     name: str
@@ -42,6 +43,7 @@ class ImageSet:
     root: Path | None = None
     pixels: NDArray[np.uint8] | None = None
     partition: Names | None = None
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for column in ("classes", "superclasses", "pixels", "partition"):

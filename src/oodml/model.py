@@ -7,13 +7,23 @@ from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
 from oodml.backbones import Backbone, load_backbone
 from oodml.errors import OodmlError
 from oodml.files import replacing, write_text
 from oodml.transforms import Augmentation
+
+
+def _side_or_word(value: object) -> object:
+    if value in ("auto", "off") or (type(value) is int and value >= 16):
+        return value
+    raise PydanticCustomError("input_cache", '"auto", "off" or pixels, 16 or more, are expected')
+
+
+InputCache = Annotated[int | Literal["auto", "off"], BeforeValidator(_side_or_word)]
 
 
 class ModelSettings(BaseModel):
@@ -44,7 +54,7 @@ class ModelSettings(BaseModel):
     augmentation: Augmentation = "base"
     views: int = Field(4, ge=1)
     freeze_batch_norm: bool = True
-    input_cache: Annotated[int, Field(ge=16)] | Literal["auto", "off"] = "auto"
+    input_cache: InputCache = "auto"
 
 
 HEADS = ("oodml.model:LinearHead", "oodml.model:IdentityHead", "oodml.methods.diva:Head")

@@ -48,10 +48,21 @@ def test_the_same_picture_in_another_format_is_a_duplicate(tmp_path: Path) -> No
 
 
 def test_corrupt_images_are_left_out_and_named(root: Path) -> None:
-    images, left_out = without_corrupt(open_images(root))
-    assert left_out == ["c/2.png"]
+    images = open_images(root, skip_corrupt=True)
+    assert images.left_out == ("c/2.png",)
     assert len(images) == 6
-    assert without_corrupt(images) == (images, [])
+    assert images.subset(["c"]).left_out == images.left_out
+    assert without_corrupt(images) is images
+    assert open_images(root).left_out == ()
+
+
+def test_a_check_tells_a_study_what_can_be_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oodml.contents.SETTLED", -1e6)
+    check(open_images(root))
+    monkeypatch.setattr("oodml.contents.looks", None)
+    assert open_images(root, skip_corrupt=True).left_out == ("c/2.png",)
 
 
 def test_a_minimum_below_a_pair_is_refused(root: Path) -> None:

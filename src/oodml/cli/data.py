@@ -107,6 +107,9 @@ def _print(findings: "Findings") -> None:
 
 def _lines(findings: "Findings") -> list[tuple[str, str]]:
     """What the table says: label and text of each row."""
+    corrupt = _listed(list(findings.corrupt.values()))
+    if findings.corrupt:
+        corrupt += "\nA study goes without them by: data = {name = …, skip_corrupt = true}"
     lines = [
         ("images", str(findings.images)),
         ("classes", str(findings.classes)),
@@ -122,7 +125,7 @@ def _lines(findings: "Findings") -> list[tuple[str, str]]:
     groups = [" = ".join(group) for group in findings.duplicates]
     return [
         *lines,
-        ("corrupt", _listed(list(findings.corrupt.values()))),
+        ("corrupt", corrupt),
         (f"classes below {findings.minimum} images", _listed(small)),
         ("same image in several classes", _listed(groups)),
         ("repeated within a class", str(findings.repeats or "none")),

@@ -18,6 +18,9 @@ def embed(
     image_size: Annotated[int | None, typer.Option(help="Pixels of the square input.")] = None,
     pooling: Annotated[str, typer.Option(help="avg, max or avg+max.")] = "avg",
     augmentation: Annotated[str, typer.Option(help="Whose test transform to use.")] = "base",
+    skip_corrupt: Annotated[
+        bool, typer.Option("--skip-corrupt", help="Leave out images that can't be read.")
+    ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …")] = None,
     own_code: OwnCode = False,
 ) -> None:
@@ -36,7 +39,11 @@ def embed(
         raise OodmlError("give --backbone or --model, not both")
     check_suffix(out)
     make_importable(Path.cwd())
-    images = open_images(data)
+    images = open_images(data, skip_corrupt=skip_corrupt)
+    if images.left_out:
+        several = "s" if len(images.left_out) > 1 else ""
+        typer.echo(f"{len(images.left_out)} corrupt image{several} left out: "
+                   f"{', '.join(images.left_out)}", err=True)  # fmt: skip
     if model:
         vectors = embed_images(images, load_model(model, own_code), device=device)
     else:

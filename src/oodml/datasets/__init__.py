@@ -16,7 +16,11 @@ TABLES = (".csv", ".tsv", ".parquet")
 
 
 def open_images(
-    data: str | Path, *, few: tuple[int, int] | None = None, **options: Any
+    data: str | Path,
+    *,
+    few: tuple[int, int] | None = None,
+    skip_corrupt: bool = False,
+    **options: Any,
 ) -> ImageSet:
     """The images of a data set's name, of a folder, or of a table of paths and classes.
 
@@ -24,11 +28,13 @@ def open_images(
     "package.module:function"; the path of a folder `class/image` or `superclass/class/image`,
     or of a CSV or Parquet table.
     few: only so many classes, and so many images of each, to try things with.
+    skip_corrupt: leave out images that can't be read; `left_out` of the set then names them.
     options: what the data set takes, e.g. `root` for cub200. A name goes before a folder of
     the same name; write "./cub200" for the folder. Raises `OodmlError` if there is no such.
     """
     images = _opened(data, options)
-    return images if few is None else a_few(images, *few)
+    images = images if few is None else a_few(images, *few)
+    return without_corrupt(images) if skip_corrupt else images
 
 
 def _opened(data: str | Path, options: dict[str, Any]) -> ImageSet:

@@ -1,14 +1,14 @@
 """Look at every image before a run does: what is there, what is broken, what is doubtful."""
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from oodml import contents
 from oodml.errors import OodmlError
 from oodml.files import content_hash
 from oodml.images import ImageSet
@@ -93,25 +93,31 @@ def check(
     )
 
 
-def without_corrupt(images: ImageSet) -> tuple[ImageSet, list[str]]:
-    """The images that can be read, and the ids of those left out."""
-    good = np.array([not look.problem for look in _looks(images)], dtype=bool)
+def without_corrupt(images: ImageSet) -> ImageSet:
+    """The images that can be read; `left_out` names the others."""
+    good = contents.contents(images).problems == ""
     if good.all():
-        return images, []
-    return images.select(good), images.ids[~good].tolist()
+        return images
+    rest = images.select(good)
+    return replace(rest, left_out=(*images.left_out, *images.ids[~good].tolist()))
 
 
 def _looks(images: ImageSet) -> Iterator[Look]:
-    def look(index: int) -> Look:
-        try:
-            image = images.read(index)
-        except OodmlError as error:
-            return Look(problem=str(error))
-        size = f"{image.width}x{image.height}"
-        return Look(image.width, image.height, content_hash(size, image.tobytes()))
+    """Every image, decoded; which can be read is remembered for studies."""
+    in_memory = images.pixels is not None
+    stamps = None if in_memory else contents.stamps_of(images)
+    hashes, problems = [], []
+    for look in contents.looks(images, np.arange(len(images)), _measured):
+        hashes.append(look.content)
+        problems.append(look.problem)
+        yield look.found or Look(problem=look.problem)
+    if stamps is not None:
+        contents.remember(images, stamps, hashes, problems)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(look, range(len(images)))
+
+def _measured(image: Image.Image) -> Look:
+    size = f"{image.width}x{image.height}"
+    return Look(image.width, image.height, content_hash(size, image.tobytes()))
 
 
 def _same(images: ImageSet, looks: list[Look]) -> tuple[tuple[tuple[str, ...], ...], int]:

@@ -70,7 +70,7 @@ def prepare(
 ) -> None:
     """Build the progression, if it is not there yet, and write down what is to be run.
 
-    smoke: only the easiest and the hardest split. embedding: also fill the cache with the frozen
+    smoke: only the easiest and the hardest split. embedding: also fill the cache with the
     features and pixels that runs will need, lest several workers compute the same. say: is told
     what takes time. keeping: the options of `Keep`, for the workers.
 

@@ -16,6 +16,9 @@ from oodml.study.search_space import SearchSettings, read_search
 from oodml.study.tables import Table, beside, checked, option_settings
 from oodml.training.settings import TrainSettings
 
+COMMON = ("few", "skip_corrupt")
+"""Options of every collection, which `open_images` takes."""
+
 
 class Source(BaseModel):
     """The collection of images: a data set's name or a path, and options of its reader."""
@@ -139,6 +142,9 @@ def _source(data: str | Table, file: Path) -> Source:
         raise OodmlError(
             f"{file}: data.name: given {name!r}; a data set's name or a path is needed"
         )
+    if not isinstance(options.get("skip_corrupt", False), bool):
+        given = options["skip_corrupt"]
+        raise OodmlError(f"{file}: data.skip_corrupt: given {given!r}; true or false is expected")
     few = options.get("few")
     if few is not None and not (isinstance(few, list) and list(map(type, few)) == [int, int]):
         raise OodmlError(f"{file}: data.few: given {few!r}; [classes, images of each] is expected")
@@ -148,10 +154,10 @@ def _source(data: str | Table, file: Path) -> Source:
         kind = option_settings(find("datasets", name), ())
         for key in options:
             if (
-                key not in (*kind.model_fields, "few")
+                key not in (*kind.model_fields, *COMMON)
                 and kind.model_config.get("extra") == "forbid"
             ):
-                raise unknown("key", key, ["name", "few", *kind.model_fields], f"{file}: data")
+                raise unknown("key", key, ["name", *COMMON, *kind.model_fields], f"{file}: data")
     return Source(name=_located(name, file, "data.name"), options=options)
 
 

@@ -39,7 +39,7 @@ class Status:
     failed: with the last line of the traceback. remaining: expected seconds until the end, with as
     many workers as now (at least one); None while nothing is finished. unit: what the runs are
     called. later: trials that a search will ask for when these are done. search: where the search
-    stands that goes before the runs.
+    stands that goes before the runs. left_out: ids of corrupt images that the study goes without.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Status:
     unit: str = "runs"
     later: int = 0
     search: "Status | None" = None
+    left_out: Sequence[str] = ()
 
     @property
     def total(self) -> int:
@@ -84,7 +85,8 @@ class Watch:
         if remaining is not None:
             remaining /= max(1, len(running))
         unit = plan.get("unit", "runs")
-        return Status(plan["name"], done, running, failed, missing, remaining, unit, later)
+        status = Status(plan["name"], done, running, failed, missing, remaining, unit, later)
+        return replace(status, left_out=plan.get("left_out", ()))
 
     def _current_plan(self) -> dict[str, Any]:
         """The plan, read anew when its file has changed."""
@@ -168,6 +170,7 @@ def told(status: Status) -> str:
         ],
         "failed": [f"{named(run)}  {run['id']}: {reason}" for run, reason in status.failed],
         "missing": [named(run) for run in status.missing],
+        "corrupt images left out": list(status.left_out),
     }.items():
         if entries:
             lines.append(f"{title}: {len(entries)}")
