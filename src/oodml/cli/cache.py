@@ -17,12 +17,15 @@ def list_cache() -> None:
     Example: `oodml cache list`
     """
     from oodml.files import cache_folder
+    from oodml.pixels import kept_files
     from oodml.study.preview import told_size
 
     folder = cache_folder()
     typer.echo(f"{folder} (set OODML_CACHE to move it)")
     for name, sizes in _parts().items():
         typer.echo(f"  {name}: {len(sizes)} files, {told_size(sum(sizes))}")
+        for kept, size in kept_files() if name == "pixels" else ():
+            typer.echo(f"    {kept}, {told_size(size)}")
     if not _parts():
         typer.echo("  empty")
 
@@ -33,6 +36,9 @@ def clear(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete the cache, or a part of it; what is needed again is computed again.
+
+    Parts: `features` of frozen networks; `pixels`, images decoded and made smaller; `contents`,
+    which images can be read; `huggingface`, the files of its data sets.
 
     Example: `oodml cache clear features`
     """
