@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One thread a process, as many processes as cores, four at most.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow check docs clean
 
 demo: $(VENV)/.installed        ## The main job on embedded data: studies, curve, page.
 	$(BIN)/oodml demo --out demo
@@ -23,10 +23,15 @@ check: $(VENV)/.installed       ## Style, types, tests.
 	$(BIN)/mypy
 	$(PYTEST)
 
+docs: $(VENV)/.installed        ## The documentation, as pages in site/.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(BIN)/python scripts/docs/reference.py docs/reference
+	$(BIN)/zensical build --strict --clean
+
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site docs/reference
