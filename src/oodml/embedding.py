@@ -12,14 +12,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from oodml import processes
 from oodml.arrays import Names
 from oodml.backbones import Backbone, load_backbone
 from oodml.files import cache_folder, content_hash, replacing
 from oodml.images import ImageSet
 from oodml.loader import View, batches, test_views, train_views
 from oodml.model import Embedder, as_floats, pooled
-from oodml.pixels import SmallImages, input_images
 from oodml.own_code import own_code
+from oodml.pixels import SmallImages, input_images
 from oodml.randomness import derived_seed
 from oodml.transforms import recipe
 from oodml.vectors import VectorSet
@@ -120,8 +121,9 @@ def trunk_features(
     make = _view(images, model.image_size, settings.augmentation, view, seed)
     model.to(place)
     with evaluating(model):
-        parts = [model.features(b.to(place)).cpu() for b in _blocks(images, make, batch_size)]
-    return torch.cat(parts).numpy()
+        rows = processes.share(len(images))
+        parts = [model.features(b.to(place)).cpu() for b in _blocks(images, make, batch_size, rows)]
+    return processes.collected(torch.cat(parts), len(images)).numpy()
 
 
 def _embedded(
@@ -131,10 +133,11 @@ def _embedded(
     make = _view(images, model.image_size, model.settings.augmentation, None, 0)
     model.to(device)
     with evaluating(model):
-        parts = [model(batch.to(device)).cpu() for batch in _blocks(images, make, batch_size)]
+        rows = processes.share(len(images))
+        parts = [model(b.to(device)).cpu() for b in _blocks(images, make, batch_size, rows)]
     source = {"data": images.name, "fingerprint": images.fingerprint}
     return VectorSet(
-        torch.cat(parts).numpy(),
+        processes.collected(torch.cat(parts), len(images)).numpy(),
         images.classes,
         images.ids,
         images.superclasses,
@@ -148,8 +151,10 @@ def _view(images: ImageSet, size: int, augmentation: str, view: int | None, seed
     return train_views(images, size, recipe(augmentation), derived_seed(seed, "view", view))
 
 
-def _blocks(images: ImageSet, view: View, batch_size: int) -> Iterator[Tensor]:
-    rows = np.arange(len(images))
+def _blocks(
+    images: ImageSet, view: View, batch_size: int, only: slice = slice(None)
+) -> Iterator[Tensor]:
+    rows = np.arange(len(images))[only]
     starts = range(0, len(rows), batch_size)
     return batches((rows[start : start + batch_size], view) for start in starts)
 

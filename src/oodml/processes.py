@@ -82,7 +82,7 @@ def several() -> bool:
 
 def share(count: int) -> slice:
     """Which of so many rows are this process's; shares differ by one row at the most."""
-    if count < _team.size:
+    if 0 < count < _team.size:
         raise OodmlError(f"{count} images cannot be shared out to {_team.size} processes")
     stops = _stops(count)
     return slice(([0, *stops])[_team.rank], stops[_team.rank])
@@ -189,7 +189,7 @@ def led(order: object, work: Callable[[], T]) -> T:
 
 def dismiss() -> None:
     """Tell the others that nothing is left to do."""
-    if several():
+    if several() and leads():
         dist.broadcast_object_list([None], 0, group=_team.side)
 
 

@@ -52,6 +52,7 @@ def run(
     from oodml.study.preview import preview
     from oodml.study.shipped import open_study
     from oodml.study.smoke import smaller
+    from oodml.study.team import as_team
 
     study = open_study(file, data, splits)
     study = with_precision(study, precision, file) if precision else study
@@ -60,21 +61,27 @@ def run(
         typer.echo(preview(study, out, smoke))
         return
     try:
-        status = run_study(
-            study,
-            out,
-            workers=workers,
-            threads=threads,
-            device=device,
-            retry=retry,
-            smoke=smoke,
-            on=on,
-            job=dict(_pair(option, "--job") for option in job or ()),
-            checkpoint_seconds=checkpoint,
+        status = as_team(
+            lambda place: run_study(
+                study,
+                out,
+                workers=workers,
+                threads=threads,
+                device=place,
+                retry=retry,
+                smoke=smoke,
+                on=on,
+                job=dict(_pair(option, "--job") for option in job or ()),
+                checkpoint_seconds=checkpoint,
+            ),
+            device,
+            threads,
         )
     except KeyboardInterrupt:
         typer.echo(f"stopped; go on with the same command. Results so far: {out}/results.parquet")
         raise typer.Exit(130) from None
+    if status is None:  # another process leads, and tells
+        return
     for planned, reason in status.failed:
         typer.secho(f"failed: {planned['label']} on split {planned['split']}, seed "
                     f"{planned['seed']}: {reason}", fg="red", err=True)  # fmt: skip
@@ -114,23 +121,30 @@ def search(
     from oodml.study.file import with_precision
     from oodml.study.launch import search_study
     from oodml.study.shipped import open_study
+    from oodml.study.team import as_team
 
     study = open_study(file, data, splits)
     study = with_precision(study, precision, file) if precision else study
     try:
-        found = search_study(
-            study,
-            out,
-            workers=workers,
-            threads=threads,
-            device=device,
-            retry=retry,
-            on=on,
-            job=dict(_pair(option, "--job") for option in job or ()),
+        found = as_team(
+            lambda place: search_study(
+                study,
+                out,
+                workers=workers,
+                threads=threads,
+                device=place,
+                retry=retry,
+                on=on,
+                job=dict(_pair(option, "--job") for option in job or ()),
+            ),
+            device,
+            threads,
         )
     except KeyboardInterrupt:
         typer.echo("stopped; go on with the same command, trials that are done are kept")
         raise typer.Exit(130) from None
+    if found is None:  # another process leads, and tells
+        return
     for label, one in ((found.chosen or {}).get("methods") or {}).items():
         values = " ".join(f"{name}={value}" for name, value in one["chosen"].items())
         default = "failed" if one["default"] is None else f"{one['default']:.4f}"

@@ -6,12 +6,14 @@ import time
 import traceback
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
+from oodml import processes
 from oodml.study.claims import PATIENCE, Claim, Claims, heartbeat
 from oodml.study.context import Context, open_context
 from oodml.study.keep import Keep
@@ -93,9 +95,15 @@ def do(
         with heartbeat(claim):
             folder = store.unfinished(planned["id"], claim)
             keep = Keep(store, planned, **context.keeping)
-            rows = execute(context.run(planned), replace(context, keep=keep), folder)
+            own = replace(context, keep=keep)
+            rows = processes.led(
+                (store.folder, planned, execute),
+                partial(execute, context.run(planned), own, folder),
+            )
             tidy(rows, planned).to_parquet(folder / "rows.parquet", index=False)
             store.publish(planned, folder, time.perf_counter() - started)
+    except processes.PartedError:
+        raise
     except Exception as error:
         if is_full(error):
             raise cannot_write(store.folder, error) from error
