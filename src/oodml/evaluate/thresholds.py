@@ -21,8 +21,9 @@ def inconsistency(
     utility at a threshold is the harmonic mean of its share of its own pairs accepted and of its
     share of pairs with other classes refused. The score is the variance of utility over
     classes, averaged over the thresholds at which the false-accept rate of all pairs lies
-    between the two given. Cosines are counted in 1024 steps of 1/512. NaN where no two classes
-    have pairs of both kinds. classes: integers from 0.
+    between the two given. Thresholds are cosines, in 1024 steps of 1/512, where the paper's are
+    distances, so values compare only with each other. NaN where no two classes have pairs of both
+    kinds. classes: integers from 0.
     """
     low, high = false_accept_rates
     if not 0 < low < high < 1:
