@@ -1,5 +1,6 @@
 import pytest
 
+from oodml.analysis.ranking import compare_methods
 from oodml.report.answer import answer, label
 from tests.analysis.tables import falling, results
 
@@ -33,10 +34,28 @@ def test_one_seed_says_that_nobody_knows() -> None:
 
 def test_the_frozen_baseline_is_told_beside_the_best() -> None:
     below = falling({"flat": 0.1, "steep": 0.4, "frozen": 0.6})
-    assert answer(below, "birds").details[-1].startswith("Over the frozen features it gains 2")
+    assert "frozen features 0.5" in answer(below, "birds").facts[0].of
     above = answer(falling({"flat": 0.2, "steep": 0.4, "frozen": 0.0}), "birds")
     assert "no method holds up as well as the frozen features" in above.headline
     assert "flat, the best, is" in above.headline
+
+
+def test_facts_beside_baseline_and_chance() -> None:
+    table = falling({"flat": 0.1, "steep": 0.4, "frozen": 0.5})
+    order = compare_methods(table).set_index("method")
+    score, loss, hardest = answer(table, "birds", chance=0.01).facts
+    best, second, frozen = (f"{order.loc[n, 'ags']:.3f}" for n in ("flat", "steep", "frozen"))
+    assert score.number == best
+    assert score.of.endswith(f": next best {second}, frozen features {frozen}, chance 0.010")
+    assert loss.number == f"−{order.loc['flat', 'loss']:.3f}"
+    assert hardest == (
+        f"{order.loc['flat', 'hardest']:.3f}",
+        "on the hardest split, where it leads, too",
+    )
+    crossing = falling({"late": 0.0, "early": 0.0})
+    crossing.loc[crossing.eval("method == 'early' and split != '30'"), "value"] += 0.05
+    crossing.loc[crossing.eval("method == 'late' and split == '30'"), "value"] += 0.02
+    assert "where late leads with 0.8" in answer(crossing, "birds").facts[2].of
 
 
 def test_one_split_one_method_or_only_the_baseline() -> None:

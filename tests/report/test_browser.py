@@ -18,6 +18,7 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+AGS = "figures.ags(document.createElement('div')).traces"
 CURVES = "document.querySelector('[data-figure=generalization] .canvas').data"
 
 
@@ -96,17 +97,68 @@ def test_gallery_opens_and_closes_by_keyboard(page: Any) -> None:
     page.keyboard.press("Enter")
     dialog = page.locator("#closer")
     assert dialog.is_visible()
-    assert dialog.locator("img").count() == 8
+    assert dialog.locator("img").count() == 1 + 7 + 7
     page.keyboard.press("Escape")
     assert not dialog.is_visible()
 
 
 def test_gallery_shows_another_method(page: Any) -> None:
-    page.locator("#gallery-method").select_option("proxy_anchor")
+    page.get_by_label("Split", exact=True).select_option("-4")
+    page.get_by_label("A", exact=True).select_option("proxy_anchor")
     page.locator("#galleries button.row").first.click()
-    assert page.locator("#closer h3").text_content() == "proxy_anchor on split -4"
+    assert "on split -4" in page.locator("#closer h3").text_content()
+    assert page.locator("#closer h4").first.text_content() == "proxy_anchor"
     marks = page.locator("#galleries .row .thumb i").all_text_contents()
     assert set(marks) == {"✓", "✗"}
+
+
+def test_gallery_puts_two_methods_side_by_side(page: Any) -> None:
+    rows = page.locator("#galleries button.row")
+    assert rows.count() == 8
+    strips = rows.first.locator(".strip")
+    left, right = (strips.nth(place).bounding_box() for place in (0, 1))
+    assert left["y"] == right["y"]
+    assert left["x"] + left["width"] < right["x"]
+    differing = page.locator("#galleries button.differs").count()
+    assert f"they differ on {differing}." in page.locator("#galleries [role=status]").text_content()
+    page.get_by_label("B", exact=True).focus()
+    page.keyboard.press("End")  # the last choice: none
+    assert rows.first.locator(".strip").count() == 1
+    assert page.locator("#galleries .outcome").first.text_content() in ("right", "wrong")
+
+
+def test_gallery_marks_where_two_methods_differ(page: Any) -> None:
+    made = """(found => { found.classes.margin[0][0] = found.query_classes[0];
+        found.classes.proxy_anchor[0][0] = 'another'; galleries(); })(study.galleries.at(-1))"""
+    page.evaluate(made)
+    page.get_by_label("A", exact=True).select_option("margin")
+    page.get_by_label("B", exact=True).select_option("proxy_anchor")
+    row = page.locator("#galleries button.row").first
+    assert row.locator(".outcome").text_content() == "only A right"
+    assert "differs" in row.get_attribute("class")
+
+
+def test_figures_reach_down_to_chance(page: Any) -> None:
+    names = f"{CURVES}.map((trace) => trace.name)"
+    assert "chance" not in page.evaluate(names)
+    page.locator("[data-figure=generalization] [data-scale=chance]").click()
+    page.wait_for_function(f"{names}.includes('chance')")
+    for metric in page.evaluate("study.metrics"):
+        page.get_by_label("Metric").select_option(metric)
+        page.wait_for_function(f"{names}.includes('chance')")
+        page.wait_for_function(f"{AGS}.at(-1).name === 'chance'")
+        assert page.locator(f"[data-metric='{metric}'] tr.chance").is_visible()
+
+
+def test_forecast_of_what_was_left_out(page: Any) -> None:
+    _draw_all(page)
+    figure = page.locator("[data-figure=forecast]")
+    said = figure.locator("[data-said]").text_content()
+    figure.get_by_label("Shift measured by").select_option("clustered_fid")
+    page.wait_for_function(
+        f"document.querySelector('[data-figure=forecast] [data-said]').textContent !== {said!r}"
+    )
+    assert "of 12 whiskers" in figure.locator("[data-said]").text_content()
 
 
 def test_keyboard_reaches_the_controls(page: Any) -> None:
@@ -156,6 +208,10 @@ def test_phone(browser: Any, made: Made) -> None:
     tab.wait_for_function(f"{CURVES}?.length > 0")
     _draw_all(tab)
     assert tab.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
+    strips = tab.locator("#galleries button.row").first.locator(".strip")
+    upper, lower = (strips.nth(place).bounding_box() for place in (0, 1))
+    assert upper["x"] == lower["x"]
+    assert upper["y"] + upper["height"] <= lower["y"]
     context.close()
 
 

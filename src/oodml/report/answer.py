@@ -1,27 +1,42 @@
 """The answer in a sentence: which method holds up best, by how much, how sure."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from oodml.analysis.ranking import beat_probability, compare_methods
 from oodml.analysis.table import BASELINE, shifts, trained
 
 
+class Fact(NamedTuple):
+    """A number that is seen before anything is read, and what it is of."""
+
+    number: str
+    of: str
+
+
 @dataclass(frozen=True)
 class Answer:
-    """headline: the sentence. details: what it rests on. sure: the probability, or None."""
+    """headline: the sentence. details: what it rests on. sure: the probability, or None.
+
+    facts: what the best method scores and keeps, beside baseline and chance.
+    """
 
     headline: str
     details: tuple[str, ...]
     sure: float | None
+    facts: tuple[Fact, ...] = ()
 
 
-def answer(table: pd.DataFrame, data: str, metric: str = "recall@1") -> Answer:
+def answer(
+    table: pd.DataFrame, data: str, metric: str = "recall@1", chance: float | None = None
+) -> Answer:
     """Say which method has the highest AGS, its lead over the next, and the probability of it.
 
     Where the frozen baseline scores higher than every trained method, that is the answer.
+    chance: the AGS of a random order.
     """
     runs = trained(table)
     if runs.empty:
@@ -40,9 +55,33 @@ def answer(table: pd.DataFrame, data: str, metric: str = "recall@1") -> Answer:
         return Answer("No method has been run on every split yet.", (), None)
     found = _ranked(runs, order, data, metric)
     every = compare_methods(table, metric).set_index("method")["ags"]
-    if BASELINE not in every.index or every[BASELINE] != every[BASELINE]:
-        return found
-    return _beside_baseline(found, order.iloc[0], float(every[BASELINE]), data, name)
+    frozen = float(every.get(BASELINE, np.nan))
+    found = replace(found, facts=_facts(order, frozen, chance, name))
+    return found if frozen != frozen else _beside_baseline(found, order.iloc[0], frozen, data, name)
+
+
+def _facts(order: pd.DataFrame, frozen: float, chance: float | None, name: str) -> tuple[Fact, ...]:
+    """What the best scores and keeps, beside what there is to compare it with."""
+    best = order.iloc[0]
+    beside = [f"next best {order.iloc[1]['ags']:.3f}"] if len(order) > 1 else []
+    beside += [f"frozen features {frozen:.3f}"] if frozen == frozen else []
+    beside += [f"chance {chance:.3f}"] if chance is not None else []
+    average = f"{name} of {best['method']}, averaged over all shifts (AGS)"
+    start = "standard" if best["standard"] == best["standard"] else "easiest"
+    loss = f"{best['loss']:+.3f}".translate(str.maketrans("+-", "−+"))
+    strongest = order.sort_values("hardest", ascending=False).iloc[0]
+    leads = "where it leads, too" if strongest["method"] == best["method"] else (
+        f"where {strongest['method']} leads with {strongest['hardest']:.3f}"
+    )  # fmt: skip
+    return (
+        Fact(f"{best['ags']:.3f}", ": ".join([average, *([", ".join(beside)] if beside else [])])),
+        Fact(
+            loss,
+            f"from the {start} split to the hardest, {100 * best['relative_loss']:.0f}% of what "
+            "it had",
+        ),
+        Fact(f"{best['hardest']:.3f}", f"on the hardest split, {leads}"),
+    )
 
 
 def _beside_baseline(
@@ -50,46 +89,33 @@ def _beside_baseline(
 ) -> Answer:
     gain = float(best["ags"]) - frozen
     if gain > 0:
-        told = f"Over the frozen features it gains {_points(gain)} points."
-        return replace(found, details=(*found.details, told))
+        return found
     headline = (
         f"On {data}, no method holds up as well as the frozen features, which were not trained: "
         f"{best['method']}, the best, is {_points(-gain)} points of {name} behind them."
     )
-    return Answer(headline, found.details, None)
+    return replace(found, headline=headline, sure=None)
 
 
 def _ranked(runs: pd.DataFrame, order: pd.DataFrame, data: str, metric: str) -> Answer:
     best, name = order.iloc[0], label(metric)
-    start = "standard" if best["standard"] == best["standard"] else "easiest"
-    details = [
-        f"From the {start} split to the hardest {best['method']} loses {_points(best['loss'])} "
-        f"points of {name}, {100 * best['relative_loss']:.0f}% of what it had."
-    ]
     if len(order) == 1:
         return Answer(
             f"On {data}, {best['method']} scores an AGS of {best['ags']:.3f} in {name}.",
-            (*details, "It is the only method, so there is nothing to compare it with."),
+            ("It is the only method, so there is nothing to compare it with.",),
             None,
         )
     second = order.iloc[1]
     lead = best["ags"] - second["ags"]
     sure = float(beat_probability(runs, metric).loc[best["method"], second["method"]])
-    strongest = order.sort_values("hardest", ascending=False).iloc[0]
-    on_hardest = (
-        "It also leads on the hardest split"
-        if strongest["method"] == best["method"]
-        else f"On the hardest split {strongest['method']} leads"
-    )
-    details.append(f"{on_hardest}, with {strongest['hardest']:.3f}.")
     headline = (
         f"On {data}, {best['method']} {_verb(sure)} as shift grows: {_points(lead)} points "
         f"of {name} ahead of {second['method']}"
     )
     if sure != sure:
-        details.append("With fewer than two common seeds nobody can say how sure that is.")
-        return Answer(f"{headline}.", tuple(details), None)
-    return Answer(f"{headline}, with {_percent(sure)} probability.", tuple(details), sure)
+        unsure = "With fewer than two common seeds nobody can say how sure that is."
+        return Answer(f"{headline}.", (unsure,), None)
+    return Answer(f"{headline}, with {_percent(sure)} probability.", (), sure)
 
 
 def _verb(sure: float) -> str:

@@ -24,6 +24,7 @@ class StudyFolder:
     are any. progression: its splits that have results; progression, features and images are
     None where they could not be read, and `notes` says why. runs: `run.json` of each run by its
     id. failed: the last line of each failed run's traceback. settings: the text of study.toml.
+    search: how options were chosen before anything was run, as plan.json keeps it; or empty.
     """
 
     path: Path
@@ -31,6 +32,7 @@ class StudyFolder:
     data: str
     controls: pd.DataFrame | None = None
     settings: str = ""
+    search: Mapping[str, Any] = field(default_factory=dict)
     progression: Progression | None = None
     features: VectorSet | None = None
     images: ImageSet | None = None
@@ -59,7 +61,8 @@ def read_study(directory: str | Path, images: ImageSet | None = None) -> StudyFo
     if len(names) > 1:
         raise OodmlError(f"{path}: results of several data sets ({', '.join(names)}); one a report")
     notes: list[str] = []
-    _note_unfinished(path / "plan.json", set(table["run"]), notes)
+    plan = _plan(path / "plan.json")
+    _note_unfinished(plan, set(table["run"]), notes)
     settings = (path / "study.toml").read_text() if (path / "study.toml").exists() else ""
     return StudyFolder(
         path=path,
@@ -69,15 +72,21 @@ def read_study(directory: str | Path, images: ImageSet | None = None) -> StudyFo
         settings=settings,
         progression=_progression(path / "splits.json", set(table["split"]), notes),
         features=_features(path / "features.npz", notes),
-        images=images if images is not None else _images(path / "plan.json", notes),
+        images=images if images is not None else _images(plan, notes),
+        search=plan.get("search") or {},
         runs=_runs(path / "runs"),
         failed=_failed(path / "failed"),
         notes=tuple(notes),
     )
 
 
-def _note_unfinished(plan: Path, done: set[str], notes: list[str]) -> None:
-    planned = json.loads(plan.read_text("utf-8")).get("runs", []) if plan.exists() else []
+def _plan(path: Path) -> Mapping[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return found
+
+
+def _note_unfinished(plan: Mapping[str, Any], done: set[str], notes: list[str]) -> None:
+    planned = plan.get("runs", [])
     missing = sum(run["id"] not in done for run in planned)
     if missing:
         notes.append(f"{missing} of {len(planned)} planned runs have no result yet.")
@@ -103,13 +112,13 @@ def _features(path: Path, notes: list[str]) -> VectorSet | None:
     return VectorSet.load(path)
 
 
-def _images(plan: Path, notes: list[str]) -> ImageSet | None:
+def _images(plan: Mapping[str, Any], notes: list[str]) -> ImageSet | None:
     from oodml.datasets import open_images
 
-    if not plan.exists():
+    if "source" not in plan:
         notes.append("plan.json is missing, so only the names of images are shown.")
         return None
-    source = json.loads(plan.read_text("utf-8"))["source"]
+    source = plan["source"]
     try:
         return open_images(source["name"], **source["options"])
     except (OodmlError, OSError) as error:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from oodml import __version__
 from oodml.analysis.controls import size_effects
+from oodml.analysis.epoch_gap import epoch_gap
 from oodml.analysis.findings import findings
 from oodml.analysis.ranking import beat_probability, compare_methods, ranks, share_won
 from oodml.analysis.structure import structure_correlations
@@ -16,7 +17,8 @@ from oodml.analysis.table import is_quality, metrics, shifts, standard_split, tr
 from oodml.report.answer import answer, label
 from oodml.report.folder import StudyFolder
 from oodml.report.forecast import left_out_forecasts, told
-from oodml.report.payload import page_data
+from oodml.report.payload import chance_levels, page_data
+from oodml.report.series import chance_ags
 
 
 def page(folder: StudyFolder) -> str:
@@ -41,9 +43,10 @@ def page_values(folder: StudyFolder) -> dict[str, Any]:
     order = shifts(table)
     zero_shot = table[table["stage"] == "zero_shot"]
     left_out = left_out_forecasts(folder, main)
+    scores = chance_ags(table, chance_levels(folder))
     return {
         "data": folder.data,
-        "answer": answer(table, folder.data, main),
+        "answer": answer(table, folder.data, main, scores.get(main)),
         "main": main,
         "metrics": quality,
         "rankings": {metric: _ranking(table, metric) for metric in quality},
@@ -54,6 +57,9 @@ def page_values(folder: StudyFolder) -> dict[str, Any]:
         "seeds": sorted(zero_shot["seed"].unique().tolist()),
         "has_few_shot": bool((table["stage"] == "after").any()),
         "controls": _controls(folder, main),
+        "chance": scores,
+        "epochs": epoch_gap(trained(table), main).to_dict("records"),
+        "search": folder.search,
         "left_out": left_out,
         "runs": _runs(folder),
         "settings": folder.settings,

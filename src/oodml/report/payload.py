@@ -16,12 +16,13 @@ from oodml.report.class_map import ClassMap, class_map, sides
 from oodml.report.folder import StudyFolder
 from oodml.report.forecast import LeftOut
 from oodml.report.gallery import Gallery, gallery
-from oodml.report.series import chance, curves, image_counts, split_sizes
+from oodml.report.series import chance, chance_ags, curves, image_counts, split_sizes
 from oodml.report.style import looks
 from oodml.report.thumbnails import thumbnails
 
 GALLERY_PIXELS, MAP_PIXELS = 96, 48
 GALLERY_BYTES, MAP_BYTES = 5_000_000, 2_000_000
+GALLERY_IMAGES = 1200
 
 
 def page_data(folder: StudyFolder, left_out: Iterable[LeftOut]) -> dict[str, Any]:
@@ -31,6 +32,7 @@ def page_data(folder: StudyFolder, left_out: Iterable[LeftOut]) -> dict[str, Any
     """
     table = folder.table
     names = methods(table)
+    levels = chance_levels(folder)
     counts = image_counts(folder.images or folder.features)
     sizes = split_sizes(table, folder.progression, counts)
     galleries = _galleries(folder, sizes["split"].tolist())
@@ -42,7 +44,8 @@ def page_data(folder: StudyFolder, left_out: Iterable[LeftOut]) -> dict[str, Any
         "metrics": quality,
         "splits": _records(sizes),
         "curves": {metric: _by_method(curves(table, metric)) for metric in metrics(table)},
-        "chance": chance(table, folder.progression, counts),
+        "chance": levels,
+        "chance_ags": chance_ags(table, levels),
         "ags": {metric: _records(compare_methods(table, metric)) for metric in quality},
         "published": _published(folder.data, names),
         "few_shot": {metric: _records(few_shot_gains(table, metric)) for metric in quality},
@@ -56,6 +59,12 @@ def page_data(folder: StudyFolder, left_out: Iterable[LeftOut]) -> dict[str, Any
         ),
     }
     return plain(data)  # type: ignore[no-any-return]
+
+
+def chance_levels(folder: StudyFolder) -> dict[str, list[float | None]]:
+    """`chance` of a study, where its images or features and its progression are known."""
+    counts = image_counts(folder.images or folder.features)
+    return chance(folder.table, folder.progression, counts)
 
 
 def plain(value: Any) -> Any:
@@ -133,9 +142,17 @@ def _map(found: ClassMap, folder: StudyFolder) -> dict[str, Any]:
 
 
 def _galleries(folder: StudyFolder, splits: list[str]) -> list[Gallery]:
-    wanted = dict.fromkeys([splits[0], splits[-1]])
-    found = [gallery(folder, split) for split in wanted]
-    return [one for one in found if one is not None]
+    """Of the easiest, hardest and standard split, then of more, until enough images are shown."""
+    middle = [split for split in splits if split == "0"] + splits
+    found: list[Gallery] = []
+    for split in dict.fromkeys([splits[0], splits[-1], *middle]):
+        one = gallery(folder, split)
+        if one is None:
+            continue
+        if len(found) > 1 and len(set(_shown([*found, one]))) > GALLERY_IMAGES:
+            break
+        found.append(one)
+    return sorted(found, key=lambda one: splits.index(one.split))
 
 
 def _gallery(found: Gallery) -> dict[str, Any]:

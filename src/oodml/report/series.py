@@ -1,13 +1,15 @@
 """The numbers behind every figure: functions of the results table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from oodml.analysis.ags import aggregated_generalization_score
 from oodml.analysis.intervals import student_interval
-from oodml.analysis.table import shifts, zero_shot
+from oodml.analysis.table import metrics, shifts, zero_shot
 from oodml.evaluate.chance import chance_metrics
+from oodml.evaluate.clustering import agreement
 from oodml.images import ImageSet
 from oodml.shift.splits import Progression
 from oodml.vectors import VectorSet
@@ -46,22 +48,49 @@ def split_sizes(
 def chance(
     table: pd.DataFrame, progression: Progression | None, sizes: Mapping[str, int]
 ) -> dict[str, list[float | None]]:
-    """The chance level of each retrieval metric on each split of the table, easiest first.
+    """The chance level of each metric of quality on each split of the table, easiest first.
 
-    None for a split whose test classes and their sizes are not known; empty if no split's are.
+    Of retrieval: a random order of the images; of clustering: random clusters, as many as classes
+    (drawn once). None for a split whose test classes and their sizes are not known; empty if no
+    split's are.
     """
     known = {str(split.step): split for split in progression or ()}
+    ks = [int(name.rpartition("@")[2]) for name in metrics(table) if _is_recall(name)]
     levels = []
     for name in shifts(table).index:
         counts = [sizes.get(c, 0) for c in known[name].test] if name in known else []
-        levels.append(_chance_levels(counts) if max(counts, default=0) > 1 else {})
-    metrics = dict.fromkeys(metric for level in levels for metric in level)
-    return {metric: [level.get(metric) for level in levels] for metric in metrics}
+        levels.append(_chance_levels(counts, ks) if max(counts, default=0) > 1 else {})
+    known_metrics = dict.fromkeys(metric for level in levels for metric in level)
+    return {metric: [level.get(metric) for level in levels] for metric in known_metrics}
 
 
-def _chance_levels(counts: list[int]) -> Mapping[str, float]:
+def chance_ags(
+    table: pd.DataFrame, levels: Mapping[str, Sequence[float | None]]
+) -> dict[str, float]:
+    """The AGS of the chance levels of `chance`, where every split has one."""
+    shift = shifts(table)
+    if shift.nunique() < 2:
+        return {}
+    return {
+        metric: aggregated_generalization_score(shift, found)
+        for metric, found in levels.items()
+        if None not in found
+    }
+
+
+def _is_recall(metric: str) -> bool:
+    return metric.startswith("recall@") and metric.rpartition("@")[2].isdigit()
+
+
+def _chance_levels(counts: list[int], ks: Sequence[int]) -> Mapping[str, float]:
     positives = np.repeat(np.array(counts, np.float64) - 1, counts)
-    return chance_metrics(positives, len(positives) - 1)
+    classes = np.repeat(np.arange(len(counts)), counts)
+    clusters = np.random.default_rng(0).integers(len(counts), size=len(classes))
+    return {
+        **chance_metrics(positives, len(positives) - 1, ks=sorted({1, *ks})),
+        **agreement(clusters, classes),
+        "ami": 0.0,  # by its definition
+    }
 
 
 def image_counts(known: ImageSet | VectorSet | None) -> dict[str, int]:

@@ -1,7 +1,7 @@
 "use strict";
 // What each figure draws: a function of the data and the reader's choices, to traces and rows.
 const study = JSON.parse(document.getElementById("data").textContent);
-const state = { metric: study.metrics[0], hidden: new Set(), few: "gain", measure: Object.keys(study.structure)[0], left: Object.keys(study.forecast)[0], forecast: Object.keys(Object.values(study.forecast)[0] ?? {})[0], sides: {} };
+const state = { metric: study.metrics[0], hidden: new Set(), few: "gain", scale: "near", measure: Object.keys(study.structure)[0], left: Object.keys(study.forecast)[0], forecast: Object.keys(Object.values(study.forecast)[0] ?? {})[0], sides: {} };
 const splitNames = study.splits.map((split) => split.split);
 const methodOf = Object.fromEntries(study.methods.map((method) => [method.name, method]));
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -64,6 +64,7 @@ function labelRoom(canvas, names) {
 }
 
 const shiftTitle = (canvas) => (narrow(canvas) ? "Shift (FID)" : "Shift between train and test classes (FID)");
+const luck = (metric) => (["nmi", "ami", "f1"].includes(metric) ? "Random clusters" : "A random order of the images");
 const figures = {
   generalization(canvas) {
     const curves = study.curves[state.metric] ?? {}, methods = shown().filter((method) => curves[method.name]);
@@ -80,14 +81,14 @@ const figures = {
     });
     const chance = study.chance[state.metric] ?? [], known = chance.filter((value) => value !== null);
     if (known.length) {
-      const [low, high] = rangeOf(values), fits = Math.min(...known) > low - 0.2 * (high - low);
+      const [low, high] = rangeOf(values), fits = state.scale === "chance" || Math.min(...known) > low - 0.2 * (high - low);
       if (fits) {
         traces.push({ x: study.splits.map((split) => split.shift), y: chance, mode: "lines", line: { color: css("--quiet"), width: 1, dash: "dot" }, name: "chance", hovertemplate: "%{y:.3f}<extra>chance</extra>" });
         values.push(...known);
       }
       const [least, most] = [text(Math.min(...known)), text(Math.max(...known))];
-      said.push(`A random order of the images would score ${least === most ? least : `${least} to ${most}`} (${fits ? "dotted grey" : "below the figure"}).`);
-    }
+      said.push(`${luck(state.metric)} would score ${least === most ? least : `${least} to ${most}`} (${fits ? "dotted grey" : "below the figure"}).`);
+    } else said.push("No chance level is known for this metric.");
     const bounded = rangeOf(values), range = [Math.max(bounded[0], -0.03), Math.min(bounded[1], 1.03)];
     const ends = methods.map((method) => ({ name: method.name, y: curves[method.name].at(-1).mean }));
     return { traces, said: said.filter(Boolean).join(" "),
@@ -105,8 +106,12 @@ const figures = {
       marker: { size: 11, color: colourOf(row.method), symbol: methodOf[row.method].symbol, line: { color: css("--paper"), width: 1.2 } },
       error_x: row.ags_low === null ? undefined : { type: "data", symmetric: false, array: [row.ags_high - row.ags], arrayminus: [row.ags - row.ags_low], color: colourOf(row.method), thickness: 2, width: 0 },
       hovertemplate: `<b>%{x:.3f}</b>${row.ags_low === null ? "" : `  (${text(row.ags_low)} to ${text(row.ags_high)})`}<extra></extra>` }));
+    const chance = study.chance_ags[state.metric], known = order.length > 0 && chance !== undefined;
+    const [low, high] = rangeOf(order.flatMap((row) => [row.ags, row.ags_low, row.ags_high])), near = known && (state.scale === "chance" || chance > low - 0.2 * (high - low));
+    if (near) traces.push({ x: [chance, chance], y: [order[0].method, order.at(-1).method], mode: "lines", line: { color: css("--quiet"), width: 1, dash: "dot" }, name: "chance", hovertemplate: "chance %{x:.3f}<extra></extra>" });
+    const chanced = known ? ` ${luck(state.metric)} would score ${text(chance)} (${near ? "dotted grey" : "left of the figure"}).` : "";
     const said = order.length ? (order.some((row) => row.ags_low === null) ? "A method without whisker has one seed, or no seed on every split." : "") : "AGS needs two splits, and a method on each of them.";
-    return { traces, said, layout: layout(canvas, { margin: { l: 20, r: 24, t: 4, b: 44 }, xaxis: axis(`AGS of ${metricLabel(state.metric)}`), yaxis: axis("", { showgrid: true, type: "category", ticklabelstandoff: 8 }) }),
+    return { traces, said: said + chanced, layout: layout(canvas, { margin: { l: 20, r: 24, t: 4, b: 44 }, xaxis: axis(`AGS of ${metricLabel(state.metric)}`), yaxis: axis("", { showgrid: true, type: "category", ticklabelstandoff: 8 }) }),
       head: ["method", "ags", "low", "high", "seeds"], rows: order.slice().reverse().map((row) => [row.method, row.ags, row.ags_low, row.ags_high, row.seeds]) };
   },
 

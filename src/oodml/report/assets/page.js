@@ -70,6 +70,7 @@ function controls() {
   chooser("forecast-kind", Object.keys(study.forecast), (kind) => { state.left = kind; state.forecast = Object.keys(study.forecast[kind])[0]; measures(); });
   measures();
   document.querySelectorAll("[data-few]").forEach((button) => { button.onclick = () => { state.few = button.dataset.few; document.querySelectorAll("[data-few]").forEach((other) => other.setAttribute("aria-pressed", String(other === button))); redraw(); }; });
+  document.querySelectorAll("[data-scale]").forEach((button) => { button.onclick = () => { state.scale = button.dataset.scale; document.querySelectorAll("[data-scale]").forEach((other) => other.setAttribute("aria-pressed", String(other.dataset.scale === state.scale))); redraw(); }; });
   document.getElementById("theme").onclick = () => { const next = isDark() ? "light" : "dark"; document.documentElement.dataset.theme = next; try { localStorage.setItem("oodml-theme", next); } catch (error) { /* not kept */ } chips(); redraw(); };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { chips(); redraw(); });
   if (filter) filter.oninput = () => { const wanted = filter.value.toLowerCase().split(/\s+/); document.querySelectorAll("#run-table tbody tr").forEach((row) => { const line = row.textContent.toLowerCase(); row.hidden = !wanted.every((word) => line.includes(word)); }); };
@@ -115,36 +116,61 @@ function galleries() {
   const place = document.querySelector("[data-galleries]");
   if (!study.galleries.length) { place.replaceChildren(make("p", { className: "note", textContent: "No run kept the vectors of its test images, so no neighbours can be shown." })); return; }
   const names = study.methods.map((method) => method.name).filter((name) => study.galleries.some((found) => found.neighbours[name]));
-  const best = (study.ags[study.metrics[0]] ?? []).find((row) => names.includes(row.method))?.method ?? names[0];
-  const select = make("select", { id: "gallery-method" }, ...names.map((name) => make("option", { value: name, textContent: name, selected: name === best })));
-  const panels = make("div", { className: "galleries" });
-  select.onchange = () => panels.replaceChildren(...study.galleries.map((found) => panel(found, select.value)));
-  select.onchange();
-  place.replaceChildren(make("p", { className: "gallery-controls" }, make("label", { textContent: "Method " }, select)), panels);
+  const ranked = (study.ags[study.metrics[0]] ?? []).map((row) => row.method).filter((name) => names.includes(name)), order = [...new Set([...ranked, ...names])];
+  const choice = (id, label, options, value) => { const select = make("select", { id: `gallery-${id}` }, ...options.map(([key, told]) => make("option", { value: key, textContent: told, selected: key === value }))); return [make("label", { textContent: `${label} ` }, select), select]; };
+  const role = { [splitNames.at(-1)]: ", the hardest", [splitNames[0]]: ", the easiest" }, hardest = study.galleries.at(-1).split;
+  const [splitLabel, split] = choice("split", "Split", study.galleries.map((found) => [found.split, `${found.split}${role[found.split] ?? ""}`]), hardest);
+  const [firstLabel, first] = choice("a", "A", names.map((name) => [name, name]), order[0]);
+  const [secondLabel, second] = choice("b", "B", [...names.map((name) => [name, name]), ["", "none"]], order[1] ?? "");
+  const box = make("div", { className: "panel" });
+  const show = () => { const found = study.galleries.find((one) => one.split === split.value); box.replaceChildren(...panel(found, [...new Set([first.value, second.value])].filter(Boolean))); };
+  [split, first, second].forEach((select) => { select.onchange = show; });
+  show();
+  place.replaceChildren(make("p", { className: "gallery-controls" }, splitLabel, firstLabel, secondLabel), box);
 }
 
-function panel(found, method) {
-  const split = study.splits.find((one) => one.split === found.split), role = found.split === splitNames[0] ? "Easiest split" : "Hardest split";
-  const rows = found.neighbours[method], box = make("div", { className: "panel" }, make("h3", { textContent: `${role} (${found.split}, FID ${split.shift.toFixed(1)})` }));
-  if (!rows) { box.append(make("p", { className: "note", textContent: `${method} kept no vectors here.` })); return box; }
-  const verdicts = found.classes[method].map((classes, query) => classes.map((name) => (name === found.query_classes[query] ? "right" : "wrong")));
-  found.queries.forEach((id, query) => {
-    const right = verdicts[query].filter((verdict) => verdict === "right").length;
-    const row = make("button", { type: "button", className: "row", ariaLabel: `Query of class ${found.query_classes[query]}: ${right} of ${rows[query].length} neighbours right. Show larger.` },
-      thumb(id, found.query_classes[query]), make("span"), ...rows[query].map((other, rank) => thumb(other, found.classes[method][query][rank], verdicts[query][rank])));
-    row.style.setProperty("--k", rows[query].length);
-    row.onclick = () => enlarge(found, method, query, verdicts[query]);
-    box.append(row);
-  });
-  const flat = verdicts.flat(), share = flat.filter((verdict) => verdict === "right").length;
-  box.append(make("p", { className: "quiet", textContent: `${share} of these ${flat.length} neighbours are of the query's class (✓).` }));
-  return box;
+const isRight = (found, method, query, rank) => found.classes[method][query][rank] === found.query_classes[query];
+const letter = (place) => "AB"[place];
+
+function panel(found, chosen) {
+  const methods = chosen.filter((name) => found.neighbours[name]), missing = chosen.filter((name) => !found.neighbours[name]);
+  const notes = missing.map((name) => make("p", { className: "note", textContent: `${name} kept no vectors on this split.` }));
+  if (!methods.length) return notes;
+  const firsts = found.queries.map((_, query) => methods.map((method) => isRight(found, method, query, 0)));
+  const count = (place) => firsts.filter((right) => right[place]).length, differ = firsts.filter((right) => right[0] !== right.at(-1)).length;
+  const told = methods.map((method, place) => `${letter(place)} (${method}) on ${count(place)}`).join(", ");
+  const summary = `Of these ${found.queries.length} queries the nearest image is right for ${told}${methods.length > 1 ? `; they differ on ${differ}` : ""}.`;
+  const heads = make("div", { className: "duo heads", ariaHidden: "true" }, make("span"), ...methods.map((method, place) => { const head = make("b", {}, make("span", { textContent: `${letter(place)}  ${method}` })); head.insertAdjacentHTML("afterbegin", mark(methodOf[method])); return head; }));
+  const rows = found.queries.map((id, query) => queryRow(found, methods, query, firsts[query]));
+  const box = make("div", {}, heads, ...rows);
+  box.style.setProperty("--m", methods.length);
+  return [...notes, make("p", { className: "quiet", role: "status", textContent: summary }), box];
 }
 
-function enlarge(found, method, query, verdicts) {
+function outcome(right) {
+  if (right.every(Boolean)) return right.length > 1 ? "both right" : "right";
+  if (!right.some(Boolean)) return right.length > 1 ? "both wrong" : "wrong";
+  return `only ${letter(right.indexOf(true))} right`;
+}
+
+function queryRow(found, methods, query, right) {
+  const name = found.query_classes[query], said = outcome(right);
+  const row = make("button", { type: "button", className: "row duo", ariaLabel: `Query of class ${name}: nearest image ${said}. Show larger.` },
+    make("span", { className: "asked" }, thumb(found.queries[query], name), make("span", { className: "outcome", textContent: said })),
+    ...methods.map((method, place) => {
+      const ids = found.neighbours[method][query], strip = make("span", { className: "strip" }, make("b", { textContent: letter(place) }), ...ids.map((id, rank) => thumb(id, found.classes[method][query][rank], isRight(found, method, query, rank) ? "right" : "wrong")));
+      strip.style.setProperty("--k", ids.length);
+      return strip;
+    }));
+  row.classList.toggle("differs", said.startsWith("only"));
+  row.onclick = () => enlarge(found, methods, query);
+  return row;
+}
+
+function enlarge(found, methods, query) {
   const dialog = document.getElementById("closer"), entry = (id, name, note, verdict) => make("li", {}, thumb(id, name, verdict), make("b", { textContent: name }), make("div", { className: "quiet", textContent: note }));
-  dialog.querySelector("div").replaceChildren(make("h3", { textContent: `${method} on split ${found.split}` }),
-    make("ul", {}, entry(found.queries[query], found.query_classes[query], "query"), ...found.neighbours[method][query].map((id, rank) => entry(id, found.classes[method][query][rank], `${rank + 1}. neighbour, ${verdicts[rank]}`, verdicts[rank]))));
+  dialog.querySelector("div").replaceChildren(make("h3", { textContent: `A query of class ${found.query_classes[query]} on split ${found.split}` }), make("ul", {}, entry(found.queries[query], found.query_classes[query], "query")),
+    ...methods.flatMap((method) => [make("h4", { textContent: method }), make("ul", {}, ...found.neighbours[method][query].map((id, rank) => { const verdict = isRight(found, method, query, rank) ? "right" : "wrong"; return entry(id, found.classes[method][query][rank], `${rank + 1}. neighbour, ${verdict}`, verdict); }))]));
   dialog.showModal();
 }
 
