@@ -129,7 +129,9 @@ def with_precision(study: Study, precision: str, file: Path) -> Study:
     arms = []
     for arm in study.arms:
         table = arm.train.model_dump(mode="json") | {"precision": precision}
-        arms.append(arm.model_copy(update={"train": checked(TrainSettings, table, "train", file)}))
+        train = checked(TrainSettings, table, "train", file)
+        ranges = {name: one for name, one in arm.ranges.items() if name != "train.precision"}
+        arms.append(arm.model_copy(update={"train": train, "ranges": ranges}))
     return study.model_copy(update={"arms": tuple(arms)})
 
 
