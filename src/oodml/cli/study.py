@@ -39,6 +39,9 @@ def run(
     checkpoint: Annotated[
         float, typer.Option(help="Seconds between two checkpoints of a run.", min=0)
     ] = 60,
+    track: Annotated[
+        str, typer.Option(help="tensorboard, wandb, mlflow, trackio; several with commas.")
+    ] = "",
     retry: Annotated[bool, typer.Option(help="Do failed runs again.")] = False,
     smoke: Annotated[bool, typer.Option(help="A minute's version: does all of it work?")] = False,
     dry_run: Annotated[bool, typer.Option(help="Only list what would be run.")] = False,
@@ -73,6 +76,7 @@ def run(
                 on=on,
                 job=dict(_pair(option, "--job") for option in job or ()),
                 checkpoint_seconds=checkpoint,
+                track=[name.strip() for name in track.split(",") if name.strip()],
             ),
             device,
             threads,
@@ -146,7 +150,8 @@ def search(
     if found is None:  # another process leads, and tells
         return
     for label, one in ((found.chosen or {}).get("methods") or {}).items():
-        values = " ".join(f"{name}={value}" for name, value in one["chosen"].items())
+        chosen = {k: "default" if v is None else v for k, v in one["chosen"].items()}
+        values = " ".join(f"{name}={value}" for name, value in chosen.items())
         default = "failed" if one["default"] is None else f"{one['default']:.4f}"
         typer.echo(f"{label}: {values}  {one['value']:.4f} (defaults {default})")
     typer.echo(f"a study with these options: {out}/search/chosen.toml")

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,7 @@ from oodml.study.inputs import check_images, planned_short
 from oodml.study.keep import Keep
 from oodml.study.plan import SCHEMA, Run, own_names_of, plan_runs, run_from
 from oodml.study.store import Store
+from oodml.study.tracking import Log
 from oodml.vectors import VectorSet
 
 
@@ -43,6 +45,10 @@ class Context:
     device: torch.device
     keeping: Mapping[str, Any] = field(default_factory=dict)
     keep: Keep | None = None
+
+    def tracked(self) -> AbstractContextManager[Log]:
+        """What is told how the run at hand gets on."""
+        return self.keep.tracked() if self.keep else nullcontext(lambda values, epoch: None)
 
     def run(self, planned: dict[str, Any]) -> Run:
         """The run of an entry of the plan."""

@@ -1,6 +1,7 @@
 """What of a run outlives the process that does it, should that one stop."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from oodml.errors import OodmlError
 from oodml.files import content_hash
 from oodml.model import Embedder
 from oodml.study.store import Store, versions
+from oodml.study.tracking import Log, tracked
 from oodml.training.checkpoint import CHECKPOINT_SECONDS, Checkpoint
 from oodml.training.steps import NonFiniteError
 
@@ -19,11 +21,13 @@ class Keep:
     """Where a run of a study keeps things, and how often.
 
     planned: its entry in the plan. checkpoint_seconds: between two checkpoints, at the least.
+    trackers: of `oodml.study.tracking`.
     """
 
     store: Store
     planned: Mapping[str, Any]
     checkpoint_seconds: float = CHECKPOINT_SECONDS
+    trackers: Sequence[str] = ()
 
     def checkpoint(self, stage: str, device: torch.device) -> Checkpoint:
         """Of one of the run's trainings. Other versions and kinds of device give other numbers."""
@@ -38,6 +42,11 @@ class Keep:
         model.save(folder)
         which = f"after epoch {error.epoch}" if error.epoch else "before training"
         return f"The weights {which} are kept: oodml.load_model({str(folder)!r})."
+
+    def tracked(self) -> AbstractContextManager[Log]:
+        """What is told how the run gets on, while it runs."""
+        study = self.store.read_plan()["name"] if self.trackers else ""
+        return tracked(self.trackers, study, self.planned, self.store.folder / "tracking")
 
 
 def told(error: NonFiniteError, classes: tuple[str, ...], kept: str) -> OodmlError:

@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from oodml.study.results import Table
 from oodml.study.search_run import search
 from oodml.study.status import Status, Watch
 from oodml.study.store import Store, cannot_write, is_full
+from oodml.study.tracking import check_trackers
 from oodml.study.workers import Execute, work
 from oodml.training.checkpoint import CHECKPOINT_SECONDS
 
@@ -40,6 +41,7 @@ def run_study(
     on: str = "local",
     job: Mapping[str, str] | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    track: Sequence[str] = (),
 ) -> Status:
     """Do the runs of a study that are missing in `folder`; gives where it then stands.
 
@@ -49,11 +51,13 @@ def run_study(
     cores shared out. retry: do failed runs again. smoke: two splits only, the easiest and hardest.
     on: "local", "ray" or an address "ray://…", "slurm", or "slurm:local" for submitit's own.
     job: options of Slurm's jobs as submitit names them, e.g. {"slurm_partition": "gpu"}.
-    checkpoint_seconds: between two checkpoints of a run, at the least.
+    checkpoint_seconds: between two checkpoints of a run, at the least. track: trackers, such as
+    "tensorboard"; see `oodml.study.tracking`.
     """
     store = Store(Path(folder).resolve())
     place = _Place(on, workers, threads, device or str(default_device()), job or {})
     check_place(on)
+    trackers = check_trackers(track)
     store.prepare()
     with _full_disk_told(store):
         study = search(
@@ -61,7 +65,7 @@ def run_study(
         )
         prepare(
             study, store, smoke, place.device, embedding=execute is None, say=place.say,
-            keeping={"checkpoint_seconds": checkpoint_seconds},
+            keeping={"checkpoint_seconds": checkpoint_seconds, "trackers": trackers},
         )  # fmt: skip
         if retry:
             for run in store.failed():

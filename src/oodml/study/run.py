@@ -28,6 +28,7 @@ from oodml.study.context import Context, frozen_features
 from oodml.study.contradictions import LOOKED_AT
 from oodml.study.keep import told
 from oodml.study.plan import Run
+from oodml.study.tracking import Log
 from oodml.training.kept import Metrics
 from oodml.training.loop import History, Look, train
 from oodml.training.sources import FeatureSource, ImageSource, Source
@@ -41,12 +42,18 @@ DIAGNOSED = ("recall@1", "map@r")
 
 def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
     """Do one run; write vectors, model and history into `folder`; give its rows of results."""
-    material = _Material(run, context)
+    with context.tracked() as log:
+        return _executed(run, _Material(run, context, log), folder)
+
+
+def _executed(run: Run, material: "_Material", folder: Path) -> pd.DataFrame:
     with isolated(run.seed, "run"):
         model, history, best_test = _fit(run, material)
     test = _embedded(model, material, run.split.test)
+    tested = processes.once(lambda: _tested(test))
+    material.log(_named("test", tested), len(history.rows))
     rows = [*_rows(history.validation | {"epoch": float(history.epoch)}, "validation")]
-    rows += _rows(processes.once(lambda: _tested(test)), "zero_shot")
+    rows += _rows(tested, "zero_shot")
     rows += _rows(best_test, "best_test_epoch")
     if run.shots:
         rows += _few_shot(run, model, material)
@@ -61,18 +68,21 @@ def execute_trial(run: Run, context: Context, folder: Path) -> pd.DataFrame:
     train = run.train.model_copy(update={"keep_epochs": False})
     unseen = replace(run.split, test=(), episodes={})
     run = replace(run, split=unseen, train=train, shots=())
-    material = _Material(run, context)
-    with isolated(run.seed, "run"):
-        _, history, _ = _fit(run, material)
+    with context.tracked() as log, isolated(run.seed, "run"):
+        _, history, _ = _fit(run, _Material(run, context, log))
     write_text(folder / "history.csv", _as_csv(history.rows))
     found = history.validation | {"epoch": float(history.epoch)}
     return pd.DataFrame(_rows(found, "validation"))
 
 
 class _Material:
-    """The images of a run, and in head mode their cached features, by class."""
+    """The images of a run, and in head mode their cached features, by class.
 
-    def __init__(self, run: Run, context: Context) -> None:
+    log: told how the run gets on.
+    """
+
+    def __init__(self, run: Run, context: Context, log: Log) -> None:
+        self.log = log
         self.images = context.images
         self.device = context.device
         self.keep = context.keep
@@ -111,7 +121,8 @@ def _fit(run: Run, material: _Material) -> tuple[Embedder, History, Metrics]:
     learn = tuple(name for name in run.split.train if name not in set(validation))
     model, history = _train(run, material, learn, validation, run.train.epochs)
     if run.train.refit and validation:
-        model, again = _train(run, material, run.split.train, (), history.epoch, "refit")
+        done = len(history.rows)
+        model, again = _train(run, material, run.split.train, (), history.epoch, "refit", done)
         both = History(history.rows + again.rows, history.epoch, history.validation)
         return model, both, _best_test_epoch(again.rows)
     return model, history, _best_test_epoch(history.rows)
@@ -124,6 +135,7 @@ def _train(
     validation: tuple[str, ...],
     epochs: int,
     stage: str = "train",
+    done: int = 0,
 ) -> tuple[Embedder, History]:
     model, method = _build(run, material, len(classes))
     model.to(material.device)
@@ -140,6 +152,12 @@ def _train(
 
         return look
 
+    def log(row: dict[str, float]) -> None:
+        """An epoch is over, after those of an earlier stage."""
+        looks = {name.replace("_", "/", 1): row[name] for name in row if _is_look(name)}
+        terms = {name: row[name] for name in row if not _is_look(name) and name != "epoch"}
+        material.log(_named(stage, terms) | looks, done + int(row["epoch"]))
+
     validate = scored(validation) if validation else None
     if not method.trains:
         return model, History([], 0, validate() if validate else {})
@@ -155,10 +173,20 @@ def _train(
             validate=validate,
             diagnose=scored(run.split.test, DIAGNOSED) if run.train.keep_epochs else None,
             checkpoint=keep.checkpoint(stage, material.device) if keep else None,
+            log=log,
         )
     except NonFiniteError as error:
         raise told(error, classes, keep.failed_model(model, error) if keep else "") from error
     return model, history
+
+
+def _is_look(name: str) -> bool:
+    return name.startswith(("validation_", "test_"))
+
+
+def _named(stage: str, values: Metrics) -> Metrics:
+    """Values by the names that trackers show them under; what does not exist is left out."""
+    return {f"{stage}/{name}": value for name, value in values.items() if value == value}
 
 
 def _best_test_epoch(rows: list[dict[str, float]]) -> Metrics:

@@ -1,0 +1,127 @@
+"""Trackers are told how every run gets on; they change no numbers and cost no run."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from oodml.errors import OodmlError
+from oodml.study.file import read_study
+from oodml.study.launch import run_study
+from oodml.study.tracking import check_trackers, tracked
+from tests.samples import squares, write_folder
+
+PLANNED: dict[str, Any] = {
+    "id": "0123456789abcdef", "label": "mine lr=1e-3", "data": "photos", "method": "margin",
+    "split": "-10", "shift": 12.5, "seed": 3, "options": {"beta": 0.6, "loss_options": None},
+    "model": {"dim": 8}, "train": {"lr": None},
+}  # fmt: skip
+
+
+def make(folder: Path) -> Path:
+    write_folder(squares(classes=8, each=6), folder / "photos")
+    file = folder / "study.toml"
+    file.write_text(
+        'data = "photos"\nmethods = ["margin"]\nsplits = {backbone = "pixels", n_splits = 1}\n'
+        'model = {backbone = "pixels", views = 1, dim = 16, image_size = 24}\n'
+        "train = {epochs = 3, batch_size = 8, refit = true, select = \"map@r\"}\n"
+    )  # fmt: skip
+    return file
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_holds_losses_validation_and_test(tmp_path: Path) -> None:
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    study = read_study(make(tmp_path))
+    run_study(study, tmp_path / "plain", device="cpu")
+    run_study(study, tmp_path / "out", device="cpu", track=["tensorboard"])
+    plain, found = (pd.read_parquet(tmp_path / n / "results.parquet") for n in ("plain", "out"))
+    pd.testing.assert_frame_equal(plain, found, check_exact=True)
+    (folder,) = (tmp_path / "out" / "tracking" / "tensorboard").iterdir()
+    assert folder.name.startswith("margin ")
+    assert folder.name.endswith(" 0")
+    events = accumulators.EventAccumulator(str(folder)).Reload()
+    assert [event.step for event in events.Scalars("train/margin")] == [1, 2, 3]
+    (history,) = (tmp_path / "out" / "runs").glob("*/history.csv")
+    rows = pd.read_csv(history)
+    logged = [event.value for event in events.Scalars("validation/recall@1")]
+    assert logged == pytest.approx(rows["validation_recall@1"].dropna().tolist())
+    refit = [event.step for event in events.Scalars("refit/margin")]
+    assert refit == list(range(4, len(rows) + 1))
+    (tested,) = events.Scalars("test/recall@1")
+    value = found[(found.stage == "zero_shot") & (found.metric == "recall@1")].value.item()
+    assert tested.value == pytest.approx(value)
+    assert "train.batch_size: 8" in next(folder.glob("*/hparams.yml")).read_text()
+
+
+class Recorder:
+    """Stands in for accelerate's trackers: what it was made with and told."""
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        self.made, self.told = (arguments, options), []
+
+    def start(self) -> None:
+        self.told.append("start")
+
+    def store_init_configuration(self, values: dict[str, object]) -> None:
+        self.config = values
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        self.told.append((step, values))
+
+    def finish(self) -> None:
+        self.told.append("finish")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "key"),
+    [("wandb", "WandBTracker", "recall@1"), ("mlflow", "MLflowTracker", "recall_at_1"),
+     ("trackio", "TrackioTracker", "recall@1")],
+)  # fmt: skip
+def test_every_tracker_is_told_the_same(
+    name: str, kind: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Recorder] = []
+    monkeypatch.setattr(
+        f"accelerate.tracking.{kind}", lambda *a, **o: made.append(Recorder(*a, **o)) or made[-1]
+    )
+    for variable in ("MLFLOW_TRACKING_URI", "TRACKIO_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    with tracked([name], "study", PLANNED, tmp_path / "tracking") as log:
+        log({"validation/recall@1": 0.5}, 2)
+    (one,) = made
+    assert one.told == ["start", (2, {f"validation/{key}": 0.5}), "finish"]
+    assert one.made[0][0] == "study"
+    assert "mine lr=1e-3 -10 3" in one.made[1].values()
+    assert one.config["options.beta"] == 0.6
+    assert one.config["train.lr"] == "None"
+    assert all(isinstance(v, bool | int | float | str) for v in one.config.values())
+
+
+def test_a_tracker_that_fails_costs_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Recorder):
+        def log(self, values: dict[str, float], step: int) -> None:
+            raise ConnectionError("no network")
+
+    monkeypatch.setattr("accelerate.tracking.WandBTracker", Broken)
+    with (
+        caplog.at_level(logging.WARNING, "oodml"),
+        tracked(["wandb"], "study", PLANNED, tmp_path) as log,
+    ):
+        log({"a": 1.0}, 1)
+        log({"a": 1.0}, 2)
+    assert caplog.text.count("tracker wandb: no network; left out of this run") == 1
+
+
+def test_a_tracker_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OodmlError, match="unknown tracker 'tensorbord'. Did you mean 'tensorb"):
+        check_trackers(["tensorbord"])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(OodmlError, match=r"not installed; pip install 'oodml\[track\]'"):
+        check_trackers(["tensorboard"])
+    with pytest.raises(OodmlError, match="trackio is not installed; pip install trackio"):
+        check_trackers(["trackio"])
