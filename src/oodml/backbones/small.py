@@ -11,7 +11,7 @@ def backbone(weights: str | None = None, width: int = 24) -> Backbone:
     """Four strided 3×3 convolutions with group norm, 0.14 M parameters, for 64×64 images.
 
     Group norm needs no running statistics, so that class-balanced batches do it no harm.
-    weights: a local file; None and "none" leave it untrained.
+    width: channels of the first map. weights: a local file; None and "none" leave it untrained.
     """
     widths = [3, width, 2 * width, 4 * width, 4 * width]
     layers: list[nn.Module] = []

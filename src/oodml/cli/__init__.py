@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from oodml.cli import adaptation, cache, data, evaluation, model, report, shift, splits, study
+from oodml.cli import (
+    adaptation,
+    cache,
+    data,
+    evaluation,
+    extend,
+    model,
+    report,
+    shift,
+    splits,
+    study,
+)
 
 app = typer.Typer(
     name="oodml",
@@ -19,7 +30,7 @@ app.add_typer(splits.app, name="splits")
 app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")
-for module in (study, shift, evaluation, adaptation, model, report):
+for module in (study, shift, evaluation, adaptation, model, extend, report):
     for command in module.COMMANDS:
         app.command()(command)
 

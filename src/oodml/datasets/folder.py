@@ -15,6 +15,7 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 def dataset(root: str | Path, name: str | None = None) -> ImageSet:
     """The images of a folder, sorted by path; links are followed, hidden names left out.
 
+    root: the folder. name: of the set in results; by default the folder's.
     With superclasses a class is named "superclass/class", so that two superclasses may hold
     classes of the same name. Raises `OodmlError` for images at different depths, for none, and
     for one class only.

@@ -24,6 +24,7 @@ def dataset(
 ) -> ImageSet:
     """The images of a data set on the hub or of a builder on disk, its splits as partition.
 
+    name: on the hub, or the path of a builder.
     split, config, revision: as `datasets.load_dataset` takes them; all splits by default.
     image, label, superclass: the columns. The files are written once, as they are, to the
     cache. Raises `OodmlError` if the data set or a column is not there, or a label is missing.

@@ -16,6 +16,7 @@ COLUMNS = ("path", "class", "superclass", "split")
 def dataset(path: str | Path, root: str | Path | None = None, name: str | None = None) -> ImageSet:
     """The images that a table lists, sorted by path.
 
+    path: of the table. name: of the set in results; by default the file's.
     root: what the table's paths are relative to; by default the table's own folder. `split`
     becomes the partition. Raises `OodmlError` naming the column or row that is wrong.
     """

@@ -15,8 +15,9 @@ class Loss(LabelLoss):
     """Cross-entropy of `scale` times the cosines to learnt class vectors [n_classes dim].
 
     margin: radians added to the angle to the own class. vector_lr: learning rate of the class
-    vectors. published: cosines below 1e-10 are raised to it, as in the original, which leaves
-    embeddings that are more than 90° from their class vector without a pull.
+    vectors; generator: of their first values. published: cosines below 1e-10 are raised to it, as
+    in the original, which leaves embeddings that are more than 90° from their class vector
+    without a pull.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from oodml.losses._base import LabelLoss
 class Loss(LabelLoss):
     """Cross-entropy of a linear layer without bias from embeddings [n dim] of rotated images.
 
-    The labels are numbers of quarter turns, 0 … 3.
+    The labels are numbers of quarter turns, 0 … 3. generator: of the layer's first values.
     """
 
     def __init__(self, dim: int, generator: torch.Generator | None = None) -> None:

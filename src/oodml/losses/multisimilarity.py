@@ -51,7 +51,11 @@ def multisimilarity_loss(
 
 
 class Loss(LabelLoss):
-    """The multi-similarity loss; its options are those of `multisimilarity_loss`."""
+    """The multi-similarity loss, see `multisimilarity_loss`.
+
+    positive_weight, negative_weight: the sharpness of each sum. threshold: the cosine around
+    which both turn. margin: of hardness, by which pairs are mined. published: as in the original.
+    """
 
     def __init__(
         self,

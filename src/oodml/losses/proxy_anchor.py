@@ -18,6 +18,7 @@ class Loss(LabelLoss):
     The pull is averaged over the classes in the batch, the push over all. alpha: sharpness;
     delta: cosine margin; lr_factor: of the class vectors' learning rate over the base.
     mode: "nca" sums over class vectors for each embedding instead of the reverse.
+    n_classes, dim: of the class vectors; generator: of their first values.
     similarity: the cosine, or minus the "euclidean" distance of directions.
     published: the pull is weighted by how often each class is in the batch (in mode "nca" its
     exponential), and of distances delta is subtracted, as in the original.

@@ -17,6 +17,8 @@ class Loss(LabelLoss):
     Embeddings and class vectors are scaled to length `radius` before they are compared by
     "squared" or "plain" Euclidean distance, or by "cosine", their inner product; all that is
     divided by `temperature`.
+    n_classes, dim: of the class vectors; generator: of their first values.
+    similarity: one of these three names.
     to_probability: the own class counts among the others, so that the loss is a cross-entropy.
     lr_factor: of the class vectors' learning rate over the base.
     published: the temperature divides the own class's part alone, as in the original.

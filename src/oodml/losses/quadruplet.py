@@ -12,6 +12,7 @@ class Loss(TripletLoss):
 
     Distances are Euclidean. The fourth row of a quadruplet is averaged over all rows that are
     neither of the anchor's nor of the negative's class.
+    first_margin, second_margin: of the two hinges.
     published: the second hinge takes every pair of anchor and positive with the negative of
     its triplet and each of `fourth`, whatever their classes, as in the original.
     """

@@ -1,5 +1,7 @@
 """What every miner shares: its signature, and drawing rows by weight."""
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -8,6 +10,10 @@ from torch.nn import functional
 
 class BaseMiner:
     """Chooses triplets of rows (anchor, positive, negative) from a batch."""
+
+    relation: ClassVar[str] = "ordinary"
+    """How a triplet's labels stand to each other: positive as the anchor and negative not;
+    "within" a class; "across" three; "ordinary or apart", where the positive may be the anchor."""
 
     def __call__(
         self,

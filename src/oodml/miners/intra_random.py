@@ -10,6 +10,8 @@ from oodml.miners._base import BaseMiner, draw_from, positives_of, triplets_of_e
 class Miner(BaseMiner):
     """One triplet an anchor: two different random rows of its class, one may be the anchor."""
 
+    relation = "within"
+
     def choose(
         self,
         embeddings: Float[Tensor, "n d"],

@@ -10,7 +10,7 @@ class Miner(DistanceMiner):
     """The distance miner, optionally on labels that are permuted among the rows of the batch.
 
     permute_labels: what the original does under this name, for features that ignore classes;
-    without it this is the distance miner.
+    without it this is the distance miner. lowest: as there.
     """
 
     draws = 3

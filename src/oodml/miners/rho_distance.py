@@ -15,6 +15,7 @@ class Miner(DistanceMiner):
     Such a triplet pushes a class apart. lowest: as in the distance miner.
     """
 
+    relation = "ordinary or apart"
     draws = 3
 
     def __init__(self, probability: float = 0.2, lowest: float = 0.5) -> None:

@@ -14,6 +14,8 @@ class Miner(BaseMiner):
     lowest: distances below it count as it.
     """
 
+    relation = "across"
+
     def __init__(self, lowest: float = 0.5) -> None:
         self.lowest = lowest
 
