@@ -106,3 +106,20 @@ def test_images_may_be_bytes_or_floats() -> None:
     model = Embedder(ModelSettings(backbone="small", mode="finetune"), LinearHead(96, 8)).eval()
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     torch.testing.assert_close(model(images), model(images.float() / 255))
+
+
+def test_an_edit_of_ones_own_network_embeds_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache knows a backbone of the user's by its source."""
+    monkeypatch.setenv("OODML_CACHE", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "own_pixels_of_a_test.py"
+    file.write_text("from oodml.backbones.pixels import backbone as net\n")
+    name = "own_pixels_of_a_test:net"
+    first = embed(squares(), name)
+    assert len(list((tmp_path / "cache" / "features").iterdir())) == 1
+    assert embed(squares(), name).source == first.source
+    file.write_text(file.read_text() + "# edited\n")
+    assert embed(squares(), name).source != first.source
+    assert len(list((tmp_path / "cache" / "features").iterdir())) == 2

@@ -25,6 +25,7 @@ NOT_ALLOWED = {
     "datasets": {"model", "training", "evaluate", "study", "shift", "report", "cli"},
     "analysis": {"model", "training", "datasets", "report", "methods", "losses", "cli"},
     "study": {"report", "cli"},
+    "contract": {"analysis", "evaluate", "report", "shift", "study", "cli"},
     "report": {"training", "methods", "losses", "miners", "cli"},
 }
 """What a part of the house may not import, of oodml's own top-level parts."""

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from oodml.cli.model import OwnCode
+
 
 def adapt(
     model: Annotated[str, typer.Option(help="The folder of a trained run, or a backbone's name.")],
@@ -24,6 +26,7 @@ def adapt(
     views: Annotated[int, typer.Option(help="Augmented views of each support image.")] = 4,
     seed: Annotated[int, typer.Option(help="Of views and batches.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …")] = None,
+    own_code: OwnCode = False,
 ) -> None:
     """Adapt a model to a few labelled images of new classes; show what it brings.
 
@@ -33,6 +36,7 @@ def adapt(
 
     from oodml.adaptation.images import adapt_model
     from oodml.adaptation.settings import AdaptSettings
+    from oodml.catalog import make_importable
     from oodml.datasets import open_images
     from oodml.errors import OodmlError
     from oodml.model import Embedder, IdentityHead, ModelSettings, load_model
@@ -50,8 +54,9 @@ def adapt(
     except ValidationError as error:
         first = error.errors()[0]
         raise OodmlError(f"--{first['loc'][0]} {first['input']!r}: {first['msg']}") from error
+    make_importable(Path.cwd())
     if Path(model).is_dir():
-        start = load_model(model)
+        start = load_model(model, own_code)
     else:
         start = Embedder(ModelSettings.model_validate({"backbone": model}), IdentityHead())
     adapted, result = adapt_model(
