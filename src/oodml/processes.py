@@ -189,7 +189,7 @@ def led(order: object, work: Callable[[], T]) -> T:
 
 def dismiss() -> None:
     """Tell the others that nothing is left to do."""
-    if several() and leads():
+    if several():
         dist.broadcast_object_list([None], 0, group=_team.side)
 
 

@@ -22,8 +22,12 @@ def as_team(lead: Callable[[str], T], device: str | None, threads: int | None) -
     A process by itself leads nobody.
     """
     place = processes.join(device or str(default_device()))
-    result = lead(place) if processes.leads() else follow(place, threads)
-    processes.dismiss()
+    result = None
+    if processes.leads():
+        result = lead(place)
+        processes.dismiss()
+    else:
+        follow(place, threads)
     processes.leave()
     return result
 

@@ -1,0 +1,185 @@
+"""One training step of our loop beside a plain PyTorch loop of the same network and loss.
+
+    python benchmarks/step.py [--batch 112] [--steps 20] [--rounds 5] [--threads 2]
+
+ResNet-50, untrained, 224 pixels, channels_last, batch norm frozen, a layer to 512 dimensions, margin
+loss with distance-weighted negatives, Adam. Both loops take the same ready uint8 images in turn;
+medians of rounds. In fp32, and on CUDA in bf16, too. Then both with a network that costs next to
+nothing: the whole of our step (head, mining, loss, optimiser, logging, bookkeeping), what it is of
+the step with ResNet-50, and what it costs beyond the plain loop. Targets: ours at least 95% of the
+plain loop's images/s in bf16, and at most 10% of the step beyond network and loss.
+"""
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from oodml import catalog
+from oodml.backbones import Backbone
+from oodml.embedding import default_device
+from oodml.methods._base import Space
+from oodml.methods._mined import MinedLoss
+from oodml.model import Embedder, LinearHead, ModelSettings
+from oodml.randomness import generator, isolated
+from oodml.training.loop import train
+from oodml.training.settings import TrainSettings
+from oodml.training.sources import Views
+
+FEATURES, DIM, CLASSES, WARM = 2048, 512, 100, 2
+FREE = "__main__:next_to_nothing"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is timed. size: pixels of the images."""
+
+    backbone: str
+    size: int
+    precision: str
+    batch: int
+    steps: int
+    device: torch.device
+
+
+def main() -> None:
+    device = default_device()
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    cuda = device.type == "cuda"
+    parser.add_argument("--batch", type=int, default=112 if cuda else 16)
+    parser.add_argument("--steps", type=int, default=20 if cuda else 2)
+    parser.add_argument("--rounds", type=int, default=5 if cuda else 3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    name = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
+    print(f"{name}, {options.threads} threads, batch {options.batch}, torch {torch.__version__}")
+    print(f"{'network':12} {'precision':10} {'ours ms':>9} {'plain ms':>9} {'ours/plain':>11}")
+    for precision in ("fp32", "bf16") if cuda else ("fp32",):
+        sizes = (precision, options.batch, options.steps, device)
+        whole, _ = compare(Case("resnet50", 224, *sizes), options.rounds)
+        free = Case(FREE, 8, precision, options.batch, 10 * options.steps, device)
+        ours, plain = compare(free, options.rounds)
+        print(f"  without the network: {100 * ours / whole:.1f}% of the step; our loop beyond the "
+              f"plain one: {100 * (ours - plain) / whole:.2f}%")  # fmt: skip
+
+
+def compare(case: Case, rounds: int) -> tuple[float, float]:
+    """Milliseconds a step of either loop, which take turns; prints them."""
+    ours, plain = [], []
+    for _ in range(rounds):
+        ours.append(time_ours(case))
+        plain.append(time_plain(case))
+    a, b = statistics.median(ours), statistics.median(plain)
+    label = "none" if case.backbone == FREE else case.backbone
+    print(f"{label:12} {case.precision:10} {a:9.2f} {b:9.2f} {a / b:11.3f}", flush=True)
+    return a, b
+
+
+def next_to_nothing(weights: str | None = None) -> Backbone:
+    """Features of the mean colour."""
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, FEATURES, 1))
+    return Backbone(network, FEATURES, 8)
+
+
+class Ready:
+    """Images that are there already; notes when each batch is taken."""
+
+    def __init__(self, case: Case) -> None:
+        count = case.batch * (case.steps + WARM)
+        self.labels: NDArray[np.int64] = np.arange(count) % CLASSES
+        shape = (case.batch, 3, case.size, case.size)
+        random = torch.Generator().manual_seed(0)
+        self.images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=random)
+        self.images = self.images.to(case.device)
+        self.clock = Clock(case)
+
+    def batches(
+        self, rows: Iterator[NDArray[np.int64]], seed: int, n_views: int
+    ) -> Iterator[Views]:
+        for chosen in rows:
+            self.clock.tick()
+            yield Views(chosen, images=[self.images[: len(chosen)]])
+        self.clock.tick()
+
+
+class Clock:
+    """Time between steps, the first apart: of the processor on one thread, else of the wall."""
+
+    def __init__(self, case: Case) -> None:
+        self.case, self.ticks, self.begun, self.ended = case, 0, 0.0, 0.0
+        single = case.device.type == "cpu" and torch.get_num_threads() == 1
+        self.now = time.process_time if single else time.perf_counter
+
+    def tick(self) -> None:
+        if self.ticks in (WARM, WARM + self.case.steps) and self.case.device.type == "cuda":
+            torch.cuda.synchronize()
+        if self.ticks == WARM:
+            self.begun = self.now()
+        self.ended = self.now()
+        self.ticks += 1
+
+    def milliseconds(self) -> float:
+        """A step's."""
+        assert self.ticks == WARM + self.case.steps + 1
+        return 1000 * (self.ended - self.begun) / self.case.steps
+
+
+def build(case: Case) -> Embedder:
+    settings = ModelSettings(
+        backbone=case.backbone, weights="none", mode="finetune", dim=DIM, image_size=case.size
+    )
+    with isolated(0):
+        return Embedder(settings, LinearHead(FEATURES, DIM)).with_backbone()
+
+
+def time_ours(case: Case) -> float:
+    model, source = build(case), Ready(case)
+    with isolated(0):
+        method = catalog.load("methods", "margin", space=Space(CLASSES, DIM, FEATURES))
+    settings = TrainSettings(epochs=1, batch_size=case.batch, precision=case.precision)
+    train(model, method, source, settings, seed=0, device=case.device)
+    return source.clock.milliseconds()
+
+
+def time_plain(case: Case) -> float:
+    """The loop as one would write it for this network and loss alone."""
+    layout = torch.channels_last
+    model, source = build(case), Ready(case)
+    network = model.backbone.network.to(case.device, memory_format=layout)
+    network.train()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    extract = getattr(network, "forward_features", network)
+    head = model.head.to(case.device)
+    mean, std = (getattr(model.backbone, name).to(case.device) for name in ("mean", "std"))
+    loss = MinedLoss(CLASSES, DIM, "margin", "distance").to(case.device)
+    parameters = [*network.parameters(), *head.parameters(), *loss.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=1e-5, fused=True)
+    random, losses = generator(0), []
+    labels = torch.from_numpy(source.labels).to(case.device)
+    for step in range(case.steps + WARM):
+        source.clock.tick()
+        images = ((source.images.float() / 255 - mean) / std).to(memory_format=layout)
+        with torch.autocast(case.device.type, torch.bfloat16, enabled=case.precision == "bf16"):
+            pooled: Tensor = extract(images).mean((2, 3))
+        embeddings = nn.functional.normalize(head.linear(pooled.float()), dim=1)
+        value = loss(embeddings, labels[step * case.batch :][: case.batch], random)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        optimizer.step()
+        losses.append(value.detach())
+    source.clock.tick()
+    return source.clock.milliseconds()
+
+
+if __name__ == "__main__":
+    main()
