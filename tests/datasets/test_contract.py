@@ -11,11 +11,6 @@ from oodml.contract import check
 from .trees import grow
 
 PRODUCTS = [f"chair_final/{item}_{view}.JPG" for item in (1, 2) for view in (0, 1)]
-    "chair_final/1_0.JPG",
-    "chair_final/1_1.JPG",
-    "sofa_final/2_0.JPG",
-    "sofa_final/2_1.JPG",
-]
 CLOTHES = [f"img/MEN/Denim/id_{item}/0{view}_front.jpg" for item in (1, 2) for view in (1, 2)]
 PLAIN = ["a/1.png", "a/2.png", "b/1.png", "b/2.png"]
 
