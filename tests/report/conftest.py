@@ -7,7 +7,7 @@ import pytest
 
 from oodml.images import ImageSet
 from oodml.report.write import write_report
-from tests.report.study_folder import made_up_study
+from tests.report.study_folder import choose_options, keep_epochs, made_up_study
 
 
 class Made(NamedTuple):
@@ -23,9 +23,14 @@ class Made(NamedTuple):
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """A study of three methods, four splits, three seeds, one of its runs failed."""
+    """A study of three methods, four splits, three seeds, one of its runs failed.
+
+    Its options were searched for, and it kept what its epochs scored on the test classes.
+    """
     folder = tmp_path_factory.mktemp("study") / "stripes-study"
     images = made_up_study(folder)
+    keep_epochs(folder)
+    choose_options(folder)
     (folder / "failed").mkdir()
     (folder / "failed" / "0123.txt").write_text("Traceback …\nRuntimeError: <out of memory>\n")
     write_report(folder, images)

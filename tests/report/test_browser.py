@@ -103,8 +103,8 @@ def test_gallery_opens_and_closes_by_keyboard(page: Any) -> None:
 
 
 def test_gallery_shows_another_method(page: Any) -> None:
-    page.get_by_label("Split", exact=True).select_option("-4")
-    page.get_by_label("A", exact=True).select_option("proxy_anchor")
+    page.locator("#gallery-split").select_option("-4")
+    page.locator("#gallery-a").select_option("proxy_anchor")
     page.locator("#galleries button.row").first.click()
     assert "on split -4" in page.locator("#closer h3").text_content()
     assert page.locator("#closer h4").first.text_content() == "proxy_anchor"
@@ -121,7 +121,7 @@ def test_gallery_puts_two_methods_side_by_side(page: Any) -> None:
     assert left["x"] + left["width"] < right["x"]
     differing = page.locator("#galleries button.differs").count()
     assert f"they differ on {differing}." in page.locator("#galleries [role=status]").text_content()
-    page.get_by_label("B", exact=True).focus()
+    page.locator("#gallery-b").focus()
     page.keyboard.press("End")  # the last choice: none
     assert rows.first.locator(".strip").count() == 1
     assert page.locator("#galleries .outcome").first.text_content() in ("right", "wrong")
@@ -131,8 +131,8 @@ def test_gallery_marks_where_two_methods_differ(page: Any) -> None:
     made = """(found => { found.classes.margin[0][0] = found.query_classes[0];
         found.classes.proxy_anchor[0][0] = 'another'; galleries(); })(study.galleries.at(-1))"""
     page.evaluate(made)
-    page.get_by_label("A", exact=True).select_option("margin")
-    page.get_by_label("B", exact=True).select_option("proxy_anchor")
+    page.locator("#gallery-a").select_option("margin")
+    page.locator("#gallery-b").select_option("proxy_anchor")
     row = page.locator("#galleries button.row").first
     assert row.locator(".outcome").text_content() == "only A right"
     assert "differs" in row.get_attribute("class")
@@ -152,13 +152,12 @@ def test_figures_reach_down_to_chance(page: Any) -> None:
 
 def test_forecast_of_what_was_left_out(page: Any) -> None:
     _draw_all(page)
-    figure = page.locator("[data-figure=forecast]")
-    said = figure.locator("[data-said]").text_content()
-    figure.get_by_label("Shift measured by").select_option("clustered_fid")
-    page.wait_for_function(
-        f"document.querySelector('[data-figure=forecast] [data-said]').textContent !== {said!r}"
-    )
-    assert "of 12 whiskers" in figure.locator("[data-said]").text_content()
+    drawn = "document.querySelector('[data-figure=forecast] .canvas').data.map((trace) => trace.y)"
+    before = page.evaluate(f"JSON.stringify({drawn})")
+    page.locator("#forecast-measure").select_option("clustered_fid")
+    page.wait_for_function(f"JSON.stringify({drawn}) !== {before!r}")
+    said = page.locator("[data-figure=forecast] [data-said]").text_content()
+    assert "of 12 whiskers" in said
 
 
 def test_keyboard_reaches_the_controls(page: Any) -> None:

@@ -139,3 +139,36 @@ def test_no_result_yet(tmp_path: Path) -> None:
 )
 def test_durations(seconds: float | None, told: str) -> None:
     assert duration(seconds) == told
+
+
+def test_the_best_test_epoch_is_a_diagnostic_alone(made: Made, tmp_path: Path) -> None:
+    text = _without_scripts(made.page)
+    box = text[text.index('id="epochs"') :]
+    assert "Diagnostic only" in box
+    assert box.count("+0.012") == 3 * 4
+    images = made_up_study(tmp_path, seeds=1)
+    bare = _without_scripts(write_report(tmp_path, images, paper=False))
+    assert 'id="epochs"' not in bare
+    assert 'id="search"' not in bare
+
+
+def test_how_options_were_chosen_is_told(made: Made) -> None:
+    text = _without_scripts(made.page)
+    assert "Options were chosen beforehand by 20 trials a method" in text
+    assert "beta = 1.05, train.lr = 0.003" in text
+    assert "+0.019" in text
+    assert "20, 1 failed" in text
+
+
+def test_settings_of_a_run_are_shown_whole(tmp_path: Path) -> None:
+    images = made_up_study(tmp_path, methods={"margin": 0.7}, seeds=1, keep_vectors=False)
+    for file in (tmp_path / "runs").glob("*/run.json"):
+        run = json.loads(file.read_text())
+        run["model"]["input_cache"] = 256
+        file.write_text(json.dumps(run))
+    text = html.unescape(_without_scripts(write_report(tmp_path, images, paper=False)))
+    assert '"input_cache": 256' in text
+
+
+def test_a_study_without_frozen_baseline_says_so(made: Made) -> None:
+    assert "This study ran no frozen baseline" in _without_scripts(made.page)

@@ -63,6 +63,7 @@ def read_study(directory: str | Path, images: ImageSet | None = None) -> StudyFo
     notes: list[str] = []
     plan = _plan(path / "plan.json")
     _note_unfinished(plan, set(table["run"]), notes)
+    _note_inputs(plan, notes)
     settings = (path / "study.toml").read_text() if (path / "study.toml").exists() else ""
     return StudyFolder(
         path=path,
@@ -90,6 +91,17 @@ def _note_unfinished(plan: Mapping[str, Any], done: set[str], notes: list[str]) 
     missing = sum(run["id"] not in done for run in planned)
     if missing:
         notes.append(f"{missing} of {len(planned)} planned runs have no result yet.")
+
+
+def _note_inputs(plan: Mapping[str, Any], notes: list[str]) -> None:
+    from oodml.study.status import LISTED, input_note
+
+    if left_out := plan.get("left_out", []):
+        more = ", …" if len(left_out) > LISTED else ""
+        named = ", ".join(left_out[:LISTED]) + more
+        notes.append(f"Corrupt images were left out: {len(left_out)} ({named}).")
+    if note := input_note(plan.get("runs", [])):
+        notes.append(f"{note[0].upper()}{note[1:]}.")
 
 
 def _progression(path: Path, run: set[str], notes: list[str]) -> Progression | None:
