@@ -166,7 +166,7 @@ def remember(
     both = {name: np.concatenate([memory[name][other], new[name]]) for name in new}
     order = np.argsort(both["ids"])
     with replacing(_memory_file(images)) as temporary:
-        np.savez(temporary, **{name: values[order] for name, values in both.items()})
+        np.savez(temporary, allow_pickle=False, **{name: both[name][order] for name in both})
     return found
 
 

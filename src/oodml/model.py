@@ -23,7 +23,9 @@ def _side_or_word(value: object) -> object:
     raise PydanticCustomError("input_cache", '"auto", "off" or pixels, 16 or more, are expected')
 
 
-InputCache = Annotated[int | Literal["auto", "off"], BeforeValidator(_side_or_word)]
+InputCache = Annotated[
+    Annotated[int, Field(ge=16)] | Literal["auto", "off"], BeforeValidator(_side_or_word)
+]
 
 
 class ModelSettings(BaseModel):

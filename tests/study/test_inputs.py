@@ -11,6 +11,7 @@ from oodml.errors import OodmlError
 from oodml.files import cache_folder
 from oodml.images import ImageSet
 from oodml.pixels import kept_files
+from oodml.report.folder import read_study as read_folder
 from oodml.study.file import read_study
 from oodml.study.launch import run_study
 from oodml.study.status import read_status, told
@@ -72,9 +73,14 @@ def test_corrupt_images_are_left_out_counted_and_named(folder: Path) -> None:
     status = run_study(read_study(study(folder, skip="true")), folder / "out")
     assert status.left_out == ["c00/001.png", "c03/019.png"]
     assert "corrupt images left out: 2\n  c00/001.png\n  c03/019.png" in told(status)
+    assert "brought to a short side of 18 pixels" in told(status)
     assert not status.failed
     plan = json.loads((folder / "out" / "plan.json").read_text())
     assert plan["left_out"] == status.left_out
+    notes = read_folder(folder / "out").notes
+    assert "Corrupt images were left out: 2 (c00/001.png, c03/019.png)." in notes
+    size = "Larger images were brought to a short side of 18 pixels (model.input_cache)."
+    assert size in notes
 
 
 def test_a_study_without_corrupt_images_says_nothing_of_them(folder: Path) -> None:

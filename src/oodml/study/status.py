@@ -3,7 +3,7 @@
 import json
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -178,11 +178,23 @@ def told(status: Status) -> str:
             lines += [f"  and {len(entries) - LISTED} more"] if len(entries) > LISTED else []
     if status.later:
         lines.append(f"to come: {status.later}, drawn from what these give")
+    failed = [run for run, _ in status.failed]
+    planned = [*status.done, *(one.run for one in status.running), *failed, *status.missing]
+    lines += [note] if (note := input_note(planned)) else []
     if status.running or status.missing:
         lines.append(f"expected time left: {told_seconds(status.remaining)}")
     if status.failed:
         lines.append("tracebacks lie in failed/; `oodml study run … --retry` does them again")
     return "\n".join(lines)
+
+
+def input_note(runs: Iterable[Mapping[str, Any]]) -> str:
+    """At what size runs see large images, in words; "" if all read the files themselves."""
+    shorts = sorted({int(run["input_short"]) for run in runs if run.get("input_short")})
+    if not shorts:
+        return ""
+    sizes = " or ".join(map(str, shorts))
+    return f"larger images were brought to a short side of {sizes} pixels (model.input_cache)"
 
 
 def named(run: Mapping[str, Any]) -> str:
