@@ -71,7 +71,12 @@ def test_figures_and_tables_for_a_paper(made: Made) -> None:
     assert written["ags"].to_numpy() == pytest.approx(order["ags"].to_numpy())
     latex = (folder / "ags.tex").read_text()
     assert rf"proxy\_anchor & {order.set_index('method').loc['proxy_anchor', 'ags']:.3f}" in latex
-    assert latex.count(r"\\") == 4
+    assert latex.count(r"\\") == 5
+    assert r"chance & 0.070 &" in latex
+    chance = pd.read_csv(folder / "chance.csv").query("metric == 'recall@1'")
+    assert chance["chance"].to_numpy() == pytest.approx([5 / 71] * 4)
+    gaps = pd.read_csv(folder / "best_test_epoch_diagnostic.csv")
+    assert gaps["gap"].to_numpy() == pytest.approx([0.012] * 12)
     assert len(pd.read_csv(folder / "few_shot.csv")) == 3 * 4 * 2
 
 

@@ -33,11 +33,11 @@ def epoch_gap(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
         found[name] = rows.set_index(key)["value"]
     wide = pd.DataFrame(found).dropna(subset=["chosen", "best"]).reset_index()
     shift = shifts(table)
-    rows = [
+    gaps = [
         (method, split, shift[str(split)], *_summary(group))
         for (method, split), group in wide.groupby(["method", "split"])
     ]
-    frame = pd.DataFrame(rows, columns=[*COLUMNS])
+    frame = pd.DataFrame(gaps, columns=[*COLUMNS])
     return frame.sort_values(["method", "shift"], kind="stable").reset_index(drop=True)
 
 

@@ -87,9 +87,10 @@ def forecast_methods(
 def within_limits(forecasts: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Forecasts with expectations and bounds no lower or higher than the metric can be."""
     low, high = limits(metric)
-    names = [name for name in forecasts if name == "expected" or name[:4] in ("low_", "high")]
+    names = [name for name in forecasts if str(name).startswith(("expected", "low_", "high_"))]
     clipped = forecasts.copy()
-    clipped[names] = clipped[names].clip(low, high)
+    for name in names:
+        clipped[name] = clipped[name].clip(low, high)
     return clipped
 
 

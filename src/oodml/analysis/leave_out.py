@@ -54,13 +54,13 @@ def leave_out(values: pd.DataFrame, measures: pd.DataFrame, groups: Sequence[str
         for measure in measures.columns[: 1 if fit == "flat" else None]:
             x = measures[measure].to_numpy(dtype=np.float64)
             start = (fit, "none" if fit == "flat" else measure)
-            for method, place, *numbers in _left_out(Points(x, y, codes), fit):
+            for method, place, numbers in _left_out(Points(x, y, codes), fit):
                 point, group = values.columns[place], names[codes[place]]
                 rows.append((*start, values.index[method], point, group, *numbers))
     return pd.DataFrame(rows, columns=[*COLUMNS])
 
 
-def _left_out(points: Points, fit: str) -> Iterator[tuple[int, int, *tuple[float, ...]]]:
+def _left_out(points: Points, fit: str) -> Iterator[tuple[int, int, list[float]]]:
     folds = np.unique(points.groups % FOLDS).tolist()
     for fold in folds:
         places = np.flatnonzero(points.groups % FOLDS == fold)
@@ -72,7 +72,7 @@ def _left_out(points: Points, fit: str) -> Iterator[tuple[int, int, *tuple[float
                 middle + sign * float(half[method, column]) for half in halves for sign in (-1, 1)
             ]
             truth = float(points.y[method, place])
-            yield (int(method), place, float(points.x[place]), truth, middle, *bounds, *factors)
+            yield int(method), place, [float(points.x[place]), truth, middle, *bounds, *factors]
 
 
 def _forecast(

@@ -31,7 +31,7 @@ class Lines(NamedTuple):
     def expected(self, at: Float[np.ndarray, " p"]) -> Float[np.ndarray, "m p"]:
         """The lines, read off at some shifts."""
         away = at - self.centre[:, None]
-        return self.level[:, None] + self.slope[:, None] * away
+        return np.asarray(self.level[:, None] + self.slope[:, None] * away)
 
     def half_width(self, at: Float[np.ndarray, " p"], level: float) -> Float[np.ndarray, "m p"]:
         """Half the interval of a new point at some shifts, Student t; NaN without freedom."""

@@ -88,7 +88,7 @@ def leave_superclasses_out(recalls: pd.DataFrame, measures: pd.DataFrame) -> pd.
     key = ["split", "superclass"]
     wide = recalls.groupby(["method", *key])["value"].mean().unstack(key)
     points = [point for point in wide.columns if point in measures.index]
-    found = leave_out(wide[points], measures.loc[points], [group for _, group in points])
+    found = leave_out(wide[points], measures.loc[points], [str(point[1]) for point in points])
     found["split"] = [str(point[0]) for point in found["point"]]
     found["superclass"] = [str(point[1]) for point in found["point"]]
     return found.drop(columns="point")

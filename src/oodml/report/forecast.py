@@ -64,7 +64,7 @@ class LeftOut:
 
     def drawn(self) -> dict[str, pd.DataFrame]:
         """Of each measure the forecasts of its better fit, as they would have been given."""
-        found = {}
+        found: dict[str, pd.DataFrame] = {}
         for row in self.calibration[self.calibration["fit"] != "flat"].to_dict("records"):
             rows = self.forecasts.query("fit == @row['fit'] and measure == @row['measure']")
             found.setdefault(str(row["measure"]), within_limits(widened(rows), self.metric))

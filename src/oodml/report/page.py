@@ -17,8 +17,8 @@ from oodml.analysis.table import is_quality, metrics, shifts, standard_split, tr
 from oodml.report.answer import answer, label
 from oodml.report.folder import StudyFolder
 from oodml.report.forecast import left_out_forecasts, told
-from oodml.report.payload import chance_levels, page_data
-from oodml.report.series import chance_ags
+from oodml.report.payload import page_data
+from oodml.report.series import chance_ags, chance_levels
 
 
 def page(folder: StudyFolder) -> str:

@@ -16,7 +16,7 @@ from oodml.report.class_map import ClassMap, class_map, sides
 from oodml.report.folder import StudyFolder
 from oodml.report.forecast import LeftOut
 from oodml.report.gallery import Gallery, gallery
-from oodml.report.series import chance, chance_ags, curves, image_counts, split_sizes
+from oodml.report.series import chance_ags, chance_levels, curves, image_counts, split_sizes
 from oodml.report.style import looks
 from oodml.report.thumbnails import thumbnails
 
@@ -59,12 +59,6 @@ def page_data(folder: StudyFolder, left_out: Iterable[LeftOut]) -> dict[str, Any
         ),
     }
     return plain(data)  # type: ignore[no-any-return]
-
-
-def chance_levels(folder: StudyFolder) -> dict[str, list[float | None]]:
-    """`chance` of a study, where its images or features and its progression are known."""
-    counts = image_counts(folder.images or folder.features)
-    return chance(folder.table, folder.progression, counts)
 
 
 def plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from oodml.analysis.table import metrics, shifts, zero_shot
 from oodml.evaluate.chance import chance_metrics
 from oodml.evaluate.clustering import agreement
 from oodml.images import ImageSet
+from oodml.report.folder import StudyFolder
 from oodml.shift.splits import Progression
 from oodml.vectors import VectorSet
 
@@ -62,6 +63,12 @@ def chance(
         levels.append(_chance_levels(counts, ks) if max(counts, default=0) > 1 else {})
     known_metrics = dict.fromkeys(metric for level in levels for metric in level)
     return {metric: [level.get(metric) for level in levels] for metric in known_metrics}
+
+
+def chance_levels(folder: StudyFolder) -> dict[str, list[float | None]]:
+    """`chance` of a study, where its images or features and its progression are known."""
+    counts = image_counts(folder.images or folder.features)
+    return chance(folder.table, folder.progression, counts)
 
 
 def chance_ags(
