@@ -6,6 +6,7 @@ is written whole or not at all, and reading it runs no code.
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,18 +69,32 @@ def write_state(path: Path, state: object, key: str) -> None:
         save_file(tensors, temporary, metadata={"key": key, "state": text})
 
 
-def read_state(path: Path, device: torch.device) -> tuple[str, Any]:
-    """The key and the values of a file; tensors that were not on the CPU come to `device`.
+def state_key(path: Path) -> str:
+    """The key that a file of `write_state` was written under.
 
-    Raises ValueError for what is no such file.
+    Raises ValueError for a file that is torn or another's.
     """
+    with _opened(path) as file:
+        return str(file.metadata()["key"])
+
+
+def read_state(path: Path, device: torch.device) -> Any:
+    """The values of a file of `write_state`; tensors that were not on the CPU come to `device`.
+
+    Raises ValueError for a file that is torn or another's.
+    """
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return _unpacked(json.loads(file.metadata()["state"]), tensors, device)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            described = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return described["key"], _unpacked(json.loads(described["state"]), tensors, device)
+            yield file
     except (SafetensorError, OSError, KeyError, TypeError) as error:
         raise ValueError(f"not a whole file of states: {error}") from error
 

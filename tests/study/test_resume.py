@@ -82,7 +82,7 @@ def test_a_killed_run_goes_on_within_its_training(
     killed(file, tmp_path / "out", stage)
     known = {}
     for path in checkpoints(tmp_path / "out"):
-        known[path.stem] = read_state(path, torch.device("cpu"))[1]["epoch"]
+        known[path.stem] = read_state(path, torch.device("cpu"))["epoch"]
     assert known[stage] > 0
     threads = torch.get_num_threads()
     try:

@@ -9,21 +9,26 @@ import pytest
 import torch
 from torch import nn
 
+import oodml
 from oodml import catalog
 from oodml.embedding import embed
 from oodml.methods._base import Batch, Space
 from oodml.methods.multisimilarity import Method as MultiSimilarity
 from oodml.model import Embedder, LinearHead, ModelSettings
 from oodml.randomness import isolated
-from oodml.states import load_module_state, module_state, read_state, write_state
+from oodml.states import load_module_state, module_state, read_state, state_key, write_state
 from oodml.training.checkpoint import Checkpoint
 from oodml.training.loop import History, train
 from oodml.training.settings import TrainSettings
 from oodml.training.sources import FeatureSource, ImageSource
-from tests.methods.test_contract import TRAINED, build
 from tests.samples import squares
 
 CPU = torch.device("cpu")
+GIVEN: dict[str, dict[str, Any]] = {
+    "criterion": {"loss": "triplet", "miner": "semihard"},
+    "s2sd": {"dims": [16, 24]},
+}
+TRAINED = [name for name in oodml.names("methods") if catalog.find("methods", name).trains]
 EPOCHS = 4
 
 
@@ -32,12 +37,16 @@ class StoppedError(Exception):
 
 
 def run(
-    name: str, mode: str, checkpoint: Checkpoint | None = None, stop: int = 0, **options: Any
+    name: str, mode: str, checkpoint: Checkpoint | None = None, stop: int = 0
 ) -> tuple[Embedder, History]:
     """A training of four epochs whose second is the best; stopped after `stop` of them."""
     images = squares()
     with isolated(3):
-        model, method = build(name, mode, 96 if mode == "finetune" else 768, **options)
+        width = 96 if mode == "finetune" else 768
+        settings = ModelSettings(backbone="small", mode=mode, dim=8, image_size=24)
+        model = Embedder(settings, nn.Identity()).with_backbone()
+        method = catalog.load("methods", name, space=Space(6, 8, width), **GIVEN.get(name, {}))
+        model.head = method.head() or LinearHead(width, 8)
         if mode == "finetune":
             source = ImageSource(images, images.labels, 24, "gentle")
         else:
@@ -164,8 +173,8 @@ def test_a_state_survives_a_file(tmp_path: Path) -> None:
         "view": torch.arange(6).view(2, 3).T,
     }
     write_state(tmp_path / "state.safetensors", state, "key")
-    key, found = read_state(tmp_path / "state.safetensors", CPU)
-    assert key == "key"
+    assert state_key(tmp_path / "state.safetensors") == "key"
+    found = read_state(tmp_path / "state.safetensors", CPU)
     assert found[1][2:] == state[1][2:]
     assert torch.equal(found[1][1], shared)
     assert found["nested"]["tuple"][1][0].shape == (0, 3)

@@ -10,7 +10,7 @@ import torch
 
 from oodml.methods._base import BaseMethod
 from oodml.model import Embedder
-from oodml.states import load_module_state, module_state, read_state, write_state
+from oodml.states import load_module_state, module_state, state_key, write_state
 from oodml.training.kept import Kept
 from oodml.training.steps import Steps
 
@@ -38,14 +38,13 @@ class Checkpoint:
             write_state(self.path, progress.state(), VERSION + self.key)
             self._written = time.monotonic()
 
-    def read(self, device: torch.device) -> dict[str, Any] | None:
-        """The state in the file; None, with a word, if it is torn or of another training."""
+    def found(self) -> Path | None:
+        """The file, if it can be gone on from; if it is torn or another's, None with a word."""
         if not self.path.exists():
             return None
         try:
-            key, state = read_state(self.path, device)
-            if key == VERSION + self.key:
-                return dict(state)
+            if state_key(self.path) == VERSION + self.key:
+                return self.path
             reason = "of another training"
         except ValueError as error:
             reason = str(error)

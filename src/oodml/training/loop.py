@@ -11,6 +11,7 @@ from oodml.methods._base import BaseMethod
 from oodml.model import Embedder
 from oodml.randomness import derived_seed, generator
 from oodml.sampler import ClassBalanced
+from oodml.states import read_state
 from oodml.training.checkpoint import Checkpoint, Progress
 from oodml.training.kept import Kept, Metrics
 from oodml.training.settings import TrainSettings
@@ -55,9 +56,9 @@ def train(
     steps = Steps(model, method, settings, generator(seed, "mining"), device)
     kept = Kept(model, settings.select)
     progress = Progress(model, method, steps, kept)
-    found = processes.once(lambda: checkpoint.read(device) if checkpoint else None)
+    found = processes.once(lambda: checkpoint.found() if checkpoint else None)
     if found is not None:
-        progress.load_state(found)
+        progress.load_state(read_state(found, device))
     sampler = ClassBalanced(source.labels, settings.batch_size, settings.per_class)
     for epoch in range(progress.epoch + 1, settings.epochs + 1):
         processes.align(model, method)
@@ -91,7 +92,8 @@ def _place(
 ) -> None:
     """Bring model and method to the device, laid out as they compute fastest there."""
     if model.settings.mode == "finetune":
-        processes.synchronise_batch_norm(model, device)
+        if not model.settings.freeze_batch_norm:
+            processes.synchronise_batch_norm(model, device)
         if settings.precision == "bf16" and device.type == "cuda":
             model.backbone.lay_out(torch.channels_last)
     model.to(device)
