@@ -51,8 +51,8 @@ def _few(data: Source, place: Path | None) -> Source:
 
 
 def _smaller_splits(splits: SplitSettings | SplitFile, untrained: bool) -> SplitSettings:
-    own = splits if isinstance(splits, SplitSettings) else SplitSettings()
-    changes = {
+    own = splits if isinstance(splits, SplitSettings) else SplitSettings.model_validate({})
+    changes: dict[str, Any] = {
         "n_splits": 2, "steps": None, "train_classes": None, "history": None, "swaps": 1,
         "harder": min(3, 25 if own.harder is None else own.harder),
         "easier": min(2, 15 if own.easier is None else own.easier),
