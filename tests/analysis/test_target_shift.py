@@ -64,6 +64,17 @@ def test_clusters_stand_for_classes() -> None:
     assert np.median(nearest) < 1e-5
 
 
+def test_many_clusters_are_found_in_little_time() -> None:
+    pytest.importorskip("faiss")
+    generator = np.random.default_rng(0)
+    centres = generator.normal(0, 10, (600, 6))
+    points = np.repeat(centres, 8, axis=0) + generator.normal(0, 0.01, (4800, 6))
+    found = cluster_centres(points.astype(np.float32), 600)
+    assert 400 < len(found) <= 600
+    nearest = np.linalg.norm(found[:, None] - centres[None], axis=2).min(axis=1)
+    assert np.median(nearest) < 0.1
+
+
 def test_measured_on_as_many_images_as_the_target_has() -> None:
     features = _features()
     few = measures(_progression(features), features, n_images=30)
