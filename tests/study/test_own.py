@@ -162,3 +162,24 @@ def test_a_model_with_own_code_is_loaded_when_it_is_trusted(file: Path) -> None:
     again = oodml.embed(images, oodml.load_model(folder, own_code=True))
     order = [again.ids.tolist().index(name) for name in kept.ids.tolist()]
     assert abs(again.vectors[order] - kept.vectors).max() < 1e-5
+
+
+def test_things_of_an_installed_package_run_by_their_names(file: Path) -> None:
+    package = next(file.parent.glob("lab_*")).name
+    info = file.parent / f"{package}-2.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 2.0\n")
+    offers = {"losses": "losses:Pull", "miners": "miners:Every", "methods": "methods:Method"}
+    offers |= {"backbones": "nets:net", "datasets": "data:photos"}
+    groups = (f"[oodml.{kind}]\nmy_{kind} = {package}.{at}\n" for kind, at in offers.items())
+    (info / "entry_points.txt").write_text("".join(groups))
+    text = file.read_text()
+    for kind, at in offers.items():
+        text = text.replace(f"{package}.{at}", f"my_{kind}")
+    file.write_text(text)
+    assert package not in text
+    sys.path.insert(0, str(file.parent))
+    status, planned = run(file)
+    assert len(status.done) == len(planned) == 8
+    mined = next(one for one in planned if one["label"] == "mined")
+    assert set(mined["code"]) == {"my_losses", "my_miners", "my_backbones", "my_datasets"}

@@ -36,6 +36,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "model": {"model": ModelSettings(dim=64)},
     "training": {"train": TrainSettings(epochs=1)},
     "adaptation": {"adapt": AdaptSettings(iterations=1)},
+    "own code": {"code": {"mylab.losses:Loss": "f00d"}},
     "shots": {"shots": (1, 2)},
     "seed": {"seed": 1},
     "test classes": {"split": replace(SPLIT, test=("c", "e"))},
@@ -60,6 +61,13 @@ def test_what_changes_the_numbers_changes_the_id(change: str) -> None:
 @pytest.mark.parametrize("change", SAME)
 def test_what_does_not_change_them_does_not(change: str) -> None:
     assert replace(RUN, **SAME[change]).id == RUN.id
+
+
+def test_without_own_code_the_settings_say_nothing_of_it() -> None:
+    """So that the ids of runs from before it was looked at are the same."""
+    assert "code" not in RUN.settings()
+    own = replace(RUN, code={"mylab.losses:Loss": "f00d"})
+    assert run_from(own.settings(), SPLIT).id == own.id
 
 
 def test_without_shots_the_adaptation_does_not_count() -> None:
