@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 from oodml.errors import OodmlError
+from oodml.study.context import open_context
 from oodml.study.file import read_study
 from oodml.study.launch import run_study
+from oodml.study.store import Store
 from oodml.study.tracking import check_trackers, tracked
 from tests.samples import squares, write_folder
 
@@ -39,6 +41,8 @@ def test_tensorboard_holds_losses_validation_and_test(tmp_path: Path) -> None:
     run_study(study, tmp_path / "out", device="cpu", track=["tensorboard"])
     plain, found = (pd.read_parquet(tmp_path / n / "results.parquet") for n in ("plain", "out"))
     pd.testing.assert_frame_equal(plain, found, check_exact=True)
+    context = open_context(Store(tmp_path / "out"), "cpu")  # as every kind of worker opens it
+    assert context.keeping == {"checkpoint_seconds": 60, "trackers": ["tensorboard"]}
     (folder,) = (tmp_path / "out" / "tracking" / "tensorboard").iterdir()
     assert folder.name.startswith("margin ")
     assert folder.name.endswith(" 0")

@@ -185,3 +185,26 @@ def test_an_unknown_metric_to_select_by() -> None:
             device=CPU,
             validate=lambda: {"recall@1": 0.5},
         )
+
+
+def test_both_views_pass_in_the_precision_of_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[bool, bool]] = []
+    features = Embedder.features
+
+    def watched(self: Embedder, images: Tensor) -> Tensor:
+        seen.append((torch.is_autocast_enabled("cpu"), torch.is_grad_enabled()))
+        return features(self, images)
+
+    monkeypatch.setattr(Embedder, "features", watched)
+    images = squares()
+    settings = ModelSettings(backbone="small", mode="finetune", dim=8, image_size=24)
+    with isolated(0):
+        method = catalog.load("methods", "diva", space=Space(6, 8, 96))
+        model = Embedder(settings, method.head())
+    source = ImageSource(images, images.labels, 24, "gentle")
+    for precision in ("fp32", "bf16"):
+        seen.clear()
+        options = TrainSettings(epochs=1, batch_size=24, precision=precision)
+        train(model, method, source, options, seed=0, device=CPU)
+        half = precision == "bf16"
+        assert seen == 2 * [(half, True), (half, False)]

@@ -174,7 +174,9 @@ def status(
 def table(
     folder: Annotated[Path, typer.Argument(help="The folder of a study.")],
     metric: Annotated[str, typer.Option(help="One or several, with commas.")] = "recall@1",
-    stage: Annotated[str, typer.Option(help="zero_shot, validation, before, after, best_test_epoch.")] = "zero_shot",
+    stage: Annotated[
+        str, typer.Option(help="zero_shot, validation, before, after, best_test_epoch.")
+    ] = "zero_shot",
     where: Annotated[
         list[str] | None, typer.Option(help="Only rows with COLUMN=VALUE[,VALUE].")
     ] = None,
