@@ -134,6 +134,14 @@ BROKEN = [
     ("backbones", "return nn.Conv2d(3, 5, 4, 4)", "features rows columns"),
     (
         "backbones",
+        """return Backbone(nn.Conv2d(3, 5, 4, 4), 5, 16)
+    good = thing
+    def thing() -> Backbone:
+        return good()""",
+        "features rows columns",
+    ),
+    (
+        "backbones",
         "return Backbone(nn.Sequential(nn.Conv2d(3, 5, 4, 4), nn.Dropout2d()).apply("
         "lambda m: setattr(m, 'train', lambda mode=True: m)), 5, 16)",
         "twice the same",

@@ -22,13 +22,13 @@ class Maker:
 
     def __call__(self, **given: Any) -> Any:
         """The thing. given: the space of a method, the weights of a backbone."""
-        accepted = inspect.signature(self.thing).parameters
         if self.kind == "losses":
             from oodml.contract.losses import SIZES
 
-            given = given | SIZES | {"generator": torch.Generator().manual_seed(1)}
-        known = {key: value for key, value in given.items() if key in accepted}
-        return catalog.load(self.kind, self.name, **known | self.options)
+            sizes = SIZES | {"generator": torch.Generator().manual_seed(1)}
+            accepted = inspect.signature(self.thing).parameters
+            given = {key: value for key, value in sizes.items() if key in accepted}
+        return catalog.load(self.kind, self.name, **given | self.options)
 
     def lacks(self) -> list[str]:
         """The options without a default that were not given, and that no run gives."""
