@@ -83,11 +83,10 @@ class _Material:
 
     def __init__(self, run: Run, context: Context, log: Log) -> None:
         self.log = log
-        self.images = context.images
+        self.images = input_images(context.images, run.model)
         self.device = context.device
         self.keep = context.keep
         self.settings = run.model
-        self.images = input_images(self.images, run.model)
         self.head_mode = run.model.mode == "head"
         self._features: dict[int | None, VectorSet] = {}
 
@@ -139,29 +138,10 @@ def _train(
 ) -> tuple[Embedder, History]:
     model, method = _build(run, material, len(classes))
     model.to(material.device)
-
-    def scored(on: tuple[str, ...], names: tuple[str, ...] = ()) -> Look:
-        """Scores the model as it then is on some classes; without any, does not."""
-
-        def look() -> Metrics:
-            found = _embedded(model, material, on)
-            metrics = processes.once(
-                lambda: retrieval_metrics(found.vectors, found.labels, ks=LOOKED_AT)
-            )
-            return {name: metrics[name] for name in names or metrics}
-
-        return look
-
-    def log(row: dict[str, float]) -> None:
-        """An epoch is over, after those of an earlier stage."""
-        looks = {name.replace("_", "/", 1): row[name] for name in row if _is_look(name)}
-        terms = {name: row[name] for name in row if not _is_look(name) and name != "epoch"}
-        material.log(_named(stage, terms) | looks, done + int(row["epoch"]))
-
-    validate = scored(validation) if validation else None
+    validate = _look(model, material, validation) if validation else None
     if not method.trains:
         return model, History([], 0, validate() if validate else {})
-    keep = material.keep
+    diagnose, keep = _look(model, material, run.split.test, DIAGNOSED), material.keep
     try:
         history = train(
             model,
@@ -171,17 +151,35 @@ def _train(
             seed=run.seed,
             device=material.device,
             validate=validate,
-            diagnose=scored(run.split.test, DIAGNOSED) if run.train.keep_epochs else None,
+            diagnose=diagnose if run.train.keep_epochs else None,
             checkpoint=keep.checkpoint(stage, material.device) if keep else None,
-            log=log,
+            log=lambda row: material.log(_tracked(row, stage), done + int(row["epoch"])),
         )
     except NonFiniteError as error:
         raise told(error, classes, keep.failed_model(model, error) if keep else "") from error
     return model, history
 
 
-def _is_look(name: str) -> bool:
-    return name.startswith(("validation_", "test_"))
+def _look(
+    model: Embedder, material: _Material, classes: tuple[str, ...], names: tuple[str, ...] = ()
+) -> Look:
+    """What scores the model, as it is when asked, on some classes; by all metrics or by some."""
+
+    def look() -> Metrics:
+        found = _embedded(model, material, classes)
+        metrics = processes.once(
+            lambda: retrieval_metrics(found.vectors, found.labels, ks=LOOKED_AT)
+        )
+        return {name: metrics[name] for name in names or metrics}
+
+    return look
+
+
+def _tracked(row: dict[str, float], stage: str) -> Metrics:
+    """A row of the history by the names of trackers: loss terms under the stage."""
+    looks = {name for name in row if name.startswith(("validation_", "test_"))}
+    terms = {name: row[name] for name in row if name not in looks and name != "epoch"}
+    return _named(stage, terms) | {name.replace("_", "/", 1): row[name] for name in looks}
 
 
 def _named(stage: str, values: Metrics) -> Metrics:
