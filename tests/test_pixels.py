@@ -8,12 +8,13 @@ from PIL import Image
 from oodml import pixels as module
 from oodml.contents import contents
 from oodml.datasets import open_images
+from oodml.embedding import embed
 from oodml.errors import OodmlError
 from oodml.files import cache_folder
 from oodml.images import ImageSet
 from oodml.loader import batches, train_views
 from oodml.loader import test_views as make_test_views
-from oodml.model import ModelSettings
+from oodml.model import Embedder, LinearHead, ModelSettings
 from oodml.pixels import (
     SmallImages,
     input_images,
@@ -22,6 +23,7 @@ from oodml.pixels import (
     kept_files,
     small_images,
 )
+from oodml.randomness import isolated
 from oodml.transforms import RECIPES, recipe
 
 from .samples import squares, write_folder
@@ -207,3 +209,34 @@ def test_what_input_cache_means(photos: ImageSet) -> None:
     assert input_images(small, FINETUNE) is small
     memory = squares()
     assert input_images(memory, FINETUNE) is memory
+
+
+def test_a_model_sees_the_same_pictures_kept_or_not(photos: ImageSet) -> None:
+    def vectors(input_cache: int | str) -> np.ndarray:
+        settings = FINETUNE.model_copy(update={"input_cache": input_cache})
+        with isolated(0):
+            model = Embedder(settings, LinearHead(96, 8))
+        return embed(photos, model).vectors
+
+    before = vectors(40)
+    assert kept_files() == []  # to be read once, they are not kept
+    small_images(photos, 40)
+    np.testing.assert_array_equal(vectors(40), before)
+    assert np.abs(vectors("off") - before).max() > 1e-4
+
+
+def test_frozen_features_of_kept_pictures_are_not_taken_for_those_of_the_files(
+    photos: ImageSet,
+) -> None:
+    small = embed(small_images(photos, 20), "pixels").vectors
+    exact = embed(photos, "pixels").vectors
+    assert np.abs(small - exact).max() > 1e-3
+    np.testing.assert_array_equal(embed(small_images(photos, 20), "pixels").vectors, small)
+
+
+def test_a_damaged_file_is_told(photos: ImageSet) -> None:
+    small_images(photos, 40)
+    (index,) = (cache_folder() / "pixels").glob("*/index.npz")
+    index.write_bytes(index.read_bytes()[:100])
+    with pytest.raises(OodmlError, match="damaged .* Delete it; it is made anew"):
+        small_images(photos, 40)

@@ -6,9 +6,11 @@ is exact to the bit.
 """
 
 import contextlib
+import os
 import shutil
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -183,6 +185,8 @@ def _fill(images: ImageSet, short: int, say: Say) -> Contents:
                     entries[look.content] = (stream.tell(), *pixels.shape[:2], shrunk)
                     stream.write(np.ascontiguousarray(pixels).data)
                 progress.step(stream.tell())
+            stream.flush()
+            os.fsync(stream.fileno())
         known = remember(images, stamps, hashes, problems)
         order = sorted(entries)
         table = np.array([entries[content] for content in order], dtype=np.int64).reshape(-1, 4)
@@ -235,10 +239,13 @@ def _opened(folder: Path) -> Kept | None:
     """The file in a folder, its pixels left on disk until they are asked for."""
     if not folder.exists():
         return None
-    with np.load(folder / "index.npz", allow_pickle=False) as arrays:
-        names = ("hashes", "offsets", "shapes", "smaller")
-        values = {name: arrays[name] for name in names}
-    mapped = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
+    try:
+        with (folder / "index.npz").open("rb") as stream, np.load(stream) as arrays:
+            names = ("hashes", "offsets", "shapes", "smaller")
+            values = {name: arrays[name] for name in names}
+        mapped = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise OodmlError(f"{folder}: damaged ({error}). Delete it; it is made anew.") from error
     return Kept(np.asarray(mapped), **values)
 
 

@@ -129,6 +129,12 @@ def test_a_wrong_input_cache_is_told(folder: Path, cache: str) -> None:
         read_study(study(folder, cache=cache))
 
 
+def test_sizes_can_be_compared(folder: Path) -> None:
+    arms = read_study(study(folder, cache='["off", "auto", 18]')).arms
+    assert [arm.model.input_cache for arm in arms] == ["off", "auto", 18]
+    assert arms[2].label == "margin input_cache=18"
+
+
 def test_a_wrong_skip_corrupt_is_told(folder: Path) -> None:
     with pytest.raises(OodmlError, match=r"data.skip_corrupt: given 'yes'; true or false"):
         read_study(study(folder, skip='"yes"'))
