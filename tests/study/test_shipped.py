@@ -120,6 +120,19 @@ def test_a_shipped_study_takes_the_users_data_and_splits(tmp_path: Path) -> None
         open_study("paper_few_shot_cub20")
 
 
+def test_every_shipped_study_reads() -> None:
+    studies = {name: open_study(name) for name in shipped()}
+    assert {*studies} == {"demo", "glyphs_methods", "glyphs_search", *PAPER}
+    methods = {arm.method for arm in studies["glyphs_methods"].arms}
+    assert methods == {arm.method for arm in open_study("paper_zero_shot_cub200").arms}
+    assert studies["glyphs_search"].search is not None
+    searched = {arm.label: arm for arm in studies["glyphs_search"].arms}
+    for arm in studies["glyphs_methods"].arms:  # what was searched is what is run
+        twin = searched[arm.label]
+        assert arm.model == twin.model
+        assert (arm.train.epochs, arm.train.per_class) == (twin.train.epochs, twin.train.per_class)
+
+
 def smoked(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Study, pd.DataFrame]:
     monkeypatch.setenv("OODML_CACHE", str(folder / "cache"))
     monkeypatch.chdir(folder)
