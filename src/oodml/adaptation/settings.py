@@ -18,7 +18,7 @@ class AdaptSettings(BaseModel):
     iterations: steps; None is the paper's 1000 for 2 shots and 1500 for 5, on that line between
         and beyond, at least 1000.
     lr: of the head, ten times that of the training before; beta_lr: of margin's β.
-    momentum: of "sgd"; Adam has its own.
+    optimizer: of the heads and of β. momentum: of "sgd"; Adam has its own.
     batch_size: images a batch, `per_class` different ones of each class; with fewer classes than
         that, every batch holds all classes and as many images of each as there are.
     beta: where the β of each support class starts. margin: of "margin" and "triplet".
