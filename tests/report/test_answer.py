@@ -13,15 +13,27 @@ def test_a_sure_winner() -> None:
     assert found.sure > 0.99
 
 
-def test_a_lead_within_the_noise_is_called_so() -> None:
+def test_methods_that_cannot_be_told_apart_lead_together() -> None:
+    def row(method: str, split: str, shift: float, seed: int, value: float) -> tuple:
+        return method, split, shift, seed, value
+
+    places = [("0", 1.0), ("4", 2.0)]
     rows = [
-        (method, split, shift, seed, 0.5 + sign * 0.01 * (1 if seed else -0.9))
+        row(method, *place, seed, 0.5 + sign * 0.01 * (1 if seed else -0.9))
         for method, sign in (("a", 1), ("b", -1))
-        for split, shift in (("0", 1.0), ("4", 2.0))
+        for place in places
         for seed in range(2)
     ]
     found = answer(results(rows), "birds")
-    assert "leads, within the noise," in found.headline
+    assert found.headline == (
+        "On birds, no method surely holds up better than another: a and b lie within 0.1 points "
+        "of Recall@1."
+    )
+    rows += [row("last", *place, seed, 0.3 + 0.01 * seed) for place in places for seed in range(2)]
+    found = answer(results(rows), "birds")
+    assert found.headline.startswith("On birds, a and b hold up best as shift grows, within 0.1 ")
+    assert "; last, the next, is 19.5 behind, with " in found.headline
+    assert found.sure is None
 
 
 def test_one_seed_says_that_nobody_knows() -> None:

@@ -1,5 +1,6 @@
 """The answer in a sentence: which method holds up best, by how much, how sure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -8,6 +9,9 @@ import pandas as pd
 
 from oodml.analysis.ranking import beat_probability, compare_methods
 from oodml.analysis.table import BASELINE, shifts, trained
+
+SURE, UNSURE = 0.95, 0.8
+"""From the first on a lead is called one; below the second, methods are said to lead together."""
 
 
 class Fact(NamedTuple):
@@ -108,6 +112,8 @@ def _ranked(runs: pd.DataFrame, order: pd.DataFrame, data: str, metric: str) -> 
     second = order.iloc[1]
     lead = best["ags"] - second["ags"]
     sure = float(beat_probability(runs, metric).loc[best["method"], second["method"]])
+    if sure < UNSURE:
+        return _level(runs, order, data, metric)
     headline = (
         f"On {data}, {best['method']} {_verb(sure)} as shift grows: {_points(lead)} points "
         f"of {name} ahead of {second['method']}"
@@ -118,12 +124,35 @@ def _ranked(runs: pd.DataFrame, order: pd.DataFrame, data: str, metric: str) -> 
     return Answer(f"{headline}, with {_percent(sure)} probability.", (), sure)
 
 
+def _level(runs: pd.DataFrame, order: pd.DataFrame, data: str, metric: str) -> Answer:
+    """Several methods lead together; by how much the next is behind them."""
+    best, name = order.iloc[0], label(metric)
+    chances = beat_probability(runs, metric).loc[best["method"]]
+    behind = [bool(chances[method] >= SURE) for method in order["method"]]
+    count = behind.index(True) if True in behind else len(order)
+    together = [str(method) for method in order["method"][:count]]
+    spread = _points(best["ags"] - order.iloc[count - 1]["ags"])
+    if count == len(order):
+        told = f"On {data}, no method surely holds up better than another: {_listed(together)} lie"
+        return Answer(f"{told} within {spread} points of {name}.", (), None)
+    after = order.iloc[count]
+    headline = (
+        f"On {data}, {_listed(together)} hold up best as shift grows, within {spread} points of "
+        f"{name} of each other; {after['method']}, the next, is "
+        f"{_points(best['ags'] - after['ags'])} behind, with {_percent(chances[after['method']])} "
+        "probability."
+    )
+    return Answer(headline, (), None)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def _verb(sure: float) -> str:
     if sure != sure:
         return "leads"
-    if sure < 0.8:
-        return "leads, within the noise,"
-    return "holds up best" if sure >= 0.95 else "probably holds up best"
+    return "holds up best" if sure >= SURE else "probably holds up best"
 
 
 def label(metric: str) -> str:
