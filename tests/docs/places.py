@@ -71,11 +71,11 @@ def readme(folder: Path) -> dict[str, Any]:
     (folder / "study.toml").write_text(study)
     for seed, name in enumerate(("embeddings", "catalogue", "new")):
         vectors(seed=seed).save(folder / f"{name}.npz")
-    found = vectors()
+    found = vectors(classes=40, each=2)
     means = found.class_means()
     return {
-        "train_means": means[:4], "train_classes": found.class_names[:4],
-        "test_means": means[4:], "test_classes": found.class_names[4:],
+        "train_means": means[:20], "train_classes": found.class_names[:20],
+        "test_means": means[20:], "test_classes": found.class_names[20:],
         **batch(),
     }  # fmt: skip
 
