@@ -46,7 +46,8 @@ def main() -> None:
         lasted = ended[-1] - ended[options.workers - 1]
         share = sum(seconds[options.workers :]) / (options.workers * lasted)
         started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "oodml", "study", "status", str(out)], check=True, capture_output=True)
+        command = [sys.executable, "-m", "oodml", "study", "status", str(out)]
+        subprocess.run(command, check=True, capture_output=True)
         status = time.perf_counter() - started
         size = sum(path.stat().st_blocks * 512 for path in out.rglob("*")) / len(records)
     print("  runs  workers   in runs   status  disk a run")

@@ -43,7 +43,7 @@ class Backbone(nn.Module):
     def lay_out(self, layout: torch.memory_format) -> None:
         """Keep images and convolutions in this layout from now on."""
         self.layout = layout
-        self.network.to(memory_format=layout)  # type: ignore[call-overload]
+        self.network.to(memory_format=layout)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c rows columns"]:
         """The feature map of images in [0, 1]; token networks give their tokens as one row."""

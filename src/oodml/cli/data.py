@@ -44,7 +44,8 @@ def check(
     from oodml.datasets import open_images
     from oodml.datasets._check import check as look_at
 
-    images = open_images(data, **({} if root is None else {"root": root}))
+    options: dict[str, Any] = {} if root is None else {"root": root}
+    images = open_images(data, **options)
     # Pillow warns of broken files that it then refuses; the findings name them.
     warnings.filterwarnings("ignore", module="PIL")
     with Progress(console=Console(stderr=True), transient=True) as progress:
