@@ -31,7 +31,6 @@ def quick(study: Study) -> Study:
             update={
                 "seeds": arm.seeds[:1],
                 "train": arm.train.model_copy(update={"epochs": 1}),
-                "adapt": arm.adapt.model_copy(update={"iterations": 2}),
                 "model": arm.model.model_copy(update={"views": 1}),
             }
         )

@@ -1,7 +1,7 @@
 """Every command and every piece of Python in the documentation does what it is shown to do.
 
-The fast tests run each page's commands with a small network in place of lite0 and studies trained
-for a moment; the slow ones run them as they stand.
+Studies train for a moment on few splits, with all their methods. The fast tests have a small network
+in place of lite0 and leave out what `SLOW` names; the slow ones do all of it.
 """
 
 import sys
@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from oodml.adaptation import AdaptSettings
 from oodml.backbones import lite0, pixels
 from oodml.study import file, shipped
-from tests.docs.commands import NOT_HERE, SLOW, check, found, matched, options, run
+from tests.docs.commands import NOT_HERE, SLOW, check, filled, found, matched, options, run
 from tests.docs.pages import ROOT, Step, mentioned, pages, steps
 from tests.docs.places import PLACES, quick
 
@@ -28,10 +29,14 @@ SHOWING = [page for page in pages() if any(step.kind != "toml" for step in steps
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder to be in, with a cache of its own; modules in it are forgotten afterwards."""
+    """An empty folder to be in, with a cache of its own; studies that are read are short ones."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("OODML_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(AdaptSettings, "steps", lambda *_: 2)
+    for module, name in ((file, "read_study"), (shipped, "read_study"), (shipped, "parse_study")):
+        read = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, read=read: quick(read(*given)))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     yield tmp_path / "here"
@@ -42,13 +47,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize("page", SHOWING)
 def test_what_a_page_shows_works(page: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lite0, "backbone", pixels.backbone)
-    for module, name in ((file, "read_study"), (shipped, "read_study"), (shipped, "parse_study")):
-        read = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *given, read=read: quick(read(*given)))
     follow(page, place, is_small=True)
 
 
-@pytest.mark.slow  # the default network, and full studies
+@pytest.mark.slow  # the default network on hundreds of images, processes, ResNet-50
 @pytest.mark.parametrize("page", SHOWING)
 def test_what_a_page_shows_works_in_full(page: str, place: Path) -> None:
     follow(page, place, is_small=False)
@@ -60,7 +62,7 @@ def follow(page: str, folder: Path, is_small: bool) -> None:
     names = PLACES[page](folder)
     for step in steps(page):
         if step.kind == "python":
-            do_python(step, names)
+            do_python(step, names, folder, is_small)
         elif step.kind == "command":
             do_command(step, folder, is_small)
 
@@ -73,9 +75,10 @@ def do_command(step: Step, folder: Path, is_small: bool) -> None:
         run(step, folder, is_small)
 
 
-def do_python(step: Step, names: dict[str, Any]) -> None:
-    code = compile(step.text, step.place, "exec")
-    if not any(words in step.text for words in COMPILED):
+def do_python(step: Step, names: dict[str, Any], folder: Path, is_small: bool) -> None:
+    code = compile(filled(step.text, folder), step.place, "exec")
+    later = is_small and matched(step, SLOW)
+    if not later and not any(words in step.text for words in COMPILED):
         exec(code, names)
 
 
