@@ -1,7 +1,7 @@
 """Every command and every piece of Python in the documentation does what it is shown to do.
 
-Studies train for a moment on few splits, with all their methods. The fast tests have a small network
-in place of lite0 and leave out what `SLOW` names; the slow ones do all of it.
+Studies train for a moment on few splits, with all their methods. The fast tests have a small
+network in place of lite0 and leave out what `SLOW` names; the slow ones do all of it.
 """
 
 import sys
