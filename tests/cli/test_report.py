@@ -14,7 +14,7 @@ def test_report_names_the_page(tmp_path: Path) -> None:
     assert found.exit_code == 0, found.output
     assert "report.html" in found.output
     assert (tmp_path / "report.html").exists()
-    assert not (tmp_path / "report").exists()
+    assert not [*tmp_path.rglob("*.pdf")]
 
 
 def test_report_on_no_study_says_what_is_missing(tmp_path: Path) -> None:
