@@ -156,8 +156,6 @@ def _limit(metadata: Any) -> str:
     """A bound of pydantic's in words."""
     words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
     told = [f"{words[key]} {getattr(metadata, key)}" for key in words if hasattr(metadata, key)]
-    if hasattr(metadata, "min_length"):
-        told.append(f"at least {metadata.min_length}")
     return ", ".join(told)
 
 
@@ -211,7 +209,10 @@ def _several(origin: Any, inner: list[Any]) -> str:
     if "Mapping" in str(origin):
         return "table"
     kinds = list(dict.fromkeys(map(told_type, inner)))
-    return f"{len(inner)} values" if len(inner) > 1 and len(kinds) > 1 else f"list of {kinds[0]}"
+    if len(inner) > 1 and len(kinds) > 1:
+        return f"{len(inner)} values"
+    plural = {"integer": "integers", "number": "numbers", "path": "paths"}
+    return f"list of {plural.get(kinds[0], kinds[0])}"
 
 
 def _value(value: Any) -> str:
