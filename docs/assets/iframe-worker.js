@@ -9,16 +9,21 @@ if (location.protocol === "file:") {
       this.ready = new Promise((done) => {
         const inner = this.inside.document;
         inner.open();
-        this.inside.postMessage = (data) => setTimeout(() => this.onmessage?.({ data }));
+        this.inside.postMessage = (data) => this.told(structuredClone(data));
         this.inside.loaded = done;
         inner.write(`<script src="${url}" onload="loaded()"></script>`);
         inner.close();
       });
     }
 
-    postMessage(data) {
+    postMessage(message) {
+      const data = structuredClone(message);
       const event = () => new this.inside.MessageEvent("message", { data });
       this.ready.then(() => this.inside.dispatchEvent(event()));
+    }
+
+    told(data) {
+      setTimeout(() => this.onmessage?.({ data }));
     }
 
     terminate() {
