@@ -1,5 +1,6 @@
 """The site holds together: its pages, links, references and what is made from the code."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -106,18 +107,52 @@ def test_lines_that_describe_become_a_list() -> None:
     assert "- **`b, c`**: two;\n- **`d`**: three" in docstrings.as_list(text, ["a", "b", "c", "d"])
 
 
-@pytest.mark.slow  # reads every module
-@pytest.mark.skipif(shutil.which("zensical") is None, reason="the extra `docs` is not installed")
-def test_the_site_is_built_and_needs_no_network(tmp_path: Path) -> None:
-    for name in ("docs", "scripts", "src", "zensical.toml"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "docs").unlink()
-    shutil.copytree(DOCS, tmp_path / "docs")
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built from a copy."""
+    if shutil.which("zensical") is None:
+        pytest.skip("needs the extra `docs`")
+    place = tmp_path_factory.mktemp("site")
+    shutil.copy(ROOT / "zensical.toml", place)  # a link would be built where it leads
+    for name in ("docs", "scripts", "src"):
+        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
     made = [sys.executable, "scripts/docs/reference.py", "docs/reference"]
-    subprocess.run(made, cwd=tmp_path, check=True)
-    subprocess.run(["zensical", "build", "--strict", "--clean"], cwd=tmp_path, check=True)
-    for path in (tmp_path / "site").rglob("*.html"):
+    subprocess.run(made, cwd=place, check=True)
+    subprocess.run(["zensical", "build", "--strict", "--clean"], cwd=place, check=True)
+    return place / "site"
+
+
+@pytest.mark.slow  # builds the site
+def test_the_site_needs_no_network(site: Path) -> None:
+    found = sorted(site.rglob("*.html"))
+    assert len(found) > len(pages()) - 2  # README and CONTRIBUTING are no pages of it
+    for path in found:
         text = path.read_text(encoding="utf-8")
         needed = re.findall(r"<(?:script|img|iframe)[^>]* src=\"?(\w+://[^\s\">]+)", text)
         needed += re.findall(r"<link[^>]*rel=\"?(?:stylesheet|preconnect)[^>]*https?://[^>]*", text)
         assert not needed, f"{path.name} loads {needed}"
+
+
+@pytest.mark.slow  # builds the site
+@pytest.mark.parametrize("width", [1280, 390])
+def test_pages_opened_from_disk_fit_and_are_searched(site: Path, width: int) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs Chromium (apt install chromium)")
+    errors: list[str] = []
+    with playwright.sync_playwright() as driver:
+        flags = ["--no-sandbox", "--disable-gpu"]
+        browser = driver.chromium.launch(executable_path=chromium, args=flags)
+        tab = browser.new_context(viewport={"width": width, "height": 800}, offline=True).new_page()
+        tab.on("requestfailed", lambda request: errors.append(request.url))
+        tab.on("pageerror", lambda error: errors.append(str(error)))
+        for path in sorted(site.rglob("*.html")):
+            tab.goto(path.as_uri())
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width, path.name
+        tab.goto((site / "index.html").as_uri())
+        tab.keyboard.press("/")
+        tab.get_by_placeholder("Search").fill("removal progression")
+        tab.locator("a[href*='#oodml.removal_progression']").wait_for()
+        browser.close()
+    assert errors == []
