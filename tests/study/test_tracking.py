@@ -1,6 +1,7 @@
 """Trackers are told how every run gets on; they change no numbers and cost no run."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,26 @@ def test_every_tracker_is_told_the_same(
     assert one.config["options.beta"] == 0.6
     assert one.config["train.lr"] == "None"
     assert all(isinstance(v, bool | int | float | str) for v in one.config.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "variable"),
+    [("mlflow", "MLflowTracker", "MLFLOW_TRACKING_URI"),
+     ("trackio", "TrackioTracker", "TRACKIO_DIR")],
+)  # fmt: skip
+def test_two_studies_of_a_process_keep_their_own_files(
+    name: str, kind: str, variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"accelerate.tracking.{kind}", Recorder)
+    monkeypatch.delenv(variable, raising=False)
+    for study in ("one", "two"):
+        with tracked([name], study, PLANNED, tmp_path / study):
+            assert str(tmp_path / study / name) in os.environ[variable]
+        assert variable not in os.environ
+    monkeypatch.setenv(variable, "server")
+    with tracked([name], "three", PLANNED, tmp_path / "three"):
+        assert os.environ[variable] == "server"
+    assert os.environ[variable] == "server"
 
 
 def test_a_tracker_that_fails_costs_no_run(

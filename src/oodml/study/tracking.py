@@ -43,6 +43,20 @@ def tracked(
 
     A tracker that fails is told of and left out: a run never fails for it.
     """
+    with _variables(_addresses(names, folder)):
+        running = _started(names, study, planned, folder)
+        try:
+            yield _log(running)
+        finally:
+            for name in list(running):
+                with _told(name, running):
+                    running[name].finish()
+
+
+def _started(
+    names: Sequence[str], study: str, planned: Mapping[str, Any], folder: Path
+) -> dict[str, Any]:
+    """The trackers by name, those that could be started, told the run's settings."""
     title = f"{planned['label']} {planned['split']} {planned['seed']}".replace("/", "-")
     config = dict(_flat({name: planned[name] for name in SETTINGS}))
     running: dict[str, Any] = {}
@@ -51,19 +65,38 @@ def tracked(
             running[name] = _made(name, study, title, planned["id"], folder / name)
             running[name].start()
             running[name].store_init_configuration(config)
+    return running
 
+
+def _log(running: dict[str, Any]) -> Log:
     def log(values: Mapping[str, float], epoch: int) -> None:
         for name in list(running):
             with _told(name, running):
                 told = {_named(key, name): float(value) for key, value in values.items()}
                 running[name].log(told, step=epoch)
 
+    return log
+
+
+def _addresses(names: Sequence[str], folder: Path) -> dict[str, str]:
+    """The environment variables that tell trackers of the names to keep files in a folder."""
+    found = {
+        "mlflow": ("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}"),
+        "trackio": ("TRACKIO_DIR", str(folder / "trackio")),
+    }
+    return dict(found[name] for name in names if name in found)
+
+
+@contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables while the block runs; one that is set already keeps its value."""
+    new = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(new)
     try:
-        yield log
+        yield
     finally:
-        for name in list(running):
-            with _told(name, running):
-                running[name].finish()
+        for name in new:
+            os.environ.pop(name, None)
 
 
 def _made(name: str, study: str, title: str, run: str, folder: Path) -> Any:
@@ -76,9 +109,7 @@ def _made(name: str, study: str, title: str, run: str, folder: Path) -> Any:
     if name == "wandb":
         return tracking.WandBTracker(study, name=title, id=run, resume="allow", dir=str(folder))
     if name == "mlflow":
-        os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
         return tracking.MLflowTracker(study, str(folder), run_name=title)
-    os.environ.setdefault("TRACKIO_DIR", str(folder))
     return tracking.TrackioTracker(study, name=title)
 
 
