@@ -46,7 +46,8 @@ def test_tensorboard_holds_losses_validation_and_test(tmp_path: Path) -> None:
     assert context.keeping == {"checkpoint_seconds": 60, "trackers": ["tensorboard"]}
     (folder,) = (tmp_path / "out" / "tracking" / "tensorboard").iterdir()
     assert folder.name.startswith("margin ")
-    assert folder.name.endswith(" 0")
+    (run,) = (path.name for path in (tmp_path / "out" / "runs").iterdir())
+    assert folder.name.endswith(f" 0 {run}")  # other options, another run, other curves
     events = accumulators.EventAccumulator(str(folder)).Reload()
     assert [event.step for event in events.Scalars("train/margin")] == [1, 2, 3]
     (history,) = (tmp_path / "out" / "runs").glob("*/history.csv")

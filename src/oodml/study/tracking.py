@@ -105,7 +105,7 @@ def _made(name: str, study: str, title: str, run: str, folder: Path) -> Any:
 
     folder.mkdir(parents=True, exist_ok=True)
     if name == "tensorboard":
-        return tracking.TensorBoardTracker(title, folder)
+        return tracking.TensorBoardTracker(f"{title} {run}", folder)  # a folder of its own
     if name == "wandb":
         return tracking.WandBTracker(study, name=title, id=run, resume="allow", dir=str(folder))
     if name == "mlflow":
