@@ -145,9 +145,9 @@ def test_pages_opened_from_disk_fit_and_are_searched(site: Path, width: int) -> 
         flags = ["--no-sandbox", "--disable-gpu"]
         browser = driver.chromium.launch(executable_path=chromium, args=flags)
         tab = browser.new_context(viewport={"width": width, "height": 800}, offline=True).new_page()
-        tab.on("requestfailed", lambda request: errors.append(request.url))
+        tab.on("requestfailed", lambda request: errors.append(f"{request.failure} {request.url}"))
         tab.on("pageerror", lambda error: errors.append(str(error)))
-        for path in sorted(site.rglob("*.html")):
+        for path in sorted(set(site.rglob("*.html")) - {site / "404.html"}):  # that is a server's
             tab.goto(path.as_uri())
             assert tab.evaluate("document.documentElement.scrollWidth") <= width, path.name
         tab.goto((site / "index.html").as_uri())
@@ -155,4 +155,5 @@ def test_pages_opened_from_disk_fit_and_are_searched(site: Path, width: int) -> 
         tab.get_by_placeholder("Search").fill("removal progression")
         tab.locator("a[href*='#oodml.removal_progression']").wait_for()
         browser.close()
-    assert errors == []
+    # What a page left behind was still loading is given up.
+    assert [error for error in errors if "ERR_ABORTED" not in error] == []
