@@ -10,11 +10,19 @@ from typer.testing import CliRunner
 
 import oodml
 from oodml.cli import app
+from oodml.datasets import open_images
 from oodml.errors import OodmlError
-from oodml.export import export_onnx, export_safetensors, exportable, load_exported
+from oodml.export import (
+    description,
+    export_onnx,
+    export_safetensors,
+    exportable,
+    load_exported,
+)
+from oodml.images import ImageSet
 from oodml.methods.diva import Head as DivaHead
 from oodml.model import Embedder, LinearHead, ModelSettings
-from tests.samples import squares
+from tests.samples import squares, write_folder
 
 RUN = {"id": "4f0c", "data": "glyphs", "fingerprint": "f00", "split": "R2", "method": "margin"}
 
@@ -75,6 +83,35 @@ def test_files_say_what_they_hold(tmp_path: Path) -> None:
     assert said["test_transform"] == (
         "base: the short side resized to 27, bilinear; then the centre 24×24"
     )
+
+
+@pytest.mark.parametrize(("augmentation", "kept"), [("base", 33), ("big", 37), ("gentle", 27)])
+def test_files_say_what_is_done_before_the_test_transform(
+    augmentation: str, kept: int, tmp_path: Path
+) -> None:
+    settings = ModelSettings(
+        backbone="small", mode="finetune", dim=8, image_size=24, augmentation=augmentation
+    )
+    said = description(Embedder(settings, LinearHead(96, 8)), {})
+    first = f"{augmentation}: images with a short side above {kept} are brought to {kept}; then the"
+    assert said["test_transform"].startswith(first)
+    off = settings.model_copy(update={"input_cache": "off"})
+    assert "above" not in description(Embedder(off, LinearHead(96, 8)), {})["test_transform"]
+
+
+def test_exported_models_see_files_as_the_model_did(tmp_path: Path) -> None:
+    """A head was trained on the files themselves, and plain features are of them."""
+    noise = np.random.default_rng(0).integers(0, 256, (4, 96, 96, 3)).astype(np.uint8)
+    classes = np.array(list("aabb"))
+    images = ImageSet("noise", np.array(list("0123")), classes, pixels=noise)
+    on_disk = open_images(write_folder(images, tmp_path / "noise"))
+    for name in (CASES["a head on pixels"](tmp_path / "run"), "pixels"):
+        model, said = exportable(name)
+        export_safetensors(model, tmp_path / "model.safetensors", said)
+        found = oodml.embed(on_disk, load_exported(tmp_path / "model.safetensors"))
+        np.testing.assert_allclose(found.vectors, oodml.embed(on_disk, model).vectors, atol=1e-6)
+        assert "above" not in said["test_transform"]
+    np.testing.assert_allclose(found.vectors, oodml.embed(on_disk, "pixels").vectors, atol=1e-6)
 
 
 def test_what_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:

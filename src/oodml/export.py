@@ -21,6 +21,7 @@ from oodml.model import (
     load_model,
     pooled,
 )
+from oodml.pixels import input_short
 from oodml.randomness import generator
 from oodml.transforms import recipe
 
@@ -54,7 +55,8 @@ def exportable(name: str | Path, own_code: bool = False) -> tuple[Embedder, dict
     elif len(folder.parts) > 1:
         raise OodmlError(f"{folder}: no such folder of a model")
     else:
-        settings = ModelSettings.model_validate({"backbone": str(name), "mode": "finetune"})
+        plain = {"backbone": str(name), "mode": "finetune", "input_cache": "off"}
+        settings = ModelSettings.model_validate(plain)
         model = Embedder(settings, IdentityHead(normalize=False)).eval()
     return model, description(model, _record(folder))
 
@@ -141,7 +143,12 @@ def export_safetensors(model: Embedder, file: str | Path, said: Mapping[str, str
 
     whole = model.with_backbone()
     settings = model.settings.model_copy(
-        update={"weights": "none", "mode": "finetune", "image_size": model.image_size}
+        update={
+            "weights": "none",
+            "mode": "finetune",
+            "image_size": model.image_size,
+            "input_cache": "off" if model.settings.mode == "head" else model.settings.input_cache,
+        }
     )
     described = {"settings": settings.model_dump(), "head": head_description(model.head)}
     state = {key: value.contiguous() for key, value in whole.state_dict().items()}
@@ -194,9 +201,13 @@ def _outputs(model: Embedder) -> int:
 
 
 def _transform(model: Embedder) -> str:
-    """The test transform in words."""
+    """The test transform in words, from the file of an image on."""
     name, side = model.settings.augmentation, _side(model)
+    kept = input_short(model.settings)
+    first = f"images with a short side above {kept} are brought to {kept}; then " if kept else ""
     if recipe(name).whole:
-        return f"{name}: the whole image resized to {side}×{side}, bilinear"
+        return f"{name}: {first}the whole image resized to {side}×{side}, bilinear"
     short = round(model.image_size * 256 / 224)
-    return f"{name}: the short side resized to {short}, bilinear; then the centre {side}×{side}"
+    return (
+        f"{name}: {first}the short side resized to {short}, bilinear; then the centre {side}×{side}"
+    )
