@@ -240,3 +240,14 @@ def test_a_damaged_file_is_told(photos: ImageSet) -> None:
     index.write_bytes(index.read_bytes()[:100])
     with pytest.raises(OodmlError, match="damaged .* Delete it; it is made anew"):
         small_images(photos, 40)
+
+
+@pytest.mark.parametrize("left", [0, 1000])
+def test_a_cut_file_is_told(photos: ImageSet, left: int) -> None:
+    small_images(photos, 40)
+    (cut,) = (cache_folder() / "pixels").glob("*/pixels.bin")
+    cut.write_bytes(cut.read_bytes()[:left])
+    with pytest.raises(
+        OodmlError, match=r"damaged \(.*empty|damaged \(pixels.bin has 1000 bytes of"
+    ):
+        small_images(photos, 40)

@@ -244,6 +244,9 @@ def _opened(folder: Path) -> Kept | None:
             names = ("hashes", "offsets", "shapes", "smaller")
             values = {name: arrays[name] for name in names}
         mapped = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
+        wanted = int((values["offsets"] + 3 * values["shapes"].prod(axis=1)).max(initial=0))
+        if len(mapped) != wanted:
+            raise ValueError(f"pixels.bin has {len(mapped)} bytes of {wanted}")
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise OodmlError(f"{folder}: damaged ({error}). Delete it; it is made anew.") from error
     return Kept(np.asarray(mapped), **values)
