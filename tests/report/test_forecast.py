@@ -54,6 +54,13 @@ def test_errors(folder: StudyFolder) -> None:
     few = folder.table[folder.table["split"].isin(["0", "8"])]
     with pytest.raises(OodmlError, match="at least 4 splits"):
         forecast_target(replace(folder, table=few), _target(folder, 0))
+    three = {"margin": ["-4", "0", "8"], "proxy_anchor": ["0", "8", "R6"]}
+    apart = [
+        folder.table[(folder.table["method"] == method) & folder.table["split"].isin(splits)]
+        for method, splits in three.items()
+    ]
+    with pytest.raises(OodmlError, match="at least 4 splits"):  # means can be checked, lines not
+        forecast_target(replace(folder, table=pd.concat(apart)), _target(folder, 0))
 
 
 def test_left_out_forecasts_of_a_study(folder: StudyFolder) -> None:

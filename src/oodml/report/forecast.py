@@ -91,8 +91,8 @@ def forecast_target(
     flat, flat_target = axes.project(features), axes.project(target).vectors
     known = measures(progression, flat, len(target))
     checked = calibration(leave_splits_out(runs, known[[*UNLABELLED]], metric))
-    if checked.empty:
-        raise OodmlError(f"{folder.path}: a forecast needs methods on at least {LEAST} splits")
+    if checked.empty or checked["fit"].iloc[0] == "flat":
+        raise OodmlError(f"{folder.path}: a forecast needs a method on at least {LEAST} splits")
     best = checked.iloc[0]
     name = str(best["measure"])
     at = target_shift(steps[start], flat, flat_target)[name]
