@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from oodml.errors import OodmlError
 from oodml.model import Embedder, IdentityHead, LinearHead, ModelSettings, load_model, pooled
@@ -98,3 +99,19 @@ def test_folders_that_are_no_runs(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text(json.dumps(described))
     with pytest.raises(OodmlError, match="'os:system' is not one of oodml"):
         load_model(tmp_path)
+
+
+def test_a_fine_tuned_model_needs_no_file_of_the_weights_it_began_from(tmp_path: Path) -> None:
+    start = tmp_path / "start.safetensors"
+    save_file(model().backbone.network.state_dict(), start)
+    settings = ModelSettings(
+        backbone="small", mode="finetune", weights=str(start), dim=8, image_size=32
+    )
+    original = Embedder(settings, LinearHead(96, 8)).eval()
+    images = torch.rand(2, 3, 32, 32)
+    expected = original(images)
+    original.save(tmp_path / "run")
+    start.unlink()
+    again = load_model(tmp_path / "run")
+    torch.testing.assert_close(again(images), expected)
+    assert again.settings == settings

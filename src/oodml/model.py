@@ -122,12 +122,21 @@ class Embedder(nn.Module):
     @property
     def backbone(self) -> Backbone:
         if "trunk" not in self._modules:
-            place = next((p.device for p in self.head.parameters()), torch.device("cpu"))
-            with torch.inference_mode(False):  # its parameters may have to train later
-                made = load_backbone(self.settings.backbone, self.settings.weights, self.seed)
-            self.trunk = made.to(place)
-            self.train(self.training)
+            self._make_trunk(self.settings.weights)
         return self.trunk
+
+    def _make_trunk(self, weights: str | None) -> None:
+        place = next((p.device for p in self.head.parameters()), torch.device("cpu"))
+        with torch.inference_mode(False):  # its parameters may have to train later
+            made = load_backbone(self.settings.backbone, weights, self.seed)
+        self.trunk = made.to(place)
+        self.train(self.training)
+
+    def load_trained(self, state: Mapping[str, Tensor]) -> None:
+        """Load the state of `trained`. The weights that a fine-tuning began from aren't needed."""
+        if self.settings.mode == "finetune" and "trunk" not in self._modules:
+            self._make_trunk("none")
+        self.trained.load_state_dict(state)
 
     @property
     def trained(self) -> nn.Module:
@@ -225,10 +234,7 @@ def load_model(run_folder: str | Path, own_code: bool = False) -> Embedder:
     try:
         described = json.loads(description.read_text(encoding="utf-8"))
         embedder = described_model(described, description, own_code)
-        state = load_file(folder / "model.safetensors")
-        head_only = embedder.settings.mode == "head"
-        target = embedder.head if head_only else embedder.with_backbone()
-        target.load_state_dict(state)
+        embedder.load_trained(load_file(folder / "model.safetensors"))
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise OodmlError(f"{folder}: the model cannot be loaded: {error}") from error
     return embedder.eval()
