@@ -1,4 +1,5 @@
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,24 @@ def test_a_file_changed_just_now_is_not_believed(
     rows = decoded(monkeypatch)
     contents(open_images(folder))
     assert sorted(rows) == list(range(8))
+
+
+def test_a_stated_time_in_the_future_is_neither_doubted_nor_believed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SETTLED", 0.0)
+    file, future = folder / "c00" / "001.png", time.time() + 7200
+    os.utime(file, (future, future))
+    before = contents(open_images(folder))
+    rows = decoded(monkeypatch)
+    contents(open_images(folder))
+    assert rows == []
+    time.sleep(0.05)  # longer than a tick of the system's clock
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    os.utime(file, (future, future))
+    after = contents(open_images(folder))
+    assert rows == [1]
+    assert before.hashes[1] != after.hashes[1]
 
 
 def test_a_damaged_memory_is_not_believed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

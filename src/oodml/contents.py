@@ -1,7 +1,7 @@
 """What is known of image files: a hash of each one's bytes, and whether it can be read.
 
 Decoding everything takes minutes, so what was found is remembered in the cache, and believed as
-long as a file's size and time of change stay what they were.
+long as a file's size and times of change stay what they were.
 """
 
 import os
@@ -25,7 +25,8 @@ from oodml.images import ImageSet
 Found = TypeVar("Found")
 Say = Callable[[str], object]
 Stamps = NDArray[np.int64]
-"""[n 2] the size of each file and when it was last changed, in nanoseconds."""
+"""[n 3] of each file its size, the time of change that it states, and the one that the system
+keeps and nobody can set, in nanoseconds."""
 
 SETTLED = 2.0
 """Seconds after which a file that is changed again is sure to show another time of change."""
@@ -120,14 +121,14 @@ def looks(
 
 
 def stamps_of(images: ImageSet) -> Stamps:
-    """The size and time of change of every file; -1 where there is none."""
-    stamps = np.full((len(images), 2), -1, dtype=np.int64)
+    """The size and times of change of every file; -1 where there is none."""
+    stamps = np.full((len(images), 3), -1, dtype=np.int64)
     for row in range(len(images)):
         try:
             found = os.stat(images.path(row))
         except OSError:
             continue
-        stamps[row] = found.st_size, max(found.st_mtime_ns, found.st_ctime_ns)
+        stamps[row] = found.st_size, found.st_mtime_ns, found.st_ctime_ns
     return stamps
 
 
@@ -154,7 +155,7 @@ def remember(
     Files changed just now are not kept: changed again at once, they might look the same.
     """
     found = Contents(np.array(hashes, dtype=np.str_), np.array(problems, dtype=np.str_))
-    settled = stamps[:, 1] <= (time.time() - SETTLED) * 1e9
+    settled = stamps[:, 2] <= (time.time() - SETTLED) * 1e9
     new = {
         "ids": images.ids[settled],
         "stamps": stamps[settled],
@@ -176,10 +177,13 @@ def _memory(images: ImageSet) -> dict[str, NDArray[Any]]:
     try:
         path = _memory_file(images)
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
-            return {name: kept[name] for name in names}
+            found = {name: kept[name] for name in names}
+            if found["stamps"].shape[1:] != (3,):
+                raise ValueError("kept by an older version")
+            return found
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # a torn file of an older version
         nothing = np.zeros(0, dtype="U1")
-        return dict.fromkeys(names, nothing) | {"stamps": np.zeros((0, 2), dtype=np.int64)}
+        return dict.fromkeys(names, nothing) | {"stamps": np.zeros((0, 3), dtype=np.int64)}
 
 
 def _memory_file(images: ImageSet) -> Path:
