@@ -29,10 +29,14 @@ class Keep:
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     trackers: Sequence[str] = ()
 
-    def checkpoint(self, stage: str, device: torch.device) -> Checkpoint:
-        """Of one of the run's trainings. Other versions and kinds of device give other numbers."""
+    def checkpoint(self, stage: str, device: torch.device, epochs: int) -> Checkpoint:
+        """Of one of the run's trainings. Other versions and kinds of device give other numbers.
+
+        epochs: of the training; a refit's are chosen by one that may come out otherwise on a GPU.
+        """
         run = self.planned["id"]
-        key = content_hash(run, stage, repr(sorted(versions().items())), device.type)
+        setting = (repr(sorted(versions().items())), device.type, str(epochs))
+        key = content_hash(run, stage, *setting)
         path = self.store.checkpoints / run / f"{stage}.safetensors"
         return Checkpoint(path, key, self.checkpoint_seconds)
 

@@ -152,7 +152,7 @@ def _train(
             device=material.device,
             validate=validate,
             diagnose=diagnose if run.train.keep_epochs else None,
-            checkpoint=keep.checkpoint(stage, material.device) if keep else None,
+            checkpoint=keep.checkpoint(stage, material.device, epochs) if keep else None,
             log=lambda row: material.log(_tracked(row, stage), done + int(row["epoch"])),
         )
     except NonFiniteError as error:
