@@ -1,5 +1,6 @@
 """A training that was stopped goes on where it was, to the bit."""
 
+import errno
 import logging
 from copy import deepcopy
 from pathlib import Path
@@ -17,6 +18,8 @@ from oodml.methods.multisimilarity import Method as MultiSimilarity
 from oodml.model import Embedder, LinearHead, ModelSettings
 from oodml.randomness import isolated
 from oodml.states import load_module_state, module_state, read_state, state_key, write_state
+from oodml.study.keep import Keep
+from oodml.study.store import Store
 from oodml.training.checkpoint import Checkpoint
 from oodml.training.loop import History, train
 from oodml.training.settings import TrainSettings
@@ -124,6 +127,27 @@ def test_checkpoints_are_as_far_apart_as_asked(tmp_path: Path) -> None:
     never = Checkpoint(tmp_path / "never.safetensors", "this", every=3600)
     run("margin", "head", never)
     assert not never.path.exists()
+
+
+def test_a_checkpoint_that_cannot_be_written_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("oodml.training.checkpoint.write_state", full)
+    with caplog.at_level(logging.WARNING, "oodml"):
+        _, history = run("margin", "head", checkpoint(tmp_path))
+    assert history == run("margin", "head")[1]
+    (told,) = caplog.records
+    assert "train.safetensors: the checkpoint cannot be written" in told.getMessage()
+    assert "No space left on device" in told.getMessage()
+
+
+def test_a_refit_goes_on_only_from_one_of_as_many_epochs(tmp_path: Path) -> None:
+    keep = Keep(Store(tmp_path), {"id": "this"})
+    keys = [keep.checkpoint("refit", CPU, epochs).key for epochs in (3, 3, 4)]
+    assert keys[0] == keys[1] != keys[2]
 
 
 class Forgetful(MultiSimilarity):

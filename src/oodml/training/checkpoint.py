@@ -31,12 +31,22 @@ class Checkpoint:
     key: str
     every: float = CHECKPOINT_SECONDS
     _written: float = field(default_factory=time.monotonic)
+    _told: set[str] = field(default_factory=set)
 
     def offer(self, progress: "Progress") -> None:
-        """Write, if it is time to."""
-        if time.monotonic() - self._written >= self.every:
+        """Write, if it is time to. What fails is told once; the training needs no checkpoint."""
+        if time.monotonic() - self._written < self.every:
+            return
+        try:
             write_state(self.path, progress.state(), VERSION + self.key)
-            self._written = time.monotonic()
+        except Exception as error:  # a full disk, or what a method of the user's holds
+            self._tell("cannot be written; the training goes on without", error)
+        self._written = time.monotonic()
+
+    def _tell(self, what: str, reason: object) -> None:
+        if what not in self._told:
+            logging.getLogger("oodml").warning("%s: the checkpoint %s: %s", self.path, what, reason)
+        self._told.add(what)
 
     def found(self) -> Path | None:
         """The file, if it can be gone on from; if it is torn or another's, None with a word."""
