@@ -3,12 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import oodml
 from oodml.adaptation import AdaptSettings
 from oodml.adaptation.images import adapt_model
 from oodml.cli import app
+from oodml.datasets import open_images
 from oodml.embedding import embed
 from oodml.errors import OodmlError
 from oodml.images import ImageSet
@@ -74,6 +76,23 @@ def test_all_layers_can_be_adapted(model: Embedder, tmp_path: Path) -> None:
     baseline = every.model_copy(update={"objective": "prototypes"})
     with pytest.raises(OodmlError, match="knows no whole network"):
         adapt_model(model, support, query, baseline, device="cpu")
+
+
+def test_no_step_changes_nothing(model: Embedder, tmp_path: Path) -> None:
+    """Before and after see the same pixels, though a whole network would be given smaller ones."""
+    random = np.random.default_rng(0)
+    for part in ("support", "query"):
+        for name in "abcd":
+            (tmp_path / part / name).mkdir(parents=True)
+            for index in range(3):
+                pixels = random.integers(0, 256, (90, 100, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / part / name / f"{index}.png")
+    support, query = (open_images(tmp_path / part) for part in ("support", "query"))
+    still = AdaptSettings(iterations=0, layers="all")
+    adapted, result = adapt_model(model, support, query, still, device="cpu")
+    assert result.before == result.after
+    before, after = (embed(query, which, device="cpu").vectors for which in (model, adapted))
+    np.testing.assert_allclose(before, after, atol=1e-6)
 
 
 def write(images: ImageSet, root: Path) -> Path:

@@ -80,10 +80,31 @@ def test_a_smoke_run_tries_the_ends_of_the_progression(tmp_path: Path) -> None:
 
 
 def test_the_precision_counts(tmp_path: Path) -> None:
-    file, folder = make_study(tmp_path, 1), tmp_path / "out"
+    whole = '[methods.whole]\nmethod = "margin"\ntrain = {epochs = 1, batch_size = 4}\n'
+    whole += 'model = {backbone = "small", mode = "finetune", image_size = 16}\n'
+    file, folder = make_study(tmp_path, 1, whole), tmp_path / "out"
     call("study", "run", file, "--out", folder)
     call("study", "run", file, "--out", folder, "--precision", "bf16")
     assert len(list((folder / "runs").iterdir())) == 12
+
+
+def test_a_smoke_run_replaces_no_results(tmp_path: Path) -> None:
+    file, folder = make_study(tmp_path, 1), tmp_path / "out"
+    call("study", "run", file, "--out", folder, "--smoke")
+    call("study", "run", file, "--out", folder, "--smoke")
+    call("study", "run", file, "--out", folder)
+    before = (folder / "results.parquet").read_bytes()
+    refused = CliRunner().invoke(app, ["study", "run", str(file), "--out", str(folder), "--smoke"])
+    assert isinstance(refused.exception, OodmlError)
+    assert "holds a study" in str(refused.exception)
+    assert (folder / "results.parquet").read_bytes() == before
+
+
+def test_a_dry_smoke_run_writes_nothing(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    listed = call("study", "run", "paper_few_shot_cub200", "--out", "o", "--smoke", "--dry-run")
+    assert "multisimilarity, seeds 0" in listed.output
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_table_is_pivoted(out: Path) -> None:

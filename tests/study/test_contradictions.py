@@ -26,6 +26,8 @@ def parse(model: dict, train: dict, method: str = "margin", **options: object) -
         ({}, {"batch_size": 6, "per_class": 4}, "holds fewer than two classes of .* 4"),
         ({}, {"precision": "bf16"}, 'which model.mode "head" has none of'),
         ({"freeze_batch_norm": False}, {}, "freeze_batch_norm = false: in model.mode"),
+        ({"input_cache": 64}, {}, "input_cache 64: in model.mode .* read once"),
+        ({}, {"select": "queries"}, "unknown metric 'queries'"),
         ({}, {"select": "recall@1+map@100"}, "unknown metric 'map@100'. Did you mean 'map@1000'"),
     ],
 )

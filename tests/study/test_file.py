@@ -149,8 +149,19 @@ def test_a_smaller_study_keeps_every_method(tmp_path: Path) -> None:
     assert small.episodes == 1
 
 
-def test_a_precision_is_checked(tmp_path: Path) -> None:
-    study = toy_study(tmp_path)
-    assert {a.train.precision for a in with_precision(study, "bf16", tmp_path).arms} == {"bf16"}
+def test_a_precision_is_of_networks_that_train(tmp_path: Path) -> None:
+    whole = '[methods.whole]\nmethod = "margin"\nmodel = {backbone = "small", mode = "finetune"}\n'
+    study = toy_study(tmp_path, more=whole)
+    arms = {arm.label: arm.train.precision for arm in with_precision(study, "bf16", tmp_path).arms}
+    assert arms == {"margin": "fp32", "multisimilarity": "fp32", "whole": "bf16"}
     with pytest.raises(OodmlError, match="precision"):
         with_precision(study, "fp7", tmp_path)
+    heads = study.model_copy(update={"arms": study.arms[:2]})
+    with pytest.raises(OodmlError, match="where it changes nothing"):
+        with_precision(heads, "bf16", tmp_path)
+
+
+@pytest.mark.parametrize("few", ["[0, 6]", "[-1, 2]", "[4, 0]", "[4]", "4", "[4.0, 2]"])
+def test_a_few_are_two_classes_at_least(tmp_path: Path, few: str) -> None:
+    with pytest.raises(OodmlError, match=r"data.few: given .*2 classes and 1 image at the least"):
+        read(tmp_path, f'data = {{name = "glyphs", few = {few}}}\nmethods = ["margin"]\n')

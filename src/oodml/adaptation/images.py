@@ -1,5 +1,7 @@
 """Few-shot adaptation of a model to one collection of support images, tested on another."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -11,6 +13,7 @@ from oodml.embedding import default_device, embed, trunk_features
 from oodml.errors import OodmlError
 from oodml.images import ImageSet
 from oodml.model import Embedder
+from oodml.pixels import input_images
 
 
 def adapt_model(
@@ -84,8 +87,12 @@ def _all_layers(
     device: torch.device,
 ) -> tuple[Embedder, AdaptResult]:
     refuse_baselines(settings)
-    found = adapted_network(model, support, rows, settings, seed, 0, device)
-    whole = model.settings.model_copy(update={"mode": "finetune"})
+    changes: dict[str, Any] = {"mode": "finetune"}
+    if model.settings.mode == "head":  # it read every image from its file, and goes on to
+        changes["input_cache"] = "off"
+    whole = model.settings.model_copy(update=changes)
+    seen = input_images(support, whole)
+    found = adapted_network(model, seen, rows, settings, seed, 0, device)
     adapted = Embedder(whole, found.head)
     adapted.trunk = found.backbone
     labels = np.unique(np.concatenate([support.classes, query.classes]), return_inverse=True)[1]

@@ -22,8 +22,10 @@ def adapt(
     iterations: Annotated[
         int | None, typer.Option(help="Steps; by default 1000 for 2 images a class, 1500 for 5.")
     ] = None,
-    lr: Annotated[float, typer.Option(help="Learning rate of the last layer.")] = 1e-4,
-    views: Annotated[int, typer.Option(help="Augmented views of each support image.")] = 4,
+    lr: Annotated[float, typer.Option(help="Learning rate of what is adapted.")] = 1e-4,
+    views: Annotated[
+        int, typer.Option(help="Augmented views of each support image, for the last layer.")
+    ] = 4,
     seed: Annotated[int, typer.Option(help="Of views and batches.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …")] = None,
     own_code: OwnCode = False,

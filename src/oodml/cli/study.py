@@ -28,7 +28,9 @@ def run(
         int | None, typer.Option(help="Threads of each worker; default: the cores shared out.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16, for every method.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32 or bf16, where a whole network trains.")
+    ] = None,
     on: Annotated[
         str, typer.Option(help="local; ray or ray://HOST:PORT; slurm or slurm:local.")
     ] = "local",
@@ -50,6 +52,8 @@ def run(
 
     Several may work on one folder at once. Example: `oodml study run study.toml --out results`
     """
+    from tempfile import TemporaryDirectory
+
     from oodml.study.file import with_precision
     from oodml.study.launch import run_study
     from oodml.study.preview import preview
@@ -59,10 +63,12 @@ def run(
 
     study = open_study(file, data, splits)
     study = with_precision(study, precision, file) if precision else study
-    study = smaller(study, out) if smoke else study
     if dry_run:
-        typer.echo(preview(study, out, smoke))
+        with TemporaryDirectory() as folder:
+            study = smaller(study, Path(folder)) if smoke else study
+            typer.echo(preview(study, out, smoke))
         return
+    study = smaller(study, out) if smoke else study
     try:
         status = as_team(
             lambda place: run_study(

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from oodml.errors import OodmlError
+from oodml.files import replacing, write_text
 from oodml.images import ImageSet
 
 MINIATURES = ("cars196", "cub200", "online_products")
@@ -54,7 +55,7 @@ def grow_miniature(name: str, root: Path, n_classes: int = 24, per_class: int = 
             text = "\n".join(["image_id class_id super_class_id path", *rows]) + "\n"
             file = root / "Info_Files" / f"Ebay_{part}.txt"
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
+            write_text(file, text)
     return root
 
 
@@ -67,4 +68,5 @@ def _draw(path: Path, label: int, index: int, size: int = 48) -> None:
     across = (np.arange(size) + random.integers(size)) // (3 + label % 5) % 2
     picture = np.broadcast_to(colours[across][:, None], (size, size, 3))
     noisy = picture + random.normal(0, 25, (size, size, 3))
-    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=90)
+    with replacing(path) as temporary:
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(temporary, "JPEG", quality=90)

@@ -88,12 +88,17 @@ def _of_head_mode(model: ModelSettings, train: TrainSettings, method: BaseMethod
             'model.freeze_batch_norm = false: in model.mode "head" the backbone stays as it is; '
             'leave it out, or say mode = "finetune"'
         )
+    if isinstance(model.input_cache, int):
+        yield (
+            f'model.input_cache {model.input_cache}: in model.mode "head" every image is read '
+            "once, from its file; leave it out"
+        )
     if model.views < method.n_views:
         yield f"model.views {model.views}: the method compares {method.n_views} views of an image"
 
 
 @cache
 def validation_metrics() -> tuple[str, ...]:
-    """The names that `train.select` may give."""
-    vectors = np.eye(4) + 0.1
-    return tuple(retrieval_metrics(vectors, np.array([0, 0, 1, 1]), ks=LOOKED_AT))
+    """The metrics of validation classes by which an epoch or an option may be chosen."""
+    found = retrieval_metrics(np.eye(4) + 0.1, np.array([0, 0, 1, 1]), ks=LOOKED_AT)
+    return tuple(name for name in found if name not in ("queries", "singletons"))

@@ -125,13 +125,23 @@ def _methods(head: _Head) -> dict[str, Table]:
 
 
 def with_precision(study: Study, precision: str, file: Path) -> Study:
-    """The study with another precision for every arm."""
+    """The study with another precision for every arm that trains a network.
+
+    On cached features there is no pass to compute in another.
+    """
     arms = []
     for arm in study.arms:
+        if arm.model.mode == "head":
+            arms.append(arm)
+            continue
         table = arm.train.model_dump(mode="json") | {"precision": precision}
         train = checked(TrainSettings, table, "train", file)
         ranges = {name: one for name, one in arm.ranges.items() if name != "train.precision"}
         arms.append(arm.model_copy(update={"train": train, "ranges": ranges}))
+    if all(arm.model.mode == "head" for arm in arms):
+        checked(TrainSettings, {"precision": precision}, "train", file)
+        raise OodmlError(f"{file}: precision {precision!r}: every method trains on cached features "
+                         '(model.mode = "head"), where it changes nothing')  # fmt: skip
     return study.model_copy(update={"arms": tuple(arms)})
 
 
@@ -148,8 +158,9 @@ def _source(data: str | Table, file: Path) -> Source:
         given = options["skip_corrupt"]
         raise OodmlError(f"{file}: data.skip_corrupt: given {given!r}; true or false is expected")
     few = options.get("few")
-    if few is not None and not (isinstance(few, list) and list(map(type, few)) == [int, int]):
-        raise OodmlError(f"{file}: data.few: given {few!r}; [classes, images of each] is expected")
+    if few is not None and not _is_few(few):
+        raise OodmlError(f"{file}: data.few: given {few!r}; [classes, images of each] is expected, "
+                         "2 classes and 1 image at the least")  # fmt: skip
     if isinstance(options.get("root"), str):
         options["root"] = str(beside(options["root"], file))
     if name in names("datasets"):
@@ -161,6 +172,11 @@ def _source(data: str | Table, file: Path) -> Source:
             ):
                 raise unknown("key", key, ["name", *COMMON, *kind.model_fields], f"{file}: data")
     return Source(name=_located(name, file, "data.name"), options=options)
+
+
+def _is_few(few: object) -> bool:
+    pair = few if isinstance(few, list) and list(map(type, few)) == [int, int] else [0, 0]
+    return bool(pair[0] >= 2 and pair[1] >= 1)
 
 
 def _located(name: str, file: Path, key: str) -> str:

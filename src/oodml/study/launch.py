@@ -58,14 +58,18 @@ def run_study(
     place = _Place(on, workers, threads, device or str(default_device()), job or {})
     check_place(on)
     trackers = check_trackers(track)
+    if smoke:
+        _refuse_results(store)
     store.prepare()
     with _full_disk_told(store):
+        keeping = {"checkpoint_seconds": checkpoint_seconds, "trackers": trackers}
         study = search(
-            study, store, place.do, trial=trial, device=place.device, retry=retry, say=place.say
-        )
+            study, store, place.do, trial=trial, device=place.device, retry=retry, say=place.say,
+            keeping=keeping,
+        )  # fmt: skip
         prepare(
             study, store, smoke, place.device, embedding=execute is None, say=place.say,
-            keeping={"checkpoint_seconds": checkpoint_seconds, "trackers": trackers},
+            keeping=keeping,
         )  # fmt: skip
         if retry:
             for run in store.failed():
@@ -78,6 +82,13 @@ def run_study(
         if not status.missing and not status.running:
             store.tidy_up()
     return status
+
+
+def _refuse_results(store: Store) -> None:
+    """A smoke run must not take the place of a study's results."""
+    if (store.folder / "plan.json").exists() and not store.read_plan().get("smoke"):
+        raise OodmlError(f"{store.folder}: holds a study, whose results a smoke run would replace; "
+                         "give another folder with --out")  # fmt: skip
 
 
 def search_study(

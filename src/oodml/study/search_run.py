@@ -35,11 +35,13 @@ def search(
     device: str | None = None,
     retry: bool = False,
     say: Callable[[str], object] = lambda _: None,
+    keeping: Mapping[str, Any] | None = None,
 ) -> Study:
     """The study with the options that its search chooses; a study without a search as it is.
 
     store: of the study; trials are kept in its folder `search`. trial: what does a trial, by
     default a training. retry: do failed trials again. Trials that are finished are not repeated.
+    keeping: as of `prepare`.
     Raises OodmlError if every trial of a method failed.
     """
     if study.search is None:
@@ -65,6 +67,7 @@ def search(
     say = _once(say)
     for asked in rounds(searches):
         plan = plan_of_search(study, searches, progression, images, key)
+        plan["keeping"] = dict(keeping or {})
         _settle(plan, trials, do, trial, images, device, say)
         for one, some in asked:
             one.tell(some, trials)

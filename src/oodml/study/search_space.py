@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from oodml.errors import OodmlError, unknown
-from oodml.evaluate.retrieval import retrieval_metrics
+from oodml.study.contradictions import validation_metrics
 from oodml.study.tables import Table, checked, is_listed
 
 Number = Annotated[int | float, Field(allow_inf_nan=False)]
@@ -124,13 +123,6 @@ def read_search(value: object, file: Path) -> SearchSettings | None:
         if name not in validation_metrics():
             raise unknown("metric", name, validation_metrics(), f"{file}: search.metric")
     return settings
-
-
-def validation_metrics() -> list[str]:
-    """The metrics that training measures on validation classes."""
-    vectors = np.eye(2, dtype=np.float32)[[0, 0, 1, 1]]
-    found = retrieval_metrics(vectors, np.array([0, 0, 1, 1]), ks=(1,))
-    return [name for name in found if name not in ("queries", "singletons")]
 
 
 def find_ranges(table: Table, kind: type[BaseModel], key: str, file: Path) -> dict[str, Range]:
