@@ -115,8 +115,10 @@ def plan_of(
     shown = {by_shift[0], by_shift[-1]} if smoke else set(by_shift)
     positions = {id(split): position for position, split in enumerate(progression)}
     runs = plan_runs(study, progression, images.name, images.fingerprint)
-    searched = {"search": dict(study.chosen)} if study.chosen else {}
-    return searched | {
+    told: dict[str, Any] = {"search": dict(study.chosen)} if study.chosen else {}
+    if smoke:
+        told["smoke"] = True
+    return told | {
         "schema": SCHEMA,
         "name": study.name,
         "source": study.data.model_dump(mode="json"),
