@@ -12,7 +12,7 @@ from oodml.errors import OodmlError
 from oodml.report.page import duration
 from oodml.report.write import write_report
 from tests.report.conftest import Made
-from tests.report.study_folder import made_up_study
+from tests.report.study_folder import keep_epochs, made_up_study
 
 SECTIONS = (
     "overview", "generalization", "ranking", "findings", "few-shot", "forecast", "structure",
@@ -151,10 +151,21 @@ def test_the_best_test_epoch_is_a_diagnostic_alone(made: Made, tmp_path: Path) -
     box = text[text.index('id="epochs"') :]
     assert "Diagnostic only" in box
     assert box.count("+0.012") == 3 * 4
+    assert "the gap is understated" not in box
     images = made_up_study(tmp_path, seeds=1)
     bare = _without_scripts(write_report(tmp_path, images, paper=False))
     assert 'id="epochs"' not in bare
     assert 'id="search"' not in bare
+
+
+def test_the_gap_to_the_best_test_epoch_of_a_refit_is_called_understated(tmp_path: Path) -> None:
+    images = made_up_study(tmp_path, seeds=1, keep_vectors=False)
+    keep_epochs(tmp_path)
+    for file in (tmp_path / "runs").glob("margin*/run.json"):
+        run = json.loads(file.read_text())
+        file.write_text(json.dumps(run | {"train": {"epochs": 20, "refit": True}}))
+    text = _without_scripts(write_report(tmp_path, images, paper=False))
+    assert "the gap is understated" in text[text.index('id="epochs"') :]
 
 
 def test_how_options_were_chosen_is_told(made: Made) -> None:

@@ -19,8 +19,9 @@ def epoch_gap(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
     chosen, best: the metric at either epoch, means over the seeds that have both. gap: best minus
     chosen, paired, with its 95% Student-t interval over seeds (NaN with one). chosen_epoch,
     best_epoch: mean epochs. The best of many looks at the test classes is high by luck, too, so
-    a gap above zero is no sign that validation chose badly. Easiest split first; empty where no
-    run kept its epochs or the metric was not kept.
+    a gap above zero is no sign that validation chose badly. A run with `refit` is looked at in its
+    refit, which ends at the chosen epoch: there the gap is understated. Easiest split first;
+    empty where no run kept its epochs or the metric was not kept.
     """
     key = ["method", "split", "seed"]
     columns = {

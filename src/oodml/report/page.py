@@ -59,6 +59,7 @@ def page_values(folder: StudyFolder) -> dict[str, Any]:
         "controls": _controls(folder, main),
         "chance": scores,
         "epochs": epoch_gap(trained(table), main).to_dict("records"),
+        "refit": any((run.get("train") or {}).get("refit") for run in folder.runs.values()),
         "search": folder.search,
         "left_out": left_out,
         "runs": _runs(folder),
