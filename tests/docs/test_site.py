@@ -81,6 +81,13 @@ def test_every_setting_is_described(settings: Any) -> None:
         assert name in (settings.__doc__ or ""), f"the docstring of {settings} lacks {name}"
 
 
+def test_install_names_every_extra_for_users() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    listed = re.findall(r"`pip install '\.\[(\w+)\]'`", (DOCS / "install.md").read_text())
+    for_developers = {"check", "docs", "test"}
+    assert sorted(listed) == sorted(set(project["optional-dependencies"]) - for_developers)
+
+
 def test_settings_as_a_table() -> None:
     row = next(line for line in reference.study_page().splitlines() if "`batch_size`" in line)
     assert row == (
