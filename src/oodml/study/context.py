@@ -115,6 +115,7 @@ def plan_of(
     shown = {by_shift[0], by_shift[-1]} if smoke else set(by_shift)
     positions = {id(split): position for position, split in enumerate(progression)}
     runs = plan_runs(study, progression, images.name, images.fingerprint)
+    splits = study.splits if isinstance(study.splits, SplitSettings) else SplitSettings()
     told: dict[str, Any] = {"search": dict(study.chosen)} if study.chosen else {}
     if smoke:
         told["smoke"] = True
@@ -124,7 +125,8 @@ def plan_of(
         "source": study.data.model_dump(mode="json"),
         "left_out": list(images.left_out),
         "progression": key,
-        "import_from": own_folders(study.data.name, *map(own_names_of, study.arms)),
+        "shift_weights": splits.weights,
+        "import_from": own_folders(study.data.name, splits.backbone, *map(own_names_of, study.arms)),
         "runs": [
             {"id": run.id, "position": positions[id(run.split)]}
             | run.settings()
