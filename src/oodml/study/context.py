@@ -126,7 +126,9 @@ def plan_of(
         "left_out": list(images.left_out),
         "progression": key,
         "shift_weights": splits.weights,
-        "import_from": own_folders(study.data.name, splits.backbone, *map(own_names_of, study.arms)),
+        "import_from": own_folders(
+            study.data.name, splits.backbone, *map(own_names_of, study.arms)
+        ),
         "runs": [
             {"id": run.id, "position": positions[id(run.split)]}
             | run.settings()
