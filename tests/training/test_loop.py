@@ -14,6 +14,7 @@ from oodml.randomness import isolated
 from oodml.training.loop import History, train
 from oodml.training.settings import TrainSettings
 from oodml.training.sources import FeatureSource, ImageSource
+from oodml.training.steps import NonFiniteError
 from tests.samples import squares
 
 CPU = torch.device("cpu")
@@ -171,6 +172,67 @@ def test_a_loss_that_is_not_finite_is_named() -> None:
             seed=0,
             device=CPU,
         )
+
+
+class Vertical(BaseMethod):
+    """At one step its loss is finite, but not its gradient."""
+
+    def __init__(self, space: Space, at: int) -> None:
+        super().__init__(space)
+        self.at = at
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        root = (0 * batch.embeddings).sum().sqrt() if batch.step == self.at else 0.0
+        return {"sum": batch.embeddings.sum() + root}
+
+
+@pytest.mark.parametrize("at", [4, 7])
+@pytest.mark.parametrize("validates", [False, True])
+def test_a_gradient_that_is_not_finite_leaves_the_last_good_weights(
+    at: int, validates: bool
+) -> None:
+    model = Embedder(ModelSettings(backbone="pixels", dim=8), LinearHead(768, 8))
+    good: list[Tensor] = []
+
+    def validate() -> dict[str, float]:
+        assert bool(model.head.linear.weight.isfinite().all())
+        good.append(model.head.linear.weight.detach().clone())
+        return {"recall@1": 0.5}
+
+    with pytest.raises(NonFiniteError) as caught:
+        train(
+            model,
+            Vertical(Space(6, 8, 768), at),
+            features(),
+            TrainSettings(epochs=3, batch_size=12),
+            seed=0,
+            device=CPU,
+            validate=validate if validates else None,
+        )
+    if at == 7:
+        told = "head.linear.weight is not finite after epoch 2, steps 4 to 7, though every loss"
+        assert told in str(caught.value)
+    assert caught.value.epoch == 1
+    assert bool(model.head.linear.weight.isfinite().all())
+    assert not validates or torch.equal(model.head.linear.weight, good[0])
+
+
+def test_an_own_parameter_that_is_not_finite_is_named() -> None:
+    class Late(Vertical):
+        """Its own scale gets the gradient, and the loss of the next epoch with it."""
+
+        def __init__(self, space: Space) -> None:
+            super().__init__(space, 3)
+            self.scale = nn.Parameter(torch.ones(2))
+
+        def terms(self, batch: Batch) -> dict[str, Tensor]:
+            root = (0 * self.scale).sum().sqrt() if batch.step == self.at else 0.0
+            return {"sum": batch.embeddings.sum() * self.scale.sum() + root}
+
+    model = Embedder(ModelSettings(backbone="pixels", dim=8), LinearHead(768, 8))
+    options = TrainSettings(epochs=2, batch_size=12)
+    with pytest.raises(NonFiniteError, match="the method's scale is not finite after epoch 1, "):
+        train(model, Late(Space(6, 8, 768)), features(), options, seed=0, device=CPU)
 
 
 def test_an_unknown_metric_to_select_by() -> None:

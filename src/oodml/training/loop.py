@@ -49,8 +49,8 @@ def train(
     diagnose: metrics of the test classes, for the history; nothing is chosen by them.
     checkpoint: where to go on from, and to write what another may go on from.
     log: told each epoch's row of the history.
-    Raises NonFiniteError if a loss is not finite; the model is then left at the best epoch so
-    far or, where nothing validates, at the last whole one.
+    Raises NonFiniteError if a loss or a weight is not finite; the model is then left at the best
+    epoch so far or, where nothing validates, at the last whole one.
     """
     _place(model, method, settings, device)
     steps = Steps(model, method, settings, generator(seed, "mining"), device)

@@ -1,5 +1,6 @@
 """The steps of an epoch."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -20,22 +21,24 @@ Terms = dict[str, Tensor]
 
 
 class NonFiniteError(OodmlError):
-    """A loss term is not finite. labels: of the batch. epoch: of the weights left in the model."""
+    """A loss term or a weight is not finite.
 
-    def __init__(self, term: str, value: float, step: int, epoch: int, labels: list[int]) -> None:
-        self.term, self.step, self.labels = term, step, labels
-        self.epoch = epoch - 1
-        self.place = f"the loss term {term!r} is {value} at step {step}, in epoch {epoch}"
+    place: which, and where in the training. epoch: of the weights left in the model. labels: of
+    the batch, if it is known. advice: what to do.
+    """
+
+    def __init__(self, place: str, epoch: int, advice: str, labels: Sequence[int] = ()) -> None:
+        self.place, self.epoch, self.advice, self.labels = place, epoch - 1, advice, labels
         super().__init__(self.told(labels))
 
     def told(self, classes: Sequence[object]) -> str:
         """The message with these names of the batch's classes."""
         shown = ", ".join(map(str, classes[:8])) + (" …" if len(classes) > 8 else "")
-        return f"{self.place} (classes {shown}). Lower lr, or look at these images."
+        return f"{self.place}{f' (classes {shown})' if shown else ''}. {self.advice}"
 
 
 class Steps:
-    """Runs the steps of an epoch and watches that the loss stays finite."""
+    """Runs the steps of an epoch and watches that the loss and the weights stay finite."""
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class Steps:
         own = order if self.frozen else [rows[processes.share(len(rows))] for rows in order]
         views = source.batches(iter(own), seed, self.method.n_views)
         sums: Terms = {}
+        first = self.step
         pending: list[tuple[int, Rows, Terms]] = []
         for rows, view in zip(order, views, strict=True):
             labels = source.labels[rows]
@@ -73,6 +77,7 @@ class Steps:
                 sums[name] = sums[name] + value if name in sums else value
             self.step += 1
         _look(pending, number)
+        self._look_at_weights(f"epoch {number}, steps {first} to {self.step - 1}", number)
         return {name: float(value) / len(order) for name, value in sums.items()}
 
     def _step(self, view: Views, labels: Tensor) -> Terms:
@@ -85,6 +90,27 @@ class Steps:
         self.optimizer.step()
         self.method.after_step(batch, self.model)
         return {name: value.detach() for name, value in terms.items()}
+
+    def _look_at_weights(self, place: str, epoch: int) -> None:
+        """Raise NonFiniteError if a parameter that trains is not finite: a gradient was not.
+
+        A loss tells it only at the next step, when the weights may have been kept. A sum is finite
+        if all its terms are, and the fastest to have.
+        """
+        held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        named = [("the method's ", *one) for one in self.method.named_parameters()]
+        named += [("", name, p) for name, p in self.model.named_parameters() if id(p) in held]
+        named = [one for one in named if one[2].requires_grad]
+        if not named:
+            return
+        sums = torch.stack([parameter.detach().sum(dtype=torch.float32) for *_, parameter in named])
+        for (whose, name, _), value in zip(named, sums.tolist(), strict=True):
+            if not math.isfinite(value):
+                raise NonFiniteError(
+                    f"{whose}{name} is not finite after {place}, though every loss term was",
+                    epoch,
+                    "Guard the gradients of roots, logarithms and divisions, or lower lr.",
+                )
 
     def _batch(self, view: Views, labels: Tensor) -> Batch:
         encode = partial(self._encoded, len(labels))
@@ -117,8 +143,9 @@ def _look(pending: list[tuple[int, Rows, Terms]], epoch: int) -> None:
     for step, labels, terms in pending:
         for name, value in terms.items():
             if not bool(torch.isfinite(value)):
-                classes = np.unique(labels).tolist()
-                raise NonFiniteError(name, float(value), step, epoch, classes)
+                place = f"the loss term {name!r} is {float(value)} at step {step}, in epoch {epoch}"
+                advice = "Lower lr, or look at these images."
+                raise NonFiniteError(place, epoch, advice, np.unique(labels).tolist())
     pending.clear()
 
 
