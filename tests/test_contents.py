@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oodml import contents as module
+from oodml import hashes as module
 from oodml.contents import contents, refuse_corrupt
 from oodml.datasets import open_images
 from oodml.errors import OodmlError
@@ -117,7 +117,7 @@ def test_a_stated_time_in_the_future_is_neither_doubted_nor_believed(
 def test_a_damaged_memory_is_not_believed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = open_images(folder)
     contents(images)
-    module._memory_file(images).write_bytes(b"PK\x03\x04 nothing")
+    module.memory_file(images).write_bytes(b"PK\x03\x04 nothing")
     rows = decoded(monkeypatch)
     assert contents(images).complete
     assert len(rows) == 8

@@ -4,7 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from oodml.datasets import open_images
 from oodml.embedding import embed
 from oodml.files import cache_folder
 from oodml.model import Embedder, LinearHead, ModelSettings
@@ -89,6 +91,19 @@ def test_a_torn_cache_file_is_embedded_again() -> None:
     (path,) = features_on_disk()
     path.write_bytes(path.read_bytes()[:1000])
     np.testing.assert_array_equal(embed(images, "pixels").vectors, first.vectors)
+
+
+def test_files_with_other_pixels_are_embedded_anew(tmp_path: Path) -> None:
+    """Of the same names, sizes and stated times of change."""
+    write_folder(squares(side=16), tmp_path / "data")
+    files = sorted((tmp_path / "data").rglob("*.png"))
+    for shade in (0, 255):
+        for file in files:
+            Image.new("RGB", (16, 16), (shade,) * 3).save(file.with_suffix(".bmp"))
+            os.utime(file.with_suffix(".bmp"), (1e9, 1e9))
+            file.unlink(missing_ok=True)
+        found = embed(open_images(tmp_path / "data"), "pixels").vectors
+        np.testing.assert_allclose(found, 2 * shade / 255 - 1, atol=1e-6)
 
 
 def test_folder_and_memory_agree(tmp_path: Path) -> None:

@@ -1,13 +1,19 @@
 """ImageSet: columns that agree, selection, reading, fingerprints."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from oodml import hashes
+from oodml.contents import contents
+from oodml.datasets import open_images
 from oodml.errors import OodmlError
 from oodml.images import ImageSet
+
+from .samples import squares, write_folder
 
 
 def in_memory(n: int = 6, **changes: object) -> ImageSet:
@@ -80,6 +86,71 @@ def test_fingerprint_on_disk_sees_a_file_that_changed_or_went(tmp_path: Path) ->
     (tmp_path / "a.png").unlink()
     with pytest.raises(OodmlError, match=r"a\.png"):
         _ = ImageSet("disk", files, files, root=tmp_path).fingerprint
+
+
+def test_fingerprint_on_disk_is_of_the_bytes(tmp_path: Path) -> None:
+    """Other pixels in a file of the same size and stated time."""
+    file, ids = tmp_path / "a.bmp", np.array(["a.bmp"])
+    found = []
+    for shade in (0, 1, 0):
+        Image.new("L", (8, 8), shade).save(file)
+        os.utime(file, (1e9, 1e9))
+        found.append(ImageSet("disk", ids, ids, root=tmp_path).fingerprint)
+    assert found[0] == found[2] != found[1]
+
+
+def test_files_are_read_for_a_fingerprint_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oodml.hashes.SETTLED", -1e6)
+    images = open_images(write_folder(squares(3, 40), tmp_path / "data"))
+    rows = noted(monkeypatch)
+    whole = images.fingerprint
+    assert len(rows) == 120
+    contents(images.subset(["c00"]))  # it reads them to decode them; what is known stays known
+    del rows[:]
+    assert open_images(tmp_path / "data").fingerprint == whole
+    part = images.subset(["c01", "c02"])
+    assert part.fingerprint != whole
+    assert rows == []
+    images.path(7).write_bytes(images.path(8).read_bytes())
+    assert open_images(tmp_path / "data").fingerprint != whole
+    assert rows == [images.path(7)]
+    assert images.subset(["c01", "c02"]).fingerprint == part.fingerprint
+
+
+def test_a_file_changed_just_now_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oodml.hashes.SETTLED", 1e6)
+    images = open_images(write_folder(squares(2, 2), tmp_path / "data"))
+    _ = images.fingerprint
+    rows = noted(monkeypatch)
+    _ = open_images(tmp_path / "data").fingerprint
+    assert len(rows) == 4
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = open_images(write_folder(squares(2, 2), tmp_path / "data"))
+    before = images.fingerprint
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("OODML_CACHE", str(tmp_path / "file"))
+    assert open_images(tmp_path / "data").fingerprint == before
+
+
+def noted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that are hashed from now on."""
+    paths: list[Path] = []
+    hash_once = hashes.hash_of
+
+    def hash_of(path: Path) -> str:
+        paths.append(path)
+        return hash_once(path)
+
+    monkeypatch.setattr("oodml.hashes.hash_of", hash_of)
+    return paths
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])

@@ -35,7 +35,7 @@ FINETUNE = ModelSettings(backbone="small", mode="finetune", image_size=32)
 def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache of its own, which believes files that were made just now."""
     monkeypatch.setenv("OODML_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("oodml.contents.SETTLED", -1e6)
+    monkeypatch.setattr("oodml.hashes.SETTLED", -1e6)
 
 
 @pytest.fixture

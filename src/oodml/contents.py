@@ -1,35 +1,26 @@
 """What is known of image files: a hash of each one's bytes, and whether it can be read.
 
-Decoding everything takes minutes, so what was found is remembered in the cache, and believed as
-long as a file's size and times of change stay what they were.
+Decoding everything takes minutes, so what was found is remembered; see `oodml.hashes`.
 """
 
 import os
-import time
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from oodml import hashes
 from oodml.arrays import Names
 from oodml.errors import OodmlError
-from oodml.files import cache_folder, content_hash, replacing
+from oodml.hashes import UNREAD, Stamps, hash_of, stamps_of
 from oodml.images import ImageSet
 
 Found = TypeVar("Found")
 Say = Callable[[str], object]
-Stamps = NDArray[np.int64]
-"""[n 3] of each file its size, the time of change that it states, and the one that the system
-keeps and nobody can set, in nanoseconds."""
-
-SETTLED = 2.0
-"""Seconds after which a file that is changed again is sure to show another time of change."""
 NAMED = 10
 """Corrupt images that are named one by one."""
 
@@ -77,10 +68,10 @@ def contents(images: ImageSet, say: Say = quiet) -> Contents:
     if len(rows) == 0:
         return known
     say(f"looking whether all images of {images.name} can be read: {len(rows)}")
-    hashes, problems = known.hashes.tolist(), known.problems.tolist()
+    found, problems = known.hashes.tolist(), known.problems.tolist()
     for row, look in zip(rows, looks(images, rows, lambda image: None), strict=True):
-        hashes[row], problems[row] = look.content, look.problem
-    return remember(images, stamps, hashes, problems)
+        found[row], problems[row] = look.content, look.problem
+    return remember(images, stamps, found, problems)
 
 
 def refuse_corrupt(images: ImageSet, problems: Sequence[str], advice: str) -> None:
@@ -106,10 +97,10 @@ def looks(
 
     def look(row: int) -> Look[Found]:
         try:
-            content = content_hash(images.path(row).read_bytes())[:32] if images.root else ""
+            content = hash_of(images.path(row)) if images.root else ""
             return Look(content, found=make(images.read(row, at_least)))
         except OSError as error:  # gone, or not to be opened
-            return Look(content_hash(""), str(error))
+            return Look(UNREAD, str(error))
         except OodmlError as error:
             return Look(content, str(error))
 
@@ -120,72 +111,20 @@ def looks(
             yield from pool.map(look, rows[start : start + block].tolist())
 
 
-def stamps_of(images: ImageSet) -> Stamps:
-    """The size and times of change of every file; -1 where there is none."""
-    stamps = np.full((len(images), 3), -1, dtype=np.int64)
-    for row in range(len(images)):
-        try:
-            found = os.stat(images.path(row))
-        except OSError:
-            continue
-        stamps[row] = found.st_size, found.st_mtime_ns, found.st_ctime_ns
-    return stamps
-
-
 def remembered(images: ImageSet, stamps: Stamps) -> Contents:
     """What earlier looks found, of the files that are as they were."""
-    memory = _memory(images)
-    none = np.full(len(images), "")
-    if len(memory["ids"]) == 0:
-        return Contents(none, none)
-    places = np.searchsorted(memory["ids"], images.ids).clip(max=len(memory["ids"]) - 1)
-    same = (memory["ids"][places] == images.ids) & (memory["stamps"][places] == stamps).all(axis=1)
-    same &= stamps[:, 0] >= 0
-    return Contents(
-        np.where(same, memory["hashes"][places], none),
-        np.where(same, memory["problems"][places], none),
-    )
+    known = hashes.remembered(images, stamps)
+    return Contents(np.where(known.decoded, known.hashes, ""), known.problems)
 
 
 def remember(
-    images: ImageSet, stamps: Stamps, hashes: Sequence[str], problems: Sequence[str]
+    images: ImageSet, stamps: Stamps, contents: Sequence[str], problems: Sequence[str]
 ) -> Contents:
     """Keep what was found in files that had these stamps before they were looked at.
 
-    Files changed just now are not kept: changed again at once, they might look the same.
+    contents: the hash of each file's bytes.
     """
-    found = Contents(np.array(hashes, dtype=np.str_), np.array(problems, dtype=np.str_))
-    settled = stamps[:, 2] <= (time.time() - SETTLED) * 1e9
-    new = {
-        "ids": images.ids[settled],
-        "stamps": stamps[settled],
-        "hashes": found.hashes[settled],
-        "problems": found.problems[settled],
-    }
-    memory = _memory(images)
-    other = ~np.isin(memory["ids"], images.ids)
-    both = {name: np.concatenate([memory[name][other], new[name]]) for name in new}
-    order = np.argsort(both["ids"])
-    with replacing(_memory_file(images)) as temporary:
-        np.savez(temporary, allow_pickle=False, **{name: both[name][order] for name in both})
+    found = Contents(np.array(contents, dtype=np.str_), np.array(problems, dtype=np.str_))
+    decoded = found.hashes != ""
+    hashes.remember(images, stamps, hashes.Known(found.hashes, decoded, found.problems))
     return found
-
-
-def _memory(images: ImageSet) -> dict[str, NDArray[Any]]:
-    """All that is remembered of a folder: ids, sorted, and what belongs to each."""
-    names = ("ids", "stamps", "hashes", "problems")
-    try:
-        path = _memory_file(images)
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
-            found = {name: kept[name] for name in names}
-            if found["stamps"].shape[1:] != (3,):
-                raise ValueError("kept by an older version")
-            return found
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # a torn file of an older version
-        nothing = np.zeros(0, dtype="U1")
-        return dict.fromkeys(names, nothing) | {"stamps": np.zeros((0, 3), dtype=np.int64)}
-
-
-def _memory_file(images: ImageSet) -> Path:
-    assert images.root is not None
-    return cache_folder() / "contents" / f"{content_hash(str(images.root.resolve()))[:24]}.npz"

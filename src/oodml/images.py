@@ -13,6 +13,7 @@ from PIL import Image
 from oodml.arrays import Names
 from oodml.errors import OodmlError
 from oodml.files import content_hash
+from oodml.hashes import hashes_of
 
 UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 """What Pillow raises on broken files, by format."""
@@ -89,16 +90,16 @@ class ImageSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the ids, classes, and contents (in memory) or file sizes (on disk)."""
+        """Hash of the ids, classes and contents: pixels in memory, or the bytes of files.
+
+        Files are read once; after that a look at their sizes and times of change is enough.
+        """
         order = np.argsort(self.ids)
-        rows = "\n".join(f"{self.ids[i]}\t{self.classes[i]}" for i in order)
+        ids, classes = self.ids[order].tolist(), self.classes[order].tolist()
+        rows = "\n".join(f"{name}\t{group}" for name, group in zip(ids, classes, strict=True))
         if self.pixels is not None:
             return content_hash(rows, np.ascontiguousarray(self.pixels[order]).tobytes())[:16]
-        try:
-            sizes = np.array([self.path(int(i)).stat().st_size for i in order], dtype=np.int64)
-        except OSError as error:
-            raise OodmlError(f"{self.name}: {error}") from error
-        return content_hash(rows, sizes.tobytes())[:16]
+        return content_hash(rows, "\n".join(hashes_of(self)[order].tolist()))[:16]
 
     def path(self, index: int) -> Path:
         """Where an image lies on disk."""

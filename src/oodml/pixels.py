@@ -30,10 +30,10 @@ from oodml.contents import (
     refuse_corrupt,
     remember,
     remembered,
-    stamps_of,
 )
 from oodml.errors import OodmlError
 from oodml.files import cache_folder, content_hash
+from oodml.hashes import stamps_of
 from oodml.images import ImageSet, Picture
 from oodml.model import ModelSettings
 from oodml.transforms import kept_short, recipe, resize_short

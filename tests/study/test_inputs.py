@@ -41,7 +41,7 @@ batch_size = 8
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder `photos` of 8 classes with 6 images of 24x24 pixels, long unchanged."""
     monkeypatch.setenv("OODML_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("oodml.contents.SETTLED", -1e6)
+    monkeypatch.setattr("oodml.hashes.SETTLED", -1e6)
     write_folder(squares(8, 6), tmp_path / "photos")
     return tmp_path
 

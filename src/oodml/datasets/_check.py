@@ -11,6 +11,7 @@ from PIL import Image
 from oodml import contents
 from oodml.errors import OodmlError
 from oodml.files import content_hash
+from oodml.hashes import stamps_of
 from oodml.images import ImageSet
 
 Quantiles = tuple[float, float, float]
@@ -105,7 +106,7 @@ def without_corrupt(images: ImageSet) -> ImageSet:
 def _looks(images: ImageSet) -> Iterator[Look]:
     """Every image, decoded; which can be read is remembered for studies."""
     in_memory = images.pixels is not None
-    stamps = None if in_memory else contents.stamps_of(images)
+    stamps = None if in_memory else stamps_of(images)
     hashes, problems = [], []
     for look in contents.looks(images, np.arange(len(images)), _measured):
         hashes.append(look.content)
