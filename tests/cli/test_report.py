@@ -1,3 +1,6 @@
+import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -5,7 +8,9 @@ from typer.testing import CliRunner
 
 from oodml.cli import app
 from oodml.errors import OodmlError
+from oodml.vectors import VectorSet
 from tests.report.study_folder import made_up_study
+from tests.samples import write_folder
 
 
 def test_report_names_the_page(tmp_path: Path) -> None:
@@ -25,6 +30,25 @@ def test_report_on_no_study_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_help_has_an_example() -> None:
     assert "oodml report results/" in CliRunner().invoke(app, ["report", "--help"]).output
+
+
+def test_a_forecast_runs_code_that_a_folder_names_where_it_is_trusted_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = made_up_study(tmp_path / "study", seeds=1, shots=())
+    target = write_folder(images, tmp_path / "target")
+    features = VectorSet.load(tmp_path / "study" / "features.npz")
+    source = {"backbone": "their_network:made", "weights": "none"}
+    replace(features, source=source).save(tmp_path / "study" / "features.npz")
+    (tmp_path / "study" / "plan.json").write_text(json.dumps({"import_from": [str(tmp_path)]}))
+    (tmp_path / "their_network.py").write_text("raise RuntimeError('it ran')\n")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    arguments = ["forecast", str(tmp_path / "study"), "--target", str(target)]
+    found = CliRunner().invoke(app, arguments)
+    assert isinstance(found.exception, OodmlError)
+    assert "their_network:made, which is not imported" in str(found.exception)
+    trusted = CliRunner().invoke(app, [*arguments, "--own-code"])
+    assert "it ran" in str(trusted.exception)
 
 
 @pytest.mark.parametrize("option", ["--nothing"])

@@ -1,6 +1,7 @@
 import html
 import json
 import re
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -9,10 +10,12 @@ from PIL import Image
 
 from oodml.analysis.ranking import compare_methods
 from oodml.errors import OodmlError
+from oodml.report.folder import read_study
 from oodml.report.page import duration
 from oodml.report.write import write_report
 from tests.report.conftest import Made
 from tests.report.study_folder import keep_epochs, made_up_study
+from tests.samples import write_folder
 
 SECTIONS = (
     "overview", "generalization", "ranking", "findings", "few-shot", "forecast", "structure",
@@ -121,6 +124,35 @@ def test_images_that_are_gone(tmp_path: Path) -> None:
     assert "The images could not be opened" in _without_scripts(page)
     assert "1 of 2 planned runs have no result yet." in _without_scripts(page)
     assert _data(page)["images"] == {}
+
+
+def test_code_that_a_folder_names_is_run_where_it_is_trusted_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = made_up_study(tmp_path / "study", seeds=1)
+    code, marker = tmp_path / "code", tmp_path / "it-ran"
+    write_folder(images, code / "photos")
+    (code / "their_stripes.py").write_text(
+        "from pathlib import Path\n"
+        "from oodml.datasets import open_images\n"
+        "def made(root, marker):\n"
+        "    Path(marker).touch()\n"
+        "    return open_images(root)\n"
+    )
+    options = {"root": str(code / "photos"), "marker": str(marker)}
+    source = {"name": "their_stripes:made", "options": options}
+    plan = {"source": source, "import_from": [str(code)], "runs": []}
+    (tmp_path / "study" / "plan.json").write_text(json.dumps(plan))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    page = write_report(tmp_path / "study", paper=False)
+    assert not marker.exists()
+    assert str(code) not in sys.path
+    assert "code of your own, their_stripes:made, which is not imported" in _without_scripts(page)
+    found = read_study(tmp_path / "study", own_code=True)
+    assert marker.exists()
+    assert found.images is not None
+    assert len(found.images) == len(images)
+    assert not [note for note in found.notes if "images" in note]
 
 
 def test_no_study(tmp_path: Path) -> None:

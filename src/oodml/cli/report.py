@@ -9,12 +9,17 @@ import typer
 if TYPE_CHECKING:
     from oodml.vectors import VectorSet
 
+OwnCode = Annotated[
+    bool, typer.Option("--own-code", help="Import your own code that the folder names; trust it.")
+]
+
 
 def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a study.")],
     paper: Annotated[
         bool, typer.Option(help="Also write figures and tables for a paper into DIR/report.")
     ] = True,
+    own_code: OwnCode = False,
 ) -> None:
     """Write a study's page, DIR/report.html, and figures and tables beside it.
 
@@ -22,7 +27,7 @@ def report(
     """
     from oodml.report.write import write_report
 
-    page = write_report(directory, paper=paper)
+    page = write_report(directory, paper=paper, own_code=own_code)
     typer.echo(f"The answer is in {page.resolve()}")
 
 
@@ -35,6 +40,7 @@ def forecast(
     split: Annotated[
         str | None, typer.Option(help="Measure against this split's train classes.")
     ] = None,
+    own_code: OwnCode = False,
 ) -> None:
     """Say what the methods of a study will score on images of unknown classes.
 
@@ -43,9 +49,9 @@ def forecast(
     from oodml.report.folder import read_study
     from oodml.report.forecast import forecast_target
 
-    folder = read_study(directory)
+    folder = read_study(directory, own_code=own_code)
     source = folder.features.source if folder.features else {}
-    found = forecast_target(folder, _features(target, source), metric, split)
+    found = forecast_target(folder, _features(target, source, own_code), metric, split)
     low, high = found.range
     typer.echo(
         f"Shift to the train classes of split {found.split}: {found.measure} {found.shift:.1f} "
@@ -78,7 +84,7 @@ def forecast(
         )
 
 
-def _features(target: str, source: Mapping[str, Any]) -> "VectorSet":
+def _features(target: str, source: Mapping[str, Any], own_code: bool) -> "VectorSet":
     """The target's features, made as those were that the study's shift was measured on."""
     from oodml.vectors import SUFFIXES, VectorSet
 
@@ -86,10 +92,17 @@ def _features(target: str, source: Mapping[str, Any]) -> "VectorSet":
         return VectorSet.load(target)
     from oodml.datasets import open_images
     from oodml.embedding import embed
+    from oodml.errors import OodmlError
 
+    backbone = str(source.get("backbone", "lite0"))
+    if ":" in backbone and not own_code:
+        raise OodmlError(
+            f"the study's features come from code of your own, {backbone}, which is not imported: "
+            "if you trust the folder, say --own-code; or give the target's features as a file"
+        )
     return embed(
         open_images(target),
-        str(source.get("backbone", "lite0")),
+        backbone,
         image_size=None if source.get("image_size", "own") == "own" else int(source["image_size"]),
         augmentation=str(source.get("augmentation", "base")),
     )

@@ -9,7 +9,7 @@ from oodml.datasets._few import a_few
 from oodml.errors import OodmlError, unknown
 from oodml.images import ImageSet
 
-__all__ = ["open_images", "without_corrupt"]
+__all__ = ["is_import_path", "open_images", "without_corrupt"]
 
 TABLES = (".csv", ".tsv", ".parquet")
 """The suffixes by which a file is taken for a table of images."""
@@ -40,7 +40,7 @@ def open_images(
 def _opened(data: str | Path, options: dict[str, Any]) -> ImageSet:
     if isinstance(data, str) and data.startswith("hf:"):
         return _loaded("huggingface", options, name=data.removeprefix("hf:"))
-    if isinstance(data, str) and (_is_import_path(data) or data in names("datasets")):
+    if isinstance(data, str) and (is_import_path(data) or data in names("datasets")):
         return _loaded(data, options)
     path = Path(data).expanduser()
     if path.is_dir():
@@ -69,6 +69,7 @@ def _loaded(kind: str, options: dict[str, Any], /, **given: Any) -> ImageSet:
     return images
 
 
-def _is_import_path(data: str) -> bool:
+def is_import_path(data: str) -> bool:
+    """Whether a data set is named as `package.module:function`, so that opening it runs code."""
     module, colon, name = data.partition(":")
     return bool(colon) and name.isidentifier() and module.replace(".", "").isidentifier()

@@ -10,6 +10,7 @@ import pandas as pd
 
 from oodml.analysis.controls import is_control, without_controls
 from oodml.analysis.table import read_table
+from oodml.catalog import make_importable
 from oodml.errors import OodmlError
 from oodml.images import ImageSet
 from oodml.shift.splits import Progression
@@ -46,9 +47,13 @@ class StudyFolder:
         return VectorSet.load(path) if path.exists() else None
 
 
-def read_study(directory: str | Path, images: ImageSet | None = None) -> StudyFolder:
+def read_study(
+    directory: str | Path, images: ImageSet | None = None, own_code: bool = False
+) -> StudyFolder:
     """Read a study folder; `images` stands in for the data set that plan.json names.
 
+    own_code: import a data set that plan.json names by an import path. A folder of someone
+    else's runs any code by that, so without it such a data set is not opened, and noted.
     Raises `OodmlError` where there is no results table or it holds no zero-shot results.
     """
     path = Path(directory)
@@ -64,6 +69,8 @@ def read_study(directory: str | Path, images: ImageSet | None = None) -> StudyFo
     plan = _plan(path / "plan.json")
     _note_unfinished(plan, set(table["run"]), notes)
     _note_inputs(plan, notes)
+    if own_code:
+        make_importable(*plan.get("import_from", ()), Path.cwd())
     settings = (path / "study.toml").read_text() if (path / "study.toml").exists() else ""
     return StudyFolder(
         path=path,
@@ -73,7 +80,7 @@ def read_study(directory: str | Path, images: ImageSet | None = None) -> StudyFo
         settings=settings,
         progression=_progression(path / "splits.json", set(table["split"]), notes),
         features=_features(path / "features.npz", notes),
-        images=images if images is not None else _images(plan, notes),
+        images=images if images is not None else _images(plan, notes, own_code),
         search=plan.get("search") or {},
         runs=_runs(path / "runs"),
         failed=_failed(path / "failed"),
@@ -124,13 +131,19 @@ def _features(path: Path, notes: list[str]) -> VectorSet | None:
     return VectorSet.load(path)
 
 
-def _images(plan: Mapping[str, Any], notes: list[str]) -> ImageSet | None:
-    from oodml.datasets import open_images
+def _images(plan: Mapping[str, Any], notes: list[str], own_code: bool) -> ImageSet | None:
+    from oodml.datasets import is_import_path, open_images
 
     if "source" not in plan:
         notes.append("plan.json is missing, so only the names of images are shown.")
         return None
     source = plan["source"]
+    if is_import_path(source["name"]) and not own_code:
+        notes.append(
+            f"The images are opened by code of your own, {source['name']}, which is not imported, "
+            "so only names are shown: if you trust this folder, say own_code=True (--own-code)."
+        )
+        return None
     try:
         return open_images(source["name"], **source["options"])
     except (OodmlError, OSError) as error:

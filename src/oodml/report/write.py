@@ -10,13 +10,18 @@ from oodml.report.paper import write_figures
 from oodml.report.paper_tables import write_tables
 
 
-def write_report(directory: str | Path, images: ImageSet | None = None, paper: bool = True) -> Path:
+def write_report(
+    directory: str | Path,
+    images: ImageSet | None = None,
+    paper: bool = True,
+    own_code: bool = False,
+) -> Path:
     """Write `report.html` into a study's folder, and `report/` beside it; return the page's path.
 
     images: stands in for the data set that the study names. paper: also the PNG, PDF, CSV and
-    LaTeX files.
+    LaTeX files. own_code: as of `read_study`.
     """
-    folder = read_study(directory, images)
+    folder = read_study(directory, images, own_code)
     if paper:
         write_figures(folder, folder.path / "report")
         write_tables(folder, folder.path / "report")
