@@ -21,7 +21,7 @@ NOT_HERE = {
 """Commands that are only parsed, and why."""
 
 SLOW = {
-    r"(README|studies|cluster)\.md.* oodml report": "the pages of the report and of a folder do it",
+    r"(README|studies|cluster|own_folder)\.md.* oodml report": "the report's own page does it",
     r"^oodml study run paper_\w+ .*--smoke": "ResNet-50, all methods: minutes",
     r"--workers [2-9]|workers=[2-9]": "starts processes that import everything anew: half a minute",
 }
@@ -40,8 +40,6 @@ def run(step: Step, folder: Path, is_small: bool) -> None:
     words = [filled(word, folder) for word in step.words]
     if is_small and words[1] == "adapt":
         words += ["--views", "1"]
-    if is_small and words[1] == "report" and not step.place.startswith("docs/report.md"):
-        words += ["--no-paper"]
     result = CliRunner().invoke(app, words[1:])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise AssertionError(f"{step}\n{result.exception}") from result.exception
