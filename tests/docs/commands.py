@@ -16,6 +16,7 @@ NOT_HERE = {
     r"^oodml study run paper_\w+ .*--data ": "needs the data set, and a GPU for days",
     r"^oodml data fetch ": "downloads a gigabyte",
     r"--on (slurm\b(?!:local)|ray)": "needs a cluster",
+    r"README\.md.*--smoke --out trial": "minutes; docs/tutorials/cluster.md has the same",
     r"^torchrun ": "needs several GPUs; tests/study/test_team.py runs two processes",
 }
 """Commands that are only parsed, and why."""
