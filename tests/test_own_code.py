@@ -1,9 +1,13 @@
+import subprocess
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from oodml.catalog import make_importable
+from oodml.errors import OodmlError
 from oodml.own_code import own_code, own_folders
 
 
@@ -90,3 +94,62 @@ def test_an_entry_point_counts_by_its_source(lab: Path) -> None:
     assert before == {"own_pull": own_code("ownlab.losses:Loss")["ownlab.losses:Loss"]}
     edit(lab / "ownlab" / "losses.py")
     assert own_code({"loss": "own_pull"}) != before
+
+
+@pytest.mark.parametrize("place", ["own_fast", "ownlab/fast"])
+def test_a_compiled_module_counts(lab: Path, place: str) -> None:
+    file = lab / f"{place}{EXTENSION_SUFFIXES[0]}"
+    file.write_bytes(b"\x7fELF\0 one")
+    make_importable(lab)
+    name = f"{place.replace('/', '.')}:Loss"
+    before = own_code(name)
+    assert before[name]
+    assert own_folders(name) == [str(lab)]
+    file.write_bytes(b"\x7fELF\0 two")
+    assert own_code(name) != before
+    assert own_code("math:sqrt", "_json:scanner").keys() == {"math:sqrt", "_json:scanner"}
+    assert own_folders("math:sqrt", "_json:scanner", "builtins:dict") == []
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {lab!r})
+from oodml.own_code import class_code, own_code, own_folders
+
+class Loss: {body}
+
+def later():
+    import own_helper
+
+print(own_code("__main__:Loss")["__main__:Loss"], class_code(Loss)["__main__:Loss"])
+print(own_folders("__main__:Loss")[-1])
+"""
+
+
+def test_a_script_counts_by_its_source(lab: Path) -> None:
+    place = lab / "scripts"
+    place.mkdir()
+
+    def stamp(body: str, *, module: bool = False) -> str:
+        (place / "own_script.py").write_text(SCRIPT.format(lab=str(lab), body=body))
+        how = ["-m", "own_script"] if module else ["own_script.py"]
+        run = [sys.executable, *how]
+        done = subprocess.run(run, cwd=place, capture_output=True, text=True, check=True)
+        (first, second), (folder,) = map(str.split, done.stdout.splitlines())
+        assert first == second
+        assert folder == str(place)
+        return first
+
+    before = stamp("pass")
+    assert stamp("pass") == before
+    assert stamp("name = 1") != before
+    edit(lab / "own_helper.py")
+    assert stamp("pass") != before
+    as_module = stamp("pass", module=True)
+    assert stamp("name = 1", module=True) != as_module
+
+
+def test_a_session_without_source_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
+    with pytest.raises(OodmlError, match="interactive session.*put it into a module"):
+        own_code({"loss": "__main__:Loss"})

@@ -2,10 +2,12 @@
 
 Own is what an import path or an entry point reaches outside this package. Where it is installed,
 its distribution's name and version stand for it; else the source of its module or, in a package,
-of the whole package, and of every module of the user's that these import.
+of the whole package, and of every module of the user's that these import. Of compiled modules the
+file itself counts.
 """
 
 import ast
+import os
 import re
 import site
 import sys
@@ -20,18 +22,28 @@ from pathlib import Path
 from typing import Any
 
 from oodml import catalog
+from oodml.errors import OodmlError
 from oodml.files import content_hash
 
+SUFFIXES = (".py", ".so", ".pyd")
+"""Of the files of a package that count."""
 _PATH = re.compile(r"([^\W\d]\w*)(\.\w+)*:[^\W\d][\w.]*")
 
 
 def own_code(*values: Any) -> dict[str, str]:
     """What stands for the code behind each own name in `values`, by that name.
 
-    values: names of things, and options, in which names may lie however deep.
+    values: names of things, and options, in which names may lie however deep. Raises OodmlError
+    for a name of an interactive session, whose source can't be told.
     """
     found = {name: _stamp(top) for name, top in _own_names(values)}
     return {name: found[name] for name in sorted(found) if found[name]}
+
+
+def class_code(kind: type) -> dict[str, str]:
+    """What stands for the code of a class of the user's own, by its import path."""
+    module = kind.__module__.replace("__mp_main__", "__main__")  # the script, in a worker
+    return {f"{module}:{kind.__qualname__}": _stamp(module.partition(".")[0])}
 
 
 def own_folders(*values: Any) -> list[str]:
@@ -66,10 +78,15 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _stamp(top: str) -> str:
     spec = _spec(top)
+    if spec is None and top == "__main__":
+        raise OodmlError(
+            "code that is written in an interactive session can't be told from its next version; "
+            "put it into a module"
+        )
     if spec is None:
         return ""
     if not _is_local(spec):
-        return _version(top)
+        return _version(spec.name)
     sources = sorted(source for module in _local_modules(top) for source in _sources(module))
     return content_hash(*(part for source in sources for part in source))[:16]
 
@@ -89,10 +106,25 @@ def _local_modules(top: str) -> list[ModuleSpec]:
 
 
 def _spec(name: str) -> ModuleSpec | None:
+    if name == "__main__":
+        return _main_spec()
     try:
         return find_spec(name)
-    except (ImportError, ValueError):  # a module without a spec, such as __main__
+    except (ImportError, ValueError):  # a module without a spec
         return None
+
+
+def _main_spec() -> ModuleSpec | None:
+    """Of the script that is run, or of the package in which `python -m` found it."""
+    main = sys.modules["__main__"]
+    if main.__spec__ is not None:
+        return _spec(main.__spec__.name.partition(".")[0])
+    file = getattr(main, "__file__", None)
+    if file is None or not Path(file).is_file():
+        return None
+    spec = ModuleSpec("__main__", None, origin=os.path.abspath(file))
+    spec.has_location = True
+    return spec
 
 
 def _sources(spec: ModuleSpec) -> list[tuple[str, bytes]]:
@@ -102,7 +134,8 @@ def _sources(spec: ModuleSpec) -> list[tuple[str, bytes]]:
     files = (
         (file, file.relative_to(folder))
         for folder in map(Path, spec.submodule_search_locations)
-        for file in folder.rglob("*.py")
+        for file in folder.rglob("*")
+        if file.suffix in SUFFIXES
     )
     return [
         (f"{spec.name}/{inside.as_posix()}", file.read_bytes())
@@ -118,8 +151,8 @@ def _roots(spec: ModuleSpec) -> list[Path]:
 
 
 def _is_local(spec: ModuleSpec) -> bool:
-    """Whether a module has source that is neither installed nor of Python's own library."""
-    if not spec.submodule_search_locations and not str(spec.origin).endswith(".py"):
+    """Whether a module lies in a file that is neither installed nor of Python's own library."""
+    if not spec.submodule_search_locations and not spec.has_location:
         return False
     installed = _installed()
     return not any(root.is_relative_to(place) for root in _roots(spec) for place in installed)
