@@ -4,9 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from oodml.backbones import load_backbone
 from oodml.cli import app
+from oodml.embedding import embed
 from oodml.errors import OodmlError
 from oodml.vectors import VectorSet
 from tests.report.study_folder import made_up_study
@@ -49,6 +52,31 @@ def test_a_forecast_runs_code_that_a_folder_names_where_it_is_trusted_alone(
     assert "their_network:made, which is not imported" in str(found.exception)
     trusted = CliRunner().invoke(app, [*arguments, "--own-code"])
     assert "it ran" in str(trusted.exception)
+
+
+def test_a_forecast_sees_the_target_under_the_weights_of_the_study(tmp_path: Path) -> None:
+    images = made_up_study(tmp_path, seeds=1, shots=())
+    weights = tmp_path / "own.safetensors"
+    save_file(load_backbone("small", "none", seed=5).network.state_dict(), weights)
+    features = embed(images, "small", weights=str(weights), cache=False)
+    features.save(tmp_path / "features.npz")
+    seen = images.class_names[12:]
+    features.subset(seen).save(tmp_path / "target.npz")
+    target = write_folder(images.subset(seen), tmp_path / "target")
+
+    def told(target: Path) -> str:
+        found = CliRunner().invoke(app, ["forecast", str(tmp_path), "--target", str(target)])
+        if found.exception:
+            raise found.exception
+        return found.output
+
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps({"shift_weights": str(weights)}))
+    assert told(target) == told(tmp_path / "target.npz")
+    for others in ({}, {"shift_weights": str(tmp_path / "gone.safetensors")}):
+        plan.write_text(json.dumps(others))
+        with pytest.raises(OodmlError, match="come from a network with weights of its own"):
+            told(target)
 
 
 @pytest.mark.parametrize("option", ["--nothing"])

@@ -10,7 +10,7 @@ from oodml.errors import OodmlError
 from oodml.shift.build import SplitSettings
 from oodml.shift.files import write_splits
 from oodml.shift.splits import Episode, Progression, Split
-from oodml.study.context import given_splits, progression_key
+from oodml.study.context import given_splits, plan_of, progression_key
 from oodml.study.file import SplitFile
 from tests.samples import squares
 from tests.study.toy import toy_study
@@ -42,3 +42,18 @@ def test_other_superclasses_make_another_progression(tmp_path: Path) -> None:
     assert progression_key(study, images) != progression_key(study, regrouped)
     order = np.random.default_rng(0).permutation(len(images))
     assert progression_key(study, images) == progression_key(study, images.select(order))
+
+
+def test_a_plan_keeps_the_weights_of_the_shift_and_where_its_code_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shift_network.py").write_text("def made(weights=None): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    splits = SplitSettings(backbone="shift_network:made", weights="own.safetensors")
+    study = toy_study(tmp_path / "toy")
+    sides = (("c00", "c01"), ("c02", "c03"))
+    progression = Progression((Split(0, *sides, 1.0),), "published")
+    plan = plan_of(study.model_copy(update={"splits": splits}), progression, squares(), "key")
+    assert plan["shift_weights"] == "own.safetensors"
+    assert plan["import_from"] == [str(tmp_path)]
+    assert plan_of(study, progression, squares(), "key")["shift_weights"] is None

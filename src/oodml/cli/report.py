@@ -1,12 +1,12 @@
 """`oodml report`: the answer of a study, as a page and as figures."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from oodml.report.folder import StudyFolder
     from oodml.vectors import VectorSet
 
 OwnCode = Annotated[
@@ -50,8 +50,7 @@ def forecast(
     from oodml.report.forecast import forecast_target
 
     folder = read_study(directory, own_code=own_code)
-    source = folder.features.source if folder.features else {}
-    found = forecast_target(folder, _features(target, source, own_code), metric, split)
+    found = forecast_target(folder, _features(target, folder, own_code), metric, split)
     low, high = found.range
     typer.echo(
         f"Shift to the train classes of split {found.split}: {found.measure} {found.shift:.1f} "
@@ -84,7 +83,7 @@ def forecast(
         )
 
 
-def _features(target: str, source: Mapping[str, Any], own_code: bool) -> "VectorSet":
+def _features(target: str, folder: "StudyFolder", own_code: bool) -> "VectorSet":
     """The target's features, made as those were that the study's shift was measured on."""
     from oodml.vectors import SUFFIXES, VectorSet
 
@@ -94,6 +93,7 @@ def _features(target: str, source: Mapping[str, Any], own_code: bool) -> "Vector
     from oodml.embedding import embed
     from oodml.errors import OodmlError
 
+    source = folder.features.source if folder.features else {}
     backbone = str(source.get("backbone", "lite0"))
     if ":" in backbone and not own_code:
         raise OodmlError(
@@ -103,8 +103,26 @@ def _features(target: str, source: Mapping[str, Any], own_code: bool) -> "Vector
     return embed(
         open_images(target),
         backbone,
+        weights=_weights(str(source.get("weights", "own")), folder.shift_weights),
         image_size=None if source.get("image_size", "own") == "own" else int(source["image_size"]),
         augmentation=str(source.get("augmentation", "base")),
+    )
+
+
+def _weights(tag: str, file: str | None) -> str | None:
+    """The weights that `weights_tag` gave this tag, from the file that the study names."""
+    from oodml.embedding import weights_tag
+    from oodml.errors import OodmlError
+
+    for weights in (None, "none", file):
+        if weights_tag(weights) == tag:
+            return weights
+    where = (
+        "its plan.json names no file of them" if file is None else f"{file} is gone or holds others"
+    )
+    raise OodmlError(
+        f"the study's features come from a network with weights of its own (content {tag}), and "
+        f"{where}: put them there, or give the target's features as a file"
     )
 
 

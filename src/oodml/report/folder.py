@@ -26,6 +26,7 @@ class StudyFolder:
     None where they could not be read, and `notes` says why. runs: `run.json` of each run by its
     id. failed: the last line of each failed run's traceback. settings: the text of study.toml.
     search: how options were chosen before anything was run, as plan.json keeps it; or empty.
+    shift_weights: the file of weights that the features were made with, where there was one.
     """
 
     path: Path
@@ -33,6 +34,7 @@ class StudyFolder:
     data: str
     controls: pd.DataFrame | None = None
     settings: str = ""
+    shift_weights: str | None = None
     search: Mapping[str, Any] = field(default_factory=dict)
     progression: Progression | None = None
     features: VectorSet | None = None
@@ -78,6 +80,7 @@ def read_study(
         controls=table if table["split"].map(is_control).any() else None,
         data=names[0],
         settings=settings,
+        shift_weights=plan.get("shift_weights"),
         progression=_progression(path / "splits.json", set(table["split"]), notes),
         features=_features(path / "features.npz", notes),
         images=images if images is not None else _images(plan, notes, own_code),
