@@ -1,9 +1,11 @@
+import io
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from oodml import pixels as module
 from oodml.contents import contents
@@ -24,6 +26,7 @@ from oodml.pixels import (
     small_images,
 )
 from oodml.randomness import isolated
+from oodml.study.inputs import planned_short
 from oodml.transforms import RECIPES, recipe
 
 from .samples import squares, write_folder
@@ -223,6 +226,50 @@ def test_a_model_sees_the_same_pictures_kept_or_not(photos: ImageSet) -> None:
     small_images(photos, 40)
     np.testing.assert_array_equal(vectors(40), before)
     assert np.abs(vectors("off") - before).max() > 1e-4
+
+
+@dataclass(frozen=True)
+class Negatives(ImageSet):
+    """Another reading of the same files, in the way that a user would write it."""
+
+    def read(self, index: int) -> Image.Image:  # type: ignore[override]
+        path = self.path(index)
+        with Image.open(io.BytesIO(path.read_bytes().removeprefix(b"raw"))) as image:
+            return ImageOps.invert(image.convert("RGB"))
+
+
+@pytest.fixture
+def negatives(photos: ImageSet) -> Negatives:
+    return Negatives(**{field.name: getattr(photos, field.name) for field in fields(photos)})
+
+
+def test_a_class_that_reads_files_in_its_own_way_is_never_kept(
+    photos: ImageSet, negatives: Negatives
+) -> None:
+    small_images(photos, 40)
+    assert input_images(negatives, FINETUNE) is negatives
+    assert planned_short(photos, FINETUNE) == 44
+    assert planned_short(negatives, FINETUNE) is None
+    found = []
+    for input_cache in ("auto", "off"):
+        with isolated(0):
+            settings = FINETUNE.model_copy(update={"input_cache": input_cache})
+            found.append(embed(negatives, Embedder(settings, LinearHead(96, 8))).vectors)
+    np.testing.assert_array_equal(*found)
+
+
+def test_features_of_another_reading_of_the_same_files(
+    photos: ImageSet, negatives: Negatives
+) -> None:
+    plain = embed(photos, "pixels").vectors
+    np.testing.assert_allclose(embed(negatives, "pixels").vectors, -plain, atol=0.02)
+    np.testing.assert_array_equal(embed(photos, "pixels").vectors, plain)
+
+
+def test_what_one_class_cannot_decode_another_may(photos: ImageSet, negatives: Negatives) -> None:
+    photos.path(0).write_bytes(b"raw" + photos.path(0).read_bytes())
+    for images, corrupt in ((photos, 1), (negatives, 0), (photos, 1), (negatives, 0)):
+        assert np.count_nonzero(contents(images).problems) == corrupt
 
 
 def test_frozen_features_of_kept_pictures_are_not_taken_for_those_of_the_files(

@@ -98,7 +98,8 @@ def looks(
     def look(row: int) -> Look[Found]:
         try:
             content = hash_of(images.path(row)) if images.root else ""
-            return Look(content, found=make(images.read(row, at_least)))
+            image = images.read(row) if at_least is None else images.read(row, at_least)
+            return Look(content, found=make(image))
         except OSError as error:  # gone, or not to be opened
             return Look(UNREAD, str(error))
         except OodmlError as error:

@@ -66,7 +66,8 @@ def embed(
         "image_size": image_size or "own",
         "augmentation": augmentation,
         "view": "test" if view is None else f"train {view} seed {seed}",
-    } | own_code(backbone)
+    }
+    source |= own_code(backbone) | images.reader
     if isinstance(images, SmallImages):
         source["pixels"] = f"short side {images.short}"
     path = cache_folder() / "features" / f"{content_hash(CACHE_VERSION, repr(source))[:24]}"

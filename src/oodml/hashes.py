@@ -40,6 +40,8 @@ class Files(Protocol):
     def ids(self) -> Names: ...
     @property
     def root(self) -> Path | None: ...
+    @property
+    def reader(self) -> dict[str, str]: ...
     def path(self, index: int) -> Path: ...
 
 
@@ -137,9 +139,11 @@ def remember(files: Files, stamps: Stamps, known: Known) -> None:
 
 
 def memory_file(files: Files) -> Path:
-    """Where what is known of a folder is kept."""
+    """Where what is known of a folder is kept; what one class can't decode another may."""
     assert files.root is not None
-    return cache_folder() / "contents" / f"{content_hash(str(files.root.resolve()))[:24]}.npz"
+    reader = (part for item in files.reader.items() for part in item)
+    key = content_hash(str(files.root.resolve()), *reader)
+    return cache_folder() / "contents" / f"{key[:24]}.npz"
 
 
 def _memory(files: Files) -> dict[str, NDArray[Any]]:

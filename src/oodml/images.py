@@ -14,6 +14,7 @@ from oodml.arrays import Names
 from oodml.errors import OodmlError
 from oodml.files import content_hash
 from oodml.hashes import hashes_of
+from oodml.own_code import class_code
 
 UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 """What Pillow raises on broken files, by format."""
@@ -87,6 +88,14 @@ class ImageSet:
         if self.superclasses is None:
             return {}
         return dict(zip(self.classes.tolist(), self.superclasses.tolist(), strict=True))
+
+    @cached_property
+    def reader(self) -> dict[str, str]:
+        """What stands for the code of a class that may read images in a way of its own.
+
+        Empty for those of this package.
+        """
+        return {} if type(self).__module__.startswith("oodml.") else class_code(type(self))
 
     @cached_property
     def fingerprint(self) -> str:

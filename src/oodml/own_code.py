@@ -43,7 +43,7 @@ def own_code(*values: Any) -> dict[str, str]:
 def class_code(kind: type) -> dict[str, str]:
     """What stands for the code of a class of the user's own, by its import path."""
     module = kind.__module__.replace("__mp_main__", "__main__")  # the script, in a worker
-    return {f"{module}:{kind.__qualname__}": _stamp(module.partition(".")[0])}
+    return {f"{module}:{kind.__qualname__}": _loaded_stamp(module.partition(".")[0])}
 
 
 def own_folders(*values: Any) -> list[str]:
@@ -89,6 +89,12 @@ def _stamp(top: str) -> str:
         return _version(spec.name)
     sources = sorted(source for module in _local_modules(top) for source in _sources(module))
     return content_hash(*(part for source in sources for part in source))[:16]
+
+
+@cache
+def _loaded_stamp(top: str) -> str:
+    """Of code that is loaded, and stays what it is, whatever becomes of its source."""
+    return _stamp(top)
 
 
 def _local_modules(top: str) -> list[ModuleSpec]:

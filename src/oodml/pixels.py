@@ -102,6 +102,14 @@ def input_short(settings: ModelSettings) -> int | None:
     return kept_short(recipe(settings.augmentation), size)
 
 
+def keepable(images: ImageSet) -> bool:
+    """Whether smaller pictures may stand for these images.
+
+    Not for those in memory, and not for a class of its own, which may read files in another way.
+    """
+    return type(images) is ImageSet and images.pixels is None
+
+
 def input_images(
     images: ImageSet, settings: ModelSettings, *, keep: bool = True, say: Say = quiet
 ) -> ImageSet:
@@ -110,7 +118,7 @@ def input_images(
     keep: fill the cache; False makes the same pictures, from the cache only if they are in it.
     """
     short = input_short(settings)
-    if short is None or images.pixels is not None or isinstance(images, SmallImages):
+    if short is None or not keepable(images):
         return images
     return small_images(images, short, keep=keep, say=say)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from oodml.contents import Say, contents, refuse_corrupt
 from oodml.images import ImageSet
 from oodml.model import ModelSettings
-from oodml.pixels import input_short, keep_pixels
+from oodml.pixels import input_short, keep_pixels, keepable
 
 REPAIR = (
     'Repair or remove them, or leave them out: data = {name = "…", skip_corrupt = true}. '
@@ -26,4 +26,4 @@ def check_images(images: ImageSet, models: Iterable[ModelSettings], say: Say) ->
 
 def planned_short(images: ImageSet, model: ModelSettings) -> int | None:
     """The short side that larger images are brought to before a model sees them; None if not."""
-    return None if images.pixels is not None else input_short(model)
+    return input_short(model) if keepable(images) else None
