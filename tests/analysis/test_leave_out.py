@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from oodml.analysis.leave_out import calibration, leave_out, widened, widening
+from oodml.analysis.leave_out import calibration, chosen_anew, leave_out, widened, widening
 from oodml.analysis.lines import FITS, fit_lines
 
 
@@ -75,6 +75,51 @@ def test_the_better_fit_and_measure_come_first_and_the_mean_last() -> None:
     assert found["error"].iloc[0] < found["error"].iloc[-1]
 
 
+def test_each_group_is_forecast_by_the_line_that_the_others_choose() -> None:
+    values, measures, groups = _points(groups=6, each=2, between=0.05)
+    measures["other"] = measures["good"] + np.random.default_rng(2).normal(0, 2, 12)
+    every = leave_out(values, measures, groups)
+    found = chosen_anew(every)
+    chosen = set()
+    for group in dict.fromkeys(groups):
+        rest = np.array([name != group for name in groups])
+        others = leave_out(values.loc[:, rest], measures[rest], [g for g in groups if g != group])
+        best = calibration(others).iloc[0]
+        chosen.add((best["fit"], best["measure"]))
+        expected = every[
+            (every["group"] == group)
+            & (every["fit"] == best["fit"])
+            & (every["measure"] == best["measure"])
+        ]
+        told = ["method", "point", "truth", "expected", "high_80", "widening_80", "widening_95"]
+        pd.testing.assert_frame_equal(
+            found.loc[found["group"] == group, told].reset_index(drop=True),
+            expected[told].reset_index(drop=True),
+        )
+    assert len(chosen) > 1
+    assert calibration(found)["forecasts"].tolist() == [24]
+
+
+def test_the_best_of_many_lines_looks_better_than_it_does_on_what_it_has_not_seen() -> None:
+    best, unseen, truly = [], [], []
+    for seed in range(40):
+        generator = np.random.default_rng(seed)
+        names = [f"p{place}" for place in range(6)]
+        y = pd.DataFrame(generator.normal(0.5, 0.02, (2, 6)), columns=names)
+        measures = pd.DataFrame(generator.normal(size=(6, 3)), index=names)
+        every = leave_out(y, measures, names)
+        row = calibration(every).iloc[0]
+        best.append(row["error"])
+        unseen.append(calibration(chosen_anew(every))["error"].item())
+        x = measures[row["measure"]].to_numpy()
+        lines = fit_lines(x, y.to_numpy(), np.arange(6), row["fit"])
+        new = generator.normal(size=20)
+        off = generator.normal(0.5, 0.02, (2, 20)) - lines.expected(new)
+        truly.append(np.abs(off).mean())
+    assert np.mean(best) < 0.9 * np.mean(truly)
+    assert np.mean(unseen) == pytest.approx(np.mean(truly), rel=0.1)
+
+
 def test_widening_is_the_quantile_of_what_was_needed() -> None:
     off, half = np.array([0.5, 0.5, 1.5, 3.0]), np.ones(4)
     assert widening(off, half, np.ones(4), 0.8) == 3.0
@@ -107,12 +152,14 @@ def test_four_groups_are_forecast_but_their_widening_cannot_be_checked() -> None
     found = calibration(leave_out(values, measures, groups))
     assert found.query("fit == 'own'")["kept_80"].isna().all()
     assert (found["widening_80"] >= 1).all()
+    assert chosen_anew(leave_out(values, measures, groups)).empty
 
 
 def test_three_groups_cannot_be_forecast() -> None:
     values, measures, groups = _points(groups=3)
     assert leave_out(values, measures, groups).empty
     assert calibration(leave_out(values, measures, groups)).empty
+    assert chosen_anew(leave_out(values, measures, groups)).empty
 
 
 def test_many_groups_are_left_out_several_at_a_time() -> None:

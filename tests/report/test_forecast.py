@@ -72,26 +72,32 @@ def test_left_out_forecasts_of_a_study(folder: StudyFolder) -> None:
     assert all(len(rows) == 3 * 4 for rows in splits.drawn().values())
     assert splits.flat["fit"] == "flat"
     assert splits.best["error"] == splits.calibration["error"][:-1].min()
+    assert splits.chosen is None  # four splits: with two away no line is left to choose by
     assert left_out_forecasts(replace(folder, features=None)) == []
 
 
-def _left_out(**row: float) -> LeftOut:
+def _left_out(few: bool = False, widening: float = 1.0, **row: float) -> LeftOut:
     start = {"fit": "own", "measure": "image_fid", "forecasts": 40, "error": 0.01}
-    good = {"coverage_80": 0.8, "widening_80": 1.0, "kept_80": 0.8}
-    rows = [start | good | row, start | good | {"fit": "flat", "error": 0.03}]
-    return LeftOut("superclass", "recall@1", pd.DataFrame(), pd.DataFrame(rows))
+    good = {"coverage_80": 0.8, "widening_80": widening, "kept_80": 0.8}
+    rows = [start | good | (row if few else {}), start | good | {"fit": "flat", "error": 0.03}]
+    chosen = None if few else pd.Series(start | good | {"error": 0.012} | row)
+    return LeftOut("superclass", "recall@1", pd.DataFrame(), pd.DataFrame(rows), chosen)
 
 
 def test_how_a_forecast_did_is_told() -> None:
     assert told(_left_out()) == (
-        "With superclasses left out, the 80% interval held 80% of the 40 truths. "
-        "The mean error is 1.0 points; without knowing the shift it is 3.0."
+        "With superclasses left out, the 80% interval held 80% of the 40 truths when the other "
+        "superclasses alone chose the line. "
+        "The mean error is 1.2 points; without knowing the shift it is 3.0."
     )
-    narrow = told(_left_out(coverage_80=0.5, widening_80=1.7, kept_80=0.75))
-    assert "50% of the 40 truths, fewer than it should; it is 1.70 times as wide" in narrow
-    assert "which held 75%" in narrow
-    assert "wider than it could be" in told(_left_out(coverage_80=0.97))
+    narrow = told(_left_out(kept_80=0.5, widening=1.7))
+    assert "held 50% of the 40 truths when the other superclasses alone chose the line" in narrow
+    assert "and widened its interval (now by 1.70), fewer than it should." in narrow
+    assert "wider than it could be" in told(_left_out(kept_80=0.97))
     assert "Shift does not help here" in told(_left_out(error=0.04))
+    few = told(_left_out(few=True, coverage_80=0.5, widening=1.7))
+    assert "50% of the 40 truths, fewer than it should; it is 1.70 times as wide" in few
+    assert "These truths chose the line, too: that takes five superclasses to avoid." in few
 
 
 def test_recall_by_superclass_is_computed_once(tmp_path: Path) -> None:

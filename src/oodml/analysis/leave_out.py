@@ -18,6 +18,7 @@ FOLDS = 30
 COLUMNS = (
     "fit", "measure", "method", "point", "group", "shift", "truth", "expected",
     "low_80", "high_80", "low_95", "high_95", "widening_80", "widening_95",
+    "others_error",
 )  # fmt: skip
 
 
@@ -45,7 +46,8 @@ def leave_out(values: pd.DataFrame, measures: pd.DataFrame, groups: Sequence[str
     low_80 … high_95. "flat" needs no measure and has one row a point, its measure "none".
     widening_80, widening_95: the factor of the interval that the *other* groups' forecasts ask
     for, each made without this group and its own, so that no truth has a say in its own
-    interval; NaN where fewer than five groups leave none to ask. Empty below four groups.
+    interval; NaN where fewer than five groups leave none to ask. others_error: the mean absolute
+    error of those forecasts, by which `chosen_anew` chooses. Empty below four groups.
     """
     names, codes = np.unique(np.asarray(groups), return_inverse=True)
     y = values.to_numpy(dtype=np.float64)
@@ -85,7 +87,10 @@ def _forecast(
 
 
 def _factors(points: Points, fold: int, folds: list[int], fit: str) -> list[float]:
-    """What the folds but one ask of the interval at each level, each forecast by the rest."""
+    """What the folds but one ask of the interval at each level, and their error.
+
+    Each of them is forecast by the rest, without the one either.
+    """
     off, weights = [], []
     halves: list[list[NDArray[np.float64]]] = [[] for _ in LEVELS]
     for other in folds:
@@ -100,10 +105,11 @@ def _factors(points: Points, fold: int, folds: list[int], fit: str) -> list[floa
         for level, half in enumerate(found):
             halves[level].append(half[known])
     joined, weight = np.concatenate(off), np.concatenate(weights)
-    return [
+    found = [
         widening(joined, np.concatenate(half), weight, level)
         for half, level in zip(halves, LEVELS, strict=True)
     ]
+    return [*found, float(np.average(joined, weights=weight)) if len(joined) else np.nan]
 
 
 def widening(
@@ -151,6 +157,22 @@ def calibration(left_out: pd.DataFrame) -> pd.DataFrame:
         return found
     found["last"] = found["fit"] == "flat"
     return found.sort_values(["last", "error"]).drop(columns="last").reset_index(drop=True)
+
+
+def chosen_anew(left_out: pd.DataFrame) -> pd.DataFrame:
+    """The forecasts of each group by the line that the other groups choose: "chosen", "best".
+
+    For each group, fit and measure are those that err least on the other groups, each forecast
+    without this group and its own (`others_error`). Of the least error of many on the very
+    truths that it is then judged by, one learns too little: `calibration` of these forecasts
+    tells how choosing, drawing the line and widening its interval do on what none of them has
+    seen. Empty where fewer than five groups leave nothing to choose by.
+    """
+    lines = left_out[(left_out["fit"] != "flat") & left_out["others_error"].notna()]
+    key = ["group", "fit", "measure"]
+    errors = lines.groupby(key, sort=False)["others_error"].first().reset_index()
+    best = errors.loc[errors.groupby("group", sort=False)["others_error"].idxmin(), key]
+    return lines.merge(best, on=key).assign(fit="chosen", measure="best")
 
 
 def _covered(

@@ -47,7 +47,7 @@ def forecast(
     Example: `oodml forecast results/ --target new_images/`
     """
     from oodml.report.folder import read_study
-    from oodml.report.forecast import forecast_target
+    from oodml.report.forecast import forecast_target, told
 
     folder = read_study(directory, own_code=own_code)
     found = forecast_target(folder, _features(target, folder, own_code), metric, split)
@@ -65,16 +65,8 @@ def forecast(
             f"{row['low_80']:.3f} to {row['high_80']:.3f}   "
             f"{row['low_95']:.3f} to {row['high_95']:.3f}"
         )
-    checked = found.calibration
-    typer.echo(
-        f"Expected to hold up best there: {found.methods.iloc[0]['method']}. Of left-out splits, "
-        f"{100 * checked['coverage_80']:.0f}% lay in the 80% interval"
-        + (
-            f" (widened by {checked['widening_80']:.2f} since)."
-            if checked["widening_80"] > 1
-            else "."
-        )
-    )
+    typer.echo(f"Expected to hold up best there: {found.methods.iloc[0]['method']}.")
+    typer.echo(told(found.splits))
     if found.superclasses is not None:
         unseen = found.superclasses.best
         typer.echo(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from oodml.analysis.forecast import forecast_methods, leave_splits_out, within_limits
-from oodml.analysis.leave_out import LEAST, calibration, widened
+from oodml.analysis.leave_out import LEAST, calibration, chosen_anew, widened
 from oodml.analysis.superclasses import leave_superclasses_out, superclass_measures
 from oodml.analysis.table import standard_split, trained
 from oodml.analysis.target_shift import UNLABELLED, Axes, measures, principal_axes, target_shift
@@ -21,8 +21,8 @@ class TargetForecast:
 
     shift: of the target, by `measure`, the unlabelled measure that forecasts left-out splits
     best. split: whose train classes it is measured against. range: the study's shifts.
-    methods: `forecast_methods`. calibration: the row of `calibration` behind the intervals.
-    superclasses: `LeftOut` of superclasses, where the data have them.
+    methods: `forecast_methods`. splits: how left-out ones were forecast, behind the intervals.
+    superclasses: the same of superclasses, where the data have them.
     """
 
     shift: float
@@ -30,7 +30,7 @@ class TargetForecast:
     split: str
     range: tuple[float, float]
     methods: pd.DataFrame
-    calibration: "pd.Series[float]"
+    splits: "LeftOut"
     superclasses: "LeftOut | None" = None
 
     @property
@@ -44,13 +44,15 @@ class LeftOut:
     """Forecasts of what was left out, and how they did.
 
     kind: "split" or "superclass". forecasts: of `leave_out`. calibration: of `calibration`.
-    metric: what was forecast.
+    metric: what was forecast. chosen: the `calibration` of `chosen_anew`, what the best line
+    may be trusted by; None where there are too few groups to know.
     """
 
     kind: str
     metric: str
     forecasts: pd.DataFrame
     calibration: pd.DataFrame
+    chosen: "pd.Series[float] | None" = None
 
     @property
     def best(self) -> "pd.Series[float]":
@@ -90,10 +92,10 @@ def forecast_target(
     axes = principal_axes(features)
     flat, flat_target = axes.project(features), axes.project(target).vectors
     known = measures(progression, flat, len(target))
-    checked = calibration(leave_splits_out(runs, known[[*UNLABELLED]], metric))
-    if checked.empty or checked["fit"].iloc[0] == "flat":
+    checked = _checked("split", metric, leave_splits_out(runs, known[[*UNLABELLED]], metric))
+    if checked is None:
         raise OodmlError(f"{folder.path}: a forecast needs a method on at least {LEAST} splits")
-    best = checked.iloc[0]
+    best = checked.best
     name = str(best["measure"])
     at = target_shift(steps[start], flat, flat_target)[name]
     widening = (float(best["widening_80"]), float(best["widening_95"]))
@@ -103,7 +105,7 @@ def forecast_target(
         start,
         (float(known[name].min()), float(known[name].max())),
         forecast_methods(runs, known[name], at, metric, widening, str(best["fit"])),
-        best,
+        checked,
         _superclasses(folder, flat) if metric == "recall@1" else None,
     )
 
@@ -116,8 +118,17 @@ def left_out_forecasts(folder: StudyFolder, metric: str = "recall@1") -> list[Le
     if runs.empty:
         return []
     found = leave_splits_out(runs, measures(folder.progression, flat), metric)
-    splits = None if found.empty else LeftOut("split", metric, found, calibration(found))
-    return [one for one in (splits, _superclasses(folder, flat)) if one is not None]
+    both = (_checked("split", metric, found), _superclasses(folder, flat))
+    return [one for one in both if one is not None]
+
+
+def _checked(kind: str, metric: str, forecasts: pd.DataFrame) -> LeftOut | None:
+    """How forecasts did; None where no line could be left to forecast by."""
+    checked = calibration(forecasts)
+    if checked.empty or checked["fit"].iloc[0] == "flat":
+        return None
+    chosen = calibration(chosen_anew(forecasts))
+    return LeftOut(kind, metric, forecasts, checked, None if chosen.empty else chosen.iloc[0])
 
 
 def _axes(folder: StudyFolder) -> Axes:
@@ -132,27 +143,28 @@ def _superclasses(folder: StudyFolder, flat: VectorSet) -> LeftOut | None:
     shift = superclass_measures(folder.progression, flat)
     if recalls.empty or shift.empty:
         return None
-    found = leave_superclasses_out(recalls, shift)
-    if found.empty:
-        return None
-    return LeftOut("superclass", "recall@1", found, calibration(found))
+    return _checked("superclass", "recall@1", leave_superclasses_out(recalls, shift))
 
 
 def told(found: LeftOut) -> str:
     """How well left-out groups were forecast, in words."""
-    best, flat = found.best, found.flat
+    best, chosen = found.best, found.chosen
     several = "splits" if found.kind == "split" else "superclasses"
-    held = f"{100 * best['coverage_80']:.0f}% of the {best['forecasts']} truths"
-    promise = f"the 80% interval held {held}"
-    if best["coverage_80"] < 0.7:
+    share = float(best["coverage_80"] if chosen is None else chosen["kept_80"])
+    promise = f"the 80% interval held {100 * share:.0f}% of the {best['forecasts']} truths"
+    wider = best["widening_80"] > 1
+    if chosen is not None:
+        promise += f" when the other {several} alone chose the line"
+        promise += f" and widened its interval (now by {best['widening_80']:.2f})" if wider else ""
+    if share < 0.7:
         promise += ", fewer than it should"
-    elif best["coverage_80"] > 0.9:
+    elif share > 0.9:
         promise += ", more than it need: it is wider than it could be"
-    if best["widening_80"] > 1:
-        promise += f"; it is {best['widening_80']:.2f} times as wide from here on"
-        if best["kept_80"] == best["kept_80"]:
-            promise += f", which held {100 * best['kept_80']:.0f}%"
-    line, mean = 100 * best["error"], 100 * flat["error"]
+    if chosen is None:
+        promise += f"; it is {best['widening_80']:.2f} times as wide from here on" if wider else ""
+        promise += f". These truths chose the line, too: that takes five {several} to avoid"
+    line = 100 * float(best["error"] if chosen is None else chosen["error"])
+    mean = 100 * float(found.flat["error"])
     if line < mean:
         use = f"The mean error is {line:.1f} points; without knowing the shift it is {mean:.1f}."
     else:

@@ -89,7 +89,7 @@ def _by_method(frame: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
 
 
 def _by_measure(left_out: LeftOut) -> dict[str, list[dict[str, Any]]]:
-    unused = ["measure", "group", "widening_80", "widening_95"]
+    unused = ["measure", "group", "widening_80", "widening_95", "others_error"]
     drawn = left_out.drawn().items()
     return {measure: _records(rows.drop(columns=unused)) for measure, rows in drawn}
 
