@@ -1,59 +1,72 @@
-"""What the runs of a study share."""
+"""A worker uses the images and the code that the study was planned for, or stops."""
 
-from dataclasses import replace
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from oodml.catalog import make_importable
 from oodml.errors import OodmlError
-from oodml.shift.build import SplitSettings
-from oodml.shift.files import write_splits
-from oodml.shift.splits import Episode, Progression, Split
-from oodml.study.context import given_splits, plan_of, progression_key
-from oodml.study.file import SplitFile
-from tests.samples import squares
+from oodml.study.context import open_context, prepare
+from oodml.study.store import Store
 from tests.study.toy import toy_study
 
+DATA = """
+from oodml.datasets import open_images
 
-def written(folder: Path, support: str) -> SplitFile:
-    episode = Episode({"c02": (support,), "c03": ("024",)})
-    split = Split(0, ("c00", "c01"), ("c02", "c03"), 1.0, episodes={1: (episode,)})
-    write_splits(Progression((split,), "published"), folder / "splits.json")
-    return SplitFile(file=folder / "splits.json")
-
-
-def test_support_of_a_published_file_is_named_as_the_data_names_it(tmp_path: Path) -> None:
-    filled = given_splits(written(tmp_path, "016"), squares())
-    assert filled[0].episodes[1][0].support == {"c02": ("c02/016",), "c03": ("c03/024",)}
+def photos(root):
+    return open_images(root)
+"""
 
 
-def test_support_that_the_data_lacks_is_told_before_anything_runs(tmp_path: Path) -> None:
-    with pytest.raises(OodmlError, match="999"):
-        given_splits(written(tmp_path, "999"), squares())
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    found = Store(tmp_path / "out")
+    found.prepare()
+    return found
 
 
-def test_other_superclasses_make_another_progression(tmp_path: Path) -> None:
-    study = toy_study(tmp_path).model_copy(update={"splits": SplitSettings()})
-    images = squares()
-    assert images.superclasses is not None
-    swapped = np.where(images.superclasses == "odd", "even", "odd")
-    regrouped = replace(images, superclasses=swapped)
-    assert progression_key(study, images) != progression_key(study, regrouped)
-    order = np.random.default_rng(0).permutation(len(images))
-    assert progression_key(study, images) == progression_key(study, images.select(order))
+def test_images_that_changed_since_the_plan_are_refused(tmp_path: Path, store: Store) -> None:
+    study = toy_study(tmp_path)
+    prepare(study, store)
+    open_context(store, "cpu")
+    file = tmp_path / "photos" / "elm" / "1.png"
+    before = file.read_bytes()
+    file.write_bytes((tmp_path / "photos" / "fir" / "1.png").read_bytes())
+    with pytest.raises(OodmlError, match=r"out: the images of photos changed since.*study run"):
+        open_context(store, "cpu")
+    prepare(study, store)
+    open_context(store, "cpu")
+    file.write_bytes(before)
+    with pytest.raises(OodmlError, match="the images of photos changed"):
+        open_context(store, "cpu")
 
 
-def test_a_plan_keeps_the_weights_of_the_shift_and_where_its_code_lies(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_code_that_changed_since_the_plan_is_refused(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "shift_network.py").write_text("def made(weights=None): ...\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    splits = SplitSettings(backbone="shift_network:made", weights="own.safetensors")
-    study = toy_study(tmp_path / "toy")
-    sides = (("c00", "c01"), ("c02", "c03"))
-    progression = Progression((Split(0, *sides, 1.0),), "published")
-    plan = plan_of(study.model_copy(update={"splits": splits}), progression, squares(), "key")
-    assert plan["shift_weights"] == "own.safetensors"
-    assert plan["import_from"] == [str(tmp_path)]
-    assert plan_of(study, progression, squares(), "key")["shift_weights"] is None
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    study = toy_study(tmp_path)
+    (tmp_path / "own_photos_5.py").write_text(DATA)
+    make_importable(tmp_path)
+    data = study.data.model_copy(
+        update={"name": "own_photos_5:photos", "options": {"root": str(tmp_path / "photos")}}
+    )
+    study = study.model_copy(update={"data": data})
+    prepare(study, store)
+    open_context(store, "cpu")
+    (tmp_path / "own_photos_5.py").write_text(DATA + "# another line")
+    with pytest.raises(OodmlError, match=r"the code of own_photos_5:photos changed since"):
+        open_context(store, "cpu")
+    prepare(study, store)
+    open_context(store, "cpu")
+
+
+def test_a_worker_reads_no_file_for_that(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oodml.hashes.SETTLED", -1e6)
+    prepare(toy_study(tmp_path), store)
+    monkeypatch.setattr("oodml.hashes.hash_of", None)
+    monkeypatch.setattr("oodml.contents.hash_of", None)
+    open_context(store, "cpu")

@@ -26,7 +26,7 @@ from oodml.study.claims import Claims, heartbeat
 from oodml.study.file import SplitFile, Study
 from oodml.study.inputs import check_images, planned_short
 from oodml.study.keep import Keep
-from oodml.study.plan import SCHEMA, Run, own_names_of, plan_runs, run_from
+from oodml.study.plan import SCHEMA, Run, own_names_of, plan_runs, refuse_changed, run_from
 from oodml.study.store import Store
 from oodml.study.tracking import Log
 from oodml.vectors import VectorSet
@@ -56,11 +56,15 @@ class Context:
 
 
 def open_context(store: Store, device: str) -> Context:
-    """The context of a study that is prepared already."""
+    """The context of a study that is prepared already.
+
+    Raises OodmlError if its images or the user's own code changed since.
+    """
     plan = store.read_plan()
     make_importable(*plan.get("import_from", ()))
     source = plan["source"]
     images = open_images(source["name"], **source["options"])
+    refuse_changed(plan, images, store.folder)
     progression = read_splits(store.folder / "splits.json")
     return Context(images, progression, torch.device(device), plan.get("keeping", {}))
 
@@ -83,13 +87,13 @@ def prepare(
     Several processes may start on one folder: one builds, the others wait for it.
     """
     images = open_images(study.data.name, **study.data.options)
-    key = progression_key(study, images)
     claims = Claims(store.claims)
     while (claim := claims.take("prepare")) is None:
         time.sleep(0.2)
     try:
         with heartbeat(claim):
             check_images(images, [arm.model for arm in study.arms if embedding], say)
+            key = progression_key(study, images)
             if planned_key(store) != key:
                 say(f"building the splits of {images.name}: {len(images)} images, "
                     f"{len(images.class_names)} classes")  # fmt: skip
@@ -115,7 +119,8 @@ def plan_of(
     shown = {by_shift[0], by_shift[-1]} if smoke else set(by_shift)
     positions = {id(split): position for position, split in enumerate(progression)}
     runs = plan_runs(study, progression, images.name, images.fingerprint)
-    splits = study.splits if isinstance(study.splits, SplitSettings) else SplitSettings()
+    default = SplitSettings.model_validate({})
+    splits = study.splits if isinstance(study.splits, SplitSettings) else default
     told: dict[str, Any] = {"search": dict(study.chosen)} if study.chosen else {}
     if smoke:
         told["smoke"] = True

@@ -5,11 +5,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from oodml.adaptation import AdaptSettings
 from oodml.embedding import weights_tag
+from oodml.errors import OodmlError
 from oodml.files import content_hash
+from oodml.images import ImageSet
 from oodml.model import ModelSettings
 from oodml.own_code import own_code
 from oodml.shift.splits import Progression, Split
@@ -19,6 +22,10 @@ from oodml.training.settings import TrainSettings
 
 SCHEMA = 1
 """Raise it when the code changes what a run's numbers are: every run gets a new id."""
+CHANGED = (
+    "changed since the study was planned. Run the study again (`oodml study run`): it plans anew "
+    "what the change concerns, and starts its own workers; then start others"
+)
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,24 @@ def run_from(settings: Mapping[str, Any], split: Split) -> Run:
         shots=tuple(settings["shots"]),
         code=settings.get("code", {}),
     )
+
+
+def refuse_changed(plan: Mapping[str, Any], images: ImageSet, folder: Path) -> None:
+    """Raise OodmlError if images or code are no longer those that runs were planned for."""
+    source = plan["source"]["name"]
+    stamps: dict[str, dict[str, str]] = {}
+    for run in plan["runs"]:
+        if run["fingerprint"] != images.fingerprint:
+            raise OodmlError(f"{folder}: the images of {images.name} {CHANGED}")
+        named = (run["method"], run["options"], run["model"]["backbone"], source)
+        key = json.dumps(named)
+        if key not in stamps:
+            stamps[key] = own_code(*named)
+        now = stamps[key]
+        planned = run.get("code", {})
+        changed = [name for name in sorted({*planned, *now}) if planned.get(name) != now.get(name)]
+        if changed:
+            raise OodmlError(f"{folder}: the code of {', '.join(changed)} {CHANGED}")
 
 
 def hash_of_split(split: Split, shots: Sequence[int]) -> str:
