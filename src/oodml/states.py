@@ -1,66 +1,46 @@
-"""What a module or optimiser holds, as plain values, and such values in one file.
+"""Plain values in one file.
 
-A file is safetensors throughout: the tensors, and as JSON in its header all that is no tensor. It
-is written whole or not at all, and reading it runs no code.
+It is safetensors throughout: the tensors and arrays, and as JSON in its header all else. It is
+written whole or not at all, and reading it runs no code.
 """
 
 import json
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from oodml.files import replacing
 
 PLAIN = (bool, int, float, str)
 
 
-def module_state(module: nn.Module) -> dict[str, Any]:
-    """Weights, buffers, optimisers of its own, and plain attributes such as queues and counters.
+@dataclass(frozen=True)
+class Inside:
+    """What an object holds, to be set in one that is made anew; nothing, if it stays as made."""
 
-    It refers to the module's tensors; write it or copy it before they change.
-    """
-    held = {path: dict(_held(part)) for path, part in module.named_modules()}
-    own = {path: values for path, values in held.items() if values}
-    return {"weights": module.state_dict(), "attributes": own}
+    values: dict[Any, Any]
 
 
-def load_module_state(module: nn.Module, state: dict[str, Any]) -> None:
-    """Bring a module of the same making to a state that `module_state` gave."""
-    module.load_state_dict(state["weights"])
-    parts = dict(module.named_modules())
-    for path, values in state["attributes"].items():
-        for name, value in values.items():
-            own = getattr(parts[path], name, None)
-            if isinstance(own, torch.optim.Optimizer):
-                own.load_state_dict(value)
-            else:
-                setattr(parts[path], name, value)
-
-
-def _held(part: nn.Module) -> Iterator[tuple[str, Any]]:
-    for name, value in vars(part).items():
-        if name.startswith("_") or name == "training":
-            continue
-        if isinstance(value, torch.optim.Optimizer):
-            yield name, value.state_dict()
-        elif _is_plain(value):
-            yield name, value
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, dict):
-        return all(_is_plain(one) for pair in value.items() for one in pair)
-    if isinstance(value, list | tuple):
-        return type(value) in (list, tuple) and all(map(_is_plain, value))
-    return value is None or isinstance(value, (Tensor, *PLAIN))
+def is_array(value: object) -> bool:
+    """Whether it is an array or scalar of numpy that can be written."""
+    return isinstance(value, np.ndarray | np.generic) and not (
+        value.dtype.hasobject or value.dtype.fields
+    )
 
 
 def write_state(path: Path, state: object, key: str) -> None:
-    """Write plain values and tensors, nested in dictionaries, lists and tuples, under a key."""
+    """Write values under a key.
+
+    They are numbers, text, tensors and arrays, nested in dictionaries, lists, tuples, deques, sets
+    and `Inside`. Raises TypeError for others.
+    """
     from safetensors.torch import save_file
 
     tensors: dict[str, Tensor] = {}
@@ -105,6 +85,16 @@ def _packed(value: Any, tensors: dict[str, Tensor]) -> Any:
         name = str(len(tensors))
         tensors[name] = value.detach().to("cpu", copy=True).contiguous()
         return {"tensor": name, "moved": value.device.type != "cpu"}
+    if is_array(value):
+        flat = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+        name = _packed(torch.from_numpy(flat), tensors)["tensor"]
+        single = isinstance(value, np.generic)
+        return {"array": name, "type": value.dtype.str, "shape": value.shape, "single": single}
+    if isinstance(value, Inside):
+        return {"inside": _packed(value.values, tensors)}
+    if isinstance(value, set | frozenset | deque):
+        more = {"maxlen": value.maxlen} if isinstance(value, deque) else {}
+        return {type(value).__name__: [_packed(one, tensors) for one in value], **more}
     if isinstance(value, dict):
         return {"pairs": [[_packed(k, tensors), _packed(v, tensors)] for k, v in value.items()]}
     if isinstance(value, tuple):
@@ -124,9 +114,24 @@ def _unpacked(value: Any, tensors: dict[str, Tensor], device: torch.device) -> A
     if "tensor" in value:
         tensor = tensors[value["tensor"]]
         return tensor.to(device) if value["moved"] else tensor
-    if "tuple" in value:
-        return tuple(_unpacked(one, tensors, device) for one in value["tuple"])
+    if "array" in value:
+        return _array(tensors[value["array"]], value)
+    if "inside" in value:
+        return Inside(_unpacked(value["inside"], tensors, device))
+    if "deque" in value:
+        return deque(_unpacked(value["deque"], tensors, device), value["maxlen"])
+    for kind in (tuple, set, frozenset):
+        if kind.__name__ in value:
+            return kind(_unpacked(value[kind.__name__], tensors, device))
     return {
         _unpacked(key, tensors, device): _unpacked(one, tensors, device)
         for key, one in value["pairs"]
     }
+
+
+def _array(flat: Tensor, described: dict[str, Any]) -> Any:
+    kind = np.dtype(described["type"])
+    if kind.hasobject:
+        raise ValueError(f"an array of {kind} is not read")
+    found = np.ndarray(described["shape"], kind, flat.numpy().tobytes()).copy()
+    return found[()] if described["single"] else found

@@ -2,10 +2,15 @@
 
 import errno
 import logging
+import random
+from collections import Counter, deque
+from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,11 +18,12 @@ from torch import nn
 import oodml
 from oodml import catalog
 from oodml.embedding import embed
-from oodml.methods._base import Batch, Space
+from oodml.held import load_module_state, module_state
+from oodml.methods._base import BaseMethod, Batch, Space
 from oodml.methods.multisimilarity import Method as MultiSimilarity
 from oodml.model import Embedder, LinearHead, ModelSettings
 from oodml.randomness import isolated
-from oodml.states import load_module_state, module_state, read_state, state_key, write_state
+from oodml.states import Inside, read_state, state_key, write_state
 from oodml.study.keep import Keep
 from oodml.study.store import Store
 from oodml.training.checkpoint import Checkpoint
@@ -166,27 +172,169 @@ class Forgetful(MultiSimilarity):
         return super().terms(batch) | {"pull": pull, "seen": 0 * pull + self.seen}
 
 
+def stopped(
+    make: Callable[[Space], BaseMethod], kept: Checkpoint | None, stop: int = 0
+) -> tuple[Embedder, History]:
+    """A training of four epochs on features by a method; stopped after `stop` of them."""
+    images = squares()
+    features = torch.from_numpy(embed(images, "pixels").vectors)[None]
+    with isolated(0):
+        method = make(Space(6, 8, 768))
+        model = Embedder(ModelSettings(backbone="pixels", dim=8), LinearHead(768, 8))
+
+        def log(row: dict[str, float]) -> None:
+            if row["epoch"] == stop:
+                raise StoppedError
+
+        source = FeatureSource(features, images.labels)
+        settings = TrainSettings(epochs=4, batch_size=12)
+        history = train(
+            model, method, source, settings, seed=0, device=CPU, checkpoint=kept, log=log
+        )
+    return model, history
+
+
 def test_dropout_and_memories_go_on(tmp_path: Path) -> None:
-    def one(kept: Checkpoint | None, stop: int = 0) -> History:
-        images = squares()
-        features = torch.from_numpy(embed(images, "pixels").vectors)[None]
-        with isolated(0):
-            model = Embedder(ModelSettings(backbone="pixels", dim=8), LinearHead(768, 8))
-            method = Forgetful(Space(6, 8, 768))
-            settings = TrainSettings(epochs=4, batch_size=12)
+    with pytest.raises(StoppedError):
+        stopped(Forgetful, checkpoint(tmp_path), stop=3)
+    assert stopped(Forgetful, checkpoint(tmp_path))[1] == stopped(Forgetful, None)[1]
 
-            def log(row: dict[str, float]) -> None:
-                if row["epoch"] == stop:
-                    raise StoppedError
 
-            source = FeatureSource(features, images.labels)
-            return train(
-                model, method, source, settings, seed=0, device=CPU, checkpoint=kept, log=log
-            )
+class Miner:
+    """A plain object that counts, and whose first child knows it."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.parent: Miner | None = None
+
+
+def _underscore(method: Any) -> float:
+    method._seen = getattr(method, "_seen", 0) + 1
+    return float(method._seen)
+
+
+def _array(method: Any) -> float:
+    method.array += 1
+    return float(method.array.sum())
+
+
+def _scalar(method: Any) -> float:
+    method.scalar += np.float32(0.1)
+    return float(method.scalar)
+
+
+def _queue(method: Any) -> float:
+    method.queue.append(len(method.queue) + sum(method.queue))
+    return float(sum(method.queue))
+
+
+def _object(method: Any) -> float:
+    method.miner.calls += 1
+    method.miner.parent.calls += 2
+    return float(method.miner.calls + method.miner.parent.parent.calls)
+
+
+def _counter(method: Any) -> float:
+    method.counter["step"] += 1
+    method.seen.add(method.counter["step"])
+    return float(len(method.seen) + method.counter["step"])
+
+
+def _generators(method: Any) -> float:
+    torchs = torch.rand((), generator=method.generator).item()
+    return torchs + method.numpys.random() + method.pythons.random()
+
+
+def _buffer(method: Any) -> float:
+    method.steps += 1
+    return float(method.steps)
+
+
+def _hidden(method: Any) -> float:
+    """Modules and parameters that torch doesn't see, trained by an own optimiser."""
+    method.optimizer.zero_grad()
+    (method.hidden[0](torch.ones(1, 2)).square().sum() + method.loose.square().sum()).backward()
+    method.optimizer.step()
+    return float(method.hidden[0].weight.detach().sum() + method.loose.detach().sum())
+
+
+class Remembers(MultiSimilarity):
+    """Keeps all that a method may keep."""
+
+    def __init__(self, space: Space, remember: Callable[[Any], float]) -> None:
+        super().__init__(space)
+        self.remember = remember
+        self.array = np.zeros((2, 3))
+        self.scalar = np.float32(0.0)
+        self.queue: deque[float] = deque(maxlen=3)
+        self.miner = Miner()
+        self.miner.parent = Miner()
+        self.miner.parent.parent = self.miner
+        self.counter = Counter[str]()
+        self.seen: set[int] = set()
+        self.generator = torch.Generator().manual_seed(3)
+        self.numpys = np.random.default_rng(3)
+        self.pythons = random.Random(3)
+        self.register_buffer("steps", torch.zeros(()), persistent=False)
+        self.hidden = [nn.Linear(2, 2)]
+        self.loose = torch.ones(2, requires_grad=True)
+        own = [*self.hidden[0].parameters(), self.loose]
+        self.optimizer = torch.optim.Adam(own, lr=np.float32(1e-2))  # type: ignore[arg-type]
+
+    def terms(self, batch: Batch) -> dict[str, torch.Tensor]:
+        value = self.remember(self)
+        return super().terms(batch) | {"remembered": batch.embeddings[:, 0].sum() * value}
+
+
+MEMORIES = (_underscore, _array, _scalar, _queue, _object, _counter, _generators, _buffer, _hidden)
+
+
+@pytest.mark.parametrize("remember", MEMORIES)
+def test_all_that_a_method_keeps_goes_on(
+    remember: Callable[[Any], float], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make = partial(Remembers, remember=remember)
+    with pytest.raises(StoppedError):
+        stopped(make, checkpoint(tmp_path), stop=3)
+    (again, history), (whole, expected) = stopped(make, checkpoint(tmp_path)), stopped(make, None)
+    assert history == expected
+    assert torch.equal(again.head.linear.weight, whole.head.linear.weight)
+    assert caplog.records == []
+
+
+def test_modules_that_are_made_on_the_way_are_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Late(MultiSimilarity):
+        """Makes a module at the first step."""
+
+        def terms(self, batch: Batch) -> dict[str, torch.Tensor]:
+            self.late = nn.Linear(2, 2)
+            return super().terms(batch)
 
     with pytest.raises(StoppedError):
-        one(checkpoint(tmp_path), stop=3)
-    assert one(checkpoint(tmp_path)) == one(None)
+        stopped(Late, checkpoint(tmp_path), stop=3)
+    with caplog.at_level(logging.WARNING, "oodml"):
+        _, history = stopped(Late, checkpoint(tmp_path))
+    assert "made on the way; the training starts anew" in caplog.text
+    assert history == stopped(Late, None)[1]
+
+
+def test_what_a_checkpoint_cannot_hold_is_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Endless(Forgetful):
+        """Counts by an iterator, in an object of its own."""
+
+        def __init__(self, space: Space) -> None:
+            super().__init__(space)
+            self.miner = Miner()
+            self.miner.parent = iter(range(9))  # type: ignore[assignment]
+
+    with caplog.at_level(logging.WARNING, "oodml"):
+        stopped(Endless, checkpoint(tmp_path))
+    (told,) = caplog.records
+    assert told.getMessage().endswith("what the method keeps in: miner.parent")
 
 
 def test_a_state_survives_a_file(tmp_path: Path) -> None:
@@ -195,6 +343,9 @@ def test_a_state_survives_a_file(tmp_path: Path) -> None:
         1: [shared, shared, None, True, 0.1, float("inf"), "ä"],
         "nested": {"empty": {}, "tuple": (1, [torch.zeros(0, 3, dtype=torch.int64)])},
         "view": torch.arange(6).view(2, 3).T,
+        "arrays": [np.arange(6, dtype=">i2").reshape(2, 3).T, np.zeros((0, 2)), np.array("ä")],
+        "scalar": np.float32(0.1),
+        "others": (deque([1, {2}], maxlen=2), frozenset({"a"}), Inside({"n": 1})),
     }
     write_state(tmp_path / "state.safetensors", state, "key")
     assert state_key(tmp_path / "state.safetensors") == "key"
@@ -203,6 +354,14 @@ def test_a_state_survives_a_file(tmp_path: Path) -> None:
     assert torch.equal(found[1][1], shared)
     assert found["nested"]["tuple"][1][0].shape == (0, 3)
     assert torch.equal(found["view"], state["view"])
+    for array, expected in zip(found["arrays"], state["arrays"], strict=True):
+        assert array.dtype == expected.dtype
+        np.testing.assert_array_equal(array, expected)
+        assert array.flags.writeable
+    assert type(found["scalar"]) is np.float32
+    assert found["scalar"] == np.float32(0.1)
+    assert found["others"] == state["others"]
+    assert found["others"][0].maxlen == 2
     with pytest.raises(TypeError, match="holds a PosixPath"):
         write_state(tmp_path / "bad.safetensors", {"path": tmp_path}, "key")
     assert not (tmp_path / "bad.safetensors").exists()

@@ -16,6 +16,8 @@ from oodml.embedding import embed
 from oodml.methods._base import BaseMethod, Space
 from oodml.model import Embedder, LinearHead, ModelSettings, load_model
 from oodml.randomness import isolated
+from oodml.states import read_state
+from oodml.training.checkpoint import Checkpoint
 from oodml.training.loop import train
 from oodml.training.settings import TrainSettings
 from oodml.training.sources import FeatureSource, ImageSource, Source
@@ -39,8 +41,13 @@ def made(make: Make, mode: str) -> tuple[Embedder, BaseMethod]:
     return model, method
 
 
-def trained(make: Make, mode: str, epochs: int = 2) -> tuple[Embedder, list[dict[str, float]]]:
-    """The model after some epochs on tiny images, and the history."""
+def trained(
+    make: Make, mode: str, epochs: int = 2, checkpoint: Checkpoint | None = None
+) -> tuple[Embedder, list[dict[str, float]]]:
+    """The model after some epochs on tiny images, and the history.
+
+    checkpoint: where to go on from, and to write.
+    """
     images = squares(CLASSES)
     model, method = made(make, mode)
     source: Source = ImageSource(images, images.labels, SIDE, "gentle")
@@ -52,7 +59,15 @@ def trained(make: Make, mode: str, epochs: int = 2) -> tuple[Embedder, list[dict
         source = FeatureSource(torch.from_numpy(np.stack(views)), images.labels)
     settings = TrainSettings.model_validate({"epochs": epochs, "batch_size": 12, "lr": 1e-3})
     with isolated(1):
-        history = train(model, method, source, settings, seed=0, device=torch.device("cpu"))
+        history = train(
+            model,
+            method,
+            source,
+            settings,
+            seed=0,
+            device=torch.device("cpu"),
+            checkpoint=checkpoint,
+        )
     return model, history.rows
 
 
@@ -100,6 +115,29 @@ def it_trains_the_same_way_twice(make: Make) -> None:
         if history != same or any(not torch.equal(ours[key], theirs[key]) for key in ours):
             raise Broken(f"{mode}: two trainings differ", "Draw with batch.generator only, and "
                          "keep nothing between trainings outside the method")  # fmt: skip
+
+
+def it_goes_on_where_it_was_stopped(make: Make) -> None:
+    """A training that was stopped and goes on from a checkpoint is equal to one that was not."""
+    for mode in modes(make):
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = Checkpoint(Path(folder) / "half.safetensors", "check", every=0.0)
+            trained(make, mode, 1, checkpoint)
+            if not checkpoint.path.exists():
+                raise Broken(f"{mode}: no checkpoint can be written", REMEMBER)
+            unheld = read_state(checkpoint.path, torch.device("cpu"))["method"]["unheld"]
+            model, history = trained(make, mode, 2, checkpoint)
+        whole, expected = trained(make, mode, 2)
+        ours, theirs = model.trained.state_dict(), whole.trained.state_dict()
+        if history != expected or any(not torch.equal(ours[key], theirs[key]) for key in ours):
+            lost = f"; {', '.join(unheld)} cannot be held" if unheld else ""
+            raise Broken(f"{mode}: it goes on otherwise than without a stop{lost}", REMEMBER)
+
+
+REMEMBER = (
+    "Keep what lasts from step to step in attributes that __init__ or prepare() makes: parameters, "
+    "buffers, optimisers, numbers, tensors, arrays, lists, dictionaries and objects of these"
+)
 
 
 def groups_hold_every_parameter(make: Make) -> None:
@@ -181,6 +219,7 @@ PROMISES: tuple[Promise, ...] = (
     it_is_a_method,
     it_trains,
     it_trains_the_same_way_twice,
+    it_goes_on_where_it_was_stopped,
     groups_hold_every_parameter,
     a_saved_head_comes_back,
     embeddings_are_one_row_an_image,

@@ -58,8 +58,10 @@ class BaseMethod(nn.Module):
     """A method: its loss terms, its own modules and how they are optimised.
 
     A subclass overrides what it needs; the loop knows nothing else of a method. A checkpoint holds
-    its weights, its own optimisers, and what it keeps in plain attributes: numbers, text, tensors,
-    and lists and dictionaries of them.
+    its weights and buffers, and what it keeps in attributes: numbers, text, tensors, numpy arrays,
+    lists, tuples, dictionaries, deques and sets of them; and what optimisers, generators, modules
+    and other objects hold, a miner's counters say, that `__init__` or `prepare` makes. What it
+    can't hold, such as iterators, is named in a warning; `oodml check` tries whether it matters.
     """
 
     modes: ClassVar[dict[str, str]] = {"finetune": "", "head": ""}

@@ -8,15 +8,16 @@ from typing import Any
 
 import torch
 
+from oodml.held import fits, load_module_state, module_state
 from oodml.methods._base import BaseMethod
 from oodml.model import Embedder
-from oodml.states import load_module_state, module_state, state_key, write_state
+from oodml.states import state_key, write_state
 from oodml.training.kept import Kept
 from oodml.training.steps import Steps
 
 CHECKPOINT_SECONDS = 60.0
 """Seconds from one checkpoint to the next, at the least."""
-VERSION = "1"
+VERSION = "2"
 
 
 @dataclass
@@ -38,7 +39,14 @@ class Checkpoint:
         if time.monotonic() - self._written < self.every:
             return
         try:
-            write_state(self.path, progress.state(), VERSION + self.key)
+            state = progress.state()
+            write_state(self.path, state, VERSION + self.key)
+            if unheld := state["model"]["unheld"] + state["method"]["unheld"]:
+                self._tell(
+                    "does not hold all, and a training that goes on from it may differ; put into "
+                    "parameters, buffers or plain attributes what the method keeps in",
+                    ", ".join(unheld),
+                )
         except Exception as error:  # a full disk, or what a method of the user's holds
             self._tell("cannot be written; the training goes on without", error)
         self._written = time.monotonic()
@@ -80,7 +88,7 @@ class Progress:
             "epoch": self.epoch,
             "rows": self.rows,
             "step": self.steps.step,
-            "model": self.model.trained.state_dict(),
+            "model": module_state(self.model.trained),
             "method": module_state(self.method),
             "optimizer": self.steps.optimizer.state_dict(),
             "kept": self.kept.state(self.epoch),
@@ -92,10 +100,14 @@ class Progress:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state of the same training."""
+        """Go on from a state of the same training; with a word start anew, if that cannot be."""
+        if not (fits(self.model.trained, state["model"]) and fits(self.method, state["method"])):
+            told = "the checkpoint holds modules that are made on the way; the training starts anew"
+            logging.getLogger("oodml").warning(told)
+            return
         self.epoch, self.rows = state["epoch"], state["rows"]
         self.steps.step = state["step"]
-        self.model.trained.load_state_dict(state["model"])
+        load_module_state(self.model.trained, state["model"])
         load_module_state(self.method, state["method"])
         self.steps.optimizer.load_state_dict(state["optimizer"])
         self.kept.load_state(self.model, state["kept"])
