@@ -97,12 +97,12 @@ def _factors(points: Points, fold: int, folds: list[int], fit: str) -> list[floa
         places = np.flatnonzero(points.groups % FOLDS == other)
         if other == fold:
             continue
-        expected, found = _forecast(points, [fold, other], places, fit)
+        expected, reach = _forecast(points, [fold, other], places, fit)
         error = np.abs(points.y[:, places] - expected)
         known = np.isfinite(error)
         off.append(error[known])
         weights.append(np.full(known.sum(), 1 / max(known.sum(), 1)))
-        for level, half in enumerate(found):
+        for level, half in enumerate(reach):
             halves[level].append(half[known])
     joined, weight = np.concatenate(off), np.concatenate(weights)
     found = [
