@@ -105,11 +105,11 @@ def _factors(points: Points, fold: int, folds: list[int], fit: str) -> list[floa
         for level, half in enumerate(reach):
             halves[level].append(half[known])
     joined, weight = np.concatenate(off), np.concatenate(weights)
-    found = [
+    factors = [
         widening(joined, np.concatenate(half), weight, level)
         for half, level in zip(halves, LEVELS, strict=True)
     ]
-    return [*found, float(np.average(joined, weights=weight)) if len(joined) else np.nan]
+    return [*factors, float(np.average(joined, weights=weight)) if len(joined) else np.nan]
 
 
 def widening(
