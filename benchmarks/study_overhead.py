@@ -39,21 +39,23 @@ def main() -> None:
             study = toy_study(Path(folder), options.runs // 6)
             work = partial(execute, seconds=options.seconds)
         run_study(study, out, execute=work, workers=options.workers, device="cpu")
-        records = [json.loads(path.read_text()) for path in out.glob("runs/*/run.json")]
-        ended = sorted(path.stat().st_mtime for path in out.glob("runs/*"))
-        seconds = [record["seconds"] if options.real else options.seconds for record in records]
-        # start-up aside: from the end of each worker's first run
-        lasted = ended[-1] - ended[options.workers - 1]
-        share = sum(seconds[options.workers :]) / (options.workers * lasted)
+        ended, seconds = [], []
+        for folder_of_run in out.glob("runs/*"):
+            record = json.loads((folder_of_run / "run.json").read_text())
+            ended.append(folder_of_run.stat().st_mtime)
+            seconds.append(record["seconds"] if options.real else options.seconds)
+        # start-up aside: from the start of the first run to the end of the last
+        began = min(end - lasted for end, lasted in zip(ended, seconds, strict=True))
+        share = sum(seconds) / (options.workers * (max(ended) - began))
         started = time.perf_counter()
         command = [sys.executable, "-m", "oodml", "study", "status", str(out)]
         subprocess.run(command, check=True, capture_output=True)
         status = time.perf_counter() - started
-        size = sum(path.stat().st_blocks * 512 for path in out.rglob("*")) / len(records)
+        size = sum(path.stat().st_blocks * 512 for path in out.rglob("*")) / len(ended)
     print("  runs  workers   in runs   status  disk a run")
     kilobytes = size / 1000
     print(
-        f"{len(records):6}  {options.workers:7}  {share:8.1%}  {status:5.2f} s  {kilobytes:7.1f} kB"
+        f"{len(ended):6}  {options.workers:7}  {share:8.1%}  {status:5.2f} s  {kilobytes:7.1f} kB"
     )
 
 
