@@ -12,32 +12,38 @@ app = typer.Typer(
 )
 COMMANDS = ()
 
+Out = Annotated[Path, typer.Option(help="The folder of results.")]
+Data = Annotated[Path | None, typer.Option(help="Where the study's data set lies.")]
+Splits = Annotated[
+    Path | None, typer.Option(help="A file of splits to use instead of building them.")
+]
+Workers = Annotated[int, typer.Option(help="Processes.", min=1)]
+Threads = Annotated[
+    int | None, typer.Option(help="Threads of each worker; default: the cores shared out.")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …")]
+Precision = Annotated[str | None, typer.Option(help="fp32 or bf16, where a whole network trains.")]
+On = Annotated[str, typer.Option(help="local; ray or ray://HOST:PORT; slurm or slurm:local.")]
+Job = Annotated[
+    list[str] | None,
+    typer.Option(help="Of Slurm's jobs, as submitit names it: slurm_partition=gpu."),
+]
+
 
 @app.command()
 def run(
     file: Annotated[
         Path, typer.Argument(help="The study: a TOML file, or the name of one that oodml brings.")
     ],
-    out: Annotated[Path, typer.Option(help="The folder of results.")],
-    data: Annotated[Path | None, typer.Option(help="Where the study's data set lies.")] = None,
-    splits: Annotated[
-        Path | None, typer.Option(help="A file of splits to use instead of building them.")
-    ] = None,
-    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads of each worker; default: the cores shared out.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="fp32 or bf16, where a whole network trains.")
-    ] = None,
-    on: Annotated[
-        str, typer.Option(help="local; ray or ray://HOST:PORT; slurm or slurm:local.")
-    ] = "local",
-    job: Annotated[
-        list[str] | None,
-        typer.Option(help="Of Slurm's jobs, as submitit names it: slurm_partition=gpu."),
-    ] = None,
+    out: Out,
+    data: Data = None,
+    splits: Splits = None,
+    workers: Workers = 1,
+    threads: Threads = None,
+    device: Device = None,
+    precision: Precision = None,
+    on: On = "local",
+    job: Job = None,
     checkpoint: Annotated[
         float, typer.Option(help="Seconds between two checkpoints of a run.", min=0)
     ] = 60,
@@ -104,24 +110,15 @@ def run(
 @app.command()
 def search(
     file: Annotated[Path, typer.Argument(help="The study: a TOML file with a search.")],
-    out: Annotated[Path, typer.Option(help="The folder of results.")],
-    data: Annotated[Path | None, typer.Option(help="Where the study's data set lies.")] = None,
-    splits: Annotated[
-        Path | None, typer.Option(help="A file of splits to use instead of building them.")
-    ] = None,
-    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads of each worker; default: the cores shared out.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16, for every method.")] = None,
-    on: Annotated[
-        str, typer.Option(help="local; ray or ray://HOST:PORT; slurm or slurm:local.")
-    ] = "local",
-    job: Annotated[
-        list[str] | None,
-        typer.Option(help="Of Slurm's jobs, as submitit names it: slurm_partition=gpu."),
-    ] = None,
+    out: Out,
+    data: Data = None,
+    splits: Splits = None,
+    workers: Workers = 1,
+    threads: Threads = None,
+    device: Device = None,
+    precision: Precision = None,
+    on: On = "local",
+    job: Job = None,
     retry: Annotated[bool, typer.Option(help="Do failed trials again.")] = False,
 ) -> None:
     """Choose the options that have ranges, as `run` does before its runs; nothing else is run.
