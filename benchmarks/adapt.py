@@ -38,10 +38,10 @@ from oodml.adaptation.batches import Support, support_of
 from oodml.adaptation.steps import adapted_heads
 from oodml.analysis.intervals import student_interval
 from oodml.embedding import evaluating
-from oodml.images import ImageSet
-from oodml.loader import batches, train_views
+from oodml.images.image_set import ImageSet
+from oodml.images.loader import batches, train_views
+from oodml.images.transforms import recipe
 from oodml.miners.distance import negative_probabilities
-from oodml.transforms import recipe
 
 EPISODES, CLASSES, SHOTS, IMAGES, BATCH, FEATURES, DIM = 10, 98, 2, 22, 112, 2048, 512
 STEPS, LR = 1000, 1e-4

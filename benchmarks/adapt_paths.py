@@ -21,7 +21,7 @@ from oodml.adaptation.split import adapt_to_episodes, support_rows
 from oodml.analysis.intervals import student_interval
 from oodml.datasets import open_images
 from oodml.embedding import embed
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 from oodml.model import Embedder, LinearHead, ModelSettings
 from oodml.shift.splits import Episode
 from oodml.vectors import VectorSet

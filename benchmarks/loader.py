@@ -32,10 +32,10 @@ from torch import Tensor
 
 from oodml.backbones import load_backbone
 from oodml.datasets import open_images
-from oodml.images import ImageSet
-from oodml.loader import batches, train_views
-from oodml.pixels import small_images
-from oodml.transforms import kept_short, recipe
+from oodml.images.image_set import ImageSet
+from oodml.images.loader import batches, train_views
+from oodml.images.pixel_cache import small_images
+from oodml.images.transforms import kept_short, recipe
 
 SIZE, BATCH = 224, 112
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.study.toy import execute, toy_study
 
-from oodml.study.file import Study, read_study
 from oodml.study.launch import run_study
+from oodml.study.spec.study_file import Study, read_study
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from oodml.contract.samples import squares as squares
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 
 
 def write_folder(images: ImageSet, root: Path, *, superclasses: bool = False) -> Path:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oodml import hashes as module
-from oodml.contents import contents, refuse_corrupt
 from oodml.datasets import open_images
 from oodml.errors import OodmlError
-from oodml.images import ImageSet
+from oodml.images import hashes as module
+from oodml.images.contents import contents, refuse_corrupt
+from oodml.images.image_set import ImageSet
 
 from .samples import squares, write_folder
 

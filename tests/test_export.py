@@ -19,7 +19,7 @@ from oodml.export import (
     exportable,
     load_exported,
 )
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 from oodml.methods.diva import Head as DivaHead
 from oodml.model import Embedder, LinearHead, ModelSettings
 from tests.samples import squares, write_folder

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oodml import hashes
-from oodml.contents import contents
 from oodml.datasets import open_images
 from oodml.errors import OodmlError
-from oodml.images import ImageSet
+from oodml.images import hashes
+from oodml.images.contents import contents
+from oodml.images.image_set import ImageSet
 
 from .samples import squares, write_folder
 
@@ -102,7 +102,7 @@ def test_fingerprint_on_disk_is_of_the_bytes(tmp_path: Path) -> None:
 def test_files_are_read_for_a_fingerprint_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oodml.hashes.SETTLED", -1e6)
+    monkeypatch.setattr("oodml.images.hashes.SETTLED", -1e6)
     images = open_images(write_folder(squares(3, 40), tmp_path / "data"))
     rows = noted(monkeypatch)
     whole = images.fingerprint
@@ -122,7 +122,7 @@ def test_files_are_read_for_a_fingerprint_once(
 def test_a_file_changed_just_now_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oodml.hashes.SETTLED", 1e6)
+    monkeypatch.setattr("oodml.images.hashes.SETTLED", 1e6)
     images = open_images(write_folder(squares(2, 2), tmp_path / "data"))
     _ = images.fingerprint
     rows = noted(monkeypatch)
@@ -149,7 +149,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         paths.append(path)
         return hash_once(path)
 
-    monkeypatch.setattr("oodml.hashes.hash_of", hash_of)
+    monkeypatch.setattr("oodml.images.hashes.hash_of", hash_of)
     return paths
 
 

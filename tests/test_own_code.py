@@ -8,7 +8,7 @@ import pytest
 
 from oodml.catalog import make_importable
 from oodml.errors import OodmlError
-from oodml.own_code import own_code, own_folders
+from oodml.user_code import own_code, own_folders
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_compiled_module_counts(lab: Path, place: str) -> None:
 SCRIPT = """
 import sys
 sys.path.insert(0, {lab!r})
-from oodml.own_code import class_code, own_code, own_folders
+from oodml.user_code import class_code, own_code, own_folders
 
 class Loss: {body}
 

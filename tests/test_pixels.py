@@ -7,17 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from oodml import pixels as module
-from oodml.contents import contents
 from oodml.datasets import open_images
 from oodml.embedding import embed
 from oodml.errors import OodmlError
 from oodml.files import cache_folder
-from oodml.images import ImageSet
-from oodml.loader import batches, train_views
-from oodml.loader import test_views as make_test_views
-from oodml.model import Embedder, LinearHead, ModelSettings
-from oodml.pixels import (
+from oodml.images import pixel_cache as module
+from oodml.images.contents import contents
+from oodml.images.image_set import ImageSet
+from oodml.images.loader import batches, train_views
+from oodml.images.loader import test_views as make_test_views
+from oodml.images.pixel_cache import (
     SmallImages,
     input_images,
     input_short,
@@ -25,9 +24,10 @@ from oodml.pixels import (
     kept_files,
     small_images,
 )
+from oodml.images.transforms import RECIPES, recipe
+from oodml.model import Embedder, LinearHead, ModelSettings
 from oodml.randomness import isolated
 from oodml.study.inputs import planned_short
-from oodml.transforms import RECIPES, recipe
 
 from .samples import squares, write_folder
 
@@ -38,7 +38,7 @@ FINETUNE = ModelSettings(backbone="small", mode="finetune", image_size=32)
 def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache of its own, which believes files that were made just now."""
     monkeypatch.setenv("OODML_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("oodml.hashes.SETTLED", -1e6)
+    monkeypatch.setattr("oodml.images.hashes.SETTLED", -1e6)
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from oodml import processes
+from oodml import distributed as processes
+from oodml.distributed import Team
 from oodml.errors import OodmlError
-from oodml.processes import Team
 
 
 @given(size=st.integers(1, 9), more=st.integers(0, 40))

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oodml.errors import OodmlError
-from oodml.sampler import ClassBalanced
+from oodml.training.sampler import ClassBalanced
 
 
 @given(

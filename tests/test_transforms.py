@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from oodml.errors import OodmlError
-from oodml.transforms import RECIPES, _random_box, _resized, recipe, train_view
-from oodml.transforms import test_view as make_test_view
+from oodml.images.transforms import RECIPES, _random_box, _resized, recipe, train_view
+from oodml.images.transforms import test_view as make_test_view
 
 
 def picture(width: int = 60, height: int = 40) -> Image.Image:

@@ -110,8 +110,8 @@ def study_page() -> str:
     from oodml.adaptation.settings import AdaptSettings
     from oodml.model import ModelSettings
     from oodml.shift.build import SplitSettings
-    from oodml.study.file import _Head
-    from oodml.study.search_space import SearchSettings
+    from oodml.study.spec.ranges import SearchSettings
+    from oodml.study.spec.study_file import _Head
     from oodml.training.settings import TrainSettings
 
     parts = [STUDY.format(top=_table(HEADS, [_field(*one, TOP) for one in _fields(_Head)]))]

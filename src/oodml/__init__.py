@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 _HOME = {
     "names": "catalog",
     "load": "catalog",
-    "ImageSet": "images",
+    "ImageSet": "images.image_set",
     "VectorSet": "vectors",
     "Embedder": "model",
     "load_model": "model",
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from oodml.evaluate.compare import compare as compare
     from oodml.evaluate.retrieval import retrieval_metrics as retrieval_metrics
     from oodml.evaluate.structure import structure_metrics as structure_metrics
-    from oodml.images import ImageSet as ImageSet
+    from oodml.images.image_set import ImageSet as ImageSet
     from oodml.model import Embedder as Embedder
     from oodml.model import load_model as load_model
     from oodml.shift.controls import size_matched as size_matched

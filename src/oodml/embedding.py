@@ -12,17 +12,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from oodml import processes
+from oodml import distributed as processes
 from oodml.arrays import Names
 from oodml.backbones import Backbone, load_backbone
 from oodml.files import cache_folder, content_hash, replacing
-from oodml.images import ImageSet
-from oodml.loader import View, batches, test_views, train_views
+from oodml.images.image_set import ImageSet
+from oodml.images.loader import View, batches, test_views, train_views
+from oodml.images.pixel_cache import SmallImages, input_images
+from oodml.images.transforms import recipe
 from oodml.model import Embedder, as_floats, pooled
-from oodml.own_code import own_code
-from oodml.pixels import SmallImages, input_images
 from oodml.randomness import derived_seed
-from oodml.transforms import recipe
+from oodml.user_code import own_code
 from oodml.vectors import VectorSet
 
 CACHE_VERSION = "1"

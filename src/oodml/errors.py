@@ -1,20 +1,48 @@
-"""The one kind of error that bad input raises, and the words it is told in."""
+"""The exception that bad input raises, and helpers that build its message."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class OodmlError(ValueError):
-    """Bad input. The message names the place, the value given, and what is allowed."""
+    """Bad input. The message says what is wrong, where, what was given, and what is allowed.
+
+    Attributes:
+        location: the file, table, or key where the error is, or "".
+        given: the offending value, or None.
+        allowed: the allowed values, where they can be listed.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        location: str = "",
+        given: object = None,
+        allowed: Iterable[str] = (),
+    ) -> None:
+        super().__init__(message)
+        self.location = location
+        self.given = given
+        self.allowed = tuple(allowed)
 
 
-def unknown(what: str, given: object, allowed: Iterable[str], where: str = "") -> OodmlError:
-    """The error for a name that does not exist, with the nearest that does.
+def unknown(kind: str, given: object, allowed: Iterable[str], location: str = "") -> OodmlError:
+    """The error for a name that does not exist, with the closest existing name as a suggestion.
 
-    `what` is the kind of thing ("loss", "key"), `where` the file or table it stood in.
+    Args:
+        kind: what the name refers to, such as "loss" or "key".
+        given: the unknown name.
+        allowed: the existing names.
+        location: the file or table that contains the name.
     """
     options = sorted(allowed)
-    near = difflib.get_close_matches(str(given), options, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    place = f"{where}: " if where else ""
-    return OodmlError(f"{place}unknown {what} {given!r}.{hint} Allowed: {', '.join(options)}.")
+    close = difflib.get_close_matches(str(given), options, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    prefix = f"{location}: " if location else ""
+    return OodmlError(
+        f"{prefix}unknown {kind} {given!r}.{hint} Allowed: {', '.join(options)}.",
+        location=location,
+        given=given,
+        allowed=options,
+    )

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from oodml import __version__
 from oodml.errors import OodmlError
 from oodml.files import replacing
+from oodml.images.pixel_cache import input_short
+from oodml.images.transforms import recipe
 from oodml.model import (
     Embedder,
     IdentityHead,
@@ -21,9 +23,7 @@ from oodml.model import (
     load_model,
     pooled,
 )
-from oodml.pixels import input_short
 from oodml.randomness import generator
-from oodml.transforms import recipe
 
 TOLERANCE = 1e-4
 """The largest difference between ONNX and model, of embeddings of length one."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from oodml.backbones import Backbone, load_backbone
 from oodml.errors import OodmlError
 from oodml.files import replacing, write_text
-from oodml.transforms import Augmentation
+from oodml.images.transforms import Augmentation
 
 
 def _side_or_word(value: object) -> object:
@@ -37,7 +37,7 @@ class ModelSettings(BaseModel):
     dim: of the embedding. normalize: to length one.
     pooling: of the feature map; "avg+max" is the sum of both.
     image_size: pixels of the square input; None is the backbone's own.
-    augmentation: the pair of train and test transforms, see `oodml.transforms.RECIPES`.
+    augmentation: the pair of train and test transforms, see `oodml.images.transforms.RECIPES`.
     views: augmented views of every image that are embedded once, in head mode.
     freeze_batch_norm: keep its statistics; its scale and shift still train.
     input_cache: in finetune mode, the short side in pixels that larger images on disk are brought

@@ -13,7 +13,7 @@ from oodml.cli import app
 from oodml.datasets import open_images
 from oodml.embedding import embed
 from oodml.errors import OodmlError
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 from oodml.model import Embedder, LinearHead, ModelSettings
 
 FAST = AdaptSettings(iterations=30, lr=1e-2, views=2, batch_size=12, metrics=("recall@1",))

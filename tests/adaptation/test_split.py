@@ -5,7 +5,7 @@ import torch
 from oodml.adaptation import AdaptSettings
 from oodml.adaptation.split import adapt_split
 from oodml.errors import OodmlError
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 from oodml.model import IdentityHead, LinearHead
 from oodml.shift.splits import Episode
 from oodml.vectors import VectorSet

@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from oodml.cli import app
 from oodml.datasets import open_images
-from oodml.pixels import small_images
+from oodml.images.pixel_cache import small_images
 
 from ..samples import squares, write_folder
 

@@ -11,8 +11,8 @@ from typer.testing import CliRunner, Result
 
 from oodml.cli import app
 from oodml.errors import OodmlError
-from oodml.study import workers
-from oodml.study.file import read_study
+from oodml.study.spec.study_file import read_study
+from oodml.study.workers import work as workers
 from tests.study.toy import execute, execute_badly, make_study
 
 
@@ -179,7 +179,7 @@ def test_the_cache_is_listed_and_cleared(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_status_loads_nothing_heavy(out: Path) -> None:
     code = (
-        "import sys; from oodml.study.status import read_status, told\n"
+        "import sys; from oodml.study.folder.status import read_status, told\n"
         "print(told(read_status(sys.argv[1])))\n"
         "print(*[m for m in ('torch', 'pandas') if m in sys.modules])"
     )

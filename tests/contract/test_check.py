@@ -17,7 +17,7 @@ HEAD = """
     import torch
     from torch import nn
     from oodml.backbones import Backbone
-    from oodml.images import ImageSet
+    from oodml.images.image_set import ImageSet
     from oodml.methods._base import BaseMethod
 """
 LOSS = '''

@@ -59,9 +59,9 @@ def test_corrupt_images_are_left_out_and_named(root: Path) -> None:
 def test_a_check_tells_a_study_what_can_be_read(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oodml.hashes.SETTLED", -1e6)
+    monkeypatch.setattr("oodml.images.hashes.SETTLED", -1e6)
     check(open_images(root))
-    monkeypatch.setattr("oodml.contents.looks", None)
+    monkeypatch.setattr("oodml.images.contents.looks", None)
     assert open_images(root, skip_corrupt=True).left_out == ("c/2.png",)
 
 

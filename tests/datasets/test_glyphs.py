@@ -8,7 +8,7 @@ import pytest
 
 from oodml.datasets import glyphs, open_images
 from oodml.errors import OodmlError
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 
 
 @pytest.fixture(scope="module")

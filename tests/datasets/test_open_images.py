@@ -7,7 +7,7 @@ import pytest
 
 from oodml.datasets import open_images
 from oodml.errors import OodmlError
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 
 from .trees import grow
 

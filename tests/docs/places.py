@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from oodml.datasets import open_images
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 from oodml.randomness import generator
 from oodml.shift.build import SplitSettings
-from oodml.study.file import Study
+from oodml.study.spec.study_file import Study
 from oodml.vectors import VectorSet
 from tests.docs.pages import steps
 
@@ -141,8 +141,8 @@ def studies(folder: Path) -> dict[str, Any]:
 
 def report(folder: Path) -> dict[str, Any]:
     """A small study that is done."""
-    from oodml.study.file import read_study
     from oodml.study.launch import run_study
+    from oodml.study.spec.study_file import read_study
 
     characters(folder / "photos", "greek", "hebrew")
     characters(folder / "new_images", "arabic")

@@ -14,7 +14,8 @@ import pytest
 
 from oodml.adaptation import AdaptSettings
 from oodml.backbones import lite0, pixels
-from oodml.study import file, shipped
+from oodml.study.spec import shipped
+from oodml.study.spec import study_file as file
 from tests.docs.commands import NOT_HERE, SLOW, check, filled, found, matched, options, run
 from tests.docs.pages import ROOT, Step, mentioned, pages, steps
 from tests.docs.places import PLACES, quick

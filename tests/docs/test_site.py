@@ -19,7 +19,7 @@ from oodml.adaptation.settings import AdaptSettings
 from oodml.cli import app
 from oodml.model import ModelSettings
 from oodml.shift.build import SplitSettings
-from oodml.study.search_space import SearchSettings
+from oodml.study.spec.ranges import SearchSettings
 from oodml.training.settings import TrainSettings
 from tests.docs.pages import FENCE, ROOT, pages
 

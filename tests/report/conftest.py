@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 from oodml.report.write import write_report
 from tests.report.study_folder import choose_options, keep_epochs, made_up_study
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 from oodml.shift.files import write_splits
 from oodml.shift.splits import Progression, Split
 from oodml.vectors import VectorSet

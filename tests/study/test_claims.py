@@ -5,8 +5,8 @@ import os
 import time
 from pathlib import Path
 
-from oodml.study.claims import Claims, heartbeat, me, read_claim
-from oodml.study.local import processes
+from oodml.study.folder.claims import Claims, heartbeat, me, read_claim
+from oodml.study.workers.local import processes
 
 HOUR = 3600
 

@@ -7,8 +7,8 @@ import pytest
 
 from oodml.catalog import make_importable
 from oodml.errors import OodmlError
-from oodml.study.context import open_context, prepare
-from oodml.study.store import Store
+from oodml.study.folder.store import Store
+from oodml.study.prepare import open_context, prepare
 from tests.study.toy import toy_study
 
 DATA = """
@@ -65,8 +65,8 @@ def test_code_that_changed_since_the_plan_is_refused(
 def test_a_worker_reads_no_file_for_that(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oodml.hashes.SETTLED", -1e6)
+    monkeypatch.setattr("oodml.images.hashes.SETTLED", -1e6)
     prepare(toy_study(tmp_path), store)
-    monkeypatch.setattr("oodml.hashes.hash_of", None)
-    monkeypatch.setattr("oodml.contents.hash_of", None)
+    monkeypatch.setattr("oodml.images.hashes.hash_of", None)
+    monkeypatch.setattr("oodml.images.contents.hash_of", None)
     open_context(store, "cpu")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from oodml.errors import OodmlError
-from oodml.study.contradictions import validation_metrics
-from oodml.study.file import parse_study
+from oodml.study.spec.consistency import validation_metrics
+from oodml.study.spec.study_file import parse_study
 
 FINETUNE = {"backbone": "small", "mode": "finetune"}
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from oodml.errors import OodmlError
-from oodml.study.file import SplitFile, read_study, with_precision
-from oodml.study.smoke import smaller
+from oodml.study.spec.smoke import smaller
+from oodml.study.spec.study_file import SplitFile, read_study, with_precision
 from tests.study.toy import make_study, toy_study
 
 

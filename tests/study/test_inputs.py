@@ -9,12 +9,12 @@ from typer.testing import CliRunner
 from oodml.cli import app
 from oodml.errors import OodmlError
 from oodml.files import cache_folder
-from oodml.images import ImageSet
-from oodml.pixels import kept_files
+from oodml.images.image_set import ImageSet
+from oodml.images.pixel_cache import kept_files
 from oodml.report.folder import read_study as read_folder
-from oodml.study.file import read_study
+from oodml.study.folder.status import read_status, told
 from oodml.study.launch import run_study
-from oodml.study.status import read_status, told
+from oodml.study.spec.study_file import read_study
 
 from ..samples import squares, write_folder
 
@@ -41,7 +41,7 @@ batch_size = 8
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder `photos` of 8 classes with 6 images of 24x24 pixels, long unchanged."""
     monkeypatch.setenv("OODML_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("oodml.hashes.SETTLED", -1e6)
+    monkeypatch.setattr("oodml.images.hashes.SETTLED", -1e6)
     write_folder(squares(8, 6), tmp_path / "photos")
     return tmp_path
 

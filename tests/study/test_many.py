@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from oodml.study.file import read_study
 from oodml.study.launch import run_study
+from oodml.study.spec.study_file import read_study
 from tests.samples import squares, write_folder
 from tests.study.toy import execute, toy_study
 

@@ -9,9 +9,9 @@ import pytest
 
 import oodml
 from oodml.errors import OodmlError
-from oodml.study.file import read_study
+from oodml.study.folder.status import Status
 from oodml.study.launch import run_study
-from oodml.study.status import Status
+from oodml.study.spec.study_file import read_study
 
 FILES = {
     "__init__.py": "",
@@ -72,7 +72,7 @@ def net(weights=None, width: int = 8):
 """,
     "data.py": """
 import numpy as np
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 
 def photos(classes: int = 8):
     names = np.repeat([f"c{c}" for c in range(classes)], 4)

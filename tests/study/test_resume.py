@@ -15,11 +15,11 @@ import oodml
 from oodml.methods._base import Batch
 from oodml.methods.multisimilarity import Method as MultiSimilarity
 from oodml.states import read_state
-from oodml.study.claims import Claims
-from oodml.study.file import read_study
+from oodml.study.folder.claims import Claims
+from oodml.study.folder.store import Store
 from oodml.study.launch import run_study
-from oodml.study.store import Store
-from oodml.training.steps import Steps
+from oodml.study.spec.study_file import read_study
+from oodml.training.trainer import Steps
 from tests.samples import squares, write_folder
 
 ROOT = Path(__file__).parents[2]

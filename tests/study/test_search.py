@@ -22,16 +22,16 @@ from oodml.cli import app
 from oodml.errors import OodmlError
 from oodml.shift.files import read_splits, write_splits
 from oodml.study import run as study_run
-from oodml.study import search_run
-from oodml.study.context import Context
-from oodml.study.file import Study, read_study
+from oodml.study.folder.status import read_status, told
 from oodml.study.launch import run_study, search_study
-from oodml.study.local import processes
 from oodml.study.plan import Run
+from oodml.study.prepare import Context
 from oodml.study.preview import preview
-from oodml.study.search_files import as_toml
-from oodml.study.smoke import smaller
-from oodml.study.status import read_status, told
+from oodml.study.search import run_search as search_run
+from oodml.study.search.files import as_toml
+from oodml.study.spec.smoke import smaller
+from oodml.study.spec.study_file import Study, read_study
+from oodml.study.workers.local import processes
 from tests.samples import squares, write_folder
 from tests.study.toy import execute, make_study
 

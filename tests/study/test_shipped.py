@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from oodml.cli import app
 from oodml.errors import OodmlError
-from oodml.study.file import SplitFile, Study
-from oodml.study.shipped import open_study, shipped
-from oodml.study.smoke import smaller
+from oodml.study.spec.shipped import open_study, shipped
+from oodml.study.spec.smoke import smaller
+from oodml.study.spec.study_file import SplitFile, Study
 
 DATA = ("cub200", "cars196", "online_products")
 PAPER = [f"paper_{kind}_shot_{name}" for kind in ("zero", "few") for name in DATA]

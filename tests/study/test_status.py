@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from oodml.study.claims import Claims
+from oodml.study.folder.claims import Claims
+from oodml.study.folder.progress import drawn, line
+from oodml.study.folder.status import Status, read_status, told, told_seconds
+from oodml.study.folder.store import Store
 from oodml.study.launch import run_study
-from oodml.study.progress import drawn, line
-from oodml.study.status import Status, read_status, told, told_seconds
-from oodml.study.store import Store
 from tests.study.toy import execute, execute_badly, toy_study
 
 
@@ -63,7 +63,7 @@ def test_a_dead_process_runs_nothing(folder: Path) -> None:
 
 
 def test_without_a_finished_run_the_time_left_is_unknown(tmp_path: Path) -> None:
-    from oodml.study.context import prepare
+    from oodml.study.prepare import prepare
 
     store = Store(tmp_path / "out")
     store.prepare()

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from oodml.errors import OodmlError
+from oodml.study.folder.store import Store
+from oodml.study.folder.table import COLUMNS, Table, empty_table, read_rows, tidy
 from oodml.study.launch import run_study
-from oodml.study.results import COLUMNS, Table, empty_table, read_rows, tidy
-from oodml.study.store import Store
 from tests.study.toy import execute, make_study, toy_study
 
 SETTINGS = {"id": "r", "data": "d", "split": "0", "shift": 1, "label": "m", "seed": 0}
@@ -31,7 +31,7 @@ def test_rows_without_a_column_are_refused() -> None:
 
 
 def test_a_changed_study_adds_runs_and_drops_what_it_no_longer_wants(tmp_path: Path) -> None:
-    from oodml.study.file import read_study
+    from oodml.study.spec.study_file import read_study
 
     file, out = make_study(tmp_path, seeds=1), tmp_path / "out"
     run_study(read_study(file), out, execute=execute, device="cpu")
@@ -95,7 +95,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 
 def test_a_run_that_exists_is_kept(tmp_path: Path) -> None:
-    from oodml.study.claims import Claims
+    from oodml.study.folder.claims import Claims
 
     store = Store(tmp_path)
     store.prepare()

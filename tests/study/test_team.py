@@ -12,8 +12,8 @@ from torch import Tensor
 from oodml.errors import OodmlError
 from oodml.methods._base import Batch
 from oodml.methods.multisimilarity import Method as MultiSimilarity
-from oodml.study.file import read_study
 from oodml.study.launch import run_study
+from oodml.study.spec.study_file import read_study
 from tests.samples import squares, write_folder
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +92,6 @@ def test_a_failure_of_one_ends_all_and_a_failure_of_all_is_the_runs(
 
 def test_a_team_does_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = make(tmp_path, 'methods = ["frozen"]\n')
-    monkeypatch.setattr("oodml.processes.several", lambda: True)
+    monkeypatch.setattr("oodml.distributed.several", lambda: True)
     with pytest.raises(OodmlError, match="leave out --workers and --on"):
         run_study(read_study(file), tmp_path / "out", device="cpu", workers=2)

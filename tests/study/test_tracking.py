@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from oodml.errors import OodmlError
-from oodml.study.context import open_context
-from oodml.study.file import read_study
+from oodml.study.folder.store import Store
 from oodml.study.launch import run_study
-from oodml.study.store import Store
+from oodml.study.prepare import open_context
+from oodml.study.spec.study_file import read_study
 from oodml.study.tracking import check_trackers, tracked
 from tests.samples import squares, write_folder
 

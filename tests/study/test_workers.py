@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 
 from oodml.errors import OodmlError
-from oodml.study.claims import Claims
-from oodml.study.context import prepare
-from oodml.study.file import Study, read_study
+from oodml.study.folder.claims import Claims
+from oodml.study.folder.status import read_status
+from oodml.study.folder.store import Store
 from oodml.study.launch import run_study
-from oodml.study.local import Pool, processes
-from oodml.study.status import read_status
-from oodml.study.store import Store
+from oodml.study.prepare import prepare
+from oodml.study.spec.study_file import Study, read_study
+from oodml.study.workers.local import Pool, processes
 from tests.samples import squares, write_folder
 from tests.study.toy import execute, execute_badly, execute_slowly, make_study, toy_study
 

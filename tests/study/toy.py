@@ -10,9 +10,9 @@ from PIL import Image
 
 from oodml.shift.files import write_splits
 from oodml.shift.splits import Progression, Split
-from oodml.study.context import Context
-from oodml.study.file import Study, read_study
 from oodml.study.plan import Run
+from oodml.study.prepare import Context
+from oodml.study.spec.study_file import Study, read_study
 
 CLASSES = ("ash", "birch", "cedar", "elm", "fir", "oak")
 

@@ -24,8 +24,8 @@ from oodml.methods.multisimilarity import Method as MultiSimilarity
 from oodml.model import Embedder, LinearHead, ModelSettings
 from oodml.randomness import isolated
 from oodml.states import Inside, read_state, state_key, write_state
-from oodml.study.keep import Keep
-from oodml.study.store import Store
+from oodml.study.folder.store import Store
+from oodml.study.run_artifacts import Keep
 from oodml.training.checkpoint import Checkpoint
 from oodml.training.loop import History, train
 from oodml.training.settings import TrainSettings

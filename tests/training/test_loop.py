@@ -14,7 +14,7 @@ from oodml.randomness import isolated
 from oodml.training.loop import History, train
 from oodml.training.settings import TrainSettings
 from oodml.training.sources import FeatureSource, ImageSource
-from oodml.training.steps import NonFiniteError
+from oodml.training.trainer import NonFiniteError
 from tests.samples import squares
 
 CPU = torch.device("cpu")

@@ -11,9 +11,9 @@ from oodml.adaptation.network import adapted_network, refuse_baselines
 from oodml.adaptation.settings import AdaptSettings
 from oodml.embedding import default_device, embed, trunk_features
 from oodml.errors import OodmlError
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
+from oodml.images.pixel_cache import input_images
 from oodml.model import Embedder
-from oodml.pixels import input_images
 
 
 def adapt_model(

@@ -17,12 +17,12 @@ from oodml.adaptation.settings import BASELINES, AdaptSettings
 from oodml.adaptation.steps import episode_losses, make_optimizer
 from oodml.embedding import default_device, embed
 from oodml.errors import OodmlError
-from oodml.images import ImageSet
-from oodml.loader import batches, train_views
+from oodml.images.image_set import ImageSet
+from oodml.images.loader import batches, train_views
+from oodml.images.pixel_cache import input_images
+from oodml.images.transforms import recipe
 from oodml.model import Embedder
-from oodml.pixels import input_images
 from oodml.randomness import derived_seed, generator
-from oodml.transforms import recipe
 
 
 def adapt_network(

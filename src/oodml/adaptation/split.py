@@ -12,7 +12,7 @@ from oodml.adaptation.heads import heads_of
 from oodml.adaptation.network import adapt_network
 from oodml.adaptation.settings import AdaptSettings
 from oodml.errors import OodmlError
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 from oodml.model import Embedder
 from oodml.shift.splits import Episode
 from oodml.vectors import VectorSet

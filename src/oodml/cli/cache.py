@@ -17,7 +17,7 @@ def list_cache() -> None:
     Example: `oodml cache list`
     """
     from oodml.files import cache_folder
-    from oodml.pixels import kept_files
+    from oodml.images.pixel_cache import kept_files
     from oodml.study.preview import told_size
 
     folder = cache_folder()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from oodml.images import ImageSet
+    from oodml.images.image_set import ImageSet
     from oodml.shift.agreement import Agreement
     from oodml.shift.splits import Progression
     from oodml.vectors import VectorSet
@@ -60,7 +60,7 @@ def build(
     from oodml.shift.build import SplitSettings, build_progression
     from oodml.shift.controls import size_controls
     from oodml.shift.files import write_splits
-    from oodml.study.tables import checked
+    from oodml.study.spec.tables import checked
 
     values = {
         "procedure": procedure,

@@ -60,12 +60,12 @@ def run(
     """
     from tempfile import TemporaryDirectory
 
-    from oodml.study.file import with_precision
     from oodml.study.launch import run_study
     from oodml.study.preview import preview
-    from oodml.study.shipped import open_study
-    from oodml.study.smoke import smaller
-    from oodml.study.team import as_team
+    from oodml.study.spec.shipped import open_study
+    from oodml.study.spec.smoke import smaller
+    from oodml.study.spec.study_file import with_precision
+    from oodml.study.workers.torchrun import as_team
 
     study = open_study(file, data, splits)
     study = with_precision(study, precision, file) if precision else study
@@ -125,10 +125,10 @@ def search(
 
     Example: `oodml study search study.toml --out results`
     """
-    from oodml.study.file import with_precision
     from oodml.study.launch import search_study
-    from oodml.study.shipped import open_study
-    from oodml.study.team import as_team
+    from oodml.study.spec.shipped import open_study
+    from oodml.study.spec.study_file import with_precision
+    from oodml.study.workers.torchrun import as_team
 
     study = open_study(file, data, splits)
     study = with_precision(study, precision, file) if precision else study
@@ -168,7 +168,7 @@ def status(
 
     Example: `oodml study status results`
     """
-    from oodml.study.status import read_status, told
+    from oodml.study.folder.status import read_status, told
 
     typer.echo(told(read_status(folder)))
 
@@ -195,9 +195,9 @@ def table(
     from rich.table import Table
 
     from oodml.files import write_text
-    from oodml.study.results import read_rows
-    from oodml.study.store import Store
-    from oodml.study.view import chosen, pivot
+    from oodml.results.pivot import chosen, pivot
+    from oodml.study.folder.store import Store
+    from oodml.study.folder.table import read_rows
 
     wanted = {"stage": stage.split(","), "metric": metric.split(",")}
     for condition in where or ():
@@ -226,7 +226,7 @@ def init(
     """
     from oodml.errors import OodmlError
     from oodml.files import write_text
-    from oodml.study.template import study_text
+    from oodml.study.spec.template import study_text
 
     if out.exists():
         raise OodmlError(f"{out} exists; give another file with --out")

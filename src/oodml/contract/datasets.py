@@ -3,7 +3,7 @@
 import numpy as np
 
 from oodml.contract.promise import Advice, Broken, Make, NotPromised, Promise, explained
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 
 READ = 64
 """Images that are read, evenly over the set."""

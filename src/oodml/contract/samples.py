@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 
 DIM = 6
 """Of the embeddings."""

@@ -7,7 +7,7 @@ from oodml.catalog import load, names
 from oodml.datasets._check import without_corrupt
 from oodml.datasets._few import a_few
 from oodml.errors import OodmlError, unknown
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 
 __all__ = ["is_import_path", "open_images", "without_corrupt"]
 

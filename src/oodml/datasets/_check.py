@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from oodml import contents
 from oodml.errors import OodmlError
 from oodml.files import content_hash
-from oodml.hashes import stamps_of
-from oodml.images import ImageSet
+from oodml.images import contents
+from oodml.images.hashes import stamps_of
+from oodml.images.image_set import ImageSet
 
 Quantiles = tuple[float, float, float]
 """Least, median, greatest."""

@@ -13,7 +13,7 @@ from typing import Any
 from oodml.catalog import load
 from oodml.datasets._unpack import unpack
 from oodml.errors import OodmlError, unknown
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 
 Report = Callable[[int, int], Any]
 """Called with the bytes that are there and the bytes of the whole."""

@@ -9,7 +9,7 @@ from PIL import Image
 
 from oodml.errors import OodmlError
 from oodml.files import replacing, write_text
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 
 MINIATURES = ("cars196", "cub200", "online_products")
 KINDS = 4

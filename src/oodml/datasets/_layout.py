@@ -8,7 +8,7 @@ import numpy as np
 from oodml.arrays import Names
 from oodml.datasets.folder import image_paths
 from oodml.errors import OodmlError
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 
 
 def first_present(name: str, root: str | Path, candidates: Sequence[str]) -> Path:

@@ -6,7 +6,7 @@ Krause, Stark, Deng and Fei-Fei, 3D Object Representations for Fine-Grained Cate
 from pathlib import Path
 
 from oodml.datasets._layout import class_folders, first_present
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 
 FOLDERS = ("images", "cars196/images", "car_data/car_data", "cars196/car_data/car_data")
 

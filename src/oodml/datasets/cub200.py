@@ -6,7 +6,7 @@ Wah, Branson, Welinder, Perona and Belongie, The Caltech-UCSD Birds-200-2011 Dat
 from pathlib import Path
 
 from oodml.datasets._layout import class_folders, first_present
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 
 FOLDERS = ("images", "cub200/images", "CUB_200_2011/images")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from oodml.errors import OodmlError, unknown
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 
 FILE = Path(__file__).with_name("glyphs.npz")
 

@@ -10,7 +10,7 @@ import numpy as np
 from oodml.arrays import Names
 from oodml.errors import OodmlError, unknown
 from oodml.files import cache_folder, content_hash
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 
 
 def dataset(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from oodml.datasets._layout import first_present, listed, rows
 from oodml.errors import OodmlError
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 
 HOMES = ("", "inshop/", "in-shop/")
 HEADER = ("image_name", "item_id", "evaluation_status")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from oodml.datasets._layout import first_present, listed, rows
 from oodml.errors import OodmlError
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 
 HOMES = ("", "online_products/", "Stanford_Online_Products/")
 HEADER = ("image_id", "class_id", "super_class_id", "path")

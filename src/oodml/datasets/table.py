@@ -8,7 +8,7 @@ import pandas as pd
 from oodml.arrays import Names
 from oodml.datasets._layout import present
 from oodml.errors import OodmlError
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 
 COLUMNS = ("path", "class", "superclass", "split")
 

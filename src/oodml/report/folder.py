@@ -12,7 +12,7 @@ from oodml.analysis.controls import is_control, without_controls
 from oodml.analysis.table import read_table
 from oodml.catalog import make_importable
 from oodml.errors import OodmlError
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 from oodml.shift.splits import Progression
 from oodml.vectors import VectorSet
 
@@ -104,7 +104,7 @@ def _note_unfinished(plan: Mapping[str, Any], done: set[str], notes: list[str]) 
 
 
 def _note_inputs(plan: Mapping[str, Any], notes: list[str]) -> None:
-    from oodml.study.status import LISTED, input_note
+    from oodml.study.folder.status import LISTED, input_note
 
     if left_out := plan.get("left_out", []):
         more = ", …" if len(left_out) > LISTED else ""

@@ -10,7 +10,7 @@ from oodml.analysis.intervals import student_interval
 from oodml.analysis.table import metrics, shifts, zero_shot
 from oodml.evaluate.chance import chance_metrics
 from oodml.evaluate.clustering import agreement
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 from oodml.report.folder import StudyFolder
 from oodml.shift.splits import Progression
 from oodml.vectors import VectorSet

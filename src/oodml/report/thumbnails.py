@@ -4,7 +4,7 @@ import base64
 import io
 from collections.abc import Iterable
 
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 
 
 def thumbnails(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from oodml.files import write_text
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 from oodml.report.folder import read_study
 from oodml.report.page import page
 from oodml.report.paper import write_figures

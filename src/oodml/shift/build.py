@@ -8,7 +8,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from oodml.errors import OodmlError
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
+from oodml.images.transforms import Augmentation
 from oodml.shift.distances import Matrix
 from oodml.shift.episodes import sample_episodes, sample_validation
 from oodml.shift.exact import MOST_SWAPS, evenly_spaced, exact_progression
@@ -21,7 +22,6 @@ from oodml.shift.progression import (
 from oodml.shift.splits import Progression, Split
 from oodml.shift.start import standard_train, train_of_partition, train_of_superclasses
 from oodml.shift.superclasses import superclass_progression
-from oodml.transforms import Augmentation
 from oodml.vectors import VectorSet
 
 Sides = tuple[Matrix, Matrix, Sequence[str], Sequence[str]]

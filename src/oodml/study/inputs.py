@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from oodml.contents import Say, contents, refuse_corrupt
-from oodml.images import ImageSet
+from oodml.images.contents import Say, contents, refuse_corrupt
+from oodml.images.image_set import ImageSet
+from oodml.images.pixel_cache import input_short, keep_pixels, keepable
 from oodml.model import ModelSettings
-from oodml.pixels import input_short, keep_pixels, keepable
 
 REPAIR = (
     'Repair or remove them, or leave them out: data = {name = "…", skip_corrupt = true}. '

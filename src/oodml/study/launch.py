@@ -10,20 +10,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from oodml import processes
+from oodml import distributed as processes
 from oodml.embedding import default_device
 from oodml.errors import OodmlError
-from oodml.study.context import prepare
-from oodml.study.engines import check_place, work_on
-from oodml.study.file import Study
-from oodml.study.local import Pool, pinned
-from oodml.study.progress import shown
-from oodml.study.results import Table
-from oodml.study.search_run import search
-from oodml.study.status import Status, Watch
-from oodml.study.store import Store, cannot_write, is_full
+from oodml.study.folder.progress import shown
+from oodml.study.folder.status import Status, Watch
+from oodml.study.folder.store import Store, cannot_write, is_full
+from oodml.study.folder.table import Table
+from oodml.study.prepare import prepare
+from oodml.study.search.run_search import search
+from oodml.study.spec.study_file import Study
 from oodml.study.tracking import check_trackers
-from oodml.study.workers import Execute, work
+from oodml.study.workers.executors import check_place, work_on
+from oodml.study.workers.local import Pool, pinned
+from oodml.study.workers.work import Execute, work
 from oodml.training.checkpoint import CHECKPOINT_SECONDS
 
 

@@ -12,13 +12,13 @@ from oodml.adaptation import AdaptSettings
 from oodml.embedding import weights_tag
 from oodml.errors import OodmlError
 from oodml.files import content_hash
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 from oodml.model import ModelSettings
-from oodml.own_code import own_code
 from oodml.shift.splits import Progression, Split
-from oodml.study.arms import Arm
-from oodml.study.file import Study
+from oodml.study.spec.study_file import Study
+from oodml.study.spec.variants import Arm
 from oodml.training.settings import TrainSettings
+from oodml.user_code import own_code
 
 SCHEMA = 1
 """Raise it when the code changes what a run's numbers are: every run gets a new id."""
@@ -35,7 +35,7 @@ class Run:
     data: the collection's name. fingerprint: of its images. label: the method's name in results.
     shots: of the few-shot episodes to adapt to, from `split.episodes`.
     split_hash: `hash_of_split(split, shots)`, where it is known already.
-    code: what stands for the user's own code, by its name; see `oodml.own_code`.
+    code: what stands for the user's own code, by its name; see `oodml.user_code`.
     """
 
     data: str

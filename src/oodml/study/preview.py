@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from oodml.datasets import open_images
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
 from oodml.shift.files import read_splits
 from oodml.shift.splits import Progression
-from oodml.study.context import given_splits, plan_of, planned_key, progression_key
-from oodml.study.file import SplitFile, Study
-from oodml.study.search import Trial, method_searches
-from oodml.study.search_run import replayed, with_chosen
-from oodml.study.status import Watch, named, told_seconds
-from oodml.study.store import Store
+from oodml.study.folder.status import Watch, named, told_seconds
+from oodml.study.folder.store import Store
+from oodml.study.prepare import given_splits, plan_of, planned_key, progression_key
+from oodml.study.search.run_search import replayed, with_chosen
+from oodml.study.search.trials import Trial, method_searches
+from oodml.study.spec.study_file import SplitFile, Study
 
 
 def preview(study: Study, folder: str | Path, smoke: bool = False) -> str:

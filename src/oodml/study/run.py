@@ -12,27 +12,28 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from oodml import catalog, processes
+from oodml import catalog
+from oodml import distributed as processes
 from oodml.adaptation.split import adapt_split
 from oodml.embedding import embed, evaluating, trunk_features
 from oodml.evaluate.clustering import clustering_metrics
 from oodml.evaluate.retrieval import retrieval_metrics
 from oodml.evaluate.structure import structure_metrics
 from oodml.files import write_text
-from oodml.images import ImageSet
+from oodml.images.image_set import ImageSet
+from oodml.images.pixel_cache import input_images
 from oodml.methods._base import BaseMethod, Space
 from oodml.model import Embedder, LinearHead
-from oodml.pixels import input_images
 from oodml.randomness import isolated
-from oodml.study.context import Context, frozen_features
-from oodml.study.contradictions import LOOKED_AT
-from oodml.study.keep import told
 from oodml.study.plan import Run
+from oodml.study.prepare import Context, frozen_features
+from oodml.study.run_artifacts import told
+from oodml.study.spec.consistency import LOOKED_AT
 from oodml.study.tracking import Log
-from oodml.training.kept import Metrics
+from oodml.training.best_weights import Metrics
 from oodml.training.loop import History, Look, train
 from oodml.training.sources import FeatureSource, ImageSource, Source
-from oodml.training.steps import NonFiniteError
+from oodml.training.trainer import NonFiniteError
 from oodml.vectors import VectorSet
 
 Row = dict[str, Any]

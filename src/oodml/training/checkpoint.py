@@ -12,8 +12,8 @@ from oodml.held import fits, load_module_state, module_state
 from oodml.methods._base import BaseMethod
 from oodml.model import Embedder
 from oodml.states import state_key, write_state
-from oodml.training.kept import Kept
-from oodml.training.steps import Steps
+from oodml.training.best_weights import Kept
+from oodml.training.trainer import Steps
 
 CHECKPOINT_SECONDS = 60.0
 """Seconds from one checkpoint to the next, at the least."""

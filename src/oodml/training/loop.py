@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from oodml import processes
+from oodml import distributed as processes
 from oodml.methods._base import BaseMethod
 from oodml.model import Embedder
 from oodml.randomness import derived_seed, generator
-from oodml.sampler import ClassBalanced
 from oodml.states import read_state
+from oodml.training.best_weights import Kept, Metrics
 from oodml.training.checkpoint import Checkpoint, Progress
-from oodml.training.kept import Kept, Metrics
+from oodml.training.sampler import ClassBalanced
 from oodml.training.settings import TrainSettings
 from oodml.training.sources import Source
-from oodml.training.steps import NonFiniteError, Steps
+from oodml.training.trainer import NonFiniteError, Steps
 
 Look = Callable[[], Metrics]
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oodml.errors import OodmlError
-from oodml.images import ImageSet
-from oodml.loader import batches, train_views
+from oodml.images.image_set import ImageSet
+from oodml.images.loader import batches, train_views
+from oodml.images.transforms import recipe
 from oodml.randomness import derived_seed
-from oodml.transforms import recipe
 
 Rows = NDArray[np.int64]
 

@@ -1,0 +1,1 @@
+"""Image collections: reading, fingerprints, the pixel cache, transforms, and loading."""

@@ -1,0 +1,1 @@
+"""What a result, a metric, and a planned run are."""

@@ -1,0 +1,124 @@
+"""What is planned: the contents of `plan.json` and of each run's `run.json`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from oodml.errors import OodmlError
+from oodml.files import write_text
+
+
+class RunPlan(BaseModel):
+    """One planned run: everything its numbers depend on, as JSON values.
+
+    Attributes:
+        id: 16 hexadecimal digits, a hash of what changes the numbers.
+        position: the index of the split in the progression.
+        label: the method's name in the results.
+        trains: False for baselines such as the frozen network.
+        split, shift: the step (as text) and shift of the split.
+        code: fingerprints of user code, by name.
+        input_short: the short side that images are resized to in the pixel cache, or None.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    id: str
+    position: int = 0
+    data: str
+    fingerprint: str
+    label: str
+    method: str
+    trains: bool = True
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    model: Mapping[str, Any] = Field(default_factory=dict)
+    train: Mapping[str, Any] = Field(default_factory=dict)
+    adapt: Mapping[str, Any] = Field(default_factory=dict)
+    split: str
+    shift: float
+    shots: tuple[int, ...] = ()
+    seed: int
+    code: Mapping[str, str] = Field(default_factory=dict)
+    input_short: int | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The columns of the results table that identify the run."""
+        return {
+            "run": self.id,
+            "data": self.data,
+            "split": self.split,
+            "shift": self.shift,
+            "method": self.label,
+            "seed": self.seed,
+        }
+
+
+class StudyPlan(BaseModel):
+    """All runs of a study and what workers need to execute them.
+
+    Attributes:
+        schema_version: of run ids ("schema" in the file).
+        source: name and options of the data.
+        left_out: ids of corrupt images that were skipped.
+        progression: hash of what the splits depend on.
+        shift_weights: weights of the network that shift is measured in.
+        import_from: folders that contain user code.
+        keeping: options of the runs' checkpoints and trackers.
+        search: the options that a search chose, by method.
+        smoke: whether this is a smoke test.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
+
+    schema_version: int = Field(1, alias="schema")
+    name: str
+    source: Mapping[str, Any]
+    left_out: tuple[str, ...] = ()
+    progression: str = ""
+    shift_weights: str | None = None
+    import_from: tuple[str, ...] = ()
+    runs: tuple[RunPlan, ...] = ()
+    keeping: Mapping[str, Any] = Field(default_factory=dict)
+    search: Mapping[str, Any] = Field(default_factory=dict)
+    smoke: bool = False
+
+    @property
+    def baselines(self) -> set[str]:
+        """The labels of the methods that do not train."""
+        return {run.label for run in self.runs if not run.trains}
+
+
+def write_plan(plan: StudyPlan, path: Path) -> None:
+    """Write `plan.json`, atomically."""
+    write_text(path, json.dumps(plan.model_dump(mode="json", by_alias=True), indent=1))
+
+
+def read_plan(path: Path) -> StudyPlan:
+    """Read `plan.json`.
+
+    Plans of earlier versions do not say what trains; there, the method "frozen" does not.
+
+    Raises:
+        OodmlError: if the file is missing or damaged.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        for run in values.get("runs", ()):
+            run.setdefault("trains", run.get("method") != "frozen")
+        return StudyPlan.model_validate(values)
+    except FileNotFoundError as error:
+        raise OodmlError(
+            f"{path.parent}: not a study folder (no plan.json). Start a study with "
+            f"`oodml study run FILE --out {path.parent}`",
+            location=str(path),
+        ) from error
+    except (OSError, ValueError, AttributeError, ValidationError) as error:
+        raise OodmlError(
+            f"{path}: damaged ({error}). Delete it and run the study again; finished runs are "
+            "not repeated.",
+            location=str(path),
+        ) from error

@@ -1,0 +1,184 @@
+"""The results table: its columns, stages, and the names of splits, with a reader and a writer.
+
+One number per row, with everything that identifies it. `results.parquet` contains `COLUMNS`; its
+metadata lists the baselines. In memory, `read_results` adds the Boolean column "trains".
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from oodml.errors import OodmlError
+from oodml.files import replacing
+
+COLUMNS = {
+    "run": "str",
+    "data": "str",
+    "split": "str",
+    "shift": "float64",
+    "method": "str",
+    "seed": "int64",
+    "stage": "str",
+    "shots": "Int64",
+    "episode": "Int64",
+    "metric": "str",
+    "value": "float64",
+}
+"""The columns of the results table and their pandas types."""
+KEY_COLUMNS = tuple(name for name in COLUMNS if name != "value")
+MEASURED_COLUMNS = ("stage", "shots", "episode", "metric", "value")
+"""The columns that a run produces; the others come from its plan."""
+
+_BASELINES = b"oodml.baselines"
+_LEGACY_BASELINE = "frozen"
+"""The only baseline that tables of earlier versions, which lack the metadata, can contain."""
+
+
+class Stage(StrEnum):
+    """When a number was measured."""
+
+    VALIDATION = "validation"
+    ZERO_SHOT = "zero_shot"
+    BEST_TEST_EPOCH = "best_test_epoch"
+    BEFORE = "before"
+    """Few-shot queries before adaptation."""
+    AFTER = "after"
+    """Few-shot queries after adaptation."""
+
+
+STANDARD_STEP = 0
+"""The step of the split that a progression starts from."""
+STANDARD_SPLIT = str(STANDARD_STEP)
+"""The standard split as the results table names it."""
+_CONTROL = " control "
+
+
+def control_step(step: int | str, seed: int) -> str:
+    """The step of a size-matched control of a split."""
+    return f"{step}{_CONTROL}{seed}"
+
+
+def controlled_step(step: int | str) -> str | None:
+    """The step that a size-matched control belongs to; None if `step` is not a control."""
+    parent, separator, _ = str(step).partition(_CONTROL)
+    return parent if separator else None
+
+
+def empty_results() -> pd.DataFrame:
+    """The results table without rows."""
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
+
+
+def result_rows(rows: pd.DataFrame, identity: Mapping[str, Any]) -> pd.DataFrame:
+    """A run's measurements as typed rows of the results table.
+
+    Args:
+        rows: the columns `MEASURED_COLUMNS`.
+        identity: the remaining columns: run, data, split, shift, method, seed.
+
+    Raises:
+        OodmlError: if a measured column is missing.
+    """
+    missing = [name for name in MEASURED_COLUMNS if name not in rows.columns]
+    if missing:
+        raise OodmlError(
+            f"run {identity['run']}: column {missing[0]!r} is missing from its rows; "
+            f"required: {', '.join(MEASURED_COLUMNS)}",
+            location=str(identity["run"]),
+            given=missing,
+            allowed=MEASURED_COLUMNS,
+        )
+    columns = {name: identity[name] for name in COLUMNS if name not in MEASURED_COLUMNS}
+    return rows.assign(**columns)[list(COLUMNS)].astype(COLUMNS).reset_index(drop=True)
+
+
+def write_results(table: pd.DataFrame, path: Path, baselines: Iterable[str] = ()) -> None:
+    """Write the results table to a Parquet file, atomically.
+
+    Args:
+        table: the columns `COLUMNS`.
+        path: the file to write.
+        baselines: the methods (labels) that do not train; stored in the file's metadata.
+    """
+    rows = pa.Table.from_pandas(table[list(COLUMNS)], preserve_index=False)
+    listed = json.dumps(sorted(set(baselines))).encode()
+    with replacing(path) as temporary:
+        pq.write_table(
+            rows.replace_schema_metadata({**(rows.schema.metadata or {}), _BASELINES: listed}),
+            temporary,
+        )
+
+
+def read_results(path: str | Path) -> pd.DataFrame:
+    """Read and check a results table, and add the Boolean column "trains".
+
+    Files of earlier versions do not list their baselines; there, the method labeled "frozen" is
+    the baseline.
+
+    Raises:
+        OodmlError: if the file is missing, damaged, or fails `check_results`.
+    """
+    source = Path(path)
+    try:
+        stored = pq.read_table(source)
+    except FileNotFoundError as error:
+        raise OodmlError(
+            f"{source}: no such file; `oodml study run` writes it", location=str(source)
+        ) from error
+    except (OSError, ValueError) as error:
+        raise OodmlError(
+            f"{source}: damaged or not a results table ({error}). Delete it and run the study "
+            "again; finished runs are not repeated.",
+            location=str(source),
+        ) from error
+    listed = (stored.schema.metadata or {}).get(_BASELINES)
+    baselines = json.loads(listed) if listed is not None else [_LEGACY_BASELINE]
+    table = check_results(stored.to_pandas(), str(source))
+    return table.assign(trains=~table["method"].isin(baselines))
+
+
+def check_results(table: pd.DataFrame, location: str = "results table") -> pd.DataFrame:
+    """Return the table unchanged if it is a valid results table.
+
+    Raises:
+        OodmlError: if a column is missing, a number appears twice, or a split has two shifts.
+    """
+    missing = [column for column in COLUMNS if column not in table.columns]
+    if missing:
+        raise OodmlError(
+            f"{location}: column {missing[0]!r} is missing; required: {', '.join(COLUMNS)}",
+            location=location,
+            given=missing,
+            allowed=COLUMNS,
+        )
+    key = [name for name in KEY_COLUMNS if name not in ("run", "shift")]
+    repeated = table[table.duplicated(key)]
+    if len(repeated):
+        row = ", ".join(f"{name} {repeated.iloc[0][name]}" for name in key)
+        raise OodmlError(
+            f"{location}: {len(repeated)} numbers appear twice; the first: {row}",
+            location=location,
+            given=row,
+        )
+    shifts = table.groupby(["data", "split"], observed=True)["shift"].nunique()
+    if (shifts > 1).any():
+        split = shifts[shifts > 1].index[0][1]
+        raise OodmlError(
+            f"{location}: split {split!r} has several shifts; a study has one progression",
+            location=location,
+            given=split,
+        )
+    return table
+
+
+def baselines_of(table: pd.DataFrame) -> set[str]:
+    """The methods of a results table that do not train."""
+    if "trains" not in table.columns:
+        return {_LEGACY_BASELINE} & set(table["method"])
+    return set(table.loc[~table["trains"].astype(bool), "method"])

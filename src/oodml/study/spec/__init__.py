@@ -1,0 +1,1 @@
+"""The study file: parsing, variants, ranges, and consistency checks."""

@@ -1,0 +1,1 @@
+"""Executing runs: local processes, Ray, Slurm, torchrun."""
