@@ -10,7 +10,7 @@ from oodml.datasets import open_images
 from oodml.embedding import embed
 from oodml.files import cache_folder
 from oodml.model import Embedder, LinearHead, ModelSettings
-from tests.samples import squares, write_folder
+from tests.images.samples import squares, write_folder
 
 
 def features_on_disk() -> list[Path]:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import oodml
 from oodml.cli import app
 from oodml.datasets import open_images
-from tests.samples import squares, write_folder
+from tests.images.samples import squares, write_folder
 
 STUDY = """
 data = {name = "glyphs", scripts = ["digits", "greek", "hebrew", "latin_lower"]}

@@ -22,7 +22,7 @@ from oodml.export import (
 from oodml.images.image_set import ImageSet
 from oodml.methods.diva import Head as DivaHead
 from oodml.model import Embedder, LinearHead, ModelSettings
-from tests.samples import squares, write_folder
+from tests.images.samples import squares, write_folder
 
 RUN = {"id": "4f0c", "data": "glyphs", "fingerprint": "f00", "split": "R2", "method": "margin"}
 
@@ -132,13 +132,13 @@ def test_what_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
 def test_a_model_that_names_own_code_is_imported_when_it_is_trusted(tmp_path: Path) -> None:
     own = "oodml.backbones.small:backbone"
     run = saved(tmp_path / "run", own, 24, LinearHead(96, 8), "finetune")
-    with pytest.raises(OodmlError, match="own_code=True"):
+    with pytest.raises(OodmlError, match="trust_code=True"):
         exportable(run)
-    model, said = exportable(run, own_code=True)
+    model, said = exportable(run, trust_code=True)
     export_safetensors(model, tmp_path / "m.safetensors", said)
-    with pytest.raises(OodmlError, match="own_code=True"):
+    with pytest.raises(OodmlError, match="trust_code=True"):
         load_exported(tmp_path / "m.safetensors")
-    assert load_exported(tmp_path / "m.safetensors", own_code=True).settings.backbone == own
+    assert load_exported(tmp_path / "m.safetensors", trust_code=True).settings.backbone == own
 
 
 class TestOnnx:

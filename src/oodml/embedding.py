@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from oodml import distributed as processes
+from oodml import distributed
 from oodml.arrays import Names
 from oodml.backbones import Backbone, load_backbone
 from oodml.files import cache_folder, content_hash, replacing
@@ -22,7 +22,7 @@ from oodml.images.pixel_cache import SmallImages, input_images
 from oodml.images.transforms import recipe
 from oodml.model import Embedder, as_floats, pooled
 from oodml.randomness import derived_seed
-from oodml.user_code import own_code
+from oodml.user_code import code_fingerprints
 from oodml.vectors import VectorSet
 
 CACHE_VERSION = "1"
@@ -67,7 +67,7 @@ def embed(
         "augmentation": augmentation,
         "view": "test" if view is None else f"train {view} seed {seed}",
     }
-    source |= own_code(backbone) | images.reader
+    source |= code_fingerprints(backbone) | images.reader
     if isinstance(images, SmallImages):
         source["pixels"] = f"short side {images.short}"
     path = cache_folder() / "features" / f"{content_hash(CACHE_VERSION, repr(source))[:24]}"
@@ -122,9 +122,9 @@ def trunk_features(
     make = _view(images, model.image_size, settings.augmentation, view, seed)
     model.to(place)
     with evaluating(model):
-        rows = processes.share(len(images))
+        rows = distributed.share(len(images))
         parts = [model.features(b.to(place)).cpu() for b in _blocks(images, make, batch_size, rows)]
-    return processes.collected(torch.cat(parts), len(images)).numpy()
+    return distributed.collected(torch.cat(parts), len(images)).numpy()
 
 
 def _embedded(
@@ -134,11 +134,11 @@ def _embedded(
     make = _view(images, model.image_size, model.settings.augmentation, None, 0)
     model.to(device)
     with evaluating(model):
-        rows = processes.share(len(images))
+        rows = distributed.share(len(images))
         parts = [model(b.to(device)).cpu() for b in _blocks(images, make, batch_size, rows)]
     source = {"data": images.name, "fingerprint": images.fingerprint}
     return VectorSet(
-        processes.collected(torch.cat(parts), len(images)).numpy(),
+        distributed.collected(torch.cat(parts), len(images)).numpy(),
         images.classes,
         images.ids,
         images.superclasses,

@@ -44,14 +44,14 @@ class Network(nn.Module):
         return self.head.embed(features)  # type: ignore[no-any-return,operator]
 
 
-def exportable(name: str | Path, own_code: bool = False) -> tuple[Embedder, dict[str, str]]:
+def exportable(name: str | Path, trust_code: bool = False) -> tuple[Embedder, dict[str, str]]:
     """The model of a run, of `oodml adapt`, or of a backbone's name; and what to say of it.
 
     A plain backbone gives its pooled, un-normalised features, as `oodml embed` does.
     """
     folder = Path(name)
     if folder.is_dir():
-        model = load_model(folder, own_code)
+        model = load_model(folder, trust_code)
     elif len(folder.parts) > 1:
         raise OodmlError(f"{folder}: no such folder of a model")
     else:
@@ -161,10 +161,10 @@ def export_safetensors(model: Embedder, file: str | Path, said: Mapping[str, str
 _INPUT = ("mean", "std")
 
 
-def load_exported(file: str | Path, own_code: bool = False) -> Embedder:
+def load_exported(file: str | Path, trust_code: bool = False) -> Embedder:
     """The model of a file that `export_safetensors` wrote, ready to embed; needs no other file.
 
-    own_code: as in `load_model`.
+    trust_code: as in `load_model`.
     """
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
@@ -172,7 +172,7 @@ def load_exported(file: str | Path, own_code: bool = False) -> Embedder:
     try:
         with safe_open(file, framework="pt") as opened:
             described = json.loads((opened.metadata() or {})["model"])
-        model = described_model(described, file, own_code).with_backbone()
+        model = described_model(described, file, trust_code).with_backbone()
         state = load_file(file)
         for name in _INPUT:
             getattr(model.backbone, name).copy_(state.pop(f"input.{name}"))

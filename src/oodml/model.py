@@ -217,12 +217,12 @@ def head_description(head: nn.Module) -> dict[str, object]:
     return {"kind": f"{kind.__module__}:{kind.__qualname__}", **options}
 
 
-def load_model(run_folder: str | Path, own_code: bool = False) -> Embedder:
+def load_model(run_folder: str | Path, trust_code: bool = False) -> Embedder:
     """The trained model of a run folder (model.json, model.safetensors), ready to embed.
 
     Only heads of this library are made again by name, and a head or backbone of the user's own,
     which would be imported, is refused: a run folder that came from elsewhere cannot run code.
-    own_code: import them all the same.
+    trust_code: import them all the same.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -233,7 +233,7 @@ def load_model(run_folder: str | Path, own_code: bool = False) -> Embedder:
         raise OodmlError(f"{folder}: not a run folder (it has no model.json)")
     try:
         described = json.loads(description.read_text(encoding="utf-8"))
-        embedder = described_model(described, description, own_code)
+        embedder = described_model(described, description, trust_code)
         embedder.load_trained(load_file(folder / "model.safetensors"))
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise OodmlError(f"{folder}: the model cannot be loaded: {error}") from error
@@ -241,21 +241,21 @@ def load_model(run_folder: str | Path, own_code: bool = False) -> Embedder:
 
 
 def described_model(
-    described: Mapping[str, Any], place: str | Path, own_code: bool = False
+    described: Mapping[str, Any], place: str | Path, trust_code: bool = False
 ) -> Embedder:
     """The model that `settings` and `head` describe, its head's weights still untrained.
 
-    place: the file they stood in, for errors. own_code: as in `load_model`.
+    place: the file they stood in, for errors. trust_code: as in `load_model`.
     """
     from oodml import catalog
 
     settings = ModelSettings.model_validate(described["settings"])
     options = dict(described["head"])
     kind = str(options.pop("kind"))
-    trust = "if you trust it, say own_code=True (--own-code)"
-    if kind not in HEADS and not own_code:
+    trust = "if you trust it, say trust_code=True (--trust-code)"
+    if kind not in HEADS and not trust_code:
         raise OodmlError(f"{place}: head {kind!r} is not one of {', '.join(HEADS)}; {trust}")
-    if ":" in settings.backbone and not own_code:
+    if ":" in settings.backbone and not trust_code:
         raise OodmlError(
             f"{place}: loading would import the backbone {settings.backbone!r}; {trust}"
         )

@@ -30,7 +30,7 @@ SUFFIXES = (".py", ".so", ".pyd")
 _PATH = re.compile(r"([^\W\d]\w*)(\.\w+)*:[^\W\d][\w.]*")
 
 
-def own_code(*values: Any) -> dict[str, str]:
+def code_fingerprints(*values: Any) -> dict[str, str]:
     """What stands for the code behind each own name in `values`, by that name.
 
     values: names of things, and options, in which names may lie however deep. Raises OodmlError
@@ -40,13 +40,13 @@ def own_code(*values: Any) -> dict[str, str]:
     return {name: found[name] for name in sorted(found) if found[name]}
 
 
-def class_code(kind: type) -> dict[str, str]:
+def class_fingerprints(kind: type) -> dict[str, str]:
     """What stands for the code of a class of the user's own, by its import path."""
     module = kind.__module__.replace("__mp_main__", "__main__")  # the script, in a worker
     return {f"{module}:{kind.__qualname__}": _loaded_stamp(module.partition(".")[0])}
 
 
-def own_folders(*values: Any) -> list[str]:
+def code_folders(*values: Any) -> list[str]:
     """The folders that have to be importable for the own names in `values`, sorted."""
     places = set()
     for _, top in _own_names(values):

@@ -7,7 +7,7 @@ from oodml.cli import app
 from oodml.datasets import open_images
 from oodml.images.pixel_cache import small_images
 
-from ..samples import squares, write_folder
+from tests.images.samples import squares, write_folder
 
 
 def run(*command: str) -> str:

@@ -12,8 +12,8 @@ from oodml.cli import app
 from oodml.embedding import embed
 from oodml.errors import OodmlError
 from oodml.vectors import VectorSet
+from tests.images.samples import write_folder
 from tests.report.study_folder import made_up_study
-from tests.samples import write_folder
 
 
 def test_report_names_the_page(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_forecast_runs_code_that_a_folder_names_where_it_is_trusted_alone(
     found = CliRunner().invoke(app, arguments)
     assert isinstance(found.exception, OodmlError)
     assert "their_network:made, which is not imported" in str(found.exception)
-    trusted = CliRunner().invoke(app, [*arguments, "--own-code"])
+    trusted = CliRunner().invoke(app, [*arguments, "--trust-code"])
     assert "it ran" in str(trusted.exception)
 
 

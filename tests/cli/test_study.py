@@ -155,7 +155,7 @@ def test_a_first_study_file_fits_the_images(
     study = read_study(file)
     assert study.data.name == str(data)
     assert study.shots == shots
-    assert len(study.arms) == 5
+    assert len(study.variants) == 5
     with pytest.raises(OodmlError, match="exists; give another file"):
         call("study", "init", data, "--out", file)
 

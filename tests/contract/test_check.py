@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from oodml.cli import app
 from oodml.contract import Finding, check, kind_of
 from oodml.errors import OodmlError
-from tests.samples import squares, write_folder
+from tests.images.samples import squares, write_folder
 
 HEAD = """
     import numpy as np

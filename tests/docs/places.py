@@ -26,17 +26,17 @@ def quick(study: Study) -> Study:
     changes: dict[str, Any] = {"shots": study.shots[:1], "episodes": 1}
     if isinstance(study.splits, SplitSettings):
         changes["splits"] = study.splits.model_copy(update={"n_splits": SPLITS})
-    arms = [
-        arm.model_copy(
+    variants = [
+        variant.model_copy(
             update={
-                "seeds": arm.seeds[:1],
-                "train": arm.train.model_copy(update={"epochs": 1}),
-                "model": arm.model.model_copy(update={"views": 1}),
+                "seeds": variant.seeds[:1],
+                "train": variant.train.model_copy(update={"epochs": 1}),
+                "model": variant.model.model_copy(update={"views": 1}),
             }
         )
-        for arm in study.arms
+        for variant in study.variants
     ]
-    return study.model_copy(update=changes | {"arms": tuple(arms)})
+    return study.model_copy(update=changes | {"variants": tuple(variants)})
 
 
 def write_images(images: ImageSet, folder: Path) -> None:

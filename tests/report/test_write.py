@@ -13,9 +13,9 @@ from oodml.errors import OodmlError
 from oodml.report.folder import read_study
 from oodml.report.page import duration
 from oodml.report.write import write_report
+from tests.images.samples import write_folder
 from tests.report.conftest import Made
 from tests.report.study_folder import keep_epochs, made_up_study
-from tests.samples import write_folder
 
 SECTIONS = (
     "overview", "generalization", "ranking", "findings", "few-shot", "forecast", "structure",
@@ -148,7 +148,7 @@ def test_code_that_a_folder_names_is_run_where_it_is_trusted_alone(
     assert not marker.exists()
     assert str(code) not in sys.path
     assert "code of your own, their_stripes:made, which is not imported" in _without_scripts(page)
-    found = read_study(tmp_path / "study", own_code=True)
+    found = read_study(tmp_path / "study", trust_code=True)
     assert marker.exists()
     assert found.images is not None
     assert len(found.images) == len(images)

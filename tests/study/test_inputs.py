@@ -16,7 +16,7 @@ from oodml.study.folder.status import read_status, told
 from oodml.study.launch import run_study
 from oodml.study.spec.study_file import read_study
 
-from ..samples import squares, write_folder
+from tests.images.samples import squares, write_folder
 
 STUDY = """
 data = {{ name = "photos", skip_corrupt = {skip} }}
@@ -130,9 +130,9 @@ def test_a_wrong_input_cache_is_told(folder: Path, cache: str) -> None:
 
 
 def test_sizes_can_be_compared(folder: Path) -> None:
-    arms = read_study(study(folder, cache='["off", "auto", 18]')).arms
-    assert [arm.model.input_cache for arm in arms] == ["off", "auto", 18]
-    assert arms[2].label == "margin input_cache=18"
+    variants = read_study(study(folder, cache='["off", "auto", 18]')).variants
+    assert [variant.model.input_cache for variant in variants] == ["off", "auto", 18]
+    assert variants[2].label == "margin input_cache=18"
 
 
 def test_a_wrong_skip_corrupt_is_told(folder: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from oodml.study.launch import run_study
 from oodml.study.spec.study_file import read_study
-from tests.samples import squares, write_folder
+from tests.images.samples import squares, write_folder
 from tests.study.toy import execute, toy_study
 
 KEPT = 50e6

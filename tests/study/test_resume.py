@@ -20,7 +20,7 @@ from oodml.study.folder.store import Store
 from oodml.study.launch import run_study
 from oodml.study.spec.study_file import read_study
 from oodml.training.trainer import Steps
-from tests.samples import squares, write_folder
+from tests.images.samples import squares, write_folder
 
 ROOT = Path(__file__).parents[2]
 

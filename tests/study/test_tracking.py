@@ -14,7 +14,7 @@ from oodml.study.launch import run_study
 from oodml.study.prepare import open_context
 from oodml.study.spec.study_file import read_study
 from oodml.study.tracking import check_trackers, tracked
-from tests.samples import squares, write_folder
+from tests.images.samples import squares, write_folder
 
 PLANNED: dict[str, Any] = {
     "id": "0123456789abcdef", "label": "mine lr=1e-3", "data": "photos", "method": "margin",

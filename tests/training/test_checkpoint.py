@@ -30,7 +30,7 @@ from oodml.training.checkpoint import Checkpoint
 from oodml.training.loop import History, train
 from oodml.training.settings import TrainSettings
 from oodml.training.sources import FeatureSource, ImageSource
-from tests.samples import squares
+from tests.images.samples import squares
 
 CPU = torch.device("cpu")
 GIVEN: dict[str, dict[str, Any]] = {

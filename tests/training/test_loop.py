@@ -15,7 +15,7 @@ from oodml.training.loop import History, train
 from oodml.training.settings import TrainSettings
 from oodml.training.sources import FeatureSource, ImageSource
 from oodml.training.trainer import NonFiniteError
-from tests.samples import squares
+from tests.images.samples import squares
 
 CPU = torch.device("cpu")
 

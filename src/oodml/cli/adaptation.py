@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from oodml.cli.model import OwnCode
+from oodml.cli.model import TrustCode
 
 
 def adapt(
@@ -28,7 +28,7 @@ def adapt(
     ] = 4,
     seed: Annotated[int, typer.Option(help="Of views and batches.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …")] = None,
-    own_code: OwnCode = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Adapt a model to a few labelled images of new classes; show what it brings.
 
@@ -58,7 +58,7 @@ def adapt(
         raise OodmlError(f"--{first['loc'][0]} {first['input']!r}: {first['msg']}") from error
     make_importable(Path.cwd())
     if Path(model).is_dir():
-        start = load_model(model, own_code)
+        start = load_model(model, trust_code)
     else:
         start = Embedder(ModelSettings.model_validate({"backbone": model}), IdentityHead())
     adapted, result = adapt_model(

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-OwnCode = Annotated[
-    bool, typer.Option("--own-code", help="Import your own code that the model names; trust it.")
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Import your own code that the model names; trust it.")
 ]
 
 
@@ -22,7 +22,7 @@ def embed(
         bool, typer.Option("--skip-corrupt", help="Leave out images that can't be read.")
     ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …")] = None,
-    own_code: OwnCode = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Embed images into a file of vectors, by a frozen network or by a trained model.
 
@@ -45,7 +45,7 @@ def embed(
         typer.echo(f"{len(images.left_out)} corrupt image{several} left out: "
                    f"{', '.join(images.left_out)}", err=True)  # fmt: skip
     if model:
-        vectors = embed_images(images, load_model(model, own_code), device=device)
+        vectors = embed_images(images, load_model(model, trust_code), device=device)
     else:
         vectors = embed_images(
             images,
@@ -65,7 +65,7 @@ def export(
     out: Annotated[Path, typer.Option(help="The file; its suffix may be left out.")],
     onnx: Annotated[bool, typer.Option("--onnx", help="For any runtime.")] = False,
     safetensors: Annotated[bool, typer.Option("--safetensors", help="For oodml.")] = False,
-    own_code: OwnCode = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Write a whole model, its backbone included, as one file; ONNX is checked against the model.
 
@@ -78,7 +78,7 @@ def export(
     if not onnx and not safetensors:
         raise OodmlError("say --onnx, --safetensors, or both")
     make_importable(Path.cwd())
-    network, said = exportable(model, own_code)
+    network, said = exportable(model, trust_code)
     if safetensors:
         file = _suffixed(out, ".safetensors")
         export_safetensors(network, file, said)

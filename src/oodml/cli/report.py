@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from oodml.report.folder import StudyFolder
     from oodml.vectors import VectorSet
 
-OwnCode = Annotated[
-    bool, typer.Option("--own-code", help="Import your own code that the folder names; trust it.")
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Import your own code that the folder names; trust it.")
 ]
 
 
@@ -19,7 +19,7 @@ def report(
     paper: Annotated[
         bool, typer.Option(help="Also write figures and tables for a paper into DIR/report.")
     ] = True,
-    own_code: OwnCode = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Write a study's page, DIR/report.html, and figures and tables beside it.
 
@@ -27,7 +27,7 @@ def report(
     """
     from oodml.report.write import write_report
 
-    page = write_report(directory, paper=paper, own_code=own_code)
+    page = write_report(directory, paper=paper, trust_code=trust_code)
     typer.echo(f"The answer is in {page.resolve()}")
 
 
@@ -40,7 +40,7 @@ def forecast(
     split: Annotated[
         str | None, typer.Option(help="Measure against this split's train classes.")
     ] = None,
-    own_code: OwnCode = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Say what the methods of a study will score on images of unknown classes.
 
@@ -49,8 +49,8 @@ def forecast(
     from oodml.report.folder import read_study
     from oodml.report.forecast import forecast_target, told
 
-    folder = read_study(directory, own_code=own_code)
-    found = forecast_target(folder, _features(target, folder, own_code), metric, split)
+    folder = read_study(directory, trust_code=trust_code)
+    found = forecast_target(folder, _features(target, folder, trust_code), metric, split)
     low, high = found.range
     typer.echo(
         f"Shift to the train classes of split {found.split}: {found.measure} {found.shift:.1f} "
@@ -75,7 +75,7 @@ def forecast(
         )
 
 
-def _features(target: str, folder: "StudyFolder", own_code: bool) -> "VectorSet":
+def _features(target: str, folder: "StudyFolder", trust_code: bool) -> "VectorSet":
     """The target's features, made as those were that the study's shift was measured on."""
     from oodml.vectors import SUFFIXES, VectorSet
 
@@ -87,10 +87,10 @@ def _features(target: str, folder: "StudyFolder", own_code: bool) -> "VectorSet"
 
     source = folder.features.source if folder.features else {}
     backbone = str(source.get("backbone", "lite0"))
-    if ":" in backbone and not own_code:
+    if ":" in backbone and not trust_code:
         raise OodmlError(
             f"the study's features come from code of your own, {backbone}, which is not imported: "
-            "if you trust the folder, say --own-code; or give the target's features as a file"
+            "if you trust the folder, say --trust-code; or give the target's features as a file"
         )
     return embed(
         open_images(target),

@@ -173,7 +173,7 @@ def a_saved_head_comes_back(make: Make) -> None:
     images = torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         model.save(Path(folder))
-        found: Tensor = load_model(folder, own_code=True)(images)
+        found: Tensor = load_model(folder, trust_code=True)(images)
         expected: Tensor = model.eval()(images)
     if not torch.allclose(found, expected, atol=1e-6):
         raise Broken(

@@ -14,7 +14,7 @@ from oodml.arrays import Names
 from oodml.errors import OodmlError
 from oodml.files import content_hash
 from oodml.images.hashes import hashes_of
-from oodml.user_code import class_code
+from oodml.user_code import class_fingerprints
 
 UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 """What Pillow raises on broken files, by format."""
@@ -95,7 +95,7 @@ class ImageSet:
 
         Empty for those of this package.
         """
-        return {} if type(self).__module__.startswith("oodml.") else class_code(type(self))
+        return {} if type(self).__module__.startswith("oodml.") else class_fingerprints(type(self))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -50,11 +50,11 @@ class StudyFolder:
 
 
 def read_study(
-    directory: str | Path, images: ImageSet | None = None, own_code: bool = False
+    directory: str | Path, images: ImageSet | None = None, trust_code: bool = False
 ) -> StudyFolder:
     """Read a study folder; `images` stands in for the data set that plan.json names.
 
-    own_code: import a data set that plan.json names by an import path. A folder of someone
+    trust_code: import a data set that plan.json names by an import path. A folder of someone
     else's runs any code by that, so without it such a data set is not opened, and noted.
     Raises `OodmlError` where there is no results table or it holds no zero-shot results.
     """
@@ -71,7 +71,7 @@ def read_study(
     plan = _plan(path / "plan.json")
     _note_unfinished(plan, set(table["run"]), notes)
     _note_inputs(plan, notes)
-    if own_code:
+    if trust_code:
         make_importable(*plan.get("import_from", ()), Path.cwd())
     settings = (path / "study.toml").read_text() if (path / "study.toml").exists() else ""
     return StudyFolder(
@@ -83,7 +83,7 @@ def read_study(
         shift_weights=plan.get("shift_weights"),
         progression=_progression(path / "splits.json", set(table["split"]), notes),
         features=_features(path / "features.npz", notes),
-        images=images if images is not None else _images(plan, notes, own_code),
+        images=images if images is not None else _images(plan, notes, trust_code),
         search=plan.get("search") or {},
         runs=_runs(path / "runs"),
         failed=_failed(path / "failed"),
@@ -134,17 +134,17 @@ def _features(path: Path, notes: list[str]) -> VectorSet | None:
     return VectorSet.load(path)
 
 
-def _images(plan: Mapping[str, Any], notes: list[str], own_code: bool) -> ImageSet | None:
+def _images(plan: Mapping[str, Any], notes: list[str], trust_code: bool) -> ImageSet | None:
     from oodml.datasets import is_import_path, open_images
 
     if "source" not in plan:
         notes.append("plan.json is missing, so only the names of images are shown.")
         return None
     source = plan["source"]
-    if is_import_path(source["name"]) and not own_code:
+    if is_import_path(source["name"]) and not trust_code:
         notes.append(
             f"The images are opened by code of your own, {source['name']}, which is not imported, "
-            "so only names are shown: if you trust this folder, say own_code=True (--own-code)."
+            "so only names are shown: if you trust this folder, say trust_code=True (--trust-code)."
         )
         return None
     try:

@@ -14,14 +14,14 @@ def write_report(
     directory: str | Path,
     images: ImageSet | None = None,
     paper: bool = True,
-    own_code: bool = False,
+    trust_code: bool = False,
 ) -> Path:
     """Write `report.html` into a study's folder, and `report/` beside it; return the page's path.
 
     images: stands in for the data set that the study names. paper: also the PNG, PDF, CSV and
-    LaTeX files. own_code: as of `read_study`.
+    LaTeX files. trust_code: as of `read_study`.
     """
-    folder = read_study(directory, images, own_code)
+    folder = read_study(directory, images, trust_code)
     if paper:
         write_figures(folder, folder.path / "report")
         write_tables(folder, folder.path / "report")

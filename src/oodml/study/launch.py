@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from oodml import distributed as processes
+from oodml import distributed
 from oodml.embedding import default_device
 from oodml.errors import OodmlError
 from oodml.study.folder.progress import shown
@@ -137,7 +137,7 @@ class _Place:
 
     def do(self, store: Store, execute: Execute | None) -> None:
         """Have the runs that are planned in a store done, and show how it gets on."""
-        if processes.several() and (self.workers > 1 or self.on != "local"):
+        if distributed.several() and (self.workers > 1 or self.on != "local"):
             raise OodmlError("processes that train a run together do one run at a time: leave out "
                              "--workers and --on")  # fmt: skip
         with shown(store, self.console):

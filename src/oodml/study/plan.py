@@ -16,9 +16,9 @@ from oodml.images.image_set import ImageSet
 from oodml.model import ModelSettings
 from oodml.shift.splits import Progression, Split
 from oodml.study.spec.study_file import Study
-from oodml.study.spec.variants import Arm
+from oodml.study.spec.variants import Variant
 from oodml.training.settings import TrainSettings
-from oodml.user_code import own_code
+from oodml.user_code import code_fingerprints
 
 SCHEMA = 1
 """Raise it when the code changes what a run's numbers are: every run gets a new id."""
@@ -90,34 +90,43 @@ class Run:
 
 
 def plan_runs(study: Study, progression: Progression, data: str, fingerprint: str) -> list[Run]:
-    """Every arm on every split with every seed; seeds outermost, so that curves come early."""
+    """Every variant on every split with every seed; seeds outermost, so that curves come early."""
     wanted = tuple(sorted(set(study.shots)))
     hashes = {
         shots: [hash_of_split(split, shots) for split in progression] for shots in {wanted, ()}
     }
-    seeds = sorted({seed for arm in study.arms for seed in arm.seeds})
-    code = {arm.label: own_code(*own_names_of(arm), study.data.name) for arm in study.arms}
+    seeds = sorted({seed for variant in study.variants for seed in variant.seeds})
+    code = {
+        variant.label: code_fingerprints(*code_references(variant), study.data.name)
+        for variant in study.variants
+    }
     runs = []
-    for seed, position, arm in itertools.product(seeds, range(len(progression)), study.arms):
-        if seed in arm.seeds:
-            shots = wanted if arm.few_shot else ()
+    for seed, position, variant in itertools.product(
+        seeds, range(len(progression)), study.variants
+    ):
+        if seed in variant.seeds:
+            shots = wanted if variant.few_shot else ()
             same = {"data": data, "fingerprint": fingerprint, "shots": shots}
-            known = {"split_hash": hashes[shots][position], "code": code[arm.label]}
-            runs.append(_run(arm, progression[position], seed, **known, **same))
+            known = {"split_hash": hashes[shots][position], "code": code[variant.label]}
+            runs.append(_run(variant, progression[position], seed, **known, **same))
     return runs
 
 
-def _run(arm: Arm, split: Split, seed: int, **rest: Any) -> Run:
-    settings: dict[str, Any] = {"model": arm.model, "train": arm.train, "adapt": arm.adapt}
+def _run(variant: Variant, split: Split, seed: int, **rest: Any) -> Run:
+    settings: dict[str, Any] = {
+        "model": variant.model,
+        "train": variant.train,
+        "adapt": variant.adapt,
+    }
     return Run(
-        label=arm.label, method=arm.method, options=arm.options, split=split, seed=seed,
+        label=variant.label, method=variant.method, options=variant.options, split=split, seed=seed,
         **settings, **rest,
     )  # fmt: skip
 
 
-def own_names_of(arm: Arm) -> tuple[Any, ...]:
-    """Where an arm may name code of the user's own."""
-    return (arm.method, dict(arm.options), arm.model.backbone)
+def code_references(variant: Variant) -> tuple[Any, ...]:
+    """Where a variant may name code of the user's own."""
+    return (variant.method, dict(variant.options), variant.model.backbone)
 
 
 def run_from(settings: Mapping[str, Any], split: Split) -> Run:
@@ -144,7 +153,7 @@ def refuse_changed(plan: Mapping[str, Any], images: ImageSet, folder: Path) -> N
         named = (run["method"], run["options"], run["model"]["backbone"], source)
         key = json.dumps(named)
         if key not in stamps:
-            stamps[key] = own_code(*named)
+            stamps[key] = code_fingerprints(*named)
         now = stamps[key]
         planned = run.get("code", {})
         changed = [name for name in sorted({*planned, *now}) if planned.get(name) != now.get(name)]

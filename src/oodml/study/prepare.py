@@ -24,11 +24,11 @@ from oodml.shift.splits import Progression
 from oodml.study.folder.claims import Claims, heartbeat
 from oodml.study.folder.store import Store
 from oodml.study.inputs import check_images, planned_short
-from oodml.study.plan import SCHEMA, Run, own_names_of, plan_runs, refuse_changed, run_from
+from oodml.study.plan import SCHEMA, Run, code_references, plan_runs, refuse_changed, run_from
 from oodml.study.run_artifacts import Keep
 from oodml.study.spec.study_file import SplitFile, Study
 from oodml.study.tracking import Log
-from oodml.user_code import own_code, own_folders
+from oodml.user_code import code_fingerprints, code_folders
 from oodml.vectors import VectorSet
 
 
@@ -92,7 +92,7 @@ def prepare(
         time.sleep(0.2)
     try:
         with heartbeat(claim):
-            check_images(images, [arm.model for arm in study.arms if embedding], say)
+            check_images(images, [variant.model for variant in study.variants if embedding], say)
             key = progression_key(study, images)
             if planned_key(store) != key:
                 say(f"building the splits of {images.name}: {len(images)} images, "
@@ -131,8 +131,8 @@ def plan_of(
         "left_out": list(images.left_out),
         "progression": key,
         "shift_weights": splits.weights,
-        "import_from": own_folders(
-            study.data.name, splits.backbone, *map(own_names_of, study.arms)
+        "import_from": code_folders(
+            study.data.name, splits.backbone, *map(code_references, study.variants)
         ),
         "runs": [
             {"id": run.id, "position": positions[id(run.split)]}
@@ -155,7 +155,9 @@ def progression_key(study: Study, images: ImageSet) -> str:
     columns = [c[order].tolist() for c in (images.superclasses, images.partition) if c is not None]
     fingerprint = content_hash(fingerprint, json.dumps(columns))
     episodes = json.dumps([sorted(study.shots), study.episodes])
-    return content_hash(fingerprint, settings, episodes, *own_code(study.splits.backbone).values())
+    return content_hash(
+        fingerprint, settings, episodes, *code_fingerprints(study.splits.backbone).values()
+    )
 
 
 def planned_key(store: Store) -> str | None:

@@ -27,9 +27,12 @@ def preview(study: Study, folder: str | Path, smoke: bool = False) -> str:
     progression = _known_progression(study, images, store)
     if progression is None:
         search = [_planned_search(study)] if study.search else []
-        arms = [f"  {arm.label}, seeds {', '.join(map(str, arm.seeds))}" for arm in study.arms]
+        variants = [
+            f"  {variant.label}, seeds {', '.join(map(str, variant.seeds))}"
+            for variant in study.variants
+        ]
         head = "on every split (the splits are built when the study is run):"
-        return "\n".join([*search, head, *arms])
+        return "\n".join([*search, head, *variants])
     key = progression_key(study, images)
     searched: list[str] = []
     if study.search is not None:
@@ -48,7 +51,7 @@ def preview(study: Study, folder: str | Path, smoke: bool = False) -> str:
 
 def _planned_search(study: Study) -> str:
     """One line: what will be searched."""
-    searched = [arm.label for arm in study.arms if arm.ranges]
+    searched = [variant.label for variant in study.variants if variant.ranges]
     count = 0 if study.search is None else study.search.trials
     return f"search: {count} trials of each of {', '.join(searched)}, on validation classes alone"
 
@@ -62,11 +65,13 @@ def _search(
     through = replayed(searches, trials)
     lines = [_planned_search(study)]
     for one in searches:
-        lines += [f"  {one.arm.label}: {name}, {space.told()}" for name, space in
-                  one.arm.ranges.items()]  # fmt: skip
+        lines += [f"  {one.variant.label}: {name}, {space.told()}" for name, space in
+                  one.variant.ranges.items()]  # fmt: skip
         lines += [_told_trial(trial, trials) for trial in one.trials]
         if later := one.settings.trials - len(one.trials):
-            lines.append(f"  later  {later} more of {one.arm.label}, drawn from what these give")
+            lines.append(
+                f"  later  {later} more of {one.variant.label}, drawn from what these give"
+            )
     return lines, with_chosen(study, searches, "", trials.folder) if through else None
 
 

@@ -12,8 +12,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from oodml import catalog
-from oodml import distributed as processes
+from oodml import catalog, distributed
 from oodml.adaptation.split import adapt_split
 from oodml.embedding import embed, evaluating, trunk_features
 from oodml.evaluate.clustering import clustering_metrics
@@ -51,7 +50,7 @@ def _executed(run: Run, material: "_Material", folder: Path) -> pd.DataFrame:
     with isolated(run.seed, "run"):
         model, history, best_test = _fit(run, material)
     test = _embedded(model, material, run.split.test)
-    tested = processes.once(lambda: _tested(test))
+    tested = distributed.once(lambda: _tested(test))
     material.log(_named("test", tested), len(history.rows))
     rows = [*_rows(history.validation | {"epoch": float(history.epoch)}, "validation")]
     rows += _rows(tested, "zero_shot")
@@ -168,7 +167,7 @@ def _look(
 
     def look() -> Metrics:
         found = _embedded(model, material, classes)
-        metrics = processes.once(
+        metrics = distributed.once(
             lambda: retrieval_metrics(found.vectors, found.labels, ks=LOOKED_AT)
         )
         return {name: metrics[name] for name in names or metrics}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from oodml import distributed as processes
+from oodml import distributed
 from oodml.methods._base import BaseMethod
 from oodml.model import Embedder
 from oodml.randomness import derived_seed, generator
@@ -56,12 +56,12 @@ def train(
     steps = Steps(model, method, settings, generator(seed, "mining"), device)
     kept = Kept(model, settings.select)
     progress = Progress(model, method, steps, kept)
-    found = processes.once(lambda: checkpoint.found() if checkpoint else None)
+    found = distributed.once(lambda: checkpoint.found() if checkpoint else None)
     if found is not None:
         progress.load_state(read_state(found, device))
     sampler = ClassBalanced(source.labels, settings.batch_size, settings.per_class)
     for epoch in range(progress.epoch + 1, settings.epochs + 1):
-        processes.align(model, method)
+        distributed.align(model, method)
         model.train()
         method.train()
         if not steps.frozen:
@@ -93,7 +93,7 @@ def _place(
     """Bring model and method to the device, laid out as they compute fastest there."""
     if model.settings.mode == "finetune":
         if not model.settings.freeze_batch_norm:
-            processes.synchronise_batch_norm(model, device)
+            distributed.synchronise_batch_norm(model, device)
         if settings.precision == "bf16" and device.type == "cuda":
             model.backbone.lay_out(torch.channels_last)
     model.to(device)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from oodml import distributed as processes
+from oodml import distributed
 from oodml.errors import OodmlError
 from oodml.methods._base import BaseMethod, Batch
 from oodml.model import Embedder
@@ -62,7 +62,7 @@ class Steps:
 
         With several processes, each is given its share of every batch of images.
         """
-        own = order if self.frozen else [rows[processes.share(len(rows))] for rows in order]
+        own = order if self.frozen else [rows[distributed.share(len(rows))] for rows in order]
         views = source.batches(iter(own), seed, self.method.n_views)
         sums: Terms = {}
         first = self.step
@@ -86,7 +86,7 @@ class Steps:
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         if not self.frozen:
-            processes.sum_gradients(self.model.backbone.parameters())
+            distributed.sum_gradients(self.model.backbone.parameters())
         self.optimizer.step()
         self.method.after_step(batch, self.model)
         return {name: value.detach() for name, value in terms.items()}
@@ -136,7 +136,7 @@ class Steps:
         """Features [count f] of the whole batch, from this process's share of its images."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             features = model.features(images)
-        return processes.gathered(features.float(), count)
+        return distributed.gathered(features.float(), count)
 
 
 def _look(pending: list[tuple[int, Rows, Terms]], epoch: int) -> None:

@@ -11,7 +11,7 @@ from oodml.files import write_text
 from oodml.study.search.trials import MethodSearch
 from oodml.study.spec.study_file import Study
 from oodml.study.spec.tables import Table
-from oodml.study.spec.variants import PARTS, Arm
+from oodml.study.spec.variants import PARTS, Variant
 
 COLUMNS = ("method", "trial", "run", "values", "value", "epoch", "seconds", "failed")
 OWN = ("image_size",)
@@ -27,7 +27,7 @@ def write_trials(searches: Iterable[MethodSearch], file: Path) -> None:
         for trial in one.trials:
             found = trial.outcome
             values = json.dumps(trial.values)
-            row = (one.arm.label, trial.number, trial.run.id, values)
+            row = (one.variant.label, trial.number, trial.run.id, values)
             writer.writerow((*row, found.value, found.epoch, found.seconds, found.reason))
     write_text(file, text.getvalue())
 
@@ -45,7 +45,10 @@ def write_chosen(study: Study, file: Path) -> None:
 
 def study_tables(study: Study) -> Table:
     """The tables of a file that is read as this study; paths are absolute, nothing is left out."""
-    shared = {part: _shared([_plain(getattr(arm, part)) for arm in study.arms]) for part in PARTS}
+    shared = {
+        part: _shared([_plain(getattr(variant, part)) for variant in study.variants])
+        for part in PARTS
+    }
     shared["model"] = {k: v for k, v in shared["model"].items() if k not in OWN}
     return {
         "name": study.name,
@@ -54,7 +57,7 @@ def study_tables(study: Study) -> Table:
         "episodes": study.episodes,
         "splits": _plain(study.splits),
         **shared,
-        "methods": {arm.label: _method_table(arm, shared) for arm in study.arms},
+        "methods": {variant.label: _method_table(variant, shared) for variant in study.variants},
     }
 
 
@@ -66,11 +69,16 @@ def as_toml(tables: Mapping[str, Any], path: Sequence[str] = ()) -> str:
     return head + "".join(plain) + "".join(as_toml(v, (*path, k)) for k, v in inner)
 
 
-def _method_table(arm: Arm, shared: Mapping[str, Table]) -> Table:
-    options = {name: value for name, value in arm.options.items() if value is not None}
-    table = {"method": arm.method, "seeds": list(arm.seeds), "few_shot": arm.few_shot, **options}
+def _method_table(variant: Variant, shared: Mapping[str, Table]) -> Table:
+    options = {name: value for name, value in variant.options.items() if value is not None}
+    table = {
+        "method": variant.method,
+        "seeds": list(variant.seeds),
+        "few_shot": variant.few_shot,
+        **options,
+    }
     for part in PARTS:
-        own = _plain(getattr(arm, part))
+        own = _plain(getattr(variant, part))
         differing = {key: value for key, value in own.items() if key not in shared[part]}
         if differing:
             table[part] = differing

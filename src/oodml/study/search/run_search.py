@@ -49,7 +49,7 @@ def search(
     images = open_images(study.data.name, **study.data.options)
     key = progression_key(study, images)
     if planned_key(store) != key:
-        prepare(study.model_copy(update={"arms": ()}), store, device=device, say=say)
+        prepare(study.model_copy(update={"variants": ()}), store, device=device, say=say)
     progression = read_splits(store.folder / "splits.json")
     searches = method_searches(study, progression, images)
     if not searches:  # all that has a range is fixed in a smoke run
@@ -62,7 +62,7 @@ def search(
         for run in trials.failed():
             trials.failure(run).unlink(missing_ok=True)
     say(f"search: {study.search.trials} trials of each of "
-        f"{', '.join(one.arm.label for one in searches)}, on the validation classes of split "
+        f"{', '.join(one.variant.label for one in searches)}, on the validation classes of split "
         f"{split.step}")  # fmt: skip
     say = _once(say)
     for asked in rounds(searches):
@@ -90,22 +90,23 @@ def replayed(searches: Sequence[MethodSearch], trials: Store) -> bool:
 
 def with_chosen(study: Study, searches: Sequence[MethodSearch], step: str, folder: Path) -> Study:
     """The study with the best options of every searched method, and how they were found."""
-    best = {one.arm.label: one.best(folder) for one in searches}
-    arms = [
-        arm.with_values(best[arm.label].values if arm.label in best else {}) for arm in study.arms
+    best = {one.variant.label: one.best(folder) for one in searches}
+    variants = [
+        variant.with_values(best[variant.label].values if variant.label in best else {})
+        for variant in study.variants
     ]
     settings = {} if study.search is None else study.search.model_dump()
     record = settings | {"split": step, "sampler": sampler_name()}
-    record["methods"] = {one.arm.label: _record(one, folder) for one in searches}
-    return study.model_copy(update={"arms": tuple(arms), "search": None, "chosen": record})
+    record["methods"] = {one.variant.label: _record(one, folder) for one in searches}
+    return study.model_copy(update={"variants": tuple(variants), "search": None, "chosen": record})
 
 
 def _record(one: MethodSearch, folder: Path) -> dict[str, Any]:
     best = one.best(folder)
-    arm = one.arm.with_values(best.values)
+    variant = one.variant.with_values(best.values)
     return {
-        "ranges": {name: space.told() for name, space in one.arm.ranges.items()},
-        "chosen": {name: arm.value(name) for name in one.arm.ranges},
+        "ranges": {name: space.told() for name, space in one.variant.ranges.items()},
+        "chosen": {name: variant.value(name) for name in one.variant.ranges},
         "trial": best.number,
         "value": best.outcome.value,
         "epoch": best.outcome.epoch,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from oodml.errors import OodmlError
 from oodml.randomness import derived_seed
 from oodml.study.spec.ranges import Choices, Range, SearchSettings
-from oodml.study.spec.variants import Arm
+from oodml.study.spec.variants import Variant
 
 if TYPE_CHECKING:
     import optuna
@@ -23,10 +23,10 @@ class Sampler:
     trials lie more densely than bad ones (Bergstra et al., 2011).
     """
 
-    def __init__(self, arm: Arm, settings: SearchSettings) -> None:
+    def __init__(self, variant: Variant, settings: SearchSettings) -> None:
         self._optuna = _optuna()
-        self._arm = arm
-        self._spaces = {name: self._space(one) for name, one in arm.ranges.items()}
+        self._arm = variant
+        self._spaces = {name: self._space(one) for name, one in variant.ranges.items()}
         self._asked: dict[int, optuna.Trial] = {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # two of these options are called experimental
@@ -34,12 +34,12 @@ class Sampler:
                 n_startup_trials=RANDOM,
                 multivariate=True,
                 constant_liar=True,  # the trials of a round should differ
-                seed=derived_seed(settings.seed, "search", arm.label) % 2**32,
+                seed=derived_seed(settings.seed, "search", variant.label) % 2**32,
             )
             self._study = self._optuna.create_study(direction="maximize", sampler=sampler)
 
     def ask(self, number: int) -> dict[str, Any]:
-        """The values of a trial, as `Arm.with_values` takes them."""
+        """The values of a trial, as `Variant.with_values` takes them."""
         if number == 0:
             return {}
         self._asked[number] = trial = self._study.ask(self._spaces)

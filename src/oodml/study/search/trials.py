@@ -21,7 +21,7 @@ from oodml.study.prepare import plan_of
 from oodml.study.search.sampler import Sampler
 from oodml.study.spec.ranges import SearchSettings
 from oodml.study.spec.study_file import Study
-from oodml.study.spec.variants import Arm
+from oodml.study.spec.variants import Variant
 
 ROUND = 5
 """Trials of a method that are asked for at once; all may be done at the same time."""
@@ -60,13 +60,13 @@ class Trial:
 class MethodSearch:
     """The trials of one method so far."""
 
-    arm: Arm
+    variant: Variant
     settings: SearchSettings
-    make: Callable[[Arm], Run]
+    make: Callable[[Variant], Run]
     trials: list[Trial] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.sampler = Sampler(self.arm, self.settings)
+        self.sampler = Sampler(self.variant, self.settings)
 
     @property
     def through(self) -> bool:
@@ -90,7 +90,7 @@ class MethodSearch:
         told = [(t.outcome.value, -t.number) for t in self.trials if t.outcome.value is not None]
         if not told:
             raise OodmlError(
-                f"{folder}: all {len(self.trials)} trials of {self.arm.label} failed; the first: "
+                f"{folder}: all {len(self.trials)} trials of {self.variant.label} failed; the first: "
                 f"{self.trials[0].outcome.reason}. Tracebacks lie in failed/; do them again with "
                 "--retry"
             )
@@ -98,7 +98,7 @@ class MethodSearch:
 
     def _trial(self, number: int) -> Trial:
         values = self.sampler.ask(number)
-        return Trial(number, values, self.make(self.arm.with_values(values)))
+        return Trial(number, values, self.make(self.variant.with_values(values)))
 
 
 def method_searches(study: Study, progression: Progression, images: ImageSet) -> list[MethodSearch]:
@@ -108,13 +108,13 @@ def method_searches(study: Study, progression: Progression, images: ImageSet) ->
         return []
     seen = replace(progression, splits=(blind(searched_split(progression, settings)),))
 
-    def make(arm: Arm) -> Run:
-        train = arm.train.model_copy(update={"refit": False, "keep_epochs": False})
-        lone = arm.model_copy(update={"train": train, "seeds": (settings.seed,)})
-        alone = study.model_copy(update={"arms": (lone,), "shots": ()})
+    def make(variant: Variant) -> Run:
+        train = variant.train.model_copy(update={"refit": False, "keep_epochs": False})
+        lone = variant.model_copy(update={"train": train, "seeds": (settings.seed,)})
+        alone = study.model_copy(update={"variants": (lone,), "shots": ()})
         return plan_runs(alone, seen, images.name, images.fingerprint)[0]
 
-    return [MethodSearch(arm, settings, make) for arm in study.arms if arm.ranges]
+    return [MethodSearch(variant, settings, make) for variant in study.variants if variant.ranges]
 
 
 def rounds(searches: Sequence[MethodSearch]) -> Iterator[list[tuple[MethodSearch, list[Trial]]]]:
@@ -149,9 +149,9 @@ def plan_of_search(
 ) -> dict[str, Any]:
     """What `DIR/search/plan.json` holds: the trials asked for so far; `later` counts the others."""
     trials = [trial for one in searches for trial in one.trials]
-    arms = [one.arm.with_values(trial.values) for one in searches for trial in one.trials]
-    tried = [arm.model_copy(update={"seeds": ()}) for arm in arms]
-    plan = plan_of(study.model_copy(update={"arms": tuple(tried)}), progression, images, key)
+    variants = [one.variant.with_values(trial.values) for one in searches for trial in one.trials]
+    tried = [variant.model_copy(update={"seeds": ()}) for variant in variants]
+    plan = plan_of(study.model_copy(update={"variants": tuple(tried)}), progression, images, key)
     return plan | {
         "name": f"search of {study.name}",
         "unit": "trials",

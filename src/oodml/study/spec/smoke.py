@@ -7,7 +7,7 @@ from oodml.datasets._few import MINIATURES, grow_miniature
 from oodml.model import ModelSettings
 from oodml.shift.build import SplitSettings
 from oodml.study.spec.study_file import Source, SplitFile, Study
-from oodml.study.spec.variants import Arm
+from oodml.study.spec.variants import Variant
 
 CLASSES, IMAGES = 24, 6
 SIZE = 64
@@ -21,15 +21,15 @@ FIXED = ("train.epochs", "train.warmup_epochs", "train.evaluate_every", "train.b
 
 
 def smaller(study: Study, place: Path) -> Study:
-    """A study that tries every arm in little time.
+    """A study that tries every variant in little time.
 
     One seed, one epoch, one episode, few steps; of splits that are built few exchanges, on a few
     images of a few classes. A data set that is not at hand is replaced by a miniature of drawn
     images in its layout under `place`, and networks are then untrained.
     """
     absent = _is_absent(study.data)
-    arms = [_smaller_arm(arm, untrained=absent) for arm in study.arms]
-    changes: dict[str, Any] = {"arms": tuple(arms), "shots": study.shots[:1], "episodes": 1}
+    variants = [_smaller_arm(variant, untrained=absent) for variant in study.variants]
+    changes: dict[str, Any] = {"variants": tuple(variants), "shots": study.shots[:1], "episodes": 1}
     if study.search is not None:
         changes["search"] = study.search.model_copy(update={"trials": TRIALS, "split": None})
     if absent or isinstance(study.splits, SplitSettings):
@@ -63,18 +63,18 @@ def _smaller_splits(splits: SplitSettings | SplitFile, untrained: bool) -> Split
     return own.model_copy(update=changes)
 
 
-def _smaller_arm(arm: Arm, untrained: bool) -> Arm:
+def _smaller_arm(variant: Variant, untrained: bool) -> Variant:
     train = {
-        "epochs": min(1, arm.train.epochs), "warmup_epochs": 0, "evaluate_every": 1,
-        "batch_size": min(arm.train.batch_size, max(BATCH, 2 * arm.train.per_class)),
+        "epochs": min(1, variant.train.epochs), "warmup_epochs": 0, "evaluate_every": 1,
+        "batch_size": min(variant.train.batch_size, max(BATCH, 2 * variant.train.per_class)),
     }  # fmt: skip
-    return arm.model_copy(
+    return variant.model_copy(
         update={
-            "seeds": arm.seeds[:1],
-            "train": arm.train.model_copy(update=train),
-            "adapt": arm.adapt.model_copy(update={"iterations": 5}),
-            "model": _smaller_model(arm.model, untrained),
-            "ranges": {name: one for name, one in arm.ranges.items() if name not in FIXED},
+            "seeds": variant.seeds[:1],
+            "train": variant.train.model_copy(update=train),
+            "adapt": variant.adapt.model_copy(update={"iterations": 5}),
+            "model": _smaller_model(variant.model, untrained),
+            "ranges": {name: one for name, one in variant.ranges.items() if name not in FIXED},
         }
     )
 

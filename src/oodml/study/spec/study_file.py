@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from oodml.catalog import find, make_importable, names
 from oodml.errors import OodmlError, unknown
 from oodml.shift.build import SplitSettings
-from oodml.study.search.trial_variants import read_searched_arms
+from oodml.study.search.trial_variants import parse_searched_variants
 from oodml.study.spec.ranges import SearchSettings, read_search
 from oodml.study.spec.tables import Table, beside, checked, option_settings
-from oodml.study.spec.variants import Arm, read_arms
+from oodml.study.spec.variants import Variant, parse_variants
 from oodml.training.settings import TrainSettings
 
 COMMON = ("few", "skip_corrupt")
@@ -38,7 +38,7 @@ class SplitFile(BaseModel):
 
 
 class Study(BaseModel):
-    """What to run: every arm on every split of the progression with every seed.
+    """What to run: every variant on every split of the progression with every seed.
 
     search: how to choose the options that have ranges, before anything is run. chosen: how they
     were chosen, kept in the plan. text: of the file it was read from, kept beside the results.
@@ -48,7 +48,7 @@ class Study(BaseModel):
 
     name: str
     data: Source
-    arms: tuple[Arm, ...]
+    variants: tuple[Variant, ...]
     splits: SplitSettings | SplitFile
     shots: tuple[int, ...] = ()
     episodes: int = 10
@@ -101,16 +101,16 @@ def parse_study(tables: Table, file: Path) -> Study:
         raise OodmlError(f"{file}: shots: given {min(head.shots)}; at least 1 is needed")
     bases = {"model": head.model, "train": head.train, "adapt": head.adapt}
     search = read_search(head.search, file)
-    read = read_arms if search is None else read_searched_arms
-    arms = tuple(read(_methods(head), bases, head.seeds, file))
-    if search is not None and not any(arm.ranges for arm in arms):
+    read = parse_variants if search is None else parse_searched_variants
+    variants = tuple(read(_methods(head), bases, head.seeds, file))
+    if search is not None and not any(variant.ranges for variant in variants):
         raise OodmlError(f"{file}: search: nothing has a range: list values, or give "
                          "{low = 1e-5, high = 1e-2, log = true} for an option of a method, or "
                          "for a key of [train] or [model]")  # fmt: skip
     return Study(
         name=head.name or file.stem,
         data=_source(head.data, file),
-        arms=arms,
+        variants=variants,
         splits=_splits(head.splits, head.model, file),
         shots=head.shots,
         episodes=head.episodes,
@@ -125,24 +125,24 @@ def _methods(head: _Head) -> dict[str, Table]:
 
 
 def with_precision(study: Study, precision: str, file: Path) -> Study:
-    """The study with another precision for every arm that trains a network.
+    """The study with another precision for every variant that trains a network.
 
     On cached features there is no pass to compute in another.
     """
-    arms = []
-    for arm in study.arms:
-        if arm.model.mode == "head":
-            arms.append(arm)
+    variants = []
+    for variant in study.variants:
+        if variant.model.mode == "head":
+            variants.append(variant)
             continue
-        table = arm.train.model_dump(mode="json") | {"precision": precision}
+        table = variant.train.model_dump(mode="json") | {"precision": precision}
         train = checked(TrainSettings, table, "train", file)
-        ranges = {name: one for name, one in arm.ranges.items() if name != "train.precision"}
-        arms.append(arm.model_copy(update={"train": train, "ranges": ranges}))
-    if all(arm.model.mode == "head" for arm in arms):
+        ranges = {name: one for name, one in variant.ranges.items() if name != "train.precision"}
+        variants.append(variant.model_copy(update={"train": train, "ranges": ranges}))
+    if all(variant.model.mode == "head" for variant in variants):
         checked(TrainSettings, {"precision": precision}, "train", file)
         raise OodmlError(f"{file}: precision {precision!r}: every method trains on cached features "
                          '(model.mode = "head"), where it changes nothing')  # fmt: skip
-    return study.model_copy(update={"arms": tuple(arms)})
+    return study.model_copy(update={"variants": tuple(variants)})
 
 
 def _source(data: str | Table, file: Path) -> Source:

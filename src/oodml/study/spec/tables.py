@@ -73,7 +73,7 @@ def option_settings(thing: Any, skip: Sequence[str]) -> type[BaseModel]:
     return create_model("Options", __config__=config, **fields)
 
 
-def variants(table: Table, kind: type[BaseModel]) -> Iterator[tuple[Table, Table]]:
+def combinations(table: Table, kind: type[BaseModel]) -> Iterator[tuple[Table, Table]]:
     """Every combination of the values that a key lists where one value is expected.
 
     Gives the table with one value a key, and the chosen values alone.

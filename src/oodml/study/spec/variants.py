@@ -1,4 +1,4 @@
-"""The arms of a study: its methods with all their settings, checked."""
+"""The variants of a study: its methods with all their settings, checked."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from oodml.methods._base import Space
 from oodml.model import ModelSettings
 from oodml.study.spec.consistency import refuse_contradictions
 from oodml.study.spec.ranges import Range, refuse_intervals
-from oodml.study.spec.tables import Table, beside, checked, option_settings, variants
+from oodml.study.spec.tables import Table, beside, checked, combinations, option_settings
 from oodml.training.settings import TrainSettings
 
 GIVEN = ("space",)
@@ -32,7 +32,7 @@ PARTS: dict[str, type[BaseModel]] = {
 """The tables that a study has and a method may have of its own."""
 
 
-class Arm(BaseModel):
+class Variant(BaseModel):
     """One line of a study's comparison: a method with everything that it is run with.
 
     label: what it is called in results. options: of the method, defaults filled in.
@@ -56,8 +56,8 @@ class Arm(BaseModel):
         part, _, key = name.rpartition(".")
         return getattr(getattr(self, part), key) if part else self.options.get(key)
 
-    def with_values(self, values: Mapping[str, Any]) -> "Arm":
-        """The arm with some values of its ranges, and nothing left to search."""
+    def with_values(self, values: Mapping[str, Any]) -> "Variant":
+        """The variant with some values of its ranges, and nothing left to search."""
         parts = {part: getattr(self, part) for part in PARTS}
         options = dict(self.options)
         for name, value in values.items():
@@ -82,25 +82,25 @@ class MethodKeys(BaseModel):
     few_shot: bool = True
 
 
-def read_arms(
+def parse_variants(
     methods: Mapping[str, Table], bases: Mapping[str, Table], seeds: tuple[int, ...], file: Path
-) -> Iterator[Arm]:
-    """The arms of a study file.
+) -> Iterator[Variant]:
+    """The variants of a study file.
 
     methods: the table of each label. bases: the study's own tables of `PARTS`.
     """
     for part, kind in PARTS.items():
         refuse_intervals(bases[part], kind, part, file)
-        for table, _ in variants(bases[part], kind):
+        for table, _ in combinations(bases[part], kind):
             checked(kind, table, part, file)
     for label, table in methods.items():
-        yield from arms_of(label, table, bases, seeds, file)
+        yield from variants_of(label, table, bases, seeds, file)
 
 
-def arms_of(
+def variants_of(
     label: str, table: Table, bases: Mapping[str, Table], seeds: tuple[int, ...], file: Path
-) -> Iterator[Arm]:
-    """The arms of one method's table: one, or one for every combination of listed values."""
+) -> Iterator[Variant]:
+    """The variants of one method's table: one, or one for every combination of listed values."""
     key = f"methods.{label}"
     own = checked(MethodKeys, table, key, file)
     name = own.method or label
@@ -110,7 +110,7 @@ def arms_of(
     refuse_intervals(given, option_kind, key, file)
     options = [
         (_options(checked(option_kind, one, key, file)), chosen)
-        for one, chosen in variants(given, option_kind)
+        for one, chosen in combinations(given, option_kind)
     ]
     for one, _ in options:
         _try(method, one, f"{file}: {key}")
@@ -124,7 +124,7 @@ def arms_of(
             refuse_contradictions(
                 settings["model"], settings["train"], method, one, f"{file}: {key}"
             )
-            yield Arm(
+            yield Variant(
                 label=_suffixed(label, chosen | more),
                 method=name,
                 options=one,
@@ -145,7 +145,7 @@ def _settings(
         choices.append(
             [
                 (part, checked(kind, table, f"{key}.{part}", file), chosen)
-                for table, chosen in variants(merged, kind)
+                for table, chosen in combinations(merged, kind)
             ]
         )
     for combination in itertools.product(*choices):

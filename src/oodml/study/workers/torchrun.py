@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from oodml import distributed as processes
+from oodml import distributed
 from oodml.embedding import default_device
 from oodml.study.folder.store import Store
 from oodml.study.prepare import Context, open_context
@@ -21,14 +21,14 @@ def as_team(lead: Callable[[str], T], device: str | None, threads: int | None) -
 
     A process by itself leads nobody.
     """
-    place = processes.join(device or str(default_device()))
+    place = distributed.join(device or str(default_device()))
     result = None
-    if processes.leads():
+    if distributed.leads():
         result = lead(place)
-        processes.dismiss()
+        distributed.dismiss()
     else:
         follow(place, threads)
-    processes.leave()
+    distributed.leave()
     return result
 
 
@@ -37,7 +37,7 @@ def follow(device: str, threads: int | None) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
     contexts: dict[Path, Context] = {}
-    for folder, planned, execute in processes.orders():
+    for folder, planned, execute in distributed.orders():
         if folder not in contexts:
             contexts[folder] = open_context(Store(folder), device)
         _do_part(execute, contexts[folder], planned)
@@ -47,8 +47,8 @@ def _do_part(execute: Execute, context: Context, planned: dict[str, Any]) -> Non
     """One's part of a run; if all processes meet an error, the leading one records it."""
     with tempfile.TemporaryDirectory() as nowhere:
         try:
-            processes.together(lambda: execute(context.run(planned), context, Path(nowhere)))
-        except processes.PartedError:
+            distributed.together(lambda: execute(context.run(planned), context, Path(nowhere)))
+        except distributed.PartedError:
             raise
         except Exception:
             return

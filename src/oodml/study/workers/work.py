@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from oodml import distributed as processes
+from oodml import distributed
 from oodml.study.folder.claims import PATIENCE, Claim, Claims, heartbeat
 from oodml.study.folder.store import Store, cannot_write, is_full
 from oodml.study.folder.table import tidy
@@ -96,13 +96,13 @@ def do(
             folder = store.unfinished(planned["id"], claim)
             keep = Keep(store, planned, **context.keeping)
             own = replace(context, keep=keep)
-            rows = processes.led(
+            rows = distributed.led(
                 (store.folder, planned, execute),
                 partial(execute, context.run(planned), own, folder),
             )
             tidy(rows, planned).to_parquet(folder / "rows.parquet", index=False)
             store.publish(planned, folder, time.perf_counter() - started)
-    except processes.PartedError:
+    except distributed.PartedError:
         raise
     except Exception as error:
         if is_full(error):

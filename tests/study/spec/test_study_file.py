@@ -21,9 +21,9 @@ def test_a_minimal_file_needs_data_and_methods(tmp_path: Path) -> None:
     study = read(tmp_path, 'data = "photos"\nmethods = ["margin", "arcface"]\n')
     assert study.name == "mine"
     assert study.data.name == str(tmp_path / "photos")
-    assert [arm.label for arm in study.arms] == ["margin", "arcface"]
-    assert study.arms[0].options["margin"] == 0.2  # the method's default, written out
-    assert study.arms[0].seeds == (0,)
+    assert [variant.label for variant in study.variants] == ["margin", "arcface"]
+    assert study.variants[0].options["margin"] == 0.2  # the method's default, written out
+    assert study.variants[0].seeds == (0,)
 
 
 def test_a_method_may_have_settings_of_its_own(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_a_method_may_have_settings_of_its_own(tmp_path: Path) -> None:
         '[methods.pixels]\nmethod = "margin"\nmodel = {mode = "finetune"}\ntrain = {epochs = 9}\n'
         "seeds = [7]\n",
     )
-    margin, pixels = study.arms
+    margin, pixels = study.variants
     assert (margin.train.epochs, margin.model.mode, margin.seeds) == (3, "head", (0, 1))
     assert (pixels.train.epochs, pixels.model.mode, pixels.seeds) == (9, "finetune", (7,))
     assert pixels.train.batch_size == 16
@@ -48,19 +48,19 @@ def test_listed_values_make_a_grid(tmp_path: Path) -> None:
         'data = "photos"\n[train]\nlr = [1e-3, 1e-4]\n[methods.margin]\nbeta = [0.6, 1.2]\n'
         '[adapt]\nmetrics = ["recall@1"]\n',
     )
-    assert [arm.label for arm in study.arms] == [
+    assert [variant.label for variant in study.variants] == [
         "margin lr=0.001 beta=0.6",
         "margin lr=0.001 beta=1.2",
         "margin lr=0.0001 beta=0.6",
         "margin lr=0.0001 beta=1.2",
     ]
-    assert [(arm.train.lr, arm.options["beta"]) for arm in study.arms] == [
+    assert [(variant.train.lr, variant.options["beta"]) for variant in study.variants] == [
         (1e-3, 0.6),
         (1e-3, 1.2),
         (1e-4, 0.6),
         (1e-4, 1.2),
     ]
-    assert study.arms[0].adapt.metrics == ("recall@1",)  # a list is expected there
+    assert study.variants[0].adapt.metrics == ("recall@1",)  # a list is expected there
 
 
 def test_splits_may_come_from_a_file(tmp_path: Path) -> None:
@@ -143,20 +143,25 @@ def test_a_method_that_makes_no_sense_in_a_mode_is_refused(tmp_path: Path, monke
 def test_a_smaller_study_keeps_every_method(tmp_path: Path) -> None:
     study = toy_study(tmp_path)
     small = smaller(study, tmp_path)
-    assert [arm.label for arm in small.arms] == [arm.label for arm in study.arms]
-    assert {arm.seeds for arm in small.arms} == {(0,)}
-    assert {arm.train.epochs for arm in small.arms} == {1}
+    assert [variant.label for variant in small.variants] == [
+        variant.label for variant in study.variants
+    ]
+    assert {variant.seeds for variant in small.variants} == {(0,)}
+    assert {variant.train.epochs for variant in small.variants} == {1}
     assert small.episodes == 1
 
 
 def test_a_precision_is_of_networks_that_train(tmp_path: Path) -> None:
     whole = '[methods.whole]\nmethod = "margin"\nmodel = {backbone = "small", mode = "finetune"}\n'
     study = toy_study(tmp_path, more=whole)
-    arms = {arm.label: arm.train.precision for arm in with_precision(study, "bf16", tmp_path).arms}
-    assert arms == {"margin": "fp32", "multisimilarity": "fp32", "whole": "bf16"}
+    variants = {
+        variant.label: variant.train.precision
+        for variant in with_precision(study, "bf16", tmp_path).variants
+    }
+    assert variants == {"margin": "fp32", "multisimilarity": "fp32", "whole": "bf16"}
     with pytest.raises(OodmlError, match="precision"):
         with_precision(study, "fp7", tmp_path)
-    heads = study.model_copy(update={"arms": study.arms[:2]})
+    heads = study.model_copy(update={"variants": study.variants[:2]})
     with pytest.raises(OodmlError, match="where it changes nothing"):
         with_precision(heads, "bf16", tmp_path)
 

@@ -20,7 +20,7 @@ from oodml.study.launch import run_study
 from oodml.study.prepare import prepare
 from oodml.study.spec.study_file import Study, read_study
 from oodml.study.workers.local import Pool, processes
-from tests.samples import squares, write_folder
+from tests.images.samples import squares, write_folder
 from tests.study.toy import execute, execute_badly, execute_slowly, make_study, toy_study
 
 

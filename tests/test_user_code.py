@@ -8,7 +8,7 @@ import pytest
 
 from oodml.catalog import make_importable
 from oodml.errors import OodmlError
-from oodml.user_code import own_code, own_folders
+from oodml.user_code import code_fingerprints, code_folders
 
 
 @pytest.fixture
@@ -30,57 +30,60 @@ def edit(file: Path) -> None:
 
 @pytest.mark.parametrize("edited", ["__init__", "losses", "nets"])
 def test_any_file_of_the_package_counts(lab: Path, edited: str) -> None:
-    before = own_code("ownlab.losses:Loss")
+    before = code_fingerprints("ownlab.losses:Loss")
     edit(lab / "ownlab" / f"{edited}.py")
-    after = own_code("ownlab.losses:Loss")
+    after = code_fingerprints("ownlab.losses:Loss")
     assert set(before) == set(after) == {"ownlab.losses:Loss"}
     assert before != after
 
 
 def test_what_a_module_imports_of_ones_own_counts(lab: Path) -> None:
-    before = own_code("own_single:Loss")
+    before = code_fingerprints("own_single:Loss")
     edit(lab / "ownlab" / "losses.py")
-    assert own_code("own_single:Loss") == before
+    assert code_fingerprints("own_single:Loss") == before
     edit(lab / "own_helper.py")
-    assert own_code("own_single:Loss") != before
+    assert code_fingerprints("own_single:Loss") != before
 
 
 def test_it_is_the_source_and_not_its_place(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = own_code("ownlab.losses:Loss", "own_single:Loss")
+    here = code_fingerprints("ownlab.losses:Loss", "own_single:Loss")
     moved = lab.parent / "moved"
     moved.mkdir()
     for name in ("ownlab", "own_single.py", "own_helper.py"):
         (lab / name).rename(moved / name)
     monkeypatch.setattr(sys, "path", [*sys.path[:-1], str(moved)])
-    assert own_code("ownlab.losses:Loss", "own_single:Loss") == here
+    assert code_fingerprints("ownlab.losses:Loss", "own_single:Loss") == here
 
 
 def test_a_package_without_init_counts(lab: Path) -> None:
     (lab / "ownlab" / "__init__.py").unlink()
-    before = own_code("ownlab.losses:Loss")
+    before = code_fingerprints("ownlab.losses:Loss")
     edit(lab / "ownlab" / "nets.py")
-    assert own_code("ownlab.losses:Loss") != before
-    assert own_folders("ownlab.losses:Loss") == [str(lab)]
+    assert code_fingerprints("ownlab.losses:Loss") != before
+    assert code_folders("ownlab.losses:Loss") == [str(lab)]
 
 
 def test_names_lie_anywhere_in_the_options(lab: Path) -> None:
     options = {"loss": "ownlab.losses:Loss", "deep": [{"miner": "own_single:Miner"}, ("x", 1)]}
-    assert set(own_code("criterion", options)) == {"ownlab.losses:Loss", "own_single:Miner"}
-    assert own_folders(options) == [str(lab)]
+    assert set(code_fingerprints("criterion", options)) == {
+        "ownlab.losses:Loss",
+        "own_single:Miner",
+    }
+    assert code_folders(options) == [str(lab)]
 
 
 def test_what_is_not_ones_own() -> None:
     names = ["margin", "pml.SupConLoss", "oodml.losses.margin:Loss", "no_such_module:Loss", "a:b/c"]
-    assert own_code(names) == {}
-    assert own_folders(names) == []
+    assert code_fingerprints(names) == {}
+    assert code_folders(names) == []
 
 
 def test_installed_code_counts_by_its_version() -> None:
     import timm
 
-    assert own_code("timm.loss:Loss") == {"timm.loss:Loss": f"timm {timm.__version__}"}
-    assert own_folders("timm.loss:Loss") == []
-    (python,) = own_code("collections:Counter").values()
+    assert code_fingerprints("timm.loss:Loss") == {"timm.loss:Loss": f"timm {timm.__version__}"}
+    assert code_folders("timm.loss:Loss") == []
+    (python,) = code_fingerprints("collections:Counter").values()
     assert python == f"python {sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -90,10 +93,10 @@ def test_an_entry_point_counts_by_its_source(lab: Path) -> None:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ownlab\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[oodml.losses]\nown_pull = ownlab.losses:Loss\n")
     make_importable(lab / "ownlab")  # so that the offers are looked up anew
-    before = own_code({"loss": "own_pull"})
-    assert before == {"own_pull": own_code("ownlab.losses:Loss")["ownlab.losses:Loss"]}
+    before = code_fingerprints({"loss": "own_pull"})
+    assert before == {"own_pull": code_fingerprints("ownlab.losses:Loss")["ownlab.losses:Loss"]}
     edit(lab / "ownlab" / "losses.py")
-    assert own_code({"loss": "own_pull"}) != before
+    assert code_fingerprints({"loss": "own_pull"}) != before
 
 
 @pytest.mark.parametrize("place", ["own_fast", "ownlab/fast"])
@@ -102,27 +105,27 @@ def test_a_compiled_module_counts(lab: Path, place: str) -> None:
     file.write_bytes(b"\x7fELF\0 one")
     make_importable(lab)
     name = f"{place.replace('/', '.')}:Loss"
-    before = own_code(name)
+    before = code_fingerprints(name)
     assert before[name]
-    assert own_folders(name) == [str(lab)]
+    assert code_folders(name) == [str(lab)]
     file.write_bytes(b"\x7fELF\0 two")
-    assert own_code(name) != before
-    assert own_code("math:sqrt", "_json:scanner").keys() == {"math:sqrt", "_json:scanner"}
-    assert own_folders("math:sqrt", "_json:scanner", "builtins:dict") == []
+    assert code_fingerprints(name) != before
+    assert code_fingerprints("math:sqrt", "_json:scanner").keys() == {"math:sqrt", "_json:scanner"}
+    assert code_folders("math:sqrt", "_json:scanner", "builtins:dict") == []
 
 
 SCRIPT = """
 import sys
 sys.path.insert(0, {lab!r})
-from oodml.user_code import class_code, own_code, own_folders
+from oodml.user_code import class_fingerprints, code_fingerprints, code_folders
 
 class Loss: {body}
 
 def later():
     import own_helper
 
-print(own_code("__main__:Loss")["__main__:Loss"], class_code(Loss)["__main__:Loss"])
-print(own_folders("__main__:Loss")[-1])
+print(code_fingerprints("__main__:Loss")["__main__:Loss"], class_fingerprints(Loss)["__main__:Loss"])
+print(code_folders("__main__:Loss")[-1])
 """
 
 
@@ -152,4 +155,4 @@ def test_a_script_counts_by_its_source(lab: Path) -> None:
 def test_a_session_without_source_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
     with pytest.raises(OodmlError, match="interactive session.*put it into a module"):
-        own_code({"loss": "__main__:Loss"})
+        code_fingerprints({"loss": "__main__:Loss"})

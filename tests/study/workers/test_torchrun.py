@@ -14,9 +14,9 @@ from oodml.methods._base import Batch
 from oodml.methods.multisimilarity import Method as MultiSimilarity
 from oodml.study.launch import run_study
 from oodml.study.spec.study_file import read_study
-from tests.samples import squares, write_folder
+from tests.images.samples import squares, write_folder
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SETTINGS = """data = "photos"
 splits = {backbone = "pixels", n_splits = 1}
 model = {backbone = "small", mode = "finetune", dim = 16, image_size = 24}

@@ -154,12 +154,12 @@ def test_a_model_with_own_code_is_loaded_when_it_is_trusted(file: Path) -> None:
     _, planned = run(file)
     own = next(one for one in planned if one["method"].endswith("methods:Method"))
     folder = file.parent / "out" / "runs" / own["id"]
-    with pytest.raises(OodmlError, match="own_code=True"):
+    with pytest.raises(OodmlError, match="trust_code=True"):
         oodml.load_model(folder)
     kept = oodml.VectorSet.load(folder / "vectors.npz")
     study = read_study(file)
     images = oodml.load("datasets", study.data.name, classes=9).subset(kept.class_names)
-    again = oodml.embed(images, oodml.load_model(folder, own_code=True))
+    again = oodml.embed(images, oodml.load_model(folder, trust_code=True))
     order = [again.ids.tolist().index(name) for name in kept.ids.tolist()]
     assert abs(again.vectors[order] - kept.vectors).max() < 1e-5
 

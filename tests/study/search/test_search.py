@@ -32,7 +32,7 @@ from oodml.study.search.files import as_toml
 from oodml.study.spec.smoke import smaller
 from oodml.study.spec.study_file import Study, read_study
 from oodml.study.workers.local import processes
-from tests.samples import squares, write_folder
+from tests.images.samples import squares, write_folder
 from tests.study.toy import execute, make_study
 
 pytest.importorskip("optuna", reason="the extra oodml[search] is not installed")
@@ -124,11 +124,11 @@ def test_the_first_trial_is_the_defaults_and_the_best_is_chosen(tmp_path: Path) 
         assert record["default"] == float(own[0]["value"])
         for trial in own[1:]:
             assert 1e-5 <= json.loads(trial["values"])["train.lr"] <= 1e-1
-    margin, _, frozen = found.arms
+    margin, _, frozen = found.variants
     values = found.chosen["methods"]["margin"]["chosen"]  # type: ignore[index]
     assert (margin.options["beta"], margin.train.lr) == (values["beta"], values["train.lr"])
     assert frozen.train.lr is None
-    assert not any(arm.ranges for arm in found.arms)
+    assert not any(variant.ranges for variant in found.variants)
     assert found.search is None
 
 
@@ -241,7 +241,7 @@ def test_the_chosen_study_reads_back(tmp_path: Path) -> None:
     )
     found = search(read_study(make_search(tmp_path, text, "search = 4")), tmp_path / "out")
     again = read_study(tmp_path / "out" / "search" / "chosen.toml")
-    assert again.arms == found.arms
+    assert again.variants == found.variants
     assert (again.name, again.data, again.splits) == (found.name, found.data, found.splits)
     assert (again.shots, again.episodes, again.search) == (found.shots, found.episodes, None)
 
@@ -293,7 +293,7 @@ def test_a_smoke_run_tries_two(tmp_path: Path) -> None:
     study = smaller(read_study(make_search(tmp_path, text)), tmp_path)
     assert study.search is not None
     assert study.search.trials == 2
-    assert {name for arm in study.arms for name in arm.ranges} == {"beta", "train.lr"}
+    assert {name for variant in study.variants for name in variant.ranges} == {"beta", "train.lr"}
 
 
 @pytest.mark.parametrize("mode", ["head", "finetune"])
@@ -428,7 +428,7 @@ def test_another_metric_and_a_sum_may_be_chosen_by(tmp_path: Path) -> None:
     record = found.chosen["methods"]["margin"]  # type: ignore[index]
     assert record["value"] == max(float(t["value"]) for t in trials(tmp_path / "out")[:12])
     assert record["value"] < 0
-    assert found.arms[0].options["beta"] == 0.6
+    assert found.variants[0].options["beta"] == 0.6
 
 
 def test_the_command_tells_what_it_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

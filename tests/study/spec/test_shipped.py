@@ -66,37 +66,45 @@ STEPS = {
 def test_the_papers_studies_hold_its_settings(name: str) -> None:
     study = open_study(name)
     column = DATA.index(study.data.name)
-    arms = {arm.label: arm for arm in study.arms}
+    variants = {variant.label: variant for variant in study.variants}
     for (method, option), values in TABLE.items():
-        if method in arms:
-            assert arms[method].options[option] == values[column], (method, option)
+        if method in variants:
+            assert variants[method].options[option] == values[column], (method, option)
     epochs = 150 if study.data.name == "online_products" else 200
-    for arm in (one for one in study.arms if one.label != "frozen"):
-        assert (arm.train.epochs, arm.train.lr, arm.train.weight_decay) == (epochs, 1e-5, 4e-4)
-        assert arm.train.batch_size == {"diva": 108}.get(arm.label, arm.train.batch_size)
-        assert arm.model.mode == "finetune"
-        assert (arm.model.dim, arm.model.freeze_batch_norm) == (512, True)
-        assert arm.model.augmentation == "base"
+    for variant in (one for one in study.variants if one.label != "frozen"):
+        assert (variant.train.epochs, variant.train.lr, variant.train.weight_decay) == (
+            epochs,
+            1e-5,
+            4e-4,
+        )
+        assert variant.train.batch_size == {"diva": 108}.get(
+            variant.label, variant.train.batch_size
+        )
+        assert variant.model.mode == "finetune"
+        assert (variant.model.dim, variant.model.freeze_batch_norm) == (512, True)
+        assert variant.model.augmentation == "base"
     assert not isinstance(study.splits, SplitFile)
     assert list(map(str, study.splits.steps or ())) == STEPS[study.data.name]
     if "few" in name:
-        assert {*arms} == {"multisimilarity", "arcface", "s2sd", "diva"}
+        assert {*variants} == {"multisimilarity", "arcface", "s2sd", "diva"}
         assert study.shots == (2, 5)
         assert study.episodes == 10
-        assert {arm.train.select for arm in study.arms} == {"recall@1+map@1000"}
-        assert {arm.adapt.lr for arm in study.arms} == {1e-4}
+        assert {variant.train.select for variant in study.variants} == {"recall@1+map@1000"}
+        assert {variant.adapt.lr for variant in study.variants} == {1e-4}
     else:
-        assert len(arms) == 9
-        assert all(arm.train.refit for arm in study.arms)
+        assert len(variants) == 9
+        assert all(variant.train.refit for variant in study.variants)
 
 
 def test_sop_trains_its_exceptions() -> None:
-    arms = {arm.label: arm for arm in open_study("paper_zero_shot_online_products").arms}
-    assert arms["proxy_anchor"].train.warmup_epochs == 1
-    assert arms["s2sd"].model.backbone.startswith("resnet101")
-    assert arms["s2sd"].train.batch_size == 104
-    assert arms["s2sd"].model.pooling == "avg"
-    cub = {arm.label: arm for arm in open_study("paper_zero_shot_cub200").arms}
+    variants = {
+        variant.label: variant for variant in open_study("paper_zero_shot_online_products").variants
+    }
+    assert variants["proxy_anchor"].train.warmup_epochs == 1
+    assert variants["s2sd"].model.backbone.startswith("resnet101")
+    assert variants["s2sd"].train.batch_size == 104
+    assert variants["s2sd"].model.pooling == "avg"
+    cub = {variant.label: variant for variant in open_study("paper_zero_shot_cub200").variants}
     assert cub["s2sd"].model.pooling == "avg+max"
 
 
@@ -123,14 +131,17 @@ def test_a_shipped_study_takes_the_users_data_and_splits(tmp_path: Path) -> None
 def test_every_shipped_study_reads() -> None:
     studies = {name: open_study(name) for name in shipped()}
     assert {*studies} == {"demo", "glyphs_methods", "glyphs_search", *PAPER}
-    methods = {arm.method for arm in studies["glyphs_methods"].arms}
-    assert methods == {arm.method for arm in open_study("paper_zero_shot_cub200").arms}
+    methods = {variant.method for variant in studies["glyphs_methods"].variants}
+    assert methods == {variant.method for variant in open_study("paper_zero_shot_cub200").variants}
     assert studies["glyphs_search"].search is not None
-    searched = {arm.label: arm for arm in studies["glyphs_search"].arms}
-    for arm in studies["glyphs_methods"].arms:  # what was searched is what is run
-        twin = searched[arm.label]
-        assert arm.model == twin.model
-        assert (arm.train.epochs, arm.train.per_class) == (twin.train.epochs, twin.train.per_class)
+    searched = {variant.label: variant for variant in studies["glyphs_search"].variants}
+    for variant in studies["glyphs_methods"].variants:  # what was searched is what is run
+        twin = searched[variant.label]
+        assert variant.model == twin.model
+        assert (variant.train.epochs, variant.train.per_class) == (
+            twin.train.epochs,
+            twin.train.per_class,
+        )
 
 
 def smoked(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Study, pd.DataFrame]:
@@ -146,7 +157,7 @@ def smoked(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[St
 @pytest.mark.parametrize("name", PAPER)
 def test_a_smoke_run_goes_to_the_end(name: str, tmp_path: Path, monkeypatch) -> None:
     study, table = smoked(name, tmp_path, monkeypatch)
-    assert set(table.method) == {arm.label for arm in study.arms}
+    assert set(table.method) == {variant.label for variant in study.variants}
     assert table.split.nunique() == 2
     assert set(table.stage) >= {"zero_shot"} | ({"before", "after"} if "few" in name else set())
     plan = json.loads((tmp_path / "results" / "plan.json").read_text())
@@ -156,15 +167,17 @@ def test_a_smoke_run_goes_to_the_end(name: str, tmp_path: Path, monkeypatch) -> 
 def test_a_smoke_study_is_a_minute_of_the_same(tmp_path: Path) -> None:
     whole = open_study("paper_zero_shot_cars196")
     study = smaller(whole, tmp_path)
-    assert [arm.label for arm in study.arms] == [arm.label for arm in whole.arms]
-    for arm in study.arms:
-        assert arm.model.weights == "none"
-        assert arm.model.image_size == 64
-        assert (arm.train.epochs, arm.train.batch_size) == (1, 16)
-        assert arm.train.refit
+    assert [variant.label for variant in study.variants] == [
+        variant.label for variant in whole.variants
+    ]
+    for variant in study.variants:
+        assert variant.model.weights == "none"
+        assert variant.model.image_size == 64
+        assert (variant.train.epochs, variant.train.batch_size) == (1, 16)
+        assert variant.train.refit
     images = study.data.options["root"]
     assert len(list(Path(images).rglob("*.jpg"))) == 144
     (tmp_path / "cars196" / "images").mkdir(parents=True)
     present = smaller(open_study("paper_zero_shot_cars196", tmp_path / "cars196"), tmp_path)
-    assert {arm.model.weights for arm in present.arms} == {None}
+    assert {variant.model.weights for variant in present.variants} == {None}
     assert present.data.options["root"] == str(tmp_path / "cars196")
