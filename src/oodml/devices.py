@@ -1,0 +1,56 @@
+"""Which torch device to compute on."""
+
+from typing import TYPE_CHECKING
+
+from oodml.errors import OodmlError
+
+if TYPE_CHECKING:
+    import torch
+
+DEVICES = ("cpu", "cuda", "cuda:N", "mps")
+
+
+def resolve_device(device: "str | torch.device | None" = None) -> "torch.device":
+    """The device that a user asked for, checked; without a request, CUDA if available, else CPU.
+
+    Call it before anything is computed: cached results make torch's own errors come late or never.
+
+    Args:
+        device: "cpu", "cuda", "cuda:1", "mps", or None.
+
+    Raises:
+        OodmlError: if the name is not a device, or this machine does not have the device.
+    """
+    import torch
+
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = str(device).partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (str(device) != kind and not index.isdecimal()):
+        hint = ' Did you mean "cuda"?' if kind.lower() in ("gpu", "nvidia", "cuda") else ""
+        raise _refuse(f"unknown device {str(device)!r}.{hint}", device)
+    if kind == "cuda":
+        _check_cuda(int(index or 0), device)
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise _refuse(f"device {str(device)!r}: torch does not find an Apple GPU (MPS).", device)
+    return torch.device(str(device))
+
+
+def _check_cuda(index: int, device: object) -> None:
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
+        reason = "" if torch.version.cuda else "; the installed torch is built without CUDA"
+        raise _refuse(f"device {str(device)!r}: torch does not find a CUDA GPU{reason}.", device)
+    if index >= count:
+        raise _refuse(f"device {str(device)!r}: this machine has {count} CUDA GPUs.", device)
+
+
+def _refuse(problem: str, device: object) -> OodmlError:
+    return OodmlError(
+        f"{problem} Allowed: {', '.join(DEVICES)}. Leave out --device to choose automatically.",
+        location="device",
+        given=str(device),
+        allowed=DEVICES,
+    )
