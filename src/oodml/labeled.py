@@ -1,0 +1,73 @@
+"""Rows that each have a class: what image sets and vector sets share."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cached_property
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oodml.arrays import Names
+from oodml.errors import OodmlError
+
+Rows = NDArray[np.int64] | NDArray[np.bool_]
+"""Positions of rows, or a mask over all rows."""
+
+
+class Labeled:
+    """A mixin for frozen dataclasses with one class, and optionally a superclass, per row.
+
+    Attributes:
+        classes: [n] the class of each row.
+        superclasses: [n] the superclass of each row, or None.
+        PER_ROW: the names of the fields that have one entry per row (or are None).
+    """
+
+    classes: Names
+    superclasses: Names | None
+    PER_ROW: ClassVar[tuple[str, ...]] = ("classes", "superclasses")
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """The distinct classes, sorted."""
+        return tuple(np.unique(self.classes).tolist())
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """[n] the index of each row's class in `class_names`."""
+        return np.searchsorted(np.asarray(self.class_names), self.classes)
+
+    @cached_property
+    def superclass_of(self) -> dict[str, str]:
+        """The superclass of each class; empty without superclasses."""
+        if self.superclasses is None:
+            return {}
+        return dict(zip(self.classes.tolist(), self.superclasses.tolist(), strict=True))
+
+    def select(self, rows: Rows) -> Self:
+        """The given rows, in the given order."""
+        fields = {name: getattr(self, name) for name in self.PER_ROW}
+        chosen = {name: values[rows] for name, values in fields.items() if values is not None}
+        return replace(self, **chosen)  # type: ignore[type-var]
+
+    def subset(self, classes: Iterable[str]) -> Self:
+        """The rows of the given classes, in the order of this set.
+
+        Raises:
+            OodmlError: if a class does not exist.
+        """
+        wanted = list(classes)
+        missing = sorted(set(wanted) - set(self.class_names))
+        if missing:
+            owner = getattr(self, "name", "the vectors")
+            raise OodmlError(
+                f"{owner}: no class {missing[0]!r}; {len(missing)} of the {len(wanted)} "
+                "requested classes do not exist",
+                given=missing[0],
+                allowed=self.class_names,
+            )
+        return self.select(np.isin(self.classes, wanted))
