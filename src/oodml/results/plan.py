@@ -21,6 +21,7 @@ class RunPlan(BaseModel):
         trains: False for baselines such as the frozen network.
         split, shift: the step (as text) and shift of the split.
         code: fingerprints of user code, by name.
+        trial, values: of a search, the number of the trial and the sampled options; else None.
         input_short: the short side that images are resized to in the pixel cache, or None.
     """
 
@@ -42,6 +43,8 @@ class RunPlan(BaseModel):
     shots: tuple[int, ...] = ()
     seed: int
     code: Mapping[str, str] = Field(default_factory=dict)
+    trial: int | None = None
+    values: Mapping[str, Any] | None = None
     input_short: int | None = None
 
     @property
@@ -70,6 +73,8 @@ class StudyPlan(BaseModel):
         keeping: options of the runs' checkpoints and trackers.
         search: the options that a search chose, by method.
         smoke: whether this is a smoke test.
+        unit: what a run is called, "runs" or "trials".
+        pending_trials: trials of a search that are sampled when the planned ones finish.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
@@ -85,6 +90,8 @@ class StudyPlan(BaseModel):
     keeping: Mapping[str, Any] = Field(default_factory=dict)
     search: Mapping[str, Any] = Field(default_factory=dict)
     smoke: bool = False
+    unit: str = "runs"
+    pending_trials: int = 0
 
     @property
     def baselines(self) -> set[str]:
