@@ -18,11 +18,11 @@ from torch.nn.functional import normalize
 
 import oodml
 from oodml import catalog
-from oodml.methods._base import Batch, Space
+from oodml.methods._base import Batch, Sizes
 from oodml.model import Embedder, LinearHead, ModelSettings
 from oodml.randomness import generator, isolated
 
-SPACE = Space(n_classes=100, dim=512, feature_dim=2048)
+SIZES = Sizes(n_classes=100, dim=512, feature_dim=2048)
 LABELS = torch.arange(112) // 2
 
 
@@ -49,8 +49,8 @@ def main() -> None:
 
 def floor() -> Callable[[int], None]:
     """The head with the sum of its outputs for a loss."""
-    head, random = LinearHead(SPACE.feature_dim, SPACE.dim), generator(0)
-    features = torch.randn(len(LABELS), SPACE.feature_dim, generator=random).relu()
+    head, random = LinearHead(SIZES.feature_dim, SIZES.dim), generator(0)
+    features = torch.randn(len(LABELS), SIZES.feature_dim, generator=random).relu()
     optimizer = torch.optim.Adam(head.parameters(), fused=True)
 
     def step(_: int) -> None:
@@ -66,11 +66,11 @@ def stepper(name: str) -> Callable[[int], None]:
     given = {"loss": "triplet", "miner": "semihard"} if name == "criterion" else {}
     random = generator(0)
     with isolated(0):
-        method = catalog.load("methods", name, space=SPACE, **given)
-        head = method.head() or LinearHead(SPACE.feature_dim, SPACE.dim)
-    model = Embedder(ModelSettings(mode="head", dim=SPACE.dim), head)
+        method = catalog.load("methods", name, sizes=SIZES, **given)
+        head = method.head() or LinearHead(SIZES.feature_dim, SIZES.dim)
+    model = Embedder(ModelSettings(mode="head", dim=SIZES.dim), head)
     method.prepare(model)
-    centres = torch.randn(56, SPACE.feature_dim, generator=random)[LABELS]
+    centres = torch.randn(56, SIZES.feature_dim, generator=random)[LABELS]
     views = (centres + 2 * torch.randn(2, *centres.shape, generator=random)).relu()
     groups = [{"params": list(head.parameters()), "weight_decay": 4e-4}]
     optimizer = torch.optim.Adam(groups + method.parameter_groups(1e-4), lr=1e-4, fused=True)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from oodml import catalog
 from oodml.backbones import Backbone
 from oodml.embedding import default_device
-from oodml.methods._base import Space
+from oodml.methods._base import Sizes
 from oodml.methods._mined import MinedLoss
 from oodml.model import Embedder, LinearHead, ModelSettings
 from oodml.randomness import generator, isolated
@@ -144,7 +144,7 @@ def build(case: Case) -> Embedder:
 def time_ours(case: Case) -> float:
     model, source = build(case), Ready(case)
     with isolated(0):
-        method = catalog.load("methods", "margin", space=Space(CLASSES, DIM, FEATURES))
+        method = catalog.load("methods", "margin", sizes=Sizes(CLASSES, DIM, FEATURES))
     settings = TrainSettings(epochs=1, batch_size=case.batch, precision=case.precision)
     train(model, method, source, settings, seed=0, device=case.device)
     return source.clock.milliseconds()

@@ -7,7 +7,7 @@ import pytest
 import oodml
 from oodml import catalog
 from oodml.errors import OodmlError
-from oodml.methods._base import Space
+from oodml.methods._base import Sizes
 
 
 def test_names_are_the_files() -> None:
@@ -76,7 +76,7 @@ def test_installed_packages_offer_names(installed: Path) -> None:
     assert oodml.load("losses", "pull", power=3.0).power == 3.0
     with pytest.raises(OodmlError, match=r"losses.pull: unknown option 'powr'. Did you mean"):
         oodml.load("losses", "pull", powr=3.0)
-    method = catalog.load("methods", "criterion", space=Space(3, 4, 5), loss="pull")
+    method = catalog.load("methods", "criterion", sizes=Sizes(3, 4, 5), loss="pull")
     assert method.mined.loss.power == 2.0
 
 

@@ -174,7 +174,7 @@ def catalog_page() -> str:
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-GIVEN = ("space", "n_classes", "dim", "generator")
+GIVEN = ("sizes", "n_classes", "dim", "generator")
 """Arguments that training gives."""
 
 

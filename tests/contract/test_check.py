@@ -42,8 +42,8 @@ MINER = '''
 METHOD = '''
     class Thing(BaseMethod):
         """Spreads embeddings. weight: of the term."""
-        def __init__(self, space, weight: float = 1.0):
-            super().__init__(space)
+        def __init__(self, sizes, weight: float = 1.0):
+            super().__init__(sizes)
             self.weight = weight
             self.scale = nn.Parameter(torch.ones(()))
         def terms(self, batch):

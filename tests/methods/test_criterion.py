@@ -7,9 +7,9 @@ from torch import Tensor, nn
 import oodml
 from oodml import catalog
 from oodml.losses._base import all_triplets
-from oodml.methods._base import Batch, Space
+from oodml.methods._base import Batch, Sizes
 
-SPACE = Space(n_classes=3, dim=4, feature_dim=5)
+SIZES = Sizes(n_classes=3, dim=4, feature_dim=5)
 
 
 class OwnLoss(nn.Module):
@@ -33,7 +33,7 @@ class OwnMiner:
 
 
 def terms(**options: Any) -> tuple[dict[str, Tensor], Batch]:
-    method = catalog.load("methods", "criterion", space=SPACE, **options)
+    method = catalog.load("methods", "criterion", sizes=SIZES, **options)
     x = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     y = torch.arange(6) % 3
     batch = Batch(torch.zeros(6, 5), {"embedding": x}, y, 0, torch.Generator().manual_seed(3))
@@ -55,7 +55,7 @@ def test_losses_and_miners_from_outside() -> None:
     found, batch = terms(**options, loss_options={"power": 4.0})
     own = OwnLoss(3, 4.0)(batch.embeddings, batch.labels, all_triplets(batch.labels)[:2])
     torch.testing.assert_close(next(iter(found.values())), own)
-    method = catalog.load("methods", "criterion", space=SPACE, **options)
+    method = catalog.load("methods", "criterion", sizes=SIZES, **options)
     (group,) = method.parameter_groups(0.5)
     assert group["lr"] == 0.5
     assert [parameter.shape for parameter in group["params"]] == [(3,)]

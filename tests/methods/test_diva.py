@@ -6,11 +6,11 @@ import oodml
 from oodml import catalog
 from oodml.adaptation import heads_of
 from oodml.losses.margin import Loss as MarginLoss
-from oodml.methods._base import Batch, Space
+from oodml.methods._base import Batch, Sizes
 from oodml.methods.diva import PARTS, Head, Method
 from oodml.model import Embedder, ModelSettings
 
-SPACE = Space(n_classes=4, dim=16, feature_dim=12)
+SIZES = Sizes(n_classes=4, dim=16, feature_dim=12)
 
 
 def sample(method: Method, step: int = 0) -> tuple[Embedder, Batch]:
@@ -35,7 +35,7 @@ def test_the_embedding_is_the_weighted_sequence_of_unit_parts() -> None:
 
 
 def test_the_momentum_copy_follows_and_its_keys_are_queued() -> None:
-    method = Method(SPACE, momentum=0.75, queue_batches=2)
+    method = Method(SIZES, momentum=0.75, queue_batches=2)
     model, batch = sample(method)
     method.prepare(model)
     before = model.head.linear.weight.detach().clone()
@@ -56,7 +56,7 @@ def test_the_momentum_copy_follows_and_its_keys_are_queued() -> None:
 def test_terms_are_weighted() -> None:
     def terms(**options: float) -> dict[str, Tensor]:
         torch.manual_seed(0)
-        method = Method(SPACE, **options)
+        method = Method(SIZES, **options)
         model, batch = sample(method)
         method.prepare(model)
         return method.terms(batch)
@@ -70,14 +70,16 @@ def test_terms_are_weighted() -> None:
 
 
 def test_three_boundaries_and_the_separation_learn() -> None:
-    method = Method(SPACE, beta_lr=0.5, separation_lr=0.25)
+    method = Method(SIZES, beta_lr=0.5, separation_lr=0.25)
     rates = [(group["lr"], len(group["params"])) for group in method.parameter_groups(1.0)]
     assert sorted(rates) == [(0.25, 12), (0.5, 1), (0.5, 1), (0.5, 1)]
     assert sum(isinstance(module, MarginLoss) for module in method.modules()) == 3
 
 
 def test_errors() -> None:
-    with pytest.raises(oodml.OodmlError, match="dim 10 .* multiple of 4"):
-        catalog.load("methods", "diva", space=Space(4, 10, 12))
-    with pytest.raises(oodml.OodmlError, match="four numbers"):
-        catalog.load("methods", "diva", space=SPACE, part_weights=[1, 1])
+    with pytest.raises(oodml.OodmlError) as error:
+        catalog.load("methods", "diva", sizes=Sizes(4, 10, 12))
+    assert error.value.location == "model.dim" and error.value.given == 10
+    with pytest.raises(oodml.OodmlError) as error:
+        catalog.load("methods", "diva", sizes=SIZES, part_weights=[1, 1])
+    assert error.value.location == "part_weights"

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from oodml.methods._base import Batch, Space
+from oodml.methods._base import Batch, Sizes
 from oodml.methods.s2sd import Method
 from tests.losses._reference import read
 from tests.losses.test_s2sd import targets
@@ -16,7 +16,7 @@ def test_the_terms_sum_to_the_originals_objective(reference: Path, step: int) ->
     arrays = read(reference / "criteria_32x16.npz")
     weights = read(reference / "s2sd_weights.npz")
     method = Method(
-        Space(8, 16, 512),
+        Sizes(8, 16, 512),
         feature_start=1,
         dims=(24, 32),
         loss="multisimilarity",
@@ -42,7 +42,7 @@ def test_the_terms_sum_to_the_originals_objective(reference: Path, step: int) ->
 
 
 def test_each_target_has_a_loss_of_its_own() -> None:
-    method = Method(Space(8, 16, 32), dims=(24, 40))
+    method = Method(Sizes(8, 16, 32), dims=(24, 40))
     assert [len(loss.loss.beta) for loss in method.losses] == [8, 8, 8]
     assert [loss.miner.probability for loss in method.losses] == [0.4] * 3
     rates = sorted((group["lr"], len(group["params"])) for group in method.parameter_groups(1.0))

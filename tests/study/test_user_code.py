@@ -53,12 +53,12 @@ class Head(torch.nn.Module):
         return torch.nn.functional.normalize(torch.tanh(self.layer(features)), dim=1)
 
 class Method(BaseMethod):
-    def __init__(self, space, weight: float = 1.0) -> None:
-        super().__init__(space)
+    def __init__(self, sizes, weight: float = 1.0) -> None:
+        super().__init__(sizes)
         self.weight = weight
 
     def head(self):
-        return Head(self.space.feature_dim, self.space.dim)
+        return Head(self.sizes.feature_dim, self.sizes.dim)
 
     def terms(self, batch):
         return {"spread": self.weight * (batch.embeddings @ batch.embeddings.T).square().mean()}

@@ -19,7 +19,7 @@ import oodml
 from oodml import catalog
 from oodml.embedding import embed
 from oodml.held import load_module_state, module_state
-from oodml.methods._base import BaseMethod, Batch, Space
+from oodml.methods._base import BaseMethod, Batch, Sizes
 from oodml.methods.multisimilarity import Method as MultiSimilarity
 from oodml.model import Embedder, LinearHead, ModelSettings
 from oodml.randomness import isolated
@@ -54,7 +54,7 @@ def run(
         width = 96 if mode == "finetune" else 768
         settings = ModelSettings(backbone="small", mode=mode, dim=8, image_size=24)
         model = Embedder(settings, nn.Identity()).with_backbone()
-        method = catalog.load("methods", name, space=Space(6, 8, width), **GIVEN.get(name, {}))
+        method = catalog.load("methods", name, sizes=Sizes(6, 8, width), **GIVEN.get(name, {}))
         model.head = method.head() or LinearHead(width, 8)
         if mode == "finetune":
             source = ImageSource(images, images.labels, 24, "gentle")
@@ -159,8 +159,8 @@ def test_a_refit_goes_on_only_from_one_of_as_many_epochs(tmp_path: Path) -> None
 class Forgetful(MultiSimilarity):
     """Draws from the global generator, as dropout does, and counts in plain attributes."""
 
-    def __init__(self, space: Space) -> None:
-        super().__init__(space)
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__(sizes)
         self.dropout = nn.Dropout(0.5)
         self.seen = 0
         self.memory: dict[str, list[torch.Tensor]] = {"rows": []}
@@ -173,13 +173,13 @@ class Forgetful(MultiSimilarity):
 
 
 def stopped(
-    make: Callable[[Space], BaseMethod], kept: Checkpoint | None, stop: int = 0
+    make: Callable[[Sizes], BaseMethod], kept: Checkpoint | None, stop: int = 0
 ) -> tuple[Embedder, History]:
     """A training of four epochs on features by a method; stopped after `stop` of them."""
     images = squares()
     features = torch.from_numpy(embed(images, "pixels").vectors)[None]
     with isolated(0):
-        method = make(Space(6, 8, 768))
+        method = make(Sizes(6, 8, 768))
         model = Embedder(ModelSettings(backbone="pixels", dim=8), LinearHead(768, 8))
 
         def log(row: dict[str, float]) -> None:
@@ -261,8 +261,8 @@ def _hidden(method: Any) -> float:
 class Remembers(MultiSimilarity):
     """Keeps all that a method may keep."""
 
-    def __init__(self, space: Space, remember: Callable[[Any], float]) -> None:
-        super().__init__(space)
+    def __init__(self, sizes: Sizes, remember: Callable[[Any], float]) -> None:
+        super().__init__(sizes)
         self.remember = remember
         self.array = np.zeros((2, 3))
         self.scalar = np.float32(0.0)
@@ -326,8 +326,8 @@ def test_what_a_checkpoint_cannot_hold_is_named_once(
     class Endless(Forgetful):
         """Counts by an iterator, in an object of its own."""
 
-        def __init__(self, space: Space) -> None:
-            super().__init__(space)
+        def __init__(self, sizes: Sizes) -> None:
+            super().__init__(sizes)
             self.miner = Miner()
             self.miner.parent = iter(range(9))  # type: ignore[assignment]
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from oodml import catalog
 from oodml.embedding import embed
 from oodml.errors import OodmlError
-from oodml.methods._base import BaseMethod, Batch, Space
+from oodml.methods._base import BaseMethod, Batch, Sizes
 from oodml.model import Embedder, LinearHead, ModelSettings
 from oodml.randomness import isolated
 from oodml.training.loop import History, train
@@ -30,7 +30,7 @@ def head_run(method: str = "margin", seed: int = 0, **options: Any) -> tuple[Emb
     settings = ModelSettings(backbone="pixels", mode="head", dim=8)
     with isolated(seed):
         model = Embedder(settings, LinearHead(768, 8))
-        made = catalog.load("methods", method, space=Space(6, 8, 768))
+        made = catalog.load("methods", method, sizes=Sizes(6, 8, 768))
     train_settings = TrainSettings(batch_size=12, **{"epochs": 3, **options})
     history = train(model, made, features(), train_settings, seed=seed, device=CPU)
     return model, history
@@ -61,7 +61,7 @@ def test_images_train_end_to_end() -> None:
     settings = ModelSettings(backbone="small", mode="finetune", dim=8, image_size=24)
     with isolated(0):
         model = Embedder(settings, LinearHead(96, 8))
-        method = catalog.load("methods", "multisimilarity", space=Space(6, 8, 96))
+        method = catalog.load("methods", "multisimilarity", sizes=Sizes(6, 8, 96))
         assert model.backbone.features == 96
     before = {key: value.clone() for key, value in model.state_dict().items()}
     source = ImageSource(images, images.labels, 24, "gentle")
@@ -88,7 +88,7 @@ def test_warm_up_leaves_the_backbone_alone() -> None:
     settings = ModelSettings(backbone="small", mode="finetune", dim=8, image_size=24)
     with isolated(0):
         model = Embedder(settings, LinearHead(96, 8))
-        method = catalog.load("methods", "margin", space=Space(6, 8, 96))
+        method = catalog.load("methods", "margin", sizes=Sizes(6, 8, 96))
     before = {key: value.clone() for key, value in model.backbone.state_dict().items()}
     head = model.head.linear.weight.clone()
     source = ImageSource(images, images.labels, 24, "gentle")
@@ -108,7 +108,7 @@ def test_the_best_validation_epoch_is_kept() -> None:
         states.append(model.head.linear.weight.detach().clone())
         return {"recall@1": next(scores)}
 
-    method = catalog.load("methods", "margin", space=Space(6, 8, 768))
+    method = catalog.load("methods", "margin", sizes=Sizes(6, 8, 768))
     options = TrainSettings(epochs=4, batch_size=12)
     history = train(model, method, features(), options, seed=0, device=CPU, validate=validate)
     assert history.epoch == 2
@@ -120,11 +120,11 @@ def test_the_best_validation_epoch_is_kept() -> None:
 class Toy(BaseMethod):
     """A method with an adversary and a second head, to show what the loop carries."""
 
-    def __init__(self, space: Space, weight: float = 0.1) -> None:
-        super().__init__(space)
+    def __init__(self, sizes: Sizes, weight: float = 0.1) -> None:
+        super().__init__(sizes)
         self.weight = weight
-        self.extra = nn.Linear(space.feature_dim, space.dim)
-        self.adversary = nn.Linear(space.dim, space.n_classes)
+        self.extra = nn.Linear(sizes.feature_dim, sizes.dim)
+        self.adversary = nn.Linear(sizes.dim, sizes.n_classes)
         self.adversary_optimizer = torch.optim.Adam(self.adversary.parameters(), lr=1e-2)
         self.steps = 0
 
@@ -146,7 +146,7 @@ class Toy(BaseMethod):
 
 def test_a_method_brings_its_heads_terms_and_adversary() -> None:
     model = Embedder(ModelSettings(backbone="pixels", dim=8), LinearHead(768, 8))
-    toy = Toy(Space(6, 8, 768))
+    toy = Toy(Sizes(6, 8, 768))
     before = toy.adversary.weight.clone()
     options = TrainSettings(epochs=2, batch_size=12)
     history = train(model, toy, features(), options, seed=0, device=CPU)
@@ -166,7 +166,7 @@ def test_a_loss_that_is_not_finite_is_named() -> None:
     with pytest.raises(OodmlError, match=r"'sum' is nan at step 5, in epoch 2 \(classes 0, 1, 2"):
         train(
             model,
-            Broken(Space(6, 8, 768)),
+            Broken(Sizes(6, 8, 768)),
             features(),
             TrainSettings(epochs=3, batch_size=12),
             seed=0,
@@ -177,8 +177,8 @@ def test_a_loss_that_is_not_finite_is_named() -> None:
 class Vertical(BaseMethod):
     """At one step its loss is finite, but not its gradient."""
 
-    def __init__(self, space: Space, at: int) -> None:
-        super().__init__(space)
+    def __init__(self, sizes: Sizes, at: int) -> None:
+        super().__init__(sizes)
         self.at = at
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
@@ -202,7 +202,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_last_good_weights(
     with pytest.raises(NonFiniteError) as caught:
         train(
             model,
-            Vertical(Space(6, 8, 768), at),
+            Vertical(Sizes(6, 8, 768), at),
             features(),
             TrainSettings(epochs=3, batch_size=12),
             seed=0,
@@ -221,8 +221,8 @@ def test_an_own_parameter_that_is_not_finite_is_named() -> None:
     class Late(Vertical):
         """Its own scale gets the gradient, and the loss of the next epoch with it."""
 
-        def __init__(self, space: Space) -> None:
-            super().__init__(space, 3)
+        def __init__(self, sizes: Sizes) -> None:
+            super().__init__(sizes, 3)
             self.scale = nn.Parameter(torch.ones(2))
 
         def terms(self, batch: Batch) -> dict[str, Tensor]:
@@ -232,7 +232,7 @@ def test_an_own_parameter_that_is_not_finite_is_named() -> None:
     model = Embedder(ModelSettings(backbone="pixels", dim=8), LinearHead(768, 8))
     options = TrainSettings(epochs=2, batch_size=12)
     with pytest.raises(NonFiniteError, match="the method's scale is not finite after epoch 1, "):
-        train(model, Late(Space(6, 8, 768)), features(), options, seed=0, device=CPU)
+        train(model, Late(Sizes(6, 8, 768)), features(), options, seed=0, device=CPU)
 
 
 def test_an_unknown_metric_to_select_by() -> None:
@@ -240,7 +240,7 @@ def test_an_unknown_metric_to_select_by() -> None:
     with pytest.raises(OodmlError, match=r"train.select: unknown metric 'recal@1'. Did you mean"):
         train(
             model,
-            Broken(Space(6, 8, 768)),
+            Broken(Sizes(6, 8, 768)),
             features(),
             TrainSettings(epochs=1, batch_size=12, select="recal@1"),
             seed=0,
@@ -261,7 +261,7 @@ def test_both_views_pass_in_the_precision_of_the_training(monkeypatch: pytest.Mo
     images = squares()
     settings = ModelSettings(backbone="small", mode="finetune", dim=8, image_size=24)
     with isolated(0):
-        method = catalog.load("methods", "diva", space=Space(6, 8, 96))
+        method = catalog.load("methods", "diva", sizes=Sizes(6, 8, 96))
         model = Embedder(settings, method.head())
     source = ImageSource(images, images.labels, 24, "gentle")
     for precision in ("fp32", "bf16"):

@@ -21,7 +21,7 @@ class Maker:
         self.thing = catalog.find(kind, name)
 
     def __call__(self, **given: Any) -> Any:
-        """The thing. given: the space of a method, the weights of a backbone."""
+        """The thing. given: the sizes of a method, the weights of a backbone."""
         if self.kind == "losses":
             from oodml.contract.losses import SIZES
 
@@ -32,7 +32,7 @@ class Maker:
 
     def lacks(self) -> list[str]:
         """The options without a default that were not given, and that no run gives."""
-        by_runs = {"losses": ("n_classes", "dim", "generator"), "methods": ("space",)}
+        by_runs = {"losses": ("n_classes", "dim", "generator"), "methods": ("sizes",)}
         known = (*self.options, *by_runs.get(self.kind, ()))
         return [
             parameter.name

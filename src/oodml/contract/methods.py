@@ -13,7 +13,7 @@ from torch import Tensor
 from oodml.contract.promise import Advice, Broken, Make, NotPromised, Promise, explained
 from oodml.contract.samples import squares
 from oodml.embedding import embed
-from oodml.methods._base import BaseMethod, Space
+from oodml.methods._base import BaseMethod, Sizes
 from oodml.model import Embedder, LinearHead, ModelSettings, load_model
 from oodml.randomness import isolated
 from oodml.states import read_state
@@ -34,7 +34,7 @@ def made(make: Make, mode: str) -> tuple[Embedder, BaseMethod]:
             {"backbone": "small", "mode": mode, "dim": DIM, "image_size": SIDE}
         )
         model = Embedder(settings, torch.nn.Identity())
-        method = make(space=Space(CLASSES, DIM, WIDTHS[mode]))
+        method = make(sizes=Sizes(CLASSES, DIM, WIDTHS[mode]))
         model.head = method.head() or LinearHead(WIDTHS[mode], DIM)
         if mode == "finetune":
             model.with_backbone()
@@ -84,7 +84,7 @@ def it_is_a_method(make: Make) -> None:
     method = made(make, "finetune")[1]
     if not isinstance(method, BaseMethod):
         raise Broken(f"it is a {type(method).__name__}", "Derive it from oodml.methods._base."
-                     "BaseMethod and call super().__init__(space)")  # fmt: skip
+                     "BaseMethod and call super().__init__(sizes)")  # fmt: skip
     unknown = set(method.modes) - set(WIDTHS)
     if unknown or all(method.modes.values()) or method.n_views not in (1, 2):
         raise Broken(
@@ -103,7 +103,7 @@ def it_trains(make: Make) -> None:
         if not all(np.isfinite(value) for row in history for value in row.values()):
             raise Broken(f"{mode}: {history}", "Guard divisions, roots and logarithms")
         if all(torch.equal(before[key], after[key]) for key in before):
-            raise Broken(f"{mode}: no weight has moved", "Compute the terms from batch.heads or "
+            raise Broken(f"{mode}: no weight has moved", "Compute the terms from batch.outputs or "
                          "batch.features, without detach()")  # fmt: skip
 
 
@@ -212,7 +212,7 @@ def options_have_defaults(make: Make) -> None:
 
 def options_are_explained(make: Make) -> None:
     """Its docstring says what its options mean."""
-    explained(type(made(make, "finetune")[1]), ("space",))
+    explained(type(made(make, "finetune")[1]), ("sizes",))
 
 
 PROMISES: tuple[Promise, ...] = (

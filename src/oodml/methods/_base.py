@@ -1,4 +1,4 @@
-"""What a method is to the training loop."""
+"""The interface between a method and the training loop."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +12,13 @@ from oodml.model import Embedder
 
 
 @dataclass(frozen=True)
-class Space:
-    """The sizes a method is built for.
+class Sizes:
+    """The sizes that a method is built for.
 
-    n_classes: train classes. dim: of the embedding. feature_dim: of the pooled features.
+    Attributes:
+        n_classes: number of training classes.
+        dim: dimension of the embedding.
+        feature_dim: dimension of the pooled features.
     """
 
     n_classes: int
@@ -25,22 +28,25 @@ class Space:
 
 @dataclass(frozen=True)
 class Batch:
-    """One training batch as a method sees it.
+    """One training batch as a method receives it.
 
-    features: [n f] pooled, un-normalised output of the backbone.
-    heads: the outputs of the method's head by name; `embeddings` is the one called "embedding".
-    labels: [n] in 0 … n_classes-1.
-    step: training step, from 0.
-    generator: the source of all randomness of the step, on the CPU.
-    images: [m 3 h w] uint8, or None when training on cached features.
-    second_features, second_images: the same images under another augmentation, where the method
-        asks for two views: features in head mode, images in finetune mode.
-    encode: pooled features [n f] of such images by a model, in the precision of the training.
-        Where several processes train, each holds a share of the images only; this gives all.
+    Attributes:
+        features: pooled, unnormalized backbone features [n f].
+        outputs: the outputs of the head by name; `embeddings` is the one named "embedding".
+        labels: class of each row [n], in 0 … n_classes - 1.
+        step: training step, starting at 0.
+        generator: the only source of randomness for the step, on the CPU.
+        images: uint8 images [m 3 h w], or None when training on cached features. In distributed
+            training each process has its own share of the images.
+        second_features: in head mode, features of a second augmented view of the same images,
+            for methods with `n_views = 2`.
+        second_images: in finetune mode, that second view as images.
+        encode: computes pooled features [n f] of images with a given model, in the precision of
+            the training. In distributed training it returns the features of all processes.
     """
 
     features: Float[Tensor, "n f"]
-    heads: dict[str, Float[Tensor, "n _"]]
+    outputs: dict[str, Float[Tensor, "n _"]]
     labels: Int[Tensor, " n"]
     step: int
     generator: torch.Generator
@@ -51,47 +57,50 @@ class Batch:
 
     @property
     def embeddings(self) -> Float[Tensor, "n d"]:
-        return self.heads["embedding"]
+        """The embeddings that are trained."""
+        return self.outputs["embedding"]
 
 
 class BaseMethod(nn.Module):
-    """A method: its loss terms, its own modules and how they are optimised.
+    """A method: its loss terms, its own modules, and how they are optimized.
 
-    A subclass overrides what it needs; the loop knows nothing else of a method. A checkpoint holds
-    its weights and buffers, and what it keeps in attributes: numbers, text, tensors, numpy arrays,
-    lists, tuples, dictionaries, deques and sets of them; and what optimisers, generators, modules
-    and other objects hold, a miner's counters say, that `__init__` or `prepare` makes. What it
-    can't hold, such as iterators, is named in a warning; `oodml check` tries whether it matters.
+    A subclass overrides what it needs; the training loop uses nothing else. A checkpoint stores
+    the method's parameters and buffers, and whatever else `get_extra_state` returns: optimizers,
+    queues, counters. Override `get_extra_state` and `set_extra_state` if the method carries such
+    state between steps. `oodml check` verifies that training resumes exactly.
+
+    Args:
+        sizes: the sizes that the method is built for.
     """
 
     modes: ClassVar[dict[str, str]] = {"finetune": "", "head": ""}
-    """The training modes; one that makes no sense for the method has the reason beside it."""
+    """Maps each training mode to "" if the method supports it, else to the reason it does not."""
 
     n_views: ClassVar[int] = 1
-    """How many views of each image a batch holds: 1 or 2."""
+    """Number of augmented views of each image in a batch: 1 or 2."""
 
     trains: ClassVar[bool] = True
-    """Whether there is anything to train."""
+    """Whether the method has anything to train."""
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.space = space
+        self.sizes = sizes
 
     def head(self) -> nn.Module | None:
-        """The module from features to heads, or None for one linear, L2-normalised layer."""
+        """The head on the pooled features, or None for one linear, L2-normalized layer."""
         return None
 
     def prepare(self, model: Embedder) -> None:
-        """Called once before the first step, e.g. to copy the model for a momentum encoder."""
+        """Set up before the first step, such as copying the model for a momentum encoder."""
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """The loss terms of a batch by name; their sum is minimised, each is logged."""
+        """The loss terms of a batch by name. Their sum is minimized; each one is logged."""
         raise NotImplementedError
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """Optimiser groups of the method's own parameters (never weight-decayed by default)."""
-        own = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return [{"params": own, "lr": lr, "weight_decay": 0.0}] if own else []
+        """Optimizer groups of the method's own parameters, without weight decay by default."""
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [{"params": parameters, "lr": lr, "weight_decay": 0.0}] if parameters else []
 
     def after_step(self, batch: Batch, model: Embedder) -> None:
-        """Called after each optimiser step, e.g. to update a momentum encoder."""
+        """Update state after each optimizer step, such as a momentum encoder."""

@@ -1,7 +1,7 @@
 """Additive angular margin loss (Deng et al., 2019)."""
 
 from oodml.methods import criterion
-from oodml.methods._base import Space
+from oodml.methods._base import Sizes
 
 
 class Method(criterion.Method):
@@ -13,11 +13,11 @@ class Method(criterion.Method):
 
     def __init__(
         self,
-        space: Space,
+        sizes: Sizes,
         margin: float = 0.5,
         scale: float = 16.0,
         vector_lr: float = 5e-4,
         published: bool = False,
     ) -> None:
         options = {"margin": margin, "scale": scale, "vector_lr": vector_lr, "published": published}
-        super().__init__(space, "arcface", None, options)
+        super().__init__(sizes, "arcface", None, options)

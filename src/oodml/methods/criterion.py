@@ -5,7 +5,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from oodml.methods._base import BaseMethod, Batch, Space
+from oodml.methods._base import BaseMethod, Batch, Sizes
 from oodml.methods._mined import MinedLoss
 
 
@@ -18,15 +18,15 @@ class Method(BaseMethod):
 
     def __init__(
         self,
-        space: Space,
+        sizes: Sizes,
         loss: str,
         miner: str | None = None,
         loss_options: dict[str, Any] | None = None,
         miner_options: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(space)
+        super().__init__(sizes)
         self.name = loss
-        self.mined = MinedLoss(space.n_classes, space.dim, loss, miner, loss_options, miner_options)
+        self.mined = MinedLoss(sizes.n_classes, sizes.dim, loss, miner, loss_options, miner_options)
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         return {self.name: self.mined(batch.embeddings, batch.labels, batch.generator)}

@@ -1,4 +1,4 @@
-"""DiVA: four heads with tasks of their own, kept apart (Milbich et al. 2020, 2004.13458)."""
+"""DiVA: four separated heads with different tasks (Milbich et al. 2020, arXiv 2004.13458)."""
 
 import copy
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from torch.nn import functional
 from oodml.errors import OodmlError
 from oodml.losses.adversarial_separation import Loss as Separation
 from oodml.losses.fast_moco import Loss as FastMoco
-from oodml.methods._base import BaseMethod, Batch, Space
+from oodml.methods._base import BaseMethod, Batch, Sizes
 from oodml.methods._mined import MinedLoss, groups_of
 from oodml.model import Embedder
 
@@ -21,9 +21,14 @@ MINERS = {"discriminative": "distance", "shared": "shared_neg_distance", "intra"
 
 
 class Head(nn.Module):
-    """One linear layer whose output is four parts of length one, and their weighted sequence.
+    """One linear layer whose output is split into four parts of unit length.
 
-    part_weights: of discriminative, shared, intra, selfsimilarity in the embedding.
+    The embedding is the concatenation of the weighted parts, scaled to unit length.
+
+    Args:
+        features: dimension of the pooled features.
+        dim: dimension of the embedding, a multiple of four.
+        part_weights: weights of the discriminative, shared, intra, and selfsimilarity parts.
     """
 
     normalize = True
@@ -47,31 +52,44 @@ class Head(nn.Module):
 
     @property
     def options(self) -> dict[str, object]:
-        """What the head is made from."""
+        """The arguments that build the head."""
         sizes = {"features": self.linear.in_features, "dim": self.linear.out_features}
         return {**sizes, "part_weights": list(self.part_weights)}
 
 
 class Method(BaseMethod):
-    """Discriminative, class-shared, intra-class and sample-specific features, side by side.
+    """Learns discriminative, class-shared, intra-class, and sample-specific features together.
 
-    The objective is the discriminative margin loss + alpha · (margin loss of triplets across
-    three classes, margin loss of triplets within a class, fast MoCo of two views) + the
-    adversarial separation of the last three heads from the first, of weight `separation`.
+    The objective is the discriminative margin loss + alpha · (margin loss on triplets across
+    three classes + margin loss on triplets within a class + fast MoCo on two views) + an
+    adversarial separation of the last three heads from the first.
 
-    part_weights: of discriminative, shared, intra and selfsimilarity in the embedding.
-    margin, beta, beta_lr: of each margin loss. momentum, temperature, queue_batches: of fast
-    MoCo. hidden, separation_lr: of the networks that the separation learns. published: the
-    shared head learns from permuted labels, and fast MoCo weighs, as in the original.
-    The paper's values for CUB, CARS, SOP: separation 1500, 100, 150; alpha .3, .15, .2;
-    queue_batches 30, 30, 70; batches of 108; dim 512.
+    Values of the paper for CUB, CARS, SOP: separation 1500, 100, 150; alpha .3, .15, .2;
+    queue_batches 30, 30, 70; batch size 108; dim 512.
+
+    Args:
+        sizes: the sizes that the method is built for; `dim` is a multiple of four.
+        alpha: weight of the three auxiliary terms.
+        separation: weight of the adversarial separation.
+        part_weights: weights of the discriminative, shared, intra, and selfsimilarity parts in
+            the embedding.
+        margin: margin of each margin loss.
+        beta: initial boundary of each margin loss.
+        beta_lr: learning rate of the boundaries.
+        momentum: momentum of the model copy that encodes the second view.
+        temperature: temperature of fast MoCo.
+        queue_batches: length of the queue of keys, in batches.
+        hidden: width of the separation networks.
+        separation_lr: learning rate of the separation networks.
+        published: reproduce the original code: the shared head learns from permuted labels, and
+            fast MoCo uses its weights.
     """
 
     n_views: ClassVar[int] = 2
 
     def __init__(
         self,
-        space: Space,
+        sizes: Sizes,
         alpha: float = 0.3,
         separation: float = 1500.0,
         part_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
@@ -85,20 +103,29 @@ class Method(BaseMethod):
         separation_lr: float = 1e-5,
         published: bool = False,
     ) -> None:
-        super().__init__(space)
-        if space.dim % len(PARTS):
-            raise OodmlError(f"diva: dim {space.dim} has no four equal parts; take a multiple of 4")
+        super().__init__(sizes)
+        if sizes.dim % len(PARTS):
+            raise OodmlError(
+                f"diva: model.dim = {sizes.dim} is not a multiple of 4",
+                location="model.dim",
+                given=sizes.dim,
+            )
         if len(part_weights) != len(PARTS):
-            raise OodmlError(f"diva: part_weights {list(part_weights)} are not four numbers")
+            raise OodmlError(
+                f"diva: part_weights needs {len(PARTS)} numbers, one per part; "
+                f"{list(part_weights)} was given",
+                location="part_weights",
+                given=list(part_weights),
+            )
         self.alpha, self.momentum, self.queue_batches = alpha, momentum, queue_batches
         self.part_weights = tuple(part_weights)
-        part = space.dim // len(PARTS)
+        part = sizes.dim // len(PARTS)
         options = {"margin": margin, "beta": beta, "beta_lr": beta_lr}
         miners = MINERS | ({"shared": "random_distance"} if published else {})
         permuted = {"shared": {"permute_labels": True}} if published else {}
         self.margins = nn.ModuleDict(
             {
-                name: MinedLoss(space.n_classes, part, "margin", miner, options, permuted.get(name))
+                name: MinedLoss(sizes.n_classes, part, "margin", miner, options, permuted.get(name))
                 for name, miner in miners.items()
             }
         )
@@ -114,28 +141,28 @@ class Method(BaseMethod):
         self.queue: list[Tensor] = []
 
     def head(self) -> nn.Module:
-        return Head(self.space.feature_dim, self.space.dim, self.part_weights)
+        return Head(self.sizes.feature_dim, self.sizes.dim, self.part_weights)
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        found = {}
+        losses = {}
         for name, loss in self.margins.items():
-            value = loss(batch.heads[name], batch.labels, batch.generator)
-            found[name] = value if name == PARTS[0] else self.alpha * value
-        queue = torch.cat(self.queue) if self.queue else batch.heads[PARTS[3]].detach()[:0]
-        self.keys = self.encoded(batch)
-        contrast = self.contrast(batch.heads[PARTS[3]], self.keys, queue)
-        found[PARTS[3]] = self.alpha * contrast
-        found["separation"] = self.separation({name: batch.heads[name] for name in PARTS})
-        return found
+            value = loss(batch.outputs[name], batch.labels, batch.generator)
+            losses[name] = value if name == PARTS[0] else self.alpha * value
+        queue = torch.cat(self.queue) if self.queue else batch.outputs[PARTS[3]].detach()[:0]
+        self.keys = self.encode_keys(batch)
+        contrast = self.contrast(batch.outputs[PARTS[3]], self.keys, queue)
+        losses[PARTS[3]] = self.alpha * contrast
+        losses["separation"] = self.separation({name: batch.outputs[name] for name in PARTS})
+        return losses
 
     def prepare(self, model: Embedder) -> None:
-        """Copy what embeds the second view: the model, or on cached features its head."""
+        """Copy the model, or only its head in head mode, to encode the second view."""
         self.teacher = copy.deepcopy(model.trained).requires_grad_(False)
         self.queue = []
 
     @torch.no_grad()
-    def encoded(self, batch: Batch) -> Float[Tensor, "n d"]:
-        """The selfsimilarity head of the momentum copy, on the second view."""
+    def encode_keys(self, batch: Batch) -> Float[Tensor, "n d"]:
+        """The selfsimilarity output of the momentum copy for the second view."""
         if batch.second_features is not None:
             return self.teacher(batch.second_features)[PARTS[3]]  # type: ignore[no-any-return]
         assert batch.second_images is not None
@@ -144,11 +171,10 @@ class Method(BaseMethod):
 
     @torch.no_grad()
     def after_step(self, batch: Batch, model: Embedder) -> None:
-        """Move the copy towards the model; the keys of the batch join the queue."""
+        """Move the momentum copy toward the model and append the batch's keys to the queue."""
         current: list[Tensor] = list(model.trained.parameters())
         torch._foreach_lerp_(list(self.teacher.parameters()), current, 1 - self.momentum)
         self.queue = [*self.queue, self.keys][-self.queue_batches :]
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        own = groups_of(self.margins.values(), lr)
-        return own + self.separation.parameter_groups(lr)
+        return groups_of(self.margins.values(), lr) + self.separation.parameter_groups(lr)

@@ -1,7 +1,7 @@
 """Margin loss with distance-weighted negatives (Wu et al., 2017)."""
 
 from oodml.methods import criterion
-from oodml.methods._base import Space
+from oodml.methods._base import Sizes
 
 
 class Method(criterion.Method):
@@ -13,11 +13,11 @@ class Method(criterion.Method):
 
     def __init__(
         self,
-        space: Space,
+        sizes: Sizes,
         margin: float = 0.2,
         beta: float = 1.2,
         beta_lr: float = 5e-4,
         miner: str = "distance",
     ) -> None:
         options = {"margin": margin, "beta": beta, "beta_lr": beta_lr}
-        super().__init__(space, "margin", miner, options)
+        super().__init__(sizes, "margin", miner, options)

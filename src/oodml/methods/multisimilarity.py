@@ -1,7 +1,7 @@
 """Multi-similarity loss with its own mining of pairs (Wang et al., 2019)."""
 
 from oodml.methods import criterion
-from oodml.methods._base import Space
+from oodml.methods._base import Sizes
 
 
 class Method(criterion.Method):
@@ -14,7 +14,7 @@ class Method(criterion.Method):
 
     def __init__(
         self,
-        space: Space,
+        sizes: Sizes,
         positive_weight: float = 2.0,
         negative_weight: float = 40.0,
         margin: float = 0.1,
@@ -26,4 +26,4 @@ class Method(criterion.Method):
             "margin": margin,
             "threshold": threshold,
         }
-        super().__init__(space, "multisimilarity", None, options)
+        super().__init__(sizes, "multisimilarity", None, options)

@@ -1,7 +1,7 @@
 """Proxy anchor loss (Kim et al., 2020)."""
 
 from oodml.methods import criterion
-from oodml.methods._base import Space
+from oodml.methods._base import Sizes
 
 
 class Method(criterion.Method):
@@ -13,7 +13,7 @@ class Method(criterion.Method):
 
     def __init__(
         self,
-        space: Space,
+        sizes: Sizes,
         alpha: float = 32.0,
         delta: float = 0.1,
         lr_factor: float = 2000.0,
@@ -25,4 +25,4 @@ class Method(criterion.Method):
             "lr_factor": lr_factor,
             "published": published,
         }
-        super().__init__(space, "proxy_anchor", None, options)
+        super().__init__(sizes, "proxy_anchor", None, options)

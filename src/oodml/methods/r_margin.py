@@ -1,7 +1,7 @@
 """Margin loss with the ρ-regularisation (Roth et al. 2020, arXiv 2002.08473)."""
 
 from oodml.methods import criterion
-from oodml.methods._base import Space
+from oodml.methods._base import Sizes
 
 
 class Method(criterion.Method):
@@ -13,11 +13,11 @@ class Method(criterion.Method):
 
     def __init__(
         self,
-        space: Space,
+        sizes: Sizes,
         probability: float = 0.4,
         margin: float = 0.2,
         beta: float = 0.6,
         beta_lr: float = 5e-4,
     ) -> None:
         options = {"margin": margin, "beta": beta, "beta_lr": beta_lr}
-        super().__init__(space, "margin", "rho_distance", options, {"probability": probability})
+        super().__init__(sizes, "margin", "rho_distance", options, {"probability": probability})

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oodml.losses.s2sd import Loss as Distillation
-from oodml.methods._base import BaseMethod, Batch, Space
+from oodml.methods._base import BaseMethod, Batch, Sizes
 from oodml.methods._mined import MinedLoss, groups_of
 
 
@@ -29,7 +29,7 @@ class Method(BaseMethod):
 
     def __init__(
         self,
-        space: Space,
+        sizes: Sizes,
         weight: float = 50.0,
         feature_weight: float = 50.0,
         feature_start: int = 0,
@@ -40,7 +40,7 @@ class Method(BaseMethod):
         loss_options: dict[str, Any] | None = None,
         miner_options: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(space)
+        super().__init__(sizes)
         self.weight = weight
         self.feature_weight = feature_weight
         self.feature_start = feature_start
@@ -48,10 +48,10 @@ class Method(BaseMethod):
             loss_options = {"beta": 0.6, "beta_lr": 1e-5} | (loss_options or {})
         if miner == "rho_distance":
             miner_options = {"probability": 0.4} | (miner_options or {})
-        self.targets = nn.ModuleList(target_head(space.feature_dim, size) for size in dims)
+        self.targets = nn.ModuleList(target_head(sizes.feature_dim, size) for size in dims)
         self.losses = nn.ModuleList(
-            MinedLoss(space.n_classes, size, loss, miner, loss_options, miner_options)
-            for size in (space.dim, *dims)
+            MinedLoss(sizes.n_classes, size, loss, miner, loss_options, miner_options)
+            for size in (sizes.dim, *dims)
         )
         self.distillation = Distillation(temperature)
 

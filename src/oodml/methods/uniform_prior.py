@@ -1,4 +1,4 @@
-"""Margin loss with features that are kept uniform by an adversary."""
+"""Margin loss whose features an adversary keeps uniformly distributed."""
 
 from typing import ClassVar
 
@@ -8,28 +8,36 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oodml.methods import margin as margin_method
-from oodml.methods._base import Batch, Space
+from oodml.methods._base import Batch, Sizes
 from oodml.model import Embedder
 
 
 class Method(margin_method.Method):
-    """The margin method; a discriminator tells chunks of the pooled features from U(-1, 1).
+    """The margin method with a discriminator that separates feature chunks from U(-1, 1) noise.
 
-    weight: of the backbone's term, which wants every chunk to be taken for uniform.
-    every: steps between two steps of the discriminator. chunk: entries it sees at once; what
-    is left over of the features is not looked at. hidden: its width. discriminator_lr: of its
-    own Adam. margin, beta, beta_lr: as in margin.
-    The paper's values for CUB, CARS, SOP: weight .2, .2, .02; every 10, 10, 200; SOP hidden 50.
+    The backbone is trained to make the discriminator take each chunk for uniform noise.
+    Values of the paper for CUB, CARS, SOP: weight .2, .2, .02; every 10, 10, 200; SOP hidden 50.
+
+    Args:
+        sizes: the sizes that the method is built for.
+        weight: weight of the adversarial term.
+        every: training steps between two discriminator steps.
+        chunk: number of feature entries in a chunk; a remainder shorter than a chunk is ignored.
+        hidden: width of the discriminator.
+        discriminator_lr: learning rate of the discriminator's Adam optimizer.
+        margin: margin of the margin loss.
+        beta: initial boundary of the margin loss.
+        beta_lr: learning rate of the boundary.
     """
 
     modes: ClassVar[dict[str, str]] = {
         "finetune": "",
-        "head": "it shapes the features of the backbone, which stay as they are in head mode",
+        "head": "it trains the backbone's features, which are frozen in head mode",
     }
 
     def __init__(
         self,
-        space: Space,
+        sizes: Sizes,
         weight: float = 0.2,
         every: int = 10,
         chunk: int = 128,
@@ -39,10 +47,10 @@ class Method(margin_method.Method):
         beta: float = 1.2,
         beta_lr: float = 5e-4,
     ) -> None:
-        super().__init__(space, margin, beta, beta_lr)
+        super().__init__(sizes, margin, beta, beta_lr)
         self.weight = weight
         self.every = every
-        self.chunk = min(chunk, space.feature_dim)
+        self.chunk = min(chunk, sizes.feature_dim)
         self.discriminator = nn.Sequential(
             nn.Linear(self.chunk, hidden),
             nn.ReLU(),
@@ -55,9 +63,9 @@ class Method(margin_method.Method):
         )
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        # Its own step learns the discriminator; here its parameters are given.
+        # The discriminator is trained in after_step; here its parameters are constants.
         self.discriminator.requires_grad_(False)
-        term = judged(self.discriminator(self.chunks(batch.features)), uniform=True)
+        term = discriminator_loss(self.discriminator(self.chunks(batch.features)), uniform=True)
         return super().terms(batch) | {"uniform_prior": self.weight * term}
 
     def after_step(self, batch: Batch, model: Embedder) -> None:
@@ -66,20 +74,20 @@ class Method(margin_method.Method):
         features = self.chunks(batch.features.detach())
         noise = torch.rand(features.shape, generator=batch.generator).to(features.device)
         self.discriminator.requires_grad_(True)
-        loss = judged(self.discriminator(features), uniform=False)
-        loss = loss + judged(self.discriminator(2 * noise - 1), uniform=True)
+        loss = discriminator_loss(self.discriminator(features), uniform=False)
+        loss = loss + discriminator_loss(self.discriminator(2 * noise - 1), uniform=True)
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         self.optimizer.step()
 
     def chunks(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "m c"]:
-        """The features in pieces of the discriminator's size."""
+        """The features split into chunks of the discriminator's input size."""
         whole = features.shape[1] // self.chunk * self.chunk
         return features[:, :whole].reshape(-1, self.chunk).float()
 
 
-def judged(logits: Float[Tensor, "m 1"], uniform: bool) -> Float[Tensor, ""]:
-    """Binary cross-entropy of the discriminator's verdicts."""
+def discriminator_loss(logits: Float[Tensor, "m 1"], uniform: bool) -> Float[Tensor, ""]:
+    """Binary cross-entropy of discriminator logits with the target "uniform" or "not uniform"."""
     return functional.binary_cross_entropy_with_logits(
         logits, torch.full_like(logits, float(uniform))
     )

@@ -21,7 +21,7 @@ from oodml.evaluate.structure import structure_metrics
 from oodml.files import write_text
 from oodml.images.image_set import ImageSet
 from oodml.images.pixel_cache import input_images
-from oodml.methods._base import BaseMethod, Space
+from oodml.methods._base import BaseMethod, Sizes
 from oodml.model import Embedder, LinearHead
 from oodml.randomness import isolated
 from oodml.study.plan import Run
@@ -200,8 +200,8 @@ def _build(run: Run, material: _Material, n_classes: int) -> tuple[Embedder, Bas
     untrained = 0 if material.head_mode else run.seed  # cached features are those of seed 0
     model = Embedder(run.model, torch.nn.Identity(), untrained)
     width = material.features().vectors.shape[1] if material.head_mode else model.backbone.features
-    space = Space(n_classes, run.model.dim, width)
-    method: BaseMethod = catalog.find("methods", run.method)(space, **run.options)
+    sizes = Sizes(n_classes, run.model.dim, width)
+    method: BaseMethod = catalog.find("methods", run.method)(sizes, **run.options)
     model.head = method.head() or LinearHead(width, run.model.dim, run.model.normalize)
     return model, method
 

@@ -122,7 +122,7 @@ class Steps:
         first = features[0]
         return Batch(
             features=first,
-            heads=self.model.head(first),
+            outputs=self.model.head(first),
             labels=labels.to(self.device),
             step=self.step,
             generator=self.random,

@@ -41,7 +41,7 @@ def test_what_a_method_cannot_do_is_refused() -> None:
         parse({"views": 1}, {}, "diva")
     with pytest.raises(OodmlError, match="normalize = false: the method has a head of its own"):
         parse({"normalize": False, "dim": 16}, {}, "diva")
-    with pytest.raises(OodmlError, match="methods.mine: diva: dim 30 .* multiple of 4"):
+    with pytest.raises(OodmlError, match="methods.mine: .* multiple of 4"):
         parse({"dim": 30}, {}, "diva")
 
 

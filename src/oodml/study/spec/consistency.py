@@ -8,7 +8,7 @@ import numpy as np
 
 from oodml.errors import OodmlError, unknown
 from oodml.evaluate.retrieval import retrieval_metrics
-from oodml.methods._base import BaseMethod, Space
+from oodml.methods._base import BaseMethod, Sizes
 from oodml.model import ModelSettings
 from oodml.training.settings import TrainSettings
 
@@ -25,7 +25,7 @@ def refuse_contradictions(
 ) -> None:
     """Raise an error with its place for settings that contradict each other or the method."""
     try:
-        made = method(Space(4, model.dim, 8), **options)
+        made = method(Sizes(4, model.dim, 8), **options)
         reason = next(_contradictions(model, train, made), None) if made.trains else None
     except ValueError as error:  # a dim that the method cannot have
         reason = str(error)

@@ -11,16 +11,16 @@ from oodml.adaptation import AdaptSettings
 from oodml.backbones._timm import timm_names
 from oodml.catalog import find, names
 from oodml.errors import OodmlError, unknown
-from oodml.methods._base import Space
+from oodml.methods._base import Sizes
 from oodml.model import ModelSettings
 from oodml.study.spec.consistency import refuse_contradictions
 from oodml.study.spec.ranges import Range, refuse_intervals
 from oodml.study.spec.tables import Table, beside, checked, combinations, option_settings
 from oodml.training.settings import TrainSettings
 
-GIVEN = ("space",)
+GIVEN = ("sizes",)
 """What the training loop gives a method; the rest of its signature are options."""
-TRIED = Space(n_classes=4, dim=8, feature_dim=8)
+TRIED = Sizes(n_classes=4, dim=8, feature_dim=8)
 """A method is built once for these sizes, so that wrong options are told before anything runs."""
 
 
