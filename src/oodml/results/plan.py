@@ -1,11 +1,11 @@
-"""What is planned: the contents of `plan.json` and of each run's `run.json`."""
+"""What is planned and what was run: the contents of `plan.json` and of each run's `run.json`."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from oodml.errors import OodmlError
 from oodml.files import write_text
@@ -21,8 +21,9 @@ class RunPlan(BaseModel):
         trains: False for baselines such as the frozen network.
         split, shift: the step (as text) and shift of the split.
         code: fingerprints of user code, by name.
-        trial, values: of a search, the number of the trial and the sampled options; else None.
         input_short: the short side that images are resized to in the pixel cache, or None.
+        trial: the number of the trial, for a run of a search.
+        values: the option values that the trial tries.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
@@ -43,9 +44,17 @@ class RunPlan(BaseModel):
     shots: tuple[int, ...] = ()
     seed: int
     code: Mapping[str, str] = Field(default_factory=dict)
+    input_short: int | None = None
     trial: int | None = None
     values: Mapping[str, Any] | None = None
-    input_short: int | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _add_trains(cls, values: Any) -> Any:
+        """Plans of earlier versions do not say what trains; there, "frozen" does not."""
+        if isinstance(values, dict) and "trains" not in values:
+            return values | {"trains": values.get("method") != "frozen"}
+        return values
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -58,6 +67,28 @@ class RunPlan(BaseModel):
             "method": self.label,
             "seed": self.seed,
         }
+
+    @property
+    def description(self) -> str:
+        """The run in words, such as "margin on split 0, seed 3"."""
+        trial = "" if self.trial is None else f", trial {self.trial}"
+        return f"{self.label} on split {self.split}, seed {self.seed}{trial}"
+
+
+class FinishedRun(RunPlan):
+    """A run that has finished: the contents of `run.json`.
+
+    Attributes:
+        seconds: how long it took.
+        host: the machine that executed it.
+        finished: when it ended, in ISO 8601.
+        versions: versions of the packages that computed its numbers.
+    """
+
+    seconds: float
+    host: str = ""
+    finished: str = ""
+    versions: Mapping[str, str] = Field(default_factory=dict)
 
 
 class StudyPlan(BaseModel):
@@ -73,15 +104,15 @@ class StudyPlan(BaseModel):
         keeping: options of the runs' checkpoints and trackers.
         search: the options that a search chose, by method.
         smoke: whether this is a smoke test.
-        unit: what a run is called, "runs" or "trials".
-        pending_trials: trials of a search that are sampled when the planned ones finish.
+        unit: what the runs are called: "runs" or "trials".
+        pending: number of trials that a search will add once the planned ones finish.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
 
     schema_version: int = Field(1, alias="schema")
-    name: str
-    source: Mapping[str, Any]
+    name: str = ""
+    source: Mapping[str, Any] = Field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     progression: str = ""
     shift_weights: str | None = None
@@ -91,7 +122,7 @@ class StudyPlan(BaseModel):
     search: Mapping[str, Any] = Field(default_factory=dict)
     smoke: bool = False
     unit: str = "runs"
-    pending_trials: int = 0
+    pending: int = 0
 
     @property
     def baselines(self) -> set[str]:
@@ -107,25 +138,35 @@ def write_plan(plan: StudyPlan, path: Path) -> None:
 def read_plan(path: Path) -> StudyPlan:
     """Read `plan.json`.
 
-    Plans of earlier versions do not say what trains; there, the method "frozen" does not.
-
     Raises:
         OodmlError: if the file is missing or damaged.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        for run in values.get("runs", ()):
-            run.setdefault("trains", run.get("method") != "frozen")
-        return StudyPlan.model_validate(values)
+        return StudyPlan.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise OodmlError(
             f"{path.parent}: not a study folder (no plan.json). Start a study with "
             f"`oodml study run FILE --out {path.parent}`",
             location=str(path),
         ) from error
-    except (OSError, ValueError, AttributeError, ValidationError) as error:
+    except (OSError, ValueError, ValidationError) as error:
         raise OodmlError(
             f"{path}: damaged ({error}). Delete it and run the study again; finished runs are "
             "not repeated.",
+            location=str(path),
+        ) from error
+
+
+def read_run(path: Path) -> FinishedRun:
+    """Read the `run.json` of a finished run.
+
+    Raises:
+        OodmlError: if the file is missing or damaged.
+    """
+    try:
+        return FinishedRun.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, ValidationError) as error:
+        raise OodmlError(
+            f"{path}: damaged or missing ({error}). Delete {path.parent} and run the study again.",
             location=str(path),
         ) from error
