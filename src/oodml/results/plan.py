@@ -105,7 +105,7 @@ class StudyPlan(BaseModel):
         search: the options that a search chose, by method.
         smoke: whether this is a smoke test.
         unit: what the runs are called: "runs" or "trials".
-        pending: number of trials that a search will add once the planned ones finish.
+        pending_trials: trials that a search samples once the planned ones finish.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
@@ -122,7 +122,7 @@ class StudyPlan(BaseModel):
     search: Mapping[str, Any] = Field(default_factory=dict)
     smoke: bool = False
     unit: str = "runs"
-    pending: int = 0
+    pending_trials: int = 0
 
     @property
     def baselines(self) -> set[str]:
