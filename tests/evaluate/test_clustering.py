@@ -10,7 +10,7 @@ from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_s
 
 import oodml
 from oodml.errors import OodmlError
-from oodml.evaluate.clustering import agreement, kmeans
+from oodml.evaluate.clustering import cluster_agreement, kmeans
 
 
 @settings(max_examples=80, deadline=None)
@@ -23,7 +23,7 @@ from oodml.evaluate.clustering import agreement, kmeans
 def test_agreement_is_scikit_learns(seed: int, n: int, clusters: int, classes: int) -> None:
     generator = np.random.default_rng(seed)
     a, b = generator.integers(clusters, size=n), generator.integers(classes, size=n)
-    found = agreement(a, b)
+    found = cluster_agreement(a, b)
     assert found["nmi"] == pytest.approx(normalized_mutual_info_score(b, a), abs=1e-9)
     assert found["ami"] == pytest.approx(adjusted_mutual_info_score(b, a), abs=1e-7)
     pairs = [(i, j) for i in range(n) for j in range(i)]

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from oodml.evaluate.inputs import as_vectors, duplicates
+from oodml.evaluate.inputs import as_vectors, find_duplicates
 
 
 def test_duplicates_are_found_wherever_they_lie() -> None:
@@ -12,10 +12,10 @@ def test_duplicates_are_found_wherever_they_lie() -> None:
     rows[6] = rows[5]
     rows[6, 29] += 1  # equal but for one entry
     for one in (rows, rows.double()):
-        repeated, first = duplicates(one)
+        repeated, first = find_duplicates(one)
         assert repeated.tolist() == [1, 17, 30, 31]
         assert first.tolist() == [0, 4, 4, 29]
-    assert [part.tolist() for part in duplicates(rows[:1])] == [[], []]
+    assert [part.tolist() for part in find_duplicates(rows[:1])] == [[], []]
 
 
 def test_rows_too_small_or_large_to_square_still_have_a_direction() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import oodml
 from oodml.errors import OodmlError
 from oodml.evaluate.chance import chance_metrics
-from oodml.evaluate.retrieval import per_class
+from oodml.evaluate.retrieval import metrics_per_class
 
 from .naive import naive_metrics
 
@@ -162,7 +162,7 @@ def test_what_says_nothing_scores_chance(kind: str) -> None:
     expected = chance_metrics(values["positives"], n - 1)
     for name in ("recall@1", "recall@8", "precision@4", "map@r", "map", "mrr", "r_precision"):
         # Random vectors are neighbours of each other, so that queries of a class depend.
-        classes = per_class(values, labels)[1][name]
+        classes = metrics_per_class(values, labels)[1][name]
         error = classes.std(ddof=1) / np.sqrt(len(classes))
         assert abs(values[name].mean() - expected[name]) < 3 * error, name
 
@@ -257,7 +257,7 @@ def test_per_query_per_class_and_averages() -> None:
     assert values["recall@1_published"][5] == 0
     micro = oodml.retrieval_metrics(vectors, labels)
     macro = oodml.retrieval_metrics(vectors, labels, average="macro")
-    names, classes = per_class(values, labels)
+    names, classes = metrics_per_class(values, labels)
     assert names.tolist() == sorted(set(labels.tolist()))
     for key in ("recall@1", "map@r", "mrr"):
         assert micro[key] == pytest.approx(np.nanmean(values[key]))

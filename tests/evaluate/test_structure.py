@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import oodml
 from oodml.errors import OodmlError
-from oodml.evaluate.structure import normalised_spectrum, spectral_decay
+from oodml.evaluate.structure import normalized_spectrum, spectral_decay
 
 NAMES = ("intra", "inter", "density", "alignment", "uniformity")
 
@@ -67,7 +67,7 @@ def test_reference_values(reference: Path) -> None:
     assert found["inter"] == pytest.approx(expected["dists@inter"], abs=1e-6)
     assert found["density"] == pytest.approx(expected["dists@intra_over_inter"], abs=1e-6)
     # What the original logs on a CPU lacks the smallest value.
-    spectrum = normalised_spectrum(vectors)[:-1]
+    spectrum = normalized_spectrum(vectors)[:-1]
     for k in (-1, 1, 2, 10):
         value = spectral_decay(spectrum / spectrum.sum(), k)
         assert value == pytest.approx(expected[f"rho_spectrum@{k}"], abs=1e-6)
@@ -81,7 +81,7 @@ def test_reference_spectrum(reference: Path, kind: str) -> None:
         labels = arrays["y"]
     if kind == "norm":
         vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    assert normalised_spectrum(vectors) == pytest.approx(spectrum / spectrum.sum(), abs=1e-6)
+    assert normalized_spectrum(vectors) == pytest.approx(spectrum / spectrum.sum(), abs=1e-6)
     found = oodml.structure_metrics(vectors, labels)
     (name,) = (key for key in stored if key.startswith(f"{kind}_rho_torchpath"))
     for k in (-1, 1, 2, 10):
@@ -91,13 +91,13 @@ def test_reference_spectrum(reference: Path, kind: str) -> None:
 def test_spectrum_of_few_rows_and_of_unused_directions() -> None:
     vectors = np.random.default_rng(0).standard_normal((6, 20))
     values = np.linalg.svd(vectors, compute_uv=False)
-    assert normalised_spectrum(vectors) == pytest.approx(values / values.sum())
+    assert normalized_spectrum(vectors) == pytest.approx(values / values.sum())
     flat = np.concatenate([vectors[:, :3], np.zeros((6, 2))], axis=1)
-    assert np.isfinite(spectral_decay(normalised_spectrum(flat), 1))
-    assert np.isnan(spectral_decay(normalised_spectrum(vectors), 7))
+    assert np.isfinite(spectral_decay(normalized_spectrum(flat), 1))
+    assert np.isnan(spectral_decay(normalized_spectrum(vectors), 7))
     even = np.full(4, 0.25)
     assert spectral_decay(even, 1) == spectral_decay(even, -2) == 0
-    with pytest.raises(OodmlError, match="normalised_spectrum"):
+    with pytest.raises(OodmlError, match="normalized_spectrum"):
         spectral_decay(even, 0)
 
 

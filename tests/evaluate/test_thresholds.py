@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from oodml.errors import OodmlError
-from oodml.evaluate.thresholds import BINS, inconsistency
+from oodml.evaluate.thresholds import BINS, operating_point_inconsistency
 
 
 def naive(unit: np.ndarray, labels: np.ndarray, low: float, high: float) -> float:
@@ -38,7 +38,7 @@ def sample(n: int = 280) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("rates", [(0.01, 0.1), (0.1, 0.5)])
 def test_agrees_with_the_naive_loop(rates: tuple[float, float]) -> None:
     unit, labels = sample()
-    found = inconsistency(torch.from_numpy(unit), torch.from_numpy(labels), rates)
+    found = operating_point_inconsistency(torch.from_numpy(unit), torch.from_numpy(labels), rates)
     assert found == pytest.approx(naive(unit, labels, *rates), abs=1e-9)
 
 
@@ -47,9 +47,9 @@ def test_classes_alike_are_consistent() -> None:
     angles = np.concatenate([np.linspace(-0.3, 0.3, 9) + np.pi / 2 * i for i in range(4)])
     unit = torch.from_numpy(np.stack([np.cos(angles), np.sin(angles)], 1)).double()
     labels = torch.arange(4).repeat_interleave(9)
-    assert inconsistency(unit, labels) == pytest.approx(0, abs=1e-4)
+    assert operating_point_inconsistency(unit, labels) == pytest.approx(0, abs=1e-4)
 
 
 def test_bad_rates_are_refused() -> None:
     with pytest.raises(OodmlError, match="0 < low < high < 1"):
-        inconsistency(torch.eye(3), torch.arange(3), (0.5, 0.1))
+        operating_point_inconsistency(torch.eye(3), torch.arange(3), (0.5, 0.1))

@@ -1,4 +1,4 @@
-"""Clustering: whether k-means with as many clusters as classes finds the classes."""
+"""Clustering: whether k-means with one cluster per class recovers the classes."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,60 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from oodml.errors import OodmlError
-from oodml.evaluate.inputs import Array, as_labels, as_vectors, codes
+from oodml.evaluate.inputs import Array, as_labels, as_vectors, encode_labels
+from oodml.evaluate.metric_family import MetricFamily
 
 ITERATIONS = 20
 _Counts = NDArray[np.float64] | float
+
+
+@dataclass(frozen=True)
+class Contingency:
+    """How many images clusters and classes share.
+
+    Attributes:
+        shared: images in each non-empty pair of a cluster and a class.
+        expected: the expected value of `shared` if clusters and classes were independent.
+        cluster_sizes: images in each non-empty cluster.
+        class_sizes: images in each non-empty class.
+    """
+
+    shared: NDArray[np.float64]
+    expected: NDArray[np.float64]
+    cluster_sizes: NDArray[np.float64]
+    class_sizes: NDArray[np.float64]
+
+
+CLUSTERING: MetricFamily[Contingency, float] = MetricFamily("clustering")
+"""The metrics of clustering: each is a function of the contingency of clusters and classes."""
+
+
+@CLUSTERING.define("nmi", "NMI", chance="random clusters")
+def normalized_mutual_information(table: Contingency) -> float:
+    """Mutual information divided by the mean of both entropies."""
+    mutual, entropy = _information(table)
+    return mutual / entropy if entropy > 0 else 1.0
+
+
+@CLUSTERING.define("ami", "AMI", bounds=(-1.0, 1.0), chance="random clusters")
+def adjusted_mutual_information(table: Contingency) -> float:
+    """Mutual information adjusted for chance (Vinh et al., JMLR 2010)."""
+    mutual, entropy = _information(table)
+    chance = _expected_information(table)
+    # One cluster and one class, or one image per cluster and class: the agreement is perfect.
+    return (mutual - chance) / (entropy - chance) if entropy - chance > 1e-12 else 1.0
+
+
+@CLUSTERING.define("f1", "F1", chance="random clusters")
+def pair_f1(table: Contingency) -> float:
+    """F1 over pairs of images: a pair in one cluster is retrieved, one in one class relevant."""
+
+    def pairs(counts: NDArray[np.float64]) -> float:
+        return float((counts * (counts - 1)).sum() / 2)
+
+    retrieved, relevant = pairs(table.cluster_sizes), pairs(table.class_sizes)
+    both = retrieved + relevant
+    return 2 * pairs(table.shared) / both if both else 1.0
 
 
 def clustering_metrics(
@@ -23,36 +73,54 @@ def clustering_metrics(
     assignment: Array | None = None,
     distance: str = "cosine",
 ) -> dict[str, float]:
-    """ "nmi", "ami" and "f1" of a clustering of vectors [n d] against labels [n].
+    """Compute "nmi", "ami", and "f1" of a clustering against the labels.
 
-    The clustering is k-means with as many clusters as labels, the best of `restarts` drawn from
-    `seed`, on unit vectors ("cosine") or on vectors as given; or `assignment` [n], if given.
-    "nmi": mutual information over the mean of both entropies. "ami": the same, adjusted for
-    chance (Vinh et al., JMLR 2010). "f1": of pairs, where a pair in one cluster is a find and
-    a pair of one label is what should be found.
+    Args:
+        vectors: [n d].
+        labels: [n] integers or strings.
+        seed: of k-means, which uses as many clusters as there are labels.
+        restarts: how often k-means runs; the best run counts.
+        assignment: [n] a cluster per row to score instead of running k-means.
+        distance: "cosine" clusters unit vectors, "euclidean" the vectors as given.
 
-    Raises `OodmlError` for vectors that are not finite or, with "cosine", zero.
+    Returns:
+        "nmi": mutual information divided by the mean of both entropies. "ami": mutual information
+        adjusted for chance (Vinh et al., JMLR 2010). "f1": over pairs of images, where pairs in
+        one cluster are retrieved and pairs with one label are relevant.
+
+    Raises:
+        OodmlError: if vectors are not finite or, with "cosine", zero; if shapes do not match.
     """
-    found = as_vectors(vectors, distance)
-    names, (classes,) = codes(as_labels(labels, len(found)))
+    rows = as_vectors(vectors, distance)
+    names, (classes,) = encode_labels(as_labels(labels, len(rows)))
     if assignment is None:
-        points = found.float().cpu().numpy()
+        points = rows.float().cpu().numpy()
         clusters = kmeans(points, len(names), seed=seed, restarts=restarts)
     else:
-        _, (clusters,) = codes(as_labels(assignment, len(found), "assignment"))
-    return agreement(clusters, classes)
+        _, (clusters,) = encode_labels(as_labels(assignment, len(rows), "assignment"))
+    return cluster_agreement(clusters, classes)
 
 
 def kmeans(
     vectors: Float[np.ndarray, "n d"], n_clusters: int, *, seed: int = 0, restarts: int = 1
 ) -> Int[np.ndarray, " n"]:
-    """The cluster of each vector by faiss: 20 iterations, all points used, best of `restarts`."""
+    """Cluster vectors with faiss: 20 iterations on all points, the best of `restarts` runs.
+
+    Raises:
+        OodmlError: if there are more clusters than vectors, or fewer than one restart.
+    """
     import faiss
 
     if not 1 <= n_clusters <= len(vectors):
-        raise OodmlError(f"{n_clusters} clusters for {len(vectors)} vectors; allowed: 1 to as many")
+        raise OodmlError(
+            f"{n_clusters} clusters for {len(vectors)} vectors; allowed: 1 to {len(vectors)}",
+            location="n_clusters",
+            given=n_clusters,
+        )
     if restarts < 1:
-        raise OodmlError(f"restarts: {restarts}; allowed: from 1")
+        raise OodmlError(
+            f"restarts: {restarts}; allowed: from 1", location="restarts", given=restarts
+        )
     search = faiss.Kmeans(
         vectors.shape[1],
         n_clusters,
@@ -67,76 +135,58 @@ def kmeans(
     return np.asarray(search.index.search(points, 1)[1][:, 0], dtype=np.int64)
 
 
-@dataclass(frozen=True)
-class _Contingency:
-    """Images in each pair of cluster and class that has any, in each cluster, in each class."""
-
-    both: NDArray[np.float64]
-    left: NDArray[np.float64]
-    right: NDArray[np.float64]
-    expected: NDArray[np.float64]  # of `both`, were the two independent
-
-
-def agreement(clusters: NDArray[np.int64], classes: NDArray[np.int64]) -> dict[str, float]:
-    """ "nmi", "ami" and "f1" of two labellings [n], integers from 0."""
+def cluster_agreement(
+    clusters: NDArray[np.int64], classes: NDArray[np.int64]
+) -> dict[str, float]:
+    """Compute "nmi", "ami", and "f1" of two assignments [n] of integers from 0."""
     n = len(classes)
-    left, right = (np.bincount(values).astype(np.float64) for values in (clusters, classes))
-    pairs, both = np.unique(clusters * len(right) + classes, return_counts=True)
-    expected = left[pairs // len(right)] * right[pairs % len(right)] / n
-    table = _Contingency(both.astype(np.float64), left[left > 0], right[right > 0], expected)
-    return {"nmi": _nmi(table), "ami": _ami(table), "f1": _pair_f1(table)}
+    cluster_sizes = np.bincount(clusters).astype(np.float64)
+    class_sizes = np.bincount(classes).astype(np.float64)
+    pairs, shared = np.unique(clusters * len(class_sizes) + classes, return_counts=True)
+    rows, columns = np.divmod(pairs, len(class_sizes))
+    table = Contingency(
+        shared.astype(np.float64),
+        cluster_sizes[rows] * class_sizes[columns] / n,
+        cluster_sizes[cluster_sizes > 0],
+        class_sizes[class_sizes > 0],
+    )
+    return {name: function(table) for name, function in CLUSTERING.functions().items()}
 
 
-def _information(table: _Contingency) -> tuple[float, float]:
+def _information(table: Contingency) -> tuple[float, float]:
     """Mutual information, and the mean of the two entropies, in nats."""
-    n = table.both.sum()
-    mutual = float((table.both / n * np.log(table.both / table.expected)).sum())
-    entropies = [-(side / n * np.log(side / n)).sum() for side in (table.left, table.right)]
+    n = table.shared.sum()
+    mutual = float((table.shared / n * np.log(table.shared / table.expected)).sum())
+    sides = (table.cluster_sizes, table.class_sizes)
+    entropies = [-(sizes / n * np.log(sizes / n)).sum() for sizes in sides]
     return max(mutual, 0.0), float(np.mean(entropies))
 
 
-def _nmi(table: _Contingency) -> float:
-    mutual, entropy = _information(table)
-    return mutual / entropy if entropy > 0 else 1.0
+def _expected_information(table: Contingency) -> float:
+    """The expected mutual information of random clusters and classes of these sizes.
 
-
-def _ami(table: _Contingency) -> float:
-    mutual, entropy = _information(table)
-    chance = _expected_information(table)
-    # Nothing to find and nothing found, or each image alone on both sides: agreement is full.
-    return (mutual - chance) / (entropy - chance) if entropy - chance > 1e-12 else 1.0
-
-
-def _expected_information(table: _Contingency) -> float:
-    """Mutual information that random clusters and classes of these sizes share on average.
-
-    The number of images in both is hypergeometric; equal sizes are summed once.
+    The number of shared images is hypergeometric; clusters and classes of equal size are
+    computed once.
     """
-    n = table.both.sum()
-    sizes = [np.unique(side, return_counts=True) for side in (table.left, table.right)]
-    (a, a_times), (b, b_times) = sizes
+    n = table.shared.sum()
+    sizes_a, times_a = np.unique(table.cluster_sizes, return_counts=True)
+    sizes_b, times_b = np.unique(table.class_sizes, return_counts=True)
     total = 0.0
-    for size, times in zip(a, a_times, strict=True):
-        common = np.arange(1, size + 1)[:, None]
-        possible = (common <= b) & (common >= size + b - n)
-        inside = np.where(possible, common, np.maximum(1, size + b - n))
-        inside = np.minimum(inside, np.minimum(size, b))
+    for size, times in zip(sizes_a, times_a, strict=True):
+        shared = np.arange(1, size + 1)[:, None]
+        possible = (shared <= sizes_b) & (shared >= size + sizes_b - n)
+        inside = np.where(possible, shared, np.maximum(1, size + sizes_b - n))
+        inside = np.minimum(inside, np.minimum(size, sizes_b))
         log_probability = (
-            _log_choose(b, inside) + _log_choose(n - b, size - inside) - _log_choose(n, size)
+            _log_choose(sizes_b, inside)
+            + _log_choose(n - sizes_b, size - inside)
+            - _log_choose(n, size)
         )
-        terms = inside / n * np.log(n * inside / (size * b)) * np.exp(log_probability)
-        total += float((times * b_times * np.where(possible, terms, 0.0)).sum())
+        terms = inside / n * np.log(n * inside / (size * sizes_b)) * np.exp(log_probability)
+        total += float((times * times_b * np.where(possible, terms, 0.0)).sum())
     return total
 
 
 def _log_choose(n: _Counts, k: _Counts) -> _Counts:
     value: _Counts = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
     return value
-
-
-def _pair_f1(table: _Contingency) -> float:
-    def pairs(counts: NDArray[np.float64]) -> float:
-        return float((counts * (counts - 1)).sum() / 2)
-
-    found, wanted = pairs(table.left), pairs(table.right)
-    return 2 * pairs(table.both) / (found + wanted) if found + wanted else 1.0

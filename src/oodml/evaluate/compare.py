@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodml.errors import OodmlError, unknown
-from oodml.evaluate.inputs import Array, as_labels, codes
+from oodml.evaluate.inputs import Array, as_labels, encode_labels
 from oodml.evaluate.retrieval import retrieval_metrics
 
 BLOCK = 500
@@ -66,7 +66,7 @@ def compare(
         )
         for vectors in (a, b)
     ]
-    _, (classes,) = codes(as_labels(labels, len(a)))
+    _, (classes,) = encode_labels(as_labels(labels, len(a)))
     compared = []
     for metric in metrics:
         if metric not in values[0]:

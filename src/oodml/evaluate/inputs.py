@@ -58,7 +58,7 @@ def as_labels(labels: Array, n: int, name: str = "labels") -> NDArray[Any]:
     return values
 
 
-def codes(*labels: NDArray[Any]) -> tuple[NDArray[Any], list[NDArray[np.int64]]]:
+def encode_labels(*labels: NDArray[Any]) -> tuple[NDArray[Any], list[NDArray[np.int64]]]:
     """The distinct labels of all arrays, sorted, and each array as positions among them."""
     if len({values.dtype.kind == "U" for values in labels}) > 1:
         kinds = ", ".join(str(values.dtype) for values in labels)
@@ -83,7 +83,7 @@ def as_relevance(
     return as_labels([relevance[label] for label in labels.tolist()], len(labels), name)
 
 
-def duplicates(vectors: Float[Tensor, "n d"]) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
+def find_duplicates(vectors: Float[Tensor, "n d"]) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
     """The rows that repeat an earlier row exactly, and that earlier row of each."""
     if len(torch.unique(_hashes(vectors[:, :: -(-vectors.shape[1] // 8)]))) == len(vectors):
         nothing = torch.zeros(0, dtype=torch.int64, device=vectors.device)

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from oodml.evaluate.inputs import duplicates
+from oodml.evaluate.inputs import find_duplicates
 from oodml.evaluate.ties import place
 
 QUERIES = 512
@@ -87,7 +87,7 @@ def positive_ranks(
         gallery = None if gallery is None else gallery - centre.to(queries.dtype)
     columns = (queries if gallery is None else gallery)[layout.columns]
     bias = -columns.square().sum(1) / 2 if euclidean else None
-    repeated = duplicates(columns)
+    repeated = find_duplicates(columns)
     scratch = columns.new_empty(SCRATCH if columns.device.type == "cpu" else 2**26)
     size = max(1, min(QUERIES, STRIP // len(columns)))
     for begin in range(0, len(layout.rows), size):

@@ -1,21 +1,133 @@
-"""Retrieval: how well an image's nearest neighbours are of its class."""
+"""Retrieval: how often an image's nearest neighbors share its class."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
 from oodml.errors import OodmlError, unknown
-from oodml.evaluate.inputs import Array, as_labels, as_relevance, as_vectors, codes
+from oodml.evaluate.inputs import Array, as_labels, encode_labels
+from oodml.evaluate.metric_family import MetricFamily
+from oodml.evaluate.protocol import Protocol, gallery_protocol, query_protocol
+from oodml.evaluate.random_ranking import (
+    expected_map,
+    expected_map_at_1000,
+    expected_map_at_r,
+    expected_mrr,
+    expected_precision,
+    expected_r_precision,
+    expected_recall,
+)
 from oodml.evaluate.ranks import RankBlock, positive_ranks
+from oodml.results.metrics import PUBLISHED
 
 PerQuery = dict[str, NDArray[np.float64]]
+Score = Float[Tensor, " b"]
+
+
+class RankedPositives:
+    """The ranks of the positives of a block of queries, and what metrics compute from them.
+
+    Attributes:
+        ranks: [b p] the ranks of each query's positives, from 1, ascending, where `valid`.
+        counts: [b] R, the number of positives of each query.
+        first: [b] the rank of the nearest positive.
+        precision: [b p] the precision at each positive's rank.
+    """
+
+    def __init__(self, block: RankBlock) -> None:
+        slots = torch.arange(1, block.ranks.shape[1] + 1, device=block.ranks.device)
+        self.valid = block.valid
+        self.ranks = block.ranks.double()
+        self.counts = block.counts.double()
+        self.first = self.ranks[:, 0]
+        self.precision = slots / self.ranks * self.valid
+
+    def count_within(self, limit: Score | int) -> Score:
+        """The number of positives at ranks up to the limit."""
+        return self._is_within(limit).sum(1).double()
+
+    def precision_sum(self, limit: Score | int) -> Score:
+        """The sum of the precisions at the positives with ranks up to the limit."""
+        return (self.precision * self._is_within(limit)).sum(1)
+
+    def _is_within(self, limit: Score | int) -> Bool[Tensor, "b p"]:
+        limits = limit[:, None] if isinstance(limit, Tensor) else limit
+        return self.valid & (self.ranks <= limits)
+
+
+RETRIEVAL: MetricFamily[RankedPositives, Score] = MetricFamily("retrieval")
+"""The metrics of retrieval: each is a function of the ranks of a block's positives."""
+
+
+@RETRIEVAL.define("recall@k", "Recall@k", expected=expected_recall)
+def recall(positives: RankedPositives, k: int) -> Score:
+    """1 if a positive is among the k nearest, else 0."""
+    return (positives.first <= k).double()
+
+
+@RETRIEVAL.define("map@r", "mAP@R", expected=expected_map_at_r)
+def map_at_r(positives: RankedPositives) -> Score:
+    """Average precision with ranks beyond R counted as 0 (Musgrave et al., ECCV 2020)."""
+    return positives.precision_sum(positives.counts) / positives.counts
+
+
+@RETRIEVAL.define("map@1000", "mAP@1000", expected=expected_map_at_1000)
+def map_at_1000(positives: RankedPositives) -> Score:
+    """The precisions at ranks up to 1000, summed and divided by min(R, 1000)."""
+    return positives.precision_sum(1000) / positives.counts.clamp(max=1000)
+
+
+@RETRIEVAL.define("map", "mAP", expected=expected_map)
+def average_precision(positives: RankedPositives) -> Score:
+    """The mean of the precisions at all positives."""
+    return positives.precision.sum(1) / positives.counts
+
+
+@RETRIEVAL.define("r_precision", "R-precision", expected=expected_r_precision)
+def r_precision(positives: RankedPositives) -> Score:
+    """The share of positives among the R nearest."""
+    return positives.count_within(positives.counts) / positives.counts
+
+
+@RETRIEVAL.define("precision@k", "Precision@k", expected=expected_precision)
+def precision(positives: RankedPositives, k: int) -> Score:
+    """The share of positives among the k nearest."""
+    return positives.count_within(k) / k
+
+
+@RETRIEVAL.define("mrr", "MRR", expected=expected_mrr)
+def reciprocal_rank(positives: RankedPositives) -> Score:
+    """The reciprocal rank of the nearest positive."""
+    return 1 / positives.first
+
+
+@RETRIEVAL.define("recall@k_published", "Recall@k (as published)", published=True)
+def published_recall(positives: RankedPositives, k: int) -> Score:
+    """Recall@k with queries without a positive counted as failures."""
+    return recall(positives, k)
+
+
+@RETRIEVAL.define("map@c_published", "mAP@C (as published)", published=True)
+def published_map_at_c(positives: RankedPositives) -> Score:
+    """Precisions up to rank C, the class size with the query, summed and divided by C."""
+    return positives.precision_sum(positives.counts + 1) / (positives.counts + 1)
+
+
+@RETRIEVAL.define("map@1000_published", "mAP@1000 (as published)", published=True)
+def published_map_at_1000(positives: RankedPositives) -> Score:
+    """Precisions up to rank 1000, summed and divided by C."""
+    return positives.precision_sum(1000) / (positives.counts + 1)
+
+
+@RETRIEVAL.define("map_published", "mAP (as published)", published=True)
+def published_average_precision(positives: RankedPositives) -> Score:
+    """Precisions at all positives, summed and divided by C."""
+    return positives.precision.sum(1) / (positives.counts + 1)
 
 
 @overload
@@ -66,133 +178,126 @@ def retrieval_metrics(
     average: str = "micro",
     per_query: bool = False,
 ) -> dict[str, float] | PerQuery:
-    """Every retrieval metric of vectors [n d] with labels [n] (integers or strings).
+    """Compute every retrieval metric of an embedding.
 
-    Each image is a query among all others or, if a gallery [m d] with its labels [m] is given,
-    in the gallery. A query without a positive there is left out: "queries" counts those that
-    stay, "singletons" those left out. With R positives at ranks r₁ < r₂ < … a query scores
+    Each image is a query among all others or, if a gallery is given, in the gallery. Queries
+    without a positive are excluded: "queries" counts the scored ones, "singletons" the excluded
+    ones. With R positives at ranks r₁ < r₂ < … a query scores
 
     - "recall@k": 1 if r₁ ≤ k; "precision@k": the share of positives among the k nearest;
     - "r_precision": the share among the R nearest; "mrr": 1/r₁;
     - "map": the mean of i/rᵢ over all positives; "map@r": the same with zero for rᵢ > R
-      (Musgrave et al., A Metric Learning Reality Check, 2020);
+      (Musgrave et al., A Metric Learning Reality Check, ECCV 2020);
     - "map@1000": the sum of i/rᵢ over rᵢ ≤ 1000, divided by the smaller of R and 1000.
 
-    Without a gallery, what the study of arXiv 2107.09562 printed stands under "…_published":
-    singletons count as failures, precision is divided by the class size with the query in it
-    ("map", "map@1000"), and "map@c" reaches to the rank of that size. Perfect embeddings do
-    not score 1 there.
+    Names with "_published" are the variants printed by the code of arXiv 2107.09562; they are
+    computed only without a gallery. There, excluded queries count as failures, precisions are
+    divided by the class size including the query ("map", "map@1000"), and "map@c" ends at that
+    rank. Perfect embeddings do not score 1.
 
-    distance: "cosine" or "euclidean" on vectors as given. Images at equal distance stand in a
-    random order drawn from `seed`. float64 vectors are compared in float64, others in float32.
-    relevance: what makes a positive if not the label: a mapping from labels to groups (class
-    to superclass), or the group of each row (then `gallery_relevance` for a gallery).
-    average: over queries ("micro") or over labels, each the mean of its queries ("macro").
-    per_query: give arrays [n] in place of averages, NaN where a query is left out, and
-    "positives", R of each.
+    Args:
+        vectors: [n d]. float64 is compared in float64, everything else in float32.
+        labels: [n] integers or strings.
+        ks: the cut-offs of recall and precision.
+        gallery: [m d] the images to search instead; may contain further classes.
+        gallery_labels: [m] their labels.
+        distance: "cosine", or "euclidean" on the vectors as given. Images at equal distance are
+            ranked in random order.
+        seed: of the order of ties.
+        relevance: what makes an image a positive if not its label: a mapping from labels to
+            groups (class to superclass), or [n] the group of each row.
+        gallery_relevance: [m] the group of each gallery row, if `relevance` is an array.
+        average: over queries ("micro"), or over the means of each label ("macro").
+        per_query: return arrays [n] instead of averages, with NaN for excluded queries, and R
+            as "positives".
 
-    Raises `OodmlError` for vectors that are not finite or, with "cosine", zero; for labels of
-    another length; and where no query has a positive.
+    Returns:
+        The value of each metric by its name.
+
+    Raises:
+        OodmlError: if vectors are not finite or, with "cosine", zero; if shapes do not match; if
+            no query has a positive.
     """
-    cutoffs = _checked_cutoffs(ks)
-    if average not in ("micro", "macro"):
-        raise unknown("average", average, ("micro", "macro"))
-    protocol = _protocol(
-        vectors, labels, gallery, gallery_labels, distance, relevance, gallery_relevance
-    )
+    cutoffs = _check_cutoffs(ks)
+    _check_average(average)
+    if gallery is None:
+        if gallery_labels is not None or gallery_relevance is not None:
+            raise OodmlError("gallery_labels and gallery_relevance need a gallery")
+        protocol = query_protocol(vectors, labels, distance, relevance)
+    else:
+        protocol = gallery_protocol(
+            vectors, labels, gallery, gallery_labels, distance, relevance, gallery_relevance
+        )
     generator = torch.Generator(protocol.queries.device).manual_seed(seed)
-    values = _values(protocol, cutoffs, distance == "euclidean", generator)
-    if per_query:
-        return values
-    return averages(values, labels, average)
+    values = _per_query_values(protocol, cutoffs, distance == "euclidean", generator)
+    return values if per_query else average_metrics(values, labels, average)
 
 
-def per_class(values: PerQuery, labels: Array) -> tuple[NDArray[Any], PerQuery]:
-    """The labels, sorted, and the mean of each metric over the queries of each label.
+def metrics_per_class(values: PerQuery, labels: Array) -> tuple[NDArray[Any], PerQuery]:
+    """Average each metric over the queries of each class.
 
-    `values` come from `retrieval_metrics(…, per_query=True)`. NaN where a label has no query.
+    Args:
+        values: as returned by `retrieval_metrics(…, per_query=True)`.
+        labels: [n] the label of each query.
+
+    Returns:
+        The labels, sorted, and the means; NaN for a class without a scored query.
     """
-    names, (inverse,) = codes(as_labels(labels, len(values["positives"])))
-    return names, {name: _label_means(column, inverse) for name, column in values.items()}
+    names, (classes,) = encode_labels(as_labels(labels, len(values["positives"])))
+    return names, {name: _class_means(column, classes) for name, column in values.items()}
 
 
-def averages(values: PerQuery, labels: Array, average: str = "micro") -> dict[str, float]:
-    """What `retrieval_metrics` gives, from its arrays per query and the label of each query."""
-    asked = ~np.isnan(values["positives"])
-    if not asked.any():
-        raise OodmlError(f"none of the {len(asked)} queries has a positive in the gallery")
-    _, (inverse,) = codes(as_labels(labels, len(asked)))
+def average_metrics(values: PerQuery, labels: Array, average: str = "micro") -> dict[str, float]:
+    """Average the values of queries to the metrics that `retrieval_metrics` returns.
+
+    Raises:
+        OodmlError: if no query has a positive.
+    """
+    _check_average(average)
+    scored = ~np.isnan(values["positives"])
+    if not scored.any():
+        raise OodmlError(f"none of the {len(scored)} queries has a positive in the gallery")
+    _, (classes,) = encode_labels(as_labels(labels, len(scored)))
     means = {}
     for name, column in values.items():
         if name == "positives":
             continue
-        if name.endswith("_published"):
+        if name.endswith(PUBLISHED):
             means[name] = float(column.mean())
         elif average == "micro":
-            means[name] = float(column[asked].mean())
+            means[name] = float(column[scored].mean())
         else:
-            means[name] = float(np.nanmean(_label_means(column, inverse)))
-    return means | {"queries": float(asked.sum()), "singletons": float((~asked).sum())}
+            means[name] = float(np.nanmean(_class_means(column, classes)))
+    return means | {"queries": float(scored.sum()), "singletons": float((~scored).sum())}
 
 
-@dataclass(frozen=True)
-class _Protocol:
-    queries: Float[Tensor, "n d"]
-    groups: NDArray[np.int64]
-    gallery: Float[Tensor, "m d"] | None
-    gallery_groups: NDArray[np.int64] | None
-
-
-def _protocol(
-    vectors: Array,
-    labels: Array,
-    gallery: Array | None,
-    gallery_labels: Array | None,
-    distance: str,
-    relevance: Mapping[Any, Any] | Array | None,
-    gallery_relevance: Array | None,
-) -> _Protocol:
-    """Who is asked, who answers, and what counts as right."""
-    queries = as_vectors(vectors, distance)
-    named = as_labels(labels, len(queries))
-    groups = named if relevance is None else as_relevance(relevance, named, "relevance")
-    if gallery is None:
-        if gallery_labels is not None or gallery_relevance is not None:
-            raise OodmlError("gallery_labels and gallery_relevance need a gallery")
-        return _Protocol(queries, codes(groups)[1][0], None, None)
-    if gallery_labels is None:
-        raise OodmlError("a gallery needs gallery_labels")
-    others = as_vectors(gallery, distance, "gallery").to(queries.device)
-    if others.shape[1] != queries.shape[1]:
-        raise OodmlError(
-            f"gallery vectors have {others.shape[1]} dimensions, the queries {queries.shape[1]}"
-        )
-    kind = torch.promote_types(queries.dtype, others.dtype)
-    answers = as_labels(gallery_labels, len(others), "gallery_labels")
-    if relevance is not None:
-        groups_of = relevance if isinstance(relevance, Mapping) else gallery_relevance
-        if groups_of is None:
-            raise OodmlError("relevance as an array needs gallery_relevance beside a gallery")
-        answers = as_relevance(groups_of, answers, "gallery_relevance")
-    asked, answering = codes(groups, answers)[1]
-    return _Protocol(queries.to(kind), asked, others.to(kind), answering)
-
-
-def _checked_cutoffs(ks: Iterable[int]) -> tuple[int, ...]:
+def _check_cutoffs(ks: Iterable[int]) -> tuple[int, ...]:
     cutoffs = tuple(dict.fromkeys(ks))
     for k in cutoffs:
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-            raise OodmlError(f"ks: {k!r} is not a whole number from 1")
+            raise OodmlError(
+                f"ks: {k!r} is not a whole number from 1",
+                location="ks",
+                given=k,
+                allowed=("whole numbers from 1",),
+            )
     return tuple(int(k) for k in cutoffs)
 
 
-def _values(
-    protocol: _Protocol, ks: Sequence[int], euclidean: bool, generator: torch.Generator
+def _check_average(average: str) -> None:
+    if average not in ("micro", "macro"):
+        raise unknown("average", average, ("micro", "macro"))
+
+
+def _per_query_values(
+    protocol: Protocol, ks: tuple[int, ...], euclidean: bool, generator: torch.Generator
 ) -> PerQuery:
-    """Every metric of every query."""
-    n = len(protocol.queries)
-    metrics = _metrics(ks, published=protocol.gallery is None)
-    table = torch.full((n, len(metrics)), torch.nan, dtype=torch.float64)
+    """Every metric of every query, and "positives"."""
+    functions = RETRIEVAL.functions(ks, published=protocol.gallery is None)
+    functions["positives"] = lambda positives: positives.counts
+    table = torch.full(
+        (len(protocol.queries), len(functions)), torch.nan, dtype=torch.float64
+    )
     blocks = positive_ranks(
         protocol.queries,
         protocol.groups,
@@ -202,81 +307,18 @@ def _values(
         generator=generator,
     )
     for block in blocks:
-        hits = _Hits(block)
-        columns = [metric(hits) for metric in metrics.values()]
+        positives = RankedPositives(block)
+        columns = [function(positives) for function in functions.values()]
         table[block.rows.cpu()] = torch.stack(columns, 1).cpu()
-    values = {name: table[:, i].numpy() for i, name in enumerate(metrics)}
+    values = {name: table[:, i].numpy() for i, name in enumerate(functions)}
     for name, column in values.items():
-        if name.endswith("_published"):
+        if name.endswith(PUBLISHED):
             np.nan_to_num(column, copy=False)
     return values
 
 
-class _Hits:
-    """A block's positives as the metrics use them."""
-
-    def __init__(self, block: RankBlock) -> None:
-        slots = torch.arange(1, block.ranks.shape[1] + 1, device=block.ranks.device)
-        self.valid = block.valid
-        self.ranks = block.ranks.double()
-        self.counts = block.counts.double()
-        self.first = self.ranks[:, 0]
-        self.precision = slots / self.ranks * self.valid
-
-    def within(self, limit: Float[Tensor, " b"] | int) -> Float[Tensor, " b"]:
-        """How many positives stand at ranks up to the limit."""
-        return self._reached(limit).sum(1).double()
-
-    def precision_within(self, limit: Float[Tensor, " b"] | int) -> Float[Tensor, " b"]:
-        """The sum of the precisions at the positives at ranks up to the limit."""
-        return (self.precision * self._reached(limit)).sum(1)
-
-    def _reached(self, limit: Float[Tensor, " b"] | int) -> Tensor:
-        reach = limit[:, None] if isinstance(limit, Tensor) else limit
-        return self.valid & (self.ranks <= reach)
-
-
-def _recall(hits: _Hits, k: int) -> Float[Tensor, " b"]:
-    return (hits.first <= k).double()
-
-
-def _precision(hits: _Hits, k: int) -> Float[Tensor, " b"]:
-    return hits.within(k) / k
-
-
-Metric = Callable[[_Hits], Float[Tensor, " b"]]
-
-
-def _metrics(ks: Sequence[int], published: bool) -> dict[str, Metric]:
-    """Each metric by its name, as a function of a block's hits. A new metric is a line here."""
-    metrics: dict[str, Metric] = {}
-    for k in ks:
-        metrics[f"recall@{k}"] = partial(_recall, k=k)
-    for k in ks:
-        metrics[f"precision@{k}"] = partial(_precision, k=k)
-    metrics |= {
-        "r_precision": lambda hits: hits.within(hits.counts) / hits.counts,
-        "map@r": lambda hits: hits.precision_within(hits.counts) / hits.counts,
-        "map@1000": lambda hits: hits.precision_within(1000) / hits.counts.clamp(max=1000),
-        "map": lambda hits: hits.precision.sum(1) / hits.counts,
-        "mrr": lambda hits: 1 / hits.first,
-        "positives": lambda hits: hits.counts,
-    }
-    if published:
-        for k in ks:
-            metrics[f"recall@{k}_published"] = metrics[f"recall@{k}"]
-        metrics |= {
-            "map@c_published": lambda hits: (
-                hits.precision_within(hits.counts + 1) / (hits.counts + 1)
-            ),
-            "map@1000_published": lambda hits: hits.precision_within(1000) / (hits.counts + 1),
-            "map_published": lambda hits: hits.precision.sum(1) / (hits.counts + 1),
-        }
-    return metrics
-
-
-def _label_means(column: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+def _class_means(column: NDArray[np.float64], classes: NDArray[np.int64]) -> NDArray[np.float64]:
     known = ~np.isnan(column)
-    totals = np.bincount(labels, np.where(known, column, 0.0))
-    counts = np.bincount(labels, known)
+    totals = np.bincount(classes, np.where(known, column, 0.0))
+    counts = np.bincount(classes, known)
     return np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)

@@ -1,7 +1,9 @@
-"""The structure of an embedding: how its classes lie, whatever their nearest neighbours are."""
+"""The structure of an embedding: how classes are distributed, independent of neighbors."""
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from itertools import pairwise
+from math import inf, nan
 
 import numpy as np
 import torch
@@ -10,10 +12,119 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oodml.errors import OodmlError
-from oodml.evaluate.inputs import Array, as_labels, as_vectors, codes
-from oodml.evaluate.thresholds import inconsistency
+from oodml.evaluate.inputs import Array, as_labels, as_vectors, encode_labels
+from oodml.evaluate.metric_family import MetricFamily
+from oodml.evaluate.thresholds import operating_point_inconsistency
 
 BLOCK = 1024
+
+
+class Geometry:
+    """Vectors, their classes, and the quantities that several metrics share.
+
+    Attributes:
+        unit: [n d] the vectors scaled to length 1.
+        classes: [n] integers from 0.
+        class_sizes: [c] in float64.
+        false_accept_rates: the range for "opis".
+    """
+
+    def __init__(
+        self,
+        vectors: Array,
+        labels: Array,
+        false_accept_rates: tuple[float, float] = (0.01, 0.1),
+    ) -> None:
+        self.given = as_vectors(vectors)
+        self.unit = as_vectors(vectors, "cosine")
+        _, (classes,) = encode_labels(as_labels(labels, len(self.unit)))
+        self.classes = torch.from_numpy(classes).to(self.unit.device)
+        self.class_sizes = torch.bincount(self.classes).double()
+        self.false_accept_rates = false_accept_rates
+
+    @cached_property
+    def spectrum(self) -> Float[np.ndarray, " s"]:
+        """The normalized singular values of the vectors as given."""
+        return normalized_spectrum(self.given)
+
+    @cached_property
+    def class_sums(self) -> Float[Tensor, "c d"]:
+        """The sum of the unit vectors of each class, in float64."""
+        exact = torch.nn.functional.normalize(self.unit.double(), dim=1)
+        shape = (len(self.class_sizes), exact.shape[1])
+        return exact.new_zeros(shape).index_add_(0, self.classes, exact)
+
+    @property
+    def class_pairs(self) -> Float[Tensor, " c"]:
+        """The number of ordered pairs of different images in each class."""
+        return self.class_sizes * (self.class_sizes - 1)
+
+    @cached_property
+    def distance_sums(self) -> Float[Tensor, " c"]:
+        """The cosine distances of all ordered pairs of a class, summed.
+
+        The dot products of all pairs sum to the squared norm of the class's sum, minus the
+        squared norms of its vectors, which are 1.
+        """
+        return self.class_pairs - (self.class_sums.square().sum(1) - self.class_sizes)
+
+
+STRUCTURE: MetricFamily[Geometry, float] = MetricFamily("structure")
+"""The metrics of structure: each is a function of a `Geometry`."""
+
+
+@STRUCTURE.define("rho@k", "Spectral decay ρ@k", bounds=(0, inf), higher_is_better=None)
+def rho(geometry: Geometry, k: int) -> float:
+    """Spectral decay (Roth et al., ICML 2020); see `spectral_decay`."""
+    return spectral_decay(geometry.spectrum, k)
+
+
+@STRUCTURE.define("intra", "Intra-class distance", bounds=(0, 2), higher_is_better=None)
+def intra(geometry: Geometry) -> float:
+    """The cosine distance of two images of a class, averaged over pairs, then over classes."""
+    several = geometry.class_sizes > 1
+    return float((geometry.distance_sums / geometry.class_pairs)[several].mean())
+
+
+@STRUCTURE.define("inter", "Inter-class distance", bounds=(0, 2), higher_is_better=None)
+def inter(geometry: Geometry) -> float:
+    """The cosine distance of two class centroids, averaged over pairs of classes."""
+    directions = torch.nn.functional.normalize(geometry.class_sums, dim=1)
+    n_classes = len(geometry.class_sizes)
+    pairs = n_classes * (n_classes - 1)
+    products = float(directions.sum(0).square().sum() - directions.square().sum())
+    return 1 - products / pairs if pairs else nan
+
+
+@STRUCTURE.define("density", "Density", bounds=(0, inf), higher_is_better=None)
+def density(geometry: Geometry) -> float:
+    """The ratio of "intra" to "inter" (Roth et al., ICML 2020)."""
+    between = inter(geometry)
+    return intra(geometry) / between if between else nan
+
+
+@STRUCTURE.define("alignment", "Alignment", bounds=(0, 4), higher_is_better=False)
+def alignment(geometry: Geometry) -> float:
+    """The mean squared distance of two images of a class, over all pairs (Wang & Isola, 2020)."""
+    several = geometry.class_sizes > 1
+    distances = geometry.distance_sums[several].sum()
+    return 2 * float(distances / geometry.class_pairs[several].sum())
+
+
+@STRUCTURE.define("uniformity", "Uniformity", bounds=(-8, 0), higher_is_better=False)
+def uniformity(geometry: Geometry) -> float:
+    """log mean exp(-2 ‖x-y‖²) over all pairs (Wang & Isola, ICML 2020); NaN for one vector."""
+    n = len(geometry.unit)
+    total = sum(float(_potentials(part).double().sum()) for part in _upper_blocks(geometry.unit))
+    return float(np.log(total / (n * (n - 1) / 2))) if n > 1 else nan
+
+
+@STRUCTURE.define("opis", "OPIS", bounds=(0, 0.25), higher_is_better=False)
+def opis(geometry: Geometry) -> float:
+    """How much the accuracy of classes differs at one threshold (Zhang et al., ICLR 2024)."""
+    return operating_point_inconsistency(
+        geometry.unit, geometry.classes, geometry.false_accept_rates
+    )
 
 
 def structure_metrics(
@@ -23,106 +134,98 @@ def structure_metrics(
     rhos: Iterable[int] = (1, 2, 10, -1),
     false_accept_rates: tuple[float, float] | None = (0.01, 0.1),
 ) -> dict[str, float]:
-    """How classes lie among the unit vectors of vectors [n d] with labels [n].
+    """Compute metrics of how classes are distributed in an embedding.
 
-    - "intra": cosine distance of two images of a class, mean over pairs, then over classes
-      (singletons left out); "inter": of two class centroids, mean over pairs; "density": their
-      ratio (Roth et al., Revisiting Training Strategies, ICML 2020);
-    - "rho@k": spectral decay (ibid.) of the vectors as given, see `spectral_decay`;
+    - "intra": cosine distance of two images of a class, averaged over pairs, then over classes
+      (classes of one image excluded); "inter": of two class centroids, averaged over pairs;
+      "density": their ratio (Roth et al., Revisiting Training Strategies, ICML 2020);
+    - "rho@k": spectral decay (ibid.) of the vectors as given; see `spectral_decay`;
     - "alignment": mean squared distance of two images of a class, over all such pairs;
       "uniformity": log of the mean of exp(-2 squared distance) over all pairs of images (Wang
       & Isola, ICML 2020);
-    - "opis": how differently classes fare at one threshold, see `thresholds.inconsistency`; left
-      out where `false_accept_rates` is None.
+    - "opis": how much the accuracy of classes differs at one threshold (Zhang et al., ICLR 2024).
 
-    What does not exist is NaN: "inter" of one class, "intra" without a class of two.
-    Raises `OodmlError` for vectors that are zero or not finite.
+    All but "rho@k" use unit vectors.
+
+    Args:
+        vectors: [n d].
+        labels: [n] integers or strings.
+        rhos: the numbers k of "rho@k".
+        false_accept_rates: the range of false-accept rates for "opis"; None leaves it out.
+
+    Returns:
+        The value of each metric by its name. Undefined values are NaN: "inter" of one class,
+        "intra" if no class has two images.
+
+    Raises:
+        OodmlError: if vectors are zero or not finite, or if shapes do not match.
     """
-    given = as_vectors(vectors)
-    unit = as_vectors(vectors, "cosine")
-    _, (groups,) = codes(as_labels(labels, len(unit)))
-    classes = torch.from_numpy(groups).to(unit.device)
-    metrics = _class_distances(unit, classes)
-    spectrum = normalised_spectrum(given)
-    metrics |= {f"rho@{k}": spectral_decay(spectrum, k) for k in rhos}
-    metrics["uniformity"] = uniformity(unit)
-    if false_accept_rates is not None:
-        metrics["opis"] = inconsistency(unit, classes, false_accept_rates)
-    return metrics
+    geometry = Geometry(vectors, labels, false_accept_rates or (0.01, 0.1))
+    functions = STRUCTURE.functions(rhos)
+    if false_accept_rates is None:
+        del functions["opis"]
+    return {name: function(geometry) for name, function in functions.items()}
 
 
-def _class_distances(unit: Float[Tensor, "n d"], classes: Int[Tensor, " n"]) -> dict[str, float]:
-    sizes = torch.bincount(classes).double()
-    exact = torch.nn.functional.normalize(unit.double(), dim=1)
-    sums = exact.new_zeros((len(sizes), unit.shape[1])).index_add_(0, classes, exact)
-    # All pairs of a class at once: their dot products sum to the squared sum less the squares,
-    # which are 1 each.
-    pairs = sizes * (sizes - 1)
-    distances = pairs - (sums.square().sum(1) - sizes)
-    several = sizes > 1
-    intra = float((distances / pairs)[several].mean())
-    directions = torch.nn.functional.normalize(sums, dim=1)
-    n_classes = len(sizes)
-    between = n_classes * (n_classes - 1)
-    inner = float(directions.sum(0).square().sum() - directions.square().sum())
-    inter = 1 - inner / between if between else float("nan")
-    return {
-        "intra": intra,
-        "inter": inter,
-        "density": intra / inter if inter else float("nan"),
-        "alignment": 2 * float(distances[several].sum() / pairs[several].sum()),
-    }
+def normalized_spectrum(vectors: Array) -> NDArray[np.float64]:
+    """Compute the singular values of vectors, normalized to sum 1, in descending order.
 
+    The values come from the smaller Gram matrix in float64, which costs n²d or nd² operations.
 
-def normalised_spectrum(vectors: Array) -> NDArray[np.float64]:
-    """[min(n, d)] the singular values of vectors [n d], descending, with sum 1.
+    Args:
+        vectors: [n d].
 
-    From the smaller Gram matrix in float64: n²d or nd², never an n×d decomposition.
+    Returns:
+        [min(n, d)] the normalized singular values.
     """
     rows = as_vectors(vectors)
-    tall = rows.shape[0] >= rows.shape[1]
+    is_tall = rows.shape[0] >= rows.shape[1]
     gram = rows.new_zeros((min(rows.shape),) * 2, dtype=torch.float64)
-    for part in torch.split(rows if tall else rows.T, BLOCK):
+    for part in torch.split(rows if is_tall else rows.T, BLOCK):
         gram += part.T.double() @ part.double()
     values = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().flip(0)
     return np.asarray((values / values.sum().clamp(min=1e-300)).cpu().numpy())
 
 
 def spectral_decay(spectrum: Float[np.ndarray, " s"], k: int) -> float:
-    """KL(uniform ‖ spectrum) of a normalised spectrum, descending: 0 if all directions are used.
+    """KL(uniform ‖ spectrum) of a normalized spectrum: 0 if all directions are used equally.
 
-    k > 1 leaves out the k-1 largest values, negative k does so and reverses the divergence. NaN
-    where nothing is left. Values count as at least 1e-8 of the largest, below which a Gram
-    matrix tells noise, so that a direction not used at all counts much, but not infinitely.
-    Raises `OodmlError` for k = 0, which stands for the spectrum itself.
+    Args:
+        spectrum: normalized singular values, in descending order. Values below 1e-8 of the
+            largest are raised to that, because a Gram matrix cannot resolve them.
+        k: k > 1 excludes the k-1 largest values; a negative k excludes |k|-1 and reverses the
+            divergence.
+
+    Returns:
+        The divergence; NaN if no value remains.
+
+    Raises:
+        OodmlError: if k is 0, which the original study uses for the spectrum itself.
     """
     if k == 0:
-        raise OodmlError("rho@0 is no number but the spectrum: see `normalised_spectrum`")
-    left = np.maximum(spectrum, 1e-8 * spectrum[0])[abs(k) - 1 :]
-    if not len(left) or not left[0] > 0:
-        return float("nan")
-    shares = left / left.sum()
+        raise OodmlError(
+            "rho@0 is the spectrum, not a number; use `normalized_spectrum`",
+            location="rhos",
+            given=0,
+        )
+    values = np.maximum(spectrum, 1e-8 * spectrum[0])[abs(k) - 1 :]
+    if not len(values) or not values[0] > 0:
+        return nan
+    shares = values / values.sum()
     log_ratio = np.log(shares * len(shares))
     return float((shares * log_ratio).sum() if k < 0 else -log_ratio.mean())
 
 
-def uniformity(unit: Float[Tensor, "n d"]) -> float:
-    """log mean exp(-2 ‖x-y‖²) over the pairs of unit vectors; NaN for one vector."""
-    n = len(unit)
-    total = sum(float(_half(part).double().sum()) for part in _upper_blocks(unit))
-    return float(np.log(total / (n * (n - 1) / 2))) if n > 1 else float("nan")
-
-
-def _half(scores: Float[Tensor, "b w"]) -> Float[Tensor, " b"]:
+def _potentials(scores: Float[Tensor, "b w"]) -> Float[Tensor, " b"]:
     return scores.mul_(4).sub_(4).clamp_(max=0).exp_().sum(1)
 
 
 def _upper_blocks(unit: Float[Tensor, "n d"]) -> Iterator[Float[Tensor, "b w"]]:
-    """Blocks of dot products in which each pair of rows stands once, and minus infinity else."""
+    """Blocks of dot products with each pair of rows once, and minus infinity elsewhere."""
     bounds = [*range(0, len(unit), BLOCK), len(unit)]
     for begin, end in pairwise(bounds):
         rows = unit[begin:end]
-        own = rows @ rows.T
-        yield own.masked_fill_(torch.ones_like(own, dtype=torch.bool).tril(), -torch.inf)
+        square = rows @ rows.T
+        yield square.masked_fill_(torch.ones_like(square, dtype=torch.bool).tril(), -torch.inf)
         for left, right in pairwise(bound for bound in bounds if bound >= end):
             yield rows @ unit[left:right].T

@@ -11,7 +11,7 @@ from oodml.arrays import Names
 from oodml.errors import OodmlError, unknown
 from oodml.evaluate.chance import chance_metrics
 from oodml.evaluate.clustering import clustering_metrics
-from oodml.evaluate.retrieval import averages, per_class, retrieval_metrics
+from oodml.evaluate.retrieval import average_metrics, metrics_per_class, retrieval_metrics
 from oodml.evaluate.structure import structure_metrics
 from oodml.vectors import VectorSet
 
@@ -62,7 +62,7 @@ def evaluation(
         per_query=True,
         **options,
     )
-    metrics = averages(values, queries.classes, average)
+    metrics = average_metrics(values, queries.classes, average)
     if not retrieval_only:
         metrics |= clustering_metrics(
             queries.vectors, queries.classes, seed=seed, restarts=restarts, distance=distance
@@ -70,7 +70,7 @@ def evaluation(
         metrics |= structure_metrics(queries.vectors, queries.classes)
     size = len(queries) - 1 if gallery is None else len(gallery)
     chance = chance_metrics(values["positives"], size, ks=ks)
-    names, columns = per_class(values, queries.classes)
+    names, columns = metrics_per_class(values, queries.classes)
     table = pd.DataFrame(
         {"class": names, "images": np.unique(queries.labels, return_counts=True)[1]}
     )

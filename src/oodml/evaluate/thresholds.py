@@ -1,4 +1,4 @@
-"""Threshold consistency: does one threshold on the similarity serve all classes alike?"""
+"""Threshold consistency: whether one similarity threshold serves all classes equally well."""
 
 import torch
 from jaxtyping import Float, Int
@@ -10,58 +10,70 @@ BINS = 1024
 BLOCK = 512
 
 
-def inconsistency(
+def operating_point_inconsistency(
     unit: Float[Tensor, "n d"],
     classes: Int[Tensor, " n"],
     false_accept_rates: tuple[float, float] = (0.01, 0.1),
 ) -> float:
     """OPIS, the operating-point inconsistency score (Zhang et al., ICLR 2024); 0 is the best.
 
-    Two images are accepted as of one class if their cosine reaches a threshold. A class's
-    utility at a threshold is the harmonic mean of its share of its own pairs accepted and of its
-    share of pairs with other classes refused. The score is the variance of utility over
-    classes, averaged over the thresholds at which the false-accept rate of all pairs lies
-    between the two given. Thresholds are cosines, in 1024 steps of 1/512, where the paper's are
-    distances, so values compare only with each other. NaN where no two classes have pairs of both
-    kinds. classes: integers from 0.
+    Two images are accepted as one class if their cosine reaches a threshold. The utility of a
+    class at a threshold is the harmonic mean of the share of its own pairs that are accepted and
+    the share of its pairs with other classes that are rejected. The score is the variance of
+    utility over classes, averaged over the thresholds at which the false-accept rate of all pairs
+    is in the given range. Thresholds are cosines in 1024 steps of 1/512. The paper uses distances,
+    so values are comparable only with each other.
+
+    Args:
+        unit: [n d] unit vectors.
+        classes: [n] integers from 0.
+        false_accept_rates: the range of false-accept rates.
+
+    Returns:
+        The score; NaN if fewer than two classes have pairs of both kinds.
+
+    Raises:
+        OodmlError: if the rates are not 0 < low < high < 1.
     """
     low, high = false_accept_rates
     if not 0 < low < high < 1:
         raise OodmlError(
-            f"false_accept_rates: {false_accept_rates}; allowed: two, 0 < low < high < 1"
+            f"false_accept_rates: {false_accept_rates}; allowed: 0 < low < high < 1",
+            location="false_accept_rates",
+            given=false_accept_rates,
         )
-    own, other = _histograms(unit, classes)
-    served = (own.sum(1) > 0) & (other.sum(1) > 0)
-    if served.sum() < 2:
+    own, other = _pair_histograms(unit, classes)
+    has_both = (own.sum(1) > 0) & (other.sum(1) > 0)
+    if has_both.sum() < 2:
         return float("nan")
-    false_accepts = _accepted(other.sum(0, keepdim=True))[0]
+    false_accepts = _accepted_share(other.sum(0, keepdim=True))[0]
     inside = (false_accepts >= low) & (false_accepts <= high)
-    if not inside.any():  # all cosines in so few steps that none has such a rate: the nearest
+    if not inside.any():  # too few distinct cosines: use the threshold with the nearest rate
         inside[(false_accepts - (low * high) ** 0.5).abs().argmin()] = True
-    found, kept_out = _accepted(own[served]), 1 - _accepted(other[served])
-    utility = 2 * found * kept_out / (found + kept_out).clamp(min=1e-12)
+    accepted, rejected = _accepted_share(own[has_both]), 1 - _accepted_share(other[has_both])
+    utility = 2 * accepted * rejected / (accepted + rejected).clamp(min=1e-12)
     return float(utility[:, inside].var(0, correction=0).mean())
 
 
-def _accepted(counts: Int[Tensor, "c bins"]) -> Float[Tensor, "c bins"]:
-    """The share of a row's pairs that reach the lower end of each step."""
+def _accepted_share(counts: Int[Tensor, "c bins"]) -> Float[Tensor, "c bins"]:
+    """The share of a row's pairs that reach the lower end of each bin."""
     reaching = counts.flip(1).cumsum(1).flip(1).double()
     return reaching / reaching[:, :1]
 
 
-def _histograms(
+def _pair_histograms(
     unit: Float[Tensor, "n d"], classes: Int[Tensor, " n"]
 ) -> tuple[Int[Tensor, "c bins"], Int[Tensor, "c bins"]]:
-    """Per class, how many pairs with the own and with other classes fall into each step."""
+    """For each class, the cosines of its own pairs and of its pairs with others, in bins."""
     n_classes = int(classes.max()) + 1
     shape = (n_classes, BINS)
-    everything = torch.zeros(n_classes * BINS, dtype=torch.int64, device=unit.device)
-    own = torch.zeros_like(everything)
+    total = torch.zeros(n_classes * BINS, dtype=torch.int64, device=unit.device)
+    own = torch.zeros_like(total)
     for begin in range(0, len(unit), BLOCK):
         rows = slice(begin, begin + BLOCK)
-        steps = (unit[rows] @ unit.T).add_(1).mul_(BINS / 2).long().clamp_(0, BINS - 1)
-        steps += classes[rows, None] * BINS
-        itself = torch.bincount(steps.diagonal(begin), minlength=len(own))
-        everything += torch.bincount(steps.flatten(), minlength=len(own)) - itself
-        own += torch.bincount(steps[classes[rows, None] == classes], minlength=len(own)) - itself
-    return own.view(shape), (everything - own).view(shape)
+        bins = (unit[rows] @ unit.T).add_(1).mul_(BINS / 2).long().clamp_(0, BINS - 1)
+        bins += classes[rows, None] * BINS
+        diagonal = torch.bincount(bins.diagonal(begin), minlength=len(own))
+        total += torch.bincount(bins.flatten(), minlength=len(own)) - diagonal
+        own += torch.bincount(bins[classes[rows, None] == classes], minlength=len(own)) - diagonal
+    return own.view(shape), (total - own).view(shape)

@@ -9,7 +9,7 @@ from oodml.analysis.ags import aggregated_generalization_score
 from oodml.analysis.intervals import student_interval
 from oodml.analysis.table import metrics, shifts, zero_shot
 from oodml.evaluate.chance import chance_metrics
-from oodml.evaluate.clustering import agreement
+from oodml.evaluate.clustering import cluster_agreement
 from oodml.images.image_set import ImageSet
 from oodml.report.folder import StudyFolder
 from oodml.shift.splits import Progression
@@ -95,7 +95,7 @@ def _chance_levels(counts: list[int], ks: Sequence[int]) -> Mapping[str, float]:
     clusters = np.random.default_rng(0).integers(len(counts), size=len(classes))
     return {
         **chance_metrics(positives, len(positives) - 1, ks=sorted({1, *ks})),
-        **agreement(clusters, classes),
+        **cluster_agreement(clusters, classes),
         "ami": 0.0,  # by its definition
     }
 

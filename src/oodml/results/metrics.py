@@ -1,16 +1,32 @@
 """What a metric is, and the registry of all metrics.
 
-The functions that compute metrics register them (`oodml.evaluate`). Analysis, the report, and the
-command line look metrics up with `find_metric`; none of them contains a metric's name.
+The functions that compute metrics register them; import the registry through
+`oodml.evaluate.registry`, which is complete. Analysis, the report, and the command line look
+metrics up with `find_metric`; none of them contains a list of metrics.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Literal
+from typing import Literal, NamedTuple
 
-Family = Literal["retrieval", "clustering", "structure", "count", "other"]
+from oodml.errors import OodmlError
+
+Family = Literal["retrieval", "clustering", "classification", "structure", "count", "other"]
+FAMILIES: tuple[Family, ...] = (
+    "retrieval",
+    "clustering",
+    "classification",
+    "structure",
+    "other",
+    "count",
+)
+"""The families in the order of display."""
 Chance = Literal["random ranking", "random clusters"]
+PUBLISHED = "_published"
+_TOLERANCE = 1e-6
+"""How far rounding may push a value beyond its bounds."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +34,12 @@ class Metric:
     """A metric and how to present it.
 
     Attributes:
-        name: the name in the results table. A trailing "@k" stands for any number, as in
-            "recall@k"; "_published" at the end marks the original study's variant.
+        name: the name in the results table. A trailing "@k" represents any integer, as in
+            "recall@k"; the suffix "_published" marks the original study's variant.
         label: the name in figures and prose, with "@k" as in `name`.
-        family: "retrieval" and "clustering" measure quality, "structure" describes the embedding,
-            "count" counts queries or images, "other" is anything unregistered.
+        family: "retrieval", "clustering", and "classification" measure quality, "structure"
+            describes the embedding, "count" counts queries or images, "other" is anything
+            unregistered.
         bounds: the smallest and the largest possible value.
         higher_is_better: None where neither direction is better.
         chance: the baseline that the metric's chance level refers to, or None.
@@ -39,17 +56,29 @@ class Metric:
 
     @property
     def is_quality(self) -> bool:
-        """Whether the metric measures the quality of retrieval or clustering."""
-        return self.family in ("retrieval", "clustering")
+        """Whether the metric measures quality: retrieval, clustering, or classification."""
+        return self.family in ("retrieval", "clustering", "classification")
+
+
+class _ParsedName(NamedTuple):
+    base: str
+    """The registered form: the name without "_published" and with "@k" instead of a number."""
+    k: int | None
+    published: bool
 
 
 _REGISTRY: dict[str, Metric] = {}
 
 
 def register(metric: Metric) -> Metric:
-    """Add a metric to the registry; its position there is its position in tables and menus."""
+    """Add a metric to the registry; its position determines its position within its family."""
     _REGISTRY[metric.name] = metric
     return metric
+
+
+def registered_metrics() -> list[Metric]:
+    """All registered metrics, in the order of display: by family, then as registered."""
+    return sorted(_REGISTRY.values(), key=lambda metric: FAMILIES.index(metric.family))
 
 
 def find_metric(name: str) -> Metric:
@@ -57,31 +86,52 @@ def find_metric(name: str) -> Metric:
 
     An unregistered name has the family "other", its own name as a label, and no bounds.
     """
-    base, published = name.removesuffix("_published"), name.endswith("_published")
-    found = _REGISTRY.get(name) or _REGISTRY.get(base)
-    if found is None:
-        stem, _, k = base.rpartition("@")
-        found = _REGISTRY.get(f"{stem}@k")
-        if found is not None and k.lstrip("-").isdigit():
-            found = replace(found, label=found.label.replace("@k", f"@{k}"))
-        else:
-            found = Metric(name, name, "other", (-inf, inf), None)
-    if published and not found.published:
-        found = replace(found, label=f"{found.label} (as published)", published=True)
-    return replace(found, name=name)
+    base, k, published = _parse(name)
+    metric = _REGISTRY.get(base + PUBLISHED if published else base) or _REGISTRY.get(base)
+    if metric is None:
+        metric = Metric(name, name.removesuffix(PUBLISHED), "other", (-inf, inf), None)
+    label = metric.label if k is None else metric.label.replace("@k", f"@{k}")
+    if published and not metric.published:
+        label = f"{label} (as published)"
+    return replace(metric, name=name, label=label, published=published)
 
 
 def sort_metrics(names: Iterable[str]) -> list[str]:
     """Sort names for display: Recall@1, other quality metrics, structure, published variants."""
     order = {name: position for position, name in enumerate(_REGISTRY)}
-    families = ("retrieval", "clustering", "structure", "other", "count")
 
     def key(name: str) -> tuple[bool, bool, int, int, str, int]:
-        metric = find_metric(name)
-        stem, _, k = name.removesuffix("_published").rpartition("@")
-        position = order.get(name, order.get(f"{stem}@k", len(order)))
-        number = int(k) if k.lstrip("-").isdigit() else 0
-        family = families.index(metric.family)
-        return name != "recall@1", metric.published, family, position, stem, number
+        metric, (base, k, published) = find_metric(name), _parse(name)
+        position = order.get(base, order.get(base + PUBLISHED, len(order)))
+        family = FAMILIES.index(metric.family)
+        return name != "recall@1", published, family, position, base, k or 0
 
     return sorted(names, key=key)
+
+
+def check_bounds(name: str, value: float) -> float:
+    """Return the value unchanged if it is within the metric's bounds or NaN.
+
+    Raises:
+        OodmlError: if it is not, which is an error of the metric and not of the data.
+    """
+    low, high = find_metric(name).bounds
+    if not math.isnan(value) and not low - _TOLERANCE <= value <= high + _TOLERANCE:
+        raise OodmlError(
+            f"internal error: {name} is {value}, outside {low} to {high}. Please report it with "
+            "the vectors that cause it.",
+            location=name,
+            given=value,
+            allowed=(str(low), str(high)),
+        )
+    return value
+
+
+def _parse(name: str) -> _ParsedName:
+    """Split a name: exact registered names such as "map@1000" win over "@k"."""
+    base, published = name.removesuffix(PUBLISHED), name.endswith(PUBLISHED)
+    stem, _, k = base.rpartition("@")
+    is_exact = base in _REGISTRY or base + PUBLISHED in _REGISTRY
+    if is_exact or f"{stem}@k" not in _REGISTRY or not k.lstrip("-").isdigit():
+        return _ParsedName(base, None, published)
+    return _ParsedName(f"{stem}@k", int(k), published)

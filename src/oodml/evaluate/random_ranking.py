@@ -1,0 +1,82 @@
+"""Expected retrieval metrics of a random ranking, in closed form.
+
+Every function takes `counts`, the number of positives of each query (at least 1), and `size`, the
+number of gallery images that the query is compared with.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+Counts = NDArray[np.int64]
+Expected = NDArray[np.float64]
+
+
+def expected_recall(counts: Counts, size: int, k: int) -> Expected:
+    """The probability that at least one of k images drawn without replacement is a positive."""
+    draws = min(k, size)
+    negatives = size - counts
+    can_miss = negatives >= draws
+    rest = np.where(can_miss, negatives - draws, 0)
+    log_missed = (
+        gammaln(negatives + 1) - gammaln(rest + 1) - gammaln(size + 1) + gammaln(size - draws + 1)
+    )
+    recall: Expected = 1 - np.exp(np.where(can_miss, log_missed, -np.inf))
+    return recall
+
+
+def expected_precision(counts: Counts, size: int, k: int) -> Expected:
+    """The expected share of positives among the k nearest."""
+    precision: Expected = counts / size * min(k, size) / k
+    return precision
+
+
+def expected_r_precision(counts: Counts, size: int) -> Expected:
+    """The expected share of positives among the R nearest."""
+    share: Expected = counts / size
+    return share
+
+
+def expected_map(counts: Counts, size: int) -> Expected:
+    """The expected mean average precision."""
+    return _precision_sum(counts, size, np.full_like(counts, size)) / counts
+
+
+def expected_map_at_r(counts: Counts, size: int) -> Expected:
+    """The expected mAP@R."""
+    return _precision_sum(counts, size, counts) / counts
+
+
+def expected_map_at_1000(counts: Counts, size: int) -> Expected:
+    """The expected mAP@1000."""
+    limit = np.full_like(counts, min(1000, size))
+    return _precision_sum(counts, size, limit) / np.minimum(counts, 1000)
+
+
+def expected_mrr(counts: Counts, size: int) -> Expected:
+    """The expected reciprocal rank of the first positive."""
+    return np.array([_reciprocal_rank(int(count), size) for count in counts])
+
+
+def _precision_sum(counts: Counts, size: int, limit: Counts) -> Expected:
+    """Expected sum of the precisions at the positives up to rank `limit`.
+
+    With R positives among N images, rank r is a positive with probability R/N. Given that, each of
+    the r-1 ranks before it is one with probability (R-1)/(N-1).
+    """
+    harmonic = np.concatenate(([0.0], np.cumsum(1 / np.arange(1, size + 1))))
+    before = (counts - 1) / max(size - 1, 1)
+    total: Expected = counts / size * (harmonic[limit] * (1 - before) + limit * before)
+    return total
+
+
+def _reciprocal_rank(positives: int, size: int) -> float:
+    ranks = np.arange(1, size - positives + 2)
+    log_probability = (
+        np.log(positives / (size - ranks + 1))
+        + gammaln(size - positives + 1)
+        - gammaln(size - positives - ranks + 2)
+        - gammaln(size + 1)
+        + gammaln(size - ranks + 2)
+    )
+    return float((np.exp(log_probability) / ranks).sum())

@@ -1,0 +1,40 @@
+"""Every metric of the package: import `find_metric` and `sort_metrics` from here.
+
+Importing this module registers the metrics of retrieval, clustering, and structure.
+"""
+
+from math import inf
+
+from oodml.evaluate import clustering, retrieval, structure
+from oodml.results.metrics import (
+    FAMILIES,
+    Family,
+    Metric,
+    check_bounds,
+    find_metric,
+    register,
+    registered_metrics,
+    sort_metrics,
+)
+
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "Metric",
+    "check_bounds",
+    "clustering",
+    "find_metric",
+    "registered_metrics",
+    "retrieval",
+    "sort_metrics",
+    "structure",
+]
+
+register(Metric("accuracy", "Accuracy", "classification"))
+for _name, _label in (
+    ("queries", "Queries"),
+    ("singletons", "Queries without a positive"),
+    ("positives", "Positives per query"),
+    ("epoch", "Epoch"),
+):
+    register(Metric(_name, _label, "count", (0.0, inf), None))
