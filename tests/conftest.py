@@ -1,35 +1,40 @@
 """Shapes and types of every annotated function are checked while the tests run."""
 
+import lzma
+import shutil
 from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
 
-import tests.typecheck  # noqa: F401  it is looked up when the first module is checked
+import tests.typecheck  # noqa: F401  it is resolved by name when the first module is checked
 
 SHIFT = Path(__file__).parents[1] / "src" / "oodml" / "shift"
-# A reader that takes millions of small steps, each some hundred times slower if checked.
+# Millions of small steps, each some hundred times slower if checked.
 UNCHECKED = "plain_pickle"
 CHECKED = [
-    *("adaptation", "analysis", "backbones", "contents", "embedding", "evaluate", "images"),
-    *("loader", "losses", "methods", "miners", "model", "pixels", "processes", "sampler"),
-    *("states", "training", "transforms", "vectors"),
+    *("adaptation", "analysis", "backbones", "distributed", "embedding", "evaluate", "images"),
+    *("losses", "methods", "miners", "model", "results", "training", "vectors"),
     *(f"shift.{path.stem}" for path in sorted(SHIFT.glob("*.py")) if path.stem != UNCHECKED),
 ]
 install_import_hook([f"oodml.{part}" for part in CHECKED], "tests.typecheck.checked")
 
-REFERENCE = Path(__file__).parents[2] / "shared" / "reference"
+REFERENCE = Path(__file__).parent / "reference"
 
 
 @pytest.fixture(scope="session")
-def reference() -> Path:
-    """The folder of values computed by the original code; absent on most machines."""
-    if not REFERENCE.exists():
-        pytest.skip("the reference values of the original code are not on this machine")
-    return REFERENCE
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the values computed by the original code; see tests/reference/README.md."""
+    folder = tmp_path_factory.mktemp("original") / "reference"
+    shutil.copytree(REFERENCE, folder)
+    for path in folder.glob("*.xz"):
+        path.with_suffix("").write_bytes(lzma.decompress(path.read_bytes()))
+    return folder
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the user's cache out of the tests."""
+def _temporary_cache(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keep the tests out of the user's cache."""
     monkeypatch.setenv("OODML_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
