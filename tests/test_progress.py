@@ -1,0 +1,76 @@
+"""Progress: silent for short steps, one line per interval without a terminal."""
+
+import io
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oodml.progress import DELAY, INTERVAL, Progress, format_duration, hide_progress
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def advance(stream: io.StringIO, seconds: float, steps: int) -> str:
+    clock = Clock()
+    with Progress("Features", steps, stream=stream, clock=clock) as progress:
+        for _ in range(steps):
+            clock.now += seconds
+            progress.advance()
+    return stream.getvalue()
+
+
+def test_a_short_step_is_silent() -> None:
+    assert advance(io.StringIO(), (DELAY - 1) / 10, 10) == ""
+
+
+def test_a_long_step_writes_a_line_per_interval() -> None:
+    lines = advance(io.StringIO(), 1.0, 60).splitlines()
+    assert len(lines) == 1 + int((60 - DELAY) // INTERVAL)
+    assert "5 of 60 images" in lines[0]
+    assert "1/s" in lines[0]
+    assert "55 s left" in lines[0]
+
+
+def test_a_terminal_is_cleared_at_the_end() -> None:
+    text = advance(Terminal(), 1.0, 10)
+    assert "\n" not in text
+    assert text.endswith("\r\x1b[2K")
+
+
+def test_progress_can_be_hidden() -> None:
+    with hide_progress():
+        assert advance(io.StringIO(), 1.0, 60) == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (3600, "1 h"),
+        (11100, "3 h 5 min"),
+        (2e5, "2 d 8 h"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+@given(st.floats(0, 1e8))
+@settings(deadline=None, max_examples=50)
+def test_any_duration_has_at_most_two_parts(seconds: float) -> None:
+    assert 1 <= len(format_duration(seconds).split()) // 2 <= 2
