@@ -104,5 +104,5 @@ def format_duration(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     if hours < 48:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    days, hours = divmod(hours, 24)
+    days, hours = divmod(round(hours + minutes / 60), 24)
     return f"{days} d {hours} h" if hours else f"{days} d"
