@@ -1,6 +1,6 @@
-"""Write the generated pages of the documentation: commands, the study file, options of methods.
+"""Generate the reference pages: commands, the study file, and the options of methods.
 
-`python scripts/docs/reference.py docs/reference` makes them from the code, so that they are true.
+Run `python scripts/docs/reference.py docs/reference`. The pages come from the code.
 """
 
 import inspect
@@ -15,58 +15,79 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-sys.path.insert(0, str(Path(__file__).parent))
-from docstrings import entries
-
 Commands = Mapping[str, Any]
 
 STUDY = """\
 # The study file
 
-Every key of a study's TOML file, its default and what is allowed, from the code of this version.
-[Studies](../studies.md) says how a study is run; `oodml study init` writes a first file.
+All keys of a study's TOML file, with their defaults and allowed values.
+[Studies](../studies.md) explains how to run a study; `oodml study init` creates a first file.
 
 ## At the top
 
 {top}
 
-`data`, and `root` in it, are found from the study file's own folder.
+`data`, and `root` in it, are relative to the study file's folder.
 """
 CATALOG = """\
-# Methods, losses and miners: their options
+# Options of methods, losses, and miners
 
-What a study file may say under `[methods.NAME]`, or `loss_options` and `miner_options` under a
-method, with the defaults of this version. [Methods](../methods.md) says what each is for.
+The keys allowed under `[methods.NAME]` in a study file, and under a method's `loss_options` and
+`miner_options`, with their defaults. [Methods](../methods.md) describes each method.
 """
 TOP = {
-    "data": "A data set's name, a folder or a table; or `{name = …, root = …}` with options.",
-    "methods": "A list of names, or a table for each, `[methods.NAME]`, with its options. A table "
-    "may also hold `method` (where NAME is a label), `model`, `train`, `adapt`, `seeds` and "
+    "data": "A dataset's name, a folder, or a table; or `{name = …, root = …}` with options.",
+    "methods": "A list of names, or one table `[methods.NAME]` per method with its options. A "
+    "table can also contain `method` (if NAME is a label), `model`, `train`, `adapt`, `seeds`, and "
     "`few_shot`.",
-    "name": "What the study is called; by default the file's name.",
-    "seeds": "Every method is trained once for each.",
-    "shots": "Labelled images of each test class to adapt to; none without.",
-    "episodes": "Draws of support images for each number of shots.",
-    "splits": "How splits are built, or `file = …`.",
-    "model": "What is trained.",
-    "train": "How it is trained.",
-    "adapt": "How it is adapted.",
-    "search": "How to choose the options that have a range.",
+    "name": "The study's name; the file's name by default.",
+    "seeds": "Every method is trained once per seed.",
+    "shots": "Labeled images per test class for adaptation; none by default.",
+    "episodes": "Random support sets for each number of shots.",
+    "splits": "How to build the splits, or `file = …`.",
+    "model": "The model to train.",
+    "train": "The settings of training.",
+    "adapt": "The settings of few-shot adaptation.",
+    "search": "The settings of the hyperparameter search.",
 }
 
 
+def parse_docstring(docstring: str) -> tuple[str, dict[str, str]]:
+    """Parse a Google-style docstring.
+
+    Returns:
+        The text outside the section "Args:" or "Attributes:", and the description of each name
+        in the section.
+    """
+    text: list[str] = []
+    items: dict[str, str] = {}
+    in_section = False
+    for line in docstring.splitlines():
+        if line in ("Args:", "Attributes:"):
+            in_section = True
+        elif in_section and line.startswith("        "):
+            items[next(reversed(items))] += f" {line.strip()}"
+        elif in_section and line.startswith("    "):
+            name, _, meaning = line.strip().partition(": ")
+            items[name] = meaning
+        elif line or not in_section:
+            in_section = False
+            text.append(line)
+    return "\n".join(text).strip(), items
+
+
 def commands_page() -> str:
-    """Every command with its arguments and options."""
+    """All commands with their arguments and options."""
     from oodml.cli import app
 
-    parts = ["# Commands\n\n`oodml COMMAND --help` says the same in a terminal."]
+    parts = ["# Commands\n\n`oodml COMMAND --help` prints the same information."]
     for words, command in commands(typer.main.get_command(app)):
         parts.append(_command(words, command))
     return "\n\n".join(parts) + "\n"
 
 
 def commands(group: Any, words: tuple[str, ...] = ("oodml",)) -> Iterator[tuple[str, Any]]:
-    """Every command below a group and the words that call it, sorted."""
+    """All commands of a group, sorted, with the words that call them."""
     for name, one in sorted(group.commands.items()):
         if hasattr(one, "commands"):
             yield from commands(one, (*words, name))
@@ -99,24 +120,24 @@ def _parameter(one: Any, hint: inspect.Parameter) -> tuple[str, ...]:
     else:
         name = ", ".join(f"`{text}`" for text in (*one.opts, *one.secondary_opts))
     plain = typing.get_args(hint.annotation)[0] if hint.annotation else str
-    kind = "" if plain is bool else told_type(plain)
+    kind = "" if plain is bool else format_type(plain)
     flag = plain is bool and not one.default
     default = "required" if one.required else "" if flag else _value(one.default)
     return name, kind, default, one.help or ""
 
 
 def study_page() -> str:
-    """Every key of a study file."""
+    """All keys of a study file."""
     from oodml.adaptation.settings import AdaptSettings
-    from oodml.model import ModelSettings
+    from oodml.model import ModelTable
     from oodml.shift.build import SplitSettings
     from oodml.study.spec.ranges import SearchSettings
-    from oodml.study.spec.study_file import _Head
+    from oodml.study.spec.study_file import StudyKeys
     from oodml.training.settings import TrainSettings
 
-    parts = [STUDY.format(top=_table(HEADS, [_field(*one, TOP) for one in _fields(_Head)]))]
+    parts = [STUDY.format(top=_table(HEADS, [_field(*one, TOP) for one in _fields(StudyKeys)]))]
     tables = {
-        "splits": SplitSettings, "model": ModelSettings, "train": TrainSettings,
+        "splits": SplitSettings, "model": ModelTable, "train": TrainSettings,
         "adapt": AdaptSettings, "search": SearchSettings,
     }  # fmt: skip
     for name, settings in tables.items():
@@ -129,14 +150,10 @@ HEADS = ("key", "value", "default", "")
 
 
 def settings_table(settings: type[BaseModel]) -> str:
-    """A settings model as a table of its keys."""
-    about, described, after = entries(inspect.getdoc(settings) or "", settings.model_fields)
-    meanings = {}
-    for names, said in described.items():
-        own = names.split(", ")
-        meanings |= {name: said if name == own[0] else f"See `{own[0]}`." for name in own}
+    """A table of the keys of a settings class."""
+    about, meanings = parse_docstring(inspect.getdoc(settings) or "")
     rows = [_field(name, field, meanings) for name, field in _fields(settings)]
-    return "\n\n".join(filter(None, (about, _table(HEADS, rows), after)))
+    return "\n\n".join((about, _table(HEADS, rows)))
 
 
 def _fields(settings: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
@@ -147,57 +164,58 @@ def _field(name: str, field: FieldInfo, meanings: Mapping[str, str]) -> tuple[st
     default = (
         "required" if field.is_required() else _value(field.get_default(call_default_factory=True))
     )
-    limits = [told for one in field.metadata if (told := _limit(one))]
-    kind = ", ".join((told_type(field.annotation), *limits))
+    limits = [limit for one in field.metadata if (limit := _limit(one))]
+    kind = ", ".join((format_type(field.annotation), *limits))
     return f"`{name}`", kind, default, meanings.get(name, "")
 
 
 def _limit(metadata: Any) -> str:
-    """A bound of pydantic's in words."""
+    """A pydantic bound as text."""
     words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    told = [f"{words[key]} {getattr(metadata, key)}" for key in words if hasattr(metadata, key)]
-    return ", ".join(told)
+    return ", ".join(
+        f"{words[key]} {getattr(metadata, key)}" for key in words if hasattr(metadata, key)
+    )
 
 
 def catalog_page() -> str:
-    """Every method, loss and miner with its options."""
-    from oodml.catalog import find, names
+    """All methods, losses, and miners with their options."""
+    from oodml.catalog import get_class, names
 
     parts = [CATALOG]
     for kind in ("methods", "losses", "miners"):
         parts.append(f"## {kind.capitalize()}")
         for name in names(kind):
-            module = inspect.getmodule(find(kind, name))
+            module = inspect.getmodule(get_class(kind, name))
             about = (inspect.getdoc(module) or "").split("\n")[0]
             parts.append(f"### {name}\n\n{about}")
-            parts.append(_options(find(kind, name)))
+            parts.append(_options(get_class(kind, name)))
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
 GIVEN = ("sizes", "n_classes", "dim", "generator")
-"""Arguments that training gives."""
+"""Arguments that the training loop passes."""
 
 
 def _options(thing: Any) -> str:
     options = inspect.signature(thing).parameters.values()
     rows = [
-        (f"`{one.name}`", told_type(one.annotation),
+        (f"`{one.name}`", format_type(one.annotation),
          "required" if one.default is one.empty else _value(one.default))
         for one in options if one.name not in GIVEN
     ]  # fmt: skip
     return _table(("option", "value", "default"), rows)
 
 
-def told_type(annotation: Any) -> str:
-    """A type in words."""
+def format_type(annotation: Any) -> str:
+    """A type as text."""
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Literal:
         return " or ".join(f"`{value!r}`".replace("'", '"') for value in inner)
     if origin in (types.UnionType, typing.Union):
-        return " or ".join(told_type(one) for one in inner if one is not type(None))
+        return " or ".join(format_type(one) for one in inner if one is not type(None))
     if origin is typing.Annotated:
         limits = [_limit(part) for one in inner[1:] for part in getattr(one, "metadata", [one])]
-        return ", ".join(filter(None, (told_type(inner[0]), *limits)))
+        return ", ".join(filter(None, (format_type(inner[0]), *limits)))
     if origin in (list, tuple) or getattr(origin, "__name__", "") in ("Sequence", "Mapping"):
         return _several(origin, [one for one in inner if one is not Ellipsis])
     plain = {int: "integer", float: "number", str: "text", bool: "true or false", Path: "path",
@@ -208,7 +226,7 @@ def told_type(annotation: Any) -> str:
 def _several(origin: Any, inner: list[Any]) -> str:
     if "Mapping" in str(origin):
         return "table"
-    kinds = list(dict.fromkeys(map(told_type, inner)))
+    kinds = list(dict.fromkeys(map(format_type, inner)))
     if len(inner) > 1 and len(kinds) > 1:
         return f"{len(inner)} values"
     plural = {"integer": "integers", "number": "numbers", "path": "paths"}
@@ -216,7 +234,7 @@ def _several(origin: Any, inner: list[Any]) -> str:
 
 
 def _value(value: Any) -> str:
-    """A default as a study file would write it."""
+    """A default in TOML notation."""
     if value is None or value in ((), {}):
         return ""
     if isinstance(value, bool):
@@ -241,7 +259,7 @@ PAGES = {"commands.md": commands_page, "study_file.md": study_page, "catalog.md"
 
 
 def main() -> None:
-    """Write all pages into the folder that is given."""
+    """Write all pages to the folder given as the first argument."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     for name, page in PAGES.items():

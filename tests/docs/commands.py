@@ -1,4 +1,4 @@
-"""How a command of the documentation is run, or, where it cannot be run here, checked."""
+"""Run a command of the documentation, or check it if it cannot run here."""
 
 import json
 import re
@@ -13,32 +13,32 @@ from oodml.cli import app
 from tests.docs.pages import ROOT, Step
 
 NOT_HERE = {
-    r"^oodml study run paper_\w+ .*--data ": "needs the data set, and a GPU for days",
+    r"^oodml study run paper_\w+ .*--data ": "needs the dataset, and a GPU for days",
     r"^oodml data fetch ": "downloads a gigabyte",
     r"--on (slurm\b(?!:local)|ray)": "needs a cluster",
-    r"README\.md.*--smoke --out trial": "minutes; docs/tutorials/cluster.md has the same",
-    r"^torchrun ": "needs several GPUs; tests/study/test_team.py runs two processes",
+    r"README\.md.*--smoke --out trial": "takes minutes; docs/tutorials/cluster.md contains it, too",
+    r"^torchrun ": "needs several GPUs; tests/study/workers/test_torchrun.py runs two processes",
 }
-"""Commands that are only parsed, and why."""
+"""Commands that are only parse, with the reason."""
 
 SLOW = {
-    r"(README|studies|cluster|own_folder)\.md.* oodml report": "the report's own page does it",
+    r"(README|studies|cluster|own_folder)\.md.* oodml report": "docs/report.md contains it, too",
     r"^oodml study run paper_\w+ .*--smoke": "ResNet-50, all methods: minutes",
-    r"--workers [2-9]|workers=[2-9]": "starts processes that import everything anew: half a minute",
+    r"--workers [2-9]|workers=[2-9]": "starts processes, which takes half a minute",
 }
-"""Commands that run among the slow tests only, and why."""
+"""Commands that only the slow tests run, with the reason."""
 
 
-def matched(step: Step, rules: dict[str, str]) -> str:
-    """The reason of the first rule that fits a command, or ""."""
+def match_rule(step: Step, rules: dict[str, str]) -> str:
+    """The reason of the first rule that matches a command, or ""."""
     texts = (step.text, str(step))
-    found = (why for rule, why in rules.items() if any(re.search(rule, one) for one in texts))
-    return next(found, "")
+    reasons = (why for rule, why in rules.items() if any(re.search(rule, one) for one in texts))
+    return next(reasons, "")
 
 
 def run(step: Step, folder: Path, is_small: bool) -> None:
-    """Run a command of oodml's in this process, in the current folder."""
-    words = [filled(word, folder) for word in step.words]
+    """Run an `oodml` command in this process, in the current folder."""
+    words = [fill_run(word, folder) for word in step.words]
     if is_small and words[1] == "adapt":
         words += ["--views", "1"]
     result = CliRunner().invoke(app, words[1:])
@@ -47,24 +47,24 @@ def run(step: Step, folder: Path, is_small: bool) -> None:
     assert result.exit_code == 0, f"{step}\n{result.output}"
 
 
-def filled(text: str, folder: Path) -> str:
-    """Text with RUN, for which a user puts the name of a run: here any that trained."""
-    place = re.search(r"([\w/]+)/RUN", text)
-    if place is None:
+def fill_run(text: str, folder: Path) -> str:
+    """The text with RUN replaced by the name of a run that trained, as a user would."""
+    match = re.search(r"([\w/]+)/RUN", text)
+    if match is None:
         return text
-    files = sorted((folder / place[1]).glob("*/run.json"))
-    trained = (file for file in files if json.loads(file.read_text())["method"] != "frozen")
+    files = sorted((folder / match[1]).glob("*/run.json"))
+    trained = (file for file in files if json.loads(file.read_text())["trains"])
     return text.replace("/RUN", f"/{next(trained).parent.name}")
 
 
 def check(step: Step) -> None:
-    """Whether a command would be accepted: programs, options, names of files and of targets."""
+    """Check that a command would be accepted: its program, options, and names of files."""
     words = step.words
     if words[0] == "oodml":
-        parsed(words[1:], step)
+        parse(words[1:], step)
     elif words[0] == "torchrun":
         assert "oodml" in words, f"{step}: runs something else"
-        parsed(words[words.index("oodml") + 1 :], step)
+        parse(words[words.index("oodml") + 1 :], step)
     elif words[0] == "python":
         _check_script(words[1:], step)
     elif words[0] == "make":
@@ -75,15 +75,15 @@ def check(step: Step) -> None:
             "optional-dependencies"
         ]
         wanted = re.findall(r"\[([\w,]+)\]", step.text)
-        asked = {one for names in wanted for one in names.split(",")}
-        assert asked <= set(extras), f"{step}: the extras are {sorted(extras)}"
+        named = {one for names in wanted for one in names.split(",")}
+        assert named <= set(extras), f"{step}: the extras are {sorted(extras)}"
     else:
-        raise AssertionError(f"{step}: nothing checks commands of {words[0]}")
+        raise AssertionError(f"{step}: there is no check for commands of {words[0]}")
 
 
-def parsed(words: list[str], step: Step) -> None:
-    """Let the command line of oodml read the words, without doing what they say."""
-    command, rest = found(words, step)
+def parse(words: list[str], step: Step) -> None:
+    """Parse the words with the command line, without running the command."""
+    command, rest = find_command(words, step)
     if rest == ["--version"]:
         return
     try:
@@ -92,8 +92,8 @@ def parsed(words: list[str], step: Step) -> None:
         raise AssertionError(f"{step}: {error}") from error
 
 
-def found(words: list[str], step: Step) -> tuple[Any, list[str]]:
-    """The command that the first words name, and the words after them."""
+def find_command(words: list[str], step: Step) -> tuple[Any, list[str]]:
+    """The command named by the first words, and the remaining words."""
     command: Any = typer.main.get_command(app)
     rest = list(words)
     while hasattr(command, "commands") and rest[:1] != ["--version"]:
@@ -104,14 +104,14 @@ def found(words: list[str], step: Step) -> tuple[Any, list[str]]:
 
 
 def options(command: Any) -> set[str]:
-    """The options that a command has."""
+    """The options of a command."""
     return {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
 
 
 def _check_script(words: list[str], step: Step) -> None:
-    """A script must be there, and have the options that it is given."""
+    """Check that a script exists and has the given options."""
     if words[0] == "-m":
-        assert words[1] == "http.server", f"{step}: nothing checks this module"
+        assert words[1] == "http.server", f"{step}: there is no check for this module"
         return
     script = ROOT / words[0]
     assert script.is_file(), f"{step}: no such script"

@@ -1,4 +1,4 @@
-"""The pages of the documentation, and the commands and code that they show."""
+"""The pages of the documentation, and their commands and code."""
 
 import re
 import shlex
@@ -14,44 +14,44 @@ PROGRAMS = ("oodml", "torchrun", "python", "make", "pip", "sbatch", "srun")
 
 @dataclass(frozen=True)
 class Step:
-    """Something that a page shows: a command, or a block of Python or TOML, and where it stands."""
+    """A command, or a block of Python or TOML, and its location."""
 
     kind: str
     text: str
-    place: str
+    location: str
 
     @property
     def words(self) -> list[str]:
-        """The command's words; what follows a # is a comment."""
+        """The words of the command, without comments."""
         return shlex.split(self.text, comments=True)
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.text.splitlines()[0]}"
+        return f"{self.location}: {self.text.splitlines()[0]}"
 
 
 def pages() -> dict[str, Path]:
-    """Every page by its path from the root, but for those that are made from the code."""
-    found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    made = ROOT / "docs" / "reference"
-    return {path.relative_to(ROOT).as_posix(): path for path in found if made not in path.parents}
+    """All pages by their paths from the root, except generated ones."""
+    paths = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    generated = ROOT / "docs" / "reference"
+    return {p.relative_to(ROOT).as_posix(): p for p in paths if generated not in p.parents}
 
 
 def steps(page: str) -> list[Step]:
-    """Commands, Python and TOML of a page, in its order."""
+    """The commands, Python, and TOML of a page, in order."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    found: list[Step] = []
+    steps: list[Step] = []
     for block in FENCE.finditer(text):
         line = text.count("\n", 0, block.start()) + 2
         language = block[3]
         if language in SHELL:
-            found += _commands(block[4], language, page, line)
+            steps += _commands(block[4], language, page, line)
         elif language in ("python", "toml"):
-            found.append(Step(language, block[4], f"{page}:{line}"))
-    return found
+            steps.append(Step(language, block[4], f"{page}:{line}"))
+    return steps
 
 
 def _commands(block: str, language: str, page: str, line: int) -> Iterator[Step]:
-    """The commands of a block: lines after "$ " of a console, else lines that start a program."""
+    """The commands of a block: lines after "$ " of a console, and lines that run a program."""
     joined = block.replace("\\\n", " ")
     for text in joined.splitlines():
         console = text.startswith("$ ")
@@ -62,8 +62,8 @@ def _commands(block: str, language: str, page: str, line: int) -> Iterator[Step]
 
 
 def mentioned(page: str) -> list[Step]:
-    """Commands that stand in a sentence, between backticks."""
+    """Commands in sentences, between backticks."""
     text = FENCE.sub("", (ROOT / page).read_text(encoding="utf-8"))
-    found = (" ".join(one.split()) for one in re.findall(r"`+([^`]+)`+", text))
+    quoted = (" ".join(one.split()) for one in re.findall(r"`+([^`]+)`+", text))
     begin = ("oodml ", "make ", "pip ", "python benchmarks/", "python scripts/")
-    return [Step("mention", one, page) for one in found if one.startswith(begin)]
+    return [Step("mention", one, page) for one in quoted if one.startswith(begin)]

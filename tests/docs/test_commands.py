@@ -1,7 +1,7 @@
-"""Every command and every piece of Python in the documentation does what it is shown to do.
+"""All commands and Python code of the documentation run.
 
-Studies train for a moment on few splits, with all their methods. The fast tests have a small
-network in place of lite0 and leave out what `SLOW` names; the slow ones do all of it.
+Studies run all their methods for one epoch on few splits. The fast tests replace lite0 by raw
+pixels and skip the commands in `SLOW`; the slow tests run everything.
 """
 
 import sys
@@ -16,21 +16,30 @@ from oodml.adaptation import AdaptSettings
 from oodml.backbones import lite0, pixels
 from oodml.study.spec import shipped
 from oodml.study.spec import study_file as file
-from tests.docs.commands import NOT_HERE, SLOW, check, filled, found, matched, options, run
+from tests.docs.commands import (
+    NOT_HERE,
+    SLOW,
+    check,
+    fill_run,
+    find_command,
+    match_rule,
+    options,
+    run,
+)
 from tests.docs.pages import ROOT, Step, mentioned, pages, steps
-from tests.docs.places import PLACES, quick
+from tests.docs.requirements import REQUIREMENTS, quick
 
 COMPILED = {
-    "duckdb.sql": "duckdb is no dependency",
+    "duckdb.sql": "duckdb is not a dependency",
 }
-"""Python that is compiled, not run, where it holds these words, and why."""
+"""Python code containing these words is only compiled, with the reason."""
 
-SHOWING = [page for page in pages() if any(step.kind != "toml" for step in steps(page))]
+PAGES_WITH_CODE = [page for page in pages() if any(step.kind != "toml" for step in steps(page))]
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder to be in, with a cache of its own; studies that are read are short ones."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty current folder with its own cache. Studies read in it are shortened."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("OODML_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "100")
@@ -45,46 +54,46 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[name]
 
 
-@pytest.mark.parametrize("page", SHOWING)
-def test_what_a_page_shows_works(page: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", PAGES_WITH_CODE)
+def test_code_of_a_page_runs(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lite0, "backbone", pixels.backbone)
-    follow(page, place, is_small=True)
+    follow(page, folder, is_small=True)
 
 
 @pytest.mark.slow  # the default network on hundreds of images, processes, ResNet-50
-@pytest.mark.parametrize("page", SHOWING)
-def test_what_a_page_shows_works_in_full(page: str, place: Path) -> None:
-    follow(page, place, is_small=False)
+@pytest.mark.parametrize("page", PAGES_WITH_CODE)
+def test_all_code_of_a_page_runs(page: str, folder: Path) -> None:
+    follow(page, folder, is_small=False)
 
 
 def follow(page: str, folder: Path, is_small: bool) -> None:
-    """Do what a page says, from its top to its bottom."""
-    assert page in PLACES, f"{page} shows commands: say in tests/docs/places.py what they need"
-    names = PLACES[page](folder)
+    """Run the code of a page from top to bottom."""
+    assert page in REQUIREMENTS, f"{page}: add what its commands need to tests/docs/requirements.py"
+    names = REQUIREMENTS[page](folder)
     for step in steps(page):
         if step.kind == "python":
-            do_python(step, names, folder, is_small)
+            run_python(step, names, folder, is_small)
         elif step.kind == "command":
-            do_command(step, folder, is_small)
+            run_command(step, folder, is_small)
 
 
-def do_command(step: Step, folder: Path, is_small: bool) -> None:
+def run_command(step: Step, folder: Path, is_small: bool) -> None:
     check(step)
-    if step.words[0] != "oodml" or matched(step, NOT_HERE):
+    if step.words[0] != "oodml" or match_rule(step, NOT_HERE):
         return
-    if not (is_small and matched(step, SLOW)):
+    if not (is_small and match_rule(step, SLOW)):
         run(step, folder, is_small)
 
 
-def do_python(step: Step, names: dict[str, Any], folder: Path, is_small: bool) -> None:
-    code = compile(filled(step.text, folder), step.place, "exec")
-    later = is_small and matched(step, SLOW)
-    if not later and not any(words in step.text for words in COMPILED):
+def run_python(step: Step, names: dict[str, Any], folder: Path, is_small: bool) -> None:
+    code = compile(fill_run(step.text, folder), step.location, "exec")
+    skipped = is_small and match_rule(step, SLOW)
+    if not skipped and not any(words in step.text for words in COMPILED):
         exec(code, names)
 
 
 @pytest.mark.parametrize("page", pages())
-def test_toml_is_toml(page: str) -> None:
+def test_toml_is_valid(page: str) -> None:
     for step in steps(page):
         if step.kind == "toml":
             tomllib.loads(step.text)
@@ -95,23 +104,23 @@ def test_commands_in_sentences_exist(page: str) -> None:
     for step in mentioned(page):
         if step.text.startswith("oodml"):
             words = step.text.split()[1:]
-            command, rest = found(words, step) if is_whole(words) else (None, [])
-            given = {word.partition("=")[0] for word in rest if word.startswith("--")}
-            assert command is None or given <= {*options(command), "--help"}, str(step)
+            command, rest = find_command(words, step) if is_whole(words) else (None, [])
+            used = {word.partition("=")[0] for word in rest if word.startswith("--")}
+            assert command is None or used <= {*options(command), "--help"}, str(step)
         else:
             check(step)
 
 
 def is_whole(words: list[str]) -> bool:
-    """Whether words name a command, not a group of commands or the program itself."""
+    """Whether the words name a command rather than a group of commands or the program."""
     return bool(words) and words[0] not in ("…", "COMMAND", "--help", "--version")
 
 
-def test_every_reason_is_of_use() -> None:
-    shown = [step for page in pages() for step in steps(page) if step.kind == "command"]
+def test_every_rule_is_used() -> None:
+    commands = [step for page in pages() for step in steps(page) if step.kind == "command"]
     for rule in (*NOT_HERE, *SLOW):
-        assert any(matched(step, {rule: "."}) for step in shown), f"no page shows {rule}"
+        assert any(match_rule(step, {rule: "."}) for step in commands), f"no page contains {rule}"
 
 
 def test_places_are_of_pages() -> None:
-    assert set(PLACES) <= set(pages()), f"pages are looked for in {ROOT}"
+    assert set(REQUIREMENTS) <= set(pages()), f"pages are looked for in {ROOT}"

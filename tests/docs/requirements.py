@@ -1,4 +1,4 @@
-"""What each page's commands need: files in an empty folder, and names for its Python."""
+"""What the commands of each page need: files in an empty folder, and names for its Python code."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,21 +8,20 @@ import numpy as np
 
 from oodml.datasets import open_images
 from oodml.images.image_set import ImageSet
-from oodml.randomness import generator
 from oodml.shift.build import SplitSettings
 from oodml.study.spec.study_file import Study
 from oodml.vectors import VectorSet
 from tests.docs.pages import steps
 
-Place = Callable[[Path], dict[str, Any]]
-"""Makes the files of a page in a folder, and gives the names that its Python uses."""
+Requirements = Callable[[Path], dict[str, Any]]
+"""Creates the files of a page in a folder and returns the names that its Python code uses."""
 
 SPLITS = 4
-"""As many as a forecast needs."""
+"""The smallest number that allows a forecast."""
 
 
 def quick(study: Study) -> Study:
-    """The same methods on few splits of the same images, each trained for a moment."""
+    """The same methods on few splits of the same images, trained for one epoch."""
     changes: dict[str, Any] = {"shots": study.shots[:1], "episodes": 1}
     if isinstance(study.splits, SplitSettings):
         changes["splits"] = study.splits.model_copy(update={"n_splits": SPLITS})
@@ -40,7 +39,7 @@ def quick(study: Study) -> Study:
 
 
 def write_images(images: ImageSet, folder: Path) -> None:
-    """The images as folder/ID.png."""
+    """Write the images as folder/ID.png."""
     for row, name in enumerate(images.ids):
         file = folder / f"{name}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +47,7 @@ def write_images(images: ImageSet, folder: Path) -> None:
 
 
 def characters(folder: Path, *scripts: str, few: tuple[int, int] = (12, 8)) -> ImageSet:
-    """Some images of some scripts, as folder/SCRIPT/CLASS/NAME.png."""
+    """Write some images of some scripts as folder/SCRIPT/CLASS/NAME.png."""
     images = open_images("glyphs", scripts=list(scripts), few=few)
     write_images(images, folder)
     return images
@@ -59,9 +58,9 @@ def vectors(classes: int = 8, each: int = 12, seed: int = 0) -> VectorSet:
     random = np.random.default_rng(seed)
     names = np.repeat([f"{'ab'[c % 2]}/{c}" for c in range(classes)], each)
     means = np.random.default_rng(9).normal(size=(classes, 16)).repeat(each, axis=0)
-    found = (means + random.normal(size=(len(names), 16))).astype(np.float32)
+    sample = (means + random.normal(size=(len(names), 16))).astype(np.float32)
     ids = np.array([f"{name}/{row}" for row, name in enumerate(names)])
-    return VectorSet(found, names, ids, np.array([name[0] for name in names]))
+    return VectorSet(sample, names, ids, np.array([name[0] for name in names]))
 
 
 def readme(folder: Path) -> dict[str, Any]:
@@ -70,23 +69,7 @@ def readme(folder: Path) -> dict[str, Any]:
     (folder / "study.toml").write_text(study)
     for seed, name in enumerate(("embeddings", "catalogue", "new")):
         vectors(seed=seed).save(folder / f"{name}.npz")
-    found = vectors(classes=40, each=2)
-    means = found.class_means()
-    return {
-        "train_means": means[:20], "train_classes": found.class_names[:20],
-        "test_means": means[20:], "test_classes": found.class_names[20:],
-        **batch(),
-    }  # fmt: skip
-
-
-def batch() -> dict[str, Any]:
-    """Embeddings and labels of a batch, as a loss takes them."""
-    import torch
-
-    labels = torch.arange(8).repeat_interleave(2)
-    drawn = torch.randn(16, 8, generator=generator(0))
-    embeddings = torch.nn.functional.normalize(drawn, dim=1).requires_grad_()
-    return {"embeddings": embeddings, "labels": labels, "generator": generator(0)}
+    return {}
 
 
 def evaluation(folder: Path) -> dict[str, Any]:
@@ -107,24 +90,24 @@ def few_shot(folder: Path) -> dict[str, Any]:
     from oodml.model import LinearHead
 
     new_characters(folder / "new")
-    found = vectors()
-    rows = {name: np.flatnonzero(found.classes == name)[:4] for name in found.class_names}
+    sample = vectors()
+    rows = {name: np.flatnonzero(sample.classes == name)[:4] for name in sample.class_names}
     support = np.concatenate(list(rows.values()))
     episodes = [{name: own.tolist() for name, own in rows.items()}] * 4
-    features = torch.from_numpy(found.vectors)
+    features = torch.from_numpy(sample.vectors)
     return {
-        "features": features, "classes": found.classes.tolist(), "episodes": episodes,
+        "features": features, "classes": sample.classes.tolist(), "episodes": episodes,
         "views": {int(row): features[None, row] for row in support},
         "model": type("Model", (), {"head": LinearHead(16, 8)})(),
     }  # fmt: skip
 
 
 def new_characters(folder: Path) -> None:
-    """Classes that no study saw: two images of each to adapt to, the others to test with."""
+    """Write images of new classes: two of each for adaptation, the others for testing."""
     images = open_images("glyphs", scripts=["digits"], few=(10, 6))
-    labelled = np.arange(len(images)) % 6 < 2
-    write_images(images.select(labelled), folder / "labelled")
-    write_images(images.select(~labelled), folder / "test")
+    labeled = np.arange(len(images)) % 6 < 2
+    write_images(images.select(labeled), folder / "labeled")
+    write_images(images.select(~labeled), folder / "test")
 
 
 def shift(folder: Path) -> dict[str, Any]:
@@ -140,7 +123,7 @@ def studies(folder: Path) -> dict[str, Any]:
 
 
 def report(folder: Path) -> dict[str, Any]:
-    """A small study that is done."""
+    """Run a small study."""
     from oodml.study.launch import run_study
     from oodml.study.spec.study_file import read_study
 
@@ -154,7 +137,7 @@ def report(folder: Path) -> dict[str, Any]:
 
 
 def extending(folder: Path) -> dict[str, Any]:
-    """The page's own module and study, as files."""
+    """Write the module and the study of the page to files."""
     shown = steps("docs/extending.md")
     (folder / "mylab").mkdir()
     (folder / "mylab" / "losses.py").write_text(
@@ -166,10 +149,10 @@ def extending(folder: Path) -> dict[str, Any]:
 
 
 def cluster(folder: Path) -> dict[str, Any]:
-    """A miniature in place of the data, and a small study that is done."""
-    from oodml.datasets._few import grow_miniature
+    """Write a miniature dataset, and run a small study."""
+    from oodml.datasets._few import write_miniature
 
-    grow_miniature("cub200", folder / "data" / "cub200")
+    write_miniature("cub200", folder / "data" / "cub200")
     return report(folder)
 
 
@@ -177,7 +160,7 @@ def nothing(folder: Path) -> dict[str, Any]:
     return {}
 
 
-PLACES: dict[str, Place] = {
+REQUIREMENTS: dict[str, Requirements] = {
     "README.md": readme,
     "CONTRIBUTING.md": nothing,
     "docs/evaluation.md": evaluation,
