@@ -1,25 +1,25 @@
-"""Time and memory of evaluation beside the bare product and the peers.
+"""Time and memory of evaluation, compared with a bare matrix product and with other libraries.
 
     python benchmarks/evaluation.py --size cub --threads 1
     python benchmarks/evaluation.py --size sop --only ours --only faiss
     python benchmarks/evaluation.py --growth
 
-Sizes: cub is 5,924 × 512 of 100 classes, sop 60,502 × 512 of 11,316. The floor is one n×n×d
-product, 512 queries at a time into memory that is used again. Each contender runs in a process
-of its own, in turn with the floor, and the least time of each counts; memory is the highest
-resident size less that with the vectors loaded. A peer that is not installed is passed over.
+Sizes: cub is 5,924 × 512 in 100 classes, sop 60,502 × 512 in 11,316. The floor is one n×n×d
+product, computed for 512 queries at a time into the same memory. Each contender runs in its own
+process, alternating with the floor, and the minimum time of each counts. Memory is the peak
+resident size minus the size with the vectors loaded. Libraries that are not installed are skipped.
 
 - ours: `oodml.retrieval_metrics`, every metric and full mAP.
 - faiss: flat search for k = 1001, indices only, no metric.
 - pml: pytorch-metric-learning's AccuracyCalculator: mAP@R, R-precision, precision@1, from as many
-  neighbours as the largest class has images.
-- pml_all: the same with its full mAP and mean reciprocal rank, from all n neighbours; at sop's
-  size these are 29 GB, so it is passed over.
+  neighbors as the largest class has images.
+- pml_all: the same with its full mAP and mean reciprocal rank, from all n neighbors. It would
+  need 29 GB for sop and is skipped there.
 - oml: open-metric-learning's search and recall@1, precision@1, mAP@10 (a loop over queries).
 - torchmetrics: one product, then its mAP and precision@1 query by query.
-- original: the searches that the code of arXiv 2107.09562 makes for the same metrics, flat and
-  Euclidean, one after another: Recall@k (k 9), mAP@C (largest class), mAP@1000 (k 1001), and at
-  cub's size full mAP (k n). Its metric loops over the results are not counted.
+- original: the searches that the code of arXiv 2107.09562 runs for the same metrics, flat and
+  Euclidean, one after another: Recall@k (k = 9), mAP@C (largest class), mAP@1000 (k = 1001), and
+  for cub full mAP (k = n). Its metric loops over the neighbors are not timed.
 """
 
 import argparse
@@ -51,9 +51,9 @@ def vectors(n: int, d: int, n_classes: int, kind: str) -> tuple[torch.Tensor, to
 
 
 def floor(rows: torch.Tensor) -> None:
-    room = torch.empty(512, len(rows))
+    buffer = torch.empty(512, len(rows))
     for part in rows.split(512):
-        torch.mm(part, rows.T, out=room[: len(part)])
+        torch.mm(part, rows.T, out=buffer[: len(part)])
 
 
 def ours(rows: torch.Tensor, labels: torch.Tensor) -> None:
@@ -71,14 +71,14 @@ def search(rows: torch.Tensor, ks: list[int]) -> None:
         index.search(rows.numpy(), k)
 
 
-def pml(rows: torch.Tensor, labels: torch.Tensor, whole: bool = False) -> None:
+def pml(rows: torch.Tensor, labels: torch.Tensor, full_map: bool = False) -> None:
     from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
     include = ("mean_average_precision_at_r", "r_precision", "precision_at_1")
-    more = ("mean_average_precision", "mean_reciprocal_rank") if whole else ()
+    more = ("mean_average_precision", "mean_reciprocal_rank") if full_map else ()
     calculator = AccuracyCalculator(
         include=(*include, *more),
-        k=None if whole else "max_bin_count",
+        k=None if full_map else "max_bin_count",
         device=torch.device("cpu"),
     )
     calculator.get_accuracy(rows, labels)
@@ -88,10 +88,10 @@ def oml(rows: torch.Tensor, labels: torch.Tensor) -> None:
     from oml.functional.knn import batched_knn
     from oml.functional.metrics import calc_retrieval_metrics
 
-    every = torch.arange(len(rows))
-    most = min(len(rows), 1000)
-    _, found, relevant = batched_knn(rows, every, every, most, labels_gt=labels, bs=512)
-    calc_retrieval_metrics(found, relevant, None, (1,), (1,), (10,), verbose=False)
+    all_rows = torch.arange(len(rows))
+    limit = min(len(rows), 1000)
+    _, neighbors, relevant = batched_knn(rows, all_rows, all_rows, limit, labels_gt=labels, bs=512)
+    calc_retrieval_metrics(neighbors, relevant, None, (1,), (1,), (10,), verbose=False)
 
 
 def torchmetrics(rows: torch.Tensor, labels: torch.Tensor) -> None:
@@ -100,7 +100,7 @@ def torchmetrics(rows: torch.Tensor, labels: torch.Tensor) -> None:
 
     for query in range(len(rows)):
         others = torch.arange(len(rows)) != query
-        scores = (rows[others] @ rows[query]).add_(2)  # hits scored 0 or less would be dropped
+        scores = (rows[others] @ rows[query]).add_(2)  # hits with scores ≤ 0 are dropped
         target = labels[others] == labels[query]
         average_precision(scores, target)
         precision(scores, target, top_k=1)
@@ -113,7 +113,7 @@ def contender(name: str, rows: torch.Tensor, labels: torch.Tensor) -> Callable[[
         "ours": lambda: ours(rows, labels),
         "faiss": lambda: search(rows, [1001]),
         "pml": lambda: pml(rows, labels),
-        "pml_all": lambda: pml(rows, labels, whole=True),
+        "pml_all": lambda: pml(rows, labels, full_map=True),
         "oml": lambda: oml(rows, labels),
         "torchmetrics": lambda: torchmetrics(rows, labels),
         "original": lambda: search(rows, [9, largest + 1, 1001, *full]),
@@ -135,7 +135,7 @@ def child(name: str, shape: tuple[int, int, int], kind: str, threads: int, repea
     faiss.omp_set_num_threads(threads)
     rows, labels = vectors(*shape, kind)
     task = contender(name, rows, labels)
-    small = vectors(300, 32, 30, kind)  # load what is loaded on first use
+    small = vectors(300, 32, 30, kind)  # trigger lazy imports and allocations
     oodml.retrieval_metrics(*small)
     contender(name, *small)() if name != "faiss" and name != "original" else None
     loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -149,14 +149,17 @@ def child(name: str, shape: tuple[int, int, int], kind: str, threads: int, repea
 
 
 def measure(name: str, shape: tuple[int, ...], kind: str, threads: int, repeats: int) -> None:
-    words = [name, json.dumps(shape), kind, str(threads), str(repeats)]
-    ran = subprocess.run(
-        [sys.executable, __file__, "--child", *words], capture_output=True, text=True, check=True
+    arguments = [name, json.dumps(shape), kind, str(threads), str(repeats)]
+    process = subprocess.run(
+        [sys.executable, __file__, "--child", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    taken, product, memory = json.loads(ran.stdout.splitlines()[-1])
+    duration, product, memory = json.loads(process.stdout.splitlines()[-1])
     print(
-        f"{shape[0]:>7} {kind:<10} {threads:>7} {name:<9} {taken:>9.2f} {product:>9.2f} "
-        f"{taken / product:>7.2f} {memory:>8.0f}",
+        f"{shape[0]:>7} {kind:<10} {threads:>7} {name:<9} {duration:>9.2f} {product:>9.2f} "
+        f"{duration / product:>7.2f} {memory:>8.0f}",
         flush=True,
     )
 

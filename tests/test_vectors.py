@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from oodml.errors import OodmlError
-from oodml.vectors import SUFFIXES, VectorSet
+from oodml.vector_files import SUFFIXES
+from oodml.vectors import VectorSet
 
 
 def sample(superclasses: bool = True) -> VectorSet:
@@ -24,36 +25,36 @@ def sample(superclasses: bool = True) -> VectorSet:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("superclasses", [True, False])
-def test_what_is_written_is_read(tmp_path: Path, suffix: str, superclasses: bool) -> None:
+def test_load_returns_what_save_wrote(tmp_path: Path, suffix: str, superclasses: bool) -> None:
     vectors = sample(superclasses)
     path = tmp_path / f"v{suffix}"
     vectors.save(path)
-    again = VectorSet.load(path)
-    np.testing.assert_array_equal(again.vectors, vectors.vectors)
-    assert again.classes.tolist() == vectors.classes.tolist()
-    assert again.ids.tolist() == vectors.ids.tolist()
-    assert (again.superclasses is None) == (not superclasses)
-    if superclasses and vectors.superclasses is not None and again.superclasses is not None:
-        assert again.superclasses.tolist() == vectors.superclasses.tolist()
-    assert dict(again.source) == ({} if suffix == ".npy" else dict(vectors.source))
+    loaded = VectorSet.load(path)
+    np.testing.assert_array_equal(loaded.vectors, vectors.vectors)
+    assert loaded.classes.tolist() == vectors.classes.tolist()
+    assert loaded.ids.tolist() == vectors.ids.tolist()
+    assert (loaded.superclasses is None) == (not superclasses)
+    if superclasses and vectors.superclasses is not None and loaded.superclasses is not None:
+        assert loaded.superclasses.tolist() == vectors.superclasses.tolist()
+    assert dict(loaded.source) == ({} if suffix == ".npy" else dict(vectors.source))
 
 
-def test_a_table_with_one_column_a_dimension(tmp_path: Path) -> None:
+def test_a_table_with_one_column_per_dimension(tmp_path: Path) -> None:
     path = tmp_path / "v.parquet"
     pd.DataFrame({"labels": ["a", "b"], "e0": [1.0, 2.0], "e1": [3.0, 4.0]}).to_parquet(path)
     np.testing.assert_array_equal(VectorSet.load(path).vectors, [[1, 3], [2, 4]])
 
 
-def test_other_metadata_does_no_harm(tmp_path: Path) -> None:
+def test_other_metadata_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "v.safetensors"
     tensors = {"vectors": np.eye(2, dtype=np.float32), "labels": np.array([3, 4])}
     save_file(tensors, path, metadata={"format": "pt"})
     assert VectorSet.load(path).classes.tolist() == ["3", "4"]
 
 
-def test_a_table_of_images_is_not_replaced_by_labels(tmp_path: Path) -> None:
+def test_labels_do_not_overwrite_a_table_of_images(tmp_path: Path) -> None:
     (tmp_path / "v.csv").write_text("path,class\na.png,a\n")
-    with pytest.raises(OodmlError, match=r"would replace v.csv, which is no file of its labels"):
+    with pytest.raises(OodmlError, match="v.csv"):
         sample().save(tmp_path / "v.npy")
     assert (tmp_path / "v.csv").read_text().startswith("path,class")
     sample().save(tmp_path / "w.npy")
@@ -70,41 +71,41 @@ def test_class_means_equal_a_loop() -> None:
 def test_bad_rows_are_named() -> None:
     bad = sample().vectors.copy()
     bad[3, 1] = np.nan
-    with pytest.raises(OodmlError, match=r"row 3 \(id 'x/3.png'\) is not finite"):
+    with pytest.raises(OodmlError, match="row 3"):
         VectorSet(bad, sample().classes, sample().ids)
-    with pytest.raises(OodmlError, match="5 classes for 6 vectors"):
+    with pytest.raises(OodmlError, match="classes"):
         VectorSet(sample().vectors, sample().classes[:5], sample().ids)
 
 
 def test_unknown_files_and_suffixes(tmp_path: Path) -> None:
-    with pytest.raises(OodmlError, match=r"suffix '.pkl'; allowed: .npz"):
+    with pytest.raises(OodmlError, match=".pkl"):
         sample().save(tmp_path / "v.pkl")
-    with pytest.raises(OodmlError, match="no such file"):
+    with pytest.raises(OodmlError, match="v.npz"):
         VectorSet.load(tmp_path / "v.npz")
     np.savez(tmp_path / "w.npz", vectors=np.zeros((2, 2)))
-    with pytest.raises(OodmlError, match="needs `vectors` and `classes`"):
+    with pytest.raises(OodmlError, match="w.npz"):
         VectorSet.load(tmp_path / "w.npz")
     np.save(tmp_path / "x.npy", np.zeros((2, 2)))
-    with pytest.raises(OodmlError, match=r"needs x.csv beside it"):
+    with pytest.raises(OodmlError, match="x.csv"):
         VectorSet.load(tmp_path / "x.npy")
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".parquet"])
 @given(data=st.data())
-def test_a_torn_file_is_a_clear_error(
+def test_a_truncated_file_is_refused(
     tmp_path_factory: pytest.TempPathFactory, suffix: str, data: st.DataObject
 ) -> None:
-    folder = tmp_path_factory.mktemp("torn")
+    folder = tmp_path_factory.mktemp("truncated")
     sample().save(folder / f"v{suffix}")
-    whole = (folder / f"v{suffix}").read_bytes()
-    length = data.draw(st.integers(0, len(whole) - 1))
-    torn = folder / f"torn{suffix}"
-    torn.write_bytes(whole[:length])
-    with pytest.raises(OodmlError, match="torn"):
-        VectorSet.load(torn)
+    content = (folder / f"v{suffix}").read_bytes()
+    length = data.draw(st.integers(0, len(content) - 1))
+    truncated = folder / f"truncated{suffix}"
+    truncated.write_bytes(content[:length])
+    with pytest.raises(OodmlError, match="truncated"):
+        VectorSet.load(truncated)
 
 
 def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "v.npz", vectors=np.zeros((1, 2)), classes=np.array([{}], dtype=object))
-    with pytest.raises(OodmlError, match="cannot be read"):
+    with pytest.raises(OodmlError, match="v.npz"):
         VectorSet.load(tmp_path / "v.npz")

@@ -1,4 +1,4 @@
-"""Types of arrays that jaxtyping has no name for."""
+"""Array types that jaxtyping cannot express."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,5 +8,5 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     Names = NDArray[np.str_]
 else:
-    # At run time strings of each length are a type of their own, which no annotation matches.
+    # At run time, strings of each length have their own type, which no annotation matches.
     Names = NDArray[Any]

@@ -18,8 +18,8 @@ def run(*words: object) -> Result:
 def vectors(seed: int = 0, n: int = 80, spread: float = 1.0) -> oodml.VectorSet:
     generator = np.random.default_rng(seed)
     labels = np.arange(n) % 10
-    centres = np.random.default_rng(99).standard_normal((10, 8))
-    rows = centres[labels] + spread * generator.standard_normal((n, 8))
+    centers = np.random.default_rng(99).standard_normal((10, 8))
+    rows = centers[labels] + spread * generator.standard_normal((n, 8))
     return oodml.VectorSet(
         rows.astype(np.float32),
         np.array([f"class {label}" for label in labels]),
@@ -30,27 +30,27 @@ def vectors(seed: int = 0, n: int = 80, spread: float = 1.0) -> oodml.VectorSet:
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".parquet", ".npy"])
 def test_evaluate_every_format_as_json(tmp_path: Path, suffix: str) -> None:
-    one = vectors()
-    one.save(tmp_path / f"test{suffix}")
-    found = json.loads(run("evaluate", tmp_path / f"test{suffix}", "--json", "--k", 1).stdout)
-    expected = oodml.retrieval_metrics(one.vectors, one.classes, ks=(1,))
-    expected |= oodml.clustering_metrics(one.vectors, one.classes)
-    expected |= oodml.structure_metrics(one.vectors, one.classes)
+    test = vectors()
+    test.save(tmp_path / f"test{suffix}")
+    output = json.loads(run("evaluate", tmp_path / f"test{suffix}", "--json", "--k", 1).stdout)
+    expected = oodml.retrieval_metrics(test.vectors, test.classes, ks=(1,))
+    expected |= oodml.clustering_metrics(test.vectors, test.classes)
+    expected |= oodml.structure_metrics(test.vectors, test.classes)
     expected["rho@10"] = None  # of 8 dimensions
-    assert found["metrics"] == pytest.approx(expected)
-    assert found["chance"]["recall@1"] == pytest.approx(7 / 79)
+    assert output["metrics"] == pytest.approx(expected)
+    assert output["chance"]["recall@1"] == pytest.approx(7 / 79)
 
 
 def test_evaluate_prints_a_table_and_writes_the_classes(tmp_path: Path) -> None:
-    one = vectors()
-    one.save(tmp_path / "test.npz")
-    shown = run("evaluate", tmp_path / "test.npz", "--per-class", tmp_path / "classes.csv")
-    assert "80 queries" in shown.stdout
-    assert "chance" in shown.stdout
+    test = vectors()
+    test.save(tmp_path / "test.npz")
+    result = run("evaluate", tmp_path / "test.npz", "--per-class", tmp_path / "classes.csv")
+    assert "80 queries" in result.stdout
+    assert "chance" in result.stdout
     table = pd.read_csv(tmp_path / "classes.csv")
-    assert table["class"].tolist() == sorted(set(one.classes.tolist()))
+    assert table["class"].tolist() == sorted(set(test.classes.tolist()))
     assert (table["images"] == 8).all()
-    overall = oodml.retrieval_metrics(one.vectors, one.classes)
+    overall = oodml.retrieval_metrics(test.vectors, test.classes)
     assert table["map@r"].mean() == pytest.approx(overall["map@r"])
 
 
@@ -59,22 +59,22 @@ def test_evaluate_in_a_gallery_by_superclass(tmp_path: Path) -> None:
     queries.save(tmp_path / "q.npz")
     gallery.save(tmp_path / "g.npz")
     words = ("--gallery", tmp_path / "g.npz", "--by", "superclass", "--json", "--retrieval-only")
-    found = json.loads(run("evaluate", tmp_path / "q.npz", *words).stdout)
+    output = json.loads(run("evaluate", tmp_path / "q.npz", *words).stdout)
     expected = oodml.retrieval_metrics(
         queries.vectors,
         queries.superclasses,
         gallery=gallery.vectors,
         gallery_labels=gallery.superclasses,
     )
-    assert found["metrics"] == pytest.approx(expected)
-    assert found["chance"]["precision@1"] == pytest.approx(0.5)
+    assert output["metrics"] == pytest.approx(expected)
+    assert output["chance"]["precision@1"] == pytest.approx(0.5)
 
 
-def test_evaluate_refuses_what_it_cannot_do(tmp_path: Path) -> None:
+def test_evaluate_refuses_bad_options_and_missing_files(tmp_path: Path) -> None:
     vectors().save(tmp_path / "test.npz")
-    with pytest.raises(OodmlError, match="Allowed: class, superclass"):
+    with pytest.raises(OodmlError, match="genus"):
         run("evaluate", tmp_path / "test.npz", "--by", "genus")
-    with pytest.raises(OodmlError, match="no such file"):
+    with pytest.raises(OodmlError, match="missing.npz"):
         run("evaluate", tmp_path / "missing.npz")
 
 
@@ -84,32 +84,32 @@ def test_compare_aligns_the_rows_by_id(tmp_path: Path) -> None:
     order = np.random.default_rng(0).permutation(400)
     bad.select(order).save(tmp_path / "bad.npz")
     words = ("compare", tmp_path / "good.npz", tmp_path / "bad.npz", "--metric", "recall@1")
-    (found,) = json.loads(run(*words, "--json").stdout)
+    (output,) = json.loads(run(*words, "--json").stdout)
     (expected,) = oodml.compare(good.vectors, bad.vectors, good.labels, metrics=["recall@1"])
-    assert found["b"] == expected.b
-    assert found["low"] == expected.low > 0
+    assert output["b"] == expected.b
+    assert output["low"] == expected.low > 0
     assert "A is better" in run(*words).stdout
 
 
 def test_compare_refuses_other_images(tmp_path: Path) -> None:
     vectors(1).save(tmp_path / "a.npz")
     vectors(1, 70).save(tmp_path / "b.npz")
-    with pytest.raises(OodmlError, match="has no vector of image 'image 70' \\(10 missing\\)"):
+    with pytest.raises(OodmlError, match="image 70"):
         run("compare", tmp_path / "a.npz", tmp_path / "b.npz")
 
 
-def test_index_loads_with_faiss_and_reports_its_loss(tmp_path: Path) -> None:
+def test_index_loads_with_faiss_and_reports_its_recall(tmp_path: Path) -> None:
     import faiss
 
-    one = vectors(3, 300)
-    one.save(tmp_path / "v.npz")
+    test = vectors(3, 300)
+    test.save(tmp_path / "v.npz")
     report = json.loads(
         run("index", tmp_path / "v.npz", "--out", tmp_path / "v.faiss", "--json").stdout
     )
-    assert report["found"] == 1
+    assert report["neighbor_recall"] == 1
     assert report["recall"] == report["exact_recall"]
     index = faiss.read_index(str(tmp_path / "v.faiss"))
     ids = pd.read_csv(tmp_path / "v.ids.csv")
-    unit = one.vectors / np.linalg.norm(one.vectors, axis=1, keepdims=True)
+    unit = test.vectors / np.linalg.norm(test.vectors, axis=1, keepdims=True)
     assert ids["id"][index.search(unit[7:8], 1)[1][0, 0]] == "image 7"
-    assert "finds 100.00%" in run("index", tmp_path / "v.npz", "--out", tmp_path / "w.x").stdout
+    assert "100.00%" in run("index", tmp_path / "v.npz", "--out", tmp_path / "w.x").stdout

@@ -8,24 +8,24 @@ from oodml.errors import OodmlError
 def models(gap: float, seed: int = 0, n_classes: int = 60) -> tuple[np.ndarray, ...]:
     generator = np.random.default_rng(seed)
     labels = np.repeat(np.arange(n_classes), 8)
-    centres = generator.standard_normal((n_classes, 16))[labels]
+    centers = generator.standard_normal((n_classes, 16))[labels]
     noise = generator.standard_normal((2, len(labels), 16))
-    return 0.6 * centres + noise[0], (0.6 - gap) * centres + noise[1], labels
+    return 0.6 * centers + noise[0], (0.6 - gap) * centers + noise[1], labels
 
 
-def test_values_are_the_metrics_and_the_interval_holds_the_difference() -> None:
+def test_values_are_the_metrics_and_the_interval_contains_the_difference() -> None:
     a, b, labels = models(0.2)
-    for found in oodml.compare(a, b, labels, metrics=("recall@1", "map@r"), resamples=2000):
-        assert found.a == pytest.approx(oodml.retrieval_metrics(a, labels)[found.metric])
-        assert found.b == pytest.approx(oodml.retrieval_metrics(b, labels)[found.metric])
-        assert found.difference == pytest.approx(found.a - found.b)
-        assert 0 < found.low < found.difference < found.high
-        assert found.probability > 0.99
+    for comparison in oodml.compare(a, b, labels, metrics=("recall@1", "map@r"), resamples=2000):
+        assert comparison.a == pytest.approx(oodml.retrieval_metrics(a, labels)[comparison.metric])
+        assert comparison.b == pytest.approx(oodml.retrieval_metrics(b, labels)[comparison.metric])
+        assert comparison.difference == pytest.approx(comparison.a - comparison.b)
+        assert 0 < comparison.low < comparison.difference < comparison.high
+        assert comparison.probability > 0.99
 
 
-def test_spread_is_that_of_a_naive_bootstrap() -> None:
+def test_interval_equals_a_naive_bootstrap() -> None:
     a, b, labels = models(0.05)
-    (found,) = oodml.compare(a, b, labels, metrics=["map@r"], resamples=4000, confidence=0.9)
+    (comparison,) = oodml.compare(a, b, labels, metrics=["map@r"], resamples=4000, confidence=0.9)
     values = [oodml.retrieval_metrics(model, labels, per_query=True)["map@r"] for model in (a, b)]
     generator = np.random.default_rng(5)
     differences = []
@@ -35,18 +35,19 @@ def test_spread_is_that_of_a_naive_bootstrap() -> None:
         differences.append((values[0][rows] - values[1][rows]).mean())
     low, high = np.quantile(differences, [0.05, 0.95])
     width = high - low
-    assert found.low == pytest.approx(low, abs=0.1 * width)
-    assert found.high == pytest.approx(high, abs=0.1 * width)
-    assert found.probability == pytest.approx(np.mean(np.array(differences) > 0), abs=0.05)
+    assert comparison.low == pytest.approx(low, abs=0.1 * width)
+    assert comparison.high == pytest.approx(high, abs=0.1 * width)
+    assert comparison.probability == pytest.approx(np.mean(np.array(differences) > 0), abs=0.05)
 
 
 def test_a_model_is_not_better_than_itself() -> None:
     a, _, labels = models(0.0)
-    (found,) = oodml.compare(a, a, labels, metrics=["recall@1"])
-    assert (found.difference, found.low, found.high, found.probability) == (0, 0, 0, 0.5)
+    (comparison,) = oodml.compare(a, a, labels, metrics=["recall@1"])
+    assert comparison.difference == comparison.low == comparison.high == 0
+    assert comparison.probability == 0.5
 
 
-def test_the_seed_decides() -> None:
+def test_resamples_depend_on_the_seed() -> None:
     a, b, labels = models(0.05)
     first, again, other = (
         oodml.compare(a, b, labels, metrics=["map"], seed=seed, resamples=200) for seed in (1, 1, 2)
@@ -57,9 +58,10 @@ def test_the_seed_decides() -> None:
 
 def test_bad_input_is_refused() -> None:
     a, b, labels = models(0.1)
-    with pytest.raises(OodmlError, match="same images"):
+    with pytest.raises(OodmlError, match="images"):
         oodml.compare(a, b[1:], labels)
-    with pytest.raises(OodmlError, match="Did you mean 'recall@1'"):
+    with pytest.raises(OodmlError) as unknown_metric:
         oodml.compare(a, b, labels, metrics=["recal@1"])
-    with pytest.raises(OodmlError, match="confidence 2"):
+    assert "recall@1" in unknown_metric.value.allowed
+    with pytest.raises(OodmlError, match="confidence"):
         oodml.compare(a, b, labels, confidence=2)

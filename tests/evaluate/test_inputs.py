@@ -4,15 +4,15 @@ import torch
 from oodml.evaluate.inputs import as_vectors, find_duplicates
 
 
-def test_duplicates_are_found_wherever_they_lie() -> None:
+def test_find_duplicates_anywhere() -> None:
     rows = torch.randn(40, 30, generator=torch.Generator().manual_seed(0))
     rows[17], rows[30], rows[31] = rows[4], rows[4], rows[29]
     rows[0, 0], rows[1] = 0.0, rows[0]
     rows[1, 0] = -0.0
     rows[6] = rows[5]
-    rows[6, 29] += 1  # equal but for one entry
-    for one in (rows, rows.double()):
-        repeated, first = find_duplicates(one)
+    rows[6, 29] += 1  # differs in one entry
+    for vectors in (rows, rows.double()):
+        repeated, first = find_duplicates(vectors)
         assert repeated.tolist() == [1, 17, 30, 31]
         assert first.tolist() == [0, 4, 4, 29]
     assert [part.tolist() for part in find_duplicates(rows[:1])] == [[], []]

@@ -2,6 +2,7 @@ import numpy as np
 import torch
 
 from oodml.evaluate import ranks
+from oodml.evaluate.protocol import RetrievalProtocol
 from oodml.evaluate.ranks import positive_ranks
 
 
@@ -13,18 +14,13 @@ def mirrored(n: int) -> tuple[torch.Tensor, np.ndarray]:
     return torch.cat([left, right]), np.repeat([1, 0], n)
 
 
-def test_ties_of_two_are_decided_by_a_coin() -> None:
+def test_a_coin_decides_ties_of_two() -> None:
     """Positives never tie among themselves, each ties with one negative: rank 2k-1 or 2k."""
     gallery, groups = mirrored(200)
     queries = torch.tensor([[1.0, 0.0]], dtype=torch.float64).expand(8, -1)
-    (block,) = positive_ranks(
-        queries,
-        np.zeros(8, dtype=np.int64),
-        gallery,
-        groups,
-        euclidean=False,
-        generator=torch.Generator().manual_seed(0),
-    )
+    protocol = RetrievalProtocol(queries, np.zeros(8, dtype=np.int64), gallery, groups)
+    generator = torch.Generator().manual_seed(0)
+    (block,) = positive_ranks(protocol, euclidean=False, generator=generator)
     offsets = block.ranks - 2 * torch.arange(1, 201)
     assert set(offsets.flatten().tolist()) == {-1, 0}
     assert abs(float(offsets.double().mean()) + 0.5) < 4 * 0.5 / 1600**0.5
@@ -35,21 +31,20 @@ def test_both_ways_of_counting_agree(monkeypatch) -> None:
     vectors = torch.randn(900, 12, generator=generator, dtype=torch.float64)
     groups = np.arange(900) % 7
 
-    def found() -> torch.Tensor:
-        blocks = positive_ranks(
-            vectors, groups, None, None, euclidean=True, generator=torch.Generator().manual_seed(1)
-        )
-        rows = [(block.rows, block.ranks, block.valid) for block in blocks]
+    def all_ranks() -> torch.Tensor:
+        generator = torch.Generator().manual_seed(1)
         table = torch.zeros(900, 129, dtype=torch.int64)
-        for positions, places, valid in rows:
-            table[positions, : places.shape[1]] = places * valid
+        for block in positive_ranks(
+            RetrievalProtocol(vectors, groups), euclidean=True, generator=generator
+        ):
+            table[block.rows, : block.ranks.shape[1]] = block.ranks * block.valid
         return table
 
-    compared = found()
-    monkeypatch.setattr(ranks, "FEW", 0)
-    by_sorting = found()
+    compared = all_ranks()
+    monkeypatch.setattr(ranks, "SORT_ABOVE", 0)
+    by_sorting = all_ranks()
     monkeypatch.setattr(ranks, "PAIRS", 2**40)
-    both_limits = found()
+    both_limits = all_ranks()
     assert (compared == by_sorting).all()
     assert (compared == both_limits).all()
     assert (compared[:, 0] > 0).all()

@@ -7,7 +7,7 @@ from oodml.evaluate.thresholds import BINS, operating_point_inconsistency
 
 
 def naive(unit: np.ndarray, labels: np.ndarray, low: float, high: float) -> float:
-    """By every threshold, from the whole matrix."""
+    """Loop over every threshold with the full matrix."""
     scores = np.floor((unit @ unit.T + 1) * BINS / 2)
     apart = ~np.eye(len(unit), dtype=bool)
     same = labels[:, None] == labels
@@ -20,9 +20,9 @@ def naive(unit: np.ndarray, labels: np.ndarray, low: float, high: float) -> floa
         utilities = []
         for name in np.unique(labels):
             of_class = labels[:, None] == name
-            found = accepted[of_class & same & apart].mean()
-            kept_out = 1 - accepted[of_class & ~same].mean()
-            utilities.append(2 * found * kept_out / (found + kept_out))
+            hits = accepted[of_class & same & apart].mean()
+            rejections = 1 - accepted[of_class & ~same].mean()
+            utilities.append(2 * hits * rejections / (hits + rejections))
         variances.append(np.var(utilities))
     return float(np.mean(variances))
 
@@ -38,12 +38,12 @@ def sample(n: int = 280) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("rates", [(0.01, 0.1), (0.1, 0.5)])
 def test_agrees_with_the_naive_loop(rates: tuple[float, float]) -> None:
     unit, labels = sample()
-    found = operating_point_inconsistency(torch.from_numpy(unit), torch.from_numpy(labels), rates)
-    assert found == pytest.approx(naive(unit, labels, *rates), abs=1e-9)
+    score = operating_point_inconsistency(torch.from_numpy(unit), torch.from_numpy(labels), rates)
+    assert score == pytest.approx(naive(unit, labels, *rates), abs=1e-9)
 
 
-def test_classes_alike_are_consistent() -> None:
-    """Four classes on the four half-axes, each as wide as the other."""
+def test_similar_classes_are_consistent() -> None:
+    """Four classes on the four half-axes, all equally wide."""
     angles = np.concatenate([np.linspace(-0.3, 0.3, 9) + np.pi / 2 * i for i in range(4)])
     unit = torch.from_numpy(np.stack([np.cos(angles), np.sin(angles)], 1)).double()
     labels = torch.arange(4).repeat_interleave(9)
@@ -51,5 +51,5 @@ def test_classes_alike_are_consistent() -> None:
 
 
 def test_bad_rates_are_refused() -> None:
-    with pytest.raises(OodmlError, match="0 < low < high < 1"):
+    with pytest.raises(OodmlError, match="false_accept_rates"):
         operating_point_inconsistency(torch.eye(3), torch.arange(3), (0.5, 0.1))

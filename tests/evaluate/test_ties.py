@@ -4,21 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from oodml.evaluate.ties import place, random_subsets
+from oodml.evaluate.ties import random_subsets, ranks_within_ties
 
 
 @pytest.mark.parametrize(("total", "size"), [(5, 1), (5, 2), (5, 3), (5, 5), (6, 4)])
-def test_all_subsets_are_alike_likely(total: int, size: int) -> None:
+def test_all_subsets_are_equally_likely(total: int, size: int) -> None:
     n = 20_000
     totals, sizes = torch.full((n,), total), torch.full((n,), size)
     drawn = random_subsets(totals, sizes, torch.Generator().manual_seed(0))
-    found, counts = np.unique(drawn.numpy(), axis=0, return_counts=True)
-    assert found.tolist() == [list(subset) for subset in combinations(range(total), size)]
-    expected = n / len(found)
-    assert ((counts - expected) ** 2 / expected).sum() < len(found) + 4 * (2 * len(found)) ** 0.5
+    subsets, counts = np.unique(drawn.numpy(), axis=0, return_counts=True)
+    assert subsets.tolist() == [list(subset) for subset in combinations(range(total), size)]
+    expected, count = n / len(subsets), len(subsets)
+    assert ((counts - expected) ** 2 / expected).sum() < count + 4 * (2 * count) ** 0.5
 
 
-def test_rows_of_many_sizes_are_drawn_at_once() -> None:
+def test_subsets_of_different_sizes() -> None:
     generator = torch.Generator().manual_seed(1)
     totals = torch.randint(1, 200, (500,), generator=generator)
     sizes = (torch.rand(500, generator=generator) * totals).long() + 1
@@ -29,8 +29,8 @@ def test_rows_of_many_sizes_are_drawn_at_once() -> None:
         assert 0 <= subset[0] <= subset[-1] < total
 
 
-def test_places_within_ties() -> None:
-    """One row: alone at rank 3; two of a tie of two; one of a tie of three; no more positives."""
+def test_ranks_within_ties() -> None:
+    """One positive without a tie, a tie of two positives, one positive in a tie of three."""
     scores = torch.tensor([[0.9, 0.5, 0.5, 0.2, -torch.inf]])
     above = torch.tensor([[2, 4, 4, 6, 0]])
     level = torch.tensor([[1, 2, 2, 3, 7]])
@@ -38,7 +38,7 @@ def test_places_within_ties() -> None:
     seen = set()
     for seed in range(60):
         generator = torch.Generator().manual_seed(seed)
-        ranks = place(above, level, scores, valid, generator)[0].tolist()
+        ranks = ranks_within_ties(above, level, scores, valid, generator)[0].tolist()
         assert ranks[:3] == [3, 5, 6]
         seen.add(ranks[3])
     assert seen == {7, 8, 9}

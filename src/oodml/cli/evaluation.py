@@ -6,44 +6,51 @@ from typing import Annotated, Any
 
 import typer
 
-VECTORS = typer.Argument(help="Vectors: .npz, .safetensors, .parquet, or .npy with a .csv beside.")
-DISTANCE = typer.Option(help="cosine, or euclidean on the vectors as they are.")
-SEED = typer.Option(help="Of ties, k-means and resamples.")
+VECTORS = typer.Argument(
+    help="Vectors: .npz, .safetensors, .parquet, or .npy with labels in a .csv of the same name."
+)
+DISTANCE = typer.Option(help="cosine, or euclidean on the vectors as given.")
+SEED = typer.Option(help="Random seed for ties, k-means, and resampling.")
 JSON = typer.Option("--json", help="Print JSON instead of a table.")
 
 
 def evaluate(
     vectors: Annotated[Path, VECTORS],
     gallery: Annotated[
-        Path | None, typer.Option(help="Vectors to search instead; may hold further classes.")
+        Path | None,
+        typer.Option(help="Vectors to search instead; may contain further classes."),
     ] = None,
     k: Annotated[
-        list[int] | None, typer.Option(help="Cut-off of recall and precision; repeat for more.")
+        list[int] | None, typer.Option(help="Cut-off of recall and precision; repeatable.")
     ] = None,
     distance: Annotated[str, DISTANCE] = "cosine",
-    by: Annotated[str, typer.Option(help="What is right: class or superclass.")] = "class",
-    average: Annotated[str, typer.Option(help="micro (queries) or macro (classes).")] = "micro",
+    by: Annotated[
+        str, typer.Option(help="What images must share to count as a match: class or superclass.")
+    ] = "class",
+    average: Annotated[
+        str, typer.Option(help="Average over queries (micro) or over classes (macro).")
+    ] = "micro",
     seed: Annotated[int, SEED] = 0,
-    restarts: Annotated[int, typer.Option(help="Of k-means; the best is kept.")] = 1,
+    restarts: Annotated[int, typer.Option(help="Runs of k-means; the best one counts.")] = 1,
     retrieval_only: Annotated[
-        bool, typer.Option("--retrieval-only", help="No clustering, no structure.")
+        bool, typer.Option("--retrieval-only", help="Skip clustering and structure metrics.")
     ] = False,
     as_json: Annotated[bool, JSON] = False,
     per_class: Annotated[
         Path | None, typer.Option(help="Write the metrics of each class to this CSV file.")
     ] = None,
 ) -> None:
-    """Every retrieval, clustering and structure metric of vectors, beside the chance level.
+    """Compute every retrieval, clustering, and structure metric, with its chance level.
 
     Example: `oodml evaluate test.npz --per-class classes.csv`
     """
     from math import isfinite
 
     import oodml
-    from oodml.evaluate.summary import evaluation
+    from oodml.evaluate.evaluation import evaluate_vectors
 
     queries = oodml.VectorSet.load(vectors)
-    result = evaluation(
+    result = evaluate_vectors(
         queries,
         None if gallery is None else oodml.VectorSet.load(gallery),
         ks=tuple(k or (1, 2, 4, 8)),
@@ -72,37 +79,37 @@ def evaluate(
     ]
     counts = f"{result.metrics['queries']:.0f} queries"
     if result.metrics["singletons"]:
-        counts += f"; {result.metrics['singletons']:.0f} without a positive are left out"
+        counts += f"; {result.metrics['singletons']:.0f} without a positive are excluded"
     _print_table(f"{vectors.name}: {counts}", ("metric", "value", "chance"), rows)
 
 
 def compare(
     a: Annotated[Path, typer.Argument(help="Vectors of one model.")],
-    b: Annotated[Path, typer.Argument(help="Vectors of another of the same images (ids).")],
+    b: Annotated[Path, typer.Argument(help="Vectors of another model, of the same images (ids).")],
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="Metric, as `oodml evaluate` names it; repeatable."),
+        typer.Option(help="Metric, as named by `oodml evaluate`; repeatable."),
     ] = None,
     distance: Annotated[str, DISTANCE] = "cosine",
-    confidence: Annotated[float, typer.Option(help="Of the interval.")] = 0.95,
-    resamples: Annotated[int, typer.Option(help="Draws of classes.")] = 10_000,
+    confidence: Annotated[float, typer.Option(help="Confidence level of the interval.")] = 0.95,
+    resamples: Annotated[int, typer.Option(help="Number of resamples of the classes.")] = 10_000,
     seed: Annotated[int, SEED] = 0,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
-    """Which of two models is better on the same images, by how much, and how sure that is.
+    """Find out which of two models is better on the same images, and with what confidence.
 
-    Classes are resampled, not images, and both models are scored on the same draws.
+    Classes are resampled, not images, and both models are scored on the same resamples.
 
     Example: `oodml compare margin.npz arcface.npz --metric recall@1`
     """
     from dataclasses import asdict
 
     import oodml
-    from oodml.evaluate.summary import aligned
+    from oodml.evaluate.evaluation import align_by_id
 
     first = oodml.VectorSet.load(a)
-    second = aligned(first, oodml.VectorSet.load(b), str(a), str(b))
-    compared = oodml.compare(
+    second = align_by_id(first, oodml.VectorSet.load(b), str(a), str(b))
+    comparisons = oodml.compare(
         first.vectors,
         second.vectors,
         first.labels,
@@ -113,18 +120,18 @@ def compare(
         confidence=confidence,
     )
     if as_json:
-        _print_json([asdict(one) for one in compared])
+        _print_json([asdict(comparison) for comparison in comparisons])
         return
     rows = [
         (
-            one.metric,
-            f"{one.a:.4f}",
-            f"{one.b:.4f}",
-            f"{one.difference:+.4f}",
-            f"{one.low:+.4f} … {one.high:+.4f}",
-            f"{one.probability:.1%}",
+            comparison.metric,
+            f"{comparison.a:.4f}",
+            f"{comparison.b:.4f}",
+            f"{comparison.difference:+.4f}",
+            f"{comparison.low:+.4f} … {comparison.high:+.4f}",
+            f"{comparison.probability:.1%}",
         )
-        for one in compared
+        for comparison in comparisons
     ]
     heads = ("metric", "A", "B", "A - B", f"{confidence:.0%} interval", "A is better")
     _print_table(f"A: {a}   B: {b}", heads, rows)
@@ -132,16 +139,21 @@ def compare(
 
 def index(
     vectors: Annotated[Path, VECTORS],
-    out: Annotated[Path, typer.Option(help="File of the index; ids go to NAME.ids.csv beside.")],
-    kind: Annotated[str, typer.Option(help="flat (exact), ivf or hnsw.")] = "flat",
+    out: Annotated[
+        Path, typer.Option(help="File of the index; the ids are written to NAME.ids.csv.")
+    ],
+    kind: Annotated[str, typer.Option(help="flat (exact), ivf, or hnsw.")] = "flat",
     distance: Annotated[str, DISTANCE] = "cosine",
     effort: Annotated[
-        int | None, typer.Option(help="Lists searched (ivf, 16) or candidates kept (hnsw, 64).")
+        int | None,
+        typer.Option(
+            help="Lists searched (ivf, default 16) or candidates per query (hnsw, default 64)."
+        ),
     ] = None,
     seed: Annotated[int, SEED] = 0,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
-    """Write a faiss index for production, and say what it loses against exact search.
+    """Write a faiss index for production, and measure its recall against exact search.
 
     Example: `oodml index gallery.npz --kind hnsw --out gallery.faiss`
     """
@@ -164,7 +176,7 @@ def index(
     typer.echo(
         f"{out}: {report.kind} index of {report.vectors} vectors of {report.dimensions} "
         f"dimensions; ids in {out.with_suffix('.ids.csv').name}\n"
-        f"Of the {report.k} exact nearest neighbours it finds {report.found:.2%}; "
+        f"It returns {report.neighbor_recall:.2%} of the {report.k} exact nearest neighbors; "
         f"Recall@1 {report.recall:.4f}, exact {report.exact_recall:.4f} ({report.queries} queries)"
     )
 

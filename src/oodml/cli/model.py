@@ -6,112 +6,147 @@ from typing import Annotated
 import typer
 
 TrustCode = Annotated[
-    bool, typer.Option("--trust-code", help="Import your own code that the model names; trust it.")
+    bool, typer.Option("--trust-code", help="Import the user code that the model names.")
+]
+Device = Annotated[
+    str | None,
+    typer.Option(help="cpu, cuda, cuda:1, or mps (default: cuda if available, else cpu)."),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(help='Weights file of a backbone, or "none" for untrained weights.'),
 ]
 
 
 def embed(
     data: Annotated[str, typer.Option(help="A data set's name, a folder, or a table.")],
-    out: Annotated[Path, typer.Option(help="The file: .npz, .safetensors, .parquet or .npy.")],
-    backbone: Annotated[str | None, typer.Option(help="A frozen network (default lite0).")] = None,
-    model: Annotated[Path | None, typer.Option(help="The folder of a trained run.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Pixels of the square input.")] = None,
-    pooling: Annotated[str, typer.Option(help="avg, max or avg+max.")] = "avg",
-    augmentation: Annotated[str, typer.Option(help="Whose test transform to use.")] = "base",
+    out: Annotated[
+        Path, typer.Option(help="The file to write: .npz, .safetensors, .parquet, or .npy.")
+    ],
+    backbone: Annotated[
+        str | None, typer.Option(help="A pretrained backbone (default: lite0).")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="The folder of a trained model, instead of a backbone.")
+    ] = None,
+    weights: Weights = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of the square input in pixels.")
+    ] = None,
+    pooling: Annotated[
+        str | None, typer.Option(help="avg, max, or avg+max (default: avg).")
+    ] = None,
+    augmentation: Annotated[
+        str | None, typer.Option(help="Use the test transform of this augmentation.")
+    ] = None,
     skip_corrupt: Annotated[
-        bool, typer.Option("--skip-corrupt", help="Leave out images that can't be read.")
+        bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be read.")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …")] = None,
+    device: Device = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Embed images into a file of vectors, by a frozen network or by a trained model.
+    """Embed images with a pretrained backbone or a trained model, and write the vectors to a file.
 
     Example: `oodml embed --data photos/ --backbone lite0 --out photos.npz`
     """
     from oodml.catalog import make_importable
     from oodml.datasets import open_images
+    from oodml.devices import resolve_device
     from oodml.embedding import embed as embed_images
     from oodml.errors import OodmlError
     from oodml.model import load_model
-    from oodml.vectors import check_suffix
+    from oodml.vector_files import check_suffix
 
-    if backbone and model:
-        raise OodmlError("give --backbone or --model, not both")
+    given = {
+        "weights": weights,
+        "image_size": image_size,
+        "pooling": pooling,
+        "augmentation": augmentation,
+    }
+    options = {name: value for name, value in given.items() if value is not None}
+    if model and (backbone or options):
+        flag = "--backbone" if backbone else f"--{next(iter(options)).replace('_', '-')}"
+        raise OodmlError(
+            f"{flag} applies to a backbone; a trained model (--model) has its own settings",
+            location=flag,
+        )
     check_suffix(out)
+    resolve_device(device)
     make_importable(Path.cwd())
     images = open_images(data, skip_corrupt=skip_corrupt)
     if images.left_out:
-        several = "s" if len(images.left_out) > 1 else ""
-        typer.echo(f"{len(images.left_out)} corrupt image{several} left out: "
-                   f"{', '.join(images.left_out)}", err=True)  # fmt: skip
-    if model:
-        vectors = embed_images(images, load_model(model, trust_code), device=device)
-    else:
-        vectors = embed_images(
-            images,
-            backbone or "lite0",
-            image_size=image_size,
-            pooling=pooling,
-            augmentation=augmentation,
-            device=device,
-        )
+        names = ", ".join(images.left_out)
+        typer.echo(f"corrupt images left out: {len(images.left_out)} ({names})", err=True)
+    network = load_model(model, trust_code) if model else backbone or "lite0"
+    vectors = embed_images(images, network, device=device, **options)  # type: ignore[arg-type]
     vectors.save(out)
     n, d = vectors.vectors.shape
     typer.echo(f"{out}: {n} vectors of {d} dimensions, {len(vectors.class_names)} classes")
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A run, an adapted model, or a backbone's name.")],
-    out: Annotated[Path, typer.Option(help="The file; its suffix may be left out.")],
-    onnx: Annotated[bool, typer.Option("--onnx", help="For any runtime.")] = False,
-    safetensors: Annotated[bool, typer.Option("--safetensors", help="For oodml.")] = False,
+    model: Annotated[
+        str, typer.Argument(help="The folder of a trained model, or a backbone's name.")
+    ],
+    out: Annotated[Path, typer.Option(help="The file to write; the suffix is optional.")],
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write ONNX, for any runtime.")] = False,
+    safetensors: Annotated[
+        bool, typer.Option("--safetensors", help="Write safetensors, for oodml.")
+    ] = False,
+    weights: Weights = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Write a whole model, its backbone included, as one file; ONNX is checked against the model.
+    """Write a whole model, including its backbone, to one file.
+
+    An ONNX file is run with onnxruntime and compared with the model before it is kept.
 
     Example: `oodml export results/runs/4f0c… --out model --onnx --safetensors`
     """
     from oodml.catalog import make_importable
     from oodml.errors import OodmlError
-    from oodml.export import export_onnx, export_safetensors, exportable
+    from oodml.export import export_onnx, export_safetensors, load_for_export
 
     if not onnx and not safetensors:
-        raise OodmlError("say --onnx, --safetensors, or both")
+        raise OodmlError(
+            "choose a format: --onnx, --safetensors, or both", location="--onnx, --safetensors"
+        )
     make_importable(Path.cwd())
-    network, said = exportable(model, trust_code)
+    network, metadata = load_for_export(model, trust_code, weights)
+    summary = f"{metadata['backbone']}, {metadata['dim']} dimensions"
     if safetensors:
-        file = _suffixed(out, ".safetensors")
-        export_safetensors(network, file, said)
-        typer.echo(f"{file}: {said['backbone']}, {said['dim']} dimensions")
+        file = _with_suffix(out, ".safetensors")
+        export_safetensors(network, file, metadata)
+        typer.echo(f"{file}: {summary}")
     if onnx:
-        file = _suffixed(out, ".onnx")
-        difference = export_onnx(network, file, said)
-        typer.echo(f"{file}: {said['backbone']}, {said['dim']} dimensions; onnxruntime differs "
-                   f"from the model by {difference:.1e} at most")  # fmt: skip
+        file = _with_suffix(out, ".onnx")
+        difference = export_onnx(network, file, metadata)
+        typer.echo(f"{file}: {summary}; onnxruntime differs by at most {difference:.1e}")
 
 
-def _suffixed(file: Path, suffix: str) -> Path:
-    """The file with this suffix; one of the other format goes, any other part of the name stays."""
+def _with_suffix(file: Path, suffix: str) -> Path:
+    """The file with this suffix instead of one of the two formats, or else appended."""
     known = (".onnx", ".safetensors")
     return file.with_suffix(suffix) if file.suffix in known else file.with_name(file.name + suffix)
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="The folder of results.")] = Path("demo"),
-    workers: Annotated[int | None, typer.Option(help="Processes (default: 4 at most).")] = None,
+    out: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("demo"),
+    workers: Annotated[
+        int | None, typer.Option(help="Number of processes (default: up to 4).")
+    ] = None,
 ) -> None:
-    """Run the study of characters that comes with oodml, and make its page.
+    """Run the shipped study of handwritten characters, and write its report.
 
-    It may be stopped and started again at any time. Example: `oodml demo --out demo`
+    You can stop it and start it again at any time.
+
+    Example: `oodml demo --out demo`
     """
     import os
-    from importlib.resources import as_file, files
 
     from oodml.cli.report import report
     from oodml.cli.study import run
 
-    with as_file(files("oodml") / "studies" / "demo.toml") as study:
-        run(study, out=out, workers=workers or min(4, os.cpu_count() or 1))
+    run(Path("shipped:demo"), out=out, workers=workers or min(4, os.cpu_count() or 1))
     report(out)
 
 

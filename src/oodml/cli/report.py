@@ -1,4 +1,4 @@
-"""`oodml report`: the answer of a study, as a page and as figures."""
+"""`oodml report` and `oodml forecast`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,76 +7,107 @@ import typer
 
 if TYPE_CHECKING:
     from oodml.report.folder import StudyFolder
+    from oodml.report.forecast import TargetForecast
     from oodml.vectors import VectorSet
 
 TrustCode = Annotated[
-    bool, typer.Option("--trust-code", help="Import your own code that the folder names; trust it.")
+    bool,
+    typer.Option("--trust-code", help="Import user code that the folder names. Runs that code."),
 ]
+StudyDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a study.")]
 
 
 def report(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a study.")],
+    directory: StudyDirectory,
     paper: Annotated[
         bool, typer.Option(help="Also write figures and tables for a paper into DIR/report.")
     ] = True,
+    out: Annotated[Path | None, typer.Option(help="Write to this folder instead of DIR.")] = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Write a study's page, DIR/report.html, and figures and tables beside it.
+    """Write the report page of a study, with figures and tables.
 
     Example: `oodml report results/`
     """
     from oodml.report.write import write_report
 
-    page = write_report(directory, paper=paper, trust_code=trust_code)
-    typer.echo(f"The answer is in {page.resolve()}")
+    result = write_report(directory, paper=paper, trust_code=trust_code, out=out)
+    if result.smoke:
+        typer.echo("Smoke test: these numbers are not results.")
+    for sentence in (result.answer.headline, *result.answer.details):
+        typer.echo(sentence)
+    typer.echo(f"Report: {result.page.resolve()}")
 
 
 def forecast(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a study.")],
+    directory: StudyDirectory,
     target: Annotated[
-        str, typer.Option(help="Images without labels, or their features: folder or vector file.")
+        str, typer.Option(help="A folder of unlabeled images, or a vector file of their features.")
     ],
-    metric: Annotated[str, typer.Option(help="What to forecast.")] = "recall@1",
+    metric: Annotated[str, typer.Option(help="The metric to forecast.")] = "recall@1",
     split: Annotated[
-        str | None, typer.Option(help="Measure against this split's train classes.")
+        str | None, typer.Option(help="Measure shift to the training classes of this split.")
     ] = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Say what the methods of a study will score on images of unknown classes.
+    """Forecast what the methods of a study will score on images of unknown classes.
 
     Example: `oodml forecast results/ --target new_images/`
     """
-    from oodml.report.folder import read_study
-    from oodml.report.forecast import forecast_target, told
+    from oodml.report.folder import read_folder
+    from oodml.report.forecast import forecast_target
 
-    folder = read_study(directory, trust_code=trust_code)
-    found = forecast_target(folder, _features(target, folder, trust_code), metric, split)
-    low, high = found.range
-    typer.echo(
-        f"Shift to the train classes of split {found.split}: {found.measure} {found.shift:.1f} "
-        f"(the study's splits: {low:.1f} to {high:.1f})"
-    )
-    if found.outside:
-        typer.echo("The target lies OUTSIDE the study's range: the forecast is a guess.")
-    typer.echo(f"{'method':24}{metric:>10}   80% interval     95% interval")
-    for row in found.methods.to_dict("records"):
-        typer.echo(
-            f"{row['method']:24}{row['expected']:10.3f}   "
-            f"{row['low_80']:.3f} to {row['high_80']:.3f}   "
-            f"{row['low_95']:.3f} to {row['high_95']:.3f}"
+    folder = read_folder(directory, trust_code=trust_code)
+    if folder.plan.smoke:
+        typer.echo("Smoke test: these numbers are not results.")
+    features = _target_features(target, folder, trust_code)
+    typer.echo(_format_forecast(forecast_target(folder, features, metric, split), metric))
+
+
+def _format_forecast(forecast: "TargetForecast", metric: str) -> str:
+    from oodml.analysis.forecast import separated_forecast
+    from oodml.analysis.formatting import format_points
+    from oodml.analysis.target_shift import MEASURE_LABELS
+    from oodml.evaluate.registry import find_metric
+    from oodml.report.forecast import describe_left_out
+
+    low, high = forecast.range
+    label = find_metric(metric).label
+    lines = [
+        f"Shift to the training classes of split {forecast.split}, by the "
+        f"{MEASURE_LABELS[forecast.measure]}: {forecast.shift:.1f} "
+        f"(splits of the study: {low:.1f} to {high:.1f})"
+    ]
+    if forecast.outside:
+        lines.append("The target is OUTSIDE the range of the study; the forecast extrapolates.")
+    names = forecast.methods["method"].tolist()
+    width = max(24, *map(len, names))
+    lines.append(f"{'method':{width}}{label:>12}   80% interval     95% interval")
+    lines += [
+        f"{row['method']:{width}}{row['expected']:12.3f}   "
+        f"{row['low_80']:.3f} to {row['high_80']:.3f}   "
+        f"{row['low_95']:.3f} to {row['high_95']:.3f}"
+        for row in forecast.methods.to_dict("records")
+    ]
+    best = separated_forecast(forecast.methods)
+    if best is not None:
+        lines.append(f"Expected to score highest: {best}.")
+    elif len(names) > 1:
+        lines.append("The 80% intervals overlap: the forecast names no best method.")
+    lines.append(describe_left_out(forecast.splits))
+    if not forecast.splits.shift_helps:
+        lines.append("The forecast is therefore the mean over the study's splits.")
+    if forecast.superclasses is not None:
+        half = format_points(float(forecast.superclasses.best["half_80"]))
+        lines.append(
+            "A target unlike anything in the study can deviate more: for left-out superclasses, "
+            f"the 80% interval is ±{half} points."
         )
-    typer.echo(f"Expected to hold up best there: {found.methods.iloc[0]['method']}.")
-    typer.echo(told(found.splits))
-    if found.superclasses is not None:
-        unseen = found.superclasses.best
-        typer.echo(
-            "A target unlike anything in the study may lie further off: of whole superclasses left "
-            f"out, 80% needed ±{unseen['half_80']:.3f}."
-        )
+    return "\n".join(lines)
 
 
-def _features(target: str, folder: "StudyFolder", trust_code: bool) -> "VectorSet":
-    """The target's features, made as those were that the study's shift was measured on."""
+def _target_features(target: str, folder: "StudyFolder", trust_code: bool) -> "VectorSet":
+    """The target's features, computed like those that the study's shift is measured on."""
     from oodml.vectors import SUFFIXES, VectorSet
 
     if target.endswith(SUFFIXES):
@@ -89,32 +120,38 @@ def _features(target: str, folder: "StudyFolder", trust_code: bool) -> "VectorSe
     backbone = str(source.get("backbone", "lite0"))
     if ":" in backbone and not trust_code:
         raise OodmlError(
-            f"the study's features come from code of your own, {backbone}, which is not imported: "
-            "if you trust the folder, say --trust-code; or give the target's features as a file"
+            f"user code computed the study's features ({backbone}); it was not imported. If you "
+            "trust the folder, pass --trust-code; otherwise pass the target's features as a file",
+            location="--trust-code",
+            given=backbone,
         )
     return embed(
         open_images(target),
         backbone,
-        weights=_weights(str(source.get("weights", "own")), folder.shift_weights),
+        weights=_weights(str(source.get("weights", "own")), folder.plan.shift_weights),
         image_size=None if source.get("image_size", "own") == "own" else int(source["image_size"]),
         augmentation=str(source.get("augmentation", "base")),
     )
 
 
 def _weights(tag: str, file: str | None) -> str | None:
-    """The weights that `weights_tag` gave this tag, from the file that the study names."""
-    from oodml.embedding import weights_tag
+    """The weights with a tag of `weights_key`: the default, none, or the study's file."""
+    from oodml.embedding import weights_key
     from oodml.errors import OodmlError
 
     for weights in (None, "none", file):
-        if weights_tag(weights) == tag:
+        if weights_key(weights) == tag:
             return weights
-    where = (
-        "its plan.json names no file of them" if file is None else f"{file} is gone or holds others"
+    reason = (
+        "plan.json does not name their file"
+        if file is None
+        else f"{file} is missing or has other contents"
     )
     raise OodmlError(
-        f"the study's features come from a network with weights of its own (content {tag}), and "
-        f"{where}: put them there, or give the target's features as a file"
+        f"the study's features were computed with custom weights (content {tag}), but {reason}. "
+        "Restore the file, or pass the target's features as a file",
+        location=file or "plan.json",
+        given=tag,
     )
 
 

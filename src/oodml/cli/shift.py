@@ -55,7 +55,8 @@ COMMANDS = (shift,)
 
 
 def _opened(name: str, backbone: str) -> "VectorSet":
-    from oodml.vectors import SUFFIXES, VectorSet
+    from oodml.vector_files import SUFFIXES
+    from oodml.vectors import VectorSet
 
     path = Path(name)
     # A table of images is a .parquet too; one with vectors is told by its columns.

@@ -1,1 +1,1 @@
-"""Retrieval, clustering and the structure of an embedding."""
+"""Metrics of embeddings: retrieval, clustering, and structure."""

@@ -135,9 +135,7 @@ def kmeans(
     return np.asarray(search.index.search(points, 1)[1][:, 0], dtype=np.int64)
 
 
-def cluster_agreement(
-    clusters: NDArray[np.int64], classes: NDArray[np.int64]
-) -> dict[str, float]:
+def cluster_agreement(clusters: NDArray[np.int64], classes: NDArray[np.int64]) -> dict[str, float]:
     """Compute "nmi", "ami", and "f1" of two assignments [n] of integers from 0."""
     n = len(classes)
     cluster_sizes = np.bincount(clusters).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Which of two models is better on a test set, by how much, and how sure that is."""
+"""Which of two models is better on a test set, by how much, and with what confidence."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,8 +18,12 @@ BLOCK = 500
 class Comparison:
     """One metric of two models on the same queries.
 
-    difference: a - b. low, high: its interval at the confidence asked for.
-    probability: the share of resamples in which a is better, ties counted half.
+    Attributes:
+        metric: the name of the metric.
+        a, b: its value for each model.
+        difference: a - b.
+        low, high: the confidence interval of the difference.
+        probability: the share of resamples in which a is better; ties count half.
     """
 
     metric: str
@@ -44,20 +48,41 @@ def compare(
     confidence: float = 0.95,
     **protocol: Any,
 ) -> list[Comparison]:
-    """Compare two models by their vectors a [n d] and b [n e] of the same images, row by row.
+    """Compare two models by their embeddings of the same images.
 
-    The interval is a paired bootstrap over classes: images of a class stand and fall together,
-    so that classes are drawn, with all their queries, and both models are scored on the same
-    draw (percentiles of `resamples` draws from `seed`). The gallery stays as it is.
-    metrics: names that `retrieval_metrics(…, ks=ks)` gives. protocol: `relevance` as it takes it.
+    The interval is a paired bootstrap over classes. Images of a class depend on each other, so
+    classes are resampled with all their queries, and both models are scored on the same resample.
+    The gallery does not change.
 
-    Raises `OodmlError` for an unknown metric and where the models have other numbers of rows.
+    Args:
+        a: [n d] the vectors of one model.
+        b: [n e] the vectors of the other model, of the same images in the same order.
+        labels: [n] integers or strings.
+        metrics: names of metrics that `retrieval_metrics` returns.
+        ks: the cut-offs of recall and precision.
+        distance: "cosine" or "euclidean".
+        seed: of the resamples and of the order of ties.
+        resamples: the number of resamples.
+        confidence: of the interval, between 0 and 1.
+        protocol: `relevance` as in `retrieval_metrics`.
+
+    Returns:
+        One comparison per metric.
+
+    Raises:
+        OodmlError: for an unknown metric, or if the models have different numbers of rows.
     """
     if len(a) != len(b):
-        raise OodmlError(f"a has {len(a)} vectors, b {len(b)}; they must be of the same images")
+        raise OodmlError(
+            f"a has {len(a)} vectors and b has {len(b)}; both must have the same images",
+            given=(len(a), len(b)),
+        )
     if not 0 < confidence < 1 or resamples < 1:
         raise OodmlError(
-            f"confidence {confidence} and resamples {resamples}; allowed: between 0 and 1; from 1"
+            f"confidence {confidence} and resamples {resamples}; allowed: a confidence between 0 "
+            "and 1, and at least one resample",
+            location="confidence" if not 0 < confidence < 1 else "resamples",
+            given=(confidence, resamples),
         )
     cutoffs = tuple(ks)
     values = [
@@ -67,16 +92,16 @@ def compare(
         for vectors in (a, b)
     ]
     _, (classes,) = encode_labels(as_labels(labels, len(a)))
-    compared = []
+    comparisons = []
     for metric in metrics:
         if metric not in values[0]:
             raise unknown("metric", metric, values[0])
         pair = (values[0][metric], values[1][metric])
-        compared.append(_compared(metric, *pair, classes, seed, resamples, confidence))
-    return compared
+        comparisons.append(_compare_metric(metric, *pair, classes, seed, resamples, confidence))
+    return comparisons
 
 
-def _compared(
+def _compare_metric(
     metric: str,
     a: NDArray[np.float64],
     b: NDArray[np.float64],
@@ -85,27 +110,27 @@ def _compared(
     resamples: int,
     confidence: float,
 ) -> Comparison:
-    asked = ~np.isnan(a)
-    _, group = np.unique(classes[asked], return_inverse=True)
+    scored = ~np.isnan(a)
+    _, group = np.unique(classes[scored], return_inverse=True)
     counts = np.bincount(group).astype(np.float64)
-    gains = np.bincount(group, a[asked] - b[asked])
-    drawn = np.concatenate(
-        [(draws @ gains) / (draws @ counts) for draws in _draws(len(counts), resamples, seed)]
+    gains = np.bincount(group, a[scored] - b[scored])
+    differences = np.concatenate(
+        [(draws @ gains) / (draws @ counts) for draws in _class_draws(len(counts), resamples, seed)]
     )
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Comparison(
         metric,
-        float(a[asked].mean()),
-        float(b[asked].mean()),
+        float(a[scored].mean()),
+        float(b[scored].mean()),
         float(gains.sum() / counts.sum()),
         float(low),
         float(high),
-        float((drawn > 0).mean() + (drawn == 0).mean() / 2),
+        float((differences > 0).mean() + (differences == 0).mean() / 2),
     )
 
 
-def _draws(n_classes: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """How often each class is drawn, a block of resamples at a time."""
+def _class_draws(n_classes: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """How often each class is drawn in each resample, in blocks of resamples."""
     generator = np.random.default_rng(seed)
     for begin in range(0, resamples, BLOCK):
         size = min(BLOCK, resamples - begin)

@@ -1,4 +1,4 @@
-"""A search index for production, and what it loses against exact search."""
+"""A search index for production, and its recall compared with exact search."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,15 @@ KINDS = ("flat", "ivf", "hnsw")
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What an index finds of the exact nearest neighbours.
+    """How well an index approximates exact search.
 
-    found: share of the `k` exact nearest neighbours that it returns, mean over the queries.
-    recall, exact_recall: Recall@1 with the index and by exact search, on the same queries.
+    Attributes:
+        kind, vectors, dimensions: the index.
+        queries: the number of queries that were tried.
+        k: the number of neighbors per query.
+        neighbor_recall: the share of the k exact nearest neighbors that the index returns,
+            averaged over the queries.
+        recall, exact_recall: Recall@1 with the index and by exact search.
     """
 
     kind: str
@@ -30,7 +35,7 @@ class IndexReport:
     dimensions: int
     queries: int
     k: int
-    found: float
+    neighbor_recall: float
     recall: float
     exact_recall: float
 
@@ -46,12 +51,24 @@ def write_index(
     k: int = 10,
     queries: int = 1000,
 ) -> IndexReport:
-    """Write a faiss index, and `NAME.ids.csv` beside it with the id and class of each of its rows.
+    """Write a faiss index, and `NAME.ids.csv` with the id and class of each row beside it.
 
-    kind: "flat" (exact), "ivf" (inverted lists, 4√n of them) or "hnsw" (a graph of 32
-    neighbours). With "cosine" the index holds unit vectors under the inner product; queries
-    must have length 1 too. effort: lists searched ("ivf", 16) or candidates kept ("hnsw", 64).
-    The report comes from `queries` rows drawn from `seed`, each without itself.
+    Args:
+        vectors: the gallery.
+        path: the file of the index.
+        kind: "flat" (exact), "ivf" (4√n inverted lists), or "hnsw" (a graph with 32 neighbors).
+        distance: "cosine" stores unit vectors and searches by inner product, so queries must have
+            length 1, too; "euclidean" stores the vectors as given.
+        effort: lists searched ("ivf", default 16) or candidates per query ("hnsw", default 64).
+        seed: of the inverted lists and of the tried queries.
+        k: the number of neighbors to compare with exact search.
+        queries: the number of rows to try as queries, each without itself.
+
+    Returns:
+        The recall of the index.
+
+    Raises:
+        OodmlError: for an unknown kind or distance, or for fewer than two vectors.
     """
     import faiss
 
@@ -59,27 +76,29 @@ def write_index(
         raise unknown("index", kind, KINDS)
     target = Path(path)
     if len(vectors) < 2:
-        raise OodmlError(f"{len(vectors)} vector; an index needs two")
+        raise OodmlError(
+            f"an index needs at least two vectors; given {len(vectors)}", given=len(vectors)
+        )
     rows = as_vectors(vectors.vectors, distance).numpy()
     metric = faiss.METRIC_INNER_PRODUCT if distance == "cosine" else faiss.METRIC_L2
-    exact = _built("flat", rows, metric, None, seed)
-    index = exact if kind == "flat" else _built(kind, rows, metric, effort, seed)
+    exact = _build_index("flat", rows, metric, None, seed)
+    index = exact if kind == "flat" else _build_index(kind, rows, metric, effort, seed)
     with replacing(target) as temporary:
         faiss.write_index(index, str(temporary))
     with replacing(target.with_suffix(".ids.csv")) as temporary:
         table = pd.DataFrame({"id": vectors.ids, "class": vectors.classes})
         table.to_csv(temporary, index=False)
-    asked = np.random.default_rng(seed).permutation(len(rows))[:queries]
+    tried = np.random.default_rng(seed).permutation(len(rows))[:queries]
     reach = min(k, len(rows) - 1)
-    best, near = (_neighbours(one, rows, asked, reach) for one in (exact, index))
-    found = [len(np.intersect1d(a, b)) / reach for a, b in zip(best, near, strict=True)]
-    recalls = [_recall(vectors.labels, asked, one) for one in (near, best)]
+    best, near = (_neighbors(one, rows, tried, reach) for one in (exact, index))
+    shares = [len(np.intersect1d(a, b)) / reach for a, b in zip(best, near, strict=True)]
+    recalls = [_recall_at_1(vectors.labels, tried, neighbors) for neighbors in (near, best)]
     return IndexReport(
-        kind, len(rows), rows.shape[1], len(asked), reach, float(np.mean(found)), *recalls
+        kind, len(rows), rows.shape[1], len(tried), reach, float(np.mean(shares)), *recalls
     )
 
 
-def _built(
+def _build_index(
     kind: str, rows: Float[np.ndarray, "n d"], metric: int, effort: int | None, seed: int
 ) -> Any:
     import faiss
@@ -101,22 +120,21 @@ def _built(
     return index
 
 
-def _neighbours(
-    index: Any, rows: Float[np.ndarray, "n d"], asked: NDArray[np.int64], k: int
+def _neighbors(
+    index: Any, rows: Float[np.ndarray, "n d"], tried: NDArray[np.int64], k: int
 ) -> Int[np.ndarray, "q k"]:
-    """The k nearest of each row asked for, itself left out; -1 where the index finds fewer."""
-    found = index.search(rows[asked], k + 1)[1]
-    itself = found == asked[:, None]
-    itself[~itself.any(1), -1] = True  # not among its own neighbours: the last one goes
-    return np.asarray(found[~itself].reshape(len(asked), k), dtype=np.int64)
+    """The k nearest rows of each tried row, without itself; -1 where the index returns fewer."""
+    neighbors = index.search(rows[tried], k + 1)[1]
+    is_itself = neighbors == tried[:, None]
+    is_itself[~is_itself.any(1), -1] = True  # the row is not among its neighbors: drop the last
+    return np.asarray(neighbors[~is_itself].reshape(len(tried), k), dtype=np.int64)
 
 
-def _recall(
-    labels: NDArray[np.int64], asked: NDArray[np.int64], found: Int[np.ndarray, "q k"]
+def _recall_at_1(
+    labels: NDArray[np.int64], tried: NDArray[np.int64], neighbors: Int[np.ndarray, "q k"]
 ) -> float:
-    counts = np.bincount(labels)
-    several = counts[labels[asked]] > 1
-    if not several.any():
+    has_positive = np.bincount(labels)[labels[tried]] > 1
+    if not has_positive.any():
         return float("nan")
-    first = found[several, 0]
-    return float(((first >= 0) & (labels[first] == labels[asked[several]])).mean())
+    first = neighbors[has_positive, 0]
+    return float(((first >= 0) & (labels[first] == labels[tried[has_positive]])).mean())

@@ -1,11 +1,11 @@
-"""What every measure takes: vectors and labels in any common form, checked row by row."""
+"""Vectors and labels in any common form, checked row by row."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,92 +15,130 @@ Array = Tensor | NDArray[Any] | Sequence[Any]
 
 
 def as_vectors(vectors: Array, distance: str = "euclidean", name: str = "vectors") -> Tensor:
-    """[n d] in float32 (float64 stays), of length 1 a row where the distance is the cosine.
+    """Convert vectors to a tensor; with "cosine", scale rows to length 1.
 
-    Raises `OodmlError` for no rows, a row that is not finite, and, with "cosine", a zero row.
+    Args:
+        vectors: [n d].
+        distance: "cosine" or "euclidean".
+        name: what errors call the vectors.
+
+    Returns:
+        [n d] in float64 if given so, else in float32.
+
+    Raises:
+        OodmlError: for no rows, for a row that is not finite, and, with "cosine", for a zero row.
     """
     if distance not in ("cosine", "euclidean"):
         raise unknown("distance", distance, ("cosine", "euclidean"))
     given = torch.as_tensor(np.asarray(vectors) if isinstance(vectors, Sequence) else vectors)
     if given.ndim != 2 or given.numel() == 0:
-        raise OodmlError(f"{name} must be [n d], at least one row; given {list(given.shape)}")
+        raise OodmlError(
+            f"{name} must be [n d] with at least one row; given {list(given.shape)}",
+            location=name,
+            given=tuple(given.shape),
+        )
     rows = given.detach().to(torch.float64 if given.dtype == torch.float64 else torch.float32)
     refuse_rows(~torch.isfinite(rows.sum(1)) & ~torch.isfinite(rows).all(1), name, "is not finite")
     if distance == "euclidean":
         return rows
     norms = rows.norm(dim=1, keepdim=True)
-    if not ((norms > 1e-15) & (norms < 1e15)).all():  # where squares may under- or overflow
+    if not ((norms > 1e-15) & (norms < 1e15)).all():  # outside, squares may under- or overflow
         largest = rows.abs().amax(1, keepdim=True)
-        why = "is zero and has no direction; use distance='euclidean'"
-        refuse_rows(largest[:, 0] == 0, name, why)
+        reason = "is zero and has no direction; use distance='euclidean'"
+        refuse_rows(largest[:, 0] == 0, name, reason)
         rows = rows / largest
         norms = rows.norm(dim=1, keepdim=True)
     return torch.div(rows, norms)
 
 
-def refuse_rows(bad: Tensor, name: str, why: str) -> None:
-    """Raise `OodmlError` naming the first row of the mask `bad` [n], if any is set."""
-    rows = bad.nonzero()[:, 0]
+def refuse_rows(is_bad: Bool[Tensor, " n"], name: str, reason: str) -> None:
+    """Raise an error that names the first bad row.
+
+    Raises:
+        OodmlError: if any row is bad; `given` is the index of the first one.
+    """
+    rows = is_bad.nonzero()[:, 0]
     if len(rows):
-        raise OodmlError(f"{name}: row {int(rows[0])} {why}; {len(rows)} of {len(bad)} rows are so")
+        raise OodmlError(
+            f"{name}: row {int(rows[0])} {reason} ({len(rows)} of {len(is_bad)} rows)",
+            location=name,
+            given=int(rows[0]),
+        )
 
 
 def as_labels(labels: Array, n: int, name: str = "labels") -> NDArray[Any]:
-    """[n] integers or strings as given, without passing through a float."""
+    """Convert labels to an array [n] of integers or strings, never through floats.
+
+    Raises:
+        OodmlError: if the number or the type of the labels is wrong.
+    """
     values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
     if values.shape != (n,):
-        raise OodmlError(f"{name} must be [{n}], one a row; given shape {list(values.shape)}")
+        raise OodmlError(
+            f"{name} must be [{n}], one per row; given shape {list(values.shape)}",
+            location=name,
+            given=values.shape,
+        )
     if values.dtype.kind == "O":
         kinds = {str if isinstance(value, str) else type(value) for value in values.tolist()}
         values = values.astype(np.str_) if kinds == {str} else np.array(values.tolist())
     if values.dtype.kind not in "iubU":
-        raise OodmlError(f"{name} must be integers or strings; given {values.dtype}")
+        raise OodmlError(
+            f"{name} must be integers or strings; given {values.dtype}",
+            location=name,
+            given=str(values.dtype),
+        )
     return values
 
 
 def encode_labels(*labels: NDArray[Any]) -> tuple[NDArray[Any], list[NDArray[np.int64]]]:
-    """The distinct labels of all arrays, sorted, and each array as positions among them."""
+    """Encode labels as integers from 0.
+
+    Returns:
+        The distinct labels of all arrays, sorted, and each array as indices into them.
+
+    Raises:
+        OodmlError: if one array has integers and another has strings.
+    """
     if len({values.dtype.kind == "U" for values in labels}) > 1:
         kinds = ", ".join(str(values.dtype) for values in labels)
-        raise OodmlError(f"labels of queries and gallery must be of one kind; given {kinds}")
+        raise OodmlError(
+            f"labels of queries and gallery must have the same type; given {kinds}",
+            location="labels",
+            given=kinds,
+        )
     joined = np.concatenate(labels)
-    if joined.dtype.kind == "f":  # numpy joins int64 and uint64 as float64, merging large ids
+    if joined.dtype.kind == "f":  # numpy joins int64 and uint64 as float64, which merges large ids
         joined = np.concatenate([values.astype(object) for values in labels])
     distinct, inverse = np.unique(joined, return_inverse=True)
     ends = np.cumsum([len(values) for values in labels])[:-1]
     return distinct, [part.astype(np.int64) for part in np.split(inverse, ends)]
 
 
-def as_relevance(
-    relevance: Mapping[Any, Any] | Array, labels: NDArray[Any], name: str
-) -> NDArray[Any]:
-    """[n] the group of each row: of its label by a mapping (class to superclass), or as given."""
-    if not isinstance(relevance, Mapping):
-        return as_labels(relevance, len(labels), name)
-    missing = sorted({label for label in labels.tolist() if label not in relevance}, key=str)
-    if missing:
-        raise OodmlError(f"{name}: no group for label {missing[0]!r} ({len(missing)} are missing)")
-    return as_labels([relevance[label] for label in labels.tolist()], len(labels), name)
+def find_duplicates(
+    vectors: Float[Tensor, "n d"],
+) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
+    """Find rows that repeat an earlier row exactly.
 
-
-def find_duplicates(vectors: Float[Tensor, "n d"]) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
-    """The rows that repeat an earlier row exactly, and that earlier row of each."""
-    if len(torch.unique(_hashes(vectors[:, :: -(-vectors.shape[1] // 8)]))) == len(vectors):
-        nothing = torch.zeros(0, dtype=torch.int64, device=vectors.device)
-        return nothing, nothing
-    inverse = torch.unique(_hashes(vectors), return_inverse=True)[1]
+    Returns:
+        The repeated rows, and the first occurrence of each.
+    """
+    if len(torch.unique(_row_hashes(vectors[:, :: -(-vectors.shape[1] // 8)]))) == len(vectors):
+        empty = torch.zeros(0, dtype=torch.int64, device=vectors.device)
+        return empty, empty
+    inverse = torch.unique(_row_hashes(vectors), return_inverse=True)[1]
     positions = torch.arange(len(vectors), device=vectors.device)
     first = torch.full_like(positions, len(vectors))
     first = first.scatter_reduce(0, inverse, positions, "amin")[inverse]
     repeated = (first != positions).nonzero()[:, 0]
-    same = (vectors[repeated] == vectors[first[repeated]]).all(1)
-    return repeated[same], first[repeated][same]
+    is_equal = (vectors[repeated] == vectors[first[repeated]]).all(1)
+    return repeated[is_equal], first[repeated][is_equal]
 
 
-def _hashes(vectors: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
+def _row_hashes(vectors: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
     generator = torch.Generator().manual_seed(0)
-    # Adding zero makes -0.0 and 0.0, which compare equal, the same bits.
+    # Adding zero gives -0.0 and 0.0, which compare equal, the same bits.
     words = [(part + 0.0).view(torch.int32) for part in torch.split(vectors, 4096)]
-    mixers = torch.randint(-(2**62), 2**62, (words[0].shape[1],), generator=generator)
-    mixers = mixers.to(vectors.device)
-    return torch.cat([(part * mixers).sum(1) for part in words])
+    factors = torch.randint(-(2**62), 2**62, (words[0].shape[1],), generator=generator)
+    factors = factors.to(vectors.device)
+    return torch.cat([(part * factors).sum(1) for part in words])

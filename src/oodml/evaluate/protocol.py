@@ -17,7 +17,7 @@ Relevance = Mapping[Any, Any] | Array
 
 
 @dataclass(frozen=True)
-class Protocol:
+class RetrievalProtocol:
     """Queries and gallery, ready to be ranked.
 
     Attributes:
@@ -35,11 +35,11 @@ class Protocol:
 
 def query_protocol(
     vectors: Array, labels: Array, distance: str, relevance: Relevance | None
-) -> Protocol:
+) -> RetrievalProtocol:
     """Every image is a query among all others; arguments as in `retrieval_metrics`."""
     queries = as_vectors(vectors, distance)
     groups = _groups(relevance, as_labels(labels, len(queries)), "relevance")
-    return Protocol(queries, encode_labels(groups)[1][0])
+    return RetrievalProtocol(queries, encode_labels(groups)[1][0])
 
 
 def gallery_protocol(
@@ -50,7 +50,7 @@ def gallery_protocol(
     distance: str,
     relevance: Relevance | None,
     gallery_relevance: Array | None,
-) -> Protocol:
+) -> RetrievalProtocol:
     """Queries are searched for in a separate gallery; arguments as in `retrieval_metrics`."""
     if gallery_labels is None:
         raise OodmlError("a gallery needs gallery_labels", location="gallery_labels")
@@ -80,7 +80,7 @@ def gallery_protocol(
         ),
     )[1]
     dtype = torch.promote_types(queries.dtype, others.dtype)
-    return Protocol(queries.to(dtype), groups, others.to(dtype), others_groups)
+    return RetrievalProtocol(queries.to(dtype), groups, others.to(dtype), others_groups)
 
 
 def _groups(relevance: Relevance | None, labels: NDArray[Any], name: str) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from oodml.errors import OodmlError, unknown
 from oodml.evaluate.inputs import Array, as_labels, encode_labels
 from oodml.evaluate.metric_family import MetricFamily
-from oodml.evaluate.protocol import Protocol, gallery_protocol, query_protocol
+from oodml.evaluate.protocol import RetrievalProtocol, gallery_protocol, query_protocol
 from oodml.evaluate.random_ranking import (
     expected_map,
     expected_map_at_1000,
@@ -290,23 +290,13 @@ def _check_average(average: str) -> None:
 
 
 def _per_query_values(
-    protocol: Protocol, ks: tuple[int, ...], euclidean: bool, generator: torch.Generator
+    protocol: RetrievalProtocol, ks: tuple[int, ...], euclidean: bool, generator: torch.Generator
 ) -> PerQuery:
     """Every metric of every query, and "positives"."""
     functions = RETRIEVAL.functions(ks, published=protocol.gallery is None)
     functions["positives"] = lambda positives: positives.counts
-    table = torch.full(
-        (len(protocol.queries), len(functions)), torch.nan, dtype=torch.float64
-    )
-    blocks = positive_ranks(
-        protocol.queries,
-        protocol.groups,
-        protocol.gallery,
-        protocol.gallery_groups,
-        euclidean=euclidean,
-        generator=generator,
-    )
-    for block in blocks:
+    table = torch.full((len(protocol.queries), len(functions)), torch.nan, dtype=torch.float64)
+    for block in positive_ranks(protocol, euclidean=euclidean, generator=generator):
         positives = RankedPositives(block)
         columns = [function(positives) for function in functions.values()]
         table[block.rows.cpu()] = torch.stack(columns, 1).cpu()

@@ -1,22 +1,28 @@
-"""Places within ties, drawn at random so that the order of a file never decides."""
+"""Random ranks for tied images, so that the order of a file never affects a metric."""
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-def place(
+def ranks_within_ties(
     above: Int[Tensor, "b p"],
     level: Int[Tensor, "b p"],
     scores: Float[Tensor, "b p"],
     valid: Bool[Tensor, "b p"],
     generator: torch.Generator,
 ) -> Int[Tensor, "b p"]:
-    """Ranks of positives, from 1, ascending in a row.
+    """Draw the ranks of positives that tie with other images.
 
-    above: gallery images strictly closer than the positive. level: images at exactly its
-    distance, itself among them. scores: of the positives, descending in a row, `valid` first.
-    A row's tied images stand in a random order, each row in its own.
+    Args:
+        above: the number of gallery images strictly closer than the positive.
+        level: the number of images at exactly its distance, including itself.
+        scores: the scores of the positives, in descending order, `valid` ones first.
+        valid: which entries are positives.
+        generator: of the order of tied images, which is independent for each row.
+
+    Returns:
+        Ranks from 1, in ascending order in each row.
     """
     ranks = above + 1
     tied = valid & (level > 1)
@@ -36,31 +42,35 @@ def place(
 def random_subsets(
     totals: Int[Tensor, " g"], sizes: Int[Tensor, " g"], generator: torch.Generator
 ) -> Int[Tensor, "g s"]:
-    """For each row, `sizes` distinct numbers of 0 … totals-1, ascending; all subsets alike likely.
+    """Draw `sizes` distinct numbers from 0 … totals-1 for each row, uniformly over all subsets.
 
-    Beyond a row's size stand numbers without meaning.
+    Returns:
+        The numbers in ascending order; entries beyond a row's size are undefined.
     """
-    # At most half of the numbers are drawn, so that few draws collide: else those left out are.
-    complement = 2 * sizes > totals
-    drawn = torch.where(complement, totals - sizes, sizes)
+    # At most half of the numbers are drawn, so that collisions are rare; for larger subsets the
+    # numbers to exclude are drawn.
+    is_complement = 2 * sizes > totals
+    n_drawn = torch.where(is_complement, totals - sizes, sizes)
     slots = torch.arange(int(sizes.max()), device=totals.device).expand(len(totals), -1)
-    unused = slots >= drawn[:, None]
+    unused = slots >= n_drawn[:, None]
     limits = totals[:, None].expand_as(slots)
-    numbers = torch.where(unused, limits + slots, _below(limits, generator)).sort(1).values
+    numbers = torch.where(unused, limits + slots, _random_below(limits, generator)).sort(1).values
     while True:
         collided = torch.zeros_like(unused)
         collided[:, 1:] = numbers[:, 1:] == numbers[:, :-1]
         if not collided.any():
             break
-        numbers[collided] = _below(limits[collided], generator)
+        numbers[collided] = _random_below(limits[collided], generator)
         numbers = numbers.sort(1).values
-    # The k-th number not in c₀<c₁<… is k plus how many i have cᵢ-i ≤ k.
-    left_out = torch.searchsorted(numbers - slots, slots.contiguous(), right=True)
-    kept = slots + torch.minimum(left_out, drawn[:, None])
-    return torch.where(complement[:, None], kept, numbers)
+    # The k-th number that is not in c₀<c₁<… is k plus the number of i with cᵢ-i ≤ k.
+    n_excluded = torch.searchsorted(numbers - slots, slots.contiguous(), right=True)
+    included = slots + torch.minimum(n_excluded, n_drawn[:, None])
+    return torch.where(is_complement[:, None], included, numbers)
 
 
-def _below(limits: Int[Tensor, "*shape"], generator: torch.Generator) -> Int[Tensor, "*shape"]:
+def _random_below(
+    limits: Int[Tensor, "*shape"], generator: torch.Generator
+) -> Int[Tensor, "*shape"]:
     uniform = torch.rand(
         limits.shape, generator=generator, device=limits.device, dtype=torch.float64
     )

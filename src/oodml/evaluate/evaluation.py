@@ -1,0 +1,142 @@
+"""All metrics of a set of vectors, as `oodml evaluate` prints them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from oodml.arrays import Names
+from oodml.errors import OodmlError, unknown
+from oodml.evaluate.chance import chance_metrics
+from oodml.evaluate.clustering import clustering_metrics
+from oodml.evaluate.retrieval import average_metrics, metrics_per_class, retrieval_metrics
+from oodml.evaluate.structure import structure_metrics
+from oodml.vectors import VectorSet
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The metrics of a set of vectors.
+
+    Attributes:
+        metrics: the value of each metric.
+        chance: the chance level of each retrieval metric.
+        per_class: one row per class of the queries.
+    """
+
+    metrics: dict[str, float]
+    chance: dict[str, float]
+    per_class: pd.DataFrame
+
+
+def evaluate_vectors(
+    queries: VectorSet,
+    gallery: VectorSet | None = None,
+    *,
+    ks: Sequence[int] = (1, 2, 4, 8),
+    distance: str = "cosine",
+    by: str = "class",
+    average: str = "micro",
+    seed: int = 0,
+    restarts: int = 1,
+    retrieval_only: bool = False,
+) -> Evaluation:
+    """Compute retrieval, clustering, and structure metrics with their chance levels.
+
+    Args:
+        queries: the vectors to evaluate.
+        gallery: the vectors to search; if None, each query is searched for among the others.
+        ks: the cut-offs of recall and precision.
+        distance: "cosine" or "euclidean".
+        by: "class", or "superclass" to count other classes of the same superclass as positives.
+        average: over queries ("micro") or over classes ("macro").
+        seed: of ties and k-means.
+        restarts: of k-means.
+        retrieval_only: skip clustering and structure.
+
+    Raises:
+        OodmlError: for an unknown option, and as the metrics do.
+    """
+    if by not in ("class", "superclass"):
+        raise unknown("relevance", by, ("class", "superclass"))
+    groups = _superclasses(queries) if by == "superclass" else None
+    options: dict[str, Any] = {}
+    if gallery is not None:
+        options = {"gallery": gallery.vectors, "gallery_labels": gallery.classes}
+        if groups is not None:
+            options["gallery_relevance"] = _superclasses(gallery)
+    values = retrieval_metrics(
+        queries.vectors,
+        queries.classes,
+        ks=ks,
+        distance=distance,
+        seed=seed,
+        relevance=groups,
+        average=average,
+        per_query=True,
+        **options,
+    )
+    metrics = average_metrics(values, queries.classes, average)
+    if not retrieval_only:
+        metrics |= clustering_metrics(
+            queries.vectors, queries.classes, seed=seed, restarts=restarts, distance=distance
+        )
+        metrics |= structure_metrics(queries.vectors, queries.classes)
+    size = len(queries) - 1 if gallery is None else len(gallery)
+    names, columns = metrics_per_class(values, queries.classes)
+    table = pd.DataFrame({"class": names, "images": np.bincount(queries.labels)})
+    return Evaluation(
+        metrics, chance_metrics(values["positives"], size, ks=ks), table.assign(**columns)
+    )
+
+
+def align_by_id(a: VectorSet, b: VectorSet, a_name: str = "A", b_name: str = "B") -> VectorSet:
+    """Sort the rows of `b` into the order of the ids of `a`.
+
+    Raises:
+        OodmlError: if an id repeats, one set lacks an id, or an image's classes differ.
+    """
+    orders = []
+    for vectors, name in ((a, a_name), (b, b_name)):
+        order = np.argsort(vectors.ids, kind="stable")
+        ids = vectors.ids[order]
+        repeated = ids[1:][ids[1:] == ids[:-1]]
+        if len(repeated):
+            raise OodmlError(
+                f"{name}: id {str(repeated[0])!r} appears twice; ids must be unique",
+                location=name,
+                given=str(repeated[0]),
+            )
+        orders.append(order)
+    missing = [np.setdiff1d(a.ids, b.ids), np.setdiff1d(b.ids, a.ids)]
+    for ids, name in zip(missing, (b_name, a_name), strict=True):
+        if len(ids):
+            raise OodmlError(
+                f"{name}: no vector of image {str(ids[0])!r} ({len(ids)} images are missing)",
+                location=name,
+                given=str(ids[0]),
+            )
+    rows = np.empty(len(a), dtype=np.int64)
+    rows[orders[0]] = orders[1]
+    aligned = b.select(rows)
+    different = np.flatnonzero(aligned.classes != a.classes)
+    if len(different):
+        image = str(a.ids[different[0]])
+        raise OodmlError(
+            f"image {image!r} has class {str(a.classes[different[0]])!r} in {a_name} and "
+            f"{str(aligned.classes[different[0]])!r} in {b_name}",
+            location=b_name,
+            given=image,
+        )
+    return aligned
+
+
+def _superclasses(vectors: VectorSet) -> Names:
+    if vectors.superclasses is None:
+        raise OodmlError(
+            "relevance by superclass: the vectors have no superclasses",
+            location="superclasses",
+        )
+    return vectors.superclasses
