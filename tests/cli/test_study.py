@@ -18,7 +18,7 @@ from tests.study.toy import execute, execute_badly, make_study
 
 @pytest.fixture(autouse=True)
 def _toy_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_execute", lambda: execute)
+    monkeypatch.setattr(workers, "_default_execute", lambda: execute)
 
 
 def call(*arguments: object) -> Result:
@@ -42,19 +42,20 @@ def test_a_study_is_run_and_its_status_told(out: Path) -> None:
 
 
 def test_failures_end_non_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_execute", lambda: execute_badly)
+    monkeypatch.setattr(workers, "_default_execute", lambda: execute_badly)
     file, out = make_study(tmp_path, 1), tmp_path / "out"
     ended = call("study", "run", file, "--out", out)
     assert ended.exit_code == 1
     assert "failed: margin on split 0, seed 0: RuntimeError: the boundary is gone" in ended.output
-    monkeypatch.setattr(workers, "_execute", lambda: execute)
+    monkeypatch.setattr(workers, "_default_execute", lambda: execute)
     assert call("study", "run", file, "--out", out, "--retry").exit_code == 0
 
 
 def test_a_mistake_writes_nothing(tmp_path: Path) -> None:
     file = make_study(tmp_path, 1, more="bta = 1\n")
-    with pytest.raises(OodmlError, match=r"methods\.multisimilarity\.bta"):
+    with pytest.raises(OodmlError, match="bta") as raised:
         call("study", "run", file, "--out", tmp_path / "out")
+    assert raised.value.location.endswith("methods.multisimilarity.bta")
     assert not (tmp_path / "out").exists()
 
 
@@ -96,7 +97,7 @@ def test_a_smoke_run_replaces_no_results(tmp_path: Path) -> None:
     before = (folder / "results.parquet").read_bytes()
     refused = CliRunner().invoke(app, ["study", "run", str(file), "--out", str(folder), "--smoke"])
     assert isinstance(refused.exception, OodmlError)
-    assert "holds a study" in str(refused.exception)
+    assert refused.exception.location == str(folder)
     assert (folder / "results.parquet").read_bytes() == before
 
 
@@ -121,18 +122,22 @@ def test_the_table_is_pivoted(out: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "given", "allowed"),
     [
-        (["--metric", "recal@1"], "unknown metric 'recal@1'.* Did you mean 'recall@1'"),
-        (["--where", "sed=1"], "unknown column 'sed'.* 'seed'"),
-        (["--where", "seed"], "NAME=VALUE"),
-        (["--rows", "metod"], "unknown column 'metod'"),
-        (["--rows", "split"], "stands once"),
+        (["--metric", "recal@1"], "recal@1", "recall@1"),
+        (["--where", "sed=1"], "sed", "seed"),
+        (["--where", "seed"], "seed", ""),
+        (["--rows", "metod"], "metod", "method"),
+        (["--rows", "split"], "split", ""),
     ],
 )
-def test_a_table_that_cannot_be(out: Path, options: list[str], words: str) -> None:
-    with pytest.raises(OodmlError, match=words):
+def test_an_impossible_table_is_refused(
+    out: Path, options: list[str], given: str, allowed: str
+) -> None:
+    with pytest.raises(OodmlError) as raised:
         call("study", "table", out, *options)
+    assert raised.value.given == given
+    assert not allowed or allowed in raised.value.allowed
 
 
 def photos(folder: Path, classes: int, images: int) -> Path:
@@ -156,13 +161,14 @@ def test_a_first_study_file_fits_the_images(
     assert study.data.name == str(data)
     assert study.shots == shots
     assert len(study.variants) == 5
-    with pytest.raises(OodmlError, match="exists; give another file"):
+    with pytest.raises(OodmlError, match="--out"):
         call("study", "init", data, "--out", file)
 
 
 def test_too_few_classes_are_told(tmp_path: Path) -> None:
-    with pytest.raises(OodmlError, match="3 classes; a study needs at least 8"):
+    with pytest.raises(OodmlError, match="8") as raised:
         call("study", "init", photos(tmp_path, 3, 3), "--out", tmp_path / "mine.toml")
+    assert raised.value.given == 3
 
 
 def test_the_cache_is_listed_and_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,8 +185,8 @@ def test_the_cache_is_listed_and_cleared(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_status_loads_nothing_heavy(out: Path) -> None:
     code = (
-        "import sys; from oodml.study.folder.status import read_status, told\n"
-        "print(told(read_status(sys.argv[1])))\n"
+        "import sys; from oodml.study.folder.status import format_status, read_status\n"
+        "print(format_status(read_status(sys.argv[1])))\n"
         "print(*[m for m in ('torch', 'pandas') if m in sys.modules])"
     )
     ran = subprocess.run(

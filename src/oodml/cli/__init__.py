@@ -1,9 +1,11 @@
-"""The `oodml` command: one short function a verb; what a verb needs is imported inside it."""
+"""The `oodml` command: one short function per subcommand, which imports what it needs."""
 
 import sys
 from typing import Annotated
 
 import typer
+from click import Context
+from typer.core import TyperGroup
 
 from oodml.cli import (
     adaptation,
@@ -17,25 +19,47 @@ from oodml.cli import (
     splits,
     study,
 )
+from oodml.cli.errors import report_error, tolerate_any_text
+
+PANELS = {
+    "Compare methods": ("demo", "data", "study", "report", "forecast"),
+    "Build splits and measure shift": ("splits", "shift"),
+    "Compute and use embeddings": ("embed", "evaluate", "compare", "index", "adapt", "export"),
+    "Extend and maintain": ("check", "cache"),
+}
+"""The commands of each panel of `oodml --help`, in the order of a typical workflow."""
+
+
+class _OrderedGroup(TyperGroup):
+    """Lists commands in the order of `PANELS`."""
+
+    def list_commands(self, ctx: Context) -> list[str]:
+        order = [name for names in PANELS.values() for name in names]
+        return sorted(self.commands, key=lambda n: order.index(n) if n in order else len(order))
+
+
+def _panel(name: str) -> str | None:
+    return next((panel for panel, names in PANELS.items() if name in names), None)
+
 
 app = typer.Typer(
     name="oodml",
-    help="How well will an embedding model hold up on classes unlike those it was trained on?",
+    cls=_OrderedGroup,
+    help="Measure how well an embedding model holds up on classes unlike its training classes.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-app.add_typer(splits.app, name="splits")
-app.add_typer(study.app, name="study")
-app.add_typer(data.app, name="data")
-app.add_typer(cache.app, name="cache")
+for group in (splits, study, data, cache):
+    group_name = group.__name__.rpartition(".")[2]
+    app.add_typer(group.app, name=group_name, rich_help_panel=_panel(group_name))
 for module in (study, shift, evaluation, adaptation, model, extend, report):
     for command in module.COMMANDS:
-        app.command()(command)
+        app.command(rich_help_panel=_panel(command.__name__))(command)
 
 
-def _version(value: bool) -> None:
+def _print_version(value: bool) -> None:
     if value:
         from oodml import __version__
 
@@ -46,18 +70,19 @@ def _version(value: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     pass
 
 
 def main() -> None:
-    """Run the command; bad input ends with its message and status 2, no traceback."""
-    from oodml.errors import OodmlError
-
+    """Run the command. Errors end with a message instead of a traceback; see `report_error`."""
+    tolerate_any_text()
     try:
         app()
-    except OodmlError as error:
-        typer.secho(f"oodml: {error}", fg="red", err=True)
-        sys.exit(2)
+    except Exception as error:
+        sys.exit(report_error(error))

@@ -1,39 +1,61 @@
-"""`oodml study …`: run studies, see where they stand, look at their numbers."""
+"""`oodml study …`: run studies and see their state and results."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from oodml.study.folder.status import Status
+    from oodml.study.spec.study_file import Study
+
 app = typer.Typer(
     no_args_is_help=True,
-    help="Run studies: methods × splits × seeds.",
+    help="Run studies: compare methods on splits of growing shift, with several seeds.",
     rich_markup_mode="markdown",
 )
 COMMANDS = ()
+T = TypeVar("T")
 
-Out = Annotated[Path, typer.Option(help="The folder of results.")]
-Data = Annotated[Path | None, typer.Option(help="Where the study's data set lies.")]
+Folder = Annotated[Path, typer.Argument(help="Folder with the results of a study.")]
+Out = Annotated[Path, typer.Option(help="Folder for the results. It is created if needed.")]
+Data = Annotated[
+    Path | None, typer.Option(help="Folder or table of the study's dataset, if it is elsewhere.")
+]
 Splits = Annotated[
-    Path | None, typer.Option(help="A file of splits to use instead of building them.")
+    Path | None, typer.Option(help="File with splits to use instead of building splits.")
 ]
-Workers = Annotated[int, typer.Option(help="Processes.", min=1)]
+Workers = Annotated[int, typer.Option(help="Number of processes.", min=1)]
 Threads = Annotated[
-    int | None, typer.Option(help="Threads of each worker; default: the cores shared out.")
+    int | None,
+    typer.Option(help="Threads per worker. By default the cores are divided among workers.", min=1),
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …")]
-Precision = Annotated[str | None, typer.Option(help="fp32 or bf16, where a whole network trains.")]
-On = Annotated[str, typer.Option(help="local; ray or ray://HOST:PORT; slurm or slurm:local.")]
+Device = Annotated[
+    str | None,
+    typer.Option(help="cpu, cuda, cuda:1, or mps. By default CUDA if available, else cpu."),
+]
+Precision = Annotated[
+    str | None, typer.Option(help="fp32 or bf16, for methods that train the whole network.")
+]
+On = Annotated[
+    str, typer.Option(help="Where to run: local, ray, ray://HOST:PORT, slurm, or slurm:local.")
+]
 Job = Annotated[
     list[str] | None,
-    typer.Option(help="Of Slurm's jobs, as submitit names it: slurm_partition=gpu."),
+    typer.Option(
+        help="Slurm option under its submitit name, such as slurm_partition=gpu. Repeatable."
+    ),
 ]
 
 
 @app.command()
 def run(
     file: Annotated[
-        Path, typer.Argument(help="The study: a TOML file, or the name of one that oodml brings.")
+        Path,
+        typer.Argument(help="A study file (TOML), or a study that comes with oodml: shipped:NAME."),
     ],
     out: Out,
     data: Data = None,
@@ -48,68 +70,60 @@ def run(
         float, typer.Option(help="Seconds between two checkpoints of a run.", min=0)
     ] = 60,
     track: Annotated[
-        str, typer.Option(help="tensorboard, wandb, mlflow, trackio; several with commas.")
+        str,
+        typer.Option(help="Trackers, separated by commas: tensorboard, wandb, mlflow, trackio."),
     ] = "",
-    retry: Annotated[bool, typer.Option(help="Do failed runs again.")] = False,
-    smoke: Annotated[bool, typer.Option(help="A minute's version: does all of it work?")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Only list what would be run.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Repeat failed runs.")] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Smoke test: two splits, one epoch, few images.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would run, and run nothing.")
+    ] = False,
 ) -> None:
-    """Do the runs of a study that are missing; stop it at any time and start it again.
+    """Run the missing runs of a study. You can stop it at any time; run it again to resume.
 
-    Several may work on one folder at once. Example: `oodml study run study.toml --out results`
+    Several processes and machines can work on one folder at the same time.
+
+    Example: `oodml study run study.toml --out results`
     """
     from tempfile import TemporaryDirectory
 
     from oodml.study.launch import run_study
     from oodml.study.preview import preview
-    from oodml.study.spec.shipped import open_study
-    from oodml.study.spec.smoke import smaller
-    from oodml.study.spec.study_file import with_precision
-    from oodml.study.workers.torchrun import as_team
+    from oodml.study.spec.smoke import smoke_study
 
-    study = open_study(file, data, splits)
-    study = with_precision(study, precision, file) if precision else study
+    study = _open(file, data, splits, precision, smoke)
     if dry_run:
         with TemporaryDirectory() as folder:
-            study = smaller(study, Path(folder)) if smoke else study
+            study = smoke_study(study, Path(folder)) if smoke else study
             typer.echo(preview(study, out, smoke))
         return
-    study = smaller(study, out) if smoke else study
-    try:
-        status = as_team(
-            lambda place: run_study(
-                study,
-                out,
-                workers=workers,
-                threads=threads,
-                device=place,
-                retry=retry,
-                smoke=smoke,
-                on=on,
-                job=dict(_pair(option, "--job") for option in job or ()),
-                checkpoint_seconds=checkpoint,
-                track=[name.strip() for name in track.split(",") if name.strip()],
-            ),
-            device,
-            threads,
-        )
-    except KeyboardInterrupt:
-        typer.echo(f"stopped; go on with the same command. Results so far: {out}/results.parquet")
-        raise typer.Exit(130) from None
-    if status is None:  # another process leads, and tells
-        return
-    for planned, reason in status.failed:
-        typer.secho(f"failed: {planned['label']} on split {planned['split']}, seed "
-                    f"{planned['seed']}: {reason}", fg="red", err=True)  # fmt: skip
-    typer.echo(f"{len(status.done)} of {status.total} runs done: {out}/results.parquet")
-    if status.failed:
-        typer.echo(f"tracebacks: {out}/failed/; do them again with --retry", err=True)
-        raise typer.Exit(1)
+    study = smoke_study(study, out) if smoke else study
+    status = _lead(
+        lambda own_device: run_study(
+            study,
+            out,
+            workers=workers,
+            threads=threads,
+            device=own_device,
+            executor=on,
+            job_options=dict(_parse_pair(option, "--job") for option in job or ()),
+            retry=retry,
+            smoke=smoke,
+            checkpoint_seconds=checkpoint,
+            trackers=[name.strip() for name in track.split(",") if name.strip()],
+        ),
+        device,
+        threads,
+    )
+    if status is not None:
+        _print_outcome(status, out)
 
 
 @app.command()
 def search(
-    file: Annotated[Path, typer.Argument(help="The study: a TOML file with a search.")],
+    file: Annotated[Path, typer.Argument(help="A study file (TOML) with a search.")],
     out: Out,
     data: Data = None,
     splits: Splits = None,
@@ -119,108 +133,86 @@ def search(
     precision: Precision = None,
     on: On = "local",
     job: Job = None,
-    retry: Annotated[bool, typer.Option(help="Do failed trials again.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Repeat failed trials.")] = False,
 ) -> None:
-    """Choose the options that have ranges, as `run` does before its runs; nothing else is run.
+    """Choose the options that have ranges, as `oodml study run` does first, and run nothing else.
 
     Example: `oodml study search study.toml --out results`
     """
     from oodml.study.launch import search_study
-    from oodml.study.spec.shipped import open_study
-    from oodml.study.spec.study_file import with_precision
-    from oodml.study.workers.torchrun import as_team
 
-    study = open_study(file, data, splits)
-    study = with_precision(study, precision, file) if precision else study
-    try:
-        found = as_team(
-            lambda place: search_study(
-                study,
-                out,
-                workers=workers,
-                threads=threads,
-                device=place,
-                retry=retry,
-                on=on,
-                job=dict(_pair(option, "--job") for option in job or ()),
-            ),
-            device,
-            threads,
-        )
-    except KeyboardInterrupt:
-        typer.echo("stopped; go on with the same command, trials that are done are kept")
-        raise typer.Exit(130) from None
-    if found is None:  # another process leads, and tells
-        return
-    for label, one in ((found.chosen or {}).get("methods") or {}).items():
-        chosen = {k: "default" if v is None else v for k, v in one["chosen"].items()}
-        values = " ".join(f"{name}={value}" for name, value in chosen.items())
-        default = "failed" if one["default"] is None else f"{one['default']:.4f}"
-        typer.echo(f"{label}: {values}  {one['value']:.4f} (defaults {default})")
-    typer.echo(f"a study with these options: {out}/search/chosen.toml")
+    study = _open(file, data, splits, precision)
+    chosen = _lead(
+        lambda own_device: search_study(
+            study,
+            out,
+            workers=workers,
+            threads=threads,
+            device=own_device,
+            executor=on,
+            job_options=dict(_parse_pair(option, "--job") for option in job or ()),
+            retry=retry,
+        ),
+        device,
+        threads,
+    )
+    if chosen is not None:
+        _print_chosen(chosen, out)
 
 
 @app.command()
-def status(
-    folder: Annotated[Path, typer.Argument(help="The folder of a study.")],
-) -> None:
-    """What is done, running where, failed why, missing, and how long the rest will take.
+def status(folder: Folder) -> None:
+    """Show which runs are done, running, failed, or missing, and the expected time left.
 
     Example: `oodml study status results`
     """
-    from oodml.study.folder.status import read_status, told
+    from oodml.study.folder.status import format_status, read_status
 
-    typer.echo(told(read_status(folder)))
+    typer.echo(format_status(read_status(folder)))
 
 
 @app.command()
 def table(
-    folder: Annotated[Path, typer.Argument(help="The folder of a study.")],
-    metric: Annotated[str, typer.Option(help="One or several, with commas.")] = "recall@1",
+    folder: Folder,
+    metric: Annotated[
+        str, typer.Option(help="One metric, or several separated by commas.")
+    ] = "recall@1",
     stage: Annotated[
-        str, typer.Option(help="zero_shot, validation, before, after, best_test_epoch.")
+        str, typer.Option(help="zero_shot, validation, before, after, or best_test_epoch.")
     ] = "zero_shot",
     where: Annotated[
-        list[str] | None, typer.Option(help="Only rows with COLUMN=VALUE[,VALUE].")
+        list[str] | None, typer.Option(help="Keep rows with COLUMN=VALUE[,VALUE]. Repeatable.")
     ] = None,
-    rows: Annotated[str, typer.Option(help="What goes down.")] = "method",
-    columns: Annotated[str, typer.Option(help="What goes across.")] = "split",
-    csv: Annotated[Path | None, typer.Option(help="Write it to a file, too.")] = None,
+    rows: Annotated[str, typer.Option(help="Columns of the results that go down.")] = "method",
+    columns: Annotated[str, typer.Option(help="Column of the results that goes across.")] = "split",
+    csv: Annotated[Path | None, typer.Option(help="Also write the table to this file.")] = None,
 ) -> None:
-    """The results, filtered and pivoted; means and deviations over what is left out.
+    """Print the results as a table: means, with standard deviations over seeds and episodes.
 
     Example: `oodml study table results --where method=margin,arcface --columns seed`
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from oodml.files import write_text
-    from oodml.results.pivot import chosen, pivot
+    from oodml.results.pivot import filter_rows, pivot
+    from oodml.results.schema import read_results
     from oodml.study.folder.store import Store
-    from oodml.study.folder.table import read_rows
 
     wanted = {"stage": stage.split(","), "metric": metric.split(",")}
     for condition in where or ():
-        column, values = _pair(condition, "--where")
+        column, values = _parse_pair(condition, "--where")
         wanted[column] = values.split(",")
     down = rows.split(",")
-    found = pivot(chosen(read_rows(Store(folder).results), wanted), down, columns)
-    shown = Table(title=f"{metric}, {stage}", title_justify="left")
-    for name in (*down, *map(str, found.columns)):
-        shown.add_column(name, justify="left" if name in down else "right")
-    for key, cells in zip(found.index, found.to_numpy().tolist(), strict=True):
-        shown.add_row(*(key if isinstance(key, tuple) else (key,)), *cells)
-    Console().print(shown)
+    wide = pivot(filter_rows(read_results(Store(folder).results), wanted), down, columns)
+    _print_table(wide, down, f"{metric}, {stage}")
     if csv:
-        write_text(csv, found.to_csv())
+        write_text(csv, wide.to_csv())
 
 
 @app.command()
 def init(
-    data: Annotated[str, typer.Argument(help="A folder or table of images, or a data set.")],
+    data: Annotated[str, typer.Argument(help="A folder or table of images, or a dataset's name.")],
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("study.toml"),
 ) -> None:
-    """Write a first study file for your images, with a word on every line.
+    """Write a first study file for your images, with a comment on every line.
 
     Example: `oodml study init photos/ --out photos.toml`
     """
@@ -229,15 +221,70 @@ def init(
     from oodml.study.spec.template import study_text
 
     if out.exists():
-        raise OodmlError(f"{out} exists; give another file with --out")
+        raise OodmlError(f"{out}: exists already; choose another file with --out", given=str(out))
     write_text(out, study_text(data, out))
-    typer.echo(f"{out}; run it: oodml study run {out} --out results")
+    typer.echo(f"Wrote {out}. Run it: oodml study run {out} --out results")
 
 
-def _pair(text: str, option: str) -> tuple[str, str]:
+def _open(
+    file: Path, data: Path | None, splits: Path | None, precision: str | None, smoke: bool = False
+) -> "Study":
+    """Open a study with the options of the command line; its dataset must exist."""
+    from oodml.study.spec.shipped import check_data, open_study
+    from oodml.study.spec.study_file import with_precision
+
+    study = open_study(file, data, splits)
+    if not smoke:
+        check_data(study, str(file))
+    return with_precision(study, precision, file) if precision else study
+
+
+def _lead(lead: Callable[[str], T], device: str | None, threads: int | None) -> T | None:
+    """The result of `lead`, or None in a process that follows another one; Ctrl-C ends it."""
+    from oodml.study.workers.torchrun import lead_or_follow
+
+    try:
+        return lead_or_follow(lead, device, threads)
+    except KeyboardInterrupt:
+        typer.echo("Stopped. Run the same command again to resume; finished runs are not repeated.")
+        raise typer.Exit(130) from None
+
+
+def _print_outcome(status: "Status", out: Path) -> None:
+    for planned, reason in status.failed:
+        typer.secho(f"failed: {planned.description}: {reason}", fg="red", err=True)
+    typer.echo(f"{len(status.done)} of {status.total} runs done: {out}/results.parquet")
+    if status.failed:
+        typer.echo(f"tracebacks: {out}/failed/; pass --retry to repeat these runs", err=True)
+        raise typer.Exit(1)
+
+
+def _print_chosen(study: "Study", out: Path) -> None:
+    for label, one in ((study.chosen or {}).get("methods") or {}).items():
+        options = {k: "default" if v is None else v for k, v in one["chosen"].items()}
+        values = " ".join(f"{name}={value}" for name, value in options.items())
+        default = "failed" if one["default"] is None else f"{one['default']:.4f}"
+        typer.echo(f"{label}: {values}  {one['value']:.4f} (defaults {default})")
+    typer.echo(f"study file with these options: {out}/search/chosen.toml")
+
+
+def _print_table(wide: "pd.DataFrame", down: Iterable[str], title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    names = list(down)
+    grid = Table(title=title, title_justify="left")
+    for name in (*names, *map(str, wide.columns)):
+        grid.add_column(name, justify="left" if name in names else "right")
+    for key, cells in zip(wide.index, wide.to_numpy().tolist(), strict=True):
+        grid.add_row(*(key if isinstance(key, tuple) else (key,)), *cells)
+    Console().print(grid)
+
+
+def _parse_pair(text: str, option: str) -> tuple[str, str]:
     from oodml.errors import OodmlError
 
     name, sign, value = text.partition("=")
     if not sign:
-        raise OodmlError(f"{option} {text!r}: NAME=VALUE is expected")
+        raise OodmlError(f"{option} {text!r}: expected NAME=VALUE", location=option, given=text)
     return name, value

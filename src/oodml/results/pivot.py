@@ -1,48 +1,61 @@
-"""Looking at the table of results: some of its rows, two of its columns against each other."""
+"""Filtering the results table, and comparing two of its columns."""
 
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from oodml.errors import OodmlError, unknown
-from oodml.results.schema import COLUMNS
-
-KEYS = tuple(name for name in COLUMNS if name != "value")
+from oodml.results.schema import KEY_COLUMNS
 
 
-def chosen(table: pd.DataFrame, where: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """The rows whose columns have one of the values asked for, compared as text."""
+def filter_rows(table: pd.DataFrame, where: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """The rows whose columns have one of the given values, compared as text.
+
+    Args:
+        table: the results table.
+        where: the allowed values by column.
+
+    Raises:
+        OodmlError: if a column does not exist, or no row has a value.
+    """
     for column, values in where.items():
-        if column not in KEYS:
-            raise unknown("column", column, KEYS)
-        known = table[column].astype("str")
+        if column not in KEY_COLUMNS:
+            raise unknown("column", column, KEY_COLUMNS)
+        text = table[column].astype("str")
         for value in values:
-            if not known.eq(value).any():
-                raise unknown(column, value, known.dropna().unique().tolist(), "in these rows")
-        table = table[known.isin(values)]
+            if not text.eq(value).any():
+                raise unknown(column, value, text.dropna().unique().tolist())
+        table = table[text.isin(values)]
     return table
 
 
 def pivot(table: pd.DataFrame, rows: Sequence[str], columns: str) -> pd.DataFrame:
-    """Means of `value` for each value of `rows` (down) and of `columns` (across).
+    """Means of `value` as text, for each value of `rows` (down) and of `columns` (across).
 
-    Where a cell holds several numbers (seeds, episodes), "mean ± standard deviation" over them.
-    The order is that in which things stand in the table.
+    A cell with several numbers (seeds, episodes) is "mean ± standard deviation". Rows and columns
+    keep the order of the table.
+
+    Raises:
+        OodmlError: if a column does not exist or is used twice, or the table is empty.
     """
     for name in (*rows, columns):
-        if name not in KEYS:
-            raise unknown("column", name, KEYS)
+        if name not in KEY_COLUMNS:
+            raise unknown("column", name, KEY_COLUMNS)
     if len(set(rows)) < len(rows) or columns in rows:
-        raise OodmlError(f"a column stands once: rows {', '.join(rows)}, columns {columns}")
+        raise OodmlError(
+            f"--rows {','.join(rows)} --columns {columns}: use each column once",
+            location="--columns",
+            given=columns,
+        )
     if table.empty:
-        raise OodmlError("no results yet; `oodml study status` says why")
+        raise OodmlError("no results yet; `oodml study status` shows the state of the study")
     keys = [*rows, columns]
     text = table[keys].astype("str").assign(value=table["value"])
-    cells = text.groupby(keys, sort=False)["value"].agg(["mean", "std", "count"])
-    told = [_told(*cell) for cell in cells.itertuples(index=False)]
-    wide = pd.Series(told, index=cells.index).unstack(columns, fill_value="", sort=False)
+    statistics = text.groupby(keys, sort=False)["value"].agg(["mean", "std", "count"])
+    cells = [_format_cell(*one) for one in statistics.itertuples(index=False)]
+    wide = pd.Series(cells, index=statistics.index).unstack(columns, fill_value="", sort=False)
     return wide[list(dict.fromkeys(text[columns]))]
 
 
-def _told(mean: float, deviation: float, count: int) -> str:
+def _format_cell(mean: float, deviation: float, count: int) -> str:
     return f"{mean:.4f}" if count == 1 else f"{mean:.4f} ± {deviation:.4f}"

@@ -1,4 +1,4 @@
-"""From a study to its runs, each known by a hash of what changes its numbers."""
+"""From a study to its runs, each with an id: a hash of everything that changes its numbers."""
 
 import itertools
 import json
@@ -9,33 +9,40 @@ from pathlib import Path
 from typing import Any
 
 from oodml.adaptation import AdaptSettings
-from oodml.embedding import weights_tag
+from oodml.embedding import weights_key
 from oodml.errors import OodmlError
 from oodml.files import content_hash
+from oodml.images.fingerprint import fingerprint as image_fingerprint
 from oodml.images.image_set import ImageSet
-from oodml.model import ModelSettings
+from oodml.model import ModelSettings, parse_model_settings
+from oodml.model_input import planned_short
+from oodml.results.plan import RunPlan, StudyPlan
 from oodml.shift.splits import Progression, Split
 from oodml.study.spec.study_file import Study
 from oodml.study.spec.variants import Variant
 from oodml.training.settings import TrainSettings
 from oodml.user_code import code_fingerprints
 
-SCHEMA = 1
-"""Raise it when the code changes what a run's numbers are: every run gets a new id."""
+SCHEMA = 2
+"""Version of run ids. Raise it when the code changes the numbers of runs."""
 CHANGED = (
-    "changed since the study was planned. Run the study again (`oodml study run`): it plans anew "
-    "what the change concerns, and starts its own workers; then start others"
+    "changed since the study was planned. Run `oodml study run` again: it plans the changed runs "
+    "again and starts its own workers"
 )
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a method on a split with a seed. Everything that its numbers depend on.
+    """A run that can be executed: a `RunPlan` with validated settings and its split.
 
-    data: the collection's name. fingerprint: of its images. label: the method's name in results.
-    shots: of the few-shot episodes to adapt to, from `split.episodes`.
-    split_hash: `hash_of_split(split, shots)`, where it is known already.
-    code: what stands for the user's own code, by its name; see `oodml.user_code`.
+    Attributes:
+        data: the dataset's name.
+        fingerprint: hash of its images.
+        label: the method's name in the results.
+        shots: shots of the few-shot episodes to adapt to, from `split.episodes`.
+        split_hash: `hash_of_split(split, shots)` if known.
+        code: fingerprints of the user's code, by name; see `oodml.user_code`.
+        trains: False for baselines.
     """
 
     data: str
@@ -51,20 +58,32 @@ class Run:
     seed: int = 0
     split_hash: str = ""
     code: Mapping[str, str] = field(default_factory=dict)
+    trains: bool = True
 
     @cached_property
     def id(self) -> str:
-        """16 hexadecimal digits; independent of labels, paths, devices and workers."""
-        return content_hash(json.dumps(self._numbers(), sort_keys=True))[:16]
+        """16 hexadecimal digits; independent of labels, paths, devices, and workers."""
+        values = self.settings()
+        for name in ("data", "label", "split", "shift", "trains"):
+            del values[name]
+        if not self.shots:
+            del values["adapt"]
+        if not self.trains:
+            del values["train"]
+        values["model"]["weights"] = weights_key(self.model.weights)
+        if values["model"].get("input_cache") == "off":
+            del values["model"]["input_cache"]  # the original files are read
+        values["classes"] = self.split_hash or hash_of_split(self.split, self.shots)
+        return content_hash(json.dumps(values | {"schema": SCHEMA}, sort_keys=True))[:16]
 
     def settings(self) -> dict[str, Any]:
-        """All settings as JSON values; `code` is there where the run has any of the user's own."""
-        own = {"code": dict(self.code)} if self.code else {}
-        return own | {
+        """The fields of the run's `RunPlan` as JSON values, without its id and position."""
+        return {
             "data": self.data,
             "fingerprint": self.fingerprint,
             "label": self.label,
             "method": self.method,
+            "trains": self.trains,
             "options": dict(self.options),
             "model": self.model.model_dump(mode="json"),
             "train": self.train.model_dump(mode="json"),
@@ -73,100 +92,118 @@ class Run:
             "shift": float(self.split.shift),
             "shots": list(self.shots),
             "seed": self.seed,
+            "code": dict(self.code),
         }
 
-    def _numbers(self) -> dict[str, Any]:
-        """What changes the numbers; without few-shot episodes not how one would adapt."""
-        values = self.settings()
-        for name in ("data", "label", "split", "shift"):
-            del values[name]
-        if not self.shots:
-            del values["adapt"]
-        values["model"]["weights"] = weights_tag(self.model.weights)
-        if self.model.mode == "head" or self.model.input_cache == "off":
-            del values["model"]["input_cache"]  # the files themselves are read
-        classes = self.split_hash or hash_of_split(self.split, self.shots)
-        return values | {"schema": SCHEMA, "classes": classes}
+    def to_plan(self, position: int = 0, **fields: Any) -> RunPlan:
+        """The entry of the run in the plan.
+
+        Args:
+            position: the index of its split in the progression.
+            fields: further fields of `RunPlan`.
+        """
+        return RunPlan(id=self.id, position=position, **self.settings(), **fields)
 
 
-def plan_runs(study: Study, progression: Progression, data: str, fingerprint: str) -> list[Run]:
-    """Every variant on every split with every seed; seeds outermost, so that curves come early."""
-    wanted = tuple(sorted(set(study.shots)))
-    hashes = {
-        shots: [hash_of_split(split, shots) for split in progression] for shots in {wanted, ()}
-    }
+def plan_runs(study: Study, progression: Progression, images: ImageSet) -> list[RunPlan]:
+    """Every variant on every split with every seed.
+
+    The first seed comes first for all variants and splits, so that complete curves appear early.
+
+    Args:
+        study: what to run.
+        progression: its splits.
+        images: the whole dataset.
+    """
+    fingerprint = image_fingerprint(images)
+    shots = tuple(sorted(set(study.shots)))
+    hashes = {wanted: [hash_of_split(s, wanted) for s in progression] for wanted in {shots, ()}}
     seeds = sorted({seed for variant in study.variants for seed in variant.seeds})
     code = {
         variant.label: code_fingerprints(*code_references(variant), study.data.name)
         for variant in study.variants
     }
-    runs = []
-    for seed, position, variant in itertools.product(
-        seeds, range(len(progression)), study.variants
-    ):
-        if seed in variant.seeds:
-            shots = wanted if variant.few_shot else ()
-            same = {"data": data, "fingerprint": fingerprint, "shots": shots}
-            known = {"split_hash": hashes[shots][position], "code": code[variant.label]}
-            runs.append(_run(variant, progression[position], seed, **known, **same))
-    return runs
 
+    def plan_run(variant: Variant, position: int, seed: int) -> RunPlan:
+        wanted = shots if variant.few_shot else ()
+        run = Run(
+            data=images.name,
+            fingerprint=fingerprint,
+            label=variant.label,
+            method=variant.method,
+            options=variant.options,
+            model=variant.model,
+            train=variant.train,
+            adapt=variant.adapt,
+            split=progression[position],
+            shots=wanted,
+            seed=seed,
+            split_hash=hashes[wanted][position],
+            code=code[variant.label],
+            trains=variant.trains,
+        )
+        return run.to_plan(position, input_short=planned_short(images, variant.model))
 
-def _run(variant: Variant, split: Split, seed: int, **rest: Any) -> Run:
-    settings: dict[str, Any] = {
-        "model": variant.model,
-        "train": variant.train,
-        "adapt": variant.adapt,
-    }
-    return Run(
-        label=variant.label, method=variant.method, options=variant.options, split=split, seed=seed,
-        **settings, **rest,
-    )  # fmt: skip
+    return [
+        plan_run(variant, position, seed)
+        for seed, position in itertools.product(seeds, range(len(progression)))
+        for variant in study.variants
+        if seed in variant.seeds
+    ]
 
 
 def code_references(variant: Variant) -> tuple[Any, ...]:
-    """Where a variant may name code of the user's own."""
+    """The values of a variant that may name the user's code."""
     return (variant.method, dict(variant.options), variant.model.backbone)
 
 
-def run_from(settings: Mapping[str, Any], split: Split) -> Run:
-    """The run that `Run.settings` describes, on its split."""
-    same = ("data", "fingerprint", "label", "method", "options", "seed")
+def run_from_plan(plan: RunPlan, split: Split) -> Run:
+    """The run that a plan describes, on its split."""
     return Run(
-        **{name: settings[name] for name in same},
-        model=ModelSettings.model_validate(settings["model"]),
-        train=TrainSettings.model_validate(settings["train"]),
-        adapt=AdaptSettings.model_validate(settings["adapt"]),
+        data=plan.data,
+        fingerprint=plan.fingerprint,
+        label=plan.label,
+        method=plan.method,
+        options=plan.options,
+        model=parse_model_settings(plan.model),
+        train=TrainSettings.model_validate(plan.train),
+        adapt=AdaptSettings.model_validate(plan.adapt),
         split=split,
-        shots=tuple(settings["shots"]),
-        code=settings.get("code", {}),
+        shots=plan.shots,
+        seed=plan.seed,
+        code=plan.code,
+        trains=plan.trains,
     )
 
 
-def refuse_changed(plan: Mapping[str, Any], images: ImageSet, folder: Path) -> None:
-    """Raise OodmlError if images or code are no longer those that runs were planned for."""
-    source = plan["source"]["name"]
-    stamps: dict[str, dict[str, str]] = {}
-    for run in plan["runs"]:
-        if run["fingerprint"] != images.fingerprint:
+def refuse_changed(plan: StudyPlan, images: ImageSet, folder: Path) -> None:
+    """Check that images and code are those that the runs were planned for.
+
+    Raises:
+        OodmlError: naming what changed.
+    """
+    source = plan.source["name"]
+    known: dict[str, dict[str, str]] = {}
+    for run in plan.runs:
+        if run.fingerprint != image_fingerprint(images):
             raise OodmlError(f"{folder}: the images of {images.name} {CHANGED}")
-        named = (run["method"], run["options"], run["model"]["backbone"], source)
-        key = json.dumps(named)
-        if key not in stamps:
-            stamps[key] = code_fingerprints(*named)
-        now = stamps[key]
-        planned = run.get("code", {})
-        changed = [name for name in sorted({*planned, *now}) if planned.get(name) != now.get(name)]
+        references = (run.method, run.options, run.model["backbone"], source)
+        key = json.dumps(references)
+        if key not in known:
+            known[key] = code_fingerprints(*references)
+        now = known[key]
+        names = sorted({*run.code, *now})
+        changed = [name for name in names if run.code.get(name) != now.get(name)]
         if changed:
             raise OodmlError(f"{folder}: the code of {', '.join(changed)} {CHANGED}")
 
 
 def hash_of_split(split: Split, shots: Sequence[int]) -> str:
-    """Hash of a split's classes and of its episodes with so many shots; not of its name."""
+    """Hash of a split's classes and of its episodes with these shots, but not of its name."""
     episodes = {
         str(n): [[episode.class_wise, dict(episode.support)] for episode in split.episodes[n]]
         for n in shots
         if n in split.episodes
     }
-    sides = [sorted(split.train), sorted(split.test), sorted(split.validation)]
-    return content_hash(json.dumps([sides, episodes], sort_keys=True))
+    classes = [sorted(split.train), sorted(split.test), sorted(split.validation)]
+    return content_hash(json.dumps([classes, episodes], sort_keys=True))

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import time
-import tomllib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -22,16 +21,15 @@ from oodml.cli import app
 from oodml.errors import OodmlError
 from oodml.shift.files import read_splits, write_splits
 from oodml.study import run as study_run
-from oodml.study.folder.status import read_status, told
+from oodml.study.folder.status import format_status, read_status
 from oodml.study.launch import run_study, search_study
 from oodml.study.plan import Run
 from oodml.study.prepare import Context
 from oodml.study.preview import preview
 from oodml.study.search import run_search as search_run
-from oodml.study.search.files import as_toml
-from oodml.study.spec.smoke import smaller
+from oodml.study.spec.smoke import smoke_study
 from oodml.study.spec.study_file import Study, read_study
-from oodml.study.workers.local import processes
+from oodml.study.workers.local import process_context
 from tests.images.samples import squares, write_folder
 from tests.study.toy import execute, make_study
 
@@ -90,7 +88,7 @@ def unlucky_trial(run: Run, context: Context, folder: Path) -> pd.DataFrame:
 
 
 def search(study: Study, out: Path, **options: Any) -> Study:
-    return search_study(study, out, **{"trial": toy_trial, "device": "cpu"} | options)
+    return search_study(study, out, **{"execute_trial": toy_trial, "device": "cpu"} | options)
 
 
 def trials(out: Path) -> list[dict[str, str]]:
@@ -98,7 +96,7 @@ def trials(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def told_trials(out: Path) -> list[tuple[str, ...]]:
+def trials_without_seconds(out: Path) -> list[tuple[str, ...]]:
     """The trials without how long they took."""
     return [tuple(v for k, v in trial.items() if k != "seconds") for trial in trials(out)]
 
@@ -143,8 +141,8 @@ def test_the_search_finds_more_than_chance(tmp_path: Path) -> None:
 def test_workers_do_not_change_what_is_chosen(tmp_path: Path) -> None:
     study = read_study(make_search(tmp_path, head="search = 10"))
     one = search(study, tmp_path / "one")
-    two = search(study, tmp_path / "two", trial=slow_trial, workers=2)
-    assert told_trials(tmp_path / "one") == told_trials(tmp_path / "two")
+    two = search(study, tmp_path / "two", execute_trial=slow_trial, workers=2)
+    assert trials_without_seconds(tmp_path / "one") == trials_without_seconds(tmp_path / "two")
     assert one.chosen == two.chosen
 
 
@@ -159,9 +157,9 @@ def test_an_engine_chooses_what_one_process_does(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
     study = read_study(make_search(tmp_path, head="search = 6"))
     one = search(study, tmp_path / "one")
-    other = search(study, tmp_path / "engine", trial=slow_trial, workers=2, on=on)
+    other = search(study, tmp_path / "engine", execute_trial=slow_trial, workers=2, executor=on)
     assert other.chosen == one.chosen
-    assert told_trials(tmp_path / "engine") == told_trials(tmp_path / "one")
+    assert trials_without_seconds(tmp_path / "engine") == trials_without_seconds(tmp_path / "one")
 
 
 def test_a_finished_trial_is_never_repeated(tmp_path: Path) -> None:
@@ -175,16 +173,16 @@ def test_a_finished_trial_is_never_repeated(tmp_path: Path) -> None:
 
 def test_a_larger_budget_keeps_the_trials_of_the_smaller(tmp_path: Path) -> None:
     search(read_study(make_search(tmp_path, head="search = 7")), tmp_path / "out")
-    before = {trial[2] for trial in told_trials(tmp_path / "out")}
+    before = {trial[2] for trial in trials_without_seconds(tmp_path / "out")}
     file = tmp_path / "study.toml"
     file.write_text(file.read_text().replace("search = 7", "search = 12"))
     search(read_study(file), tmp_path / "out")
-    after = {trial[2] for trial in told_trials(tmp_path / "out")}
+    after = {trial[2] for trial in trials_without_seconds(tmp_path / "out")}
     assert len(before & after) >= 2 * 5  # whole rounds
 
 
 def by_hand(file: Path, out: Path) -> None:
-    search_study(read_study(file), out, trial=slow_trial, device="cpu")
+    search_study(read_study(file), out, execute_trial=slow_trial, device="cpu")
 
 
 def test_a_killed_search_goes_on_and_chooses_the_same(tmp_path: Path) -> None:
@@ -192,7 +190,7 @@ def test_a_killed_search_goes_on_and_chooses_the_same(tmp_path: Path) -> None:
     calm = search(read_study(file), tmp_path / "calm")
     out, kills = tmp_path / "wild", 0
     for count in (3, 9, 16):
-        process = processes().Process(target=by_hand, args=(file, out))
+        process = process_context().Process(target=by_hand, args=(file, out))
         process.start()
         until = time.monotonic() + 60
         while time.monotonic() < until and len(list(out.glob("search/runs/*"))) < count:
@@ -203,16 +201,16 @@ def test_a_killed_search_goes_on_and_chooses_the_same(tmp_path: Path) -> None:
         kills += 1
     done = len(list(out.glob("search/runs/*")))
     assert 16 <= done < 24
-    assert "of 24 trials done" in told(read_status(out))
+    assert "of 24 trials done" in format_status(read_status(out))
     wild = search(read_study(file), out)
     assert wild.chosen == calm.chosen
-    assert told_trials(out) == told_trials(tmp_path / "calm")
+    assert trials_without_seconds(out) == trials_without_seconds(tmp_path / "calm")
     assert len(list(out.glob("search/calls/*"))) <= 24 + kills
 
 
 def test_a_failed_trial_counts_and_is_told(tmp_path: Path) -> None:
     study, out = read_study(make_search(tmp_path)), tmp_path / "out"
-    found = search(study, out, trial=unlucky_trial)
+    found = search(study, out, execute_trial=unlucky_trial)
     failed = [trial for trial in trials(out) if trial["failed"]]
     assert failed
     assert {trial["method"] for trial in failed} == {"margin"}
@@ -229,8 +227,8 @@ def test_a_method_whose_trials_all_fail_is_an_error(tmp_path: Path) -> None:
         raise RuntimeError("the loss is nan")
 
     study = read_study(make_search(tmp_path, head="search = 2"))
-    with pytest.raises(OodmlError, match="all 2 trials of margin failed.*nan.*--retry"):
-        search(study, tmp_path / "out", trial=failing)
+    with pytest.raises(OodmlError, match="--retry"):
+        search(study, tmp_path / "out", execute_trial=failing)
 
 
 def test_the_chosen_study_reads_back(tmp_path: Path) -> None:
@@ -246,17 +244,9 @@ def test_the_chosen_study_reads_back(tmp_path: Path) -> None:
     assert (again.shots, again.episodes, again.search) == (found.shots, found.episodes, None)
 
 
-def test_toml_is_written_as_it_is_read() -> None:
-    tables = {
-        "a": 1, "b c": 'quo"te\\\n\x7fü', "list": [1, "x", {"in": 1.5}], "truth": False,
-        "inner": {"x": 1e-5, "deep.er": {"y": -3, "empty": []}}, "none": {},
-    }  # fmt: skip
-    assert tomllib.loads(as_toml(tables)) == tables
-
-
 def test_a_study_with_a_search_runs_what_it_chose(tmp_path: Path) -> None:
     study, out = read_study(make_search(tmp_path)), tmp_path / "out"
-    status = run_study(study, out, execute=execute, trial=toy_trial, device="cpu")
+    status = run_study(study, out, execute=execute, execute_trial=toy_trial, device="cpu")
     assert (len(status.done), status.total) == (9, 9)
     plan = json.loads((out / "plan.json").read_text())
     record = plan["search"]
@@ -267,7 +257,7 @@ def test_a_study_with_a_search_runs_what_it_chose(tmp_path: Path) -> None:
     for run in plan["runs"]:
         if run["label"] != "frozen":
             assert run["train"]["lr"] == chosen[run["label"]]["train.lr"]
-    words = told(read_status(out))
+    words = format_status(read_status(out))
     assert "search of study: 24 of 24 trials done" in words
     assert "study: 9 of 9 runs done" in words
     assert set(pd.read_parquet(out / "results.parquet").method) == {
@@ -280,7 +270,7 @@ def test_the_trials_are_listed_beforehand(tmp_path: Path) -> None:
     before = preview(study, out)
     assert "to do  margin, trial 0: defaults" in before
     assert "later  7 more of margin" in before
-    assert "then, with the options chosen:" in before
+    assert "then, with the chosen options:" in before
     assert not out.exists()
     search(study, out)
     after = preview(study, out)
@@ -290,7 +280,7 @@ def test_the_trials_are_listed_beforehand(tmp_path: Path) -> None:
 
 def test_a_smoke_run_tries_two(tmp_path: Path) -> None:
     text = METHODS + "train = {epochs = [1, 2]}\n"
-    study = smaller(read_study(make_search(tmp_path, text)), tmp_path)
+    study = smoke_study(read_study(make_search(tmp_path, text)), tmp_path)
     assert study.search is not None
     assert study.search.trials == 2
     assert {name for variant in study.variants for name in variant.ranges} == {"beta", "train.lr"}
@@ -337,89 +327,94 @@ def test_a_trial_never_sees_a_test_class(
         assert set(pd.read_parquet(row).stage) == {"validation"}
 
 
+# the text, and the key of the error
 MISTAKES = {
-    "low above high": ("lr = {low = 2.0, high = 1.0}", "train.lr", "2.0", "must be below"),
-    "low is high": ("lr = {low = 1.0, high = 1.0}", "train.lr", "must be below"),
-    "log of nothing": ("lr = {low = 0, high = 1.0, log = true}", "train.lr.low", "above 0"),
-    "unknown key": ("lr = {low = 1e-3, hihg = 1.0}", "train.lr.hihg", "'high'"),
-    "no high": ("lr = {low = 1e-3}", "train.lr.high", "needed"),
-    "no number": ('lr = {low = "a", high = 1.0}', "train.lr.low", "'a'"),
-    "infinite": ("lr = {low = 1e-3, high = inf}", "train.lr.high", "finite"),
-    "outside what is allowed": ("lr = {low = 0, high = 1}", "train.lr", "greater than 0"),
-    "no whole number": ("epochs = {low = 1.5, high = 3}", "train.epochs", "whole numbers"),
-    "words": ('precision = {low = 1, high = 2}', "train.precision", "no number is expected"),
-    "wrong choice": ('lr = [1e-3, "x"]', "train.lr", "'x'"),
-    "no choice": ("lr = []", "train.lr", "[]", "at least one"),
-    "adaptation": ("lr = [1e-3]\n[adapt]\nlr = [1e-3, 1e-4]", "adapt.lr", "one value"),
-}  # fmt: skip
+    "low above high": ("lr = {low = 2.0, high = 1.0}", "train.lr"),
+    "low is high": ("lr = {low = 1.0, high = 1.0}", "train.lr"),
+    "log of nothing": ("lr = {low = 0, high = 1.0, log = true}", "train.lr.low"),
+    "unknown key": ("lr = {low = 1e-3, hihg = 1.0}", "train.lr.hihg"),
+    "no high": ("lr = {low = 1e-3}", "train.lr.high"),
+    "no number": ('lr = {low = "a", high = 1.0}', "train.lr.low"),
+    "infinite": ("lr = {low = 1e-3, high = inf}", "train.lr.high"),
+    "outside what is allowed": ("lr = {low = 0, high = 1}", "train.lr"),
+    "no whole number": ("epochs = {low = 1.5, high = 3}", "train.epochs"),
+    "words": ("precision = {low = 1, high = 2}", "train.precision"),
+    "wrong choice": ('lr = [1e-3, "x"]', "train.lr"),
+    "no choice": ("lr = []", "train.lr"),
+    "repeated choice": ("lr = [1e-3, 0.001]", "train.lr"),
+    "adaptation": ("lr = [1e-3]\n[adapt]\nlr = [1e-3, 1e-4]", "adapt.lr"),
+}
+
+
+def refusal(file: Path) -> OodmlError:
+    with pytest.raises(OodmlError) as raised:
+        read_study(file)
+    assert "study.toml" in str(raised.value)
+    return raised.value
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_wrong_range_is_told_with_its_place(mistake: str, tmp_path: Path) -> None:
-    text, *words = MISTAKES[mistake]
-    with pytest.raises(OodmlError) as raised:
-        read_study(make_search(tmp_path, f"[train]\n{text}\n[methods.margin]\n"))
-    for word in ("study.toml", *words):
-        assert word in str(raised.value), str(raised.value)
+def test_a_wrong_range_is_refused_with_its_location(mistake: str, tmp_path: Path) -> None:
+    text, key = MISTAKES[mistake]
+    error = refusal(make_search(tmp_path, f"[train]\n{text}\n[methods.margin]\n"))
+    assert error.location.endswith(f": {key}")
 
 
 OPTION_MISTAKES = {
-    "wrong bounds": ("beta = {low = 2, high = 1}", "methods.margin.beta", "must be below"),
-    "unknown option": ("bta = {low = 1, high = 2}", "methods.margin.bta", "'beta'"),
-    "unknown choice": ('miner = ["distance", "distnace"]', "methods.margin", "'distance'"),
-    "own table": ("train = {lr = {low = 2, high = 1}}", "methods.margin.train.lr", "below"),
+    "wrong bounds": ("beta = {low = 2, high = 1}", "methods.margin.beta", ""),
+    "unknown option": ("bta = {low = 1, high = 2}", "methods.margin.bta", "beta"),
+    "unknown choice": ('miner = ["distance", "distnace"]', "methods.margin", "distance"),
+    "own table": ("train = {lr = {low = 2, high = 1}}", "methods.margin.train.lr", ""),
 }
 
 
 @pytest.mark.parametrize("mistake", OPTION_MISTAKES)
-def test_a_wrong_range_of_a_method_is_told_with_its_place(mistake: str, tmp_path: Path) -> None:
-    text, *words = OPTION_MISTAKES[mistake]
-    with pytest.raises(OodmlError) as raised:
-        read_study(make_search(tmp_path, f"[methods.margin]\n{text}\n"))
-    for word in ("study.toml", *words):
-        assert word in str(raised.value), str(raised.value)
+def test_a_wrong_range_of_a_method_is_refused(mistake: str, tmp_path: Path) -> None:
+    text, key, allowed = OPTION_MISTAKES[mistake]
+    error = refusal(make_search(tmp_path, f"[methods.margin]\n{text}\n"))
+    assert error.location.endswith(f": {key}")
+    assert not allowed or allowed in error.allowed
 
 
 HEADS = {
-    "search = 0": ("search.trials", "0", "greater than or equal to 1"),
-    "search = true": ("search", "True", "number of trials"),
-    'search = "20"': ("search", "'20'", "number of trials"),
-    "search = {trails = 3}": ("search.trails", "'trials'"),
-    "search = {}": ("search.trials", "needed"),
-    'search = {trials = 3, metric = "recal@1"}': ("search.metric", "'recall@1'"),
+    "search = 0": "search.trials",
+    "search = true": "search",
+    'search = "20"': "search",
+    "search = {trails = 3}": "search.trails",
+    "search = {}": "search.trials",
+    'search = {trials = 3, metric = "recal@1"}': "search.metric",
 }
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_a_wrong_search_is_told(head: str, tmp_path: Path) -> None:
-    with pytest.raises(OodmlError) as raised:
-        read_study(make_search(tmp_path, head=head))
-    for word in ("study.toml", *HEADS[head]):
-        assert word in str(raised.value), str(raised.value)
+def test_a_wrong_search_is_refused(head: str, tmp_path: Path) -> None:
+    assert refusal(make_search(tmp_path, head=head)).location.endswith(f": {HEADS[head]}")
 
 
 def test_a_search_needs_a_range_and_an_interval_a_search(tmp_path: Path) -> None:
-    with pytest.raises(OodmlError, match="search: nothing has a range"):
-        read_study(make_search(tmp_path / "a", "[methods.margin]\n"))
-    with pytest.raises(OodmlError, match="train.lr.*only a search draws.*search = 20"):
-        read_study(make_search(tmp_path / "b", head=""))
+    error = refusal(make_search(tmp_path / "a", "[methods.margin]\n"))
+    assert error.location.endswith(": search")
+    error = refusal(make_search(tmp_path / "b", head=""))
+    assert error.location.endswith(": train.lr")
     text = "[methods.margin]\nbeta = {low = 1, high = 2}\n"
-    with pytest.raises(OodmlError, match="methods.margin.beta.*only a search draws"):
-        read_study(make_search(tmp_path / "c", text, ""))
-    with pytest.raises(OodmlError, match="no search; add `search = 20`"):
+    error = refusal(make_search(tmp_path / "c", text, ""))
+    assert error.location.endswith(": methods.margin.beta")
+    with pytest.raises(OodmlError) as raised:
         search(read_study(make_search(tmp_path / "d", "[methods.margin]\n", "")), tmp_path)
+    assert raised.value.location == "search"
 
 
 def test_a_split_must_exist_and_have_validation_classes(tmp_path: Path) -> None:
     file = make_search(tmp_path, head="search = {trials = 2, split = 9}")
-    with pytest.raises(OodmlError, match="unknown step '9'"):
+    with pytest.raises(OodmlError, match="9"):
         search(read_study(file), tmp_path / "out")
     splits = read_splits(tmp_path / "splits.json")
     bare = tuple(replace(split, validation=()) for split in splits)
     write_splits(replace(splits, splits=bare), tmp_path / "splits.json")
     file.write_text(file.read_text().replace("split = 9", "split = 1"))
-    with pytest.raises(OodmlError, match="split 1 has no validation classes"):
+    with pytest.raises(OodmlError, match="splits.validation") as raised:
         search(read_study(file), tmp_path / "out")
+    assert (raised.value.location, raised.value.given) == ("search.split", "1")
 
 
 def test_another_metric_and_a_sum_may_be_chosen_by(tmp_path: Path) -> None:
@@ -432,18 +427,18 @@ def test_another_metric_and_a_sum_may_be_chosen_by(tmp_path: Path) -> None:
 
 
 def test_the_command_tells_what_it_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search_run, "_trial", lambda: toy_trial)
+    monkeypatch.setattr(search_run, "_default_execute_trial", lambda: toy_trial)
     file, out = make_search(tmp_path, head="search = 6"), tmp_path / "out"
     called = CliRunner().invoke(app, ["study", "search", str(file), "--out", str(out)])
     assert called.exit_code == 0, called.output
     lines = called.stdout.splitlines()[-3:]
     assert lines[0].startswith("margin: beta=")
     assert "(defaults " in lines[1]
-    assert lines[2] == f"a study with these options: {out}/search/chosen.toml"
-    assert "study: 0 of 0 runs done" in told(read_status(out))
+    assert f"{out}/search/chosen.toml" in lines[2]
+    assert "study: 0 of 0 runs done" in format_status(read_status(out))
 
 
 def test_without_optuna_the_extra_is_named(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(OodmlError, match=r"pip install 'oodml\[search\]'"):
+    with pytest.raises(OodmlError, match="optuna"):
         search(read_study(make_search(tmp_path)), tmp_path / "out")

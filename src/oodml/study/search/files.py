@@ -1,4 +1,4 @@
-"""What a search leaves to read: a table of its trials, and a study file with what it chose."""
+"""The files that a search writes: a table of its trials, and a study file with chosen options."""
 
 import csv
 import io
@@ -7,49 +7,51 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from oodml.files import write_text
 from oodml.study.search.trials import MethodSearch
 from oodml.study.spec.study_file import Study
 from oodml.study.spec.tables import Table
 from oodml.study.spec.variants import PARTS, Variant
 
-COLUMNS = ("method", "trial", "run", "values", "value", "epoch", "seconds", "failed")
-OWN = ("image_size",)
-"""Keys that the study's [model] hands on to [splits], so each method says them itself."""
+TRIAL_COLUMNS = ("method", "trial", "run", "values", "value", "epoch", "seconds", "failed")
+NOT_SHARED = ("image_size",)
+"""Keys of [model] that [splits] would inherit; every method sets them itself."""
 
 
 def write_trials(searches: Iterable[MethodSearch], file: Path) -> None:
-    """All trials so far as CSV, a row each; the values that were tried are JSON."""
+    """Write all trials so far as CSV, one row per trial; its option values are JSON."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for one in searches:
-        for trial in one.trials:
-            found = trial.outcome
+    writer.writerow(TRIAL_COLUMNS)
+    for search in searches:
+        for trial in search.trials:
+            outcome = trial.outcome
             values = json.dumps(trial.values)
-            row = (one.variant.label, trial.number, trial.run.id, values)
-            writer.writerow((*row, found.value, found.epoch, found.seconds, found.reason))
+            row = (search.variant.label, trial.number, trial.run.id, values)
+            writer.writerow((*row, outcome.value, outcome.epoch, outcome.seconds, outcome.reason))
     write_text(file, text.getvalue())
 
 
 def write_chosen(study: Study, file: Path) -> None:
-    """A study file that says all settings of a study, its chosen options among them."""
+    """Write a study file with all settings of a study, including the chosen options."""
     chosen = study.chosen or {}
-    head = (
-        f"# Options chosen by {chosen.get('trials')} trials of each method with ranges, by "
-        f"{chosen.get('metric')} on\n# the validation classes of split {chosen.get('split')}; "
-        "trials.csv beside this file has them all.\n"
+    comment = (
+        f"# Options chosen from {chosen.get('trials')} trials of each method with ranges, by "
+        f"{chosen.get('metric')} on\n# the validation classes of split {chosen.get('split')}. "
+        "The file trials.csv lists all trials.\n"
     )
-    write_text(file, head + as_toml(study_tables(study)))
+    write_text(file, comment + tomli_w.dumps(study_tables(study)))
 
 
 def study_tables(study: Study) -> Table:
-    """The tables of a file that is read as this study; paths are absolute, nothing is left out."""
+    """The tables of a file that parses to this study; paths are absolute, all keys explicit."""
     shared = {
-        part: _shared([_plain(getattr(variant, part)) for variant in study.variants])
+        part: _common_items([_plain(getattr(variant, part)) for variant in study.variants])
         for part in PARTS
     }
-    shared["model"] = {k: v for k, v in shared["model"].items() if k not in OWN}
+    shared["model"] = {k: v for k, v in shared["model"].items() if k not in NOT_SHARED}
     return {
         "name": study.name,
         "data": {"name": study.data.name, **study.data.options},
@@ -61,14 +63,6 @@ def study_tables(study: Study) -> Table:
     }
 
 
-def as_toml(tables: Mapping[str, Any], path: Sequence[str] = ()) -> str:
-    """TOML of tables whose values are texts, numbers, truths, lists and tables of them."""
-    plain = [f"{_key(k)} = {_value(v)}\n" for k, v in tables.items() if not isinstance(v, Mapping)]
-    inner = [(k, v) for k, v in tables.items() if isinstance(v, Mapping)]
-    head = f"\n[{'.'.join(map(_key, path))}]\n" if path and (plain or not inner) else ""
-    return head + "".join(plain) + "".join(as_toml(v, (*path, k)) for k, v in inner)
-
-
 def _method_table(variant: Variant, shared: Mapping[str, Table]) -> Table:
     options = {name: value for name, value in variant.options.items() if value is not None}
     table = {
@@ -78,35 +72,19 @@ def _method_table(variant: Variant, shared: Mapping[str, Table]) -> Table:
         **options,
     }
     for part in PARTS:
-        own = _plain(getattr(variant, part))
-        differing = {key: value for key, value in own.items() if key not in shared[part]}
-        if differing:
-            table[part] = differing
+        values = _plain(getattr(variant, part))
+        own = {key: value for key, value in values.items() if key not in shared[part]}
+        if own:
+            table[part] = own
     return table
 
 
 def _plain(settings: Any) -> Table:
-    """Settings as TOML can hold them: what is None is left out, for that is its default."""
+    """Settings as TOML values, without those that are None, which is their default."""
     return {k: v for k, v in settings.model_dump(mode="json").items() if v is not None}
 
 
-def _shared(tables: Sequence[Table]) -> Table:
-    """The keys on which all tables agree."""
+def _common_items(tables: Sequence[Table]) -> Table:
+    """The items that all tables share."""
     first = tables[0] if tables else {}
     return {k: v for k, v in first.items() if all(k in t and t[k] == v for t in tables)}
-
-
-def _key(name: str) -> str:
-    return name if name.isascii() and name.replace("_", "a").isalnum() else _value(name)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_value, value))}]"
-    return repr(value)

@@ -1,4 +1,4 @@
-"""Doing a search: round after round by whatever does runs, then the study with chosen options."""
+"""Running a search: one round of trials after another, then the study with the chosen options."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -6,90 +6,116 @@ from pathlib import Path
 from typing import Any
 
 from oodml.datasets import open_images
+from oodml.images.fingerprint import Log, no_log
 from oodml.images.image_set import ImageSet
+from oodml.results.plan import StudyPlan
 from oodml.shift.files import read_splits, write_splits
 from oodml.study.folder.store import Store
-from oodml.study.prepare import embed_once, planned_key, prepare, progression_key
+from oodml.study.prepare import (
+    planned_progression_key,
+    precompute_features,
+    prepare,
+    progression_key,
+)
 from oodml.study.search.files import write_chosen, write_trials
 from oodml.study.search.sampler import sampler_name
 from oodml.study.search.trials import (
     MethodSearch,
     method_searches,
-    plan_of_search,
+    plan_search,
     rounds,
     searched_split,
 )
 from oodml.study.spec.study_file import Study
 from oodml.study.workers.work import Execute
 
-Do = Callable[[Store, Execute | None], None]
-"""Has the planned runs of a store done, wherever they are done."""
+RunWorkers = Callable[[Store, Execute | None], None]
+"""Executes the planned runs of a store, on any executor."""
 
 
-def search(
+def run_search(
     study: Study,
     store: Store,
-    do: Do,
+    run_workers: RunWorkers,
     *,
-    trial: Execute | None = None,
+    execute_trial: Execute | None = None,
     device: str | None = None,
     retry: bool = False,
-    say: Callable[[str], object] = lambda _: None,
-    keeping: Mapping[str, Any] | None = None,
+    artifact_options: Mapping[str, Any] | None = None,
+    log: Log = no_log,
 ) -> Study:
-    """The study with the options that its search chooses; a study without a search as it is.
+    """Choose the options of a study that have ranges. Finished trials are not repeated.
 
-    store: of the study; trials are kept in its folder `search`. trial: what does a trial, by
-    default a training. retry: do failed trials again. Trials that are finished are not repeated.
-    keeping: as of `prepare`.
-    Raises OodmlError if every trial of a method failed.
+    Args:
+        study: any study.
+        store: its folder; trials are stored in the folder `search` inside.
+        run_workers: executes the planned trials.
+        execute_trial: executes a trial; by default it trains and validates.
+        device: torch device.
+        retry: repeat failed trials.
+        artifact_options: as in `prepare`.
+        log: called with progress messages.
+
+    Returns:
+        the study with the chosen options; a study without a search unchanged.
+
+    Raises:
+        OodmlError: if every trial of a method failed.
     """
     if study.search is None:
         return study
     images = open_images(study.data.name, **study.data.options)
     key = progression_key(study, images)
-    if planned_key(store) != key:
-        prepare(study.model_copy(update={"variants": ()}), store, device=device, say=say)
-    progression = read_splits(store.folder / "splits.json")
+    if planned_progression_key(store) != key:
+        prepare(study.model_copy(update={"variants": ()}), store, device=device, log=log)
+    progression = read_splits(store.splits)
     searches = method_searches(study, progression, images)
-    if not searches:  # all that has a range is fixed in a smoke run
+    if not searches:  # a smoke test fixes every key that has a range
         return study.model_copy(update={"search": None})
     trials = Store(store.folder / "search")
-    trials.prepare()
+    trials.create()
     split = searched_split(progression, study.search)
-    write_splits(replace(progression, splits=(split,)), trials.folder / "splits.json")
+    write_splits(replace(progression, splits=(split,)), trials.splits)
     if retry:
-        for run in trials.failed():
-            trials.failure(run).unlink(missing_ok=True)
-    say(f"search: {study.search.trials} trials of each of "
-        f"{', '.join(one.variant.label for one in searches)}, on the validation classes of split "
-        f"{split.step}")  # fmt: skip
-    say = _once(say)
-    for asked in rounds(searches):
-        plan = plan_of_search(study, searches, progression, images, key)
-        plan["keeping"] = dict(keeping or {})
-        _settle(plan, trials, do, trial, images, device, say)
-        for one, some in asked:
-            one.tell(some, trials)
+        trials.clear_failures()
+    labels = ", ".join(one.variant.label for one in searches)
+    log(f"search: {study.search.trials} trials each of {labels}, on the validation classes of "
+        f"split {split.step}")  # fmt: skip
+    log = _without_repeats(log)
+    for sampled in rounds(searches):
+        plan = plan_search(study, searches, progression, images, key)
+        plan = plan.model_copy(update={"keeping": dict(artifact_options or {})})
+        _settle(plan, trials, run_workers, execute_trial, images, device, log)
+        for one, some in sampled:
+            one.read_outcomes(some, trials)
         write_trials(searches, trials.folder / "trials.csv")
-    found = with_chosen(study, searches, str(split.step), trials.folder)
-    write_chosen(found, trials.folder / "chosen.toml")
-    trials.tidy_up()
-    return found
+    chosen = with_chosen_options(study, searches, str(split.step), trials.folder)
+    write_chosen(chosen, trials.folder / "chosen.toml")
+    trials.clean_up()
+    return chosen
 
 
-def replayed(searches: Sequence[MethodSearch], trials: Store) -> bool:
-    """Ask as far as the kept trials tell how to go on; whether that is to the end."""
-    for asked in rounds(searches):
-        if not all(trials.is_settled(one.run.id) for _, some in asked for one in some):
+def replay(searches: Sequence[MethodSearch], trials: Store) -> bool:
+    """Sample as many rounds as the stored trials allow; return whether the search is complete."""
+    for sampled in rounds(searches):
+        if not all(trials.is_settled(one.run.id) for _, some in sampled for one in some):
             return False
-        for one, some in asked:
-            one.tell(some, trials)
+        for one, some in sampled:
+            one.read_outcomes(some, trials)
     return True
 
 
-def with_chosen(study: Study, searches: Sequence[MethodSearch], step: str, folder: Path) -> Study:
-    """The study with the best options of every searched method, and how they were found."""
+def with_chosen_options(
+    study: Study, searches: Sequence[MethodSearch], step: str, folder: Path
+) -> Study:
+    """The study with the best options of every searched method, and a record of the search.
+
+    Args:
+        study: the study with its search.
+        searches: the complete searches of its methods.
+        step: the split that was searched on.
+        folder: the folder of the trials.
+    """
     best = {one.variant.label: one.best(folder) for one in searches}
     variants = [
         variant.with_values(best[variant.label].values if variant.label in best else {})
@@ -101,58 +127,53 @@ def with_chosen(study: Study, searches: Sequence[MethodSearch], step: str, folde
     return study.model_copy(update={"variants": tuple(variants), "search": None, "chosen": record})
 
 
-def _record(one: MethodSearch, folder: Path) -> dict[str, Any]:
-    best = one.best(folder)
-    variant = one.variant.with_values(best.values)
+def _record(search: MethodSearch, folder: Path) -> dict[str, Any]:
+    best = search.best(folder)
+    variant = search.variant.with_values(best.values)
     return {
-        "ranges": {name: space.told() for name, space in one.variant.ranges.items()},
-        "chosen": {name: variant.value(name) for name in one.variant.ranges},
+        "ranges": {name: one.describe() for name, one in search.variant.ranges.items()},
+        "chosen": {name: variant.value(name) for name in search.variant.ranges},
         "trial": best.number,
         "value": best.outcome.value,
         "epoch": best.outcome.epoch,
-        "default": one.trials[0].outcome.value,
-        "trials": len(one.trials),
-        "failed": sum(trial.outcome.value is None for trial in one.trials),
+        "default": search.trials[0].outcome.value,
+        "trials": len(search.trials),
+        "failed": sum(trial.outcome.value is None for trial in search.trials),
     }
 
 
 def _settle(
-    plan: Mapping[str, Any],
+    plan: StudyPlan,
     trials: Store,
-    do: Do,
-    trial: Execute | None,
+    run_workers: RunWorkers,
+    execute_trial: Execute | None,
     images: ImageSet,
     device: str | None,
-    say: Callable[[str], object],
+    log: Log,
 ) -> None:
-    """Have all trials of the plan done. Another process that lags may write an older plan."""
-    while left := _unsettled(plan, trials):
+    """Execute all trials of the plan. A process that lags behind may write an older plan."""
+    while missing := trials.unsettled(plan.runs):
         trials.write_plan(plan)
-        if trial is None:
-            embed_once(left, images, device, say)
-        do(trials, trial or _trial())
-    if not (trials.folder / "plan.json").exists() or trials.read_plan() != plan:
+        if execute_trial is None:
+            precompute_features(missing, images, device, log)
+        run_workers(trials, execute_trial or _default_execute_trial())
+    if not trials.plan_file.exists() or trials.read_plan() != plan:
         trials.write_plan(plan)
 
 
-def _once(say: Callable[[str], object]) -> Callable[[str], object]:
-    """Says the same thing only once: every round needs the same features."""
-    said: set[str] = set()
+def _without_repeats(log: Log) -> Log:
+    """Log each message once: every round needs the same features."""
+    logged: set[str] = set()
 
-    def speak(text: str) -> None:
-        if text not in said:
-            said.add(text)
-            say(text)
+    def log_once(message: str) -> None:
+        if message not in logged:
+            logged.add(message)
+            log(message)
 
-    return speak
-
-
-def _unsettled(plan: Mapping[str, Any], trials: Store) -> list[dict[str, Any]]:
-    settled = trials.finished() | trials.failed()
-    return [entry for entry in plan["runs"] if entry["id"] not in settled]
+    return log_once
 
 
-def _trial() -> Execute:
+def _default_execute_trial() -> Execute:
     from oodml.study.run import execute_trial
 
     return execute_trial

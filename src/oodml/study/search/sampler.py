@@ -12,60 +12,68 @@ if TYPE_CHECKING:
     import optuna
 
 
-RANDOM = 8
-"""Trials before what they gave is used; the same for every budget, so that it can be raised."""
+RANDOM_TRIALS = 8
+"""Random trials before the sampler uses outcomes. It is fixed, so that a budget can be raised."""
 
 
 class Sampler:
-    """Draws the options of a method's trials.
+    """Samples the options of a method's trials.
 
-    The first trial is the defaults. The next ones are drawn at random, those after them where good
-    trials lie more densely than bad ones (Bergstra et al., 2011).
+    The first trial uses the defaults. The next ones are random, and later ones fall where good
+    trials are denser than bad ones (Bergstra et al., 2011).
     """
 
     def __init__(self, variant: Variant, settings: SearchSettings) -> None:
-        self._optuna = _optuna()
-        self._arm = variant
-        self._spaces = {name: self._space(one) for name, one in variant.ranges.items()}
-        self._asked: dict[int, optuna.Trial] = {}
+        self._optuna = _import_optuna()
+        self._variant = variant
+        self._distributions = {
+            name: self._distribution(one) for name, one in variant.ranges.items()
+        }
+        self._pending: dict[int, optuna.Trial] = {}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # two of these options are called experimental
+            warnings.simplefilter("ignore")  # optuna calls two of these options experimental
             sampler = self._optuna.samplers.TPESampler(
-                n_startup_trials=RANDOM,
+                n_startup_trials=RANDOM_TRIALS,
                 multivariate=True,
                 constant_liar=True,  # the trials of a round should differ
                 seed=derived_seed(settings.seed, "search", variant.label) % 2**32,
             )
             self._study = self._optuna.create_study(direction="maximize", sampler=sampler)
 
-    def ask(self, number: int) -> dict[str, Any]:
+    def sample(self, number: int) -> dict[str, Any]:
         """The values of a trial, as `Variant.with_values` takes them."""
         if number == 0:
             return {}
-        self._asked[number] = trial = self._study.ask(self._spaces)
-        return {name: _value(one, trial.params[name]) for name, one in self._arm.ranges.items()}
+        self._pending[number] = trial = self._study.ask(self._distributions)
+        return {
+            name: _to_value(one, trial.params[name]) for name, one in self._variant.ranges.items()
+        }
 
-    def tell(self, number: int, value: float | None) -> None:
-        """What a trial came to; None if it failed, which counts as worse than any value."""
+    def report(self, number: int, value: float | None) -> None:
+        """Report the value of a trial; None if it failed, which counts as worse than any value."""
         states = self._optuna.trial.TrialState
         if number == 0:
-            self._tell_defaults(value)
+            self._report_defaults(value)
         elif value is None:
-            self._study.tell(self._asked[number], state=states.PRUNED)
+            self._study.tell(self._pending[number], state=states.PRUNED)
         else:
-            self._study.tell(self._asked[number], value)
+            self._study.tell(self._pending[number], value)
 
-    def _tell_defaults(self, value: float | None) -> None:
-        """The defaults teach the sampler something where every one of them lies in its range."""
-        places = {name: _place(one, self._arm.value(name)) for name, one in
-                  self._arm.ranges.items()}  # fmt: skip
-        if value is None or None in places.values():
+    def _report_defaults(self, value: float | None) -> None:
+        """Report the first trial if the defaults lie in all ranges."""
+        params = {
+            name: _from_value(one, self._variant.value(name))
+            for name, one in self._variant.ranges.items()
+        }
+        if value is None or None in params.values():
             return
         self._study.add_trial(
-            self._optuna.trial.create_trial(params=places, distributions=self._spaces, value=value)
+            self._optuna.trial.create_trial(
+                params=params, distributions=self._distributions, value=value
+            )
         )
 
-    def _space(self, one: Range) -> Any:
+    def _distribution(self, one: Range) -> Any:
         distributions = self._optuna.distributions
         if isinstance(one, Choices):
             return distributions.CategoricalDistribution(range(len(one.values)))
@@ -75,16 +83,17 @@ class Sampler:
 
 
 def sampler_name() -> str:
-    """What draws, for the record."""
-    return f"TPE of optuna {_optuna().__version__}"
+    """The name and version of the sampler, for the record."""
+    return f"TPE of optuna {_import_optuna().__version__}"
 
 
-def _value(one: Range, drawn: Any) -> Any:
-    return one.values[drawn] if isinstance(one, Choices) else one.value(drawn)
+def _to_value(one: Range, sample: Any) -> Any:
+    """The value of an option for optuna's parameter."""
+    return one.values[sample] if isinstance(one, Choices) else one.round(sample)
 
 
-def _place(one: Range, value: Any) -> Any:
-    """What the sampler would have drawn for a value; None if it can't draw it."""
+def _from_value(one: Range, value: Any) -> Any:
+    """Optuna's parameter for the value of an option; None if the value is outside the range."""
     if isinstance(one, Choices):
         return one.values.index(value) if value in one.values else None
     if isinstance(value, bool | str) or value is None or not one.low <= value <= one.high:
@@ -92,11 +101,13 @@ def _place(one: Range, value: Any) -> Any:
     return value
 
 
-def _optuna() -> Any:
+def _import_optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise OodmlError("optuna is not installed, and the study has a search; "
-                         "pip install 'oodml[search]'") from error  # fmt: skip
+        raise OodmlError(
+            "the study has a search, which needs optuna. Run `pip install 'oodml[search]'`.",
+            location="search",
+        ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

@@ -1,4 +1,4 @@
-"""Settings that cannot all be meant, told before anything is loaded."""
+"""Refusing settings that contradict each other, before any image or network is loaded."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -9,89 +9,105 @@ import numpy as np
 from oodml.errors import OodmlError, unknown
 from oodml.evaluate.retrieval import retrieval_metrics
 from oodml.methods._base import BaseMethod, Sizes
-from oodml.model import ModelSettings
+from oodml.model import ModelTable
+from oodml.results.metrics import find_metric
 from oodml.training.settings import TrainSettings
 
-LOOKED_AT = (1,)
-"""The ks of the metrics that the validation classes are scored by."""
+VALIDATION_KS = (1,)
+"""The ks of the metrics that are computed on the validation classes."""
 
 
-def refuse_contradictions(
-    model: ModelSettings,
-    train: TrainSettings,
+def check_method(
     method: type[BaseMethod],
     options: Mapping[str, Any],
-    where: str,
+    model: ModelTable,
+    train: TrainSettings,
+    location: str,
 ) -> None:
-    """Raise an error with its place for settings that contradict each other or the method."""
+    """Build a method once, and refuse settings that contradict each other or the method.
+
+    Args:
+        method: the class of the method.
+        options: its options.
+        model: the settings of the network that it trains.
+        train: the settings of its training.
+        location: the file and table of the method, for the error.
+
+    Raises:
+        OodmlError: if the method refuses its options, or the settings contradict each other.
+    """
     try:
-        made = method(Sizes(4, model.dim, 8), **options)
-        reason = next(_contradictions(model, train, made), None) if made.trains else None
-    except ValueError as error:  # a dim that the method cannot have
-        reason = str(error)
-    if reason:
-        raise OodmlError(f"{where}: {reason}")
+        built = method(Sizes(n_classes=4, dim=model.dim, feature_dim=8), **options)
+    except (TypeError, ValueError) as error:
+        allowed = error.allowed if isinstance(error, OodmlError) else ()
+        raise OodmlError(f"{location}: {error}", location=location, allowed=allowed) from error
+    problem = next(_contradictions(model, train, built), None) if built.trains else None
+    if problem:
+        raise OodmlError(f"{location}: {problem}", location=location)
 
 
-def _contradictions(
-    model: ModelSettings, train: TrainSettings, method: BaseMethod
-) -> Iterator[str]:
-    yield from _of_batches(train)
-    yield from _of_epochs(model, train)
+def _contradictions(model: ModelTable, train: TrainSettings, method: BaseMethod) -> Iterator[str]:
+    yield from _batch_problems(train)
+    yield from _epoch_problems(model, train)
     for name in train.select.split("+"):
         if name not in validation_metrics():
             yield str(unknown("metric", name, validation_metrics(), "train.select"))
     if model.mode == "head":
-        yield from _of_head_mode(model, train, method)
+        yield from _head_mode_problems(model, train, method)
     if not model.normalize and method.head() is not None:
-        yield "model.normalize = false: the method has a head of its own, which always normalises"
+        yield "model.normalize = false: the method has its own head, which always normalizes"
 
 
-def _of_batches(train: TrainSettings) -> Iterator[str]:
-    size, each = train.batch_size, train.per_class
-    if size < 2 * each:
-        yield f"train.batch_size {size} holds fewer than two classes of train.per_class {each}"
-    if size % each:
-        below = size - size % each
+def _batch_problems(train: TrainSettings) -> Iterator[str]:
+    size, per_class = train.batch_size, train.per_class
+    if size < 2 * per_class:
         yield (
-            f"train.batch_size {size} is no multiple of train.per_class {each}; "
-            f"take {below} or {below + each}"
+            f"train.batch_size {size} holds fewer than two classes of "
+            f"train.per_class {per_class} images"
+        )
+    if size % per_class:
+        below = size - size % per_class
+        yield (
+            f"train.batch_size {size} is not a multiple of train.per_class {per_class}; "
+            f"use {below} or {below + per_class}"
         )
 
 
-def _of_epochs(model: ModelSettings, train: TrainSettings) -> Iterator[str]:
+def _epoch_problems(model: ModelTable, train: TrainSettings) -> Iterator[str]:
     if train.warmup_epochs and model.mode == "head":
         yield (
-            f'train.warmup_epochs {train.warmup_epochs}: in model.mode "head" the backbone always '
-            "rests; leave it out"
+            f'train.warmup_epochs {train.warmup_epochs}: with model.mode = "head" the backbone is '
+            "always frozen; remove train.warmup_epochs"
         )
     if train.warmup_epochs and train.warmup_epochs >= train.epochs:
         yield (
             f"train.warmup_epochs {train.warmup_epochs} of train.epochs {train.epochs}: the "
-            'backbone would never train; make it fewer, or say model.mode = "head"'
+            'backbone would never train; lower it, or set model.mode = "head"'
         )
     if 0 < train.epochs < train.evaluate_every:
         yield (
-            f"train.evaluate_every {train.evaluate_every} is more than train.epochs "
-            f"{train.epochs}: there would be one epoch to choose from"
+            f"train.evaluate_every {train.evaluate_every} exceeds train.epochs {train.epochs}: "
+            "there would be only one epoch to choose from"
         )
 
 
-def _of_head_mode(model: ModelSettings, train: TrainSettings, method: BaseMethod) -> Iterator[str]:
+def _head_mode_problems(
+    model: ModelTable, train: TrainSettings, method: BaseMethod
+) -> Iterator[str]:
     if train.precision == "bf16":
         yield (
-            'train.precision "bf16" is of the backbone\'s pass, which model.mode "head" has none '
-            'of; say "fp32" here, or mode = "finetune"'
+            'train.precision "bf16" applies to the backbone, which model.mode = "head" never runs '
+            'during training; use "fp32", or mode = "finetune"'
         )
     if not model.freeze_batch_norm:
         yield (
-            'model.freeze_batch_norm = false: in model.mode "head" the backbone stays as it is; '
-            'leave it out, or say mode = "finetune"'
+            'model.freeze_batch_norm = false: with model.mode = "head" the backbone is frozen; '
+            'remove the key, or set mode = "finetune"'
         )
     if isinstance(model.input_cache, int):
         yield (
-            f'model.input_cache {model.input_cache}: in model.mode "head" every image is read '
-            "once, from its file; leave it out"
+            f'model.input_cache {model.input_cache}: with model.mode = "head" every image is read '
+            "once, from its file; remove the key"
         )
     if model.views < method.n_views:
         yield f"model.views {model.views}: the method compares {method.n_views} views of an image"
@@ -99,6 +115,6 @@ def _of_head_mode(model: ModelSettings, train: TrainSettings, method: BaseMethod
 
 @cache
 def validation_metrics() -> tuple[str, ...]:
-    """The metrics of validation classes by which an epoch or an option may be chosen."""
-    found = retrieval_metrics(np.eye(4) + 0.1, np.array([0, 0, 1, 1]), ks=LOOKED_AT)
-    return tuple(name for name in found if name not in ("queries", "singletons"))
+    """The metrics of the validation classes that can select an epoch or an option."""
+    metrics = retrieval_metrics(np.eye(4) + 0.1, np.array([0, 0, 1, 1]), ks=VALIDATION_KS)
+    return tuple(name for name in metrics if find_metric(name).is_quality)

@@ -1,4 +1,4 @@
-"""What a search may change: the ranges of a study file, and how many trials it has."""
+"""What a search may change: the ranges in a study file, and the number of trials."""
 
 import types
 import typing
@@ -8,57 +8,71 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from oodml.errors import OodmlError, unknown
+from oodml.errors import unknown
 from oodml.study.spec.consistency import validation_metrics
-from oodml.study.spec.tables import Table, checked, is_listed
+from oodml.study.spec.tables import (
+    Table,
+    check_listed,
+    key_error,
+    lists_values,
+    parse_settings,
+)
 
 Number = Annotated[int | float, Field(allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 DIGITS = 3
-"""Significant digits of a value that is drawn from an interval: nobody needs more."""
+"""Significant digits of a value sampled from an interval."""
 
 
 class SearchSettings(BaseModel):
-    """A search for the options of every method, on validation classes alone.
+    """How to search for the options of every method, on validation classes alone.
 
-    trials: trainings of each method. split: the step whose train classes are used; None is step 0,
-    or the easiest. seed: of every trial and of what is drawn. metric: of the validation classes;
-    "a+b" is the sum of two.
+    Attributes:
+        trials: number of trials (training runs) per method.
+        split: the step whose training classes are used; None is step 0, or else the easiest split.
+        seed: random seed of every trial and of the sampler.
+        metric: the metric of the validation classes to maximize; "a+b" is the sum of two metrics.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     trials: int = Field(ge=1)
     split: str | None = None
-    seed: int = 0
+    seed: Seed = 0
     metric: str = "recall@1"
 
 
 class Choices(BaseModel):
-    """Values to choose from."""
+    """A list of values to choose from."""
 
     model_config = ConfigDict(frozen=True)
 
     values: tuple[Any, ...]
 
-    def tried(self) -> tuple[Any, ...]:
-        """The values that are checked when the file is read."""
+    def values_to_validate(self) -> tuple[Any, ...]:
+        """The values to validate when the file is read."""
         return self.values
 
-    def checked_as(self, values: tuple[Any, ...]) -> "Choices":
-        """The same with its values as the checks gave them."""
+    def with_validated(self, values: tuple[Any, ...]) -> "Choices":
+        """The same choices with validated values."""
         return Choices(values=values)
 
-    def start(self) -> Any:
-        """The value of an option that has no default."""
+    def initial_value(self) -> Any:
+        """The value in the first trial if the option has no default."""
         return self.values[0]
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """The range in words."""
         return f"one of {', '.join(map(str, self.values))}"
 
 
 class Interval(BaseModel):
-    """Numbers from low to high, both included. log: evenly in the logarithm. whole: integers."""
+    """The numbers from `low` to `high`, both included.
+
+    Attributes:
+        log: whether to sample uniformly in the logarithm.
+        whole: whether to sample integers only.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -67,26 +81,26 @@ class Interval(BaseModel):
     log: bool = False
     whole: bool = False
 
-    def tried(self) -> tuple[float, ...]:
-        """The values that are checked when the file is read."""
-        return (self.value(self.low), self.value(self.high))
+    def values_to_validate(self) -> tuple[float, ...]:
+        """The values to validate when the file is read: the bounds."""
+        return (self.round(self.low), self.round(self.high))
 
-    def checked_as(self, values: tuple[float, ...]) -> "Interval":
-        """The same with its values as the checks gave them."""
+    def with_validated(self, values: tuple[float, ...]) -> "Interval":
+        """The same interval."""
         return self
 
-    def start(self) -> float:
-        """The value of an option that has no default: the middle."""
+    def initial_value(self) -> float:
+        """The value in the first trial if the option has no default: the middle."""
         middle = (self.low * self.high) ** 0.5 if self.log else (self.low + self.high) / 2
-        return self.value(middle)
+        return self.round(middle)
 
-    def value(self, drawn: float) -> float:
-        """A number of the interval in few digits."""
+    def round(self, sample: float) -> float:
+        """The sampled number with `DIGITS` significant digits, inside the interval."""
         if self.whole:
-            return round(drawn)
-        return min(self.high, max(self.low, float(f"{drawn:.{DIGITS}g}")))
+            return round(sample)
+        return min(self.high, max(self.low, float(f"{sample:.{DIGITS}g}")))
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """The range in words."""
         low, high = (int(n) if self.whole else n for n in (self.low, self.high))
         return f"{low} to {high}" + (", logarithmic" if self.log else "")
@@ -96,7 +110,7 @@ Range = Choices | Interval
 
 
 class _Bounds(BaseModel):
-    """An interval as a study file gives it."""
+    """An interval as written in a study file."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -105,20 +119,23 @@ class _Bounds(BaseModel):
     log: bool = False
 
 
-def read_search(value: object, file: Path) -> SearchSettings | None:
-    """The `search` of a study file: a number of trials for each method, or a table."""
+def parse_search(value: object, file: Path) -> SearchSettings | None:
+    """Parse the `search` of a study file: a number of trials per method, or a table.
+
+    Raises:
+        OodmlError: if it is neither, or if the metric is unknown.
+    """
     if value is None:
         return None
+    if not isinstance(value, dict | int) or isinstance(value, bool):
+        keys = ", ".join(SearchSettings.model_fields)
+        raise key_error(
+            file, "search", value, f"expected a number of trials per method, or a table with {keys}"
+        )
     table = value if isinstance(value, dict) else {"trials": value}
-    key = "search" if isinstance(value, dict) else ""
     if isinstance(table.get("split"), int) and not isinstance(table["split"], bool):
         table = table | {"split": str(table["split"])}
-    if not isinstance(value, dict | int) or isinstance(value, bool):
-        raise OodmlError(
-            f"{file}: search: given {value!r}; a number of trials for each method, or a table "
-            f"with {', '.join(SearchSettings.model_fields)} is expected"
-        )
-    settings = checked(SearchSettings, table, key or "search", file)
+    settings = parse_settings(SearchSettings, table, "search", file)
     for name in settings.metric.split("+"):
         if name not in validation_metrics():
             raise unknown("metric", name, validation_metrics(), f"{file}: search.metric")
@@ -127,63 +144,65 @@ def read_search(value: object, file: Path) -> SearchSettings | None:
 
 def find_ranges(table: Table, kind: type[BaseModel], key: str, file: Path) -> dict[str, Range]:
     """The ranges in the table at `key`: lists where one value is expected, and tables of bounds."""
-    found: dict[str, Range] = {}
+    ranges: dict[str, Range] = {}
     for name, value in table.items():
-        place = f"{file}: {key}.{name}"
-        if is_listed(name, value, kind):
-            if not value:
-                raise OodmlError(f"{place}: given []; at least one value is needed")
-            found[name] = Choices(values=tuple(value))
+        dotted = f"{key}.{name}"
+        if lists_values(name, value, kind):
+            check_listed(value, dotted, file)
+            ranges[name] = Choices(values=tuple(value))
         elif _is_interval(name, value, kind):
-            bounds = checked(_Bounds, value, f"{key}.{name}", file)
-            found[name] = _interval(bounds, _takes(name, kind), place)
-    return found
+            bounds = parse_settings(_Bounds, value, dotted, file)
+            ranges[name] = _make_interval(bounds, _accepted_types(name, kind), dotted, file)
+    return ranges
 
 
 def refuse_intervals(table: Table, kind: type[BaseModel], key: str, file: Path) -> None:
-    """Raise an error where a table has bounds and the study has no search."""
+    """Raise an error if a table contains bounds although the study has no search."""
     for name, value in table.items():
         if _is_interval(name, value, kind):
-            raise OodmlError(
-                f"{file}: {key}.{name}: given {value!r}; only a search draws from an interval. "
-                "Add `search = 20` (trials of each method) at the top, or list values"
-            )
+            raise key_error(
+                file, f"{key}.{name}", value,
+                "only a search samples from an interval. Add `search = 20` (trials per method) at "
+                "the top of the file, or list values",
+            )  # fmt: skip
 
 
-def corners(table: Table, kind: type[BaseModel], key: str, file: Path) -> Iterator[Table]:
-    """The table without its ranges, then with each value of each range that is to be checked."""
+def tables_to_validate(
+    table: Table, kind: type[BaseModel], key: str, file: Path
+) -> Iterator[Table]:
+    """The tables to validate: first without ranges, then with each test value of each range."""
     ranges = find_ranges(table, kind, key, file)
-    bare = {name: value for name, value in table.items() if name not in ranges}
-    yield bare
+    fixed = {name: value for name, value in table.items() if name not in ranges}
+    yield fixed
     for name, one in ranges.items():
-        yield from (bare | {name: value} for value in one.tried())
+        yield from (fixed | {name: value} for value in one.values_to_validate())
 
 
-def _interval(bounds: _Bounds, takes: set[type], place: str) -> Interval:
+def _make_interval(bounds: _Bounds, accepted: set[type], key: str, file: Path) -> Interval:
     low, high = bounds.low, bounds.high
-    whole = isinstance(low, int) and isinstance(high, int) and float not in takes
-    if takes and not takes & {int, float}:
-        raise OodmlError(f"{place}: an interval is of numbers, and no number is expected here")
-    if takes and float not in takes and not whole:
-        raise OodmlError(f"{place}: given {low!r} to {high!r}; whole numbers are expected")
+    whole = isinstance(low, int) and isinstance(high, int) and float not in accepted
+    if accepted and not accepted & {int, float}:
+        raise key_error(file, key, [low, high], "this key does not take a number")
+    if accepted and float not in accepted and not whole:
+        raise key_error(file, key, [low, high], "expected whole numbers")
     if low >= high:
-        raise OodmlError(f"{place}: low is {low!r} and high is {high!r}; low must be below high")
+        raise key_error(file, key, [low, high], "low must be below high")
     if bounds.log and low <= 0:
-        raise OodmlError(f"{place}.low: given {low!r}; with log it must be above 0")
+        raise key_error(file, f"{key}.low", low, "with `log` it must be above 0")
     return Interval(low=low, high=high, log=bounds.log, whole=whole)
 
 
 def _is_interval(name: str, value: object, kind: type[BaseModel]) -> bool:
     if not isinstance(value, dict) or not {"low", "high"} & value.keys():
         return False
-    return not any(issubclass(one, Mapping) for one in _takes(name, kind))
+    return not any(issubclass(one, Mapping) for one in _accepted_types(name, kind))
 
 
-def _takes(name: str, kind: type[BaseModel]) -> set[type]:
-    """The types that a field takes; empty if it takes anything, or isn't one that is known."""
+def _accepted_types(name: str, kind: type[BaseModel]) -> set[type]:
+    """The types that a field accepts; empty if it accepts anything or is unknown."""
     field = kind.model_fields.get(name)
-    found = set() if field is None else set(_types(field.annotation))
-    return set() if Any in found else found - {type(None)}
+    accepted = set() if field is None else set(_types(field.annotation))
+    return set() if Any in accepted else accepted - {type(None)}
 
 
 def _types(annotation: Any) -> Iterator[type]:

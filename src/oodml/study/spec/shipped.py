@@ -1,4 +1,4 @@
-"""Opening a study: a file of the user's, or one that comes with the package, by its name."""
+"""Opening a study: a file, or a study that comes with the package, by its name."""
 
 import tomllib
 from importlib.resources import files
@@ -8,44 +8,104 @@ from typing import Any
 from oodml.errors import OodmlError, unknown
 from oodml.study.spec.study_file import Study, parse_study, read_study
 
+PREFIX = "shipped:"
+"""Marks the name of a shipped study, so that no path can take its place."""
+PUBLISHED = ("cars196", "cub200", "inshop", "online_products")
+"""Datasets that `oodml data fetch` downloads or explains how to get."""
 
-def shipped() -> dict[str, str]:
+
+def shipped_studies() -> dict[str, str]:
     """The text of every study that comes with the package, by its name."""
-    found = (files("oodml") / "studies").iterdir()
-    texts = {f.name.removesuffix(".toml"): f.read_text("utf-8") for f in found if ".toml" in f.name}
+    paths = (files("oodml") / "studies").iterdir()
+    texts = {p.name.removesuffix(".toml"): p.read_text("utf-8") for p in paths if ".toml" in p.name}
     return dict(sorted(texts.items()))
 
 
 def open_study(which: str | Path, data: Path | None = None, splits: Path | None = None) -> Study:
-    """The study of a file or of a name in `shipped()`.
+    """Open a study file, or a study that comes with the package.
 
-    data: where its data set lies, instead of what the file says. splits: a file of splits, such
-    as the published ones, instead of building them. Paths in a shipped study start at the
-    working directory.
+    "shipped:NAME" always is a shipped study. So is a bare NAME, without suffix and folder, unless
+    there is a file of that name; a folder of that name does not matter. Relative paths in a
+    shipped study start at the current folder.
+
+    Args:
+        which: the file or the name.
+        data: the folder or table of the dataset, replacing the one in the file.
+        splits: a file of splits to use instead of building them.
+
+    Raises:
+        OodmlError: if there is no such study, or it is invalid.
     """
-    path = Path(which)
-    known = shipped()
-    if not path.exists() and str(which) in known:
-        path, text = Path.cwd() / f"{which}.toml", known[str(which)]
-    elif not path.exists() and not path.suffix:
-        raise unknown("study", str(which), known, "beside these, any file FILE.toml")
+    name = _shipped_name(str(which))
+    if name is not None:
+        path, text = Path.cwd() / f"{name}.toml", shipped_studies()[name]
     elif data is None and splits is None:
-        return read_study(path)
+        return read_study(which)
     else:
-        text = read_study(path).text
+        path, text = Path(which), read_study(which).text
     tables = tomllib.loads(text)
-    given = []
+    comments = []
     if data is not None:
-        tables["data"] = _placed(tables["data"], data)
-        given.append(f"# --data {data}\n")
+        tables["data"] = _replace_root(tables["data"], data)
+        comments.append(f"# --data {data}\n")
     if splits is not None:
         tables["splits"] = {"file": str(splits.expanduser().resolve())}
-        given.append(f"# --splits {splits}\n")
-    return parse_study(tables, path).model_copy(update={"text": "".join(given) + text})
+        comments.append(f"# --splits {splits}\n")
+    return parse_study(tables, path).model_copy(update={"text": "".join(comments) + text})
 
 
-def _placed(table: Any, data: Path) -> Any:
+def check_data(study: Study, which: str) -> None:
+    """Check that the published dataset of a study is on this machine.
+
+    Args:
+        study: the study.
+        which: how the user named it, for the commands in the message.
+
+    Raises:
+        OodmlError: naming the commands that download the dataset, or run without it.
+    """
+    name, root = study.data.name, Path(study.data.options.get("root", study.data.name))
+    if name not in PUBLISHED or root.expanduser().is_dir():
+        return
+    raise OodmlError(
+        f"data: {name} is not in {root}. Run `oodml data fetch {name} --root {root}`, which "
+        f"downloads it or says how to, and then `oodml study run {which} --data {root} --out …`. "
+        "Without the data, `--smoke` tries the study on drawn images.",
+        location="data.root",
+        given=str(root),
+    )
+
+
+def _shipped_name(which: str) -> str | None:
+    """The name of a shipped study, or None if `which` is a path.
+
+    Raises:
+        OodmlError: if it is a name, but not one of a shipped study or of an existing path.
+    """
+    studies, path = shipped_studies(), Path(which)
+    name = which.removeprefix(PREFIX)
+    if which.startswith(PREFIX) and name not in studies:
+        raise unknown("shipped study", name, studies)
+    if which.startswith(PREFIX):
+        return name
+    if path.suffix or path.name != which or path.is_file():
+        return None
+    if which in studies:
+        return which
+    if path.exists():
+        return None
+    error = unknown("study", which, studies)
+    raise OodmlError(
+        f"{error} The path of a study file FILE.toml is allowed as well.",
+        given=which,
+        allowed=error.allowed,
+    )
+
+
+def _replace_root(table: Any, data: Path) -> Any:
     if not data.expanduser().exists():
-        raise OodmlError(f"--data {data}: no such folder or table")
-    place = str(data.expanduser().resolve())
-    return dict(table) | {"root": place} if isinstance(table, dict) else place
+        raise OodmlError(
+            f"--data {data}: no such folder or table", location="--data", given=str(data)
+        )
+    path = str(data.expanduser().resolve())
+    return dict(table) | {"root": path} if isinstance(table, dict) else path

@@ -1,95 +1,120 @@
-"""A minute's version of a study: every method, on a few images, to see that all of it works."""
+"""The smoke test of a study: every method for a moment, on a few images."""
 
 from pathlib import Path
 from typing import Any
 
-from oodml.datasets._few import MINIATURES, grow_miniature
-from oodml.model import ModelSettings
+from oodml.datasets import open_images
+from oodml.datasets._few import MINIATURES, write_miniature
+from oodml.model import FinetuneSettings, ModelSettings
 from oodml.shift.build import SplitSettings
 from oodml.study.spec.study_file import Source, SplitFile, Study
 from oodml.study.spec.variants import Variant
 
 CLASSES, IMAGES = 24, 6
-SIZE = 64
-"""Pixels of the input when a whole network trains, where the network can take it."""
-BATCH = 16
+"""Number of classes and of images per class; few-shot episodes may need more images."""
+QUERIES = 2
+"""Images per class that remain for retrieval after the support images are taken."""
+IMAGE_SIZE = 64
+"""Side of the input in pixels when a whole network trains, if the network supports it."""
+BATCH_SIZE = 16
 TRIALS = 2
-"""Of a search: the defaults and one more."""
+"""Trials of a search: the defaults and one sample."""
 FIXED = ("train.epochs", "train.warmup_epochs", "train.evaluate_every", "train.batch_size",
          "train.per_class", "model.image_size", "model.weights", "model.backbone")  # fmt: skip
-"""Not searched, for they are what makes it small."""
+"""Keys that are not searched, because they keep the smoke test small."""
 
 
-def smaller(study: Study, place: Path) -> Study:
+def smoke_study(study: Study, folder: Path) -> Study:
     """A study that tries every variant in little time.
 
-    One seed, one epoch, one episode, few steps; of splits that are built few exchanges, on a few
-    images of a few classes. A data set that is not at hand is replaced by a miniature of drawn
-    images in its layout under `place`, and networks are then untrained.
+    It has one seed, one epoch, one episode, and few steps. Splits that are built have few swaps,
+    on a few images of a few classes. If the dataset is not on this machine, a miniature of drawn
+    images takes its place, and networks are untrained.
+
+    Args:
+        study: the study to try.
+        folder: where to write the miniature.
     """
-    absent = _is_absent(study.data)
-    variants = [_smaller_arm(variant, untrained=absent) for variant in study.variants]
-    changes: dict[str, Any] = {"variants": tuple(variants), "shots": study.shots[:1], "episodes": 1}
+    absent = missing_root(study.data) is not None
+    variants = tuple(_small_variant(variant, untrained=absent) for variant in study.variants)
+    shots = study.shots[:1]
+    changes: dict[str, Any] = {"variants": variants, "shots": shots, "episodes": 1}
     if study.search is not None:
         changes["search"] = study.search.model_copy(update={"trials": TRIALS, "split": None})
     if absent or isinstance(study.splits, SplitSettings):
-        changes["data"] = _few(study.data, place if absent else None)
-        changes["splits"] = _smaller_splits(study.splits, untrained=absent)
+        images = max(IMAGES, *(n + QUERIES for n in shots), 0)
+        data = _few_images(study.data, images, folder if absent else None)
+        changes |= {"data": data, "splits": _small_splits(study.splits, data, untrained=absent)}
     return study.model_copy(update=changes)
 
 
-def _is_absent(data: Source) -> bool:
+def missing_root(data: Source) -> Path | None:
+    """The folder of a published dataset if it does not exist, else None."""
     root = data.options.get("root")
-    return data.name in MINIATURES and not (root and Path(root).expanduser().is_dir())
+    if data.name not in MINIATURES or (root and Path(root).expanduser().is_dir()):
+        return None
+    return Path(root or data.name)
 
 
-def _few(data: Source, place: Path | None) -> Source:
-    options = dict(data.options) | {"few": [CLASSES, IMAGES]}
-    if place is not None:
-        options["root"] = str(grow_miniature(data.name, place / "miniature" / data.name))
+def _few_images(data: Source, images: int, miniature: Path | None) -> Source:
+    options = dict(data.options) | {"few": [CLASSES, images]}
+    if miniature is not None:
+        root = miniature / "miniature" / data.name
+        options["root"] = str(write_miniature(data.name, root, CLASSES, images))
     return Source(name=data.name, options=options)
 
 
-def _smaller_splits(splits: SplitSettings | SplitFile, untrained: bool) -> SplitSettings:
+def _small_splits(
+    splits: SplitSettings | SplitFile, data: Source, untrained: bool
+) -> SplitSettings:
     own = splits if isinstance(splits, SplitSettings) else SplitSettings.model_validate({})
     changes: dict[str, Any] = {
-        "n_splits": 2, "steps": None, "train_classes": None, "history": None, "swaps": 1,
+        "n_splits": 2, "steps": None, "history": None, "swaps": 1,
+        "train_classes": _train_classes(own, data),
         "harder": min(3, 25 if own.harder is None else own.harder),
         "easier": min(2, 15 if own.easier is None else own.easier),
         "removal": None, "ends": None, "image_tolerance": None,
     }  # fmt: skip
     if untrained:
-        changes |= {"backbone": "pixels", "weights": None}
+        changes |= {"backbone": "pixels", "weights": None, "train_superclasses": None}
     return own.model_copy(update=changes)
 
 
-def _smaller_arm(variant: Variant, untrained: bool) -> Variant:
+def _train_classes(splits: SplitSettings, data: Source) -> tuple[str, ...] | None:
+    """Those training classes that the few images include, or else the first half of the classes."""
+    if splits.train_classes is None:
+        return None
+    classes = open_images(data.name, **data.options).class_names
+    train = tuple(name for name in classes if name in set(splits.train_classes))
+    return train if 2 <= len(train) <= len(classes) - 2 else tuple(classes[: len(classes) // 2])
+
+
+def _small_variant(variant: Variant, untrained: bool) -> Variant:
     train = {
         "epochs": min(1, variant.train.epochs), "warmup_epochs": 0, "evaluate_every": 1,
-        "batch_size": min(variant.train.batch_size, max(BATCH, 2 * variant.train.per_class)),
+        "batch_size": min(variant.train.batch_size, max(BATCH_SIZE, 2 * variant.train.per_class)),
     }  # fmt: skip
     return variant.model_copy(
         update={
             "seeds": variant.seeds[:1],
             "train": variant.train.model_copy(update=train),
             "adapt": variant.adapt.model_copy(update={"iterations": 5}),
-            "model": _smaller_model(variant.model, untrained),
+            "model": _small_model(variant.model, untrained),
             "ranges": {name: one for name, one in variant.ranges.items() if name not in FIXED},
         }
     )
 
 
-def _smaller_model(model: ModelSettings, untrained: bool) -> ModelSettings:
-    changes: dict[str, Any] = {}
-    if untrained:
-        changes["weights"] = "none"
-    if model.mode == "finetune" and (model.image_size or SIZE + 1) > SIZE and _scales(model):
-        changes["image_size"] = SIZE
+def _small_model(model: ModelSettings, untrained: bool) -> ModelSettings:
+    changes: dict[str, Any] = {"weights": "none"} if untrained else {}
+    is_large = model.image_size is None or model.image_size > IMAGE_SIZE
+    if isinstance(model, FinetuneSettings) and is_large and _accepts_any_size(model):
+        changes["image_size"] = IMAGE_SIZE
     return model.model_copy(update=changes)
 
 
-def _scales(model: ModelSettings) -> bool:
-    """Whether the network takes images of any size, as far as is known."""
+def _accepts_any_size(model: ModelSettings) -> bool:
+    """Whether timm says that the network takes images of any size."""
     import timm
 
     config = timm.get_pretrained_cfg(model.backbone, allow_unregistered=True)

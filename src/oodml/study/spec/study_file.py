@@ -1,27 +1,35 @@
-"""The study file: a TOML that names data, splits, methods, seeds and shots."""
+"""The study file: a TOML file that names data, splits, methods, seeds, and shots."""
 
+import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from oodml.catalog import find, make_importable, names
+from oodml.catalog import get_class, make_importable, names
+from oodml.datasets import is_import_path
 from oodml.errors import OodmlError, unknown
 from oodml.shift.build import SplitSettings
-from oodml.study.search.trial_variants import parse_searched_variants
-from oodml.study.spec.ranges import SearchSettings, read_search
-from oodml.study.spec.tables import Table, beside, checked, option_settings
-from oodml.study.spec.variants import Variant, parse_variants
+from oodml.study.spec.ranges import SearchSettings, Seed, parse_search
+from oodml.study.spec.searched_variants import parse_searched_variants
+from oodml.study.spec.tables import (
+    Table,
+    key_error,
+    option_schema,
+    parse_settings,
+    resolve_path,
+)
+from oodml.study.spec.variants import Variant, parse_variants, refuse_repeats
 from oodml.training.settings import TrainSettings
 
-COMMON = ("few", "skip_corrupt")
-"""Options of every collection, which `open_images` takes."""
+DATA_OPTIONS = ("few", "skip_corrupt")
+"""Options that `open_images` accepts for every dataset."""
 
 
 class Source(BaseModel):
-    """The collection of images: a data set's name or a path, and options of its reader."""
+    """The images of a study: a dataset's name or a path, and the options of its reader."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,7 +38,7 @@ class Source(BaseModel):
 
 
 class SplitFile(BaseModel):
-    """Splits that exist already."""
+    """Splits that are read from a file instead of being built."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -40,8 +48,10 @@ class SplitFile(BaseModel):
 class Study(BaseModel):
     """What to run: every variant on every split of the progression with every seed.
 
-    search: how to choose the options that have ranges, before anything is run. chosen: how they
-    were chosen, kept in the plan. text: of the file it was read from, kept beside the results.
+    Attributes:
+        search: how to choose the options that have ranges, before anything else runs.
+        chosen: how a search chose them; stored in the plan.
+        text: the text of the study file; stored with the results.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -57,16 +67,16 @@ class Study(BaseModel):
     text: str = ""
 
 
-class _Head(BaseModel):
-    """The keys of a study file, its tables still unread."""
+class StudyKeys(BaseModel):
+    """The keys of a study file; the tables in it are not validated yet."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     data: str | Table
     methods: list[str] | dict[str, Table] = Field(min_length=1)
     name: str | None = Field(None, min_length=1)
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
-    shots: tuple[int, ...] = ()
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1)
+    shots: tuple[Annotated[int, Field(ge=1)], ...] = ()
     episodes: int = Field(10, ge=1)
     splits: Table = Field(default_factory=dict)
     model: Table = Field(default_factory=dict)
@@ -76,58 +86,104 @@ class _Head(BaseModel):
 
 
 def read_study(path: str | Path) -> Study:
-    """Read and check a study file; relative paths in it start at its folder.
+    """Read and check a study file.
 
-    Import paths in it reach the modules in its folder and in the current one.
+    Relative paths in the file start at its folder. Import paths in it reach the modules in its
+    folder and in the current folder.
 
-    Raises `OodmlError` naming file, key, what was given and what is allowed.
+    Raises:
+        OodmlError: naming the file, the key, the given value, and what is allowed.
     """
     file = Path(path)
+    text = read_toml_text(file)
     try:
-        text = file.read_text(encoding="utf-8")
         tables = tomllib.loads(text)
-    except OSError as error:
-        raise OodmlError(f"{file}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise OodmlError(f"{file}: not TOML: {error}") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise OodmlError(f"{file}: not a TOML file: {error}", location=str(file)) from error
     make_importable(file.parent, Path.cwd())
     return parse_study(tables, file).model_copy(update={"text": text})
 
 
+def read_toml_text(file: Path) -> str:
+    """The text of a study file; a byte-order mark at its start is ignored.
+
+    Raises:
+        OodmlError: if it is missing, a folder, unreadable, or not UTF-8.
+    """
+    location = str(file)
+    if file.is_dir():
+        raise OodmlError(f"{file}: {_describe_folder(file)}", location=location)
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        files = [path.name for path in sorted(file.parent.glob("*.toml"))]
+        close = difflib.get_close_matches(file.name, files, n=1)
+        hint = f" Did you mean {str(file.parent / close[0])!r}?" if close else ""
+        raise OodmlError(
+            f"{file}: no such study file.{hint}", location=location, allowed=files
+        ) from error
+    except OSError as error:
+        raise OodmlError(f"{file}: cannot read it: {error.strerror}", location=location) from error
+    except UnicodeDecodeError as error:
+        raise OodmlError(
+            f"{file}: not a TOML file, which is UTF-8 text: {error}. Save it as UTF-8.",
+            location=location,
+        ) from error
+
+
+def _describe_folder(folder: Path) -> str:
+    """Why a folder is not a study file, and what to run instead."""
+    if (folder / "plan.json").exists():
+        return (
+            "a folder of results, not a study file. To resume the study, run "
+            f"`oodml study run {folder / 'study.toml'} --out {folder}`; "
+            f"to see its state, run `oodml study status {folder}`"
+        )
+    studies = sorted(folder.glob("*.toml"))
+    if studies:
+        return f"a folder, not a study file. Run a file in it: `oodml study run {studies[0]}`"
+    return (
+        f"a folder, not a study file. If it contains images, run `oodml study init {folder}` to "
+        "write a study file for them"
+    )
+
+
 def parse_study(tables: Table, file: Path) -> Study:
-    """The study that the tables of a file describe."""
-    head = checked(_Head, tables, "", file)
-    if any(shots < 1 for shots in head.shots):
-        raise OodmlError(f"{file}: shots: given {min(head.shots)}; at least 1 is needed")
-    bases = {"model": head.model, "train": head.train, "adapt": head.adapt}
-    search = read_search(head.search, file)
-    read = parse_variants if search is None else parse_searched_variants
-    variants = tuple(read(_methods(head), bases, head.seeds, file))
+    """The study that the tables of a file describe.
+
+    Raises:
+        OodmlError: naming the file, the key, the given value, and what is allowed.
+    """
+    keys = parse_settings(StudyKeys, tables, "", file)
+    bases = {"model": keys.model, "train": keys.train, "adapt": keys.adapt}
+    search = parse_search(keys.search, file)
+    parse = parse_variants if search is None else parse_searched_variants
+    methods = keys.methods if isinstance(keys.methods, dict) else {key: {} for key in keys.methods}
+    variants = tuple(parse(methods, bases, keys.seeds, file))
+    refuse_repeats(variants, file)
     if search is not None and not any(variant.ranges for variant in variants):
-        raise OodmlError(f"{file}: search: nothing has a range: list values, or give "
-                         "{low = 1e-5, high = 1e-2, log = true} for an option of a method, or "
-                         "for a key of [train] or [model]")  # fmt: skip
+        raise OodmlError(
+            f"{file}: search: no key has a range. List values, or write "
+            "{low = 1e-5, high = 1e-2, log = true}, for an option of a method or for a key of "
+            "[train] or [model]",
+            location=f"{file}: search",
+        )
     return Study(
-        name=head.name or file.stem,
-        data=_source(head.data, file),
+        name=keys.name or file.stem,
+        data=_parse_source(keys.data, file),
         variants=variants,
-        splits=_splits(head.splits, head.model, file),
-        shots=head.shots,
-        episodes=head.episodes,
+        splits=_parse_splits(keys.splits, keys.model, file),
+        shots=tuple(dict.fromkeys(keys.shots)),
+        episodes=keys.episodes,
         search=search,
     )
 
 
-def _methods(head: _Head) -> dict[str, Table]:
-    """The table of each method; a list of names stands for empty ones."""
-    methods = head.methods
-    return methods if isinstance(methods, dict) else {label: {} for label in methods}
-
-
 def with_precision(study: Study, precision: str, file: Path) -> Study:
-    """The study with another precision for every variant that trains a network.
+    """The study with another precision for every variant that trains a whole network.
 
-    On cached features there is no pass to compute in another.
+    Raises:
+        OodmlError: if no variant does: cached features have no forward pass to change.
     """
     variants = []
     for variant in study.variants:
@@ -135,43 +191,39 @@ def with_precision(study: Study, precision: str, file: Path) -> Study:
             variants.append(variant)
             continue
         table = variant.train.model_dump(mode="json") | {"precision": precision}
-        train = checked(TrainSettings, table, "train", file)
+        train = parse_settings(TrainSettings, table, "train", file)
         ranges = {name: one for name, one in variant.ranges.items() if name != "train.precision"}
         variants.append(variant.model_copy(update={"train": train, "ranges": ranges}))
     if all(variant.model.mode == "head" for variant in variants):
-        checked(TrainSettings, {"precision": precision}, "train", file)
-        raise OodmlError(f"{file}: precision {precision!r}: every method trains on cached features "
-                         '(model.mode = "head"), where it changes nothing')  # fmt: skip
+        parse_settings(TrainSettings, {"precision": precision}, "train", file)
+        problem = 'every method trains on cached features (model.mode = "head"); remove --precision'
+        raise key_error(file, "train.precision", precision, problem)
     return study.model_copy(update={"variants": tuple(variants)})
 
 
-def _source(data: str | Table, file: Path) -> Source:
+def _parse_source(data: str | Table, file: Path) -> Source:
     if isinstance(data, str):
-        return Source(name=_located(data, file, "data"))
+        return Source(name=_locate(data, file, "data"))
     options = dict(data)
     name = options.pop("name", None)
     if not isinstance(name, str):
-        raise OodmlError(
-            f"{file}: data.name: given {name!r}; a data set's name or a path is needed"
-        )
-    if not isinstance(options.get("skip_corrupt", False), bool):
-        given = options["skip_corrupt"]
-        raise OodmlError(f"{file}: data.skip_corrupt: given {given!r}; true or false is expected")
+        raise key_error(file, "data.name", name, "expected a dataset's name or a path")
+    skip_corrupt = options.get("skip_corrupt", False)
+    if not isinstance(skip_corrupt, bool):
+        raise key_error(file, "data.skip_corrupt", skip_corrupt, "expected true or false")
     few = options.get("few")
     if few is not None and not _is_few(few):
-        raise OodmlError(f"{file}: data.few: given {few!r}; [classes, images of each] is expected, "
-                         "2 classes and 1 image at the least")  # fmt: skip
+        problem = "expected [classes, images per class], at least 2 classes and 1 image"
+        raise key_error(file, "data.few", few, problem)
     if isinstance(options.get("root"), str):
-        options["root"] = str(beside(options["root"], file))
+        options["root"] = str(resolve_path(options["root"], file))
     if name in names("datasets"):
-        kind = option_settings(find("datasets", name), ())
-        for key in options:
-            if (
-                key not in (*kind.model_fields, *COMMON)
-                and kind.model_config.get("extra") == "forbid"
-            ):
-                raise unknown("key", key, ["name", *COMMON, *kind.model_fields], f"{file}: data")
-    return Source(name=_located(name, file, "data.name"), options=options)
+        schema = option_schema(get_class("datasets", name), ())
+        allowed = ["name", *DATA_OPTIONS, *schema.model_fields]
+        extra = [key for key in options if key not in allowed]
+        if extra and schema.model_config.get("extra") == "forbid":
+            raise unknown("key", extra[0], allowed, f"{file}: data")
+    return Source(name=_locate(name, file, "data.name"), options=options)
 
 
 def _is_few(few: object) -> bool:
@@ -179,29 +231,37 @@ def _is_few(few: object) -> bool:
     return bool(pair[0] >= 2 and pair[1] >= 1)
 
 
-def _located(name: str, file: Path, key: str) -> str:
-    if name in names("datasets") or ":" in name:
+def _locate(name: str, file: Path, key: str) -> str:
+    """A dataset's name or import path as it is, and any other path as an absolute path."""
+    path = resolve_path(name, file)
+    if name in names("datasets") or name.startswith("hf:"):
         return name
-    path = beside(name, file)
     if path.exists():
         return str(path)
-    near = unknown("data set", name, names("datasets"), f"{file}: {key}")
-    raise OodmlError(f"{near} Or the path of a folder or table; {path} does not exist.")
+    if is_import_path(name):
+        return name
+    error = unknown("dataset", name, names("datasets"), f"{file}: {key}")
+    raise OodmlError(
+        f"{error} A path of a folder or table is allowed as well, but {path} does not exist.",
+        location=error.location,
+        given=name,
+        allowed=error.allowed,
+    )
 
 
-def _splits(table: Table, model: Table, file: Path) -> SplitSettings | SplitFile:
-    """The splits; their features see the images as the models do, unless they say otherwise."""
-    if "file" not in table:
-        shared = {key: model[key] for key in ("image_size", "augmentation") if key in model}
-        single = {k: value for k, value in shared.items() if not isinstance(value, list | dict)}
-        settings = checked(SplitSettings, single | table, "splits", file)
-        if settings.weights in (None, "none"):
-            return settings
-        weights = beside(str(settings.weights), file)
-        if not weights.is_file():
-            raise OodmlError(f"{file}: splits.weights: {weights} does not exist")
-        return settings.model_copy(update={"weights": str(weights)})
-    path = beside(checked(SplitFile, table, "splits", file).file, file)
-    if not path.is_file():
-        raise OodmlError(f"{file}: splits.file: {path} does not exist")
-    return SplitFile(file=path)
+def _parse_splits(table: Table, model: Table, file: Path) -> SplitSettings | SplitFile:
+    """The splits. Unless set otherwise, shift is measured on the images as the models see them."""
+    if "file" in table:
+        path = resolve_path(parse_settings(SplitFile, table, "splits", file).file, file)
+        if not path.is_file():
+            raise key_error(file, "splits.file", table["file"], f"{path} does not exist")
+        return SplitFile(file=path)
+    shared = {key: model[key] for key in ("image_size", "augmentation") if key in model}
+    single = {k: value for k, value in shared.items() if not isinstance(value, list | dict)}
+    settings = parse_settings(SplitSettings, single | table, "splits", file)
+    if settings.weights in (None, "none"):
+        return settings
+    weights = resolve_path(str(settings.weights), file)
+    if not weights.is_file():
+        raise key_error(file, "splits.weights", settings.weights, f"{weights} does not exist")
+    return settings.model_copy(update={"weights": str(weights)})

@@ -1,8 +1,9 @@
-"""Checking TOML tables: every complaint names file, key, what was given, and what is allowed."""
+"""Checking TOML tables. Errors name the file, the key, the given value, and what is allowed."""
 
 import inspect
 import itertools
 import json
+import math
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -17,48 +18,81 @@ Settings = TypeVar("Settings", bound=BaseModel)
 Table = dict[str, Any]
 
 
-def checked(kind: type[Settings], table: object, key: str, file: Path) -> Settings:
-    """The table at `key` of a file as settings; `OodmlError` with the dotted key if it is wrong.
+def parse_settings(kind: type[Settings], table: object, key: str, file: Path) -> Settings:
+    """Validate the table at `key` of a file.
 
-    Types are taken strictly: `"3"` is no number. Only a whole number may stand for a real one.
+    Types are strict: `"3"` is not a number. A whole number may stand for a real number.
+
+    Args:
+        kind: the settings class.
+        table: the table as read from the file.
+        key: the dotted key of the table, "" for the top of the file.
+        file: the file that contains the table.
+
+    Raises:
+        OodmlError: naming the dotted key of the first wrong value.
     """
     try:
-        text = json.dumps(as_table(table, key, file), default=str)
+        text = json.dumps(require_table(table, key, file), default=str)
         return kind.model_validate_json(text, strict=True)
     except ValidationError as error:
-        raise told(error, kind, key, file) from None
+        raise _settings_error(error, kind, key, file) from None
 
 
-def beside(path: str | Path, file: Path) -> Path:
-    """A path that a file names, relative to the file's folder."""
+def resolve_path(path: str | Path, file: Path) -> Path:
+    """The absolute path of a path in a file, which is relative to the file's folder."""
     return (file.parent / Path(path).expanduser()).resolve()
 
 
-def as_table(value: object, key: str, file: Path) -> Table:
-    """The value if it is a table, else an error."""
+def require_table(value: object, key: str, file: Path) -> Table:
+    """The value if it is a table.
+
+    Raises:
+        OodmlError: if it is not.
+    """
     if not isinstance(value, dict):
-        raise OodmlError(f"{file}: {key}: given {value!r}; a table is expected")
+        raise key_error(file, key, value, "expected a table")
     return value
 
 
-def told(error: ValidationError, kind: type[BaseModel], key: str, file: Path) -> OodmlError:
-    """The first complaint of pydantic in this package's words; wrong keys before missing ones."""
+def key_error(
+    file: Path, key: str, given: object, problem: str, allowed: Sequence[str] = ()
+) -> OodmlError:
+    """The error for a wrong value in a study file."""
+    location = f"{file}: {key}"
+    return OodmlError(
+        f"{location}: given {given!r}; {problem}", location=location, given=given, allowed=allowed
+    )
+
+
+def _settings_error(
+    error: ValidationError, kind: type[BaseModel], key: str, file: Path
+) -> OodmlError:
+    """The first of pydantic's errors; unknown keys come before missing ones."""
     errors = error.errors(include_url=False)
     first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
-    parts = [key, *map(str, first["loc"])] if key else [*map(str, first["loc"])]
-    where = f"{file}: {'.'.join(parts)}"
+    names = [str(part) for part in first["loc"] if not _is_union_branch(part, kind)]
+    parts = [key, *names] if key else names
+    dotted = ".".join(parts)
     if first["type"] == "extra_forbidden":
-        return unknown("key", parts[-1], kind.model_fields, where)
-    if first["type"] == "literal_error":
+        return unknown("key", parts[-1], kind.model_fields, f"{file}: {dotted}")
+    if first["type"] == "literal_error" and str(first["loc"][0]) in kind.model_fields:
         field = kind.model_fields[str(first["loc"][0])]
-        return unknown("value", first["input"], _choices(field.annotation), where)
+        return unknown("value", first["input"], _choices(field.annotation), f"{file}: {dotted}")
     if first["type"] == "missing":
-        return OodmlError(f"{where}: this key is needed")
-    return OodmlError(f"{where}: given {first['input']!r}; {_lowered(first['msg'])}")
+        location = f"{file}: {dotted}"
+        return OodmlError(f"{location}: this key is required", location=location)
+    message = first["msg"][:1].lower() + first["msg"][1:]
+    return key_error(file, dotted, first["input"], message)
 
 
-def option_settings(thing: Any, skip: Sequence[str]) -> type[BaseModel]:
-    """A settings class made of the options in the signature of `thing`, but for those in `skip`."""
+def _is_union_branch(part: int | str, kind: type[BaseModel]) -> bool:
+    """Whether pydantic added a part of a key to name a branch of a union, such as "int"."""
+    return isinstance(part, str) and part not in kind.model_fields and not part.isidentifier()
+
+
+def option_schema(thing: Any, skip: Sequence[str]) -> type[BaseModel]:
+    """A settings class with the options in the signature of `thing`, except those in `skip`."""
     function = thing.__init__ if inspect.isclass(thing) else thing
     hints = typing.get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {}
@@ -73,30 +107,61 @@ def option_settings(thing: Any, skip: Sequence[str]) -> type[BaseModel]:
     return create_model("Options", __config__=config, **fields)
 
 
-def combinations(table: Table, kind: type[BaseModel]) -> Iterator[tuple[Table, Table]]:
-    """Every combination of the values that a key lists where one value is expected.
+def combinations(
+    table: Table, kind: type[BaseModel], key: str, file: Path
+) -> Iterator[tuple[Table, Table]]:
+    """Every combination of the values that keys list where one value is expected.
 
-    Gives the table with one value a key, and the chosen values alone.
+    Yields:
+        The table with one value per key, and the chosen values alone.
+
+    Raises:
+        OodmlError: if a list is empty or contains a value twice.
     """
-    listed = {key: value for key, value in table.items() if is_listed(key, value, kind)}
+    listed = {name: value for name, value in table.items() if lists_values(name, value, kind)}
+    for name, values in listed.items():
+        check_listed(values, f"{key}.{name}" if key else name, file)
     for values in itertools.product(*listed.values()):
         chosen = dict(zip(listed, values, strict=True))
         yield table | chosen, chosen
 
 
-def is_listed(key: str, value: object, kind: type[BaseModel]) -> bool:
-    field = kind.model_fields.get(key)
-    return isinstance(value, list) and field is not None and not _takes_list(field.annotation)
+def check_listed(values: Sequence[Any], key: str, file: Path) -> None:
+    """Refuse an empty list of values and a value that is listed twice, such as 1e-3 and 0.001."""
+    if not values:
+        raise key_error(file, key, values, "at least one value is required")
+    repeated = [value for index, value in enumerate(values) if _contains(values[:index], value)]
+    if repeated:
+        raise key_error(file, key, values, f"{repeated[0]!r} is listed twice; list it once")
 
 
-def _takes_list(annotation: Any) -> bool:
+def _contains(values: Sequence[Any], value: Any) -> bool:
+    """Whether a value is in a list; True is not 1 here, and nan equals itself."""
+    return any(
+        (isinstance(other, bool) == isinstance(value, bool) and other == value)
+        or (_is_nan(other) and _is_nan(value))
+        for other in values
+    )
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def lists_values(name: str, value: object, kind: type[BaseModel]) -> bool:
+    """Whether a key has a list of values where its field takes a single value."""
+    field = kind.model_fields.get(name)
+    return isinstance(value, list) and field is not None and not _accepts_list(field.annotation)
+
+
+def _accepts_list(annotation: Any) -> bool:
     if annotation is Any:
         return True
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
-        return any(_takes_list(part) for part in typing.get_args(annotation))
+        return any(_accepts_list(part) for part in typing.get_args(annotation))
     if origin is Annotated:
-        return _takes_list(typing.get_args(annotation)[0])
+        return _accepts_list(typing.get_args(annotation)[0])
     kind = origin or annotation
     return inspect.isclass(kind) and issubclass(kind, Sequence | set) and kind is not str
 
@@ -105,7 +170,3 @@ def _choices(annotation: Any) -> list[str]:
     if typing.get_origin(annotation) is typing.Literal:
         return [str(value) for value in typing.get_args(annotation)]
     return [choice for part in typing.get_args(annotation) for choice in _choices(part)]
-
-
-def _lowered(message: str) -> str:
-    return message[:1].lower() + message[1:]

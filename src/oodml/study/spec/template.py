@@ -1,5 +1,6 @@
-"""A first study file for a user's own images, with a word on every line."""
+"""A first study file for a user's own images, with a comment on every line."""
 
+import json
 import os
 from pathlib import Path
 
@@ -11,32 +12,33 @@ from oodml.images.image_set import ImageSet
 
 SHOTS = (2, 5)
 QUERIES = 2
-"""Images of a class that must be left to retrieve when some are labelled."""
+"""Images per class that must remain for retrieval after the support images are taken."""
+MIN_CLASSES = 8
 
 TEXT = """\
 # A study of {name}: {images} images of {classes} classes{groups}.
-# Run it:      oodml study run {file} --out results
-# What it says: oodml report results
-data = "{data}"
-seeds = [0, 1, 2]       # every method is trained once for each
-shots = {shots}{shots_why}
-episodes = 10           # few-shot episodes a split
-# search = 20           # choose among listed values first: so many trials of each method
+# Run it:          oodml study run {file} --out results
+# See the answer:  oodml report results
+data = {data}
+seeds = [0, 1, 2]       # every method is trained once per seed
+shots = {shots}{shots_comment}
+episodes = 10           # few-shot episodes per split
+# search = 20           # choose among listed values first: number of trials per method
 
-# How classes are divided into train and test, more and more unlike each other.
+# How classes are divided into training and test classes, with growing shift between them.
 # [splits]
-# file = "splits.json"  # splits that exist already; by default they are built
+# file = "splits.json"  # existing splits; by default they are built
 
 [model]
-backbone = "lite0"      # or any network of timm; "small" with mode = "finetune" trains from scratch
+backbone = "lite0"      # or any timm network; "small" with mode = "finetune" trains from scratch
 mode = "head"           # "head": one layer on cached features; "finetune": the whole network
-dim = 128               # of the embedding
+dim = 128               # dimension of the embedding
 
 [train]
-epochs = 40             # at the most; the best one is chosen on validation classes
-batch_size = {batch}
+epochs = 40             # at most; the best epoch is chosen on validation classes
+batch_size = {batch_size}
 
-# What is compared; options go below a method's name. A list of values makes a range.
+# The methods to compare; options go below a method's name. A list of values makes a grid.
 [methods.margin]
 [methods.multisimilarity]
 [methods.proxy_anchor]
@@ -46,38 +48,48 @@ batch_size = {batch}
 
 
 def study_text(data: str, file: Path) -> str:
-    """The text of a study file at `file` for a folder or table of images, or a data set's name.
+    """The text of a first study file.
 
-    Shots and batch size fit the data. Raises `OodmlError` if there is too little of it.
+    Shots and batch size fit the data.
+
+    Args:
+        data: a folder or table of images, or a dataset's name.
+        file: where the text will be written; paths in it start at its folder.
+
+    Raises:
+        OodmlError: if there are too few classes to divide.
     """
     images = open_images(data)
     counts = np.unique(images.labels, return_counts=True)[1]
-    if len(counts) < 8:
-        raise OodmlError(f"{data}: {len(counts)} classes; a study needs at least 8 to divide")
+    if len(counts) < MIN_CLASSES:
+        raise OodmlError(
+            f"{data}: {len(counts)} classes; a study needs at least {MIN_CLASSES} to divide into "
+            "training and test classes",
+            location=data,
+            given=len(counts),
+        )
     shots = [n for n in SHOTS if n + QUERIES <= counts.min()]
-    few = f"the smallest class has {counts.min()} images"
+    smallest = f"              # the smallest class has {counts.min()} images"
     return TEXT.format(
-        name=images.name,
+        name=" ".join(images.name.split()),
         images=len(images),
         classes=len(counts),
-        groups=_groups(images),
+        groups=_describe_groups(images),
         file=file.name,
-        data=_from(file, data),
+        data=json.dumps(_data_value(file, data), ensure_ascii=False),
         shots=shots,
-        shots_why="         # labelled images of a new class"
-        if shots
-        else f"              # {few}",
-        batch=min(112, 2 * (len(counts) // 4)),
+        shots_comment="         # labeled images per new class" if shots else smallest,
+        batch_size=min(112, 2 * (len(counts) // 4)),
     )
 
 
-def _groups(images: ImageSet) -> str:
-    found = len(set(images.superclass_of.values()))
-    return f" in {found} superclasses" if found else ""
+def _describe_groups(images: ImageSet) -> str:
+    count = len(set(images.superclass_of.values()))
+    return f" in {count} superclasses" if count else ""
 
 
-def _from(file: Path, data: str) -> str:
-    """How the study file names the data: a path from its own folder, or a data set's name."""
+def _data_value(file: Path, data: str) -> str:
+    """How the study file names the data: a path from its own folder, or a dataset's name."""
     path = Path(data).expanduser()
     if not path.exists():
         return data

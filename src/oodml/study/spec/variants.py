@@ -1,6 +1,7 @@
 """The variants of a study: its methods with all their settings, checked."""
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,35 +9,41 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from oodml.adaptation import AdaptSettings
-from oodml.backbones._timm import timm_names
-from oodml.catalog import find, names
+from oodml.backbones import check_backbone_name
+from oodml.catalog import get_class, names
 from oodml.errors import OodmlError, unknown
-from oodml.methods._base import Sizes
-from oodml.model import ModelSettings
-from oodml.study.spec.consistency import refuse_contradictions
-from oodml.study.spec.ranges import Range, refuse_intervals
-from oodml.study.spec.tables import Table, beside, checked, combinations, option_settings
+from oodml.model import ModelSettings, ModelTable, keys_of_other_mode, parse_model_settings
+from oodml.study.spec.consistency import check_method
+from oodml.study.spec.ranges import Range, Seed, refuse_intervals
+from oodml.study.spec.tables import (
+    Table,
+    combinations,
+    key_error,
+    option_schema,
+    parse_settings,
+    resolve_path,
+)
 from oodml.training.settings import TrainSettings
 
-GIVEN = ("sizes",)
-"""What the training loop gives a method; the rest of its signature are options."""
-TRIED = Sizes(n_classes=4, dim=8, feature_dim=8)
-"""A method is built once for these sizes, so that wrong options are told before anything runs."""
-
-
+NOT_OPTIONS = ("sizes",)
+"""Parameters of a method that the training loop passes; the other parameters are options."""
 PARTS: dict[str, type[BaseModel]] = {
-    "model": ModelSettings,
+    "model": ModelTable,
     "train": TrainSettings,
     "adapt": AdaptSettings,
 }
-"""The tables that a study has and a method may have of its own."""
+"""The settings that a study has a table for, and that a method may override."""
 
 
 class Variant(BaseModel):
-    """One line of a study's comparison: a method with everything that it is run with.
+    """One configuration of a method in a study, with everything that it runs with.
 
-    label: what it is called in results. options: of the method, defaults filled in.
-    ranges: what a search may change: "beta" is an option, "train.lr" a key of a part.
+    Attributes:
+        label: the name in the results.
+        method: the name or import path of the method.
+        options: options of the method, including defaults.
+        trains: False for baselines; they are deterministic and run with one seed.
+        ranges: what a search may change; "beta" is an option, "train.lr" a key of a part.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -49,21 +56,24 @@ class Variant(BaseModel):
     adapt: AdaptSettings
     seeds: tuple[int, ...]
     few_shot: bool = True
+    trains: bool = True
     ranges: Mapping[str, Range] = Field(default_factory=dict)
 
     def value(self, name: str) -> Any:
-        """The value that a name of `ranges` has."""
+        """The current value of an option or key in `ranges`."""
         part, _, key = name.rpartition(".")
-        return getattr(getattr(self, part), key) if part else self.options.get(key)
+        return getattr(getattr(self, part), key, None) if part else self.options.get(key)
 
     def with_values(self, values: Mapping[str, Any]) -> "Variant":
-        """The variant with some values of its ranges, and nothing left to search."""
+        """The variant with these values for names in `ranges`, and no ranges."""
         parts = {part: getattr(self, part) for part in PARTS}
         options = dict(self.options)
         for name, value in values.items():
             part, _, key = name.rpartition(".")
             if part:
                 parts[part] = parts[part].model_copy(update={key: value})
+                if name == "model.mode":
+                    parts[part] = parse_model_settings(parts[part].model_dump())
             else:
                 options[key] = value
         return self.model_copy(update=parts | {"options": options, "ranges": {}})
@@ -78,7 +88,7 @@ class MethodKeys(BaseModel):
     model: Table = Field(default_factory=dict)
     train: Table = Field(default_factory=dict)
     adapt: Table = Field(default_factory=dict)
-    seeds: tuple[int, ...] | None = Field(None, min_length=1)
+    seeds: tuple[Seed, ...] | None = Field(None, min_length=1)
     few_shot: bool = True
 
 
@@ -87,133 +97,181 @@ def parse_variants(
 ) -> Iterator[Variant]:
     """The variants of a study file.
 
-    methods: the table of each label. bases: the study's own tables of `PARTS`.
+    Args:
+        methods: the table of each label.
+        bases: the study's own tables of `PARTS`.
+        seeds: the seeds of methods that do not set their own.
+        file: the study file.
     """
     for part, kind in PARTS.items():
         refuse_intervals(bases[part], kind, part, file)
-        for table, _ in combinations(bases[part], kind):
-            checked(kind, table, part, file)
+        for table, _ in combinations(bases[part], kind, part, file):
+            parse_settings(kind, table, part, file)
     for label, table in methods.items():
-        yield from variants_of(label, table, bases, seeds, file)
+        yield from method_variants(label, table, bases, seeds, file)
 
 
-def variants_of(
+def method_variants(
     label: str, table: Table, bases: Mapping[str, Table], seeds: tuple[int, ...], file: Path
 ) -> Iterator[Variant]:
-    """The variants of one method's table: one, or one for every combination of listed values."""
+    """The variants of one method's table: one for every combination of listed values."""
     key = f"methods.{label}"
-    own = checked(MethodKeys, table, key, file)
+    own = parse_settings(MethodKeys, table, key, file)
     name = own.method or label
-    method = method_of(name, f"{file}: {key}")
-    option_kind = option_settings(method, GIVEN)
+    method = find_method(name, f"{file}: {key}")
+    schema = option_schema(method, NOT_OPTIONS)
     given = {option: table[option] for option in table if option not in MethodKeys.model_fields}
-    refuse_intervals(given, option_kind, key, file)
+    refuse_intervals(given, schema, key, file)
     options = [
-        (_options(checked(option_kind, one, key, file)), chosen)
-        for one, chosen in combinations(given, option_kind)
+        (_plain_options(parse_settings(schema, one, key, file)), chosen)
+        for one, chosen in combinations(given, schema, key, file)
     ]
-    for one, _ in options:
-        _try(method, one, f"{file}: {key}")
-    for settings, chosen in _settings(bases, own, key, file):
-        _check_backbone(settings["model"].backbone, _place("backbone", own, key, file))
-        _check_mode(method, name, settings["model"].mode, f"{file}: {key}")
-        settings["model"] = _with_weights(
-            settings["model"], _place("weights", own, key, file), file
-        )
-        for one, more in options:
-            refuse_contradictions(
-                settings["model"], settings["train"], method, one, f"{file}: {key}"
-            )
+    unused = {"train"} if not method.trains else set()
+    unused |= {"adapt"} if not own.few_shot else set()
+    own_seeds = tuple(dict.fromkeys(own.seeds or seeds))
+    for settings, chosen in _part_settings(bases, own, unused, key, file):
+        settings["model"] = _check_model(settings["model"], method, name, own, key, file)
+        for one, chosen_options in options:
+            check_method(method, one, settings["model"], settings["train"], f"{file}: {key}")
             yield Variant(
-                label=_suffixed(label, chosen | more),
+                label=_variant_label(label, chosen | chosen_options),
                 method=name,
                 options=one,
-                seeds=own.seeds or seeds,
+                seeds=own_seeds if method.trains else own_seeds[:1],
                 few_shot=own.few_shot,
-                **settings,
+                trains=method.trains,
+                **settings | {"model": parse_model_settings(settings["model"].model_dump())},
             )
 
 
-def _settings(
-    bases: Mapping[str, Table], own: MethodKeys, key: str, file: Path
+def _part_settings(
+    bases: Mapping[str, Table], own: MethodKeys, unused: set[str], key: str, file: Path
 ) -> Iterator[tuple[dict[str, Any], Table]]:
-    """Model, train and adapt settings of a method, for every combination of listed values."""
+    """The settings of a method for every combination of listed values, and the chosen values.
+
+    The parts in `unused` do not affect the method; lists in them add no variants.
+    """
     choices: list[list[tuple[str, BaseModel, Table]]] = []
     for part, kind in PARTS.items():
         merged = bases[part] | getattr(own, part)
         refuse_intervals(merged, kind, f"{key}.{part}", file)
-        choices.append(
-            [
-                (part, checked(kind, table, f"{key}.{part}", file), chosen)
-                for table, chosen in combinations(merged, kind)
-            ]
-        )
+        parsed = [
+            (part, parse_settings(kind, table, f"{key}.{part}", file), _prefix(part, chosen))
+            for table, chosen in combinations(merged, kind, f"{key}.{part}", file)
+        ]
+        parsed = [(part, parsed[0][1], {})] if part in unused else parsed
+        choices.append(_applicable(parsed) if part == "model" else parsed)
     for combination in itertools.product(*choices):
         settings = {part: one for part, one, _ in combination}
-        varied: Table = {}
-        for *_, chosen in combination:
-            varied |= chosen
-        yield settings, varied
+        yield settings, {name: value for *_, one in combination for name, value in one.items()}
 
 
-def _options(options: BaseModel) -> Table:
-    """All options with their values; those that JSON cannot hold are the method's own defaults."""
+def _applicable(
+    parsed: list[tuple[str, BaseModel, Table]],
+) -> list[tuple[str, BaseModel, Table]]:
+    """Model settings that differ by more than keys that their mode ignores, such as `views`."""
+    applicable: dict[str, tuple[str, BaseModel, Table]] = {}
+    for part, settings, chosen in parsed:
+        assert isinstance(settings, ModelTable)
+        ignored = keys_of_other_mode(settings.mode)
+        own = {k: v for k, v in chosen.items() if k.partition(".")[2] not in ignored}
+        applicable.setdefault(repr(own), (part, settings, own))
+    return list(applicable.values())
+
+
+def _prefix(part: str, chosen: Table) -> Table:
+    """Chosen values by their dotted keys, so that train.lr and adapt.lr stay apart."""
+    return {f"{part}.{name}": value for name, value in chosen.items()}
+
+
+def refuse_repeats(variants: tuple[Variant, ...], file: Path) -> None:
+    """Refuse two variants with the same label, or with the same settings and a common seed.
+
+    Results are averaged over seeds by label, so a repeated run would count as another seed.
+
+    Raises:
+        OodmlError: naming both variants.
+    """
+    labels: set[str] = set()
+    runs: dict[tuple[str, int], str] = {}
+    for variant in variants:
+        label, location = variant.label, f"{file}: methods.{variant.label}"
+        first = next((runs[one] for one in _runs_of(variant) if one in runs), None)
+        if label in labels:
+            problem = "another variant has the same label; rename one of the methods"
+        elif first is not None:
+            problem = f"has the same settings as methods.{first}; remove one of them"
+        else:
+            labels.add(label)
+            runs |= dict.fromkeys(_runs_of(variant), label)
+            continue
+        raise OodmlError(f"{location}: {problem}", location=location, given=label)
+
+
+def _runs_of(variant: Variant) -> list[tuple[str, int]]:
+    """What changes the numbers of a variant as text, with each of its seeds."""
+    unused = {"label", "seeds"}
+    unused |= set() if variant.trains else {"train"}
+    unused |= set() if variant.few_shot else {"adapt"}
+    values = variant.model_dump(exclude=unused)
+    text = json.dumps(values, sort_keys=True, default=repr)
+    return [(text, seed) for seed in variant.seeds]
+
+
+def _plain_options(options: BaseModel) -> Table:
+    """All options with their values, except defaults that JSON cannot represent."""
     values = options.model_dump()
     given = options.model_fields_set
     return {key: value for key, value in values.items() if key in given or _is_plain(value)}
-
-
-def _try(method: Any, options: Table, where: str) -> None:
-    """Build the method once: what its losses and miners refuse is told with its place."""
-    try:
-        method(TRIED, **options)
-    except (TypeError, ValueError) as error:
-        raise OodmlError(f"{where}: {error}") from error
 
 
 def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def _place(name: str, own: MethodKeys, key: str, file: Path) -> str:
-    """Where a key of the model was given: in the method's own table or in the study's."""
-    return f"{file}: {key}.model.{name}" if name in own.model else f"{file}: model.{name}"
-
-
-def _with_weights(model: ModelSettings, where: str, file: Path) -> ModelSettings:
-    """Local weights are looked for beside the study file, too."""
-    if model.weights in (None, "none"):
-        return model
-    path = beside(str(model.weights), file)
-    if not path.is_file():
-        raise OodmlError(f'{where}: {path} does not exist; a file of weights or "none" is expected')
-    return model.model_copy(update={"weights": str(path)})
-
-
-def _suffixed(label: str, chosen: Table) -> str:
+def _variant_label(label: str, chosen: Table) -> str:
     return " ".join([label, *(f"{key}={value}" for key, value in chosen.items())])
 
 
-def method_of(name: str, where: str) -> Any:
-    """The class of a method; an error with the place if there is none."""
+def find_method(name: str, location: str) -> Any:
+    """The class of a method.
+
+    Raises:
+        OodmlError: if there is none of that name.
+    """
     if ":" not in name and name not in names("methods"):
-        raise unknown("method", name, names("methods"), where)
-    return find("methods", name)
+        raise unknown("method", name, names("methods"), location)
+    return get_class("methods", name)
 
 
-def _check_mode(method: Any, name: str, mode: str, where: str) -> None:
-    reason = method.modes.get(mode, "it is made for another")
+def _check_model(
+    model: ModelTable, method: Any, name: str, own: MethodKeys, key: str, file: Path
+) -> ModelTable:
+    """The settings of the network with absolute paths; its backbone and mode are checked."""
+
+    def dotted(field: str) -> str:
+        """Where the key is: in the method's own table or in the study's."""
+        return f"{key}.model.{field}" if field in own.model else f"model.{field}"
+
+    check_backbone_name(model.backbone, f"{file}: {dotted('backbone')}")
+    _check_mode(method, name, model.mode, f"{file}: {key}")
+    if model.weights in (None, "none"):
+        return model
+    path = resolve_path(str(model.weights), file)
+    if not path.is_file():
+        problem = f'{path} does not exist; expected a file of weights or "none"'
+        raise key_error(file, dotted("weights"), model.weights, problem)
+    return model.model_copy(update={"weights": str(path)})
+
+
+def _check_mode(method: Any, name: str, mode: str, location: str) -> None:
+    reason = method.modes.get(mode, "it supports other modes")
     if reason:
-        allowed = [other for other, refused in method.modes.items() if not refused]
+        allowed = [other for other, problem in method.modes.items() if not problem]
         raise OodmlError(
-            f"{where}: {name} makes no sense in mode {mode!r}: {reason}. "
-            f"Allowed: {', '.join(allowed)}."
+            f"{location}: {name} does not support mode {mode!r}: {reason}. "
+            f"Allowed: {', '.join(allowed)}.",
+            location=location,
+            given=mode,
+            allowed=allowed,
         )
-
-
-def _check_backbone(name: str, where: str) -> None:
-    if ":" in name or name in names("backbones"):
-        return
-    if name not in timm_names():
-        own = [*names("backbones"), *timm_names(name[:6])]
-        raise unknown("backbone", name, own, f"{where}: beside these, any network of timm")

@@ -1,0 +1,93 @@
+"""What the user sees when a command fails: one message, never a traceback."""
+
+import errno
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import TextIO
+
+import typer
+
+from oodml.errors import OodmlError
+
+BAD_INPUT, UNEXPECTED = 2, 1
+"""Exit statuses."""
+DEBUG = "OODML_DEBUG"
+"""If this environment variable is set, errors are raised with their traceback."""
+_FULL = ("No space left on device", "Disk quota exceeded")
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+_PLAIN_ERRORS = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOENT,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.EMFILE,
+    errno.ENOSPC,
+    errno.EDQUOT,
+}
+
+
+def tolerate_any_text(streams: tuple[TextIO, ...] = (sys.stdout, sys.stderr)) -> None:
+    """Let a stream print "?" for characters that its encoding lacks, instead of failing."""
+    for stream in streams:
+        if hasattr(stream, "reconfigure") and getattr(stream, "errors", "") != "backslashreplace":
+            stream.reconfigure(errors="replace")
+
+
+def report_error(error: Exception) -> int:
+    """Print what went wrong, and return the exit status.
+
+    Bad input and errors of the file system are a sentence with status 2. Everything else is
+    unexpected: the message names a log file with the traceback, and the status is 1. If the
+    environment variable `OODML_DEBUG` is set, the error is raised.
+    """
+    if os.environ.get(DEBUG):
+        raise error
+    message = _expected_message(error)
+    if message is not None:
+        typer.secho(f"oodml: {message}", fg="red", err=True)
+        return BAD_INPUT
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    typer.secho(f"oodml: unexpected error ({reason}). {_log_traceback(error)}", fg="red", err=True)
+    return UNEXPECTED
+
+
+def _expected_message(error: Exception) -> str | None:
+    """The message of an error that is not a fault of the program, else None."""
+    if isinstance(error, OodmlError):
+        return str(error)
+    text = str(error)
+    if any(reason in text for reason in _FULL):
+        return (
+            f"the disk is full ({text}). Free some space, for example with `oodml cache clear`; "
+            "set OODML_CACHE to move the cache."
+        )
+    if isinstance(error, MemoryError) or any(reason in text.lower() for reason in _NO_MEMORY):
+        reason = f" ({text.splitlines()[0]})" if text else ""
+        return (
+            f"not enough memory{reason}. Lower the batch size, the image size, or the number of "
+            "workers."
+        )
+    if isinstance(error, OSError) and error.errno in _PLAIN_ERRORS:
+        file = f"{error.filename}: " if error.filename is not None else ""
+        return f"{file}{error.strerror}. Check that the path exists and that you may use it."
+    return None
+
+
+def _log_traceback(error: Exception) -> str:
+    """Write the traceback to a file, and say where; without such a file, return the traceback."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        handle, name = tempfile.mkstemp(prefix="oodml-error-", suffix=".log")
+        os.close(handle)
+        Path(name).write_text(f"{sys.argv}\n{text}", encoding="utf-8", errors="replace")
+    except OSError:
+        return f"The traceback:\n{text}"
+    return f"The traceback is in {name}. Please report it, or set {DEBUG}=1 to print it."
