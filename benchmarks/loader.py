@@ -34,8 +34,8 @@ from oodml.backbones import load_backbone
 from oodml.datasets import open_images
 from oodml.images.image_set import ImageSet
 from oodml.images.loader import batches, train_views
-from oodml.images.pixel_cache import small_images
-from oodml.images.transforms import kept_short, recipe
+from oodml.images.pixel_cache import resized_images
+from oodml.images.transforms import recipe, sufficient_short
 
 SIZE, BATCH = 224, 112
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -58,9 +58,9 @@ def main() -> None:
         root = drawn(Path(place) / "photos", options.images)
         images = open_images(root)
         size = np.mean([images.path(row).stat().st_size for row in range(len(images))]) / 1e3
-        short = kept_short(recipe("base"), SIZE)
+        short = sufficient_short(recipe("base"), SIZE)
         started = time.perf_counter()
-        small = small_images(images, short)
+        small = resized_images(images, short)
         filling = time.perf_counter() - started
         print(
             f"{options.images} JPEGs of 500x400, {size:.0f} kB each; {options.threads} threads, "

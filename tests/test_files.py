@@ -5,7 +5,7 @@ import pytest
 from oodml.files import content_hash, replacing, write_text
 
 
-def test_a_file_is_whole_or_as_before(tmp_path: Path) -> None:
+def test_a_file_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "new" / "a.txt"
     write_text(target, "first")
 
@@ -20,7 +20,7 @@ def test_a_file_is_whole_or_as_before(tmp_path: Path) -> None:
     assert [path.name for path in target.parent.iterdir()] == ["a.txt"]
 
 
-def test_parts_are_framed() -> None:
+def test_the_parts_of_a_hash_are_separated() -> None:
     assert content_hash("ab", "c") != content_hash("a", "bc")
     assert content_hash("ä") == content_hash("ä".encode())
     assert len(content_hash()) == 64

@@ -1,4 +1,4 @@
-"""Writing files so that what exists is finished."""
+"""Atomic file writing, content hashes, and the cache folder."""
 
 import hashlib
 import os
@@ -10,9 +10,10 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it replaces `path`, on error it goes.
+    """Yield a temporary path that replaces `path` on success and is deleted on error.
 
-    The temporary name keeps the suffix, for writers that choose a format by it.
+    The temporary file is in the same folder and has the same suffix, for writers that choose a
+    format by suffix.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -32,18 +33,18 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def cache_folder() -> Path:
-    """Where features and images made from others are kept: $OODML_CACHE, or ~/.cache/oodml."""
+    """The folder of cached features and images: $OODML_CACHE, or ~/.cache/oodml."""
     return Path(os.environ.get("OODML_CACHE") or Path.home() / ".cache" / "oodml")
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text whole or not at all."""
+    """Write UTF-8 text atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def content_hash(*parts: bytes | str) -> str:
-    """SHA-256 over the parts, each framed by its length; 64 hexadecimal digits."""
+    """SHA-256 of the parts, each preceded by its length, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part

@@ -1,4 +1,4 @@
-"""Seeds and generators. Randomness is an argument everywhere; nothing seeds the process."""
+"""Seeds and generators. Randomness is always an argument; nothing seeds the process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,23 +8,23 @@ import torch
 from oodml.files import content_hash
 
 
-def derived_seed(seed: int, *path: object) -> int:
-    """A seed for one purpose: a hash of `seed` and of the words that name the purpose."""
-    return int(content_hash(str(seed), *map(str, path))[:15], 16)
+def derived_seed(seed: int, *purpose: object) -> int:
+    """A seed for one purpose: a hash of `seed` and the words that name the purpose."""
+    return int(content_hash(str(seed), *map(str, purpose))[:15], 16)
 
 
-def generator(seed: int, *path: object) -> torch.Generator:
+def generator(seed: int, *purpose: object) -> torch.Generator:
     """A CPU generator for one purpose; see `derived_seed`."""
-    return torch.Generator().manual_seed(derived_seed(seed, *path))
+    return torch.Generator().manual_seed(derived_seed(seed, *purpose))
 
 
 @contextmanager
-def isolated(seed: int, *path: object) -> Iterator[None]:
-    """Seed the global generators inside the block only.
+def isolated(seed: int, *purpose: object) -> Iterator[None]:
+    """Seed the global generators within the block, and restore their state afterwards.
 
-    Initialisation and dropout of networks draw from the global state and take no generator.
+    Needed for initialization and dropout, which use the global state and accept no generator.
     """
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(derived_seed(seed, *path))
+        torch.manual_seed(derived_seed(seed, *purpose))
         yield

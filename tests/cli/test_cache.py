@@ -5,8 +5,7 @@ from typer.testing import CliRunner
 
 from oodml.cli import app
 from oodml.datasets import open_images
-from oodml.images.pixel_cache import small_images
-
+from oodml.images.pixel_cache import resized_images
 from tests.images.samples import squares, write_folder
 
 
@@ -20,18 +19,18 @@ def test_pixels_are_listed_and_cleared(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("OODML_CACHE", str(tmp_path / "cache"))
     assert "empty" in run("list")
     images = open_images(write_folder(squares(2, 4), tmp_path / "photos"))
-    small_images(images, 20)
-    told = run("list")
-    assert "    photos: 8 images, short side 20, 9.6 kB" in told
-    assert "  contents: 1 files" in told
+    resized_images(images, 20)
+    output = run("list")
+    assert "    photos: 8 images, short side 20, 9.6 kB" in output
+    assert "  contents: 1 files" in output
     assert "freed" in run("clear", "pixels", "--yes")
     assert "photos" not in run("list")
-    assert small_images(images, 20).picture(0).shape == (20, 20, 3)
+    assert resized_images(images, 20).input_image(0).shape == (20, 20, 3)
 
 
-def test_an_unknown_part_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_part_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OODML_CACHE", str(tmp_path / "cache"))
-    small_images(open_images(write_folder(squares(2, 4), tmp_path / "photos")), 20)
+    resized_images(open_images(write_folder(squares(2, 4), tmp_path / "photos")), 20)
     result = CliRunner().invoke(app, ["cache", "clear", "pixel", "--yes"])
     assert result.exit_code != 0
-    assert "Did you mean 'pixels'" in str(result.exception)
+    assert "'pixels'" in str(result.exception)

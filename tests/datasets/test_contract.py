@@ -1,4 +1,4 @@
-"""What every data set keeps, on a miniature tree of each; as `oodml check` looks at it."""
+"""The contract of data sets, on a miniature folder of each."""
 
 from pathlib import Path
 from typing import Any
@@ -54,12 +54,12 @@ BUILT = {
     "online_products": online_products,
     "table": table,
 }
-"""Builds a tree of each data set and gives the options to open it with."""
+"""Functions that write a miniature of a data set and return the options to open it."""
 
 
 @pytest.mark.parametrize("name", oodml.names("datasets"))
 def test_promises(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert name in BUILT, "a new data set needs a miniature tree here"
+    assert name in BUILT, "add a miniature of the new data set to BUILT"
     findings = check(name, "datasets", BUILT[name](tmp_path))
     unkept = [finding for finding in findings if finding.fails or "docstring" in finding.found]
     assert unkept == []

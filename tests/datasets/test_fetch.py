@@ -1,4 +1,4 @@
-"""Downloads from a server on loopback; archives that try to leave their folder."""
+"""Downloads from a local server; archives with paths that lead outside the folder."""
 
 import hashlib
 import http.server
@@ -23,7 +23,7 @@ NAMES = ["CUB_200_2011/images/001.A/1.jpg", "CUB_200_2011/images/002.B/1.jpg"]
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `content`; `cut` bytes an answer at most, `ranges` or not, with `status`."""
+    """Serves `content`, at most `cut` bytes per response, with or without `ranges`."""
 
     content = b""
     cut: int | None = None
@@ -33,7 +33,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.asked: list[str | None] = []
+        self.requested: list[str | None] = []
 
     @property
     def url(self) -> str:
@@ -44,9 +44,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        asked = self.headers.get("Range")
-        self.server.asked.append(asked)
-        first = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        requested = self.headers.get("Range")
+        self.server.requested.append(requested)
+        first = int(requested.removeprefix("bytes=").rstrip("-")) if requested else 0
         if self.server.status != 200 or (self.server.ranges and first >= len(self.server.content)):
             self.send_error(416 if self.server.status == 200 else self.server.status)
             return
@@ -82,7 +82,7 @@ def checksum(server: Server) -> str:
     return hashlib.sha256(server.content).hexdigest()
 
 
-def test_a_data_set_is_brought_opened_and_not_fetched_twice(server: Server, tmp_path: Path) -> None:
+def test_a_data_set_is_downloaded_once(server: Server, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     for _ in range(2):
         images = _fetch.fetch(
@@ -93,18 +93,20 @@ def test_a_data_set_is_brought_opened_and_not_fetched_twice(server: Server, tmp_
             lambda done, whole: seen.append((done, whole)),
         )
         assert images.class_names == ("001.A", "002.B")
-    assert server.asked == [None]
+    assert server.requested == [None]
     assert seen[-1] == (len(server.content), len(server.content))
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["CUB_200_2011"]
 
 
-def test_a_connection_that_ends_early_goes_on_where_it_was(server: Server, tmp_path: Path) -> None:
+def test_a_lost_connection_is_resumed(server: Server, tmp_path: Path) -> None:
     server.cut = len(server.content) // 3 + 1
     assert len(_fetch.fetch("cub200", tmp_path / "data", server.url, checksum(server))) == 2
-    assert server.asked == [None, f"bytes={server.cut}-", f"bytes={2 * server.cut}-"]
+    assert server.requested == [None, f"bytes={server.cut}-", f"bytes={2 * server.cut}-"]
 
 
-def test_a_stopped_download_goes_on_at_the_next_command(server: Server, tmp_path: Path) -> None:
+def test_an_interrupted_download_is_resumed_by_the_next_command(
+    server: Server, tmp_path: Path
+) -> None:
     def stop(done: int, whole: int) -> None:
         raise KeyboardInterrupt
 
@@ -113,63 +115,62 @@ def test_a_stopped_download_goes_on_at_the_next_command(server: Server, tmp_path
         _fetch.fetch("cub200", tmp_path / "data", server.url, checksum(server), stop)
     server.cut = None
     _fetch.fetch("cub200", tmp_path / "data", server.url, checksum(server))
-    assert server.asked == [None, "bytes=100-"]
+    assert server.requested == [None, "bytes=100-"]
 
 
-def test_a_server_without_ranges_is_asked_for_all(server: Server, tmp_path: Path) -> None:
+def test_a_server_without_ranges_sends_the_whole_file(server: Server, tmp_path: Path) -> None:
     server.ranges = False
     part = tmp_path / f"cub200-{checksum(server)[:12]}.archive.part"
     part.write_bytes(b"something else")
     assert len(_fetch.fetch("cub200", tmp_path, server.url, checksum(server))) == 2
 
 
-def test_another_file_is_removed_and_not_unpacked(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(OodmlError, match=f"SHA-256 is {checksum(server)}, not 0000"):
+def test_a_file_with_a_wrong_checksum_is_removed(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(OodmlError, match="SHA-256") as error:
         _fetch.fetch("cub200", tmp_path / "data", server.url, "0" * 64)
+    assert error.value.given == checksum(server)
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_a_web_page_in_place_of_the_archive_is_refused(server: Server, tmp_path: Path) -> None:
+def test_a_web_page_is_refused(server: Server, tmp_path: Path) -> None:
     server.kind = "text/html; charset=utf-8"
-    with pytest.raises(OodmlError, match="gives a web page, not an archive"):
+    with pytest.raises(OodmlError, match="web page"):
         _fetch.fetch("cub200", tmp_path / "data", server.url, checksum(server))
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_a_known_archive_at_another_address_keeps_its_size_and_checksum(
-    server: Server, tmp_path: Path
-) -> None:
-    with pytest.raises(OodmlError, match=r"gives a file of \d+ bytes; the archive has 1150585339"):
+def test_a_copy_of_a_known_archive_must_have_its_size(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(OodmlError, match="1150585339"):
         _fetch.fetch("cub200", tmp_path / "data", server.url)
 
 
 @pytest.mark.parametrize(("status", "tries"), [(404, 1), (503, _fetch.ATTEMPTS)])
-def test_a_server_that_refuses_is_named(
+def test_the_error_of_a_failing_server_has_its_status(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, tries: int
 ) -> None:
-    monkeypatch.setattr(_fetch, "WAIT", 0)
+    monkeypatch.setattr(_fetch, "WAIT_SECONDS", 0)
     server.status = status
-    with pytest.raises(OodmlError, match=f"archive: HTTP Error {status}"):
+    with pytest.raises(OodmlError, match=str(status)):
         _fetch.fetch("cub200", tmp_path / "data", server.url, checksum(server))
-    assert len(server.asked) == tries
+    assert len(server.requested) == tries
 
 
 @pytest.mark.parametrize(
-    ("name", "url", "sha256", "message"),
+    ("name", "url", "sha256", "word"),
     [
-        ("cars196", None, None, "can't be fetched: the authors' address is gone"),
-        ("inshop", None, None, "can't be fetched: the authors ask for an agreement"),
-        ("cars196", "http://x/y", None, "--url needs --sha256"),
-        ("cub200", None, "0" * 64, "give --url too"),
-        ("cub200", "file:///etc/passwd", "0" * 64, "must start with http"),
-        ("cub200", "http://x/y", "abc", "must be 64 hexadecimal digits; given 'abc'"),
-        ("cub", None, None, "unknown data set to fetch 'cub'. Did you mean 'cub200'"),
+        ("cars196", None, None, "Kaggle"),
+        ("inshop", None, None, "agreement"),
+        ("cars196", "http://x/y", None, "--sha256"),
+        ("cub200", None, "0" * 64, "--url"),
+        ("cub200", "file:///etc/passwd", "0" * 64, "--url"),
+        ("cub200", "http://x/y", "abc", "'abc'"),
+        ("cub", None, None, "'cub200'"),
     ],
 )
-def test_what_cannot_be_fetched_says_what_to_do(
-    tmp_path: Path, name: str, url: str | None, sha256: str | None, message: str
+def test_errors_say_how_to_get_the_data(
+    tmp_path: Path, name: str, url: str | None, sha256: str | None, word: str
 ) -> None:
-    with pytest.raises(OodmlError, match=message):
+    with pytest.raises(OodmlError, match=word):
         _fetch.fetch(name, tmp_path, url, sha256)
     assert list(tmp_path.iterdir()) == []
 
@@ -182,7 +183,7 @@ def tar_with(path: Path, member: tarfile.TarInfo) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["path", "absolute", "link", "hard link", "device"])
-def test_tar_members_that_lead_outside_are_refused(tmp_path: Path, kind: str) -> None:
+def test_tar_members_outside_the_folder_are_refused(tmp_path: Path, kind: str) -> None:
     member = tarfile.TarInfo("x")
     if kind == "path":
         member.name = "../outside"
@@ -194,19 +195,19 @@ def test_tar_members_that_lead_outside_are_refused(tmp_path: Path, kind: str) ->
         member.type = tarfile.SYMTYPE if kind == "link" else tarfile.LNKTYPE
         member.linkname = "../../outside"
     (tmp_path / "target").mkdir()
-    with pytest.raises(OodmlError, match="can't be unpacked"):
+    with pytest.raises(OodmlError, match=r"a\.tar"):
         unpack(tar_with(tmp_path / "a.tar", member), tmp_path / "target")
     assert list((tmp_path / "target").iterdir()) == []
     assert not (tmp_path / "outside").exists()
 
 
 @pytest.mark.parametrize("name", ["../outside", "a/../../outside", "/outside", "..\\outside"])
-def test_zip_members_that_lead_outside_are_refused(tmp_path: Path, name: str) -> None:
+def test_zip_members_outside_the_folder_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "target").mkdir()
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         file.writestr("good.txt", "x")
         file.writestr(name, "x")
-    with pytest.raises(OodmlError, match="leads outside the folder"):
+    with pytest.raises(OodmlError, match="outside"):
         unpack(tmp_path / "a.zip", tmp_path / "target")
     assert list((tmp_path / "target").iterdir()) == []
 
@@ -217,12 +218,12 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
     member.external_attr = 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         file.writestr(member, "/etc")
-    with pytest.raises(OodmlError, match="'x' is a link"):
+    with pytest.raises(OodmlError, match="link"):
         unpack(tmp_path / "a.zip", tmp_path / "target")
 
 
 @pytest.mark.parametrize("suffix", ["tar.gz", "zip", "txt"])
-def test_a_broken_archive_leaves_nothing(tmp_path: Path, suffix: str) -> None:
+def test_a_damaged_archive_leaves_no_files(tmp_path: Path, suffix: str) -> None:
     archive = tmp_path / f"a.{suffix}"
     folder = grow(tmp_path / "published", NAMES)
     if suffix == "zip":
@@ -238,13 +239,13 @@ def test_a_broken_archive_leaves_nothing(tmp_path: Path, suffix: str) -> None:
     else:
         archive.write_text("<html>not found</html>")
     (tmp_path / "target").mkdir()
-    with pytest.raises(OodmlError, match=r"can't be unpacked|neither a tar nor a zip"):
+    with pytest.raises(OodmlError, match=archive.name):
         unpack(archive, tmp_path / "target")
     assert list((tmp_path / "target").iterdir()) == []
 
 
-def test_the_command_says_what_it_brought(server: Server, tmp_path: Path) -> None:
+def test_the_command_prints_the_number_of_images(server: Server, tmp_path: Path) -> None:
     command = ["data", "fetch", "cub200", "--root", str(tmp_path / "data")]
     result = CliRunner().invoke(app, [*command, "--url", server.url, "--sha256", checksum(server)])
     assert result.exit_code == 0
-    assert "cub200: 2 images of 2 classes" in result.output
+    assert "2 images of 2 classes" in result.output

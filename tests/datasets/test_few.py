@@ -1,4 +1,4 @@
-"""Small parts of collections, and miniatures."""
+"""Reduced data sets and miniatures."""
 
 from pathlib import Path
 
@@ -6,25 +6,25 @@ import numpy as np
 import pytest
 
 from oodml.datasets import open_images
-from oodml.datasets._few import MINIATURES, grow_miniature
+from oodml.datasets._few import MINIATURES, write_miniature
 from oodml.errors import OodmlError
 
 
-def test_a_few_are_of_every_superclass() -> None:
+def test_few_images_come_from_every_superclass() -> None:
     images = open_images("glyphs", few=(20, 3))
     assert len(images) == 60
     assert len(images.class_names) == 20
     assert len(set(images.superclass_of.values())) == 10
     whole = open_images("glyphs")
     same = whole.select(np.random.default_rng(0).permutation(len(whole)))
-    from oodml.datasets._few import a_few
+    from oodml.datasets._few import reduce_images
 
-    assert set(a_few(same, 20, 3).ids) == set(images.ids)
+    assert set(reduce_images(same, 20, 3).ids) == set(images.ids)
 
 
 @pytest.mark.parametrize("name", MINIATURES)
-def test_a_miniature_reads_as_the_data_set(name: str, tmp_path: Path) -> None:
-    images = open_images(name, root=grow_miniature(name, tmp_path, 8, 3))
+def test_a_miniature_has_the_layout_of_the_data_set(name: str, tmp_path: Path) -> None:
+    images = open_images(name, root=write_miniature(name, tmp_path, 8, 3))
     assert len(images) == 24
     assert len(images.class_names) == 8
     assert images.read(0).size == (48, 48)
@@ -37,6 +37,6 @@ def test_a_miniature_reads_as_the_data_set(name: str, tmp_path: Path) -> None:
         assert set(few.partition) == {"train", "test"}
 
 
-def test_no_miniature_of_others(tmp_path: Path) -> None:
-    with pytest.raises(OodmlError, match="glyphs: no miniature"):
-        grow_miniature("glyphs", tmp_path)
+def test_other_miniatures_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(OodmlError, match="glyphs"):
+        write_miniature("glyphs", tmp_path)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from oodml.datasets.folder import dataset
 from oodml.errors import OodmlError
+from oodml.images.fingerprint import fingerprint
 
 from .trees import draw, grow
 
@@ -20,20 +21,20 @@ def test_classes_are_the_folders(tmp_path: Path) -> None:
     assert images.superclasses is None
 
 
-def test_with_superclasses_equal_class_names_stay_apart(tmp_path: Path) -> None:
+def test_equal_class_names_in_two_superclasses_stay_distinct(tmp_path: Path) -> None:
     images = dataset(grow(tmp_path, ["cats/small/1.png", "dogs/small/1.png", "dogs/big/1.png"]))
     assert images.class_names == ("cats/small", "dogs/big", "dogs/small")
     assert images.superclass_of["dogs/small"] == "dogs"
 
 
-def test_odd_names_and_suffixes_are_taken(tmp_path: Path) -> None:
+def test_unusual_names_and_suffixes_are_read(tmp_path: Path) -> None:
     names = ["naïve café/ü 1.JPG", "鳥/写真.Png", "a b/x.y.TIF", "a b/z.jpeg", "c/[1]#%.bmp"]
     images = dataset(grow(tmp_path, names))
     assert sorted(images.ids.tolist()) == sorted(names)
     assert all(images.read(row).size == (12, 10) for row in range(len(images)))
 
 
-def test_hidden_and_other_files_are_left_out(tmp_path: Path) -> None:
+def test_hidden_and_other_files_are_skipped(tmp_path: Path) -> None:
     grow(tmp_path, ["a/1.png", "b/1.png", ".cache/x/1.png", "a/.2.png", "a/.thumbs/1.png"])
     (tmp_path / "a" / "notes.txt").write_text("x")
     (tmp_path / "README.md").write_text("x")
@@ -41,7 +42,7 @@ def test_hidden_and_other_files_are_left_out(tmp_path: Path) -> None:
     assert dataset(tmp_path).ids.tolist() == ["a/1.png", "b/1.png"]
 
 
-def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
+def test_links_are_followed_but_not_in_loops(tmp_path: Path) -> None:
     grow(tmp_path / "elsewhere", ["1.png"])
     root = grow(tmp_path / "root", ["a/1.png"])
     (root / "b").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
@@ -50,13 +51,15 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     images = dataset(root)
     assert images.ids.tolist() == ["a/1.png", "a/2.png", "b/1.png"]
     (root / "a" / "gone.png").symlink_to(root / "nothing.png")
-    with pytest.raises(OodmlError, match=r"gone\.png: not a readable image"):
+    with pytest.raises(OodmlError, match=r"gone\.png"):
         dataset(root).read(2)
 
 
-def test_the_order_is_not_the_file_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_does_not_depend_on_the_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     grow(tmp_path, [f"{kind}/{number}.png" for kind in "abc" for number in range(3)])
-    wanted = dataset(tmp_path)
+    expected = dataset(tmp_path)
     real = os.scandir
 
     class Reversed:
@@ -70,27 +73,27 @@ def test_the_order_is_not_the_file_systems(tmp_path: Path, monkeypatch: pytest.M
             pass
 
     monkeypatch.setattr(os, "scandir", Reversed)
-    found = dataset(tmp_path)
-    assert found.ids.tolist() == wanted.ids.tolist()
-    assert found.fingerprint == wanted.fingerprint
+    images = dataset(tmp_path)
+    assert images.ids.tolist() == expected.ids.tolist()
+    assert fingerprint(images) == fingerprint(expected)
 
 
 @pytest.mark.parametrize(
-    ("names", "message"),
+    ("names", "given"),
     [
-        ([], "holds no images"),
-        (["1.png"], "'1.png' lies at the wrong depth"),
-        (["a/1.png", "2.png"], "'2.png' lies at the wrong depth"),
-        (["a/b/c/1.png"], "'a/b/c/1.png' lies at the wrong depth"),
-        (["a/1.png", "b/c/1.png"], "'a/1.png' reads as class/image but 'b/c/1.png'"),
-        (["a/1.png", "a/2.png"], "all images are of one class, 'a'"),
+        ([], None),
+        (["1.png"], "1.png"),
+        (["a/1.png", "2.png"], "2.png"),
+        (["a/b/c/1.png"], "a/b/c/1.png"),
+        (["a/1.png", "b/c/1.png"], "a/1.png"),
+        (["a/1.png", "a/2.png"], "a"),
     ],
 )
-def test_trees_that_are_no_data_set_are_refused(
-    tmp_path: Path, names: list[str], message: str
-) -> None:
-    with pytest.raises(OodmlError, match=message):
+def test_other_trees_are_refused(tmp_path: Path, names: list[str], given: str | None) -> None:
+    with pytest.raises(OodmlError) as error:
         dataset(grow(tmp_path, names))
+    assert error.value.location == str(tmp_path)
+    assert error.value.given == given
 
 
 def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
@@ -98,8 +101,8 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     try:
         os.rename(bytes(tmp_path / "a" / "1.png"), bytes(tmp_path) + b"/a/\xff.png")
     except OSError:
-        pytest.skip("the file system takes UTF-8 names only")
-    with pytest.raises(OodmlError, match="not valid UTF-8"):
+        pytest.skip("the file system accepts only UTF-8 names")
+    with pytest.raises(OodmlError, match="UTF-8"):
         dataset(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The embedded data set: what it promises about itself."""
+"""The properties of the included data set."""
 
 import re
 import unicodedata
@@ -16,7 +16,7 @@ def images() -> ImageSet:
     return open_images("glyphs")
 
 
-def test_ten_scripts_with_twenty_images_a_class(images: ImageSet) -> None:
+def test_ten_scripts_with_twenty_images_per_class(images: ImageSet) -> None:
     assert images.pixels is not None
     assert images.pixels.shape == (5780, 64, 64)
     assert len(set(images.superclass_of.values())) == 10
@@ -31,7 +31,7 @@ def test_names_are_sorted_unique_and_safe_as_paths(images: ImageSet) -> None:
     assert all(re.fullmatch(rf"{name}/[01]\d-[a-z0-9-]+", id_) for name, id_ in pairs)
 
 
-def test_no_two_images_are_equal_and_within_a_class_none_nearly(images: ImageSet) -> None:
+def test_images_are_distinct_and_within_a_class_not_similar(images: ImageSet) -> None:
     assert images.pixels is not None
     assert len({image.tobytes() for image in images.pixels}) == len(images)
     ink = 255 - images.pixels.reshape(-1, 20, 4096).astype(np.int32)
@@ -42,7 +42,7 @@ def test_no_two_images_are_equal_and_within_a_class_none_nearly(images: ImageSet
             assert (shared / joint).max() <= 0.9
 
 
-def test_the_ink_is_inside_the_frame_and_centred(images: ImageSet) -> None:
+def test_the_ink_is_inside_the_frame_and_centered(images: ImageSet) -> None:
     assert images.pixels is not None
     ink = images.pixels < 250
     for axis in (1, 2):
@@ -53,7 +53,7 @@ def test_the_ink_is_inside_the_frame_and_centred(images: ImageSet) -> None:
         assert np.abs(first + last - 63).max() <= 2
 
 
-def test_each_class_knows_its_character(images: ImageSet) -> None:
+def test_each_class_has_a_character(images: ImageSet) -> None:
     characters = [glyphs.character(name) for name in images.class_names]
     assert len(set(characters)) == len(images.class_names)
     assert all(len(character) == 1 for character in characters)
@@ -61,7 +61,7 @@ def test_each_class_knows_its_character(images: ImageSet) -> None:
     assert glyphs.character("digits/7") == "7"
     arabic = [glyphs.character(name) for name in images.class_names if name.startswith("arabic/")]
     assert all(unicodedata.name(character).startswith("ARABIC") for character in arabic)
-    with pytest.raises(OodmlError, match="Did you mean 'greek/alpha'"):
+    with pytest.raises(OodmlError, match="'greek/alpha'"):
         glyphs.character("greek/alhpa")
 
 
@@ -71,17 +71,12 @@ def test_scripts_can_be_chosen() -> None:
     assert len(chosen.class_names) == 35
 
 
-@pytest.mark.parametrize(
-    ("scripts", "message"),
-    [
-        (["latin"], "unknown script 'latin'"),
-        ([], "scripts is empty"),
-        ("greek", "must be a list of names; given 'greek'"),
-    ],
-)
-def test_scripts_that_are_not_there_are_refused(scripts: object, message: str) -> None:
-    with pytest.raises(OodmlError, match=message):
+@pytest.mark.parametrize(("scripts", "given"), [(["latin"], "latin"), ([], []), ("greek", "greek")])
+def test_invalid_scripts_are_refused(scripts: object, given: object) -> None:
+    with pytest.raises(OodmlError) as error:
         open_images("glyphs", scripts=scripts)
+    assert error.value.given == given
+    assert "latin_upper" in error.value.allowed
 
 
 def test_every_family_has_its_notice(images: ImageSet) -> None:

@@ -1,4 +1,4 @@
-"""What `open_images` takes: names, import paths, folders, tables."""
+"""`open_images` with names, import paths, folders, and tables."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def test_a_folder_is_opened_by_path_text_or_name(tmp_path: Path) -> None:
     assert open_images("folder", root=root, name="x").name == "x"
 
 
-def test_a_name_goes_before_a_folder_of_that_name(
+def test_a_name_takes_precedence_over_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grow(tmp_path / "glyphs", ["a/1.png", "b/1.png"])
@@ -38,40 +38,41 @@ def test_a_name_goes_before_a_folder_of_that_name(
     assert len(open_images(Path("glyphs"))) == 2
 
 
-def test_the_users_own_function_is_reached_by_import_path() -> None:
+def test_a_user_function_is_found_by_import_path() -> None:
     assert len(open_images(f"{__name__}:own", count=3)) == 3
-    with pytest.raises(OodmlError, match="gave list; an ImageSet is expected"):
+    with pytest.raises(OodmlError, match="ImageSet"):
         open_images(f"{__name__}:wrong")
-    with pytest.raises(OodmlError, match="cannot import"):
+    with pytest.raises(OodmlError, match="nowhere.to_be"):
         open_images("nowhere.to_be:found")
 
 
 @pytest.mark.parametrize(
-    ("data", "options", "message"),
+    ("data", "options", "word"),
     [
-        ("glyhps", {}, "unknown data set or folder 'glyhps'. Did you mean 'glyphs'"),
-        ("no/such/folder", {}, "no such folder or table of images"),
-        ("nothing.csv", {}, "no such folder or table of images"),
-        (Path("glyphs"), {}, "no such folder or table of images"),
-        ("glyphs", {"script": ["greek"]}, "unknown option 'script'. Did you mean 'scripts'"),
-        ("cub200", {}, "missing 1 required positional argument: 'root'"),
-        ("cub200", {"root": "/no/such"}, "root '/no/such' is not a folder"),
+        ("glyhps", {}, "Did you mean 'glyphs'"),
+        ("no/such/folder", {}, "no/such/folder"),
+        ("nothing.csv", {}, "nothing.csv"),
+        (Path("glyphs"), {}, "glyphs"),
+        ("glyphs", {"script": ["greek"]}, "Did you mean 'scripts'"),
+        ("cub200", {}, "'root'"),
+        ("cub200", {"root": "/no/such"}, "/no/such"),
     ],
 )
-def test_what_is_not_there_is_an_error(
-    data: str | Path, options: dict[str, object], message: str
+def test_errors_name_what_is_missing(
+    data: str | Path, options: dict[str, object], word: str
 ) -> None:
-    with pytest.raises(OodmlError, match=message):
+    with pytest.raises(OodmlError, match=word):
         open_images(data, **options)
 
 
-def test_the_root_of_a_folder_is_not_overruled(tmp_path: Path) -> None:
+def test_the_root_of_a_folder_cannot_be_replaced(tmp_path: Path) -> None:
     root = grow(tmp_path / "birds", ["a/1.png", "b/1.png"])
-    with pytest.raises(OodmlError, match="birds: a folder takes no option 'root'"):
+    with pytest.raises(OodmlError) as error:
         open_images(root, root=tmp_path)
+    assert (error.value.location, error.value.given) == (str(root), "root")
 
 
-def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(OodmlError, match="not a folder and not a table"):
+    with pytest.raises(OodmlError, match=r"notes\.txt"):
         open_images(tmp_path / "notes.txt")

@@ -1,4 +1,4 @@
-"""The paper's data sets, as miniature trees of their layouts."""
+"""The paper's data sets, in miniature folders of their layouts."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def test_cars196(tmp_path: Path) -> None:
     assert images.class_names == ("AM General Hummer SUV 2000", "Acura RL Sedan 2012")
 
 
-def test_cars196_in_the_layout_that_divides_each_class(tmp_path: Path) -> None:
+def test_cars196_with_train_and_test_folders(tmp_path: Path) -> None:
     folder = tmp_path / "car_data" / "car_data"
     grow(folder, ["train/Acura RL/1.jpg", "test/Acura RL/2.jpg", "test/BMW/1.jpg"])
     images = open_images("cars196", root=tmp_path)
@@ -46,13 +46,14 @@ def test_cars196_in_the_layout_that_divides_each_class(tmp_path: Path) -> None:
 
 def test_images_outside_class_folders_are_refused(tmp_path: Path) -> None:
     grow(tmp_path / "images", [*CUB, "stray.jpg"])
-    with pytest.raises(OodmlError, match=r"stray\.jpg lies in no class folder"):
+    with pytest.raises(OodmlError, match=r"stray\.jpg"):
         open_images("cub200", root=tmp_path)
 
 
-def test_an_empty_root_names_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(OodmlError, match="holds none of images, cub200/images"):
+def test_the_error_of_an_empty_root_lists_the_layouts(tmp_path: Path) -> None:
+    with pytest.raises(OodmlError) as error:
         open_images("cub200", root=tmp_path)
+    assert error.value.allowed == ("images", "cub200/images", "CUB_200_2011/images")
 
 
 def write_products(lists: Path, header: str = "image_id class_id super_class_id path") -> None:
@@ -82,19 +83,19 @@ def test_online_products(tmp_path: Path, lists: str, pictures: str) -> None:
     assert images.read(0).size == (12, 10)
 
 
-def test_online_products_names_the_line_that_is_wrong(tmp_path: Path) -> None:
+def test_errors_of_online_products_name_the_line(tmp_path: Path) -> None:
     grow(tmp_path, [*PRODUCTS["train"], *PRODUCTS["test"]])
     write_products(tmp_path, header="image class path")
-    with pytest.raises(OodmlError, match="line 1 must be the header 'image_id class_id"):
+    with pytest.raises(OodmlError, match="line 1: "):
         open_images("online_products", root=tmp_path)
     write_products(tmp_path)
     with (tmp_path / "Ebay_test.txt").open("a") as stream:
         stream.write("5 3 1\n")
-    with pytest.raises(OodmlError, match="line 4 must have 4 fields; given '5 3 1'"):
+    with pytest.raises(OodmlError, match="line 4: .*'5 3 1'"):
         open_images("online_products", root=tmp_path)
     write_products(tmp_path)
     (tmp_path / PRODUCTS["test"][0]).unlink()
-    with pytest.raises(OodmlError, match=r"'chair_final/222_0.JPG' is listed but .*1 of 4"):
+    with pytest.raises(OodmlError, match=r"chair_final/222_0\.JPG"):
         open_images("online_products", root=tmp_path)
 
 
@@ -124,15 +125,16 @@ def test_inshop(tmp_path: Path, eval_list: str, pictures: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "message"),
+    ("row", "given"),
     [
-        (("img/MEN/Denim/id_1/a.jpg", "id_1", "val"), "status 'val'; allowed: train, query"),
-        (("img/a.jpg", "id_1", "train"), "must be img/DEPARTMENT/KIND/ID/FILE"),
+        (("img/MEN/Denim/id_1/a.jpg", "id_1", "val"), "val"),
+        (("img/a.jpg", "id_1", "train"), "img/a.jpg"),
     ],
 )
-def test_inshop_rows_that_are_wrong_are_refused(
-    tmp_path: Path, row: tuple[str, str, str], message: str
+def test_invalid_rows_of_inshop_are_refused(
+    tmp_path: Path, row: tuple[str, str, str], given: str
 ) -> None:
     write_clothes(tmp_path / "list_eval_partition.txt", [*CLOTHES, row])
-    with pytest.raises(OodmlError, match=message):
+    with pytest.raises(OodmlError, match="list_eval_partition") as error:
         open_images("inshop", root=tmp_path)
+    assert error.value.given == given

@@ -24,7 +24,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])
-def test_all_formats_give_the_same_images(root: Path, suffix: str) -> None:
+def test_all_formats_yield_the_same_images(root: Path, suffix: str) -> None:
     path = root / f"images{suffix}"
     table = pd.DataFrame(ROWS)
     if suffix == ".parquet":
@@ -40,7 +40,7 @@ def test_all_formats_give_the_same_images(root: Path, suffix: str) -> None:
     assert images.read(0).size == (12, 10)
 
 
-def test_paths_may_be_relative_to_another_root_or_absolute(tmp_path: Path, root: Path) -> None:
+def test_paths_may_be_absolute_or_relative_to_another_root(tmp_path: Path, root: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text(f"\ufeffclass,path,extra\n1,a.png,x\n2,{root / 'c.png'},y\n", encoding="utf-8")
     images = open_images(table, root=root)
@@ -48,34 +48,31 @@ def test_paths_may_be_relative_to_another_root_or_absolute(tmp_path: Path, root:
     assert all(images.read(row).size == (12, 10) for row in range(2))
 
 
-def test_numbers_are_taken_as_names(root: Path) -> None:
+def test_numbers_are_read_as_names(root: Path) -> None:
     pd.DataFrame({"path": ROWS["path"], "class": [1, 2, 1]}).to_parquet(root / "t.parquet")
     assert open_images(root / "t.parquet").class_names == ("1", "2")
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "word"),
     [
-        ("path,label\na.png,1\n", "needs a column 'class'; its columns are 'path', 'label'"),
+        ("path,label\na.png,1\n", "'class'"),
         ("", "not a readable table"),
-        ("path,class\n", "lists no images"),
-        ("path,class\na.png,x\nc.png,\n", "column 'class' is empty in row 2"),
-        ("path,class\na.png,x\nc.png,x\n", "all images are of one class, 'x'"),
-        ("path,class\na.png,x\nz.png,y\n", "'z.png' is listed but not under .*1 of 2"),
-        ("path,class\na.png,x\na.png,y\n", "'a.png' is listed twice"),
-        (
-            "path,class,superclass\na.png,x,k\nc.png,x,l\nb 2.png,y,k\n",
-            "class 'x' is in two superclasses",
-        ),
+        ("path,class\n", "no images"),
+        ("path,class\na.png,x\nc.png,\n", "'class' .* row 2"),
+        ("path,class\na.png,x\nc.png,x\n", "one class"),
+        ("path,class\na.png,x\nz.png,y\n", r"z\.png"),
+        ("path,class\na.png,x\na.png,y\n", r"'a\.png'"),
+        ("path,class,superclass\na.png,x,k\nc.png,x,l\nb 2.png,y,k\n", "superclasses"),
     ],
 )
-def test_tables_that_are_wrong_are_refused(root: Path, text: str, message: str) -> None:
+def test_invalid_tables_are_refused(root: Path, text: str, word: str) -> None:
     (root / "t.csv").write_text(text)
-    with pytest.raises(OodmlError, match=message):
+    with pytest.raises(OodmlError, match=word):
         open_images(root / "t.csv")
 
 
-def test_a_broken_parquet_file_is_refused(root: Path) -> None:
+def test_a_damaged_parquet_file_is_refused(root: Path) -> None:
     (root / "t.parquet").write_bytes(b"PAR1 nothing")
-    with pytest.raises(OodmlError, match="not a readable table"):
+    with pytest.raises(OodmlError, match=r"t\.parquet"):
         open_images(root / "t.parquet")

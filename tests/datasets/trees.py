@@ -1,4 +1,4 @@
-"""Miniature trees of images in the layouts of the data sets."""
+"""Miniature folders of images in the layouts of the data sets."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def draw(path: Path, seed: int, size: tuple[int, int] = (12, 10)) -> Path:
-    """Write an image of noise; the seed decides what it shows."""
+    """Write an image of noise that the seed determines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
@@ -15,7 +15,7 @@ def draw(path: Path, seed: int, size: tuple[int, int] = (12, 10)) -> Path:
 
 
 def grow(root: Path, names: list[str]) -> Path:
-    """Images of these names under `root`, each another."""
+    """Write different images with these names in `root`."""
     for seed, name in enumerate(names):
         draw(root / name, seed)
     return root

@@ -1,4 +1,4 @@
-"""Small collections that tests share."""
+"""Small image sets for tests."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from oodml.images.image_set import ImageSet
 
 
 def write_folder(images: ImageSet, root: Path, *, superclasses: bool = False) -> Path:
-    """The images as root/class/N.png, or root/superclass/class/N.png."""
+    """Write the images as root/class/N.png, or root/superclass/class/N.png."""
     for row in range(len(images)):
         name = str(images.classes[row])
         folder = root / images.superclass_of[name] / name if superclasses else root / name

@@ -7,43 +7,42 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from oodml.backbones import load_backbone
 from oodml.datasets import open_images
 from oodml.embedding import embed
 from oodml.errors import OodmlError
 from oodml.files import cache_folder
 from oodml.images import pixel_cache as module
-from oodml.images.contents import contents
+from oodml.images.fingerprint import check_files
 from oodml.images.image_set import ImageSet
 from oodml.images.loader import batches, train_views
 from oodml.images.loader import test_views as make_test_views
 from oodml.images.pixel_cache import (
-    SmallImages,
-    input_images,
-    input_short,
-    keep_pixels,
-    kept_files,
-    small_images,
+    ResizedImages,
+    fill_pixel_cache,
+    list_pixel_caches,
+    resized_images,
 )
 from oodml.images.transforms import RECIPES, recipe
-from oodml.model import Embedder, LinearHead, ModelSettings
+from oodml.model import Embedder, FinetuneSettings, HeadSettings, LinearHead
+from oodml.model_input import input_images, input_short, planned_short
 from oodml.randomness import isolated
-from oodml.study.inputs import planned_short
 
 from .samples import squares, write_folder
 
-FINETUNE = ModelSettings(backbone="small", mode="finetune", image_size=32)
+FINETUNE = FinetuneSettings(backbone="small", image_size=32)
 
 
 @pytest.fixture(autouse=True)
 def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache of its own, which believes files that were made just now."""
+    """An empty cache that trusts the times of new files."""
     monkeypatch.setenv("OODML_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("oodml.images.hashes.SETTLED", -1e6)
+    monkeypatch.setattr("oodml.images.fingerprint.SETTLE_SECONDS", -1e6)
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> ImageSet:
-    """Two classes of six photographs, the last of each of 30x20 pixels, the others of 100x80."""
+    """Two classes of six photographs: the last of each has 30x20 pixels, the others 100x80."""
     random = np.random.default_rng(0)
     for row in range(12):
         coarse = random.integers(0, 256, (8, 10, 3)).astype(np.uint8)
@@ -62,139 +61,139 @@ def views(images: ImageSet, name: str, size: int, threads: int = 2) -> np.ndarra
     return np.stack([batch.numpy() for batch in batches([(rows, one) for one in made], threads)])
 
 
-def test_large_images_are_kept_small_and_small_ones_as_they_are(photos: ImageSet) -> None:
-    small = small_images(photos, 40)
+def test_large_images_are_resized_and_small_ones_unchanged(photos: ImageSet) -> None:
+    small = resized_images(photos, 40)
     for row in range(12):
         if row % 6 == 5:
             np.testing.assert_array_equal(
-                np.asarray(small.picture(row)), np.asarray(photos.read(row))
+                np.asarray(small.input_image(row)), np.asarray(photos.read(row))
             )
         else:
-            wanted = photos.read(row).resize((50, 40), Image.Resampling.BILINEAR)
-            np.testing.assert_array_equal(small.picture(row), np.asarray(wanted))
+            expected = photos.read(row).resize((50, 40), Image.Resampling.BILINEAR)
+            np.testing.assert_array_equal(small.input_image(row), np.asarray(expected))
     np.testing.assert_array_equal(np.asarray(small.read(0)), np.asarray(photos.read(0)))
 
 
-def test_subsets_find_their_pictures(photos: ImageSet) -> None:
-    small = small_images(photos, 40)
+def test_subsets_read_the_right_images(photos: ImageSet) -> None:
+    small = resized_images(photos, 40)
     part = small.subset(["b"]).select(np.array([4, 1]))
     assert part.ids.tolist() == ["b/10.png", "b/07.jpg"]
     for row, place in enumerate((10, 7)):
-        np.testing.assert_array_equal(part.picture(row), small.picture(place))
+        np.testing.assert_array_equal(part.input_image(row), small.input_image(place))
 
 
-def test_what_is_not_kept_is_the_same(photos: ImageSet) -> None:
-    unkept = small_images(photos, 40, keep=False)
-    assert unkept.kept is None
+def test_images_are_the_same_without_the_cache(photos: ImageSet) -> None:
+    uncached = resized_images(photos, 40, fill_cache=False)
+    assert uncached.cache is None
     assert not (cache_folder() / "pixels").exists()
-    kept = small_images(photos, 40)
+    cached = resized_images(photos, 40)
     for row in range(12):
         np.testing.assert_array_equal(
-            np.asarray(unkept.picture(row)), np.asarray(kept.picture(row))
+            np.asarray(uncached.input_image(row)), np.asarray(cached.input_image(row))
         )
-    assert small_images(photos, 40, keep=False).kept is not None
+    assert resized_images(photos, 40, fill_cache=False).cache is not None
 
 
-def test_it_is_decoded_once_and_again_when_an_image_changes(
+def test_images_are_decoded_once_and_again_after_a_change(
     photos: ImageSet,
 ) -> None:
-    said: list[str] = []
-    small_images(photos, 40, say=said.append)
-    small_images(photos, 40, say=said.append)
-    assert len(said) == 1
-    assert "12 images, short side 40, about 0.1 MB" in said[0]
+    messages: list[str] = []
+    resized_images(photos, 40, log=messages.append)
+    resized_images(photos, 40, log=messages.append)
+    assert len(messages) == 1
+    assert "12 images, short side 40, about 0.1 MB" in messages[0]
     other = Image.new("RGB", (100, 80), "red")
     other.save(photos.path(0))
-    changed = small_images(photos, 40, say=said.append)
-    assert len(said) == 2
-    np.testing.assert_array_equal(changed.picture(0), np.full((40, 50, 3), [255, 0, 0]))
-    assert [name for name, _ in kept_files()] == ["photos: 12 images, short side 40"] * 2
+    changed = resized_images(photos, 40, log=messages.append)
+    assert len(messages) == 2
+    np.testing.assert_array_equal(changed.input_image(0), np.full((40, 50, 3), [255, 0, 0]))
+    assert [name for name, _ in list_pixel_caches()] == ["photos: 12 images, short side 40"] * 2
 
 
-def test_other_names_and_places_share_the_file(photos: ImageSet, tmp_path: Path) -> None:
-    small_images(photos, 40)
+def test_the_cache_does_not_depend_on_names_and_folders(photos: ImageSet, tmp_path: Path) -> None:
+    resized_images(photos, 40)
     moved = tmp_path / "moved" / "elsewhere"
     moved.parent.mkdir()
     (tmp_path / "photos").rename(moved)
-    small_images(open_images(moved), 40)
-    assert len(kept_files()) == 1
+    resized_images(open_images(moved), 40)
+    assert len(list_pixel_caches()) == 1
 
 
-def test_images_of_the_kept_size_or_less_give_the_same_views(tmp_path: Path) -> None:
+def test_views_of_small_images_are_exact(tmp_path: Path) -> None:
     images = open_images(write_folder(squares(2, 6), tmp_path / "squares"))
-    small = small_images(images, 24)
+    small = resized_images(images, 24)
     for name in RECIPES:
         np.testing.assert_array_equal(views(small, name, 20), views(images, name, 20))
 
 
-def test_red_loses_nothing(photos: ImageSet) -> None:
-    """Its views are cut out of the image at the very size that is kept."""
+def test_views_of_red_are_exact(photos: ImageSet) -> None:
+    """Its views are cut from images of exactly the cached size."""
     photos = photos.select(np.arange(12) % 6 != 5)
     short = input_short(FINETUNE.model_copy(update={"augmentation": "red"}))
     assert short == 37
-    small = small_images(photos, short)
+    small = resized_images(photos, short)
     np.testing.assert_array_equal(views(small, "red", 32), views(photos, "red", 32))
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
-def test_views_of_kept_pictures_are_near_the_originals_and_ignore_threads(
+def test_views_of_resized_images_are_close_and_do_not_depend_on_threads(
     photos: ImageSet, name: str
 ) -> None:
-    small = small_images(photos, 60)
+    small = resized_images(photos, 60)
     made = views(small, name, 32, threads=1)
     np.testing.assert_array_equal(made, views(small, name, 32, threads=3))
     difference = np.abs(made.astype(int) - views(photos, name, 32).astype(int))
     assert difference.mean() < 3
-    assert np.abs(made.astype(int) - made[:, ::-1].astype(int)).mean() > 30  # images differ so much
+    assert np.abs(made.astype(int) - made[:, ::-1].astype(int)).mean() > 30  # unlike images
 
 
 def test_corrupt_images_are_refused_and_named(photos: ImageSet) -> None:
     data = photos.path(3).read_bytes()
     photos.path(3).write_bytes(data[: len(data) // 2])
-    with pytest.raises(OodmlError, match=r"photos: 1 image is corrupt(.|\n)*03\.jpg"):
-        small_images(photos, 40)
+    with pytest.raises(OodmlError, match=r"03\.jpg"):
+        resized_images(photos, 40)
 
 
-def test_one_decoding_keeps_pixels_and_finds_corrupt_images(
+def test_one_decoding_fills_the_cache_and_detects_corrupt_images(
     photos: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = photos.path(3).read_bytes()
     photos.path(3).write_bytes(data[: len(data) // 2])
-    known = keep_pixels(photos, 40)
+    known = fill_pixel_cache(photos, 40)
     monkeypatch.setattr(ImageSet, "read", None)
-    problems = contents(photos).problems
+    problems = check_files(photos).problems
     assert np.flatnonzero(problems != "").tolist() == [3]
     assert problems.tolist() == known.problems.tolist()
-    rest = small_images(photos.without(["a/03.jpg"]), 40)
-    assert rest.kept is not None
-    assert rest.picture(3).shape == (40, 50, 3)
+    rest = resized_images(photos.without(["a/03.jpg"]), 40)
+    assert rest.cache is not None
+    assert rest.input_image(3).shape == (40, 50, 3)
 
 
-def test_a_full_disk_is_told_before_it_is_full(
+def test_a_disk_without_space_is_refused_in_advance(
     photos: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = module.shutil.disk_usage("/")
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(OodmlError, match=r"takes about 0.1 MB, and 0.0 GB are free.*input_cache"):
-        small_images(photos, 40)
+    with pytest.raises(OodmlError, match="input_cache"):
+        resized_images(photos, 40)
     left = [file for file in (cache_folder() / "pixels").iterdir() if file.suffix != ".lock"]
     assert left == []
 
 
-def test_of_several_at_once_one_makes_the_file(
+def test_concurrent_calls_fill_the_cache_once(
     photos: ImageSet,
 ) -> None:
-    """The lock holds between processes as it does between the openings of a file here."""
-    said: list[str] = []
+    """The lock works between processes as it does between open files here."""
+    messages: list[str] = []
     with ThreadPoolExecutor(4) as pool:
-        jobs = [pool.submit(small_images, photos, 40, say=said.append) for _ in range(4)]
-        found = [job.result().picture(0) for job in jobs]
-    assert len(said) == len(kept_files()) == 1
-    for picture in found:
-        np.testing.assert_array_equal(picture, found[0])
+        jobs = [pool.submit(resized_images, photos, 40, log=messages.append) for _ in range(4)]
+        results = [job.result().input_image(0) for job in jobs]
+    assert len(messages) == len(list_pixel_caches()) == 1
+    for pixels in results:
+        np.testing.assert_array_equal(pixels, results[0])
 
 
-def test_what_input_cache_means(photos: ImageSet) -> None:
+def test_values_of_input_cache(photos: ImageSet) -> None:
     def short(**changes: object) -> int | None:
         return input_short(FINETUNE.model_copy(update={"image_size": 224} | changes))
 
@@ -204,33 +203,33 @@ def test_what_input_cache_means(photos: ImageSet) -> None:
     assert short(augmentation="gentle") == 251  # 224 / sqrt(0.8)
     assert short(input_cache=400) == 400
     assert short(input_cache="off") is None
-    assert short(mode="head") is None
+    assert input_short(HeadSettings(backbone="small")) is None
     assert short(image_size=None) == input_short(FINETUNE.model_copy(update={"image_size": 64}))
     assert input_images(photos, FINETUNE.model_copy(update={"input_cache": "off"})) is photos
     small = input_images(photos, FINETUNE)
-    assert isinstance(small, SmallImages)
+    assert isinstance(small, ResizedImages)
     assert input_images(small, FINETUNE) is small
     memory = squares()
     assert input_images(memory, FINETUNE) is memory
 
 
-def test_a_model_sees_the_same_pictures_kept_or_not(photos: ImageSet) -> None:
+def test_a_model_reads_the_same_images_with_and_without_the_cache(photos: ImageSet) -> None:
     def vectors(input_cache: int | str) -> np.ndarray:
         settings = FINETUNE.model_copy(update={"input_cache": input_cache})
         with isolated(0):
-            model = Embedder(settings, LinearHead(96, 8))
+            model = Embedder(settings, LinearHead(96, 8), load_backbone("small"))
         return embed(photos, model).vectors
 
     before = vectors(40)
-    assert kept_files() == []  # to be read once, they are not kept
-    small_images(photos, 40)
+    assert list_pixel_caches() == []  # images read only once are not cached
+    resized_images(photos, 40)
     np.testing.assert_array_equal(vectors(40), before)
     assert np.abs(vectors("off") - before).max() > 1e-4
 
 
 @dataclass(frozen=True)
 class Negatives(ImageSet):
-    """Another reading of the same files, in the way that a user would write it."""
+    """A subclass that decodes the same files differently, as a user would write it."""
 
     def read(self, index: int) -> Image.Image:  # type: ignore[override]
         path = self.path(index)
@@ -243,58 +242,56 @@ def negatives(photos: ImageSet) -> Negatives:
     return Negatives(**{field.name: getattr(photos, field.name) for field in fields(photos)})
 
 
-def test_a_class_that_reads_files_in_its_own_way_is_never_kept(
-    photos: ImageSet, negatives: Negatives
-) -> None:
-    small_images(photos, 40)
+def test_a_subclass_is_never_cached(photos: ImageSet, negatives: Negatives) -> None:
+    resized_images(photos, 40)
     assert input_images(negatives, FINETUNE) is negatives
     assert planned_short(photos, FINETUNE) == 44
     assert planned_short(negatives, FINETUNE) is None
-    found = []
+    embeddings = []
     for input_cache in ("auto", "off"):
         with isolated(0):
             settings = FINETUNE.model_copy(update={"input_cache": input_cache})
-            found.append(embed(negatives, Embedder(settings, LinearHead(96, 8))).vectors)
-    np.testing.assert_array_equal(*found)
+            embeddings.append(
+                embed(
+                    negatives, Embedder(settings, LinearHead(96, 8), load_backbone("small"))
+                ).vectors
+            )
+    np.testing.assert_array_equal(*embeddings)
 
 
-def test_features_of_another_reading_of_the_same_files(
-    photos: ImageSet, negatives: Negatives
-) -> None:
+def test_features_depend_on_the_subclass(photos: ImageSet, negatives: Negatives) -> None:
     plain = embed(photos, "pixels").vectors
     np.testing.assert_allclose(embed(negatives, "pixels").vectors, -plain, atol=0.02)
     np.testing.assert_array_equal(embed(photos, "pixels").vectors, plain)
 
 
-def test_what_one_class_cannot_decode_another_may(photos: ImageSet, negatives: Negatives) -> None:
+def test_problems_depend_on_the_subclass(photos: ImageSet, negatives: Negatives) -> None:
     photos.path(0).write_bytes(b"raw" + photos.path(0).read_bytes())
     for images, corrupt in ((photos, 1), (negatives, 0), (photos, 1), (negatives, 0)):
-        assert np.count_nonzero(contents(images).problems) == corrupt
+        assert np.count_nonzero(check_files(images).problems) == corrupt
 
 
-def test_frozen_features_of_kept_pictures_are_not_taken_for_those_of_the_files(
+def test_features_of_resized_images_have_their_own_cache_entry(
     photos: ImageSet,
 ) -> None:
-    small = embed(small_images(photos, 20), "pixels").vectors
+    small = embed(resized_images(photos, 20), "pixels").vectors
     exact = embed(photos, "pixels").vectors
     assert np.abs(small - exact).max() > 1e-3
-    np.testing.assert_array_equal(embed(small_images(photos, 20), "pixels").vectors, small)
+    np.testing.assert_array_equal(embed(resized_images(photos, 20), "pixels").vectors, small)
 
 
-def test_a_damaged_file_is_told(photos: ImageSet) -> None:
-    small_images(photos, 40)
+def test_a_damaged_index_is_refused(photos: ImageSet) -> None:
+    resized_images(photos, 40)
     (index,) = (cache_folder() / "pixels").glob("*/index.npz")
     index.write_bytes(index.read_bytes()[:100])
-    with pytest.raises(OodmlError, match="damaged .* Delete it; it is made anew"):
-        small_images(photos, 40)
+    with pytest.raises(OodmlError, match="damaged"):
+        resized_images(photos, 40)
 
 
 @pytest.mark.parametrize("left", [0, 1000])
-def test_a_cut_file_is_told(photos: ImageSet, left: int) -> None:
-    small_images(photos, 40)
+def test_truncated_pixels_are_refused(photos: ImageSet, left: int) -> None:
+    resized_images(photos, 40)
     (cut,) = (cache_folder() / "pixels").glob("*/pixels.bin")
     cut.write_bytes(cut.read_bytes()[:left])
-    with pytest.raises(
-        OodmlError, match=r"damaged \(.*empty|damaged \(pixels.bin has 1000 bytes of"
-    ):
-        small_images(photos, 40)
+    with pytest.raises(OodmlError, match="damaged"):
+        resized_images(photos, 40)

@@ -1,44 +1,46 @@
-"""`oodml cache …`: where features and images lie, what they weigh, and how to be rid of them."""
+"""`oodml cache …`: list and delete cached features and images."""
 
 from typing import Annotated
 
 import typer
 
 app = typer.Typer(
-    no_args_is_help=True, help="Features and images kept for reuse.", rich_markup_mode="markdown"
+    no_args_is_help=True,
+    help="List and delete cached features and images.",
+    rich_markup_mode="markdown",
 )
 COMMANDS = ()
 
 
 @app.command("list")
 def list_cache() -> None:
-    """Where the cache lies and what each part of it weighs.
+    """Print the cache folder and the size of each part.
 
     Example: `oodml cache list`
     """
     from oodml.files import cache_folder
-    from oodml.images.pixel_cache import kept_files
-    from oodml.study.preview import told_size
+    from oodml.images.pixel_cache import list_pixel_caches
+    from oodml.study.preview import format_size
 
-    folder = cache_folder()
-    typer.echo(f"{folder} (set OODML_CACHE to move it)")
-    for name, sizes in _parts().items():
-        typer.echo(f"  {name}: {len(sizes)} files, {told_size(sum(sizes))}")
-        for kept, size in kept_files() if name == "pixels" else ():
-            typer.echo(f"    {kept}, {told_size(size)}")
-    if not _parts():
+    parts = _parts()
+    typer.echo(f"{cache_folder()} (set OODML_CACHE to use another folder)")
+    for name, sizes in parts.items():
+        typer.echo(f"  {name}: {len(sizes)} files, {format_size(sum(sizes))}")
+        for description, size in list_pixel_caches() if name == "pixels" else ():
+            typer.echo(f"    {description}, {format_size(size)}")
+    if not parts:
         typer.echo("  empty")
 
 
 @app.command()
 def clear(
-    part: Annotated[str | None, typer.Argument(help="A part of it; all by default.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    part: Annotated[str | None, typer.Argument(help="The part to delete; default: all.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Delete the cache, or a part of it; what is needed again is computed again.
+    """Delete the cache or a part of it. Everything is recomputed when needed.
 
-    Parts: `features` of frozen networks; `pixels`, images decoded and made smaller; `contents`,
-    which images can be read; `huggingface`, the files of its data sets.
+    Parts: `features` of frozen networks; `pixels`, decoded and resized images; `contents`, hashes
+    of image files and which can be read; `huggingface`, image files of Hugging Face data sets.
 
     Example: `oodml cache clear features`
     """
@@ -46,16 +48,16 @@ def clear(
 
     from oodml.errors import unknown
     from oodml.files import cache_folder
-    from oodml.study.preview import told_size
+    from oodml.study.preview import format_size
 
     parts = _parts()
     if part is not None and part not in parts:
         raise unknown("part of the cache", part, parts, str(cache_folder()))
-    gone = [part] if part else list(parts)
-    size = told_size(sum(sum(parts[name]) for name in gone))
+    chosen = [part] if part else list(parts)
+    size = format_size(sum(sum(parts[name]) for name in chosen))
     if not yes:
-        typer.confirm(f"delete {', '.join(gone) or 'nothing'} ({size})?", abort=True)
-    for name in gone:
+        typer.confirm(f"delete {', '.join(chosen) or 'nothing'} ({size})?", abort=True)
+    for name in chosen:
         shutil.rmtree(cache_folder() / name)
     typer.echo(f"freed {size}")
 

@@ -1,4 +1,4 @@
-"""`oodml data …`."""
+"""`oodml data …`: check and download data sets."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -6,31 +6,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from oodml.datasets._check import Findings, Quantiles
+    from oodml.datasets._check import CheckReport, Quantiles
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Look at a collection of images before using it.",
+    help="Check images before you use them, and download published data sets.",
     rich_markup_mode="markdown",
 )
 COMMANDS = ()
 
-SHOWN = 10
-"""How many names of a kind the table shows; `--json` gives all."""
+MAX_NAMES = 10
+"""The number of names in a cell of the table; `--json` prints all."""
 
 
 @app.command()
 def check(
     data: Annotated[str, typer.Argument(help="A data set's name, a folder, or a table.")],
     root: Annotated[
-        Path | None, typer.Option(help="Where a named data set or a table's images lie.")
+        Path | None, typer.Option(help="The folder of a named data set or of a table's images.")
     ] = None,
-    minimum: Annotated[int, typer.Option(help="Classes with fewer readable images are named.")] = 2,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+    minimum: Annotated[
+        int, typer.Option(help="Report classes with fewer readable images than this.")
+    ] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Say what a collection holds, and which images are corrupt or doubtful.
+    """Decode all images of a data set and report corrupt images, small classes, and duplicates.
 
-    Ends with status 1 if there are corrupt images.
+    Exits with status 1 if images are corrupt.
 
     Example: `oodml data check photos/` or `oodml data check cub200 --root ~/data`
     """
@@ -42,104 +44,104 @@ def check(
     from rich.progress import Progress
 
     from oodml.datasets import open_images
-    from oodml.datasets._check import check as look_at
+    from oodml.datasets._check import check as check_images
 
     options: dict[str, Any] = {} if root is None else {"root": root}
     images = open_images(data, **options)
-    # Pillow warns of broken files that it then refuses; the findings name them.
+    # Pillow warns about damaged files that it then fails to read; the report lists these.
     warnings.filterwarnings("ignore", module="PIL")
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("reading images", total=len(images))
-        findings = look_at(images, minimum, lambda: progress.advance(task))
+        task = progress.add_task("decoding images", total=len(images))
+        report = check_images(images, minimum, lambda: progress.advance(task))
     if as_json:
-        typer.echo(json.dumps(asdict(findings), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(asdict(report), indent=2, ensure_ascii=False))
     else:
-        _print(findings)
-    if findings.corrupt:
+        _print(report)
+    if report.corrupt:
         raise typer.Exit(1)
 
 
 @app.command()
 def fetch(
     name: Annotated[str, typer.Argument(help="cub200, online_products, cars196 or inshop.")],
-    root: Annotated[Path, typer.Option(help="The folder that will hold it.")],
-    url: Annotated[str | None, typer.Option(help="Another address of the archive.")] = None,
+    root: Annotated[Path, typer.Option(help="The folder to download to.")],
+    url: Annotated[str | None, typer.Option(help="The address of another archive.")] = None,
     sha256: Annotated[str | None, typer.Option(help="The checksum of that archive.")] = None,
 ) -> None:
-    """Download a published data set, verify it and unpack it.
+    """Download a published data set, verify its checksum, and unpack it.
 
-    A stopped download goes on where it was. Where there is no source, it says how to get the
-    files by hand.
+    Repeat the command to resume an interrupted download. For data sets that cannot be downloaded,
+    the error explains how to obtain the files.
 
     Example: `oodml data fetch cub200 --root ~/data`
     """
     from rich.console import Console
     from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-    from oodml.datasets._fetch import fetch as bring
+    from oodml.datasets._fetch import fetch as fetch_images
 
     columns = (*Progress.get_default_columns()[:2], DownloadColumn(), TransferSpeedColumn())
     with Progress(
         *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
     ) as progress:
         task = progress.add_task(name, total=None)
-        images = bring(
+        images = fetch_images(
             name,
             root,
             url,
             sha256,
-            lambda done, whole: progress.update(task, completed=done, total=whole or None),
+            lambda received, total: progress.update(task, completed=received, total=total or None),
         )
     typer.echo(f"{name}: {len(images)} images of {len(images.class_names)} classes in {root}")
 
 
-def _print(findings: "Findings") -> None:
+def _print(report: "CheckReport") -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(findings.name), show_header=False, title_justify="left")
+    table = Table(title=escape(report.name), show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for label, text in _lines(findings):
+    for label, text in _rows(report):
         table.add_row(label, escape(text))
     Console().print(table)
 
 
-def _lines(findings: "Findings") -> list[tuple[str, str]]:
-    """What the table says: label and text of each row."""
-    corrupt = _listed(list(findings.corrupt.values()))
-    if findings.corrupt:
-        corrupt += "\nA study goes without them by: data = {name = …, skip_corrupt = true}"
-    lines = [
-        ("images", str(findings.images)),
-        ("classes", str(findings.classes)),
-        ("superclasses", str(findings.superclasses or "none")),
-        ("images per class", _spread(findings.per_class)),
-        ("width", _spread(findings.width, " px")),
-        ("height", _spread(findings.height, " px")),
+def _rows(report: "CheckReport") -> list[tuple[str, str]]:
+    """The label and text of each row of the table."""
+    corrupt = _list(list(report.corrupt.values()))
+    if report.corrupt:
+        corrupt += "\nTo leave them out of a study: data = {name = …, skip_corrupt = true}"
+    rows = [
+        ("images", str(report.images)),
+        ("classes", str(report.classes)),
+        ("superclasses", str(report.superclasses or "none")),
+        ("images per class", _range(report.per_class)),
+        ("width", _range(report.width, " px")),
+        ("height", _range(report.height, " px")),
     ]
-    if findings.partition:
-        parts = [f"{part} {count}" for part, count in findings.partition.items()]
-        lines.append(("own split", ", ".join(parts)))
-    small = [f"{name} ({count})" for name, count in findings.too_small.items()]
-    groups = [" = ".join(group) for group in findings.duplicates]
+    if report.partition:
+        parts = [f"{part} {count}" for part, count in report.partition.items()]
+        rows.append(("predefined split", ", ".join(parts)))
+    small = [f"{name} ({count})" for name, count in report.too_small.items()]
+    groups = [" = ".join(group) for group in report.duplicates]
     return [
-        *lines,
+        *rows,
         ("corrupt", corrupt),
-        (f"classes below {findings.minimum} images", _listed(small)),
-        ("same image in several classes", _listed(groups)),
-        ("repeated within a class", str(findings.repeats or "none")),
+        (f"classes below {report.minimum} images", _list(small)),
+        ("duplicates across classes", _list(groups)),
+        ("duplicates within a class", str(report.repeats or "none")),
     ]
 
 
-def _spread(values: "Quantiles", unit: str = "") -> str:
-    least, median, greatest = values
-    return f"{least:g} to {greatest:g}{unit}, median {median:g}"
+def _range(values: "Quantiles", unit: str = "") -> str:
+    minimum, median, maximum = values
+    return f"{minimum:g} to {maximum:g}{unit}, median {median:g}"
 
 
-def _listed(names: list[str]) -> str:
+def _list(names: list[str]) -> str:
     if not names:
         return "none"
-    rest = [f"… and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
-    return "\n".join([f"{len(names)}:", *names[:SHOWN], *rest])
+    more = [f"… and {len(names) - MAX_NAMES} more"] if len(names) > MAX_NAMES else []
+    return "\n".join([f"{len(names)}:", *names[:MAX_NAMES], *more])

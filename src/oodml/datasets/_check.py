@@ -1,4 +1,4 @@
-"""Look at every image before a run does: what is there, what is broken, what is doubtful."""
+"""Check all images of a data set: counts, sizes, corrupt images, and duplicates."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -10,32 +10,32 @@ from PIL import Image
 
 from oodml.errors import OodmlError
 from oodml.files import content_hash
-from oodml.images import contents
-from oodml.images.hashes import stamps_of
+from oodml.images.fingerprint import check_files, decode_files, file_times, save_decoded
 from oodml.images.image_set import ImageSet
 
 Quantiles = tuple[float, float, float]
-"""Least, median, greatest."""
+"""Minimum, median, and maximum."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """What decoding one image gave: its size and a hash of its pixels, or why it failed."""
+class CheckedImage:
+    """The size of a decoded image and a hash of its pixels, or why decoding failed."""
 
     width: int = 0
     height: int = 0
-    content: str = ""
+    hash: str = ""
     problem: str = ""
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What was found in a set of images.
+class CheckReport:
+    """The results of checking a set of images.
 
-    corrupt: the images that can't be read, with the reason.
-    too_small: the classes with fewer than `minimum` readable images, with their number.
-    duplicates: groups of ids whose pixels are the same although their classes differ.
-    repeats: how many readable images repeat an earlier one of their own class.
+    Attributes:
+        corrupt: the reason for each image that cannot be read.
+        too_small: the number of readable images of each class with fewer than `minimum`.
+        duplicates: groups of ids with equal pixels but different classes.
+        repeats: the number of readable images that repeat an earlier one of the same class.
     """
 
     name: str
@@ -55,83 +55,88 @@ class Findings:
 
 def check(
     images: ImageSet, minimum: int = 2, advance: Callable[[], Any] = lambda: None
-) -> Findings:
-    """Decode every image and say what was found; `advance` is called after each image."""
+) -> CheckReport:
+    """Decode every image and report what was found.
+
+    Args:
+        images: the images.
+        minimum: report classes with fewer readable images than this, at least 2.
+        advance: called after each image.
+    """
     if minimum < 2:
-        raise OodmlError(f"minimum must be 2 or more (retrieval needs a pair); given {minimum}")
-    looks = []
-    for look in _looks(images):
-        looks.append(look)
+        raise OodmlError(
+            f"minimum must be at least 2, because retrieval needs a pair; given {minimum}",
+            location="minimum",
+            given=minimum,
+        )
+    checked = []
+    for image in _check_all(images):
+        checked.append(image)
         advance()
-    good = np.array([not look.problem for look in looks], dtype=bool)
+    good = np.array([not image.problem for image in checked], dtype=bool)
     counts = np.bincount(images.labels[good], minlength=len(images.class_names))
-    duplicates, repeats = _same(images, looks)
+    per_class = dict(zip(images.class_names, counts.tolist(), strict=True))
+    duplicates, repeats = _duplicates(images, checked)
     parts, sizes = np.unique(
         images.partition if images.partition is not None else [], return_counts=True
     )
-    return Findings(
+    problems = {str(name): image.problem for name, image in zip(images.ids, checked, strict=True)}
+    return CheckReport(
         name=images.name,
         images=len(images),
         classes=len(images.class_names),
         superclasses=len(set(images.superclass_of.values())),
         partition=dict(zip(parts.tolist(), sizes.tolist(), strict=True)),
-        width=_quantiles([look.width for look in looks if not look.problem]),
-        height=_quantiles([look.height for look in looks if not look.problem]),
+        width=_quantiles([image.width for image in checked if not image.problem]),
+        height=_quantiles([image.height for image in checked if not image.problem]),
         per_class=_quantiles(counts.tolist()),
-        corrupt={
-            str(name): look.problem
-            for name, look in zip(images.ids, looks, strict=True)
-            if look.problem
-        },
+        corrupt={name: problem for name, problem in problems.items() if problem},
         minimum=minimum,
-        too_small={
-            name: int(count)
-            for name, count in zip(images.class_names, counts, strict=True)
-            if count < minimum
-        },
+        too_small={name: count for name, count in per_class.items() if count < minimum},
         duplicates=duplicates,
         repeats=repeats,
     )
 
 
 def without_corrupt(images: ImageSet) -> ImageSet:
-    """The images that can be read; `left_out` names the others."""
-    good = contents.contents(images).problems == ""
+    """The readable images; the others are listed in `left_out`."""
+    good = check_files(images).problems == ""
     if good.all():
         return images
-    rest = images.select(good)
-    return replace(rest, left_out=(*images.left_out, *images.ids[~good].tolist()))
+    left_out = (*images.left_out, *images.ids[~good].tolist())
+    return replace(images.select(good), left_out=left_out)
 
 
-def _looks(images: ImageSet) -> Iterator[Look]:
-    """Every image, decoded; which can be read is remembered for studies."""
-    in_memory = images.pixels is not None
-    stamps = None if in_memory else stamps_of(images)
+def _check_all(images: ImageSet) -> Iterator[CheckedImage]:
+    """Decode every image, and cache which of the files can be read."""
+    times = None if images.root is None else file_times(images)
     hashes, problems = [], []
-    for look in contents.looks(images, np.arange(len(images)), _measured):
-        hashes.append(look.content)
-        problems.append(look.problem)
-        yield look.found or Look(problem=look.problem)
-    if stamps is not None:
-        contents.remember(images, stamps, hashes, problems)
+    for file in decode_files(images, np.arange(len(images)), _measure):
+        hashes.append(file.hash)
+        problems.append(file.problem)
+        yield file.value or CheckedImage(problem=file.problem)
+    if times is not None:
+        save_decoded(images, times, hashes, problems)
 
 
-def _measured(image: Image.Image) -> Look:
+def _measure(image: Image.Image) -> CheckedImage:
     size = f"{image.width}x{image.height}"
-    return Look(image.width, image.height, content_hash(size, image.tobytes()))
+    return CheckedImage(image.width, image.height, content_hash(size, image.tobytes()))
 
 
-def _same(images: ImageSet, looks: list[Look]) -> tuple[tuple[tuple[str, ...], ...], int]:
-    """Groups of equal images over more than one class; number of repeats within a class."""
+def _duplicates(
+    images: ImageSet, checked: list[CheckedImage]
+) -> tuple[tuple[tuple[str, ...], ...], int]:
+    """Groups of equal images in more than one class; the number of repeats within classes."""
     groups: dict[str, list[int]] = defaultdict(list)
-    for index, look in enumerate(looks):
-        if not look.problem:
-            groups[look.content].append(index)
+    for row, image in enumerate(checked):
+        if not image.problem:
+            groups[image.hash].append(row)
     across, repeats = [], 0
     for rows in groups.values():
-        classes = len(set(images.labels[rows].tolist()))
-        repeats += len(rows) - classes
-        if classes > 1:
+        n_classes = len(set(images.labels[rows].tolist()))
+        repeats += len(rows) - n_classes
+        if n_classes > 1:
             across.append(tuple(images.ids[rows].tolist()))
     return tuple(across), repeats
 

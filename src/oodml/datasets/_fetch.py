@@ -1,4 +1,4 @@
-"""Download a published data set: resumed where it stopped, verified, unpacked safely."""
+"""Download a published data set: resumable, verified, and safely unpacked."""
 
 import hashlib
 import http.client
@@ -15,13 +15,13 @@ from oodml.datasets._unpack import unpack
 from oodml.errors import OodmlError, unknown
 from oodml.images.image_set import ImageSet
 
-Report = Callable[[int, int], Any]
-"""Called with the bytes that are there and the bytes of the whole."""
+Progress = Callable[[int, int], Any]
+"""Called with the number of bytes received and in total."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """An archive of a data set: where it is, and how to know that it is the right one."""
+    """The address of a data set's archive, and its size and checksum for verification."""
 
     url: str
     file: str
@@ -38,8 +38,8 @@ SOURCES = {
         "0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
         1_150_585_339,
     ),
-    # Address: pytorch-metric-learning 2.9.0, datasets/sop.py, which takes it from the authors'
-    # page. Size and checksum: tensorflow/datasets, stanford_online_products/checksums.tsv.
+    # Address: pytorch-metric-learning 2.9.0, datasets/sop.py, from the authors' page.
+    # Size and checksum: tensorflow/datasets, stanford_online_products/checksums.tsv.
     "online_products": Source(
         "https://drive.usercontent.google.com/download"
         "?id=1TclrpQOF_ullUP99wk_gjGN8pKvtErG8&export=download&authuser=0&confirm=t",
@@ -48,23 +48,23 @@ SOURCES = {
         3_083_860_082,
     ),
 }
-BY_HAND = {
+MANUAL = {
     "cars196": (
-        "the authors' address is gone (torchvision says the same), and no maintained library "
-        "states a checksum of a copy. A copy that is read as it is: Kaggle, "
-        "jutrera/stanford-car-dataset-by-classes-folder; put its folder car_data under ROOT. "
-        "Or give --url and --sha256 of an archive you trust"
+        "the authors' server is offline, and no maintained library publishes a checksum. Kaggle "
+        "has a copy, jutrera/stanford-car-dataset-by-classes-folder; put its folder car_data into "
+        "ROOT. Or pass --url and --sha256 of an archive you trust"
     ),
     "inshop": (
-        "the authors ask for an agreement first: DeepFashion, In-shop Clothes Retrieval, at "
-        "mmlab.ie.cuhk.edu.hk. Put img/ and list_eval_partition.txt under ROOT. "
-        "Or give --url and --sha256 of an archive you hold"
+        "the authors require an agreement: DeepFashion, In-shop Clothes Retrieval, at "
+        "mmlab.ie.cuhk.edu.hk. Put img/ and list_eval_partition.txt into ROOT. "
+        "Or pass --url and --sha256 of an archive you have"
     ),
 }
 ATTEMPTS = 5
-WAIT = 2.0
-TIMEOUT = 30.0
-BLOCK = 1 << 20
+"""The number of consecutive attempts that may receive nothing."""
+WAIT_SECONDS = 2.0
+TIMEOUT_SECONDS = 30.0
+BLOCK_BYTES = 1 << 20
 
 
 def fetch(
@@ -72,13 +72,20 @@ def fetch(
     root: str | Path,
     url: str | None = None,
     sha256: str | None = None,
-    report: Report = lambda done, whole: None,
+    progress: Progress = lambda received, total: None,
 ) -> ImageSet:
-    """Bring a data set to `root` and open it; what is there already is not fetched again.
+    """Download a data set to `root` unless it is there, and open it.
 
-    url, sha256: another archive than the one known; the checksum may stay away where the
-    known archive lies at another address. Raises `OodmlError` if the address does not answer,
-    the archive is another one, or a path in it leads outside.
+    Args:
+        name: the data set.
+        root: the folder to download to.
+        url: the address of another archive.
+        sha256: its checksum; may be omitted if it is a copy of the known archive.
+        progress: called while downloading.
+
+    Raises:
+        OodmlError: if the server does not respond, the archive's size or checksum is wrong, or a
+            path in it leads outside the folder.
     """
     source = _source(name, url, sha256)
     root = Path(root).expanduser()
@@ -88,7 +95,7 @@ def fetch(
     except OodmlError:
         archive = root / source.file
         if not archive.exists():
-            _download(source, archive, report)
+            _download(source, archive, progress)
         unpack(archive, root)
         images = load("datasets", name, root=root)
         archive.unlink()
@@ -97,83 +104,95 @@ def fetch(
 
 def _source(name: str, url: str | None, sha256: str | None) -> Source:
     known = SOURCES.get(name)
-    if known is None and name not in BY_HAND:
-        raise unknown("data set to fetch", name, (*SOURCES, *BY_HAND))
+    if known is None and name not in MANUAL:
+        raise unknown("data set to fetch", name, (*SOURCES, *MANUAL))
     if url is None and sha256 is not None:
-        raise OodmlError("--sha256 is of an archive at another address; give --url too")
+        raise OodmlError("--sha256 requires --url", location="--sha256", given=sha256)
     if url is None:
         if known is None:
-            raise OodmlError(f"{name} can't be fetched: {BY_HAND[name]}")
+            raise OodmlError(f"{name} cannot be downloaded: {MANUAL[name]}", given=name)
         return known
     if not url.startswith(("http://", "https://")):
-        raise OodmlError(f"--url must start with http:// or https://; given {url!r}")
+        message = f"--url must start with http:// or https://; given {url!r}"
+        raise OodmlError(message, location="--url", given=url, allowed=("http://", "https://"))
     if sha256 is None:
         if known is None:
-            raise OodmlError(f"{name}: --url needs --sha256, since no checksum is known")
+            message = f"{name}: --url requires --sha256, because no checksum is known"
+            raise OodmlError(message, location="--sha256")
         return replace(known, url=url)
     digits = sha256.lower()
     if len(digits) != 64 or set(digits) - set("0123456789abcdef"):
-        raise OodmlError(f"--sha256 must be 64 hexadecimal digits; given {sha256!r}")
+        message = f"--sha256 must be 64 hexadecimal digits; given {sha256!r}"
+        raise OodmlError(message, location="--sha256", given=sha256)
     return Source(url, f"{name}-{digits[:12]}.archive", digits)
 
 
-def _download(source: Source, target: Path, report: Report) -> None:
-    """Bring the archive to `target`; what a stopped download left in `target`.part is kept."""
+def _download(source: Source, target: Path, progress: Progress) -> None:
+    """Download the archive to `target`, resuming from `target`.part."""
     part = target.with_name(f"{target.name}.part")
     stalled = 0
     while True:
         before = part.stat().st_size if part.exists() else 0
         try:
-            _receive(source, part, report)
+            _receive(source, part, progress)
             break
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError) and error.code < 500:
-                raise OodmlError(f"{source.url}: {error}") from error
+                raise OodmlError(f"{source.url}: {error}", location=source.url) from error
             advanced = part.exists() and part.stat().st_size > before
             stalled = 0 if advanced else stalled + 1
             if stalled == ATTEMPTS:
                 raise OodmlError(
-                    f"{source.url}: {error}; {part} is kept, the same command goes on from there"
+                    f"{source.url}: {error}; repeat the command to resume from {part}",
+                    location=source.url,
                 ) from error
-            time.sleep(WAIT * stalled)
+            time.sleep(WAIT_SECONDS * stalled)
     with part.open("rb") as stream:
-        given = hashlib.file_digest(stream, "sha256").hexdigest()
-    if given != source.sha256:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != source.sha256:
         part.unlink()
         raise OodmlError(
-            f"{source.url}: the file's SHA-256 is {given}, not {source.sha256}; it was removed"
+            f"{source.url}: the SHA-256 of the file is {digest} instead of {source.sha256}; "
+            "the file was removed",
+            location=source.url,
+            given=digest,
+            allowed=[source.sha256],
         )
     part.replace(target)
 
 
-def _receive(source: Source, part: Path, report: Report) -> None:
-    """Append to `part` what it lacks; raises `OSError` if the connection ends early."""
-    have = part.stat().st_size if part.exists() else 0
-    if source.size is not None and have == source.size:
+def _receive(source: Source, part: Path, progress: Progress) -> None:
+    """Append the missing bytes to `part`; raises OSError if the connection ends early."""
+    received = part.stat().st_size if part.exists() else 0
+    if source.size is not None and received == source.size:
         return
     request = urllib.request.Request(source.url, headers={"User-Agent": "oodml"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
+    if received:
+        request.add_header("Range", f"bytes={received}-")
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # nothing lies beyond what is there
+        if error.code == 416 and received:  # the file is complete
             return
         raise
     with response:
         if response.headers.get_content_type() == "text/html":
-            raise OodmlError(f"{source.url}: gives a web page, not an archive")
+            message = f"{source.url}: the server returned a web page instead of an archive"
+            raise OodmlError(message, location=source.url, given="text/html")
         if response.status != 206:
-            have = 0
+            received = 0
         length = response.headers.get("Content-Length")
-        whole = have + int(length) if length is not None else source.size
-        if source.size is not None and whole != source.size:
+        total = received + int(length) if length is not None else source.size
+        if source.size is not None and total != source.size:
             raise OodmlError(
-                f"{source.url}: gives a file of {whole} bytes; the archive has {source.size}"
+                f"{source.url}: the file has {total} bytes instead of {source.size}",
+                location=source.url,
+                given=total,
+                allowed=[str(source.size)],
             )
-        with part.open("ab" if have else "wb") as stream:
-            while block := response.read(BLOCK):
-                have += stream.write(block)
-                report(have, whole or 0)
-    if whole is not None and have != whole:
-        raise OSError(f"the connection ended after {have} of {whole} bytes")
+        with part.open("ab" if received else "wb") as stream:
+            while block := response.read(BLOCK_BYTES):
+                received += stream.write(block)
+                progress(received, total or 0)
+    if total is not None and received != total:
+        raise OSError(f"the connection ended after {received} of {total} bytes")

@@ -1,4 +1,4 @@
-"""A small part of a collection, and a miniature of one that is not at hand, to try things with."""
+"""Reduce a data set to a few classes, and generate miniatures of data sets for smoke tests."""
 
 import itertools
 from collections import defaultdict
@@ -12,13 +12,13 @@ from oodml.files import replacing, write_text
 from oodml.images.image_set import ImageSet
 
 MINIATURES = ("cars196", "cub200", "online_products")
-KINDS = 4
+N_KINDS = 4
 
 
-def a_few(images: ImageSet, n_classes: int, per_class: int) -> ImageSet:
-    """The first images of some classes: of every superclass in turn, of train and test classes.
+def reduce_images(images: ImageSet, n_classes: int, per_class: int) -> ImageSet:
+    """The first images of some classes, drawn from all superclasses and parts in turn.
 
-    What is left out does not depend on the order of the images.
+    The choice does not depend on the order of the images.
     """
     order = np.argsort(images.ids, kind="stable")
     groups: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
@@ -32,20 +32,21 @@ def a_few(images: ImageSet, n_classes: int, per_class: int) -> ImageSet:
     return images.select(np.sort(np.concatenate(rows)))
 
 
-def grow_miniature(name: str, root: Path, n_classes: int = 24, per_class: int = 6) -> Path:
-    """Write a tree in the layout of the data set `name`, of drawn images, and return its root.
+def write_miniature(name: str, root: Path, n_classes: int = 24, per_class: int = 6) -> Path:
+    """Write generated images in the layout of a data set, and return the root folder.
 
-    Each class is a colour and a stripe of its own, so that there is something to learn.
+    The images of a class share two colors and a stripe width, so that there is something to learn.
     """
     if name not in MINIATURES:
-        raise OodmlError(f"{name}: no miniature; there is one of {', '.join(MINIATURES)}")
+        message = f"{name}: there is no miniature; allowed: {', '.join(MINIATURES)}"
+        raise OodmlError(message, given=name, allowed=MINIATURES)
     lists: dict[str, list[str]] = {"train": [], "test": []}
     for label, index in itertools.product(range(n_classes), range(per_class)):
         if name == "online_products":
-            kind = f"kind{label % KINDS}_final"
+            kind = f"kind{label % N_KINDS}_final"
             path = f"{kind}/{label:06d}_{index}.JPG"
             part = "train" if label < n_classes // 2 else "test"
-            row = f"{label * per_class + index + 1} {label + 1} {label % KINDS + 1} {path}"
+            row = f"{label * per_class + index + 1} {label + 1} {label % N_KINDS + 1} {path}"
             lists[part].append(row)
         else:
             path = f"{label + 1:03d}.class/{index}.jpg"
@@ -53,20 +54,17 @@ def grow_miniature(name: str, root: Path, n_classes: int = 24, per_class: int = 
     if name == "online_products":
         for part, rows in lists.items():
             text = "\n".join(["image_id class_id super_class_id path", *rows]) + "\n"
-            file = root / "Info_Files" / f"Ebay_{part}.txt"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_text(file, text)
+            write_text(root / "Info_Files" / f"Ebay_{part}.txt", text)
     return root
 
 
 def _draw(path: Path, label: int, index: int, size: int = 48) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         return
-    colours = np.random.default_rng(label).integers(0, 256, (2, 3))
+    colors = np.random.default_rng(label).integers(0, 256, (2, 3))
     random = np.random.default_rng([label, index])
-    across = (np.arange(size) + random.integers(size)) // (3 + label % 5) % 2
-    picture = np.broadcast_to(colours[across][:, None], (size, size, 3))
-    noisy = picture + random.normal(0, 25, (size, size, 3))
+    stripes = (np.arange(size) + random.integers(size)) // (3 + label % 5) % 2
+    pixels = np.broadcast_to(colors[stripes][:, None], (size, size, 3))
+    noisy = pixels + random.normal(0, 25, (size, size, 3))
     with replacing(path) as temporary:
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(temporary, "JPEG", quality=90)

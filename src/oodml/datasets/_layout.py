@@ -1,4 +1,4 @@
-"""Where the parts of a published data set lie under the folder that the user names."""
+"""Helpers to read the published layouts of data sets."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,23 +11,28 @@ from oodml.errors import OodmlError
 from oodml.images.image_set import ImageSet
 
 
-def first_present(name: str, root: str | Path, candidates: Sequence[str]) -> Path:
+def first_existing(name: str, root: str | Path, candidates: Sequence[str]) -> Path:
     """The first of `candidates`, paths relative to `root`, that exists."""
     root = Path(root).expanduser()
     if not root.is_dir():
-        raise OodmlError(f"{name}: root {str(root)!r} is not a folder")
+        raise OodmlError(f"{name}: root {str(root)!r} is not a folder", location=str(root))
     for candidate in candidates:
         if (root / candidate).exists():
             return root / candidate
-    raise OodmlError(f"{name}: {root} holds none of {', '.join(candidates)}")
+    raise OodmlError(
+        f"{name}: {root} contains none of {', '.join(candidates)}",
+        location=str(root),
+        allowed=candidates,
+    )
 
 
 def class_folders(name: str, root: Path) -> ImageSet:
-    """Images whose class is the folder they lie in, whatever lies above it."""
+    """Images whose class is the folder that contains them, at any depth."""
     paths = image_paths(root)
     loose = [path for path in paths if len(path.parts) < 2]
     if loose:
-        raise OodmlError(f"{name}: {root / loose[0]} lies in no class folder")
+        path = root / loose[0]
+        raise OodmlError(f"{name}: {path} is not in a class folder", location=str(path))
     return ImageSet(
         name,
         np.array([str(path) for path in paths]),
@@ -36,47 +41,64 @@ def class_folders(name: str, root: Path) -> ImageSet:
     )
 
 
-def rows(path: Path, header: Sequence[str], skip: int = 0) -> list[list[str]]:
-    """The rows of a list separated by white space, after `skip` lines and the header.
+def read_rows(path: Path, header: Sequence[str], skip: int = 0) -> list[list[str]]:
+    """The rows of a whitespace-separated list, after `skip` lines and the header.
 
-    Raises `OodmlError` naming the line if the header or a row is not as published.
+    Raises:
+        OodmlError: if the header or a row differs from the published format; names the line.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise OodmlError(f"{path}: not a readable list: {error}") from error
+        raise OodmlError(f"{path}: not a readable list: {error}", location=str(path)) from error
     first = lines[skip].split() if len(lines) > skip else []
     if first != list(header):
         raise OodmlError(
-            f"{path}: line {skip + 1} must be the header {' '.join(header)!r}; "
-            f"given {' '.join(first)!r}"
+            f"{path}: line {skip + 1}: expected the header {' '.join(header)!r}, "
+            f"given {' '.join(first)!r}",
+            location=f"{path}:{skip + 1}",
+            given=first,
+            allowed=header,
         )
-    found = []
+    rows = []
     for number, line in enumerate(lines[skip + 1 :], skip + 2):
         fields = line.split()
         if fields and len(fields) != len(header):
             raise OodmlError(
-                f"{path}: line {number} must have {len(header)} fields; given {line!r}"
+                f"{path}: line {number}: expected {len(header)} fields, given {line!r}",
+                location=f"{path}:{number}",
+                given=line,
             )
         if fields:
-            found.append(fields)
-    if not found:
-        raise OodmlError(f"{path}: lists no images")
-    return found
+            rows.append(fields)
+    if not rows:
+        raise OodmlError(f"{path}: lists no images", location=str(path))
+    return rows
 
 
-def listed(where: Path, name: str, root: Path, entries: Sequence[Sequence[str]]) -> ImageSet:
-    """The images of a list, sorted by path: (path under `root`, class, superclass, part) each."""
+def listed_images(
+    list_path: Path, name: str, root: Path, entries: Sequence[Sequence[str]]
+) -> ImageSet:
+    """The images of a list, sorted by path.
+
+    Args:
+        list_path: the list, for errors.
+        name: the name of the data set.
+        root: the folder that paths are relative to.
+        entries: (path, class, superclass, part) of each image.
+    """
     ids, classes, superclasses, parts = np.array(sorted(map(tuple, entries))).T
-    present(where, root, ids)
+    require_files(list_path, root, ids)
     return ImageSet(name, ids, classes, superclasses, root=root, partition=parts)
 
 
-def present(where: Path, root: Path, paths: Names) -> None:
-    """Raise unless all paths that the file `where` lists, relative to `root`, are there."""
+def require_files(list_path: Path, root: Path, paths: Names) -> None:
+    """Raise an error unless all paths that a list names, relative to `root`, exist."""
     missing = [path for path in paths.tolist() if not (root / path).exists()]
     if missing:
         raise OodmlError(
-            f"{where}: {missing[0]!r} is listed but not under {root} "
-            f"({len(missing)} of {len(paths)} are missing)"
+            f"{list_path}: {missing[0]!r} does not exist in {root} "
+            f"({len(missing)} of {len(paths)} listed images are missing)",
+            location=str(list_path),
+            given=missing[0],
         )

@@ -1,4 +1,4 @@
-"""Unpack an archive so that nothing lands outside the folder, and all of it or nothing."""
+"""Unpack an archive completely or not at all, and never outside the target folder."""
 
 import shutil
 import stat
@@ -11,14 +11,16 @@ from oodml.errors import OodmlError
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Unpack a tar or zip archive into `target`; entries there of the same name are kept.
+    """Unpack a tar or zip archive into `target`, without replacing entries that exist.
 
-    Raises `OodmlError` for a path that leads outside, a link in a zip, or a broken archive.
+    Raises:
+        OodmlError: if a path leads outside the folder, a zip contains a link, or the archive is
+            damaged.
     """
     if not hasattr(tarfile, "data_filter"):
-        raise OodmlError("unpacking safely needs Python 3.11.4 or newer")
-    with tempfile.TemporaryDirectory(dir=target, prefix=".unpacking-") as place:
-        folder = Path(place)
+        raise OodmlError("unpacking safely requires Python 3.11.4 or later")
+    with tempfile.TemporaryDirectory(dir=target, prefix=".unpacking-") as temporary:
+        folder = Path(temporary)
         try:
             if zipfile.is_zipfile(archive):
                 _unzip(archive, folder)
@@ -26,9 +28,9 @@ def unpack(archive: Path, target: Path) -> None:
                 with tarfile.open(archive) as file:
                     file.extractall(folder, filter="data")
             else:
-                raise OodmlError(f"{archive}: neither a tar nor a zip archive")
+                raise OodmlError(f"{archive}: not a tar or zip archive", location=str(archive))
         except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError) as error:
-            raise OodmlError(f"{archive}: can't be unpacked: {error}") from error
+            raise OodmlError(f"{archive}: cannot unpack: {error}", location=str(archive)) from error
         for entry in sorted(folder.iterdir()):
             if not (target / entry.name).exists():
                 shutil.move(entry, target / entry.name)
@@ -37,9 +39,14 @@ def unpack(archive: Path, target: Path) -> None:
 def _unzip(archive: Path, folder: Path) -> None:
     with zipfile.ZipFile(archive) as file:
         for member in file.infolist():
-            where = (folder / member.filename).resolve()
-            if not where.is_relative_to(folder.resolve()) or "\\" in member.filename:
-                raise OodmlError(f"{archive}: {member.filename!r} leads outside the folder")
+            path = (folder / member.filename).resolve()
+            if not path.is_relative_to(folder.resolve()) or "\\" in member.filename:
+                raise _refuse_member(archive, member, "leads outside the folder")
             if stat.S_ISLNK(member.external_attr >> 16):
-                raise OodmlError(f"{archive}: {member.filename!r} is a link")
+                raise _refuse_member(archive, member, "is a link")
         file.extractall(folder)
+
+
+def _refuse_member(archive: Path, member: zipfile.ZipInfo, problem: str) -> OodmlError:
+    message = f"{archive}: {member.filename!r} {problem}"
+    return OodmlError(message, location=str(archive), given=member.filename)

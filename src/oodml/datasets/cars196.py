@@ -5,16 +5,19 @@ Krause, Stark, Deng and Fei-Fei, 3D Object Representations for Fine-Grained Cate
 
 from pathlib import Path
 
-from oodml.datasets._layout import class_folders, first_present
+from oodml.datasets._layout import class_folders, first_existing
 from oodml.images.image_set import ImageSet
 
 FOLDERS = ("images", "cars196/images", "car_data/car_data", "cars196/car_data/car_data")
 
 
 def dataset(root: str | Path) -> ImageSet:
-    """The images under `root/images/CLASS/`, or in a folder cars196 of `root`.
+    """Read CARS196 from class folders.
 
-    The layout `car_data/car_data/(train|test)/CLASS/` of the copy that is still distributed
-    is read too; its own division is of images, not of classes, and is left aside.
+    The train and test folders of `car_data/car_data` divide images, not classes, and are ignored.
+
+    Args:
+        root: the folder that contains `images/CLASS/` or `car_data/car_data/(train|test)/CLASS/`,
+            directly or in a folder `cars196`.
     """
-    return class_folders("cars196", first_present("cars196", root, FOLDERS))
+    return class_folders("cars196", first_existing("cars196", root, FOLDERS))

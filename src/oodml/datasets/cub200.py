@@ -5,12 +5,17 @@ Wah, Branson, Welinder, Perona and Belongie, The Caltech-UCSD Birds-200-2011 Dat
 
 from pathlib import Path
 
-from oodml.datasets._layout import class_folders, first_present
+from oodml.datasets._layout import class_folders, first_existing
 from oodml.images.image_set import ImageSet
 
 FOLDERS = ("images", "cub200/images", "CUB_200_2011/images")
 
 
 def dataset(root: str | Path) -> ImageSet:
-    """The images under `root/images/CLASS/`, or in a folder cub200 or CUB_200_2011 of `root`."""
-    return class_folders("cub200", first_present("cub200", root, FOLDERS))
+    """Read CUB-200-2011 from class folders.
+
+    Args:
+        root: the folder that contains `images/CLASS/`, directly or in a folder `cub200` or
+            `CUB_200_2011`.
+    """
+    return class_folders("cub200", first_existing("cub200", root, FOLDERS))

@@ -1,7 +1,7 @@
-"""289 characters of ten scripts, each as 20 typefaces of open fonts draw it: data to try things on.
+"""289 characters of ten scripts in 20 open typefaces: a small data set for tests and examples.
 
-A class is a character, for instance "greek/alpha"; its superclass is the script. Black on white,
-64x64. Made by scripts/render_glyphs.py; the fonts' licences are in glyphs_licences.txt.
+A class is a character, such as "greek/alpha"; its superclass is the script. The images are 64x64,
+black on white. scripts/render_glyphs.py renders them; glyphs_licences.txt has the font licenses.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,14 @@ FILE = Path(__file__).with_name("glyphs.npz")
 
 
 def dataset(scripts: Sequence[str] | None = None) -> ImageSet:
-    """All 5780 images, or those of some scripts, e.g. `["latin_upper", "arabic"]`."""
-    if isinstance(scripts, str):
-        raise OodmlError(f"glyphs: scripts must be a list of names; given {scripts!r}")
+    """Read all 5780 images, or those of some scripts.
+
+    Args:
+        scripts: names of scripts, such as `["latin_upper", "arabic"]`; None for all.
+
+    Raises:
+        OodmlError: if a script does not exist.
+    """
     with np.load(FILE, allow_pickle=False) as arrays:
         names = ("ids", "classes", "superclasses", "pixels")
         ids, classes, superclasses, pixels = (arrays[name] for name in names)
@@ -27,20 +32,26 @@ def dataset(scripts: Sequence[str] | None = None) -> ImageSet:
     if scripts is None:
         return images
     known = np.unique(superclasses).tolist()
+    if isinstance(scripts, str) or not scripts:
+        raise OodmlError(
+            f"glyphs: scripts: expected a list of one or more of {', '.join(known)}; "
+            f"given {scripts!r}",
+            location="scripts",
+            given=scripts,
+            allowed=known,
+        )
     for script in scripts:
         if script not in known:
             raise unknown("script", script, known, "glyphs")
-    if not scripts:
-        raise OodmlError(f"glyphs: scripts is empty; allowed: some of {', '.join(known)}")
     return images.select(np.isin(superclasses, list(scripts)))
 
 
 def character(class_name: str) -> str:
-    """The character that a class shows: `character("greek/alpha")` is "α"."""
-    known = _characters()
-    if class_name not in known:
-        raise unknown("class", class_name, known, "glyphs")
-    return known[class_name]
+    """The character of a class: `character("greek/alpha")` is "α"."""
+    characters = _characters()
+    if class_name not in characters:
+        raise unknown("class", class_name, characters, "glyphs")
+    return characters[class_name]
 
 
 @cache

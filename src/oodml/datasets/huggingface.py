@@ -1,4 +1,4 @@
-"""A labelled image data set of Hugging Face `datasets` (extra `hf`): `open_images("hf:NAME")`."""
+"""A labeled image data set of Hugging Face `datasets` (extra `hf`): `open_images("hf:NAME")`."""
 
 import tempfile
 from collections.abc import Mapping
@@ -22,12 +22,21 @@ def dataset(
     label: str = "label",
     superclass: str | None = None,
 ) -> ImageSet:
-    """The images of a data set on the hub or of a builder on disk, its splits as partition.
+    """Read a data set from the hub or from a builder on disk; its splits are the partition.
 
-    name: on the hub, or the path of a builder.
-    split, config, revision: as `datasets.load_dataset` takes them; all splits by default.
-    image, label, superclass: the columns. The files are written once, as they are, to the
-    cache. Raises `OodmlError` if the data set or a column is not there, or a label is missing.
+    The encoded images are written to the cache once, unchanged.
+
+    Args:
+        name: the name on the hub, or the path of a builder.
+        split: the split to load, as in `datasets.load_dataset`; None for all.
+        config: the configuration, as in `datasets.load_dataset`.
+        revision: the revision, as in `datasets.load_dataset`.
+        image: the column of the images.
+        label: the column of the classes.
+        superclass: the column of the superclasses, if any.
+
+    Raises:
+        OodmlError: if the data set or a column does not exist, or a label is missing.
     """
     parts = _load(name, split, config, revision)
     wanted = [column for column in (image, label, superclass) if column is not None]
@@ -35,7 +44,7 @@ def dataset(
         for column in wanted:
             if column not in rows.column_names:
                 raise unknown("column", column, rows.column_names, f"hf:{name}, {part}")
-    root = _exported(name, parts, image)
+    root = _export(name, parts, image)
     order = sorted(parts)
     ids = [f"{part}/{file.name}" for part in order for file in sorted((root / part).iterdir())]
     return ImageSet(
@@ -56,28 +65,30 @@ def _load(
     try:
         import datasets
     except ImportError as error:
-        raise OodmlError("hf: data sets need the extra: pip install 'oodml[hf]'") from error
+        message = "hf: data sets require the extra: pip install 'oodml[hf]'"
+        raise OodmlError(message, given=name, allowed=["oodml[hf]"]) from error
     try:
-        found = datasets.load_dataset(name, config, split=split, revision=revision)
+        parts = datasets.load_dataset(name, config, split=split, revision=revision)
     except (OSError, ValueError, RuntimeError) as error:
-        raise OodmlError(f"hf:{name}: {error}") from error
-    return found if isinstance(found, Mapping) else {str(found.split): found}
+        raise OodmlError(f"hf:{name}: {error}", location=f"hf:{name}") from error
+    return parts if isinstance(parts, Mapping) else {str(parts.split): parts}
 
 
-def _exported(name: str, parts: Mapping[str, Any], image: str) -> Path:
-    """The folder that holds the images as files `part/number`; written whole or not at all."""
+def _export(name: str, parts: Mapping[str, Any], image: str) -> Path:
+    """Write the images as files `part/number`, atomically, and return their folder."""
     import datasets
 
-    prints = [f"{part} {rows._fingerprint}" for part, rows in sorted(parts.items())]
-    target = cache_folder() / "huggingface" / content_hash(name, image, *prints)[:24]
+    fingerprints = [f"{part} {rows._fingerprint}" for part, rows in sorted(parts.items())]
+    target = cache_folder() / "huggingface" / content_hash(name, image, *fingerprints)[:24]
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as place:
-        written = Path(place) / "images"
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as temporary:
+        written = Path(temporary) / "images"
         for part, rows in parts.items():
             if not isinstance(rows.features[image], datasets.Image):
-                raise OodmlError(f"hf:{name}: column {image!r} holds no images")
+                message = f"hf:{name}: column {image!r} does not contain images"
+                raise OodmlError(message, location=f"hf:{name}", given=image)
             (written / part).mkdir(parents=True)
             raw = rows.select_columns([image]).cast_column(image, datasets.Image(decode=False))
             for number, row in enumerate(raw):
@@ -86,25 +97,26 @@ def _exported(name: str, parts: Mapping[str, Any], image: str) -> Path:
     return target
 
 
-def _write(cell: Mapping[str, Any] | None, stem: Path, where: str) -> None:
+def _write(cell: Mapping[str, Any] | None, stem: Path, location: str) -> None:
     if cell is None:
-        raise OodmlError(f"{where}: there is no image")
+        raise OodmlError(f"{location}: the image is missing", location=location)
     data, path = cell["bytes"], cell["path"]
     suffix = Path(path or "").suffix.lower() or ".image"
     stem.with_suffix(suffix).write_bytes(Path(path).read_bytes() if data is None else data)
 
 
 def _texts(name: str, rows: Any, column: str) -> Names:
-    """A column as names: those of the class labels, or the values as text."""
+    """A column as text: the names of class labels, or the values."""
     values = rows[column][:]
     feature = rows.features[column]
     missing = [row for row, value in enumerate(values) if value is None or value == ""]
     if hasattr(feature, "int2str"):
-        missing += [row for row, value in enumerate(values) if value == -1]  # the hub's "unknown"
+        missing += [row for row, value in enumerate(values) if value == -1]  # unlabeled
     if missing:
         raise OodmlError(
-            f"hf:{name}: column {column!r} is empty in row {missing[0]} (the first is 0); "
-            f"{len(missing)} of {len(values)} rows are so"
+            f"hf:{name}: column {column!r} is empty in row {missing[0]} (counted from 0); "
+            f"{len(missing)} of {len(values)} rows are empty",
+            location=f"{column}, row {missing[0]}",
         )
     texts = feature.int2str(values) if hasattr(feature, "int2str") else map(str, values)
     return np.array(list(texts), dtype=np.str_)

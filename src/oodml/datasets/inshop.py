@@ -5,8 +5,8 @@ Liu, Luo, Qiu, Wang and Tang, DeepFashion, CVPR 2016.
 
 from pathlib import Path
 
-from oodml.datasets._layout import first_present, listed, rows
-from oodml.errors import OodmlError
+from oodml.datasets._layout import first_existing, listed_images, read_rows
+from oodml.errors import OodmlError, unknown
 from oodml.images.image_set import ImageSet
 
 HOMES = ("", "inshop/", "in-shop/")
@@ -15,28 +15,33 @@ PARTS = ("train", "query", "gallery")
 
 
 def dataset(root: str | Path) -> ImageSet:
-    """The images that `list_eval_partition.txt` lists: train, query or gallery.
+    """Read the images that `list_eval_partition.txt` lists as train, query, or gallery.
 
-    The list lies in `root` or `root/Eval`, the images under `root/img` or `root/Img/img`. A
-    class is the garment's id, a superclass its department and kind, as in "WOMEN/Dresses".
+    A class is a garment's id; its superclass is department and kind, such as "WOMEN/Dresses".
+
+    Args:
+        root: the folder that contains the list, directly or in `Eval`, and the images, in `img` or
+            `Img/img`.
     """
-    path = first_present(
+    path = first_existing(
         "inshop",
         root,
         [f"{home}{folder}list_eval_partition.txt" for home in HOMES for folder in ("", "Eval/")],
     )
     home = path.parent.parent if path.parent.name == "Eval" else path.parent
     images = home if (home / "img").is_dir() else home / "Img"
-    entries = rows(path, HEADER, skip=1)
+    entries = read_rows(path, HEADER, skip=1)
     kinds: dict[str, str] = {}
     for name, item, part in entries:
         if part not in PARTS:
-            raise OodmlError(f"{path}: {name}: status {part!r}; allowed: {', '.join(PARTS)}")
+            raise unknown("evaluation_status", part, PARTS, f"{path}: {name}")
         if name.count("/") != 4:
             raise OodmlError(
-                f"{path}: an image must be img/DEPARTMENT/KIND/ID/FILE; given {name!r}"
+                f"{path}: image_name: expected img/DEPARTMENT/KIND/ID/FILE, given {name!r}",
+                location=str(path),
+                given=name,
             )
         kinds.setdefault(item, "/".join(name.split("/")[1:3]))
-    return listed(
+    return listed_images(
         path, "inshop", images, [(name, item, kinds[item], part) for name, item, part in entries]
     )

@@ -6,7 +6,7 @@ Embedding, CVPR 2016.
 
 from pathlib import Path
 
-from oodml.datasets._layout import first_present, listed, rows
+from oodml.datasets._layout import first_existing, listed_images, read_rows
 from oodml.errors import OodmlError
 from oodml.images.image_set import ImageSet
 
@@ -15,14 +15,17 @@ HEADER = ("image_id", "class_id", "super_class_id", "path")
 
 
 def dataset(root: str | Path) -> ImageSet:
-    """The images that `Ebay_train.txt` and `Ebay_test.txt` list; these are the partition.
+    """Read the images that `Ebay_train.txt` and `Ebay_test.txt` list; the lists are the partition.
 
-    The lists lie in `root/Info_Files` or `root`, the images in `root/images` or `root`; `root`
-    may also hold all this in a folder online_products or Stanford_Online_Products. A class is
-    the product's number, which the file's name starts with; a superclass the kind of product.
+    A class is a product's number, the first part of the file name; its superclass is the kind.
+
+    Args:
+        root: the folder that contains the lists, directly or in `Info_Files`, and the images,
+            directly or in `images`; or a folder that contains all of these in a folder
+            `online_products` or `Stanford_Online_Products`.
     """
     lists = {
-        part: first_present(
+        part: first_existing(
             "online_products",
             root,
             [f"{home}{folder}Ebay_{part}.txt" for home in HOMES for folder in ("Info_Files/", "")],
@@ -34,10 +37,14 @@ def dataset(root: str | Path) -> ImageSet:
     images = home / "images" if (home / "images").is_dir() else home
     entries = []
     for part, path in lists.items():
-        for _, _, _, name in rows(path, HEADER):
+        for _, _, _, name in read_rows(path, HEADER):
             kind, slash, file = name.partition("/")
             product, underscore, _ = file.partition("_")
             if not (kind and slash and product and underscore) or "/" in file:
-                raise OodmlError(f"{path}: a path must be KIND_final/PRODUCT_N.JPG; given {name!r}")
+                raise OodmlError(
+                    f"{path}: path: expected KIND_final/PRODUCT_N.JPG, given {name!r}",
+                    location=str(path),
+                    given=name,
+                )
             entries.append((name, product, kind.removesuffix("_final"), part))
-    return listed(lists["train"].parent, "online_products", images, entries)
+    return listed_images(lists["train"].parent, "online_products", images, entries)

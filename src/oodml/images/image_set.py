@@ -1,9 +1,8 @@
-"""A labelled collection of images: one row an image."""
+"""A labeled collection of images, one per row."""
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,31 +11,39 @@ from PIL import Image
 
 from oodml.arrays import Names
 from oodml.errors import OodmlError
-from oodml.files import content_hash
-from oodml.images.hashes import hashes_of
-from oodml.user_code import class_fingerprints
+from oodml.labeled import Labeled
 
 UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
-"""What Pillow raises on broken files, by format."""
+"""The exceptions that Pillow raises for damaged files, depending on the format."""
 
 
-Picture = Image.Image | NDArray[np.uint8]
-"""An RGB image as it is, or the pixels [h w 3] of one that was made smaller to be kept."""
+InputImage = Image.Image | NDArray[np.uint8]
+"""An RGB image at its original size, or the pixels [h w 3] of one that was resized."""
 
 
 @dataclass(frozen=True)
-class ImageSet:
-    """Images with the class of each, on disk or in memory.
+class ImageSet(Labeled):
+    """Images with one class per image, on disk or in memory.
 
-    name: what the collection is called in results.
-    ids: [n] one name an image, unique; for files the path relative to `root`.
-    classes: [n] the class of each image.
-    superclasses: [n] the group that the class belongs to, or None.
-    root: the folder the ids are relative to, or None when `pixels` holds the images.
-    pixels: [n h w] or [n h w 3] uint8, or None.
-    partition: [n] the collection's own split ("train", "test", "query", "gallery"), or None.
-    left_out: ids of images that could not be read and were left out (`skip_corrupt`).
+    A subclass may override `read` to decode files in its own way.
+
+    Attributes:
+        name: the name of the collection in results.
+        ids: [n] unique names of the images; for files, the path relative to `root`.
+        classes: [n] the class of each image.
+        superclasses: [n] the superclass of each image's class, or None.
+        root: the folder that the ids are relative to, or None for images in memory.
+        pixels: [n h w] or [n h w 3] uint8 for images in memory, or None.
+        partition: [n] the predefined part of each image ("train", "test", "query", "gallery"),
+            or None.
+        left_out: ids of the unreadable images that `skip_corrupt` removed.
+
+    Raises:
+        OodmlError: if the columns differ in length, an id occurs twice, or a class has two
+            superclasses.
     """
+
+    PER_ROW = ("ids", "classes", "superclasses", "pixels", "partition")
 
     name: str
     ids: Names
@@ -48,15 +55,15 @@ class ImageSet:
     left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for column in ("classes", "superclasses", "pixels", "partition"):
+        for column in self.PER_ROW:
             values = getattr(self, column)
             if values is not None and len(values) != len(self.ids):
-                raise OodmlError(f"{self.name}: {len(values)} {column} for {len(self.ids)} images")
+                raise self._error(f"{len(values)} {column} for {len(self.ids)} images", column)
         if (self.root is None) == (self.pixels is None):
-            raise OodmlError(f"{self.name}: give either root or pixels")
-        if len(np.unique(self.ids)) != len(self.ids):
-            names, counts = np.unique(self.ids, return_counts=True)
-            raise OodmlError(f"{self.name}: image {str(names[counts > 1][0])!r} is listed twice")
+            raise self._error("set either root or pixels", "root")
+        names, counts = np.unique(self.ids, return_counts=True)
+        if len(names) != len(self.ids):
+            raise self._error(f"image {str(names[counts > 1][0])!r} is listed twice", "ids")
         self._check_superclasses()
 
     def _check_superclasses(self) -> None:
@@ -64,63 +71,31 @@ class ImageSet:
             return
         for name, group in zip(self.classes.tolist(), self.superclasses.tolist(), strict=True):
             if self.superclass_of[name] != group:
-                raise OodmlError(
-                    f"{self.name}: class {name!r} is in two superclasses, "
-                    f"{group!r} and {self.superclass_of[name]!r}"
+                raise self._error(
+                    f"class {name!r} has two superclasses, {group!r} and "
+                    f"{self.superclass_of[name]!r}",
+                    "superclasses",
                 )
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @cached_property
-    def class_names(self) -> tuple[str, ...]:
-        """The classes, sorted."""
-        return tuple(np.unique(self.classes).tolist())
-
-    @cached_property
-    def labels(self) -> NDArray[np.int64]:
-        """[n] the position of each image's class in `class_names`."""
-        return np.searchsorted(np.asarray(self.class_names), self.classes)
-
-    @cached_property
-    def superclass_of(self) -> dict[str, str]:
-        """The superclass of each class; empty without superclasses."""
-        if self.superclasses is None:
-            return {}
-        return dict(zip(self.classes.tolist(), self.superclasses.tolist(), strict=True))
-
-    @cached_property
-    def reader(self) -> dict[str, str]:
-        """What stands for the code of a class that may read images in a way of its own.
-
-        Empty for those of this package.
-        """
-        return {} if type(self).__module__.startswith("oodml.") else class_fingerprints(type(self))
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of the ids, classes and contents: pixels in memory, or the bytes of files.
-
-        Files are read once; after that a look at their sizes and times of change is enough.
-        """
-        order = np.argsort(self.ids)
-        ids, classes = self.ids[order].tolist(), self.classes[order].tolist()
-        rows = "\n".join(f"{name}\t{group}" for name, group in zip(ids, classes, strict=True))
-        if self.pixels is not None:
-            return content_hash(rows, np.ascontiguousarray(self.pixels[order]).tobytes())[:16]
-        return content_hash(rows, "\n".join(hashes_of(self)[order].tolist()))[:16]
+    def _error(self, message: str, column: str) -> OodmlError:
+        return OodmlError(f"{self.name}: {message}", location=column)
 
     def path(self, index: int) -> Path:
-        """Where an image lies on disk."""
+        """The file of an image."""
         if self.root is None:
-            raise OodmlError(f"{self.name} holds its images in memory; they have no path")
+            raise OodmlError(f"{self.name}: the images are in memory and have no files")
         return self.root / str(self.ids[index])
 
     def read(self, index: int, at_least: int | None = None) -> Image.Image:
-        """One image as RGB.
+        """Decode one image as RGB.
 
-        at_least: the short side that is enough, in pixels; a JPEG may then be decoded at a half,
-        quarter or eighth of its size if that leaves so many.
+        Args:
+            index: the row of the image.
+            at_least: the short side that suffices, in pixels. A JPEG may then be decoded at
+                1/2, 1/4, or 1/8 of its size if that leaves at least this many pixels.
+
+        Raises:
+            OodmlError: if the file cannot be decoded.
         """
         if self.pixels is not None:
             return Image.fromarray(self.pixels[index]).convert("RGB")
@@ -131,43 +106,21 @@ class ImageSet:
                     image.draft(None, (at_least, at_least))
                 return _as_rgb(image)
         except UNREADABLE as error:
-            raise OodmlError(f"{path}: not a readable image: {error}") from error
+            message = f"{path}: not a readable image: {error}"
+            raise OodmlError(message, location=str(path)) from error
 
-    def picture(self, index: int) -> Picture:
-        """What the views of an image are made of."""
+    def input_image(self, index: int) -> InputImage:
+        """The image that views are made from."""
         return self.read(index)
 
-    def select(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "ImageSet":
-        """The images at these positions, in this order."""
-
-        def taken(values: Names | None) -> Names | None:
-            return None if values is None else values[rows]
-
-        return replace(
-            self,
-            ids=self.ids[rows],
-            classes=self.classes[rows],
-            superclasses=taken(self.superclasses),
-            pixels=None if self.pixels is None else self.pixels[rows],
-            partition=taken(self.partition),
-        )
-
     def without(self, ids: Iterable[str]) -> "ImageSet":
-        """The images but for those of some ids."""
-        gone = np.isin(self.ids, list(ids))
-        return self.select(~gone) if gone.any() else self
-
-    def subset(self, classes: Iterable[str]) -> "ImageSet":
-        """The images of some classes, in the order of this set."""
-        wanted = list(classes)
-        missing = sorted(set(wanted) - set(self.class_names))
-        if missing:
-            raise OodmlError(f"{self.name} has no class {missing[0]!r} ({len(missing)} missing)")
-        return self.select(np.isin(self.classes, wanted))
+        """All images except those with the given ids."""
+        removed = np.isin(self.ids, list(ids))
+        return self.select(~removed) if removed.any() else self
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    """Pillow would clip 16-bit grey at 255; here its upper eight bits are taken."""
+    """Convert to RGB; of 16-bit gray, which Pillow would clip at 255, keep the upper 8 bits."""
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")

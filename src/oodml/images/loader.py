@@ -1,4 +1,4 @@
-"""Batches of views of images, decoded ahead by threads (Pillow works without Python's lock)."""
+"""Batches of image views, decoded in advance by threads (Pillow decodes without the GIL)."""
 
 import os
 from collections import deque
@@ -17,37 +17,41 @@ from oodml.randomness import derived_seed
 
 Rows = NDArray[np.int64]
 View = Callable[[int], NDArray[np.uint8]]
+"""Maps a row to a view of its image, [h w 3]."""
 
 
 def test_views(images: ImageSet, size: int, recipe: Recipe) -> View:
-    """From a row to its test view."""
-    return lambda row: test_view(images.picture(row), size, recipe)
+    """A function that returns the test view of a row."""
+    return lambda row: test_view(images.input_image(row), size, recipe)
 
 
 def train_views(images: ImageSet, size: int, recipe: Recipe, seed: int) -> View:
-    """From a row to a random view of it, fixed by the seed and the image's id."""
+    """A function that returns a random view of a row, determined by the seed and the image's id."""
     return lambda row: train_view(
-        images.picture(row), size, recipe, derived_seed(seed, images.ids[row])
+        images.input_image(row), size, recipe, derived_seed(seed, images.ids[row])
     )
 
 
 def batches(
     jobs: Iterable[tuple[Rows, View]], threads: int | None = None, ahead: int = 2
 ) -> Iterator[UInt8[Tensor, "n 3 h w"]]:
-    """The views of each job's rows, in order, with up to `ahead` batches made in advance.
+    """Yield the views of each job's rows, in order.
 
-    threads: by default as many as processors, at most 8. The result does not depend on it.
+    Args:
+        jobs: for each batch, its rows and the function that returns their views.
+        threads: by default the number of processors, at most 8. The result does not depend on it.
+        ahead: the number of batches prepared in advance.
     """
     count = threads or min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(count) as pool:
-        waiting: deque[list[Future[list[NDArray[np.uint8]]]]] = deque()
+        pending: deque[list[Future[list[NDArray[np.uint8]]]]] = deque()
         for rows, view in jobs:
             parts = np.array_split(rows, min(count, len(rows)))
-            waiting.append([pool.submit(_views, view, part) for part in parts])
-            if len(waiting) > ahead:
-                yield _stack(waiting.popleft())
-        while waiting:
-            yield _stack(waiting.popleft())
+            pending.append([pool.submit(_views, view, part) for part in parts])
+            if len(pending) > ahead:
+                yield _stack(pending.popleft())
+        while pending:
+            yield _stack(pending.popleft())
 
 
 def _views(view: View, rows: Rows) -> list[NDArray[np.uint8]]:

@@ -1,8 +1,7 @@
-"""Pictures decoded and made smaller once, kept in one file, and read from it at memory speed.
+"""Images decoded and resized once, stored in one file, and read from it at memory speed.
 
-The file is known by the contents of the images, so a changed image is decoded anew; ids, classes
-and folders don't count. A picture that is small already is kept as it is, and what is made of it
-is exact to the bit.
+The file is keyed by the contents of the images, not by ids, classes, or folders, so a changed image
+is decoded again. Images that are already small are stored unchanged; their views are exact.
 """
 
 import contextlib
@@ -12,8 +11,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,261 +19,244 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from oodml.arrays import Names
-from oodml.backbones import load_backbone
 from oodml.errors import OodmlError
 from oodml.files import cache_folder, content_hash
-from oodml.images.contents import (
-    Contents,
-    Say,
-    looks,
-    quiet,
+from oodml.images.fingerprint import (
+    FileRecords,
+    Log,
+    cached_records,
+    decode_files,
+    file_times,
+    no_log,
     refuse_corrupt,
-    remember,
-    remembered,
+    save_decoded,
 )
-from oodml.images.hashes import stamps_of
-from oodml.images.image_set import ImageSet, Picture
-from oodml.images.transforms import kept_short, recipe, resize_short
-from oodml.model import ModelSettings
+from oodml.images.image_set import ImageSet, InputImage
+from oodml.images.transforms import resize_short
 
-VERSION = "1"
-"""Raise it when the same images give other pixels."""
-TOLD_EVERY = 20.0
-"""Seconds between two words on how far it got."""
+VERSION = "2"
+"""Increase it when the same files yield other pixels."""
+LOG_SECONDS = 20.0
+"""The time between two progress messages."""
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A file of pictures. All arrays are in the order of `hashes`, which are sorted.
+class PixelCache:
+    """The decoded images of one cache file. All arrays are in the order of the sorted `hashes`.
 
-    smaller: [m] whether the picture was made smaller.
+    Attributes:
+        pixels: the bytes of all images, memory-mapped.
+        hashes: [m] the hash of each image file.
+        offsets: [m] the position of each image in `pixels`.
+        shapes: [m 2] height and width.
+        resized: [m] whether the image is smaller than its file.
     """
 
     pixels: NDArray[np.uint8]
     hashes: Names
     offsets: NDArray[np.int64]
     shapes: NDArray[np.int64]
-    smaller: NDArray[np.bool_]
+    resized: NDArray[np.bool_]
 
-    def picture(self, place: int) -> Picture:
-        """The picture at a place; the pixels of one that was made smaller are not copied."""
-        start, (height, width) = self.offsets[place], self.shapes[place]
+    def image(self, index: int) -> InputImage:
+        """The image at an index; the pixels of a resized image are not copied."""
+        start, (height, width) = self.offsets[index], self.shapes[index]
         flat = self.pixels[start : start + 3 * height * width]
         array = flat.reshape(height, width, 3)
-        return array if self.smaller[place] else Image.fromarray(array)
+        return array if self.resized[index] else Image.fromarray(array)
 
 
 @dataclass(frozen=True)
-class SmallImages(ImageSet):
-    """Images whose views are made of smaller pictures; `read` still gives the originals.
+class ResizedImages(ImageSet):
+    """Images whose views are made from resized images; `read` still returns the originals.
 
-    short: pixels of the short side of all that were larger. kept: a file that holds them, or None
-    to make them as they are asked for. places: [n] of each image in the file.
+    Attributes:
+        short: the short side in pixels that larger images are resized to.
+        cache: the pixel cache, or None to resize on demand.
+        cache_rows: [n] the index of each image in the cache, or None.
     """
+
+    PER_ROW = (*ImageSet.PER_ROW, "cache_rows")
 
     short: int = 0
-    kept: Kept | None = None
-    places: NDArray[np.int64] | None = None
+    cache: PixelCache | None = None
+    cache_rows: NDArray[np.int64] | None = None
 
-    def picture(self, index: int) -> Picture:
-        if self.kept is None or self.places is None:
-            return smaller(self.read(index, 2 * self.short), self.short)
-        return self.kept.picture(int(self.places[index]))
-
-    def select(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> ImageSet:
-        chosen = super().select(rows)
-        assert isinstance(chosen, SmallImages)
-        return replace(chosen, places=None if self.places is None else self.places[rows])
+    def input_image(self, index: int) -> InputImage:
+        if self.cache is None or self.cache_rows is None:
+            return shrink(self.read(index, 2 * self.short), self.short)
+        return self.cache.image(int(self.cache_rows[index]))
 
 
-def input_short(settings: ModelSettings) -> int | None:
-    """The short side at which a model's images on disk are kept; None if they are read anew.
+def is_cacheable(images: ImageSet) -> bool:
+    """Whether resized images may replace these.
 
-    That is `input_cache`, or by "auto" what the augmentation needs (`kept_short`). On cached
-    features every image is read once a view, and nothing is gained.
-    """
-    if settings.mode == "head" or settings.input_cache == "off":
-        return None
-    if settings.input_cache != "auto":
-        return settings.input_cache
-    size = settings.image_size or _own_size(settings.backbone)
-    return kept_short(recipe(settings.augmentation), size)
-
-
-def keepable(images: ImageSet) -> bool:
-    """Whether smaller pictures may stand for these images.
-
-    Not for those in memory, and not for a class of its own, which may read files in another way.
+    False for images in memory and for subclasses, which may decode files differently.
     """
     return type(images) is ImageSet and images.pixels is None
 
 
-def input_images(
-    images: ImageSet, settings: ModelSettings, *, keep: bool = True, say: Say = quiet
-) -> ImageSet:
-    """The images as a model of these settings sees them, in training and in testing.
+def resized_images(
+    images: ImageSet, short: int, *, fill_cache: bool = True, log: Log = no_log
+) -> ResizedImages:
+    """The images on disk, resized to a short side in pixels if they are larger.
 
-    keep: fill the cache; False makes the same pictures, from the cache only if they are in it.
+    Args:
+        images: a set for which `is_cacheable` is true.
+        short: the short side.
+        fill_cache: whether to decode and store images that are not in the cache.
+        log: called with progress messages.
+
+    Raises:
+        OodmlError: if `fill_cache` is set and images are corrupt; the error lists them.
     """
-    short = input_short(settings)
-    if short is None or not keepable(images):
-        return images
-    return small_images(images, short, keep=keep, say=say)
+    if fill_cache:
+        records = fill_pixel_cache(images, short, log)
+        refuse_corrupt(images, records.problems.tolist(), "Repair or remove them.")
+    else:
+        records = cached_records(images, file_times(images))
+    readable = records.complete and not records.problems.any()
+    cache = _open(_cache_path(records, short)) if readable else None
+    fields = {name: getattr(images, name) for name in ImageSet.__dataclass_fields__}
+    rows = None if cache is None else np.searchsorted(cache.hashes, records.hashes)
+    return ResizedImages(**fields, short=short, cache=cache, cache_rows=rows)
 
 
-def small_images(
-    images: ImageSet, short: int, *, keep: bool = True, say: Say = quiet
-) -> SmallImages:
-    """Images on disk whose views are made of pictures with this short side.
+def fill_pixel_cache(images: ImageSet, short: int, log: Log = no_log) -> FileRecords:
+    """Store all readable images in the cache unless they are there, and return their records.
 
-    Raises OodmlError naming corrupt images, if the pictures are kept.
+    If several processes call this at once, one decodes and the others wait.
     """
-    known = keep_pixels(images, short, say) if keep else remembered(images, stamps_of(images))
-    if keep:
-        refuse_corrupt(images, known.problems.tolist(), "Repair or remove them.")
-    readable = known.complete and not known.problems.any()
-    kept = _opened(_file(known, short)) if readable else None
-    values = {field: getattr(images, field) for field in ImageSet.__dataclass_fields__}
-    places = None if kept is None else np.searchsorted(kept.hashes, known.hashes)
-    return SmallImages(**values, short=short, kept=kept, places=places)
+    records = cached_records(images, file_times(images))
+    if records.complete and _cache_path(records, short).exists():
+        return records
+    with _lock(content_hash(str(images.root), *images.ids.tolist())[:24]):
+        records = cached_records(images, file_times(images))
+        if records.complete and _cache_path(records, short).exists():
+            return records
+        return _fill(images, short, log)
 
 
-def keep_pixels(images: ImageSet, short: int, say: Say = quiet) -> Contents:
-    """See that the pictures of all images that can be read are kept; gives what is known of all.
-
-    Of several processes one does it, the others wait.
-    """
-    known = remembered(images, stamps_of(images))
-    if known.complete and _file(known, short).exists():
-        return known
-    with _alone(content_hash(str(images.root), *images.ids.tolist())[:24]):
-        known = remembered(images, stamps_of(images))
-        if known.complete and _file(known, short).exists():
-            return known
-        return _fill(images, short, say)
-
-
-def smaller(image: Image.Image, short: int) -> Picture:
-    """The pixels of an image at a short side; an image that is small enough stays what it is."""
+def shrink(image: Image.Image, short: int) -> InputImage:
+    """Resize an image to a short side in pixels; a smaller image is returned unchanged."""
     return image if min(image.size) <= short else np.asarray(resize_short(image, short))
 
 
-def kept_files() -> list[tuple[str, int]]:
-    """What the cache holds: a description of each file of pictures, and its bytes."""
-    found = []
+def list_pixel_caches() -> list[tuple[str, int]]:
+    """A description of each cache file, and its size in bytes."""
+    caches = []
     for index in sorted((cache_folder() / "pixels").glob("*/index.npz")):
         with np.load(index, allow_pickle=False) as arrays:
             name, short, count = arrays["name"], arrays["short"], len(arrays["hashes"])
         size = (index.parent / "pixels.bin").stat().st_size
-        found.append((f"{name}: {count} images, short side {short}", size))
-    return found
+        caches.append((f"{name}: {count} images, short side {short}", size))
+    return caches
 
 
-def _fill(images: ImageSet, short: int, say: Say) -> Contents:
-    """Decode all images, keep them smaller, and remember which could not be read."""
-    stamps = stamps_of(images)
+def _fill(images: ImageSet, short: int, log: Log) -> FileRecords:
+    """Decode and store all images, and record which could not be read."""
+    times = file_times(images)
     folder = cache_folder() / "pixels"
     folder.mkdir(parents=True, exist_ok=True)
     hashes, problems, entries = [], [], {}
-    rows = np.arange(len(images))
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as place:
-        made = Path(place) / "made"
-        made.mkdir()
-        progress = _Progress(images.name, len(images), short, folder, say)
-        with (made / "pixels.bin").open("wb") as stream:
-            found = looks(images, rows, lambda image: smaller(image, short), 2 * short)
-            for look in found:
-                hashes.append(look.content)
-                problems.append(look.problem)
-                if look.found is not None and look.content not in entries:
-                    pixels = np.asarray(look.found)
-                    shrunk = not isinstance(look.found, Image.Image)
-                    entries[look.content] = (stream.tell(), *pixels.shape[:2], shrunk)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
+        target = Path(temporary) / "cache"
+        target.mkdir()
+        progress = _Progress(images.name, len(images), short, folder, log)
+        with (target / "pixels.bin").open("wb") as stream:
+            rows = np.arange(len(images))
+            for file in decode_files(images, rows, lambda image: shrink(image, short), 2 * short):
+                hashes.append(file.hash)
+                problems.append(file.problem)
+                if file.value is not None and file.hash not in entries:
+                    pixels = np.asarray(file.value)
+                    resized = not isinstance(file.value, Image.Image)
+                    entries[file.hash] = (stream.tell(), *pixels.shape[:2], resized)
                     stream.write(np.ascontiguousarray(pixels).data)
-                progress.step(stream.tell())
+                progress.advance(stream.tell())
             stream.flush()
             os.fsync(stream.fileno())
-        known = remember(images, stamps, hashes, problems)
+        records = save_decoded(images, times, hashes, problems)
         order = sorted(entries)
-        table = np.array([entries[content] for content in order], dtype=np.int64).reshape(-1, 4)
+        table = np.array([entries[name] for name in order], dtype=np.int64).reshape(-1, 4)
         np.savez(
-            made / "index.npz", name=images.name, short=short, hashes=np.array(order),
-            offsets=table[:, 0], shapes=table[:, 1:3], smaller=table[:, 3].astype(bool),
+            target / "index.npz", name=images.name, short=short, hashes=np.array(order),
+            offsets=table[:, 0], shapes=table[:, 1:3], resized=table[:, 3].astype(bool),
         )  # fmt: skip
-        with contextlib.suppress(OSError):  # the same file is there already
-            made.rename(_file(known, short))
-    return known
+        with contextlib.suppress(OSError):  # another process stored the same file
+            target.rename(_cache_path(records, short))
+    return records
 
 
 class _Progress:
-    """Tells how far a filling got, and stops it before the disk is full."""
+    """Logs the progress of filling the cache, and stops before the disk is full."""
 
-    def __init__(self, name: str, count: int, short: int, folder: Path, say: Say) -> None:
-        self.name, self.count, self.short, self.folder, self.say = name, count, short, folder, say
+    def __init__(self, name: str, count: int, short: int, folder: Path, log: Log) -> None:
+        self.name, self.count, self.short, self.folder, self.log = name, count, short, folder, log
         self.done = 0
-        self.told = time.monotonic()
+        self.logged = time.monotonic()
         self.free = shutil.disk_usage(folder).free
 
-    def step(self, written: int) -> None:
+    def advance(self, written: int) -> None:
         self.done += 1
         if self.done == min(64, self.count):
-            self._foresee(written * self.count // self.done)
-        if time.monotonic() - self.told > TOLD_EVERY:
-            self.told = time.monotonic()
-            self.say(f"  {self.done} of {self.count} images kept")
+            self._check_space(written * self.count // self.done)
+        if time.monotonic() - self.logged > LOG_SECONDS:
+            self.logged = time.monotonic()
+            self.log(f"  {self.done} of {self.count} images stored")
 
-    def _foresee(self, size: int) -> None:
-        told = f"{size / 1e9:.1f} GB" if size > 1e8 else f"{size / 1e6:.1f} MB"
-        self.say(f"keeping the pixels of {self.name}: {self.count} images, short side "
-                 f"{self.short}, about {told} in {self.folder}")  # fmt: skip
+    def _check_space(self, size: int) -> None:
+        text = f"{size / 1e9:.1f} GB" if size > 1e8 else f"{size / 1e6:.1f} MB"
+        self.log(f"pixel cache of {self.name}: {self.count} images, short side {self.short}, "
+                 f"about {text} in {self.folder}")  # fmt: skip
         if size > self.free:
             raise OodmlError(
-                f"{self.folder}: keeping the pixels of {self.name} takes about {told}, and "
-                f"{self.free / 1e9:.1f} GB are free. Set OODML_CACHE to another disk, or "
-                f'model.input_cache to a smaller side than {self.short}, or to "off"'
+                f"{self.folder}: the pixel cache of {self.name} needs about {text}, but only "
+                f"{self.free / 1e9:.1f} GB are free. Set OODML_CACHE to a folder on another disk, "
+                f'or set model.input_cache to a side below {self.short} or to "off"',
+                location=str(self.folder),
+                given="model.input_cache",
             )
 
 
-def _file(known: Contents, short: int) -> Path:
-    """Where the pictures of all files lie that can be read."""
-    hashes = known.hashes[known.problems == ""]
+def _cache_path(records: FileRecords, short: int) -> Path:
+    """The folder of the cache that stores all readable files."""
+    hashes = records.hashes[records.problems == ""]
     key = content_hash(VERSION, str(short), *np.unique(hashes).tolist())
     return cache_folder() / "pixels" / key[:24]
 
 
-def _opened(folder: Path) -> Kept | None:
-    """The file in a folder, its pixels left on disk until they are asked for."""
+def _open(folder: Path) -> PixelCache | None:
+    """The cache in a folder, its pixels memory-mapped."""
     if not folder.exists():
         return None
     try:
         with (folder / "index.npz").open("rb") as stream, np.load(stream) as arrays:
-            names = ("hashes", "offsets", "shapes", "smaller")
+            names = ("hashes", "offsets", "shapes", "resized")
             values = {name: arrays[name] for name in names}
         mapped = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
-        wanted = int((values["offsets"] + 3 * values["shapes"].prod(axis=1)).max(initial=0))
-        if len(mapped) != wanted:
-            raise ValueError(f"pixels.bin has {len(mapped)} bytes of {wanted}")
+        expected = int((values["offsets"] + 3 * values["shapes"].prod(axis=1)).max(initial=0))
+        if len(mapped) != expected:
+            raise ValueError(f"pixels.bin has {len(mapped)} bytes instead of {expected}")
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise OodmlError(f"{folder}: damaged ({error}). Delete it; it is made anew.") from error
-    return Kept(np.asarray(mapped), **values)
+        raise OodmlError(
+            f"{folder}: the pixel cache is damaged ({error}). Delete it; the next run recreates it",
+            location=str(folder),
+        ) from error
+    return PixelCache(np.asarray(mapped), **values)
 
 
 @contextlib.contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """One process at a time; the system lets go of the lock when a process is gone."""
+def _lock(name: str) -> Iterator[None]:
+    """Hold an exclusive lock; the system releases it if the process dies."""
     try:
         import fcntl
-    except ImportError:  # there, two processes may do the same work; the first file stays
+    except ImportError:  # without locks two processes may do the same work; the first result wins
         yield
         return
     folder = cache_folder() / "pixels"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f".{name}.lock").open("w") as stream:
-        with contextlib.suppress(OSError):  # not every file system has locks
+        with contextlib.suppress(OSError):  # not every file system supports locks
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
-
-
-@lru_cache
-def _own_size(backbone: str) -> int:
-    return load_backbone(backbone, "none").image_size

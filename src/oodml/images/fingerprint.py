@@ -1,0 +1,296 @@
+"""Fingerprints of image sets, and a cached table of what is known about each image file.
+
+The table records the hash of a file's bytes, whether decoding was tried, and why it failed. A
+record is valid as long as the file's size and modification times do not change.
+"""
+
+import os
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from oodml.arrays import Names
+from oodml.errors import OodmlError
+from oodml.files import cache_folder, content_hash, replacing
+from oodml.images.image_set import ImageSet
+from oodml.user_code import class_fingerprints
+
+T = TypeVar("T")
+Log = Callable[[str], object]
+
+FileTimes = NDArray[np.int64]
+"""[n 3] size, modification time, and change time (ns, set by the system only); -1 if missing."""
+
+SETTLE_SECONDS = 2.0
+"""A file may change again without a new time stamp within this many seconds of a change."""
+MISSING = content_hash("")
+"""The hash of a file that cannot be opened."""
+MAX_NAMED = 10
+"""The number of corrupt images that an error names."""
+BLOCK = 64
+
+
+def no_log(message: str) -> None:
+    """Discard the message."""
+
+
+@dataclass(frozen=True)
+class FileRecords:
+    """What is known about each image file.
+
+    Attributes:
+        hashes: [n] hash of the bytes; "" if unknown.
+        decoded: [n] whether decoding was tried.
+        problems: [n] why decoding failed; "" if it succeeded or was not tried.
+    """
+
+    hashes: Names
+    decoded: NDArray[np.bool_]
+    problems: Names
+
+    @classmethod
+    def empty(cls, n: int) -> "FileRecords":
+        return cls(np.full(n, ""), np.zeros(n, dtype=bool), np.full(n, ""))
+
+    @property
+    def complete(self) -> bool:
+        """Whether decoding was tried for every file."""
+        return bool(self.decoded.all())
+
+
+@dataclass(frozen=True)
+class DecodedFile(Generic[T]):
+    """The result of decoding one file: its hash, and the transformed image or the problem."""
+
+    hash: str
+    problem: str = ""
+    value: T | None = None
+
+
+def fingerprint(images: ImageSet) -> str:
+    """Hash of the ids, classes, and contents of a set of images; their order does not matter.
+
+    The contents are the pixels in memory or the bytes of the files. A file is read only if it
+    changed since it was last read. The result is cached on the `ImageSet` object.
+
+    Raises:
+        OodmlError: if a file cannot be read.
+    """
+    cache = vars(images)  # not a field: copies made by `select` do not inherit it
+    if "_fingerprint" not in cache:
+        cache["_fingerprint"] = _compute_fingerprint(images)
+    return str(cache["_fingerprint"])
+
+
+def _compute_fingerprint(images: ImageSet) -> str:
+    order = np.argsort(images.ids)
+    ids, classes = images.ids[order].tolist(), images.classes[order].tolist()
+    rows = "\n".join(f"{name}\t{group}" for name, group in zip(ids, classes, strict=True))
+    if images.pixels is not None:
+        return content_hash(rows, np.ascontiguousarray(images.pixels[order]).tobytes())[:16]
+    return content_hash(rows, "\n".join(file_hashes(images)[order].tolist()))[:16]
+
+
+def reader_fingerprints(images: ImageSet) -> dict[str, str]:
+    """Fingerprints of the code of a user's `ImageSet` subclass, which may decode files differently.
+
+    Empty for the classes of this package.
+    """
+    kind = type(images)
+    return {} if kind.__module__.startswith("oodml.") else class_fingerprints(kind)
+
+
+def file_hashes(images: ImageSet) -> Names:
+    """[n] the hash of each file's bytes; files without a valid record are read in parallel.
+
+    Raises:
+        OodmlError: if a file cannot be read.
+    """
+    times = file_times(images)
+    records = cached_records(images, times)
+    rows = np.flatnonzero(records.hashes == "")
+    if len(rows) == 0:
+        return records.hashes
+    hashes = records.hashes.tolist()
+    blocks = [rows[start : start + BLOCK].tolist() for start in range(0, len(rows), BLOCK)]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        try:
+            results = pool.map(lambda block: [hash_file(images.path(row)) for row in block], blocks)
+            for block, block_hashes in zip(blocks, results, strict=True):
+                for row, content in zip(block, block_hashes, strict=True):
+                    hashes[row] = content
+        except OSError as error:
+            location = str(error.filename or "")
+            raise OodmlError(f"{images.name}: {error}", location=location) from error
+    updated = FileRecords(np.array(hashes, dtype=np.str_), records.decoded, records.problems)
+    save_records(images, times, updated)
+    return updated.hashes
+
+
+def check_files(images: ImageSet, log: Log = no_log) -> FileRecords:
+    """Decode every file whose record is missing or outdated, and return all records.
+
+    Images in memory have no files; their records state no problems.
+    """
+    if images.pixels is not None:
+        return FileRecords.empty(len(images))
+    times = file_times(images)
+    records = cached_records(images, times)
+    rows = np.flatnonzero(~records.decoded)
+    if len(rows) == 0:
+        return records
+    log(f"checking that {len(rows)} images of {images.name} can be read")
+    hashes, problems = records.hashes.tolist(), records.problems.tolist()
+    for row, file in zip(rows, decode_files(images, rows, lambda image: None), strict=True):
+        hashes[row], problems[row] = file.hash, file.problem
+    return save_decoded(images, times, hashes, problems)
+
+
+def refuse_corrupt(images: ImageSet, problems: Sequence[str], advice: str) -> None:
+    """Raise an error that lists the images with problems, if there are any."""
+    corrupt = [problem for problem in problems if problem]
+    if corrupt:
+        more = [f"… and {len(corrupt) - MAX_NAMED} more"] if len(corrupt) > MAX_NAMED else []
+        verb = "image is" if len(corrupt) == 1 else "images are"
+        head = f"{images.name}: {len(corrupt)} {verb} corrupt. {advice}"
+        raise OodmlError(
+            "\n  ".join([head, *corrupt[:MAX_NAMED], *more]), location=images.name, given=corrupt
+        )
+
+
+def decode_files(
+    images: ImageSet,
+    rows: NDArray[np.int64],
+    transform: Callable[[Image.Image], T],
+    at_least: int | None = None,
+) -> Iterator[DecodedFile[T]]:
+    """Decode images in parallel and yield, in order, the transformed image or the problem.
+
+    Args:
+        images: the images.
+        rows: the rows to decode.
+        transform: applied to each decoded image, in the decoding thread.
+        at_least: the short side that suffices, see `ImageSet.read`.
+    """
+
+    def decode(row: int) -> DecodedFile[T]:
+        try:
+            content = hash_file(images.path(row)) if images.root else ""
+            image = images.read(row) if at_least is None else images.read(row, at_least)
+            return DecodedFile(content, value=transform(image))
+        except OSError as error:  # missing, or not permitted
+            return DecodedFile(MISSING, str(error))
+        except OodmlError as error:
+            return DecodedFile(content, str(error))
+
+    count = os.cpu_count() or 1
+    block = 32 * count  # bounds how many results wait in memory
+    with ThreadPoolExecutor(count) as pool:
+        for start in range(0, len(rows), block):
+            yield from pool.map(decode, rows[start : start + block].tolist())
+
+
+def hash_file(path: Path) -> str:
+    """The hash of a file's bytes."""
+    return content_hash(path.read_bytes())[:32]
+
+
+def file_times(images: ImageSet) -> FileTimes:
+    """The size and times of every file."""
+    times = np.full((len(images), 3), -1, dtype=np.int64)
+    for row in range(len(images)):
+        with suppress(OSError):
+            stat = os.stat(images.path(row))
+            times[row] = stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+    return times
+
+
+def cached_records(images: ImageSet, times: FileTimes) -> FileRecords:
+    """The cached records of the files whose size and times did not change."""
+    table = _read_table(images)
+    none = FileRecords.empty(len(images))
+    if len(table.ids) == 0:
+        return none
+    rows = np.searchsorted(table.ids, images.ids).clip(max=len(table.ids) - 1)
+    valid = (table.ids[rows] == images.ids) & (table.times[rows] == times).all(axis=1)
+    return FileRecords(
+        np.where(valid, table.hashes[rows], none.hashes),
+        valid & table.decoded[rows],
+        np.where(valid, table.problems[rows], none.problems),
+    )
+
+
+def save_decoded(
+    images: ImageSet, times: FileTimes, hashes: Sequence[str], problems: Sequence[str]
+) -> FileRecords:
+    """Cache and return the records of files that were all decoded.
+
+    Args:
+        images: the images.
+        times: the sizes and times of the files before they were read.
+        hashes: [n] hash of each file's bytes.
+        problems: [n] why decoding failed, or "".
+    """
+    names = np.array(hashes, dtype=np.str_)
+    records = FileRecords(names, names != "", np.array(problems, dtype=np.str_))
+    save_records(images, times, records)
+    return records
+
+
+def save_records(images: ImageSet, times: FileTimes, records: FileRecords) -> None:
+    """Cache the records of files that had these sizes and times before they were read.
+
+    Files changed in the last `SETTLE_SECONDS` are left out, because another change may not be
+    visible in their times. If the cache is not writable, nothing is cached.
+    """
+    settled = (times[:, 0] >= 0) & (times[:, 2] <= (time.time() - SETTLE_SECONDS) * 1e9)
+    settled &= (records.hashes != "") & (records.hashes != MISSING)
+    table = _read_table(images)
+    other = ~np.isin(table.ids, images.ids)
+    columns = {
+        "ids": np.concatenate([table.ids[other], images.ids[settled]]),
+        "times": np.concatenate([table.times[other], times[settled]]),
+        "hashes": np.concatenate([table.hashes[other], records.hashes[settled]]),
+        "decoded": np.concatenate([table.decoded[other], records.decoded[settled]]),
+        "problems": np.concatenate([table.problems[other], records.problems[settled]]),
+    }
+    order = np.argsort(columns["ids"])
+    arrays: dict[str, NDArray[Any]] = {name: values[order] for name, values in columns.items()}
+    with suppress(OSError), replacing(table_path(images)) as temporary:
+        np.savez(temporary, allow_pickle=False, **arrays)
+
+
+def table_path(images: ImageSet) -> Path:
+    """The cache file of a folder's records; every way of decoding has its own."""
+    assert images.root is not None
+    reader = (part for item in reader_fingerprints(images).items() for part in item)
+    key = content_hash(str(images.root.resolve()), *reader)
+    return cache_folder() / "contents" / f"{key[:24]}.npz"
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The cached records of a folder, sorted by id."""
+
+    ids: Names = field(default_factory=lambda: np.zeros(0, dtype="U1"))
+    times: FileTimes = field(default_factory=lambda: np.zeros((0, 3), dtype=np.int64))
+    hashes: Names = field(default_factory=lambda: np.zeros(0, dtype="U1"))
+    decoded: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    problems: Names = field(default_factory=lambda: np.zeros(0, dtype="U1"))
+
+
+def _read_table(images: ImageSet) -> _Table:
+    try:
+        with table_path(images).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return _Table(**{name: file[name] for name in _Table.__dataclass_fields__})
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # damaged, or an older version
+        return _Table()

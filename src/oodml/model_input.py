@@ -1,0 +1,70 @@
+"""Which images a model reads: the files themselves, or resized images from the pixel cache."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from oodml.backbones import load_backbone
+from oodml.images.fingerprint import Log, check_files, no_log, refuse_corrupt
+from oodml.images.image_set import ImageSet
+from oodml.images.pixel_cache import fill_pixel_cache, is_cacheable, resized_images
+from oodml.images.transforms import recipe, sufficient_short
+from oodml.model import FinetuneSettings, ModelSettings
+
+REPAIR = (
+    'Repair or remove them, or skip them: data = {name = "…", skip_corrupt = true}. '
+    "Nothing was started."
+)
+
+
+def input_short(settings: ModelSettings) -> int | None:
+    """The short side that a model's images on disk are resized to; None to read the files.
+
+    This is `input_cache` or, for "auto", what the augmentation needs (`sufficient_short`). Models
+    on cached features read every image only once per view and use the files.
+    """
+    if not isinstance(settings, FinetuneSettings) or settings.input_cache == "off":
+        return None
+    if settings.input_cache != "auto":
+        return settings.input_cache
+    size = settings.image_size or _default_size(settings.backbone)
+    return sufficient_short(recipe(settings.augmentation), size)
+
+
+def planned_short(images: ImageSet, settings: ModelSettings) -> int | None:
+    """The short side that these images are resized to for a model; None to read the files."""
+    return input_short(settings) if is_cacheable(images) else None
+
+
+def input_images(
+    images: ImageSet, settings: ModelSettings, *, fill_cache: bool = True, log: Log = no_log
+) -> ImageSet:
+    """The images that a model reads, in training and in testing.
+
+    Args:
+        images: the original images.
+        settings: the settings of the model.
+        fill_cache: whether to store resized images in the pixel cache. The images are the same
+            without it.
+        log: called with progress messages.
+    """
+    short = planned_short(images, settings)
+    if short is None:
+        return images
+    return resized_images(images, short, fill_cache=fill_cache, log=log)
+
+
+def check_images(images: ImageSet, models: Iterable[ModelSettings], log: Log) -> None:
+    """Fill the pixel cache for some models and refuse corrupt images; one decoding does both.
+
+    Raises:
+        OodmlError: if images are corrupt; the error lists them.
+    """
+    shorts = {planned_short(images, model) for model in set(models)} - {None}
+    cached = [fill_pixel_cache(images, short, log) for short in shorts if short is not None]
+    records = cached[0] if cached else check_files(images, log)
+    refuse_corrupt(images, records.problems.tolist(), REPAIR)
+
+
+@lru_cache
+def _default_size(backbone: str) -> int:
+    return load_backbone(backbone, "none").image_size
