@@ -1,6 +1,5 @@
 """Images of a study: corrupt ones, and pixels that are kept."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,12 @@ from oodml.cli import app
 from oodml.errors import OodmlError
 from oodml.files import cache_folder
 from oodml.images.image_set import ImageSet
-from oodml.images.pixel_cache import kept_files
+from oodml.images.pixel_cache import list_pixel_caches
 from oodml.report.folder import read_study as read_folder
-from oodml.study.folder.status import read_status, told
+from oodml.results.plan import read_plan, read_run
+from oodml.study.folder.status import format_status, read_status
 from oodml.study.launch import run_study
 from oodml.study.spec.study_file import read_study
-
 from tests.images.samples import squares, write_folder
 
 STUDY = """
@@ -41,7 +40,7 @@ batch_size = 8
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder `photos` of 8 classes with 6 images of 24x24 pixels, long unchanged."""
     monkeypatch.setenv("OODML_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("oodml.images.hashes.SETTLED", -1e6)
+    monkeypatch.setattr("oodml.images.fingerprint.SETTLE_SECONDS", -1e6)
     write_folder(squares(8, 6), tmp_path / "photos")
     return tmp_path
 
@@ -71,12 +70,11 @@ def test_a_corrupt_image_stops_a_study_before_it_starts(folder: Path) -> None:
 def test_corrupt_images_are_left_out_counted_and_named(folder: Path) -> None:
     broken(folder, "c00/001.png", "c03/019.png")
     status = run_study(read_study(study(folder, skip="true")), folder / "out")
-    assert status.left_out == ["c00/001.png", "c03/019.png"]
-    assert "corrupt images left out: 2\n  c00/001.png\n  c03/019.png" in told(status)
-    assert "brought to a short side of 18 pixels" in told(status)
+    assert status.left_out == ("c00/001.png", "c03/019.png")
+    assert "left out: 2\n  c00/001.png\n  c03/019.png" in format_status(status)
+    assert "18 pixels" in format_status(status)
     assert not status.failed
-    plan = json.loads((folder / "out" / "plan.json").read_text())
-    assert plan["left_out"] == status.left_out
+    assert read_plan(folder / "out" / "plan.json").left_out == status.left_out
     notes = read_folder(folder / "out").notes
     assert "Corrupt images were left out: 2 (c00/001.png, c03/019.png)." in notes
     size = "Larger images were brought to a short side of 18 pixels (model.input_cache)."
@@ -85,7 +83,7 @@ def test_corrupt_images_are_left_out_counted_and_named(folder: Path) -> None:
 
 def test_a_study_without_corrupt_images_says_nothing_of_them(folder: Path) -> None:
     run_study(read_study(study(folder)), folder / "out")
-    assert "corrupt" not in told(read_status(folder / "out"))
+    assert "corrupt" not in format_status(read_status(folder / "out"))
 
 
 def results(folder: Path, cache: str, size: int) -> list[bytes]:
@@ -93,18 +91,18 @@ def results(folder: Path, cache: str, size: int) -> list[bytes]:
     out = folder / f"out-{cache}"
     status = run_study(read_study(study(folder, cache=cache, size=size)), out)
     assert not status.failed
-    runs = sorted(status.done, key=lambda run: run["split"])
-    stated = {json.loads((out / "runs" / r["id"] / "run.json").read_text())["input_short"]
-              for r in runs}  # fmt: skip
-    assert stated == {{'"off"': None, '"auto"': 27, "18": 18}[cache]}
-    return [(out / "runs" / run["id"] / "model.safetensors").read_bytes() for run in runs]
+    runs = sorted(status.done, key=lambda run: run.split)
+    assert {read_run(out / "runs" / run.id / "run.json").input_short for run in runs} == {
+        {'"off"': None, '"auto"': 27, "18": 18}[cache]
+    }
+    return [(out / "runs" / run.id / "model.safetensors").read_bytes() for run in runs]
 
 
 def test_training_on_images_of_the_kept_size_or_less_is_the_same_to_the_bit(folder: Path) -> None:
     exact = results(folder, '"off"', 24)
     assert not (cache_folder() / "pixels").exists()
     assert results(folder, '"auto"', 24) == exact
-    assert [name for name, _ in kept_files()] == ["photos: 48 images, short side 27"]
+    assert [name for name, _ in list_pixel_caches()] == ["photos: 48 images, short side 27"]
     assert results(folder, "18", 24) != exact
 
 
@@ -124,7 +122,7 @@ def test_pixels_are_decoded_once_for_all_runs(
 
 
 @pytest.mark.parametrize("cache", ["8", '"on"', "3.5", "true"])
-def test_a_wrong_input_cache_is_told(folder: Path, cache: str) -> None:
+def test_a_wrong_input_cache_is_format_status(folder: Path, cache: str) -> None:
     with pytest.raises(OodmlError, match=r"study.toml: model.input_cache: "):
         read_study(study(folder, cache=cache))
 
@@ -135,7 +133,7 @@ def test_sizes_can_be_compared(folder: Path) -> None:
     assert variants[2].label == "margin input_cache=18"
 
 
-def test_a_wrong_skip_corrupt_is_told(folder: Path) -> None:
+def test_a_wrong_skip_corrupt_is_format_status(folder: Path) -> None:
     with pytest.raises(OodmlError, match=r"data.skip_corrupt: given 'yes'; true or false"):
         read_study(study(folder, skip='"yes"'))
 

@@ -1,6 +1,5 @@
 """A study of the user's own loss, miner, method, network and data, by their import paths."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 
 import oodml
 from oodml.errors import OodmlError
+from oodml.results.plan import RunPlan, read_plan
 from oodml.study.folder.status import Status
 from oodml.study.launch import run_study
 from oodml.study.spec.study_file import read_study
@@ -110,12 +110,9 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "study.toml"
 
 
-def run(file: Path, workers: int = 1) -> tuple[Status, list[dict[str, object]]]:
+def run(file: Path, workers: int = 1) -> tuple[Status, tuple[RunPlan, ...]]:
     status = run_study(read_study(file), file.parent / "out", workers=workers, device="cpu")
-    planned: list[dict[str, object]] = json.loads((file.parent / "out/plan.json").read_text())[
-        "runs"
-    ]
-    return status, planned
+    return status, read_plan(file.parent / "out" / "plan.json").runs
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -136,25 +133,25 @@ def test_an_edit_makes_new_runs_of_what_it_may_concern(file: Path) -> None:
     losses = next(file.parent.glob("lab_*/losses.py"))
     losses.write_text(losses.read_text().replace("0.2", "0.3"))
     _, after = run(file)
-    assert not {one["id"] for one in before} & {one["id"] for one in after}
+    assert not {one.id for one in before} & {one.id for one in after}
     assert len(list((file.parent / "out" / "runs").iterdir())) == len(before) + len(after)
 
 
 def test_the_code_is_written_down(file: Path) -> None:
     _, planned = run(file)
     package = next(file.parent.glob("lab_*")).name
-    mined = next(one for one in planned if one["label"] == "mined")
-    plain = next(one for one in planned if one["label"] == "margin")
+    mined = next(one for one in planned if one.label == "mined")
+    plain = next(one for one in planned if one.label == "margin")
     paths = ["data:photos", "losses:Pull", "miners:Every", "nets:net"]
-    assert list(mined["code"]) == [f"{package}.{path}" for path in paths]
-    assert list(plain["code"]) == [f"{package}.data:photos"]
+    assert list(mined.code) == [f"{package}.{path}" for path in paths]
+    assert list(plain.code) == [f"{package}.data:photos"]
 
 
 def test_a_model_with_own_code_is_loaded_when_it_is_trusted(file: Path) -> None:
     _, planned = run(file)
-    own = next(one for one in planned if one["method"].endswith("methods:Method"))
-    folder = file.parent / "out" / "runs" / own["id"]
-    with pytest.raises(OodmlError, match="trust_code=True"):
+    own = next(one for one in planned if one.method.endswith("methods:Method"))
+    folder = file.parent / "out" / "runs" / own.id
+    with pytest.raises(OodmlError, match="trust_code"):
         oodml.load_model(folder)
     kept = oodml.VectorSet.load(folder / "vectors.npz")
     study = read_study(file)
@@ -181,5 +178,5 @@ def test_things_of_an_installed_package_run_by_their_names(file: Path) -> None:
     sys.path.insert(0, str(file.parent))
     status, planned = run(file)
     assert len(status.done) == len(planned) == 8
-    mined = next(one for one in planned if one["label"] == "mined")
-    assert set(mined["code"]) == {"my_losses", "my_miners", "my_backbones", "my_datasets"}
+    mined = next(one for one in planned if one.label == "mined")
+    assert set(mined.code) == {"my_losses", "my_miners", "my_backbones", "my_datasets"}

@@ -1,4 +1,4 @@
-"""Running a study, whatever does the work."""
+"""Run a study, or only its search, on any executor."""
 
 import contextlib
 import os
@@ -7,24 +7,53 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from oodml import distributed
-from oodml.embedding import default_device
+from oodml.devices import resolve_device
 from oodml.errors import OodmlError
-from oodml.study.folder.progress import shown
-from oodml.study.folder.status import Status, Watch
-from oodml.study.folder.store import Store, cannot_write, is_full
-from oodml.study.folder.table import Table
+from oodml.study.folder.progress import live_progress
+from oodml.study.folder.status import Status, StatusReader
+from oodml.study.folder.store import Store, is_disk_full, unwritable_error
+from oodml.study.folder.table import ResultsTable
 from oodml.study.prepare import prepare
-from oodml.study.search.run_search import search
+from oodml.study.search.run_search import run_search
 from oodml.study.spec.study_file import Study
 from oodml.study.tracking import check_trackers
-from oodml.study.workers.executors import check_place, work_on
-from oodml.study.workers.local import Pool, pinned
+from oodml.study.workers.executors import check_executor, run_on_cluster
+from oodml.study.workers.local import WorkerPool, worker_device
 from oodml.study.workers.work import Execute, work
 from oodml.training.checkpoint import CHECKPOINT_SECONDS
+
+
+@dataclass(frozen=True)
+class LaunchOptions:
+    """How a study is executed. None of these options changes the numbers.
+
+    Attributes:
+        workers: number of processes; 1 works in this process.
+        threads: torch threads of each worker; by default the cores are divided among workers.
+        device: torch device; by default CUDA if available, else the CPU.
+        executor: "local", "ray" or an address "ray://…", "slurm", or "slurm:local" (submitit's
+            own executor on this machine).
+        job_options: Slurm options under their submitit names, e.g. {"slurm_partition": "gpu"}.
+        retry: repeat failed runs.
+        smoke: run only the easiest and the hardest split.
+        checkpoint_seconds: minimum number of seconds between two checkpoints of a run.
+        trackers: such as "tensorboard"; see `oodml.study.tracking`.
+    """
+
+    workers: int = 1
+    threads: int | None = None
+    device: str | None = None
+    executor: str = "local"
+    job_options: Mapping[str, str] = field(default_factory=dict)
+    retry: bool = False
+    smoke: bool = False
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    trackers: Sequence[str] = ()
 
 
 def run_study(
@@ -32,153 +61,187 @@ def run_study(
     folder: str | Path,
     *,
     execute: Execute | None = None,
-    trial: Execute | None = None,
-    workers: int = 1,
-    threads: int | None = None,
-    device: str | None = None,
-    retry: bool = False,
-    smoke: bool = False,
-    on: str = "local",
-    job: Mapping[str, str] | None = None,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
-    track: Sequence[str] = (),
+    execute_trial: Execute | None = None,
+    **options: Any,
 ) -> Status:
-    """Do the runs of a study that are missing in `folder`; gives where it then stands.
+    """Execute the runs of a study that are missing in `folder`.
 
-    A study with a search has its options chosen first, see `search_study`.
+    If the study has a search, its options are chosen first; see `search_study`.
 
-    workers: processes; 1 works in this process. threads: of each worker's torch, by default the
-    cores shared out. retry: do failed runs again. smoke: two splits only, the easiest and hardest.
-    on: "local", "ray" or an address "ray://…", "slurm", or "slurm:local" for submitit's own.
-    job: options of Slurm's jobs as submitit names them, e.g. {"slurm_partition": "gpu"}.
-    checkpoint_seconds: between two checkpoints of a run, at the least. track: trackers, such as
-    "tensorboard"; see `oodml.study.tracking`.
+    Args:
+        study: what to run.
+        folder: the study folder; it is created if needed. Several processes may share it.
+        execute: executes a run; by default it trains and tests.
+        execute_trial: executes a trial of a search; by default it trains and validates.
+        options: the fields of `LaunchOptions`, e.g. `workers=2, device="cuda"`.
+
+    Returns:
+        the status of the study afterwards.
+
+    Raises:
+        OodmlError: if the study, the data, the folder, or an option does not allow a start.
     """
+    launcher = _Launcher(LaunchOptions(**options))
     store = Store(Path(folder).resolve())
-    place = _Place(on, workers, threads, device or str(default_device()), job or {})
-    check_place(on)
-    trackers = check_trackers(track)
-    if smoke:
-        _refuse_results(store)
-    store.prepare()
-    with _full_disk_told(store):
-        keeping = {"checkpoint_seconds": checkpoint_seconds, "trackers": trackers}
-        study = search(
-            study, store, place.do, trial=trial, device=place.device, retry=retry, say=place.say,
-            keeping=keeping,
-        )  # fmt: skip
+    launcher.check()
+    if launcher.options.smoke:
+        _refuse_to_replace_results(store)
+    store.create()
+    with _disk_full_as_oodml_error(store):
+        study = launcher.search(study, store, execute_trial)
         prepare(
-            study, store, smoke, place.device, embedding=execute is None, say=place.say,
-            keeping=keeping,
-        )  # fmt: skip
-        if retry:
-            for run in store.failed():
-                store.failure(run).unlink(missing_ok=True)
+            study,
+            store,
+            smoke=launcher.options.smoke,
+            device=launcher.device,
+            precompute=execute is None,
+            artifact_options=launcher.artifact_options,
+            log=launcher.log,
+        )
+        if launcher.options.retry:
+            store.clear_failures()
         try:
-            place.do(store, execute)
+            launcher.run_workers(store, execute)
         finally:
-            Table(store).write()
-        status = Watch(store).status()
+            ResultsTable(store).write()
+        status = StatusReader(store).status()
         if not status.missing and not status.running:
-            store.tidy_up()
+            store.clean_up()
     return status
-
-
-def _refuse_results(store: Store) -> None:
-    """A smoke run must not take the place of a study's results."""
-    if (store.folder / "plan.json").exists() and not store.read_plan().get("smoke"):
-        raise OodmlError(f"{store.folder}: holds a study, whose results a smoke run would replace; "
-                         "give another folder with --out")  # fmt: skip
 
 
 def search_study(
     study: Study,
     folder: str | Path,
     *,
-    trial: Execute | None = None,
-    workers: int = 1,
-    threads: int | None = None,
-    device: str | None = None,
-    retry: bool = False,
-    on: str = "local",
-    job: Mapping[str, str] | None = None,
+    execute_trial: Execute | None = None,
+    **options: Any,
 ) -> Study:
-    """The study with the options that its search chooses; what is in `folder/search` is kept.
+    """Choose the options of a study that have ranges; the trials are stored in `folder/search`.
 
-    trial: what does a trial, by default a training that only validates. The others: `run_study`.
-    Raises OodmlError if the study has no search, or every trial of a method failed.
+    Args:
+        study: a study with a search.
+        folder: the study folder.
+        execute_trial: executes a trial; by default it trains and validates.
+        options: the fields of `LaunchOptions`.
+
+    Returns:
+        the study with the options that its search chose.
+
+    Raises:
+        OodmlError: if the study has no search, or every trial of a method failed.
     """
     if study.search is None:
-        raise OodmlError(f"{study.name}: no search; add `search = 20` (trials of each method) at "
-                         "the top of the file, and ranges of options")  # fmt: skip
+        raise OodmlError(
+            f"{study.name}: no search. Add `search = 20` (the number of trials of each method) at "
+            "the top of the file, and ranges of options.",
+            location="search",
+        )
+    launcher = _Launcher(LaunchOptions(**options))
     store = Store(Path(folder).resolve())
-    place = _Place(on, workers, threads, device or str(default_device()), job or {})
-    check_place(on)
-    store.prepare()
-    with _full_disk_told(store):
-        return search(
-            study, store, place.do, trial=trial, device=place.device, retry=retry, say=place.say
+    launcher.check()
+    store.create()
+    with _disk_full_as_oodml_error(store):
+        return launcher.search(study, store, execute_trial)
+
+
+class _Launcher:
+    """Starts workers for the planned runs of a folder, and logs to the terminal."""
+
+    def __init__(self, options: LaunchOptions) -> None:
+        self.options = options
+        self.device = str(resolve_device(options.device))
+        self.console = Console(stderr=True)
+
+    def log(self, message: str) -> None:
+        self.console.print(message, highlight=False, soft_wrap=True)
+
+    @property
+    def artifact_options(self) -> dict[str, Any]:
+        return {
+            "checkpoint_seconds": self.options.checkpoint_seconds,
+            "trackers": tuple(self.options.trackers),
+        }
+
+    def check(self) -> None:
+        """Raise OodmlError if the options cannot be used on this machine."""
+        check_executor(self.options.executor)
+        check_trackers(self.options.trackers)
+        elsewhere = self.options.workers > 1 or self.options.executor != "local"
+        if distributed.is_distributed() and elsewhere:
+            raise OodmlError(
+                "processes that train a run together do one run at a time: omit --workers and --on",
+                location="workers",
+            )
+
+    def search(self, study: Study, store: Store, execute_trial: Execute | None) -> Study:
+        """The study with the options that its search chooses; without a search, the study."""
+        return run_search(
+            study,
+            store,
+            self.run_workers,
+            execute_trial=execute_trial,
+            device=self.device,
+            retry=self.options.retry,
+            artifact_options=self.artifact_options,
+            log=self.log,
         )
 
-
-@dataclass(frozen=True)
-class _Place:
-    """Where planned runs are done, and by how many."""
-
-    on: str
-    workers: int
-    threads: int | None
-    device: str
-    job: Mapping[str, str]
-    console: Console = field(default_factory=lambda: Console(stderr=True))
-
-    def say(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True)
-
-    def do(self, store: Store, execute: Execute | None) -> None:
-        """Have the runs that are planned in a store done, and show how it gets on."""
-        if distributed.several() and (self.workers > 1 or self.on != "local"):
-            raise OodmlError("processes that train a run together do one run at a time: leave out "
-                             "--workers and --on")  # fmt: skip
-        with shown(store, self.console):
-            if self.on == "local":
-                _work_here(store, execute, self.workers, self.threads, self.device)
+    def run_workers(self, store: Store, execute: Execute | None) -> None:
+        """Execute the planned runs of a folder and show progress."""
+        options = self.options
+        with live_progress(store, self.console):
+            if options.executor != "local":
+                run_on_cluster(
+                    options.executor,
+                    store.folder,
+                    execute,
+                    options.workers,
+                    self.device,
+                    options.threads,
+                    options.job_options,
+                )
+            elif options.workers == 1:
+                with _terminate_as_interrupt():
+                    device = worker_device(self.device, 0)
+                    work(store.folder, execute, device, options.threads)
             else:
-                work_on(
-                    self.on, store.folder, execute, self.workers, self.device, self.threads,
-                    self.job,
-                )  # fmt: skip
+                self._run_pool(store, execute)
 
-
-def _work_here(
-    store: Store, execute: Execute | None, workers: int, threads: int | None, device: str
-) -> None:
-    if workers == 1:
-        with _terminable():
-            work(store.folder, execute, pinned(device, 0), threads)
-    else:
-        cores = os.cpu_count() or 1
-        pool = Pool(store.folder, workers, execute, device, threads or max(1, cores // workers))
+    def _run_pool(self, store: Store, execute: Execute | None) -> None:
+        workers = self.options.workers
+        threads = self.options.threads or max(1, (os.cpu_count() or 1) // workers)
+        pool = WorkerPool(store.folder, workers, execute, self.device, threads)
         try:
-            with _terminable():
+            with _terminate_as_interrupt():
                 pool.wait()
         finally:
             pool.stop()
 
 
+def _refuse_to_replace_results(store: Store) -> None:
+    """Refuse a smoke test in the folder of a study."""
+    if store.plan_file.exists() and not store.read_plan().smoke:
+        raise OodmlError(
+            f"{store.folder}: contains a study, whose results the smoke test would replace. Choose "
+            "another folder with --out.",
+            location=str(store.folder),
+        )
+
+
 @contextlib.contextmanager
-def _full_disk_told(store: Store) -> Iterator[None]:
+def _disk_full_as_oodml_error(store: Store) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if is_full(error):
-            raise cannot_write(store.folder, error) from error
+        if is_disk_full(error):
+            raise unwritable_error(store.folder, error) from error
         raise
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Being asked to end (as by a batch system) is the same as Ctrl-C: what runs is dropped."""
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM, as a batch system sends it, like Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,8 +1,8 @@
-"""What the runs of a study share: images, progression, features; prepared once."""
+"""What the runs of a study share, prepared once: images, progression, plan, frozen features."""
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,79 +12,104 @@ import torch
 
 from oodml.catalog import make_importable
 from oodml.datasets import open_images
-from oodml.embedding import embed, weights_tag
+from oodml.embedding import embed, weights_key
 from oodml.errors import OodmlError
 from oodml.files import content_hash, write_text
+from oodml.images.fingerprint import Log, no_log
+from oodml.images.fingerprint import fingerprint as image_fingerprint
 from oodml.images.image_set import ImageSet
-from oodml.model import ModelSettings
+from oodml.model import HeadSettings, ModelSettings, parse_model_settings
+from oodml.model_input import check_images
+from oodml.results.plan import RunPlan, StudyPlan
 from oodml.shift.build import SplitSettings, build_progression
 from oodml.shift.episodes import fill_support
 from oodml.shift.files import check_against, read_splits, write_splits
 from oodml.shift.splits import Progression
 from oodml.study.folder.claims import Claims, heartbeat
 from oodml.study.folder.store import Store
-from oodml.study.inputs import check_images, planned_short
-from oodml.study.plan import SCHEMA, Run, code_references, plan_runs, refuse_changed, run_from
-from oodml.study.run_artifacts import Keep
+from oodml.study.plan import (
+    SCHEMA,
+    Run,
+    code_references,
+    plan_runs,
+    refuse_changed,
+    run_from_plan,
+)
+from oodml.study.run_artifacts import RunArtifacts
 from oodml.study.spec.study_file import SplitFile, Study
-from oodml.study.tracking import Log
+from oodml.study.tracking import MetricLog
 from oodml.user_code import code_fingerprints, code_folders
 from oodml.vectors import VectorSet
 
 
 @dataclass(frozen=True)
 class Context:
-    """What every run of a study is given.
+    """What every run of a study receives.
 
-    images: the whole collection. progression: the splits. device: where to train.
-    keeping: options of `Keep`. keep: what of the run at hand outlives this process, if anything.
+    Attributes:
+        images: the whole dataset.
+        progression: the splits.
+        device: where to train.
+        artifact_options: options of `RunArtifacts`, from the plan.
+        artifacts: the checkpoints, trackers, and failed weights of the current run. None in a
+            process that follows another one.
     """
 
     images: ImageSet
     progression: Progression
     device: torch.device
-    keeping: Mapping[str, Any] = field(default_factory=dict)
-    keep: Keep | None = None
+    artifact_options: Mapping[str, Any] = field(default_factory=dict)
+    artifacts: RunArtifacts | None = None
 
-    def tracked(self) -> AbstractContextManager[Log]:
-        """What is told how the run at hand gets on."""
-        return self.keep.tracked() if self.keep else nullcontext(lambda values, epoch: None)
+    def open_log(self) -> AbstractContextManager[MetricLog]:
+        """The log of the current run's metrics, which goes to its trackers."""
+        return self.artifacts.open_log() if self.artifacts else nullcontext(lambda _, epoch: None)
 
-    def run(self, planned: dict[str, Any]) -> Run:
-        """The run of an entry of the plan."""
-        return run_from(planned, self.progression[planned["position"]])
+    def run(self, planned: RunPlan) -> Run:
+        """The run that the plan describes, on its split."""
+        return run_from_plan(planned, self.progression[planned.position])
 
 
 def open_context(store: Store, device: str) -> Context:
-    """The context of a study that is prepared already.
+    """Open the context of a prepared study.
 
-    Raises OodmlError if its images or the user's own code changed since.
+    Raises:
+        OodmlError: if its images or the user's code changed since it was prepared.
     """
     plan = store.read_plan()
-    make_importable(*plan.get("import_from", ()))
-    source = plan["source"]
-    images = open_images(source["name"], **source["options"])
+    make_importable(*plan.import_from)
+    images = open_images(plan.source["name"], **plan.source["options"])
     refuse_changed(plan, images, store.folder)
-    progression = read_splits(store.folder / "splits.json")
-    return Context(images, progression, torch.device(device), plan.get("keeping", {}))
+    progression = read_splits(store.splits)
+    return Context(images, progression, torch.device(device), plan.keeping)
 
 
 def prepare(
     study: Study,
     store: Store,
+    *,
     smoke: bool = False,
     device: str | None = None,
-    embedding: bool = False,
-    say: Callable[[str], object] = lambda _: None,
-    keeping: Mapping[str, Any] | None = None,
+    precompute: bool = False,
+    artifact_options: Mapping[str, Any] | None = None,
+    log: Log = no_log,
 ) -> None:
-    """Build the progression, if it is not there yet, and write down what is to be run.
+    """Build the progression if the folder does not have it yet, and write the plan.
 
-    smoke: only the easiest and the hardest split. embedding: also fill the cache with the
-    features and pixels that runs will need, lest several workers compute the same. say: is told
-    what takes time. keeping: the options of `Keep`, for the workers.
+    If several processes start on one folder, one of them builds and the others wait.
 
-    Several processes may start on one folder: one builds, the others wait for it.
+    Args:
+        study: what to run.
+        store: the study folder.
+        smoke: plan only the easiest and the hardest split.
+        device: torch device for embedding images.
+        precompute: also fill the cache with the features and pixels that runs need, so that
+            several workers do not compute the same.
+        artifact_options: options of `RunArtifacts`, for the workers.
+        log: called with progress messages.
+
+    Raises:
+        OodmlError: if images are corrupt, or the splits do not fit the images or the study.
     """
     images = open_images(study.data.name, **study.data.options)
     claims = Claims(store.claims)
@@ -92,64 +117,62 @@ def prepare(
         time.sleep(0.2)
     try:
         with heartbeat(claim):
-            check_images(images, [variant.model for variant in study.variants if embedding], say)
+            check_images(images, [variant.model for variant in study.variants if precompute], log)
             key = progression_key(study, images)
-            if planned_key(store) != key:
-                say(f"building the splits of {images.name}: {len(images)} images, "
-                    f"{len(images.class_names)} classes")  # fmt: skip
+            if planned_progression_key(store) != key:
+                log(
+                    f"building the splits of {images.name}: {len(images)} images, "
+                    f"{len(images.class_names)} classes"
+                )
                 _write_progression(study, images, store, device)
-            progression = read_splits(store.folder / "splits.json")
-            _check(progression, study, images, store)
+            progression = read_splits(store.splits)
+            _check_progression(progression, study, images, store)
             write_text(store.folder / "study.toml", study.text)
-            plan = plan_of(study, progression, images, key, smoke)
-            store.write_plan(plan | {"keeping": dict(keeping or {})})
-            if embedding:
-                settled = store.finished() | store.failed()
-                left = [run for run in plan["runs"] if run["id"] not in settled]
-                embed_once(left, images, device, say)
+            plan = plan_study(study, progression, images, key, smoke)
+            store.write_plan(plan.model_copy(update={"keeping": dict(artifact_options or {})}))
+            if precompute:
+                precompute_features(store.unsettled(plan.runs), images, device, log)
     finally:
         claims.release(claim)
 
 
-def plan_of(
+def plan_study(
     study: Study, progression: Progression, images: ImageSet, key: str, smoke: bool = False
-) -> dict[str, Any]:
-    """What `plan.json` holds. A smoke study keeps the easiest and the hardest split."""
+) -> StudyPlan:
+    """The plan of a study: every variant on every split with every seed.
+
+    Args:
+        study: what to run.
+        progression: its splits.
+        images: the whole dataset.
+        key: the `progression_key`.
+        smoke: plan only the easiest and the hardest split.
+    """
     by_shift = sorted(range(len(progression)), key=lambda position: progression[position].shift)
-    shown = {by_shift[0], by_shift[-1]} if smoke else set(by_shift)
-    positions = {id(split): position for position, split in enumerate(progression)}
-    runs = plan_runs(study, progression, images.name, images.fingerprint)
-    default = SplitSettings.model_validate({})
-    splits = study.splits if isinstance(study.splits, SplitSettings) else default
-    told: dict[str, Any] = {"search": dict(study.chosen)} if study.chosen else {}
-    if smoke:
-        told["smoke"] = True
-    return told | {
-        "schema": SCHEMA,
-        "name": study.name,
-        "source": study.data.model_dump(mode="json"),
-        "left_out": list(images.left_out),
-        "progression": key,
-        "shift_weights": splits.weights,
-        "import_from": code_folders(
+    positions = {by_shift[0], by_shift[-1]} if smoke else set(by_shift)
+    splits = study.splits if isinstance(study.splits, SplitSettings) else SplitSettings()
+    return StudyPlan(
+        schema_version=SCHEMA,
+        name=study.name,
+        source=study.data.model_dump(mode="json"),
+        left_out=images.left_out,
+        progression=key,
+        shift_weights=splits.weights,
+        import_from=code_folders(
             study.data.name, splits.backbone, *map(code_references, study.variants)
         ),
-        "runs": [
-            {"id": run.id, "position": positions[id(run.split)]}
-            | run.settings()
-            | {"input_short": planned_short(images, run.model)}
-            for run in runs
-            if positions[id(run.split)] in shown
-        ],
-    }
+        runs=[run for run in plan_runs(study, progression, images) if run.position in positions],
+        search=dict(study.chosen or {}),
+        smoke=smoke,
+    )
 
 
 def progression_key(study: Study, images: ImageSet) -> str:
-    """Hash of all that the progression depends on."""
-    fingerprint = images.fingerprint
+    """A hash of everything that the progression depends on."""
+    fingerprint = image_fingerprint(images)
     if isinstance(study.splits, SplitFile):
         return content_hash(fingerprint, study.splits.file.read_bytes())
-    tag = weights_tag(study.splits.weights)
+    tag = weights_key(study.splits.weights)
     settings = study.splits.model_copy(update={"weights": tag}).model_dump_json()
     order = np.argsort(images.ids)
     columns = [c[order].tolist() for c in (images.superclasses, images.partition) if c is not None]
@@ -160,97 +183,101 @@ def progression_key(study: Study, images: ImageSet) -> str:
     )
 
 
-def planned_key(store: Store) -> str | None:
-    """The key of the progression that lies in the folder; None if there is none."""
-    if not (store.folder / "plan.json").exists() or not (store.folder / "splits.json").exists():
+def planned_progression_key(store: Store) -> str | None:
+    """The key of the progression in the folder; None if there is none."""
+    if not store.plan_file.exists() or not store.splits.exists():
         return None
-    return str(store.read_plan()["progression"])
+    return store.read_plan().progression
 
 
-def _write_progression(study: Study, images: ImageSet, store: Store, device: str | None) -> None:
-    (store.folder / "plan.json").unlink(missing_ok=True)  # it belongs to the old progression
-    if isinstance(study.splits, SplitFile):
-        (store.folder / "features.npz").unlink(missing_ok=True)
-        write_splits(given_splits(study.splits, images), store.folder / "splits.json")
-        return
-    vectors = shift_features(study.splits, images, device)
-    vectors.save(store.folder / "features.npz")
-    built = build_progression(vectors, study.splits, study.shots, study.episodes, images)
-    write_splits(built, store.folder / "splits.json")
+def read_split_file(splits: SplitFile, images: ImageSet) -> Progression:
+    """Read the splits of a file, with support images named as the dataset names them.
 
-
-def given_splits(splits: SplitFile, images: ImageSet) -> Progression:
-    """The splits of a file, their support images named as the data names them."""
+    Raises:
+        OodmlError: if they do not fit the images.
+    """
     ids, classes = images.ids.tolist(), images.classes.tolist()
     filled = fill_support(read_splits(splits.file), ids, classes)
     check_against(filled, ids, classes)
     return filled
 
 
-def shift_features(
-    settings: SplitSettings, images: ImageSet, device: str | None = None
-) -> VectorSet:
-    """The frozen features that the shift is measured on."""
-    return embed(
-        images,
-        settings.backbone,
-        weights=settings.weights,
-        image_size=settings.image_size,
-        augmentation=settings.augmentation,
-        device=device,
-    )
-
-
 def frozen_features(
-    settings: ModelSettings,
+    settings: ModelSettings | SplitSettings,
     images: ImageSet,
     view: int | None = None,
     device: torch.device | str | None = None,
 ) -> VectorSet:
-    """Features [n f] of images under a model's frozen backbone, of its test or a train view."""
-    return embed(
-        images,
-        settings.backbone,
-        weights=settings.weights,
-        image_size=settings.image_size,
-        pooling=settings.pooling,
-        augmentation=settings.augmentation,
-        view=view,
-        device=device,
-    )
+    """Features [n f] of images under the frozen backbone that settings name, from the cache.
+
+    Args:
+        settings: of a model, or of the splits, whose shift is measured on these features.
+        images: what to embed.
+        view: the number of an augmented training view; None for the test view.
+        device: torch device.
+    """
+    options = settings.model_dump(include={"weights", "image_size", "pooling", "augmentation"})
+    return embed(images, settings.backbone, view=view, device=device, **options)
 
 
-def embed_once(
-    runs: list[dict[str, Any]],
-    images: ImageSet,
-    device: str | None,
-    say: Callable[[str], object],
+def precompute_features(
+    runs: Sequence[RunPlan], images: ImageSet, device: str | None, log: Log
 ) -> None:
-    """Fill the cache with the frozen features and the pixels that planned runs will need."""
-    check_images(images, [ModelSettings.model_validate(run["model"]) for run in runs], say)
-    views: dict[ModelSettings, int] = {}
-    for run in runs:
-        model = ModelSettings.model_validate(run["model"])
-        if model.mode == "head":
-            needed = max(model.views, run["adapt"]["views"] if run["shots"] else 0)
-            # one entry for all models that see the same features
-            model = model.model_copy(update={"dim": 1, "normalize": True, "views": 1})
-            views[model] = max(views.get(model, 0), needed)
-    for model, count in views.items():
-        say(f"features of {model.backbone}: {len(images)} images, {count + 1} views (from the "
-            "cache where they are known)")  # fmt: skip
-        for view in (None, *range(count)):
+    """Fill the cache with the frozen features and the pixels that planned runs need."""
+    check_images(images, [parse_model_settings(run.model) for run in runs], log)
+    for model, views in _needed_views(runs).items():
+        log(
+            f"features of {model.backbone}: {len(images)} images, {views + 1} views (cached views "
+            "are reused)"
+        )
+        for view in (None, *range(views)):
             frozen_features(model, images, view, device)
 
 
-def _check(progression: Progression, study: Study, images: ImageSet, store: Store) -> None:
+def _needed_views(runs: Iterable[RunPlan]) -> dict[HeadSettings, int]:
+    """The number of training views by model; models that share features are one entry."""
+    needed: dict[HeadSettings, int] = {}
+    for run in runs:
+        model = parse_model_settings(run.model)
+        if isinstance(model, HeadSettings):
+            views = max(model.views, run.adapt["views"] if run.shots else 0)
+            shared = model.model_copy(update={"dim": 1, "normalize": True, "views": 1})
+            needed[shared] = max(needed.get(shared, 0), views)
+    return needed
+
+
+def _write_progression(study: Study, images: ImageSet, store: Store, device: str | None) -> None:
+    store.plan_file.unlink(missing_ok=True)  # it belongs to the previous progression
+    features_file = store.folder / "features.npz"
+    if isinstance(study.splits, SplitFile):
+        features_file.unlink(missing_ok=True)
+        write_splits(read_split_file(study.splits, images), store.splits)
+        return
+    vectors = frozen_features(study.splits, images, device=device)
+    vectors.save(features_file)
+    progression = build_progression(vectors, study.splits, study.shots, study.episodes, images)
+    write_splits(progression, store.splits)
+
+
+def _check_progression(
+    progression: Progression, study: Study, images: ImageSet, store: Store
+) -> None:
     known = set(images.class_names)
     for split in progression:
-        strange = sorted({*split.train, *split.test} - known)
-        if strange:
-            raise OodmlError(f"{store.folder / 'splits.json'}: split {split.step} has the class "
-                             f"{strange[0]!r}, which {images.name} lacks")  # fmt: skip
-        lacking = sorted(set(study.shots) - set(split.episodes))
-        if lacking:
-            raise OodmlError(f"split {split.step} has no episodes with {lacking[0]} shots; it has "
-                             f"{sorted(split.episodes)}. Leave them out of `shots`")  # fmt: skip
+        unknown = sorted({*split.train, *split.test} - known)
+        if unknown:
+            raise OodmlError(
+                f"{store.splits}: split {split.step} has the class {unknown[0]!r}, which is not in "
+                f"{images.name}",
+                location=str(store.splits),
+                given=unknown[0],
+            )
+        missing = sorted(set(study.shots) - set(split.episodes))
+        if missing:
+            raise OodmlError(
+                f"split {split.step} has no episodes with {missing[0]} shots, only with "
+                f"{sorted(split.episodes)}. Remove {missing[0]} from `shots`.",
+                location="shots",
+                given=missing[0],
+                allowed=map(str, sorted(split.episodes)),
+            )

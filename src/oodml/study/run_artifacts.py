@@ -1,59 +1,62 @@
-"""What of a run outlives the process that does it, should that one stop."""
+"""Files of a run besides its results: checkpoints, trackers, and the weights of a failed run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from oodml.errors import OodmlError
 from oodml.files import content_hash
 from oodml.model import Embedder
+from oodml.results.plan import RunPlan
 from oodml.study.folder.store import Store, versions
-from oodml.study.tracking import Log, tracked
+from oodml.study.tracking import MetricLog, track_run
 from oodml.training.checkpoint import CHECKPOINT_SECONDS, Checkpoint
 from oodml.training.trainer import NonFiniteError
 
 
 @dataclass(frozen=True)
-class Keep:
-    """Where a run of a study keeps things, and how often.
+class RunArtifacts:
+    """Where a run writes its checkpoints, its trackers, and the weights it fails with.
 
-    planned: its entry in the plan. checkpoint_seconds: between two checkpoints, at the least.
-    trackers: of `oodml.study.tracking`.
+    Attributes:
+        store: the study folder.
+        run: the run.
+        checkpoint_seconds: minimum number of seconds between two checkpoints.
+        trackers: names of trackers; see `oodml.study.tracking`.
     """
 
     store: Store
-    planned: Mapping[str, Any]
+    run: RunPlan
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     trackers: Sequence[str] = ()
 
     def checkpoint(self, stage: str, device: torch.device, epochs: int) -> Checkpoint:
-        """Of one of the run's trainings. Other versions and kinds of device give other numbers.
+        """The checkpoint of one of the run's trainings.
 
-        epochs: of the training; a refit's are chosen by one that may come out otherwise on a GPU.
+        Its key contains what else changes the numbers: package versions, the kind of device, and
+        the number of epochs, which in a refit depends on the training before it.
         """
-        run = self.planned["id"]
         setting = (repr(sorted(versions().items())), device.type, str(epochs))
-        key = content_hash(run, stage, *setting)
-        path = self.store.checkpoints / run / f"{stage}.safetensors"
+        key = content_hash(self.run.id, stage, *setting)
+        path = self.store.checkpoints / self.run.id / f"{stage}.pt"
         return Checkpoint(path, key, self.checkpoint_seconds)
 
-    def failed_model(self, model: Embedder, error: NonFiniteError) -> str:
-        """Keep the last good weights of a run whose loss is not finite; gives where, in words."""
-        folder = self.store.failed_model(self.planned["id"])
+    def save_failed_model(self, model: Embedder, error: NonFiniteError) -> str:
+        """Save the last finite weights of a run whose loss diverged; return where, as text."""
+        folder = self.store.failed_folder(self.run.id)
         model.save(folder)
-        which = f"after epoch {error.epoch}" if error.epoch else "before training"
-        return f"The weights {which} are kept: oodml.load_model({str(folder)!r})."
+        when = f"after epoch {error.epoch}" if error.epoch else "before training"
+        return f"The weights {when} are saved: oodml.load_model({str(folder)!r})."
 
-    def tracked(self) -> AbstractContextManager[Log]:
-        """What is told how the run gets on, while it runs."""
-        study = self.store.read_plan()["name"] if self.trackers else ""
-        return tracked(self.trackers, study, self.planned, self.store.folder / "tracking")
+    def open_log(self) -> AbstractContextManager[MetricLog]:
+        """The log of the run's metrics, which goes to its trackers."""
+        study = self.store.read_plan().name if self.trackers else ""
+        return track_run(self.trackers, study, self.run, self.store.folder / "tracking")
 
 
-def told(error: NonFiniteError, classes: tuple[str, ...], kept: str) -> OodmlError:
-    """The error of a training, with its classes' names and what is kept."""
+def nonfinite_error(error: NonFiniteError, classes: Sequence[str], saved: str) -> OodmlError:
+    """The error of a diverged training, with class names and the location of saved weights."""
     names = sorted(classes)
-    return OodmlError(f"{error.told([names[label] for label in error.labels])} {kept}")
+    return OodmlError(f"{error.describe([names[label] for label in error.labels])} {saved}")

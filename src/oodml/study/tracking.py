@@ -1,4 +1,4 @@
-"""Trackers: each run of a study as a run of TensorBoard, W&B, MLflow or trackio, by accelerate."""
+"""Trackers: each run of a study is a run in TensorBoard, W&B, MLflow, or trackio."""
 
 import importlib.util
 import logging
@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from oodml.errors import OodmlError, unknown
+from oodml.results.plan import RunPlan
 
-Log = Callable[[Mapping[str, float], int], None]
-"""Told values by name, and the epoch, which counts on from the training to the refit."""
+MetricLog = Callable[[Mapping[str, float], int], None]
+"""Called with metrics by name and the epoch, which continues from the training to the refit."""
 
 PACKAGES = {
     "tensorboard": ("tensorboard", "'oodml[track]'"),
@@ -20,76 +21,106 @@ PACKAGES = {
     "trackio": ("trackio", "trackio"),
 }
 """The trackers, the package that each needs, and what to install for it."""
-SETTINGS = ("data", "label", "method", "split", "shift", "seed", "options", "model", "train")
-"""What of a planned run is a tracker's configuration."""
+_CONFIGURATION = {
+    *("data", "label", "method", "split", "shift", "seed", "options", "model", "train"),
+}
+"""The fields of a run that a tracker receives as configuration."""
 
 
 def check_trackers(names: Sequence[str]) -> tuple[str, ...]:
-    """The names; an error for one that is unknown or not installed."""
+    """Return the names of trackers unchanged.
+
+    Raises:
+        OodmlError: if one is unknown or its package is not installed.
+    """
     for name in names:
         if name not in PACKAGES:
             raise unknown("tracker", name, PACKAGES, "--track")
         package, install = PACKAGES[name]
         if importlib.util.find_spec(package) is None:
-            raise OodmlError(f"--track {name}: {package} is not installed; pip install {install}")
+            raise OodmlError(
+                f"--track {name}: {package} is not installed. Run `pip install {install}`.",
+                location="--track",
+                given=name,
+            )
     return tuple(names)
 
 
-@contextmanager
-def tracked(
-    names: Sequence[str], study: str, planned: Mapping[str, Any], folder: Path
-) -> Iterator[Log]:
-    """Track a run while the block runs; local files come into `folder`.
+def epoch_metrics(stage: str, row: Mapping[str, float]) -> dict[str, float]:
+    """A row of the training history under the names for trackers.
 
-    A tracker that fails is told of and left out: a run never fails for it.
+    Loss terms are prefixed with the stage, "train" or "refit"; "validation_recall@1" becomes
+    "validation/recall@1".
     """
-    with _variables(_addresses(names, folder)):
-        running = _started(names, study, planned, folder)
+    evaluated = [name for name in row if name.startswith(("validation_", "test_"))]
+    terms = {name: row[name] for name in row if name not in evaluated and name != "epoch"}
+    metrics = {name.replace("_", "/", 1): row[name] for name in evaluated}
+    return prefix_metrics(stage, terms) | metrics
+
+
+def prefix_metrics(stage: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics under the names for trackers; undefined ones (NaN) are left out."""
+    return {f"{stage}/{name}": value for name, value in metrics.items() if value == value}
+
+
+@contextmanager
+def track_run(names: Sequence[str], study: str, run: RunPlan, folder: Path) -> Iterator[MetricLog]:
+    """Track a run while the block runs.
+
+    A failing tracker is logged and disabled; it never fails the run.
+
+    Args:
+        names: of the trackers.
+        study: the project that the run belongs to.
+        run: its settings are the tracker's configuration.
+        folder: where trackers write local files.
+    """
+    with _environment(_locations(names, folder)):
+        active = _start(names, study, run, folder)
         try:
-            yield _log(running)
+            yield _log_to(active)
         finally:
-            for name in list(running):
-                with _told(name, running):
-                    running[name].finish()
+            for name in list(active):
+                with _disable_on_error(name, active):
+                    active[name].finish()
 
 
-def _started(
-    names: Sequence[str], study: str, planned: Mapping[str, Any], folder: Path
-) -> dict[str, Any]:
-    """The trackers by name, those that could be started, told the run's settings."""
-    title = f"{planned['label']} {planned['split']} {planned['seed']}".replace("/", "-")
-    config = dict(_flat({name: planned[name] for name in SETTINGS}))
-    running: dict[str, Any] = {}
+def _start(names: Sequence[str], study: str, run: RunPlan, folder: Path) -> dict[str, Any]:
+    """The trackers that could be started, by name, with the run's configuration logged."""
+    title = f"{run.label} {run.split} {run.seed}".replace("/", "-")
+    values = run.model_dump(mode="json", include=_CONFIGURATION)
+    configuration = dict(_flatten(values))
+    active: dict[str, Any] = {}
     for name in names:
-        with _told(name, running):
-            running[name] = _made(name, study, title, planned["id"], folder / name)
-            running[name].start()
-            running[name].store_init_configuration(config)
-    return running
+        with _disable_on_error(name, active):
+            active[name] = _create(name, study, title, run.id, folder / name)
+            active[name].start()
+            active[name].store_init_configuration(configuration)
+    return active
 
 
-def _log(running: dict[str, Any]) -> Log:
+def _log_to(active: dict[str, Any]) -> MetricLog:
     def log(values: Mapping[str, float], epoch: int) -> None:
-        for name in list(running):
-            with _told(name, running):
-                told = {_named(key, name): float(value) for key, value in values.items()}
-                running[name].log(told, step=epoch)
+        for name in list(active):
+            with _disable_on_error(name, active):
+                metrics = {_metric_name(key, name): float(value) for key, value in values.items()}
+                active[name].log(metrics, step=epoch)
 
     return log
 
 
-def _addresses(names: Sequence[str], folder: Path) -> dict[str, str]:
-    """The environment variables that tell trackers of the names to keep files in a folder."""
-    found = {
+def _locations(names: Sequence[str], folder: Path) -> dict[str, str]:
+    """The environment variables that tell trackers where to write files."""
+    variables = {
         "mlflow": ("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}"),
         "trackio": ("TRACKIO_DIR", str(folder / "trackio")),
     }
-    return dict(found[name] for name in names if name in found)
+    return dict(variables[name] for name in names if name in variables)
 
 
 @contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables while the block runs; one that is set already keeps its value."""
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables while the block runs, except those that are set already."""
     new = {name: value for name, value in values.items() if name not in os.environ}
     os.environ.update(new)
     try:
@@ -99,13 +130,13 @@ def _variables(values: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _made(name: str, study: str, title: str, run: str, folder: Path) -> Any:
-    """accelerate's tracker of a name, not started yet."""
+def _create(name: str, study: str, title: str, run: str, folder: Path) -> Any:
+    """The tracker of accelerate with a name; it is not started yet."""
     from accelerate import tracking
 
     folder.mkdir(parents=True, exist_ok=True)
     if name == "tensorboard":
-        return tracking.TensorBoardTracker(f"{title} {run}", folder)  # a folder of its own
+        return tracking.TensorBoardTracker(f"{title} {run}", folder)  # one folder per run
     if name == "wandb":
         return tracking.WandBTracker(study, name=title, id=run, resume="allow", dir=str(folder))
     if name == "mlflow":
@@ -114,24 +145,24 @@ def _made(name: str, study: str, title: str, run: str, folder: Path) -> Any:
 
 
 @contextmanager
-def _told(name: str, running: dict[str, Any]) -> Iterator[None]:
-    """An error of a tracker becomes a warning, and the end of that tracker."""
+def _disable_on_error(name: str, active: dict[str, Any]) -> Iterator[None]:
+    """Log an error of a tracker as a warning, and disable the tracker for this run."""
     try:
         yield
-    except Exception as error:  # each tracker has its own; none may cost a training
-        running.pop(name, None)
-        logging.getLogger("oodml").warning("tracker %s: %s; left out of this run", name, error)
+    except Exception as error:  # trackers raise anything; none may fail a training
+        active.pop(name, None)
+        logging.getLogger("oodml").warning("tracker %s: %s; disabled for this run", name, error)
 
 
-def _named(key: str, tracker: str) -> str:
-    return key.replace("@", "_at_") if tracker == "mlflow" else key  # it refuses that sign
+def _metric_name(key: str, tracker: str) -> str:
+    return key.replace("@", "_at_") if tracker == "mlflow" else key  # MLflow does not allow "@"
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings under dotted names, as the values that every tracker takes."""
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings under dotted names, with values that every tracker accepts."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from _flatten(value, f"{prefix}{key}.")
         else:
-            plain = isinstance(value, bool | int | float | str)
-            yield f"{prefix}{key}", value if plain else str(value)
+            simple = isinstance(value, bool | int | float | str)
+            yield f"{prefix}{key}", value if simple else str(value)

@@ -1,4 +1,4 @@
-"""Where a study stands, told from its folder."""
+"""The status of a study, read from its folder."""
 
 import json
 import os
@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from oodml.study.folder.claims import Claims
-from oodml.study.folder.progress import drawn, line
-from oodml.study.folder.status import Status, read_status, told, told_seconds
+from oodml.study.folder.progress import format_progress, render_status
+from oodml.study.folder.status import Status, format_seconds, format_status, read_status
 from oodml.study.folder.store import Store
 from oodml.study.launch import run_study
+from oodml.study.prepare import prepare
 from tests.study.toy import execute, execute_badly, toy_study
 
 
@@ -21,8 +22,8 @@ def folder(tmp_path: Path) -> Path:
     out = tmp_path / "out"
     run_study(toy_study(tmp_path, 1), out, execute=execute_badly, device="cpu")
     store = Store(out)
-    store.prepare()
-    done = sorted(store.finished())
+    store.create()
+    done = sorted(store.finished_ids())
     for run in done[1:]:
         for path in (store.runs / run).iterdir():
             path.unlink()
@@ -31,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
     record.write_text(json.dumps(json.loads(record.read_text()) | {"seconds": 100.0}))
     assert Claims(store.claims).take(done[1])
     far = store.claims / f"{done[2]}.1"
-    far.write_text(json.dumps({"host": "far", "place": "far", "pid": 7, "token": "x"}))
+    far.write_text(json.dumps({"host": "far", "namespace": "far", "pid": 7, "token": "x"}))
     long_ago = time.time() - 600
     os.utime(far, (long_ago, long_ago))
     return out
@@ -46,12 +47,13 @@ def test_every_run_is_in_one_list(folder: Path) -> None:
     assert status.remaining == 100.0  # 2 runs of 100 s, 2 workers
 
 
-def test_it_is_told_in_words(folder: Path) -> None:
-    text = told(read_status(folder))
+def test_the_text_contains_every_list(folder: Path) -> None:
+    text = format_status(read_status(folder))
     assert "1 of 6 runs done" in text
-    assert "on far, process 7; no sign of life for 10 min" in text
-    assert "RuntimeError: the boundary is gone" in text
-    assert "expected time left: 2 min" in text
+    assert "on far, process 7" in text
+    assert "for 10 min" in text
+    assert "the boundary is gone" in text
+    assert "left: 2 min" in text
     assert "--retry" in text
 
 
@@ -63,33 +65,31 @@ def test_a_dead_process_runs_nothing(folder: Path) -> None:
 
 
 def test_without_a_finished_run_the_time_left_is_unknown(tmp_path: Path) -> None:
-    from oodml.study.prepare import prepare
-
     store = Store(tmp_path / "out")
-    store.prepare()
+    store.create()
     prepare(toy_study(tmp_path, 1), store)
     status = read_status(store.folder)
     assert (len(status.missing), status.remaining) == (6, None)
-    assert "unknown" in line(status)
+    assert "unknown" in format_progress(status)
 
 
-def test_the_progress_line_says_what_is_left(folder: Path) -> None:
-    text = line(read_status(folder))
+def test_the_progress_line_contains_what_is_left(folder: Path) -> None:
+    text = format_progress(read_status(folder))
     assert text.startswith("1 of 6 runs done, 3 failed, running multisimilarity on split ")
     assert text.endswith("left: 2 min")
-    assert len(drawn(read_status(folder)).renderables) == 3
+    assert len(render_status(read_status(folder)).renderables) == 3
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "text"),
     [(None, "unknown"), (0, "0 s"), (89, "89 s"), (720, "12 min"), (12000, "3 h 20 min")],
 )
-def test_durations_are_told(seconds: float | None, words: str) -> None:
-    assert told_seconds(seconds) == words
+def test_durations(seconds: float | None, text: str) -> None:
+    assert format_seconds(seconds) == text
 
 
 def test_a_finished_study_has_nothing_left(tmp_path: Path) -> None:
     status = run_study(toy_study(tmp_path, 1), tmp_path / "out", execute=execute, device="cpu")
     assert isinstance(status, Status)
     assert (status.remaining, status.missing, status.running) == (0.0, [], [])
-    assert line(status) == "6 of 6 runs done"
+    assert format_progress(status) == "6 of 6 runs done"

@@ -1,1 +1,1 @@
-"""The study folder: the only interface between processes."""
+"""The study folder: the only interface between the processes of a study."""

@@ -1,9 +1,9 @@
 """Claims: which process works on which run, in a folder that any number of processes share.
 
-The claims on a run are numbered files; the highest number is the claim in force. Creating
-a file that must not exist yet is the only step on which anything depends, so of several processes
-exactly one gets a run. A process that takes over from a dead one writes the next number; a claim
-is removed by its holder alone, so nothing that was judged dead comes back under the same name.
+The claims on a run are numbered files; the one with the highest number is valid. Creating a file
+that must not exist yet is the only step that has to be atomic, so exactly one of several processes
+gets a run. A process that takes over from a dead one writes the next number. Only its owner removes
+a claim, so a claim that was judged dead never comes back under the same name.
 """
 
 import json
@@ -13,125 +13,134 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 HEARTBEAT = 5.0
-"""Seconds between two signs of life of a claim."""
+"""Seconds between two heartbeats of a claim."""
 PATIENCE = 90.0
-"""Seconds without a sign of life after which a claim is free. NFS may show it a minute late."""
+"""Seconds without a heartbeat after which a claim is dead. NFS may show one a minute late."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A run that this process may work on."""
+    """The right of this process to work on a run."""
 
     name: str
     path: Path
     number: int
     token: str
 
-    def lost(self) -> bool:
-        """Whether another process has taken over, thinking this one dead."""
+    def is_lost(self) -> bool:
+        """Whether another process took over because it considered this one dead."""
         return self.path.with_name(f"{self.name}.{self.number + 1}").exists()
 
-    def beat(self) -> None:
-        """Give a sign of life."""
+    def renew(self) -> None:
+        """Update the time stamp, which shows that this process is alive."""
         try:
             os.utime(self.path)
         except OSError:
-            return  # lost or not reachable now; the next beat may succeed
+            return  # lost or out of reach for now; the next heartbeat may succeed
 
 
 @dataclass
 class Claims:
     """The claims in a folder, as one process sees them.
 
-    Whether another's claim is dead is seen without trusting any two clocks to agree: it is when
-    its time stamp has not moved for `patience` seconds of this process's monotonic clock. On the
-    same host the process is looked up instead.
+    A claim is dead when its time stamp has not changed for `patience` seconds of this process's
+    own clock, so no two clocks have to agree. Claims of the same host are checked by looking up
+    the process.
+
+    Args:
+        folder: the folder of claims.
+        patience: seconds without a heartbeat after which a claim is dead.
+        clock: returns the current time in seconds.
     """
 
     folder: Path
     patience: float = PATIENCE
+    clock: Callable[[], float] = time.monotonic
     _seen: dict[str, tuple[object, float]] = field(default_factory=dict)
 
     def take(self, name: str) -> Claim | None:
-        """Claim a run, taking over from a dead process; None if another has it."""
-        number, path = self.in_force().get(name, (0, None))
-        if path is not None and not self.dead(path):
+        """Claim a run, from a dead process if need be; None if another process has it."""
+        number, path = self.current().get(name, (0, None))
+        if path is not None and not self.is_dead(path):
             return None
         return self._create(name, number + 1)
 
     def release(self, claim: Claim) -> None:
-        """Give up a claim, when what it was for is done and written."""
+        """Remove a claim once its run is published."""
         claim.path.unlink(missing_ok=True)
 
-    def in_force(self) -> dict[str, tuple[int, Path]]:
-        """The number and file of the claim in force on each run."""
+    def current(self) -> dict[str, tuple[int, Path]]:
+        """The number and the file of the valid claim on each run."""
         highest: dict[str, tuple[int, Path]] = {}
-        for path in self.folder.iterdir() if self.folder.is_dir() else ():
-            name, _, number = path.name.rpartition(".")
-            if name and number.isdigit() and int(number) > highest.get(name, (0, path))[0]:
-                highest[name] = (int(number), path)
+        for name, number, path in self._files():
+            if number > highest.get(name, (0, path))[0]:
+                highest[name] = (number, path)
         return highest
 
-    def holders(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The run and the holder of every claim, also of those that were taken over."""
+    def owners(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The run and the owner of every claim, including claims that were taken over."""
+        for name, _, path in self._files():
+            if (owner := read_claim(path)) is not None:
+                yield name, owner
+
+    def is_dead(self, path: Path) -> bool:
+        """Whether the process behind a claim is gone, as far as this process can tell."""
+        owner = read_claim(path)
+        if owner is None:
+            return False  # released just now
+        if owner.get("namespace") == _process_namespace():
+            return not _is_running(owner)
+        mark = (owner.get("token"), owner["modified"])
+        if self._seen.get(path.name, (None, 0.0))[0] != mark:
+            self._seen[path.name] = (mark, self.clock())
+        return self.clock() - self._seen[path.name][1] > self.patience
+
+    def _files(self) -> Iterator[tuple[str, int, Path]]:
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
             name, _, number = path.name.rpartition(".")
-            holder = read_claim(path) if name and number.isdigit() else None
-            if holder is not None:
-                yield name, holder
-
-    def dead(self, path: Path) -> bool:
-        """Whether the process behind a claim is gone, as far as can be told."""
-        holder = read_claim(path)
-        if holder is None:
-            return False  # released just now
-        if holder.get("place") == _place():
-            return not _runs(holder)
-        mark = (holder.get("token"), holder["modified"])
-        if self._seen.get(path.name, (None, 0.0))[0] != mark:
-            self._seen[path.name] = (mark, time.monotonic())
-        return time.monotonic() - self._seen[path.name][1] > self.patience
+            if name and number.isdigit():
+                yield name, int(number), path
 
     def _create(self, name: str, number: int) -> Claim | None:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{name}.{number}"
-        holder = me() | {"token": uuid.uuid4().hex[:12], "since": time.time()}
-        if not _create_whole(path, json.dumps(holder)):
+        owner = this_process() | {"token": uuid.uuid4().hex[:12], "since": time.time()}
+        if not _create_atomically(path, json.dumps(owner)):
             return None
-        return Claim(name, path, number, holder["token"])
+        return Claim(name, path, number, owner["token"])
 
 
 def read_claim(path: Path) -> dict[str, Any] | None:
-    """Who holds a claim, with its time stamp as `modified`; None if it is gone."""
+    """The owner of a claim, with the time stamp as "modified"; None if the claim is gone."""
     try:
-        with path.open(encoding="utf-8") as stream:  # opening makes NFS look anew
+        with path.open(encoding="utf-8") as stream:  # opening the file makes NFS refresh it
             text, modified = stream.read(), os.fstat(stream.fileno()).st_mtime_ns
     except OSError:
         return None
     try:
-        holder: dict[str, Any] = json.loads(text)
+        owner: dict[str, Any] = json.loads(text)
     except ValueError:
-        holder = {}  # cut short; it is judged by its time stamp alone
-    return holder | {"modified": modified}
+        owner = {}  # truncated; only its time stamp counts
+    return owner | {"modified": modified}
 
 
 @contextmanager
 def heartbeat(claim: Claim, every: float = HEARTBEAT) -> Iterator[None]:
-    """Give signs of life while the block runs."""
+    """Renew a claim every few seconds while the block runs."""
     done = threading.Event()
 
-    def beats() -> None:
+    def renew() -> None:
         while not done.wait(every):
-            claim.beat()
+            claim.renew()
 
-    thread = threading.Thread(target=beats, daemon=True, name=f"heartbeat {claim.name}")
+    thread = threading.Thread(target=renew, daemon=True, name=f"heartbeat {claim.name}")
     thread.start()
     try:
         yield
@@ -140,44 +149,50 @@ def heartbeat(claim: Claim, every: float = HEARTBEAT) -> Iterator[None]:
         thread.join()
 
 
-def me() -> dict[str, Any]:
-    """This process, so that others on the same host can look whether it still runs."""
+def this_process() -> dict[str, Any]:
+    """What identifies this process, so that others on the same host can check that it runs."""
     pid = os.getpid()
-    return {"host": socket.gethostname(), "place": _place(), "pid": pid, "started": _started(pid)}
+    return {
+        "host": socket.gethostname(),
+        "namespace": _process_namespace(),
+        "pid": pid,
+        "started": _start_time(pid),
+    }
 
 
-def _place() -> str:
-    """Where process numbers mean the same: host, boot, and process namespace."""
+def _process_namespace() -> str:
+    """Host, boot, and process namespace: where a process number means the same process."""
     parts = [socket.gethostname()]
     try:
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
         parts.append(os.readlink("/proc/self/ns/pid"))
     except OSError:
         parts.append(f"{uuid.getnode():x}")
     return " ".join(parts)
 
 
-def _runs(holder: dict[str, Any]) -> bool:
-    """Whether a process of this host still runs, and is not a later one of the same number."""
+def _is_running(owner: dict[str, Any]) -> bool:
+    """Whether a process of this host still runs, and is not a later one with the same number."""
     try:
-        os.kill(holder["pid"], 0)
+        os.kill(owner["pid"], 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return holder.get("started") == _started(holder["pid"])
+    return owner.get("started") == _start_time(owner["pid"])
 
 
-def _started(pid: int) -> str | None:
-    """When a process started, in the kernel's ticks since boot; None if that cannot be told."""
+def _start_time(pid: int) -> str | None:
+    """The start time of a process in kernel ticks since boot; None if it is unknown."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
+    fields = stat.rpartition(")")[2].split()
     return None if fields[0] == "Z" else fields[19]
 
 
-def _create_whole(path: Path, text: str) -> bool:
+def _create_atomically(path: Path, text: str) -> bool:
     """Create a file with its contents in one step; False if it exists."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:

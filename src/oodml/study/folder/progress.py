@@ -1,4 +1,4 @@
-"""Showing how a study gets on, from what its folder says: the same for every kind of worker."""
+"""Live progress of a study, read from its folder: the same for every executor."""
 
 import contextlib
 import threading
@@ -11,23 +11,23 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table as Grid
 from rich.text import Text
 
-from oodml.study.folder.status import Status, Watch, named, told_seconds
+from oodml.study.folder.status import Status, StatusReader, format_seconds
 from oodml.study.folder.store import Store
-from oodml.study.folder.table import Table
+from oodml.study.folder.table import ResultsTable
 
 REFRESH = 1.0
-"""Seconds between two looks at the folder."""
+"""Seconds between two readings of the folder."""
 LINE_EVERY = 10.0
 """Seconds between two lines where the output is not a terminal."""
 TABLE_EVERY = 60.0
-"""Seconds between two writings of the table while a study runs."""
-SHOWN = 8
-"""Running runs that are named."""
+"""Seconds between two updates of the results table while a study runs."""
+MAX_RUNNING = 8
+"""Number of running runs that are listed."""
 
 
 @contextlib.contextmanager
-def shown(store: Store, console: Console | None = None) -> Iterator[None]:
-    """Show progress, and keep the table up to date, while the block runs."""
+def live_progress(store: Store, console: Console | None = None) -> Iterator[None]:
+    """Show progress and update `results.parquet` every minute while the block runs."""
     done = threading.Event()
     arguments = (store, done, console or Console(stderr=True))
     thread = threading.Thread(target=_watch, args=arguments, daemon=True, name="progress")
@@ -40,64 +40,71 @@ def shown(store: Store, console: Console | None = None) -> Iterator[None]:
 
 
 def _watch(store: Store, done: threading.Event, console: Console) -> None:
-    watch, table, written = Watch(store), Table(store), time.monotonic()
+    reader, table, written = StatusReader(store), ResultsTable(store), time.monotonic()
     with _display(console) as show:
         while not done.wait(REFRESH):
             with contextlib.suppress(OSError):  # a shared folder may be out of reach for a while
-                show(watch.status())
+                show(reader.status())
             if time.monotonic() - written > TABLE_EVERY:
-                with contextlib.suppress(ValueError, OSError):  # the writing at the end tells
+                with contextlib.suppress(ValueError, OSError):  # the final update reports errors
                     table.write()
                 written = time.monotonic()
-        show(watch.status())
+        show(reader.status())
 
 
 @contextlib.contextmanager
 def _display(console: Console) -> Iterator[Callable[[Status], None]]:
     if not console.is_terminal:
-        yield _Lines(console).show
+        yield _LineDisplay(console).show
         return
     with Live(console=console, refresh_per_second=4, transient=False) as live:
-        yield lambda status: live.update(drawn(status))
+        yield lambda status: live.update(render_status(status))
 
 
-class _Lines:
-    """Plain lines for logs: now and then, and when the study is through."""
+class _LineDisplay:
+    """Plain lines for logs: one every few seconds, and one when the study is complete."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.last = float("-inf")
-        self.told = ""
+        self.printed_at = float("-inf")
+        self.last = ""
 
     def show(self, status: Status) -> None:
-        through = not status.running and not status.missing
-        if not through and time.monotonic() - self.last < LINE_EVERY:
+        complete = not status.running and not status.missing
+        if not complete and time.monotonic() - self.printed_at < LINE_EVERY:
             return
-        if line(status) != self.told:
-            self.told = line(status)
-            self.console.print(self.told, highlight=False, soft_wrap=True)
-        self.last = time.monotonic()
+        if (line := format_progress(status)) != self.last:
+            self.last = line
+            self.console.print(line, highlight=False, soft_wrap=True)
+        self.printed_at = time.monotonic()
 
 
-def line(status: Status) -> str:
-    """One line: how many of how many, what runs, time left."""
+def format_progress(status: Status) -> str:
+    """One line: how many runs are done, which are running, and the time left."""
     parts = [f"{len(status.done)} of {status.total} {status.unit} done"]
     if status.failed:
         parts.append(f"{len(status.failed)} failed")
     if status.running:
-        parts.append("running " + "; ".join(named(one.run) for one in status.running[:SHOWN]))
+        names = (one.run.description for one in status.running[:MAX_RUNNING])
+        parts.append("running " + "; ".join(names))
     if status.remaining != 0:
-        parts.append(f"left: {told_seconds(status.remaining)}")
+        parts.append(f"left: {format_seconds(status.remaining)}")
     return ", ".join(parts)
 
 
-def drawn(status: Status) -> Group:
-    """The same as a bar and the runs below it."""
+def render_status(status: Status) -> Group:
+    """A progress bar with the running runs below it."""
     settled = len(status.done) + len(status.failed)
     head = Grid.grid(padding=(0, 1))
     bar = ProgressBar(total=max(1, status.total), completed=settled, width=40)
     failed = f", [red]{len(status.failed)} failed[/red]" if status.failed else ""
-    head.add_row(bar, f"{len(status.done)} of {status.total} {status.unit}{failed}",
-                 f"left: {told_seconds(status.remaining)}")  # fmt: skip
-    running = [Text(f"  {named(one.run)}  on {one.host}", "dim") for one in status.running[:SHOWN]]
+    head.add_row(
+        bar,
+        f"{len(status.done)} of {status.total} {status.unit}{failed}",
+        f"left: {format_seconds(status.remaining)}",
+    )
+    running = [
+        Text(f"  {one.run.description}  on {one.host}", "dim")
+        for one in status.running[:MAX_RUNNING]
+    ]
     return Group(head, *running)

@@ -1,29 +1,28 @@
-"""The study folder: what is planned, what is finished, what failed, and the table of results.
+"""The study folder: its plan, finished runs, failed runs, and results table.
 
-A run is finished when its folder `runs/<id>` exists: it is made elsewhere and renamed into place.
-Nothing here needs torch or pandas.
+A run is finished when its folder `runs/<id>` exists: it is written elsewhere and renamed. Nothing
+here imports torch or pandas.
 """
 
 import functools
-import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 from oodml.errors import OodmlError
 from oodml.files import replacing, write_text
-from oodml.study.folder.claims import Claim, Claims, me
+from oodml.results.plan import FinishedRun, RunPlan, StudyPlan, read_plan, write_plan
+from oodml.study.folder.claims import Claim, Claims, this_process
 
-FULL = "No space left on device"
+_DISK_FULL = ("No space left on device", "Disk quota exceeded")
 
 
 @dataclass(frozen=True)
 class Store:
-    """A study folder. Every method leaves it consistent, wherever the process is killed."""
+    """A study folder. Every method leaves it consistent, even if the process is killed."""
 
     folder: Path
 
@@ -43,126 +42,151 @@ class Store:
     def results(self) -> Path:
         return self.folder / "results.parquet"
 
-    def prepare(self) -> None:
-        """Make the folder, or say why nothing can be written there."""
+    @property
+    def splits(self) -> Path:
+        return self.folder / "splits.json"
+
+    @property
+    def plan_file(self) -> Path:
+        return self.folder / "plan.json"
+
+    def create(self) -> None:
+        """Create the folder.
+
+        Raises:
+            OodmlError: if it is not writable.
+        """
+        parts = (self.runs, self.claims, self.folder / "failed", self.folder / "unfinished")
         try:
-            for part in (
-                self.runs,
-                self.claims,
-                self.folder / "failed",
-                self.folder / "unfinished",
-            ):
+            for part in parts:
                 part.mkdir(parents=True, exist_ok=True)
             with replacing(self.folder / ".writable"):
                 pass
             (self.folder / ".writable").unlink(missing_ok=True)
         except OSError as error:
-            raise cannot_write(self.folder, error) from error
+            raise unwritable_error(self.folder, error) from error
 
-    def finished(self) -> set[str]:
+    def finished_ids(self) -> set[str]:
         """The ids of the finished runs."""
-        return set(_listed(self.runs))
+        return set(_visible_names(self.runs))
 
-    def failed(self) -> set[str]:
-        """The ids of the runs that failed."""
-        names = _listed(self.folder / "failed")
+    def failed_ids(self) -> set[str]:
+        """The ids of the failed runs."""
+        names = _visible_names(self.folder / "failed")
         return {name.removesuffix(".txt") for name in names if name.endswith(".txt")}
 
-    def is_settled(self, run: str) -> bool:
-        """Whether a run needs no more work: it is finished, or it failed."""
-        return (self.runs / run).exists() or self.failure(run).exists()
+    def unsettled(self, runs: Iterable[RunPlan]) -> list[RunPlan]:
+        """The runs that have neither finished nor failed."""
+        settled = self.finished_ids() | self.failed_ids()
+        return [run for run in runs if run.id not in settled]
 
-    def failure(self, run: str) -> Path:
-        """Where the traceback of a failed run lies."""
+    def is_settled(self, run: str) -> bool:
+        """Whether a run has finished or failed."""
+        return (self.runs / run).exists() or self.failure_file(run).exists()
+
+    def failure_file(self, run: str) -> Path:
+        """The file with the traceback of a failed run."""
         return self.folder / "failed" / f"{run}.txt"
 
-    def failed_model(self, run: str) -> Path:
-        """Where the last good weights of a failed run lie, if there are any."""
+    def failed_folder(self, run: str) -> Path:
+        """The folder for what a failed run leaves, such as its last good weights."""
         return self.folder / "failed" / run
 
-    def unfinished(self, run: str, claim: Claim) -> Path:
-        """An empty folder for a run's files until it is finished."""
+    def create_unfinished(self, run: str, claim: Claim) -> Path:
+        """Create an empty folder for a run's files until it has finished."""
         folder = self.folder / "unfinished" / f"{run}-{claim.token}"
         folder.mkdir(parents=True)
         return folder
 
-    def publish(self, settings: Mapping[str, Any], folder: Path, seconds: float) -> None:
-        """Record a run: its folder of files becomes `runs/<id>`. If it exists, it stays."""
-        run = str(settings["id"])
-        made = dict(settings) | {"seconds": round(seconds, 3), "host": me()["host"]}
-        made |= {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": versions()}
-        write_text(folder / "run.json", json.dumps(made, indent=1))
+    def publish(self, run: RunPlan, folder: Path, seconds: float) -> None:
+        """Rename a run's folder of files to `runs/<id>`. An existing `runs/<id>` is kept."""
+        record = FinishedRun(
+            **run.model_dump(),
+            seconds=round(seconds, 3),
+            host=this_process()["host"],
+            finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            versions=versions(),
+        )
+        write_text(folder / "run.json", record.model_dump_json(indent=1))
         try:
-            folder.rename(self.runs / run)
+            folder.rename(self.runs / run.id)
         except OSError:
-            if not (self.runs / run).exists():
+            if not (self.runs / run.id).exists():
                 raise
             shutil.rmtree(folder, ignore_errors=True)
-        self.failure(run).unlink(missing_ok=True)
-        for left in (self.failed_model(run), self.checkpoints / run):
-            shutil.rmtree(left, ignore_errors=True)
+        self.clear_failure(run.id)
+        shutil.rmtree(self.checkpoints / run.id, ignore_errors=True)
 
-    def fail(self, run: str, text: str) -> None:
+    def record_failure(self, run: str, text: str) -> None:
         """Record why a run failed."""
-        write_text(self.failure(run), text)
+        write_text(self.failure_file(run), text)
 
-    def write_plan(self, plan: Mapping[str, Any]) -> None:
-        """Keep what is planned, so that workers and `status` need no study file."""
-        write_text(self.folder / "plan.json", json.dumps(plan, indent=1))
+    def clear_failure(self, run: str) -> None:
+        """Remove the record of a failed run and what the run left."""
+        self.failure_file(run).unlink(missing_ok=True)
+        shutil.rmtree(self.failed_folder(run), ignore_errors=True)
 
-    def read_plan(self) -> dict[str, Any]:
-        """What is planned: `runs`, each with its id and all settings, in the table's order."""
-        path = self.folder / "plan.json"
-        if not path.exists():
-            raise OodmlError(f"{self.folder}: no study here (no plan.json). Start one: "
-                             f"`oodml study run FILE --out {self.folder}`")  # fmt: skip
-        try:
-            return cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise OodmlError(
-                f"{path}: damaged ({error}). Delete it and run the study again."
-            ) from error
+    def clear_failures(self) -> None:
+        """Let all failed runs be repeated; what they left stays until they finish."""
+        for run in self.failed_ids():
+            self.failure_file(run).unlink(missing_ok=True)
 
-    def tidy_up(self) -> None:
-        """Remove what dead processes left behind; to be called when every run is settled."""
-        living = Claims(self.claims)
-        if all(living.dead(path) for _, path in living.in_force().values()):
+    def write_plan(self, plan: StudyPlan) -> None:
+        """Write the plan, so that workers and `oodml study status` need no study file."""
+        write_plan(plan, self.plan_file)
+
+    def read_plan(self) -> StudyPlan:
+        """Read the plan.
+
+        Raises:
+            OodmlError: if there is none or it is damaged.
+        """
+        return read_plan(self.plan_file)
+
+    def clean_up(self) -> None:
+        """Remove what dead processes left. Call it when every run is settled."""
+        claims = Claims(self.claims)
+        if all(claims.is_dead(path) for _, path in claims.current().values()):
             for folder in (self.claims, self.folder / "unfinished", self.checkpoints):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 @functools.cache
-def versions() -> dict[str, str]:
-    """The versions of what computes the numbers."""
+def versions() -> Mapping[str, str]:
+    """The versions of the packages that compute the numbers."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {}
+    installed = {}
     for name in ("oodml", "torch", "timm", "numpy", "scipy"):
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether an error means that the disk is full; not every library keeps the number."""
-    return FULL in str(error) or "Disk quota exceeded" in str(error)
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error means that the disk is full. Some libraries only say so in the message."""
+    return any(reason in str(error) for reason in _DISK_FULL)
 
 
-def cannot_write(folder: Path, error: BaseException) -> OodmlError:
-    """What to do about a folder that cannot be written to."""
-    if is_full(error):
+def unwritable_error(folder: Path, error: BaseException) -> OodmlError:
+    """The error for a folder that cannot be written, with what to do about it."""
+    if is_disk_full(error):
         return OodmlError(
-            f"{folder}: the disk is full. Free some space (`oodml cache list` shows what the cache "
-            "takes) and run the study again: finished runs are kept."
+            f"{folder}: the disk is full. Free some space (`oodml cache list` shows the size of "
+            "the cache) and run the study again; finished runs are not repeated.",
+            location=str(folder),
         )
     reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-    return OodmlError(f"{folder}: cannot be written to ({reason}). Give another folder with --out, "
-                      "or make it writable; finished runs are kept.")  # fmt: skip
+    return OodmlError(
+        f"{folder}: not writable ({reason}). Choose another folder with --out, or make it "
+        "writable; finished runs are not repeated.",
+        location=str(folder),
+    )
 
 
-def _listed(folder: Path) -> list[str]:
-    """What lies in a folder, without temporary files."""
+def _visible_names(folder: Path) -> list[str]:
+    """The names in a folder, without temporary files."""
     names = os.listdir(folder) if folder.is_dir() else []
     return [name for name in names if not name.startswith(".")]

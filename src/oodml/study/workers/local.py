@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
@@ -16,54 +16,56 @@ from types import FrameType
 from typing import Any
 
 from oodml.errors import OodmlError
-from oodml.study.folder.claims import Claims, me
+from oodml.study.folder.claims import Claims, this_process
 from oodml.study.folder.store import Store
 from oodml.study.workers.work import Execute, work
 
-DEATHS = 3
-"""Workers that a run may cost before it counts as failed."""
+MAX_DEATHS = 3
+"""Number of workers that die with a run before the run counts as failed."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 KILLED = (
-    "A worker was killed {deaths} times while doing this run, most likely because the memory was "
-    "not enough. Lower `train.batch_size`, `model.image_size` or the number of workers, or train "
-    'on cached features: `model.mode = "head"`.\n'
+    "A worker was killed {deaths} times during this run, most likely because memory ran out. Lower "
+    "`train.batch_size`, `model.image_size`, or the number of workers, or train on cached "
+    'features: `model.mode = "head"`.\n'
 )
 
 
-class Pool:
-    """Worker processes; one that is killed is replaced, one that meets an error stops all."""
+class WorkerPool:
+    """Worker processes. A killed worker is replaced; an error in one of them stops all.
+
+    Args:
+        folder: a prepared study folder.
+        workers: number of processes.
+        execute, device, threads: see `work`.
+        max_deaths: number of workers that die with a run before the run counts as failed.
+    """
 
     def __init__(
-        self, folder: Path, workers: int, execute: Execute | None, device: str, threads: int,
-        deaths: int = DEATHS,
-    ) -> None:  # fmt: skip
+        self,
+        folder: Path,
+        workers: int,
+        execute: Execute | None,
+        device: str,
+        threads: int,
+        max_deaths: int = MAX_DEATHS,
+    ) -> None:
         self.store = Store(folder)
-        self.execute, self.device, self.threads, self.deaths = execute, device, threads, deaths
+        self.execute, self.device, self.threads = execute, device, threads
+        self.max_deaths = max_deaths
         self.workers = [self._start(index) for index in range(workers)]
-        self.killed: dict[str, int] = {}
+        self.deaths: dict[str, int] = {}
 
     def wait(self) -> None:
-        """Return when every worker has found nothing more to do.
+        """Wait until every worker has ended without work left.
 
-        Raises the error that a worker met.
+        Raises:
+            OodmlError: if a worker reported an error.
         """
-        while self._working():
+        while self._check_workers():
             time.sleep(0.1)
 
-    def _working(self) -> bool:
-        """Look after every worker once; False when all are through."""
-        working = False
-        for index, (process, answers) in enumerate(self.workers):
-            alive = process.is_alive()
-            _raise_told(answers)
-            if not alive and process.exitcode:
-                self._note_death(process)
-                self.workers[index] = self._start(index)
-            working = working or alive or bool(process.exitcode)
-        return working
-
     def stop(self) -> None:
-        """End the workers; what they were doing is dropped, their claims released."""
+        """End the workers. What they were doing is dropped, and their claims are released."""
         for process, _ in self.workers:
             process.terminate()
         for process, _ in self.workers:
@@ -71,51 +73,59 @@ class Pool:
             process.kill()
             process.join()
 
+    def _check_workers(self) -> bool:
+        """Replace killed workers and raise reported errors; False when all have ended."""
+        working = False
+        for index, (process, errors) in enumerate(self.workers):
+            alive = process.is_alive()
+            _raise_reported_error(errors)
+            if not alive and process.exitcode:
+                self._count_death(process)
+                self.workers[index] = self._start(index)
+            working = working or alive or bool(process.exitcode)
+        return working
+
     def _start(self, index: int) -> tuple[BaseProcess, "Connection[Any, Any]"]:
-        context = processes()
-        answers, answer = context.Pipe(duplex=False)
+        context = process_context()
+        errors, report = context.Pipe(duplex=False)
+        device = worker_device(self.device, index)
         process = context.Process(
-            target=_worker,
-            args=(
-                answer,
-                self.store.folder,
-                self.execute,
-                pinned(self.device, index),
-                self.threads,
-            ),
+            target=_run_worker,
+            args=(report, self.store.folder, self.execute, device, self.threads),
             daemon=True,
         )
         with _environment({name: str(self.threads) for name in THREAD_VARIABLES}):
             process.start()
-        answer.close()
-        return process, answers
+        report.close()
+        return process, errors
 
-    def _note_death(self, process: BaseProcess) -> None:
-        """A run that keeps killing its workers counts as failed."""
+    def _count_death(self, process: BaseProcess) -> None:
+        """Record a run as failed if it keeps killing its workers."""
         run = self._run_of(process)
-        self.killed[run] = self.killed.get(run, 0) + 1
-        if self.killed[run] < self.deaths:
+        self.deaths[run] = self.deaths.get(run, 0) + 1
+        if self.deaths[run] < self.max_deaths:
             return
         if not run:
             raise OodmlError(
-                f"workers end with status {process.exitcode} before they do a run; most likely "
-                "the memory is not enough for so many (--workers)"
+                f"workers exit with status {process.exitcode} before their first run, most likely "
+                "because memory does not suffice for this many (--workers)",
+                location="workers",
             )
-        self.store.fail(run, KILLED.format(deaths=self.deaths))
+        self.store.record_failure(run, KILLED.format(deaths=self.max_deaths))
 
     def _run_of(self, process: BaseProcess) -> str:
-        """The run that a worker did when it was killed; "" if it had none."""
-        here = (process.pid, me()["place"])
-        held = [
-            (holder["modified"], name)
-            for name, holder in Claims(self.store.claims).holders()
-            if (holder.get("pid"), holder.get("place")) == here
+        """The run that a worker was killed in; "" if it had none."""
+        identity = (process.pid, this_process()["namespace"])
+        claimed = [
+            (owner["modified"], name)
+            for name, owner in Claims(self.store.claims).owners()
+            if (owner.get("pid"), owner.get("namespace")) == identity
         ]
-        return max(held, default=(0, ""))[1]
+        return max(claimed, default=(0, ""))[1]
 
 
-def processes() -> ForkServerContext | SpawnContext:
-    """Clean processes; where the system can, they share one import of the libraries."""
+def process_context() -> ForkServerContext | SpawnContext:
+    """Clean processes; where the system allows, they share one import of the libraries."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -123,8 +133,8 @@ def processes() -> ForkServerContext | SpawnContext:
     return context
 
 
-def pinned(device: str, index: int) -> str:
-    """The device of a worker: with several GPUs, each worker its own in turn."""
+def worker_device(device: str, index: int) -> str:
+    """The device of a worker; with several GPUs, workers are distributed over them."""
     if device != "cuda":
         return device
     import torch
@@ -132,26 +142,26 @@ def pinned(device: str, index: int) -> str:
     return f"cuda:{index % torch.cuda.device_count()}"
 
 
-def _raise_told(answers: "Connection[Any, Any]") -> None:
+def _raise_reported_error(errors: "Connection[Any, Any]") -> None:
     with contextlib.suppress(EOFError):
-        if answers.poll():
-            raise OodmlError(answers.recv())
+        if errors.poll():
+            raise OodmlError(errors.recv())
 
 
-def _worker(
-    answer: "Connection[Any, Any]", folder: Path, execute: Execute | None, device: str, threads: int
+def _run_worker(
+    report: "Connection[Any, Any]", folder: Path, execute: Execute | None, device: str, threads: int
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
     signal.signal(signal.SIGTERM, _interrupt)
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         work(folder, execute, device, threads)
     except KeyboardInterrupt:
         return
     except OodmlError as error:
-        answer.send(str(error))
+        report.send(str(error))
     except Exception:
-        answer.send(f"a worker stopped:\n{traceback.format_exc()}")
+        report.send(f"a worker stopped:\n{traceback.format_exc()}")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -159,8 +169,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _follow_parent() -> None:
-    """End this process when the one that started it is gone, were it by kill -9."""
+def _end_with_parent() -> None:
+    """End this process when its parent is gone, even after `kill -9`."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -168,7 +178,8 @@ def _follow_parent() -> None:
 
 
 @contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables while the block runs."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

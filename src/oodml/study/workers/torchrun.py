@@ -1,14 +1,15 @@
-"""A study whose runs are each trained by several processes, which `torchrun` started."""
+"""Studies whose runs are each trained by several processes, started with `torchrun`."""
 
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
 from oodml import distributed
-from oodml.embedding import default_device
+from oodml.devices import resolve_device
+from oodml.results.plan import RunPlan
 from oodml.study.folder.store import Store
 from oodml.study.prepare import Context, open_context
 from oodml.study.workers.work import Execute
@@ -16,39 +17,41 @@ from oodml.study.workers.work import Execute
 T = TypeVar("T")
 
 
-def as_team(lead: Callable[[str], T], device: str | None, threads: int | None) -> T | None:
-    """What `lead` gives on its device; None in a process that does what the leading one tells.
+def lead_or_follow(lead: Callable[[str], T], device: str | None, threads: int | None) -> T | None:
+    """Call `lead` with its device in the leading process; in the others, follow it.
 
-    A process by itself leads nobody.
+    Returns:
+        the result of `lead`, or None in a following process. A process that `torchrun` did not
+        start leads.
     """
-    place = distributed.join(device or str(default_device()))
+    own_device = distributed.join_processes(str(resolve_device(device)))
     result = None
-    if distributed.leads():
-        result = lead(place)
-        distributed.dismiss()
+    if distributed.is_leader():
+        result = lead(own_device)
+        distributed.dismiss_followers()
     else:
-        follow(place, threads)
-    distributed.leave()
+        follow(own_device, threads)
+    distributed.leave_processes()
     return result
 
 
 def follow(device: str, threads: int | None) -> None:
-    """Do one's part of every run that the leading process does; keep nothing of it."""
+    """Take part in every run that the leading process executes, and write nothing."""
     if threads is not None:
         torch.set_num_threads(threads)
     contexts: dict[Path, Context] = {}
-    for folder, planned, execute in distributed.orders():
+    for folder, run, execute in distributed.received_tasks():
         if folder not in contexts:
             contexts[folder] = open_context(Store(folder), device)
-        _do_part(execute, contexts[folder], planned)
+        _execute_share(execute, contexts[folder], run)
 
 
-def _do_part(execute: Execute, context: Context, planned: dict[str, Any]) -> None:
-    """One's part of a run; if all processes meet an error, the leading one records it."""
-    with tempfile.TemporaryDirectory() as nowhere:
+def _execute_share(execute: Execute, context: Context, run: RunPlan) -> None:
+    """Execute this process's share; an error of all processes is recorded by the leader."""
+    with tempfile.TemporaryDirectory() as scratch:
         try:
-            distributed.together(lambda: execute(context.run(planned), context, Path(nowhere)))
-        except distributed.PartedError:
+            distributed.run_on_all(lambda: execute(context.run(run), context, Path(scratch)))
+        except distributed.OutOfSyncError:
             raise
         except Exception:
             return

@@ -1,4 +1,4 @@
-"""Working through a study: claim a run, do it, write it."""
+"""Work through a study: claim a run, execute it, publish it."""
 
 import contextlib
 import shutil
@@ -8,27 +8,27 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
 
 from oodml import distributed
+from oodml.results.plan import RunPlan
+from oodml.results.schema import result_rows
 from oodml.study.folder.claims import PATIENCE, Claim, Claims, heartbeat
-from oodml.study.folder.store import Store, cannot_write, is_full
-from oodml.study.folder.table import tidy
+from oodml.study.folder.store import Store, is_disk_full, unwritable_error
 from oodml.study.plan import Run
 from oodml.study.prepare import Context, open_context
-from oodml.study.run_artifacts import Keep
+from oodml.study.run_artifacts import RunArtifacts
 
 Execute = Callable[[Run, Context, Path], pd.DataFrame]
-"""Does one run top to bottom: writes its files into the folder, gives its rows."""
+"""Executes a run: writes its files into the folder and returns its rows of results."""
 
 POLL = 0.5
-"""Seconds between two looks at the runs that other processes work on."""
-MEMORY = (
-    "\n\nThe memory was not enough. Lower `train.batch_size`, `model.image_size` or the number of "
-    'workers, or train on cached features: `model.mode = "head"`.\n'
+"""Seconds between two checks of the runs that other processes work on."""
+OUT_OF_MEMORY_ADVICE = (
+    "\n\nOut of memory. Lower `train.batch_size`, `model.image_size`, or the number of workers, "
+    'or train on cached features: `model.mode = "head"`.\n'
 )
 
 
@@ -39,89 +39,89 @@ def work(
     threads: int | None = None,
     patience: float = PATIENCE,
 ) -> None:
-    """Do runs of the study in `folder` until every run is settled, by this or another process.
+    """Execute runs of the study in `folder` until every run has finished or failed.
 
-    execute: what does a run; `oodml.study.run.execute` by default. threads: of torch.
+    Args:
+        folder: a prepared study folder. Other processes may work on it at the same time.
+        execute: executes a run; `oodml.study.run.execute` by default.
+        device: torch device.
+        threads: number of torch threads.
+        patience: seconds without a heartbeat after which another process counts as dead.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     store = Store(folder)
     context = open_context(store, device)
-    with contextlib.closing(claimed(store, patience)) as runs:
-        for planned, claim in runs:
-            do(planned, claim, store, context, execute or _execute())
+    with contextlib.closing(claim_runs(store, patience)) as runs:
+        for run, claim in runs:
+            execute_run(run, claim, store, context, execute or _default_execute())
 
 
-def _execute() -> Execute:
+def _default_execute() -> Execute:
     from oodml.study.run import execute
 
     return execute
 
 
-def claimed(
+def claim_runs(
     store: Store, patience: float = PATIENCE
-) -> Generator[tuple[dict[str, Any], Claim], None, None]:
-    """Claims on the runs that are not settled, one after the other, until all are settled.
+) -> Generator[tuple[RunPlan, Claim], None, None]:
+    """Yield runs that are not settled, each with its claim, until all runs are settled.
 
-    The claim is released when the next is asked for, or when the iteration is abandoned.
+    A claim is released when the next run is requested or the generator is closed.
     """
     claims = Claims(store.claims, patience)
-    waiting = {run["id"]: run for run in store.read_plan()["runs"]}
+    waiting = {run.id: run for run in store.read_plan().runs}
     while waiting:
-        settled = store.finished() | store.failed()
-        waiting = {name: run for name, run in waiting.items() if name not in settled}
-        busy = True
+        waiting = {run.id: run for run in store.unsettled(waiting.values())}
+        all_taken = True
         for name, run in waiting.items():
             claim = None if store.is_settled(name) else claims.take(name)
             if claim is None:
                 continue
-            busy = False
+            all_taken = False
             try:
                 if not store.is_settled(name):
                     yield run, claim
             finally:
                 claims.release(claim)
-        if waiting and busy:
+        if waiting and all_taken:
             time.sleep(POLL)
 
 
-def do(
-    planned: dict[str, Any], claim: Claim, store: Store, context: Context, execute: Execute
+def execute_run(
+    run: RunPlan, claim: Claim, store: Store, context: Context, execute: Execute
 ) -> None:
-    """One run: its folder is put in place whole, or its traceback is left in `failed/`."""
+    """Execute one run, and publish its folder or record its traceback in `failed/`."""
     folder = None
     started = time.perf_counter()
     try:
         with heartbeat(claim):
-            folder = store.unfinished(planned["id"], claim)
-            keep = Keep(store, planned, **context.keeping)
-            own = replace(context, keep=keep)
-            rows = distributed.led(
-                (store.folder, planned, execute),
-                partial(execute, context.run(planned), own, folder),
+            folder = store.create_unfinished(run.id, claim)
+            artifacts = RunArtifacts(store, run, **context.artifact_options)
+            own_context = replace(context, artifacts=artifacts)
+            rows = distributed.lead_task(
+                (store.folder, run, execute),
+                partial(execute, context.run(run), own_context, folder),
             )
-            tidy(rows, planned).to_parquet(folder / "rows.parquet", index=False)
-            store.publish(planned, folder, time.perf_counter() - started)
-    except distributed.PartedError:
+            result_rows(rows, run.identity).to_parquet(folder / "rows.parquet", index=False)
+            store.publish(run, folder, time.perf_counter() - started)
+    except distributed.OutOfSyncError:
         raise
     except Exception as error:
-        if is_full(error):
-            raise cannot_write(store.folder, error) from error
-        if not claim.lost():
-            _record(planned, error, store)
+        if is_disk_full(error):
+            raise unwritable_error(store.folder, error) from error
+        if not claim.is_lost():
+            _record_failure(run, error, store)
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _record(planned: dict[str, Any], error: Exception, store: Store) -> None:
+def _record_failure(run: RunPlan, error: Exception, store: Store) -> None:
+    out_of_memory = isinstance(error, MemoryError) or "out of memory" in str(error).lower()
+    advice = OUT_OF_MEMORY_ADVICE if out_of_memory else ""
     try:
-        store.fail(planned["id"], _told(planned, error))
+        store.record_failure(run.id, f"{run.description}\n{traceback.format_exc()}{advice}")
     except OSError as problem:
-        raise cannot_write(store.folder, problem) from error
-
-
-def _told(planned: dict[str, Any], error: Exception) -> str:
-    name = f"{planned['label']} on split {planned['split']}, seed {planned['seed']}"
-    lacking = isinstance(error, MemoryError) or "out of memory" in str(error).lower()
-    return f"{name}\n{traceback.format_exc()}{MEMORY if lacking else ''}"
+        raise unwritable_error(store.folder, problem) from error
