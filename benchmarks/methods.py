@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 import oodml
 from oodml import catalog
 from oodml.methods._base import Batch, Sizes
-from oodml.model import Embedder, LinearHead, ModelSettings
+from oodml.model import Embedder, LinearHead, HeadSettings
 from oodml.randomness import generator, isolated
 
 SIZES = Sizes(n_classes=100, dim=512, feature_dim=2048)
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    names = [name for name in oodml.names("methods") if catalog.find("methods", name).trains]
+    names = [name for name in oodml.names("methods") if catalog.get_class("methods", name).trains]
     steps = {"(floor)": floor()} | {name: stepper(name) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(options.rounds + 2):
@@ -68,7 +68,7 @@ def stepper(name: str) -> Callable[[int], None]:
     with isolated(0):
         method = catalog.load("methods", name, sizes=SIZES, **given)
         head = method.head() or LinearHead(SIZES.feature_dim, SIZES.dim)
-    model = Embedder(ModelSettings(mode="head", dim=SIZES.dim), head)
+    model = Embedder(HeadSettings(dim=SIZES.dim), head)
     method.prepare(model)
     centres = torch.randn(56, SIZES.feature_dim, generator=random)[LABELS]
     views = (centres + 2 * torch.randn(2, *centres.shape, generator=random)).relu()

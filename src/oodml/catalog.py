@@ -1,11 +1,10 @@
-"""Find a thing by its name: a file `oodml/<kind>/<name>.py` is the thing `<name>` of that kind.
+"""Losses, miners, methods, backbones, and datasets by name.
 
-Each file defines one object by the kind's name: a loss file a class `Loss`, a miner file a
-class `Miner`, a method file a class `Method`, a backbone file a function `backbone`, a data-set
-file a function `dataset`. Files whose name starts with `_` are helpers. Packages that are
-installed beside oodml offer more names by entry points of the group `oodml.<kind>`. Instead of a
-name, an import path `package.module:Object` reaches a thing of the user's own, and `pml.NAME` a
-loss or miner of pytorch-metric-learning.
+The file `oodml/<kind>/<name>.py` defines `<name>`: a loss file defines a class `Loss`, a miner
+file a class `Miner`, a method file a class `Method`, a backbone file a function `backbone`, and a
+dataset file a function `dataset`. Files that start with `_` are helpers. Installed packages add
+names through entry points of the group `oodml.<kind>`. An import path `package.module:Object` names
+a user's own object, and `pml.NAME` a loss or miner of pytorch-metric-learning.
 """
 
 import importlib
@@ -28,110 +27,141 @@ KINDS = {
     "methods": "Method",
     "backbones": "backbone",
     "datasets": "dataset",
+    "adapters": "Adapter",
 }
 
 
 def names(kind: str) -> list[str]:
-    """The names that exist of a kind, one of `KINDS`, sorted: oodml's and those of entry points."""
+    """Return the available names of a kind, sorted, including those of installed packages.
+
+    Args:
+        kind: "losses", "miners", "methods", "backbones", or "datasets".
+
+    Raises:
+        OodmlError: if the kind does not exist.
+    """
     if kind not in KINDS:
         raise unknown("kind", kind, KINDS)
-    return sorted([*_files(kind), *offered(kind)])
+    return sorted([*_files(kind), *plugins(kind)])
 
 
-def offered(kind: str) -> Mapping[str, EntryPoint]:
-    """What other installed packages add to a kind, by name; nothing of it is imported yet."""
-    return _offered(kind, tuple(sys.path))
+def plugins(kind: str) -> Mapping[str, EntryPoint]:
+    """Entry points that installed packages add to a kind, by name. Nothing is imported."""
+    return _plugins(kind, tuple(sys.path))
 
 
 def make_importable(*folders: str | Path) -> None:
-    """Let import paths reach the modules in these folders, behind everything that is installed.
+    """Append folders to the import path so that import paths can name modules in them.
 
-    They come last, so that a file of the user's such as random.py hides no other module.
+    They come last, so a user's file such as random.py hides no installed module.
     """
     for folder in map(str, (Path(folder).resolve() for folder in folders)):
         if folder not in sys.path:
             sys.path.append(folder)
 
 
-def find(kind: str, name: str) -> Any:
-    """The class or function called `name` of a kind, or at the import path `name`."""
-    if ":" in name:
-        return _imported(name)
-    if name.startswith("pml.") and kind in ("losses", "miners"):
-        from oodml.losses._pml import adapted
+def get_class(kind: str, name: str) -> Any:
+    """Return the class (for backbones and datasets, the function) behind a name.
 
-        return adapted(kind, name.removeprefix("pml."))
+    Args:
+        kind: a key of `KINDS`.
+        name: a name of the catalog, an import path `package.module:Object`, or `pml.NAME`.
+
+    Raises:
+        OodmlError: if the name does not exist or its module cannot be imported.
+    """
+    if ":" in name:
+        return import_object(name)
+    if name.startswith("pml.") and kind in ("losses", "miners"):
+        from oodml.losses._pml import wrapper_of
+
+        return wrapper_of(kind, name.removeprefix("pml."))
     if name not in names(kind):
-        raise unknown(kind.removesuffix("s").replace("losse", "loss"), name, names(kind))
+        raise unknown(KINDS[kind].lower(), name, names(kind))
     if name in _files(kind):
         return getattr(importlib.import_module(f"oodml.{kind}.{name}"), KINDS[kind])
-    return _loaded(offered(kind)[name])
+    return _load_plugin(plugins(kind)[name])
+
+
+def import_object(path: str) -> Any:
+    """Import the object at `package.module:Object`.
+
+    Raises:
+        OodmlError: if the module cannot be imported or has no such object.
+    """
+    module, _, attribute = path.partition(":")
+    try:
+        return operator.attrgetter(attribute)(importlib.import_module(module))
+    except Exception as error:  # user code may raise anything
+        raise OodmlError(
+            f"could not import {path!r} (expected package.module:Object): "
+            f"{type(error).__name__}: {error}",
+            given=path,
+        ) from error
 
 
 def load(kind: str, name: str, /, **options: Any) -> Any:
-    """Make the thing `name` of a kind with its options, e.g. `load("losses", "margin", margin=.1)`.
+    """Create the object `name` of a kind, as in `load("losses", "margin", margin=0.1)`.
 
-    Raises `OodmlError` naming what is allowed if the name or an option does not exist.
+    Args:
+        kind: "losses", "miners", "methods", "backbones", or "datasets".
+        name: a name of the catalog, an import path `package.module:Object`, or `pml.NAME`.
+        options: its keyword arguments.
+
+    Raises:
+        OodmlError: if the name or an option does not exist; the error lists what is allowed.
     """
-    thing = find(kind, name)
-    check_options(thing, options, f"{kind}.{name}")
-    return thing(**options)
+    factory = get_class(kind, name)
+    check_options(factory, options, f"{kind}.{name}")
+    return factory(**options)
 
 
-def check_options(thing: Any, options: dict[str, Any], where: str) -> None:
-    """Refuse options that the signature of `thing` does not have."""
-    parameters = inspect.signature(thing).parameters
+def check_options(factory: Any, options: Mapping[str, Any], location: str) -> None:
+    """Raise `OodmlError` for options that are not in the signature of `factory`."""
+    parameters = inspect.signature(factory).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return
     for key in options:
         if key not in parameters:
-            raise unknown("option", key, parameters, where)
+            raise unknown("option", key, parameters, location)
 
 
 @cache
 def _files(kind: str) -> frozenset[str]:
     package = importlib.import_module(f"oodml.{kind}")
-    found = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return frozenset(name for name in found if not name.startswith("_"))
+    files = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return frozenset(name for name in files if not name.startswith("_"))
 
 
 @cache
-def _offered(kind: str, path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
-    """The entry points on an import path; a name that is taken already is passed over, and told."""
-    found: dict[str, EntryPoint] = {}
+def _plugins(kind: str, path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
+    """The entry points on an import path. A taken or invalid name is ignored with a warning."""
+    accepted: dict[str, EntryPoint] = {}
     for entry in entry_points(group=f"oodml.{kind}"):
-        holder = "oodml itself" if entry.name in _files(kind) else ""
-        if entry.name in found and found[entry.name].value != entry.value:
-            holder = told(found[entry.name])
-        if holder or not entry.name.isidentifier():
-            reason = f"{holder} has that name" if holder else "a name is one word, as in Python"
-            warnings.warn(f"{told(entry)} in oodml.{kind} is ignored: {reason}", stacklevel=4)
+        reason = "" if entry.name.isidentifier() else "the name is not a Python identifier"
+        if entry.name in _files(kind):
+            reason = "oodml itself has that name"
+        elif entry.name in accepted and accepted[entry.name].value != entry.value:
+            reason = f"{_describe(accepted[entry.name])} has that name"
+        if reason:
+            message = f"ignoring {_describe(entry)} in oodml.{kind}: {reason}"
+            warnings.warn(message, stacklevel=4)
         else:
-            found[entry.name] = entry
-    return found
+            accepted[entry.name] = entry
+    return accepted
 
 
-def told(entry: EntryPoint) -> str:
-    """An entry point in words: "'ours' of mylab 1.2"."""
+def _describe(entry: EntryPoint) -> str:
+    """An entry point with its distribution, such as "'ours' of mylab 1.2"."""
     return f"{entry.name!r}" + (f" of {entry.dist.name} {entry.dist.version}" if entry.dist else "")
 
 
-def _loaded(entry: EntryPoint) -> Any:
+def _load_plugin(entry: EntryPoint) -> Any:
     try:
         return entry.load()
-    except Exception as error:  # a module of someone else's fails in any way
+    except Exception as error:  # a module of another package may raise anything
         raise OodmlError(
-            f"{told(entry)} cannot be imported from {entry.value!r}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-
-
-def _imported(path: str) -> Any:
-    module, _, attribute = path.partition(":")
-    try:
-        return operator.attrgetter(attribute)(importlib.import_module(module))
-    except Exception as error:  # a module of the user's own fails in any way
-        raise OodmlError(
-            f"cannot import {path!r} (package.module:Object is expected): "
-            f"{type(error).__name__}: {error}"
+            f"could not import {_describe(entry)} from {entry.value!r}: "
+            f"{type(error).__name__}: {error}",
+            given=entry.name,
         ) from error

@@ -59,8 +59,8 @@ def _own_names(values: Iterable[Any]) -> Iterator[tuple[str, str]]:
     """Each own name with the top-level module behind it."""
     for text in _texts(values):
         for kind in catalog.KINDS:
-            if text in catalog.offered(kind):
-                yield text, catalog.offered(kind)[text].module.partition(".")[0]
+            if text in catalog.plugins(kind):
+                yield text, catalog.plugins(kind)[text].module.partition(".")[0]
         path = _PATH.fullmatch(text)
         if path and path[1] != "oodml":
             yield text, path[1]

@@ -15,7 +15,7 @@ x, y = torch.randn(12, 6, generator=generator), torch.arange(12) % 4
 triplets = torch.tensor([[0, 4, 1], [1, 5, 2], [3, 7, 0]]), torch.tensor([True, True, False])
 compiled = lambda function: torch.compile(function, fullgraph=True, backend="aot_eager")
 for name in oodml.names("losses"):
-    kind = catalog.find("losses", name)
+    kind = catalog.get_class("losses", name)
     if not issubclass(kind, LabelLoss | TripletLoss):
         continue
     accepted = inspect.signature(kind).parameters

@@ -18,7 +18,7 @@ N_CLASSES, DIM = 4, 6
 LOSSES = [
     name
     for name in oodml.names("losses")
-    if issubclass(catalog.find("losses", name), LabelLoss | TripletLoss)
+    if issubclass(catalog.get_class("losses", name), LabelLoss | TripletLoss)
 ]
 
 
@@ -35,7 +35,7 @@ OTHERS: dict[str, tuple[dict[str, Any], Callable[[Tensor], tuple[Any, ...]]]] = 
 
 
 def make(name: str) -> Any:
-    accepted = inspect.signature(catalog.find("losses", name)).parameters
+    accepted = inspect.signature(catalog.get_class("losses", name)).parameters
     sizes = {"n_classes": N_CLASSES, "dim": DIM, "generator": torch.Generator().manual_seed(1)}
     return oodml.load("losses", name, **{k: v for k, v in sizes.items() if k in accepted})
 
@@ -72,7 +72,7 @@ class TestContract:
         assert all(set(group) == {"params", "lr", "weight_decay"} for group in groups)
 
 
-TRIPLET_LOSSES = [n for n in LOSSES if issubclass(catalog.find("losses", n), TripletLoss)]
+TRIPLET_LOSSES = [n for n in LOSSES if issubclass(catalog.get_class("losses", n), TripletLoss)]
 
 
 @pytest.mark.parametrize("name", TRIPLET_LOSSES)

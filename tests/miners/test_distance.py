@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import oodml
-from oodml.miners._base import negatives_of
+from oodml.miners._base import negative_mask
 from oodml.miners.distance import log_inverse_density, negative_probabilities
 from tests.losses._reference import read
 
@@ -12,7 +12,7 @@ from tests.losses._reference import read
 @pytest.mark.parametrize("layout", ["a", "b", "c"])
 def test_the_originals_probabilities(reference: Path, layout: str) -> None:
     arrays = read(reference / "miners.npz")
-    found = negative_probabilities(arrays[f"{layout}_x"], negatives_of(arrays[f"{layout}_y"]))
+    found = negative_probabilities(arrays[f"{layout}_x"], negative_mask(arrays[f"{layout}_y"]))
     torch.testing.assert_close(found, arrays[f"{layout}_p"], rtol=0, atol=1e-4)
 
 
@@ -39,7 +39,7 @@ def test_draws_follow_the_probabilities(reference: Path) -> None:
 @pytest.mark.parametrize("scale", [0.0, 4.0, 1e4])
 def test_never_nan(scale: float) -> None:
     x = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]]) * scale
-    allowed = negatives_of(torch.tensor([0, 1, 0, 2]))
+    allowed = negative_mask(torch.tensor([0, 1, 0, 2]))
     p = negative_probabilities(x, allowed)
     torch.testing.assert_close(p.sum(1), torch.ones(4))
-    assert negative_probabilities(x, negatives_of(torch.zeros(4).long())).abs().sum() == 0
+    assert negative_probabilities(x, negative_mask(torch.zeros(4).long())).abs().sum() == 0

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import oodml
-from oodml.miners._base import negatives_of
+from oodml.miners._base import negative_mask
 from oodml.miners.distance import negative_probabilities
 
 
@@ -18,7 +18,7 @@ def test_how_the_positive_of_another_class_is_drawn(name: str, weighted: bool) -
     for _ in range(3000):
         anchor, positive, _ = miner(x, y, generator).unbind(1)
         counts[anchor, positive] += 1
-    allowed = negatives_of(y)
+    allowed = negative_mask(y)
     expected = negative_probabilities(x, allowed) if weighted else allowed.float() / 9
     deviation = (counts / 3000 - expected).abs() / (expected / 3000 + 1e-4).sqrt()
     assert deviation.max() < 5

@@ -1,1 +1,1 @@
-"""Losses, one file each: `class Loss`."""
+"""Losses, one file each; every file defines `class Loss`."""

@@ -1,4 +1,4 @@
-"""Losses and miners of pytorch-metric-learning, under the names `pml.NAME`."""
+"""Losses and miners of pytorch-metric-learning, available as `pml.NAME`."""
 
 import importlib
 import inspect
@@ -16,54 +16,67 @@ BASES = {"losses": "BaseMetricLossFunction", "miners": "BaseMiner"}
 SIZES = {"num_classes": "n_classes", "embedding_size": "dim"}
 
 
-def adapted(kind: str, name: str) -> Any:
-    """A function that makes the loss or miner `name`, e.g. "SupConLoss", from its options.
+def wrapper_of(kind: str, name: str) -> Any:
+    """A function that builds the loss or miner `name`, such as "SupConLoss", from its options.
 
-    It has the signature of the original, but `n_classes` and `dim` where that says
-    `num_classes` and `embedding_size`.
+    Its signature is that of the original, with `n_classes` and `dim` in place of `num_classes`
+    and `embedding_size`.
+
+    Args:
+        kind: "losses" or "miners".
+        name: name of a class of `pytorch_metric_learning.losses` or `.miners`.
+
+    Raises:
+        OodmlError: if the package has no such class.
     """
     package = importlib.import_module(f"pytorch_metric_learning.{kind}")
     base = getattr(package, BASES[kind])
-    things = {
-        key: thing
-        for key, thing in vars(package).items()
-        if inspect.isclass(thing) and issubclass(thing, base) and thing is not base
+    classes = {
+        key: value
+        for key, value in vars(package).items()
+        if inspect.isclass(value) and issubclass(value, base) and value is not base
     }
-    if name not in things:
-        raise unknown("name", f"pml.{name}", (f"pml.{key}" for key in things))
-    make = partial({"losses": Loss, "miners": Miner}[kind], things[name])
-    make.__signature__ = _signature(things[name])  # type: ignore[attr-defined]
+    if name not in classes:
+        raise unknown("name", f"pml.{name}", (f"pml.{key}" for key in classes))
+    make = partial({"losses": Loss, "miners": Miner}[kind], classes[name])
+    make.__signature__ = _signature(classes[name])  # type: ignore[attr-defined]
     return make
 
 
-def _signature(thing: type) -> inspect.Signature:
-    """All options that a class and its bases name."""
-    found: dict[str, inspect.Parameter] = {}
-    for owner in thing.__mro__[:-1]:
+def _signature(wrapped: type) -> inspect.Signature:
+    """All options of a class and its base classes."""
+    options: dict[str, inspect.Parameter] = {}
+    for owner in wrapped.__mro__[:-1]:
         if not owner.__module__.startswith("pytorch_metric_learning."):
             continue
         for key, parameter in inspect.signature(owner).parameters.items():
             key = SIZES.get(key, key)
-            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and key not in found:
+            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and key not in options:
                 kind = inspect.Parameter.KEYWORD_ONLY
-                found[key] = inspect.Parameter(key, kind, default=parameter.default)
-    return inspect.Signature(list(found.values()))
+                options[key] = inspect.Parameter(key, kind, default=parameter.default)
+    return inspect.Signature(list(options.values()))
 
 
-def _make(thing: type, options: dict[str, Any]) -> Any:
+def _make(wrapped: type, options: dict[str, Any]) -> Any:
     names = {ours: theirs for theirs, ours in SIZES.items()}
     try:
-        return thing(**{names.get(key, key): value for key, value in options.items()})
+        return wrapped(**{names.get(key, key): value for key, value in options.items()})
     except (TypeError, AssertionError) as error:
-        raise OodmlError(f"pml.{thing.__name__}: {error}") from error
+        name = f"pml.{wrapped.__name__}"
+        raise OodmlError(f"{name}: {error}", location=name) from error
 
 
 class Loss(BaseLoss):
-    """A loss of pytorch-metric-learning, called as ours are."""
+    """A loss of pytorch-metric-learning with the interface of oodml's losses.
 
-    def __init__(self, thing: type, **options: Any) -> None:
+    Args:
+        wrapped: class of pytorch-metric-learning.
+        options: options of that class.
+    """
+
+    def __init__(self, wrapped: type, **options: Any) -> None:
         super().__init__()
-        self.inner = _make(thing, options)
+        self.inner = _make(wrapped, options)
 
     def forward(
         self,
@@ -72,21 +85,28 @@ class Loss(BaseLoss):
         triplets: Int[Tensor, "t 3"] | None = None,
         valid: Bool[Tensor, " t"] | None = None,
     ) -> Float[Tensor, ""]:
-        """The loss of a batch, on the valid triplets if given."""
+        """Return the loss of a batch, on the valid triplets if triplets are given."""
         if triplets is not None and valid is not None:
             triplets = triplets[valid]
         tuples = None if triplets is None else triplets.unbind(1)
         with torch.autocast(embeddings.device.type, enabled=False):
-            found: Tensor = self.inner(full_precision(embeddings), labels, tuples)
-            # An empty loss is a constant there, and would not let a gradient through.
-            return found.reshape(()) + 0 * embeddings.sum()
+            value: Tensor = self.inner(full_precision(embeddings), labels, tuples)
+            # Without pairs the wrapped loss is a constant; adding 0 keeps it differentiable.
+            return value.reshape(()) + 0 * embeddings.sum()
 
 
 class Miner:
-    """A miner of pytorch-metric-learning, called as ours are; pairs become triplets."""
+    """A miner of pytorch-metric-learning with the interface of oodml's miners.
 
-    def __init__(self, thing: type, **options: Any) -> None:
-        self.inner = _make(thing, options)
+    Pairs are converted to triplets.
+
+    Args:
+        wrapped: class of pytorch-metric-learning.
+        options: options of that class.
+    """
+
+    def __init__(self, wrapped: type, **options: Any) -> None:
+        self.inner = _make(wrapped, options)
 
     def __call__(
         self,
@@ -94,12 +114,12 @@ class Miner:
         labels: Int[Tensor, " n"],
         generator: torch.Generator,
     ) -> Int[Tensor, "t 3"]:
-        """The triplets found."""
+        """Return the mined triplets; `generator` seeds the wrapped miner."""
         from pytorch_metric_learning.utils.loss_and_miner_utils import convert_to_triplets
 
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         with torch.random.fork_rng(), torch.autocast(embeddings.device.type, enabled=False):
             torch.manual_seed(seed)
-            found = self.inner(full_precision(embeddings.detach()), labels)
-            found = convert_to_triplets(found, labels, labels)
-        return torch.stack([column.to(labels.device) for column in found], 1)
+            tuples = self.inner(full_precision(embeddings.detach()), labels)
+            triplets = convert_to_triplets(tuples, labels, labels)
+        return torch.stack([column.to(labels.device) for column in triplets], 1)

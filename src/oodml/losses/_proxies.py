@@ -1,4 +1,4 @@
-"""Vectors that stand for classes."""
+"""Learnable class vectors (proxies) and their similarity to embeddings."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -6,16 +6,16 @@ from torch import Tensor, nn
 
 
 def class_vectors(n_classes: int, dim: int, generator: torch.Generator | None) -> nn.Parameter:
-    """One learnable vector a class, in a uniformly random direction of expected length 1."""
+    """One learnable vector per class, with a uniformly random direction and expected length 1."""
     return nn.Parameter(torch.randn(n_classes, dim, generator=generator) / dim**0.5)
 
 
-def of_class(labels: Int[Tensor, " n"], n_classes: int) -> Bool[Tensor, "n c"]:
-    """Whether a row belongs to a class."""
+def class_mask(labels: Int[Tensor, " n"], n_classes: int) -> Bool[Tensor, "n c"]:
+    """Whether each row belongs to each class."""
     return labels[:, None] == torch.arange(n_classes, device=labels.device)
 
 
 def cosines(rows: Float[Tensor, "n d"], vectors: Float[Tensor, "c d"]) -> Float[Tensor, "n c"]:
-    """Cosine similarity of each row and each vector."""
+    """Cosine similarity of each row to each vector."""
     normalize = nn.functional.normalize
     return normalize(rows, dim=1) @ normalize(vectors, dim=1).T

@@ -11,12 +11,18 @@ from oodml.losses._base import BaseLoss, full_precision
 
 
 class Loss(BaseLoss):
-    """Makes heads unpredictable from each other.
+    """Makes the outputs of heads unpredictable from each other.
 
-    For each pair (source, target) a small network learns to predict the target from the source
-    head; gradients are reversed into both heads. The term of a pair is -weight times the mean
-    squared product of the entries of the target and the prediction, all of length 1.
-    dims: size of each head. hidden: of the networks. lr: their learning rate.
+    For each pair (source, target) a small network learns to predict the target output from the
+    source output; gradients into both heads are reversed. The term of a pair is -weight times the
+    mean squared elementwise product of target and prediction, both scaled to unit length.
+
+    Args:
+        dims: dimension of each head's output, by name.
+        pairs: names of the source and target head of each pair.
+        weight: weight of the sum of terms.
+        hidden: width of the prediction networks.
+        lr: learning rate of the prediction networks.
     """
 
     def __init__(
@@ -40,26 +46,30 @@ class Loss(BaseLoss):
             }
         )
 
-    def forward(self, heads: Mapping[str, Float[Tensor, "n _"]]) -> Float[Tensor, ""]:
-        """The sum over pairs, of the outputs of the heads by name."""
-        device = next(iter(heads.values())).device
+    def forward(self, outputs: Mapping[str, Float[Tensor, "n _"]]) -> Float[Tensor, ""]:
+        """Return the sum of the terms of all pairs.
+
+        Args:
+            outputs: outputs of the heads by name.
+        """
+        device = next(iter(outputs.values())).device
         with torch.autocast(device.type, enabled=False):
-            reverse = {name: reversed_gradient(full_precision(x)) for name, x in heads.items()}
-            terms = [self.term(reverse[a], reverse[b], f"{a}-{b}") for a, b in self.pairs]
+            reversed_ = {name: reverse_gradient(full_precision(x)) for name, x in outputs.items()}
+            terms = [self.term(reversed_[a], reversed_[b], f"{a}-{b}") for a, b in self.pairs]
             return torch.stack(terms).sum()
 
     def term(
         self, source: Float[Tensor, "n s"], target: Float[Tensor, "n d"], name: str
     ) -> Float[Tensor, ""]:
-        """The term of one pair."""
-        source, target = (functional.normalize(head, dim=1) for head in (source, target))
+        """The term of the pair `name`, before gradients are reversed."""
+        source, target = (functional.normalize(output, dim=1) for output in (source, target))
         predicted = functional.normalize(self.regressors[name](source), dim=1)
         return -self.weight * (target * predicted).square().mean()
 
-    def own_lr(self, lr: float) -> float:
+    def parameter_lr(self, lr: float) -> float:
         return self.lr
 
 
-def reversed_gradient(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The same values, whose gradient is negated."""
+def reverse_gradient(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return the values unchanged and negate their gradient."""
     return 2 * values.detach() - values

@@ -1,4 +1,4 @@
-"""Angular loss with the N-pair loss (Wang et al. 2017, arXiv 1708.01682; Sohn 2016)."""
+"""Angular loss with N-pair loss (Wang et al. 2017, arXiv 1708.01682; Sohn 2016)."""
 
 import math
 
@@ -13,9 +13,14 @@ from oodml.losses._base import TripletLoss, masked_mean
 class Loss(TripletLoss):
     """N-pair loss + `angular_weight` · angular loss + `norm_weight` · mean length.
 
-    Each pair of anchor and positive is compared with all its negatives among the triplets; a
-    batch's pairs may have different numbers of them. The angular part is computed on the unit
-    sphere, the N-pair part on embeddings as given. angle: degrees.
+    Each anchor-positive pair is compared with all of its negatives among the triplets; pairs may
+    have different numbers of negatives. The angular part uses normalized embeddings, the N-pair
+    part uses embeddings as given.
+
+    Args:
+        angle: bound on the angle at the negative, in degrees.
+        angular_weight: weight of the angular loss.
+        norm_weight: weight of the mean embedding length.
     """
 
     def __init__(
@@ -55,7 +60,14 @@ class Loss(TripletLoss):
 def pair_mean(
     values: Float[Tensor, " t"], pairs: Int[Tensor, " t"], n_pairs: int, valid: Bool[Tensor, " t"]
 ) -> Float[Tensor, ""]:
-    """Mean of log(1 + sum of exp of its values) over the pairs, 0 … n_pairs-1, that have any."""
+    """Mean of log(1 + sum of exp of the pair's values) over the pairs that have valid values.
+
+    Args:
+        values: one value per triplet.
+        pairs: index of the anchor-positive pair of each triplet, in 0 … n_pairs - 1.
+        n_pairs: number of possible pairs.
+        valid: mask of the triplets that count.
+    """
     values = values.masked_fill(~valid, -torch.inf)
     largest = values.new_zeros(n_pairs).scatter_reduce(0, pairs, values.detach(), "amax")
     sums = values.new_zeros(n_pairs).index_add(0, pairs, (values - largest[pairs]).exp())

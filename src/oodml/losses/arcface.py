@@ -8,16 +8,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from oodml.losses._base import LabelLoss
-from oodml.losses._proxies import class_vectors, of_class
+from oodml.losses._proxies import class_mask, class_vectors
 
 
 class Loss(LabelLoss):
-    """Cross-entropy of `scale` times the cosines to learnt class vectors [n_classes dim].
+    """Cross-entropy of the scaled cosines to learned class vectors, with an angular margin.
 
-    margin: radians added to the angle to the own class. vector_lr: learning rate of the class
-    vectors; generator: of their first values. published: cosines below 1e-10 are raised to it, as
-    in the original, which leaves embeddings that are more than 90° from their class vector
-    without a pull.
+    Args:
+        n_classes: number of classes.
+        dim: dimension of the embedding.
+        margin: angle in radians that is added to the angle to the correct class vector.
+        scale: factor on the cosines.
+        vector_lr: learning rate of the class vectors.
+        published: clamp cosines to at least 1e-10, as the original code does. Embeddings more
+            than 90° from their class vector then receive no gradient toward it.
+        generator: source of the initial class vectors.
     """
 
     def __init__(
@@ -41,18 +46,18 @@ class Loss(LabelLoss):
     def compute(
         self, embeddings: Float[Tensor, "n d"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, ""]:
-        # The original takes embeddings as they are: its gradient is not tangential.
+        # The original code does not normalize embeddings, so its gradient is not tangential.
         rows = embeddings if self.published else functional.normalize(embeddings, dim=1)
         cosine = rows @ functional.normalize(self.vectors, dim=1).T
         cosine = cosine.clamp(self.lowest_cosine, 1 - 1e-6)
         sine = (1 - cosine.square()).sqrt()
         shifted = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
         if not self.published:
-            # Past 180° the cosine would rise again and pull the wrong way.
+            # Beyond 180° the cosine would increase again and reverse the gradient.
             straight = cosine - self.margin * math.sin(self.margin)
             shifted = torch.where(cosine > -math.cos(self.margin), shifted, straight)
-        logits = torch.where(of_class(labels, len(self.vectors)), shifted, cosine)
+        logits = torch.where(class_mask(labels, len(self.vectors)), shifted, cosine)
         return functional.cross_entropy(self.scale * logits, labels)
 
-    def own_lr(self, lr: float) -> float:
+    def parameter_lr(self, lr: float) -> float:
         return self.vector_lr

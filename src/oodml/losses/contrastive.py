@@ -1,4 +1,4 @@
-"""Contrastive loss (Hadsell et al. 2006) on the two pairs of each triplet."""
+"""Contrastive loss on the two pairs of each triplet (Hadsell et al. 2006)."""
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -7,9 +7,11 @@ from oodml.losses._base import TripletLoss, masked_mean, squared_distances
 
 
 class Loss(TripletLoss):
-    """Mean over triplets of both pairs' hinges, on Euclidean distances.
+    """Mean over triplets of the hinge losses of both pairs, on Euclidean distances.
 
-    Positives are pulled within `positive_margin`, negatives pushed beyond `negative_margin`.
+    Args:
+        positive_margin: distance within which positive pairs are not penalized.
+        negative_margin: distance beyond which negative pairs are not penalized.
     """
 
     def __init__(self, positive_margin: float = 0.0, negative_margin: float = 1.0) -> None:

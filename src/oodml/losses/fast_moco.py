@@ -1,4 +1,4 @@
-"""Fast MoCo: momentum contrast whose queue is weighted by distance (arXiv 2004.13458)."""
+"""Fast MoCo: momentum contrast with a distance-weighted queue (arXiv 2004.13458)."""
 
 import math
 
@@ -11,12 +11,17 @@ from oodml.miners.distance import log_inverse_density
 
 
 class Loss(MocoLoss):
-    """Momentum contrast in which each key of the queue counts by its distance to the query.
+    """Momentum contrast that weights each key of the queue by its distance to the query.
 
-    Its weight is inverse to the density of that distance on the unit sphere, and 0 from
-    `highest` on; distances below `lowest` count as it. A query's weights have mean 1 over the
-    queue, so that equal weights give momentum contrast.
-    published: the weights sum to 1 over the queries for each key, and multiply its logits.
+    The weight is the inverse density of that distance on the unit sphere. The weights of a query
+    have mean 1 over the queue, so equal weights give plain momentum contrast.
+
+    Args:
+        temperature: divisor of the inner products.
+        lowest: distances are clamped to at least this value.
+        highest: keys at this distance or farther have weight 0.
+        published: reproduce the original code: weights sum to 1 over the queries of each key and
+            multiply the logits.
     """
 
     def __init__(
@@ -44,7 +49,7 @@ class Loss(MocoLoss):
         return logits + shares + math.log(max(len(queue), 1))
 
     def log_weights(self, squared: Float[Tensor, "n m"], dim: int) -> Float[Tensor, "n m"]:
-        """Logs of the unscaled weights of keys at these squared distances."""
+        """Unnormalized log weights of keys at the given squared distances."""
         between = squared.clamp(min=self.lowest**2).sqrt()
         weights = log_inverse_density(between, dim)
         return weights.masked_fill(between >= self.highest, -torch.inf)

@@ -1,4 +1,4 @@
-"""Telling by how many quarter turns an image is rotated (Gidaris et al. 2018, 1803.07728)."""
+"""Predicting the rotation of an image (Gidaris et al. 2018, arXiv 1803.07728)."""
 
 import torch
 from jaxtyping import Float, Int
@@ -9,9 +9,13 @@ from oodml.losses._base import LabelLoss
 
 
 class Loss(LabelLoss):
-    """Cross-entropy of a linear layer without bias from embeddings [n dim] of rotated images.
+    """Cross-entropy of a linear classifier that predicts the number of quarter turns, 0 to 3.
 
-    The labels are numbers of quarter turns, 0 … 3. generator: of the layer's first values.
+    The labels are numbers of quarter turns, not classes. The classifier has no bias.
+
+    Args:
+        dim: dimension of the embedding.
+        generator: source of the classifier's initial weights.
     """
 
     def __init__(self, dim: int, generator: torch.Generator | None = None) -> None:
@@ -27,6 +31,6 @@ class Loss(LabelLoss):
 def rotate(
     images: Float[Tensor, "n c s s"], quarter_turns: Int[Tensor, " n"]
 ) -> Float[Tensor, "n c s s"]:
-    """Each square image rotated counter-clockwise by its number of quarter turns."""
-    turned = torch.stack([torch.rot90(images, turns, (2, 3)) for turns in range(4)])
-    return turned[quarter_turns, torch.arange(len(images), device=images.device)]
+    """Rotate each square image counterclockwise by its number of quarter turns."""
+    rotated = torch.stack([torch.rot90(images, turns, (2, 3)) for turns in range(4)])
+    return rotated[quarter_turns, torch.arange(len(images), device=images.device)]

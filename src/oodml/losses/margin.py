@@ -1,4 +1,4 @@
-"""Margin loss with a learnt boundary (Wu et al. 2017, arXiv 1706.07567)."""
+"""Margin loss with a learned boundary (Wu et al. 2017, arXiv 1706.07567)."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,10 +14,18 @@ def margin_loss(
     valid: Bool[Tensor, " t"],
     margin: float = 0.2,
 ) -> Float[Tensor, ""]:
-    """Both hinges around the boundary of each triplet, over the triplets with either active.
+    """Mean hinge loss around the boundary, over the triplets with at least one active hinge.
 
-    Pairs of a class are pulled within boundary - margin, others pushed beyond boundary +
-    margin (Euclidean). No shape depends on the data: it runs under `torch.func.vmap`.
+    Positive pairs are pulled within boundary - margin, negative pairs are pushed beyond boundary
+    + margin, in Euclidean distance. Shapes do not depend on the data, so the function works under
+    `torch.func.vmap`.
+
+    Args:
+        embeddings: embeddings [n d].
+        triplets: rows of anchor, positive, and negative [t 3].
+        boundaries: boundary β of each triplet [t].
+        valid: mask of the triplets that count.
+        margin: distance on either side of the boundary.
     """
     positive, negative = squared_distances(embeddings, triplets)
     return margin_of_squared(positive, negative, boundaries, valid, margin)
@@ -30,7 +38,7 @@ def margin_of_squared(
     valid: Bool[Tensor, " t"],
     margin: float,
 ) -> Float[Tensor, ""]:
-    """`margin_loss` from the squared distances of the triplets' pairs."""
+    """`margin_loss` computed from the squared distances of the pairs of each triplet."""
     pull = ((positive + 1e-8).sqrt() - boundaries + margin).relu()
     push = (boundaries - (negative + 1e-8).sqrt() + margin).relu()
     active = valid & ((pull > 0) | (push > 0))
@@ -38,9 +46,14 @@ def margin_of_squared(
 
 
 class Loss(TripletLoss):
-    """The margin loss with its boundary β, one a class where `n_classes` is given, else shared.
+    """Margin loss with a learned boundary β: one per class, or one shared by all classes.
 
-    margin, beta: Euclidean distances. beta_lr: learning rate of β; learn_beta: else it stays.
+    Args:
+        n_classes: number of classes, for one β per class; None for a shared β.
+        margin: Euclidean distance on either side of β.
+        beta: initial β, a Euclidean distance.
+        beta_lr: learning rate of β.
+        learn_beta: whether β is trained.
     """
 
     def __init__(
@@ -70,10 +83,10 @@ class Loss(TripletLoss):
     def boundaries(
         self, labels: Int[Tensor, " n"], triplets: Int[Tensor, "t 3"]
     ) -> Float[Tensor, " t"]:
-        """The β of each triplet's anchor."""
+        """β of each triplet, by the class of its anchor."""
         if len(self.beta) == 1:
             return self.beta.expand(len(triplets))
         return self.beta.index_select(0, labels.index_select(0, triplets[:, 0]))
 
-    def own_lr(self, lr: float) -> float:
+    def parameter_lr(self, lr: float) -> float:
         return self.beta_lr

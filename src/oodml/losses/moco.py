@@ -1,4 +1,4 @@
-"""Momentum contrast: an image's two views against a queue of others (arXiv 1911.05722)."""
+"""Momentum contrast: two views of an image against a queue of other images (arXiv 1911.05722)."""
 
 import torch
 from jaxtyping import Float
@@ -8,7 +8,11 @@ from oodml.losses._base import BaseLoss, full_precision
 
 
 class Loss(BaseLoss):
-    """Cross-entropy of a query's key against the queue, by inner product / `temperature`."""
+    """Cross-entropy of finding a query's own key among the keys of the queue.
+
+    Args:
+        temperature: divisor of the inner products.
+    """
 
     def __init__(self, temperature: float = 0.01) -> None:
         super().__init__()
@@ -20,7 +24,13 @@ class Loss(BaseLoss):
         keys: Float[Tensor, "n d"],
         queue: Float[Tensor, "m d"],
     ) -> Float[Tensor, ""]:
-        """queries and keys: two views of the same images. queue: keys of other images."""
+        """Return the loss of a batch.
+
+        Args:
+            queries: embeddings of the first views [n d].
+            keys: embeddings of the second views of the same images [n d].
+            queue: keys of other images [m d].
+        """
         with torch.autocast(queries.device.type, enabled=False):
             queries, keys, queue = (full_precision(part) for part in (queries, keys, queue))
             to_key = (queries * keys).sum(1, keepdim=True) / self.temperature
@@ -30,5 +40,5 @@ class Loss(BaseLoss):
     def to_queue(
         self, queries: Float[Tensor, "n d"], queue: Float[Tensor, "m d"]
     ) -> Float[Tensor, "n m"]:
-        """The logits of the queue."""
+        """Logits of the keys in the queue."""
         return queries @ queue.T / self.temperature

@@ -1,4 +1,4 @@
-"""Multi-similarity loss with its own pair mining (Wang et al. 2019, arXiv 1904.06627)."""
+"""Multi-similarity loss with built-in pair mining (Wang et al. 2019, arXiv 1904.06627)."""
 
 import torch
 from jaxtyping import Float, Int
@@ -9,9 +9,8 @@ from oodml.losses._base import (
     LabelLoss,
     log1p_sum_exp,
     masked_mean,
-    positive_pairs,
-    squared_distance_table,
 )
+from oodml.miners._base import negative_mask, positive_mask, squared_distance_matrix
 
 SIMILARITIES = ("inner", "euclidean")
 
@@ -26,19 +25,27 @@ def multisimilarity_loss(
     similarity: str = "inner",
     published: bool = False,
 ) -> Float[Tensor, ""]:
-    """Soft penalties of each anchor's hard pairs, over the anchors that have hard pairs.
+    """Mean soft penalty of the hard pairs of each anchor, over anchors with hard pairs.
 
-    A positive is hard if it is less similar than the hardest negative plus the margin, a
-    negative if it is more similar than the hardest positive minus the margin. Similarity is
-    the "inner" product, or 1 - the "euclidean" distance.
-    published: an anchor can be its own hard positive, as in the original.
-    No shape depends on the data: it runs under `torch.func.vmap`.
+    A positive is hard if it is less similar than the most similar negative plus the margin; a
+    negative is hard if it is more similar than the least similar positive minus the margin.
+    Shapes do not depend on the data, so the function works under `torch.func.vmap`.
+
+    Args:
+        embeddings: embeddings [n d].
+        labels: class of each row [n].
+        positive_weight: sharpness of the sum over positives (α in the paper).
+        negative_weight: sharpness of the sum over negatives (β in the paper).
+        margin: tolerance of the pair mining.
+        threshold: similarity around which pairs are penalized (λ in the paper).
+        similarity: "inner" for the inner product, "euclidean" for 1 - Euclidean distance.
+        published: allow an anchor to be its own hard positive, as the original code does.
     """
     if similarity == "inner":
         similarities = embeddings @ embeddings.T
     else:
-        similarities = 1 - (squared_distance_table(embeddings) + 1e-8).sqrt()
-    positive, negative = positive_pairs(labels), labels[:, None] != labels
+        similarities = 1 - (squared_distance_matrix(embeddings) + 1e-8).sqrt()
+    positive, negative = positive_mask(labels), negative_mask(labels)
     nearest_negative = similarities.masked_fill(~negative, -torch.inf).amax(1, keepdim=True)
     farthest_positive = similarities.masked_fill(~positive, torch.inf).amin(1, keepdim=True)
     candidates = ~negative if published else positive
@@ -51,10 +58,15 @@ def multisimilarity_loss(
 
 
 class Loss(LabelLoss):
-    """The multi-similarity loss, see `multisimilarity_loss`.
+    """Multi-similarity loss; see `multisimilarity_loss`.
 
-    positive_weight, negative_weight: the sharpness of each sum. threshold: the cosine around
-    which both turn. margin: of hardness, by which pairs are mined. published: as in the original.
+    Args:
+        positive_weight: sharpness of the sum over positives (α in the paper).
+        negative_weight: sharpness of the sum over negatives (β in the paper).
+        margin: tolerance of the pair mining.
+        threshold: similarity around which pairs are penalized (λ in the paper).
+        similarity: "inner" for the inner product, "euclidean" for 1 - Euclidean distance.
+        published: allow an anchor to be its own hard positive, as the original code does.
     """
 
     def __init__(

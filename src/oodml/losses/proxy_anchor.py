@@ -6,22 +6,30 @@ from torch import Tensor
 
 from oodml.errors import unknown
 from oodml.losses._base import LabelLoss, log1p_sum_exp, masked_mean
-from oodml.losses._proxies import class_vectors, cosines, of_class
+from oodml.losses._proxies import class_mask, class_vectors, cosines
 
 MODES = ("anchor", "nca")
 SIMILARITIES = ("cosine", "euclidean")
 
 
 class Loss(LabelLoss):
-    """Each class vector pulls its own embeddings and pushes all others, the hardest most.
+    """Each class vector attracts the embeddings of its class and repels all others.
 
-    The pull is averaged over the classes in the batch, the push over all. alpha: sharpness;
-    delta: cosine margin; lr_factor: of the class vectors' learning rate over the base.
-    mode: "nca" sums over class vectors for each embedding instead of the reverse.
-    n_classes, dim: of the class vectors; generator: of their first values.
-    similarity: the cosine, or minus the "euclidean" distance of directions.
-    published: the pull is weighted by how often each class is in the batch (in mode "nca" its
-    exponential), and of distances delta is subtracted, as in the original.
+    Hard embeddings have the largest weights. The attraction is averaged over the classes in the
+    batch, the repulsion over all classes.
+
+    Args:
+        n_classes: number of classes.
+        dim: dimension of the embedding.
+        alpha: sharpness.
+        delta: margin.
+        lr_factor: learning rate of the class vectors as a multiple of the base learning rate.
+        mode: "anchor", or "nca" to sum over class vectors for each embedding instead of the
+            reverse.
+        similarity: "cosine", or "euclidean" for the negative distance of normalized vectors.
+        published: reproduce the original code: the attraction is weighted by the number of rows of
+            each class (in mode "nca" its exponential is), and delta is subtracted from distances.
+        generator: source of the initial class vectors.
     """
 
     def __init__(
@@ -56,7 +64,7 @@ class Loss(LabelLoss):
         if self.similarity == "euclidean":
             similarities = -(2 - 2 * similarities).clamp(min=1e-12).sqrt()
             delta = -delta if self.published else delta
-        own = of_class(labels, len(self.vectors)).T
+        own = class_mask(labels, len(self.vectors)).T
         pulls = self.alpha * (delta - similarities)
         pushes = self.alpha * (delta + similarities)
         if self.mode == "nca":
@@ -68,5 +76,5 @@ class Loss(LabelLoss):
             return (own.sum(1) * pull).sum() / len(labels) + push.mean()
         return masked_mean(pull, own.any(1)) + push.mean()
 
-    def own_lr(self, lr: float) -> float:
+    def parameter_lr(self, lr: float) -> float:
         return lr * self.lr_factor

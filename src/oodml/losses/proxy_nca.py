@@ -1,4 +1,4 @@
-"""ProxyNCA and its variants (Movshovitz-Attias et al. 2017, arXiv 1703.07464; ++ 2004.01113)."""
+"""ProxyNCA (Movshovitz-Attias et al. 2017, arXiv 1703.07464) and ProxyNCA++ (arXiv 2004.01113)."""
 
 import torch
 from jaxtyping import Float, Int
@@ -6,22 +6,29 @@ from torch import Tensor
 
 from oodml.errors import unknown
 from oodml.losses._base import LabelLoss
-from oodml.losses._proxies import class_vectors, cosines, of_class
+from oodml.losses._proxies import class_mask, class_vectors, cosines
 
 SIMILARITIES = ("squared", "plain", "cosine")
 
 
 class Loss(LabelLoss):
-    """How much nearer an embedding is to the vector of its class than to all the others'.
+    """Log ratio of an embedding's similarity to its class vector and to all other class vectors.
 
-    Embeddings and class vectors are scaled to length `radius` before they are compared by
-    "squared" or "plain" Euclidean distance, or by "cosine", their inner product; all that is
-    divided by `temperature`.
-    n_classes, dim: of the class vectors; generator: of their first values.
-    similarity: one of these three names.
-    to_probability: the own class counts among the others, so that the loss is a cross-entropy.
-    lr_factor: of the class vectors' learning rate over the base.
-    published: the temperature divides the own class's part alone, as in the original.
+    Embeddings and class vectors are scaled to length `radius` before they are compared.
+
+    Args:
+        n_classes: number of classes.
+        dim: dimension of the embedding.
+        radius: length of the compared vectors.
+        similarity: "squared" or "plain" for the negative (squared) Euclidean distance, "cosine"
+            for the inner product.
+        to_probability: include the correct class in the denominator (ProxyNCA++), so that the
+            loss is a cross-entropy.
+        temperature: divisor of the similarities.
+        lr_factor: learning rate of the class vectors as a multiple of the base learning rate.
+        published: divide only the similarity to the correct class by the temperature, as the
+            original code does.
+        generator: source of the initial class vectors.
     """
 
     def __init__(
@@ -50,20 +57,20 @@ class Loss(LabelLoss):
     def compute(
         self, embeddings: Float[Tensor, "n d"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, ""]:
-        nearness = self.nearness(cosines(embeddings, self.vectors))
-        own = of_class(labels, len(self.vectors))
-        compared = nearness if self.published else nearness / self.temperature
+        similarities = self.similarities(cosines(embeddings, self.vectors))
+        own = class_mask(labels, len(self.vectors))
+        logits = similarities if self.published else similarities / self.temperature
         if not self.to_probability:
-            compared = compared.masked_fill(own, -torch.inf)
-        to_own = torch.where(own, nearness, 0).sum(1) / self.temperature
-        return (compared.logsumexp(1) - to_own).mean()
+            logits = logits.masked_fill(own, -torch.inf)
+        to_own = torch.where(own, similarities, 0).sum(1) / self.temperature
+        return (logits.logsumexp(1) - to_own).mean()
 
-    def nearness(self, cosine: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
-        """How near an embedding is to each class vector, given their cosines."""
+    def similarities(self, cosine: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+        """Similarities of embeddings and class vectors, given their cosines."""
         if self.similarity == "cosine":
             return self.radius**2 * cosine
         squared = 2 * self.radius**2 * (1 - cosine).clamp(min=0)
         return -squared if self.similarity == "squared" else -(squared + 1e-12).sqrt()
 
-    def own_lr(self, lr: float) -> float:
+    def parameter_lr(self, lr: float) -> float:
         return lr * self.lr_factor

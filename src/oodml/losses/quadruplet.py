@@ -8,13 +8,17 @@ from oodml.losses._base import TripletLoss, masked_mean
 
 
 class Loss(TripletLoss):
-    """A triplet hinge, and one that keeps positives nearer than two other classes are apart.
+    """A triplet hinge plus a hinge that keeps positive pairs closer than pairs of other classes.
 
-    Distances are Euclidean. The fourth row of a quadruplet is averaged over all rows that are
-    neither of the anchor's nor of the negative's class.
-    first_margin, second_margin: of the two hinges.
-    published: the second hinge takes every pair of anchor and positive with the negative of
-    its triplet and each of `fourth`, whatever their classes, as in the original.
+    Distances are Euclidean. The second hinge is averaged over all fourth rows whose class differs
+    from the anchor's and from the negative's.
+
+    Args:
+        first_margin: margin of the triplet hinge.
+        second_margin: margin of the second hinge.
+        published: reproduce the original code: the second hinge uses the rows `fourth`, whatever
+            their classes are.
+        fourth: rows used if `published` is set; all rows by default.
     """
 
     def __init__(
@@ -38,7 +42,7 @@ class Loss(TripletLoss):
         valid: Bool[Tensor, " t"],
     ) -> Float[Tensor, ""]:
         anchor, positive, negative = triplets.unbind(1)
-        # Rows meet themselves here: the gradient of the exact form is 0 where they do.
+        # This form has a zero gradient on the diagonal, where rows are compared with themselves.
         between = torch.cdist(embeddings, embeddings, compute_mode="donot_use_mm_for_euclid_dist")
         to_positive = between[anchor, positive]
         near = (to_positive - between[anchor, negative] + self.first_margin).relu()

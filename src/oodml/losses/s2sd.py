@@ -1,4 +1,4 @@
-"""Distillation of similarities (S2SD, Roth et al. 2021, arXiv 2009.08348)."""
+"""Similarity distillation (S2SD, Roth et al. 2021, arXiv 2009.08348)."""
 
 import torch
 from jaxtyping import Float
@@ -9,9 +9,12 @@ from oodml.losses._base import BaseLoss, full_precision
 
 
 class Loss(BaseLoss):
-    """Mean over rows of KL(softmax of the teacher's similarities ‖ softmax of the student's).
+    """Mean over rows of KL(softmax of teacher similarities ‖ softmax of student similarities).
 
-    Similarities are cosines / `temperature` to all rows of the batch, the row itself included.
+    Similarities are the cosines to all rows of the batch, including the row itself.
+
+    Args:
+        temperature: divisor of the cosines.
     """
 
     def __init__(self, temperature: float = 1.0) -> None:
@@ -21,13 +24,18 @@ class Loss(BaseLoss):
     def forward(
         self, student: Float[Tensor, "n d"], teacher: Float[Tensor, "n t"]
     ) -> Float[Tensor, ""]:
-        """Embeddings of the same rows; no gradient flows to the teacher."""
-        with torch.autocast(student.device.type, enabled=False):
-            learnt = self.log_shares(full_precision(student))
-            given = self.log_shares(full_precision(teacher.detach()))
-            return functional.kl_div(learnt, given, log_target=True, reduction="batchmean")
+        """Return the loss of a batch; no gradient flows to the teacher.
 
-    def log_shares(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
-        """Log-softmax of each row's similarities."""
+        Args:
+            student: embeddings of the student [n d].
+            teacher: embeddings of the teacher for the same rows [n t].
+        """
+        with torch.autocast(student.device.type, enabled=False):
+            learned = self.log_probabilities(full_precision(student))
+            target = self.log_probabilities(full_precision(teacher.detach()))
+            return functional.kl_div(learned, target, log_target=True, reduction="batchmean")
+
+    def log_probabilities(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
+        """Log-softmax of the similarities of each row."""
         unit = functional.normalize(rows, dim=1)
         return (unit @ unit.T / self.temperature).log_softmax(1)

@@ -12,9 +12,15 @@ def triplet_loss(
     valid: Bool[Tensor, " t"],
     margin: float = 0.2,
 ) -> Float[Tensor, ""]:
-    """Mean hinge of d(anchor, positive)² - d(anchor, negative)² + margin over all triplets.
+    """Mean hinge of d(anchor, positive)² - d(anchor, negative)² + margin over valid triplets.
 
-    No shape depends on the data: it runs under `torch.func.vmap`.
+    Shapes do not depend on the data, so the function works under `torch.func.vmap`.
+
+    Args:
+        embeddings: embeddings [n d].
+        triplets: rows of anchor, positive, and negative [t 3].
+        valid: mask of the triplets that count.
+        margin: squared Euclidean distance.
     """
     positive, negative = squared_distances(embeddings, triplets)
     return triplet_of_squared(positive, negative, valid, margin)
@@ -26,12 +32,16 @@ def triplet_of_squared(
     valid: Bool[Tensor, " t"],
     margin: float,
 ) -> Float[Tensor, ""]:
-    """`triplet_loss` from the squared distances of the triplets' pairs."""
+    """`triplet_loss` computed from the squared distances of the pairs of each triplet."""
     return masked_mean((positive - negative + margin).relu(), valid)
 
 
 class Loss(TripletLoss):
-    """The triplet loss; `margin` is a squared Euclidean distance."""
+    """Triplet loss; see `triplet_loss`.
+
+    Args:
+        margin: squared Euclidean distance.
+    """
 
     def __init__(self, margin: float = 0.2) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""Metric-learning methods, one file each: `class Method`."""
+"""Metric-learning methods, one file each; every file defines `class Method`."""

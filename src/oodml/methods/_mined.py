@@ -1,4 +1,4 @@
-"""A loss with its miner, as one module."""
+"""A loss combined with its miner."""
 
 import inspect
 from collections.abc import Iterable
@@ -12,9 +12,15 @@ from oodml import catalog
 
 
 class MinedLoss(nn.Module):
-    """A loss of the catalogue, on the triplets of a miner where one is named.
+    """A loss, computed on the triplets of a miner if one is named.
 
-    n_classes, dim: given to a loss that has them, unless its options say otherwise.
+    Args:
+        n_classes: number of classes, passed to losses that have this option.
+        dim: dimension of the embedding, passed to losses that have this option.
+        loss: name or import path of the loss.
+        miner: name or import path of the miner, or None.
+        loss_options: options of the loss; they override `n_classes` and `dim`.
+        miner_options: options of the miner.
     """
 
     def __init__(
@@ -27,10 +33,10 @@ class MinedLoss(nn.Module):
         miner_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        accepted = inspect.signature(catalog.find("losses", loss)).parameters
+        accepted = inspect.signature(catalog.get_class("losses", loss)).parameters
         sizes = {"n_classes": n_classes, "dim": dim}
-        known = {name: size for name, size in sizes.items() if name in accepted}
-        self.loss = catalog.load("losses", loss, **known | (loss_options or {}))
+        sizes = {name: size for name, size in sizes.items() if name in accepted}
+        self.loss = catalog.load("losses", loss, **sizes | (loss_options or {}))
         self.miner = catalog.load("miners", miner, **(miner_options or {})) if miner else None
 
     def forward(
@@ -39,10 +45,9 @@ class MinedLoss(nn.Module):
         labels: Int[Tensor, " n"],
         generator: torch.Generator,
     ) -> Float[Tensor, ""]:
-        """The loss of a batch; the generator mines."""
+        """Return the loss of a batch; `generator` is the miner's source of randomness."""
         if self.miner is None:
-            found: Tensor = self.loss(embeddings, labels)
-            return found
+            return self.loss(embeddings, labels)  # type: ignore[no-any-return]
         masked = getattr(self.miner, "masked", None)
         if masked is None or "valid" not in inspect.signature(self.loss.forward).parameters:
             triplets = self.miner(embeddings.detach(), labels, generator)
@@ -51,15 +56,14 @@ class MinedLoss(nn.Module):
         return self.loss(embeddings, labels, triplets, valid)  # type: ignore[no-any-return]
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """The loss's own groups, or one of all its parameters."""
-        own = getattr(self.loss, "parameter_groups", None)
-        if own is not None:
-            return own(lr)  # type: ignore[no-any-return]
+        """The loss's own optimizer groups if it defines any, else one with all its parameters."""
+        if hasattr(self.loss, "parameter_groups"):
+            return self.loss.parameter_groups(lr)  # type: ignore[no-any-return,operator]
         parameters = list(self.loss.parameters())
         return [{"params": parameters, "lr": lr, "weight_decay": 0.0}] if parameters else []
 
 
 def groups_of(losses: Iterable[nn.Module], lr: float) -> list[dict[str, Any]]:
-    """The optimiser groups of several losses."""
+    """The optimizer groups of the mined losses among some modules."""
     mined = (loss for loss in losses if isinstance(loss, MinedLoss))
     return [group for loss in mined for group in loss.parameter_groups(lr)]

@@ -1,14 +1,18 @@
-"""Additive angular margin loss (Deng et al., 2019)."""
+"""ArcFace: additive angular margin loss (Deng et al. 2019, arXiv 1801.07698)."""
 
 from oodml.methods import criterion
 from oodml.methods._base import Sizes
 
 
 class Method(criterion.Method):
-    """Classification by angles to learned class vectors, the right one made harder.
+    """Classification by angles to learned class vectors, with a margin on the correct angle.
 
-    margin: in radians. scale: of the cosines. vector_lr: learning rate of the class vectors.
-    published: clamp cosines as the original code does (see the table of deviations).
+    Args:
+        sizes: the sizes that the method is built for.
+        margin: angular margin in radians.
+        scale: factor on the cosines.
+        vector_lr: learning rate of the class vectors.
+        published: clamp cosines as the original code does (see docs/deviations.md).
     """
 
     def __init__(

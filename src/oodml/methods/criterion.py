@@ -1,4 +1,4 @@
-"""Any loss with any miner, by their names: the plain form of metric learning."""
+"""Any loss, with any miner if it takes triplets."""
 
 from typing import Any
 
@@ -10,10 +10,15 @@ from oodml.methods._mined import MinedLoss
 
 
 class Method(BaseMethod):
-    """One loss on the embeddings, on the triplets of a miner where one is named.
+    """One loss on the embeddings, computed on the triplets of a miner if one is named.
 
-    loss, miner: names of the catalogue, `pml.NAME` of pytorch-metric-learning, or import paths.
-    loss_options, miner_options: theirs. A loss that has them is given `n_classes` and `dim`.
+    Args:
+        sizes: the sizes that the method is built for; `n_classes` and `dim` are passed to losses
+            that have these options.
+        loss: name of a loss, `pml.NAME` of pytorch-metric-learning, or import path.
+        miner: the same for a miner, or None.
+        loss_options: options of the loss.
+        miner_options: options of the miner.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""No training: the backbone's own features, the baseline that training should beat."""
+"""The pretrained backbone without training: the baseline of every study."""
 
 from typing import ClassVar
 
@@ -9,7 +9,7 @@ from oodml.model import IdentityHead
 
 
 class Method(BaseMethod):
-    """Pooled features of the backbone, scaled to length one."""
+    """Embeds images as pooled backbone features, scaled to unit length. Nothing trains."""
 
     trains: ClassVar[bool] = False
 

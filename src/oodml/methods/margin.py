@@ -1,14 +1,18 @@
-"""Margin loss with distance-weighted negatives (Wu et al., 2017)."""
+"""Margin loss with distance-weighted negatives (Wu et al. 2017, arXiv 1706.07567)."""
 
 from oodml.methods import criterion
 from oodml.methods._base import Sizes
 
 
 class Method(criterion.Method):
-    """A boundary β per class, learned; one triplet an anchor.
+    """Margin loss with one learned boundary β per class and one triplet per anchor.
 
-    margin: on either side of β. beta: where β starts. beta_lr: its learning rate.
-    miner: how the negative of a pair is chosen.
+    Args:
+        sizes: the sizes that the method is built for.
+        margin: distance on either side of β.
+        beta: initial β.
+        beta_lr: learning rate of β.
+        miner: name of the miner that chooses triplets.
     """
 
     def __init__(

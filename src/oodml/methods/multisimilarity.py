@@ -1,15 +1,18 @@
-"""Multi-similarity loss with its own mining of pairs (Wang et al., 2019)."""
+"""Multi-similarity loss with built-in pair mining (Wang et al. 2019, arXiv 1904.06627)."""
 
 from oodml.methods import criterion
 from oodml.methods._base import Sizes
 
 
 class Method(criterion.Method):
-    """Softly weighted positive and negative pairs of every anchor.
+    """Softly weighted positive and negative pairs of each anchor.
 
-    positive_weight, negative_weight: the sharpness of either side (the paper's α and β).
-    margin: by which a pair may miss the hardest of the other kind and still count.
-    threshold: the similarity between the two kinds (the paper's λ).
+    Args:
+        sizes: the sizes that the method is built for.
+        positive_weight: sharpness of the sum over positives (α in the paper).
+        negative_weight: sharpness of the sum over negatives (β in the paper).
+        margin: tolerance of the pair mining.
+        threshold: similarity around which pairs are penalized (λ in the paper).
     """
 
     def __init__(

@@ -1,14 +1,18 @@
-"""Proxy anchor loss (Kim et al., 2020)."""
+"""Proxy-Anchor loss (Kim et al. 2020, arXiv 2003.13911)."""
 
 from oodml.methods import criterion
 from oodml.methods._base import Sizes
 
 
 class Method(criterion.Method):
-    """A learned proxy per class is the anchor; the batch's samples are pulled and pushed.
+    """One learned vector per class attracts the rows of its class and repels all others.
 
-    alpha: sharpness. delta: margin. lr_factor: learning rate of the proxies over the base.
-    published: weight classes by their count in the batch, as the original code does.
+    Args:
+        sizes: the sizes that the method is built for.
+        alpha: sharpness.
+        delta: margin.
+        lr_factor: learning rate of the class vectors as a multiple of the base learning rate.
+        published: weight classes by their number of rows in the batch, as the original code does.
     """
 
     def __init__(

@@ -1,14 +1,21 @@
-"""Margin loss with the ρ-regularisation (Roth et al. 2020, arXiv 2002.08473)."""
+"""Margin loss with ρ-regularization (Roth et al. 2020, arXiv 2002.08473)."""
 
 from oodml.methods import criterion
 from oodml.methods._base import Sizes
 
 
 class Method(criterion.Method):
-    """Margin loss that sometimes pushes a class apart instead of other classes away.
+    """Margin loss in which some triplets push rows of one class apart.
 
-    probability: of a triplet (a, a, other row of a's class). margin, beta, beta_lr: as in
-    margin. The paper's values for CUB, CARS, SOP: probability .4, .35, .15; beta .6, .6, .9.
+    Values of the paper for CUB, CARS, SOP: probability .4, .35, .15; beta .6, .6, .9.
+
+    Args:
+        sizes: the sizes that the method is built for.
+        probability: probability that a triplet is replaced by (anchor, anchor, other row of the
+            anchor's class).
+        margin: distance on either side of β.
+        beta: initial β.
+        beta_lr: learning rate of β.
     """
 
     def __init__(

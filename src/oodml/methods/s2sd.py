@@ -1,4 +1,4 @@
-"""S2SD: distillation from higher-dimensional heads (Roth et al. 2021, arXiv 2009.08348)."""
+"""S2SD: similarity distillation from larger heads (Roth et al. 2021, arXiv 2009.08348)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,17 +14,27 @@ from oodml.methods._mined import MinedLoss, groups_of
 
 
 class Method(BaseMethod):
-    """Target heads learn beside the embedding, which learns their similarities, too.
+    """Trains larger target heads next to the embedding and distills their similarities into it.
 
-    The objective is half the embedding's loss + half the targets' mean loss + weight · mean
-    distillation from the targets + feature_weight · distillation from the pooled features, the
-    last from step `feature_start` on. Pooling "avg+max" of the model is part of the paper's.
+    The objective is half the embedding's loss + half the mean loss of the target heads + weight ·
+    mean distillation from the target heads + feature_weight · distillation from the pooled
+    features, which starts at step `feature_start`.
 
-    dims: of the target heads, each Linear, ReLU, Linear, length one. temperature: of both
-    distillations. loss, miner: of the embedding and, apart, of each target; loss_options,
-    miner_options: theirs, over the defaults beta .6, beta_lr 1e-5 and probability .4.
-    The paper's values for CUB, CARS, SOP: weight and feature_weight 50, 50, 5; feature_start
-    0, 0, 1000; miner probability .4, .3, and miner "distance"; beta .6, .6, .9.
+    Values of the paper for CUB, CARS, SOP: weight and feature_weight 50, 50, 5; feature_start
+    0, 0, 1000; miner probability .4, .3, and miner "distance"; beta .6, .6, .9; the model uses
+    pooling "avg+max".
+
+    Args:
+        sizes: the sizes that the method is built for.
+        weight: weight of the distillation from the target heads.
+        feature_weight: weight of the distillation from the pooled features.
+        feature_start: training step at which the distillation from features starts.
+        dims: dimensions of the target heads (Linear, ReLU, Linear, unit length).
+        temperature: temperature of both distillations.
+        loss: loss of the embedding and of each target head.
+        miner: miner of each of these losses.
+        loss_options: options of the loss; for margin they override beta .6 and beta_lr 1e-5.
+        miner_options: options of the miner; for rho_distance they override probability .4.
     """
 
     def __init__(
@@ -56,29 +66,29 @@ class Method(BaseMethod):
         self.distillation = Distillation(temperature)
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        heads = [batch.embeddings]
-        heads += [functional.normalize(target(batch.features), dim=1) for target in self.targets]
-        own, *others = (
-            loss(head, batch.labels, batch.generator)
-            for loss, head in zip(self.losses, heads, strict=True)
+        outputs = [batch.embeddings]
+        outputs += [functional.normalize(target(batch.features), dim=1) for target in self.targets]
+        embedding_loss, *target_losses = (
+            loss(output, batch.labels, batch.generator)
+            for loss, output in zip(self.losses, outputs, strict=True)
         )
-        learnt = [self.distillation(batch.embeddings, head) for head in heads[1:]]
-        found = {
-            "embedding": own / 2,
-            "targets": torch.stack(others).mean() / 2,
-            "distillation": self.weight * torch.stack(learnt).mean(),
+        distilled = [self.distillation(batch.embeddings, output) for output in outputs[1:]]
+        losses = {
+            "embedding": embedding_loss / 2,
+            "targets": torch.stack(target_losses).mean() / 2,
+            "distillation": self.weight * torch.stack(distilled).mean(),
         }
         if self.feature_weight:
             started = float(batch.step >= self.feature_start)
             term = self.distillation(batch.embeddings, batch.features)
-            found["feature_distillation"] = started * self.feature_weight * term
-        return found
+            losses["feature_distillation"] = started * self.feature_weight * term
+        return losses
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        own = [{"params": list(self.targets.parameters()), "lr": lr, "weight_decay": 0.0}]
-        return own + groups_of(self.losses, lr)
+        targets = {"params": list(self.targets.parameters()), "lr": lr, "weight_decay": 0.0}
+        return [targets, *groups_of(self.losses, lr)]
 
 
 def target_head(features: int, dim: int) -> nn.Module:
-    """A head of two layers, before its output is scaled to length one."""
+    """A head of two layers, without the final normalization."""
     return nn.Sequential(nn.Linear(features, dim), nn.ReLU(), nn.Linear(dim, dim))

@@ -1,1 +1,1 @@
-"""Choosing triplets from a batch, one file each: `class Miner`."""
+"""Miners choose triplets from a batch; every file defines `class Miner`."""

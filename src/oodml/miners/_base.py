@@ -1,4 +1,4 @@
-"""What every miner shares: its signature, and drawing rows by weight."""
+"""Base class of miners, pair masks, distances, and weighted sampling of rows."""
 
 from typing import ClassVar
 
@@ -12,8 +12,12 @@ class BaseMiner:
     """Chooses triplets of rows (anchor, positive, negative) from a batch."""
 
     relation: ClassVar[str] = "ordinary"
-    """How a triplet's labels stand to each other: positive as the anchor and negative not;
-    "within" a class; "across" three; "ordinary or apart", where the positive may be the anchor."""
+    """Relation between the labels of a triplet.
+
+    "ordinary": the positive has the anchor's class, the negative another one. "within": all three
+    rows have one class. "across": they have three classes. "ordinary or apart": ordinary, or the
+    anchor, itself as the positive, and another row of its class as the negative.
+    """
 
     def __call__(
         self,
@@ -21,7 +25,13 @@ class BaseMiner:
         labels: Int[Tensor, " n"],
         generator: torch.Generator,
     ) -> Int[Tensor, "t 3"]:
-        """The triplets found; none for an anchor that has no positive or no negative."""
+        """Return triplets; an anchor without a positive or negative has none.
+
+        Args:
+            embeddings: embeddings [n d].
+            labels: class of each row [n].
+            generator: the only source of randomness.
+        """
         triplets, valid = self.masked(embeddings, labels, generator)
         return triplets[valid]
 
@@ -31,9 +41,9 @@ class BaseMiner:
         labels: Int[Tensor, " n"],
         generator: torch.Generator,
     ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
-        """The same with a fixed number of rows, and which of them are triplets.
+        """Return a fixed number of triplets and a mask of the valid ones.
 
-        It needs no copy to the host: pass both to a loss as `triplets` and `valid`.
+        Nothing is copied to the host. Pass both to a loss as `triplets` and `valid`.
         """
         uniform = torch.rand(
             (self.draws, len(labels)), generator=generator, device=generator.device
@@ -45,7 +55,7 @@ class BaseMiner:
             return self.choose(embeddings, labels, uniform)
 
     draws = 2
-    """How many numbers `choose` needs for each row."""
+    """Number of random numbers that `choose` needs for each row."""
 
     def choose(
         self,
@@ -53,58 +63,72 @@ class BaseMiner:
         labels: Int[Tensor, " n"],
         uniform: Float[Tensor, "k n"],
     ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
-        """Triplets and which are valid, a pure function of numbers drawn from U[0, 1).
+        """Return triplets and a mask of the valid ones, given random numbers from U[0, 1).
 
-        No shape depends on the data: it runs under `torch.func.vmap`.
+        A pure function whose shapes do not depend on the data, so it works under
+        `torch.func.vmap`.
+
+        Args:
+            embeddings: embeddings [n d], at least in single precision.
+            labels: class of each row [n].
+            uniform: `draws` random numbers per row [k n].
         """
         raise NotImplementedError
 
 
-def positives_of(labels: Int[Tensor, " n"]) -> Bool[Tensor, "n n"]:
-    """Which other rows share an anchor's label; rows are anchors."""
-    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    return (labels[:, None] == labels) & ~itself
+def positive_mask(labels: Int[Tensor, " n"]) -> Bool[Tensor, "n n"]:
+    """Mask of pairs of different rows with the same label."""
+    diagonal = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    return (labels[:, None] == labels) & ~diagonal
 
 
-def negatives_of(labels: Int[Tensor, " n"]) -> Bool[Tensor, "n n"]:
-    """Which rows have another label than an anchor; rows are anchors."""
+def negative_mask(labels: Int[Tensor, " n"]) -> Bool[Tensor, "n n"]:
+    """Mask of pairs of rows with different labels."""
     return labels[:, None] != labels
 
 
 def draw(weights: Float[Tensor, "n m"], uniform: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """One column a row, as often as its weight (>= 0) says; arbitrary where all are 0."""
+    """Draw one column per row in proportion to its weight (>= 0).
+
+    The result is arbitrary for rows whose weights are all 0.
+    """
     cumulative = weights.cumsum(1)
-    # Kept below 1, so that rounding cannot reach the columns after the last weight.
+    # Below the total, so that rounding cannot select a column after the last positive weight.
     threshold = uniform.to(weights.dtype) * (1 - 1e-6) * cumulative[:, -1]
     chosen = torch.searchsorted(cumulative, threshold[:, None], right=True)[:, 0]
     return chosen.clamp(max=weights.shape[1] - 1)
 
 
 def draw_from(mask: Bool[Tensor, "n m"], uniform: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """One column a row, uniformly from those in the mask; arbitrary where it is empty."""
+    """Draw one column per row uniformly from the mask; arbitrary where the mask is empty."""
     return draw(mask.to(torch.float32), uniform)
 
 
 def prefer(choice: Bool[Tensor, "n m"], otherwise: Bool[Tensor, "n m"]) -> Bool[Tensor, "n m"]:
-    """The choice in each row that has one, else the row of `otherwise`."""
+    """Replace rows of `choice` that are all False by the rows of `otherwise`."""
     return torch.where(choice.any(1, keepdim=True), choice, otherwise)
 
 
 def distances(embeddings: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
     """Euclidean distances between all rows."""
+    return squared_distance_matrix(embeddings).sqrt()
+
+
+def squared_distance_matrix(embeddings: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
+    """Squared Euclidean distances between all rows."""
     products = embeddings @ embeddings.T
     norms = products.diagonal()
-    return (norms[:, None] + norms - 2 * products).clamp(min=0).sqrt()
+    return (norms[:, None] + norms - 2 * products).clamp(min=0)
 
 
 def unit_distances(embeddings: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
-    """Euclidean distances between all rows, each scaled to length 1."""
+    """Euclidean distances between all rows after scaling them to unit length."""
     unit = functional.normalize(embeddings, dim=1)
     return (2 - 2 * unit @ unit.T).clamp(min=0).sqrt()
 
 
-def triplets_of_each(
+def one_triplet_per_row(
     positive: Int[Tensor, " n"], negative: Int[Tensor, " n"]
 ) -> Int[Tensor, "n 3"]:
-    """One triplet a row, each row an anchor."""
+    """Triplets in which every row is the anchor once."""
     return torch.stack([torch.arange(len(positive), device=positive.device), positive, negative], 1)

@@ -8,15 +8,22 @@ from oodml.miners._base import (
     BaseMiner,
     draw,
     draw_from,
-    negatives_of,
-    positives_of,
-    triplets_of_each,
+    negative_mask,
+    one_triplet_per_row,
+    positive_mask,
     unit_distances,
 )
 
 
 def log_inverse_density(distance: Float[Tensor, "*shape"], dim: int) -> Float[Tensor, "*shape"]:
-    """Log of 1 / density of the distance of two uniform points on the unit sphere, unscaled."""
+    """Log of the inverse density of distances between uniform points on the unit sphere.
+
+    The density is not normalized.
+
+    Args:
+        distance: Euclidean distances in (0, 2].
+        dim: dimension of the space that contains the sphere.
+    """
     below_antipodal = (1 - distance.square() / 4).clamp(min=1e-6)
     return (2 - dim) * distance.log() - (dim - 3) / 2 * below_antipodal.log()
 
@@ -26,10 +33,14 @@ def negative_probabilities(
     allowed: Bool[Tensor, "n n"],
     lowest: float = 0.5,
 ) -> Float[Tensor, "n n"]:
-    """Probability of each allowed row as an anchor's negative; rows of zeros where none is.
+    """Probability that each row is drawn as the negative of each anchor (rows are anchors).
 
-    Weights are inverse to the density of the distance on the unit sphere, onto which the
-    embeddings are scaled; distances below `lowest` count as `lowest`.
+    The weights are the inverse density of distances on the unit sphere (Wu et al. 2017, eq. 4).
+
+    Args:
+        embeddings: embeddings [n d]; they are scaled to unit length.
+        allowed: mask of the rows that may be drawn. A row without any has probability 0 everywhere.
+        lowest: distances are clamped to at least this value.
     """
     between = unit_distances(embeddings).clamp(min=lowest)
     log_weights = log_inverse_density(between, embeddings.shape[1])
@@ -37,9 +48,11 @@ def negative_probabilities(
 
 
 class Miner(BaseMiner):
-    """One triplet an anchor: a random positive, a distance-weighted negative.
+    """One triplet per anchor: a random positive and a distance-weighted negative.
 
-    lowest: distances below it count as it, else the nearest negatives alone would be drawn.
+    Args:
+        lowest: distances are clamped to at least this value; otherwise only the nearest negatives
+            would be drawn.
     """
 
     def __init__(self, lowest: float = 0.5) -> None:
@@ -51,7 +64,7 @@ class Miner(BaseMiner):
         labels: Int[Tensor, " n"],
         uniform: Float[Tensor, "k n"],
     ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
-        positives, negatives = positives_of(labels), negatives_of(labels)
+        positives, negatives = positive_mask(labels), negative_mask(labels)
         weights = negative_probabilities(embeddings, negatives, self.lowest)
-        triplets = triplets_of_each(draw_from(positives, uniform[0]), draw(weights, uniform[1]))
+        triplets = one_triplet_per_row(draw_from(positives, uniform[0]), draw(weights, uniform[1]))
         return triplets, positives.any(1) & negatives.any(1)

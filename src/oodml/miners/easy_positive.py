@@ -8,14 +8,14 @@ from oodml.miners._base import (
     BaseMiner,
     distances,
     draw_from,
-    negatives_of,
-    positives_of,
-    triplets_of_each,
+    negative_mask,
+    one_triplet_per_row,
+    positive_mask,
 )
 
 
 class Miner(BaseMiner):
-    """One triplet an anchor: the nearest positive, a random negative."""
+    """One triplet per anchor: the nearest positive and a random negative."""
 
     def choose(
         self,
@@ -23,7 +23,7 @@ class Miner(BaseMiner):
         labels: Int[Tensor, " n"],
         uniform: Float[Tensor, "k n"],
     ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
-        positives, negatives = positives_of(labels), negatives_of(labels)
+        positives, negatives = positive_mask(labels), negative_mask(labels)
         nearest = distances(embeddings).masked_fill(~positives, torch.inf).argmin(1)
-        triplets = triplets_of_each(nearest, draw_from(negatives, uniform[0]))
+        triplets = one_triplet_per_row(nearest, draw_from(negatives, uniform[0]))
         return triplets, positives.any(1) & negatives.any(1)

@@ -1,4 +1,4 @@
-"""Easy positive, semi-hard negative (Xuan et al. 2020, arXiv 1904.04370)."""
+"""Easy-positive, semi-hard-negative mining (Xuan et al. 2020, arXiv 1904.04370)."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -7,16 +7,16 @@ from torch import Tensor
 from oodml.miners._base import (
     BaseMiner,
     distances,
-    negatives_of,
-    positives_of,
-    triplets_of_each,
+    negative_mask,
+    one_triplet_per_row,
+    positive_mask,
 )
 
 
 class Miner(BaseMiner):
-    """One triplet an anchor: the nearest positive, and the nearest negative beyond it.
+    """One triplet per anchor: the nearest positive and the nearest negative farther than it.
 
-    An anchor whose negatives are all nearer than its positive gives none.
+    An anchor whose negatives are all nearer than its positive has no triplet.
     """
 
     def choose(
@@ -26,8 +26,8 @@ class Miner(BaseMiner):
         uniform: Float[Tensor, "k n"],
     ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
         between = distances(embeddings)
-        positives = positives_of(labels)
+        positives = positive_mask(labels)
         to_positive, positive = between.masked_fill(~positives, torch.inf).min(1)
-        beyond = negatives_of(labels) & (between > to_positive[:, None])
+        beyond = negative_mask(labels) & (between > to_positive[:, None])
         negative = between.masked_fill(~beyond, torch.inf).argmin(1)
-        return triplets_of_each(positive, negative), positives.any(1) & beyond.any(1)
+        return one_triplet_per_row(positive, negative), positives.any(1) & beyond.any(1)

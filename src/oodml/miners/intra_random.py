@@ -1,14 +1,17 @@
-"""Triplets within one class, for features that differ inside a class (Milbich et al. 2020)."""
+"""Triplets within one class, to learn intra-class features (Milbich et al. 2020)."""
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from oodml.miners._base import BaseMiner, draw_from, positives_of, triplets_of_each
+from oodml.miners._base import BaseMiner, draw_from, one_triplet_per_row, positive_mask
 
 
 class Miner(BaseMiner):
-    """One triplet an anchor: two different random rows of its class, one may be the anchor."""
+    """One triplet per anchor: two different random rows of its class.
+
+    One of the two may be the anchor itself.
+    """
 
     relation = "within"
 
@@ -22,4 +25,4 @@ class Miner(BaseMiner):
         positive = draw_from(same, uniform[0])
         rows = torch.arange(len(labels), device=labels.device)
         negative = draw_from(same & (rows != positive[:, None]), uniform[1])
-        return triplets_of_each(positive, negative), positives_of(labels).any(1)
+        return one_triplet_per_row(positive, negative), positive_mask(labels).any(1)

@@ -1,10 +1,10 @@
-"""Lifted mining: all positives and all negatives of every anchor (Song et al. 2016)."""
+"""Lifted-structure mining: all positives and negatives of each anchor (Song et al. 2016)."""
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from oodml.miners._base import BaseMiner, negatives_of, positives_of
+from oodml.miners._base import BaseMiner, negative_mask, positive_mask
 
 
 class Miner(BaseMiner):
@@ -19,5 +19,5 @@ class Miner(BaseMiner):
         uniform: Float[Tensor, "k n"],
     ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
         rows = torch.arange(len(labels), device=labels.device)
-        valid = positives_of(labels)[:, :, None] & negatives_of(labels)[:, None, :]
+        valid = positive_mask(labels)[:, :, None] & negative_mask(labels)[:, None, :]
         return torch.cartesian_prod(rows, rows, rows), valid.flatten()

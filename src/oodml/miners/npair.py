@@ -1,14 +1,14 @@
-"""N-pair mining: one positive and all negatives of every anchor (Sohn 2016)."""
+"""N-pair mining: one positive and all negatives of each anchor (Sohn 2016)."""
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from oodml.miners._base import BaseMiner, draw_from, negatives_of, positives_of
+from oodml.miners._base import BaseMiner, draw_from, negative_mask, positive_mask
 
 
 class Miner(BaseMiner):
-    """Triplets of each anchor, its one random positive, and every row of another class."""
+    """Triplets of each anchor, one random positive, and every row of another class."""
 
     draws = 1
 
@@ -18,7 +18,7 @@ class Miner(BaseMiner):
         labels: Int[Tensor, " n"],
         uniform: Float[Tensor, "k n"],
     ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
-        positives, negatives = positives_of(labels), negatives_of(labels)
+        positives, negatives = positive_mask(labels), negative_mask(labels)
         rows = torch.arange(len(labels), device=labels.device)
         positive = draw_from(positives, uniform[0])
         pairs = torch.cartesian_prod(rows, rows)

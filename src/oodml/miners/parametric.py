@@ -1,4 +1,4 @@
-"""Negatives by a chosen distribution of their distance (Roth et al. 2020, arXiv 2003.11113)."""
+"""Negatives from a chosen distribution of distances (Roth et al. 2020, arXiv 2003.11113)."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -9,9 +9,9 @@ from oodml.miners._base import (
     BaseMiner,
     draw,
     draw_from,
-    negatives_of,
-    positives_of,
-    triplets_of_each,
+    negative_mask,
+    one_triplet_per_row,
+    positive_mask,
     unit_distances,
 )
 
@@ -30,7 +30,15 @@ def bin_weights(
     high: float,
     n_bins: int,
 ) -> Float[Tensor, "n m"]:
-    """Weights that are equal for all bins of [low, high] with an allowed row, and within one."""
+    """Weights that draw each nonempty bin of [low, high] equally often, uniformly within a bin.
+
+    Args:
+        between: distances.
+        allowed: mask of the rows that may be drawn.
+        low: lower end of the range.
+        high: upper end of the range.
+        n_bins: number of bins of equal width.
+    """
     inside = allowed & (between >= low) & (between <= high)
     position = ((between - low) / (high - low) * n_bins).long().clamp(0, n_bins - 1)
     counts = between.new_zeros(len(between), n_bins)
@@ -39,11 +47,13 @@ def bin_weights(
 
 
 class Miner(BaseMiner):
-    """One triplet an anchor: a random positive, a negative from a random bin of distances.
+    """One triplet per anchor: a random positive and a negative from a random distance bin.
 
-    mode: the distances on the unit sphere that have bins: "uniform" all, "hard" up to .5,
-    "semihard" .3 to .7, "very_hard" up to .3; without a negative there, any is taken.
-    n_bins: bins of equal width.
+    Args:
+        mode: range of distances on the unit sphere: "uniform" 0 to 2, "hard" 0 to .5, "semihard"
+            .3 to .7, "very_hard" 0 to .3. An anchor without a negative in the range gets any
+            negative.
+        n_bins: number of bins of equal width.
     """
 
     def __init__(
@@ -62,10 +72,10 @@ class Miner(BaseMiner):
         labels: Int[Tensor, " n"],
         uniform: Float[Tensor, "k n"],
     ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
-        positives, negatives = positives_of(labels), negatives_of(labels)
+        positives, negatives = positive_mask(labels), negative_mask(labels)
         between = unit_distances(embeddings)
         weights = bin_weights(between, negatives, *self.range, self.n_bins)
         fallback = negatives.to(weights.dtype)
         weights = torch.where(weights.any(1, keepdim=True), weights, fallback)
-        triplets = triplets_of_each(draw_from(positives, uniform[0]), draw(weights, uniform[1]))
+        triplets = one_triplet_per_row(draw_from(positives, uniform[0]), draw(weights, uniform[1]))
         return triplets, positives.any(1) & negatives.any(1)

@@ -1,4 +1,4 @@
-"""A random positive and a distance-weighted negative, of true or of permuted labels."""
+"""Distance-weighted mining on true or permuted labels."""
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -7,10 +7,12 @@ from oodml.miners.distance import Miner as DistanceMiner
 
 
 class Miner(DistanceMiner):
-    """The distance miner, optionally on labels that are permuted among the rows of the batch.
+    """The distance miner, optionally on labels that are permuted within the batch.
 
-    permute_labels: what the original does under this name, for features that ignore classes;
-    without it this is the distance miner. lowest: as there.
+    Args:
+        lowest: distances are clamped to at least this value.
+        permute_labels: permute the labels, as the original code does under this name, to learn
+            features that ignore classes.
     """
 
     draws = 3

@@ -1,18 +1,21 @@
-"""Distance-weighted mining with the ρ-regularisation (Roth et al. 2020, arXiv 2002.08473)."""
+"""Distance-weighted mining with ρ-regularization (Roth et al. 2020, arXiv 2002.08473)."""
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from oodml.errors import OodmlError
-from oodml.miners._base import triplets_of_each
+from oodml.miners._base import one_triplet_per_row
 from oodml.miners.distance import Miner as DistanceMiner
 
 
 class Miner(DistanceMiner):
-    """The distance miner; with `probability` a triplet is (a, a, other row of a's class).
+    """The distance miner, in which some triplets push rows of one class apart.
 
-    Such a triplet pushes a class apart. lowest: as in the distance miner.
+    Args:
+        probability: probability that a triplet is replaced by (anchor, anchor, other row of the
+            anchor's class).
+        lowest: distances are clamped to at least this value.
     """
 
     relation = "ordinary or apart"
@@ -20,7 +23,11 @@ class Miner(DistanceMiner):
 
     def __init__(self, probability: float = 0.2, lowest: float = 0.5) -> None:
         if not 0 <= probability <= 1:
-            raise OodmlError(f"miner rho_distance: probability {probability} is not in [0, 1]")
+            raise OodmlError(
+                f"miner rho_distance: probability {probability} is not in [0, 1]",
+                location="probability",
+                given=probability,
+            )
         super().__init__(lowest)
         self.probability = probability
 
@@ -33,7 +40,7 @@ class Miner(DistanceMiner):
         triplets, valid = super().choose(embeddings, labels, uniform)
         anchor, positive, negative = triplets.unbind(1)
         apart = uniform[2] < self.probability
-        switched = triplets_of_each(
+        switched = one_triplet_per_row(
             torch.where(apart, anchor, positive), torch.where(apart, positive, negative)
         )
         return switched, valid

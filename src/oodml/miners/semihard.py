@@ -7,10 +7,10 @@ from oodml.miners._base import (
     BaseMiner,
     distances,
     draw_from,
-    negatives_of,
-    positives_of,
+    negative_mask,
+    one_triplet_per_row,
+    positive_mask,
     prefer,
-    triplets_of_each,
 )
 
 
@@ -20,16 +20,25 @@ def semihard_negatives(
     to_positive: Float[Tensor, " n"],
     margin: float,
 ) -> Bool[Tensor, "n n"]:
-    """Negatives farther than each anchor's positive, by less than the margin (Euclidean)."""
+    """Mask of the negatives that are farther than each anchor's positive by less than the margin.
+
+    Args:
+        between: Euclidean distances between all rows.
+        labels: class of each row.
+        to_positive: distance of each anchor to its positive.
+        margin: Euclidean distance.
+    """
     beyond = between - to_positive[:, None]
-    return negatives_of(labels) & (beyond > 0) & (beyond < margin)
+    return negative_mask(labels) & (beyond > 0) & (beyond < margin)
 
 
 class Miner(BaseMiner):
-    """One triplet an anchor: a random positive, a random semi-hard negative.
+    """One triplet per anchor: a random positive and a random semi-hard negative.
 
-    margin: by how much farther than the positive it may be (Euclidean). An anchor without
-    semi-hard negatives takes any negative.
+    An anchor without a semi-hard negative gets any negative.
+
+    Args:
+        margin: how much farther than the positive a negative may be, a Euclidean distance.
     """
 
     def __init__(self, margin: float = 0.2) -> None:
@@ -41,10 +50,10 @@ class Miner(BaseMiner):
         labels: Int[Tensor, " n"],
         uniform: Float[Tensor, "k n"],
     ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
-        positives, negatives = positives_of(labels), negatives_of(labels)
+        positives, negatives = positive_mask(labels), negative_mask(labels)
         positive = draw_from(positives, uniform[0])
         between = distances(embeddings)
         to_positive = between.gather(1, positive[:, None])[:, 0]
         semihard = semihard_negatives(between, labels, to_positive, self.margin)
         negative = draw_from(prefer(semihard, negatives), uniform[1])
-        return triplets_of_each(positive, negative), positives.any(1) & negatives.any(1)
+        return one_triplet_per_row(positive, negative), positives.any(1) & negatives.any(1)

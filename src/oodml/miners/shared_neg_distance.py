@@ -1,17 +1,17 @@
-"""Triplets across three classes, for features that classes share (Milbich et al. 2020)."""
+"""Triplets across three classes, to learn features shared by classes (Milbich et al. 2020)."""
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from oodml.miners._base import BaseMiner, draw, draw_from, negatives_of, triplets_of_each
+from oodml.miners._base import BaseMiner, draw, draw_from, negative_mask, one_triplet_per_row
 from oodml.miners.distance import negative_probabilities
 
 
 class Miner(BaseMiner):
-    """One triplet an anchor: a random row of another class, and a distance-weighted row of a
-    third.
+    """One triplet per anchor: a random row of another class and a distance-weighted row of a third.
 
-    lowest: distances below it count as it.
+    Args:
+        lowest: distances are clamped to at least this value.
     """
 
     relation = "across"
@@ -25,8 +25,16 @@ class Miner(BaseMiner):
         labels: Int[Tensor, " n"],
         uniform: Float[Tensor, "k n"],
     ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
-        others = negatives_of(labels)
-        positive = draw_from(others, uniform[0])
-        third = others & (labels != labels[positive][:, None])
+        positive = self.choose_positive(embeddings, labels, uniform[0])
+        third = negative_mask(labels) & (labels != labels[positive][:, None])
         weights = negative_probabilities(embeddings, third, self.lowest)
-        return triplets_of_each(positive, draw(weights, uniform[1])), third.any(1)
+        return one_triplet_per_row(positive, draw(weights, uniform[1])), third.any(1)
+
+    def choose_positive(
+        self,
+        embeddings: Float[Tensor, "n d"],
+        labels: Int[Tensor, " n"],
+        uniform: Float[Tensor, " n"],
+    ) -> Int[Tensor, " n"]:
+        """One row of another class for each anchor."""
+        return draw_from(negative_mask(labels), uniform)

@@ -1,4 +1,4 @@
-"""Soft-hard mining: pairs harder than the easiest of the other kind (Roth et al. 2020)."""
+"""Soft-hard mining (Roth et al. 2020, arXiv 2002.08473)."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -8,29 +8,32 @@ from oodml.miners._base import (
     BaseMiner,
     distances,
     draw_from,
-    negatives_of,
-    positives_of,
+    negative_mask,
+    one_triplet_per_row,
+    positive_mask,
     prefer,
-    triplets_of_each,
 )
 
 
 def softhard_pairs(
     embeddings: Float[Tensor, "n d"], labels: Int[Tensor, " n"]
 ) -> tuple[Bool[Tensor, "n n"], Bool[Tensor, "n n"]]:
-    """Positives farther than an anchor's nearest negative; negatives nearer than its farthest
-    positive."""
+    """Masks of the soft-hard positives and negatives of each anchor.
+
+    Soft-hard positives are farther than the nearest negative; soft-hard negatives are nearer than
+    the farthest positive.
+    """
     between = distances(embeddings)
-    positives, negatives = positives_of(labels), negatives_of(labels)
+    positives, negatives = positive_mask(labels), negative_mask(labels)
     nearest = between.masked_fill(~negatives, torch.inf).amin(1, keepdim=True)
     farthest = between.masked_fill(~positives, -torch.inf).amax(1, keepdim=True)
     return positives & (between > nearest), negatives & (between < farthest)
 
 
 class Miner(BaseMiner):
-    """One triplet an anchor: a random soft-hard positive, a random soft-hard negative.
+    """One triplet per anchor: a random soft-hard positive and a random soft-hard negative.
 
-    Where an anchor has none of either kind, any positive or negative is taken.
+    An anchor without a soft-hard positive (or negative) gets any positive (or negative).
     """
 
     def choose(
@@ -39,9 +42,9 @@ class Miner(BaseMiner):
         labels: Int[Tensor, " n"],
         uniform: Float[Tensor, "k n"],
     ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
-        positives, negatives = positives_of(labels), negatives_of(labels)
+        positives, negatives = positive_mask(labels), negative_mask(labels)
         hard_positives, hard_negatives = softhard_pairs(embeddings, labels)
-        triplets = triplets_of_each(
+        triplets = one_triplet_per_row(
             draw_from(prefer(hard_positives, positives), uniform[0]),
             draw_from(prefer(hard_negatives, negatives), uniform[1]),
         )
