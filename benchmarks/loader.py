@@ -7,7 +7,7 @@ about 90 kB each, like the images of CUB200. In every round, each loader reads a
 of 112 at 224 pixels, with the same number of workers or threads:
 
 - ImageFolder: torchvision, with RandomResizedCrop, flip, ToTensor, and Normalize, in a DataLoader;
-  it returns normalized floats. "... in uint8": the same without the last two transloaders;
+  it returns normalized floats. "... in uint8": the same without the last two transforms;
 - off: this package on the files; cached: on the pixel cache at the short side of "auto". Both
   return uint8, which the device converts; "cached + floats" converts on the CPU;
 - floor: a copy of the same number of bytes in memory.
@@ -35,7 +35,7 @@ from oodml.datasets import open_images
 from oodml.images.image_set import ImageSet
 from oodml.images.loader import batches, train_views
 from oodml.images.pixel_cache import resized_images
-from oodml.images.transloaders import recipe, sufficient_short
+from oodml.images.transforms import recipe, sufficient_short
 
 SIZE, BATCH = 224, 112
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -145,21 +145,21 @@ def to_floats(loader: Pass) -> Pass:
 
 def image_folder(root: Path, workers: int) -> dict[str, Pass]:
     try:
-        from torchvision import datasets, transloaders
+        from torchvision import datasets, transforms
     except ImportError:
         print("torchvision is not installed: skipping ImageFolder")
         return {}
-    views = [transloaders.RandomResizedCrop(SIZE), transloaders.RandomHorizontalFlip()]
-    normalize = [transloaders.ToTensor(), transloaders.Normalize(MEAN, STD)]
+    views = [transforms.RandomResizedCrop(SIZE), transforms.RandomHorizontalFlip()]
+    normalize = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
 
     def loading(steps: list[object]) -> Pass:
-        images = datasets.ImageFolder(str(root), transloaders.Compose(steps))
+        images = datasets.ImageFolder(str(root), transforms.Compose(steps))
         loader = torch.utils.data.DataLoader(images, BATCH, num_workers=workers)
         return lambda: (batch for batch, _ in loader)
 
     return {
         "ImageFolder": loading(views + normalize),
-        "... in uint8": loading([*views, transloaders.PILToTensor()]),
+        "... in uint8": loading([*views, transforms.PILToTensor()]),
     }
 
 
@@ -183,7 +183,7 @@ def compare_to_step(options: argparse.Namespace, seconds: dict[str, float]) -> N
     step()
     step_time = statistics.median(step() for _ in range(3 if device.type == "cpu" else 20))
     print(
-        f"{options.network} on {device}: {1e3 * step_time:.0f} ms per step of {BATCH} images; its batch"
+        f"{options.network} on {device}: {1e3 * step_time:.0f} ms per step of {BATCH} images; batch"
     )
     for name in ("ImageFolder", "off", "cached"):
         if name in seconds:
