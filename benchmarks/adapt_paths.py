@@ -22,7 +22,7 @@ from oodml.analysis.intervals import student_interval
 from oodml.datasets import open_images
 from oodml.embedding import embed
 from oodml.images.image_set import ImageSet
-from oodml.model import Embedder, LinearHead, ModelSettings
+from oodml.model import Embedder, LinearHead, HeadSettings
 from oodml.shift.splits import Episode
 from oodml.vectors import VectorSet
 
@@ -78,7 +78,7 @@ def recalls(found: tuple[dict[str, float], ...]) -> np.ndarray:
 
 def frozen() -> Embedder:
     """lite0 with a random last layer."""
-    settings = ModelSettings(backbone="lite0", image_size=SIZE, dim=DIM, augmentation="gentle")
+    settings = HeadSettings(backbone="lite0", image_size=SIZE, dim=DIM, augmentation="gentle")
     model = Embedder(settings, torch.nn.Identity())
     with torch.random.fork_rng():
         torch.manual_seed(SEED)

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from oodml import catalog
-from oodml.backbones import Backbone
-from oodml.embedding import default_device
+from oodml.backbones import Backbone, load_backbone
+from oodml.devices import resolve_device
 from oodml.methods._base import Sizes
 from oodml.methods._mined import MinedLoss
-from oodml.model import Embedder, LinearHead, ModelSettings
+from oodml.model import Embedder, LinearHead, FinetuneSettings
 from oodml.randomness import generator, isolated
 from oodml.training.loop import train
 from oodml.training.settings import TrainSettings
@@ -50,7 +50,7 @@ class Case:
 
 
 def main() -> None:
-    device = default_device()
+    device = resolve_device()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     cuda = device.type == "cuda"
     parser.add_argument("--batch", type=int, default=112 if cuda else 16)
@@ -84,7 +84,7 @@ def compare(case: Case, rounds: int) -> tuple[float, float]:
 
 
 def next_to_nothing(weights: str | None = None) -> Backbone:
-    """Features of the mean colour."""
+    """A network that computes features of the mean color."""
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, FEATURES, 1))
     return Backbone(network, FEATURES, 8)
 
@@ -134,11 +134,12 @@ class Clock:
 
 
 def build(case: Case) -> Embedder:
-    settings = ModelSettings(
-        backbone=case.backbone, weights="none", mode="finetune", dim=DIM, image_size=case.size
+    settings = FinetuneSettings(
+        backbone=case.backbone, weights="none", dim=DIM, image_size=case.size
     )
     with isolated(0):
-        return Embedder(settings, LinearHead(FEATURES, DIM)).with_backbone()
+        backbone = load_backbone(case.backbone, "none")
+        return Embedder(settings, LinearHead(FEATURES, DIM), backbone)
 
 
 def time_ours(case: Case) -> float:

@@ -6,10 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
+from oodml.backbones import load_backbone
 from oodml.datasets import open_images
 from oodml.embedding import embed
 from oodml.files import cache_folder
-from oodml.model import Embedder, LinearHead, ModelSettings
+from oodml.model import Embedder, FinetuneSettings, LinearHead
 from tests.images.samples import squares, write_folder
 
 
@@ -17,12 +18,16 @@ def features_on_disk() -> list[Path]:
     return sorted((cache_folder() / "features").glob("*"))
 
 
+def small_model() -> Embedder:
+    return Embedder(FinetuneSettings(backbone="small"), LinearHead(96, 8), load_backbone("small"))
+
+
 @pytest.fixture(autouse=True)
 def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OODML_CACHE", str(tmp_path / "cache"))
 
 
-def test_what_was_embedded_is_not_embedded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     images = squares()
     first = embed(images, "pixels")
     assert first.vectors.shape == (48, 768)
@@ -43,7 +48,7 @@ def test_pixels_are_the_image() -> None:
     np.testing.assert_allclose(vectors.reshape(48, 3, -1)[:, 0], expected, atol=1e-6)
 
 
-def test_the_cache_follows_the_image_not_its_place_in_the_set() -> None:
+def test_the_cache_does_not_depend_on_the_order_of_images() -> None:
     images = squares()
     order = np.random.default_rng(0).permutation(len(images))
     first = embed(images, "pixels", view=1, augmentation="adv")
@@ -53,7 +58,7 @@ def test_the_cache_follows_the_image_not_its_place_in_the_set() -> None:
     assert shuffled.ids.tolist() == images.ids[order].tolist()
 
 
-def test_what_changes_the_vectors_changes_the_key() -> None:
+def test_settings_that_change_the_vectors_change_the_cache_key() -> None:
     images = squares()
     variants: list[dict[str, object]] = [
         {},
@@ -75,8 +80,7 @@ def test_what_changes_the_vectors_changes_the_key() -> None:
 def test_batches_do_not_change_vectors() -> None:
     images = squares()
     one = embed(images, "small", weights="none", batch_size=48, cache=False)
-    # Untrained weights are drawn anew each time; load them once and embed in two ways.
-    model = Embedder(ModelSettings(backbone="small", mode="finetune"), LinearHead(96, 8))
+    model = small_model()
     big = embed(images, model, batch_size=48).vectors
     little = embed(images, model, batch_size=7).vectors
     np.testing.assert_allclose(big, little, atol=1e-5)
@@ -85,7 +89,7 @@ def test_batches_do_not_change_vectors() -> None:
     assert model.training
 
 
-def test_a_torn_cache_file_is_embedded_again() -> None:
+def test_a_damaged_cache_file_is_recomputed() -> None:
     images = squares()
     first = embed(images, "pixels")
     (path,) = features_on_disk()
@@ -93,8 +97,8 @@ def test_a_torn_cache_file_is_embedded_again() -> None:
     np.testing.assert_array_equal(embed(images, "pixels").vectors, first.vectors)
 
 
-def test_files_with_other_pixels_are_embedded_anew(tmp_path: Path) -> None:
-    """Of the same names, sizes and stated times of change."""
+def test_files_with_other_pixels_are_embedded_again(tmp_path: Path) -> None:
+    """Their names, sizes, and modification times are the same."""
     write_folder(squares(side=16), tmp_path / "data")
     files = sorted((tmp_path / "data").rglob("*.png"))
     for shade in (0, 255):
@@ -108,8 +112,6 @@ def test_files_with_other_pixels_are_embedded_anew(tmp_path: Path) -> None:
 
 def test_folder_and_memory_agree(tmp_path: Path) -> None:
     images = squares()
-    from oodml.datasets import open_images
-
     disk = open_images(write_folder(images, tmp_path / "root"))
     order = np.argsort([int(os.path.basename(name)[:3]) for name in disk.ids])
     np.testing.assert_array_equal(
@@ -118,15 +120,15 @@ def test_folder_and_memory_agree(tmp_path: Path) -> None:
 
 
 def test_images_may_be_bytes_or_floats() -> None:
-    model = Embedder(ModelSettings(backbone="small", mode="finetune"), LinearHead(96, 8)).eval()
+    model = small_model().eval()
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     torch.testing.assert_close(model(images), model(images.float() / 255))
 
 
-def test_an_edit_of_ones_own_network_embeds_anew(
+def test_an_edited_user_backbone_embeds_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The cache knows a backbone of the user's by its source."""
+    """The cache key contains the source of a user's backbone."""
     monkeypatch.setenv("OODML_CACHE", str(tmp_path / "cache"))
     monkeypatch.syspath_prepend(tmp_path)
     file = tmp_path / "own_pixels_of_a_test.py"

@@ -1,8 +1,9 @@
-"""Several processes that train one model together; elsewhere a process is a team of one.
+"""Distributed training: several processes that train one model together.
 
-`torchrun` or `accelerate launch` starts them. Each passes its share of a batch through the network;
-the features of the whole batch are gathered, and every process computes the same head and loss from
-them. The leader alone claims runs and writes; the others do what it tells them.
+`torchrun` or `accelerate launch` starts them. Each process runs its share of a batch through the
+network; the features of the whole batch are gathered, and every process computes the same head and
+loss from them. Only the leader claims runs and writes files; the followers receive tasks from it.
+In a process that runs alone, all functions do nothing or return their input.
 """
 
 import os
@@ -20,112 +21,124 @@ from oodml.errors import OodmlError
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(minutes=30)
-"""How long a process waits for the others within a run, before it gives up."""
-GRACE = timedelta(seconds=30)
+TIMEOUT = timedelta(minutes=30)
+"""How long a process waits for the others within a run."""
+FAILURE_TIMEOUT = timedelta(seconds=30)
 """How long a process that failed waits for the others to fail in the same way."""
-NEVER = timedelta(days=365)
-"""The leader may wait long for a run to do, and is then no less alive."""
+NO_TIMEOUT = timedelta(days=365)
+"""For messages from the leader, which may wait long for a run to claim."""
 
 
 @dataclass(frozen=True)
-class Team:
-    """This process among those that train together.
+class ProcessGroup:
+    """This process, and the processes that it trains with.
 
-    side: for orders and results, beside gradients and features. votes: on whether all went well.
+    Attributes:
+        rank: the number of this process; 0 is the leader.
+        size: the number of processes.
+        messages: the communication group for tasks and results.
+        votes: the communication group for agreeing on success.
     """
 
     rank: int = 0
     size: int = 1
-    side: Any = None
+    messages: Any = None
     votes: Any = None
 
 
-_team = Team()
+_group = ProcessGroup()
 
 
-class PartedError(OodmlError):
-    """The processes are no longer at the same place and must all end."""
+class OutOfSyncError(OodmlError):
+    """The processes are out of sync; all of them exit."""
 
 
-def join(device: str) -> str:
-    """Meet the other processes, if there are any; gives the device of this one."""
-    global _team
+def join_processes(device: str) -> str:
+    """Connect to the other processes, if there are any; return the device of this process."""
+    global _group
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return device
     from accelerate import PartialState
 
     cpu = torch.device(device).type == "cpu"
-    state = PartialState(cpu=cpu, timeout=PATIENCE, **({"backend": "gloo"} if cpu else {}))
-    side, votes = (dist.new_group(backend="gloo", timeout=NEVER) for _ in range(2))
-    _team = Team(dist.get_rank(), dist.get_world_size(), side, votes)
+    state = PartialState(cpu=cpu, timeout=TIMEOUT, **({"backend": "gloo"} if cpu else {}))
+    messages, votes = (dist.new_group(backend="gloo", timeout=NO_TIMEOUT) for _ in range(2))
+    _group = ProcessGroup(dist.get_rank(), dist.get_world_size(), messages, votes)
     return str(state.device)
 
 
-def leave() -> None:
-    """Part from the others, when all is done."""
-    global _team
-    if _team.size > 1:
-        _team = Team()
+def leave_processes() -> None:
+    """Disconnect from the other processes when all work is done."""
+    global _group
+    if _group.size > 1:
+        _group = ProcessGroup()
         dist.destroy_process_group()
 
 
-def leads() -> bool:
-    """Whether this process claims runs and writes."""
-    return _team.rank == 0
+def is_leader() -> bool:
+    """Whether this process claims runs and writes files."""
+    return _group.rank == 0
 
 
-def several() -> bool:
+def is_distributed() -> bool:
     """Whether this process trains together with others."""
-    return _team.size > 1
+    return _group.size > 1
 
 
-def share(count: int) -> slice:
-    """Which of so many rows are this process's; shares differ by one row at the most."""
-    if 0 < count < _team.size:
-        raise OodmlError(f"{count} images cannot be shared out to {_team.size} processes")
-    stops = _stops(count)
-    return slice(([0, *stops])[_team.rank], stops[_team.rank])
+def own_share(n: int) -> slice:
+    """The rows of this process out of `n`; the shares of two processes differ by at most one row.
+
+    Raises:
+        OodmlError: if there are fewer rows than processes.
+    """
+    if 0 < n < _group.size:
+        raise OodmlError(
+            f"{n} images cannot be divided among {_group.size} processes",
+            location="train.batch_size",
+            given=n,
+        )
+    stops = _share_stops(n)
+    return slice(([0, *stops])[_group.rank], stops[_group.rank])
 
 
-def _stops(count: int) -> list[int]:
-    least, more = divmod(count, _team.size)
-    return [least * (rank + 1) + min(rank + 1, more) for rank in range(_team.size)]
+def _share_stops(n: int) -> list[int]:
+    least, remainder = divmod(n, _group.size)
+    return [least * (rank + 1) + min(rank + 1, remainder) for rank in range(_group.size)]
 
 
-def gathered(part: Float[Tensor, "m f"], count: int) -> Float[Tensor, "count f"]:
-    """The rows of all processes from each one's share; its gradient is that of its own rows."""
-    return cast(Tensor, _Gathered.apply(part, count)) if several() else part
+def gather_features(share: Float[Tensor, "m f"], n: int) -> Float[Tensor, "n f"]:
+    """The rows of all processes from the share of each; gradients reach only the own rows."""
+    return cast(Tensor, _GatherFeatures.apply(share, n)) if is_distributed() else share
 
 
-class _Gathered(torch.autograd.Function):
+class _GatherFeatures(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, part: Tensor, count: int) -> Tensor:
-        context.count = count
-        return _collected(part, count, None)
+    def forward(context: Any, share: Tensor, n: int) -> Tensor:
+        context.n = n
+        return _gather_rows(share, n, None)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0][share(context.count)], None
+        return gradients[0][own_share(context.n)], None
 
 
-def collected(part: Float[Tensor, "m f"], count: int) -> Float[Tensor, "count f"]:
-    """The rows of all processes, on the CPU and without gradients."""
-    return _collected(part, count, _team.side) if several() else part
+def gather_on_cpu(share: Float[Tensor, "m f"], n: int) -> Float[Tensor, "n f"]:
+    """The rows of all processes from the share of each, on the CPU and without gradients."""
+    return _gather_rows(share, n, _group.messages) if is_distributed() else share
 
 
-def _collected(part: Tensor, count: int, group: Any) -> Tensor:
-    sizes = torch.diff(torch.tensor([0, *_stops(count)])).tolist()
-    padded = part.new_zeros(max(sizes), part.shape[1])
-    padded[: len(part)] = part
-    found = [torch.empty_like(padded) for _ in sizes]
-    dist.all_gather(found, padded, group=group)
-    return torch.cat([rows[:size] for rows, size in zip(found, sizes, strict=True)])
+def _gather_rows(share: Tensor, n: int, group: Any) -> Tensor:
+    sizes = torch.diff(torch.tensor([0, *_share_stops(n)])).tolist()
+    padded = share.new_zeros(max(sizes), share.shape[1])
+    padded[: len(share)] = share
+    shares = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(shares, padded, group=group)
+    return torch.cat([rows[:size] for rows, size in zip(shares, sizes, strict=True)])
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Add up the gradients that each process has from its share of a batch."""
-    if not several():
+    """Sum the gradients of all processes, each from its share of the batch."""
+    if not is_distributed():
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients:
@@ -137,9 +150,9 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
-def align(*modules: nn.Module) -> None:
-    """Give the leader's weights to all, lest rounding drives the processes apart."""
-    if not several():
+def broadcast_weights(*modules: nn.Module) -> None:
+    """Copy the leader's weights to all processes, so that rounding cannot accumulate."""
+    if not is_distributed():
         return
     for module in modules:
         for value in module.state_dict().values():
@@ -147,96 +160,107 @@ def align(*modules: nn.Module) -> None:
                 dist.broadcast(value, 0)
 
 
-def synchronise_batch_norm(model: nn.Module, device: torch.device) -> None:
-    """Have batch norms that train see the whole batch. Raises OodmlError where that cannot be."""
+def synchronize_batch_norm(model: nn.Module, device: torch.device) -> None:
+    """Make batch norm in training mode use the statistics of the whole batch.
+
+    Raises:
+        OodmlError: if several processes train on a device other than CUDA.
+    """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if not several() or not norms:
+    if not is_distributed() or not norms:
         return
     if device.type != "cuda":
         raise OodmlError(
-            "freeze_batch_norm = false needs the statistics of the whole batch, which several "
-            "processes share on CUDA only; freeze it, or train in one process"
+            "model.freeze_batch_norm = false: several processes can share batch statistics only "
+            "on CUDA. Remove the key, or train in one process.",
+            location="model.freeze_batch_norm",
+            given=False,
         )
     convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
     for name, child in model.named_children():
         setattr(model, name, convert(child))
 
 
-def once(work: Callable[[], T]) -> T:
-    """What `work` gives, computed by the leader for all; its error is an error of all."""
-    if not several():
+def compute_once(work: Callable[[], T]) -> T:
+    """Compute `work` in the leader and return its result, or raise its error, in all processes."""
+    if not is_distributed():
         return work()
     answer: list[Any] = [None, None]
-    problem = None
-    if leads():
+    exception = None
+    if is_leader():
         try:
             answer[0] = work()
         except Exception as error:
-            problem, answer[1] = error, str(error)
-    dist.broadcast_object_list(answer, 0, group=_team.side)
+            exception, answer[1] = error, str(error)
+    dist.broadcast_object_list(answer, 0, group=_group.messages)
     if answer[1] is not None:
-        raise problem or OodmlError(answer[1])
+        raise exception or OodmlError(answer[1])
     return cast(T, answer[0])
 
 
-def led(order: object, work: Callable[[], T]) -> T:
-    """The leader's part of `work`, which the others do from the same order; see `orders`."""
-    if not several():
+def lead_task(task: object, work: Callable[[], T]) -> T:
+    """Send a task to the followers and do the leader's part of it; see `received_tasks`."""
+    if not is_distributed():
         return work()
-    dist.broadcast_object_list([order], 0, group=_team.side)
-    return together(work)
+    dist.broadcast_object_list([task], 0, group=_group.messages)
+    return run_on_all(work)
 
 
-def dismiss() -> None:
-    """Tell the others that nothing is left to do."""
-    if several():
-        dist.broadcast_object_list([None], 0, group=_team.side)
+def dismiss_followers() -> None:
+    """Tell the followers that no task is left."""
+    if is_distributed():
+        dist.broadcast_object_list([None], 0, group=_group.messages)
 
 
-def orders() -> Iterator[Any]:
-    """What the leader tells the others to do, one after the other."""
+def received_tasks() -> Iterator[Any]:
+    """Yield the leader's tasks in a follower, until the leader dismisses it."""
     while True:
-        order: list[Any] = [None]
+        task: list[Any] = [None]
         try:
-            dist.broadcast_object_list(order, 0, group=_team.side)
+            dist.broadcast_object_list(task, 0, group=_group.messages)
         except RuntimeError as error:
-            raise PartedError(f"process {_team.rank}: the leading process is gone") from error
-        if order[0] is None:
+            message = f"process {_group.rank}: the leading process has exited"
+            raise OutOfSyncError(message) from error
+        if task[0] is None:
             return
-        yield order[0]
+        yield task[0]
 
 
-def together(work: Callable[[], T]) -> T:
-    """Do what all do. An error that all meet is an ordinary one; else all processes end.
+def run_on_all(work: Callable[[], T]) -> T:
+    """Do the same work in all processes, and agree on whether it succeeded.
 
-    A process that fails alone leaves the others waiting for it, so that it cannot go on.
+    An error that every process meets is raised as it is. If only some fail, the others would wait
+    for them forever, so all processes exit.
+
+    Raises:
+        OutOfSyncError: if only some of the processes fail.
     """
-    problem, result = None, None
+    exception, result = None, None
     try:
         result = work()
     except Exception as error:
-        problem = error
-    failed = _failures(problem)
-    if problem is not None:
-        raise problem
-    if failed:
-        raise OodmlError(f"another process failed: {failed[0]}")
+        exception = error
+    failures = _gather_failures(exception)
+    if exception is not None:
+        raise exception
+    if failures:
+        raise OodmlError(f"another process failed: {failures[0]}")
     return cast(T, result)
 
 
-def _failures(problem: Exception | None) -> list[str]:
-    """The errors of all processes, once each has told whether it met one."""
-    count = torch.tensor([int(problem is not None)])
+def _gather_failures(exception: Exception | None) -> list[str]:
+    """The error messages of all processes."""
+    count = torch.tensor([int(exception is not None)])
     try:
-        work = dist.all_reduce(count, group=_team.votes, async_op=True)
-        work.wait(GRACE if problem else NEVER)
-        told: list[Any] = [None] * _team.size
+        vote = dist.all_reduce(count, group=_group.votes, async_op=True)
+        vote.wait(FAILURE_TIMEOUT if exception else NO_TIMEOUT)
+        messages: list[Any] = [None] * _group.size
         if count.item():
-            dist.all_gather_object(told, problem and str(problem), group=_team.votes)
+            dist.all_gather_object(messages, exception and str(exception), group=_group.votes)
     except RuntimeError as error:
-        reason = problem or error
-        raise PartedError(
-            f"process {_team.rank} of {_team.size} stopped, and with it all: "
+        reason = exception or error
+        raise OutOfSyncError(
+            f"process {_group.rank} of {_group.size} failed, so all processes exit: "
             f"{type(reason).__name__}: {reason}"
         ) from reason
-    return [text for text in told if text is not None]
+    return [message for message in messages if message is not None]

@@ -1,9 +1,11 @@
-"""Embed a set of images, once: what was embedded before is read from the cache."""
+"""Embedding a set of images. Features of a frozen backbone are cached on disk."""
 
+import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -14,23 +16,24 @@ from torch import Tensor
 
 from oodml import distributed
 from oodml.arrays import Names
-from oodml.backbones import Backbone, load_backbone
+from oodml.backbones import Backbone, check_backbone_name, load_backbone
+from oodml.devices import resolve_device
+from oodml.errors import OodmlError, unknown
 from oodml.files import cache_folder, content_hash, replacing
+from oodml.images.fingerprint import fingerprint, reader_fingerprints
 from oodml.images.image_set import ImageSet
 from oodml.images.loader import View, batches, test_views, train_views
-from oodml.images.pixel_cache import SmallImages, input_images
+from oodml.images.pixel_cache import ResizedImages
 from oodml.images.transforms import recipe
-from oodml.model import Embedder, as_floats, pooled
+from oodml.model import Embedder, Pooling, pool_features, to_float
+from oodml.model_input import input_images
+from oodml.progress import Progress
 from oodml.randomness import derived_seed
 from oodml.user_code import code_fingerprints
 from oodml.vectors import VectorSet
 
-CACHE_VERSION = "1"
-
-
-def default_device() -> torch.device:
-    """CUDA where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+CACHE_VERSION = "2"
+"""Increase it when the same images and settings yield other features."""
 
 
 def embed(
@@ -47,47 +50,70 @@ def embed(
     batch_size: int = 64,
     cache: bool = True,
 ) -> VectorSet:
-    """Vectors of images under a frozen backbone, or embeddings by a trained model.
+    """Embed images with a frozen backbone or a trained model.
 
-    backbone: a backbone's name: its pooled, un-normalised features [n f], cached by content;
-        or an `Embedder`: its embeddings [n d], with its own input settings (`input_cache`, too),
-        never cached.
-    image_size: pixels of the square input; None is the backbone's own.
-    augmentation, view, seed: None is the test view; view v is the v-th random train view.
+    Args:
+        images: the images.
+        backbone: a backbone as in `oodml.backbones.load_backbone`; the vectors are its pooled,
+            unnormalized features [n f]. Or a trained model; the vectors are its embeddings [n d],
+            under its own settings, and are never cached.
+        weights: of the backbone, as in `oodml.backbones.load_backbone`.
+        image_size: side of the square input in pixels; by default the backbone's own.
+        pooling: "avg", "max", or "avg+max", the sum of both.
+        augmentation: name of the transforms, see `oodml.images.transforms.RECIPES`.
+        view: None for the test view, or the number of a random training view.
+        seed: random seed of the training views.
+        device: where to compute; by default CUDA if available, else the CPU.
+        batch_size: images per forward pass; the vectors do not depend on it.
+        cache: whether to read and write the cache, which is keyed by the contents of the images.
+
+    Raises:
+        OodmlError: if an argument is invalid, or the backbone cannot be loaded.
     """
-    place = torch.device(device) if device is not None else default_device()
+    resolved = resolve_device(device)
+    _check_at_least("batch_size", batch_size, 1)
     if isinstance(backbone, Embedder):
-        return _embedded(images, backbone, place, batch_size)
+        return _embed_with_model(images, backbone, resolved, batch_size)
+    if pooling not in get_args(Pooling):
+        raise unknown("pooling", pooling, get_args(Pooling))
+    if image_size is not None:
+        _check_at_least("image_size", image_size, 8)
+    recipe(augmentation)
+    check_backbone_name(backbone)
     source = {
         "data": images.name,
-        "fingerprint": images.fingerprint,
+        "fingerprint": fingerprint(images),
         "backbone": backbone,
-        "weights": weights_tag(weights),
+        "weights": weights_key(weights),
         "image_size": image_size or "own",
         "augmentation": augmentation,
         "view": "test" if view is None else f"train {view} seed {seed}",
     }
-    source |= code_fingerprints(backbone) | images.reader
-    if isinstance(images, SmallImages):
+    source |= code_fingerprints(backbone) | reader_fingerprints(images)
+    if isinstance(images, ResizedImages):
         source["pixels"] = f"short side {images.short}"
-    path = cache_folder() / "features" / f"{content_hash(CACHE_VERSION, repr(source))[:24]}"
-    path = path.with_suffix(".safetensors")
-    found = _read(path, pooling) if cache else None
-    if found is None:
+    path = _cache_path(source, resolved) if cache else None
+    cached = _read_features(path, images.ids, pooling) if path else None
+    if cached is None:
         network = load_backbone(backbone, weights)
-        make = _view(images, image_size or network.image_size, augmentation, view, seed)
-        maps = _pooled_maps(images, network, make, place, batch_size)
-        if cache:
-            _write(path, images, maps, source)
-        found = {"ids": images.ids, "vectors": _combined(maps, pooling)}
-    vectors = _in_order(found["ids"], found["vectors"], images.ids)
-    return VectorSet(
-        vectors, images.classes, images.ids, images.superclasses, source | {"pooling": pooling}
-    )
+        transform = _make_view(images, image_size or network.image_size, augmentation, view, seed)
+        features = _pooled_features(images, network, transform, resolved, batch_size)
+        if path:
+            _write_features(path, images.ids, features, source)
+        cached = _combine(features, pooling)
+    source["pooling"] = pooling
+    return VectorSet(cached, images.classes, images.ids, images.superclasses, source)
 
 
-def weights_tag(weights: str | None) -> str:
-    """What stands for the weights in a cache key: a word, or the content of the file."""
+def _check_at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise OodmlError(
+            f"{name} {value}: at least {least} is required", location=name, given=value
+        )
+
+
+def weights_key(weights: str | None) -> str:
+    """The part of a cache key that identifies weights: a hash of the file, "none", or "own"."""
     if weights in (None, "none"):
         return weights or "own"
     path = Path(weights)
@@ -95,8 +121,8 @@ def weights_tag(weights: str | None) -> str:
 
 
 @contextmanager
-def evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """The module in evaluation mode, without gradients; afterwards in the mode it was in."""
+def evaluation_mode(module: torch.nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode and disable gradients inside the block."""
     before = module.training
     module.eval()
     try:
@@ -106,7 +132,7 @@ def evaluating(module: torch.nn.Module) -> Iterator[None]:
         module.train(before)
 
 
-def trunk_features(
+def backbone_features(
     images: ImageSet,
     model: Embedder,
     *,
@@ -115,92 +141,126 @@ def trunk_features(
     device: torch.device | str | None = None,
     batch_size: int = 64,
 ) -> NDArray[np.float32]:
-    """[n f] the pooled features of a trained model's trunk, under its test or a train view."""
-    place = torch.device(device) if device is not None else default_device()
-    settings = model.settings
-    images = input_images(images, settings, keep=False)
-    make = _view(images, model.image_size, settings.augmentation, view, seed)
-    model.to(place)
-    with evaluating(model):
-        rows = distributed.share(len(images))
-        parts = [model.features(b.to(place)).cpu() for b in _blocks(images, make, batch_size, rows)]
-    return distributed.collected(torch.cat(parts), len(images)).numpy()
+    """The pooled backbone features [n f] of a trained model.
+
+    Args:
+        images: the images.
+        model: a model with a backbone.
+        view, seed, device, batch_size: as in `embed`.
+    """
+    resolved = resolve_device(device)
+    return _run_model(model, model.features, images, view, seed, resolved, batch_size)
 
 
-def _embedded(
+def _embed_with_model(
     images: ImageSet, model: Embedder, device: torch.device, batch_size: int
 ) -> VectorSet:
-    images = input_images(images, model.settings, keep=False)
-    make = _view(images, model.image_size, model.settings.augmentation, None, 0)
+    vectors = _run_model(model, model, images, None, 0, device, batch_size)
+    source = {"data": images.name, "fingerprint": fingerprint(images)}
+    source |= {"model": model.settings.model_dump()}
+    return VectorSet(vectors, images.classes, images.ids, images.superclasses, source)
+
+
+def _run_model(
+    model: Embedder,
+    function: Any,
+    images: ImageSet,
+    view: int | None,
+    seed: int,
+    device: torch.device,
+    batch_size: int,
+) -> NDArray[np.float32]:
+    """The rows of a function of image batches, such as `model.features`, for all images."""
+    images = input_images(images, model.settings, fill_cache=False)
+    transform = _make_view(images, model.image_size, model.settings.augmentation, view, seed)
     model.to(device)
-    with evaluating(model):
-        rows = distributed.share(len(images))
-        parts = [model(b.to(device)).cpu() for b in _blocks(images, make, batch_size, rows)]
-    source = {"data": images.name, "fingerprint": images.fingerprint}
-    return VectorSet(
-        distributed.collected(torch.cat(parts), len(images)).numpy(),
-        images.classes,
-        images.ids,
-        images.superclasses,
-        source | {"model": model.settings.model_dump()},
-    )
+    with evaluation_mode(model):
+        rows = distributed.own_share(len(images))
+        loaded = _image_batches(images, transform, batch_size, rows)
+        parts = [function(batch.to(device)).cpu() for batch in loaded]
+    return distributed.gather_on_cpu(torch.cat(parts), len(images)).numpy()
 
 
-def _view(images: ImageSet, size: int, augmentation: str, view: int | None, seed: int) -> View:
+def _make_view(images: ImageSet, size: int, augmentation: str, view: int | None, seed: int) -> View:
     if view is None:
         return test_views(images, size, recipe(augmentation))
     return train_views(images, size, recipe(augmentation), derived_seed(seed, "view", view))
 
 
-def _blocks(
+def _image_batches(
     images: ImageSet, view: View, batch_size: int, only: slice = slice(None)
 ) -> Iterator[Tensor]:
+    """The batches of some rows, with a progress display."""
     rows = np.arange(len(images))[only]
     starts = range(0, len(rows), batch_size)
-    return batches((rows[start : start + batch_size], view) for start in starts)
+    with Progress(f"Embedding {images.name}", len(rows)) as progress:
+        for batch in batches((rows[start : start + batch_size], view) for start in starts):
+            yield batch
+            progress.advance(len(batch))
 
 
-def _pooled_maps(
-    images: ImageSet, network: Backbone, view: View, device: torch.device, batch_size: int
+def _pooled_features(
+    images: ImageSet,
+    network: Backbone,
+    view: View,
+    device: torch.device,
+    batch_size: int,
 ) -> dict[str, Tensor]:
-    """Both poolings of every image, so that the cache serves each."""
+    """The features [n f] of every image under both kinds of pooling, so that the cache has both."""
     network.to(device)
     averages, maxima = [], []
-    with evaluating(network):
-        for batch in _blocks(images, view, batch_size):
-            found = network(as_floats(batch.to(device)))
-            averages.append(pooled(found, "avg").cpu())
-            maxima.append(pooled(found, "max").cpu())
+    with evaluation_mode(network):
+        for batch in _image_batches(images, view, batch_size):
+            feature_map = network(to_float(batch.to(device)))
+            averages.append(pool_features(feature_map, "avg").cpu())
+            maxima.append(pool_features(feature_map, "max").cpu())
     return {"avg": torch.cat(averages), "max": torch.cat(maxima)}
 
 
-def _combined(maps: dict[str, Tensor], pooling: str) -> NDArray[np.float32]:
-    found = maps["avg"] + maps["max"] if pooling == "avg+max" else maps[pooling]
-    return found.numpy()
+def _combine(features: dict[str, Tensor], pooling: str) -> NDArray[np.float32]:
+    combined = features["avg"] + features["max"] if pooling == "avg+max" else features[pooling]
+    return combined.numpy()
 
 
-def _write(path: Path, images: ImageSet, maps: dict[str, Tensor], source: dict[str, Any]) -> None:
-    ids = torch.frombuffer(bytearray("\n".join(images.ids.tolist()).encode()), dtype=torch.uint8)
-    meta = {key: str(value) for key, value in source.items()}
-    with replacing(path) as temporary:
-        save_file({**maps, "ids": ids}, temporary, metadata=meta)
+def _cache_path(source: dict[str, Any], device: torch.device) -> Path:
+    """The cache file of these features; other kinds of devices round differently."""
+    key = content_hash(CACHE_VERSION, repr(source), device.type)[:24]
+    return cache_folder() / "features" / f"{key}.safetensors"
 
 
-def _read(path: Path, pooling: str) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    needed = ("avg", "max") if pooling == "avg+max" else (pooling,)
+def _write_features(
+    path: Path, ids: Names, features: dict[str, Tensor], source: dict[str, Any]
+) -> None:
+    """Write the cache file; if that fails, log a warning and continue without it."""
+    listed = torch.frombuffer(bytearray(json.dumps(ids.tolist()).encode()), dtype=torch.uint8)
+    metadata = {key: str(value) for key, value in source.items()}
     try:
+        with replacing(path) as temporary:
+            save_file({**features, "ids": listed}, temporary, metadata=metadata)
+    except (OSError, SafetensorError) as error:
+        logging.getLogger("oodml").warning(
+            "%s: could not write the cache (%s). Continuing without it; set OODML_CACHE to a "
+            "folder with write access and free space.",
+            path.parent,
+            error,
+        )
+
+
+def _read_features(path: Path, ids: Names, pooling: str) -> NDArray[np.float32] | None:
+    """The cached features of these images in their order, or None to compute them."""
+    names = ("avg", "max") if pooling == "avg+max" else (pooling,)
+    try:
+        if not path.exists():
+            return None
         with safe_open(path, framework="pt") as file:
-            ids = bytes(file.get_tensor("ids").numpy()).decode().split("\n")
-            maps = {name: file.get_tensor(name) for name in needed}
-    except (SafetensorError, OSError):  # a torn file of an older version: embed again
+            stored = np.array(json.loads(bytes(file.get_tensor("ids").numpy())), dtype=np.str_)
+            features = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, ValueError):  # a damaged file
         return None
-    return {"ids": np.array(ids), "vectors": _combined(maps, pooling)}
-
-
-def _in_order(have: Names, vectors: NDArray[np.float32], want: Names) -> NDArray[np.float32]:
-    if np.array_equal(have, want):
+    vectors = _combine(features, pooling)
+    if np.array_equal(stored, ids):
         return vectors
-    order = np.argsort(have)
-    return vectors[order[np.searchsorted(have[order], want)]]
+    order = np.argsort(stored)
+    if not np.array_equal(stored[order], np.sort(ids)):
+        return None
+    return vectors[order[np.searchsorted(stored[order], ids)]]

@@ -1,4 +1,4 @@
-"""A whole model as one file: ONNX, for any runtime, or safetensors, for this library."""
+"""Writing a whole model to one file: ONNX for any runtime, or safetensors for oodml."""
 
 import json
 from collections.abc import Mapping
@@ -12,202 +12,242 @@ from torch import Tensor, nn
 from oodml import __version__
 from oodml.errors import OodmlError
 from oodml.files import replacing
-from oodml.images.pixel_cache import input_short
 from oodml.images.transforms import recipe
 from oodml.model import (
     Embedder,
-    IdentityHead,
-    ModelSettings,
-    described_model,
-    head_description,
+    build_model,
+    describe_model,
+    finetune_settings,
+    frozen_model,
     load_model,
-    pooled,
+    pool_features,
+    reading_model,
+    rename_legacy,
 )
+from oodml.model_input import input_short
 from oodml.randomness import generator
 
 TOLERANCE = 1e-4
-"""The largest difference between ONNX and model, of embeddings of length one."""
-NEEDS = "ONNX needs some more packages: pip install 'oodml[onnx]'"
+"""The largest allowed difference between ONNX and model, for embeddings of unit length."""
+_INPUT_BUFFERS = ("mean", "std")
+"""The buffers of a backbone that its state does not contain."""
 
 
-class Network(nn.Module):
-    """What is exported: from images [n 3 h w] in [0, 1] to embeddings [n d]."""
+class ExportedNetwork(nn.Module):
+    """The network in an exported file: from images [n 3 h w] in [0, 1] to embeddings [n d]."""
 
     def __init__(self, model: Embedder) -> None:
         super().__init__()
-        self.trunk = model.backbone
+        self.backbone = model.require_backbone()
         self.head = model.head
         self.pooling = model.settings.pooling
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
-        features = pooled(self.trunk(images), self.pooling)
+        """The embeddings."""
+        features = pool_features(self.backbone(images), self.pooling)
         return self.head.embed(features)  # type: ignore[no-any-return,operator]
 
 
-def exportable(name: str | Path, trust_code: bool = False) -> tuple[Embedder, dict[str, str]]:
-    """The model of a run, of `oodml adapt`, or of a backbone's name; and what to say of it.
+def load_for_export(
+    name: str | Path, trust_code: bool = False, weights: str | None = None
+) -> tuple[Embedder, dict[str, str]]:
+    """Load a model and its metadata.
 
-    A plain backbone gives its pooled, un-normalised features, as `oodml embed` does.
+    Args:
+        name: the folder of a run or of an adapted model, or the name of a backbone. A backbone's
+            embeddings are its pooled, unnormalized features, as with `oodml embed`.
+        trust_code: as in `oodml.load_model`.
+        weights: weights of a backbone, as in `oodml.backbones.load_backbone`.
+
+    Raises:
+        OodmlError: if the model cannot be loaded.
     """
     folder = Path(name)
     if folder.is_dir():
+        if weights is not None:
+            raise OodmlError(
+                f"weights {weights!r}: {folder} is a trained model with its own weights; weights "
+                "apply to a backbone's name only",
+                location="weights",
+                given=weights,
+            )
         model = load_model(folder, trust_code)
-    elif len(folder.parts) > 1:
-        raise OodmlError(f"{folder}: no such folder of a model")
+    elif len(folder.parts) > 1 and ":" not in str(name):
+        raise OodmlError(f"{folder}: no such folder", location=str(folder))
     else:
-        plain = {"backbone": str(name), "mode": "finetune", "input_cache": "off"}
-        settings = ModelSettings.model_validate(plain)
-        model = Embedder(settings, IdentityHead(normalize=False)).eval()
-    return model, description(model, _record(folder))
+        model = frozen_model(str(name), weights, normalize=False)
+    return model, model_metadata(model, _read_run(folder))
 
 
-def description(model: Embedder, record: Mapping[str, Any]) -> dict[str, str]:
-    """What a file says of its model, all as text. record: the run's settings, if it is one."""
+def model_metadata(model: Embedder, run: Mapping[str, Any]) -> dict[str, str]:
+    """The metadata of an exported file, all as text.
+
+    Args:
+        model: the model.
+        run: the settings of the run that trained it (run.json), or an empty mapping.
+    """
     settings = model.settings
-    side = _side(model)
-    said = {
+    side = _input_side(model)
+    metadata = {
         "oodml": __version__,
         "backbone": settings.backbone,
         "pooling": settings.pooling,
         "image_size": side,
-        "dim": _outputs(model),
-        "images": f"float32 [n, 3, {side}, {side}], red green blue, 0 … 1, not normalised",
-        "test_transform": _transform(model),
+        "dim": _output_dim(model),
+        "images": f"float32 [n, 3, {side}, {side}], RGB, in [0, 1], not normalized",
+        "test_transform": _describe_transform(model),
         "settings": settings.model_dump_json(),
     }
-    names = {"run": "id", "data": "data", "fingerprint": "fingerprint", "split": "split"}
-    names |= {"method": "method", "seed": "seed"}
-    said |= {name: record[key] for name, key in names.items() if key in record}
-    return {name: str(value) for name, value in said.items()}
+    keys = {"run": "id", "data": "data", "fingerprint": "fingerprint", "split": "split"}
+    keys |= {"method": "method", "seed": "seed"}
+    metadata |= {name: run[key] for name, key in keys.items() if key in run}
+    return {name: str(value) for name, value in metadata.items()}
 
 
-def export_onnx(model: Embedder, file: str | Path, said: Mapping[str, str]) -> float:
-    """Write ONNX, its batch size free; gives the largest difference to the model.
+def export_onnx(model: Embedder, file: str | Path, metadata: Mapping[str, str]) -> float:
+    """Write a model as ONNX with a variable batch size.
 
-    It is run by onnxruntime on two batches of random images; if it differs from the model by
-    `TOLERANCE` (of the longest embedding, where they are longer than one), nothing is left.
+    The file is run with onnxruntime on two batches of random images, and is kept only if the
+    embeddings agree with the model's.
+
+    Args:
+        model: the model.
+        file: the file to write.
+        metadata: the output of `model_metadata`.
+
+    Returns:
+        The largest difference, relative to the longest embedding where that exceeds 1.
+
+    Raises:
+        OodmlError: if a package is missing, the network cannot be exported, or the embeddings
+            differ by `TOLERANCE` or more.
     """
-    network, side = Network(model).eval(), _side(model)
     try:
         import onnxruntime
-        import onnxscript  # noqa: F401  the exporter's own
+        import onnxscript  # noqa: F401  imported by the exporter
     except ImportError as error:
-        raise OodmlError(f"{NEEDS} ({error})") from error
-    example = torch.rand(2, 3, side, side, generator=generator(0, "export"))
+        raise OodmlError(
+            f"exporting to ONNX needs more packages: pip install 'oodml[onnx]' ({error})",
+            location="onnx",
+        ) from error
+    network = ExportedNetwork(model.cpu()).eval()
     with replacing(file) as path:
-        try:
-            program = torch.onnx.export(
-                network,
-                (example,),
-                dynamo=True,
-                input_names=["images"],
-                output_names=["embedding"],
-                dynamic_shapes={"images": {0: "n"}},
-                verbose=False,
-            )
-        except torch.onnx.errors.OnnxExporterError as error:
-            reason = str(error.__cause__ or error).strip().splitlines()[0]
-            raise OodmlError(
-                f"{model.settings.backbone}: cannot be written as ONNX: {reason}"
-            ) from error
-        assert program is not None
-        program.model.metadata_props.update(said)
+        program = _onnx_program(network, _input_side(model), model.settings.backbone)
+        program.model.metadata_props.update(metadata)
         program.save(path)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        return _difference(network, session, side, Path(file))
+        return _check_agreement(network, session, _input_side(model), Path(file))
 
 
-def _difference(network: Network, session: Any, side: int, file: Path) -> float:
+def _onnx_program(network: ExportedNetwork, side: int, backbone: str) -> Any:
+    example = torch.rand(2, 3, side, side, generator=generator(0, "export"))
+    try:
+        return torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            input_names=["images"],
+            output_names=["embedding"],
+            dynamic_shapes={"images": {0: "n"}},
+            verbose=False,
+        )
+    except torch.onnx.errors.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise OodmlError(
+            f"{backbone}: could not export to ONNX: {reason}", location="onnx", given=backbone
+        ) from error
+
+
+def _check_agreement(network: ExportedNetwork, session: Any, side: int, file: Path) -> float:
+    """The largest difference between the embeddings of onnxruntime and of the network."""
     largest = 0.0
     for n in (1, 5):
         images = torch.rand(n, 3, side, side, generator=generator(n, "export"))
         with torch.inference_mode():
             expected = network(images)
-        found = torch.from_numpy(session.run(["embedding"], {"images": images.numpy()})[0])
+        output = torch.from_numpy(session.run(["embedding"], {"images": images.numpy()})[0])
         length = max(1.0, float(expected.norm(dim=1).max()))
-        largest = max(largest, float((found - expected).abs().max()) / length)
+        largest = max(largest, float((output - expected).abs().max()) / length)
     if not largest < TOLERANCE:
         raise OodmlError(
-            f"{file}: onnxruntime gives embeddings that differ by {largest:.1e}; less than "
-            f"{TOLERANCE:.0e} is allowed, so the file is not kept"
+            f"{file}: not written, because the embeddings of onnxruntime differ by {largest:.1e} "
+            f"(allowed: less than {TOLERANCE:.0e})",
+            location=str(file),
+            given=largest,
         )
     return largest
 
 
-def export_safetensors(model: Embedder, file: str | Path, said: Mapping[str, str]) -> None:
-    """Write every tensor of the model, backbone included; `load_exported` reads it.
+def export_safetensors(model: Embedder, file: str | Path, metadata: Mapping[str, str]) -> None:
+    """Write all tensors of a model, including its backbone; `load_exported` reads the file.
 
-    Metadata `model` is JSON: `settings` and `head`, as in a run's model.json.
+    The metadata entry "model" is JSON with `settings` and `head`, as in a run's model.json.
     """
     from safetensors.torch import save_file
 
-    whole = model.with_backbone()
-    settings = model.settings.model_copy(
-        update={
-            "weights": "none",
-            "mode": "finetune",
-            "image_size": model.image_size,
-            "input_cache": "off" if model.settings.mode == "head" else model.settings.input_cache,
-        }
+    backbone = model.require_backbone()
+    settings = finetune_settings(model.settings).model_copy(
+        update={"weights": "none", "image_size": model.image_size}
     )
-    described = {"settings": settings.model_dump(), "head": head_description(model.head)}
-    state = {key: value.contiguous() for key, value in whole.state_dict().items()}
-    state |= {f"input.{name}": getattr(model.backbone, name).contiguous() for name in _INPUT}
-    metadata = {**said, "model": json.dumps(described)}
+    state = {key: value.contiguous() for key, value in model.state_dict().items()}
+    state |= {f"input.{name}": getattr(backbone, name).contiguous() for name in _INPUT_BUFFERS}
+    described = json.dumps(describe_model(model, settings))
     with replacing(file) as path:
-        save_file(state, path, metadata=metadata)
-
-
-_INPUT = ("mean", "std")
+        save_file(state, path, metadata={**metadata, "model": described})
 
 
 def load_exported(file: str | Path, trust_code: bool = False) -> Embedder:
-    """The model of a file that `export_safetensors` wrote, ready to embed; needs no other file.
+    """Load a model that `export_safetensors` wrote. No other file is needed.
 
-    trust_code: as in `load_model`.
+    Args:
+        file: the file.
+        trust_code: as in `oodml.load_model`.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        OodmlError: if the file is damaged or is not an exported model.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
     from safetensors.torch import load_file
 
-    try:
+    with reading_model(file):
         with safe_open(file, framework="pt") as opened:
-            described = json.loads((opened.metadata() or {})["model"])
-        model = described_model(described, file, trust_code).with_backbone()
-        state = load_file(file)
-        for name in _INPUT:
-            getattr(model.backbone, name).copy_(state.pop(f"input.{name}"))
+            described = (opened.metadata() or {}).get("model")
+        if described is None:
+            raise OodmlError(f"{file}: not a model exported by oodml", location=str(file))
+        model = build_model(json.loads(described), file, trust_code)
+        state = rename_legacy(load_file(file))
+        for name in _INPUT_BUFFERS:
+            getattr(model.require_backbone(), name).copy_(state.pop(f"input.{name}"))
         model.load_state_dict(state)
-    except KeyError as error:
-        raise OodmlError(f"{file}: not a model that oodml exported (it has no {error})") from error
-    except (ValueError, OSError, RuntimeError, SafetensorError) as error:
-        raise OodmlError(f"{file}: the model cannot be loaded: {error}") from error
     return model.eval()
 
 
-def _record(folder: Path) -> Mapping[str, Any]:
+def _read_run(folder: Path) -> Mapping[str, Any]:
     file = folder / "run.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def _side(model: Embedder) -> int:
-    """Pixels of the square input under the test transform."""
+def _input_side(model: Embedder) -> int:
+    """Side of the square input under the test transform, in pixels."""
     return round(model.image_size * recipe(model.settings.augmentation).enlarge)
 
 
-def _outputs(model: Embedder) -> int:
-    side = _side(model)
+def _output_dim(model: Embedder) -> int:
+    side = _input_side(model)
+    network = ExportedNetwork(model.cpu()).eval()
     with torch.inference_mode():
-        return int(Network(model).eval()(torch.zeros(1, 3, side, side)).shape[1])
+        return int(network(torch.zeros(1, 3, side, side)).shape[1])
 
 
-def _transform(model: Embedder) -> str:
-    """The test transform in words, from the file of an image on."""
-    name, side = model.settings.augmentation, _side(model)
-    kept = input_short(model.settings)
-    first = f"images with a short side above {kept} are brought to {kept}; then " if kept else ""
+def _describe_transform(model: Embedder) -> str:
+    """The test transform in words, starting from an image file."""
+    name, side = model.settings.augmentation, _input_side(model)
+    cached = input_short(model.settings)
+    first = f"shorter side resized to {cached} if larger; then " if cached else ""
     if recipe(name).whole:
-        return f"{name}: {first}the whole image resized to {side}×{side}, bilinear"
+        return f"{name}: {first}whole image resized to {side}×{side}, bilinear"
     short = round(model.image_size * 256 / 224)
-    return (
-        f"{name}: {first}the short side resized to {short}, bilinear; then the centre {side}×{side}"
-    )
+    return f"{name}: {first}shorter side resized to {short}, bilinear; then center {side}×{side}"

@@ -1,13 +1,14 @@
 """The model that is trained: a backbone, pooling, and a head."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
@@ -17,67 +18,137 @@ from oodml.files import replacing, write_text
 from oodml.images.transforms import Augmentation
 
 
-def _side_or_word(value: object) -> object:
+def _check_input_cache(value: object) -> object:
     if value in ("auto", "off") or (type(value) is int and value >= 16):
         return value
-    raise PydanticCustomError("input_cache", '"auto", "off" or pixels, 16 or more, are expected')
+    raise PydanticCustomError("input_cache", 'expected "auto", "off", or at least 16 pixels')
 
 
 InputCache = Annotated[
-    Annotated[int, Field(ge=16)] | Literal["auto", "off"], BeforeValidator(_side_or_word)
+    Annotated[int, Field(ge=16)] | Literal["auto", "off"], BeforeValidator(_check_input_cache)
 ]
+Pooling = Literal["avg", "max", "avg+max"]
 
 
-class ModelSettings(BaseModel):
-    """What is trained, and on what input.
-
-    backbone: a name of `names("backbones")` or of a timm network, or an import path.
-    weights: a local file instead of the backbone's own weights; "none" for untrained ones.
-    mode: "head" trains one layer on features embedded once, "finetune" the whole network.
-    dim: of the embedding. normalize: to length one.
-    pooling: of the feature map; "avg+max" is the sum of both.
-    image_size: pixels of the square input; None is the backbone's own.
-    augmentation: the pair of train and test transforms, see `oodml.images.transforms.RECIPES`.
-    views: augmented views of every image that are embedded once, in head mode.
-    freeze_batch_norm: keep its statistics; its scale and shift still train.
-    input_cache: in finetune mode, the short side in pixels that larger images on disk are brought
-        to once and kept at; "auto" is what the augmentation needs, "off" reads the files anew.
-    """
+class CommonSettings(BaseModel):
+    """Model settings of both modes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     backbone: str = "lite0"
     weights: str | None = None
-    mode: Literal["head", "finetune"] = "head"
     dim: int = Field(128, ge=1)
     normalize: bool = True
-    pooling: Literal["avg", "max", "avg+max"] = "avg"
+    pooling: Pooling = "avg"
     image_size: int | None = Field(None, ge=8)
     augmentation: Augmentation = "base"
+
+
+class HeadSettings(CommonSettings):
+    """Settings of a head trained on cached features of a frozen backbone; see `ModelTable`."""
+
+    mode: Literal["head"] = "head"
+    views: int = Field(4, ge=1)
+
+
+class FinetuneSettings(CommonSettings):
+    """Settings of a network trained as a whole, on images; see `ModelTable`."""
+
+    mode: Literal["finetune"] = "finetune"
+    freeze_batch_norm: bool = True
+    input_cache: InputCache = "auto"
+
+
+class ModelTable(CommonSettings):
+    """The keys of the table `[model]` in a study file.
+
+    Attributes:
+        backbone: a name from `oodml.names("backbones")`, a timm network, or an import path.
+        weights: a local weights file instead of the backbone's pretrained weights; "none" for
+            untrained weights.
+        mode: "head" trains one layer on features that are computed once; "finetune" trains the
+            whole network.
+        dim: dimension of the embedding.
+        normalize: whether embeddings are scaled to unit length.
+        pooling: how the feature map is pooled; "avg+max" is the sum of both.
+        image_size: side of the square input in pixels; by default the backbone's own.
+        augmentation: the training and test transforms, a name from
+            `oodml.images.transforms.RECIPES`.
+        views: in head mode, the number of augmented views of each image that are embedded.
+        freeze_batch_norm: in finetune mode, keep the running statistics of batch norm; scale and
+            shift still train.
+        input_cache: in finetune mode, the short side in pixels that larger images are resized to
+            once and cached at; "auto" is the size that the augmentation needs, "off" decodes the
+            original files in every epoch.
+    """
+
+    mode: Literal["head", "finetune"] = "head"
     views: int = Field(4, ge=1)
     freeze_batch_norm: bool = True
     input_cache: InputCache = "auto"
 
 
+ModelSettings = Annotated[HeadSettings | FinetuneSettings, Field(discriminator="mode")]
+"""What is trained, and on which input: `HeadSettings` or `FinetuneSettings`."""
+
+_settings: TypeAdapter[HeadSettings | FinetuneSettings] = TypeAdapter(ModelSettings)
+
+
+def keys_of_other_mode(mode: str) -> set[str]:
+    """The keys of `ModelTable` that do not apply in this mode."""
+    own = FinetuneSettings if mode == "finetune" else HeadSettings
+    return ModelTable.model_fields.keys() - own.model_fields.keys()
+
+
+def parse_model_settings(values: Mapping[str, Any]) -> ModelSettings:
+    """Model settings from the values of `ModelTable`, such as those in model.json.
+
+    Keys that do not apply in the mode are ignored: files of earlier versions contain all keys.
+
+    Raises:
+        pydantic.ValidationError: if a key or a value is invalid.
+    """
+    mode = values.get("mode", "head")
+    other = keys_of_other_mode(mode)
+    own = {key: value for key, value in values.items() if key not in other}
+    return _settings.validate_python(own | {"mode": mode})
+
+
+def finetune_settings(settings: ModelSettings) -> FinetuneSettings:
+    """The settings as those of a whole network. A head-mode model reads the original images."""
+    if isinstance(settings, FinetuneSettings):
+        return settings
+    values = settings.model_dump() | {"mode": "finetune", "input_cache": "off"}
+    settings = parse_model_settings(values)
+    assert isinstance(settings, FinetuneSettings)
+    return settings
+
+
 HEADS = ("oodml.model:LinearHead", "oodml.model:IdentityHead", "oodml.methods.diva:Head")
-"""The heads that a run folder may name."""
+"""The heads that `load_model` imports without `trust_code`."""
 
 Outputs = dict[str, Float[Tensor, "n _"]]
 
 
 @runtime_checkable
 class Head(Protocol):
-    """From pooled features to embeddings."""
+    """A module from pooled features to embeddings."""
 
     def __call__(self, features: Tensor) -> Outputs:
-        """Every output by name; the embedding that is trained is called "embedding"."""
+        """The outputs [n _] of features [n f] by name; "embedding" is the trained embedding."""
 
     def embed(self, features: Tensor) -> Tensor:
-        """The embedding to test with."""
+        """The embeddings [n d] of features [n f] for evaluation."""
 
 
 class LinearHead(nn.Module):
-    """One linear layer, its output scaled to length one unless `normalize` is off."""
+    """One linear layer.
+
+    Args:
+        features: dimension of the pooled features.
+        dim: dimension of the embedding.
+        normalize: whether embeddings are scaled to unit length.
+    """
 
     def __init__(self, features: int, dim: int, normalize: bool = True) -> None:
         super().__init__()
@@ -85,113 +156,136 @@ class LinearHead(nn.Module):
         self.normalize = normalize
 
     def forward(self, features: Float[Tensor, "n f"]) -> Outputs:
+        """The embeddings under the name "embedding"."""
         return {"embedding": self.embed(features)}
 
     def embed(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n d"]:
-        found: Tensor = self.linear(features)
-        return nn.functional.normalize(found, dim=1) if self.normalize else found
+        """The embeddings."""
+        output: Tensor = self.linear(features)
+        return nn.functional.normalize(output, dim=1) if self.normalize else output
 
 
 class IdentityHead(nn.Module):
-    """The features themselves, scaled to length one unless `normalize` is off: nothing trains."""
+    """A head without parameters: the embeddings are the features.
+
+    Args:
+        normalize: whether embeddings are scaled to unit length.
+    """
 
     def __init__(self, normalize: bool = True) -> None:
         super().__init__()
         self.normalize = normalize
 
     def forward(self, features: Float[Tensor, "n f"]) -> Outputs:
+        """The embeddings under the name "embedding"."""
         return {"embedding": self.embed(features)}
 
     def embed(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
+        """The embeddings."""
         return nn.functional.normalize(features, dim=1) if self.normalize else features
 
 
 class Embedder(nn.Module):
-    """Images in, embeddings out: backbone, pooling, head.
+    """A model from images to embeddings: backbone, pooling, head.
 
-    The backbone is made when it is first needed: a head that trains on cached features, or is
-    adapted on them, needs none. seed: of its weights, if they are untrained.
+    Args:
+        settings: the model's settings.
+        head: a module with the methods of `Head`.
+        backbone: the network below the head. A head that is trained on cached features needs
+            none; then only `head` can be called.
     """
 
-    def __init__(self, settings: ModelSettings, head: nn.Module, seed: int = 0) -> None:
+    def __init__(
+        self, settings: ModelSettings, head: nn.Module, backbone: Backbone | None = None
+    ) -> None:
         super().__init__()
         self.settings = settings
-        self.seed = seed
+        self.backbone: Backbone | None
+        self.register_module("backbone", backbone)
         self.head = head
 
-    @property
-    def backbone(self) -> Backbone:
-        if "trunk" not in self._modules:
-            self._make_trunk(self.settings.weights)
-        return self.trunk
+    def require_backbone(self) -> Backbone:
+        """The backbone.
 
-    def _make_trunk(self, weights: str | None) -> None:
-        place = next((p.device for p in self.head.parameters()), torch.device("cpu"))
-        with torch.inference_mode(False):  # its parameters may have to train later
-            made = load_backbone(self.settings.backbone, weights, self.seed)
-        self.trunk = made.to(place)
-        self.train(self.training)
-
-    def load_trained(self, state: Mapping[str, Tensor]) -> None:
-        """Load the state of `trained`. The weights that a fine-tuning began from aren't needed."""
-        if self.settings.mode == "finetune" and "trunk" not in self._modules:
-            self._make_trunk("none")
-        self.trained.load_state_dict(state)
+        Raises:
+            OodmlError: if the model was built without one.
+        """
+        if self.backbone is None:
+            raise OodmlError(
+                f"the model has no backbone: pass load_backbone({self.settings.backbone!r}) to "
+                "Embedder to embed images",
+                location="backbone",
+            )
+        return self.backbone
 
     @property
     def trained(self) -> nn.Module:
-        """What trains and is saved: in head mode the head, else all."""
-        return self.head if self.settings.mode == "head" else self.with_backbone()
+        """The module that is trained and saved: the head in head mode, else the whole model."""
+        return self.head if isinstance(self.settings, HeadSettings) else self
+
+    @property
+    def trained_backbone(self) -> Backbone | None:
+        """The backbone if it is trained, else None."""
+        return None if isinstance(self.settings, HeadSettings) else self.backbone
 
     @property
     def image_size(self) -> int:
-        """Pixels of the square input."""
-        return self.settings.image_size or self.backbone.image_size
+        """Side of the square input in pixels."""
+        return self.settings.image_size or self.require_backbone().image_size
 
     def forward(self, images: Tensor) -> Float[Tensor, "n d"]:
-        """Embeddings [n d] of images [n 3 h w], uint8 or floating in [0, 1]."""
+        """Embeddings [n d] of images [n 3 h w], uint8 or floating point in [0, 1]."""
         return self.head.embed(self.features(images))  # type: ignore[no-any-return,operator]
 
     def features(self, images: Tensor) -> Float[Tensor, "n f"]:
-        """The pooled, un-normalised features that the head stands on."""
-        return pooled(self.feature_map(images), self.settings.pooling)
+        """The pooled, unnormalized features [n f] that the head is applied to."""
+        return pool_features(self.feature_map(images), self.settings.pooling)
 
     def feature_map(self, images: Tensor) -> Float[Tensor, "n c rows columns"]:
-        """What the backbone gives."""
-        return self.backbone.to(images.device)(as_floats(images))  # type: ignore[no-any-return]
+        """The output of the backbone."""
+        return self.require_backbone()(to_float(images))  # type: ignore[no-any-return]
 
     def train(self, mode: bool = True) -> "Embedder":
-        """As usual, but frozen batch norms stay as they are."""
+        """Set the training mode; frozen batch norm stays in evaluation mode."""
         super().train(mode)
-        if mode and self.settings.freeze_batch_norm:
+        frozen = isinstance(self.settings, HeadSettings) or self.settings.freeze_batch_norm
+        if mode and frozen:
             for module in self.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
         return self
 
     def save(self, folder: Path) -> None:
-        """Write model.safetensors and model.json; head mode keeps the head only."""
+        """Write model.safetensors and model.json; in head mode only the head's weights."""
         from safetensors.torch import save_file
 
         state = self.trained.state_dict()
-        described = {"settings": self.settings.model_dump(), "head": head_description(self.head)}
         with replacing(folder / "model.safetensors") as path:
             save_file({key: value.contiguous() for key, value in state.items()}, path)
-        write_text(folder / "model.json", json.dumps(described, indent=1))
-
-    def with_backbone(self) -> "Embedder":
-        """The model, its backbone made: its weights are part of the state from then on."""
-        assert self.backbone is self.trunk
-        return self
+        write_text(folder / "model.json", json.dumps(describe_model(self), indent=1))
 
 
-def as_floats(images: Tensor) -> Float[Tensor, "n 3 h w"]:
-    """Images in [0, 1], from uint8 or already so."""
+def frozen_model(backbone: str, weights: str | None = None, *, normalize: bool) -> Embedder:
+    """A pretrained backbone as a model; its embeddings are the pooled features.
+
+    Args:
+        backbone: as in `load_backbone`.
+        weights: as in `load_backbone`.
+        normalize: whether embeddings are scaled to unit length.
+    """
+    settings = HeadSettings(backbone=backbone, weights=weights)
+    return Embedder(settings, IdentityHead(normalize), load_backbone(backbone, weights)).eval()
+
+
+def to_float(images: Tensor) -> Float[Tensor, "n 3 h w"]:
+    """Images as floating-point numbers in [0, 1]; floating-point images are returned unchanged."""
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
-def pooled(feature_map: Float[Tensor, "n c rows columns"], pooling: str) -> Float[Tensor, "n c"]:
-    """The mean over places, the maximum, or the sum of both."""
+def pool_features(
+    feature_map: Float[Tensor, "n c rows columns"], pooling: str
+) -> Float[Tensor, "n c"]:
+    """The mean over positions ("avg"), the maximum ("max"), or the sum of both ("avg+max")."""
     if pooling == "avg":
         return feature_map.mean((2, 3))
     if pooling == "max":
@@ -199,10 +293,22 @@ def pooled(feature_map: Float[Tensor, "n c rows columns"], pooling: str) -> Floa
     return feature_map.mean((2, 3)) + feature_map.amax((2, 3))
 
 
-def head_description(head: nn.Module) -> dict[str, object]:
-    """What is needed to make the head again, as JSON values.
+def describe_model(model: Embedder, settings: ModelSettings | None = None) -> dict[str, Any]:
+    """What `build_model` needs to build the model, as JSON values.
 
-    A head of a method's own tells it through attributes `kind` (an import path) and `options`.
+    Args:
+        model: the model.
+        settings: replaces the model's settings.
+    """
+    settings = settings or model.settings
+    return {"settings": settings.model_dump(), "head": describe_head(model.head)}
+
+
+def describe_head(head: nn.Module) -> dict[str, object]:
+    """The import path ("kind") and the arguments that build the head, as JSON values.
+
+    Raises:
+        OodmlError: if a custom head lacks the attribute `options`, a mapping of its arguments.
     """
     if isinstance(head, LinearHead):
         linear = head.linear
@@ -210,53 +316,97 @@ def head_description(head: nn.Module) -> dict[str, object]:
         return {"kind": "oodml.model:LinearHead", **sizes, "normalize": head.normalize}
     if isinstance(head, IdentityHead):
         return {"kind": "oodml.model:IdentityHead", "normalize": head.normalize}
+    kind = type(head)
     options = getattr(head, "options", None)
     if options is None:
-        raise OodmlError(f"head {type(head).__name__} has no `options` to be saved with")
-    kind = type(head)
+        raise OodmlError(
+            f"head {kind.__name__}: add an attribute `options` with the arguments of __init__, so "
+            "that the head can be saved",
+            location=kind.__name__,
+        )
     return {"kind": f"{kind.__module__}:{kind.__qualname__}", **options}
 
 
 def load_model(run_folder: str | Path, trust_code: bool = False) -> Embedder:
-    """The trained model of a run folder (model.json, model.safetensors), ready to embed.
+    """Load a trained model.
 
-    Only heads of this library are made again by name, and a head or backbone of the user's own,
-    which would be imported, is refused: a run folder that came from elsewhere cannot run code.
-    trust_code: import them all the same.
+    By default only heads and backbones of oodml are imported, so that a folder from another
+    source cannot run code.
+
+    Args:
+        run_folder: a folder with model.json and model.safetensors: a run of a study, or the
+            output of `oodml adapt`.
+        trust_code: import the user code that model.json names.
+
+    Returns:
+        The model in evaluation mode, with its backbone.
+
+    Raises:
+        OodmlError: if the folder is not a model's, is damaged, or names user code.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     folder = Path(run_folder)
-    description = folder / "model.json"
-    if not description.exists():
-        raise OodmlError(f"{folder}: not a run folder (it has no model.json)")
+    file = folder / "model.json"
+    if not file.exists():
+        raise OodmlError(f"{folder}: not a run folder (no model.json)", location=str(folder))
+    with reading_model(folder):
+        description = json.loads(file.read_text(encoding="utf-8"))
+        model = build_model(description, file, trust_code)
+        model.trained.load_state_dict(rename_legacy(load_file(folder / "model.safetensors")))
+    return model.eval()
+
+
+@contextmanager
+def reading_model(path: str | Path) -> Iterator[None]:
+    """Turn the exceptions that a damaged model file causes into an OodmlError with its path."""
+    from safetensors import SafetensorError
+
     try:
-        described = json.loads(description.read_text(encoding="utf-8"))
-        embedder = described_model(described, description, trust_code)
-        embedder.load_trained(load_file(folder / "model.safetensors"))
+        yield
+    except OodmlError:
+        raise
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
-        raise OodmlError(f"{folder}: the model cannot be loaded: {error}") from error
-    return embedder.eval()
+        reason = f"{type(error).__name__}: {error}"
+        raise OodmlError(f"{path}: cannot load the model: {reason}", location=str(path)) from error
 
 
-def described_model(
-    described: Mapping[str, Any], place: str | Path, trust_code: bool = False
+def build_model(
+    description: Mapping[str, Any], location: str | Path, trust_code: bool = False
 ) -> Embedder:
-    """The model that `settings` and `head` describe, its head's weights still untrained.
+    """Build a model from the output of `describe_model`; its head's weights are untrained.
 
-    place: the file they stood in, for errors. trust_code: as in `load_model`.
+    The backbone's weights are untrained, too, if they are part of the saved state.
+
+    Args:
+        description: the entries "settings" and "head".
+        location: the file that contains them, for error messages.
+        trust_code: as in `load_model`.
     """
     from oodml import catalog
 
-    settings = ModelSettings.model_validate(described["settings"])
-    options = dict(described["head"])
+    settings = parse_model_settings(description["settings"])
+    options = dict(description["head"])
     kind = str(options.pop("kind"))
-    trust = "if you trust it, say trust_code=True (--trust-code)"
-    if kind not in HEADS and not trust_code:
-        raise OodmlError(f"{place}: head {kind!r} is not one of {', '.join(HEADS)}; {trust}")
-    if ":" in settings.backbone and not trust_code:
+    untrusted = f"head {kind}" if kind not in HEADS else ""
+    if ":" in settings.backbone:
+        untrusted = f"backbone {settings.backbone}"
+    if untrusted and not trust_code:
         raise OodmlError(
-            f"{place}: loading would import the backbone {settings.backbone!r}; {trust}"
+            f"{location}: the model uses code outside oodml ({untrusted}). If you trust it, pass "
+            "trust_code=True (--trust-code).",
+            location=str(location),
+            given=untrusted.partition(" ")[2],
+            allowed=HEADS,
         )
-    return Embedder(settings, catalog.find("heads", kind)(**options))
+    weights = "none" if isinstance(settings, FinetuneSettings) else settings.weights
+    head = catalog.import_object(kind)(**options)
+    return Embedder(settings, head, load_backbone(settings.backbone, weights))
+
+
+def rename_legacy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A saved state under today's names; before version 0.2 the backbone was called "trunk"."""
+    return {
+        f"backbone.{key.removeprefix('trunk.')}" if key.startswith("trunk.") else key: value
+        for key, value in state.items()
+    }

@@ -9,18 +9,18 @@ from sklearn.datasets import load_sample_image
 from oodml.backbones import load_backbone
 from oodml.backbones._lite import MEAN, STD, _load_in_order, _weights_file
 from oodml.errors import OodmlError
-from oodml.model import pooled
+from oodml.model import pool_features
 
 
 @pytest.mark.parametrize(("name", "features"), [("lite0", 1280), ("small", 96), ("pixels", 768)])
 def test_maps_have_the_stated_width(name: str, features: int) -> None:
-    found = load_backbone(name)(torch.rand(2, 3, 64, 64))
-    assert found.shape[:2] == (2, features)
+    output = load_backbone(name)(torch.rand(2, 3, 64, 64))
+    assert output.shape[:2] == (2, features)
     assert load_backbone(name).features == features
 
 
-def test_lite0_knows_imagenet() -> None:
-    """Its weights fit: with timm's classifier, a photograph of a flower is a flower."""
+def test_lite0_has_its_imagenet_weights() -> None:
+    """With timm's classifier it recognizes a photograph of a flower."""
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
     _load_in_order(network, _weights_file(0))
     photo = torch.from_numpy(load_sample_image("flower.jpg").copy()).permute(2, 0, 1)[None]
@@ -32,7 +32,7 @@ def test_lite0_knows_imagenet() -> None:
     assert scores.softmax(0)[daisy] > 0.1
 
 
-def test_untrained_weights_are_the_same_wherever_they_are_made() -> None:
+def test_untrained_weights_depend_only_on_the_seed() -> None:
     state = torch.get_rng_state()
     first, again = load_backbone("small"), load_backbone("small")
     other = load_backbone("small", seed=1)
@@ -58,21 +58,23 @@ def test_local_weights(tmp_path: Path) -> None:
         assert torch.equal(value, state[key])
     state.pop("0.weight")
     torch.save(state, tmp_path / "w.pth")
-    with pytest.raises(OodmlError, match=r"w.pth: lacks 1 tensors of the network, '0.weight'"):
+    with pytest.raises(OodmlError, match=r"w.pth: .*'0.weight'"):
         load_backbone("small", str(tmp_path / "w.pth"))
-    with pytest.raises(OodmlError, match="no such file of weights"):
+    with pytest.raises(OodmlError, match="v.pth"):
         load_backbone("small", str(tmp_path / "v.pth"))
 
 
 def test_a_pickle_with_code_is_refused(tmp_path: Path) -> None:
     torch.save({"0.weight": Path("x")}, tmp_path / "w.pth")
-    with pytest.raises(OodmlError, match="not a readable file of weights"):
+    with pytest.raises(OodmlError, match="w.pth"):
         load_backbone("small", str(tmp_path / "w.pth"))
 
 
 def test_an_unknown_name() -> None:
-    with pytest.raises(OodmlError, match="unknown backbone 'lite9'. Did you mean 'lite"):
-        load_backbone("lite9")
+    with pytest.raises(OodmlError) as caught:
+        load_backbone("resnet5O")
+    assert caught.value.given == "resnet5O"
+    assert "resnet50" in caught.value.allowed
 
 
 FAST = {"resnet18": (512, 224), "efficientnet_b0": (1280, 224)}
@@ -90,10 +92,10 @@ STUDIED = [*FAST.items(), *(pytest.param(*one, marks=pytest.mark.slow) for one i
 
 @pytest.mark.parametrize(("name", "expected"), STUDIED)
 def test_the_networks_of_studies_by_short_name(name: str, expected: tuple[int, int]) -> None:
-    """Under their own image size each gives one vector an image, of the width it states."""
+    """Each returns one vector per image, of the stated width, for its own image size."""
     backbone = load_backbone(name, "none").eval()
     with torch.inference_mode():
-        found = backbone(torch.rand(2, 3, backbone.image_size, backbone.image_size))
-    assert found.shape[:2] == (2, backbone.features)
-    assert pooled(found, "avg").shape == (2, backbone.features)
+        output = backbone(torch.rand(2, 3, backbone.image_size, backbone.image_size))
+    assert output.shape[:2] == (2, backbone.features)
+    assert pool_features(output, "avg").shape == (2, backbone.features)
     assert (backbone.features, backbone.image_size) == expected

@@ -43,8 +43,8 @@ def test_pixels_are_blue_green_red_less_their_means() -> None:
         torch.testing.assert_close(seen[0][:, channel], expected, rtol=1e-5, atol=1e-3)
 
 
-def test_a_block_is_its_four_paths() -> None:
-    """Block 4a against plain modules that hold the same weights."""
+def test_a_block_concatenates_its_four_paths() -> None:
+    """Block 4a equals plain modules with the same weights."""
     network = BNInception().eval()
     x = torch.randn(1, 576, 14, 14, generator=torch.Generator().manual_seed(1))
 
@@ -66,7 +66,7 @@ def test_a_block_is_its_four_paths() -> None:
 
 
 def published_names() -> set[str]:
-    """The tensors of the published file, from what it calls its layers."""
+    """The names of the tensors in the published file."""
     layers = ["conv1_7x7_s2", "conv2_3x3_reduce", "conv2_3x3"]
     for block in BLOCKS:
         names = ["3x3_reduce", "3x3", "double_3x3_reduce", "double_3x3_1", "double_3x3_2"]
@@ -95,10 +95,10 @@ def test_weights_of_the_published_names_are_loaded(tmp_path: Path) -> None:
         assert torch.equal(loaded[name], state[name])
     del state["inception_5b_3x3.weight"]
     torch.save(state, file)
-    with pytest.raises(OodmlError, match="lacks 1 tensors of the network, 'inception_5b_3x3"):
+    with pytest.raises(OodmlError, match="inception_5b_3x3"):
         load_backbone("bninception", str(file))
 
 
-def test_without_weights_it_says_what_to_give() -> None:
-    with pytest.raises(OodmlError, match=r"bn_inception-52deb4733.pth\", a local file"):
+def test_without_weights_the_error_names_the_file() -> None:
+    with pytest.raises(OodmlError, match="bn_inception-52deb4733.pth"):
         load_backbone("bninception")

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from oodml import catalog
+from oodml.backbones import load_backbone
 from oodml.embedding import embed
 from oodml.errors import OodmlError
 from oodml.methods._base import BaseMethod, Batch, Sizes
-from oodml.model import Embedder, LinearHead, ModelSettings
+from oodml.model import Embedder, FinetuneSettings, HeadSettings, LinearHead
 from oodml.randomness import isolated
 from oodml.training.loop import History, train
 from oodml.training.settings import TrainSettings
@@ -22,12 +23,14 @@ CPU = torch.device("cpu")
 
 def features(views: int = 2) -> FeatureSource:
     images = squares()
-    found = [embed(images, "pixels", view=view, augmentation="gentle") for view in range(views)]
-    return FeatureSource(torch.stack([torch.from_numpy(v.vectors) for v in found]), images.labels)
+    parts = [embed(images, "pixels", view=v, augmentation="gentle") for v in range(views)]
+    return FeatureSource(
+        torch.stack([torch.from_numpy(part.vectors) for part in parts]), images.labels
+    )
 
 
 def head_run(method: str = "margin", seed: int = 0, **options: Any) -> tuple[Embedder, History]:
-    settings = ModelSettings(backbone="pixels", mode="head", dim=8)
+    settings = HeadSettings(backbone="pixels", dim=8)
     with isolated(seed):
         model = Embedder(settings, LinearHead(768, 8))
         made = catalog.load("methods", method, sizes=Sizes(6, 8, 768))
@@ -58,11 +61,11 @@ def test_training_lowers_the_loss(method: str) -> None:
 
 def test_images_train_end_to_end() -> None:
     images = squares()
-    settings = ModelSettings(backbone="small", mode="finetune", dim=8, image_size=24)
+    settings = FinetuneSettings(backbone="small", dim=8, image_size=24)
     with isolated(0):
-        model = Embedder(settings, LinearHead(96, 8))
+        model = Embedder(settings, LinearHead(96, 8), load_backbone("small"))
         method = catalog.load("methods", "multisimilarity", sizes=Sizes(6, 8, 96))
-        assert model.backbone.features == 96
+        assert model.require_backbone().features == 96
     before = {key: value.clone() for key, value in model.state_dict().items()}
     source = ImageSource(images, images.labels, 24, "gentle")
     options = TrainSettings(epochs=6, batch_size=24, per_class=4, lr=1e-3)
@@ -79,29 +82,31 @@ def test_two_views_of_an_image_differ() -> None:
     rows = np.arange(12)
     (batch,) = source.batches(iter([rows]), seed=0, n_views=2)
     assert not (batch.features[0] == batch.features[1]).all(dim=1).any()
-    with pytest.raises(OodmlError, match="model.views: 1; the method needs 2"):
+    with pytest.raises(OodmlError, match="model.views"):
         next(features(views=1).batches(iter([rows]), seed=0, n_views=2))
 
 
-def test_warm_up_leaves_the_backbone_alone() -> None:
+def test_the_backbone_is_frozen_during_warmup() -> None:
     images = squares()
-    settings = ModelSettings(backbone="small", mode="finetune", dim=8, image_size=24)
+    settings = FinetuneSettings(backbone="small", dim=8, image_size=24)
     with isolated(0):
-        model = Embedder(settings, LinearHead(96, 8))
+        model = Embedder(settings, LinearHead(96, 8), load_backbone("small"))
         method = catalog.load("methods", "margin", sizes=Sizes(6, 8, 96))
-    before = {key: value.clone() for key, value in model.backbone.state_dict().items()}
+    before = {key: value.clone() for key, value in model.require_backbone().state_dict().items()}
     head = model.head.linear.weight.clone()
     source = ImageSource(images, images.labels, 24, "gentle")
     options = TrainSettings(epochs=1, warmup_epochs=1, batch_size=12, lr=1e-2)
     train(model, method, source, options, seed=0, device=CPU)
-    assert all(torch.equal(value, before[k]) for k, value in model.backbone.state_dict().items())
+    assert all(
+        torch.equal(value, before[k]) for k, value in model.require_backbone().state_dict().items()
+    )
     assert not torch.equal(model.head.linear.weight, head)
 
 
-def test_the_best_validation_epoch_is_kept() -> None:
+def test_the_best_validation_epoch_is_restored() -> None:
     scores = iter([0.3, 0.9, 0.5, 0.9])
     states: list[Tensor] = []
-    settings = ModelSettings(backbone="pixels", mode="head", dim=8)
+    settings = HeadSettings(backbone="pixels", dim=8)
     model = Embedder(settings, LinearHead(768, 8))
 
     def validate() -> dict[str, float]:
@@ -118,7 +123,7 @@ def test_the_best_validation_epoch_is_kept() -> None:
 
 
 class Toy(BaseMethod):
-    """A method with an adversary and a second head, to show what the loop carries."""
+    """A method with its own optimizer and a second head."""
 
     def __init__(self, sizes: Sizes, weight: float = 0.1) -> None:
         super().__init__(sizes)
@@ -144,8 +149,8 @@ class Toy(BaseMethod):
         self.steps += 1
 
 
-def test_a_method_brings_its_heads_terms_and_adversary() -> None:
-    model = Embedder(ModelSettings(backbone="pixels", dim=8), LinearHead(768, 8))
+def test_a_method_has_its_own_terms_modules_and_optimizer() -> None:
+    model = Embedder(HeadSettings(backbone="pixels", dim=8), LinearHead(768, 8))
     toy = Toy(Sizes(6, 8, 768))
     before = toy.adversary.weight.clone()
     options = TrainSettings(epochs=2, batch_size=12)
@@ -162,8 +167,8 @@ class Broken(BaseMethod):
 
 
 def test_a_loss_that_is_not_finite_is_named() -> None:
-    model = Embedder(ModelSettings(backbone="pixels", dim=8), LinearHead(768, 8))
-    with pytest.raises(OodmlError, match=r"'sum' is nan at step 5, in epoch 2 \(classes 0, 1, 2"):
+    model = Embedder(HeadSettings(backbone="pixels", dim=8), LinearHead(768, 8))
+    with pytest.raises(OodmlError, match=r"'sum' is nan .*step 5.*epoch 2.*classes 0, 1, 2"):
         train(
             model,
             Broken(Sizes(6, 8, 768)),
@@ -175,7 +180,7 @@ def test_a_loss_that_is_not_finite_is_named() -> None:
 
 
 class Vertical(BaseMethod):
-    """At one step its loss is finite, but not its gradient."""
+    """At one step its loss is finite but its gradient is not."""
 
     def __init__(self, sizes: Sizes, at: int) -> None:
         super().__init__(sizes)
@@ -191,7 +196,7 @@ class Vertical(BaseMethod):
 def test_a_gradient_that_is_not_finite_leaves_the_last_good_weights(
     at: int, validates: bool
 ) -> None:
-    model = Embedder(ModelSettings(backbone="pixels", dim=8), LinearHead(768, 8))
+    model = Embedder(HeadSettings(backbone="pixels", dim=8), LinearHead(768, 8))
     good: list[Tensor] = []
 
     def validate() -> dict[str, float]:
@@ -210,16 +215,16 @@ def test_a_gradient_that_is_not_finite_leaves_the_last_good_weights(
             validate=validate if validates else None,
         )
     if at == 7:
-        told = "head.linear.weight is not finite after epoch 2, steps 4 to 7, though every loss"
-        assert told in str(caught.value)
+        assert caught.value.problem.startswith("head.linear.weight")
+        assert "steps 4 to 7" in caught.value.problem
     assert caught.value.epoch == 1
     assert bool(model.head.linear.weight.isfinite().all())
     assert not validates or torch.equal(model.head.linear.weight, good[0])
 
 
-def test_an_own_parameter_that_is_not_finite_is_named() -> None:
+def test_a_parameter_of_the_method_that_is_not_finite_is_named() -> None:
     class Late(Vertical):
-        """Its own scale gets the gradient, and the loss of the next epoch with it."""
+        """Its own scale receives the gradient that is not finite."""
 
         def __init__(self, sizes: Sizes) -> None:
             super().__init__(sizes, 3)
@@ -229,15 +234,15 @@ def test_an_own_parameter_that_is_not_finite_is_named() -> None:
             root = (0 * self.scale).sum().sqrt() if batch.step == self.at else 0.0
             return {"sum": batch.embeddings.sum() * self.scale.sum() + root}
 
-    model = Embedder(ModelSettings(backbone="pixels", dim=8), LinearHead(768, 8))
+    model = Embedder(HeadSettings(backbone="pixels", dim=8), LinearHead(768, 8))
     options = TrainSettings(epochs=2, batch_size=12)
-    with pytest.raises(NonFiniteError, match="the method's scale is not finite after epoch 1, "):
+    with pytest.raises(NonFiniteError, match=r"method's scale .*epoch 1"):
         train(model, Late(Sizes(6, 8, 768)), features(), options, seed=0, device=CPU)
 
 
 def test_an_unknown_metric_to_select_by() -> None:
-    model = Embedder(ModelSettings(backbone="pixels", dim=8), LinearHead(768, 8))
-    with pytest.raises(OodmlError, match=r"train.select: unknown metric 'recal@1'. Did you mean"):
+    model = Embedder(HeadSettings(backbone="pixels", dim=8), LinearHead(768, 8))
+    with pytest.raises(OodmlError, match=r"train.select.*'recal@1'"):
         train(
             model,
             Broken(Sizes(6, 8, 768)),
@@ -249,20 +254,20 @@ def test_an_unknown_metric_to_select_by() -> None:
         )
 
 
-def test_both_views_pass_in_the_precision_of_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_views_use_the_precision_of_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[bool, bool]] = []
     features = Embedder.features
 
-    def watched(self: Embedder, images: Tensor) -> Tensor:
+    def record(self: Embedder, images: Tensor) -> Tensor:
         seen.append((torch.is_autocast_enabled("cpu"), torch.is_grad_enabled()))
         return features(self, images)
 
-    monkeypatch.setattr(Embedder, "features", watched)
+    monkeypatch.setattr(Embedder, "features", record)
     images = squares()
-    settings = ModelSettings(backbone="small", mode="finetune", dim=8, image_size=24)
+    settings = FinetuneSettings(backbone="small", dim=8, image_size=24)
     with isolated(0):
         method = catalog.load("methods", "diva", sizes=Sizes(6, 8, 96))
-        model = Embedder(settings, method.head())
+        model = Embedder(settings, method.head(), load_backbone("small"))
     source = ImageSource(images, images.labels, 24, "gentle")
     for precision in ("fp32", "bf16"):
         seen.clear()

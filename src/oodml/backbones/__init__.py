@@ -1,31 +1,68 @@
-"""Backbones, one file each: `backbone(weights=None) -> Backbone`; any timm name works too."""
+"""Backbones: one file each, with `backbone(weights=None) -> Backbone`. Any timm name works too."""
+
+import difflib
 
 from oodml import catalog
-from oodml.backbones._timm import Backbone, timm_backbone, timm_names
-from oodml.errors import OodmlError, unknown
+from oodml.allocator import keep_freed_memory
+from oodml.backbones._base import Backbone
+from oodml.backbones._timm import timm_backbone, timm_names
+from oodml.errors import OodmlError
 from oodml.randomness import isolated
 
-__all__ = ["Backbone", "load_backbone"]
+__all__ = ["Backbone", "check_backbone_name", "load_backbone"]
 
 
 def load_backbone(name: str, weights: str | None = None, seed: int = 0) -> Backbone:
-    """The backbone of a name: a file of this folder, an import path, or a timm network.
+    """Load a backbone.
 
-    weights: None for the backbone's own (timm: from the hub), "none" for untrained ones, or a
-    local file (.safetensors, or .pth holding tensors only).
-    seed: of untrained weights, which come out the same wherever they are made.
+    Args:
+        name: a name in `oodml.names("backbones")`, a timm network, or an import path
+            "module:function".
+        weights: None for the backbone's own pretrained weights (timm networks download them),
+            "none" for untrained weights, or a local file (.safetensors, or .pth with tensors
+            only).
+        seed: random seed for untrained weights; the result does not depend on the global
+            generator.
+
+    Raises:
+        OodmlError: if the name is unknown or the weights cannot be loaded.
     """
+    keep_freed_memory()
+    check_backbone_name(name)
     with isolated(seed, "backbone", name):
-        return _load(name, weights)
+        if ":" not in name and name not in catalog.names("backbones"):
+            return timm_backbone(name, weights)
+        backbone = catalog.load("backbones", name, weights=weights)
+    if not isinstance(backbone, Backbone):
+        raise OodmlError(
+            f"backbone {name!r}: returned a {type(backbone).__name__}; expected "
+            "oodml.backbones.Backbone",
+            location="backbone",
+            given=name,
+        )
+    return backbone
 
 
-def _load(name: str, weights: str | None) -> Backbone:
-    if ":" in name or name in catalog.names("backbones"):
-        made = catalog.load("backbones", name, weights=weights)
-        if not isinstance(made, Backbone):
-            raise OodmlError(f"backbone {name!r} gave a {type(made).__name__}, not a Backbone")
-        return made
-    if name not in timm_names():
-        own = [*catalog.names("backbones"), *timm_names(name[:6])]
-        raise unknown("backbone", name, own, "beside these, any network of timm")
-    return timm_backbone(name, weights)
+def check_backbone_name(name: str, location: str = "") -> None:
+    """Raise OodmlError, with the closest names, if no backbone has this name.
+
+    Args:
+        name: as in `load_backbone`. Import paths are not checked.
+        location: the file and key that contain the name.
+    """
+    own = catalog.names("backbones")
+    if ":" in name or name in own:
+        return
+    networks = timm_names()
+    if name in networks:
+        return
+    close = difflib.get_close_matches(name, [*own, *networks], n=3)
+    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    prefix = f"{location}: " if location else ""
+    raise OodmlError(
+        f"{prefix}unknown backbone {name!r}.{hint} Allowed: {', '.join(own)}, any timm network, "
+        "or an import path module:function.",
+        location=location or "backbone",
+        given=name,
+        allowed=[*own, *close],
+    )

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from oodml.backbones._timm import Backbone, read_tensors, timm_backbone
+from oodml.backbones._base import Backbone, read_weights
+from oodml.backbones._timm import timm_backbone
 from oodml.errors import OodmlError
 
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3  # inputs are scaled as (255·x − 127) / 128
@@ -35,7 +36,7 @@ def _weights_file(size: int) -> Path:
 
 def _load_in_order(network: nn.Module, path: Path) -> None:
     """Copy tensors by position: the package names them otherwise, their order is the same."""
-    given = [v for k, v in read_tensors(path).items() if "num_batches" not in k]
+    given = [v for k, v in read_weights(path).items() if "num_batches" not in k]
     wanted = [v for k, v in network.state_dict().items() if "num_batches" not in k]
     with torch.no_grad():
         for target, source in zip(wanted, given[: len(wanted)], strict=True):

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from oodml.backbones._timm import Backbone, load_weights
+from oodml.backbones._base import Backbone, load_weights
 from oodml.errors import OodmlError
 
 WEIGHTS = "bn_inception-52deb4733.pth"

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from oodml.backbones._timm import Backbone
+from oodml.backbones._base import Backbone
 from oodml.errors import OodmlError
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
-from oodml.backbones._timm import Backbone, load_weights
+from oodml.backbones._base import Backbone, load_weights
 
 
 def backbone(weights: str | None = None, width: int = 24) -> Backbone:

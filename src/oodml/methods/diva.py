@@ -176,5 +176,11 @@ class Method(BaseMethod):
         torch._foreach_lerp_(list(self.teacher.parameters()), current, 1 - self.momentum)
         self.queue = [*self.queue, self.keys][-self.queue_batches :]
 
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"queue": self.queue}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.queue = state["queue"]
+
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         return groups_of(self.margins.values(), lr) + self.separation.parameter_groups(lr)

@@ -1,6 +1,6 @@
 """Margin loss whose features an adversary keeps uniformly distributed."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -61,6 +61,12 @@ class Method(margin_method.Method):
         self.optimizer = torch.optim.Adam(
             self.discriminator.parameters(), lr=discriminator_lr, betas=(0.5, 0.999)
         )
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"optimizer": self.optimizer.state_dict()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         # The discriminator is trained in after_step; here its parameters are constants.

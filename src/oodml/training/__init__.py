@@ -1,1 +1,1 @@
-"""Training: one loop for every method, its settings, and where batches come from."""
+"""Training: one loop for all methods, its settings, and the sources of batches."""

@@ -1,8 +1,6 @@
-"""The weights that a training keeps."""
+"""The weights of the selected epoch."""
 
 from typing import Any
-
-from torch import Tensor
 
 from oodml.errors import unknown
 from oodml.model import Embedder
@@ -10,34 +8,50 @@ from oodml.model import Embedder
 Metrics = dict[str, float]
 
 
-class Kept:
-    """The best epoch's weights by the validation classes; until a look at them, the last epoch's.
+class BestWeights:
+    """The weights of the epoch with the best validation metric.
 
-    select: metrics, joined by "+", whose sum is to be high. epoch: 0 is before training.
+    Before the first evaluation, and without validation classes, these are the latest weights.
+
+    Args:
+        model: the model before training, which counts as epoch 0.
+        select: the metrics to maximize, joined by "+".
     """
 
     def __init__(self, model: Embedder, select: str) -> None:
         self.select = select.split("+")
         self.best = float("-inf")
         self.metrics: Metrics = {}
-        self.weights: dict[str, Tensor] = {}
-        self._keep(model, 0)
+        self._store(model, 0)
 
-    def offer(self, model: Embedder, epoch: int, metrics: Metrics | None) -> None:
-        """A whole epoch is over; metrics: of the validation classes, if they were looked at."""
-        value = self.best if metrics is None else self._value(metrics)
-        if metrics is not None and value > self.best:
+    def update(self, model: Embedder, epoch: int, metrics: Metrics | None) -> None:
+        """Take the weights after an epoch into account.
+
+        Args:
+            model: the model after the epoch.
+            epoch: the number of finished epochs.
+            metrics: metrics of the validation classes, or None if they were not evaluated.
+
+        Raises:
+            OodmlError: if `select` names a metric that was not computed.
+        """
+        if metrics is None:
+            if not self.metrics:
+                self._store(model, epoch)
+            return
+        value = self._selected_value(metrics)
+        if value > self.best:
             self.best, self.metrics = value, metrics
-            self._keep(model, epoch)
+            self._store(model, epoch)
         elif not self.metrics:
-            self._keep(model, epoch)
+            self._store(model, epoch)
 
     def restore(self, model: Embedder) -> None:
-        """Bring the model to the weights kept."""
+        """Load the weights of the selected epoch into the model."""
         model.trained.load_state_dict(self.weights)
 
-    def state(self, epoch: int) -> dict[str, Any]:
-        """Plain values to go on from; the weights only if they are not those of this epoch."""
+    def state_dict(self, epoch: int) -> dict[str, Any]:
+        """The state for a checkpoint after `epoch`; weights equal to the model's are left out."""
         weights = {} if self.epoch == epoch else self.weights
         return {
             "best": self.best,
@@ -46,20 +60,25 @@ class Kept:
             "weights": weights,
         }
 
-    def load_state(self, model: Embedder, state: dict[str, Any]) -> None:
-        """Go on from `state`, with the model at the epoch of that state."""
+    def load_state_dict(self, model: Embedder, state: dict[str, Any]) -> None:
+        """Restore the state of a checkpoint.
+
+        Args:
+            model: the model with the weights of the same checkpoint.
+            state: the output of `state_dict`.
+        """
         self.best, self.metrics = state["best"], state["metrics"]
-        self._keep(model, state["epoch"])
+        self._store(model, state["epoch"])
         if state["weights"]:
             self.weights = state["weights"]
 
-    def _value(self, metrics: Metrics) -> float:
+    def _selected_value(self, metrics: Metrics) -> float:
         for name in self.select:
             if name not in metrics:
                 raise unknown("metric", name, metrics, "train.select")
         return sum(metrics[name] for name in self.select)
 
-    def _keep(self, model: Embedder, epoch: int) -> None:
+    def _store(self, model: Embedder, epoch: int) -> None:
         self.epoch = epoch
         state = model.trained.state_dict()
         self.weights = {name: tensor.clone() for name, tensor in state.items()}

@@ -1,4 +1,4 @@
-"""Checkpoints: what a training needs to go on where it was, to the bit on the CPU."""
+"""Checkpoints: the state of a training, from which it resumes exactly (bit for bit on the CPU)."""
 
 import logging
 import time
@@ -8,111 +8,141 @@ from typing import Any
 
 import torch
 
-from oodml.held import fits, load_module_state, module_state
+from oodml.files import replacing
 from oodml.methods._base import BaseMethod
 from oodml.model import Embedder
-from oodml.states import state_key, write_state
-from oodml.training.best_weights import Kept
-from oodml.training.trainer import Steps
+from oodml.training.best_weights import BestWeights
+from oodml.training.trainer import Trainer
 
 CHECKPOINT_SECONDS = 60.0
-"""Seconds from one checkpoint to the next, at the least."""
-VERSION = "2"
+"""The default minimum time between two checkpoints, in seconds."""
+VERSION = "3"
+"""Increase it when the contents of a checkpoint change."""
 
 
 @dataclass
-class Checkpoint:
-    """A file that a training writes at the end of epochs, and that another goes on from.
+class TrainingState:
+    """Everything that changes during a training.
 
-    key: a hash of all that the numbers depend on; a file of another key is passed over.
-    every: seconds between two writings.
+    Attributes:
+        model: the model.
+        method: the method.
+        trainer: the trainer, with its optimizer.
+        best: the weights of the best epoch.
+        epoch: the number of finished epochs.
+        rows: the metrics of each finished epoch.
     """
-
-    path: Path
-    key: str
-    every: float = CHECKPOINT_SECONDS
-    _written: float = field(default_factory=time.monotonic)
-    _told: set[str] = field(default_factory=set)
-
-    def offer(self, progress: "Progress") -> None:
-        """Write, if it is time to. What fails is told once; the training needs no checkpoint."""
-        if time.monotonic() - self._written < self.every:
-            return
-        try:
-            state = progress.state()
-            write_state(self.path, state, VERSION + self.key)
-            if unheld := state["model"]["unheld"] + state["method"]["unheld"]:
-                self._tell(
-                    "does not hold all, and a training that goes on from it may differ; put into "
-                    "parameters, buffers or plain attributes what the method keeps in",
-                    ", ".join(unheld),
-                )
-        except Exception as error:  # a full disk, or what a method of the user's holds
-            self._tell("cannot be written; the training goes on without", error)
-        self._written = time.monotonic()
-
-    def _tell(self, what: str, reason: object) -> None:
-        if what not in self._told:
-            logging.getLogger("oodml").warning("%s: the checkpoint %s: %s", self.path, what, reason)
-        self._told.add(what)
-
-    def found(self) -> Path | None:
-        """The file, if it can be gone on from; if it is torn or another's, None with a word."""
-        if not self.path.exists():
-            return None
-        try:
-            if state_key(self.path) == VERSION + self.key:
-                return self.path
-            reason = "of another training"
-        except ValueError as error:
-            reason = str(error)
-        told = "%s: %s; it is passed over, the training starts anew"
-        logging.getLogger("oodml").warning(told, self.path, reason)
-        return None
-
-
-@dataclass
-class Progress:
-    """All that changes in the course of a training, and the epochs that are whole."""
 
     model: Embedder
     method: BaseMethod
-    steps: Steps
-    kept: Kept
+    trainer: Trainer
+    best: BestWeights
     epoch: int = 0
     rows: list[dict[str, float]] = field(default_factory=list)
 
-    def state(self) -> dict[str, Any]:
-        """It as plain values and tensors."""
+    def state_dict(self) -> dict[str, Any]:
+        """The state as tensors and plain values, for a checkpoint."""
         return {
             "epoch": self.epoch,
             "rows": self.rows,
-            "step": self.steps.step,
-            "model": module_state(self.model.trained),
-            "method": module_state(self.method),
-            "optimizer": self.steps.optimizer.state_dict(),
-            "kept": self.kept.state(self.epoch),
+            "step": self.trainer.step,
+            "model": self.model.trained.state_dict(),
+            "method": self.method.state_dict(),
+            "optimizer": self.trainer.optimizer.state_dict(),
+            "best_weights": self.best.state_dict(self.epoch),
             "random": {
-                "mining": self.steps.random.get_state(),
+                "mining": self.trainer.random.get_state(),
                 "global": torch.get_rng_state(),
                 "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             },
         }
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state of the same training; with a word start anew, if that cannot be."""
-        if not (fits(self.model.trained, state["model"]) and fits(self.method, state["method"])):
-            told = "the checkpoint holds modules that are made on the way; the training starts anew"
-            logging.getLogger("oodml").warning(told)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state of a checkpoint of the same training.
+
+        If the method creates modules or parameters after `prepare`, the state does not fit. Then a
+        warning is logged and nothing changes: the training starts from the beginning.
+        """
+        if not self._fits(state):
+            logging.getLogger("oodml").warning(
+                "the checkpoint contains modules that the method creates during training; the "
+                "training starts from the beginning"
+            )
             return
         self.epoch, self.rows = state["epoch"], state["rows"]
-        self.steps.step = state["step"]
-        load_module_state(self.model.trained, state["model"])
-        load_module_state(self.method, state["method"])
-        self.steps.optimizer.load_state_dict(state["optimizer"])
-        self.kept.load_state(self.model, state["kept"])
+        self.trainer.step = state["step"]
+        self.model.trained.load_state_dict(state["model"])
+        self.method.load_state_dict(state["method"])
+        self.trainer.optimizer.load_state_dict(state["optimizer"])
+        self.best.load_state_dict(self.model, state["best_weights"])
         random = state["random"]
-        self.steps.random.set_state(random["mining"])
-        torch.set_rng_state(random["global"])
+        self.trainer.random.set_state(random["mining"].cpu())
+        torch.set_rng_state(random["global"].cpu())
         if len(random["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(random["cuda"])
+            torch.cuda.set_rng_state_all([one.cpu() for one in random["cuda"]])
+
+    def _fits(self, state: dict[str, Any]) -> bool:
+        model, method = self.model.trained.state_dict(), self.method.state_dict()
+        return model.keys() == state["model"].keys() and method.keys() == state["method"].keys()
+
+
+@dataclass
+class Checkpoint:
+    """A checkpoint file of one training.
+
+    Attributes:
+        path: the file.
+        key: a hash of everything that the numbers depend on; a file with another key is ignored.
+        every: the minimum time between two checkpoints, in seconds.
+    """
+
+    path: Path
+    key: str
+    every: float = CHECKPOINT_SECONDS
+    _saved_at: float = field(default_factory=time.monotonic)
+    _failed: bool = False
+
+    def save_if_due(self, state: TrainingState) -> None:
+        """Save the state if enough time has passed since the last checkpoint.
+
+        A checkpoint that cannot be saved never fails the training; the first failure is logged.
+        """
+        if time.monotonic() - self._saved_at < self.every:
+            return
+        try:
+            with replacing(self.path) as path:
+                torch.save({"key": VERSION + self.key, "state": state.state_dict()}, path)
+        except Exception as error:  # a full disk, or user code in get_extra_state
+            if not self._failed:
+                logging.getLogger("oodml").warning(
+                    "%s: could not save the checkpoint: %s. The training continues without one.",
+                    self.path,
+                    error,
+                )
+            self._failed = True
+        self._saved_at = time.monotonic()
+
+    def find(self) -> Path | None:
+        """The checkpoint to resume from, or None.
+
+        A warning is logged if the file is corrupt or belongs to another training.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            key = torch.load(self.path, weights_only=True, mmap=True)["key"]
+            problem = "" if key == VERSION + self.key else "the checkpoint of another training"
+        except Exception as error:  # damaged files raise many types of exceptions
+            problem = f"could not load the checkpoint: {str(error).partition(chr(10))[0]}"
+        if not problem:
+            return self.path
+        logging.getLogger("oodml").warning(
+            "%s: %s; the training starts from the beginning", self.path, problem
+        )
+        return None
+
+
+def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """The state in a checkpoint that `Checkpoint.find` returned, with its tensors on a device."""
+    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)["state"]
+    return state

@@ -1,29 +1,40 @@
-"""The one training loop, for every method, on cached features or on images."""
+"""The training loop of all methods, on cached features or on images."""
 
-from collections.abc import Callable
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from oodml import distributed
+from oodml.allocator import keep_freed_memory
+from oodml.files import write_text
 from oodml.methods._base import BaseMethod
-from oodml.model import Embedder
+from oodml.model import Embedder, FinetuneSettings
 from oodml.randomness import derived_seed, generator
-from oodml.states import read_state
-from oodml.training.best_weights import Kept, Metrics
-from oodml.training.checkpoint import Checkpoint, Progress
+from oodml.training.best_weights import BestWeights, Metrics
+from oodml.training.checkpoint import Checkpoint, TrainingState, load_checkpoint
 from oodml.training.sampler import ClassBalanced
 from oodml.training.settings import TrainSettings
 from oodml.training.sources import Source
-from oodml.training.trainer import NonFiniteError, Steps
+from oodml.training.trainer import NonFiniteError, Trainer
 
-Look = Callable[[], Metrics]
+Evaluate = Callable[[], Metrics]
+"""Computes metrics of the model in its current state."""
 
 
 @dataclass(frozen=True)
 class History:
-    """What happened: a row an epoch (loss terms, validation metrics), and the epoch kept."""
+    """The course of a training.
+
+    Attributes:
+        rows: for each epoch, its number, loss terms, and metrics.
+        epoch: the selected epoch; 0 is the model before training.
+        validation: the validation metrics of the selected epoch.
+    """
 
     rows: list[dict[str, float]]
     epoch: int
@@ -38,68 +49,89 @@ def train(
     *,
     seed: int,
     device: torch.device,
-    validate: Look | None = None,
-    diagnose: Look | None = None,
+    validate: Evaluate | None = None,
+    diagnose: Evaluate | None = None,
     checkpoint: Checkpoint | None = None,
     log: Callable[[dict[str, float]], None] | None = None,
 ) -> History:
-    """Train `model` in place by `method` and leave it at the epoch that validates best.
+    """Train a model in place, and leave it at the epoch with the best validation metric.
 
-    validate: metrics of the model on validation classes; without it the last epoch is kept.
-    diagnose: metrics of the test classes, for the history; nothing is chosen by them.
-    checkpoint: where to go on from, and to write what another may go on from.
-    log: told each epoch's row of the history.
-    Raises NonFiniteError if a loss or a weight is not finite; the model is then left at the best
-    epoch so far or, where nothing validates, at the last whole one.
+    Args:
+        model: the model to train.
+        method: the method that computes the loss.
+        source: the source of the batches.
+        settings: the settings of the training.
+        seed: random seed of batches, views, and mining.
+        device: where to train.
+        validate: computes metrics of the validation classes; without it the last epoch is used.
+        diagnose: computes metrics of the test classes for the history; they select nothing.
+        checkpoint: the checkpoint to resume from and to save to.
+        log: called with the row of each epoch.
+
+    Raises:
+        NonFiniteError: if a loss term or a weight is not finite. The model then has the weights of
+            the best epoch so far or, without `validate`, of the last epoch that was finite.
     """
-    _place(model, method, settings, device)
-    steps = Steps(model, method, settings, generator(seed, "mining"), device)
-    kept = Kept(model, settings.select)
-    progress = Progress(model, method, steps, kept)
-    found = distributed.once(lambda: checkpoint.found() if checkpoint else None)
-    if found is not None:
-        progress.load_state(read_state(found, device))
+    keep_freed_memory()
+    _move_to_device(model, method, settings, device)
+    trainer = Trainer(model, method, settings, generator(seed, "mining"), device)
+    best = BestWeights(model, settings.select)
+    state = TrainingState(model, method, trainer, best)
+    saved = distributed.compute_once(lambda: checkpoint.find() if checkpoint else None)
+    if saved is not None:
+        state.load_state_dict(load_checkpoint(saved, device))
     sampler = ClassBalanced(source.labels, settings.batch_size, settings.per_class)
-    for epoch in range(progress.epoch + 1, settings.epochs + 1):
-        distributed.align(model, method)
+    for epoch in range(state.epoch + 1, settings.epochs + 1):
+        distributed.broadcast_weights(model, method)
         model.train()
         method.train()
-        if not steps.frozen:
-            model.backbone.requires_grad_(epoch > settings.warmup_epochs)
-        order = list(sampler.epoch(np.random.Generator(np.random.PCG64(derived_seed(seed, epoch)))))
+        if model.trained_backbone is not None:
+            model.trained_backbone.requires_grad_(epoch > settings.warmup_epochs)
+        random = np.random.Generator(np.random.PCG64(derived_seed(seed, epoch)))
+        order = list(sampler.sample_epoch(random))
         try:
-            terms = steps.epoch(epoch, source, order, derived_seed(seed, "views", epoch))
+            terms = trainer.train_epoch(epoch, source, order, derived_seed(seed, "views", epoch))
         except NonFiniteError as error:
-            kept.restore(model)
-            error.epoch = kept.epoch
+            best.restore(model)
+            error.epoch = best.epoch
             raise
-        looks = epoch % settings.evaluate_every == 0 or epoch == settings.epochs
-        metrics = validate() if validate and looks else None
-        row = {"epoch": float(epoch)} | terms | _prefixed("validation", metrics or {})
-        row |= _prefixed("test", diagnose() if diagnose and looks else {})
-        kept.offer(model, epoch, metrics)
-        progress.epoch, progress.rows = epoch, [*progress.rows, row]
+        evaluates = epoch % settings.evaluate_every == 0 or epoch == settings.epochs
+        metrics = validate() if validate and evaluates else None
+        row = {"epoch": float(epoch)} | terms | _prefix("validation", metrics or {})
+        row |= _prefix("test", diagnose() if diagnose and evaluates else {})
+        best.update(model, epoch, metrics)
+        state.epoch, state.rows = epoch, [*state.rows, row]
         if log:
             log(row)
         if checkpoint:
-            checkpoint.offer(progress)
-    kept.restore(model)
-    return History(progress.rows, kept.epoch, kept.metrics)
+            checkpoint.save_if_due(state)
+    best.restore(model)
+    return History(state.rows, best.epoch, best.metrics)
 
 
-def _place(
+def _move_to_device(
     model: Embedder, method: BaseMethod, settings: TrainSettings, device: torch.device
 ) -> None:
-    """Bring model and method to the device, laid out as they compute fastest there."""
-    if model.settings.mode == "finetune":
-        if not model.settings.freeze_batch_norm:
-            distributed.synchronise_batch_norm(model, device)
-        if settings.precision == "bf16" and device.type == "cuda":
-            model.backbone.lay_out(torch.channels_last)
+    """Move model and method to the device, in the memory format that is fastest there."""
+    if isinstance(model.settings, FinetuneSettings) and not model.settings.freeze_batch_norm:
+        distributed.synchronize_batch_norm(model, device)
+    backbone = model.trained_backbone
+    if backbone is not None and settings.precision == "bf16" and device.type == "cuda":
+        backbone.set_memory_format(torch.channels_last)
     model.to(device)
     method.to(device)
     method.prepare(model)
 
 
-def _prefixed(prefix: str, metrics: Metrics) -> Metrics:
+def _prefix(prefix: str, metrics: Metrics) -> Metrics:
     return {f"{prefix}_{name}": value for name, value in metrics.items()}
+
+
+def write_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Write the rows of a history as CSV; without epochs, the header alone."""
+    columns = list(dict.fromkeys(["epoch", *(key for row in rows for key in row)]))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

@@ -1,4 +1,4 @@
-"""How to train."""
+"""Settings of a training run."""
 
 from typing import Literal
 
@@ -8,17 +8,23 @@ from pydantic import BaseModel, ConfigDict, Field
 class TrainSettings(BaseModel):
     """How long and how fast to train.
 
-    epochs: at the most; the one with the best `select` on the validation classes is kept.
-    batch_size: images a batch, `per_class` of each of batch_size / per_class classes.
-    lr: of Adam; None is 1e-5 (the paper's) in finetune mode and 1e-3 in head mode.
-    head_lr: of the head, if different. weight_decay: coupled L2, of the network only.
-    warmup_epochs: first epochs in which the backbone rests.
-    evaluate_every: epochs between two looks at the validation classes.
-    select: a retrieval metric, or the sum of several, "recall@1+map@1000".
-    refit: after choosing the epoch, train anew on all train classes for as many epochs.
-    keep_epochs: score the test classes after each look, too, to show afterwards what choosing by
-        them would have given; nothing is chosen by it.
-    precision: of the backbone's pass; losses are always computed in float32.
+    Attributes:
+        epochs: maximum number of epochs; the epoch with the best `select` on the validation
+            classes is used.
+        batch_size: images per batch, from batch_size / per_class classes.
+        per_class: images per class in a batch.
+        lr: learning rate of Adam; by default 1e-5 (as published) in finetune mode and 1e-3 in
+            head mode.
+        head_lr: learning rate of the head, if it differs.
+        weight_decay: L2 penalty on the weights of backbone and head, added to the gradient.
+        warmup_epochs: number of initial epochs with the backbone frozen.
+        evaluate_every: number of epochs between two evaluations of the validation classes.
+        select: the retrieval metric that selects the epoch, or a sum of several,
+            "recall@1+map@1000".
+        refit: after selecting the epoch, train again on all training classes for that many epochs.
+        keep_epochs: also evaluate the test classes, to show what selecting by them would have
+            given. It never changes which epoch is selected.
+        precision: precision of the backbone; losses are always computed in float32.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""Where training batches come from: features embedded once, or images."""
+"""Sources of training batches: cached features, or images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,7 +21,13 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Views:
-    """One batch as a source gives it: features or images, of one or two views."""
+    """One batch from a source: one or two augmented views of each image.
+
+    Attributes:
+        rows: the rows of the images.
+        features: for each view, backbone features [n f]; empty if the source has images.
+        images: for each view, images [n 3 h w]; empty if the source has features.
+    """
 
     rows: Rows
     features: list[Float[Tensor, "n f"]] = field(default_factory=list)
@@ -30,34 +36,61 @@ class Views:
 
 @runtime_checkable
 class Source(Protocol):
-    """Where training batches come from."""
+    """A source of training batches; `labels` [n] is the class of each image."""
 
     labels: Rows
 
     def batches(self, rows: Iterator[Rows], seed: int, n_views: int) -> Iterator[Views]:
-        """The batches of one epoch; `seed` fixes the views that are drawn."""
+        """The batches of one epoch.
+
+        Args:
+            rows: the rows of each batch.
+            seed: random seed of the views.
+            n_views: number of different views of each image.
+        """
 
 
 class FeatureSource:
-    """Cached features of several views of every image: [v n f]."""
+    """Cached features of several augmented views of every image.
+
+    Args:
+        views: features [v n f] of v views.
+        labels: [n] the class of each image.
+    """
 
     def __init__(self, views: Float[Tensor, "v n f"], labels: Rows) -> None:
         self.views = views
         self.labels = labels
 
     def batches(self, rows: Iterator[Rows], seed: int, n_views: int) -> Iterator[Views]:
+        """Batches with randomly selected views; see `Source`.
+
+        Raises:
+            OodmlError: if there are fewer than `n_views` views.
+        """
         if len(self.views) < n_views:
-            raise OodmlError(f"model.views: {len(self.views)}; the method needs {n_views}")
+            raise OodmlError(
+                f"model.views: given {len(self.views)}; the method needs at least {n_views}",
+                location="model.views",
+                given=len(self.views),
+            )
         random = np.random.Generator(np.random.PCG64(seed))
-        for chosen in rows:
-            order = random.random((len(self.views), len(chosen))).argsort(axis=0)
-            drawn = order[:n_views]  # of each image, views that differ
-            index = torch.from_numpy(chosen)
-            yield Views(chosen, [self.views[torch.from_numpy(view), index] for view in drawn])
+        for batch in rows:
+            order = random.random((len(self.views), len(batch))).argsort(axis=0)
+            index = torch.from_numpy(batch)
+            selected = [self.views[torch.from_numpy(view), index] for view in order[:n_views]]
+            yield Views(batch, features=selected)
 
 
 class ImageSource:
-    """Images, augmented as they are read."""
+    """Images that are augmented as they are read.
+
+    Args:
+        images: the images.
+        labels: [n] the class of each image.
+        size: side of the square views in pixels.
+        augmentation: name of the transforms.
+    """
 
     def __init__(self, images: ImageSet, labels: Rows, size: int, augmentation: str) -> None:
         self.images = images
@@ -66,12 +99,13 @@ class ImageSource:
         self.recipe = recipe(augmentation)
 
     def batches(self, rows: Iterator[Rows], seed: int, n_views: int) -> Iterator[Views]:
+        """Batches of augmented images; see `Source`."""
         order = list(rows)
         jobs = (
-            (chosen, train_views(self.images, self.size, self.recipe, derived_seed(seed, b, v)))
-            for b, chosen in enumerate(order)
+            (batch, train_views(self.images, self.size, self.recipe, derived_seed(seed, b, v)))
+            for b, batch in enumerate(order)
             for v in range(n_views)
         )
-        made = batches(jobs)
-        for chosen in order:
-            yield Views(chosen, images=[next(made) for _ in range(n_views)])
+        loaded = batches(jobs)
+        for batch in order:
+            yield Views(batch, images=[next(loaded) for _ in range(n_views)])

@@ -1,7 +1,7 @@
-"""The steps of an epoch."""
+"""The training steps of an epoch."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -23,22 +23,36 @@ Terms = dict[str, Tensor]
 class NonFiniteError(OodmlError):
     """A loss term or a weight is not finite.
 
-    place: which, and where in the training. epoch: of the weights left in the model. labels: of
-    the batch, if it is known. advice: what to do.
+    Args:
+        problem: which one, and at which step.
+        epoch: the epoch in which it happened.
+        advice: what to do about it.
+        labels: the classes of the batch, if known.
+
+    Attributes:
+        epoch: the number of finished epochs of the weights that are left in the model.
     """
 
-    def __init__(self, place: str, epoch: int, advice: str, labels: Sequence[int] = ()) -> None:
-        self.place, self.epoch, self.advice, self.labels = place, epoch - 1, advice, labels
-        super().__init__(self.told(labels))
+    def __init__(self, problem: str, epoch: int, advice: str, labels: Sequence[int] = ()) -> None:
+        self.problem, self.epoch, self.advice, self.labels = problem, epoch - 1, advice, labels
+        super().__init__(self.describe(labels))
 
-    def told(self, classes: Sequence[object]) -> str:
-        """The message with these names of the batch's classes."""
-        shown = ", ".join(map(str, classes[:8])) + (" …" if len(classes) > 8 else "")
-        return f"{self.place}{f' (classes {shown})' if shown else ''}. {self.advice}"
+    def describe(self, classes: Sequence[object]) -> str:
+        """The message with these names for the classes of the batch."""
+        listed = ", ".join(map(str, classes[:8])) + (" …" if len(classes) > 8 else "")
+        return f"{self.problem}{f' (classes {listed})' if listed else ''}. {self.advice}"
 
 
-class Steps:
-    """Runs the steps of an epoch and watches that the loss and the weights stay finite."""
+class Trainer:
+    """Runs training steps, and checks that losses and weights stay finite.
+
+    Args:
+        model: the model to train in place.
+        method: the method that computes the loss.
+        settings: the settings of the training.
+        random: the source of randomness that batches pass to the method, on the CPU.
+        device: the device of the model.
+    """
 
     def __init__(
         self,
@@ -49,80 +63,97 @@ class Steps:
         device: torch.device,
     ) -> None:
         self.model, self.method = model, method
-        self.optimizer = _optimizer(model, method, settings)
+        self.optimizer = _make_optimizer(model, method, settings)
         self.random, self.device = random, device
-        self.frozen = model.settings.mode == "head"
         self.autocast = settings.precision == "bf16"
         self.step = 0
-        # Looking at a value waits for the GPU; there it is done for several steps at once.
-        self.look_every = 1 if device.type == "cpu" else 20
+        # Reading a value waits for the GPU, so there several steps are checked together.
+        self.check_every = 1 if device.type == "cpu" else 20
 
-    def epoch(self, number: int, source: Source, order: list[Rows], seed: int) -> dict[str, float]:
-        """One pass over batches of rows; gives the mean of each loss term.
+    def train_epoch(
+        self, epoch: int, source: Source, order: list[Rows], seed: int
+    ) -> dict[str, float]:
+        """Train on each batch once. In distributed training, images are divided among processes.
 
-        With several processes, each is given its share of every batch of images.
+        Args:
+            epoch: the number of the epoch, from 1.
+            source: the source of the batches.
+            order: the rows of each batch.
+            seed: random seed of the views.
+
+        Returns:
+            The mean of each loss term.
+
+        Raises:
+            NonFiniteError: if a loss term or a weight is not finite.
         """
-        own = order if self.frozen else [rows[distributed.share(len(rows))] for rows in order]
+        own = order
+        if self.model.trained_backbone is not None:
+            own = [rows[distributed.own_share(len(rows))] for rows in order]
         views = source.batches(iter(own), seed, self.method.n_views)
         sums: Terms = {}
         first = self.step
-        pending: list[tuple[int, Rows, Terms]] = []
+        unchecked: list[tuple[int, Rows, Terms]] = []
         for rows, view in zip(order, views, strict=True):
             labels = source.labels[rows]
-            terms = self._step(view, torch.from_numpy(labels))
-            pending.append((self.step, labels, terms))
-            if len(pending) >= self.look_every:
-                _look(pending, number)
+            terms = self._train_step(view, torch.from_numpy(labels))
+            unchecked.append((self.step, labels, terms))
+            if len(unchecked) >= self.check_every:
+                _check_terms(unchecked, epoch)
             for name, value in terms.items():
                 sums[name] = sums[name] + value if name in sums else value
             self.step += 1
-        _look(pending, number)
-        self._look_at_weights(f"epoch {number}, steps {first} to {self.step - 1}", number)
+        _check_terms(unchecked, epoch)
+        self._check_weights(f"epoch {epoch}, steps {first} to {self.step - 1}", epoch)
         return {name: float(value) / len(order) for name, value in sums.items()}
 
-    def _step(self, view: Views, labels: Tensor) -> Terms:
-        batch = self._batch(view, labels)
+    def _train_step(self, view: Views, labels: Tensor) -> Terms:
+        batch = self._make_batch(view, labels)
         terms = self.method.terms(batch)
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
-        if not self.frozen:
-            distributed.sum_gradients(self.model.backbone.parameters())
+        if self.model.trained_backbone is not None:
+            distributed.sum_gradients(self.model.trained_backbone.parameters())
         self.optimizer.step()
         self.method.after_step(batch, self.model)
         return {name: value.detach() for name, value in terms.items()}
 
-    def _look_at_weights(self, place: str, epoch: int) -> None:
-        """Raise NonFiniteError if a parameter that trains is not finite: a gradient was not.
+    def _check_weights(self, period: str, epoch: int) -> None:
+        """Raise NonFiniteError if a trained parameter is not finite.
 
-        A loss tells it only at the next step, when the weights may have been kept. A sum is finite
-        if all its terms are, and the fastest to have.
+        The loss would show it only in the next step, when the weights may already be the best ones.
+        A sum is finite if all its terms are, and fast to compute.
         """
-        held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
-        named = [("the method's ", *one) for one in self.method.named_parameters()]
-        named += [("", name, p) for name, p in self.model.named_parameters() if id(p) in held]
-        named = [one for one in named if one[2].requires_grad]
+        named = [(name, p) for name, p in self._trained_parameters() if p.requires_grad]
         if not named:
             return
-        sums = torch.stack([parameter.detach().sum(dtype=torch.float32) for *_, parameter in named])
-        for (whose, name, _), value in zip(named, sums.tolist(), strict=True):
+        sums = torch.stack([parameter.detach().sum(dtype=torch.float32) for _, parameter in named])
+        for (name, _), value in zip(named, sums.tolist(), strict=True):
             if not math.isfinite(value):
                 raise NonFiniteError(
-                    f"{whose}{name} is not finite after {place}, though every loss term was",
+                    f"{name} is not finite after {period}, though every loss term was",
                     epoch,
-                    "Guard the gradients of roots, logarithms and divisions, or lower lr.",
+                    "Guard the gradients of roots, logarithms, and divisions, or lower train.lr.",
                 )
 
-    def _batch(self, view: Views, labels: Tensor) -> Batch:
-        encode = partial(self._encoded, len(labels))
+    def _trained_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """The parameters of the method, and those of the model in the optimizer, by name."""
+        for name, parameter in self.method.named_parameters():
+            yield f"the method's {name}", parameter
+        optimized = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        for name, parameter in self.model.named_parameters():
+            if id(parameter) in optimized:
+                yield name, parameter
+
+    def _make_batch(self, view: Views, labels: Tensor) -> Batch:
+        encode = partial(self._encode, len(labels))
         images = [part.to(self.device, non_blocking=True) for part in view.images]
-        if self.frozen:
-            features = [part.to(self.device) for part in view.features]
-        else:
+        features = [part.to(self.device) for part in view.features]
+        if not features:
             features = [encode(self.model, images[0])]
-        first = features[0]
         return Batch(
-            features=first,
-            outputs=self.model.head(first),
+            features=features[0],
+            outputs=self.model.head(features[0]),
             labels=labels.to(self.device),
             step=self.step,
             generator=self.random,
@@ -132,33 +163,36 @@ class Steps:
             encode=encode,
         )
 
-    def _encoded(self, count: int, model: Embedder, images: Tensor) -> Tensor:
-        """Features [count f] of the whole batch, from this process's share of its images."""
+    def _encode(self, n: int, model: Embedder, images: Tensor) -> Tensor:
+        """Features [n f] of the whole batch, from this process's share of its images."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             features = model.features(images)
-        return distributed.gathered(features.float(), count)
+        return distributed.gather_features(features.float(), n)
 
 
-def _look(pending: list[tuple[int, Rows, Terms]], epoch: int) -> None:
-    for step, labels, terms in pending:
+def _check_terms(unchecked: list[tuple[int, Rows, Terms]], epoch: int) -> None:
+    """Raise NonFiniteError if a loss term of these steps is not finite; empty the list."""
+    for step, labels, terms in unchecked:
         for name, value in terms.items():
             if not bool(torch.isfinite(value)):
-                place = f"the loss term {name!r} is {float(value)} at step {step}, in epoch {epoch}"
-                advice = "Lower lr, or look at these images."
-                raise NonFiniteError(place, epoch, advice, np.unique(labels).tolist())
-    pending.clear()
+                raise NonFiniteError(
+                    f"the loss term {name!r} is {float(value)} at step {step}, in epoch {epoch}",
+                    epoch,
+                    "Lower train.lr, or inspect the images of these classes.",
+                    np.unique(labels).tolist(),
+                )
+    unchecked.clear()
 
 
-def _optimizer(
+def _make_optimizer(
     model: Embedder, method: BaseMethod, settings: TrainSettings
 ) -> torch.optim.Optimizer:
-    head_mode = model.settings.mode == "head"
-    lr = settings.lr or (1e-3 if head_mode else 1e-5)
+    backbone = model.trained_backbone
+    lr = settings.lr or (1e-3 if backbone is None else 1e-5)
     head_lr = settings.head_lr or lr
     decay = settings.weight_decay
     groups = [{"params": list(model.head.parameters()), "lr": head_lr, "weight_decay": decay}]
-    if not head_mode:
-        backbone = list(model.backbone.parameters())
-        groups.append({"params": backbone, "lr": lr, "weight_decay": decay})
+    if backbone is not None:
+        groups.append({"params": list(backbone.parameters()), "lr": lr, "weight_decay": decay})
     groups += method.parameter_groups(lr)
     return torch.optim.Adam([group for group in groups if group["params"]], fused=True)

@@ -1,0 +1,159 @@
+"""What a run trains and evaluates on: cached features of a frozen backbone, or live images."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from oodml.backbones import Backbone, load_backbone
+from oodml.embedding import backbone_features, embed, evaluation_mode
+from oodml.images.image_set import ImageSet
+from oodml.model import Embedder, FinetuneSettings, HeadSettings
+from oodml.model_input import input_images
+from oodml.study.plan import Run
+from oodml.study.prepare import Context, frozen_features
+from oodml.training.sources import FeatureSource, ImageSource, Source
+from oodml.vectors import VectorSet
+
+
+class Material(Protocol):
+    """The images of a run, and how its model reads them."""
+
+    images: ImageSet
+
+    def load_backbone(self) -> Backbone | None:
+        """The backbone for a new model; None if the run never embeds images."""
+
+    def width(self, model: Embedder) -> int:
+        """The dimension of the features that the model's head is applied to."""
+
+    def source(self, classes: Sequence[str], model: Embedder) -> Source:
+        """Training batches of some classes; labels are positions in the sorted class names."""
+
+    def embed(self, model: Embedder, classes: Sequence[str]) -> VectorSet:
+        """The model's embeddings of all images of some classes."""
+
+    def backbone_features(
+        self, model: Embedder, images: ImageSet, view: int | None, seed: int
+    ) -> VectorSet:
+        """The pooled features that the head is applied to, under the test view or a train view."""
+
+
+def open_material(run: Run, context: Context) -> Material:
+    """The material that the run's settings ask for."""
+    if isinstance(run.model, HeadSettings):
+        adapts_backbone = bool(run.shots) and run.adapt.layers == "all"
+        return CachedFeatures(run.model, context.images, context.device, adapts_backbone)
+    return LiveImages(run.model, context.images, context.device, run.seed)
+
+
+class CachedFeatures:
+    """Features of all images under a frozen backbone, computed once per view and cached.
+
+    Args:
+        settings: the settings of the run's model.
+        images: all images of the study.
+        device: where to compute.
+        needs_backbone: whether models need a backbone, too, to adapt all layers.
+    """
+
+    def __init__(
+        self,
+        settings: HeadSettings,
+        images: ImageSet,
+        device: torch.device,
+        needs_backbone: bool = False,
+    ) -> None:
+        self.settings, self.device, self.needs_backbone = settings, device, needs_backbone
+        self.images = images
+        self._features: dict[int | None, VectorSet] = {}
+
+    def load_backbone(self) -> Backbone | None:
+        """The frozen backbone if a run adapts it."""
+        if not self.needs_backbone:
+            return None
+        return load_backbone(self.settings.backbone, self.settings.weights)
+
+    def width(self, model: Embedder) -> int:
+        """The dimension of the cached features."""
+        return int(self.features().vectors.shape[1])
+
+    def source(self, classes: Sequence[str], model: Embedder) -> Source:
+        """Batches of cached features of several views; see `Material`."""
+        rows, labels = class_rows(self.images, classes)
+        views = [self.features(view).vectors[rows] for view in range(self.settings.views)]
+        return FeatureSource(torch.from_numpy(np.stack(views)), labels)
+
+    def embed(self, model: Embedder, classes: Sequence[str]) -> VectorSet:
+        """The head's embeddings of cached features."""
+        chosen = self.features().select(class_rows(self.images, classes)[0])
+        with evaluation_mode(model):
+            features = torch.from_numpy(chosen.vectors).to(self.device)
+            vectors = model.head.embed(features).cpu().numpy()  # type: ignore[operator]
+        return VectorSet(vectors, chosen.classes, chosen.ids, chosen.superclasses, chosen.source)
+
+    def backbone_features(
+        self, model: Embedder, images: ImageSet, view: int | None, seed: int
+    ) -> VectorSet:
+        """The cached features of some images."""
+        features = self.features(view)
+        return features.select(np.isin(features.ids, images.ids))
+
+    def features(self, view: int | None = None) -> VectorSet:
+        """The features of all images under the test view, or under a training view."""
+        if view not in self._features:
+            self._features[view] = frozen_features(self.settings, self.images, view, self.device)
+        return self._features[view]
+
+
+class LiveImages:
+    """Images that are decoded, augmented, and run through the whole network.
+
+    Args:
+        settings: the settings of the run's model.
+        images: all images of the study.
+        device: where to compute.
+        seed: random seed of untrained backbone weights.
+    """
+
+    def __init__(
+        self, settings: FinetuneSettings, images: ImageSet, device: torch.device, seed: int
+    ) -> None:
+        self.settings, self.device, self.seed = settings, device, seed
+        self.images = input_images(images, settings)
+
+    def load_backbone(self) -> Backbone | None:
+        """A backbone with its initial weights."""
+        return load_backbone(self.settings.backbone, self.settings.weights, self.seed)
+
+    def width(self, model: Embedder) -> int:
+        """The number of channels of the backbone's feature map."""
+        return model.require_backbone().features
+
+    def source(self, classes: Sequence[str], model: Embedder) -> Source:
+        """Batches of augmented images; see `Material`."""
+        rows, labels = class_rows(self.images, classes)
+        images = self.images.select(rows)
+        return ImageSource(images, labels, model.image_size, self.settings.augmentation)
+
+    def embed(self, model: Embedder, classes: Sequence[str]) -> VectorSet:
+        """The model's embeddings of the test view."""
+        rows, _ = class_rows(self.images, classes)
+        return embed(self.images.select(rows), model, device=self.device)
+
+    def backbone_features(
+        self, model: Embedder, images: ImageSet, view: int | None, seed: int
+    ) -> VectorSet:
+        """The features of some images under the trained backbone."""
+        vectors = backbone_features(images, model, view=view, seed=seed, device=self.device)
+        return VectorSet(vectors, images.classes, images.ids, images.superclasses)
+
+
+def class_rows(
+    images: ImageSet, classes: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows of some classes, and the label of each: the position among the sorted names."""
+    rows = np.flatnonzero(np.isin(images.classes, classes))
+    return rows, np.unique(images.classes[rows], return_inverse=True)[1]
