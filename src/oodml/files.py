@@ -1,6 +1,7 @@
 """Atomic file writing, content hashes, and the cache folder."""
 
 import hashlib
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -33,8 +34,34 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def cache_folder() -> Path:
-    """The folder of cached features and images: $OODML_CACHE, or ~/.cache/oodml."""
-    return Path(os.environ.get("OODML_CACHE") or Path.home() / ".cache" / "oodml")
+    """The folder of cached features and images: $OODML_CACHE, or ~/.cache/oodml.
+
+    Without a home folder, it is a folder for temporary files.
+    """
+    if configured := os.environ.get("OODML_CACHE"):
+        return Path(configured)
+    try:
+        return Path.home() / ".cache" / "oodml"
+    except RuntimeError:  # the user has no home folder, as in some containers
+        return (
+            Path(tempfile.gettempdir()) / f"oodml-cache-{getattr(os, 'getuid', lambda: 'user')()}"
+        )
+
+
+def log_cache_failure(error: Exception) -> None:
+    """Log that the cache cannot be written and that the program continues, once per process."""
+    folder = cache_folder()
+    if folder not in _unwritable:
+        _unwritable.add(folder)
+        logging.getLogger("oodml").warning(
+            "%s: could not write the cache (%s). Continuing without it; set OODML_CACHE to a "
+            "folder with write access and free space.",
+            folder,
+            error,
+        )
+
+
+_unwritable: set[Path] = set()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -226,11 +226,11 @@ def test_a_fingerprint_needs_no_writable_cache(
 def hashed_paths(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Record the files that are hashed from now on."""
     paths: list[Path] = []
-    original = module.hash_file
+    original = module.read_file
 
-    def hash_file(path: Path) -> str:
+    def read_file(path: Path) -> tuple[str, str]:
         paths.append(path)
         return original(path)
 
-    monkeypatch.setattr("oodml.images.fingerprint.hash_file", hash_file)
+    monkeypatch.setattr("oodml.images.fingerprint.read_file", read_file)
     return paths

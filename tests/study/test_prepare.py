@@ -67,5 +67,5 @@ def test_a_worker_does_not_read_unchanged_files(
 ) -> None:
     monkeypatch.setattr("oodml.images.fingerprint.SETTLE_SECONDS", -1e6)
     prepare(toy_study(tmp_path), store)
-    monkeypatch.setattr("oodml.images.fingerprint.hash_file", None)
+    monkeypatch.setattr("oodml.images.fingerprint.read_file", None)
     open_context(store, "cpu")

@@ -19,11 +19,12 @@ Quantiles = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class CheckedImage:
-    """The size of a decoded image and a hash of its pixels, or why decoding failed."""
+    """The size of a decoded image, a hash of its pixels, and its traits, or why decoding failed."""
 
     width: int = 0
     height: int = 0
     hash: str = ""
+    traits: tuple[str, ...] = ()
     problem: str = ""
 
 
@@ -110,13 +111,15 @@ def without_corrupt(images: ImageSet) -> ImageSet:
 def _check_all(images: ImageSet) -> Iterator[CheckedImage]:
     """Decode every image, and cache which of the files can be read."""
     times = None if images.root is None else file_times(images)
-    hashes, problems = [], []
+    hashes, traits, problems = [], [], []
     for file in decode_files(images, np.arange(len(images)), _measure):
         hashes.append(file.hash)
+        traits.append(file.traits)
         problems.append(file.problem)
-        yield file.value or CheckedImage(problem=file.problem)
+        image = file.value or CheckedImage(problem=file.problem)
+        yield replace(image, traits=tuple(file.traits.split()))
     if times is not None:
-        save_decoded(images, times, hashes, problems)
+        save_decoded(images, times, hashes, traits, problems)
 
 
 def _measure(image: Image.Image) -> CheckedImage:

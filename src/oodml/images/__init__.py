@@ -1,1 +1,3 @@
-"""Image collections: reading, fingerprints, the pixel cache, transforms, and loading."""
+"""Image sets: decoding, fingerprints, the pixel cache, transforms, and loading."""
+
+from oodml.images.image_set import ImageSet as ImageSet

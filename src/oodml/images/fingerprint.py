@@ -1,16 +1,17 @@
 """Fingerprints of image sets, and a cached table of what is known about each image file.
 
-The table records the hash of a file's bytes, whether decoding was tried, and why it failed. A
+The table records the hash and traits of a file, whether decoding was tried, and why it failed. A
 record is valid as long as the file's size and modification times do not change.
 """
 
 import os
+import stat
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -20,7 +21,8 @@ from PIL import Image
 
 from oodml.arrays import Names
 from oodml.errors import OodmlError
-from oodml.files import cache_folder, content_hash, replacing
+from oodml.files import cache_folder, content_hash, log_cache_failure, replacing
+from oodml.images.decode import DECODED_TRAITS, require_regular_file, traits_of
 from oodml.images.image_set import ImageSet
 from oodml.user_code import class_fingerprints
 
@@ -49,29 +51,44 @@ class FileRecords:
 
     Attributes:
         hashes: [n] hash of the bytes; "" if unknown.
+        traits: [n] traits of the image, see `oodml.images.decode.TRAITS`, separated by spaces.
         decoded: [n] whether decoding was tried.
         problems: [n] why decoding failed; "" if it succeeded or was not tried.
     """
 
     hashes: Names
+    traits: Names
     decoded: NDArray[np.bool_]
     problems: Names
 
     @classmethod
     def empty(cls, n: int) -> "FileRecords":
-        return cls(np.full(n, ""), np.zeros(n, dtype=bool), np.full(n, ""))
+        return cls(np.full(n, ""), np.full(n, ""), np.zeros(n, dtype=bool), np.full(n, ""))
 
     @property
     def complete(self) -> bool:
         """Whether decoding was tried for every file."""
         return bool(self.decoded.all())
 
+    def has(self, trait: str) -> NDArray[np.bool_]:
+        """[n] whether each image has a trait."""
+        return np.array([trait in traits.split() for traits in self.traits.tolist()], dtype=bool)
+
+    def contents(self, background: str) -> Names:
+        """[n] what determines the decoded pixels: the hash and how the file is decoded."""
+        pairs = zip(self.hashes.tolist(), self.traits.tolist(), strict=True)
+        return np.array([_content(*pair, background) for pair in pairs], dtype=np.str_)
+
 
 @dataclass(frozen=True)
 class DecodedFile(Generic[T]):
-    """The result of decoding one file: its hash, and the transformed image or the problem."""
+    """The result of decoding one file: its hash and traits, and the image or the problem.
+
+    `value` is the transformed image.
+    """
 
     hash: str
+    traits: str = ""
     problem: str = ""
     value: T | None = None
 
@@ -79,8 +96,9 @@ class DecodedFile(Generic[T]):
 def fingerprint(images: ImageSet) -> str:
     """Hash of the ids, classes, and contents of a set of images; their order does not matter.
 
-    The contents are the pixels in memory or the bytes of the files. A file is read only if it
-    changed since it was last read. The result is cached on the `ImageSet` object.
+    The contents are the pixels in memory, or the bytes of the files and how they are decoded: the
+    background counts only if an image is transparent. A file is read only if it changed since it
+    was last read. The result is cached on the `ImageSet` object.
 
     Raises:
         OodmlError: if a file cannot be read.
@@ -94,10 +112,25 @@ def fingerprint(images: ImageSet) -> str:
 def _compute_fingerprint(images: ImageSet) -> str:
     order = np.argsort(images.ids)
     ids, classes = images.ids[order].tolist(), images.classes[order].tolist()
-    rows = "\n".join(f"{name}\t{group}" for name, group in zip(ids, classes, strict=True))
+    names = str.maketrans({"\\": "\\\\", "\n": "\\n", "\t": "\\t"})
+    pairs = zip(ids, classes, strict=True)
+    rows = "\n".join("\t".join((a.translate(names), b.translate(names))) for a, b in pairs)
     if images.pixels is not None:
         return content_hash(rows, np.ascontiguousarray(images.pixels[order]).tobytes())[:16]
-    return content_hash(rows, "\n".join(file_hashes(images)[order].tolist()))[:16]
+    contents = file_records(images).contents(images.background)
+    return content_hash(rows, "\n".join(contents[order].tolist()))[:16]
+
+
+def decoding_settings(images: ImageSet) -> dict[str, str]:
+    """The settings that the decoded pixels depend on: the background, if images are transparent."""
+    if images.root is None or not file_records(images).has("alpha").any():
+        return {}
+    return {"background": images.background}
+
+
+def _content(name: str, traits: str, background: str) -> str:
+    decoding = [trait for trait in traits.split() if trait in DECODED_TRAITS]
+    return " ".join([name, *decoding, *([background] if "alpha" in decoding else [])])
 
 
 def reader_fingerprints(images: ImageSet) -> dict[str, str]:
@@ -109,8 +142,8 @@ def reader_fingerprints(images: ImageSet) -> dict[str, str]:
     return {} if kind.__module__.startswith("oodml.") else class_fingerprints(kind)
 
 
-def file_hashes(images: ImageSet) -> Names:
-    """[n] the hash of each file's bytes; files without a valid record are read in parallel.
+def file_records(images: ImageSet) -> FileRecords:
+    """The records of all files; files without a valid record are read in parallel.
 
     Raises:
         OodmlError: if a file cannot be read.
@@ -119,21 +152,21 @@ def file_hashes(images: ImageSet) -> Names:
     records = cached_records(images, times)
     rows = np.flatnonzero(records.hashes == "")
     if len(rows) == 0:
-        return records.hashes
-    hashes = records.hashes.tolist()
+        return records
+    hashes, traits = records.hashes.tolist(), records.traits.tolist()
     blocks = [rows[start : start + BLOCK].tolist() for start in range(0, len(rows), BLOCK)]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         try:
-            results = pool.map(lambda block: [hash_file(images.path(row)) for row in block], blocks)
-            for block, block_hashes in zip(blocks, results, strict=True):
-                for row, content in zip(block, block_hashes, strict=True):
-                    hashes[row] = content
+            results = pool.map(lambda block: [read_file(images.path(r)) for r in block], blocks)
+            for block, files in zip(blocks, results, strict=True):
+                for row, file in zip(block, files, strict=True):
+                    hashes[row], traits[row] = file
         except OSError as error:
             location = str(error.filename or "")
             raise OodmlError(f"{images.name}: {error}", location=location) from error
-    updated = FileRecords(np.array(hashes, dtype=np.str_), records.decoded, records.problems)
+    updated = replace(records, hashes=_text(hashes), traits=_text(traits))
     save_records(images, times, updated)
-    return updated.hashes
+    return updated
 
 
 def check_files(images: ImageSet, log: Log = no_log) -> FileRecords:
@@ -149,10 +182,11 @@ def check_files(images: ImageSet, log: Log = no_log) -> FileRecords:
     if len(rows) == 0:
         return records
     log(f"checking that {len(rows)} images of {images.name} can be read")
-    hashes, problems = records.hashes.tolist(), records.problems.tolist()
+    hashes, traits = records.hashes.tolist(), records.traits.tolist()
+    problems = records.problems.tolist()
     for row, file in zip(rows, decode_files(images, rows, lambda image: None), strict=True):
-        hashes[row], problems[row] = file.hash, file.problem
-    return save_decoded(images, times, hashes, problems)
+        hashes[row], traits[row], problems[row] = file.hash, file.traits, file.problem
+    return save_decoded(images, times, hashes, traits, problems)
 
 
 def refuse_corrupt(images: ImageSet, problems: Sequence[str], advice: str) -> None:
@@ -184,13 +218,13 @@ def decode_files(
 
     def decode(row: int) -> DecodedFile[T]:
         try:
-            content = hash_file(images.path(row)) if images.root else ""
+            content, traits = read_file(images.path(row)) if images.root else ("", "")
             image = images.read(row) if at_least is None else images.read(row, at_least)
-            return DecodedFile(content, value=transform(image))
+            return DecodedFile(content, traits, value=transform(image))
         except OSError as error:  # missing, or not permitted
-            return DecodedFile(MISSING, str(error))
+            return DecodedFile(MISSING, problem=str(error))
         except OodmlError as error:
-            return DecodedFile(content, str(error))
+            return DecodedFile(content, traits, str(error))
 
     count = os.cpu_count() or 1
     block = 32 * count  # bounds how many results wait in memory
@@ -199,9 +233,11 @@ def decode_files(
             yield from pool.map(decode, rows[start : start + block].tolist())
 
 
-def hash_file(path: Path) -> str:
-    """The hash of a file's bytes."""
-    return content_hash(path.read_bytes())[:32]
+def read_file(path: Path) -> tuple[str, str]:
+    """The hash of a file's bytes, and its traits."""
+    require_regular_file(path)
+    data = path.read_bytes()
+    return content_hash(data)[:32], traits_of(data)
 
 
 def file_times(images: ImageSet) -> FileTimes:
@@ -209,8 +245,9 @@ def file_times(images: ImageSet) -> FileTimes:
     times = np.full((len(images), 3), -1, dtype=np.int64)
     for row in range(len(images)):
         with suppress(OSError):
-            stat = os.stat(images.path(row))
-            times[row] = stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+            status = os.stat(images.path(row))
+            if stat.S_ISREG(status.st_mode):
+                times[row] = status.st_size, status.st_mtime_ns, status.st_ctime_ns
     return times
 
 
@@ -224,13 +261,18 @@ def cached_records(images: ImageSet, times: FileTimes) -> FileRecords:
     valid = (table.ids[rows] == images.ids) & (table.times[rows] == times).all(axis=1)
     return FileRecords(
         np.where(valid, table.hashes[rows], none.hashes),
+        np.where(valid, table.traits[rows], none.traits),
         valid & table.decoded[rows],
         np.where(valid, table.problems[rows], none.problems),
     )
 
 
 def save_decoded(
-    images: ImageSet, times: FileTimes, hashes: Sequence[str], problems: Sequence[str]
+    images: ImageSet,
+    times: FileTimes,
+    hashes: Sequence[str],
+    traits: Sequence[str],
+    problems: Sequence[str],
 ) -> FileRecords:
     """Cache and return the records of files that were all decoded.
 
@@ -238,10 +280,10 @@ def save_decoded(
         images: the images.
         times: the sizes and times of the files before they were read.
         hashes: [n] hash of each file's bytes.
+        traits: [n] traits of each image.
         problems: [n] why decoding failed, or "".
     """
-    names = np.array(hashes, dtype=np.str_)
-    records = FileRecords(names, names != "", np.array(problems, dtype=np.str_))
+    records = FileRecords(_text(hashes), _text(traits), _text(hashes) != "", _text(problems))
     save_records(images, times, records)
     return records
 
@@ -250,7 +292,7 @@ def save_records(images: ImageSet, times: FileTimes, records: FileRecords) -> No
     """Cache the records of files that had these sizes and times before they were read.
 
     Files changed in the last `SETTLE_SECONDS` are left out, because another change may not be
-    visible in their times. If the cache is not writable, nothing is cached.
+    visible in their times. If the cache cannot be written, a warning is logged.
     """
     settled = (times[:, 0] >= 0) & (times[:, 2] <= (time.time() - SETTLE_SECONDS) * 1e9)
     settled &= (records.hashes != "") & (records.hashes != MISSING)
@@ -260,20 +302,24 @@ def save_records(images: ImageSet, times: FileTimes, records: FileRecords) -> No
         "ids": np.concatenate([table.ids[other], images.ids[settled]]),
         "times": np.concatenate([table.times[other], times[settled]]),
         "hashes": np.concatenate([table.hashes[other], records.hashes[settled]]),
+        "traits": np.concatenate([table.traits[other], records.traits[settled]]),
         "decoded": np.concatenate([table.decoded[other], records.decoded[settled]]),
         "problems": np.concatenate([table.problems[other], records.problems[settled]]),
     }
     order = np.argsort(columns["ids"])
     arrays: dict[str, NDArray[Any]] = {name: values[order] for name, values in columns.items()}
-    with suppress(OSError), replacing(table_path(images)) as temporary:
-        np.savez(temporary, allow_pickle=False, **arrays)
+    try:
+        with replacing(table_path(images)) as temporary:
+            np.savez(temporary, allow_pickle=False, **arrays)
+    except OSError as error:
+        log_cache_failure(error)
 
 
 def table_path(images: ImageSet) -> Path:
     """The cache file of a folder's records; every way of decoding has its own."""
     assert images.root is not None
     reader = (part for item in reader_fingerprints(images).items() for part in item)
-    key = content_hash(str(images.root.resolve()), *reader)
+    key = content_hash(os.fsencode(images.root.resolve()), *reader)
     return cache_folder() / "contents" / f"{key[:24]}.npz"
 
 
@@ -284,6 +330,7 @@ class _Table:
     ids: Names = field(default_factory=lambda: np.zeros(0, dtype="U1"))
     times: FileTimes = field(default_factory=lambda: np.zeros((0, 3), dtype=np.int64))
     hashes: Names = field(default_factory=lambda: np.zeros(0, dtype="U1"))
+    traits: Names = field(default_factory=lambda: np.zeros(0, dtype="U1"))
     decoded: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     problems: Names = field(default_factory=lambda: np.zeros(0, dtype="U1"))
 
@@ -294,3 +341,7 @@ def _read_table(images: ImageSet) -> _Table:
             return _Table(**{name: file[name] for name in _Table.__dataclass_fields__})
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # damaged, or an older version
         return _Table()
+
+
+def _text(values: Sequence[str]) -> Names:
+    return np.array(values, dtype=np.str_)

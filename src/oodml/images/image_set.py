@@ -1,6 +1,6 @@
 """A labeled collection of images, one per row."""
 
-import struct
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +11,8 @@ from PIL import Image
 
 from oodml.arrays import Names
 from oodml.errors import OodmlError
+from oodml.images.decode import decode, parse_background
 from oodml.labeled import Labeled
-
-UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
-"""The exceptions that Pillow raises for damaged files, depending on the format."""
-
 
 InputImage = Image.Image | NDArray[np.uint8]
 """An RGB image at its original size, or the pixels [h w 3] of one that was resized."""
@@ -37,6 +34,8 @@ class ImageSet(Labeled):
         partition: [n] the predefined part of each image ("train", "test", "query", "gallery"),
             or None.
         left_out: ids of the unreadable images that `skip_corrupt` removed.
+        background: the color behind transparent pixels: "white", "black", or "#rrggbb".
+        skipped: the files in the folder that are not read as images, as (suffix, count).
 
     Raises:
         OodmlError: if the columns differ in length, an id occurs twice, or a class has two
@@ -53,6 +52,8 @@ class ImageSet(Labeled):
     pixels: NDArray[np.uint8] | None = None
     partition: Names | None = None
     left_out: tuple[str, ...] = ()
+    background: str = "white"
+    skipped: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         for column in self.PER_ROW:
@@ -65,6 +66,7 @@ class ImageSet(Labeled):
         if len(names) != len(self.ids):
             raise self._error(f"image {str(names[counts > 1][0])!r} is listed twice", "ids")
         self._check_superclasses()
+        parse_background(self.background)
 
     def _check_superclasses(self) -> None:
         if self.superclasses is None:
@@ -84,10 +86,11 @@ class ImageSet(Labeled):
         """The file of an image."""
         if self.root is None:
             raise OodmlError(f"{self.name}: the images are in memory and have no files")
-        return self.root / str(self.ids[index])
+        # Ids are Unicode; in a locale other than UTF-8, Python represents file names differently.
+        return self.root / os.fsdecode(str(self.ids[index]).encode("utf-8", "surrogateescape"))
 
     def read(self, index: int, at_least: int | None = None) -> Image.Image:
-        """Decode one image as RGB.
+        """Decode one image as RGB, see `oodml.images.decode`.
 
         Args:
             index: the row of the image.
@@ -99,15 +102,7 @@ class ImageSet(Labeled):
         """
         if self.pixels is not None:
             return Image.fromarray(self.pixels[index]).convert("RGB")
-        path = self.path(index)
-        try:
-            with Image.open(path) as image:
-                if at_least is not None:
-                    image.draft(None, (at_least, at_least))
-                return _as_rgb(image)
-        except UNREADABLE as error:
-            message = f"{path}: not a readable image: {error}"
-            raise OodmlError(message, location=str(path)) from error
+        return decode(self.path(index), at_least, self.background)
 
     def input_image(self, index: int) -> InputImage:
         """The image that views are made from."""
@@ -117,10 +112,3 @@ class ImageSet(Labeled):
         """All images except those with the given ids."""
         removed = np.isin(self.ids, list(ids))
         return self.select(~removed) if removed.any() else self
-
-
-def _as_rgb(image: Image.Image) -> Image.Image:
-    """Convert to RGB; of 16-bit gray, which Pillow would clip at 255, keep the upper 8 bits."""
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")

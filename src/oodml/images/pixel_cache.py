@@ -11,7 +11,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,13 @@ from PIL import Image
 
 from oodml.arrays import Names
 from oodml.errors import OodmlError
-from oodml.files import cache_folder, content_hash
+from oodml.files import cache_folder, content_hash, log_cache_failure
 from oodml.images.fingerprint import (
+    DecodedFile,
     FileRecords,
     Log,
     cached_records,
+    check_files,
     decode_files,
     file_times,
     no_log,
@@ -42,18 +44,18 @@ LOG_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class PixelCache:
-    """The decoded images of one cache file. All arrays are in the order of the sorted `hashes`.
+    """The decoded images of one cache file. All arrays are in the order of the sorted `contents`.
 
     Attributes:
         pixels: the bytes of all images, memory-mapped.
-        hashes: [m] the hash of each image file.
+        contents: [m] the hash of each image file and how it was decoded.
         offsets: [m] the position of each image in `pixels`.
         shapes: [m 2] height and width.
         resized: [m] whether the image is smaller than its file.
     """
 
     pixels: NDArray[np.uint8]
-    hashes: Names
+    contents: Names
     offsets: NDArray[np.int64]
     shapes: NDArray[np.int64]
     resized: NDArray[np.bool_]
@@ -116,25 +118,31 @@ def resized_images(
     else:
         records = cached_records(images, file_times(images))
     readable = records.complete and not records.problems.any()
-    cache = _open(_cache_path(records, short)) if readable else None
+    cache = _open(_cache_path(images, records, short)) if readable else None
     fields = {name: getattr(images, name) for name in ImageSet.__dataclass_fields__}
-    rows = None if cache is None else np.searchsorted(cache.hashes, records.hashes)
+    contents = records.contents(images.background)
+    rows = None if cache is None else np.searchsorted(cache.contents, contents)
     return ResizedImages(**fields, short=short, cache=cache, cache_rows=rows)
 
 
 def fill_pixel_cache(images: ImageSet, short: int, log: Log = no_log) -> FileRecords:
     """Store all readable images in the cache unless they are there, and return their records.
 
-    If several processes call this at once, one decodes and the others wait.
+    If several processes call this at once, one decodes and the others wait. If the cache cannot be
+    written, the images are only checked, and a warning is logged.
     """
     records = cached_records(images, file_times(images))
-    if records.complete and _cache_path(records, short).exists():
+    if records.complete and _cache_path(images, records, short).exists():
         return records
-    with _lock(content_hash(str(images.root), *images.ids.tolist())[:24]):
-        records = cached_records(images, file_times(images))
-        if records.complete and _cache_path(records, short).exists():
-            return records
-        return _fill(images, short, log)
+    try:
+        with _lock(content_hash(os.fsencode(str(images.root)), *images.ids.tolist())[:24]):
+            records = cached_records(images, file_times(images))
+            if records.complete and _cache_path(images, records, short).exists():
+                return records
+            return _fill(images, short, log)
+    except OSError as error:
+        log_cache_failure(error)
+        return check_files(images, log)
 
 
 def shrink(image: Image.Image, short: int) -> InputImage:
@@ -147,7 +155,7 @@ def list_pixel_caches() -> list[tuple[str, int]]:
     caches = []
     for index in sorted((cache_folder() / "pixels").glob("*/index.npz")):
         with np.load(index, allow_pickle=False) as arrays:
-            name, short, count = arrays["name"], arrays["short"], len(arrays["hashes"])
+            name, short, count = arrays["name"], arrays["short"], len(arrays["contents"])
         size = (index.parent / "pixels.bin").stat().st_size
         caches.append((f"{name}: {count} images, short side {short}", size))
     return caches
@@ -158,7 +166,8 @@ def _fill(images: ImageSet, short: int, log: Log) -> FileRecords:
     times = file_times(images)
     folder = cache_folder() / "pixels"
     folder.mkdir(parents=True, exist_ok=True)
-    hashes, problems, entries = [], [], {}
+    files: list[DecodedFile[None]] = []
+    entries: dict[str, tuple[int, ...]] = {}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
         target = Path(temporary) / "cache"
         target.mkdir()
@@ -166,8 +175,7 @@ def _fill(images: ImageSet, short: int, log: Log) -> FileRecords:
         with (target / "pixels.bin").open("wb") as stream:
             rows = np.arange(len(images))
             for file in decode_files(images, rows, lambda image: shrink(image, short), 2 * short):
-                hashes.append(file.hash)
-                problems.append(file.problem)
+                files.append(replace(file, value=None))
                 if file.value is not None and file.hash not in entries:
                     pixels = np.asarray(file.value)
                     resized = not isinstance(file.value, Image.Image)
@@ -176,15 +184,18 @@ def _fill(images: ImageSet, short: int, log: Log) -> FileRecords:
                 progress.advance(stream.tell())
             stream.flush()
             os.fsync(stream.fileno())
-        records = save_decoded(images, times, hashes, problems)
-        order = sorted(entries)
-        table = np.array([entries[name] for name in order], dtype=np.int64).reshape(-1, 4)
+        columns = ([getattr(file, key) for file in files] for key in ("hash", "traits", "problem"))
+        records = save_decoded(images, times, *columns)
+        contents = dict(zip(records.contents(images.background), records.hashes, strict=True))
+        order = sorted(content for content, name in contents.items() if name in entries)
+        table = [entries[contents[content]] for content in order]
+        offsets, shapes, resized = np.split(np.array(table, np.int64).reshape(-1, 4), [1, 3], 1)
         np.savez(
-            target / "index.npz", name=images.name, short=short, hashes=np.array(order),
-            offsets=table[:, 0], shapes=table[:, 1:3], resized=table[:, 3].astype(bool),
+            target / "index.npz", name=images.name, short=short, contents=np.array(order),
+            offsets=offsets[:, 0], shapes=shapes, resized=resized[:, 0].astype(bool),
         )  # fmt: skip
         with contextlib.suppress(OSError):  # another process stored the same file
-            target.rename(_cache_path(records, short))
+            target.rename(_cache_path(images, records, short))
     return records
 
 
@@ -219,10 +230,10 @@ class _Progress:
             )
 
 
-def _cache_path(records: FileRecords, short: int) -> Path:
+def _cache_path(images: ImageSet, records: FileRecords, short: int) -> Path:
     """The folder of the cache that stores all readable files."""
-    hashes = records.hashes[records.problems == ""]
-    key = content_hash(VERSION, str(short), *np.unique(hashes).tolist())
+    contents = records.contents(images.background)[records.problems == ""]
+    key = content_hash(VERSION, str(short), *np.unique(contents).tolist())
     return cache_folder() / "pixels" / key[:24]
 
 
@@ -232,7 +243,7 @@ def _open(folder: Path) -> PixelCache | None:
         return None
     try:
         with (folder / "index.npz").open("rb") as stream, np.load(stream) as arrays:
-            names = ("hashes", "offsets", "shapes", "resized")
+            names = ("contents", "offsets", "shapes", "resized")
             values = {name: arrays[name] for name in names}
         mapped = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
         expected = int((values["offsets"] + 3 * values["shapes"].prod(axis=1)).max(initial=0))

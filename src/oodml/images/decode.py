@@ -1,0 +1,250 @@
+"""The one function that decodes image files, of every format, pixel mode, and bit depth.
+
+Every image becomes 8-bit RGB as an image viewer shows it:
+
+- EXIF orientation is applied.
+- Transparent pixels are composited on a background, by default white.
+- Gray levels and floats are scaled by the range that the file declares. A 16-bit file that declares
+  none counts as 8-, 12-, or 16-bit, the smallest that holds its largest value; floats up to 1 count
+  as 0…1, otherwise 0…255.
+- CMYK is converted with the file's color profile, if it has one.
+- Of several frames or pages, the first is used.
+
+Everything else is an error that names the file. Only the formats in `FORMATS` are opened, whatever
+a file's suffix says.
+"""
+
+import io
+import os
+import re
+import stat
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from oodml.errors import OodmlError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", "ICO", "DIB")
+SUFFIXES = (
+    ".apng", ".avif", ".bmp", ".dib", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg",
+    ".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".tif",
+    ".tiff", ".webp",
+)  # fmt: skip
+"""The suffixes of files that are read as images."""
+OTHER_IMAGE_SUFFIXES = (
+    ".ai", ".arw", ".cr2", ".cr3", ".dds", ".dng", ".emf", ".eps", ".exr", ".hdr", ".heic",
+    ".heif", ".jxl", ".nef", ".orf", ".pcx", ".psd", ".qoi", ".raf", ".raw", ".rw2", ".svg",
+    ".tga", ".wmf", ".xcf",
+)  # fmt: skip
+"""The suffixes of images that cannot be read."""
+
+TRAITS = ("alpha", "rotated", "gray", "CMYK", "16-bit", "float", "animated")
+"""Properties of an image file that its header shows; "animated" includes several pages."""
+DECODED_TRAITS = ("alpha", "rotated", "CMYK", "16-bit", "float")
+"""The traits that affect the decoded pixels in a way that the file's bytes do not determine."""
+
+ORIENTATION = 0x0112
+BITS_PER_SAMPLE, PHOTOMETRIC, MAX_SAMPLE_VALUE = 258, 262, 281
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def decode(path: Path, at_least: int | None = None, background: str = "white") -> Image.Image:
+    """Decode an image file as 8-bit RGB.
+
+    Args:
+        path: the file.
+        at_least: the short side that suffices, in pixels. A JPEG may then be decoded at 1/2, 1/4,
+            or 1/8 of its size if that leaves at least this many pixels.
+        background: the color behind transparent pixels, see `parse_background`.
+
+    Raises:
+        OodmlError: if the file cannot be decoded.
+    """
+    try:
+        require_regular_file(path)
+        with Image.open(path, formats=_formats()) as image:
+            if at_least is not None:
+                image.draft(None, (at_least, at_least))
+            return _to_rgb(image, parse_background(background))
+    except MemoryError:
+        raise
+    except Exception as error:  # the decoder of each format raises its own exceptions
+        reason = "unknown format" if isinstance(error, Image.UnidentifiedImageError) else error
+        message = f"{path}: not a readable image: {reason}"
+        raise OodmlError(message, location=str(path), allowed=FORMATS) from error
+
+
+def parse_background(value: object) -> tuple[int, int, int]:
+    """The RGB color of "white", "black", or "#rrggbb".
+
+    Raises:
+        OodmlError: if the value is another one.
+    """
+    named = {"white": (255, 255, 255), "black": (0, 0, 0)}
+    if isinstance(value, str) and value in named:
+        return named[value]
+    if isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value):
+        return int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16)
+    allowed = ("white", "black", "#rrggbb")
+    raise OodmlError(
+        f'background: given {value!r}; allowed: "white", "black", or a color as "#rrggbb"',
+        location="background",
+        given=value,
+        allowed=allowed,
+    )
+
+
+def traits_of(data: bytes) -> str:
+    """The traits of an encoded image, separated by spaces; "" if its header cannot be read."""
+    try:
+        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+            if image.format == "PNG" and b"eXIf" in data and "exif" not in image.info:
+                image.load()  # the orientation follows the pixels
+            present = {
+                "alpha": image.has_transparency_data,
+                "rotated": _orientation(image) in _TRANSPOSE,
+                "gray": image.mode[:1] in ("1", "L", "I", "F") and image.mode != "LAB",
+                "CMYK": image.mode == "CMYK",
+                "16-bit": image.mode.startswith("I") or "16" in _raw_mode(image),
+                "float": image.mode == "F",
+                "animated": image.format != "MPO" and _n_frames(image) > 1,
+            }
+    except Exception:  # decoding the file names the problem
+        return ""
+    return " ".join(trait for trait in TRAITS if present[trait])
+
+
+def require_regular_file(path: Path) -> None:
+    """Raise an OSError if the file is missing, or is a pipe or device, which could block."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(f"{path} is not a regular file")
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats in `FORMATS` that this installation of Pillow supports."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """Convert an opened image to upright, opaque, 8-bit RGB."""
+    _scale_color_key(image)
+    levels = _integer_levels(image) if image.mode.startswith("I") else 0
+    inverted = image.mode[0] in "IF" and _tiff_tag(image, PHOTOMETRIC) == 0
+    profile = image.info.get("icc_profile") if image.mode == "CMYK" else None
+    image.load()
+    turn = _TRANSPOSE.get(_orientation(image))  # Pillow applies that of TIFF in `load`
+    if turn is not None:
+        image = image.transpose(turn)
+    if image.mode.startswith("I"):
+        image = _gray_from_integers(image, levels, inverted)
+    elif image.mode == "F":
+        image = _gray_from_floats(image, inverted)
+    elif profile:
+        image = _convert_cmyk(image, profile)
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    opaque = Image.new("RGB", image.size, background)
+    rgba = image.convert("RGBA")
+    opaque.paste(rgba, mask=rgba)
+    return opaque
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1 if there is none or the EXIF data are damaged."""
+    try:
+        # Not PngImageFile.getexif, which decodes the pixels.
+        return int(Image.Image.getexif(image).get(ORIENTATION, 1))
+    except Exception:  # viewers ignore damaged EXIF data
+        return 1
+
+
+def _n_frames(image: Image.Image) -> int:
+    """The number of frames or pages; 1 if only the first can be read."""
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception:
+        return 1
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """Pillow's name of the pixel format in the file, such as "RGB;16B", or ""."""
+    args = image.tile[0][3] if getattr(image, "tile", None) else ""
+    first = args[0] if isinstance(args, tuple) and args else args
+    return first if isinstance(first, str) else ""
+
+
+def _tiff_tag(image: Image.Image, tag: int) -> int | None:
+    """The first value of a TIFF tag, or None."""
+    value = getattr(image, "tag_v2", {}).get(tag)
+    value = value[0] if isinstance(value, tuple) and value else value
+    return int(value) if isinstance(value, int | float) else None
+
+
+def _scale_color_key(image: Image.Image) -> None:
+    """Scale the transparent color of a PNG to 8 bits; Pillow scales only the pixels."""
+    key = image.info.get("transparency")
+    raw = _raw_mode(image)
+    if isinstance(key, tuple) and raw == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+    elif isinstance(key, int) and raw in ("L;2", "L;4"):
+        image.info["transparency"] = key * {"L;2": 85, "L;4": 17}[raw]
+
+
+def _integer_levels(image: Image.Image) -> int:
+    """The number of gray levels that the file declares, or 0."""
+    if image.format == "PPM" and _raw_mode(image) != "I;16B":
+        return 1 << 16  # Pillow scales the pixels from the declared maximum
+    bits, maximum = _tiff_tag(image, BITS_PER_SAMPLE), _tiff_tag(image, MAX_SAMPLE_VALUE)
+    if maximum is not None and 255 <= maximum <= 65535:
+        return maximum + 1
+    return 1 << bits if bits is not None and bits < 16 else 0
+
+
+def _gray_from_integers(image: Image.Image, levels: int, inverted: bool) -> Image.Image:
+    """Scale 16- or 32-bit gray levels to 8 bits; a transparent level becomes an alpha channel."""
+    values = np.asarray(image).astype(np.int64)
+    low, high = int(values.min()), int(values.max())
+    levels = levels or next((1 << bits for bits in (8, 12, 16) if high < 1 << bits), 0)
+    if low < 0 or high >= max(levels, 1):
+        raise ValueError(f"gray levels from {low} to {high}; supported: 0 to 65535")
+    shown = levels - 1 - values if inverted else values
+    gray = Image.fromarray((shown * 256 // levels).astype(np.uint8))
+    key = image.info.get("transparency")
+    if not isinstance(key, int):
+        return gray
+    opacity = np.where(values == key, 0, 255).astype(np.uint8)
+    return Image.merge("LA", (gray, Image.fromarray(opacity)))
+
+
+def _gray_from_floats(image: Image.Image, inverted: bool) -> Image.Image:
+    values: NDArray[np.float32] = np.asarray(image)
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 255):  # also refuses NaN
+        raise ValueError(f"floats from {low:g} to {high:g}; supported: 0 to 1 and 0 to 255")
+    limit = 1 if high <= 1 else 255
+    shown = limit - values if inverted else values
+    return Image.fromarray(np.rint(shown * (255 / limit)).astype(np.uint8))
+
+
+def _convert_cmyk(image: Image.Image, profile: bytes) -> Image.Image:
+    """Convert CMYK to RGB with the file's color profile, or without it if it is damaged."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        target = ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return image.convert("RGB")
+    return image.convert("RGB") if converted is None else converted
