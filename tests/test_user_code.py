@@ -13,7 +13,7 @@ from oodml.user_code import code_fingerprints, code_folders
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on the import path: a package, and a module that imports another."""
+    """A folder on the import path with a package and a module that imports another."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "ownlab").mkdir()
     for name in ("__init__", "losses", "nets"):
@@ -29,7 +29,7 @@ def edit(file: Path) -> None:
 
 
 @pytest.mark.parametrize("edited", ["__init__", "losses", "nets"])
-def test_any_file_of_the_package_counts(lab: Path, edited: str) -> None:
+def test_every_file_of_a_package_is_hashed(lab: Path, edited: str) -> None:
     before = code_fingerprints("ownlab.losses:Loss")
     edit(lab / "ownlab" / f"{edited}.py")
     after = code_fingerprints("ownlab.losses:Loss")
@@ -37,7 +37,7 @@ def test_any_file_of_the_package_counts(lab: Path, edited: str) -> None:
     assert before != after
 
 
-def test_what_a_module_imports_of_ones_own_counts(lab: Path) -> None:
+def test_imported_user_modules_are_hashed(lab: Path) -> None:
     before = code_fingerprints("own_single:Loss")
     edit(lab / "ownlab" / "losses.py")
     assert code_fingerprints("own_single:Loss") == before
@@ -45,7 +45,7 @@ def test_what_a_module_imports_of_ones_own_counts(lab: Path) -> None:
     assert code_fingerprints("own_single:Loss") != before
 
 
-def test_it_is_the_source_and_not_its_place(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_moving_the_source_changes_nothing(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = code_fingerprints("ownlab.losses:Loss", "own_single:Loss")
     moved = lab.parent / "moved"
     moved.mkdir()
@@ -55,7 +55,7 @@ def test_it_is_the_source_and_not_its_place(lab: Path, monkeypatch: pytest.Monke
     assert code_fingerprints("ownlab.losses:Loss", "own_single:Loss") == here
 
 
-def test_a_package_without_init_counts(lab: Path) -> None:
+def test_a_package_without_init_is_hashed(lab: Path) -> None:
     (lab / "ownlab" / "__init__.py").unlink()
     before = code_fingerprints("ownlab.losses:Loss")
     edit(lab / "ownlab" / "nets.py")
@@ -63,7 +63,7 @@ def test_a_package_without_init_counts(lab: Path) -> None:
     assert code_folders("ownlab.losses:Loss") == [str(lab)]
 
 
-def test_names_lie_anywhere_in_the_options(lab: Path) -> None:
+def test_names_are_found_at_any_depth_of_the_options(lab: Path) -> None:
     options = {"loss": "ownlab.losses:Loss", "deep": [{"miner": "own_single:Miner"}, ("x", 1)]}
     assert set(code_fingerprints("criterion", options)) == {
         "ownlab.losses:Loss",
@@ -72,13 +72,13 @@ def test_names_lie_anywhere_in_the_options(lab: Path) -> None:
     assert code_folders(options) == [str(lab)]
 
 
-def test_what_is_not_ones_own() -> None:
+def test_names_that_are_not_user_code() -> None:
     names = ["margin", "pml.SupConLoss", "oodml.losses.margin:Loss", "no_such_module:Loss", "a:b/c"]
     assert code_fingerprints(names) == {}
     assert code_folders(names) == []
 
 
-def test_installed_code_counts_by_its_version() -> None:
+def test_installed_code_is_identified_by_its_version() -> None:
     import timm
 
     assert code_fingerprints("timm.loss:Loss") == {"timm.loss:Loss": f"timm {timm.__version__}"}
@@ -87,24 +87,24 @@ def test_installed_code_counts_by_its_version() -> None:
     assert python == f"python {sys.version_info.major}.{sys.version_info.minor}"
 
 
-def test_an_entry_point_counts_by_its_source(lab: Path) -> None:
+def test_an_entry_point_is_identified_by_its_source(lab: Path) -> None:
     info = lab / "ownlab-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ownlab\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[oodml.losses]\nown_pull = ownlab.losses:Loss\n")
-    make_importable(lab / "ownlab")  # so that the offers are looked up anew
+    make_importable(lab / "ownlab")  # a changed import path refreshes the entry points
     before = code_fingerprints({"loss": "own_pull"})
     assert before == {"own_pull": code_fingerprints("ownlab.losses:Loss")["ownlab.losses:Loss"]}
     edit(lab / "ownlab" / "losses.py")
     assert code_fingerprints({"loss": "own_pull"}) != before
 
 
-@pytest.mark.parametrize("place", ["own_fast", "ownlab/fast"])
-def test_a_compiled_module_counts(lab: Path, place: str) -> None:
-    file = lab / f"{place}{EXTENSION_SUFFIXES[0]}"
+@pytest.mark.parametrize("module", ["own_fast", "ownlab/fast"])
+def test_a_compiled_module_is_hashed(lab: Path, module: str) -> None:
+    file = lab / f"{module}{EXTENSION_SUFFIXES[0]}"
     file.write_bytes(b"\x7fELF\0 one")
     make_importable(lab)
-    name = f"{place.replace('/', '.')}:Loss"
+    name = f"{module.replace('/', '.')}:Loss"
     before = code_fingerprints(name)
     assert before[name]
     assert code_folders(name) == [str(lab)]
@@ -124,35 +124,36 @@ class Loss: {body}
 def later():
     import own_helper
 
-print(code_fingerprints("__main__:Loss")["__main__:Loss"], class_fingerprints(Loss)["__main__:Loss"])
+name = "__main__:Loss"
+print(code_fingerprints(name)[name], class_fingerprints(Loss)[name])
 print(code_folders("__main__:Loss")[-1])
 """
 
 
-def test_a_script_counts_by_its_source(lab: Path) -> None:
-    place = lab / "scripts"
-    place.mkdir()
+def test_a_script_is_identified_by_its_source(lab: Path) -> None:
+    folder = lab / "scripts"
+    folder.mkdir()
 
-    def stamp(body: str, *, module: bool = False) -> str:
-        (place / "own_script.py").write_text(SCRIPT.format(lab=str(lab), body=body))
-        how = ["-m", "own_script"] if module else ["own_script.py"]
-        run = [sys.executable, *how]
-        done = subprocess.run(run, cwd=place, capture_output=True, text=True, check=True)
-        (first, second), (folder,) = map(str.split, done.stdout.splitlines())
+    def fingerprint(body: str, *, module: bool = False) -> str:
+        (folder / "own_script.py").write_text(SCRIPT.format(lab=str(lab), body=body))
+        script = ["-m", "own_script"] if module else ["own_script.py"]
+        command = [sys.executable, *script]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        (first, second), (import_folder,) = map(str.split, done.stdout.splitlines())
         assert first == second
-        assert folder == str(place)
+        assert import_folder == str(folder)
         return first
 
-    before = stamp("pass")
-    assert stamp("pass") == before
-    assert stamp("name = 1") != before
+    before = fingerprint("pass")
+    assert fingerprint("pass") == before
+    assert fingerprint("name = 1") != before
     edit(lab / "own_helper.py")
-    assert stamp("pass") != before
-    as_module = stamp("pass", module=True)
-    assert stamp("name = 1", module=True) != as_module
+    assert fingerprint("pass") != before
+    as_module = fingerprint("pass", module=True)
+    assert fingerprint("name = 1", module=True) != as_module
 
 
 def test_a_session_without_source_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
-    with pytest.raises(OodmlError, match="interactive session.*put it into a module"):
+    with pytest.raises(OodmlError, match="interactive session"):
         code_fingerprints({"loss": "__main__:Loss"})

@@ -1,9 +1,9 @@
-"""The user's own code that numbers depend on, known by a hash of its source.
+"""Fingerprints of user code that results depend on.
 
-Own is what an import path or an entry point reaches outside this package. Where it is installed,
-its distribution's name and version stand for it; else the source of its module or, in a package,
-of the whole package, and of every module of the user's that these import. Of compiled modules the
-file itself counts.
+User code is what an import path or an entry point reaches outside this package. Installed code is
+identified by the name and version of its distribution. Other code is identified by a hash of the
+source of its module (or whole package) and of every user module that it imports, directly or
+indirectly. For compiled modules the file itself is hashed.
 """
 
 import ast
@@ -26,92 +26,94 @@ from oodml.errors import OodmlError
 from oodml.files import content_hash
 
 SUFFIXES = (".py", ".so", ".pyd")
-"""Of the files of a package that count."""
-_PATH = re.compile(r"([^\W\d]\w*)(\.\w+)*:[^\W\d][\w.]*")
+"""Suffixes of the files of a package that are hashed."""
+_IMPORT_PATH = re.compile(r"([^\W\d]\w*)(\.\w+)*:[^\W\d][\w.]*")
 
 
 def code_fingerprints(*values: Any) -> dict[str, str]:
-    """What stands for the code behind each own name in `values`, by that name.
+    """Return a fingerprint for each name in `values` that refers to user code.
 
-    values: names of things, and options, in which names may lie however deep. Raises OodmlError
-    for a name of an interactive session, whose source can't be told.
+    Args:
+        values: names, and options that contain names at any depth.
+
+    Raises:
+        OodmlError: for code from an interactive session, which has no source file.
     """
-    found = {name: _stamp(top) for name, top in _own_names(values)}
-    return {name: found[name] for name in sorted(found) if found[name]}
+    fingerprints = {name: _fingerprint(module) for name, module in _user_names(values)}
+    return {name: fingerprints[name] for name in sorted(fingerprints) if fingerprints[name]}
 
 
 def class_fingerprints(kind: type) -> dict[str, str]:
-    """What stands for the code of a class of the user's own, by its import path."""
-    module = kind.__module__.replace("__mp_main__", "__main__")  # the script, in a worker
-    return {f"{module}:{kind.__qualname__}": _loaded_stamp(module.partition(".")[0])}
+    """Return the fingerprint of a user-defined class by its import path."""
+    module = kind.__module__.replace("__mp_main__", "__main__")  # a script, in a worker process
+    return {f"{module}:{kind.__qualname__}": _loaded_fingerprint(module.partition(".")[0])}
 
 
 def code_folders(*values: Any) -> list[str]:
-    """The folders that have to be importable for the own names in `values`, sorted."""
-    places = set()
-    for _, top in _own_names(values):
-        for spec in _local_modules(top):
-            places |= {str(folder) for folder in _roots(spec)}
-    return sorted(places)
+    """Return the folders that must be on the import path for the user code named in `values`."""
+    specs = (spec for _, module in _user_names(values) for spec in _user_modules(module))
+    return sorted({str(folder) for spec in specs for folder in _parent_folders(spec)})
 
 
-def _own_names(values: Iterable[Any]) -> Iterator[tuple[str, str]]:
-    """Each own name with the top-level module behind it."""
-    for text in _texts(values):
+def _user_names(values: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    """Names that refer to code outside oodml, each with its top-level module."""
+    for text in _strings(values):
         for kind in catalog.KINDS:
             if text in catalog.plugins(kind):
                 yield text, catalog.plugins(kind)[text].module.partition(".")[0]
-        path = _PATH.fullmatch(text)
+        path = _IMPORT_PATH.fullmatch(text)
         if path and path[1] != "oodml":
             yield text, path[1]
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
-        yield from _texts(list(value.values()))
+        yield from _strings(list(value.values()))
     elif isinstance(value, list | tuple):
         for part in value:
-            yield from _texts(part)
+            yield from _strings(part)
 
 
-def _stamp(top: str) -> str:
-    spec = _spec(top)
-    if spec is None and top == "__main__":
+def _fingerprint(module: str) -> str:
+    """The fingerprint of a top-level module; "" if it does not exist."""
+    spec = _find_spec(module)
+    if spec is None and module == "__main__":
         raise OodmlError(
-            "code that is written in an interactive session can't be told from its next version; "
-            "put it into a module"
+            "code defined in an interactive session has no source file that identifies it; "
+            "move it to a module",
+            location=module,
         )
     if spec is None:
         return ""
-    if not _is_local(spec):
-        return _version(spec.name)
-    sources = sorted(source for module in _local_modules(top) for source in _sources(module))
+    if not _is_user_module(spec):
+        return _distribution(spec.name)
+    sources = sorted(source for user in _user_modules(module) for source in _sources(user))
     return content_hash(*(part for source in sources for part in source))[:16]
 
 
 @cache
-def _loaded_stamp(top: str) -> str:
-    """Of code that is loaded, and stays what it is, whatever becomes of its source."""
-    return _stamp(top)
+def _loaded_fingerprint(module: str) -> str:
+    """The fingerprint of loaded code, which later edits of its source do not change."""
+    return _fingerprint(module)
 
 
-def _local_modules(top: str) -> list[ModuleSpec]:
-    """A top-level module of the user's and all those that it imports, however far."""
-    found: list[ModuleSpec] = []
-    waiting, seen = [top], {"oodml"}
-    while waiting:
-        name = waiting.pop()
-        spec = None if name in seen else _spec(name)
+def _user_modules(module: str) -> list[ModuleSpec]:
+    """A user's top-level module and all user modules that it imports, directly or indirectly."""
+    specs: list[ModuleSpec] = []
+    pending, seen = [module], {"oodml"}
+    while pending:
+        name = pending.pop()
+        spec = None if name in seen else _find_spec(name)
         seen.add(name)
-        if spec is not None and _is_local(spec):
-            found.append(spec)
-            waiting += (other for _, text in _sources(spec) for other in _imports(text))
-    return found
+        if spec is not None and _is_user_module(spec):
+            specs.append(spec)
+            pending += (other for _, text in _sources(spec) for other in _imported_modules(text))
+    return specs
 
 
-def _spec(name: str) -> ModuleSpec | None:
+def _find_spec(name: str) -> ModuleSpec | None:
     if name == "__main__":
         return _main_spec()
     try:
@@ -121,10 +123,10 @@ def _spec(name: str) -> ModuleSpec | None:
 
 
 def _main_spec() -> ModuleSpec | None:
-    """Of the script that is run, or of the package in which `python -m` found it."""
+    """The running script, or the package that `python -m` runs."""
     main = sys.modules["__main__"]
     if main.__spec__ is not None:
-        return _spec(main.__spec__.name.partition(".")[0])
+        return _find_spec(main.__spec__.name.partition(".")[0])
     file = getattr(main, "__file__", None)
     if file is None or not Path(file).is_file():
         return None
@@ -134,7 +136,7 @@ def _main_spec() -> ModuleSpec | None:
 
 
 def _sources(spec: ModuleSpec) -> list[tuple[str, bytes]]:
-    """The source files of a module or package: where they lie in it, and what they say."""
+    """The files of a module or package: relative path and content, without hidden files."""
     if not spec.submodule_search_locations:
         return [(spec.name, Path(str(spec.origin)).read_bytes())]
     files = (
@@ -144,48 +146,49 @@ def _sources(spec: ModuleSpec) -> list[tuple[str, bytes]]:
         if file.suffix in SUFFIXES
     )
     return [
-        (f"{spec.name}/{inside.as_posix()}", file.read_bytes())
-        for file, inside in files
-        if not any(part.startswith(".") for part in inside.parts)
+        (f"{spec.name}/{relative.as_posix()}", file.read_bytes())
+        for file, relative in files
+        if not any(part.startswith(".") for part in relative.parts)
     ]
 
 
-def _roots(spec: ModuleSpec) -> list[Path]:
-    """The folders of the import path that a module or package lies in."""
-    places = spec.submodule_search_locations or [str(spec.origin)]
-    return [Path(place).parent for place in places]
+def _parent_folders(spec: ModuleSpec) -> list[Path]:
+    """The folders on the import path that contain a module or package."""
+    paths = spec.submodule_search_locations or [str(spec.origin)]
+    return [Path(path).parent for path in paths]
 
 
-def _is_local(spec: ModuleSpec) -> bool:
-    """Whether a module lies in a file that is neither installed nor of Python's own library."""
+def _is_user_module(spec: ModuleSpec) -> bool:
+    """Whether a module is a file outside the installed packages and the standard library."""
     if not spec.submodule_search_locations and not spec.has_location:
         return False
-    installed = _installed()
-    return not any(root.is_relative_to(place) for root in _roots(spec) for place in installed)
+    parents, installed = _parent_folders(spec), _installed_folders()
+    return not any(parent.is_relative_to(folder) for parent in parents for folder in installed)
 
 
 @cache
-def _installed() -> tuple[Path, ...]:
-    named = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    found = (*named, *site.getsitepackages(), site.getusersitepackages())
-    return tuple({Path(path) for path in found})
+def _installed_folders() -> tuple[Path, ...]:
+    standard = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    folders = (*standard, *site.getsitepackages(), site.getusersitepackages())
+    return tuple({Path(folder) for folder in folders})
 
 
 @cache
-def _version(top: str) -> str:
-    """A distribution's name and version; Python's for what comes with it."""
-    if top in sys.stdlib_module_names:
+def _distribution(module: str) -> str:
+    """Name and version of the distribution of a module, or of Python for its own modules."""
+    if module in sys.stdlib_module_names:
         return f"python {sys.version_info.major}.{sys.version_info.minor}"
-    with suppress(PackageNotFoundError):  # most have the name of their package
-        return f"{top} {version(top)}"
-    return ", ".join(f"{name} {version(name)}" for name in packages_distributions().get(top, ()))
+    with suppress(PackageNotFoundError):  # most distributions are named after their package
+        return f"{module} {version(module)}"
+    names = packages_distributions().get(module, ())
+    return ", ".join(f"{name} {version(name)}" for name in names)
 
 
-def _imports(text: bytes) -> Iterator[str]:
+def _imported_modules(text: bytes) -> Iterator[str]:
     """The top-level modules that a source file imports from outside its package."""
     try:
         tree = ast.parse(text)
-    except (SyntaxError, ValueError):  # it fails when it is imported, with its own words
+    except (SyntaxError, ValueError):  # importing the file reports this error
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
