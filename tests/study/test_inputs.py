@@ -10,7 +10,7 @@ from oodml.errors import OodmlError
 from oodml.files import cache_folder
 from oodml.images.image_set import ImageSet
 from oodml.images.pixel_cache import list_pixel_caches
-from oodml.report.folder import read_study as read_folder
+from oodml.report.folder import read_folder
 from oodml.results.plan import read_plan, read_run
 from oodml.study.folder.status import format_status, read_status
 from oodml.study.launch import run_study

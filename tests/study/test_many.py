@@ -1,4 +1,4 @@
-"""Studies of some size: what they weigh, who else reads them, and several started by hand."""
+"""Larger studies: disk space, other readers of the table, several processes started by hand."""
 
 import os
 import subprocess

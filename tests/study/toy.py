@@ -1,4 +1,4 @@
-"""A study that needs no training: each run writes numbers that its settings determine."""
+"""A study without training: each run writes numbers that follow from its settings."""
 
 import time
 import zlib
@@ -44,7 +44,7 @@ def toy_study(folder: Path, seeds: int = 3, more: str = "") -> Study:
 
 
 def execute(run: Run, context: Context, folder: Path, seconds: float = 0.0) -> pd.DataFrame:
-    """Numbers made of the run's settings. Each call is noted, with whether it was needless."""
+    """Rows that follow from the run's settings. Calls are recorded as needed or needless."""
     study = folder.parents[1]
     calls = study / "calls"
     calls.mkdir(exist_ok=True)
@@ -62,12 +62,12 @@ def execute(run: Run, context: Context, folder: Path, seconds: float = 0.0) -> p
 
 
 def execute_slowly(run: Run, context: Context, folder: Path) -> pd.DataFrame:
-    """The same, in a tenth of a second."""
+    """`execute` that takes a tenth of a second."""
     return execute(run, context, folder, seconds=0.1)
 
 
 def execute_badly(run: Run, context: Context, folder: Path) -> pd.DataFrame:
-    """The same, but one method fails."""
+    """`execute` with one method that fails."""
     if run.method == "margin":
         raise RuntimeError("the boundary is gone")
     return execute(run, context, folder)

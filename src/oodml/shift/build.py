@@ -1,8 +1,8 @@
-"""A progression as it is asked for: where to start, how to go on, which splits to keep."""
+"""Build a progression from settings: where to start, how to search, which splits to return."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +13,7 @@ from oodml.images.transforms import Augmentation
 from oodml.shift.distances import Matrix
 from oodml.shift.episodes import sample_episodes, sample_validation
 from oodml.shift.exact import MOST_SWAPS, evenly_spaced, exact_progression
+from oodml.shift.measures import STANDARD_MEASURE, find_measure
 from oodml.shift.progression import (
     HISTORY,
     HISTORY_EASIER,
@@ -20,30 +21,42 @@ from oodml.shift.progression import (
     removal_progression,
 )
 from oodml.shift.splits import Progression, Split
-from oodml.shift.start import standard_train, train_of_partition, train_of_superclasses
+from oodml.shift.start import (
+    partition_train_classes,
+    standard_train_classes,
+    superclass_train_classes,
+)
 from oodml.shift.superclasses import superclass_progression
 from oodml.vectors import VectorSet
 
-Sides = tuple[Matrix, Matrix, Sequence[str], Sequence[str]]
+_BY_DEFAULT = {"harder": 25, "easier": 15, "removal": 0}
 
 
 class SplitSettings(BaseModel):
-    """How splits are built.
+    """How to build splits.
 
-    procedure: "exact" (the best swap each time), "published" (the paper's heuristic), or "auto":
-        exact where the classes are few enough to search, else published.
-    backbone: the frozen network whose class means the shift is measured on, on input of
-        image_size (None: its own) under the test transform of `augmentation`. weights: as of a
-        model; None for the network's own.
-    n_splits: how many, evenly spaced in FID; "all" keeps every one. steps: keep these instead.
-    train_classes, train_superclasses: what trains at the start. Without either, the data's own
-        train part if it is one of classes, else the first half of the sorted names.
-    harder, easier: swaps (exact) or iterations (published) at most; None is as far as it goes
-        (exact) or 25 and 15. removal: iterations after the hardest published split.
-    swaps, history, unit: of the published procedure; a "superclass" moves whole.
-    ends: lowest and highest FID wanted. image_tolerance: by what share the images to train on may
-        change in number. Both of the exact search.
-    validation: share of the train classes. seed: of validation classes and episodes.
+    Attributes:
+        procedure: "exact" (the best swap at each step), "published" (the paper's heuristic), or
+            "auto": exact if the classes are few enough to search, otherwise published.
+        backbone: the frozen network whose class means the shift is measured on.
+        weights: a weights file for the backbone; None uses its own weights.
+        image_size: side length of the square input in pixels; None is the backbone's own.
+        augmentation: the recipe whose test transform is used.
+        measure: the measure of shift; any registered measure of class means.
+        n_splits: the number of splits, evenly spaced in shift, or "all".
+        steps: the steps to return, instead of `n_splits`.
+        train_classes, train_superclasses: the classes or superclasses to train on at the start.
+            Without either: the data set's own train part, if it is one of whole classes, or the
+            first half of the sorted class names.
+        harder, easier: the largest number of swaps (exact) or iterations (published) in each
+            direction; None searches as far as possible (exact) or uses 25 and 15 (published).
+        removal: the number of removal iterations after the hardest published split.
+        swaps, history: of the published procedure, see `published_progression`.
+        unit: what the published procedure moves: a class, or all classes of a superclass.
+        ends: the lowest and highest shift wanted (exact).
+        image_tolerance: the largest relative change of the number of train images (exact).
+        validation: the fraction of train classes used for validation.
+        seed: random seed for validation classes and episodes.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,7 +66,8 @@ class SplitSettings(BaseModel):
     weights: str | None = None
     image_size: int | None = Field(None, ge=8)
     augmentation: Augmentation = "base"
-    n_splits: int | Literal["all"] = 5
+    measure: str = STANDARD_MEASURE
+    n_splits: Annotated[int, Field(ge=1)] | Literal["all"] = 5
     steps: tuple[int | str, ...] | None = None
     train_classes: tuple[str, ...] | None = None
     train_superclasses: tuple[str, ...] | None = None
@@ -66,7 +80,7 @@ class SplitSettings(BaseModel):
     ends: tuple[float, float] | None = None
     image_tolerance: float | None = Field(None, ge=0)
     validation: float = Field(0.25, ge=0, lt=1)
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
 
 
 def build_progression(
@@ -76,19 +90,28 @@ def build_progression(
     n_episodes: int = 10,
     images: ImageSet | None = None,
 ) -> Progression:
-    """Splits of the classes of `vectors`, with validation classes and few-shot episodes.
+    """Build splits of the classes of `vectors`, with validation classes and few-shot episodes.
 
-    shots, n_episodes: the few-shot episodes of every split. images: what the vectors come from,
-    for its own partition. Raises `OodmlError` where the data or the settings don't allow it.
+    Args:
+        vectors: frozen features of all images.
+        settings: how to build the splits.
+        shots: the numbers of support images per class to draw episodes for.
+        n_episodes: the number of episodes per split and number of shots.
+        images: the images behind the vectors, for their own train and test partition.
+
+    Raises:
+        OodmlError: if the data or the settings do not allow it.
     """
     if len(vectors.class_names) < 4:
         raise OodmlError(
-            f"{len(vectors.class_names)} classes; at least 4 are needed, 2 to train and 2 to test"
+            f"{len(vectors.class_names)} classes; at least 4 are needed, 2 to train and 2 to test",
+            given=len(vectors.class_names),
         )
-    train = _start(vectors, settings, images)
+    find_measure(settings.measure, "class means")
+    train = _train_classes(vectors, settings, images)
     exact = _is_exact(settings, len(train), len(vectors.class_names))
     built = _exact(vectors, settings, train) if exact else _published(vectors, settings, train)
-    splits = tuple(_completed(s, vectors, settings, shots, n_episodes) for s in built)
+    splits = tuple(_add_samples(s, vectors, settings, shots, n_episodes) for s in built)
     return replace(
         built,
         splits=splits,
@@ -99,28 +122,31 @@ def build_progression(
     )
 
 
-def _start(vectors: VectorSet, settings: SplitSettings, images: ImageSet | None) -> list[str]:
+def _train_classes(
+    vectors: VectorSet, settings: SplitSettings, images: ImageSet | None
+) -> list[str]:
     if settings.train_classes is not None and settings.train_superclasses is not None:
-        raise OodmlError("splits: give train_classes or train_superclasses, not both")
+        raise _error("train_classes", "set either train_classes or train_superclasses, not both")
     if settings.train_classes is not None:
         return list(settings.train_classes)
     if settings.train_superclasses is not None:
-        return train_of_superclasses(_superclasses(vectors), settings.train_superclasses)
-    own = None if images is None else train_of_partition(images.classes, images.partition)
-    return standard_train(vectors.class_names) if own is None else own
+        return superclass_train_classes(_superclasses(vectors), settings.train_superclasses)
+    own = None if images is None else partition_train_classes(images.classes, images.partition)
+    return standard_train_classes(vectors.class_names) if own is None else own
 
 
 def _is_exact(settings: SplitSettings, n_train: int, n: int) -> bool:
     if settings.procedure == "auto":
-        small = n_train * (n - n_train) <= MOST_SWAPS // 30
+        most = MOST_SWAPS // (30 if settings.measure == STANDARD_MEASURE else 1000)
+        small = n_train * (n - n_train) <= most
         return small and not settings.removal and settings.unit == "class"
     if settings.procedure == "exact":
         if settings.removal:
-            raise OodmlError('splits: removal goes with procedure = "published"')
+            raise _error("removal", 'it requires procedure = "published"')
         if settings.unit != "class":
-            raise OodmlError('splits: unit = "superclass" goes with procedure = "published"')
+            raise _error("unit", '"superclass" requires procedure = "published"')
     elif settings.ends is not None or settings.image_tolerance is not None:
-        raise OodmlError('splits: ends and image_tolerance go with procedure = "exact"')
+        raise _error("ends", 'ends and image_tolerance require procedure = "exact"')
     return settings.procedure == "exact"
 
 
@@ -135,100 +161,122 @@ def _exact(vectors: VectorSet, settings: SplitSettings, train: Sequence[str]) ->
         ends=settings.ends,
         images=np.bincount(vectors.labels),
         image_tolerance=settings.image_tolerance,
+        measure=settings.measure,
     )
-    return replace(whole, splits=_kept(whole.splits, settings))
+    return replace(whole, splits=_select(whole.splits, settings))
 
 
 def _published(vectors: VectorSet, settings: SplitSettings, train: Sequence[str]) -> Progression:
-    position = {name: place for place, name in enumerate(vectors.class_names)}
-    means = vectors.class_means()
-    missing = sorted(set(train) - set(position))
+    missing = sorted(set(train) - set(vectors.class_names))
     if missing:
-        raise OodmlError(f"train class {missing[0]!r} is not among the classes of the vectors")
-    chosen = set(train)
-    sides = sorted(chosen), [name for name in vectors.class_names if name not in chosen]
-    least = min(map(len, sides))
-    counts = _iterations(settings, least)
-
-    def input_of(train: Sequence[str], test: Sequence[str]) -> Sides:
-        rows = [[position[name] for name in side] for side in (train, test)]
-        return means[rows[0]], means[rows[1]], train, test
-
-    harder = _moved(input_of(*sides), vectors, settings, counts["harder"], least, easier=False)
+        raise OodmlError(
+            f"train class {missing[0]!r} is not among the classes of the vectors",
+            location="splits.train_classes",
+            given=missing[0],
+        )
+    procedure = _PublishedProcedure(vectors, settings)
+    first = sorted(set(train))
+    second = [name for name in vectors.class_names if name not in set(train)]
+    counts = _iterations(settings, min(len(first), len(second)))
+    harder = procedure.exchange(first, second, counts["harder"], easier=False)
     splits = list(harder.splits)
     if counts["easier"] > 1:
-        easier = _moved(input_of(*sides), vectors, settings, counts["easier"], least, easier=True)
+        easier = procedure.exchange(first, second, counts["easier"], easier=True)
         splits = [*easier.splits[:0:-1], *splits]
     if counts["removal"] > 1:
-        hardest = splits[-1]
-        removed = removal_progression(
-            *input_of(hardest.train, hardest.test),
-            counts["removal"],
-            settings.swaps,
-            _history(settings, HISTORY, min(len(hardest.train), len(hardest.test))),
-        )
-        splits += removed.splits[1:]
+        splits += procedure.remove(splits[-1], counts["removal"]).splits[1:]
     made = {f"{name}_iterations": count for name, count in counts.items()}
     return replace(
         harder,
-        splits=_kept(splits, settings),
+        splits=_select(splits, settings),
         settings={**{k: v for k, v in harder.settings.items() if k != "iterations"}, **made},
     )
 
 
-def _moved(
-    sides: Sides,
-    vectors: VectorSet,
-    settings: SplitSettings,
-    iterations: int,
-    least: int,
-    easier: bool,
-) -> Progression:
-    if settings.unit == "superclass":
-        superclasses = _superclasses(vectors)
-        least = min(len({superclasses[name] for name in side}) for side in (sides[2], sides[3]))
-        history = _history(settings, HISTORY_EASIER if easier else HISTORY, least)
-        return superclass_progression(
-            *sides, superclasses, iterations, settings.swaps, history, easier
+class _PublishedProcedure:
+    """The published procedures on the class means of some vectors, with given settings."""
+
+    def __init__(self, vectors: VectorSet, settings: SplitSettings) -> None:
+        self._vectors, self._settings = vectors, settings
+        self._means = vectors.class_means()
+        self._position = {name: row for row, name in enumerate(vectors.class_names)}
+
+    def exchange(
+        self, train: Sequence[str], test: Sequence[str], iterations: int, easier: bool
+    ) -> Progression:
+        """Exchange classes or superclasses toward harder or easier splits."""
+        settings = self._settings
+        options = {"easier": easier, "measure": settings.measure}
+        default = HISTORY_EASIER if easier else HISTORY
+        means = self._means_of(train), self._means_of(test)
+        if settings.unit == "superclass":
+            superclasses = _superclasses(self._vectors)
+            least = min(len({superclasses[name] for name in side}) for side in (train, test))
+            history = self._history(default, least)
+            return superclass_progression(
+                *means, train, test, superclasses, iterations, settings.swaps, history, **options
+            )
+        history = self._history(default, min(len(train), len(test)))
+        return published_progression(
+            *means, train, test, iterations, settings.swaps, history, **options
         )
-    history = _history(settings, HISTORY_EASIER if easier else HISTORY, least)
-    return published_progression(*sides, iterations, settings.swaps, history, easier)
+
+    def remove(self, split: Split, iterations: int) -> Progression:
+        """Remove classes from a split."""
+        return removal_progression(
+            self._means_of(split.train),
+            self._means_of(split.test),
+            split.train,
+            split.test,
+            iterations,
+            self._settings.swaps,
+            self._history(HISTORY, min(len(split.train), len(split.test))),
+            self._settings.measure,
+        )
+
+    def _means_of(self, classes: Sequence[str]) -> Matrix:
+        return self._means[[self._position[name] for name in classes]]
+
+    def _history(self, default: int, least: int) -> int:
+        """The published value, limited by the number of classes on the smaller side."""
+        if self._settings.history is not None:
+            return self._settings.history
+        return max(0, min(default, least - self._settings.swaps))
 
 
 def _iterations(settings: SplitSettings, least: int) -> dict[str, int]:
-    """Splits recorded in each direction; what was not asked for is kept within the classes."""
+    """Iterations in each direction; defaults are limited by the number of classes."""
     exchanges = least // (2 * settings.swaps)
-    defaults = {"harder": 25, "easier": 15, "removal": 0}
     counts = {}
-    for name, most in defaults.items():
-        asked = getattr(settings, name)
-        counts[name] = min(most, 1 + exchanges) if asked is None else asked
+    for name, most in _BY_DEFAULT.items():
+        wanted = getattr(settings, name)
+        counts[name] = min(most, 1 + exchanges) if wanted is None else wanted
     return {**counts, "harder": max(1, counts["harder"])}
 
 
-def _history(settings: SplitSettings, default: int, least: int) -> int:
-    """The paper's, as far as a side has as many classes to spare."""
-    if settings.history is not None:
-        return settings.history
-    return max(0, min(default, least - settings.swaps))
-
-
-def _kept(splits: Sequence[Split], settings: SplitSettings) -> tuple[Split, ...]:
+def _select(splits: Sequence[Split], settings: SplitSettings) -> tuple[Split, ...]:
+    """The wanted steps, or evenly spaced splits."""
     ordered = sorted(splits, key=lambda split: split.shift)
     if settings.steps is not None:
         wanted = set(map(str, settings.steps))
-        for step in sorted(wanted - {str(split.step) for split in ordered}):
-            made = ", ".join(str(split.step) for split in splits)
-            raise OodmlError(f"splits.steps: there is no step {step}; made were {made}")
+        existing = [str(split.step) for split in splits]
+        for step in sorted(wanted - set(existing)):
+            raise OodmlError(
+                f"splits.steps: there is no step {step}. Existing steps: {', '.join(existing)}",
+                location="splits.steps",
+                given=step,
+                allowed=existing,
+            )
         return tuple(split for split in ordered if str(split.step) in wanted)
     if settings.n_splits == "all":
         return tuple(ordered)
     return tuple(evenly_spaced(ordered, settings.n_splits))
 
 
-def _completed(
+def _add_samples(
     split: Split, vectors: VectorSet, settings: SplitSettings, shots: Sequence[int], n_episodes: int
 ) -> Split:
+    """The split with its validation classes and episodes."""
     ids, classes = vectors.ids.tolist(), vectors.classes.tolist()
     episodes = sample_episodes(ids, classes, split.test, shots, n_episodes, settings.seed)
     validation = sample_validation(split.train, settings.validation, settings.seed)
@@ -237,5 +285,9 @@ def _completed(
 
 def _superclasses(vectors: VectorSet) -> dict[str, str]:
     if vectors.superclasses is None:
-        raise OodmlError("splits: the data has no superclasses")
+        raise OodmlError("splits: the data has no superclasses", location="splits")
     return dict(zip(vectors.classes.tolist(), vectors.superclasses.tolist(), strict=True))
+
+
+def _error(key: str, message: str) -> OodmlError:
+    return OodmlError(f"splits.{key}: {message}", location=f"splits.{key}")

@@ -1,11 +1,13 @@
 """Refusing settings that contradict each other, before any image or network is loaded."""
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from oodml.adaptation import AdaptSettings
 from oodml.errors import OodmlError, unknown
 from oodml.evaluate.retrieval import retrieval_metrics
 from oodml.methods._base import BaseMethod, Sizes
@@ -44,6 +46,18 @@ def check_method(
     problem = next(_contradictions(model, train, built), None) if built.trains else None
     if problem:
         raise OodmlError(f"{location}: {problem}", location=location)
+
+
+def check_adaptation(adapt: AdaptSettings, location: str) -> None:
+    """Refuse metrics that few-shot adaptation cannot measure.
+
+    Raises:
+        OodmlError: naming the first unknown metric.
+    """
+    allowed = (*validation_metrics(), "recall@K", "accuracy")
+    for name in adapt.metrics:
+        if name not in allowed and not re.fullmatch(r"recall@[1-9]\d*", name):
+            raise unknown("metric", name, allowed, location)
 
 
 def _contradictions(model: ModelTable, train: TrainSettings, method: BaseMethod) -> Iterator[str]:

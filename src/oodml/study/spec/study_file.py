@@ -233,6 +233,8 @@ def _is_few(few: object) -> bool:
 
 def _locate(name: str, file: Path, key: str) -> str:
     """A dataset's name or import path as it is, and any other path as an absolute path."""
+    if not name.strip():
+        raise key_error(file, key, name, "expected a dataset's name or a path")
     path = resolve_path(name, file)
     if name in names("datasets") or name.startswith("hf:"):
         return name

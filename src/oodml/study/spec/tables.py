@@ -4,18 +4,36 @@ import inspect
 import itertools
 import json
 import math
+import re
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic_core import ErrorDetails
 
 from oodml.errors import OodmlError, unknown
 
 Settings = TypeVar("Settings", bound=BaseModel)
 Table = dict[str, Any]
+EXPECTED = {
+    "string_": "a text in quotes",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "set_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "none_required": "nothing",
+}
+"""What a key accepts, by the start of the type of pydantic's error."""
 
 
 def parse_settings(kind: type[Settings], table: object, key: str, file: Path) -> Settings:
@@ -32,11 +50,13 @@ def parse_settings(kind: type[Settings], table: object, key: str, file: Path) ->
     Raises:
         OodmlError: naming the dotted key of the first wrong value.
     """
+    table = require_table(table, key, file)
+    _refuse_non_finite(table, key, file)
     try:
-        text = json.dumps(require_table(table, key, file), default=str)
+        text = json.dumps(table, default=str)
         return kind.model_validate_json(text, strict=True)
     except ValidationError as error:
-        raise _settings_error(error, kind, key, file) from None
+        raise _settings_error(error, kind, table, key, file) from None
 
 
 def resolve_path(path: str | Path, file: Path) -> Path:
@@ -65,30 +85,70 @@ def key_error(
     )
 
 
+def _refuse_non_finite(value: object, key: str, file: Path) -> None:
+    """Refuse nan everywhere, and inf except as an end of the splits' range of shifts."""
+    items: Iterable[tuple[object, object]] = ()
+    if isinstance(value, float) and not math.isfinite(value):
+        if math.isnan(value) or not key.startswith("splits.ends"):
+            raise key_error(file, key, value, "must be a finite number")
+    elif isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    for name, inner in items:
+        _refuse_non_finite(inner, f"{key}.{name}" if key else str(name), file)
+
+
 def _settings_error(
-    error: ValidationError, kind: type[BaseModel], key: str, file: Path
+    error: ValidationError, kind: type[BaseModel], table: object, key: str, file: Path
 ) -> OodmlError:
-    """The first of pydantic's errors; unknown keys come before missing ones."""
+    """The error of the first unknown key, or else of the most deeply nested wrong value."""
     errors = error.errors(include_url=False)
-    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
-    names = [str(part) for part in first["loc"] if not _is_union_branch(part, kind)]
-    parts = [key, *names] if key else names
-    dotted = ".".join(parts)
-    if first["type"] == "extra_forbidden":
-        return unknown("key", parts[-1], kind.model_fields, f"{file}: {dotted}")
-    if first["type"] == "literal_error" and str(first["loc"][0]) in kind.model_fields:
-        field = kind.model_fields[str(first["loc"][0])]
-        return unknown("value", first["input"], _choices(field.annotation), f"{file}: {dotted}")
-    if first["type"] == "missing":
-        location = f"{file}: {dotted}"
+    first = next(
+        (one for one in errors if one["type"] == "extra_forbidden"),
+        max(errors, key=lambda one: len(_path_in(table, one["loc"]))),
+    )
+    missing = first["type"] == "missing"
+    names = _path_in(table, first["loc"][:-1] if missing else first["loc"])
+    parts = [*([key] if key else []), *names, *([str(first["loc"][-1])] if missing else [])]
+    location = f"{file}: {'.'.join(parts)}"
+    if missing:
         return OodmlError(f"{location}: this key is required", location=location)
-    message = first["msg"][:1].lower() + first["msg"][1:]
-    return key_error(file, dotted, first["input"], message)
+    if first["type"] == "extra_forbidden":
+        return unknown("key", parts[-1], kind.model_fields, location)
+    allowed = [choice for one in _of_key(first, errors, table) for choice in _choices(one)]
+    if first["type"] == "literal_error":
+        return unknown("value", first["input"], allowed, location)
+    problems = dict.fromkeys(map(_describe_expected, _of_key(first, errors, table)))
+    problem = " or ".join(problems).replace(" or expected ", " or ")
+    return key_error(file, ".".join(parts), first["input"], problem, allowed)
 
 
-def _is_union_branch(part: int | str, kind: type[BaseModel]) -> bool:
-    """Whether pydantic added a part of a key to name a branch of a union, such as "int"."""
-    return isinstance(part, str) and part not in kind.model_fields and not part.isidentifier()
+def _of_key(first: ErrorDetails, errors: list[ErrorDetails], table: object) -> list[ErrorDetails]:
+    """The errors of the same key, one for every type that the key accepts."""
+    path = _path_in(table, first["loc"])
+    return [one for one in errors if _path_in(table, one["loc"]) == path]
+
+
+def _describe_expected(error: ErrorDetails) -> str:
+    """What a key accepts, in the words of TOML."""
+    if error["type"] == "literal_error":
+        return f"expected {error['ctx']['expected']}"
+    kind = next((words for name, words in EXPECTED.items() if error["type"].startswith(name)), None)
+    message = error["msg"].replace("Input should be", "must be").replace("Value error, ", "")
+    message = message.replace("greater than or equal to", "at least")
+    return f"expected {kind}" if kind else message[:1].lower() + message[1:]
+
+
+def _path_in(table: object, parts: Sequence[int | str]) -> list[str]:
+    """The parts of pydantic's location that are keys of the table, without branches of unions."""
+    path = []
+    for part in parts:
+        is_key = isinstance(table, dict) and part in table
+        if is_key or (isinstance(table, list) and isinstance(part, int)):
+            table = table[part]  # type: ignore[index, call-overload]
+            path.append(str(part))
+    return path
 
 
 def option_schema(thing: Any, skip: Sequence[str]) -> type[BaseModel]:
@@ -166,7 +226,8 @@ def _accepts_list(annotation: Any) -> bool:
     return inspect.isclass(kind) and issubclass(kind, Sequence | set) and kind is not str
 
 
-def _choices(annotation: Any) -> list[str]:
-    if typing.get_origin(annotation) is typing.Literal:
-        return [str(value) for value in typing.get_args(annotation)]
-    return [choice for part in typing.get_args(annotation) for choice in _choices(part)]
+def _choices(error: ErrorDetails) -> list[str]:
+    """The values that an error says are allowed."""
+    if error["type"] != "literal_error":
+        return []
+    return re.findall(r"'([^']*)'", error["ctx"]["expected"])

@@ -13,7 +13,7 @@ from oodml.backbones import check_backbone_name
 from oodml.catalog import get_class, names
 from oodml.errors import OodmlError, unknown
 from oodml.model import ModelSettings, ModelTable, keys_of_other_mode, parse_model_settings
-from oodml.study.spec.consistency import check_method
+from oodml.study.spec.consistency import check_adaptation, check_method
 from oodml.study.spec.ranges import Range, Seed, refuse_intervals
 from oodml.study.spec.tables import (
     Table,
@@ -130,6 +130,7 @@ def method_variants(
     unused |= {"adapt"} if not own.few_shot else set()
     own_seeds = tuple(dict.fromkeys(own.seeds or seeds))
     for settings, chosen in _part_settings(bases, own, unused, key, file):
+        check_adaptation(settings["adapt"], f"{file}: {_dotted('adapt', 'metrics', own, key)}")
         settings["model"] = _check_model(settings["model"], method, name, own, key, file)
         for one, chosen_options in options:
             check_method(method, one, settings["model"], settings["train"], f"{file}: {key}")
@@ -248,20 +249,20 @@ def _check_model(
     model: ModelTable, method: Any, name: str, own: MethodKeys, key: str, file: Path
 ) -> ModelTable:
     """The settings of the network with absolute paths; its backbone and mode are checked."""
-
-    def dotted(field: str) -> str:
-        """Where the key is: in the method's own table or in the study's."""
-        return f"{key}.model.{field}" if field in own.model else f"model.{field}"
-
-    check_backbone_name(model.backbone, f"{file}: {dotted('backbone')}")
+    check_backbone_name(model.backbone, f"{file}: {_dotted('model', 'backbone', own, key)}")
     _check_mode(method, name, model.mode, f"{file}: {key}")
     if model.weights in (None, "none"):
         return model
     path = resolve_path(str(model.weights), file)
     if not path.is_file():
         problem = f'{path} does not exist; expected a file of weights or "none"'
-        raise key_error(file, dotted("weights"), model.weights, problem)
+        raise key_error(file, _dotted("model", "weights", own, key), model.weights, problem)
     return model.model_copy(update={"weights": str(path)})
+
+
+def _dotted(part: str, field: str, own: MethodKeys, key: str) -> str:
+    """Where a key is: in the method's own table or in the study's."""
+    return f"{key}.{part}.{field}" if field in getattr(own, part) else f"{part}.{field}"
 
 
 def _check_mode(method: Any, name: str, mode: str, location: str) -> None:
