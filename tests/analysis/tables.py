@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from oodml.analysis.table import COLUMNS, checked
+from oodml.results.schema import COLUMNS, check_results
 
 Row = tuple[str, str, float, int, float]
 
@@ -19,7 +19,7 @@ def results(
         (*(f"{method}-{split}-{seed}", "made", split, shift, method, seed), *stage, metric, value)
         for method, split, shift, seed, value in rows
     ]
-    return checked(typed(pd.DataFrame(full, columns=list(COLUMNS))))
+    return check_results(typed(pd.DataFrame(full, columns=list(COLUMNS))))
 
 
 def few_shot_results(
@@ -31,7 +31,7 @@ def few_shot_results(
         start = (f"{method}-{split}-{seed}", "made", split, shift, method, seed)
         for stage, value in (("before", before), ("after", after)):
             full.append((*start, stage, shots, episode, "recall@1", value))
-    return checked(typed(pd.DataFrame(full, columns=list(COLUMNS))))
+    return check_results(typed(pd.DataFrame(full, columns=list(COLUMNS))))
 
 
 def typed(table: pd.DataFrame) -> pd.DataFrame:

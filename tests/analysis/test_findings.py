@@ -37,7 +37,7 @@ def test_standard_split_misranks() -> None:
     ahead = 0.05 * (crossing["method"] == "b")
     found = answers(crossing.assign(value=crossing["value"] + ahead))[2]
     assert found.answer == "yes"
-    assert "puts b before a" in found.figures
+    assert "b above a" in found.figures
     assert answers(falling({"a": 0.1}))[2].answer == "undecided"
 
 
@@ -46,7 +46,7 @@ def test_standard_split_misranks() -> None:
 )
 def test_adaptation(gains: tuple[float, float], answer: str) -> None:
     adapted = few_shot_results(
-        ("m", split, shift, seed, 2, episode, 0.5, 0.5 + gain + 0.001 * seed)
+        ("m", split, shift, seed, 2, episode, 0.5, 0.5 + gain + 1e-5 * seed * shift)
         for split, shift, gain in (("0", 10.0, gains[0]), ("8", 30.0, gains[1]))
         for seed in range(3)
         for episode in range(2)
@@ -62,13 +62,13 @@ def test_structure() -> None:
 
 def test_pretraining_needs_two_networks() -> None:
     table = falling({"a": 0.1, "b": 0.4})
-    assert "one network only" in answers(table)[6].figures
-    told = answers(table, backbones={"a": "lite0", "b": "lite2"})[6].figures
-    assert "lite0: level" in told
-    assert "lite2: level" in told
+    assert answers(table)[6].answer == "undecided"
+    figures = answers(table, backbones={"a": "lite0", "b": "lite2"})[6].figures
+    assert "lite0: level" in figures
+    assert "lite2: level" in figures
 
 
-def test_the_frozen_baseline_is_no_method() -> None:
+def test_baselines_are_not_asked() -> None:
     table = falling({"a": 0.2, "frozen": -0.5})
     assert answers(table)[0].answer == "yes"
 

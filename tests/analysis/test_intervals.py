@@ -24,9 +24,16 @@ def test_one_value_has_no_interval() -> None:
     assert np.isnan([found.low, found.high]).all()
 
 
+@pytest.mark.parametrize("values", [[0.0417, 0.0417], [0.7 - 0.66, 0.04], [0.0, 0.0, 0.0]])
+def test_equal_values_have_no_interval(values: list[float]) -> None:
+    interval = student_interval(values)
+    assert (interval.mean, interval.n) == (pytest.approx(values[0]), len(values))
+    assert np.isnan([interval.low, interval.high]).all()
+
+
 @pytest.mark.parametrize("values", [[], [1.0, np.nan], [[1.0, 2.0]]])
 def test_no_numbers_is_an_error(values: list[float]) -> None:
-    with pytest.raises(OodmlError, match="list of numbers"):
+    with pytest.raises(OodmlError, match="finite numbers"):
         student_interval(values)
 
 
@@ -37,8 +44,7 @@ def test_probability_positive_is_one_minus_the_p_value() -> None:
 
 
 def test_probability_positive_at_its_ends() -> None:
-    assert probability_positive([1.0, 1.0]) == 1.0
-    assert probability_positive([-1.0, -1.0]) == 0.0
+    assert np.isnan(probability_positive([1.0, 1.0]))
     assert probability_positive([0.0, 0.0]) == 0.5
     assert np.isnan(probability_positive([1.0]))
 

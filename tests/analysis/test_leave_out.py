@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from oodml.analysis.leave_out import calibration, chosen_anew, leave_out, widened, widening
+from oodml.analysis.leave_out import calibration, nested_choice, leave_out, widen, widening
 from oodml.analysis.lines import FITS, fit_lines
 
 
@@ -79,7 +79,7 @@ def test_each_group_is_forecast_by_the_line_that_the_others_choose() -> None:
     values, measures, groups = _points(groups=6, each=2, between=0.05)
     measures["other"] = measures["good"] + np.random.default_rng(2).normal(0, 2, 12)
     every = leave_out(values, measures, groups)
-    found = chosen_anew(every)
+    found = nested_choice(every)
     chosen = set()
     for group in dict.fromkeys(groups):
         rest = np.array([name != group for name in groups])
@@ -110,7 +110,7 @@ def test_the_best_of_many_lines_looks_better_than_it_does_on_what_it_has_not_see
         every = leave_out(y, measures, names)
         row = calibration(every).iloc[0]
         best.append(row["error"])
-        unseen.append(calibration(chosen_anew(every))["error"].item())
+        unseen.append(calibration(nested_choice(every))["error"].item())
         x = measures[row["measure"]].to_numpy()
         lines = fit_lines(x, y.to_numpy(), np.arange(6), row["fit"])
         new = generator.normal(size=20)
@@ -139,9 +139,9 @@ def test_intervals_too_narrow_are_widened_and_then_cover_more() -> None:
         narrow[f"{side}_80"] = narrow["expected"] + (narrow[f"{side}_80"] - narrow["expected"]) / 3
     narrow["widening_80"] *= 3
     row = calibration(narrow).iloc[0]
-    assert row["coverage_80"] < 0.8 <= row["kept_80"]
+    assert row["coverage_80"] < 0.8 <= row["widened_coverage_80"]
     assert row["widening_80"] > 1
-    wide = widened(narrow)
+    wide = widen(narrow)
     assert (wide["high_80"] - wide["low_80"]).to_numpy() == pytest.approx(
         (narrow["high_80"] - narrow["low_80"]).to_numpy() * narrow["widening_80"].to_numpy()
     )
@@ -150,16 +150,16 @@ def test_intervals_too_narrow_are_widened_and_then_cover_more() -> None:
 def test_four_groups_are_forecast_but_their_widening_cannot_be_checked() -> None:
     values, measures, groups = _points(groups=4)
     found = calibration(leave_out(values, measures, groups))
-    assert found.query("fit == 'own'")["kept_80"].isna().all()
+    assert found.query("fit == 'own'")["widened_coverage_80"].isna().all()
     assert (found["widening_80"] >= 1).all()
-    assert chosen_anew(leave_out(values, measures, groups)).empty
+    assert nested_choice(leave_out(values, measures, groups)).empty
 
 
 def test_three_groups_cannot_be_forecast() -> None:
     values, measures, groups = _points(groups=3)
     assert leave_out(values, measures, groups).empty
     assert calibration(leave_out(values, measures, groups)).empty
-    assert chosen_anew(leave_out(values, measures, groups)).empty
+    assert nested_choice(leave_out(values, measures, groups)).empty
 
 
 def test_many_groups_are_left_out_several_at_a_time() -> None:

@@ -26,11 +26,11 @@ def test_own_lines_are_those_of_least_squares_with_their_prediction_interval() -
 
 def test_common_lines_share_slope_and_scatter_at_their_own_heights() -> None:
     found = fit_lines(X, Y, ALONE, "common")
-    centred = Y - Y.mean(axis=1, keepdims=True)
-    joined = linregress(np.tile(X - X.mean(), 2), centred.ravel())
+    centered = Y - Y.mean(axis=1, keepdims=True)
+    joined = linregress(np.tile(X - X.mean(), 2), centered.ravel())
     assert found.slope == pytest.approx([joined.slope] * 2)
     assert found.level == pytest.approx(Y.mean(axis=1))
-    rest = centred - joined.slope * (X - X.mean())
+    rest = centered - joined.slope * (X - X.mean())
     assert found.scale == pytest.approx([np.sqrt((rest**2).sum() / 2 / 3)] * 2)
     assert found.freedom.tolist() == [3, 3]
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from oodml.analysis.target_shift import cluster_centres, measures, principal_axes, target_shift
+from oodml.analysis.target_shift import cluster_centers, measures, principal_axes, target_shift
 from oodml.errors import OodmlError
 from oodml.shift.distances import frechet_distance
 from oodml.shift.splits import Progression, Split
@@ -12,10 +12,10 @@ from oodml.vectors import VectorSet
 
 def _features(n_classes: int = 20, each: int = 10, d: int = 6) -> VectorSet:
     generator = np.random.default_rng(2)
-    centres = generator.normal(size=(n_classes, d))
-    centres[:, 0] += np.linspace(-4, 4, n_classes)
+    centers = generator.normal(size=(n_classes, d))
+    centers[:, 0] += np.linspace(-4, 4, n_classes)
     labels = np.repeat(np.arange(n_classes), each)
-    vectors = centres[labels] + generator.normal(0, 0.3, (len(labels), d))
+    vectors = centers[labels] + generator.normal(0, 0.3, (len(labels), d))
     return VectorSet(
         vectors.astype(np.float32),
         np.array([f"c{label:02d}" for label in labels]),
@@ -59,19 +59,19 @@ def test_clusters_stand_for_classes() -> None:
     tight = replace(
         features, vectors=np.round(features.class_means()[features.labels], 3).astype("f4")
     )
-    centres = cluster_centres(tight.vectors, 20)
-    nearest = np.linalg.norm(centres[:, None] - tight.class_means()[None], axis=2).min(axis=1)
+    centers = cluster_centers(tight.vectors, 20)
+    nearest = np.linalg.norm(centers[:, None] - tight.class_means()[None], axis=2).min(axis=1)
     assert np.median(nearest) < 1e-5
 
 
 def test_many_clusters_are_found_in_little_time() -> None:
     pytest.importorskip("faiss")
     generator = np.random.default_rng(0)
-    centres = generator.normal(0, 10, (600, 6))
-    points = np.repeat(centres, 8, axis=0) + generator.normal(0, 0.01, (4800, 6))
-    found = cluster_centres(points.astype(np.float32), 600)
+    centers = generator.normal(0, 10, (600, 6))
+    points = np.repeat(centers, 8, axis=0) + generator.normal(0, 0.01, (4800, 6))
+    found = cluster_centers(points.astype(np.float32), 600)
     assert 400 < len(found) <= 600
-    nearest = np.linalg.norm(found[:, None] - centres[None], axis=2).min(axis=1)
+    nearest = np.linalg.norm(found[:, None] - centers[None], axis=2).min(axis=1)
     assert np.median(nearest) < 0.1
 
 
@@ -85,8 +85,8 @@ def test_measured_on_as_many_images_as_the_target_has() -> None:
 
 def test_bad_targets() -> None:
     features = _features()
-    with pytest.raises(OodmlError, match="3 images has no measurable shift"):
+    with pytest.raises(OodmlError, match="3 images"):
         target_shift(_progression(features)[0], features, features.vectors[:3])
     other = replace(features, vectors=features.vectors[:, :4])
-    with pytest.raises(OodmlError, match="4 dimensions, the study's features 6"):
+    with pytest.raises(OodmlError, match="4 dimensions"):
         principal_axes(features).project(other)

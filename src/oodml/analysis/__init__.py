@@ -1,1 +1,1 @@
-"""What the results say: functions of the results table."""
+"""Statistics of the results table: scores, rankings, intervals, findings, and forecasts."""

@@ -1,4 +1,4 @@
-"""The Aggregated Generalization Score: the area under a metric over a progression."""
+"""The Aggregated Generalization Score (AGS): the area under a metric over a progression."""
 
 from collections.abc import Collection
 from typing import Any, TypeAlias
@@ -9,47 +9,75 @@ from numpy.typing import NDArray
 from oodml.errors import OodmlError
 
 Numbers: TypeAlias = Collection[Any]
-"""A list, an array, or a table's column of numbers."""
+"""A list, an array, or a column of numbers."""
 
 
 def aggregated_generalization_score(shift: Numbers, value: Numbers) -> float:
-    """Area under `value` over `shift`, the shift rescaled to run from 0 to 1 (trapezoid rule).
+    """Area under `value` over `shift` by the trapezoid rule, with shift rescaled to [0, 1].
 
-    shift: [n] the shift of each split, in any order. value: [n] the metric there. The result
-    has the metric's unit: a method with the same value everywhere scores that value. Milbich et
-    al., NeurIPS 2021, section 4.
+    The score has the unit of the metric: a method with the same value on every split has that
+    value as its score. Source: Milbich et al., NeurIPS 2021, section 4.
 
-    Raises `OodmlError` for fewer than two splits, for shifts that are all equal, and for
-    numbers that are not finite.
+    Args:
+        shift: [n] the shift of each split, in any order.
+        value: [n] the metric on each split.
+
+    Raises:
+        OodmlError: for fewer than two splits, for shifts that are all equal, and for numbers
+            that are not finite.
     """
     values = _finite(value, "value")
     weights = ags_weights(shift)
     if len(values) != len(weights):
-        raise OodmlError(f"AGS: {len(weights)} shifts for {len(values)} values")
+        raise OodmlError(
+            f"AGS: {len(weights)} shifts for {len(values)} values", location="value",
+            given=len(values),
+        )  # fmt: skip
     return float(weights @ values)
 
 
 def ags_weights(shift: Numbers) -> NDArray[np.float64]:
-    """[n] the weight of each split's value in the score; they sum to 1.
+    """The weight of each split's value in the score.
 
-    Splits of equal shift share their weight, so that their order does not matter.
+    Splits of equal shift share their weight, so their order does not matter.
+
+    Args:
+        shift: [n] the shift of each split, in any order.
+
+    Returns:
+        [n] weights that sum to 1.
+
+    Raises:
+        OodmlError: as in `aggregated_generalization_score`.
     """
     shifts = _finite(shift, "shift")
     if len(shifts) < 2:
-        raise OodmlError(f"AGS: needs at least 2 splits; given {len(shifts)}")
+        raise OodmlError(
+            f"AGS: at least 2 splits are required; given {len(shifts)}",
+            location="shift", given=len(shifts),
+        )  # fmt: skip
     points, position, sharing = np.unique(shifts, return_inverse=True, return_counts=True)
     if len(points) < 2:
-        raise OodmlError(f"AGS: all {len(shifts)} splits have the shift {shifts[0]:g}")
+        raise OodmlError(
+            f"AGS: all {len(shifts)} splits have the shift {shifts[0]:g}",
+            location="shift", given=float(shifts[0]),
+        )  # fmt: skip
     gaps = np.diff(points) / (points[-1] - points[0])
     weights = (np.append(gaps, 0.0) + np.append(0.0, gaps)) / 2
     return np.asarray((weights / sharing)[position], dtype=np.float64)
 
 
-def _finite(numbers: Numbers, what: str) -> NDArray[np.float64]:
+def _finite(numbers: Numbers, name: str) -> NDArray[np.float64]:
     array = np.asarray([*numbers], dtype=np.float64)
     if array.ndim != 1:
-        raise OodmlError(f"AGS: {what} must be one number a split; given shape {array.shape}")
+        raise OodmlError(
+            f"AGS: {name} must contain one number per split; given shape {array.shape}",
+            location=name, given=array.shape,
+        )  # fmt: skip
     bad = np.flatnonzero(~np.isfinite(array))
     if len(bad):
-        raise OodmlError(f"AGS: {what} of split {bad[0]} is {array[bad[0]]}; numbers are needed")
+        raise OodmlError(
+            f"AGS: {name} of split {bad[0]} is {array[bad[0]]}; it must be finite",
+            location=name, given=float(array[bad[0]]),
+        )  # fmt: skip
     return array

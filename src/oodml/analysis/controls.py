@@ -1,18 +1,15 @@
-"""Size against shift: removal splits beside controls of their size without extra shift."""
+"""Separates the effect of fewer classes from the effect of shift, with size-matched controls."""
 
-import numpy as np
 import pandas as pd
 
-from oodml.analysis.intervals import Interval, student_interval
+from oodml.analysis.intervals import Interval, method_interval
 from oodml.analysis.table import standard_split, zero_shot
-
-MARK = " control "
-"""Stands in the step of a control, between the split it is matched to and its number."""
+from oodml.results.schema import baselines_of, controlled_step
 
 
 def is_control(split: str) -> bool:
-    """Whether a split is a control, by its step: "R22 control 0"."""
-    return MARK in split
+    """Whether a split is a size-matched control of another split."""
+    return controlled_step(split) is not None
 
 
 def without_controls(table: pd.DataFrame) -> pd.DataFrame:
@@ -21,31 +18,32 @@ def without_controls(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def size_effects(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
-    """One row a (method, split with controls): what was lost to fewer classes, what to shift.
+    """How much of the loss on a split is due to fewer classes, and how much to shift.
 
-    by_size: from the standard split to the mean of the controls; by_shift: from there to the
-    split itself; each with its 95% interval over seeds (`_low`, `_high`). Empty without controls.
+    Returns:
+        One row per method and split with controls; empty without controls. `by_size` is the loss
+        from the standard split to the mean of the controls, `by_shift` the loss from there to
+        the split itself. `_low` and `_high` are 95% intervals over seeds.
     """
-    controls = [split for split in table["split"].unique() if is_control(split)]
+    controls: dict[str, list[str]] = {}
+    for split in table["split"].unique():
+        if (parent := controlled_step(split)) is not None:
+            controls.setdefault(parent, []).append(split)
     rows = []
     if controls:
-        wide = zero_shot(table, metric)
+        wide, baselines = zero_shot(table, metric), baselines_of(table)
         for method, values in wide.groupby(level="method"):
-            rows += _of_method(str(method), values, controls)
-    ends = ("", "_low", "_high")
-    names = [f"{name}{end}" for name in ("by_size", "by_shift") for end in ends]
+            rows += _method_effects(str(method), values, controls, method in baselines)
+    names = [f"{name}{end}" for name in ("by_size", "by_shift") for end in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=["method", "split", "controls", "value", *names])
 
 
-def _of_method(
-    method: str, values: pd.DataFrame, controls: list[str]
+def _method_effects(
+    method: str, values: pd.DataFrame, controls: dict[str, list[str]], constant: bool
 ) -> list[dict[str, float | str | int]]:
-    matched: dict[str, list[str]] = {}
-    for control in controls:
-        matched.setdefault(control.partition(MARK)[0], []).append(control)
     start = standard_split(values.columns)
     rows = []
-    for split, names in matched.items():
+    for split, names in controls.items():
         if start is None or split not in values.columns:
             continue
         middle = values[names].mean(axis=1)
@@ -53,11 +51,11 @@ def _of_method(
             "method": method, "split": split, "controls": len(names),
             "value": float(values[split].mean()),
         }  # fmt: skip
-        for name, lost in (
+        for name, losses in (
             ("by_size", values[start] - middle), ("by_shift", middle - values[split])
         ):  # fmt: skip
-            known = lost.dropna()
-            found = student_interval(known) if len(known) else Interval(np.nan, np.nan, np.nan, 0)
-            row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+            known = losses.dropna()
+            loss = method_interval(known, constant) if len(known) else Interval.missing()
+            row |= {name: loss.mean, f"{name}_low": loss.low, f"{name}_high": loss.high}
         rows.append(row)
     return rows

@@ -1,36 +1,43 @@
-"""What a few labelled samples of the test classes bring, against shift."""
+"""The gain from adapting to a few labeled images of the test classes, against shift."""
 
 import numpy as np
 import pandas as pd
 
 from oodml.analysis.intervals import student_interval
 from oodml.analysis.table import shifts
+from oodml.results.schema import Stage
+
+EPISODE_KEY = ["method", "split", "shots", "seed", "episode"]
 
 
 def episode_gains(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
-    """One row a (method, split, shots, seed, episode): `before`, `after`, `gain`.
+    """`before`, `after`, and `gain` of each episode, on the same query images.
 
-    Both on the same query images, so the gain is paired. Empty where no run adapted.
+    Returns:
+        One row per method, split, shots, seed, and episode; empty if no run adapted.
     """
-    rows = table[table["stage"].isin(["before", "after"]) & (table["metric"] == metric)]
-    key = ["method", "split", "shots", "seed", "episode"]
-    wide = rows.pivot(index=key, columns="stage", values="value")
-    wide = wide.reindex(columns=["before", "after"]).dropna()
-    wide["gain"] = wide["after"] - wide["before"]
+    rows = table[table["stage"].isin([Stage.BEFORE, Stage.AFTER]) & (table["metric"] == metric)]
+    wide = rows.pivot(index=EPISODE_KEY, columns="stage", values="value")
+    wide = wide.reindex(columns=[Stage.BEFORE.value, Stage.AFTER.value]).dropna()
+    wide["gain"] = wide[Stage.AFTER.value] - wide[Stage.BEFORE.value]
     wide.columns.name = None
-    return wide.reset_index()
+    long = wide.reset_index()
+    return long.assign(shots=long["shots"].astype(float).astype(int))
 
 
 def few_shot_gains(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
-    """One row a (method, split, shots): means of before, after and gain, each with its interval.
+    """Means of `before`, `after`, and `gain` with 95% intervals.
 
-    The 95% interval is over seeds, each seed's episodes averaged first; with one seed it is
-    over episodes. `over` says which, `n` how many. Easiest split first.
+    The interval is over seeds, with each seed's episodes averaged first; with one seed it is over
+    episodes. `over` names which, and `n` is their number.
+
+    Returns:
+        One row per method, split, and shots, by ascending shift.
     """
     gains = episode_gains(table, metric)
     shift = shifts(table)
     rows = [
-        {"method": method, "split": split, "shift": shift[str(split)], "shots": int(str(shots))}
+        {"method": method, "split": split, "shift": shift[str(split)], "shots": shots}
         | _summary(group)
         for (method, split, shots), group in gains.groupby(["method", "split", "shots"])
     ]
@@ -51,15 +58,17 @@ def _summary(group: pd.DataFrame) -> dict[str, float | str | int]:
 
 
 def gain_slopes(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
-    """One row a (method, shots): how the gain changes from the easiest to the hardest split.
+    """How the gain changes from the easiest to the hardest split.
 
-    slope, slope_low, slope_high: of a line through each seed's gains over the rescaled shift,
-    mean and 95% interval over seeds.
+    Returns:
+        One row per method and shots. `slope` is that of a line through each seed's gains over the
+        rescaled shift, with its mean and 95% interval over seeds.
     """
+    columns = ["method", "shots", "slope", "slope_low", "slope_high"]
     gains, shift = episode_gains(table, metric), shifts(table)
     present = shift[shift.index.isin(gains["split"].unique())]
     if present.nunique() < 2:
-        return pd.DataFrame(columns=["method", "shots", "slope", "slope_low", "slope_high"])
+        return pd.DataFrame(columns=columns)
     rescaled = (present - present.min()) / (present.max() - present.min())
     rows = []
     for (method, shots), group in gains.groupby(["method", "shots"]):
@@ -67,6 +76,6 @@ def gain_slopes(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
         if len(seeds) == 0 or rescaled[seeds.columns].nunique() < 2:
             continue
         slopes = [np.polyfit(rescaled[seeds.columns], row, 1)[0] for row in seeds.to_numpy()]
-        found = student_interval(slopes)
-        rows.append((method, int(str(shots)), found.mean, found.low, found.high))
-    return pd.DataFrame(rows, columns=["method", "shots", "slope", "slope_low", "slope_high"])
+        slope = student_interval(slopes)
+        rows.append((method, shots, slope.mean, slope.low, slope.high))
+    return pd.DataFrame(rows, columns=columns)

@@ -1,4 +1,4 @@
-"""What a method will score on a target, from how far the target lies from the train classes."""
+"""Forecasts of a metric on a target, from the target's shift to the training classes."""
 
 from typing import NamedTuple
 
@@ -7,14 +7,14 @@ import pandas as pd
 from jaxtyping import Float
 
 from oodml.analysis.ags import Numbers
-from oodml.analysis.leave_out import LEAST, LEVELS, leave_out
+from oodml.analysis.leave_out import LEVELS, MIN_GROUPS, leave_out
 from oodml.analysis.lines import fit_lines
-from oodml.analysis.table import limits, shifts, standard_split, zero_shot
+from oodml.analysis.table import clip_to_bounds, shifts, standard_split, zero_shot
 from oodml.errors import OodmlError
 
 
 class Prediction(NamedTuple):
-    """The expected value and the bounds of its interval for a new split."""
+    """The expected value for a new split and the bounds of its interval."""
 
     expected: float
     low: float
@@ -24,31 +24,40 @@ class Prediction(NamedTuple):
 def line_forecast(
     shift: Numbers, value: Numbers, at: float, level: float = 0.8, widening: float = 1.0
 ) -> Prediction:
-    """The least-squares line through a method's splits, read off at a shift.
+    """Forecast a method's value at a shift with the least-squares line through its splits.
 
-    shift, value: [n] of n ≥ 3 splits. The interval is that of a new observation, Student t with
-    n-2 degrees of freedom, its half width times `widening`.
+    Args:
+        shift: [n] the shift of at least 3 splits.
+        value: [n] the metric on each split.
+        at: the shift of the new split.
+        level: the confidence level of the interval for a new observation (Student t with n-2
+            degrees of freedom).
+        widening: a factor on the half width of the interval.
     """
     x, y = _points(shift, value)
     lines = fit_lines(x, y[None, :], np.arange(len(x)))
-    where = np.array([at], dtype=np.float64)
-    expected = float(lines.expected(where)[0, 0])
-    half = float(lines.half_width(where, level)[0, 0]) * widening
+    target = np.array([at], dtype=np.float64)
+    expected = float(lines.expected(target)[0, 0])
+    half = float(lines.half_width(target, level)[0, 0]) * widening
     return Prediction(expected, expected - half, expected + half)
 
 
 def leave_splits_out(
     table: pd.DataFrame, measures: pd.DataFrame, metric: str = "recall@1"
 ) -> pd.DataFrame:
-    """`leave_out` of every split: one row a (fit, measure, method, split).
+    """`leave_out` for splits: one row per fit, measure, method, and split.
 
-    measures: one row a split (its index), one column a measure of shift. A point is a method's
-    mean over seeds on a split; all methods err alike on a split, so a split is a group.
+    All methods have correlated errors on a split, so a split is a group.
+
+    Args:
+        table: the results table.
+        measures: one row per split (index), one column per measure of shift.
+        metric: the metric to forecast.
     """
     means = zero_shot(table, metric).groupby(level="method").mean()
     splits = [split for split in means.columns if split in measures.index]
-    found = leave_out(means[splits], measures.loc[splits], splits)
-    return found.rename(columns={"point": "split"})
+    forecasts = leave_out(means[splits], measures.loc[splits], splits)
+    return forecasts.rename(columns={"point": "split"})
 
 
 def forecast_methods(
@@ -59,48 +68,74 @@ def forecast_methods(
     widening: tuple[float, float] = (1.0, 1.0),
     fit: str = "own",
 ) -> pd.DataFrame:
-    """One row a method, the highest expectation first: what it will score at a shift.
+    """Forecast what every method, baselines included, will score at a shift.
 
-    measure: the shift of each split. fit: one of `FITS`. relative: the expectation as a share of
-    the standard (else the easiest) split's value. low_80 … high_95: the bounds, widened by
-    `widening`; they and the expectation keep within what the metric can be.
+    Args:
+        table: the results table.
+        measure: the shift of each split (index).
+        at: the shift of the target.
+        metric: the metric to forecast.
+        widening: the factors on the half widths of the 80% and the 95% interval.
+        fit: one of `FITS`.
+
+    Returns:
+        One row per method, by descending expected value: `expected`, `low_80` to `high_95`
+        (clipped to the metric's bounds), and `relative`, the expected value as a share of that on
+        the standard split (or the easiest, without one).
+
+    Raises:
+        OodmlError: if no method has results on at least 3 splits.
     """
     means = zero_shot(table, metric).groupby(level="method").mean()
     splits = [split for split in means.columns if split in measure.index]
-    means = means.loc[means[splits].notna().sum(axis=1) >= LEAST - 1, splits]
+    means = means.loc[means[splits].notna().sum(axis=1) >= MIN_GROUPS - 1, splits]
     if means.empty:
-        raise OodmlError(f"a forecast needs methods on at least {LEAST - 1} splits; there are none")
+        raise OodmlError(
+            f"a forecast requires a method with results on at least {MIN_GROUPS - 1} splits",
+            location="results table",
+            given=len(splits),
+        )
     x = measure[splits].to_numpy(dtype=np.float64)
     lines = fit_lines(x, means.to_numpy(dtype=np.float64), np.arange(len(splits)), fit)
-    where = np.array([at], dtype=np.float64)
-    found = pd.DataFrame({"method": means.index, "expected": lines.expected(where)[:, 0]})
+    target = np.array([at], dtype=np.float64)
+    forecasts = pd.DataFrame({"method": means.index, "expected": lines.expected(target)[:, 0]})
     for level, factor in zip(LEVELS, widening, strict=True):
-        half = lines.half_width(where, level)[:, 0] * factor
-        found[f"low_{100 * level:.0f}"] = found["expected"] - half
-        found[f"high_{100 * level:.0f}"] = found["expected"] + half
-    found = within_limits(found, metric)
+        half = lines.half_width(target, level)[:, 0] * factor
+        forecasts[f"low_{100 * level:.0f}"] = forecasts["expected"] - half
+        forecasts[f"high_{100 * level:.0f}"] = forecasts["expected"] + half
+    forecasts = clip_forecasts(forecasts, metric)
     start = standard_split(splits) or str(shifts(table).index[0])
-    found["relative"] = found["expected"] / means.get(start, pd.Series(np.nan, means.index)).values
-    return found.sort_values("expected", ascending=False, kind="stable").reset_index(drop=True)
+    initial = means.get(start, pd.Series(np.nan, means.index)).to_numpy()
+    forecasts["relative"] = forecasts["expected"] / initial
+    order = ["expected", "method"]
+    return forecasts.sort_values(order, ascending=[False, True]).reset_index(drop=True)
 
 
-def within_limits(forecasts: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Forecasts with expectations and bounds no lower or higher than the metric can be."""
-    low, high = limits(metric)
-    names = [name for name in forecasts if str(name).startswith(("expected", "low_", "high_"))]
-    clipped = forecasts.copy()
-    for name in names:
-        clipped[name] = clipped[name].clip(low, high)
-    return clipped
+def separated_forecast(forecasts: pd.DataFrame) -> str | None:
+    """The method whose 80% interval is above that of every other method, if there is one."""
+    best = forecasts.iloc[0]
+    others = forecasts.iloc[1:]
+    if len(others) and bool((others["high_80"] < best["low_80"]).all()):
+        return str(best["method"])
+    return None
+
+
+def clip_forecasts(forecasts: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """A copy with expected values and bounds clipped to the metric's possible values."""
+    prefixes = ("expected", "low_", "high_")
+    names = [name for name in forecasts if str(name).startswith(prefixes)]
+    return clip_to_bounds(forecasts, metric, names)
 
 
 def _points(
     shift: Numbers, value: Numbers
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     x, y = np.asarray([*shift], np.float64), np.asarray([*value], np.float64)
-    if len(x) != len(y) or len(x) < LEAST - 1 or len(np.unique(x)) < 2:
+    if len(x) != len(y) or len(x) < MIN_GROUPS - 1 or len(np.unique(x)) < 2:
         raise OodmlError(
-            f"a forecast needs {LEAST - 1} splits of different shift; given {len(x)} shifts "
-            f"({len(np.unique(x))} different) and {len(y)} values"
+            f"a forecast requires {MIN_GROUPS - 1} splits of different shift; given {len(x)} "
+            f"shifts ({len(np.unique(x))} different) and {len(y)} values",
+            location="shift",
+            given=len(x),
         )
     return x, y

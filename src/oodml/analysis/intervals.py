@@ -1,4 +1,4 @@
-"""How sure a mean over seeds is."""
+"""Confidence intervals and probabilities of means over seeds."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,62 +10,108 @@ from numpy.typing import NDArray
 from oodml.analysis.ags import Numbers, ags_weights
 from oodml.errors import OodmlError
 
+SEPARATED = 0.975
+"""The one-sided probability from which the two-sided 95% interval of a difference excludes 0."""
+_EQUAL = 1e-12
+"""Values that differ by no more than this (relative to their size) count as equal."""
+
 
 class Interval(NamedTuple):
-    """A mean of `n` values with the bounds of its interval; NaN bounds where n is 1."""
+    """A mean of `n` values and the bounds of its interval.
+
+    The bounds are NaN where no interval can be computed: for a single value, for equal values
+    (which give no estimate of the variance), and for baselines, which are constants.
+    """
 
     mean: float
     low: float
     high: float
     n: int
 
+    @classmethod
+    def without_bounds(cls, mean: float, n: int) -> "Interval":
+        """A mean that has no interval."""
+        return cls(mean, np.nan, np.nan, n)
+
+    @classmethod
+    def missing(cls) -> "Interval":
+        """The interval of no values."""
+        return cls(np.nan, np.nan, np.nan, 0)
+
 
 def student_interval(values: Numbers, level: float = 0.95) -> Interval:
-    """The Student-t interval of the mean of values; one value has no interval."""
+    """The Student-t interval of the mean.
+
+    A single value has no interval, and neither have equal values: their sample variance is zero,
+    which says nothing about the spread of further values.
+
+    Args:
+        values: [n] finite numbers.
+        level: the confidence level.
+
+    Raises:
+        OodmlError: if `values` is empty, not one-dimensional, or not finite.
+    """
     from scipy.special import stdtrit
 
     sample = _sample(values)
     mean, n = float(sample.mean()), len(sample)
-    if n == 1:
-        return Interval(mean, np.nan, np.nan, 1)
+    if _all_equal(sample):
+        return Interval.without_bounds(mean, n)
     half = float(stdtrit(n - 1, (1 + level) / 2)) * float(sample.std(ddof=1)) / n**0.5
     return Interval(mean, mean - half, mean + half, n)
+
+
+def method_interval(values: Numbers, constant: bool) -> Interval:
+    """The interval of a method's mean over seeds; a baseline (`constant`) has none."""
+    if constant:
+        sample = _sample(values)
+        return Interval.without_bounds(float(sample.mean()), len(sample))
+    return student_interval(values)
 
 
 def probability_positive(differences: Numbers) -> float:
     """The probability that the mean of paired differences is above zero.
 
-    The Student-t posterior of a normal mean under a flat prior, which is one minus the
-    one-sided p value. NaN for a single difference.
+    The Student-t posterior of a normal mean under a flat prior, which is one minus the one-sided
+    p value of the t test. NaN for a single difference and for equal differences, whose variance
+    is unknown; 0.5 where all differences are zero.
+
+    Args:
+        differences: [n] finite numbers, one per seed.
     """
     from scipy.special import stdtr
 
     sample = _sample(differences)
-    if len(sample) == 1:
+    if len(sample) > 1 and np.abs(sample).max() <= _EQUAL:
+        return 0.5
+    if _all_equal(sample):
         return float("nan")
-    mean = float(sample.mean())
     error = float(sample.std(ddof=1)) / len(sample) ** 0.5
-    if error == 0.0:
-        return 0.5 * (1.0 + float(np.sign(mean)))
-    return float(stdtr(len(sample) - 1, mean / error))
+    return float(stdtr(len(sample) - 1, float(sample.mean()) / error))
 
 
 def ags_interval(
     shift: Numbers, values: Float[np.ndarray, "seeds splits"], level: float = 0.95
 ) -> Interval:
-    """AGS of a method with its interval over seeds.
+    """The AGS of a method with its interval over seeds.
 
-    One score a seed, then a Student-t interval of their mean: it holds however the splits of one
-    seed depend on each other. A seed that lacks a split (NaN) is left out; if every seed
-    lacks one, the score is that of the splits' means and has no interval.
+    The score is computed for each seed, so the interval allows for dependence between the splits
+    of a seed. Seeds that lack a split (NaN) are left out. If every seed lacks one, the score is
+    that of the splits' means and has no interval.
+
+    Args:
+        shift: [splits] the shift of each split.
+        values: the metric, NaN where a run is missing.
+        level: the confidence level.
     """
     weights = ags_weights(shift)
     complete = values[np.isfinite(values).all(axis=1)]
     if len(complete):
         return student_interval(complete @ weights, level)
     if np.isnan(values).all(axis=0).any():
-        return Interval(np.nan, np.nan, np.nan, 0)
-    return Interval(float(np.nanmean(values, axis=0) @ weights), np.nan, np.nan, 0)
+        return Interval.missing()
+    return Interval.without_bounds(float(np.nanmean(values, axis=0) @ weights), 0)
 
 
 def bootstrap_interval(
@@ -75,23 +121,31 @@ def bootstrap_interval(
     level: float = 0.95,
     draws: int = 2000,
 ) -> Interval:
-    """The percentile interval of `statistic` when seeds are drawn anew, with replacement.
+    """The percentile interval of a statistic under resampling of seeds with replacement.
 
-    For statistics without a t interval, such as a rank or a correlation. It is too narrow for
-    few seeds: three draw only ten different samples.
+    For statistics without a t interval, such as a correlation. It is too narrow for few seeds:
+    three seeds give only ten different resamples.
     """
     n = len(values)
     estimate = float(statistic(np.asarray(values, dtype=np.float64)))
     if n < 2:
-        return Interval(estimate, np.nan, np.nan, n)
+        return Interval.without_bounds(estimate, n)
     rows = generator.integers(n, size=(draws, n))
-    found = np.array([statistic(values[row]) for row in rows])
-    low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
+    estimates = np.array([statistic(values[row]) for row in rows])
+    if np.isnan(estimates).all():
+        return Interval.without_bounds(estimate, n)
+    low, high = np.nanquantile(estimates, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high), n)
+
+
+def _all_equal(sample: NDArray[np.float64]) -> bool:
+    return bool(np.ptp(sample) <= _EQUAL * max(1.0, float(np.abs(sample).max())))
 
 
 def _sample(values: Numbers) -> NDArray[np.float64]:
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or not len(sample) or not np.isfinite(sample).all():
-        raise OodmlError(f"an interval needs a list of numbers; given {values!r:.80}")
+        raise OodmlError(
+            f"an interval requires a list of finite numbers; given {values!r:.80}", given=values
+        )
     return sample

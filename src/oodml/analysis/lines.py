@@ -1,4 +1,4 @@
-"""Lines through a study's points: a metric over shift, one line a method."""
+"""Least-squares lines of a metric over shift, one line per method."""
 
 from typing import NamedTuple
 
@@ -8,19 +8,22 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 FITS = ("own", "common", "flat")
-"""own: each method has a slope of its own. common: one slope and one scatter for all methods,
-each at its own height. flat: no slope, the mean of the points, which asks no shift at all."""
+"""own: a slope per method. common: one slope and one residual scale for all methods, with an
+intercept per method. flat: no slope, the mean of the points, which does not use shift."""
 
 
 class Lines(NamedTuple):
-    """A line of each method, and how far new points scatter around it.
+    """A line per method, and the scatter of new points around it.
 
-    centre, level, slope: [m] the line passes through (centre, level). spread: [m] the sum of
-    squares of the shifts around the centre. scale: [m] the standard deviation around the line.
-    groups: [m] how many groups of points it rests on. freedom: [m] degrees of freedom left.
+    Attributes:
+        center, level, slope: [m] the line passes through (center, level).
+        spread: [m] the sum of squares of the shifts around the center.
+        scale: [m] the residual standard deviation.
+        groups: [m] the number of groups of points.
+        freedom: [m] the degrees of freedom.
     """
 
-    centre: Float[np.ndarray, " m"]
+    center: Float[np.ndarray, " m"]
     level: Float[np.ndarray, " m"]
     slope: Float[np.ndarray, " m"]
     spread: Float[np.ndarray, " m"]
@@ -29,14 +32,14 @@ class Lines(NamedTuple):
     freedom: Float[np.ndarray, " m"]
 
     def expected(self, at: Float[np.ndarray, " p"]) -> Float[np.ndarray, "m p"]:
-        """The lines, read off at some shifts."""
-        away = at - self.centre[:, None]
+        """The value of each line at some shifts."""
+        away = at - self.center[:, None]
         return np.asarray(self.level[:, None] + self.slope[:, None] * away)
 
     def half_width(self, at: Float[np.ndarray, " p"], level: float) -> Float[np.ndarray, "m p"]:
-        """Half the interval of a new point at some shifts, Student t; NaN without freedom."""
+        """Half the width of a new point's Student-t interval; NaN without degrees of freedom."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            tilt = (at - self.centre[:, None]) ** 2 / self.spread[:, None]
+            tilt = (at - self.center[:, None]) ** 2 / self.spread[:, None]
             error = self.scale[:, None] * np.sqrt(1 + 1 / self.groups[:, None] + tilt)
             quantile = stdtrit(np.where(self.freedom > 0, self.freedom, np.nan), (1 + level) / 2)
         return np.asarray(quantile[:, None] * error)
@@ -48,12 +51,18 @@ def fit_lines(
     groups: Int[np.ndarray, " n"],
     fit: str = "own",
 ) -> Lines:
-    """Least-squares lines through the points of each method, NaN where a value is missing.
+    """Fit a line through the points of each method.
 
-    groups: [n] the group of each point, such as the superclass. The points of a group err
-    together, so each group counts as one observation: its points share its weight, and the
-    degrees of freedom are those of the groups. For the same reason all methods together count
-    no more than one does: with "common" they share a slope and a scatter, but gain no freedom.
+    The points of a group have correlated errors, so each group counts as one observation: its
+    points share its weight, and the degrees of freedom are those of the groups. All methods
+    together count no more than one does, for the same reason: with "common" they share a slope
+    and a residual scale, but gain no degrees of freedom.
+
+    Args:
+        shift: [n] the shift of each point.
+        values: [m n] the metric of each method, NaN where it is missing.
+        groups: [n] the group of each point, such as its superclass.
+        fit: one of `FITS`.
     """
     known = np.isfinite(values) & np.isfinite(shift)
     weights = _weights(known, groups)
@@ -61,8 +70,8 @@ def fit_lines(
     y = np.where(known, values, 0.0)
     x = np.where(np.isfinite(shift), shift, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        centre, level = weights @ x / count, (weights * y).sum(axis=1) / count
-        away, off = x - centre[:, None], y - level[:, None]
+        center, level = weights @ x / count, (weights * y).sum(axis=1) / count
+        away, off = x - center[:, None], y - level[:, None]
         spread, along = (weights * away**2).sum(axis=1), (weights * away * off).sum(axis=1)
         slope = along / spread
         if fit == "common":
@@ -74,11 +83,11 @@ def fit_lines(
     squares = np.where(freedom > 0, squares, np.nan)
     if fit == "common" and np.isfinite(squares).any():
         squares = np.where(freedom > 0, np.nanmean(squares), np.nan)
-    return Lines(centre, level, slope, spread, np.sqrt(squares), count, freedom)
+    return Lines(center, level, slope, spread, np.sqrt(squares), count, freedom)
 
 
 def _weights(known: Bool[np.ndarray, "m n"], groups: Int[np.ndarray, " n"]) -> NDArray[np.float64]:
-    """[m n] one over how many points of its group a method has; 0 where its value is missing."""
+    """[m n] one over the number of points in the group; 0 where the value is missing."""
     member = (groups[:, None] == np.arange(groups.max(initial=-1) + 1)).astype(np.float64)
     sizes = (known @ member)[:, groups]
     return np.where(known, 1.0 / np.maximum(sizes, 1.0), 0.0)

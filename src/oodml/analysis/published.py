@@ -1,28 +1,42 @@
-"""The figures of the paper, as read off them."""
+"""The results of the original paper, as read from its figures."""
 
 import json
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from oodml.errors import unknown
+
+METRIC = "recall@1"
+NETWORK = "resnet50"
+"""The architecture of the paper's models, and of the features that its shift is measured on."""
+SHIFT_TOLERANCE = 0.15
+"""The largest relative difference between the shifts of a comparable study and the paper's."""
 
 
 @cache
 def published_results() -> dict[str, Any]:
-    """What the paper's figures show, with the accuracy of reading in `source`.
+    """The contents of the paper's figures; `source` states the reading accuracy.
 
-    fid: data set -> [splits]; recall_at_1: data set -> method -> [splits];
-    ags_recall_at_1: data set -> method -> score; few_shot_recall_at_1: data set -> method ->
-    shots -> "zero_shot" and "few_shot" -> [splits].
+    Keys: `fid` (data set -> [splits]), `recall_at_1` (data set -> method -> [splits]),
+    `ags_recall_at_1` (data set -> method -> score), and `few_shot_recall_at_1` (data set ->
+    method -> shots -> "zero_shot" and "few_shot" -> [splits]).
     """
     text = files("oodml.analysis").joinpath("published_results.json").read_text("utf-8")
-    found: dict[str, Any] = json.loads(text)
-    return found
+    results: dict[str, Any] = json.loads(text)
+    return results
 
 
 def published_curve(data: str, method: str) -> tuple[list[float], list[float]]:
-    """Shift and Recall@1 of a method on one of the paper's data sets."""
+    """Shift and Recall@1 of a method on a data set of the paper.
+
+    Raises:
+        OodmlError: if the paper does not report the data set or the method.
+    """
     results = published_results()
     if data not in results["fid"]:
         raise unknown("data set", data, results["fid"], "published results")
@@ -30,3 +44,45 @@ def published_curve(data: str, method: str) -> tuple[list[float], list[float]]:
     if method not in curves:
         raise unknown("method", method, curves, f"published results of {data}")
     return results["fid"][data], curves[method]
+
+
+def comparable_curves(
+    data: str,
+    shifts: Sequence[float],
+    shift_backbone: str,
+    models: Mapping[str, Mapping[str, Any]],
+) -> pd.DataFrame:
+    """The published curves that a study can be compared with.
+
+    FIDs depend on data, network, and splits. A study is comparable if it has the paper's data
+    set, as many splits with nearly the same shifts, and the paper's network, for shift and for
+    the fine-tuned models.
+
+    Args:
+        data: the name of the study's data set.
+        shifts: [n] the shift of each split.
+        shift_backbone: the network that shift is measured with.
+        models: the model settings of each method.
+
+    Returns:
+        One row per method and split: `metric`, `method`, `shift`, and `value`; empty if the study
+        is not comparable.
+    """
+    columns = ["metric", "method", "shift", "value"]
+    published = published_results()["fid"].get(data, [])
+    comparable = (
+        len(shifts) == len(published) > 0
+        and _is_same_network(shift_backbone)
+        and np.allclose(np.sort(shifts), published, rtol=SHIFT_TOLERANCE)
+    )
+    rows: list[tuple[str, str, float, float]] = []
+    for method, model in models.items() if comparable else ():
+        same = model.get("mode") == "finetune" and _is_same_network(str(model.get("backbone", "")))
+        if same and method in published_results()["recall_at_1"][data]:
+            curve = zip(*published_curve(data, method), strict=True)
+            rows += [(METRIC, method, shift, value) for shift, value in curve]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _is_same_network(backbone: str) -> bool:
+    return backbone.partition(".")[0] == NETWORK

@@ -1,29 +1,56 @@
-"""Which method holds up best, by how much, and how sure that is."""
+"""Rankings of methods by AGS, with paired comparisons over seeds.
 
+Baselines are constants: they do not train, so their value does not depend on the seed. A trained
+method is compared with a baseline by a one-sample t test, and with another trained method by a
+paired t test.
+"""
+
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from oodml.analysis.ags import ags_weights
-from oodml.analysis.intervals import Interval, ags_interval, probability_positive, student_interval
+from oodml.analysis.intervals import (
+    SEPARATED,
+    Interval,
+    ags_interval,
+    method_interval,
+    probability_positive,
+    student_interval,
+)
 from oodml.analysis.table import shifts, standard_split, trained, zero_shot
-from oodml.errors import OodmlError
+from oodml.errors import unknown
+from oodml.results.schema import baselines_of
+
+PAIR_COLUMNS = ("method", "other", "difference", "low", "high", "n", "probability")
 
 
 def compare_methods(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
-    """One row a method, the highest AGS first.
+    """Score every method, baselines included.
 
-    ags, ags_low, ags_high, seeds: the score, its 95% interval, and how many seeds it rests on.
-    level, slope: the least-squares line over the rescaled shift: its value at the easiest split
-    and its change up to the hardest.
-    easiest, standard, hardest, worst, worst_split: the metric there (standard: NaN without it).
-    loss, loss_low, loss_high: what is lost from the standard (else the easiest) split to the
-    hardest; relative_loss: as a share of what there was.
+    Returns:
+        One row per method, by descending AGS:
+
+        - `ags`, `ags_low`, `ags_high`, `seeds`: the score, its 95% interval over seeds (NaN for
+          baselines and for one seed), and the number of seeds.
+        - `level`, `slope`: the least-squares line over the rescaled shift: its value on the
+          easiest split, and its change up to the hardest.
+        - `easiest`, `standard`, `hardest`, `worst`, `worst_split`: the metric on these splits;
+          `standard` is NaN without a standard split.
+        - `loss`, `loss_low`, `loss_high`, `relative_loss`: the loss from the standard split (or
+          the easiest, without one) to the hardest, and its share of the initial value.
+        - `trains`: False for baselines.
+        - `rank`: the position in this order.
     """
-    wide, shift = zero_shot(table, metric), shifts(table)
+    wide, shift, baselines = zero_shot(table, metric), shifts(table), baselines_of(table)
     rows = [
-        {"method": method, **_summary(values.droplevel("method"), shift[values.columns])}
+        {
+            "method": method,
+            **_summary(values.droplevel("method"), shift[values.columns], method in baselines),
+        }
         for method, values in wide.groupby(level="method", sort=True)
     ]
     order = pd.DataFrame(rows)
@@ -32,35 +59,47 @@ def compare_methods(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFra
     return order.reset_index(drop=True)
 
 
-def _summary(values: pd.DataFrame, shift: "pd.Series[float]") -> dict[str, float | str | int]:
+def _summary(
+    values: pd.DataFrame, shift: "pd.Series[float]", constant: bool
+) -> dict[str, float | str | int | bool]:
     mean = values.mean()
     hardest, easiest = str(shift.index[-1]), str(shift.index[0])
-    start = standard_split(values.columns) or easiest
-    loss = drop(values, start, hardest)
+    standard = standard_split(values.columns)
+    start = standard or easiest
+    loss = drop(values, start, hardest, constant)
     level, slope = _line(shift, mean)
-    score = _score(shift, values)
+    score = _score(shift, values, constant)
     return {
         "ags": score.mean, "ags_low": score.low, "ags_high": score.high,
-        "seeds": len(values), "level": level, "slope": slope,
-        "easiest": mean[easiest], "standard": mean.get("0", np.nan), "hardest": mean[hardest],
+        "seeds": len(values), "level": level, "slope": slope, "easiest": mean[easiest],
+        "standard": mean[standard] if standard else np.nan, "hardest": mean[hardest],
         "worst": mean.min(), "worst_split": "" if mean.isna().all() else str(mean.idxmin()),
         "loss": loss.mean, "loss_low": loss.low, "loss_high": loss.high,
         "relative_loss": loss.mean / mean[start] if mean[start] else np.nan,
+        "trains": not constant,
     }  # fmt: skip
 
 
-def drop(values: pd.DataFrame, start: str, end: str) -> Interval:
-    """How much the metric falls between two splits, seed by seed; values: [seeds splits]."""
+def drop(values: pd.DataFrame, start: str, end: str, constant: bool = False) -> Interval:
+    """The loss from one split to another, paired by seed.
+
+    Args:
+        values: [seeds splits] the metric.
+        start: the split to start from.
+        end: the other split.
+        constant: whether the method is a baseline.
+    """
     paired = (values[start] - values[end]).dropna()
     if len(paired):
-        return student_interval(paired)
-    return Interval(float(values[start].mean() - values[end].mean()), np.nan, np.nan, 0)
+        return method_interval(paired, constant)
+    return Interval.without_bounds(float(values[start].mean() - values[end].mean()), 0)
 
 
-def _score(shift: "pd.Series[float]", values: pd.DataFrame) -> Interval:
+def _score(shift: "pd.Series[float]", values: pd.DataFrame, constant: bool) -> Interval:
     if shift.nunique() < 2:
-        return Interval(np.nan, np.nan, np.nan, 0)
-    return ags_interval(shift.to_numpy(), values.to_numpy(dtype=np.float64))
+        return Interval.missing()
+    score = ags_interval(shift.to_numpy(), values.to_numpy(dtype=np.float64))
+    return Interval.without_bounds(score.mean, score.n) if constant else score
 
 
 def _line(shift: "pd.Series[float]", mean: "pd.Series[float]") -> tuple[float, float]:
@@ -73,7 +112,7 @@ def _line(shift: "pd.Series[float]", mean: "pd.Series[float]") -> tuple[float, f
 
 
 def ranks(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
-    """Methods × splits: the rank of each method's mean, 1 the best, equal ones share."""
+    """The rank of each method's mean on each split: [methods splits], 1 is the highest."""
     means = zero_shot(table, metric).groupby(level="method").mean()
     return means.rank(ascending=False, method="average")
 
@@ -81,57 +120,97 @@ def ranks(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
 def seed_scores(
     table: pd.DataFrame, metric: str = "recall@1", split: str | None = None
 ) -> pd.DataFrame:
-    """Seeds × methods: AGS, or with `split` the metric there; NaN where a run is missing."""
+    """Scores by seed: [seeds methods], NaN where a run is missing.
+
+    Args:
+        table: the results table.
+        metric: the metric to score.
+        split: score by the metric on this split instead of AGS.
+    """
     wide = zero_shot(table, metric)
     if split is not None:
         if split not in wide.columns:
-            raise OodmlError(f"no split {split!r}; there are {', '.join(wide.columns)}")
+            raise unknown("split", split, map(str, wide.columns), "results table")
         return wide[split].unstack("method")
     weights = ags_weights(shifts(table)[wide.columns].to_numpy())
     return wide.mul(weights).sum(axis=1, skipna=False).unstack("method")
 
 
+def compare_pairs(
+    table: pd.DataFrame, metric: str = "recall@1", split: str | None = None
+) -> pd.DataFrame:
+    """Compare every two methods by AGS, or on one split.
+
+    Returns:
+        One row per ordered pair (`method`, `other`) with common seeds: the mean `difference`, its
+        95% interval (`low`, `high`), the number `n` of seeds, and the `probability` that the
+        difference is above zero. Interval and probability are NaN with fewer than two seeds and
+        where all differences are equal. Two baselines differ with certainty.
+    """
+    scores, baselines = seed_scores(table, metric, split), baselines_of(table)
+    rows = []
+    for first in scores.columns:
+        for second in scores.columns:
+            differences = _differences(scores, first, second, baselines)
+            if first == second or not len(differences):
+                continue
+            lead = student_interval(differences)
+            certain = first in baselines and second in baselines
+            probability = (
+                (1 + np.sign(lead.mean)) / 2 if certain else probability_positive(differences)
+            )
+            rows.append((first, second, *lead, float(probability)))
+    return pd.DataFrame(rows, columns=[*PAIR_COLUMNS])
+
+
+def _differences(
+    scores: pd.DataFrame, first: str, second: str, baselines: Collection[str]
+) -> NDArray[np.float64]:
+    """The differences by seed; a baseline has the same value for every seed."""
+    both = [
+        scores[name].dropna().mean() if name in baselines else scores[name]
+        for name in (first, second)
+    ]
+    difference = np.atleast_1d(np.asarray(both[0] - both[1], dtype=np.float64))
+    return difference[np.isfinite(difference)]
+
+
 def beat_probability(
     table: pd.DataFrame, metric: str = "recall@1", split: str | None = None
 ) -> pd.DataFrame:
-    """Methods × methods: the probability that the row's method is better than the column's.
+    """The probability that the row's method is better than the column's: [methods methods].
 
-    Paired over seeds, and by AGS over all splits, or on one `split` only. A Student-t
-    statement about the seeds' paired differences; NaN where fewer than two seeds are common.
+    By AGS over all splits, or on one `split`; see `compare_pairs`. NaN where it is unknown.
     """
-    scores = seed_scores(table, metric, split)
-    names = scores.columns
-    result = pd.DataFrame(np.nan, index=names, columns=names)
-    for first in names:
-        for second in names:
-            differences = (scores[first] - scores[second]).dropna()
-            if first != second and len(differences) > 1:
-                result.loc[first, second] = probability_positive(differences)
-    return result
+    pairs = compare_pairs(table, metric, split)
+    names = seed_scores(table, metric, split).columns
+    wide = pairs.pivot(index="method", columns="other", values="probability")
+    return wide.reindex(index=names, columns=names).astype(np.float64)
 
 
-def share_won(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
-    """Methods × methods: on what share of (split, seed) pairs the row's beats the column's."""
-    cells = zero_shot(table, metric).stack().unstack("method")
-    names = cells.columns
-    result = pd.DataFrame(np.nan, index=names, columns=names)
-    for first in names:
-        for second in names:
-            differences = (cells[first] - cells[second]).dropna()
-            if first != second and len(differences):
-                won = (differences > 0).mean() + (differences == 0).mean() / 2
-                result.loc[first, second] = won
-    return result
+def separated_leader(pairs: pd.DataFrame) -> str | None:
+    """The method that is better than every other one with a probability of `SEPARATED` or more.
+
+    Args:
+        pairs: the rows of `compare_pairs`.
+    """
+    names = set(pairs["method"]) | set(pairs["other"])
+    wins = pairs[pairs["probability"] >= SEPARATED].groupby("method").size()
+    leaders = wins[wins == len(names) - 1]
+    return str(leaders.index[0]) if len(leaders) else None
 
 
 @dataclass(frozen=True)
 class Misranking:
-    """Whether the standard split alone would have ranked the methods wrongly.
+    """Whether the standard split alone would have ranked the methods differently.
 
-    agreement: Kendall's tau between the ranking there and the ranking by AGS.
-    inverted: pairs (better by AGS, better on the standard split), each order with the
-    probability of `level` or more.
-    tied_inverted: pairs in the other order whose order is not so sure.
+    Attributes:
+        standard: the methods by descending value on the standard split.
+        overall: the methods by descending AGS.
+        agreement: Kendall's tau between the two rankings.
+        inverted: pairs (better by AGS, better on the standard split) where both orders are
+            separated.
+        tied_inverted: the remaining pairs with a different order.
     """
 
     standard: tuple[str, ...]
@@ -144,31 +223,41 @@ class Misranking:
 def misranking(
     table: pd.DataFrame, metric: str = "recall@1", level: float = 0.95
 ) -> Misranking | None:
-    """Compare the standard split's ranking with that by AGS; None without standard split."""
+    """Compare the ranking on the standard split with that by AGS, for trained methods.
+
+    Args:
+        table: the results table.
+        metric: the metric to rank by.
+        level: the probability from which an order counts as certain.
+
+    Returns:
+        None without a standard split, a second split, or a second method.
+    """
     from scipy.stats import kendalltau
 
     runs = trained(table)
     wide = zero_shot(runs, metric)
-    if standard_split(wide.columns) is None or shifts(runs)[wide.columns].nunique() < 2:
+    start = standard_split(wide.columns)
+    if start is None or shifts(runs)[wide.columns].nunique() < 2:
         return None
-    there = wide["0"].groupby(level="method").mean()
+    standard = wide[start].groupby(level="method").mean()
     score = compare_methods(runs, metric).set_index("method")["ags"]
-    names = score.dropna().index.intersection(there.dropna().index)
-    there, score = there[names], score[names]
+    names = score.dropna().index.intersection(standard.dropna().index)
+    standard, score = standard[names], score[names]
     if len(names) < 2:
         return None
-    on_standard, overall = beat_probability(runs, metric, "0"), beat_probability(runs, metric)
-    sure: list[tuple[str, str]] = []
-    unsure: list[tuple[str, str]] = []
+    by_standard, overall = beat_probability(runs, metric, start), beat_probability(runs, metric)
+    certain: list[tuple[str, str]] = []
+    uncertain: list[tuple[str, str]] = []
     for better in names:
         for other in names:
-            if score[better] > score[other] and there[better] < there[other]:
-                certain = min(overall.loc[better, other], on_standard.loc[other, better]) >= level
-                (sure if certain else unsure).append((better, other))
+            if score[better] > score[other] and standard[better] < standard[other]:
+                lowest = min(overall.loc[better, other], by_standard.loc[other, better])
+                (certain if lowest >= level else uncertain).append((better, other))
     return Misranking(
-        tuple(there.sort_values(ascending=False, kind="stable").index),
+        tuple(standard.sort_values(ascending=False, kind="stable").index),
         tuple(score.sort_values(ascending=False, kind="stable").index),
-        float(kendalltau(there, score).statistic),
-        tuple(sure),
-        tuple(unsure),
+        float(kendalltau(standard, score).statistic),
+        tuple(certain),
+        tuple(uncertain),
     )

@@ -1,20 +1,21 @@
-"""Whether the structure of an embedding space tells how well it generalizes."""
+"""Correlations between the structure of an embedding space and its generalization."""
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
 from oodml.analysis.intervals import bootstrap_interval
-from oodml.analysis.table import is_quality, metrics, shifts, zero_shot
+from oodml.analysis.table import metrics, shifts, zero_shot
+from oodml.evaluate.registry import find_metric
 
 
 def structure_metrics_of(table: pd.DataFrame) -> list[str]:
-    """The metrics of the table that describe structure, not quality."""
-    return [name for name in metrics(table) if not is_quality(name)]
+    """The metrics of the family "structure"."""
+    return [name for name in metrics(table) if find_metric(name).family == "structure"]
 
 
 def structure_points(table: pd.DataFrame, measure: str, metric: str = "recall@1") -> pd.DataFrame:
-    """One row a run with both numbers: method, seed, split, shift, measure, metric."""
+    """One row per run with both values: method, seed, split, shift, measure, metric."""
     both = {"measure": zero_shot(table, measure), "metric": zero_shot(table, metric)}
     long = pd.concat({name: wide.stack() for name, wide in both.items()}, axis=1).dropna()
     long = long.reset_index()
@@ -25,12 +26,12 @@ def structure_points(table: pd.DataFrame, measure: str, metric: str = "recall@1"
 def structure_correlations(
     table: pd.DataFrame, metric: str = "recall@1", seed: int = 0
 ) -> pd.DataFrame:
-    """One row a structure measure: its rank correlation with the metric, over all runs.
+    """Rank correlations of each structure measure with a metric, over all runs.
 
-    overall: across splits too; there, shift alone can make both fall.
-    within, within_low, within_high: after ranking within each split, which asks what one wants
-    to know: of two models tested on the same classes, does the measure name the better one?
-    95% interval by drawing the seeds of each method anew.
+    Returns:
+        One row per measure. `overall` is over all runs; it can be due to shift alone, which moves
+        both. `within` ranks within each split, so it compares models that are tested on the same
+        classes. Its 95% interval resamples the seeds of each method.
     """
     from scipy.stats import spearmanr
 
@@ -41,10 +42,10 @@ def structure_correlations(
             continue
         overall = float(spearmanr(points["measure"], points["metric"]).statistic)
         blocks = _seed_blocks(points)
-        found = bootstrap_interval(
+        within = bootstrap_interval(
             blocks, _within_split, np.random.default_rng(seed), draws=500 if len(blocks) > 1 else 0
         )
-        rows.append((measure, overall, found.mean, found.low, found.high, len(points)))
+        rows.append((measure, overall, within.mean, within.low, within.high, len(points)))
     columns = ["measure", "overall", "within", "within_low", "within_high", "runs"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -62,8 +63,8 @@ def _within_split(blocks: Float[np.ndarray, "seeds two methods splits"]) -> floa
 
     splits = blocks.transpose(1, 3, 0, 2).reshape(2, blocks.shape[3], -1)
     ranks = rankdata(splits, axis=2, nan_policy="omit")
-    centred = ranks - np.nanmean(ranks, axis=2, keepdims=True)
-    known = np.isfinite(centred).all(axis=0)
-    first, second = centred[0][known], centred[1][known]
+    centered = ranks - np.nanmean(ranks, axis=2, keepdims=True)
+    known = np.isfinite(centered).all(axis=0)
+    first, second = centered[0][known], centered[1][known]
     scale = np.sqrt((first**2).sum() * (second**2).sum())
     return float((first * second).sum() / scale) if scale > 0 else float("nan")

@@ -1,114 +1,74 @@
-"""Reading the results table: one number a row."""
+"""Views of the results table: its splits, methods, and metrics, and one metric as a matrix."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from oodml.errors import OodmlError, unknown
-
-COLUMNS = (
-    "run", "data", "split", "shift", "method", "seed",
-    "stage", "shots", "episode", "metric", "value",
-)  # fmt: skip
-QUALITY = ("recall@", "map@", "map", "r_precision", "precision@", "mrr", "nmi", "ami", "f1")
-"""How the names of measures of quality begin, in the order they are shown in."""
-COUNTS = ("queries", "singletons", "positives")
-BASELINE = "frozen"
-"""The method that is no method: the features as they come, without training."""
-
-
-def read_table(path: str | Path) -> pd.DataFrame:
-    """The results table of a parquet file, checked."""
-    source = Path(path)
-    if not source.exists():
-        raise OodmlError(f"{source}: no such file; `oodml study run` writes it")
-    try:
-        table = pd.read_parquet(source)
-    except (OSError, ValueError) as error:
-        raise OodmlError(f"{source}: not a readable results table: {error}") from error
-    return checked(table, str(source))
-
-
-def checked(table: pd.DataFrame, where: str = "results table") -> pd.DataFrame:
-    """The table itself if it has the columns, no number twice, and one shift a split."""
-    missing = [column for column in COLUMNS if column not in table.columns]
-    if missing:
-        raise OodmlError(f"{where}: column {missing[0]!r} is missing; needed: {', '.join(COLUMNS)}")
-    key = ["data", "split", "method", "seed", "stage", "shots", "episode", "metric"]
-    twice = table[table.duplicated(key)]
-    if len(twice):
-        row = ", ".join(f"{name} {twice.iloc[0][name]}" for name in key)
-        raise OodmlError(f"{where}: {len(twice)} numbers stand there twice, the first: {row}")
-    several = table.groupby(["data", "split"], observed=True)["shift"].nunique()
-    if (several > 1).any():
-        split = several[several > 1].index[0][1]
-        raise OodmlError(f"{where}: split {split!r} has several shifts; one progression a study")
-    return table
+from oodml.errors import unknown
+from oodml.evaluate.registry import find_metric, sort_metrics
+from oodml.results.schema import STANDARD_SPLIT, Stage, baselines_of
 
 
 def shifts(table: pd.DataFrame) -> "pd.Series[float]":
-    """The shift of each split of the table, easiest first."""
-    found = table.drop_duplicates("split").set_index("split")["shift"].astype(float)
-    return found.sort_values(kind="stable")
+    """The shift of each split, in ascending order."""
+    by_split = table.drop_duplicates("split").set_index("split")["shift"].astype(float)
+    return by_split.sort_values(kind="stable")
 
 
 def methods(table: pd.DataFrame) -> list[str]:
-    """The methods of the table, sorted, the frozen baseline last."""
-    return sorted(table["method"].unique().tolist(), key=lambda name: (name == BASELINE, name))
+    """The methods in alphabetical order, baselines last."""
+    baselines = baselines_of(table)
+    return sorted(table["method"].unique().tolist(), key=lambda name: (name in baselines, name))
 
 
 def trained(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of all methods but the frozen baseline."""
-    return table[table["method"] != BASELINE]
+    """The rows of all methods except baselines."""
+    return table[~table["method"].isin(baselines_of(table))]
 
 
-def metrics(table: pd.DataFrame, stage: str = "zero_shot") -> list[str]:
-    """The metrics of a stage: Recall@1, other measures of quality, structure, published variants.
-
-    Counts, such as of queries, are no metrics.
-    """
-    found = set(table.loc[table["stage"] == stage, "metric"].unique()) - {*COUNTS}
-    return sorted(found, key=_place)
+def metrics(table: pd.DataFrame) -> list[str]:
+    """The zero-shot metrics in the order of display, without counts."""
+    names = table.loc[table["stage"] == Stage.ZERO_SHOT, "metric"].unique()
+    return sort_metrics(name for name in names if find_metric(name).family != "count")
 
 
-def _place(metric: str) -> tuple[bool, bool, int, str]:
-    kind = next((k for k, start in enumerate(QUALITY) if metric.startswith(start)), len(QUALITY))
-    return metric != "recall@1", "published" in metric, kind, metric
+def ranked_metrics(table: pd.DataFrame) -> list[str]:
+    """The metrics that methods are ranked by: those of quality, or all if there are none."""
+    names = metrics(table)
+    return [name for name in names if is_quality(name)] or names
 
 
 def is_quality(metric: str) -> bool:
-    """Whether a metric says how good a retrieval or clustering is, rather than its structure."""
-    return metric.startswith(QUALITY)
-
-
-def limits(metric: str) -> tuple[float, float]:
-    """The least and the most that a metric can be; AMI is negative below chance."""
-    if metric.startswith("ami"):
-        return -1.0, 1.0
-    return (0.0, 1.0) if is_quality(metric) else (-np.inf, np.inf)
+    """Whether a metric measures quality, and a higher value is better."""
+    known = find_metric(metric)
+    return known.is_quality and bool(known.higher_is_better)
 
 
 def zero_shot(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row a (method, seed), one column a split, easiest first.
+    """One metric as a matrix: a row per (method, seed), a column per split, by ascending shift.
 
-    NaN where a run is missing, or where its value is infinite (a spectral decay may be).
+    Missing runs and infinite values are NaN.
+
+    Raises:
+        OodmlError: if the table does not contain the metric.
     """
     allowed = metrics(table)
     if metric not in allowed:
         raise unknown("metric", metric, allowed, "results table")
-    rows = table[(table["stage"] == "zero_shot") & (table["metric"] == metric)]
+    rows = table[(table["stage"] == Stage.ZERO_SHOT) & (table["metric"] == metric)]
     wide = rows.pivot(index=["method", "seed"], columns="split", values="value")
-    finite = wide.where(np.isfinite(wide))
-    return finite.reindex(columns=_order(table, wide.columns))
+    present = set(wide.columns)
+    order = [split for split in shifts(table).index if split in present]
+    return wide.where(np.isfinite(wide)).reindex(columns=order)
 
 
 def standard_split(splits: Iterable[str]) -> str | None:
-    """The split that the progression started from, by its step 0."""
-    return "0" if "0" in list(splits) else None
+    """The standard split, or None if it is not among the splits."""
+    return STANDARD_SPLIT if STANDARD_SPLIT in list(splits) else None
 
 
-def _order(table: pd.DataFrame, present: Iterable[str]) -> list[str]:
-    known = set(present)
-    return [split for split in shifts(table).index if split in known]
+def clip_to_bounds(frame: pd.DataFrame, metric: str, columns: Iterable[str]) -> pd.DataFrame:
+    """A copy whose columns are clipped to the metric's smallest and largest possible value."""
+    low, high = find_metric(metric).bounds
+    return frame.assign(**{name: frame[name].clip(low, high) for name in columns if name in frame})

@@ -1,4 +1,4 @@
-"""How far a target without labels lies from the train classes."""
+"""Shift of unlabeled images to the training classes of a split."""
 
 import warnings
 from dataclasses import dataclass, replace
@@ -12,27 +12,39 @@ from oodml.shift.distances import frechet_distance
 from oodml.shift.splits import Progression, Split
 from oodml.vectors import VectorSet
 
-UNLABELLED = ("image_fid", "clustered_fid")
-MANY = 300
+UNLABELED = ("image_fid", "clustered_fid")
+"""The measures of shift that need no labels of the target."""
+MEASURE_LABELS = {
+    "class_mean_fid": "FID of class means (needs labels)",
+    "image_fid": "FID of images",
+    "clustered_fid": "FID of cluster centers",
+}
+MAX_CAREFUL_CLUSTERS = 300
 
 
 @dataclass(frozen=True)
 class Axes:
-    """The leading principal axes of a study's features, in which unlabelled shift is measured.
+    """The leading principal axes of a study's features, on which unlabeled shift is measured.
 
-    Fewer dimensions than images make the Fréchet distance hardly depend on how many images a
-    target has. mean: [d]. directions: [d k].
+    With fewer dimensions than images, the Fréchet distance depends little on the number of images
+    in the target.
+
+    Attributes:
+        mean: [d] the mean of the features.
+        directions: [d k] the axes.
     """
 
     mean: Float[np.ndarray, " d"]
     directions: Float[np.ndarray, "d k"]
 
     def project(self, vectors: VectorSet) -> VectorSet:
-        """The vectors on the axes."""
+        """The coordinates of the vectors on the axes."""
         if vectors.vectors.shape[1] != len(self.mean):
             raise OodmlError(
-                f"the target's vectors have {vectors.vectors.shape[1]} dimensions, the study's "
-                f"features {len(self.mean)}; embed the target with the study's backbone"
+                f"the target's vectors have {vectors.vectors.shape[1]} dimensions, and the study's "
+                f"features {len(self.mean)}; embed the target with the study's backbone",
+                location="target",
+                given=vectors.vectors.shape[1],
             )
         projected = (vectors.vectors - self.mean) @ self.directions
         return replace(vectors, vectors=projected.astype(np.float32))
@@ -49,52 +61,72 @@ def principal_axes(features: VectorSet, dimensions: int = 32) -> Axes:
 def measures(
     progression: Progression, features: VectorSet, n_images: int | None = None
 ) -> pd.DataFrame:
-    """One row a split (by its step): class_mean_fid, image_fid, clustered_fid.
+    """The shift of each split by several measures.
 
-    class_mean_fid is the split's own shift, which needs labels; the others are those of
-    `target_shift`. features: of the study, on its principal axes. n_images: measure on as many
-    of the test images, drawn with the seed 0, as a target has, so that both err alike.
+    Args:
+        progression: the splits.
+        features: the study's features on its principal axes.
+        n_images: measure on a random subset of the test images of this size, so that the bias is
+            that of a target with as many images.
+
+    Returns:
+        One row per split (index: its step), with the columns `class_mean_fid`, which is the
+        split's own shift and needs labels, and those of `target_shift`.
     """
     rows = {}
     for split in progression:
         target = features.subset(split.test).vectors
         if n_images is not None and n_images < len(target):
             target = np.random.default_rng(0).choice(target, n_images, replace=False)
-        found = target_shift(split, features, target)
-        rows[str(split.step)] = {"class_mean_fid": split.shift} | found
+        unlabeled = target_shift(split, features, target)
+        rows[str(split.step)] = {"class_mean_fid": split.shift} | unlabeled
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def target_shift(
     split: Split, features: VectorSet, target: Float[np.ndarray, "n k"]
 ) -> dict[str, float]:
-    """The unlabelled measures of a target against the train classes of a split.
+    """Measure the shift of a target to the training classes of a split, without labels.
 
-    image_fid: between the images of both sides. clustered_fid: between the means of the train
-    classes and the centres of clusters of the target, as many as classes of the train
-    classes' size would be. features, target: on the principal axes.
+    Args:
+        split: the split with the training classes.
+        features: the study's features on its principal axes.
+        target: [n k] the target's features on the same axes.
+
+    Returns:
+        `image_fid`: the Fréchet distance between the images of both sides. `clustered_fid`: the
+        distance between the means of the training classes and the cluster centers of the target,
+        with clusters of the same average size as the training classes.
+
+    Raises:
+        OodmlError: for fewer than 4 images.
     """
     if len(target) < 4:
-        raise OodmlError(f"a target of {len(target)} images has no measurable shift; 4 are needed")
+        raise OodmlError(
+            f"the target has {len(target)} images; measuring shift requires at least 4",
+            location="target",
+            given=len(target),
+        )
     train = features.subset(split.train)
     means = train.class_means()
     clusters = max(2, round(len(target) * len(means) / len(train)))
     return {
         "image_fid": frechet_distance(train.vectors, target),
-        "clustered_fid": frechet_distance(means, cluster_centres(target, clusters)),
+        "clustered_fid": frechet_distance(means, cluster_centers(target, clusters)),
     }
 
 
-def cluster_centres(
+def cluster_centers(
     points: Float[np.ndarray, "n k"], clusters: int, seed: int = 0
 ) -> Float[np.ndarray, "c k"]:
-    """Centres of k-means; at most one a point.
+    """Cluster centers of k-means, at most one for every two points.
 
-    Few clusters start from k-means++, more than `MANY` from random points by faiss: the careful
-    start takes time in the square of the clusters, hours at the eleven thousand of a large split.
+    More than `MAX_CAREFUL_CLUSTERS` clusters start from random points instead of k-means++, whose
+    time is quadratic in the number of clusters: hours for the eleven thousand classes of a large
+    split.
     """
     count = min(clusters, len(points) // 2)
-    if count > MANY:
+    if count > MAX_CAREFUL_CLUSTERS:
         from oodml.evaluate.clustering import kmeans
 
         labels = kmeans(points, count, seed=seed)
@@ -110,5 +142,7 @@ def _careful_kmeans(
     from scipy.cluster.vq import kmeans2
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "One of the clusters is empty")  # it is left out
+        warnings.filterwarnings(
+            "ignore", "One of the clusters is empty"
+        )  # empty clusters are dropped
         return np.asarray(kmeans2(points, count, iter=25, minit="++", rng=seed)[1])

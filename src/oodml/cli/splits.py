@@ -60,7 +60,7 @@ def build(
     from oodml.shift.build import SplitSettings, build_progression
     from oodml.shift.controls import size_controls
     from oodml.shift.files import write_splits
-    from oodml.study.spec.tables import checked
+    from oodml.study.spec.tables import parse_settings
 
     values = {
         "procedure": procedure,
@@ -76,7 +76,7 @@ def build(
         "validation": validation,
         "seed": seed,
     }
-    settings = checked(SplitSettings, values, "splits", Path("options"))
+    settings = parse_settings(SplitSettings, values, "splits", Path("options"))
     images = None if data is None else _images(data)
     features = _features(images, backbone, vectors, image_size)
     progression = build_progression(features, settings, tuple(shots or ()), episodes, images)
@@ -126,6 +126,7 @@ def import_(file: File, out: Out, data: Data = None) -> None:
     """
     from dataclasses import replace
 
+    from oodml.images.fingerprint import fingerprint
     from oodml.shift.episodes import fill_support
     from oodml.shift.files import check_against, read_splits, write_splits
 
@@ -133,7 +134,7 @@ def import_(file: File, out: Out, data: Data = None) -> None:
     if data is not None:
         images = _images(data)
         progression = fill_support(progression, images.ids.tolist(), images.classes.tolist())
-        progression = replace(progression, data=images.name, fingerprint=images.fingerprint)
+        progression = replace(progression, data=images.name, fingerprint=fingerprint(images))
         check_against(progression, images.ids.tolist(), images.classes.tolist())
     write_splits(progression, out)
     _table(progression)
@@ -158,6 +159,7 @@ def check(file: File, data: Data = None) -> None:
     Example: `oodml splits check photos.json --data photos/`
     """
     from oodml.errors import OodmlError
+    from oodml.images.fingerprint import fingerprint
     from oodml.shift.checks import data_problems
     from oodml.shift.files import read_splits
 
@@ -169,9 +171,9 @@ def check(file: File, data: Data = None) -> None:
             typer.echo(problem)
         if found:
             raise OodmlError(f"{file}: {len(found)} things do not fit {images.name}")
-        if progression.fingerprint not in ("", images.fingerprint):
+        if progression.fingerprint not in ("", fingerprint(images)):
             typer.echo(
-                f"{images.name} has changed since (fingerprint {images.fingerprint}, in the file "
+                f"{images.name} has changed since (fingerprint {fingerprint(images)}, in the file "
                 f"{progression.fingerprint}); what the splits name is still there"
             )
     typer.echo(f"{file}: {len(progression)} splits, nothing wrong")
@@ -249,7 +251,7 @@ def _draw(
         found = None
         if features is not None:
             found = thumbnails(images, class_map(features).samples, 64, 5_000_000)
-        fragment = draw.progression_figure(progression, features, found, True, umap)
+        fragment = draw.progression_html(progression, features, found, True, umap)
         title = progression.data or "splits"
         write_text(page, f"<!doctype html><meta charset='utf-8'><title>{title}</title>{fragment}")
 

@@ -1,1 +1,1 @@
-"""The answer of a study: figures, tables, and one page."""
+"""The report of a study: the page, figures and tables for a paper, and forecasts."""

@@ -1,21 +1,29 @@
-"""The answer in a sentence: which method holds up best, by how much, how sure."""
+"""The headline of a report: which method generalizes best, by how much, and how certain that is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from oodml.analysis.ranking import beat_probability, compare_methods
-from oodml.analysis.table import BASELINE, shifts, trained
+from oodml.analysis.formatting import (
+    format_difference,
+    format_level,
+    format_list,
+    format_percent,
+    format_probability,
+    is_percent,
+)
+from oodml.analysis.intervals import SEPARATED
+from oodml.evaluate.registry import find_metric
+from oodml.report.tables import select
 
-SURE, UNSURE = 0.95, 0.8
-"""From the first on a lead is called one; below the second, methods are said to lead together."""
+NO_INTERVAL = "One seed gives no confidence interval; run at least three seeds to get one."
+EQUAL_SEEDS = "All seeds gave the same difference, which gives no confidence interval."
 
 
 class Fact(NamedTuple):
-    """A number that is seen before anything is read, and what it is of."""
+    """A number and its description."""
 
     number: str
     of: str
@@ -23,152 +31,219 @@ class Fact(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """headline: the sentence. details: what it rests on. sure: the probability, or None.
+    """The answer of a study by one metric.
 
-    facts: what the best method scores and keeps, beside baseline and chance.
+    Attributes:
+        headline: the answer in one sentence.
+        details: further sentences.
+        probability: that the named method is better than the next one, if one is named.
+        facts: the score, the loss, and the value on the hardest split of the best trained method.
     """
 
     headline: str
-    details: tuple[str, ...]
-    sure: float | None
+    details: tuple[str, ...] = ()
+    probability: float | None = None
     facts: tuple[Fact, ...] = ()
 
 
-def answer(
-    table: pd.DataFrame, data: str, metric: str = "recall@1", chance: float | None = None
-) -> Answer:
-    """Say which method has the highest AGS, its lead over the next, and the probability of it.
+@dataclass(frozen=True)
+class _Ranking:
+    """The methods by descending score, and the comparison of the best one with the others."""
 
-    Where the frozen baseline scores higher than every trained method, that is the answer.
-    chance: the AGS of a random order.
+    data: str
+    metric: str
+    score: str
+    order: pd.DataFrame
+    probabilities: Mapping[str, float]
+
+    @property
+    def best(self) -> "pd.Series[Any]":
+        return self.order.iloc[0]
+
+    @property
+    def tied(self) -> list[str]:
+        """The methods that the best one is not separated from, the best one first."""
+        names = self.order["method"].iloc[1:]
+        return [str(self.best["method"])] + [
+            str(name) for name in names if not self.probabilities.get(name, 0.0) >= SEPARATED
+        ]
+
+    def row(self, method: str) -> "pd.Series[Any]":
+        return self.order.set_index("method", drop=False).loc[method]
+
+    def lead(self, method: str) -> str:
+        """How far the best method is ahead of another one, in points."""
+        difference = float(self.best[self.score] - self.row(method)[self.score])
+        unit = "points of " if is_percent(self.metric) else "in "
+        return f"{format_difference(difference, self.metric)} {unit}{self.label}"
+
+    @property
+    def label(self) -> str:
+        return find_metric(self.metric).label
+
+    def level(self, value: float) -> str:
+        return format_level(value, self.metric)
+
+
+def answer(tables: Mapping[str, pd.DataFrame], data: str, metric: str) -> Answer:
+    """State which method generalizes best; baselines compete like every other method.
+
+    A method is named as the best one only if the 95% interval of its lead over every other method
+    excludes zero.
+
+    Args:
+        tables: the result of `oodml.report.tables.tables`.
+        data: the name of the data set.
+        metric: the metric to answer by.
     """
-    runs = trained(table)
-    if runs.empty:
-        return Answer("Only the frozen baseline has been run.", (), None)
-    order = compare_methods(runs, metric)
-    name = label(metric)
-    if shifts(runs).nunique() < 2:
-        best = order.sort_values("easiest", ascending=False).iloc[0]
-        return Answer(
-            f"On {data}, {best['method']} has the highest {name} on the one split there is.",
-            ("One split shows no curve: nothing can be said yet about growing shift.",),
-            None,
-        )
-    order = order.dropna(subset=["ags"])
+    order = select(tables, "ags", metric)
+    if not order["trains"].any():
+        names = format_list(order["method"].tolist())
+        return Answer(f"On {data}, only {names} has been run, which is not trained.")
+    single = tables["progression"]["shift"].nunique() < 2
+    score = "hardest" if single else "ags"
+    order = order.dropna(subset=[score]).sort_values(score, ascending=False, kind="stable")
     if order.empty:
-        return Answer("No method has been run on every split yet.", (), None)
-    found = _ranked(runs, order, data, metric)
-    every = compare_methods(table, metric).set_index("method")["ags"]
-    frozen = float(every.get(BASELINE, np.nan))
-    found = replace(found, facts=_facts(order, frozen, chance, name))
-    return found if frozen != frozen else _beside_baseline(found, order.iloc[0], frozen, data, name)
+        return Answer("No method has results on every split yet.")
+    pairs = select(tables, "pairs", metric)
+    ahead = pairs[pairs["method"] == order.iloc[0]["method"]].set_index("other")["probability"]
+    ranking = _Ranking(data, metric, score, order, ahead.to_dict())
+    result = _headline(ranking)
+    if single:
+        detail = "With one split, the study does not show how quality changes with shift."
+        result = replace(result, details=(*result.details, detail))
+    chance = tables["chance_ags"].set_index("metric")["chance"].get(metric)
+    return replace(result, facts=_facts(ranking, chance))
 
 
-def _facts(order: pd.DataFrame, frozen: float, chance: float | None, name: str) -> tuple[Fact, ...]:
-    """What the best scores and keeps, beside what there is to compare it with."""
-    best = order.iloc[0]
-    beside = [f"next best {order.iloc[1]['ags']:.3f}"] if len(order) > 1 else []
-    beside += [f"frozen features {frozen:.3f}"] if frozen == frozen else []
-    beside += [f"chance {chance:.3f}"] if chance is not None else []
-    average = f"{name} of {best['method']}, averaged over all shifts (AGS)"
-    start = "standard" if best["standard"] == best["standard"] else "easiest"
-    loss = f"{best['loss']:+.3f}".translate(str.maketrans("+-", "−+"))
-    strongest = order.sort_values("hardest", ascending=False).iloc[0]
-    leads = "where it leads, too" if strongest["method"] == best["method"] else (
-        f"where {strongest['method']} leads with {strongest['hardest']:.3f}"
-    )  # fmt: skip
-    return (
-        Fact(f"{best['ags']:.3f}", ": ".join([average, *([", ".join(beside)] if beside else [])])),
-        Fact(
-            loss,
-            f"from the {start} split to the hardest, {100 * best['relative_loss']:.0f}% of what "
-            "it had",
-        ),
-        Fact(f"{best['hardest']:.3f}", f"on the hardest split, {leads}"),
-    )
-
-
-def _beside_baseline(
-    found: Answer, best: "pd.Series[Any]", frozen: float, data: str, name: str
-) -> Answer:
-    gain = float(best["ags"]) - frozen
-    if gain > 0:
-        return found
-    headline = (
-        f"On {data}, no method holds up as well as the frozen features, which were not trained: "
-        f"{best['method']}, the best, is {_points(-gain)} points of {name} behind them."
-    )
-    return replace(found, headline=headline, sure=None)
-
-
-def _ranked(runs: pd.DataFrame, order: pd.DataFrame, data: str, metric: str) -> Answer:
-    best, name = order.iloc[0], label(metric)
-    if len(order) == 1:
+def _headline(ranking: _Ranking) -> Answer:
+    best, label, data = ranking.best, ranking.label, ranking.data
+    if len(ranking.order) == 1:
+        value = ranking.level(float(best[ranking.score]))
+        what = "an AGS" if ranking.score == "ags" else "a value"
         return Answer(
-            f"On {data}, {best['method']} scores an AGS of {best['ags']:.3f} in {name}.",
-            ("It is the only method, so there is nothing to compare it with.",),
-            None,
+            f"On {data}, {best['method']} has {what} of {value} in {label}.",
+            ("There is no other method to compare it with.",),
         )
-    second = order.iloc[1]
-    lead = best["ags"] - second["ags"]
-    sure = float(beat_probability(runs, metric).loc[best["method"], second["method"]])
-    if sure < UNSURE:
-        return _level(runs, order, data, metric)
-    headline = (
-        f"On {data}, {best['method']} {_verb(sure)} as shift grows: {_points(lead)} points "
-        f"of {name} ahead of {second['method']}"
+    known = [value for value in ranking.probabilities.values() if value == value]
+    if not known:
+        return _without_interval(ranking)
+    if len(ranking.tied) > 1:
+        return _undecided(ranking)
+    second = str(ranking.order.iloc[1]["method"])
+    probability = float(ranking.probabilities[second])
+    if not best["trains"]:
+        return Answer(
+            f"On {data}, no trained method matches {best['method']}, which is not trained: "
+            f"{_best_trained(ranking)} is {ranking.lead(_best_trained(ranking))} "
+            f"behind, with {format_probability(probability)} probability.",
+            probability=probability,
+        )
+    claim = "generalizes best as shift grows" if ranking.score == "ags" else "scores highest"
+    return Answer(
+        f"On {data}, {best['method']} {claim}: {ranking.lead(second)} ahead of "
+        f"{second}, with {format_probability(probability)} probability.",
+        probability=probability,
     )
-    if sure != sure:
-        unsure = "With fewer than two common seeds nobody can say how sure that is."
-        return Answer(f"{headline}.", (unsure,), None)
-    return Answer(f"{headline}, with {_percent(sure)} probability.", (), sure)
 
 
-def _level(runs: pd.DataFrame, order: pd.DataFrame, data: str, metric: str) -> Answer:
-    """Several methods lead together; by how much the next is behind them."""
-    best, name = order.iloc[0], label(metric)
-    chances = beat_probability(runs, metric).loc[best["method"]]
-    behind = [bool(chances[method] >= SURE) for method in order["method"]]
-    count = behind.index(True) if True in behind else len(order)
-    together = [str(method) for method in order["method"][:count]]
-    spread = _points(best["ags"] - order.iloc[count - 1]["ags"])
-    if count == len(order):
-        told = f"On {data}, no method surely holds up better than another: {_listed(together)} lie"
-        return Answer(f"{told} within {spread} points of {name}.", (), None)
-    after = order.iloc[count]
-    headline = (
-        f"On {data}, {_listed(together)} hold up best as shift grows, within {spread} points of "
-        f"{name} of each other; {after['method']}, the next, is "
-        f"{_points(best['ags'] - after['ags'])} behind, with {_percent(chances[after['method']])} "
-        "probability."
+def _without_interval(ranking: _Ranking) -> Answer:
+    """The order of the scores, without naming a winner."""
+    best, second = ranking.best, ranking.order.iloc[1]
+    several = int(ranking.order["seeds"].max()) > 1
+    detail = EQUAL_SEEDS if several else NO_INTERVAL
+    if not best["trains"]:
+        method = _best_trained(ranking)
+        headline = (
+            f"On {ranking.data}, no trained method scores above {best['method']}, which is not "
+            f"trained: {method} is {ranking.lead(method)} behind, "
+            "without a confidence interval."
+        )
+    else:
+        headline = (
+            f"On {ranking.data}, {best['method']} scores {ranking.lead(str(second['method']))} "
+            f"above {second['method']}, without a confidence interval."
+        )
+    return Answer(headline, (detail,))
+
+
+def _undecided(ranking: _Ranking) -> Answer:
+    """Several methods are not separated from the best one."""
+    best, data, tied = ranking.best, ranking.data, ranking.tied
+    baselines = [name for name in tied if not ranking.row(name)["trains"]]
+    if not best["trains"]:
+        method = _best_trained(ranking)
+        return Answer(
+            f"On {data}, training does not clearly improve on {best['method']}, which is not "
+            f"trained: {method} is {ranking.lead(method)} behind, with no "
+            "certain order."
+        )
+    if baselines:
+        probability = ranking.probabilities.get(baselines[0], float("nan"))
+        certainty = (
+            f"with {format_probability(probability)} probability"
+            if probability == probability
+            else "without a confidence interval"
+        )
+        return Answer(
+            f"On {data}, no method is clearly better than {baselines[0]}, which is not trained: "
+            f"{best['method']} is {ranking.lead(baselines[0])} ahead, "
+            f"{certainty}."
+        )
+    spread = ranking.lead(tied[-1])
+    behind = [name for name in ranking.order["method"] if name not in tied]
+    if not behind:
+        return Answer(
+            f"On {data}, no method is clearly better than another: {format_list(tied)} are within "
+            f"{spread}."
+        )
+    probability = format_probability(ranking.probabilities[behind[0]])
+    return Answer(
+        f"On {data}, {format_list(tied)} lead, within {spread} and in no certain "
+        f"order. {behind[0]} is {ranking.lead(behind[0])} behind {best['method']}, with "
+        f"{probability} probability."
     )
-    return Answer(headline, (), None)
 
 
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+def _best_trained(ranking: _Ranking) -> str:
+    return str(ranking.order.loc[ranking.order["trains"].astype(bool), "method"].iloc[0])
 
 
-def _verb(sure: float) -> str:
-    if sure != sure:
-        return "leads"
-    return "holds up best" if sure >= SURE else "probably holds up best"
-
-
-def label(metric: str) -> str:
-    """A metric's name as it is written in prose."""
-    known = {"recall@": "Recall@", "map": "mAP", "nmi": "NMI", "f1": "F1", "mrr": "MRR"}
-    for start, written in known.items():
-        if metric.startswith(start):
-            return (written + metric.removeprefix(start)).replace("@r", "@R")
-    return metric.replace("_", " ").capitalize().replace("fid", "FID")
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:.1f}"
-
-
-def _percent(probability: float) -> str:
-    if probability > 0.999:
-        return "over 99.9%"
-    return f"{100 * probability:.1f}%" if probability > 0.99 else f"{100 * probability:.0f}%"
+def _facts(ranking: _Ranking, chance: float | None) -> tuple[Fact, ...]:
+    """The score, the loss, and the value on the hardest split of the best trained method."""
+    if not ranking.order["trains"].any():
+        return ()
+    row = ranking.row(_best_trained(ranking))
+    name, order = row["method"], ranking.order
+    others = order[order["method"] != name]
+    beside = [
+        f"{other['method']} {ranking.level(other['ags'])}"
+        for position, other in enumerate(others.to_dict("records"))
+        if position == 0 or not other["trains"]
+    ]
+    beside += [] if chance is None else [f"chance {ranking.level(chance)}"]
+    on_hardest = others.sort_values("hardest", ascending=False)
+    compared = (
+        f"; {on_hardest.iloc[0]['method']} has {ranking.level(on_hardest.iloc[0]['hardest'])}"
+        if len(others)
+        else ""
+    )
+    hardest = Fact(
+        ranking.level(row["hardest"]), f"{ranking.label} of {name} on the hardest split{compared}"
+    )
+    if ranking.score != "ags":
+        return (hardest,)
+    start = "standard" if row["standard"] == row["standard"] else "easiest"
+    verb = "lost" if row["loss"] >= 0 else "gained"
+    unit = " points" if is_percent(ranking.metric) else ""
+    change = f"{format_difference(abs(row['loss']), ranking.metric)}{unit}"
+    relative = format_percent(abs(row["relative_loss"]), 0)
+    return (
+        Fact(
+            ranking.level(row["ags"]),
+            f"{ranking.label} of {name}, averaged over all shifts (AGS)"
+            + (f": {', '.join(beside)}" if beside else ""),
+        ),
+        Fact(f"{change} ({relative})", f"{verb} from the {start} split to the hardest"),
+        hardest,
+    )

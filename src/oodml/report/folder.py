@@ -1,4 +1,4 @@
-"""Reading a study folder for its report: what is missing is noted, not an error."""
+"""Reading a study folder for its report. What is missing becomes a note, not an error."""
 
 import json
 from collections.abc import Mapping
@@ -9,24 +9,33 @@ from typing import Any
 import pandas as pd
 
 from oodml.analysis.controls import is_control, without_controls
-from oodml.analysis.table import read_table
+from oodml.analysis.formatting import count_noun, format_list
 from oodml.catalog import make_importable
 from oodml.errors import OodmlError
 from oodml.images.image_set import ImageSet
+from oodml.results.plan import StudyPlan, read_plan
+from oodml.results.schema import Stage, read_results
 from oodml.shift.splits import Progression
 from oodml.vectors import VectorSet
 
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """What lies in the folder of a study.
+    """The contents of a study folder.
 
-    table: the results on the progression. controls: those with size-matched controls, if there
-    are any. progression: its splits that have results; progression, features and images are
-    None where they could not be read, and `notes` says why. runs: `run.json` of each run by its
-    id. failed: the last line of each failed run's traceback. settings: the text of study.toml.
-    search: how options were chosen before anything was run, as plan.json keeps it; or empty.
-    shift_weights: the file of weights that the features were made with, where there was one.
+    Attributes:
+        path: the folder.
+        table: the results on the progression.
+        data: the name of the data set.
+        controls: the results including size-matched controls, or None without controls.
+        settings: the text of `study.toml`.
+        plan: `plan.json`, empty if it could not be read.
+        progression: the splits that have results, or None if they could not be read.
+        features: the features that shift is measured on, or None.
+        images: the images, or None.
+        runs: `run.json` of each run, by id.
+        failed: the error of each failed run, by id.
+        notes: sentences about what is missing.
     """
 
     path: Path
@@ -34,8 +43,7 @@ class StudyFolder:
     data: str
     controls: pd.DataFrame | None = None
     settings: str = ""
-    shift_weights: str | None = None
-    search: Mapping[str, Any] = field(default_factory=dict)
+    plan: StudyPlan = field(default_factory=StudyPlan)
     progression: Progression | None = None
     features: VectorSet | None = None
     images: ImageSet | None = None
@@ -44,121 +52,175 @@ class StudyFolder:
     notes: tuple[str, ...] = ()
 
     def vectors(self, run: str) -> VectorSet | None:
-        """The test embeddings of a run, or None where they were not kept."""
+        """The test embeddings of a run, or None if the run did not save them."""
         path = self.path / "runs" / run / "vectors.npz"
         return VectorSet.load(path) if path.exists() else None
 
+    def failures(self) -> dict[str, list[str]]:
+        """The failed runs as text, grouped by their error."""
+        names = {run.id: run.description for run in self.plan.runs}
+        groups: dict[str, list[str]] = {}
+        for run, reason in self.failed.items():
+            groups.setdefault(reason, []).append(names.get(run, run))
+        return groups
 
-def read_study(
+
+def read_folder(
     directory: str | Path, images: ImageSet | None = None, trust_code: bool = False
 ) -> StudyFolder:
-    """Read a study folder; `images` stands in for the data set that plan.json names.
+    """Read a study folder.
 
-    trust_code: import a data set that plan.json names by an import path. A folder of someone
-    else's runs any code by that, so without it such a data set is not opened, and noted.
-    Raises `OodmlError` where there is no results table or it holds no zero-shot results.
+    Args:
+        directory: the folder.
+        images: images to use instead of the data set that `plan.json` names.
+        trust_code: import a data set that `plan.json` names by an import path. Folders of other
+            people can run any code this way, so without it such a data set is not opened.
+
+    Raises:
+        OodmlError: if there is no results table, or it has no zero-shot results.
     """
     path = Path(directory)
     if not path.is_dir():
-        raise OodmlError(f"{path}: no such folder; a study's folder is expected")
-    table = read_table(path / "results.parquet")
-    if not (table["stage"] == "zero_shot").any():
-        raise OodmlError(f"{path}: results.parquet holds no zero-shot result yet; run the study")
+        raise OodmlError(f"{path}: no such folder; give the folder of a study", location=str(path))
+    table = read_results(path / "results.parquet")
+    if not (table["stage"] == Stage.ZERO_SHOT).any():
+        raise OodmlError(
+            f"{path}: results.parquet has no zero-shot results yet; run the study",
+            location=str(path / "results.parquet"),
+        )
     names = sorted(table["data"].unique())
     if len(names) > 1:
-        raise OodmlError(f"{path}: results of several data sets ({', '.join(names)}); one a report")
+        raise OodmlError(
+            f"{path}: the results are from several data sets ({', '.join(names)}); "
+            "a report describes one",
+            location=str(path / "results.parquet"),
+            given=names,
+        )
     notes: list[str] = []
-    plan = _plan(path / "plan.json")
-    _note_unfinished(plan, set(table["run"]), notes)
+    plan = _read_plan(path / "plan.json", notes)
+    _note_unfinished(plan, table, notes)
     _note_inputs(plan, notes)
     if trust_code:
-        make_importable(*plan.get("import_from", ()), Path.cwd())
-    settings = (path / "study.toml").read_text() if (path / "study.toml").exists() else ""
+        make_importable(*plan.import_from, Path.cwd())
+    settings = path / "study.toml"
     return StudyFolder(
         path=path,
         table=without_controls(table),
         controls=table if table["split"].map(is_control).any() else None,
         data=names[0],
-        settings=settings,
-        shift_weights=plan.get("shift_weights"),
-        progression=_progression(path / "splits.json", set(table["split"]), notes),
-        features=_features(path / "features.npz", notes),
-        images=images if images is not None else _images(plan, notes, trust_code),
-        search=plan.get("search") or {},
-        runs=_runs(path / "runs"),
-        failed=_failed(path / "failed"),
+        settings=settings.read_text("utf-8", "replace") if settings.exists() else "",
+        plan=plan,
+        progression=_read_progression(path / "splits.json", set(table["split"]), notes),
+        features=_read_features(path / "features.npz", notes),
+        images=images if images is not None else _open_images(plan, notes, trust_code),
+        runs=_read_runs(path / "runs", notes),
+        failed=_read_failures(path / "failed"),
         notes=tuple(notes),
     )
 
 
-def _plan(path: Path) -> Mapping[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    return found
+def _read_plan(path: Path, notes: list[str]) -> StudyPlan:
+    if not path.exists():
+        return StudyPlan()
+    try:
+        return read_plan(path)
+    except OodmlError as error:
+        notes.append(str(error))
+        return StudyPlan()
 
 
-def _note_unfinished(plan: Mapping[str, Any], done: set[str], notes: list[str]) -> None:
-    planned = plan.get("runs", [])
-    missing = sum(run["id"] not in done for run in planned)
+def _note_unfinished(plan: StudyPlan, table: pd.DataFrame, notes: list[str]) -> None:
+    done = set(table["run"])
+    missing = sum(run.id not in done for run in plan.runs)
+    without = sorted({run.label for run in plan.runs} - set(table["method"]))
+    if without:
+        verb = "has" if len(without) == 1 else "have"
+        notes.append(f"{format_list(without)} {verb} no result and {verb} no curve below.")
     if missing:
-        notes.append(f"{missing} of {len(planned)} planned runs have no result yet.")
+        verb = "has" if missing == 1 else "have"
+        notes.append(f"{missing} of {len(plan.runs)} planned runs {verb} no result yet.")
 
 
-def _note_inputs(plan: Mapping[str, Any], notes: list[str]) -> None:
-    from oodml.study.folder.status import LISTED, input_note
+def _note_inputs(plan: StudyPlan, notes: list[str]) -> None:
+    from oodml.study.folder.status import MAX_LISTED, describe_input_size
 
-    if left_out := plan.get("left_out", []):
-        more = ", …" if len(left_out) > LISTED else ""
-        named = ", ".join(left_out[:LISTED]) + more
-        notes.append(f"Corrupt images were left out: {len(left_out)} ({named}).")
-    if note := input_note(plan.get("runs", [])):
+    if plan.left_out:
+        more = ", …" if len(plan.left_out) > MAX_LISTED else ""
+        ids = ", ".join(plan.left_out[:MAX_LISTED]) + more
+        notes.append(f"{count_noun(len(plan.left_out), 'corrupt image')} left out ({ids}).")
+    if note := describe_input_size(plan.runs):
         notes.append(f"{note[0].upper()}{note[1:]}.")
 
 
-def _progression(path: Path, run: set[str], notes: list[str]) -> Progression | None:
+def _read_progression(path: Path, done: set[str], notes: list[str]) -> Progression | None:
     from oodml.shift.files import read_splits
 
     if not path.exists():
         notes.append("splits.json is missing, so the progression cannot be drawn.")
         return None
-    found = read_splits(path)
-    splits = (split for split in found if str(split.step) in run)
-    return replace(
-        found, splits=tuple(split for split in splits if not is_control(str(split.step)))
+    try:
+        progression = read_splits(path)
+    except OodmlError as error:
+        notes.append(f"The progression cannot be drawn: {error}")
+        return None
+    splits = tuple(
+        split
+        for split in progression
+        if str(split.step) in done and not is_control(str(split.step))
     )
+    if not splits:
+        notes.append("splits.json contains none of the splits that have results.")
+        return None
+    return replace(progression, splits=splits)
 
 
-def _features(path: Path, notes: list[str]) -> VectorSet | None:
+def _read_features(path: Path, notes: list[str]) -> VectorSet | None:
     if not path.exists():
         notes.append("features.npz is missing, so the map of classes cannot be drawn.")
         return None
-    return VectorSet.load(path)
+    try:
+        return VectorSet.load(path)
+    except OodmlError as error:
+        notes.append(f"The map of classes cannot be drawn: {error}")
+        return None
 
 
-def _images(plan: Mapping[str, Any], notes: list[str], trust_code: bool) -> ImageSet | None:
+def _open_images(plan: StudyPlan, notes: list[str], trust_code: bool) -> ImageSet | None:
     from oodml.datasets import is_import_path, open_images
 
-    if "source" not in plan:
-        notes.append("plan.json is missing, so only the names of images are shown.")
+    name = plan.source.get("name")
+    if not isinstance(name, str):
+        notes.append("plan.json does not name the images, so only their ids are shown.")
         return None
-    source = plan["source"]
-    if is_import_path(source["name"]) and not trust_code:
+    if is_import_path(name) and not trust_code:
         notes.append(
-            f"The images are opened by code of your own, {source['name']}, which is not imported, "
-            "so only names are shown: if you trust this folder, say trust_code=True (--trust-code)."
+            f"User code opens the images ({name}). It was not imported, so only image ids are "
+            "shown. If you trust this folder, pass --trust-code (trust_code=True)."
         )
         return None
     try:
-        return open_images(source["name"], **source["options"])
-    except (OodmlError, OSError) as error:
-        notes.append(f"The images could not be opened, so only names are shown: {error}")
+        return open_images(name, **plan.source.get("options", {}))
+    except (OodmlError, OSError, TypeError) as error:
+        notes.append(f"The images could not be opened, so only their ids are shown: {error}")
         return None
 
 
-def _runs(path: Path) -> dict[str, dict[str, Any]]:
-    found = sorted(path.glob("*/run.json"))
-    return {file.parent.name: json.loads(file.read_text("utf-8")) for file in found}
+def _read_runs(path: Path, notes: list[str]) -> dict[str, Mapping[str, Any]]:
+    runs: dict[str, Mapping[str, Any]] = {}
+    for file in sorted(path.glob("*/run.json")):
+        try:
+            values = json.loads(file.read_text("utf-8"))
+        except (OSError, ValueError):
+            values = None
+        if isinstance(values, dict):
+            runs[file.parent.name] = values
+        else:
+            notes.append(f"{file}: damaged; its settings and cost are not shown.")
+    return runs
 
 
-def _failed(path: Path) -> dict[str, str]:
-    found = {file.stem: file.read_text("utf-8").strip() for file in sorted(path.glob("*.txt"))}
-    return {name: text.splitlines()[-1] if text else "no traceback" for name, text in found.items()}
+def _read_failures(path: Path) -> dict[str, str]:
+    from oodml.study.folder.status import failure_reason
+
+    texts = {file.stem: file.read_text("utf-8", "replace") for file in sorted(path.glob("*.txt"))}
+    return {run: failure_reason(text) for run, text in texts.items()}

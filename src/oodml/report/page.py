@@ -1,152 +1,180 @@
 """The report page: one HTML file that needs no network."""
 
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
 import pandas as pd
 
-from oodml import __version__
-from oodml.analysis.controls import size_effects
-from oodml.analysis.epoch_gap import epoch_gap
-from oodml.analysis.findings import findings
-from oodml.analysis.ranking import beat_probability, compare_methods, ranks, share_won
-from oodml.analysis.structure import structure_correlations
-from oodml.analysis.table import is_quality, metrics, shifts, standard_split, trained
-from oodml.report.answer import answer, label
+from oodml import __version__, catalog
+from oodml.analysis.formatting import (
+    count_noun,
+    format_difference,
+    format_duration,
+    format_interval,
+    format_level,
+    format_list,
+    format_number,
+    format_percent,
+)
+from oodml.analysis.table import ranked_metrics, shifts, standard_split
+from oodml.analysis.target_shift import MEASURE_LABELS
+from oodml.evaluate.registry import find_metric
+from oodml.report.answer import answer
 from oodml.report.folder import StudyFolder
-from oodml.report.forecast import left_out_forecasts, told
 from oodml.report.payload import page_data
-from oodml.report.series import chance_ags, chance_levels
+from oodml.report.tables import select
+from oodml.results.schema import Stage, baselines_of
 
 
-def page(folder: StudyFolder) -> str:
-    """The whole page as text."""
+def page(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> str:
+    """The page of a study.
+
+    Args:
+        folder: the study.
+        tables: the result of `oodml.report.tables.tables`.
+    """
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
-        "label": label, "number": _number, "duration": duration, "told": told
-    }  # fmt: skip
+        "label": lambda name: find_metric(name).label,
+        "measure": lambda name: MEASURE_LABELS.get(name, name),
+        "number": format_number,
+        "percent": format_percent,
+        "level": format_level,
+        "difference": format_difference,
+        "level_interval": _level_interval,
+        "difference_interval": _difference_interval,
+        "duration": format_duration,
+        "listed": format_list,
+        "counted": count_noun,
+    }
     template = environment.from_string(_asset("template.html"))
-    return template.render(**page_values(folder))
+    return template.render(**_page_values(folder, tables))
 
 
-def page_values(folder: StudyFolder) -> dict[str, Any]:
-    """What the template is filled with."""
+def _page_values(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """The variables of the template."""
     table = folder.table
-    quality = [name for name in metrics(table) if is_quality(name)] or metrics(table)
-    main = quality[0]
+    ranked = ranked_metrics(table)
     order = shifts(table)
-    zero_shot = table[table["stage"] == "zero_shot"]
-    left_out = left_out_forecasts(folder, main)
-    scores = chance_ags(table, chance_levels(folder))
+    zero_shot = table[table["stage"] == Stage.ZERO_SHOT]
+    trains = [run.get("train") or {} for run in folder.runs.values()]
     return {
         "data": folder.data,
-        "answer": answer(table, folder.data, main, scores.get(main)),
-        "main": main,
-        "metrics": quality,
-        "rankings": {metric: _ranking(table, metric) for metric in quality},
-        "findings": findings(table, main, _backbones(folder)),
-        "correlations": structure_correlations(trained(table), main).to_dict("records"),
+        "smoke": folder.plan.smoke,
+        "answers": {metric: answer(tables, folder.data, metric) for metric in ranked},
+        "main": ranked[0],
+        "metrics": ranked,
+        "rankings": {metric: _ranking(tables, metric) for metric in ranked},
+        "baselines": sorted(baselines_of(table)),
+        "untrained": [] if baselines_of(table) else _untrained_methods(),
         "shift": order,
         "standard": standard_split(order.index),
         "seeds": sorted(zero_shot["seed"].unique().tolist()),
-        "has_few_shot": bool((table["stage"] == "after").any()),
-        "controls": _controls(folder, main),
-        "chance": scores,
-        "epochs": epoch_gap(trained(table), main).to_dict("records"),
-        "refit": any((run.get("train") or {}).get("refit") for run in folder.runs.values()),
-        "search": folder.search,
-        "left_out": left_out,
-        "runs": _runs(folder),
+        "chance": dict(tables["chance_ags"].to_numpy().tolist()),
+        "chance_of": {metric: find_metric(metric).chance for metric in ranked},
+        **{
+            name: _records(tables[name])
+            for name in ("findings", "structure", "controls", "few_shot")
+        },
+        "epochs": _records(tables["best_test_epoch_diagnostic"]),
+        "refit": any(settings.get("refit") for settings in trains),
+        "search": folder.plan.search,
+        "calibrations": _calibrations(tables["calibration"]),
+        "runs": _runs(folder, tables["runs"]),
         "settings": folder.settings,
         "failed": folder.failed,
+        "failures": folder.failures(),
         "notes": folder.notes,
         "progression": folder.progression,
         "folder": folder.path.resolve().name,
         "version": __version__,
-        "payload": _script_safe(json.dumps(page_data(folder, left_out), separators=(",", ":"))),
+        "payload": _script_safe(json.dumps(page_data(folder, tables), separators=(",", ":"))),
         "plotly": _plotly(),
         "css": _asset("page.css"),
         "scripts": [_asset(name) for name in ("figures.js", "page.js")],
     }
 
 
-def _ranking(table: pd.DataFrame, metric: str) -> dict[str, Any]:
-    order = compare_methods(table, metric)
-    names = order["method"].tolist()
-    several = shifts(table).nunique() > 1
+def _level_interval(row: Mapping[str, Any], name: str, metric: str) -> str:
+    """The interval of a level, or the reason why it has none."""
+    if row[f"{name}_low"] == row[f"{name}_low"]:
+        return format_interval(row[f"{name}_low"], row[f"{name}_high"], metric)
+    if not row["trains"]:
+        return "not trained"
+    return "one seed" if row["seeds"] < 2 else f"{row['seeds']} seeds, none or equal scores"
+
+
+def _difference_interval(row: Mapping[str, Any], name: str, metric: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return format_interval(low, high, metric, difference=True)
+
+
+def _ranking(tables: Mapping[str, pd.DataFrame], metric: str) -> dict[str, Any]:
+    order, pairs = select(tables, "ags", metric), select(tables, "pairs", metric)
+    order = order.assign(has_interval=order["ags_low"].notna())
+    ranks = select(tables, "ranks", metric)
+    known = pairs["probability"].notna()
+    trains = order.set_index("method")["trains"].to_dict()
     return {
         "rows": order.to_dict("records"),
-        "names": names,
-        "beats": beat_probability(table, metric) if several else None,
-        "won": share_won(table, metric),
-        "ranks": ranks(table, metric).loc[names],
+        "names": order["method"].tolist(),
+        "splits": ranks["split"].unique().tolist(),
+        "ranks": _cells(ranks, "split", "rank"),
+        "separated": _cells(ranks, "split", "separated"),
+        "beats": _cells(pairs[known], "other", "probability"),
+        "has_order": bool((known & pairs["method"].map(trains).astype(bool)).any()),
     }
 
 
-def _controls(folder: StudyFolder, metric: str) -> list[dict[Hashable, Any]]:
-    if folder.controls is None:
+def _cells(rows: pd.DataFrame, column: str, value: str) -> dict[tuple[str, str], Any]:
+    """Values by (method, column)."""
+    return dict(zip(zip(rows["method"], rows[column], strict=True), rows[value], strict=True))
+
+
+def _untrained_methods() -> list[str]:
+    """The methods of the catalog that can serve as a baseline."""
+    names = catalog.names("methods")
+    return [name for name in names if not catalog.get_class("methods", name).trains]
+
+
+def _calibrations(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The calibration of each kind of forecast, with its description."""
+    if table.empty:
         return []
-    return size_effects(folder.controls, metric).to_dict("records")
-
-
-def _backbones(folder: StudyFolder) -> dict[str, str]:
-    found = {}
-    for run in folder.runs.values():
-        model = run.get("model") or {}
-        if "backbone" in model:
-            found[str(run.get("label", run.get("method")))] = str(model["backbone"])
-    return found
-
-
-def _runs(folder: StudyFolder) -> dict[str, Any]:
-    named = folder.table.drop_duplicates(["run", "method", "split"])
-    named = named.sort_values(["method", "seed", "shift"])[["run", "method", "split", "seed"]]
-    rows = [
-        {**row, "id": row["run"], **_cost(folder.runs[row["run"]])}
-        for row in named.to_dict("records")
-        if row["run"] in folder.runs
+    return [
+        {
+            "kind": kind,
+            "metric": rows["metric"].iloc[0],
+            "description": rows["description"].iloc[0],
+            "rows": _records(rows),
+        }
+        for kind, rows in table.groupby("kind", sort=False)
     ]
-    total = sum({row["id"]: row["seconds"] or 0.0 for row in rows}.values())
-    by_method: dict[str, float] = {}
-    for row in rows:
-        by_method[row["method"]] = by_method.get(row["method"], 0.0) + (row["seconds"] or 0.0)
-    settings = {row["method"]: row["settings"] for row in rows}
-    return {"rows": rows, "total": total, "by_method": by_method, "settings": settings}
 
 
-def _cost(run: Mapping[str, Any]) -> dict[str, Any]:
+def _runs(folder: StudyFolder, runs: pd.DataFrame) -> dict[str, Any]:
+    seconds = runs["seconds"].astype(float).fillna(0.0)
+    settings: dict[str, str] = {}
+    for run, method in zip(runs["run"], runs["method"], strict=True):
+        settings[method] = json.dumps(folder.runs[run], indent=1, sort_keys=True, default=str)
+    rows = _records(runs.astype({"seconds": object}).where(runs["seconds"].notna(), None))
     return {
-        "seconds": run.get("seconds"),
-        "host": str(run.get("host", "")),
-        "settings": json.dumps(run, indent=1, sort_keys=True, default=str),
+        "rows": rows,
+        "total": float(seconds.sum()),
+        "by_method": seconds.groupby(runs["method"]).sum().to_dict(),
+        "settings": settings,
     }
 
 
-def duration(seconds: float | None) -> str:
-    """A time as one reads it: 0.4 s, 12 s, 3 min 20 s, 5 h 02 min."""
-    if seconds is None:
-        return "–"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _number(value: float | None, digits: int = 3, sign: bool = False) -> str:
-    if value is None or value != value:
-        return "–"
-    text = f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}"
-    return text.replace("-", "−")
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = frame.to_dict("records")  # type: ignore[assignment]
+    return records
 
 
 def _asset(name: str) -> str:

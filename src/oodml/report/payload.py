@@ -1,4 +1,4 @@
-"""Everything the page draws, as JSON values."""
+"""The data that the page's figures draw, as JSON values."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -6,63 +6,64 @@ from typing import Any
 
 import pandas as pd
 
-from oodml.analysis.few_shot import few_shot_gains
-from oodml.analysis.published import published_curve, published_results
-from oodml.analysis.ranking import compare_methods
-from oodml.analysis.structure import structure_metrics_of, structure_points
-from oodml.analysis.table import BASELINE, is_quality, methods, metrics
-from oodml.errors import OodmlError
-from oodml.report.class_map import ClassMap, class_map, sides
+from oodml.analysis.formatting import is_percent
+from oodml.analysis.structure import structure_metrics_of
+from oodml.analysis.table import methods, metrics, ranked_metrics, standard_split
+from oodml.analysis.target_shift import MEASURE_LABELS
+from oodml.evaluate.registry import find_metric
+from oodml.report.class_map import ClassMap, class_map, class_sides
+from oodml.report.examples import Examples, find_examples
 from oodml.report.folder import StudyFolder
-from oodml.report.forecast import LeftOut
-from oodml.report.gallery import Gallery, gallery
-from oodml.report.series import chance_ags, chance_levels, curves, image_counts, split_sizes
-from oodml.report.style import looks
+from oodml.report.style import method_styles
 from oodml.report.thumbnails import thumbnails
+from oodml.results.schema import baselines_of
 
-GALLERY_PIXELS, MAP_PIXELS = 96, 48
-GALLERY_BYTES, MAP_BYTES = 5_000_000, 2_000_000
-GALLERY_IMAGES = 1200
+EXAMPLE_PIXELS, MAP_PIXELS = 96, 48
+EXAMPLE_BYTES, MAP_BYTES = 5_000_000, 2_000_000
+MAX_EXAMPLE_IMAGES = 1200
 
 
-def page_data(folder: StudyFolder, left_out: Iterable[LeftOut]) -> dict[str, Any]:
-    """The data of the page's figures: split order, series a metric, map, galleries, images.
+def page_data(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """The metrics, methods, series, map, examples, and images of a page.
 
-    left_out: the forecasts of what was left out, as `left_out_forecasts` gives them.
+    Args:
+        folder: the study.
+        tables: the result of `oodml.report.tables.tables`.
     """
     table = folder.table
-    names = methods(table)
-    levels = chance_levels(folder)
-    counts = image_counts(folder.images or folder.features)
-    sizes = split_sizes(table, folder.progression, counts)
-    galleries = _galleries(folder, sizes["split"].tolist())
-    found_map = None if folder.features is None else class_map(folder.features)
-    quality = [name for name in metrics(table) if is_quality(name)]
+    splits = tables["progression"]
+    examples = _find_examples(folder, splits["split"].tolist())
+    drawn = None if folder.features is None else class_map(folder.features)
     data = {
         "data": folder.data,
-        "methods": _methods(names),
-        "metrics": quality,
-        "splits": _records(sizes),
-        "curves": {metric: _by_method(curves(table, metric)) for metric in metrics(table)},
-        "chance": levels,
-        "chance_ags": chance_ags(table, levels),
-        "ags": {metric: _records(compare_methods(table, metric)) for metric in quality},
-        "published": _published(folder.data, names),
-        "few_shot": {metric: _records(few_shot_gains(table, metric)) for metric in quality},
-        "forecast": {found.kind: _by_measure(found) for found in left_out},
-        "structure": _structure(table, quality),
-        "map": None if found_map is None else _map(found_map, folder),
-        "galleries": [_gallery(found) for found in galleries],
-        "images": thumbnails(folder.images, _shown(galleries), GALLERY_PIXELS, GALLERY_BYTES),
-        "samples": thumbnails(
-            folder.images, found_map.samples if found_map else (), MAP_PIXELS, MAP_BYTES
-        ),
+        "methods": _methods(folder),
+        "baselines": sorted(baselines_of(table)),
+        "metrics": {name: _metric(name) for name in metrics(table)},
+        "ranked": ranked_metrics(table),
+        "measures": MEASURE_LABELS,
+        "standard": standard_split(splits["split"]),
+        "splits": _records(splits),
+        "curves": _nested(tables["curves"], "metric", "method"),
+        "seeds": _nested(tables["seeds"], "metric", "method"),
+        "chance": _nested(tables["chance"], "metric"),
+        "chance_ags": dict(tables["chance_ags"].to_numpy().tolist()),
+        "ags": _nested(tables["ags"], "metric"),
+        "ags_by_seed": _nested(tables["ags_by_seed"], "metric", "method"),
+        "published": _nested(tables["published"], "metric", "method"),
+        "few_shot": _nested(tables["few_shot"], "metric"),
+        "forecast": _nested(tables["forecasts"], "kind", "measure"),
+        "structure_measures": structure_metrics_of(table),
+        "structure": _nested(tables["structure_points"], "measure"),
+        "map": None if drawn is None else _map(drawn, folder),
+        "examples": [vars(one) for one in examples],
+        "images": thumbnails(folder.images, _shown(examples), EXAMPLE_PIXELS, EXAMPLE_BYTES),
+        "samples": thumbnails(folder.images, drawn.samples if drawn else (), MAP_PIXELS, MAP_BYTES),
     }
     return plain(data)  # type: ignore[no-any-return]
 
 
 def plain(value: Any) -> Any:
-    """The value with numbers of six digits, and null for what is not a number."""
+    """The value as JSON: numbers with six digits, null for what is not a finite number."""
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, str) or value is None or isinstance(value, bool):
@@ -76,93 +77,72 @@ def plain(value: Any) -> Any:
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
-def _methods(names: list[str]) -> list[dict[str, Any]]:
-    found = looks(names)
-    return [{"name": name, **found[name]._asdict(), "baseline": name == BASELINE} for name in names]
+def _methods(folder: StudyFolder) -> list[dict[str, Any]]:
+    baselines = baselines_of(folder.table)
+    styles = method_styles(methods(folder.table), baselines)
+    return [
+        {"name": name, **styles[name]._asdict(), "baseline": name in baselines}
+        for name in methods(folder.table)
+    ]
 
 
-def _by_method(frame: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+def _metric(name: str) -> dict[str, Any]:
+    metric = find_metric(name)
     return {
-        str(method): _records(rows.drop(columns="method"))
-        for method, rows in frame.groupby("method")
+        "label": metric.label, "family": metric.family, "bounds": metric.bounds,
+        "chance": metric.chance, "higher_is_better": metric.higher_is_better,
+        "percent": is_percent(name),
+    }  # fmt: skip
+
+
+def _nested(table: pd.DataFrame, *keys: str) -> dict[str, Any] | list[dict[str, Any]]:
+    """The rows of a table, grouped by some columns, which they no longer contain."""
+    if not keys:
+        return _records(table)
+    if table.empty:
+        return {}
+    key, *rest = keys
+    return {
+        str(name): _nested(rows.drop(columns=key), *rest)
+        for name, rows in table.groupby(key, sort=False)
     }
 
 
-def _by_measure(left_out: LeftOut) -> dict[str, list[dict[str, Any]]]:
-    unused = ["measure", "group", "widening_80", "widening_95", "others_error"]
-    drawn = left_out.drawn().items()
-    return {measure: _records(rows.drop(columns=unused)) for measure, rows in drawn}
-
-
-def _published(data: str, names: list[str]) -> dict[str, dict[str, list[float]]]:
-    if data not in published_results()["fid"]:
-        return {}
-    found = {}
-    for name in names:
-        try:
-            shift, value = published_curve(data, name)
-        except OodmlError:
-            continue
-        found[name] = {"shift": shift, "value": value}
-    return found
-
-
-def _structure(table: pd.DataFrame, quality: list[str]) -> dict[str, list[dict[str, Any]]]:
-    if not quality:
-        return {}
-    return {
-        measure: _records(structure_points(table, measure, quality[0]))
-        for measure in structure_metrics_of(table)
-    }
-
-
-def _map(found: ClassMap, folder: StudyFolder) -> dict[str, Any]:
+def _map(drawn: ClassMap, folder: StudyFolder) -> dict[str, Any]:
     splits = {str(split.step): split for split in folder.progression or ()}
-    present = set(folder.table["split"])
     letters = {"train": "r", "test": "t", "": "-"}
     return {
-        "classes": found.classes,
-        "superclasses": found.superclasses,
-        "x": found.points[:, 0],
-        "y": found.points[:, 1],
-        "explained": found.explained,
-        "samples": found.samples,
+        "classes": drawn.classes,
+        "superclasses": drawn.superclasses,
+        "x": drawn.points[:, 0],
+        "y": drawn.points[:, 1],
+        "explained": drawn.explained,
+        "samples": drawn.samples,
         "sides": {
-            name: "".join(letters[side] for side in sides(found, split))
+            name: "".join(letters[side] for side in class_sides(drawn, split))
             for name, split in splits.items()
-            if name in present
         },
     }
 
 
-def _galleries(folder: StudyFolder, splits: list[str]) -> list[Gallery]:
-    """Of the easiest, hardest and standard split, then of more, until enough images are shown."""
-    middle = [split for split in splits if split == "0"] + splits
-    found: list[Gallery] = []
-    for split in dict.fromkeys([splits[0], splits[-1], *middle]):
-        one = gallery(folder, split)
-        if one is None:
+def _find_examples(folder: StudyFolder, splits: list[str]) -> list[Examples]:
+    """Examples of the easiest, hardest, and standard split, then of more, up to a size limit."""
+    order = [splits[0], splits[-1], *filter(None, [standard_split(splits)]), *splits]
+    chosen: list[Examples] = []
+    for split in dict.fromkeys(order):
+        examples = find_examples(folder, split)
+        if examples is None:
             continue
-        if len(found) > 1 and len(set(_shown([*found, one]))) > GALLERY_IMAGES:
+        if len(chosen) > 1 and len(set(_shown([*chosen, examples]))) > MAX_EXAMPLE_IMAGES:
             break
-        found.append(one)
-    return sorted(found, key=lambda one: splits.index(one.split))
+        chosen.append(examples)
+    return sorted(chosen, key=lambda one: splits.index(one.split))
 
 
-def _gallery(found: Gallery) -> dict[str, Any]:
-    return {
-        "split": found.split,
-        "queries": found.queries,
-        "query_classes": found.query_classes,
-        "neighbours": found.neighbours,
-        "classes": found.classes,
-    }
-
-
-def _shown(galleries: list[Gallery]) -> Iterable[str]:
-    for found in galleries:
-        yield from found.queries
-        for rows in found.neighbours.values():
+def _shown(examples: list[Examples]) -> Iterable[str]:
+    for one in examples:
+        yield from one.queries
+        for rows in one.neighbors.values():
             for row in rows:
                 yield from row
 

@@ -1,39 +1,61 @@
-"""The numbers behind every figure: functions of the results table."""
+"""The numbers behind the figures, as functions of the results table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from oodml.analysis.ags import aggregated_generalization_score
-from oodml.analysis.intervals import student_interval
-from oodml.analysis.table import metrics, shifts, zero_shot
-from oodml.evaluate.chance import chance_metrics
-from oodml.evaluate.clustering import cluster_agreement
+from oodml.analysis.intervals import method_interval
+from oodml.analysis.table import clip_to_bounds, ranked_metrics, shifts, zero_shot
+from oodml.evaluate.chance import chance_clustering, chance_metrics
+from oodml.evaluate.registry import find_metric
 from oodml.images.image_set import ImageSet
-from oodml.report.folder import StudyFolder
+from oodml.results.schema import baselines_of
 from oodml.shift.splits import Progression
 from oodml.vectors import VectorSet
 
 
 def curves(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row a (method, split): shift, mean, and the 95% interval over seeds (`n` of them)."""
-    wide, shift = zero_shot(table, metric), shifts(table)
+    """The curve of each method.
+
+    Returns:
+        One row per method and split: `shift`, the `mean` over seeds with its 95% interval (`low`,
+        `high`, clipped to the metric's bounds), and the number `n` of seeds.
+    """
+    wide, shift, baselines = zero_shot(table, metric), shifts(table), baselines_of(table)
     rows = []
     for method, values in wide.groupby(level="method", sort=True):
         for split in wide.columns:
             seeds = values[split].dropna()
             if len(seeds):
-                rows.append((method, split, shift[split], *student_interval(seeds)))
-    return pd.DataFrame(rows, columns=["method", "split", "shift", "mean", "low", "high", "n"])
+                interval = method_interval(seeds, method in baselines)
+                rows.append((method, split, shift[split], *interval))
+    frame = pd.DataFrame(rows, columns=["method", "split", "shift", "mean", "low", "high", "n"])
+    return clip_to_bounds(frame, metric, ("low", "high"))
+
+
+def seed_values(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One row per run: method, seed, split, shift, and the value of the metric."""
+    wide = zero_shot(table, metric)
+    long = wide.stack().rename("value").reset_index()
+    return long.assign(shift=long["split"].map(shifts(table)).astype(float))
 
 
 def split_sizes(
     table: pd.DataFrame, progression: Progression | None, sizes: Mapping[str, int]
 ) -> pd.DataFrame:
-    """One row a split, easiest first: shift, classes on either side, images to test on.
+    """The size of each split.
 
-    sizes: images of each class. Counts are missing (NA) where they or the progression are.
+    Args:
+        table: the results table.
+        progression: the splits, if they are known.
+        sizes: the number of images of each class.
+
+    Returns:
+        One row per split, by ascending shift: `shift`, the number of `train` and `test` classes,
+        and the number of test `images`. Unknown counts are NA.
     """
     known = {str(split.step): split for split in progression or ()}
     rows = []
@@ -46,63 +68,64 @@ def split_sizes(
     return frame.astype({"train": "Int64", "test": "Int64", "images": "Int64"})
 
 
-def chance(
+def chance_levels(
     table: pd.DataFrame, progression: Progression | None, sizes: Mapping[str, int]
-) -> dict[str, list[float | None]]:
-    """The chance level of each metric of quality on each split of the table, easiest first.
+) -> pd.DataFrame:
+    """The chance level of each metric on each split whose test classes and sizes are known.
 
-    Of retrieval: a random order of the images; of clustering: random clusters, as many as classes
-    (drawn once). None for a split whose test classes and their sizes are not known; empty if no
-    split's are.
+    For retrieval, that of a random ranking; for clustering, that of random clusters, as many as
+    classes (one draw).
+
+    Returns:
+        One row per metric and split: `metric`, `split`, `shift`, and `chance`.
     """
     known = {str(split.step): split for split in progression or ()}
-    ks = [int(name.rpartition("@")[2]) for name in metrics(table) if _is_recall(name)]
-    levels = []
-    for name in shifts(table).index:
-        counts = [sizes.get(c, 0) for c in known[name].test] if name in known else []
-        levels.append(_chance_levels(counts, ks) if max(counts, default=0) > 1 else {})
-    known_metrics = dict.fromkeys(metric for level in levels for metric in level)
-    return {metric: [level.get(metric) for level in levels] for metric in known_metrics}
+    names = [name for name in ranked_metrics(table) if find_metric(name).chance is not None]
+    rows = []
+    for split, shift in shifts(table).items():
+        classes = known[str(split)].test if str(split) in known else ()
+        counts = np.array([sizes.get(c, 0) for c in classes], dtype=np.int64)
+        if counts.max(initial=0) < 2:
+            continue
+        levels = _chance(counts, names)
+        rows += [(name, split, shift, levels[name]) for name in names if name in levels]
+    frame = pd.DataFrame(rows, columns=["metric", "split", "shift", "chance"])
+    order = {name: position for position, name in enumerate(names)}
+    return frame.sort_values("metric", key=lambda column: column.map(order), kind="stable")
 
 
-def chance_levels(folder: StudyFolder) -> dict[str, list[float | None]]:
-    """`chance` of a study, where its images or features and its progression are known."""
-    counts = image_counts(folder.images or folder.features)
-    return chance(folder.table, folder.progression, counts)
-
-
-def chance_ags(
-    table: pd.DataFrame, levels: Mapping[str, Sequence[float | None]]
-) -> dict[str, float]:
-    """The AGS of the chance levels of `chance`, where every split has one."""
-    shift = shifts(table)
-    if shift.nunique() < 2:
-        return {}
+def _chance(counts: NDArray[np.int64], names: list[str]) -> dict[str, float]:
+    cutoffs = {name.rpartition("@")[2] for name in names}
+    ks = sorted({1} | {int(k) for k in cutoffs if k.isdigit()})
+    positives = np.repeat(counts.astype(np.float64) - 1, counts)
     return {
-        metric: aggregated_generalization_score(shift, found)
-        for metric, found in levels.items()
-        if None not in found
+        **chance_metrics(positives, len(positives) - 1, ks=ks),
+        **chance_clustering(counts),
     }
 
 
-def _is_recall(metric: str) -> bool:
-    return metric.startswith("recall@") and metric.rpartition("@")[2].isdigit()
+def chance_scores(table: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
+    """The AGS of chance for each metric with a chance level on every split.
+
+    Args:
+        table: the results table.
+        levels: the result of `chance_levels`.
+
+    Returns:
+        One row per metric: `metric` and `chance`.
+    """
+    n_splits = len(shifts(table))
+    rows = [
+        (metric, aggregated_generalization_score(part["shift"], part["chance"]))
+        for metric, part in levels.groupby("metric", sort=False)
+        if len(part) == n_splits and part["shift"].nunique() > 1
+    ]
+    return pd.DataFrame(rows, columns=["metric", "chance"])
 
 
-def _chance_levels(counts: list[int], ks: Sequence[int]) -> Mapping[str, float]:
-    positives = np.repeat(np.array(counts, np.float64) - 1, counts)
-    classes = np.repeat(np.arange(len(counts)), counts)
-    clusters = np.random.default_rng(0).integers(len(counts), size=len(classes))
-    return {
-        **chance_metrics(positives, len(positives) - 1, ks=sorted({1, *ks})),
-        **cluster_agreement(clusters, classes),
-        "ami": 0.0,  # by its definition
-    }
-
-
-def image_counts(known: ImageSet | VectorSet | None) -> dict[str, int]:
-    """Images of each class; empty where nothing is known."""
-    if known is None:
+def image_counts(images: ImageSet | VectorSet | None) -> dict[str, int]:
+    """The number of images of each class; empty without images."""
+    if images is None:
         return {}
-    names, counts = np.unique(known.classes, return_counts=True)
+    names, counts = np.unique(images.classes, return_counts=True)
     return dict(zip(names.tolist(), counts.tolist(), strict=True))

@@ -1,8 +1,9 @@
-"""Pictures of splits: shift per step, where the classes lie, agreement of networks."""
+"""Figures of splits: shift per step, maps of the classes, and the agreement of networks."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ from jaxtyping import Float
 
 from oodml.errors import OodmlError
 from oodml.files import replacing
-from oodml.report.class_map import ClassMap, class_map, sides
+from oodml.report.class_map import ClassMap, class_map, class_sides
+from oodml.results.schema import controlled_step
 from oodml.shift.agreement import Agreement
 from oodml.shift.splits import Progression, Split
 from oodml.vectors import VectorSet
@@ -21,16 +23,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TRAIN, TEST, NEITHER = "#2a6f97", "#d1495b", "#cccccc"
-_COLOURS = {"train": TRAIN, "test": TEST, "": NEITHER}
+SIDES = {"train": ("training classes", TRAIN), "test": ("test classes", TEST),
+         "": ("in neither", NEITHER)}  # fmt: skip
+SUFFIXES = (".png", ".pdf", ".svg")
+SHIFT_LABEL = "FID of class means"
 
 
 def shift_per_step(
     progression: Progression, controls: Progression | None = None, chance: Progression | None = None
 ) -> "Figure":
-    """FID of every split, sized by its classes; controls beside it and the range of chance."""
-    figure, axes = _figure(1, 1, (7.0, 4.0))
-    _draw_steps(axes[0][0], progression)
-    _draw_controls(axes[0][0], progression, controls, chance)
+    """The shift of every split, as dots sized by the number of classes.
+
+    Args:
+        progression: the splits.
+        controls: size-matched controls, drawn as crosses at the split they belong to.
+        chance: random splits, whose range of shifts is shaded.
+    """
+    figure, axes = _figure(1, (7.0, 4.0))
+    _draw_steps(axes[0], progression)
+    _draw_controls(axes[0], progression, controls, chance)
     return figure
 
 
@@ -40,86 +51,115 @@ def progression_maps(
     steps: Sequence[int | str] | None = None,
     umap: bool = False,
 ) -> "Figure":
-    """Class means in two dimensions, coloured by side, for some steps (first, middle, last)."""
-    chosen = [progression.at(step) for step in steps] if steps else _spread(progression)
-    found = _placed(features, umap)
-    figure, axes = _figure(1, len(chosen), (3.2 * len(chosen), 3.4))
-    for place, split in zip(axes[0], chosen, strict=True):
-        colours = [_COLOURS[side] for side in sides(found, split)]
-        place.scatter(*found.points.T, c=colours, s=14, linewidths=0)
-        place.set_title(f"step {split.step}, FID {split.shift:.4g}", fontsize=10)
-        place.set_xticks([])
-        place.set_yticks([])
-    axes[0][0].set_xlabel("blue: train, red: test", fontsize=9)
+    """Maps of the class means, colored by side, for some steps.
+
+    Args:
+        progression: the splits.
+        features: the features of the images.
+        steps: the steps to draw; by default the first, the middle, and the last.
+        umap: compute positions with UMAP instead of principal axes.
+    """
+    chosen = [progression.at(step) for step in steps] if steps else _first_middle_last(progression)
+    drawn = _class_positions(features, umap)
+    figure, axes = _figure(len(chosen), (3.2 * len(chosen), 3.4))
+    for axis, split in zip(axes, chosen, strict=True):
+        colors = [SIDES[side][1] for side in class_sides(drawn, split)]
+        axis.scatter(*drawn.points.T, c=colors, s=14, linewidths=0)
+        axis.set_title(_split_title(split), fontsize=10)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    axes[0].set_xlabel("blue: training classes, red: test classes", fontsize=9)
     return figure
 
 
 def agreement_figure(agreement: Agreement) -> "Figure":
-    """Normalised FID of the same splits under several networks."""
-    figure, axes = _figure(1, 1, (7.0, 4.0))
-    places = np.arange(len(agreement.steps))
+    """The normalized shift of the same splits under several networks."""
+    figure, axes = _figure(1, (7.0, 4.0))
+    positions = np.arange(len(agreement.steps))
     for name, shifts in zip(agreement.backbones, agreement.normalized, strict=True):
-        axes[0][0].plot(places, shifts, marker="o", markersize=4, label=name)
-    axes[0][0].set_xticks(places, [str(step) for step in agreement.steps], rotation=45)
-    axes[0][0].set_ylabel("FID, from 0 to 1 for each network")
-    axes[0][0].set_xlabel("step")
-    axes[0][0].legend(frameon=False)
+        axes[0].plot(positions, shifts, marker="o", markersize=4, label=name)
+    axes[0].set_xticks(positions, [str(step) for step in agreement.steps], rotation=45)
+    axes[0].set_ylabel("FID, rescaled to [0, 1] per network")
+    axes[0].set_xlabel("Step")
+    axes[0].legend(frameon=False)
     return figure
 
 
 def save_figure(figure: "Figure", path: str | Path) -> None:
-    """Write a figure to .png, .pdf or .svg."""
+    """Write a figure to a PNG, PDF, or SVG file, depending on the suffix.
+
+    Raises:
+        OodmlError: for another suffix.
+    """
     target = Path(path)
-    if target.suffix not in (".png", ".pdf", ".svg"):
-        raise OodmlError(f"{target}: suffix {target.suffix!r}; allowed: .png, .pdf, .svg")
+    if target.suffix not in SUFFIXES:
+        raise OodmlError(
+            f"{target}: suffix {target.suffix!r}; allowed: {', '.join(SUFFIXES)}",
+            location=str(target),
+            given=target.suffix,
+            allowed=SUFFIXES,
+        )
     with replacing(target) as temporary:
         figure.savefig(temporary, dpi=150, bbox_inches="tight")
 
 
-def progression_figure(
+def progression_html(
     progression: Progression,
     features: VectorSet | None = None,
     pictures: Mapping[str, str] | None = None,
     plotly_js: bool | str = False,
     umap: bool = False,
 ) -> str:
-    """An HTML fragment: FID per step, and the class means with a slider over the steps.
+    """An HTML fragment: shift per step, and a map of the classes with a slider over the steps.
 
-    features: where the classes lie; without them only the FIDs are drawn.
-    pictures: data URIs (data:image/…) by image id, e.g. from `thumbnails`, shown where the class
-        that the image stands for is hovered over.
-    plotly_js: whether the fragment brings plotly's script along, as in `plotly.io.to_html`.
+    Args:
+        progression: the splits.
+        features: the features of the images; without them there is no map.
+        pictures: data URIs by image id, such as those of `thumbnails`. The picture of a class is
+            shown when the pointer is over it.
+        plotly_js: whether the fragment includes plotly's script, as in `plotly.io.to_html`.
+        umap: compute positions with UMAP instead of principal axes.
     """
-    import plotly.graph_objects as go
     from plotly.io import to_html
 
-    steps, shifts = [str(s.step) for s in progression], [s.shift for s in progression]
-    sizes = [f"{len(s.train)} train, {len(s.test)} test classes" for s in progression]
+    name = progression.data or "Splits"
+    parts = [f"<h1 style='font:600 1.4rem system-ui,sans-serif'>{escape(name)}</h1>"]
+    line = _shift_line(progression)
+    parts.append(to_html(line, full_html=False, include_plotlyjs=plotly_js))
+    if features is not None:
+        drawn = _class_positions(features, umap)
+        shown = {name: uri for name, uri in (pictures or {}).items() if name in drawn.samples}
+        script = _HOVER.replace("PICTURES", json.dumps(shown)) if shown else None
+        slider = _map_with_slider(progression, drawn)
+        parts.append(to_html(slider, full_html=False, include_plotlyjs=False, post_script=script))
+    return "\n".join(parts)
+
+
+def _shift_line(progression: Progression) -> Any:
+    import plotly.graph_objects as go
+
+    splits = progression.splits
     line = go.Figure(
         go.Scatter(
-            x=steps,
-            y=shifts,
+            x=[str(split.step) for split in splits],
+            y=[split.shift for split in splits],
             mode="lines+markers",
-            text=sizes,
+            text=[f"{len(s.train)} training, {len(s.test)} test classes" for s in splits],
             hovertemplate="step %{x}: FID %{y:.4g}<br>%{text}<extra></extra>",
             marker={"color": TEST},
             line={"color": NEITHER},
         )
     )
-    line.update_xaxes(type="category", title="step")
-    line.update_yaxes(title=progression.shift_measure)
-    line.update_layout(template="simple_white", height=320, margin={"t": 20})
-    parts = [to_html(line, full_html=False, include_plotlyjs=plotly_js)]
-    if features is not None:
-        found = _placed(features, umap)
-        shown = {name: uri for name, uri in (pictures or {}).items() if name in found.samples}
-        script = _HOVER.replace("PICTURES", json.dumps(shown)) if shown else None
-        drawn = _map(progression, found)
-        parts.append(to_html(drawn, full_html=False, include_plotlyjs=False, post_script=script))
-    return "\n".join(parts)
+    line.update_xaxes(type="category", title="Step")
+    known = progression.shift_measure == "fid_class_means"
+    line.update_yaxes(title=SHIFT_LABEL if known else progression.shift_measure)
+    line.update_layout(
+        template="simple_white", height=360, title="Shift of each split", margin={"t": 50}
+    )
+    return line
 
 
-# Plotly's own labels hold no images, so the picture of the hovered class is laid over the map.
+# Plotly's hover labels cannot contain images, so the picture of a class is laid over the map.
 _HOVER = """
 const map = document.getElementById('{plot_id}');
 const pictures = PICTURES;
@@ -140,115 +180,128 @@ map.on('plotly_unhover', () => { shown.style.display = 'none'; });
 """
 
 
-def _map(progression: Progression, found: ClassMap) -> Any:
+def _map_with_slider(progression: Progression, drawn: ClassMap) -> Any:
     import plotly.graph_objects as go
 
-    superclasses = found.superclasses or ("",) * len(found.classes)
-    about = np.array([superclasses, found.samples]).T
+    splits = progression.splits
     figure = go.Figure()
-    for number, split in enumerate(progression):
-        side = sides(found, split)
-        figure.add_scatter(
-            x=found.points[:, 0],
-            y=found.points[:, 1],
-            mode="markers",
-            visible=number == 0,
-            marker={"color": [_COLOURS[name] for name in side], "size": 7},
-            text=[
-                f"{name} ({place or 'in neither'})"
-                for name, place in zip(found.classes, side, strict=True)
-            ],
-            customdata=about,
-            hovertemplate="%{text}<br>%{customdata[0]}<br>%{customdata[1]}<extra></extra>",
-        )
-    shown = [
+    for number, split in enumerate(splits):
+        for trace in _side_traces(drawn, split, visible=number == 0):
+            figure.add_scatter(**trace)
+    steps = [
         {
             "label": str(split.step),
             "method": "update",
             "args": [
-                {"visible": [other == number for other in range(len(progression))]},
-                {"title.text": f"step {split.step}, FID {split.shift:.4g}"},
+                {"visible": [other == number for other in range(len(splits)) for _ in SIDES]},
+                {"title.text": _split_title(split)},
             ],
         }
-        for number, split in enumerate(progression)
+        for number, split in enumerate(splits)
     ]
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False, scaleanchor="x")
     figure.update_layout(
         template="simple_white",
-        height=520,
-        title=f"step {progression[0].step}, FID {progression[0].shift:.4g}",
-        showlegend=False,
-        sliders=[{"steps": shown, "currentvalue": {"prefix": "step "}}],
+        height=620,
+        title=_split_title(splits[0]),
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+        sliders=[{"steps": steps, "currentvalue": {"prefix": "step "}}],
     )
     return figure
 
 
-def _placed(features: VectorSet, umap: bool) -> ClassMap:
-    """The class means on principal axes, or by UMAP where it is wanted and installed."""
-    found = class_map(features)
+def _side_traces(drawn: ClassMap, split: Split, visible: bool) -> list[dict[str, Any]]:
+    """One plotly trace per side, so that the sides have a legend."""
+    sides = np.array(class_sides(drawn, split))
+    superclasses = drawn.superclasses or ("",) * len(drawn.classes)
+    details = np.array([superclasses, drawn.samples]).T
+    names = np.array(drawn.classes)
+    return [
+        {
+            "x": drawn.points[sides == side, 0],
+            "y": drawn.points[sides == side, 1],
+            "mode": "markers",
+            "name": label,
+            "visible": visible,
+            "marker": {"color": color, "size": 7},
+            "text": [f"{name} ({side or 'in neither'})" for name in names[sides == side]],
+            "customdata": details[sides == side],
+            "hovertemplate": "%{text}<br>%{customdata[0]}<br>%{customdata[1]}<extra></extra>",
+        }
+        for side, (label, color) in SIDES.items()
+    ]
+
+
+def _split_title(split: Split) -> str:
+    return f"step {split.step}, FID {split.shift:.4g}"
+
+
+def _class_positions(features: VectorSet, umap: bool) -> ClassMap:
+    """The class means on principal axes, or by UMAP if requested."""
+    drawn = class_map(features)
     if not umap:
-        return found
+        return drawn
     try:
         from umap import UMAP
     except ImportError as error:
-        raise OodmlError("UMAP is not installed; pip install 'oodml[umap]', or use PCA") from error
-    kept = np.isin(features.class_names, found.classes)
+        raise OodmlError(
+            "UMAP is not installed; run `pip install 'oodml[umap]'`, or use principal axes",
+            location="umap",
+        ) from error
+    rows = np.isin(features.class_names, drawn.classes)
     points: Float[np.ndarray, "n 2"] = UMAP(random_state=0, n_jobs=1).fit_transform(
-        features.class_means()[kept]
+        features.class_means()[rows]
     )
-    centred = points - points.mean(axis=0)
-    return replace(found, points=centred / np.abs(centred).max(), explained=0.0)
+    centered = points - points.mean(axis=0)
+    return replace(drawn, points=centered / np.abs(centered).max(), explained=0.0)
 
 
-def _spread(progression: Progression) -> list[Split]:
-    places = np.unique(np.linspace(0, len(progression) - 1, min(3, len(progression))).astype(int))
-    return [progression[int(place)] for place in places]
+def _first_middle_last(progression: Progression) -> list[Split]:
+    last = len(progression.splits) - 1
+    chosen = np.unique(np.linspace(0, last, min(3, last + 1)).astype(int))
+    return [progression.splits[int(position)] for position in chosen]
 
 
-def _draw_steps(axes: "Axes", progression: Progression) -> None:
-    places = np.arange(len(progression))
-    axes.plot(places, [split.shift for split in progression], color=NEITHER, zorder=1)
-    axes.scatter(
-        places,
-        [split.shift for split in progression],
-        s=[10 + 40 * len(split.train) / len(progression[0].train) for split in progression],
-        color=TEST,
-        zorder=2,
-        label=progression.procedure,
-    )
-    every = max(1, len(places) // 15)
-    axes.set_xticks(places[::every], [str(s.step) for s in progression][::every], rotation=45)
-    axes.set_xlabel("step")
-    axes.set_ylabel("FID of class means")
+def _draw_steps(axis: "Axes", progression: Progression) -> None:
+    splits = progression.splits
+    positions = np.arange(len(splits))
+    shifts = [split.shift for split in splits]
+    sizes = [10 + 40 * len(split.train) / len(splits[0].train) for split in splits]
+    axis.plot(positions, shifts, color=NEITHER, zorder=1)
+    axis.scatter(positions, shifts, s=sizes, color=TEST, zorder=2, label=progression.procedure)
+    every = max(1, len(positions) // 15)
+    axis.set_xticks(positions[::every], [str(s.step) for s in splits][::every], rotation=45)
+    axis.set_xlabel("Step")
+    axis.set_ylabel(SHIFT_LABEL)
 
 
 def _draw_controls(
-    axes: "Axes",
+    axis: "Axes",
     progression: Progression,
     controls: Progression | None,
     chance: Progression | None,
 ) -> None:
     if chance is not None:
         shifts = [split.shift for split in chance]
-        axes.axhspan(min(shifts), max(shifts), color=NEITHER, alpha=0.5, label="random splits")
-    place = {str(split.step): number for number, split in enumerate(progression)}
+        axis.axhspan(min(shifts), max(shifts), color=NEITHER, alpha=0.5, label="random splits")
+    position = {str(split.step): number for number, split in enumerate(progression)}
     dots = [
-        (place[of], split.shift)
-        for split in controls or ()
-        if (of := str(split.step).split(" control ")[0]) in place
+        (position[parent], control.shift)
+        for control in controls or ()
+        if (parent := controlled_step(control.step)) in position
     ]
     if dots:
-        axes.scatter(*zip(*dots, strict=True), marker="x", color=TRAIN, label="same size, no shift")
+        axis.scatter(*zip(*dots, strict=True), marker="x", color=TRAIN, label="same size, no shift")
     if chance is not None or dots:
-        axes.legend(frameon=False)
+        axis.legend(frameon=False)
 
 
-def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple["Figure", Any]:
+def _figure(columns: int, size: tuple[float, float]) -> tuple["Figure", Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for place in axes.flat:
-        place.spines[["top", "right"]].set_visible(False)
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
     return figure, axes

@@ -1,9 +1,7 @@
-"""One look for page and paper: a colour and a mark for each method, told apart by both."""
+"""The style of each method in figures: a color, a marker, and a line dash."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
-
-from oodml.analysis.table import BASELINE
 
 LIGHT = (
     "#0064ad", "#c24a00", "#00795a", "#a8457f", "#8a6100", "#5b48a2", "#1f7f9c", "#7a3b1d",
@@ -11,15 +9,23 @@ LIGHT = (
 DARK = (
     "#62aeea", "#ff9155", "#43c99c", "#ea9aca", "#e0b048", "#b3a4ee", "#7fd6ee", "#d79a76",
 )  # fmt: skip
-GREY = ("#6b6b66", "#9c9a93")
-MARKS = (
+BASELINE_COLORS = ("#6b6b66", "#9c9a93")
+MARKERS = (
     ("circle", "o"), ("square", "s"), ("diamond", "D"), ("triangle-up", "^"),
     ("triangle-down", "v"), ("pentagon", "p"), ("hexagon", "h"), ("star", "*"),
 )  # fmt: skip
+BASELINE_MARKERS = (("x", "x"), ("cross", "P"))
+DASHES = ("solid", "dash", "dashdot")
 
 
-class Look(NamedTuple):
-    """How a method is drawn: `light` and `dark` colour, mark for plotly and for matplotlib."""
+class Style(NamedTuple):
+    """How a method is drawn.
+
+    Attributes:
+        light, dark: its color on a light and on a dark background.
+        symbol, marker: its marker in plotly and in matplotlib.
+        dash: the dash of its line in plotly.
+    """
 
     light: str
     dark: str
@@ -28,18 +34,18 @@ class Look(NamedTuple):
     dash: str
 
 
-def looks(methods: Sequence[str]) -> dict[str, Look]:
-    """A look for each method, by its place among all; the frozen baseline is grey.
+def method_styles(methods: Sequence[str], baselines: Collection[str]) -> dict[str, Style]:
+    """A style for each method by its position; baselines are gray and dotted.
 
-    Eight colours of Okabe and Ito's order, darkened or lightened to stand 3:1 and more against
-    paper and night; a ninth method takes the first colour with another mark and broken line.
+    The eight colors follow Okabe and Ito, adjusted to a contrast of at least 3:1 on both
+    backgrounds. A ninth method reuses the first color with another marker and dash.
     """
-    trained = [name for name in methods if name != BASELINE]
-    found = {name: Look(*GREY, "x", "x", "dot") for name in methods if name == BASELINE}
-    for place, name in enumerate(trained):
-        turn, colour = divmod(place, len(LIGHT))
-        symbol, marker = MARKS[(colour + turn) % len(MARKS)]
-        found[name] = Look(
-            LIGHT[colour], DARK[colour], symbol, marker, ("solid", "dash", "dashdot")[turn % 3]
-        )
-    return found
+    styles = {}
+    for position, name in enumerate(name for name in methods if name in baselines):
+        marker = BASELINE_MARKERS[position % len(BASELINE_MARKERS)]
+        styles[name] = Style(*BASELINE_COLORS, *marker, "dot")
+    for position, name in enumerate(name for name in methods if name not in baselines):
+        turn, color = divmod(position, len(LIGHT))
+        marker = MARKERS[(color + turn) % len(MARKERS)]
+        styles[name] = Style(LIGHT[color], DARK[color], *marker, DASHES[turn % len(DASHES)])
+    return styles

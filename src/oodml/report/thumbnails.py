@@ -1,33 +1,40 @@
-"""Small copies of images, to stand inside the page."""
+"""Thumbnails of images as data URIs, for embedding in a page."""
 
 import base64
 import io
 from collections.abc import Iterable
 
-from oodml.images.image_set import ImageSet
+from oodml.images.image_set import UNREADABLE, ImageSet
 
 
 def thumbnails(
     images: ImageSet | None, ids: Iterable[str], pixels: int, budget: int
 ) -> dict[str, str]:
-    """Data URIs of images by id, `pixels` at most on the longer side.
+    """Data URIs of images, by id.
 
-    Stops before `budget` bytes in all; ids the set does not have are left out.
+    Args:
+        images: the images, or None.
+        ids: the ids of the images; ids that the set does not contain are skipped.
+        pixels: the longer side of a thumbnail.
+        budget: the total size in bytes at which to stop.
     """
     if images is None:
         return {}
-    place = {name: row for row, name in enumerate(images.ids.tolist())}
-    found: dict[str, str] = {}
+    rows = {name: row for row, name in enumerate(images.ids.tolist())}
+    uris: dict[str, str] = {}
     spent = 0
     for name in dict.fromkeys(ids):
-        if name not in place:
+        if name not in rows:
             continue
-        uri = _data_uri(images, place[name], pixels)
+        try:
+            uri = _data_uri(images, rows[name], pixels)
+        except UNREADABLE:  # the page shows the name of an image that has since been damaged
+            continue
         spent += len(uri)
         if spent > budget:
             break
-        found[name] = uri
-    return found
+        uris[name] = uri
+    return uris
 
 
 def _data_uri(images: ImageSet, row: int, pixels: int) -> str:

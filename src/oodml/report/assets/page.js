@@ -1,16 +1,17 @@
 "use strict";
-// The page around the figures: what the reader can choose, and what follows from it.
+// The page around the figures: the reader's choices, and what follows from them.
 const drawn = new Set();
 const config = { displayModeBar: false, responsive: true };
 const make = (tag, properties = {}, ...children) => { const node = Object.assign(document.createElement(tag), properties); node.append(...children); return node; };
-const allFigures = () => document.querySelectorAll("figure[data-figure]");
+const allFigures = () => [...document.querySelectorAll("figure[data-figure]")];
 const content = (figure) => figures[figure.dataset.figure](figure.querySelector(".canvas"));
 
 function draw(figure) {
-  const canvas = figure.querySelector(".canvas"), found = content(figure);
+  const canvas = figure.querySelector(".canvas"), { traces, note, layout: look } = content(figure), key = figure.querySelector("[data-key]");
   drawn.add(figure);
-  figure.querySelector("[data-said]").textContent = found.said;
-  const done = Plotly.react(canvas, found.traces, found.layout, config);
+  figure.querySelector("[data-note]").textContent = note;
+  if (key) key.replaceChildren(...shown().map(keyEntry));
+  const done = Plotly.react(canvas, traces, look, config);
   if (figure.querySelector("details").open) numbers(figure);
   if (!canvas.dataset.wired && figure.dataset.figure.startsWith("map-")) done.then(() => { wireCard(canvas); canvas.dataset.wired = "1"; });
   return done;
@@ -19,11 +20,17 @@ function draw(figure) {
 const redraw = () => Promise.all([...drawn].map(draw));
 const seen = new IntersectionObserver((entries) => entries.forEach((entry) => { if (entry.isIntersecting) { seen.unobserve(entry.target); draw(entry.target); } }), { rootMargin: "400px" });
 
+function drawRest() {
+  // Figures that are not in view are drawn while the browser is idle, so that a print of the whole page has them.
+  const next = allFigures().find((figure) => !drawn.has(figure)), idle = globalThis.requestIdleCallback ?? ((task) => setTimeout(task, 50));
+  if (next) draw(next).then(() => idle(drawRest));
+}
+
 function numbers(figure) {
   const { head, rows } = content(figure), cell = (value) => (typeof value === "number" && !Number.isInteger(value) ? text(value, 4) : value ?? "–");
   const most = 400, table = make("table", {}, make("thead", {}, make("tr", {}, ...head.map((name) => make("th", { scope: "col", textContent: name })))),
     make("tbody", {}, ...rows.slice(0, most).map((row) => make("tr", {}, ...row.map((value) => make("td", { textContent: cell(value) }))))));
-  figure.querySelector("[data-numbers]").replaceChildren(table, ...(rows.length > most ? [make("p", { textContent: `${most} of ${rows.length} rows; all are in the CSV.` })] : []));
+  figure.querySelector("[data-numbers]").replaceChildren(table, ...(rows.length > most ? [make("p", { textContent: `${most} of ${rows.length} rows; the CSV contains all.` })] : []));
 }
 
 function save(figure, format) {
@@ -36,8 +43,14 @@ function save(figure, format) {
 
 function mark(method) {
   const shapes = { circle: '<circle cx="5" cy="5" r="4.4"/>', square: '<path d="M1 1h8v8H1z"/>', diamond: '<path d="M5 0l5 5-5 5-5-5z"/>', "triangle-up": '<path d="M5 .6l5 8.8H0z"/>', "triangle-down": '<path d="M5 9.4L0 .6h10z"/>',
-    pentagon: '<path d="M5 .2l4.8 3.6L8 9.6H2L.2 3.8z"/>', hexagon: '<path d="M5 0l4.4 2.5v5L5 10 .6 7.5v-5z"/>', star: '<path d="M5 0l1.3 3.5H10L7 5.8 8.1 9.6 5 7.3 1.9 9.6 3 5.8 0 3.5h3.7z"/>', x: '<path d="M2 .6L5 3.6 8 .6 9.4 2 6.4 5l3 3L8 9.4l-3-3-3 3L.6 8l3-3-3-3z"/>' };
-  return `<svg viewBox="0 0 10 10" fill="${colourOf(method.name)}" aria-hidden="true">${shapes[method.symbol] ?? shapes.circle}</svg>`;
+    pentagon: '<path d="M5 .2l4.8 3.6L8 9.6H2L.2 3.8z"/>', hexagon: '<path d="M5 0l4.4 2.5v5L5 10 .6 7.5v-5z"/>', star: '<path d="M5 0l1.3 3.5H10L7 5.8 8.1 9.6 5 7.3 1.9 9.6 3 5.8 0 3.5h3.7z"/>', x: '<path d="M2 .6L5 3.6 8 .6 9.4 2 6.4 5l3 3L8 9.4l-3-3-3 3L.6 8l3-3-3-3z"/>', cross: '<path d="M3.6 0h2.8v3.6H10v2.8H6.4V10H3.6V6.4H0V3.6h3.6z"/>' };
+  return `<svg viewBox="0 0 10 10" fill="${colorOf(method.name)}" aria-hidden="true">${shapes[method.symbol] ?? shapes.circle}</svg>`;
+}
+
+function keyEntry(method) {
+  const entry = make("span", {}, method.name + (method.baseline ? " (not trained)" : ""));
+  entry.insertAdjacentHTML("afterbegin", mark(method));
+  return entry;
 }
 
 function chips() {
@@ -48,45 +61,50 @@ function chips() {
     button.onclick = () => { state.hidden.has(method.name) ? state.hidden.delete(method.name) : state.hidden.add(method.name); button.setAttribute("aria-pressed", String(!state.hidden.has(method.name))); hideRows(); redraw(); };
     return button;
   }));
-  document.querySelectorAll("th[data-method]").forEach((cell) => cell.style.setProperty("--method", colourOf(cell.dataset.method)));
+  document.querySelectorAll("th[data-method]").forEach((cell) => { const method = methodOf[cell.dataset.method]; cell.querySelector("svg")?.remove(); if (method) cell.insertAdjacentHTML("afterbegin", mark(method)); });
 }
 
 function hideRows() {
   document.querySelectorAll("th[data-method]").forEach((cell) => cell.parentElement.classList.toggle("off", state.hidden.has(cell.dataset.method)));
 }
 
-function chooser(id, names, choose) {
+function chooser(id, names, label, choose) {
   const select = document.getElementById(id);
   if (!select) return;
-  select.replaceChildren(...names.map((name) => make("option", { value: name, textContent: name.replaceAll("_", " ").replace("fid", "FID").replace(/^split$|^superclass$/, (kind) => ({ split: "each split", superclass: "each superclass" })[kind]) })));
+  select.replaceChildren(...names.map((name) => make("option", { value: name, textContent: label(name) })));
   select.onchange = () => { choose(select.value); redraw(); };
+}
+
+function toggle(name, choose) {
+  const buttons = document.querySelectorAll(`[data-${name}]`);
+  buttons.forEach((button) => { button.onclick = () => { choose(button.dataset[name]); buttons.forEach((other) => other.setAttribute("aria-pressed", String(other.dataset[name] === button.dataset[name]))); redraw(); }; });
 }
 
 function controls() {
   const metric = document.getElementById("metric"), filter = document.getElementById("filter");
   metric.onchange = () => { state.metric = metric.value; document.querySelectorAll("[data-metric]").forEach((part) => { part.hidden = part.dataset.metric !== state.metric; }); redraw(); };
-  chooser("measure", Object.keys(study.structure), (name) => { state.measure = name; });
-  const measures = () => chooser("forecast-measure", Object.keys(study.forecast[state.left] ?? {}), (name) => { state.forecast = name; });
-  chooser("forecast-kind", Object.keys(study.forecast), (kind) => { state.left = kind; state.forecast = Object.keys(study.forecast[kind])[0]; measures(); });
+  chooser("measure", Object.keys(study.structure), labelOf, (name) => { state.measure = name; });
+  const measures = () => chooser("forecast-measure", Object.keys(study.forecast[state.left] ?? {}), labelOf, (name) => { state.forecast = name; });
+  chooser("forecast-kind", Object.keys(study.forecast), (kind) => `each ${kind}`, (kind) => { state.left = kind; state.forecast = Object.keys(study.forecast[kind])[0]; measures(); });
   measures();
-  document.querySelectorAll("[data-few]").forEach((button) => { button.onclick = () => { state.few = button.dataset.few; document.querySelectorAll("[data-few]").forEach((other) => other.setAttribute("aria-pressed", String(other === button))); redraw(); }; });
-  document.querySelectorAll("[data-scale]").forEach((button) => { button.onclick = () => { state.scale = button.dataset.scale; document.querySelectorAll("[data-scale]").forEach((other) => other.setAttribute("aria-pressed", String(other.dataset.scale === state.scale))); redraw(); }; });
-  document.getElementById("theme").onclick = () => { const next = isDark() ? "light" : "dark"; document.documentElement.dataset.theme = next; try { localStorage.setItem("oodml-theme", next); } catch (error) { /* not kept */ } chips(); redraw(); };
+  toggle("few", (value) => { state.few = value; });
+  toggle("scale", (value) => { state.scale = value; });
+  document.getElementById("theme").onclick = () => { const next = isDark() ? "light" : "dark"; document.documentElement.dataset.theme = next; try { localStorage.setItem("oodml-theme", next); } catch (error) { /* The choice is lost on reload. */ } chips(); redraw(); };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { chips(); redraw(); });
   if (filter) filter.oninput = () => { const wanted = filter.value.toLowerCase().split(/\s+/); document.querySelectorAll("#run-table tbody tr").forEach((row) => { const line = row.textContent.toLowerCase(); row.hidden = !wanted.every((word) => line.includes(word)); }); };
 }
 
 function maps() {
-  const place = document.querySelector("[data-map]");
-  if (!study.map || !Object.keys(study.map.sides).length) { place.replaceChildren(make("p", { className: "note", textContent: "The map of classes needs splits.json and features.npz in the study's folder." })); return; }
+  const box = document.querySelector("[data-map]");
+  if (!study.map || !Object.keys(study.map.sides).length) { box.replaceChildren(make("p", { className: "note", textContent: "The map of classes needs splits.json and features.npz in the study's folder." })); return; }
   const names = splitNames.filter((name) => name in study.map.sides), choices = [...new Set([names[0], names.at(-1)])];
-  const caption = make("p", { className: "caption", innerHTML: `One mark a class. <b style="color:var(--train)">●</b> train, <b style="color:var(--test)">◆</b> test. Position: the first two principal axes of the class means of the frozen features (${Math.round(100 * study.map.explained)}% of their variance), the same on every map, so that only the sides change. Point at a mark to see its class.` });
-  place.replaceChildren(caption, make("div", { className: "maps" }, ...choices.map((name, index) => {
+  const caption = make("p", { className: "caption", innerHTML: `One marker per class. <b style="color:var(--train)">●</b> training, <b style="color:var(--test)">◆</b> test. Position: the first two principal axes of the class means of the pretrained features (${Math.round(100 * study.map.explained)}% of their variance), the same on every map, so only the sides change. Hover over a marker to see its class.` });
+  box.replaceChildren(caption, make("div", { className: "maps" }, ...choices.map((name, index) => {
     const id = `map-${index}`, select = make("select", { ariaLabel: "Split of this map" }, ...names.map((other) => make("option", { value: other, textContent: `Split ${other}`, selected: other === name })));
     state.sides[id] = name; figures[id] = mapFigure(id);
     const figure = make("figure", { className: "plot" });
     figure.dataset.figure = id;
-    figure.innerHTML = `<div class="plot-head"><h3>${index ? "Hardest" : "Easiest"} split</h3></div><div class="canvas" role="img" aria-label="Map of the classes"></div><figcaption><span data-said></span></figcaption><details class="numbers"><summary>Numbers and downloads</summary><p class="tools"><button type="button" data-save="png">PNG</button> <button type="button" data-save="svg">SVG</button> <button type="button" data-save="csv">CSV</button></p><div class="scroll" tabindex="0" role="region" aria-label="Numbers of map ${index + 1}" data-numbers></div></details>`;
+    figure.innerHTML = `<div class="plot-head"><h3>${index ? "Hardest" : "Easiest"} split</h3></div><div class="canvas" role="img" aria-label="Map of the classes"></div><figcaption><span data-note></span></figcaption><details class="numbers"><summary>Numbers and downloads</summary><p class="tools"><button type="button" data-save="png">PNG</button> <button type="button" data-save="svg">SVG</button> <button type="button" data-save="csv">CSV</button></p><div class="scroll" tabindex="0" role="region" aria-label="Numbers of map ${index + 1}" data-numbers></div></details>`;
     figure.querySelector(".plot-head").append(select);
     select.onchange = () => { state.sides[id] = select.value; figure.querySelector("h3").textContent = { [names[0]]: "Easiest split", [names.at(-1)]: "Hardest split" }[select.value] ?? `Split ${select.value}`; draw(figure); };
     return figure;
@@ -96,8 +114,8 @@ function maps() {
 function wireCard(canvas) {
   const card = document.getElementById("card");
   canvas.on("plotly_hover", (event) => {
-    const place = event.points[0].customdata, sample = study.samples[study.map.samples[place]], group = study.map.superclasses?.[place];
-    card.replaceChildren(...(sample ? [make("img", { src: sample, alt: "" })] : []), make("b", { textContent: study.map.classes[place] }), make("div", { textContent: [group, event.points[0].data.name].filter(Boolean).join(" · ") }));
+    const row = event.points[0].customdata, sample = study.samples[study.map.samples[row]], group = study.map.superclasses?.[row];
+    card.replaceChildren(...(sample ? [make("img", { src: sample, alt: "" })] : []), make("b", { textContent: study.map.classes[row] }), make("div", { textContent: [group, event.points[0].data.name].filter(Boolean).join(" · ") }));
     card.hidden = false;
     const at = event.event, x = Math.min(at.clientX + 14, innerWidth - card.offsetWidth - 8), y = Math.min(at.clientY + 14, innerHeight - card.offsetHeight - 8);
     Object.assign(card.style, { left: `${x}px`, top: `${y}px` });
@@ -112,36 +130,36 @@ function thumb(id, name, verdict) {
   return box;
 }
 
-function galleries() {
-  const place = document.querySelector("[data-galleries]");
-  if (!study.galleries.length) { place.replaceChildren(make("p", { className: "note", textContent: "No run kept the vectors of its test images, so no neighbours can be shown." })); return; }
-  const names = study.methods.map((method) => method.name).filter((name) => study.galleries.some((found) => found.neighbours[name]));
-  const ranked = (study.ags[study.metrics[0]] ?? []).map((row) => row.method).filter((name) => names.includes(name)), order = [...new Set([...ranked, ...names])];
-  const choice = (id, label, options, value) => { const select = make("select", { id: `gallery-${id}` }, ...options.map(([key, told]) => make("option", { value: key, textContent: told, selected: key === value }))); return [make("label", { textContent: `${label} ` }, select), select]; };
-  const role = { [splitNames.at(-1)]: ", the hardest", [splitNames[0]]: ", the easiest" }, hardest = study.galleries.at(-1).split;
-  const [splitLabel, split] = choice("split", "Split", study.galleries.map((found) => [found.split, `${found.split}${role[found.split] ?? ""}`]), hardest);
+function examples() {
+  const box = document.querySelector("[data-examples]");
+  if (!study.examples.length) { box.replaceChildren(make("p", { className: "note", textContent: "No run saved the vectors of its test images, so there are no neighbors to show." })); return; }
+  const names = study.methods.map((method) => method.name).filter((name) => study.examples.some((one) => one.neighbors[name]));
+  const ranked = (study.ags[study.ranked[0]] ?? []).map((row) => row.method).filter((name) => names.includes(name)), order = [...new Set([...ranked, ...names])];
+  const choice = (id, label, options, value) => { const select = make("select", { id: `examples-${id}` }, ...options.map(([key, name]) => make("option", { value: key, textContent: name, selected: key === value }))); return [make("label", { textContent: `${label} ` }, select), select]; };
+  const role = { [splitNames.at(-1)]: ", the hardest", [splitNames[0]]: ", the easiest" }, hardest = study.examples.at(-1).split;
+  const [splitLabel, split] = choice("split", "Split", study.examples.map((one) => [one.split, `${one.split}${role[one.split] ?? ""}`]), hardest);
   const [firstLabel, first] = choice("a", "A", names.map((name) => [name, name]), order[0]);
   const [secondLabel, second] = choice("b", "B", [...names.map((name) => [name, name]), ["", "none"]], order[1] ?? "");
-  const box = make("div", { className: "panel" });
-  const show = () => { const found = study.galleries.find((one) => one.split === split.value); box.replaceChildren(...panel(found, [...new Set([first.value, second.value])].filter(Boolean))); };
-  [split, first, second].forEach((select) => { select.onchange = show; });
+  const onlyDiffering = make("input", { type: "checkbox" }), filterLabel = make("label", {}, onlyDiffering, " Only where they differ"), list = make("div", { className: "panel" });
+  const show = () => { const one = study.examples.find((other) => other.split === split.value); list.replaceChildren(...panel(one, [...new Set([first.value, second.value])].filter(Boolean))); list.classList.toggle("only-differing", onlyDiffering.checked); };
+  [split, first, second, onlyDiffering].forEach((input) => { input.onchange = show; });
   show();
-  place.replaceChildren(make("p", { className: "gallery-controls" }, splitLabel, firstLabel, secondLabel), box);
+  box.replaceChildren(make("p", { className: "example-controls" }, splitLabel, firstLabel, secondLabel, filterLabel), list);
 }
 
-const isRight = (found, method, query, rank) => found.classes[method][query][rank] === found.query_classes[query];
-const letter = (place) => "AB"[place];
+const isRight = (one, method, query, rank) => one.classes[method][query][rank] === one.query_classes[query];
+const letter = (index) => "AB"[index];
 
-function panel(found, chosen) {
-  const methods = chosen.filter((name) => found.neighbours[name]), missing = chosen.filter((name) => !found.neighbours[name]);
-  const notes = missing.map((name) => make("p", { className: "note", textContent: `${name} kept no vectors on this split.` }));
+function panel(one, chosen) {
+  const methods = chosen.filter((name) => one.neighbors[name]), missing = chosen.filter((name) => !one.neighbors[name]);
+  const notes = missing.map((name) => make("p", { className: "note", textContent: `${name} saved no vectors on this split.` }));
   if (!methods.length) return notes;
-  const firsts = found.queries.map((_, query) => methods.map((method) => isRight(found, method, query, 0)));
-  const count = (place) => firsts.filter((right) => right[place]).length, differ = firsts.filter((right) => right[0] !== right.at(-1)).length;
-  const told = methods.map((method, place) => `${letter(place)} (${method}) on ${count(place)}`).join(", ");
-  const summary = `Of these ${found.queries.length} queries the nearest image is right for ${told}${methods.length > 1 ? `; they differ on ${differ}` : ""}.`;
-  const heads = make("div", { className: "duo heads", ariaHidden: "true" }, make("span"), ...methods.map((method, place) => { const head = make("b", {}, make("span", { textContent: `${letter(place)}  ${method}` })); head.insertAdjacentHTML("afterbegin", mark(methodOf[method])); return head; }));
-  const rows = found.queries.map((id, query) => queryRow(found, methods, query, firsts[query]));
+  const firsts = one.queries.map((_, query) => methods.map((method) => isRight(one, method, query, 0)));
+  const count = (index) => firsts.filter((right) => right[index]).length, differ = firsts.filter((right) => right[0] !== right.at(-1)).length;
+  const counts = methods.map((method, index) => `${letter(index)} (${method}) on ${count(index)}`).join(", ");
+  const summary = `Of these ${one.queries.length} queries, the nearest image is correct for ${counts}${methods.length > 1 ? `; they differ on ${differ}` : ""}.`;
+  const heads = make("div", { className: "duo heads", ariaHidden: "true" }, make("span"), ...methods.map((method, index) => { const head = make("b", {}, make("span", { textContent: `${letter(index)}  ${method}` })); head.insertAdjacentHTML("afterbegin", mark(methodOf[method])); return head; }));
+  const rows = one.queries.map((id, query) => queryRow(one, methods, query, firsts[query]));
   const box = make("div", {}, heads, ...rows);
   box.style.setProperty("--m", methods.length);
   return [...notes, make("p", { className: "quiet", role: "status", textContent: summary }), box];
@@ -153,24 +171,24 @@ function outcome(right) {
   return `only ${letter(right.indexOf(true))} right`;
 }
 
-function queryRow(found, methods, query, right) {
-  const name = found.query_classes[query], said = outcome(right);
-  const row = make("button", { type: "button", className: "row duo", ariaLabel: `Query of class ${name}: nearest image ${said}. Show larger.` },
-    make("span", { className: "asked" }, thumb(found.queries[query], name), make("span", { className: "outcome", textContent: said })),
-    ...methods.map((method, place) => {
-      const ids = found.neighbours[method][query], strip = make("span", { className: "strip" }, make("b", { textContent: letter(place) }), ...ids.map((id, rank) => thumb(id, found.classes[method][query][rank], isRight(found, method, query, rank) ? "right" : "wrong")));
+function queryRow(one, methods, query, right) {
+  const name = one.query_classes[query], verdict = outcome(right);
+  const row = make("button", { type: "button", className: "row duo", ariaLabel: `Query of class ${name}: nearest image ${verdict}. Show larger.` },
+    make("span", { className: "asked" }, thumb(one.queries[query], name), make("span", { className: "outcome", textContent: verdict })),
+    ...methods.map((method, index) => {
+      const ids = one.neighbors[method][query], strip = make("span", { className: "strip" }, make("b", { textContent: letter(index) }), ...ids.map((id, rank) => thumb(id, one.classes[method][query][rank], isRight(one, method, query, rank) ? "right" : "wrong")));
       strip.style.setProperty("--k", ids.length);
       return strip;
     }));
-  row.classList.toggle("differs", said.startsWith("only"));
-  row.onclick = () => enlarge(found, methods, query);
+  row.classList.toggle("differs", verdict.startsWith("only"));
+  row.onclick = () => enlarge(one, methods, query);
   return row;
 }
 
-function enlarge(found, methods, query) {
+function enlarge(one, methods, query) {
   const dialog = document.getElementById("closer"), entry = (id, name, note, verdict) => make("li", {}, thumb(id, name, verdict), make("b", { textContent: name }), make("div", { className: "quiet", textContent: note }));
-  dialog.querySelector("div").replaceChildren(make("h3", { textContent: `A query of class ${found.query_classes[query]} on split ${found.split}` }), make("ul", {}, entry(found.queries[query], found.query_classes[query], "query")),
-    ...methods.flatMap((method) => [make("h4", { textContent: method }), make("ul", {}, ...found.neighbours[method][query].map((id, rank) => { const verdict = isRight(found, method, query, rank) ? "right" : "wrong"; return entry(id, found.classes[method][query][rank], `${rank + 1}. neighbour, ${verdict}`, verdict); }))]));
+  dialog.querySelector("div").replaceChildren(make("h3", { textContent: `A query of class ${one.query_classes[query]} on split ${one.split}` }), make("ul", {}, entry(one.queries[query], one.query_classes[query], "query")),
+    ...methods.flatMap((method) => [make("h4", { textContent: method }), make("ul", {}, ...one.neighbors[method][query].map((id, rank) => { const verdict = isRight(one, method, query, rank) ? "right" : "wrong"; return entry(id, one.classes[method][query][rank], `neighbor ${rank + 1}, ${verdict}`, verdict); }))]));
   dialog.showModal();
 }
 
@@ -179,5 +197,6 @@ document.addEventListener("toggle", (event) => { const figure = event.target.clo
 addEventListener("beforeprint", () => allFigures().forEach((figure) => { if (!drawn.has(figure)) draw(figure); }));
 let waiting;
 addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(redraw, 150); });
-maps(); controls(); chips(); galleries();
+maps(); controls(); chips(); examples();
 allFigures().forEach((figure) => seen.observe(figure));
+addEventListener("load", () => setTimeout(drawRest, 300));

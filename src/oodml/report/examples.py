@@ -1,0 +1,114 @@
+"""Example queries with their nearest neighbors, which show what a number means."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from oodml.arrays import Names
+from oodml.evaluate.neighbors import nearest_neighbors
+from oodml.report.folder import StudyFolder
+from oodml.results.schema import Stage
+from oodml.vectors import VectorSet
+
+MAX_CANDIDATES = 400
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The same queries of one split, with the neighbors that each method finds.
+
+    Attributes:
+        split: the split.
+        queries: the ids of the queries.
+        query_classes: the classes of the queries.
+        neighbors: for each method, [queries k] image ids, nearest first.
+        classes: for each method, [queries k] the classes of these images.
+    """
+
+    split: str
+    queries: tuple[str, ...]
+    query_classes: tuple[str, ...]
+    neighbors: Mapping[str, tuple[tuple[str, ...], ...]]
+    classes: Mapping[str, tuple[tuple[str, ...], ...]]
+
+
+def find_examples(
+    folder: StudyFolder, split: str, n_queries: int = 8, k: int = 7, seed: int = 0
+) -> Examples | None:
+    """Choose queries of a split and find their neighbors with the first seed of each method.
+
+    The queries are representative: a random sample is ordered by the share of correct neighbors,
+    averaged over methods, and queries are taken at equal distances from the lowest to the highest
+    share, each from a different class where possible.
+
+    Returns:
+        None if no run of the split saved its vectors.
+    """
+    spaces = _embeddings(folder, split)
+    if not spaces:
+        return None
+    first = next(iter(spaces.values()))
+    candidates = _candidates(first, seed)
+    if not len(candidates):
+        return None
+    shares = [_correct(space, candidates, k).mean(axis=1) for space in spaces.values()]
+    chosen = _evenly_spaced(first, candidates, np.mean(shares, axis=0), n_queries)
+    nearest = {name: nearest_neighbors(space.vectors, chosen, k) for name, space in spaces.items()}
+    return Examples(
+        split,
+        tuple(first.ids[chosen].tolist()),
+        tuple(first.classes[chosen].tolist()),
+        {name: _as_tuples(spaces[name].ids[rows]) for name, rows in nearest.items()},
+        {name: _as_tuples(spaces[name].classes[rows]) for name, rows in nearest.items()},
+    )
+
+
+def _embeddings(folder: StudyFolder, split: str) -> dict[str, VectorSet]:
+    """The test embeddings of each method's first seed, where they are of the same images."""
+    table = folder.table
+    rows = table[(table["split"] == split) & (table["stage"] == Stage.ZERO_SHOT)]
+    first_seeds = rows.sort_values(["method", "seed"]).drop_duplicates("method")
+    runs = zip(first_seeds["method"], first_seeds["run"], strict=True)
+    stored = {str(name): folder.vectors(str(run)) for name, run in runs}
+    spaces = {name: space for name, space in stored.items() if space is not None}
+    first = next(iter(spaces.values()), None)
+    return {
+        name: space
+        for name, space in spaces.items()
+        if first is not None and np.array_equal(space.ids, first.ids)
+    }
+
+
+def _candidates(vectors: VectorSet, seed: int) -> Int[np.ndarray, " q"]:
+    counts = np.bincount(vectors.labels)
+    rows = np.flatnonzero(counts[vectors.labels] > 1)
+    if len(rows) > MAX_CANDIDATES:
+        rows = np.random.default_rng(seed).choice(rows, MAX_CANDIDATES, replace=False)
+    return rows.astype(np.int64)
+
+
+def _correct(vectors: VectorSet, queries: Int[np.ndarray, " q"], k: int) -> Bool[np.ndarray, "q k"]:
+    rows = nearest_neighbors(vectors.vectors, queries, k)
+    return np.asarray(vectors.labels[rows] == vectors.labels[queries][:, None])
+
+
+def _evenly_spaced(
+    vectors: VectorSet,
+    candidates: Int[np.ndarray, " q"],
+    shares: Float[np.ndarray, " q"],
+    n_queries: int,
+) -> Int[np.ndarray, " chosen"]:
+    order = candidates[np.lexsort((candidates, shares))]
+    chosen: list[int] = []
+    for part in np.array_split(order, min(n_queries, len(order))):
+        seen = {vectors.labels[row] for row in chosen}
+        by_distance = sorted(range(len(part)), key=lambda index: abs(index - len(part) // 2))
+        new = [index for index in by_distance if vectors.labels[part[index]] not in seen]
+        chosen.append(int(part[(new or by_distance)[0]]))
+    return np.array(chosen, dtype=np.int64)
+
+
+def _as_tuples(array: Names) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(row) for row in array.tolist())

@@ -1,0 +1,192 @@
+"""Every table of a report, computed once. Page, terminal, CSV, and LaTeX only format them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from oodml.analysis.controls import size_effects
+from oodml.analysis.epoch_gap import epoch_gap
+from oodml.analysis.few_shot import few_shot_gains
+from oodml.analysis.findings import findings
+from oodml.analysis.intervals import SEPARATED
+from oodml.analysis.published import comparable_curves
+from oodml.analysis.ranking import (
+    compare_methods,
+    compare_pairs,
+    ranks,
+    seed_scores,
+    separated_leader,
+)
+from oodml.analysis.structure import (
+    structure_correlations,
+    structure_metrics_of,
+    structure_points,
+)
+from oodml.analysis.table import metrics, ranked_metrics, shifts, trained
+from oodml.report.folder import StudyFolder
+from oodml.report.forecast import left_out_forecasts, superclass_recalls
+from oodml.report.series import (
+    chance_levels,
+    chance_scores,
+    curves,
+    image_counts,
+    seed_values,
+    split_sizes,
+)
+from oodml.results.schema import Stage
+
+Tables = dict[str, pd.DataFrame]
+
+
+def tables(folder: StudyFolder) -> Tables:
+    """Compute every table of a study's report.
+
+    Tables with the column `metric` cover several metrics; the others refer to the first ranked
+    metric. Tables are empty where the study lacks what they need.
+
+    Returns:
+        - `curves`, `seeds`: each metric by method and split, as means and by seed.
+        - `ags`, `ags_by_seed`, `pairs`, `ranks`: the ranking; see `compare_methods` and
+          `compare_pairs`. With a single split, `pairs` compares on that split.
+        - `few_shot`: see `few_shot_gains`.
+        - `structure`, `structure_points`: correlations, and the points behind them.
+        - `progression`: the size of each split. `controls`: see `size_effects`.
+        - `chance`, `chance_ags`: chance levels by split, and their AGS.
+        - `findings`: question, answer, and figures.
+        - `best_test_epoch_diagnostic`: see `epoch_gap`.
+        - `recall_by_superclass`, `forecasts`, `calibration`: see `oodml.report.forecast`.
+        - `published`: curves of the paper that are comparable with this study.
+        - `runs`: seconds and host of each run.
+    """
+    table = folder.table
+    ranked = ranked_metrics(table)
+    main = ranked[0]
+    rows = {name: table[table["metric"] == name] for name in metrics(table)}
+    levels = chance_levels(
+        table, folder.progression, image_counts(folder.images or folder.features)
+    )
+    recalls = superclass_recalls(folder)
+    left_out = left_out_forecasts(folder, recalls, main)
+    correlations = structure_correlations(trained(table), main)
+    answers = findings(table, main, _backbones(folder), correlations)
+    return {
+        "curves": _for_each([*rows], lambda metric: curves(rows[metric], metric)),
+        "seeds": _for_each(ranked, lambda metric: seed_values(rows[metric], metric)),
+        **_rankings(rows, ranked),
+        "few_shot": _for_each(ranked, lambda metric: few_shot_gains(rows[metric], metric)),
+        "structure": correlations,
+        "structure_points": _structure_points(table, main),
+        "progression": _progression(folder),
+        "controls": pd.DataFrame()
+        if folder.controls is None
+        else size_effects(folder.controls, main),
+        "chance": levels,
+        "chance_ags": chance_scores(table, levels),
+        "findings": pd.DataFrame(answers, columns=["question", "answer", "figures"]),
+        "best_test_epoch_diagnostic": epoch_gap(trained(table), main),
+        "recall_by_superclass": recalls,
+        "forecasts": _concat([one.drawn() for one in left_out]),
+        "calibration": _concat([one.summary() for one in left_out]),
+        "published": _published(folder),
+        "runs": _runs(folder),
+    }
+
+
+def _rankings(rows: Mapping[str, pd.DataFrame], ranked: list[str]) -> Tables:
+    """The tables of the ranking, from the rows of each metric."""
+    order = shifts(rows[ranked[0]])
+    single = None if order.nunique() > 1 else str(order.index[0])
+    pairs = {metric: compare_pairs(rows[metric], metric, single) for metric in ranked}
+    by_seed = [] if single else ranked
+    return {
+        "ags": _for_each(ranked, lambda metric: _scores(rows[metric], metric, pairs[metric])),
+        "ags_by_seed": _for_each(by_seed, lambda metric: _scores_by_seed(rows[metric], metric)),
+        "pairs": _for_each(ranked, pairs.__getitem__),
+        "ranks": _for_each(ranked, lambda metric: _ranks(rows[metric], metric)),
+    }
+
+
+def _scores(table: pd.DataFrame, metric: str, pairs: pd.DataFrame) -> pd.DataFrame:
+    """`compare_methods` with `shared_rank`: 1 plus the number of methods that are better."""
+    order = compare_methods(table, metric)
+    above = pairs[pairs["probability"] >= SEPARATED].groupby("other").size()
+    return order.assign(shared_rank=1 + order["method"].map(above).fillna(0).astype(int))
+
+
+def _scores_by_seed(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    long = seed_scores(table, metric).stack().rename("ags").reset_index()
+    return long[["method", "seed", "ags"]]
+
+
+def _ranks(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One row per method and split; `separated` marks a method that is better than all others."""
+    wide = ranks(table, metric)
+    long = wide.stack().rename("rank").reset_index()
+    leaders = {split: separated_leader(compare_pairs(table, metric, split)) for split in wide}
+    return long.assign(separated=long["split"].map(leaders) == long["method"])
+
+
+def _structure_points(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    points = {
+        name: structure_points(table, name, metric).rename(columns={"measure": "x", "metric": "y"})
+        for name in structure_metrics_of(table)
+    }
+    return _concat([frame.assign(measure=name) for name, frame in points.items()])
+
+
+def _progression(folder: StudyFolder) -> pd.DataFrame:
+    counts = image_counts(folder.images or folder.features)
+    return split_sizes(folder.table, folder.progression, counts)
+
+
+def _published(folder: StudyFolder) -> pd.DataFrame:
+    progression = folder.progression
+    if progression is None or folder.plan.smoke:
+        return pd.DataFrame(columns=["metric"])
+    shift = [split.shift for split in progression]
+    return comparable_curves(folder.data, shift, progression.backbone, _models(folder))
+
+
+def _models(folder: StudyFolder) -> dict[str, Mapping[str, Any]]:
+    """The model settings of each method."""
+    return {
+        str(run.get("label", run.get("method"))): run.get("model") or {}
+        for run in folder.runs.values()
+    }
+
+
+def _backbones(folder: StudyFolder) -> dict[str, str]:
+    models = _models(folder)
+    return {name: str(model["backbone"]) for name, model in models.items() if "backbone" in model}
+
+
+def _runs(folder: StudyFolder) -> pd.DataFrame:
+    table = folder.table[folder.table["stage"] == Stage.ZERO_SHOT]
+    named = table.drop_duplicates("run").sort_values(["method", "seed", "shift"])
+    runs = named.loc[named["run"].isin([*folder.runs]), ["run", "method", "split", "seed"]]
+    costs = [folder.runs[run] for run in runs["run"]]
+    return runs.assign(
+        seconds=[cost.get("seconds") for cost in costs],
+        host=[str(cost.get("host", "")) for cost in costs],
+    ).reset_index(drop=True)
+
+
+def _for_each(names: list[str], compute: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
+    """The table of each metric, with the metric as the first column."""
+    frames = {name: compute(name) for name in names}
+    if all(frame.empty for frame in frames.values()):
+        return pd.DataFrame(columns=["metric"])
+    filled = {name: frame for name, frame in frames.items() if len(frame)}
+    joined = pd.concat(filled, names=["metric", "row"]).reset_index(level="metric")
+    return joined.reset_index(drop=True)
+
+
+def _concat(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def select(tables: Mapping[str, pd.DataFrame], name: str, metric: str) -> pd.DataFrame:
+    """The rows of one metric, without the column `metric`."""
+    table = tables[name]
+    return table[table["metric"] == metric].drop(columns="metric").reset_index(drop=True)
