@@ -19,10 +19,11 @@ from oodml.adaptation import AdaptSettings
 from oodml.adaptation.network import adapt_network
 from oodml.adaptation.split import adapt_to_episodes, support_rows
 from oodml.analysis.intervals import student_interval
+from oodml.backbones import load_backbone
 from oodml.datasets import open_images
 from oodml.embedding import embed
 from oodml.images.image_set import ImageSet
-from oodml.model import Embedder, LinearHead, HeadSettings
+from oodml.model import Embedder, HeadSettings, LinearHead
 from oodml.shift.splits import Episode
 from oodml.vectors import VectorSet
 
@@ -79,11 +80,10 @@ def recalls(found: tuple[dict[str, float], ...]) -> np.ndarray:
 def frozen() -> Embedder:
     """lite0 with a random last layer."""
     settings = HeadSettings(backbone="lite0", image_size=SIZE, dim=DIM, augmentation="gentle")
-    model = Embedder(settings, torch.nn.Identity())
+    backbone = load_backbone("lite0")
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
-        model.head = LinearHead(model.backbone.features, DIM)
-    return model
+        return Embedder(settings, LinearHead(backbone.features, DIM), backbone)
 
 
 def episode(test: ImageSet, random: np.random.Generator) -> Episode:

@@ -1,17 +1,17 @@
-"""Losses with their miners, forward and backward, against a loop over triplets and a library.
+"""Losses with their miners, forward and backward, compared with loops and a library.
 
     python benchmarks/losses.py [--rounds 30] [--threads 1] [--rows 112] [--dim 512]
 
-A batch of 56 classes × 2 on the unit sphere, 512 dimensions, CPU. Times are medians of rounds in
-which all forms take turns, in CPU time of the process, so that other work on the machine does not
-count (with more than one thread, of all threads together):
+A batch of 56 classes × 2 on the unit sphere, 512 dimensions, CPU. Times are medians over rounds in
+which all implementations alternate. They are CPU times of the process (of all threads together), so
+other work on the machine does not count:
 
 - floor: the product of the batch with itself and its gradient, which any pairwise loss needs;
-- ours: the loss and miner of the catalogue;
-- loop: one triplet, or anchor, after another, as the original is built;
+- ours: oodml's loss and miner;
+- loop: one triplet or anchor after another, as in the original study;
 - pml: pytorch-metric-learning's loss with its own miner.
 
-Ratios are times of loop and pml over ours: above 1 ours is faster.
+Ratios are the times of loop and pml divided by ours; above 1, ours is faster.
 """
 
 import argparse
@@ -41,23 +41,25 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     random = torch.Generator().manual_seed(0)
     labels = torch.arange(options.rows) // 2
-    centres = torch.randn(len(labels) // 2, options.dim, generator=random)[labels]
+    centers = torch.randn(len(labels) // 2, options.dim, generator=random)[labels]
     noise = torch.randn(options.rows, options.dim, generator=random)
-    embeddings = normalize(centres + 3 * noise, dim=1)
+    embeddings = normalize(centers + 3 * noise, dim=1)
     floor = timed({"floor": floor_step}, embeddings, labels, options.rounds)["floor"]
     print(f"floor {1e3 * floor:.2f} ms; {options.threads} threads, torch {torch.__version__}")
     print(
         f"{'loss':24} {'ours ms':>8} {'loop ms':>8} {'pml ms':>8} {'loop/ours':>10} {'pml/ours':>9}"
     )
-    for name, forms in contests(int(labels.max()) + 1, options.dim).items():
-        found = timed(forms, embeddings, labels, options.rounds)
-        print(f"{name:24} " + row(found))
+    for name, forms in comparisons(int(labels.max()) + 1, options.dim).items():
+        seconds = timed(forms, embeddings, labels, options.rounds)
+        print(f"{name:24} " + row(seconds))
 
 
-def row(found: dict[str, float]) -> str:
-    ours = found["ours"]
-    cells = [f"{1e3 * found[form]:8.2f}" if form in found else " " * 8 for form in FORMS]
-    ratios = [f"{found[form] / ours:{w}.1f}" if form in found else " " * w for form, w in WIDTHS]
+def row(seconds: dict[str, float]) -> str:
+    ours = seconds["ours"]
+    cells = [f"{1e3 * seconds[form]:8.2f}" if form in seconds else " " * 8 for form in FORMS]
+    ratios = [
+        f"{seconds[form] / ours:{w}.1f}" if form in seconds else " " * w for form, w in WIDTHS
+    ]
     return " ".join(cells + ratios)
 
 
@@ -68,7 +70,7 @@ WIDTHS = (("loop", 10), ("pml", 9))
 def timed(
     forms: dict[str, Step], embeddings: Tensor, labels: Tensor, rounds: int
 ) -> dict[str, float]:
-    """Median seconds of a step of each form, which take turns."""
+    """Median seconds per step of each implementation; they alternate."""
     seconds: dict[str, list[float]] = {form: [] for form in forms}
     for turn in range(rounds + 2):
         for form, step in forms.items():
@@ -80,8 +82,8 @@ def timed(
     return {form: statistics.median(values) for form, values in seconds.items()}
 
 
-def contests(n_classes: int, dim: int) -> dict[str, dict[str, Step]]:
-    """The forms of each loss."""
+def comparisons(n_classes: int, dim: int) -> dict[str, dict[str, Step]]:
+    """The implementations of each loss."""
     sizes = {"n_classes": n_classes, "dim": dim}
     semihard = {"type_of_triplets": "semihard", "margin": 0.2}
     return {
@@ -142,7 +144,7 @@ def pml(
 
 
 class PmlAngular:
-    """The N-pair loss and twice the angular loss, as ours sums them."""
+    """The N-pair loss plus twice the angular loss, as in oodml."""
 
     def __init__(self) -> None:
         self.angular, self.npair = pml_losses.AngularLoss(alpha=45), pml_losses.NPairsLoss()

@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 import oodml
 from oodml import catalog
 from oodml.methods._base import Batch, Sizes
-from oodml.model import Embedder, LinearHead, HeadSettings
+from oodml.model import Embedder, HeadSettings, LinearHead
 from oodml.randomness import generator, isolated
 
 SIZES = Sizes(n_classes=100, dim=512, feature_dim=2048)

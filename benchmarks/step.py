@@ -1,13 +1,13 @@
-"""One training step of our loop beside a plain PyTorch loop of the same network and loss.
+"""One training step of oodml compared with a plain PyTorch loop of the same network and loss.
 
     python benchmarks/step.py [--batch 112] [--steps 20] [--rounds 5] [--threads 2]
 
-ResNet-50, untrained, 224 pixels, channels_last, batch norm frozen, a layer to 512 dimensions,
-margin loss with distance-weighted negatives, Adam. Both loops take the same ready uint8 images in
-turn; medians of rounds. In fp32, and on CUDA in bf16, too. Then both with a network that costs next
-to nothing: the whole of our step (head, mining, loss, optimiser, logging, bookkeeping), what it is
-of the step with ResNet-50, and what it costs beyond the plain loop. Targets: ours at least 95% of
-the plain loop's images/s in bf16, and at most 10% of the step beyond network and loss.
+ResNet-50, untrained, 224 pixels, channels_last, frozen batch norm, a layer to 512 dimensions,
+margin loss with distance-weighted negatives, Adam. The two loops alternate on the same uint8 images
+in memory; times are medians over rounds, in fp32 and on CUDA also in bf16. A second comparison uses
+a network that costs almost nothing. It shows the rest of the step (head, mining, loss, optimizer,
+logging) as a share of the step with ResNet-50, and what it costs beyond the plain loop. Targets: at
+least 95% of the plain loop's images/s in bf16, and at most 10% of the step beyond network and loss.
 """
 
 import argparse
@@ -27,19 +27,19 @@ from oodml.backbones import Backbone, load_backbone
 from oodml.devices import resolve_device
 from oodml.methods._base import Sizes
 from oodml.methods._mined import MinedLoss
-from oodml.model import Embedder, LinearHead, FinetuneSettings
+from oodml.model import Embedder, FinetuneSettings, LinearHead
 from oodml.randomness import generator, isolated
 from oodml.training.loop import train
 from oodml.training.settings import TrainSettings
 from oodml.training.sources import Views
 
 FEATURES, DIM, CLASSES, WARM = 2048, 512, 100, 2
-FREE = "__main__:next_to_nothing"
+FREE = "__main__:mean_color"
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is timed. size: pixels of the images."""
+    """What is timed; `size` is the side of the images in pixels."""
 
     backbone: str
     size: int
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def compare(case: Case, rounds: int) -> tuple[float, float]:
-    """Milliseconds a step of either loop, which take turns; prints them."""
+    """Measure and print the milliseconds per step of both loops, which alternate."""
     ours, plain = [], []
     for _ in range(rounds):
         ours.append(time_ours(case))
@@ -83,14 +83,14 @@ def compare(case: Case, rounds: int) -> tuple[float, float]:
     return a, b
 
 
-def next_to_nothing(weights: str | None = None) -> Backbone:
-    """A network that computes features of the mean color."""
+def mean_color(weights: str | None = None) -> Backbone:
+    """A network that costs almost nothing: features of the mean color."""
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, FEATURES, 1))
     return Backbone(network, FEATURES, 8)
 
 
-class Ready:
-    """Images that are there already; notes when each batch is taken."""
+class ImagesInMemory:
+    """A source of images in memory; its clock ticks when a batch is requested."""
 
     def __init__(self, case: Case) -> None:
         count = case.batch * (case.steps + WARM)
@@ -112,10 +112,10 @@ class Ready:
 
 
 class Clock:
-    """Time between steps, the first apart: of the processor on one thread, else of the wall."""
+    """Measures the time per step without warm-up: CPU time on one thread, else wall time."""
 
     def __init__(self, case: Case) -> None:
-        self.case, self.ticks, self.begun, self.ended = case, 0, 0.0, 0.0
+        self.case, self.ticks, self.started, self.stopped = case, 0, 0.0, 0.0
         single = case.device.type == "cpu" and torch.get_num_threads() == 1
         self.now = time.process_time if single else time.perf_counter
 
@@ -123,14 +123,14 @@ class Clock:
         if self.ticks in (WARM, WARM + self.case.steps) and self.case.device.type == "cuda":
             torch.cuda.synchronize()
         if self.ticks == WARM:
-            self.begun = self.now()
-        self.ended = self.now()
+            self.started = self.now()
+        self.stopped = self.now()
         self.ticks += 1
 
     def milliseconds(self) -> float:
-        """A step's."""
+        """The time per step."""
         assert self.ticks == WARM + self.case.steps + 1
-        return 1000 * (self.ended - self.begun) / self.case.steps
+        return 1000 * (self.stopped - self.started) / self.case.steps
 
 
 def build(case: Case) -> Embedder:
@@ -143,7 +143,7 @@ def build(case: Case) -> Embedder:
 
 
 def time_ours(case: Case) -> float:
-    model, source = build(case), Ready(case)
+    model, source = build(case), ImagesInMemory(case)
     with isolated(0):
         method = catalog.load("methods", "margin", sizes=Sizes(CLASSES, DIM, FEATURES))
     settings = TrainSettings(epochs=1, batch_size=case.batch, precision=case.precision)
@@ -152,17 +152,18 @@ def time_ours(case: Case) -> float:
 
 
 def time_plain(case: Case) -> float:
-    """The loop as one would write it for this network and loss alone."""
+    """A loop written for this network and loss only."""
     layout = torch.channels_last
-    model, source = build(case), Ready(case)
-    network = model.backbone.network.to(case.device, memory_format=layout)
+    model, source = build(case), ImagesInMemory(case)
+    backbone = model.require_backbone()
+    network = backbone.network.to(case.device, memory_format=layout)
     network.train()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
     extract = getattr(network, "forward_features", network)
     head = model.head.to(case.device)
-    mean, std = (getattr(model.backbone, name).to(case.device) for name in ("mean", "std"))
+    mean, std = (getattr(backbone, name).to(case.device) for name in ("mean", "std"))
     loss = MinedLoss(CLASSES, DIM, "margin", "distance").to(case.device)
     parameters = [*network.parameters(), *head.parameters(), *loss.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=1e-5, fused=True)

@@ -156,8 +156,8 @@ def _embed_with_model(
     images: ImageSet, model: Embedder, device: torch.device, batch_size: int
 ) -> VectorSet:
     vectors = _run_model(model, model, images, None, 0, device, batch_size)
-    source = {"data": images.name, "fingerprint": fingerprint(images)}
-    source |= {"model": model.settings.model_dump()}
+    source: dict[str, Any] = {"data": images.name, "fingerprint": fingerprint(images)}
+    source["model"] = model.settings.model_dump()
     return VectorSet(vectors, images.classes, images.ids, images.superclasses, source)
 
 

@@ -273,7 +273,7 @@ def frozen_model(backbone: str, weights: str | None = None, *, normalize: bool) 
         weights: as in `load_backbone`.
         normalize: whether embeddings are scaled to unit length.
     """
-    settings = HeadSettings(backbone=backbone, weights=weights)
+    settings = parse_model_settings({"backbone": backbone, "weights": weights})
     return Embedder(settings, IdentityHead(normalize), load_backbone(backbone, weights)).eval()
 
 

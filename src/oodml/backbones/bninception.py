@@ -1,4 +1,4 @@
-"""BN-Inception, the network of the older literature; its weights come from a local file."""
+"""BN-Inception, as used in older publications; its weights are read from a local file."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from oodml.backbones._base import Backbone, load_weights
 from oodml.errors import OodmlError
 
 WEIGHTS = "bn_inception-52deb4733.pth"
-MEAN = (128 / 255, 117 / 255, 104 / 255)  # of red, green, blue; the scale stays 0 … 255
+MEAN = (128 / 255, 117 / 255, 104 / 255)  # of red, green, blue; the range is 0 … 255
 STD = (1 / 255,) * 3
 
 # Of each block: 1×1; 3×3 reduced, 3×3; double 3×3 reduced, first, second; pooling's projection.
@@ -34,13 +34,18 @@ MAX_POOLED = ("3c", "4e", "5b")
 def backbone(weights: str | None = None) -> Backbone:
     """BN-Inception (Ioffe & Szegedy, 2015), 10.3 M parameters without its classifier.
 
-    weights: the file bn_inception-52deb4733.pth, or one whose tensors have its names; "none"
-    for untrained ones. Raises `OodmlError` without either.
+    Args:
+        weights: the file bn_inception-52deb4733.pth, or one with the same tensor names; "none"
+            for untrained weights.
+
+    Raises:
+        OodmlError: if no weights are given.
     """
     if weights is None:
         raise OodmlError(
-            f'backbone "bninception": give weights = "…/{WEIGHTS}", a local file (it goes with the '
-            'package pretrainedmodels), or weights = "none" for untrained ones'
+            f'backbone "bninception": set weights to the local file {WEIGHTS} (from the package '
+            'pretrainedmodels), or to "none" for untrained weights',
+            location="weights",
         )
     network = BNInception()
     if weights != "none":
@@ -49,9 +54,9 @@ def backbone(weights: str | None = None) -> Backbone:
 
 
 class BNInception(nn.Module):
-    """The network from images of red, green, blue, 0 … 255 less the mean, to its last map.
+    """The network from RGB images in 0 … 255 minus the mean to its last feature map.
 
-    Modules have the names of the published file: `inception_3a_1x1`, `inception_3a_1x1_bn` …
+    Modules are named as in the published file: `inception_3a_1x1`, `inception_3a_1x1_bn` …
     """
 
     def __init__(self) -> None:
@@ -64,7 +69,7 @@ class BNInception(nn.Module):
             width = self._add_block(block, width)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1024 rows columns"]:
-        x = self._layer("conv1_7x7_s2", images.flip(1))  # it learned on blue, green, red
+        x = self._layer("conv1_7x7_s2", images.flip(1))  # it was trained on BGR
         x = functional.max_pool2d(x, 3, 2, ceil_mode=True)
         x = self._layer("conv2_3x3", self._layer("conv2_3x3_reduce", x))
         x = functional.max_pool2d(x, 3, 2, ceil_mode=True)
@@ -82,7 +87,7 @@ class BNInception(nn.Module):
         return functional.relu(normal)
 
     def _add_block(self, block: str, width: int) -> int:
-        """Add the layers of a block; gives the width of its output."""
+        """Add the layers of a block; return the width of its output."""
         single, reduced, plain, double_reduced, double, projected = BLOCKS[block]
         name, stride = f"inception_{block}", 1 if single else 2
         if single:

