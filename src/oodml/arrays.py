@@ -1,12 +1,71 @@
-"""Array types that jaxtyping cannot express."""
+"""Array types that jaxtyping cannot express, and conversion of any array to floats."""
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oodml.errors import OodmlError
+
 if TYPE_CHECKING:
     Names = NDArray[np.str_]
 else:
     # At run time, strings of each length have their own type, which no annotation matches.
     Names = NDArray[Any]
+
+EXACT_IN_FLOAT32 = 2**24
+"""Every integer up to this size has an exact float32 value."""
+
+
+def as_float_array(values: Any, name: str = "vectors") -> NDArray[Any]:
+    """Convert numbers of any array type to a contiguous array of float32 or float64.
+
+    Args:
+        values: an array, tensor, data frame, or nested sequence of real numbers.
+        name: what errors call the values.
+
+    Returns:
+        float64 for float64, longer floats, and integers that float32 cannot represent; else
+        float32. The array is never read-only.
+
+    Raises:
+        OodmlError: if the values are not real numbers, are masked, or have rows of unequal length.
+    """
+    array = _as_array(values, name)
+    if array.dtype.kind not in "biuf":
+        raise OodmlError(
+            f"{name} must be real numbers; given {array.dtype}",
+            location=name,
+            given=str(array.dtype),
+        )
+    if array.dtype.kind == "f":
+        dtype = np.float32 if array.dtype.itemsize <= 4 else np.float64
+    else:
+        largest = max(abs(int(array.max())), abs(int(array.min()))) if array.size else 0
+        dtype = np.float32 if largest <= EXACT_IN_FLOAT32 else np.float64
+    with np.errstate(over="ignore"):  # an infinite value is refused by its row
+        return np.require(array, dtype=dtype, requirements=["C", "W"])
+
+
+def _as_array(values: Any, name: str) -> NDArray[Any]:
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        try:
+            values = values.numpy()
+        except TypeError:  # numpy has no bfloat16
+            values = values.float().numpy()
+    if np.ma.is_masked(values):
+        row = int(np.flatnonzero(np.ma.getmaskarray(values).reshape(len(values), -1).any(1))[0])
+        raise OodmlError(f"{name}: row {row} is masked", location=name, given=row)
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind == "O":  # rows that are arrays themselves, or numbers as objects
+            array = np.array([np.asarray(row, dtype=np.float64) for row in array])
+    except (TypeError, ValueError) as error:
+        lengths = [len(row) if hasattr(row, "__len__") else -1 for row in values]
+        row = next((i for i, length in enumerate(lengths) if length != lengths[0]), 0)
+        reason = (
+            f"row {row} has {lengths[row]} numbers, row 0 has {lengths[0]}" if row else str(error)
+        )
+        raise OodmlError(f"{name}: {reason}", location=name, given=row) from error
+    return array

@@ -9,9 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodml import vector_files
-from oodml.arrays import Names
+from oodml.arrays import Names, as_float_array
 from oodml.errors import OodmlError
+from oodml.label_names import as_names
 from oodml.labeled import Labeled
+
+
+def _no_names() -> Names:
+    return np.empty(0, dtype=np.str_)
 
 
 @dataclass(frozen=True)
@@ -19,45 +24,66 @@ class VectorSet(Labeled):
     """Vectors with the class of each row.
 
     Attributes:
-        vectors: [n d] float32.
-        classes: [n] the class of each row.
-        ids: [n] the image that each row comes from.
+        vectors: [n d] float32, or float64 if given so; every metric is computed in that type.
+        classes: [n] the class of each row, as text.
+        ids: [n] the image that each row comes from; row numbers if not given.
         superclasses: [n] the superclass of each row, or None.
         source: where the vectors come from (data, fingerprint, backbone, …), as JSON values.
 
     Raises:
-        OodmlError: if shapes do not match or a vector is not finite.
+        OodmlError: if shapes do not match, a vector is not finite, or a label is missing.
     """
 
-    vectors: NDArray[np.float32]
+    vectors: NDArray[Any]
     classes: Names
-    ids: Names
+    ids: Names = field(default_factory=_no_names)
     superclasses: Names | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
 
     PER_ROW: ClassVar[tuple[str, ...]] = ("vectors", "classes", "ids", "superclasses")
 
     def __post_init__(self) -> None:
+        self._set("vectors", as_float_array(self.vectors))
         if self.vectors.ndim != 2:
             raise OodmlError(
                 f"vectors must be [n d]; given shape {self.vectors.shape}",
                 location="vectors",
                 given=self.vectors.shape,
             )
-        for name in ("classes", "ids"):
-            count = len(getattr(self, name))
-            if count != len(self.vectors):
-                raise OodmlError(
-                    f"{count} {name} for {len(self.vectors)} vectors", location=name, given=count
-                )
+        n = len(self.vectors)
+        if len(self.ids) == 0 < n:
+            self._set("ids", np.arange(n))
+            self._set("source", {**self.source, "ids": "row numbers"})
+        for name in ("classes", "ids", "superclasses"):
+            if getattr(self, name) is not None:
+                names = as_names(getattr(self, name), name, literal=True)
+                if names.shape != (n,):
+                    raise OodmlError(
+                        f"{len(names)} {name} for {n} vectors", location=name, given=len(names)
+                    )
+                self._set(name, names)
         bad = np.flatnonzero(~np.isfinite(self.vectors).all(axis=1))
         if len(bad):
             raise OodmlError(
                 f"the vector of row {bad[0]} (id {str(self.ids[bad[0]])!r}) is not finite "
-                f"({len(bad)} of {len(self.vectors)} rows)",
+                f"({len(bad)} of {n} rows)",
                 location="vectors",
                 given=int(bad[0]),
             )
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        n, d = self.vectors.shape
+        return f"VectorSet({n} vectors of {d} dimensions, {len(self.class_names)} classes)"
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether `ids` name images; False if they are row numbers."""
+        if self.source.get("ids") == "row numbers":
+            return False
+        return not np.array_equal(self.ids, np.arange(len(self)).astype(np.str_))
 
     def class_means(self) -> NDArray[np.float64]:
         """[classes d] the mean vector of each class, in the order of `class_names`."""
@@ -77,21 +103,38 @@ class VectorSet(Labeled):
         vector_files.write_vectors(Path(path), columns, self.source)
 
     @classmethod
-    def load(cls, path: str | Path) -> "VectorSet":
-        """Read a file that `save` wrote, or one with the same keys or columns.
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        vectors: str | None = None,
+        labels: str | None = None,
+        skip_unlabeled: bool = False,
+    ) -> "VectorSet":
+        """Read a file that `save` wrote, or one of your own with the same columns.
+
+        Columns or arrays are found by name, in any order and case: the classes as "classes",
+        "class", "labels", or "label", the images as "ids" or "id", and "superclasses" or
+        "superclass". The vectors are called "vectors", "vector", "embeddings", or "embedding", or
+        are the only column with one list per row, or columns numbered like d0, d1, …. An .npy
+        has the labels in `NAME.csv` beside it.
 
         Args:
-            path: .npz and .safetensors contain `vectors` and `classes` (or `labels`), optionally
-                `ids` and `superclasses`. .parquet has the same as columns, with `vectors` as one
-                list per row, or one column per dimension. .npy needs `NAME.csv` beside it, with a
-                column `class` (or `label`).
+            path: a .npz, .safetensors, .parquet, .npy, or .csv file.
+            vectors: the column of the vectors, or a pattern for one column per dimension, such
+                as "pc*".
+            labels: the column of the classes.
+            skip_unlabeled: exclude rows without a class or superclass instead of refusing the
+                file; their number is recorded in `source` as "skipped_unlabeled".
 
         Raises:
-            OodmlError: if the file is missing, damaged, or lacks a column.
+            OodmlError: if the file is missing, damaged, ambiguous, or lacks a column or a label.
         """
-        source = Path(path)
-        columns, origin = vector_files.read_vectors(source)
+        file = Path(path)
+        columns, source = vector_files.read_vectors(
+            file, vectors=vectors, labels=labels, skip_unlabeled=skip_unlabeled
+        )
         try:
-            return cls(source=origin, **columns)
+            return cls(source=source, **columns)
         except OodmlError as error:
-            raise OodmlError(f"{source}: {error}", location=str(source)) from error
+            raise OodmlError(f"{file}: {error}", location=str(file), given=error.given) from error

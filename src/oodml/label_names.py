@@ -1,0 +1,163 @@
+"""Labels of any type as text: missing values, numbers, and names that only look different."""
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oodml.arrays import Names
+from oodml.errors import OodmlError
+
+MISSING_TEXT = ("nan", "NaN", "None", "null", "<NA>", "NaT")
+"""Text that programs write for a missing label."""
+
+
+def as_names(
+    values: Any,
+    name: str = "labels",
+    *,
+    location: str = "",
+    literal: bool = False,
+) -> Names:
+    """Convert labels to text: whole floats lose their ".0", bytes are decoded as UTF-8.
+
+    Args:
+        values: [n] text, integers, Booleans, whole floats, or objects of these types.
+        name: what errors call the labels.
+        location: the file that the labels come from, for errors.
+        literal: whether text such as "nan" is a name rather than a missing label.
+
+    Raises:
+        OodmlError: if a label is missing (its row is `given`), fractional, or of another type.
+    """
+    array = as_label_array(values)
+    missing = np.flatnonzero(find_missing(array, literal=literal))
+    if len(missing):
+        raise missing_error(array, missing, name, location)
+    return _text(array, name, location)
+
+
+def as_label_array(values: Any) -> NDArray[Any]:
+    """[n] labels as an array without changes; masked entries become None, [n 1] becomes [n]."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    if np.ma.is_masked(values):
+        values = values.astype(object).filled(None)
+    is_list = isinstance(values, list | tuple)
+    if is_list and any(not isinstance(one, str) or "\0" in one for one in values):
+        array: NDArray[Any] = np.empty(len(values), dtype=object)
+        for row, value in enumerate(values):  # numpy would turn None into text and drop "\0"
+            array[row] = value
+    else:
+        array = np.asarray(values)
+    return array.reshape(len(array)) if array.ndim == 2 and array.size == len(array) else array
+
+
+def find_missing(values: NDArray[Any], *, literal: bool = False) -> NDArray[np.bool_]:
+    """[n] which labels are missing: NaN, None, blank, or (unless literal) text such as "nan"."""
+    if values.dtype.kind == "O":
+        flags = [_is_missing(value, literal) for value in values]
+        return np.array(flags, dtype=np.bool_).reshape(len(values))
+    if values.dtype.kind in "fcMm":
+        return np.asarray(np.isnat(values) if values.dtype.kind in "Mm" else np.isnan(values))
+    if values.dtype.kind not in "US" or not len(values):
+        return np.zeros(len(values), dtype=np.bool_)
+    text = values if values.dtype.kind == "U" else np.char.decode(values, "latin-1")
+    blank = (text == "") | np.char.isspace(text)
+    return np.asarray(blank if literal else blank | np.isin(text, MISSING_TEXT))
+
+
+def missing_error(
+    values: NDArray[Any], rows: NDArray[np.int64], name: str, location: str
+) -> OodmlError:
+    """The error for labels that are missing in the given rows."""
+    first = values[rows[0]]
+    prefix = f"{location}: " if location else ""
+    remedy = (
+        f"; rename the class if {str(first)!r} is its name"
+        if isinstance(first, str) and first in MISSING_TEXT
+        else ""
+    )
+    return OodmlError(
+        f"{prefix}row {int(rows[0])} has no value in {name} ({first!r}); {len(rows)} of "
+        f"{len(values)} rows. Pass `--skip-unlabeled` (`skip_unlabeled=True` in Python) to exclude "
+        f"them{remedy}.",
+        location=location or name,
+        given=int(rows[0]),
+    )
+
+
+def _is_missing(value: Any, literal: bool) -> bool:
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, str):
+        return not value.strip() or (not literal and value in MISSING_TEXT)
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, float | np.floating | np.datetime64) and bool(value != value)
+
+
+def _text(values: NDArray[Any], name: str, location: str) -> Names:
+    if values.dtype.kind in "iub":
+        return values.astype(np.str_)
+    if values.dtype.kind == "U":
+        text = [] if not len(values) else values.tolist()
+    else:
+        text = [_one_name(value, row, name, location) for row, value in enumerate(values.tolist())]
+    for row, label in enumerate(text):
+        if "\0" in label:
+            raise _bad_label(label, row, name, location)
+    return values if values.dtype.kind == "U" else np.array(text, dtype=np.str_)
+
+
+def _one_name(value: Any, row: int, name: str, location: str) -> str:
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise _bad_label(value, row, name, location) from None
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, str | int):
+        return str(value)
+    raise _bad_label(value, row, name, location)
+
+
+def _bad_label(value: Any, row: int, name: str, location: str) -> OodmlError:
+    prefix = f"{location}: " if location else ""
+    return OodmlError(
+        f"{prefix}{name} must be text or whole numbers; row {row} has {value!r}",
+        location=location or name,
+        given=row,
+    )
+
+
+def look_alikes(names: Iterable[str], others: Iterable[str]) -> Mapping[str, str]:
+    """Pairs of different names that look the same to a person.
+
+    Names look alike if they are equal after Unicode normalization, without surrounding space,
+    ignoring case, or as numbers ("1" and "1.0").
+
+    Returns:
+        For each such name, the name among `others` that it resembles.
+    """
+    other_names = set(others)
+    folded = {_fold(other): other for other in sorted(other_names)}
+    return {
+        name: folded[_fold(name)]
+        for name in sorted(set(names) - other_names)
+        if _fold(name) in folded
+    }
+
+
+def _fold(name: str) -> str:
+    text = unicodedata.normalize("NFKC", name).strip().casefold()
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return str(int(number)) if number.is_integer() else str(number)

@@ -1,0 +1,309 @@
+"""Which columns of a file are the vectors, classes, ids, and superclasses.
+
+All formats follow one rule, whatever the order and the case of the names: see `VECTORS`,
+`CLASSES`, `IDS`, and `SUPERCLASSES`. Without a column of `VECTORS`, the vectors are the only
+column with one list of numbers per row, or columns numbered like d0, d1, ….
+"""
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oodml.arrays import as_float_array
+from oodml.errors import OodmlError
+from oodml.label_names import as_label_array, as_names, find_missing, missing_error
+
+VECTORS = ("vectors", "vector", "embeddings", "embedding")
+CLASSES = ("classes", "class", "labels", "label")
+IDS = ("ids", "id")
+SUPERCLASSES = ("superclasses", "superclass")
+DIMENSIONS = (
+    "", "d", "dim", "e", "emb", "embedding", "embeddings", "f", "feat", "feature", "features",
+    "v", "vec", "vector", "vectors",
+)  # fmt: skip
+"""Prefixes of numbered columns that are taken as the dimensions of the vectors."""
+_NEVER_VECTORS = re.compile(
+    r"(^|[_\W])(bbox|box|boxes|coords?|coordinates?|location|position|keypoints?|scores?|probs?|"
+    r"probabilit(y|ies)|logits|ids?|tokens?|labels?|class|classes|size|shape)$"
+)
+"""Names of list columns that are used as vectors only on request."""
+
+Columns = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column or array of a file, whose values are read on demand.
+
+    Attributes:
+        kind: "matrix" has one list of numbers per row, "numbers" one number, "text" one string.
+        load: reads the values, as labels.
+        about: a description for errors, such as "text".
+        load_numbers: reads the values as numbers, where that is different.
+    """
+
+    kind: Literal["matrix", "numbers", "text", "other"]
+    load: Callable[[], Any]
+    about: str
+    load_numbers: Callable[[], Any] | None = None
+
+    def numbers(self) -> Any:
+        """The values as numbers."""
+        return (self.load_numbers or self.load)()
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file contains.
+
+    Attributes:
+        path: the file.
+        columns: by name, in the order of the file.
+        source: where the vectors come from, if this package wrote the file.
+        literal: whether text such as "nan" is a class name and not a missing label.
+        labels_file: the file of the labels: `path`, or the .csv beside an .npy.
+    """
+
+    path: Path
+    columns: dict[str, Column]
+    source: dict[str, Any] = field(default_factory=dict)
+    literal: bool = False
+    labels_file: Path | None = None
+
+    @property
+    def labels_location(self) -> Path:
+        """The file to name in errors about labels."""
+        return self.labels_file or self.path
+
+
+def standard_columns(
+    contents: Contents, vectors: str | None, labels: str | None, skip_unlabeled: bool
+) -> tuple[Columns, dict[str, Any]]:
+    """Choose and check the columns of a file; arguments as in `vector_files.read_vectors`.
+
+    Returns:
+        "vectors" [n d], "classes" [n], "ids" [n], optionally "superclasses" [n]; and the source.
+
+    Raises:
+        OodmlError: if a column is missing or ambiguous, if lengths differ, or if a label is
+            missing.
+    """
+    matrix = _choose_vectors(contents, vectors)
+    raw = {"classes": _choose_classes(contents, labels)}
+    for key, names in (("ids", IDS), ("superclasses", SUPERCLASSES)):
+        name = _only_match(contents, names)
+        if name is not None:
+            raw[key] = as_label_array(contents.columns[name].load())
+    location = str(contents.labels_location)
+    for key, values in raw.items():
+        if values.shape != (len(matrix),):
+            size = len(values) if values.ndim == 1 else list(values.shape)
+            raise OodmlError(
+                f"{location}: {size} {key} for {len(matrix)} vectors",
+                location=location,
+                given=values.shape,
+            )
+    source = dict(contents.source)
+    if "ids" not in raw:
+        raw["ids"] = np.arange(len(matrix))
+        source["ids"] = "row numbers"
+    unlabeled = _unlabeled_rows(contents, raw, skip_unlabeled)
+    if unlabeled.any():
+        matrix = matrix[~unlabeled]
+        raw = {key: values[~unlabeled] for key, values in raw.items()}
+        source["skipped_unlabeled"] = int(unlabeled.sum())
+    text: Columns = {
+        key: as_names(values, key, location=location, literal=contents.literal or key == "ids")
+        for key, values in raw.items()
+    }
+    return {"vectors": matrix} | text, source
+
+
+def _unlabeled_rows(contents: Contents, raw: Columns, skip: bool) -> NDArray[np.bool_]:
+    """[n] the rows without a class or superclass; an error unless they are skipped."""
+    unlabeled = np.zeros(len(raw["classes"]), dtype=np.bool_)
+    for key in ("classes", "superclasses"):
+        if key in raw:
+            missing = find_missing(raw[key], literal=contents.literal)
+            if missing.any() and not skip:
+                location = str(contents.labels_location)
+                raise missing_error(raw[key], np.flatnonzero(missing), key, location)
+            unlabeled |= missing
+    return unlabeled
+
+
+def _matches(contents: Contents, names: tuple[str, ...]) -> list[str]:
+    return [name for name in contents.columns if name.strip().casefold() in names]
+
+
+def _only_match(contents: Contents, names: tuple[str, ...]) -> str | None:
+    matches = _matches(contents, names)
+    if len(matches) > 1:
+        location = str(contents.labels_location)
+        raise OodmlError(
+            f"{location}: columns {_quoted(matches)} have the same meaning; remove one of them",
+            location=location,
+            given=matches,
+        )
+    return matches[0] if matches else None
+
+
+def _choose_classes(contents: Contents, requested: str | None) -> NDArray[Any]:
+    columns = contents.columns
+    if requested is not None:
+        if requested not in columns:
+            _refuse(contents, f"no column {requested!r}", CLASSES, given=requested)
+        return as_label_array(columns[requested].load())
+    matches = _matches(contents, CLASSES)
+    if not matches:
+        _refuse(contents, f"no labels in a column {_quoted(CLASSES, 'or')}", CLASSES)
+    arrays = [as_label_array(columns[name].load()) for name in matches]
+    if len(arrays) > 1 and not _is_same_partition(arrays):
+        location = str(contents.labels_location)
+        raise OodmlError(
+            f"{location}: columns {_quoted(matches)} contain different classes; choose one, for "
+            f"example `--labels {matches[0]}`",
+            location=location,
+            given=matches,
+        )
+    return arrays[0]
+
+
+def _is_same_partition(arrays: list[NDArray[Any]]) -> bool:
+    """Whether all columns divide the rows into the same classes."""
+    if len({array.shape for array in arrays}) > 1 or arrays[0].ndim != 1:
+        return False
+    rows = list(zip(*(map(str, array.tolist()) for array in arrays), strict=True))
+    n_pairs = len(set(rows))
+    return all(len({row[i] for row in rows}) == n_pairs for i in range(len(arrays)))
+
+
+def _choose_vectors(contents: Contents, requested: str | None) -> NDArray[Any]:
+    """The vectors by the rule of this module, or the requested column or pattern."""
+    columns = contents.columns
+    if requested is not None:
+        if requested in columns:
+            return _load_matrix(contents, requested)
+        names = [name for name in columns if fnmatch.fnmatchcase(name, requested)]
+        if not names:
+            _refuse(contents, f"no column {requested!r}", VECTORS, given=requested)
+        return _stack_dimensions(contents, names)
+    matches = _matches(contents, VECTORS) or [
+        name
+        for name, column in columns.items()
+        if column.kind == "matrix" and not _NEVER_VECTORS.search(name.casefold())
+    ]
+    if len(matches) == 1:
+        return _load_matrix(contents, matches[0])
+    if matches:
+        reason = f"{_quoted(matches)} may all be the vectors"
+        _refuse(contents, reason, VECTORS, given=matches)
+    families = _dimension_families(columns)
+    if len(families) == 1:
+        return _stack_dimensions(contents, families[0])
+    if families:
+        first = [names[0] for names in families]
+        reason = f"the groups of columns that start with {_quoted(first)} may all be the vectors"
+        _refuse(contents, reason, VECTORS, given=first)
+    reason = f"no vectors in a column {_quoted(VECTORS, 'or')} with one list per row"
+    _refuse(contents, reason, VECTORS)
+
+
+def _dimension_families(columns: Mapping[str, Column]) -> list[list[str]]:
+    """Groups of at least two numeric columns with a prefix of `DIMENSIONS` and a number."""
+    families: dict[str, list[str]] = {}
+    for name, column in columns.items():
+        match = re.fullmatch(r"(.*?)[_\-. ]?(\d+)", name.strip())
+        if match and column.kind == "numbers" and match[1].casefold() in DIMENSIONS:
+            families.setdefault(match[1].casefold(), []).append(name)
+    return [names for names in families.values() if len(names) > 1]
+
+
+def _stack_dimensions(contents: Contents, names: list[str]) -> NDArray[Any]:
+    """One column per dimension, in the order of their numbers, none of which may be missing."""
+    location = str(contents.path)
+    endings = [re.search(r"(\d+)\s*$", name) for name in names]
+    numbers = [int(ending[1]) for ending in endings if ending]
+    if len(numbers) == len(names):
+        names = [names[i] for i in np.argsort(numbers, kind="stable")]
+        first = min(*numbers, 1) if len(numbers) > 1 else numbers[0]
+        missing = sorted({*range(first, first + len(names))} - {*numbers})
+        if missing:
+            raise OodmlError(
+                f"{location}: columns {names[0]!r} to {names[-1]!r} are not all dimensions of the "
+                f"vectors; number {missing[0]} is missing",
+                location=location,
+                given=missing[0],
+            )
+    for name in names:
+        if contents.columns[name].kind != "numbers":
+            raise OodmlError(
+                f"{location}: column {name!r} has {contents.columns[name].about}, not one number "
+                "per row",
+                location=location,
+                given=name,
+            )
+    return np.stack([_load_floats(contents, name) for name in names], axis=1)
+
+
+def _load_matrix(contents: Contents, name: str) -> NDArray[Any]:
+    location, column = str(contents.path), contents.columns[name]
+    if column.kind != "matrix":
+        raise OodmlError(
+            f"{location}: {name!r} must have one list of numbers per row; it has {column.about}",
+            location=location,
+            given=name,
+        )
+    array = _load_floats(contents, name)
+    if array.ndim != 2:
+        raise OodmlError(
+            f"{location}: {name!r} must be [n d]; given {list(array.shape)}",
+            location=location,
+            given=array.shape,
+        )
+    return array
+
+
+def _load_floats(contents: Contents, name: str) -> NDArray[Any]:
+    try:
+        return as_float_array(contents.columns[name].numbers(), name)
+    except OodmlError as error:
+        location = str(contents.path)
+        if error.location == location:
+            raise
+        raise OodmlError(f"{location}: {error}", location=location, given=error.given) from error
+
+
+def _refuse(
+    contents: Contents, reason: str, allowed: tuple[str, ...], *, given: Any = None
+) -> NoReturn:
+    """Raise an error that lists the columns of the file and says what to do."""
+    columns = contents.columns
+    path = contents.path if allowed == VECTORS else contents.labels_location
+    listed = ", ".join(f"{name!r} ({column.about})" for name, column in columns.items())
+    npy = path.with_suffix(".npy")
+    if len(columns) == 1 and re.search(r"[;\t|]", next(iter(columns))):
+        hint = "Separate the columns by commas."
+    elif allowed == CLASSES:
+        hint = "Choose one with `--labels COLUMN`."
+    elif path.suffix.lower() == ".csv" and npy.exists():
+        hint = f"Did you mean {npy.name}?"
+    else:
+        hint = "Choose one with `--vectors COLUMN`, or several with `--vectors 'PREFIX*'`."
+    raise OodmlError(
+        f"{path}: {reason}; it has {listed or 'no columns'}. {hint}",
+        location=str(path),
+        given=list(columns) if given is None else given,
+        allowed=allowed,
+    )
+
+
+def _quoted(names: Iterable[str], word: str = "and") -> str:
+    texts = [repr(name) for name in names]
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} {word} {texts[-1]}"
