@@ -1,12 +1,16 @@
 """Data sets, one file each: `dataset(...) -> ImageSet`."""
 
+import difflib
+import importlib.util
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from oodml.catalog import load, names
 from oodml.datasets._check import without_corrupt
 from oodml.datasets._few import reduce_images
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError
 from oodml.images.image_set import ImageSet
 
 __all__ = ["is_import_path", "open_images", "without_corrupt"]
@@ -19,11 +23,13 @@ def open_images(
     *,
     few: tuple[int, int] | None = None,
     skip_corrupt: bool = False,
+    background: str | None = None,
     **options: Any,
 ) -> ImageSet:
     """Open a data set by name, a folder of images, or a table of paths and classes.
 
-    A name takes precedence over a folder of the same name; write "./cub200" for the folder.
+    A name takes precedence over a folder of the same name; write "./cub200" for the folder. An
+    existing path takes precedence over an import path.
 
     Args:
         data: a name such as "glyphs" or "cub200"; "hf:NAME" for a data set on Hugging Face; an
@@ -31,12 +37,15 @@ def open_images(
             `superclass/class/image`, or of a CSV or Parquet table.
         few: load only this many classes and this many images per class, for quick tests.
         skip_corrupt: leave out images that cannot be read; `left_out` of the result lists them.
+        background: the color behind transparent pixels: "white" (the default), "black", or a color
+            as "#rrggbb".
         options: options of the data set, such as `root` for cub200.
 
     Raises:
         OodmlError: if the data set or an option does not exist.
     """
     images = _open(data, options)
+    images = images if background is None else replace(images, background=background)
     images = images if few is None else reduce_images(images, *few)
     return without_corrupt(images) if skip_corrupt else images
 
@@ -44,7 +53,12 @@ def open_images(
 def _open(data: str | Path, options: dict[str, Any]) -> ImageSet:
     if isinstance(data, str) and data.startswith("hf:"):
         return _load("huggingface", options, name=data.removeprefix("hf:"))
-    if isinstance(data, str) and (is_import_path(data) or data in names("datasets")):
+    if isinstance(data, str) and data in names("datasets"):
+        return _load(data, options)
+    if isinstance(data, str) and is_import_path(data):
+        top = data.partition(":")[0].partition(".")[0]
+        if top not in sys.modules and importlib.util.find_spec(top) is None:
+            raise _unknown_data(data)
         return _load(data, options)
     path = Path(data).expanduser()
     if path.is_dir():
@@ -55,9 +69,32 @@ def _open(data: str | Path, options: dict[str, Any]) -> ImageSet:
         allowed = ", ".join(TABLE_SUFFIXES)
         message = f"{path}: not a folder and not a table of images ({allowed})"
         raise OodmlError(message, location=str(path), allowed=TABLE_SUFFIXES)
-    if isinstance(data, str) and path.name == data and not path.suffix:
-        raise unknown("data set or folder", data, names("datasets"))
-    raise OodmlError(f"{path}: no such folder or table of images", location=str(path))
+    if path.exists():
+        raise OodmlError(f"{path}: neither a file nor a folder", location=str(path))
+    raise _unknown_data(data)
+
+
+def _unknown_data(data: str | Path) -> OodmlError:
+    """The error for a path or name that does not exist, with similar ones as suggestions."""
+    path = Path(data).expanduser()
+    parent = path.parent
+    try:
+        siblings = [entry.name for entry in parent.iterdir() if not entry.name.startswith(".")]
+    except OSError:
+        siblings = []
+    paths = [str(parent / name) for name in difflib.get_close_matches(path.name, siblings, n=1)]
+    near = [*paths, *difflib.get_close_matches(str(data), names("datasets"), n=1)]
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    if not near and not parent.exists():
+        hint = f" The folder {str(parent)!r} does not exist either."
+    module = f", no module {str(data).partition(':')[0]!r}" if is_import_path(str(data)) else ""
+    return OodmlError(
+        f"{data}: no such file or folder{module}, and no data set of this name.{hint} Data sets: "
+        f"{', '.join(names('datasets'))}.",
+        location=str(data),
+        given=str(data),
+        allowed=names("datasets"),
+    )
 
 
 def _load(kind: str, options: dict[str, Any], /, **fixed: Any) -> ImageSet:
@@ -81,6 +118,10 @@ def _load(kind: str, options: dict[str, Any], /, **fixed: Any) -> ImageSet:
 
 
 def is_import_path(data: str) -> bool:
-    """Whether `data` has the form `package.module:function`, so that opening it runs user code."""
+    """Whether `data` is an import path `package.module:function`, so opening it runs user code.
+
+    An existing file or folder of this name is not an import path.
+    """
     module, colon, name = data.partition(":")
-    return bool(colon) and name.isidentifier() and module.replace(".", "").isidentifier()
+    identifiers = [*module.split("."), name]
+    return bool(colon) and all(map(str.isidentifier, identifiers)) and not Path(data).exists()

@@ -1,5 +1,6 @@
 """Helpers to read the published layouts of data sets."""
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 from oodml.arrays import Names
 from oodml.datasets.folder import image_paths
 from oodml.errors import OodmlError
-from oodml.images.image_set import ImageSet
+from oodml.images.image_set import ImageSet, native_name
 
 
 def first_existing(name: str, root: str | Path, candidates: Sequence[str]) -> Path:
@@ -28,7 +29,7 @@ def first_existing(name: str, root: str | Path, candidates: Sequence[str]) -> Pa
 
 def class_folders(name: str, root: Path) -> ImageSet:
     """Images whose class is the folder that contains them, at any depth."""
-    paths = image_paths(root)
+    paths, skipped = image_paths(root)
     loose = [path for path in paths if len(path.parts) < 2]
     if loose:
         path = root / loose[0]
@@ -38,6 +39,7 @@ def class_folders(name: str, root: Path) -> ImageSet:
         np.array([str(path) for path in paths]),
         np.array([path.parts[-2] for path in paths]),
         root=root,
+        skipped=skipped,
     )
 
 
@@ -94,11 +96,17 @@ def listed_images(
 
 def require_files(list_path: Path, root: Path, paths: Names) -> None:
     """Raise an error unless all paths that a list names, relative to `root`, exist."""
-    missing = [path for path in paths.tolist() if not (root / path).exists()]
+    missing = [path for path in paths.tolist() if not (root / native_name(path)).exists()]
     if missing:
+        forms = [unicodedata.normalize(form, missing[0]) for form in ("NFC", "NFD")]
+        same = any((root / native_name(form)).exists() for form in forms)
+        hint = (
+            ". The folder has this name in another Unicode normalization (NFC or NFD); write it in "
+            "the list as in the folder"
+        )
         raise OodmlError(
             f"{list_path}: {missing[0]!r} does not exist in {root} "
-            f"({len(missing)} of {len(paths)} listed images are missing)",
+            f"({len(missing)} of {len(paths)} listed images are missing){hint if same else ''}",
             location=str(list_path),
             given=missing[0],
         )

@@ -1,22 +1,25 @@
 """A folder of images: `root/class/image` or `root/superclass/class/image`."""
 
 import os
+import stat
+import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from oodml.errors import OodmlError
+from oodml.images.decode import OTHER_IMAGE_SUFFIXES, SUFFIXES
 from oodml.images.image_set import ImageSet
-
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def dataset(root: str | Path, name: str | None = None) -> ImageSet:
     """Read a folder of images, sorted by path.
 
-    Links are followed; hidden files and folders are skipped. With superclasses, a class is named
-    "superclass/class", so classes of the same name in two superclasses stay distinct.
+    Links are followed; hidden files and folders are ignored. Files that are not images are counted
+    in `skipped`; a warning names image formats that cannot be read. With superclasses, a class is
+    named "superclass/class", so classes of the same name in two superclasses stay distinct.
 
     Args:
         root: the folder.
@@ -26,7 +29,7 @@ def dataset(root: str | Path, name: str | None = None) -> ImageSet:
         OodmlError: if there are no images, images at different depths, or only one class.
     """
     root = Path(root).expanduser()
-    paths = image_paths(root)
+    paths, skipped = image_paths(root)
     depth = _depth(root, paths)
     classes = [str(path.parent) for path in paths]
     if len(set(classes)) == 1:
@@ -36,34 +39,63 @@ def dataset(root: str | Path, name: str | None = None) -> ImageSet:
             given=classes[0],
         )
     return ImageSet(
-        name or root.resolve().name,
+        name or _unicode(root.resolve().name),
         np.array([str(path) for path in paths]),
         np.array(classes),
         np.array([path.parts[0] for path in paths]) if depth == 3 else None,
         root=root,
+        skipped=skipped,
     )
 
 
-def image_paths(root: Path) -> list[PurePosixPath]:
-    """The images in a folder, as sorted paths relative to it."""
+def image_paths(root: Path) -> tuple[list[PurePosixPath], tuple[tuple[str, int], ...]]:
+    """The images in a folder, and the number of other files by suffix.
+
+    The paths are sorted, relative to the folder, and Unicode in every locale.
+
+    Raises:
+        OodmlError: if there are no images, or a file name is not valid UTF-8.
+    """
     if not root.is_dir():
         raise OodmlError(f"{root}: no such folder", location=str(root))
-    paths = sorted(PurePosixPath(path) for path in _walk(root, "", (os.path.realpath(root),)))
+    paths, others = [], Counter[str]()
+    for path, is_image in _walk(root, "", (os.path.realpath(root),)):
+        if is_image:
+            paths.append(PurePosixPath(_unicode(path)))
+        else:
+            others[os.path.splitext(path)[1].lower() or "no suffix"] += 1
+    skipped = tuple(sorted(others.items()))
+    counts = ", ".join(f"{count} × {suffix}" for suffix, count in skipped)
     if not paths:
         raise OodmlError(
-            f"{root}: contains no images ({', '.join(SUFFIXES)})",
+            f"{root}: contains no images ({', '.join(SUFFIXES)})"
+            + (f"; other files: {counts}" if skipped else ""),
             location=str(root),
+            given=skipped or None,
             allowed=SUFFIXES,
         )
-    for path in paths:
-        if any("\ud800" <= letter <= "\udfff" for letter in str(path)):
-            full = repr(str(root / path))
-            raise OodmlError(f"{full}: the file name is not valid UTF-8", location=full)
-    return paths
+    if unreadable := [suffix for suffix in others if suffix in OTHER_IMAGE_SUFFIXES]:
+        warnings.warn(
+            f"{root}: files skipped ({counts}). {', '.join(sorted(unreadable))} cannot be read; "
+            "convert these images to PNG or JPEG.",
+            stacklevel=2,
+        )
+    return sorted(paths), skipped
 
 
-def _walk(root: Path, below: str, parents: tuple[str, ...]) -> Iterator[str]:
-    """The images in `root/below`; skips links to one of `parents`, the real folders above."""
+def _unicode(name: str) -> str:
+    """A file name as Unicode; Python decodes names in the encoding of the locale."""
+    try:
+        return os.fsencode(name).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise OodmlError(f"{name!r}: the file name is not valid UTF-8", location=name) from error
+
+
+def _walk(root: Path, below: str, parents: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
+    """The files in `root/below`, and whether each is an image.
+
+    Links to one of `parents`, the real folders above, are skipped.
+    """
     with os.scandir(root / below) as entries:
         for entry in entries:
             if entry.name.startswith("."):
@@ -73,8 +105,17 @@ def _walk(root: Path, below: str, parents: tuple[str, ...]) -> Iterator[str]:
                 real = os.path.realpath(entry.path)
                 if real not in parents:
                     yield from _walk(root, f"{path}/", (*parents, real))
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-                yield path
+            else:
+                suffix = os.path.splitext(entry.name)[1].lower()
+                yield path, suffix in SUFFIXES and not _is_special(entry)
+
+
+def _is_special(entry: os.DirEntry[str]) -> bool:
+    """Whether this is a pipe, socket, or device. A broken link is not: decoding it is an error."""
+    try:
+        return not stat.S_ISREG(entry.stat().st_mode)
+    except OSError:
+        return False
 
 
 def _depth(root: Path, paths: list[PurePosixPath]) -> int:

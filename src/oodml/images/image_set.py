@@ -86,8 +86,7 @@ class ImageSet(Labeled):
         """The file of an image."""
         if self.root is None:
             raise OodmlError(f"{self.name}: the images are in memory and have no files")
-        # Ids are Unicode; in a locale other than UTF-8, Python represents file names differently.
-        return self.root / os.fsdecode(str(self.ids[index]).encode("utf-8", "surrogateescape"))
+        return self.root / native_name(str(self.ids[index]))
 
     def read(self, index: int, at_least: int | None = None) -> Image.Image:
         """Decode one image as RGB, see `oodml.images.decode`.
@@ -112,3 +111,8 @@ class ImageSet(Labeled):
         """All images except those with the given ids."""
         removed = np.isin(self.ids, list(ids))
         return self.select(~removed) if removed.any() else self
+
+
+def native_name(name: str) -> str:
+    """A Unicode file name as Python represents it in the current locale, which may not be UTF-8."""
+    return os.fsdecode(name.encode("utf-8", "surrogateescape"))

@@ -21,6 +21,8 @@ from oodml.errors import unknown
 from oodml.images.image_set import InputImage
 
 Augmentation = Literal["base", "big", "adv", "red", "gentle"]
+MAX_ASPECT = 16
+"""The aspect ratio above which an image is cropped before its short side is enlarged."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def train_view(image: InputImage, size: int, recipe: Recipe, seed: int) -> NDArr
     random = np.random.Generator(np.random.PCG64(seed))
     side = round(size * recipe.enlarge)
     if recipe.area is None:
-        view = resize_short(image, round(side * 256 / 224))
+        view = resize_short(_limit_aspect(image, random), round(side * 256 / 224))
         left, top = (int(random.integers(0, extent - side + 1)) for extent in view.size)
         view = view.crop((left, top, left + side, top + side))
     else:
@@ -106,7 +108,7 @@ def test_view(image: InputImage, size: int, recipe: Recipe) -> NDArray[np.uint8]
     side = round(size * recipe.enlarge)
     if recipe.whole:
         return np.asarray(_resize(image, (side, side)))
-    view = resize_short(image, round(size * 256 / 224))
+    view = resize_short(_limit_aspect(image), round(size * 256 / 224))
     left, top = ((extent - side) // 2 for extent in view.size)
     return np.asarray(view.crop((left, top, left + side, top + side)))
 
@@ -117,6 +119,24 @@ def resize_short(image: InputImage, short: int) -> Image.Image:
     scale = short / min(extent)
     width, height = (max(short, round(side * scale)) for side in extent)
     return _resize(image, (width, height))
+
+
+def _limit_aspect(image: InputImage, random: np.random.Generator | None = None) -> InputImage:
+    """Crop the long side of a very thin image, which would need much memory at a usual short side.
+
+    The center, or a random part, of `MAX_ASPECT` times the short side remains.
+    """
+    extent = extent_of(image)
+    limit = MAX_ASPECT * min(extent)
+    if max(extent) <= limit:
+        return image
+    excess = [max(side - limit, 0) for side in extent]
+    starts = [side // 2 if random is None else int(random.integers(0, side + 1)) for side in excess]
+    left, top = starts
+    right, bottom = (start + min(side, limit) for start, side in zip(starts, extent, strict=True))
+    if isinstance(image, Image.Image):
+        return image.crop((left, top, right, bottom))
+    return image[top:bottom, left:right]
 
 
 def extent_of(image: InputImage) -> tuple[int, int]:
