@@ -1,21 +1,21 @@
-"""Few-shot adaptation against its floor and against one episode after another.
+"""Few-shot adaptation compared with its lower bound and with a loop over episodes.
 
     python benchmarks/adapt.py [--steps 20] [--rounds 3] [--image-steps 2]
 
-Ten 2-shot episodes of 98 classes, batches of 112 images, features of 2048 dimensions to
-embeddings of 512, margin loss with distance-weighted negatives. Times are of one step of all ten
-episodes, the median of the rounds; with OMP_NUM_THREADS=1, of the processor, else of the clock:
+Ten 2-shot episodes of 98 classes, batches of 112 images, 2048-dimensional features, 512-dimensional
+embeddings, margin loss with distance-weighted negatives. Times are for one step of all ten
+episodes, the median over rounds; CPU time with OMP_NUM_THREADS=1, otherwise wall time:
 
-- floor: the two batched products of the layer (forward, gradient) and a fused Adam step; nothing
-  is computed of a loss;
+- floor: the two batched products of the layer (forward, gradient) and a fused Adam step, without
+  a loss;
 - ours: `oodml.adaptation`, all episodes at once;
-- loop: one episode after another over the same cached features, with an ordinary linear layer and
-  a Python loop over the triplets for mining and loss, which is the original's structure;
-- images: the loop with the original's image work: each step decodes, augments and embeds its 112
-  images anew with a ResNet-50.
+- loop: one episode after another on the same cached features, with an ordinary linear layer and a
+  Python loop over the triplets for mining and loss, which is the structure of the original code;
+- images: the loop with the image work of the original code: each step decodes, augments, and
+  embeds its 112 images with a ResNet-50.
 
-Then the whole job of 1000 steps, ours with the support images embedded once a view; and Recall@1
-of the queries after the steps made here, ours and the loop's, with 95% intervals over episodes.
+Then the time of 1000 steps, ours with each view of the support images embedded once, and Recall@1
+of the queries after the steps made here, with 95% intervals over episodes.
 """
 
 import argparse
@@ -34,10 +34,10 @@ from torch.nn.functional import normalize
 
 import oodml
 from oodml.adaptation import AdaptSettings, Heads
-from oodml.adaptation.batches import Support, support_of
-from oodml.adaptation.steps import adapted_heads
+from oodml.adaptation.steps import train_heads
+from oodml.adaptation.support import Support, support_of
 from oodml.analysis.intervals import student_interval
-from oodml.embedding import evaluating
+from oodml.embedding import evaluation_mode
 from oodml.images.image_set import ImageSet
 from oodml.images.loader import batches, train_views
 from oodml.images.transforms import recipe
@@ -75,7 +75,7 @@ def line(name: str, value: float, ours: float) -> None:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Processor time on one thread, which other programs hardly change; else wall time."""
+    """CPU time on one thread, which other programs hardly affect; otherwise wall time."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     start = clock()
     work()
@@ -83,11 +83,11 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def problem() -> tuple[Tensor, Heads, list[Support]]:
-    """Features [n f] of noisy classes, a random head, and the rows of each episode's support."""
+    """Features [n f] of noisy classes, a random head, and each episode's support."""
     random = torch.Generator().manual_seed(0)
-    centres = torch.randn(CLASSES, 1, FEATURES, generator=random)
+    centers = torch.randn(CLASSES, 1, FEATURES, generator=random)
     noise = 4 * torch.randn(CLASSES, IMAGES, FEATURES, generator=random)
-    features = (centres + noise).relu().flatten(0, 1)
+    features = (centers + noise).relu().flatten(0, 1)
     head = Heads(
         torch.randn(1, DIM, FEATURES, generator=random) / FEATURES**0.5, torch.zeros(1, DIM)
     )
@@ -118,11 +118,11 @@ def floor(features: Tensor, head: Heads, steps: int) -> None:
 def adapt(features: Tensor, head: Heads, support: list[Support], steps: int) -> Heads:
     generators = [torch.Generator().manual_seed(episode) for episode in range(EPISODES)]
     settings = AdaptSettings(lr=LR, batch_size=BATCH)
-    return adapted_heads(head, features[:, None], support, generators, settings, steps)
+    return train_heads(head, features[:, None], support, generators, settings, steps)
 
 
 def loop(features: Tensor, head: Heads, support: list[Support], steps: int) -> list[nn.Linear]:
-    """Each episode by itself, triplet by triplet."""
+    """Adapt one episode after another, triplet by triplet."""
     random = np.random.default_rng(0)
     adapted = []
     for one in support:
@@ -159,7 +159,7 @@ def margin_by_triplet(
 
 
 def image_job(slow: float, step: float, steps: int) -> None:
-    """The whole job with the image work of either side."""
+    """Print the time of the whole adaptation, including images."""
     with tempfile.TemporaryDirectory() as folder:
         image = image_seconds(Path(folder), steps)
     views = AdaptSettings().views
@@ -167,12 +167,12 @@ def image_job(slow: float, step: float, steps: int) -> None:
     once = EPISODES * CLASSES * SHOTS * views * image
     line("images", original / STEPS, step)
     print(f"\n{STEPS} steps with images, {image * 1e3:.0f} ms to decode and embed one:")
-    print(f"    ours  {once + STEPS * step:10.0f} s, {once:.0f} of them for {views} views once")
+    print(f"    ours  {once + STEPS * step:10.0f} s, of which {once:.0f} s for {views} views")
     print(f"  images  {original:10.0f} s = {original / (once + STEPS * step):.0f} times ours")
 
 
 def image_seconds(folder: Path, steps: int) -> float:
-    """Time to decode, augment and embed an image by a ResNet-50, in batches as in training."""
+    """Time to decode, augment, and embed an image with a ResNet-50, in training batches."""
     import timm
 
     random = np.random.default_rng(0)
@@ -185,7 +185,7 @@ def image_seconds(folder: Path, steps: int) -> float:
     jobs = [
         (np.arange(BATCH), train_views(images, 224, recipe("base"), step)) for step in range(steps)
     ]
-    with evaluating(network):
+    with evaluation_mode(network):
         spent = seconds(lambda: [network(batch.float() / 255) for batch in batches(jobs)])
     return spent / steps / BATCH
 

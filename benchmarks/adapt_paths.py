@@ -1,12 +1,12 @@
-"""Does adapting on cached features find what adapting through the images finds?
+"""Does adaptation on cached features reach the same Recall@1 as adaptation on images?
 
     python benchmarks/adapt_paths.py [--episodes 5] [--steps 100]
 
 Both adapt the last layer of a frozen lite0 to the same 5-shot episodes of Arabic and Hebrew
-characters of `glyphs`. One embeds every support image once in each of four augmented views and
-adapts all episodes together; the other decodes, augments and embeds its batch anew in every step,
-one episode after another. Prints Recall@1 of the queries, the gain with its 95% interval over
-episodes, that of the paired difference, and the time of each.
+characters of `glyphs`. One embeds four augmented views of each support image once and adapts all
+episodes together. The other decodes, augments, and embeds its batch in every step, one episode
+after another. Prints Recall@1 of the queries, the gain and the paired difference with 95% intervals
+over episodes, and the times.
 """
 
 import argparse
@@ -49,12 +49,12 @@ def main() -> None:
     random = np.random.default_rng(SEED)
     episodes = [episode(test, random) for _ in range(options.episodes)]
 
-    def trunk(chosen: ImageSet, view: int | None) -> VectorSet:
+    def features_of(chosen: ImageSet, view: int | None) -> VectorSet:
         return embed(chosen, "lite0", image_size=SIZE, augmentation="gentle", view=view,
                      cache=False)  # fmt: skip
 
     start = time.perf_counter()
-    cached = adapt_to_episodes(test, trunk, model.head, episodes, settings, SEED)
+    cached = adapt_to_episodes(test, features_of, model.head, episodes, settings, SEED)
     middle = time.perf_counter()
     _, through = adapt_network(model, test, support_rows(test, episodes), settings, seed=SEED)
     end = time.perf_counter()
@@ -73,12 +73,12 @@ def show(name: str, after: np.ndarray, before: np.ndarray, seconds: float) -> No
           f"{gain.high:+.4f}]  {seconds:.1f} s")  # fmt: skip
 
 
-def recalls(found: tuple[dict[str, float], ...]) -> np.ndarray:
-    return np.array([metrics["recall@1"] for metrics in found])
+def recalls(results: tuple[dict[str, float], ...]) -> np.ndarray:
+    return np.array([metrics["recall@1"] for metrics in results])
 
 
 def frozen() -> Embedder:
-    """lite0 with a random last layer."""
+    """A frozen lite0 with a random last layer."""
     settings = HeadSettings(backbone="lite0", image_size=SIZE, dim=DIM, augmentation="gentle")
     backbone = load_backbone("lite0")
     with torch.random.fork_rng():

@@ -1,16 +1,16 @@
-"""The whole of the published procedures and the exact search against one FID as others compute it.
+"""The published procedures and the exact search compared with one FID as others compute it.
 
     python benchmarks/shift.py [--dim 2048] [--swaps 24]
 
-200 made-up class means (clusters, features at least 0 as after a ReLU), 100 + 100. The peers are
-run once each on the start split, in the same process:
+200 random class means (clustered, nonnegative as after a ReLU), 100 + 100. The peers run once each
+on the start split, in the same process:
 
 - sqrtm: ‖μ₁−μ₂‖² + tr (Σ₁ + Σ₂ − 2 √(Σ₁Σ₂)) with scipy.linalg.sqrtm and the 1e-8·I of the original;
 - eigvals: the same with the eigenvalues of Σ₁Σ₂, torchmetrics' formula.
 
-Ours: one FID from the class means; 25 harder, 15 easier and 35 removal iterations together; the
-exact search of so many swaps in either direction, each over the full grid of 100×100. The floor of
-the iterations is one product of the class means and one SVD of a 100×100 block for each FID.
+Ours: one FID from the class means; 25 harder, 15 easier, and 35 removal iterations together; the
+exact search of `--swaps` swaps in each direction, each over the full grid of 100×100. The lower
+bound for the iterations is one product of the class means and one SVD of a 100×100 block per FID.
 """
 
 import argparse
@@ -47,29 +47,29 @@ def main() -> None:
     line("one FID, eigvals (torchmetrics)", eigen_time, root_time, f"{eigen:.9g}")
     line("one FID, oodml", ours_time, root_time, f"{ours:.9g}")
     line("25 harder, 15 easier, 35 removal", published_time, root_time, f"hardest {hardest:.6g}")
-    line("  their floor", floor_time, root_time, "")
+    line("  lower bound", floor_time, root_time, "")
     for direction in ("harder", "easier"):
         limits = {"harder": 0, "easier": 0} | {direction: options.swaps}
-        found, seconds = timed(
+        progression, seconds = timed(
             lambda limits=limits: oodml.exact_progression(means, names, None, patience=0, **limits)
         )
-        reached = found[-1] if direction == "harder" else found[0]
+        reached = progression[-1] if direction == "harder" else progression[0]
         swaps = abs(int(reached.step))
         line(f"exact, {swaps} swaps {direction}", seconds, root_time, f"{reached.shift:.6g}")
 
 
 def class_means(dim: int) -> Matrix:
-    """[200 d] in clusters that lie on both sides of the start split."""
+    """Class means [200 d] in clusters that occur on both sides of the start split."""
     generator = np.random.default_rng(0)
-    centres = 0.15 * generator.normal(size=(CLUSTERS, dim))
+    centers = 0.15 * generator.normal(size=(CLUSTERS, dim))
     cluster = np.arange(2 * HALF) % CLUSTERS
-    rows = centres[cluster] + 0.1 * generator.normal(size=(2 * HALF, dim))
+    rows = centers[cluster] + 0.1 * generator.normal(size=(2 * HALF, dim))
     return np.asarray(np.abs(rows + 0.4) * np.exp(0.7 * generator.normal(size=dim)))
 
 
 def published(means: Matrix, names: list[str]) -> float:
-    """All iterations of the three published procedures; the FID after the last."""
-    row = {name: place for place, name in enumerate(names)}
+    """Run the three published procedures; returns the last FID."""
+    row = {name: index for index, name in enumerate(names)}
     sides = means[:HALF], means[HALF:], names[:HALF], names[HALF:]
     hardest = oodml.published_progression(*sides)[-1]
     oodml.published_progression(*sides, iterations=15, easier=True)

@@ -2,10 +2,9 @@
 
     python benchmarks/shift_sop.py [--harder 20] [--removal 30] [--swaps 1000]
 
-22,634 made-up class means of 2048 dimensions, 11,318 + 11,316: so many iterations of so many
-swaps, and of removal from the last split. Prints the seconds of each part, what one covariance
-update, one Cholesky factor and one set of eigenvalues cost (the floor of a FID), and the greatest
-memory of the process.
+22,634 random class means of 2048 dimensions, 11,318 + 11,316. Prints the seconds of the exchange
+iterations and of removal from the last split, of one covariance update, Cholesky factor, and set
+of eigenvalues (the lower bound for a FID), and the peak memory of the process.
 """
 
 import argparse
@@ -29,7 +28,7 @@ def main() -> None:
     means = class_means()
     names = [f"c{i:05d}" for i in range(len(means))]
     seconds = floor(means[: options.swaps])
-    print(f"floor of one FID: {seconds:.1f} s", flush=True)
+    print(f"lower bound for one FID: {seconds:.1f} s", flush=True)
 
     start = time.perf_counter()
     harder = oodml.published_progression(
@@ -47,22 +46,22 @@ def main() -> None:
     )  # fmt: skip
     report("removal", options.removal, start, removed)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"greatest memory {memory:.2f} GiB")
+    print(f"peak memory {memory:.2f} GiB")
 
 
 def class_means() -> np.ndarray:
     generator = np.random.default_rng(0)
     scale = np.exp(0.7 * generator.normal(size=DIM)).astype(np.float32)
-    centres = 0.3 * generator.standard_normal((12, DIM), dtype=np.float32)
+    centers = 0.3 * generator.standard_normal((12, DIM), dtype=np.float32)
     means = generator.standard_normal((N_TRAIN + N_TEST, DIM), dtype=np.float32)
     means *= 0.3
-    means += centres[generator.integers(0, 12, len(means))]
+    means += centers[generator.integers(0, 12, len(means))]
     means *= scale
     return means
 
 
 def floor(rows: np.ndarray) -> float:
-    """Seconds of what a FID needs at least: an update, a factor, two products, eigenvalues."""
+    """Seconds of the minimum for one FID: an update, a factor, two products, and eigenvalues."""
     sigma = np.cov(rows[:, :DIM], rowvar=False) + np.eye(rows.shape[1])
     start = time.perf_counter()
     double = rows.astype(np.float64)
@@ -73,13 +72,13 @@ def floor(rows: np.ndarray) -> float:
     return time.perf_counter() - start
 
 
-def report(name: str, iterations: int, start: float, found: oodml.Progression) -> None:
+def report(name: str, iterations: int, start: float, progression: oodml.Progression) -> None:
     seconds = time.perf_counter() - start
-    first, last = found[0], found[-1]
+    first, last = progression[0], progression[-1]
     print(
         f"{name}: {iterations} iterations, {seconds:.1f} s, {seconds / iterations:.2f} s each; "
         f"FID {first.shift:.5g} to {last.shift:.5g}, {len(last.train)} + {len(last.test)} classes "
-        f"({found.settings['fid_by']})",
+        f"({progression.settings['fid_by']})",
         flush=True,
     )
 

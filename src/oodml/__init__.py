@@ -24,7 +24,7 @@ _HOME = {
     "removal_progression": "shift.progression",
     "exact_progression": "shift.exact",
     "size_matched": "shift.controls",
-    "shift_report": "shift.measures",
+    "shift_report": "shift.summary",
     "sample_episodes": "shift.episodes",
     "read_splits": "shift.files",
     "write_splits": "shift.files",
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from oodml.shift.exact import exact_progression as exact_progression
     from oodml.shift.files import read_splits as read_splits
     from oodml.shift.files import write_splits as write_splits
-    from oodml.shift.measures import shift_report as shift_report
+    from oodml.shift.summary import shift_report as shift_report
     from oodml.shift.progression import published_progression as published_progression
     from oodml.shift.progression import removal_progression as removal_progression
     from oodml.shift.splits import Episode as Episode

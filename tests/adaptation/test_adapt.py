@@ -7,8 +7,9 @@ import torch
 
 import oodml
 from oodml.adaptation import AdaptSettings, Heads
-from oodml.adaptation.batches import SupportBatches, support_of
-from oodml.adaptation.steps import adapted_heads
+from oodml.adaptation.batches import SupportBatches
+from oodml.adaptation.steps import train_heads
+from oodml.adaptation.support import support_of
 from oodml.errors import OodmlError
 from oodml.losses.margin import Loss as MarginLoss
 from oodml.losses.multisimilarity import Loss as MultiSimilarityLoss
@@ -22,15 +23,10 @@ from .toy import CLASSES, DIM, FEATURES, IMAGES, episodes, toy
 FAST = AdaptSettings(iterations=60, lr=5e-3, batch_size=12, metrics=("recall@1", "map@r"))
 
 
-def test_the_public_name_stays_a_function() -> None:
-    assert callable(oodml.adapt)
-    assert callable(oodml.adapt)
-
-
 @pytest.mark.parametrize("objective", ["margin", "multisimilarity", "triplet"])
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_all_episodes_at_once_equal_a_plain_loop_over_each(objective: str, optimizer: str) -> None:
-    """One `nn.Linear`, one loss module and one plain optimiser an episode."""
+def test_all_episodes_at_once_equal_a_plain_loop(objective: str, optimizer: str) -> None:
+    """One `nn.Linear`, one loss module, and one plain optimizer per episode."""
     features, _, head = toy()
     views = torch.stack([features, features + 0.1], dim=1)
     support = [support_of(one) for one in episodes(3, 4)]
@@ -39,7 +35,7 @@ def test_all_episodes_at_once_equal_a_plain_loop_over_each(objective: str, optim
     def generators() -> list[torch.Generator]:
         return [torch.Generator().manual_seed(number) for number in range(3)]
 
-    found = adapted_heads(head, views, support, generators(), settings, 40)
+    found = train_heads(head, views, support, generators(), settings, 40)
     for episode in range(3):
         one = SupportBatches([support[episode]], [generators()[episode]], 2, 12, 2)
         linear = head.module(torch.nn.Identity())
@@ -65,7 +61,7 @@ def test_all_episodes_at_once_equal_a_plain_loop_over_each(objective: str, optim
         torch.testing.assert_close(found.bias[episode], linear.linear.bias, atol=2e-5, rtol=0)
 
 
-def test_an_episode_alone_does_the_same_as_among_others() -> None:
+def test_an_episode_alone_gives_the_same_result() -> None:
     features, classes, head = toy()
     together = oodml.adapt(features, classes, episodes(4, 3), head, FAST, seed=7)
     alone = oodml.adapt(features, classes, episodes(4, 3)[2:3], head, FAST, seed=7, numbers=[2])
@@ -73,7 +69,7 @@ def test_an_episode_alone_does_the_same_as_among_others() -> None:
     assert together.after[2] == pytest.approx(alone.after[0], abs=1e-6)
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
+def test_equal_seeds_give_equal_bits() -> None:
     features, classes, head = toy()
     first, second, other = (
         oodml.adapt(features, classes, episodes(2, 2), head, FAST, seed=seed) for seed in (1, 1, 2)
@@ -94,18 +90,18 @@ def test_adapting_helps_on_the_queries(objective: str) -> None:
     assert np.mean(gains) > 0.03
 
 
-def test_inputs_are_not_changed_and_no_step_changes_nothing() -> None:
+def test_inputs_are_not_modified_and_zero_steps_change_nothing() -> None:
     features, classes, head = toy()
-    kept, weight = features.clone(), head.weight.clone()
+    before, weight = features.clone(), head.weight.clone()
     still = FAST.model_copy(update={"iterations": 0})
     result = oodml.adapt(features, classes, episodes(2, 2), head, still)
     assert result.before == result.after
     oodml.adapt(features, classes, episodes(2, 2), head, FAST)
-    assert torch.equal(features, kept)
+    assert torch.equal(features, before)
     assert torch.equal(head.weight, weight)
 
 
-def test_queries_are_the_test_images_without_the_support() -> None:
+def test_queries_exclude_the_support() -> None:
     features, classes, head = toy()
     one = episodes(1, 3)
     support = [row for rows in one[0].values() for row in rows]
@@ -130,17 +126,17 @@ def test_class_wise_support_leaves_the_other_classes_as_queries() -> None:
     assert result.after[0]["recall@1"] == pytest.approx(expected)
 
 
-def test_beta_is_learnt_a_class() -> None:
-    """Without its learning rate β stays and the heads become others."""
+def test_beta_is_learned_per_class() -> None:
+    """With a learning rate of 0, β stays fixed and the heads differ."""
     features, classes, head = toy()
     fixed = FAST.model_copy(update={"beta_lr": 0.0})
-    learnt = FAST.model_copy(update={"beta_lr": 5e-2})
+    learned = FAST.model_copy(update={"beta_lr": 5e-2})
     a = oodml.adapt(features, classes, episodes(1, 4), head, fixed)
-    b = oodml.adapt(features, classes, episodes(1, 4), head, learnt)
+    b = oodml.adapt(features, classes, episodes(1, 4), head, learned)
     assert not torch.allclose(a.heads.weight, b.heads.weight, atol=1e-4)
 
 
-def test_support_views_are_what_is_trained_on() -> None:
+def test_training_uses_the_support_views() -> None:
     features, classes, head = toy()
     one = episodes(1, 2)
     rows = [row for own in one[0].values() for row in own]
@@ -154,24 +150,27 @@ def test_support_views_are_what_is_trained_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "location"),
     [
-        ({"c0": [0, 1], "c1": [IMAGES, 0]}, "episode 0: row 0 of class 'c1' is of class 'c0'"),
-        ({"c0": [0, 999], "c1": [IMAGES]}, "row 999 of class 'c0' is not in 0 … 95"),
-        ({"c0": [], "c1": [IMAGES]}, "class 'c0' has no support image"),
+        ({"c0": [0, 1], "c1": [IMAGES, 0]}, "episode 0: class 'c1'"),
+        ({"c0": [0, 999], "c1": [IMAGES]}, "episode 0: class 'c0'"),
+        ({"c0": [], "c1": [IMAGES]}, "episode 0: class 'c0'"),
     ],
 )
-def test_bad_support_is_refused(change: dict[str, list[int]], message: str) -> None:
+def test_bad_support_is_refused(change: dict[str, list[int]], location: str) -> None:
     features, classes, head = toy()
-    with pytest.raises(OodmlError, match=message):
+    with pytest.raises(OodmlError) as error:
         oodml.adapt(features, classes, [change], head, FAST)
+    assert error.value.location == location
 
 
-def test_unknown_metrics_are_refused_with_what_there_is() -> None:
+def test_unknown_metrics_are_refused() -> None:
     features, classes, head = toy()
     wrong = FAST.model_copy(update={"metrics": ("map@R",)})
-    with pytest.raises(OodmlError, match=r"unknown metric 'map@R'.*map@r"):
+    with pytest.raises(OodmlError) as error:
         oodml.adapt(features, classes, episodes(1, 2), head, wrong)
+    assert error.value.given == "map@R"
+    assert "map@r" in error.value.allowed
 
 
 def test_steps_by_shots() -> None:
@@ -180,7 +179,7 @@ def test_steps_by_shots() -> None:
     assert AdaptSettings(objective="linear").steps(5) == 0
 
 
-def test_parts_are_normalised_apart() -> None:
+def test_parts_are_normalized_separately() -> None:
     features, _, head = toy()
     parted = replace(head, part_weights=(0.5, 1.5))
     found = parted.embed(features[None])[0]
@@ -192,7 +191,7 @@ def test_parts_are_normalised_apart() -> None:
     torch.testing.assert_close(found, expected)
 
 
-def test_a_head_goes_into_a_module_and_back() -> None:
+def test_a_head_can_be_converted_to_a_module_and_back() -> None:
     module = LinearHead(FEATURES, DIM)
     head = oodml.adaptation.heads_of(module, FEATURES)
     features = toy()[0]
@@ -200,7 +199,7 @@ def test_a_head_goes_into_a_module_and_back() -> None:
     assert again is not module
     assert torch.equal(again.embed(features), module.embed(features))
     torch.testing.assert_close(head.embed(features[None])[0], module.embed(features))
-    with pytest.raises(OodmlError, match="ReLU has no linear layer"):
+    with pytest.raises(OodmlError, match="ReLU"):
         oodml.adaptation.heads_of(torch.nn.ReLU(), FEATURES)
 
 

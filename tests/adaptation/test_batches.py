@@ -3,7 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oodml.adaptation.batches import SupportBatches, support_of
+from oodml.adaptation.batches import SupportBatches
+from oodml.adaptation.support import support_of
 from oodml.errors import OodmlError
 
 
@@ -19,7 +20,7 @@ def generators(count: int, first: int = 0) -> list[torch.Generator]:
     st.integers(1, 3),
     st.integers(0, 99),
 )
-def test_a_batch_has_different_images_of_each_class(
+def test_a_batch_contains_distinct_images_of_each_class(
     counts: list[int], pairs: int, views: int, seed: int
 ) -> None:
     rows = iter(range(100))
@@ -37,7 +38,7 @@ def test_a_batch_has_different_images_of_each_class(
         assert len(images) <= 2 * pairs
 
 
-def test_few_classes_give_all_of_them_and_more_images() -> None:
+def test_batches_of_few_classes_contain_more_images_per_class() -> None:
     members = {"a": [0, 1, 2, 3, 4], "b": [5, 6, 7, 8, 9], "c": [10, 11, 12, 13, 14]}
     batches = SupportBatches([support_of(members)], generators(1), 1, 12, 2)
     assert (batches.classes, batches.slots) == (3, 4)
@@ -59,7 +60,7 @@ def test_classes_with_too_few_images_are_left_out() -> None:
     assert drawn == {1, 2}
 
 
-def test_one_image_a_class_is_refused_with_the_way_out() -> None:
+def test_one_image_per_class_is_refused() -> None:
     support = support_of({"a": [0], "b": [1], "c": [2, 3]})
-    with pytest.raises(OodmlError, match=r'1 classes of at least per_class=2.*"prototypes"'):
+    with pytest.raises(OodmlError, match="prototypes"):
         SupportBatches([support], generators(1), 1, 4, 2)

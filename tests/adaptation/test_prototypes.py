@@ -5,8 +5,8 @@ from sklearn.linear_model import Ridge
 
 import oodml
 from oodml.adaptation import AdaptSettings
-from oodml.adaptation.batches import support_of
-from oodml.adaptation.prototypes import class_means, prototype_heads, ridge_heads
+from oodml.adaptation.support import class_means, support_of
+from oodml.adapters import linear, prototypes
 from oodml.errors import OodmlError
 
 from .toy import CLASSES, episodes, toy
@@ -24,7 +24,9 @@ def test_class_means_of_uneven_classes() -> None:
 def test_prototypes_embed_by_the_cosine_to_each_mean() -> None:
     features, _, head = toy()
     one = episodes(1, 3)[0]
-    found = prototype_heads(head, features[:, None], [support_of(one)]).embed(features[None])[0]
+    adapter = prototypes.Adapter(BASELINE)
+    heads = adapter.heads(head, features[:, None], [support_of(one)])
+    found = heads.embed(features[None])[0]
     embeddings = head.embed(features[None])[0].numpy()
     means = np.stack([embeddings[rows].mean(0) for rows in one.values()])
     means /= np.linalg.norm(means, axis=1, keepdims=True)
@@ -37,7 +39,9 @@ def test_prototypes_embed_by_the_cosine_to_each_mean() -> None:
 def test_linear_is_ridge_regression_on_the_classes() -> None:
     features, _, head = toy()
     one = episodes(1, 3)[0]
-    found = ridge_heads(head, features[:, None], [support_of(one)], 0.7).embed(features[None])[0]
+    adapter = linear.Adapter(AdaptSettings(objective="linear", ridge=0.7))
+    heads = adapter.heads(head, features[:, None], [support_of(one)])
+    found = heads.embed(features[None])[0]
     embeddings = head.embed(features[None])[0].numpy()
     rows = [row for own in one.values() for row in own]
     targets = np.eye(CLASSES)[np.repeat(np.arange(CLASSES), 3)] - 1 / CLASSES
@@ -68,5 +72,5 @@ def test_accuracy_of_prototypes_is_that_of_the_nearest_mean_before() -> None:
 def test_accuracy_needs_support_of_every_class() -> None:
     features, classes, head = toy()
     one = {name: np.flatnonzero(classes == name).tolist() for name in ("c0", "c3")}
-    with pytest.raises(OodmlError, match="needs support images of every class"):
+    with pytest.raises(OodmlError, match="accuracy"):
         oodml.adapt(features, classes, [one], head, BASELINE)

@@ -12,10 +12,10 @@ FEATURES = clustered(20)
 SPLITS = random_splits(FEATURES, 6)
 
 
-def test_scaled_and_rotated_features_agree_wholly() -> None:
-    turned = replace(FEATURES, vectors=3 * FEATURES.vectors[:, ::-1])
+def test_scaled_and_rotated_features_agree() -> None:
+    rotated = replace(FEATURES, vectors=3 * FEATURES.vectors[:, ::-1])
     other = clustered(20, seed=9)
-    found = backbone_agreement(SPLITS, {"a": FEATURES, "b": turned, "c": other})
+    found = backbone_agreement(SPLITS, {"a": FEATURES, "b": rotated, "c": other})
     np.testing.assert_allclose(found.normalized[0], found.normalized[1], atol=1e-6)
     np.testing.assert_allclose(found.shifts[1], 9 * found.shifts[0], rtol=1e-5)
     assert found.spearman[0, 1] == pytest.approx(1)
@@ -26,7 +26,7 @@ def test_scaled_and_rotated_features_agree_wholly() -> None:
 
 
 def test_one_network_or_one_split_is_refused() -> None:
-    with pytest.raises(OodmlError, match="1 backbones"):
+    with pytest.raises(OodmlError, match="backbones"):
         backbone_agreement(SPLITS, {"a": FEATURES})
-    with pytest.raises(OodmlError, match="1 splits"):
+    with pytest.raises(OodmlError, match="splits"):
         backbone_agreement(Progression(SPLITS.splits[:1], "x"), {"a": FEATURES, "b": FEATURES})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from oodml import OodmlError, Progression, Split, frechet_distance, size_matched
-from oodml.shift.controls import measured, random_splits, size_controls
+from oodml.shift.controls import random_splits, remeasure, size_controls
 from tests.shift.samples import clustered
 
 FEATURES = clustered(24)
@@ -19,7 +19,7 @@ def shift_of(split: Split) -> float:
     return frechet_distance(*(means[side] for side in rows))
 
 
-def test_a_control_has_the_sizes_and_sides_but_not_the_choice() -> None:
+def test_a_control_has_the_sizes_of_its_split() -> None:
     controls = [size_matched(SMALL, seed, STANDARD, FEATURES) for seed in range(4)]
     for control in controls:
         assert (len(control.train), len(control.test)) == (7, 6)
@@ -31,23 +31,23 @@ def test_a_control_has_the_sizes_and_sides_but_not_the_choice() -> None:
     assert size_matched(SMALL, 1, STANDARD, FEATURES) == controls[1]
 
 
-def test_without_a_standard_split_the_own_classes_are_dealt() -> None:
+def test_without_a_standard_split_the_classes_are_permuted() -> None:
     control = size_matched(SMALL, 0)
     assert sorted(control.train + control.test) == sorted(SMALL.train + SMALL.test)
     assert len(control.train) == 7
     assert math.isnan(control.shift)
-    with pytest.raises(OodmlError, match="12 train classes to draw from the standard split's 7"):
+    with pytest.raises(OodmlError, match="12 train classes"):
         size_matched(STANDARD, 0, SMALL)
 
 
-def test_controls_of_a_progression_are_of_the_smaller_splits() -> None:
+def test_smaller_splits_of_a_progression_get_controls() -> None:
     found = size_controls(Progression((STANDARD, SMALL), "removal"), FEATURES, (0, 5))
     assert [split.step for split in found] == ["R6 control 0", "R6 control 5"]
     late = Progression((Split("R2", NAMES[:11], NAMES[12:], 1.0), SMALL), "removal")
     assert len(size_controls(late, FEATURES, (0,))) == 1
 
 
-def test_random_splits_are_sorted_and_whole() -> None:
+def test_random_splits_are_sorted_and_contain_all_classes() -> None:
     found = random_splits(FEATURES, 20, seed=1, n_train=8)
     shifts = [split.shift for split in found]
     assert shifts == sorted(shifts)
@@ -55,14 +55,14 @@ def test_random_splits_are_sorted_and_whole() -> None:
     for split in found:
         assert len(split.train) == 8
         assert sorted(split.train + split.test) == list(NAMES)
-    with pytest.raises(OodmlError, match="n_train = 23"):
+    with pytest.raises(OodmlError, match="n_train"):
         random_splits(FEATURES, n_train=23)
 
 
-def test_measured_replaces_the_shift_alone() -> None:
-    found = measured(Progression((STANDARD, SMALL), "removal"), FEATURES)
+def test_remeasure_changes_only_the_shift() -> None:
+    found = remeasure(Progression((STANDARD, SMALL), "removal"), FEATURES)
     assert [split.train for split in found] == [STANDARD.train, SMALL.train]
     np.testing.assert_allclose([s.shift for s in found], [shift_of(STANDARD), shift_of(SMALL)])
     strange = Progression((Split(0, ("q",), NAMES, 1.0),), "x")
-    with pytest.raises(OodmlError, match="no vectors of class 'q'"):
-        measured(strange, FEATURES)
+    with pytest.raises(OodmlError, match="'q'"):
+        remeasure(strange, FEATURES)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oodml import Episode, OodmlError, Progression, Split, sample_episodes
-from oodml.shift.checks import data_problems, problems
+from oodml.shift.checks import find_data_problems, find_problems
 from oodml.shift.episodes import fill_support, sample_validation
 
 
@@ -26,8 +26,8 @@ def test_episodes_are_sound_and_do_not_depend_on_order(sizes: list[int], seed: i
     assert sample_episodes(*shuffled, test, (1, 3), 4, seed) == found
     assert sample_episodes(*shuffled, test[::-1], (3,), 4, seed)[3] == found[3]
     progression = Progression((Split(0, ("x", "y"), tuple(test), 1.0, (), found),), "p")
-    assert problems(progression) == []
-    assert data_problems(progression, [*ids, "x1", "y1"], [*classes, "x", "y"]) == []
+    assert find_problems(progression) == []
+    assert find_data_problems(progression, [*ids, "x1", "y1"], [*classes, "x", "y"]) == []
     for shots, episodes in found.items():
         for episode in episodes:
             if not episode.class_wise:
@@ -45,7 +45,7 @@ def test_too_few_images_give_class_wise_support() -> None:
     assert len(chosen.support) == 4
 
 
-def test_a_class_without_an_image_to_spare_gives_no_support() -> None:
+def test_a_class_with_too_few_images_gives_no_support() -> None:
     ids, classes = data([9, 9, 9, 2])
     (episode,) = sample_episodes(ids, classes, sorted(set(classes)), (2,), 1)[2]
     assert sorted(episode.support) == ["c0", "c1", "c2"]
@@ -80,17 +80,17 @@ def test_published_names_are_matched_to_ids() -> None:
     assert found[0].support == {"d": ("train/d/2.jpg",)}
     assert found[1].support == {"d": ("train/d/1.jpg", "train/d/2.jpg")}
     wrong = (replace(split, episodes={1: (Episode({"d": ("9.jpg",)}),)}),)
-    with pytest.raises(OodmlError, match=r"'9.jpg' of class 'd' fits 0 images"):
+    with pytest.raises(OodmlError, match=r"9\.jpg"):
         fill_support(Progression(wrong, "p"), ids, classes)
 
 
-def test_bad_input_is_named() -> None:
+def test_bad_input_is_refused() -> None:
     ids, classes = data([3, 3])
-    with pytest.raises(OodmlError, match="class 'q' has no image"):
+    with pytest.raises(OodmlError, match="'q'"):
         sample_episodes(ids, classes, ["q"], (1,))
-    with pytest.raises(OodmlError, match="shots = 0"):
+    with pytest.raises(OodmlError, match="shots"):
         sample_episodes(ids, classes, ["c0"], (0,))
-    with pytest.raises(OodmlError, match="too few for class-wise"):
+    with pytest.raises(OodmlError, match="class-wise"):
         sample_episodes(ids, classes, ["c0", "c1"], (5,))
-    with pytest.raises(OodmlError, match="validation share 1"):
+    with pytest.raises(OodmlError, match="validation"):
         sample_validation(["a", "b"], 1.0)

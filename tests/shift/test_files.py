@@ -50,7 +50,7 @@ def numpy_pickle(protocol: int = 3) -> bytes:
 
 
 def outcome(read: Callable[[], Progression]) -> Progression | str:
-    """What is read, or the message of the one kind of error that is allowed."""
+    """The progression, or the message of the only error that is allowed."""
     try:
         return read()
     except OodmlError as error:
@@ -64,7 +64,7 @@ def test_json_gives_back_what_was_written(tmp_path: Path) -> None:
     assert sum('"a",' in line or '"b",' in line for line in path.read_text().splitlines()) == 3
 
 
-def test_the_schema_in_the_docs_is_that_of_the_code() -> None:
+def test_the_shipped_schema_is_current() -> None:
     shipped = Path(files.__file__).with_name("splits.schema.json")
     assert json.loads(shipped.read_text()) == json_schema()
 
@@ -75,7 +75,7 @@ def test_any_changed_byte_of_json_is_an_error_or_changes_nothing(data: st.DataOb
     raw = bytearray(to_text(example()).encode())
     place = data.draw(st.integers(0, len(raw) - 1))
     raw[place] ^= data.draw(st.integers(1, 255))
-    found = outcome(lambda: from_text(files._decoded(bytes(raw))))
+    found = outcome(lambda: from_text(files._decode(bytes(raw))))
     assert found == example() if isinstance(found, Progression) else len(found) > 10
 
 
@@ -87,7 +87,7 @@ def test_any_changed_byte_of_json_is_an_error_or_changes_nothing(data: st.DataOb
         max_leaves=8,
     )
 )
-def test_any_json_is_an_error_that_says_why(tmp_path: Path, document: Any) -> None:
+def test_other_json_is_refused_with_the_file_name(tmp_path: Path, document: Any) -> None:
     path = tmp_path / "splits.json"
     head = json.loads(to_text(example())) | {"hash": ""}
     for value in (document, head | {"splits": document}, head | {"settings": document}):
@@ -100,21 +100,22 @@ def test_any_json_is_an_error_that_says_why(tmp_path: Path, document: Any) -> No
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("old", "new", "location"),
     [
-        ('"shift": 17.0', '"shift": 18.0', "does not fit its hash"),
-        ('"version": 1', '"version": 2', "version 2; this release reads 1"),
-        ('"data": "made up"', '"data": NaN', "NaN is not a number"),
-        ('"seed": 3', '"seed": 3, "seed": 3', "key 'seed' is there twice"),
-        ('"format": "oodml.splits"', '"format": "x"', "not a file of splits"),
-        ("{", "[", "not JSON"),
+        ('"shift": 17.0', '"shift": 18.0', "hash"),
+        ('"version": 1', '"version": 2', "version"),
+        ('"data": "made up"', '"data": NaN', ""),
+        ('"seed": 3', '"seed": 3, "seed": 3', "seed"),
+        ('"format": "oodml.splits"', '"format": "x"', "format"),
+        ("{", "[", ""),
     ],
 )
-def test_damaged_json_says_what_is_wrong(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_damaged_json_is_located(tmp_path: Path, old: str, new: str, location: str) -> None:
     path = tmp_path / "splits.json"
     path.write_text(to_text(example()).replace(old, new, 1), encoding="utf-8")
-    with pytest.raises(OodmlError, match=message):
+    with pytest.raises(OodmlError, match=str(path)) as error:
         read_splits(path)
+    assert error.value.location == (f"{path}: {location}" if location else str(path))
 
 
 def test_a_file_edited_by_hand_is_read_with_its_hash_emptied(tmp_path: Path) -> None:
@@ -125,20 +126,20 @@ def test_a_file_edited_by_hand_is_read_with_its_hash_emptied(tmp_path: Path) -> 
     assert read_splits(path)[0].train[-1] == "z"
     document["splits"][0]["train"].append("d")
     path.write_text(json.dumps(document))
-    with pytest.raises(OodmlError, match="step -2: class 'd' is on both sides"):
+    with pytest.raises(OodmlError, match="step -2: class 'd'"):
         read_splits(path)
 
 
 def test_deep_nesting_and_size_end_in_errors(tmp_path: Path) -> None:
     path = tmp_path / "splits.json"
     path.write_text("[" * 100_000)
-    with pytest.raises(OodmlError, match="not JSON"):
+    with pytest.raises(OodmlError, match="JSON"):
         read_splits(path)
-    with pytest.raises(OodmlError, match="100,000 bytes; the most allowed is 99"):
+    with pytest.raises(OodmlError, match="100,000 bytes"):
         read_splits(path, limit=99)
-    with pytest.raises(OodmlError, match=r"allowed: \.json, \.pkl"):
+    with pytest.raises(OodmlError, match=r"\.json"):
         read_splits(tmp_path / "splits.txt")
-    with pytest.raises(OodmlError, match="cannot be read"):
+    with pytest.raises(OodmlError, match=r"none\.json"):
         read_splits(tmp_path / "none.json")
 
 
@@ -165,10 +166,10 @@ def test_the_published_file_is_read_whole(reference: Path, tmp_path: Path) -> No
     assert read_splits(tmp_path / "again.json") == found
 
 
-def test_a_file_that_only_bears_the_published_name_is_told_apart(tmp_path: Path) -> None:
+def test_different_content_under_a_published_name_is_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "cars196_splits.pkl"
     path.write_bytes(numpy_pickle())
-    with pytest.warns(UserWarning, match="name of a published file and another content"):
+    with pytest.warns(UserWarning, match="published"):
         assert read_splits(path).data == ""
 
 
@@ -192,22 +193,22 @@ class _Harmful:
 @pytest.mark.parametrize(
     "call", [(eval, ("1/0",)), (np.frombuffer, (b"12345678",)), (getattr, ("", "join"))]
 )
-def test_any_other_name_is_refused(protocol: int, call: Any) -> None:
+def test_other_names_are_refused(protocol: int, call: Any) -> None:
     raw = pickle.dumps({1: {"train": [_Harmful(*call)]}}, protocol=protocol)
-    with pytest.raises(OodmlError, match="which could run code; nothing was run"):
+    with pytest.raises(OodmlError, match="nothing was run"):
         load_plain(raw)
 
 
 def test_object_arrays_inside_scalars_are_refused() -> None:
     raw = numpy_pickle().replace(b"X\x02\x00\x00\x00f8", b"X\x02\x00\x00\x00O8")
-    with pytest.raises(OodmlError, match="no number or text"):
+    with pytest.raises(OodmlError, match="O8"):
         load_plain(raw)
 
 
 def test_characters_that_do_not_exist_are_refused() -> None:
     raw = pickle.dumps(np.str_("ab"), protocol=3)
     assert load_plain(raw) == "ab"
-    with pytest.raises(OodmlError, match="characters that do not exist"):
+    with pytest.raises(OodmlError, match="characters"):
         load_plain(raw.replace(b"b\0\0\0", b"b\0\x11\0"))
 
 
@@ -253,31 +254,32 @@ def test_hostile_pickles_end_in_errors(raw: bytes, tmp_path: Path) -> None:
         read_splits(path)
 
 
-def test_a_list_named_a_million_times_does_not_fill_the_memory() -> None:
+def test_repeated_references_to_a_list_do_not_fill_the_memory() -> None:
     names = [f"c{i}" for i in range(3000)]
     episode = dict.fromkeys(names, names)
     many = {2: dict.fromkeys(range(1000), episode)}
     layout = {1: {"train": ["a", "b"], "test": names, "fid": 1.0, "test_episodes": many}}
-    with pytest.raises(OodmlError, match="more than 5,000,000 names"):
+    with pytest.raises(OodmlError, match="5,000,000"):
         from_published(layout)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "location"),
     [
-        ({"fid": "x"}, "fid is a str"),
-        ({"train": "abc"}, "train: a str, not a list"),
-        ({"train": [None]}, "a NoneType where a name should be"),
-        ({"extra": 1}, "unknown key 'extra'"),
-        ({"split_train": ["a"]}, "together are not train"),
-        ({"test_episodes": {2: {1: {}}}}, "not numbered 0, 1, 2"),
-        ({"test_episodes": {"2": {}}}, "not a number of shots"),
+        ({"fid": "x"}, "split 1, fid"),
+        ({"train": "abc"}, "split 1, train"),
+        ({"train": [None]}, "split 1, train"),
+        ({"extra": 1}, "split 1"),
+        ({"split_train": ["a"]}, "split 1"),
+        ({"test_episodes": {2: {1: {}}}}, "split 1, 2 shots"),
+        ({"test_episodes": {"2": {}}}, "split 1, test_episodes"),
     ],
 )
-def test_a_strange_layout_is_named(change: dict[str, Any], message: str) -> None:
+def test_another_layout_is_located(change: dict[str, Any], location: str) -> None:
     layout = to_published(replace(example(), splits=example().splits[:1]))
-    with pytest.raises(OodmlError, match=message):
+    with pytest.raises(OodmlError) as error:
         from_published({1: layout[1] | change})
+    assert error.value.location == location
 
 
 def test_classwise_episodes_are_lists_of_classes_in_the_layout() -> None:

@@ -1,4 +1,4 @@
-"""Few-shot adaptation: a few labelled images of new classes make the last layer better."""
+"""Few-shot adaptation: improve a model's last layer with a few labeled images of new classes."""
 
 from oodml.adaptation.episodes import AdaptResult, adapt
 from oodml.adaptation.heads import Heads, heads_of

@@ -1,37 +1,27 @@
-"""Support images of many episodes, and batches drawn from all of them at once."""
+"""Training batches of the support images of many episodes at once."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from oodml.adaptation.support import Support
 from oodml.errors import OodmlError
 
-DRAWN_AT_ONCE = 32
-"""Steps whose random numbers are drawn together; part of what a seed means."""
-
-
-@dataclass(frozen=True)
-class Support:
-    """The labelled images of one episode.
-
-    names: the classes. members: [c k] their rows among the support views, the rest unused.
-    counts: [c] how many of the k are there.
-    """
-
-    names: tuple[str, ...]
-    members: Int[Tensor, "c k"]
-    counts: Int[Tensor, " c"]
+STEPS_PER_DRAW = 32
+"""Steps whose random numbers are drawn together; the results of a seed depend on it."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's batch of every episode: `b` images, the slots of a class beside each other.
+    """One step's batch of every episode; the `b` images are grouped by class.
 
-    rows: [e b] positions in the flattened views. classes: [e b] positions in `Support.names`.
-    uniform: [e 2 b] numbers in [0, 1) for mining.
+    Attributes:
+        rows: [e b] positions among the flattened views.
+        classes: [e b] positions in `Support.names`.
+        uniform: [e 2 b] random numbers in [0, 1) for mining.
     """
 
     rows: Int[Tensor, "e b"]
@@ -39,25 +29,26 @@ class Batch:
     uniform: Float[Tensor, "e 2 b"]
 
 
-def support_of(members: Mapping[str, Sequence[int]]) -> Support:
-    """From the rows of each class."""
-    counts = torch.tensor([len(rows) for rows in members.values()])
-    table = torch.zeros(len(members), int(counts.max()), dtype=torch.long)
-    for line, rows in zip(table, members.values(), strict=True):
-        line[: len(rows)] = torch.tensor(rows)
-    return Support(tuple(members), table, counts)
-
-
 class SupportBatches:
-    """Class-balanced batches of distinct images, a random view of each.
+    """Class-balanced batches of distinct images, with a random view of each.
 
-    The original draws images with replacement, so that most pairs it pulls together are one image
-    twice, and takes no step at all with fewer classes than a batch wants. Here an image is never
-    its own positive; fewer classes make a smaller batch. A class with fewer images than a batch
-    takes of each is left out. What an episode draws does not depend on the episodes beside it if
-    all have the same classes and shots.
+    An image is never its own positive. With fewer classes than a batch has room for, batches
+    contain all classes with more images of each. Classes with fewer than `per_class` images are
+    left out. The batches of an episode do not depend on the other episodes if all have the same
+    numbers of classes and shots.
 
-    generators: one an episode; they alone decide.
+    (The original code draws images with replacement, so most positive pairs are an image and
+    itself, and takes no step with fewer classes than a batch needs.)
+
+    Args:
+        support: the support images of each episode.
+        generators: one per episode; all randomness comes from them.
+        views: the number of views of each image.
+        batch_size: the largest number of images per batch.
+        per_class: the number of images per class and batch.
+
+    Raises:
+        OodmlError: if an episode has fewer than two classes with `per_class` images.
     """
 
     def __init__(
@@ -68,7 +59,7 @@ class SupportBatches:
         batch_size: int,
         per_class: int,
     ) -> None:
-        self.usable = [_usable(one, per_class) for one in support]
+        self.usable = [_usable_classes(one, per_class) for one in support]
         self.support, self.generators, self.views = support, generators, views
         self.classes = min(batch_size // per_class, *(len(rows) for rows in self.usable))
         fewest = min(
@@ -77,31 +68,31 @@ class SupportBatches:
         self.slots = min(fewest, max(per_class, batch_size // self.classes))
 
     def labels(self) -> Int[Tensor, " b"]:
-        """Which images of a batch are of one class: the same for every batch and episode."""
+        """Which images of a batch share a class; the same for all batches and episodes."""
         return torch.arange(self.classes).repeat_interleave(self.slots)
 
     def draw(self, steps: int) -> Iterator[Batch]:
-        """The batches of so many steps."""
-        for start in range(0, steps, DRAWN_AT_ONCE):
-            parts = [self._drawn(episode) for episode in range(len(self.support))]
+        """Draw one batch per step."""
+        for start in range(0, steps, STEPS_PER_DRAW):
+            parts = [self._draw_steps(episode) for episode in range(len(self.support))]
             rows, classes, uniform = (torch.stack(part) for part in zip(*parts, strict=True))
-            for step in range(min(DRAWN_AT_ONCE, steps - start)):
+            for step in range(min(STEPS_PER_DRAW, steps - start)):
                 yield Batch(rows[:, step], classes[:, step], uniform[:, step].contiguous())
 
-    def _drawn(self, episode: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows [t b], classes [t b] and uniform numbers [t 2 b] of one episode's next steps."""
+    def _draw_steps(self, episode: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows [t b], classes [t b], and random numbers [t 2 b] of an episode's next steps."""
         support, usable = self.support[episode], self.usable[episode]
         generator = self.generators[episode]
-        lots = torch.rand(DRAWN_AT_ONCE, len(usable), generator=generator)
-        classes = usable[lots.argsort(1)[:, : self.classes]]
+        keys = torch.rand(STEPS_PER_DRAW, len(usable), generator=generator)
+        classes = usable[keys.argsort(1)[:, : self.classes]]
         members, counts = support.members[classes], support.counts[classes]
-        lots = torch.rand(members.shape, generator=generator)
+        keys = torch.rand(members.shape, generator=generator)
         absent = torch.arange(members.shape[2]) >= counts[..., None]
-        order = lots.masked_fill(absent, 2.0).argsort(2)[..., : self.slots]
+        order = keys.masked_fill(absent, 2.0).argsort(2)[..., : self.slots]
         images = members.gather(2, order)
         view = torch.randint(self.views, images.shape, generator=generator)
         batch = self.classes * self.slots
-        uniform = torch.rand(DRAWN_AT_ONCE, 2, batch, generator=generator)
+        uniform = torch.rand(STEPS_PER_DRAW, 2, batch, generator=generator)
         return (
             (images * self.views + view).view(-1, batch),
             classes.repeat_interleave(self.slots, 1),
@@ -109,14 +100,15 @@ class SupportBatches:
         )
 
 
-def _usable(support: Support, per_class: int) -> Int[Tensor, " u"]:
-    """The classes with enough images for a batch."""
+def _usable_classes(support: Support, per_class: int) -> Int[Tensor, " u"]:
     usable = torch.nonzero(support.counts >= per_class).flatten()
     if len(usable) < 2:
         raise OodmlError(
-            f"an episode has {len(usable)} classes of at least per_class={per_class} support "
-            f"images (out of {len(support.names)} classes, the largest of "
-            f"{int(support.counts.max())}); a loss needs two. With fewer images use the objective "
-            '"prototypes" or "linear"'
+            f"an episode has {len(usable)} classes with at least per_class = {per_class} support "
+            f"images (of {len(support.names)} classes with at most {int(support.counts.max())} "
+            'images each), but a loss needs two. Use objective = "prototypes" or "linear", or add '
+            "images",
+            location="support",
+            given=len(usable),
         )
     return usable

@@ -1,4 +1,4 @@
-"""Few-shot adaptation: metrics on the same queries before and after, all episodes at once."""
+"""Few-shot adaptation on features: metrics of the same queries before and after."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from oodml.adaptation.batches import Support, support_of
+from oodml import catalog
 from oodml.adaptation.heads import Heads
-from oodml.adaptation.prototypes import class_means, prototype_heads, ridge_heads
-from oodml.adaptation.settings import BASELINES, AdaptSettings
-from oodml.adaptation.steps import adapted_heads
+from oodml.adaptation.settings import AdaptSettings
+from oodml.adaptation.steps import train_heads
+from oodml.adaptation.support import class_means, support_of
 from oodml.errors import OodmlError, unknown
 from oodml.evaluate.retrieval import retrieval_metrics
 from oodml.randomness import generator
@@ -24,9 +24,11 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True)
 class AdaptResult:
-    """What adapting brought, one entry an episode.
+    """The effect of adaptation, one entry per episode.
 
-    before, after: metrics on the query images. heads: the adapted layers [e d f].
+    Attributes:
+        before, after: metrics of the query images.
+        heads: the adapted layers [e d f].
     """
 
     before: tuple[Metrics, ...]
@@ -46,58 +48,67 @@ def adapt(
     seed: int = 0,
     numbers: Sequence[int] | None = None,
 ) -> AdaptResult:
-    """Adapt the last layer to the support images of each episode, on features of a frozen trunk.
+    """Adapt the last layer to the support images of each episode, on features of a frozen backbone.
 
-    features: of one test view of every test image. classes: [n] the class of each.
-    episodes: the rows of the support images of each class; all other rows are queries.
-    head: the layer that all episodes start from; see `heads_of`.
-    support_views: features of augmented views of each support row; without, the test view serves.
-    numbers: what each episode is called; seed and number decide its random draws, so that an
-        episode adapted alone does the same. By default they count from 0.
+    Args:
+        features: [n f] of one test view of every test image.
+        classes: [n] the class of each image.
+        episodes: for each episode, the rows of the support images of each class; all other rows
+            are queries.
+        head: the layer that all episodes start from; see `heads_of`.
+        settings: how to adapt.
+        support_views: features [v f] of augmented views of each support row; by default the test
+            view is used.
+        seed: random seed.
+        numbers: the number of each episode; seed and number determine its random draws, so that
+            an episode adapted alone gives the same result. By default they count from 0.
+
+    Raises:
+        OodmlError: if an episode is invalid, or too small for the objective.
     """
     settings = settings or AdaptSettings()
     if settings.layers == "all":
         raise OodmlError(
-            'layers = "all" adapts a network through its images; features allow "last"'
+            'layers = "all" adapts a network on images; on features, use layers = "last"',
+            location="adapt.layers",
+            given="all",
+            allowed=("last",),
         )
     labels = np.unique(np.asarray(classes), return_inverse=True)[1]
-    names = list(range(len(episodes))) if numbers is None else list(numbers)
+    ids = list(range(len(episodes))) if numbers is None else list(numbers)
     check_episodes(episodes, np.asarray(classes), len(features))
     rows, views = _views(features, episodes, support_views)
-    place = {row: position for position, row in enumerate(rows)}
+    position = {row: index for index, row in enumerate(rows)}
     support = [
-        support_of({name: [place[row] for row in members] for name, members in one.items()})
+        support_of({name: [position[row] for row in members] for name, members in one.items()})
         for one in episodes
     ]
     tests = [Queries(labels, one, settings.metrics) for one in episodes]
     start = head.embed(features[None])[0]
-    before = tuple(test.measure(start) for test in tests)
-    generators = [generator(seed, "episode", number) for number in names]
-    heads = _adapted(head, views, support, generators, settings)
+    before = tuple(test.evaluate(start) for test in tests)
+    generators = [generator(seed, "episode", number) for number in ids]
+    adapter = catalog.load("adapters", settings.objective, settings=settings)
+    if adapter.closed_form:
+        heads = adapter.heads(head, views, support)
+    else:
+        shots = min(int(one.counts.min()) for one in support)
+        heads = train_heads(head, views, support, generators, settings, settings.steps(shots))
+    scores = adapter.closed_form and adapter.scores_classes
     after = tuple(
-        test.measure(heads[episode].embed(features[None])[0], settings.objective in BASELINES)
+        test.evaluate(heads[episode].embed(features[None])[0], scores)
         for episode, test in enumerate(tests)
     )
     return AdaptResult(before, after, heads)
 
 
-def _adapted(
-    head: Heads,
-    views: Float[Tensor, "s v f"],
-    support: Sequence[Support],
-    generators: Sequence[torch.Generator],
-    settings: AdaptSettings,
-) -> Heads:
-    if settings.objective == "prototypes":
-        return prototype_heads(head, views, support)
-    if settings.objective == "linear":
-        return ridge_heads(head, views, support, settings.ridge)
-    shots = min(int(one.counts.min()) for one in support)
-    return adapted_heads(head, views, support, generators, settings, settings.steps(shots))
-
-
 class Queries:
-    """The query images of one episode, and how well they are embedded."""
+    """The query images of one episode.
+
+    Args:
+        labels: [n] integer labels of all images.
+        support: the rows of the support images of each class.
+        metrics: the metrics to evaluate.
+    """
 
     def __init__(
         self,
@@ -112,33 +123,37 @@ class Queries:
         self.support_labels = labels[[members[0] for members in support.values()]]
         self.metrics = metrics
 
-    def measure(self, embeddings: Float[Tensor, "n d"], scores: bool = False) -> Metrics:
-        """The wanted metrics of the queries among each other.
+    def evaluate(self, embeddings: Float[Tensor, "n d"], scores: bool = False) -> Metrics:
+        """The metrics of the queries among each other.
 
-        scores: embeddings are one number a support class, how much an image looks like it.
+        Args:
+            embeddings: [n d] of all images.
+            scores: whether the embeddings consist of one score per support class.
         """
         vectors = embeddings[self.queries].cpu().numpy()
         ks = {int(name.split("@")[1]) for name in self.metrics if name.startswith("recall@")}
-        found = retrieval_metrics(vectors, self.labels[self.queries], ks=sorted(ks) or (1,))
+        values = retrieval_metrics(vectors, self.labels[self.queries], ks=sorted(ks) or (1,))
         if "accuracy" in self.metrics:
-            found["accuracy"] = self._accuracy(embeddings, scores)
+            values["accuracy"] = self._accuracy(embeddings, scores)
         for name in self.metrics:
-            if name not in found:
-                raise unknown("metric", name, [*found, "accuracy"], "adapt")
-        return {name: found[name] for name in self.metrics}
+            if name not in values:
+                raise unknown("metric", name, [*values, "accuracy"], "adapt")
+        return {name: values[name] for name in self.metrics}
 
     def _accuracy(self, embeddings: Float[Tensor, "n d"], scores: bool) -> float:
         labels = self.labels[self.queries]
         if not np.isin(labels, self.support_labels).all():
             raise OodmlError(
-                'adapt: the metric "accuracy" needs support images of every class of the queries; '
-                "class-wise episodes have none"
+                'adapt: the metric "accuracy" requires support images of every class of the '
+                "queries; class-wise episodes have none",
+                location="adapt.metrics",
+                given="accuracy",
             )
-        found = embeddings[self.queries]
+        similarities = embeddings[self.queries]
         if not scores:
             means = class_means(embeddings[:, None], self.support)
-            found = found @ torch.nn.functional.normalize(means, dim=1).T
-        nearest = found[:, : len(self.support_labels)].argmax(1).cpu().numpy()
+            similarities = similarities @ torch.nn.functional.normalize(means, dim=1).T
+        nearest = similarities[:, : len(self.support_labels)].argmax(1).cpu().numpy()
         return float((self.support_labels[nearest] == labels).mean())
 
 
@@ -147,35 +162,47 @@ def _views(
     episodes: Sequence[Mapping[str, Sequence[int]]],
     support_views: Mapping[int, Float[Tensor, "v f"]] | None,
 ) -> tuple[list[int], Float[Tensor, "s v f"]]:
-    """The support rows of any episode and their views."""
+    """The support rows of all episodes and the features of their views."""
     rows = sorted({row for one in episodes for members in one.values() for row in members})
     if support_views is None:
         return rows, features[rows][:, None]
     missing = [row for row in rows if row not in support_views]
     if missing:
-        raise OodmlError(f"support_views has no views of row {missing[0]}, a support image")
+        raise OodmlError(
+            f"support_views has no views of support row {missing[0]}",
+            location="support_views",
+            given=missing[0],
+        )
     return rows, torch.stack([support_views[row] for row in rows]).to(features)
 
 
 def check_episodes(
     episodes: Sequence[Mapping[str, Sequence[int]]], classes: NDArray[Any], n: int
 ) -> None:
-    """Refuse episodes whose support rows are none, out of range, or of another class."""
+    """Check that the support rows of each episode exist and have the stated class.
+
+    Raises:
+        OodmlError: with the episode, class, and row.
+    """
     if not episodes:
-        raise OodmlError("there is no episode to adapt to")
+        raise OodmlError("there is no episode to adapt to", location="episodes")
     if len(classes) != n:
-        raise OodmlError(f"{len(classes)} classes for {n} features")
+        raise OodmlError(f"{len(classes)} classes for {n} features", location="classes")
     for number, one in enumerate(episodes):
         for name, rows in one.items():
+            location = f"episode {number}: class {name!r}"
             if not len(rows):
-                raise OodmlError(f"episode {number}: class {name!r} has no support image")
+                raise OodmlError(f"{location} has no support image", location=location)
             for row in rows:
                 if not 0 <= row < n:
                     raise OodmlError(
-                        f"episode {number}: row {row} of class {name!r} is not in 0 … {n - 1}"
+                        f"{location}: row {row} is not in 0 … {n - 1}",
+                        location=location,
+                        given=row,
                     )
                 if str(classes[row]) != str(name):
                     raise OodmlError(
-                        f"episode {number}: row {row} of class {name!r} is of class "
-                        f"{str(classes[row])!r}"
+                        f"{location}: row {row} has class {str(classes[row])!r}",
+                        location=location,
+                        given=row,
                     )

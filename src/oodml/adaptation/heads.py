@@ -1,4 +1,4 @@
-"""Linear heads, one an episode, as stacked matrices."""
+"""Linear heads of many episodes as stacked matrices."""
 
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -14,11 +14,14 @@ from oodml.model import IdentityHead, LinearHead
 
 @dataclass(frozen=True)
 class Heads:
-    """Linear layers from features to embeddings, one an episode.
+    """Linear layers from features to embeddings, one per episode.
 
-    weight: [e d f]. bias: [e d] or None.
-    normalize: scale embeddings to length one. part_weights: the embedding is that many equal
-        parts beside each other, each scaled to length one and then by its weight (DiVA has four).
+    Attributes:
+        weight: [e d f].
+        bias: [e d] or None.
+        normalize: scale embeddings to unit length.
+        part_weights: the embedding is a concatenation of this many equal parts; each is scaled to
+            unit length and then by its weight (DiVA has four).
     """
 
     weight: Float[Tensor, "e d f"]
@@ -28,17 +31,17 @@ class Heads:
 
     def embed(self, features: Float[Tensor, "#e n f"]) -> Float[Tensor, "e n d"]:
         """The embeddings of each episode's features."""
-        return self.finish(self.linear(features))
+        return self.normalized(self.linear(features))
 
     def linear(self, features: Float[Tensor, "#e n f"]) -> Float[Tensor, "e n d"]:
-        """Before normalising."""
+        """The outputs before normalization."""
         features = features.expand(len(self.weight), -1, -1)
         if self.bias is None:
             return torch.bmm(features, self.weight.transpose(1, 2))
         return torch.baddbmm(self.bias[:, None], features, self.weight.transpose(1, 2))
 
-    def finish(self, outputs: Float[Tensor, "e n d"]) -> Float[Tensor, "e n d"]:
-        """Normalise the linear layer's outputs."""
+    def normalized(self, outputs: Float[Tensor, "e n d"]) -> Float[Tensor, "e n d"]:
+        """The linear layer's outputs after normalization."""
         if not self.normalize:
             return outputs
         if len(self.part_weights) == 1:
@@ -48,12 +51,12 @@ class Heads:
         return normalize((normalize(parts, dim=3) * scale[:, None]).flatten(2), dim=2)
 
     def repeated(self, episodes: int) -> "Heads":
-        """Copies of one head for so many episodes."""
+        """Copies of a single head for several episodes."""
         bias = None if self.bias is None else self.bias.repeat(episodes, 1)
         return replace(self, weight=self.weight.repeat(episodes, 1, 1), bias=bias)
 
     def to(self, device: torch.device) -> "Heads":
-        """The same on a device."""
+        """The heads on a device."""
         bias = None if self.bias is None else self.bias.to(device)
         return replace(self, weight=self.weight.to(device), bias=bias)
 
@@ -62,10 +65,12 @@ class Heads:
         return replace(self, weight=self.weight[episode][None], bias=bias)
 
     def module(self, like: nn.Module, episode: int = 0) -> nn.Module:
-        """The head of one episode as a part of a model, to save or export.
+        """The head of one episode as a module, to save or export.
 
-        like: the head it was adapted from. It is copied with the new layer where that has its
-        shape; else (an identity, a baseline) the layer becomes a head of its own.
+        Args:
+            like: the head that was adapted. If the new layer has the same shape, the result is a
+                copy with the new weights; otherwise it is a `LinearHead`.
+            episode: the episode.
         """
         weight = self.weight[episode]
         linear = getattr(like, "linear", None)
@@ -84,18 +89,24 @@ class Heads:
 
 
 def heads_of(module: nn.Module, features: int) -> Heads:
-    """The linear layer of a model's head, to adapt: a copy.
+    """A copy of the linear layer of a model's head, to adapt.
 
-    A head that is one linear layer has it as `linear`, and may have `normalize` and
-    `part_weights`; an identity becomes the matrix that does nothing.
+    Args:
+        module: a head with an attribute `linear`, and optionally `normalize` and `part_weights`;
+            an `IdentityHead` becomes the identity matrix.
+        features: the dimension of the features.
+
+    Raises:
+        OodmlError: if the head has no linear layer.
     """
     if isinstance(module, IdentityHead):
         return Heads(torch.eye(features)[None])
     linear = getattr(module, "linear", None)
     if not isinstance(linear, nn.Linear):
         raise OodmlError(
-            f"head {type(module).__name__} has no linear layer `linear`; only a last layer that "
-            "is linear can be adapted on features"
+            f"head {type(module).__name__} has no linear layer `linear`; adaptation on features "
+            "requires a linear last layer",
+            given=type(module).__name__,
         )
     bias = None if linear.bias is None else linear.bias.detach().clone()[None]
     return Heads(

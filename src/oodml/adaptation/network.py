@@ -1,7 +1,6 @@
-"""Few-shot adaptation through the images: every step decodes, augments and embeds its batch anew.
+"""Few-shot adaptation on images: each step decodes, augments, and embeds its own batch.
 
-It can adapt the whole network, and is the path that the adaptation on features stands in for. One
-episode after another, since each has a network of its own.
+This can adapt the whole network. Episodes are adapted one after another, each in its own copy.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,17 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oodml.adaptation.batches import Batch, SupportBatches, support_of
+from oodml import catalog
+from oodml.adaptation.batches import Batch, SupportBatches
 from oodml.adaptation.episodes import Metrics, Queries, check_episodes
-from oodml.adaptation.settings import BASELINES, AdaptSettings
-from oodml.adaptation.steps import episode_losses, make_optimizer
-from oodml.embedding import default_device, embed
+from oodml.adaptation.settings import AdaptSettings
+from oodml.adaptation.steps import make_optimizer
+from oodml.adaptation.support import support_of
+from oodml.devices import resolve_device
+from oodml.embedding import embed
 from oodml.errors import OodmlError
 from oodml.images.image_set import ImageSet
 from oodml.images.loader import batches, train_views
-from oodml.images.pixel_cache import input_images
 from oodml.images.transforms import recipe
 from oodml.model import Embedder
+from oodml.model_input import input_images
 from oodml.randomness import derived_seed, generator
 
 
@@ -34,34 +36,53 @@ def adapt_network(
     seed: int = 0,
     device: torch.device | str | None = None,
 ) -> tuple[tuple[Metrics, ...], tuple[Metrics, ...]]:
-    """Adapt the last layer or, with `layers="all"`, the whole network, an episode at a time.
+    """Adapt the last layer or, with `layers = "all"`, the whole network to each episode.
 
-    Gives each episode's metrics on its queries, before and after.
-    episodes: rows of `test` that are the support images of each class; the rest are queries.
+    Args:
+        model: the model to adapt; it is not modified.
+        test: the images of the test classes.
+        episodes: for each episode, the rows of `test` that are the support images of each class;
+            all other rows are queries.
+        settings: how to adapt.
+        seed: random seed.
+        device: where to compute; by default CUDA if available, else the CPU.
+
+    Returns:
+        The metrics of each episode before and after.
+
+    Raises:
+        OodmlError: if an episode is invalid, or the objective cannot adapt a network.
     """
-    refuse_baselines(settings)
-    place = torch.device(device) if device is not None else default_device()
+    require_loss(settings)
+    resolved = resolve_device(device)
     test = input_images(test, model.settings)
     check_episodes(episodes, test.classes, len(test))
     tests = [Queries(test.labels, one, settings.metrics) for one in episodes]
-    start = torch.from_numpy(embed(test, model, device=place).vectors)
+    start = torch.from_numpy(embed(test, model, device=resolved).vectors)
     after = []
     for number, (one, queries) in enumerate(zip(episodes, tests, strict=True)):
-        adapted = adapted_network(model, test, one, settings, seed, number, place)
-        after.append(queries.measure(torch.from_numpy(embed(test, adapted, device=place).vectors)))
-    return tuple(one.measure(start) for one in tests), tuple(after)
+        adapted = finetune_on_support(model, test, one, settings, seed, number, resolved)
+        vectors = embed(test, adapted, device=resolved).vectors
+        after.append(queries.evaluate(torch.from_numpy(vectors)))
+    return tuple(one.evaluate(start) for one in tests), tuple(after)
 
 
-def refuse_baselines(settings: AdaptSettings) -> None:
-    """Raise an error if the objective is in closed form, which adapts no network."""
-    if settings.objective in BASELINES:
+def require_loss(settings: AdaptSettings) -> None:
+    """Check that the objective is a loss, which can adapt a network.
+
+    Raises:
+        OodmlError: if the objective is in closed form.
+    """
+    if catalog.get_class("adapters", settings.objective).closed_form:
         raise OodmlError(
-            f"objective {settings.objective!r} takes no step and knows no whole network; use it "
-            'with layers = "last", on features'
+            f"objective {settings.objective!r} is in closed form and cannot adapt a whole network; "
+            'use it with layers = "last"',
+            location="adapt.objective",
+            given=settings.objective,
         )
 
 
-def adapted_network(
+def finetune_on_support(
     model: Embedder,
     images: ImageSet,
     members: Mapping[str, Sequence[int]],
@@ -70,27 +91,36 @@ def adapted_network(
     number: int,
     device: torch.device,
 ) -> Embedder:
-    """A copy of the model after the steps on one episode's support images."""
+    """A copy of the model, trained on the support images of one episode.
+
+    Args:
+        model: the model; it is not modified.
+        images: the images that contain the support.
+        members: the rows of the support images of each class.
+        settings: how to adapt.
+        seed, number: random seed and number of the episode.
+        device: where to compute.
+    """
     support = support_of(members)
-    drawn = SupportBatches(
+    sampler = SupportBatches(
         [support], [generator(seed, "episode", number)], 1, settings.batch_size, settings.per_class
     )
-    labels = drawn.labels().to(device)
-    model.backbone  # noqa: B018  made here, so that the copy has it
+    labels = sampler.labels().to(device)
+    adapter = catalog.load("adapters", settings.objective, settings=settings)
     adapted = deepcopy(model).to(device)
     beta = torch.full((1, len(support.names)), settings.beta, device=device, requires_grad=True)
     whole = settings.layers == "all"
     adapted.train(whole)
-    learnt = list((adapted if whole else adapted.head).parameters())
-    optimizer = make_optimizer(learnt, beta, settings)
-    steps = list(drawn.draw(settings.steps(int(support.counts.min()))))
+    trained = list((adapted if whole else adapted.head).parameters())
+    optimizer = make_optimizer(trained, beta, settings)
+    steps = list(sampler.draw(settings.steps(int(support.counts.min()))))
     for batch, pixels in zip(steps, _views(model, images, steps, seed, number), strict=True):
         with torch.set_grad_enabled(whole):
             features = adapted.features(pixels.to(device))
         embeddings = adapted.head.embed(features)  # type: ignore[operator]
-        loss = episode_losses(embeddings[None], labels, batch, beta, settings).sum()
+        loss = adapter.losses(embeddings[None], labels, batch, beta).sum()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     return adapted.eval()
 
@@ -98,7 +128,7 @@ def adapted_network(
 def _views(
     model: Embedder, images: ImageSet, steps: Sequence[Batch], seed: int, number: int
 ) -> Iterator[Tensor]:
-    """The augmented images of each step, each step's its own."""
+    """The augmented images of each step; every step augments anew."""
     augmentation = recipe(model.settings.augmentation)
     return batches(
         (

@@ -1,36 +1,53 @@
-"""How a head is adapted to the support images of an episode."""
+"""Settings of few-shot adaptation."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
-Objective = Literal["margin", "multisimilarity", "triplet", "prototypes", "linear"]
-BASELINES = ("prototypes", "linear")
+from oodml import catalog
+from oodml.errors import unknown
+
+
+def _check_objective(name: str) -> str:
+    known = catalog.names("adapters")
+    if name not in known and ":" not in name:
+        message = str(unknown("objective", name, known))
+        raise PydanticCustomError("objective", "{message}", {"message": message})
+    return name
 
 
 class AdaptSettings(BaseModel):
-    """How, how long and how fast to adapt; the defaults are the paper's.
+    """How to adapt; the defaults are those of the paper.
 
-    objective: a loss to take steps with, or a baseline in closed form: "prototypes" embeds by the
-        similarity to the mean of each support class, "linear" by ridge regression on the classes.
-    layers: "last" adapts the last layer, on features of a frozen trunk; "all" the whole network,
-        through its images.
-    iterations: steps; None is the paper's 1000 for 2 shots and 1500 for 5, on that line between
-        and beyond, at least 1000.
-    lr: of the head, ten times that of the training before; beta_lr: of margin's β.
-    optimizer: of the heads and of β. momentum: of "sgd"; Adam has its own.
-    batch_size: images a batch, `per_class` different ones of each class; with fewer classes than
-        that, every batch holds all classes and as many images of each as there are.
-    beta: where the β of each support class starts. margin: of "margin" and "triplet".
-    views: augmented views of each support image, made once; a batch takes one at random.
-    ridge: weight of the squared length of the weights of "linear".
-    metrics: what is measured before and after, of `oodml.retrieval_metrics`, and "accuracy": the
-        share of queries nearest to the mean embedding of their own class's support images.
+    Attributes:
+        objective: the adapter: a loss to minimize ("margin", "multisimilarity", "triplet"), a
+            closed-form baseline ("prototypes": similarity to the mean of each support class,
+            "linear": ridge regression on the classes), or an import path.
+        layers: "last" adapts the last layer on features of the frozen backbone; "all" adapts the
+            whole network on images.
+        iterations: the number of steps; None is the paper's 1000 for 2 shots and 1500 for 5,
+            interpolated linearly and at least 1000.
+        optimizer: the optimizer of the heads and of β.
+        lr: learning rate of the head, ten times that of training.
+        beta_lr: learning rate of the margin loss's β.
+        momentum: of "sgd".
+        batch_size: images per batch.
+        per_class: images per class in a batch. With too few classes to fill a batch, it contains
+            all classes and more images of each.
+        margin: of "margin" and "triplet".
+        beta: the initial β of each support class.
+        views: the number of augmented views of each support image, computed once; a batch uses a
+            random one.
+        ridge: the weight of the squared norm of the weights of "linear".
+        metrics: what to measure before and after: metrics of `oodml.retrieval_metrics`, and
+            "accuracy", the fraction of queries whose nearest class mean of the support images is
+            that of their own class.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    objective: Objective = "margin"
+    objective: Annotated[str, AfterValidator(_check_objective)] = "margin"
     layers: Literal["last", "all"] = "last"
     iterations: int | None = Field(default=None, ge=0)
     optimizer: Literal["adam", "sgd"] = "adam"
@@ -46,8 +63,8 @@ class AdaptSettings(BaseModel):
     metrics: tuple[str, ...] = Field(default=("recall@1", "map@1000"), min_length=1)
 
     def steps(self, shots: int) -> int:
-        """How many steps to take with so many support images of a class."""
-        if self.objective in BASELINES:
+        """The number of steps for a number of support images per class."""
+        if catalog.get_class("adapters", self.objective).closed_form:
             return 0
         if self.iterations is not None:
             return self.iterations

@@ -1,4 +1,4 @@
-"""Few-shot adaptation of a split's episodes, as rows of results."""
+"""Few-shot adaptation to the episodes of a split, as rows of results."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -14,16 +14,18 @@ from oodml.adaptation.settings import AdaptSettings
 from oodml.errors import OodmlError
 from oodml.images.image_set import ImageSet
 from oodml.model import Embedder
+from oodml.results.schema import Stage
 from oodml.shift.splits import Episode
 from oodml.vectors import VectorSet
 
-Trunk = Callable[[ImageSet, int | None], VectorSet]
-"""From images and a view (None: the test view) to pooled features of the frozen trunk."""
+BackboneFeatures = Callable[[ImageSet, int | None], VectorSet]
+"""Computes the pooled features of images under the frozen backbone, for a number of an augmented
+view or None for the test view."""
 
 
 def adapt_split(
     test: ImageSet,
-    trunk: Trunk,
+    features_of: BackboneFeatures,
     head: nn.Module,
     episodes: Sequence[Episode],
     settings: AdaptSettings,
@@ -33,39 +35,53 @@ def adapt_split(
 ) -> Iterator[dict[str, Any]]:
     """Rows (stage, shots, episode, metric, value) of all episodes, before and after.
 
-    test: the images of the test classes. Query images are embedded once, support images once a
-    view; the rest happens in feature space. model: needed to adapt all its layers.
+    Args:
+        test: the images of the test classes. All are embedded once, support images also once per
+            augmented view.
+        features_of: computes backbone features.
+        head: the head to adapt; it is not modified.
+        episodes: the episodes of the split.
+        settings: how to adapt.
+        shots: the number of support images per class, for the rows.
+        seed: random seed.
+        model: the whole model, required for `layers = "all"`.
+
+    Raises:
+        OodmlError: if a support image is not among the test images, or the model is missing.
     """
     if settings.layers == "last":
-        result = adapt_to_episodes(test, trunk, head, episodes, settings, seed)
+        result = adapt_to_episodes(test, features_of, head, episodes, settings, seed)
         before, after = result.before, result.after
     elif model is None:
-        raise OodmlError('adapt: layers = "all" needs the model, not only its features')
-    else:
-        before, after = adapt_network(
-            model, test, support_rows(test, episodes), settings, seed=seed
+        raise OodmlError(
+            'adapt: layers = "all" requires the model in addition to its features',
+            location="adapt.layers",
+            given="all",
         )
-    for stage, found in (("before", before), ("after", after)):
-        for episode, metrics in enumerate(found):
+    else:
+        supports = support_rows(test, episodes)
+        before, after = adapt_network(model, test, supports, settings, seed=seed)
+    for stage, measured in ((Stage.BEFORE, before), (Stage.AFTER, after)):
+        for episode, metrics in enumerate(measured):
             for metric, value in metrics.items():
-                yield {"stage": stage, "shots": shots, "episode": episode, "metric": metric,
+                yield {"stage": str(stage), "shots": shots, "episode": episode, "metric": metric,
                        "value": value}  # fmt: skip
 
 
 def adapt_to_episodes(
     test: ImageSet,
-    trunk: Trunk,
+    features_of: BackboneFeatures,
     head: nn.Module,
     episodes: Sequence[Episode],
     settings: AdaptSettings,
     seed: int,
 ) -> AdaptResult:
-    """Adapt a model's last layer to the support images of each episode."""
+    """Adapt a model's last layer to the support images of each episode; see `adapt_split`."""
     supports = support_rows(test, episodes)
-    features = torch.from_numpy(_vectors(trunk, test, None))
+    features = torch.from_numpy(_vectors(features_of, test, None))
     rows = np.unique([row for one in supports for members in one.values() for row in members])
     chosen = test.select(rows)
-    views = np.stack([_vectors(trunk, chosen, view) for view in range(settings.views)], axis=1)
+    views = np.stack([_vectors(features_of, chosen, view) for view in range(settings.views)], 1)
     start = heads_of(head, features.shape[1])
     device = next((parameter.device for parameter in head.parameters()), torch.device("cpu"))
     return adapt(
@@ -79,15 +95,19 @@ def adapt_to_episodes(
     )
 
 
-def _vectors(trunk: Trunk, images: ImageSet, view: int | None) -> np.ndarray:
-    found = trunk(images, view)
-    if not np.array_equal(found.ids, images.ids):
-        raise OodmlError(f"{images.name}: the features are not of the images asked for")
-    return found.vectors
+def _vectors(features_of: BackboneFeatures, images: ImageSet, view: int | None) -> np.ndarray:
+    features = features_of(images, view)
+    if not np.array_equal(features.ids, images.ids):
+        raise OodmlError(f"{images.name}: the features belong to other images than requested")
+    return features.vectors
 
 
 def support_rows(test: ImageSet, episodes: Sequence[Episode]) -> list[dict[str, list[int]]]:
-    """The rows of the support images of each episode, by class."""
+    """The rows of the support images of each episode, by class.
+
+    Raises:
+        OodmlError: if a support image is not among the test images.
+    """
     row_of = {name: row for row, name in enumerate(test.ids.tolist())}
     return [_rows(number, one, row_of, test) for number, one in enumerate(episodes)]
 
@@ -102,9 +122,12 @@ def _rows(
             continue
         for image in ids:
             if image not in row_of:
+                location = f"episode {number}"
                 raise OodmlError(
-                    f"episode {number}: support image {image!r} of class {support_class!r} is not "
-                    f"among the test images of {test.name}"
+                    f"{location}: support image {image!r} of class {support_class!r} is not among "
+                    f"the test images of {test.name}",
+                    location=location,
+                    given=image,
                 )
         rows[support_class] = [row_of[image] for image in ids]
     return rows

@@ -1,4 +1,4 @@
-"""Adapt the heads of many episodes together, by gradient steps."""
+"""Adapt the heads of many episodes together by optimizer steps."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,13 +6,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from oodml.adaptation import objectives
-from oodml.adaptation.batches import Batch, Support, SupportBatches
+from oodml import catalog
+from oodml.adaptation.batches import Batch, SupportBatches
 from oodml.adaptation.heads import Heads
 from oodml.adaptation.settings import AdaptSettings
+from oodml.adaptation.support import Support
 
 
-def adapted_heads(
+def train_heads(
     head: Heads,
     views: Float[Tensor, "s v f"],
     support: Sequence[Support],
@@ -20,9 +21,15 @@ def adapted_heads(
     settings: AdaptSettings,
     iterations: int,
 ) -> Heads:
-    """The heads after so many steps on the support images of each episode.
+    """Train one head per episode.
 
-    head: a single one, where all episodes start. views: of every support image of any episode.
+    Args:
+        head: a single head, where all episodes start.
+        views: [s v f] features of the views of every support image of any episode.
+        support: the support images of each episode.
+        generators: one per episode.
+        settings: of the adaptation.
+        iterations: the number of steps.
     """
     heads = head.repeated(len(support))
     batches = SupportBatches(
@@ -43,48 +50,38 @@ def take_steps(
     classes: int,
     settings: AdaptSettings,
 ) -> None:
-    """One step of the optimiser a batch; changes the heads.
+    """Take one optimizer step per batch; modifies the heads in place.
 
-    rows: the features that batches index. labels: which images of a batch are of one class.
+    Args:
+        heads: one head per episode.
+        rows: [r f] the features that batches index.
+        labels: [b] which images of a batch share a class.
+        batches: one per step.
+        classes: the largest number of support classes.
+        settings: of the adaptation.
     """
-    place = rows.device
-    labels = labels.to(place)
+    device = rows.device
+    labels = labels.to(device)
+    adapter = catalog.load("adapters", settings.objective, settings=settings)
     beta = rows.new_full((len(heads.weight), classes), settings.beta).requires_grad_()
     heads.weight.grad = torch.zeros_like(heads.weight)
     layer = [heads.weight] if heads.bias is None else [heads.weight, heads.bias]
     optimizer = make_optimizer(layer, beta, settings)
     for batch in batches:
-        chosen = rows.index_select(0, batch.rows.flatten().to(place))
+        chosen = rows.index_select(0, batch.rows.flatten().to(device))
         features = chosen.view(*batch.rows.shape, -1)
         outputs = heads.linear(features).requires_grad_()
         with torch.enable_grad():
-            loss = episode_losses(heads.finish(outputs), labels, batch, beta, settings).sum()
+            loss = adapter.losses(heads.normalized(outputs), labels, batch, beta).sum()
         gradient, beta.grad = torch.autograd.grad(loss, (outputs, beta), allow_unused=True)
         _set_gradient(heads, features, gradient)
         optimizer.step()
 
 
-def episode_losses(
-    embeddings: Float[Tensor, "e b d"],
-    labels: Int[Tensor, " b"],
-    batch: Batch,
-    beta: Float[Tensor, "e c"],
-    settings: AdaptSettings,
-) -> Float[Tensor, " e"]:
-    """The loss of each episode's batch. beta: of each support class."""
-    if settings.objective == "multisimilarity":
-        return objectives.multisimilarity(embeddings, labels)
-    triplets = objectives.mine(embeddings, labels, batch.uniform.to(embeddings.device))
-    if settings.objective == "triplet":
-        return objectives.triplet(embeddings, triplets, settings.margin)
-    own_beta = beta.gather(1, batch.classes.to(embeddings.device))
-    return objectives.margin(embeddings, triplets, own_beta, settings.margin)
-
-
 def _set_gradient(
     heads: Heads, features: Float[Tensor, "e b f"], gradient: Float[Tensor, "e b d"]
 ) -> None:
-    """The layer's gradient, into the buffer that it has: a new one costs half a product more."""
+    """Set the layer's gradient in its existing buffer; allocating one takes half a product more."""
     assert heads.weight.grad is not None
     torch.bmm(gradient.transpose(1, 2), features, out=heads.weight.grad)
     if heads.bias is not None:
@@ -94,7 +91,7 @@ def _set_gradient(
 def make_optimizer(
     layers: Sequence[Tensor], beta: Tensor, settings: AdaptSettings
 ) -> torch.optim.Optimizer:
-    """The optimiser of what is adapted and of β, without weight decay."""
+    """The optimizer of the adapted layers and of β, without weight decay."""
     groups = [
         {"params": layers, "lr": settings.lr},
         {"params": [beta], "lr": settings.beta_lr},

@@ -1,100 +1,138 @@
 """`oodml shift`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from oodml.cli.model import Device, Weights
+from oodml.cli.splits import features_of_splits, open_data
+
 if TYPE_CHECKING:
-    from oodml.shift.measures import ShiftReport
+    from oodml.shift.summary import ShiftReport
     from oodml.vectors import VectorSet
 
 
 def shift(
     a: Annotated[
-        str | None, typer.Argument(help="What was trained on: a data set, a folder, or vectors.")
+        str | None,
+        typer.Argument(help="The training data: a data set's name, a folder, or a vector file."),
     ] = None,
-    b: Annotated[str | None, typer.Argument(help="What is new: the same.")] = None,
-    splits: Annotated[Path | None, typer.Option(help="A file of splits, instead of A B.")] = None,
-    step: Annotated[str | None, typer.Option(help="The split's step (default the last).")] = None,
+    b: Annotated[str | None, typer.Argument(help="The new data, likewise.")] = None,
+    splits: Annotated[
+        Path | None, typer.Option(help="A split file: measure train against test classes.")
+    ] = None,
+    step: Annotated[
+        str | None, typer.Option(help="The step of the split (default: the last one).")
+    ] = None,
     vectors: Annotated[Path | None, typer.Option(help="A file of vectors for --splits.")] = None,
-    data: Annotated[str | None, typer.Option(help="Data for --splits instead.")] = None,
-    backbone: Annotated[str, typer.Option(help="The frozen network for images.")] = "lite0",
-    measure: Annotated[
-        list[str] | None, typer.Option(help="A measure; may be repeated. All by default.")
+    data: Annotated[str | None, typer.Option(help="The data for --splits.")] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="The frozen backbone (default: that of the splits, or lite0)."),
     ] = None,
-    bootstrap: Annotated[int, typer.Option(help="Draws for the intervals; 0 for none.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    weights: Weights = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(help="Side of the square input in pixels (default: that of the splits)."),
+    ] = None,
+    pooling: Annotated[str, typer.Option(help="avg, max, or avg+max, for A and B.")] = "avg",
+    measure: Annotated[
+        list[str] | None, typer.Option(help="A measure; may be repeated (default: all fast ones).")
+    ] = None,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, help="Number of resamples for intervals; 0 for none.")
+    ] = 100,
+    seed: Annotated[int, typer.Option(help="Random seed for resampling.")] = 0,
+    device: Device = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """How far is B from A? Two folders, two files of vectors, or the two sides of a split.
+    """Measure the shift from A to B: two folders, two vector files, or the sides of a split.
 
     Example: `oodml shift train_photos/ new_catalogue/`
     """
+    from oodml.devices import resolve_device
     from oodml.errors import OodmlError
-    from oodml.shift.measures import shift_report
+    from oodml.shift.measures import find_measure
+    from oodml.shift.summary import shift_report
 
+    resolve_device(device)
+    for name in measure or ():
+        find_measure(name)
     if splits is not None:
         if a is not None:
-            raise OodmlError("give A and B, or --splits, not both")
-        first, second = _sides(splits, step, vectors, data, backbone)
+            raise OodmlError("give either A and B or --splits, not both", location="--splits")
+        first, second = _split_sides(
+            splits, step, vectors, data, backbone, weights, image_size, device
+        )
     elif a is None or b is None:
-        raise OodmlError("give A and B, two folders or files of vectors, or --splits")
+        raise OodmlError("give A and B, two folders or vector files, or --splits", location="A B")
     else:
-        first, second = _opened(a, backbone), _opened(b, backbone)
+        options = {"weights": weights, "image_size": image_size, "pooling": pooling}
+        options["device"] = device
+        first, second = (_load(name, backbone or "lite0", options) for name in (a, b))
     report = shift_report(first, second, measure or None, n_bootstrap=bootstrap, seed=seed)
     if json:
         from json import dumps
 
-        print(dumps(report.as_dict(), indent=1, ensure_ascii=False))
+        typer.echo(dumps(report.as_dict(), indent=1, ensure_ascii=False))
         return
-    _print(report)
+    _print_report(report)
 
 
 COMMANDS = (shift,)
 
 
-def _opened(name: str, backbone: str) -> "VectorSet":
+def _load(name: str, backbone: str, options: dict[str, Any]) -> "VectorSet":
     from oodml.vector_files import SUFFIXES
     from oodml.vectors import VectorSet
 
     path = Path(name)
-    # A table of images is a .parquet too; one with vectors is told by its columns.
+    # A table of images can be a .parquet file, too; its columns distinguish it from vectors.
     if path.suffix in SUFFIXES and path.is_file() and not _is_table_of_images(path):
         return VectorSet.load(path)
-    from oodml.datasets import open_images
     from oodml.embedding import embed
 
-    return embed(open_images(name), backbone)
+    return embed(open_data(name), backbone, **options)
 
 
 def _is_table_of_images(path: Path) -> bool:
     if path.suffix != ".parquet":
         return False
+    import pyarrow
     from pyarrow.parquet import read_schema
 
-    return "path" in read_schema(path).names
+    try:
+        return "path" in read_schema(path).names
+    except (OSError, pyarrow.ArrowException):  # damaged; reading it as vectors reports the error
+        return False
 
 
-def _sides(
-    splits: Path, step: str | None, vectors: Path | None, data: str | None, backbone: str
+def _split_sides(
+    splits: Path,
+    step: str | None,
+    vectors: Path | None,
+    data: str | None,
+    backbone: str | None,
+    weights: str | None,
+    image_size: int | None,
+    device: str | None,
 ) -> tuple["VectorSet", "VectorSet"]:
     from oodml.errors import OodmlError
     from oodml.shift.files import read_splits
-    from oodml.vectors import VectorSet
 
     progression = read_splits(splits)
     split = progression[-1] if step is None else progression.at(step)
-    if vectors is not None:
-        features = VectorSet.load(vectors)
-    elif data is not None:
-        features = _opened(data, backbone)
-    else:
-        raise OodmlError("--splits needs --vectors, a file, or --data")
+    if vectors is None and data is None:
+        raise OodmlError("--splits requires --vectors or --data", location="--splits")
+    images = None if vectors is not None or data is None else open_data(data)
+    features = features_of_splits(
+        progression, splits, images, vectors, backbone, weights, image_size, device
+    )
     return features.subset(split.train), features.subset(split.test)
 
 
-def _print(report: "ShiftReport") -> None:
+def _print_report(report: "ShiftReport") -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -102,13 +140,15 @@ def _print(report: "ShiftReport") -> None:
     table = Table(
         title=f"A: {images[0]} images of {classes[0]} classes, "
         f"B: {images[1]} images of {classes[1]} classes",
-        caption="95% intervals over classes; by chance: the classes of A and B dealt anew",
+        caption="interval: 95%, over classes. by chance: permutation baseline, the value expected "
+        "from sampling alone",
     )
     for column in ("measure", "value", "interval", "by chance"):
         table.add_column(column, justify="left" if column == "measure" else "right")
     table.add_column("note", style="dim")
     for shift in report:
-        interval = "" if shift.low is None else f"{shift.low:.4g} … {shift.high:.4g}"
+        interval = "" if shift.low is None else f"{shift.low:.4g} – {shift.high:.4g}"
         chance = "" if shift.chance is None else f"{shift.chance:.4g}"
-        table.add_row(shift.measure, f"{shift.value:.4g}", interval, chance, shift.note)
+        value = "undefined" if shift.value is None else f"{shift.value:.4g}"
+        table.add_row(shift.measure, value, interval, chance, shift.note)
     Console().print(table)

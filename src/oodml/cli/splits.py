@@ -1,28 +1,39 @@
 """`oodml splits …`."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from oodml.cli.model import Device, Weights
+
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from oodml.images.image_set import ImageSet
     from oodml.shift.agreement import Agreement
     from oodml.shift.splits import Progression
     from oodml.vectors import VectorSet
 
+Settings = TypeVar("Settings", bound="BaseModel")
+
 app = typer.Typer(
     no_args_is_help=True,
-    help="Build, show, check and convert class splits.",
+    help="Build, show, check, and convert class splits.",
     rich_markup_mode="markdown",
 )
 COMMANDS = ()
 
-File = Annotated[Path, typer.Argument(help="A file of splits: .json, or a published .pkl.")]
-Out = Annotated[Path, typer.Option(help="The file to write: .json, or .pkl.")]
+File = Annotated[Path, typer.Argument(help="A split file: .json, or a published .pkl.")]
+Out = Annotated[Path, typer.Option(help="The file to write: .json or .pkl.")]
 Data = Annotated[str | None, typer.Option(help="A data set's name, a folder, or a table.")]
 Vectors = Annotated[
-    Path | None, typer.Option(help="A file of vectors instead of data and backbone.")
+    Path | None, typer.Option(help="A file of vectors instead of --data and --backbone.")
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(help="Side of the square input in pixels (default: as recorded in the file)."),
 ]
 
 
@@ -31,41 +42,64 @@ def build(
     out: Out,
     data: Data = None,
     vectors: Vectors = None,
-    backbone: Annotated[str, typer.Option(help="The frozen network.")] = "lite0",
-    image_size: Annotated[int | None, typer.Option(help="Pixels of its square input.")] = None,
-    procedure: Annotated[str, typer.Option(help="auto, exact or published.")] = "auto",
-    splits: Annotated[str, typer.Option(help="How many, evenly spaced in FID, or all.")] = "5",
-    harder: Annotated[int | None, typer.Option(help="Swaps or iterations at most.")] = None,
-    easier: Annotated[int | None, typer.Option(help="Swaps or iterations at most.")] = None,
-    removal: Annotated[int | None, typer.Option(help="Iterations of removal.")] = None,
-    swaps: Annotated[int, typer.Option(help="Swaps an iteration (published).")] = 2,
-    unit: Annotated[str, typer.Option(help="class or superclass (published).")] = "class",
+    backbone: Annotated[str, typer.Option(help="The frozen backbone.")] = "lite0",
+    weights: Weights = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of the square input in pixels.")
+    ] = None,
+    procedure: Annotated[str, typer.Option(help="auto, exact, or published.")] = "auto",
+    measure: Annotated[
+        str, typer.Option(help="The measure of shift: fid_class_means or nearest_class.")
+    ] = "fid_class_means",
+    splits: Annotated[
+        str, typer.Option(help="The number of splits, evenly spaced in shift, or all.")
+    ] = "5",
+    harder: Annotated[
+        int | None, typer.Option(help="Largest number of swaps or iterations to harder splits.")
+    ] = None,
+    easier: Annotated[
+        int | None, typer.Option(help="Largest number of swaps or iterations to easier splits.")
+    ] = None,
+    removal: Annotated[
+        int | None, typer.Option(help="Number of removal iterations (published).")
+    ] = None,
+    swaps: Annotated[int, typer.Option(help="Swaps per iteration (published).")] = 2,
+    unit: Annotated[str, typer.Option(help="What moves: class or superclass (published).")] = (
+        "class"
+    ),
     train_superclass: Annotated[
-        list[str] | None, typer.Option(help="Train on this at the start; may be repeated.")
+        list[str] | None,
+        typer.Option(help="A superclass to train on at the start; may be repeated."),
     ] = None,
-    validation: Annotated[float, typer.Option(help="Share of the train classes.")] = 0.25,
+    validation: Annotated[
+        float, typer.Option(help="Fraction of the train classes used for validation.")
+    ] = 0.25,
     shots: Annotated[
-        list[int] | None, typer.Option(help="Few-shot episodes of so many; may be repeated.")
+        list[int] | None,
+        typer.Option(help="Draw few-shot episodes with this many images; may be repeated."),
     ] = None,
-    episodes: Annotated[int, typer.Option(help="Episodes for each number of shots.")] = 10,
+    episodes: Annotated[int, typer.Option(help="Episodes per number of shots.")] = 10,
     controls: Annotated[
-        int, typer.Option(help="Size-matched controls of each smaller split, to OUT.controls.json.")
+        int, typer.Option(help="Size-matched controls per smaller split, in OUT.controls.json.")
     ] = 0,
-    seed: Annotated[int, typer.Option(help="Of validation classes and episodes.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for validation and episodes.")] = 0,
+    device: Device = None,
 ) -> None:
-    """Build splits of growing shift for a collection of images or vectors.
+    """Build splits with growing shift for a collection of images or vectors.
 
     Example: `oodml splits build --data photos/ --out photos.json`
     """
     from oodml.shift.build import SplitSettings, build_progression
     from oodml.shift.controls import size_controls
-    from oodml.shift.files import write_splits
-    from oodml.study.spec.tables import parse_settings
+    from oodml.shift.files import check_suffix, write_splits
 
+    check_suffix(out)
     values = {
         "procedure": procedure,
         "backbone": backbone,
+        "weights": weights,
         "image_size": image_size,
+        "measure": measure,
         "n_splits": splits if splits == "all" else _number(splits),
         "harder": harder,
         "easier": easier,
@@ -76,17 +110,18 @@ def build(
         "validation": validation,
         "seed": seed,
     }
-    settings = parse_settings(SplitSettings, values, "splits", Path("options"))
-    images = None if data is None else _images(data)
-    features = _features(images, backbone, vectors, image_size)
+    settings = parse_options(SplitSettings, values)
+    images, features = _open(data, vectors, backbone, device, weights=weights, size=image_size)
     progression = build_progression(features, settings, tuple(shots or ()), episodes, images)
     write_splits(progression, out)
-    _table(progression)
+    _print_splits(progression)
+    typer.echo(f"wrote {out}")
     if controls:
-        beside = out.with_suffix(".controls.json")
+        file = out.with_suffix(".controls.json")
         matched = size_controls(progression, features, range(controls))
-        write_splits(matched, beside)
-        _table(matched)
+        write_splits(matched, file)
+        _print_splits(matched)
+        typer.echo(f"wrote {file}")
 
 
 @app.command()
@@ -94,133 +129,253 @@ def show(
     file: File,
     data: Data = None,
     vectors: Vectors = None,
-    backbone: Annotated[str | None, typer.Option(help="The frozen network of the map.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Draw FID per step: .png, .pdf.")] = None,
-    maps: Annotated[Path | None, typer.Option(help="Draw the class means: .png, .pdf.")] = None,
-    page: Annotated[Path | None, typer.Option(help="Draw both, to look into: .html.")] = None,
-    step: Annotated[list[str] | None, typer.Option(help="Steps of the maps; repeat.")] = None,
-    umap: Annotated[bool, typer.Option(help="Place the classes by UMAP, not PCA.")] = False,
+    backbone: Annotated[
+        str | None, typer.Option(help="The backbone for the map (default: that of the file).")
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw shift per step: .png, .pdf, or .svg.")
+    ] = None,
+    maps: Annotated[
+        Path | None, typer.Option(help="Draw the class means: .png, .pdf, or .svg.")
+    ] = None,
+    page: Annotated[Path | None, typer.Option(help="Write both as an interactive .html.")] = None,
+    step: Annotated[
+        list[str] | None, typer.Option(help="A step to draw a map of; may be repeated.")
+    ] = None,
+    umap: Annotated[bool, typer.Option(help="Use UMAP instead of PCA.")] = False,
+    device: Device = None,
 ) -> None:
     """Print a table of splits, and draw them.
 
-    The maps and the page need the data, or a file of vectors.
+    Maps, and the map on the page, require --data or --vectors.
     Example: `oodml splits show photos.json --data photos/ --figure fid.png --maps classes.png`
     """
     from oodml.shift.files import read_splits
 
     progression = read_splits(file)
-    _table(progression)
-    images = None if data is None else _images(data)
+    _print_splits(progression)
+    images = None if data is None else open_data(data)
     features = None
     if maps or (page and (data or vectors)):
-        features = _features(images, backbone or progression.backbone or "lite0", vectors)
+        features = features_of_splits(progression, file, images, vectors, backbone, device=device)
     _draw(progression, features, images, figure, maps, page, step, umap)
+    for path in filter(None, (figure, maps, page)):
+        typer.echo(f"wrote {path}")
 
 
 @app.command(name="import")
 def import_(file: File, out: Out, data: Data = None) -> None:
-    """Read a published pickle, running nothing that it holds, and write JSON.
+    """Convert a published pickle to JSON without running any code in it.
 
-    With the data, the support samples get the ids of its images.
+    With --data, the support images get the ids of the images.
     Example: `oodml splits import cars196_splits.pkl --out cars196.json`
     """
     from dataclasses import replace
 
     from oodml.images.fingerprint import fingerprint
     from oodml.shift.episodes import fill_support
-    from oodml.shift.files import check_against, read_splits, write_splits
+    from oodml.shift.files import check_against, check_suffix, read_splits, write_splits
 
+    check_suffix(out)
     progression = read_splits(file)
     if data is not None:
-        images = _images(data)
-        progression = fill_support(progression, images.ids.tolist(), images.classes.tolist())
+        images = open_data(data)
+        ids, classes = images.ids.tolist(), images.classes.tolist()
+        progression = fill_support(progression, ids, classes)
         progression = replace(progression, data=images.name, fingerprint=fingerprint(images))
-        check_against(progression, images.ids.tolist(), images.classes.tolist())
+        check_against(progression, ids, classes)
     write_splits(progression, out)
-    _table(progression)
+    _print_splits(progression)
+    typer.echo(f"wrote {out}")
 
 
 @app.command()
 def export(file: File, out: Out) -> None:
-    """Write splits in the layout of the original code, of plain strings and numbers.
+    """Write splits in the layout of the original code, with plain strings and numbers.
 
     Example: `oodml splits export photos.json --out photos_splits.pkl`
     """
-    from oodml.shift.files import read_splits, write_splits
+    from oodml.shift.files import check_suffix, read_splits, write_splits
 
+    check_suffix(out)
     write_splits(read_splits(file), out)
-    typer.echo(f"{out}: written")
+    typer.echo(f"wrote {out}")
 
 
 @app.command()
 def check(file: File, data: Data = None) -> None:
-    """Check a file of splits, by itself and against its data.
+    """Check a split file for consistency, and with --data also against its images.
 
     Example: `oodml splits check photos.json --data photos/`
     """
     from oodml.errors import OodmlError
     from oodml.images.fingerprint import fingerprint
-    from oodml.shift.checks import data_problems
+    from oodml.shift.checks import find_data_problems
     from oodml.shift.files import read_splits
 
     progression = read_splits(file)
     if data is not None:
-        images = _images(data)
-        found = data_problems(progression, images.ids.tolist(), images.classes.tolist())
-        for problem in found[:20]:
+        images = open_data(data)
+        problems = find_data_problems(progression, images.ids.tolist(), images.classes.tolist())
+        for problem in problems[:20]:
             typer.echo(problem)
-        if found:
-            raise OodmlError(f"{file}: {len(found)} things do not fit {images.name}")
-        if progression.fingerprint not in ("", fingerprint(images)):
-            typer.echo(
-                f"{images.name} has changed since (fingerprint {fingerprint(images)}, in the file "
-                f"{progression.fingerprint}); what the splits name is still there"
+        if problems:
+            raise OodmlError(
+                f"{file}: {len(problems)} mismatches with {images.name}", location=str(file)
             )
-    typer.echo(f"{file}: {len(progression)} splits, nothing wrong")
+        current = fingerprint(images)
+        if progression.fingerprint not in ("", current):
+            typer.echo(
+                f"{images.name} has changed since the splits were built (fingerprint {current}, "
+                f"in the file {progression.fingerprint}), but contains everything they refer to"
+            )
+    typer.echo(f"{file}: {len(progression)} splits, no problems")
 
 
 @app.command()
 def backbones(
     file: File,
     data: Annotated[str, typer.Option(help="A data set's name, a folder, or a table.")],
-    backbone: Annotated[list[str], typer.Option(help="A frozen network; give two or more.")],
-    figure: Annotated[Path | None, typer.Option(help="Draw it: .png, .pdf.")] = None,
+    backbone: Annotated[list[str], typer.Option(help="A frozen backbone; give at least two.")],
+    image_size: ImageSize = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Weights file of the backbone that the splits were built on.")
+    ] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw it: .png, .pdf, or .svg.")] = None,
+    device: Device = None,
 ) -> None:
-    """Measure the same splits with several networks: does the order depend on the network?
+    """Measure the same splits with several backbones: does their order depend on the network?
 
     Example: `oodml splits backbones glyphs.json --data glyphs --backbone lite0 --backbone pixels`
     """
-    from oodml.embedding import embed
     from oodml.shift.agreement import backbone_agreement
     from oodml.shift.files import read_splits
 
-    progression, images = read_splits(file), _images(data)
-    found = backbone_agreement(progression, {name: embed(images, name) for name in backbone})
-    _agreement_table(found)
+    progression, images = read_splits(file), open_data(data)
+    features = {}
+    for name in backbone:
+        own = weights if name == progression.backbone else None
+        features[name] = features_of_splits(
+            progression, file, images, None, name, own, image_size, device
+        )
+    agreement = backbone_agreement(progression, features)
+    _print_agreement(agreement)
     if figure:
         from oodml.report.splits_figures import agreement_figure, save_figure
 
-        save_figure(agreement_figure(found), figure)
+        save_figure(agreement_figure(agreement), figure)
+        typer.echo(f"wrote {figure}")
 
 
-def _images(data: str) -> "ImageSet":
+def parse_options(settings: type[Settings], values: Mapping[str, object]) -> Settings:
+    """Settings from the values of options; an invalid value is reported with its option."""
+    from pydantic import ValidationError
+
+    from oodml.errors import OodmlError
+
+    try:
+        return settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-").replace("n-splits", "splits")
+        raise OodmlError(
+            f"{option} {first['input']!r}: {first['msg']}", location=option, given=first["input"]
+        ) from None
+
+
+def open_data(data: str) -> "ImageSet":
+    """The images of a data set's name, a folder, or a table."""
+    from oodml.catalog import make_importable
     from oodml.datasets import open_images
 
+    make_importable(Path.cwd())
     return open_images(data)
 
 
-def _features(
-    images: "ImageSet | None", backbone: str, vectors: Path | None, image_size: int | None = None
+def features_of_splits(
+    progression: "Progression",
+    file: Path,
+    images: "ImageSet | None",
+    vectors: Path | None,
+    backbone: str | None = None,
+    weights: str | None = None,
+    image_size: int | None = None,
+    device: str | None = None,
 ) -> "VectorSet":
+    """The features to measure splits on, with the backbone and input that they were built with.
+
+    Options override what the file records. If it records no input, the assumption is printed.
+    """
     from oodml.embedding import embed
     from oodml.errors import OodmlError
+    from oodml.shift.features import recorded_features
     from oodml.vectors import VectorSet
 
     if vectors is not None:
         return VectorSet.load(vectors)
     if images is None:
-        raise OodmlError("give --data, a data set's name or a folder, or --vectors, a file")
-    return embed(images, backbone, image_size=image_size)
+        raise OodmlError("give --data or --vectors to measure the splits on", location="--data")
+    recorded = recorded_features(progression)
+    name = backbone or progression.backbone or "lite0"
+    size = recorded.get("image_size")
+    options: dict[str, Any] = {
+        "image_size": image_size or (size if isinstance(size, int) else None),
+        "augmentation": recorded.get("augmentation", "base"),
+        "weights": weights,
+    }
+    if "image_size" not in recorded and image_size is None:
+        typer.echo(
+            f"{file} does not record the size of its input images; assuming that of {name}. "
+            "Set it with --image-size",
+            err=True,
+        )
+    if name == progression.backbone:
+        options["weights"] = _weights(file, recorded.get("weights", "own"), weights)
+    return embed(images, name, device=device, **options)
+
+
+def _weights(file: Path, recorded: str, given: str | None) -> str | None:
+    """The weights of the backbone that splits were built on; the file records a hash of them."""
+    from oodml.embedding import weights_key
+    from oodml.errors import OodmlError
+
+    if given is not None:
+        if weights_key(given) != recorded:
+            typer.echo(f"{file} was built with other weights ({recorded}) than {given}", err=True)
+        return given
+    if recorded in ("own", "none"):
+        return None if recorded == "own" else "none"
+    raise OodmlError(
+        f"{file} was built with the weights file {recorded}; pass it as --weights",
+        location="--weights",
+        given=None,
+    )
+
+
+def _open(
+    data: str | None,
+    vectors: Path | None,
+    backbone: str,
+    device: str | None,
+    weights: str | None,
+    size: int | None,
+) -> tuple["ImageSet | None", "VectorSet"]:
+    """The images, if there are any, and their features."""
+    from oodml.devices import resolve_device
+    from oodml.embedding import embed
+    from oodml.errors import OodmlError
+    from oodml.vectors import VectorSet
+
+    resolve_device(device)
+    images = None if data is None else open_data(data)
+    if vectors is not None:
+        return images, VectorSet.load(vectors)
+    if images is None:
+        raise OodmlError(
+            "give --data (a data set's name, a folder, or a table) or --vectors (a file)",
+            location="--data",
+        )
+    return images, embed(images, backbone, weights=weights, image_size=size, device=device)
 
 
 def _number(text: str) -> int | str:
@@ -234,7 +389,7 @@ def _draw(
     figure: Path | None,
     maps: Path | None,
     page: Path | None,
-    step: list[str] | None,
+    steps: Sequence[str] | None,
     umap: bool,
 ) -> None:
     from oodml.report import splits_figures as draw
@@ -242,45 +397,56 @@ def _draw(
     if figure:
         draw.save_figure(draw.shift_per_step(progression), figure)
     if maps and features is not None:
-        draw.save_figure(draw.progression_maps(progression, features, step, umap), maps)
+        draw.save_figure(draw.progression_maps(progression, features, steps, umap), maps)
     if page:
         from oodml.files import write_text
         from oodml.report.class_map import class_map
         from oodml.report.thumbnails import thumbnails
 
-        found = None
+        pictures = None
         if features is not None:
-            found = thumbnails(images, class_map(features).samples, 64, 5_000_000)
-        fragment = draw.progression_html(progression, features, found, True, umap)
+            pictures = thumbnails(images, class_map(features).samples, 64, 5_000_000)
+        fragment = draw.progression_html(progression, features, pictures, True, umap)
         title = progression.data or "splits"
         write_text(page, f"<!doctype html><meta charset='utf-8'><title>{title}</title>{fragment}")
 
 
-def _table(progression: "Progression") -> None:
+def _print_splits(progression: "Progression") -> None:
     from rich.console import Console
     from rich.table import Table
 
     about = [progression.data, progression.backbone, progression.procedure]
     table = Table(title=", ".join(filter(None, about)))
-    for column in ("step", "FID", "train", "test", "validation", "episodes"):
+    fid = progression.shift_measure == "fid_class_means"
+    shift = "FID" if fid else progression.shift_measure
+    for column in ("step", shift, "train", "test", "validation", "episodes"):
         table.add_column(column, justify="right")
     for split in progression:
-        episodes = ", ".join(f"{len(drawn)}×{shots}" for shots, drawn in split.episodes.items())
+        episodes = ", ".join(
+            f"{len(drawn)}×{shots}{' by class' if drawn and drawn[0].class_wise else ''}"
+            for shots, drawn in split.episodes.items()
+        )
         counts = (len(split.train), len(split.test), len(split.validation))
         table.add_row(str(split.step), f"{split.shift:.4g}", *map(str, counts), episodes)
     Console().print(table)
 
 
-def _agreement_table(found: "Agreement") -> None:
+def _print_agreement(agreement: "Agreement") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="FID of class means; rank correlation with the first network")
-    for column in ("network", *map(str, found.steps), "Spearman", "Kendall"):
+    table = Table(title="FID of class means; rank correlation with the first backbone")
+    for column in ("backbone", *map(str, agreement.steps), "Spearman", "Kendall"):
         table.add_column(column, justify="right")
-    rows = zip(found.backbones, found.shifts, found.spearman[0], found.kendall[0], strict=True)
+    rows = zip(
+        agreement.backbones,
+        agreement.shifts,
+        agreement.spearman[0],
+        agreement.kendall[0],
+        strict=True,
+    )
     for name, shifts, spearman, kendall in rows:
         numbers = (f"{shift:.4g}" for shift in shifts)
         table.add_row(name, *numbers, f"{spearman:.3f}", f"{kendall:.3f}")
     Console().print(table)
-    print(f"largest difference of the FIDs, from 0 to 1 for each: {found.largest_gap:.3f}")
+    typer.echo(f"largest difference between FIDs scaled to 0–1: {agreement.largest_gap:.3f}")

@@ -1,1 +1,1 @@
-"""How far test classes lie from train classes, and splits of a wanted distance."""
+"""Distance between train and test classes, and class splits with a chosen distance."""

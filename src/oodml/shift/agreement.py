@@ -1,4 +1,4 @@
-"""Does the measure depend on the network? One progression, measured on several features."""
+"""Compare the shift of the same splits under several networks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,17 +8,21 @@ from jaxtyping import Float
 from scipy.stats import kendalltau, spearmanr
 
 from oodml.errors import OodmlError
-from oodml.shift.controls import measured
+from oodml.shift.controls import remeasure
 from oodml.shift.splits import Progression
 from oodml.vectors import VectorSet
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """The FID of class means of the same splits under several networks.
+    """The shift of the same splits under several networks.
 
-    backbones: [b]. steps: [s]. shifts: [b s]. normalized: [b s], each network's from 0 to 1.
-    spearman, kendall: [b b] rank correlation of the shifts of two networks.
+    Attributes:
+        backbones: [b] the networks.
+        steps: [s] the steps of the splits.
+        shifts: [b s] the shift of each split under each network.
+        normalized: [b s] the shifts, scaled to the range 0 to 1 for each network.
+        spearman, kendall: [b b] rank correlation between the shifts of two networks.
     """
 
     backbones: tuple[str, ...]
@@ -30,26 +34,38 @@ class Agreement:
 
     @property
     def largest_gap(self) -> float:
-        """The most by which two networks' normalised shifts of a split differ."""
+        """The largest difference between two networks' normalized shifts of a split."""
         return float(np.ptp(self.normalized, axis=0).max())
 
 
 def backbone_agreement(progression: Progression, features: Mapping[str, VectorSet]) -> Agreement:
-    """Measure a progression on the features of several networks, at least two.
+    """Measure a progression on the features of at least two networks.
 
-    features: by the network's name, each with all the progression's classes.
+    Args:
+        progression: at least two splits.
+        features: by the network's name, each with all classes of the progression.
+
+    Raises:
+        OodmlError: if there are too few networks or splits, or all shifts of a network are equal.
     """
     if len(features) < 2:
-        raise OodmlError(f"{len(features)} backbones; at least 2 are compared")
+        raise OodmlError(
+            f"{len(features)} backbones; a comparison needs at least 2", given=len(features)
+        )
     if len(progression) < 2:
-        raise OodmlError(f"{len(progression)} splits; at least 2 are needed to rank them")
+        raise OodmlError(
+            f"{len(progression)} splits; ranking needs at least 2", given=len(progression)
+        )
     shifts = np.array(
-        [[split.shift for split in measured(progression, vectors)] for vectors in features.values()]
+        [
+            [split.shift for split in remeasure(progression, vectors)]
+            for vectors in features.values()
+        ]
     )
     low, spread = shifts.min(axis=1, keepdims=True), np.ptp(shifts, axis=1, keepdims=True)
     if not spread.all():
         name = list(features)[int(np.argmin(spread))]
-        raise OodmlError(f"all splits have the same shift under {name}; nothing to compare")
+        raise OodmlError(f"all splits have the same shift under {name!r}", given=name)
     pairs = np.ones((2, len(shifts), len(shifts)))
     for i, j in np.ndindex(len(shifts), len(shifts)):
         pairs[0, i, j] = spearmanr(shifts[i], shifts[j]).statistic

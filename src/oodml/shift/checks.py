@@ -1,4 +1,4 @@
-"""What holds in every progression, by itself and against the data it is about."""
+"""Consistency checks of a progression, by itself and against the data it refers to."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,46 +11,52 @@ def check(
     progression: Progression,
     ids: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
-    where: str = "splits",
+    location: str = "splits",
 ) -> None:
-    """Raise `OodmlError` naming the first violation and how many more there are.
+    """Check a progression, and with `ids` and `classes` also against the data.
 
-    ids, classes: [n] every image of the data and its class, to check against them too.
+    Args:
+        progression: the splits to check.
+        ids, classes: [n] the id and class of every image of the data.
+        location: the file or data set, for the error.
+
+    Raises:
+        OodmlError: with the first problem and the number of others.
     """
-    found = problems(progression)
+    problems = find_problems(progression)
     if ids is not None and classes is not None:
-        found += data_problems(progression, ids, classes)
-    if found:
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise OodmlError(f"{where}: {found[0]}{more}")
+        problems += find_data_problems(progression, ids, classes)
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise OodmlError(f"{location}: {problems[0]}{more}", location=location)
 
 
-def problems(progression: Progression) -> list[str]:
-    """What is wrong with a progression by itself, one sentence each."""
-    found = [] if len(progression) else ["there is no split"]
-    found += [f"step {step} is there twice" for step in _repeated(s.step for s in progression)]
+def find_problems(progression: Progression) -> list[str]:
+    """Inconsistencies within a progression, one sentence each."""
+    problems = [] if len(progression) else ["there is no split"]
+    problems += [f"step {step} appears twice" for step in _repeated(s.step for s in progression)]
     for split in progression:
-        found += [f"step {split.step}: {problem}" for problem in _split_problems(split)]
-    return found
+        problems += [f"step {split.step}: {problem}" for problem in _split_problems(split)]
+    return problems
 
 
-def data_problems(
+def find_data_problems(
     progression: Progression, ids: Sequence[str], classes: Sequence[str]
 ) -> list[str]:
-    """What does not fit the images [n] and their classes [n], one sentence each."""
+    """Mismatches with images [n] and their classes [n], one sentence each."""
     class_of = dict(zip(map(str, ids), map(str, classes), strict=True))
     known = set(class_of.values())
-    found: list[str] = []
+    problems: list[str] = []
     for split in progression:
-        place = f"step {split.step}"
+        here = f"step {split.step}"
         for name in (*split.train, *split.test):
             if name not in known:
-                found.append(f"{place}: class {name!r} is not in the data")
-        for where, episode in _episodes(split):
-            found += [f"{place}, {where}: {text}" for text in _support_problems(episode, class_of)]
+                problems.append(f"{here}: class {name!r} is not in the data")
+        for name, episode in _episodes(split):
+            problems += [f"{here}, {name}: {text}" for text in _support_problems(episode, class_of)]
             if not _has_query(split, episode, class_of):
-                found.append(f"{place}, {where}: every test image is support; no query is left")
-    return found
+                problems.append(f"{here}, {name}: every test image is support; none is a query")
+    return problems
 
 
 def _split_problems(split: Split) -> Iterator[str]:
@@ -61,19 +67,19 @@ def _split_problems(split: Split) -> Iterator[str]:
         if not names:
             yield f"no {side} classes"
         for name in _repeated(names):
-            yield f"class {name!r} is named twice among the {side} classes"
+            yield f"class {name!r} appears twice in {side}"
     for name in sorted(train & test):
-        yield f"class {name!r} is on both sides"
+        yield f"class {name!r} is in both train and test"
     for name in _repeated(split.validation):
-        yield f"validation class {name!r} is named twice"
+        yield f"class {name!r} appears twice in validation"
     for name in split.validation:
         if name not in train:
             yield f"validation class {name!r} is not a train class"
     if split.validation and train == set(split.validation):
         yield "every train class is a validation class"
-    for where, episode in _episodes(split):
+    for name, episode in _episodes(split):
         for problem in _episode_problems(episode, test):
-            yield f"{where}: {problem}"
+            yield f"{name}: {problem}"
 
 
 def _episode_problems(episode: Episode, test: set[str]) -> Iterator[str]:
@@ -83,22 +89,22 @@ def _episode_problems(episode: Episode, test: set[str]) -> Iterator[str]:
         if name not in test:
             yield f"support class {name!r} is not a test class"
         if not samples and not episode.class_wise:
-            yield f"no support sample of class {name!r}"
+            yield f"class {name!r} has no support image"
         for sample in _repeated(samples):
-            yield f"support sample {sample!r} of class {name!r} is named twice"
+            yield f"support image {sample!r} of class {name!r} appears twice"
     if episode.class_wise and test <= set(episode.support):
-        yield "every test class is support; no class is left to query"
+        yield "every test class is support; none has queries"
 
 
 def _support_problems(episode: Episode, class_of: dict[str, str]) -> Iterator[str]:
     for name, samples in episode.support.items():
         for sample in samples:
             if sample not in class_of:
-                yield f"support sample {sample!r} of class {name!r} is not in the data"
+                yield f"support image {sample!r} of class {name!r} is not in the data"
             elif class_of[sample] != name:
                 yield (
-                    f"support sample {sample!r} is said to be of class {name!r} and is of "
-                    f"{class_of[sample]!r}, where it would be a query"
+                    f"support image {sample!r} of class {name!r} has class {class_of[sample]!r} "
+                    "in the data and would also be a query"
                 )
 
 
@@ -120,9 +126,9 @@ def _episodes(split: Split) -> Iterator[tuple[str, Episode]]:
 
 def _repeated(values: Iterable[int | str]) -> list[int | str]:
     seen: set[int | str] = set()
-    twice = []
+    repeated = []
     for value in values:
         if value in seen:
-            twice.append(value)
+            repeated.append(value)
         seen.add(value)
-    return twice
+    return repeated

@@ -1,4 +1,4 @@
-"""Controls: what shift and size do apart, and where the standard split lies among random ones."""
+"""Controls: size-matched splits without extra shift, random splits, and remeasuring splits."""
 
 import math
 from collections.abc import Sequence
@@ -7,49 +7,56 @@ from dataclasses import replace
 import numpy as np
 
 from oodml.errors import OodmlError
-from oodml.shift.sides import GramSides, Sides, sides_of
+from oodml.results.schema import STANDARD_STEP, control_step
+from oodml.shift.class_mean_fid import ClassMeanFid, GramFid, class_mean_fid
+from oodml.shift.measures import STANDARD_MEASURE, progression_measure
 from oodml.shift.splits import Progression, Split
-from oodml.shift.start import standard_train
+from oodml.shift.start import standard_train_classes
 from oodml.vectors import VectorSet
 
 
 def size_matched(
     split: Split, seed: int, standard: Split | None = None, features: VectorSet | None = None
 ) -> Split:
-    """As many train and test classes as `split` has, drawn at random without its shift.
+    """A random control with as many train and test classes as `split`.
 
-    standard: the split whose train and test classes they are drawn from on either side; without
-    one, the split's own classes are dealt to the sides at random.
-    features: to measure the control's shift with; without them it is not a number.
-    The step is "<step> control <seed>". Raises `OodmlError` if `standard` is smaller.
+    Args:
+        split: the split whose sizes to match.
+        seed: random seed; also part of the control's step, "<step> control <seed>".
+        standard: the split whose train and test classes to draw from, each for its own side.
+            Without it, the classes of `split` are assigned to the sides at random.
+        features: measures the control's shift (FID of class means); without it, the shift is NaN.
+
+    Raises:
+        OodmlError: if `standard` has too few classes.
     """
     generator = np.random.default_rng(seed)
     if standard is None:
-        dealt = generator.permutation(sorted((*split.train, *split.test))).tolist()
-        train, test = dealt[: len(split.train)], dealt[len(split.train) :]
+        permuted = generator.permutation(sorted((*split.train, *split.test))).tolist()
+        train, test = permuted[: len(split.train)], permuted[len(split.train) :]
     else:
-        train = _drawn(generator, standard.train, len(split.train), "train")
-        test = _drawn(generator, standard.test, len(split.test), "test")
-    control = Split(
-        f"{split.step} control {seed}", tuple(sorted(train)), tuple(sorted(test)), math.nan
-    )
-    return control if features is None else _Measured(features).split(control)
+        train = _draw(generator, standard.train, len(split.train), "train")
+        test = _draw(generator, standard.test, len(split.test), "test")
+    step = control_step(split.step, seed)
+    control = Split(step, tuple(sorted(train)), tuple(sorted(test)), math.nan)
+    return control if features is None else _SplitMeasure(features).measure(control)
 
 
 def size_controls(
     progression: Progression, features: VectorSet, seeds: Sequence[int] = (0, 1, 2)
 ) -> Progression:
-    """Size-matched controls, one a seed, of every split that has lost classes.
+    """Size-matched controls of every split that has lost classes, one per seed.
 
-    They are drawn from the split of step 0, or from the standard split of all classes where the
-    progression has no step 0.
+    Classes are drawn from the standard split (step 0); if the progression has none, from the
+    standard split of the classes of its largest split.
     """
-    measured = _Measured(features)
-    most = max((split for split in progression), key=lambda split: len(split.train))
-    standard = next((s for s in progression if s.step == 0), None) or _standard(most)
+    measure = _SplitMeasure(features, progression.shift_measure)
+    largest = max(progression, key=lambda split: len(split.train))
+    standard = next((s for s in progression if s.step == STANDARD_STEP), None)
+    standard = standard or _standard_split(largest)
     size = len(standard.train) + len(standard.test)
     smaller = [s for s in progression if len(s.train) + len(s.test) < size]
-    controls = [measured.split(size_matched(s, seed, standard)) for s in smaller for seed in seeds]
+    controls = [measure.measure(size_matched(s, seed, standard)) for s in smaller for seed in seeds]
     return replace(
         progression,
         splits=tuple(controls),
@@ -61,21 +68,32 @@ def size_controls(
 def random_splits(
     features: VectorSet, count: int = 100, seed: int = 0, n_train: int | None = None
 ) -> Progression:
-    """Splits of all classes at random, `n_train` of them to train on (half by default).
+    """Random splits of all classes, sorted by shift: the distribution expected by chance.
 
-    In the order of their shift: the spread that a split by chance has.
+    Args:
+        features: the vectors to measure the shift with.
+        count: the number of splits.
+        seed: random seed.
+        n_train: the number of train classes; half by default.
+
+    Raises:
+        OodmlError: if `n_train` leaves fewer than 2 classes on a side.
     """
     names = list(features.class_names)
     n_train = len(names) // 2 if n_train is None else n_train
     if not 2 <= n_train <= len(names) - 2:
-        raise OodmlError(f"n_train = {n_train}; with {len(names)} classes 2 to {len(names) - 2}")
-    measured = _Measured(features)
+        raise OodmlError(
+            f"n_train = {n_train}; with {len(names)} classes it must be 2 to {len(names) - 2}",
+            location="n_train",
+            given=n_train,
+        )
+    measure = _SplitMeasure(features)
     generator = np.random.default_rng(seed)
     splits = []
     for number in range(count):
-        dealt = generator.permutation(names).tolist()
-        sides = tuple(sorted(dealt[:n_train])), tuple(sorted(dealt[n_train:]))
-        splits.append(measured.split(Split(f"random {number}", *sides, math.nan)))
+        permuted = generator.permutation(names).tolist()
+        sides = tuple(sorted(permuted[:n_train])), tuple(sorted(permuted[n_train:]))
+        splits.append(measure.measure(Split(f"random {number}", *sides, math.nan)))
     return Progression(
         tuple(sorted(splits, key=lambda split: split.shift)),
         "random",
@@ -86,45 +104,52 @@ def random_splits(
     )
 
 
-def measured(progression: Progression, features: VectorSet) -> Progression:
-    """The same splits with their shift measured on other features."""
-    with_shift = _Measured(features)
+def remeasure(progression: Progression, features: VectorSet) -> Progression:
+    """The same splits with the shift measured on other features."""
+    measure = _SplitMeasure(features, progression.shift_measure)
     return replace(
         progression,
-        splits=tuple(map(with_shift.split, progression)),
+        splits=tuple(map(measure.measure, progression)),
         backbone=str(features.source.get("backbone", "")),
     )
 
 
-class _Measured:
-    """Gives splits of some classes their shift."""
+class _SplitMeasure:
+    """Measures the shift of splits on the class means of some features."""
 
-    def __init__(self, features: VectorSet) -> None:
-        self._position = {name: place for place, name in enumerate(features.class_names)}
+    def __init__(self, features: VectorSet, measure: str = STANDARD_MEASURE) -> None:
+        self._position = {name: row for row, name in enumerate(features.class_names)}
         means = features.class_means()
         small = len(means) <= 4 * means.shape[1]
-        self._sides: Sides = GramSides(means) if small else sides_of(means)
+        fid: ClassMeanFid = GramFid(means) if small else class_mean_fid(means)
+        self._shift = progression_measure(measure, means, fid)
 
-    def split(self, split: Split) -> Split:
+    def measure(self, split: Split) -> Split:
         for name in (*split.train, *split.test):
             if name not in self._position:
-                raise OodmlError(f"step {split.step}: no vectors of class {name!r}")
+                raise OodmlError(
+                    f"step {split.step}: no vectors of class {name!r}",
+                    location=f"step {split.step}",
+                    given=name,
+                )
         train, test = (
             np.array([self._position[name] for name in side]) for side in (split.train, split.test)
         )
-        return replace(split, shift=self._sides.shift(train, test))
+        return replace(split, shift=self._shift(train, test))
 
 
-def _standard(split: Split) -> Split:
+def _standard_split(split: Split) -> Split:
     names = sorted((*split.train, *split.test))
-    train = standard_train(names)
-    return Split(0, tuple(train), tuple(names[len(train) :]), math.nan)
+    train = standard_train_classes(names)
+    return Split(STANDARD_STEP, tuple(train), tuple(names[len(train) :]), math.nan)
 
 
-def _drawn(
-    generator: np.random.Generator, names: Sequence[str], count: int, side: str
-) -> list[str]:
+def _draw(generator: np.random.Generator, names: Sequence[str], count: int, side: str) -> list[str]:
     if count > len(names):
-        raise OodmlError(f"{count} {side} classes to draw from the standard split's {len(names)}")
+        raise OodmlError(
+            f"{count} {side} classes are needed, but the standard split has {len(names)}",
+            location=side,
+            given=count,
+        )
     drawn = generator.choice(sorted(names), size=count, replace=False)
     return [str(name) for name in drawn]

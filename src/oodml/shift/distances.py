@@ -1,4 +1,4 @@
-"""The Fréchet distance of two sets of vectors (Heusel et al. 2017, "FID"), in closed form."""
+"""The Fréchet distance between two sets of vectors ("FID", Heusel et al. 2017), in closed form."""
 
 import numpy as np
 import scipy.linalg
@@ -6,23 +6,32 @@ from jaxtyping import Float, Num
 from numpy.typing import NDArray
 
 from oodml.errors import OodmlError
-from oodml.shift.threads import threads_for
+from oodml.shift.threads import limit_threads
 
 Matrix = NDArray[np.float64]
 
-# Below this ratio of the smallest to the largest pivot, squaring the singular values (as the
-# symmetric eigenvalue form does) would cost more than the digits promised.
+# Below this ratio of the smallest to the largest pivot, the symmetric eigenvalue form, which
+# squares the singular values, would lose too many digits.
 _WELL_CONDITIONED = 1e-5
 
 
 def frechet_distance(a: Num[np.ndarray, "n d"], b: Num[np.ndarray, "m e"]) -> float:
-    """‖μ₁−μ₂‖² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁Σ₂)^½ of the rows of `a` and `b`, covariances with n−1.
+    """The Fréchet distance ‖μ₁−μ₂‖² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁Σ₂)^½, covariances with n−1.
 
-    In the unit of the vectors, squared. Computed in float64 from singular values, without a
-    matrix root and without the 1e-8·I that implementations by `sqrtm` add. Raises `OodmlError`
-    on fewer than two rows, unlike widths and values that are not finite.
+    Computed in float64 from singular values, without a matrix root and without the 1e-8·I that
+    implementations with `sqrtm` add.
+
+    Args:
+        a, b: [n d], [m d] two sets of vectors.
+
+    Returns:
+        The distance, in squared units of the vectors; at least 0.
+
+    Raises:
+        OodmlError: if a set has fewer than two rows or values that are not finite, or if the
+            widths differ.
     """
-    first, second = checked_sets(a, b)
+    first, second = as_sets(a, b)
     offset = first.mean(axis=0) - second.mean(axis=0)
     a_rows, b_rows = _scaled(first), _scaled(second)
     spread = np.sum(a_rows**2) + np.sum(b_rows**2)
@@ -33,34 +42,46 @@ def frechet_distance(a: Num[np.ndarray, "n d"], b: Num[np.ndarray, "m e"]) -> fl
     return max(0.0, float(offset @ offset + spread - 2 * root))
 
 
-def checked_sets(a: Num[np.ndarray, "n d"], b: Num[np.ndarray, "m e"]) -> tuple[Matrix, Matrix]:
-    """Both sets as float64; `OodmlError` where no distance between them is defined."""
+def as_sets(a: Num[np.ndarray, "n d"], b: Num[np.ndarray, "m e"]) -> tuple[Matrix, Matrix]:
+    """Convert both sets to float64.
+
+    Raises:
+        OodmlError: if no distance between them is defined.
+    """
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     for name, rows in (("first", first), ("second", second)):
         if len(rows) < 2:
-            raise OodmlError(f"the {name} set has {len(rows)} rows; a covariance needs at least 2")
+            raise OodmlError(
+                f"the {name} set has {len(rows)} rows; a covariance needs at least 2",
+                location=f"{name} set",
+                given=len(rows),
+            )
         bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if len(bad):
-            raise OodmlError(f"row {bad[0]} of the {name} set is not finite ({len(bad)} such rows)")
+            raise OodmlError(
+                f"row {bad[0]} of the {name} set is not finite ({len(bad)} such rows)",
+                location=f"row {bad[0]} of the {name} set",
+            )
     if first.shape[1] != second.shape[1]:
         raise OodmlError(
-            f"the sets have {first.shape[1]} and {second.shape[1]} dimensions; they must agree"
+            f"the sets have {first.shape[1]} and {second.shape[1]} dimensions; they must be equal",
+            given=(first.shape[1], second.shape[1]),
         )
     return first, second
 
 
 def nuclear_norm(matrix: Float[np.ndarray, "n m"]) -> float:
     """The sum of the singular values."""
-    with threads_for(min(matrix.shape)):
+    with limit_threads(min(matrix.shape)):
         return float(np.linalg.svd(matrix, compute_uv=False).sum())
 
 
 def trace_of_root(sigma1: Float[np.ndarray, "d d"], sigma2: Float[np.ndarray, "d d"]) -> float:
     """tr (Σ₁Σ₂)^½ of two covariances.
 
-    The eigenvalues of Σ₁Σ₂ are those of the symmetric LᵀΣ₂L with Σ₁ = LLᵀ. Where either
-    covariance is nearly singular, the singular values of F₁ᵀF₂ with Σ = FFᵀ are summed instead,
-    which are not squared on the way.
+    With Σ₁ = LLᵀ, the eigenvalues of Σ₁Σ₂ are those of the symmetric LᵀΣ₂L. If either covariance
+    is nearly singular, this is the sum of the singular values of F₁ᵀF₂ with Σ = FFᵀ instead,
+    which avoids squaring them.
     """
     lower = _cholesky(sigma1)
     if lower is None or _cholesky(sigma2) is None:
@@ -70,12 +91,12 @@ def trace_of_root(sigma1: Float[np.ndarray, "d d"], sigma2: Float[np.ndarray, "d
 
 
 def _scaled(rows: Matrix) -> Matrix:
-    centred = rows - rows.mean(axis=0)
-    return np.asarray(centred / np.sqrt(len(rows) - 1))
+    centered = rows - rows.mean(axis=0)
+    return np.asarray(centered / np.sqrt(len(rows) - 1))
 
 
 def _compact(rows: Matrix) -> Matrix:
-    """At most d rows with the same RᵀR."""
+    """A matrix of at most d rows with the same RᵀR."""
     return rows if len(rows) <= rows.shape[1] else np.asarray(np.linalg.qr(rows, mode="r"))
 
 
@@ -91,5 +112,5 @@ def _cholesky(sigma: Matrix) -> Matrix | None:
 def _factor(sigma: Matrix) -> Matrix:
     eigenvalues, vectors = np.linalg.eigh(sigma)
     noise = len(sigma) * np.finfo(np.float64).eps * max(eigenvalues[-1], 0.0)
-    kept = eigenvalues > noise
-    return np.asarray(vectors[:, kept] * np.sqrt(eigenvalues[kept]))
+    positive = eigenvalues > noise
+    return np.asarray(vectors[:, positive] * np.sqrt(eigenvalues[positive]))

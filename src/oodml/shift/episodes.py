@@ -1,6 +1,6 @@
-"""Validation classes and few-shot episodes, drawn by name.
+"""Draw validation classes and few-shot episodes.
 
-What is drawn depends on the seed and the names alone, never on the order of a file or a list.
+The result depends only on the seed and the names, never on the order of files or lists.
 """
 
 from collections import defaultdict
@@ -18,12 +18,17 @@ SHOTS = (2, 5, 10)
 
 
 def sample_validation(train: Sequence[str], share: float = 0.25, seed: int = 0) -> tuple[str, ...]:
-    """About `share` of the train classes, at least one, in the order of `train`.
+    """Choose validation classes: about `share` of the train classes, in the order of `train`.
 
-    Empty if `share` is 0. At least one class is left to train on.
+    At least one class is chosen and at least one is left to train on; none if `share` is 0.
+
+    Raises:
+        OodmlError: if `share` is not in [0, 1).
     """
     if not 0 <= share < 1:
-        raise OodmlError(f"validation share {share}; it must be in [0, 1)")
+        raise OodmlError(
+            f"validation share {share}; it must be in [0, 1)", location="validation", given=share
+        )
     if share == 0 or len(train) < 2:
         return ()
     count = min(max(1, int(share * len(train) + 0.5)), len(train) - 1)
@@ -40,30 +45,49 @@ def sample_episodes(
     seed: int = 0,
     class_wise: bool | None = None,
 ) -> dict[int, tuple[Episode, ...]]:
-    """Support samples for few-shot adaptation: for each number of shots, `n_episodes` episodes.
+    """Draw support images for few-shot adaptation.
 
-    ids, classes: [n] every image and its class. Of each class in `test_classes`, `shots` images
-    are support and the rest queries; a class without an image to spare gives no support.
-    class_wise: all images of some classes are support instead, as many classes as make about
-    `shots` images a test class, two at least and half of the test classes at most. None: where
-    more than half of the test classes have no image to spare (as in Stanford Online Products).
+    Args:
+        ids, classes: [n] the id and class of every image.
+        test_classes: the classes of the episodes.
+        shots: the numbers of support images per class. The other images are queries; a class
+            with too few images has queries but no support.
+        n_episodes: the number of episodes for each number of shots.
+        seed: random seed.
+        class_wise: use all images of some classes as support and the other classes as queries,
+            with about `shots` support images per test class (at least two classes and at most
+            half of them). None does this if more than half of the test classes have too few
+            images, as in Stanford Online Products.
+
+    Returns:
+        The episodes for each number of shots.
+
+    Raises:
+        OodmlError: if a class has no image, or the classes are too small for the shots.
     """
     images = images_of(ids, classes, test_classes)
     if n_episodes < 0:
-        raise OodmlError(f"n_episodes = {n_episodes}; it must be at least 0")
+        raise OodmlError(
+            f"n_episodes = {n_episodes}; it must be at least 0",
+            location="n_episodes",
+            given=n_episodes,
+        )
     episodes = {}
     for count in shots:
         if count < 1:
-            raise OodmlError(f"shots = {count}; it must be at least 1")
-        spare = [name for name in test_classes if len(images[name]) > count]
-        by_class = 2 * len(spare) < len(test_classes) if class_wise is None else class_wise
+            raise OodmlError(
+                f"shots = {count}; it must be at least 1", location="shots", given=count
+            )
+        large = [name for name in test_classes if len(images[name]) > count]
+        by_class = 2 * len(large) < len(test_classes) if class_wise is None else class_wise
         if by_class:
-            names = _support_classes(images, count)
+            n_support = _count_support_classes(images, count)
             drawn = [
-                _class_episode(images, names, count, seed, number) for number in range(n_episodes)
+                _class_episode(images, n_support, count, seed, number)
+                for number in range(n_episodes)
             ]
         else:
-            drawn = [_episode(images, spare, count, seed, number) for number in range(n_episodes)]
+            drawn = [_episode(images, large, count, seed, number) for number in range(n_episodes)]
         episodes[count] = tuple(drawn)
     return episodes
 
@@ -71,57 +95,72 @@ def sample_episodes(
 def fill_support(
     progression: Progression, ids: Sequence[str], classes: Sequence[str]
 ) -> Progression:
-    """Name the support of a published file by the ids of the data.
+    """Replace the support file names of a published file by image ids of the data.
 
-    ids, classes: [n] every image and its class. The published files name images by file name
-    only, which is unique within a class, and for class-wise episodes no image at all: those get
-    all images of their classes. `OodmlError` where a name fits no image or more than one.
+    Published files contain only file names, which are unique within a class, and class names for
+    class-wise episodes; those get all images of their classes.
+
+    Args:
+        progression: the splits of a published file; others are returned unchanged.
+        ids, classes: [n] the id and class of every image.
+
+    Raises:
+        OodmlError: if a file name matches no image or several.
     """
 
-    def filled(split: Split) -> Split:
+    def fill(split: Split) -> Split:
         images = images_of(ids, classes, split.test)
         episodes = {
-            shots: tuple(replace(episode, support=_named(episode, images)) for episode in drawn)
+            shots: tuple(replace(episode, support=_find_ids(episode, images)) for episode in drawn)
             for shots, drawn in split.episodes.items()
         }
         return replace(split, episodes=episodes)
 
-    return replace(progression, splits=tuple(map(filled, progression)))
+    return replace(progression, splits=tuple(map(fill, progression)))
 
 
-def _named(episode: Episode, images: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+def _find_ids(
+    episode: Episode, images: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
     for name in episode.support:
         if name not in images:
-            raise OodmlError(f"support class {name!r} is not a test class")
+            raise OodmlError(f"support class {name!r} is not a test class", given=name)
     if episode.class_wise:
         return {name: images[name] for name in episode.support}
-    return {name: _matched(name, files, images[name]) for name, files in episode.support.items()}
+    return {name: _match(name, files, images[name]) for name, files in episode.support.items()}
 
 
-def _matched(name: str, files: Sequence[str], images: tuple[str, ...]) -> tuple[str, ...]:
+def _match(name: str, files: Sequence[str], images: tuple[str, ...]) -> tuple[str, ...]:
     if set(files) <= set(images):
         return tuple(files)
     by_file: defaultdict[str, list[str]] = defaultdict(list)
     for image in images:
         by_file[PurePath(image).name].append(image)
     for file in files:
-        if len(by_file[PurePath(file).name]) != 1:
-            fits = len(by_file[PurePath(file).name])
-            raise OodmlError(f"support sample {file!r} of class {name!r} fits {fits} images, not 1")
+        matches = len(by_file[PurePath(file).name])
+        if matches != 1:
+            raise OodmlError(
+                f"support image {file!r} of class {name!r} matches {matches} images instead of 1",
+                given=file,
+            )
     return tuple(by_file[PurePath(file).name][0] for file in files)
 
 
 def images_of(
     ids: Sequence[str], classes: Sequence[str], wanted: Iterable[str]
 ) -> dict[str, tuple[str, ...]]:
-    """The images of each wanted class, sorted, in the order of `wanted`."""
+    """The images of each wanted class, sorted by id, in the order of `wanted`.
+
+    Raises:
+        OodmlError: if a class has no image.
+    """
     by_class: defaultdict[str, list[str]] = defaultdict(list)
     for image, name in zip(ids, classes, strict=True):
         by_class[str(name)].append(str(image))
     images = {name: tuple(sorted(by_class.get(name, ()))) for name in wanted}
-    for name, found in images.items():
-        if not found:
-            raise OodmlError(f"class {name!r} has no image in the data")
+    for name, of_class in images.items():
+        if not of_class:
+            raise OodmlError(f"class {name!r} has no image in the data", given=name)
     return images
 
 
@@ -129,7 +168,11 @@ def _episode(
     images: Mapping[str, tuple[str, ...]], names: Sequence[str], shots: int, seed: int, number: int
 ) -> Episode:
     if not names:
-        raise OodmlError(f"no test class has more than {shots} images, {shots} support and a query")
+        raise OodmlError(
+            f"no test class has more than {shots} images ({shots} support images and a query)",
+            location="shots",
+            given=shots,
+        )
     return Episode(
         {name: _draw(images[name], shots, "episode", seed, shots, number, name) for name in names}
     )
@@ -142,19 +185,21 @@ def _class_episode(
     return Episode({name: images[name] for name in images if name in drawn}, class_wise=True)
 
 
-def _support_classes(images: Mapping[str, tuple[str, ...]], shots: int) -> int:
-    """How many classes are support in a class-wise episode."""
+def _count_support_classes(images: Mapping[str, tuple[str, ...]], shots: int) -> int:
+    """The number of support classes of a class-wise episode."""
     if len(images) < 4:
         raise OodmlError(
             f"{len(images)} test classes with at most {shots} images each are too few for "
-            "class-wise episodes; at least 4 are needed, or fewer shots"
+            "class-wise episodes; use at least 4 classes or fewer shots",
+            location="shots",
+            given=shots,
         )
     total = sum(map(len, images.values()))
     return min(max(2, round(shots * len(images) ** 2 / total)), len(images) // 2)
 
 
 def _draw(names: Iterable[str], count: int, *key: object) -> tuple[str, ...]:
-    """`count` different names, at random from the key and the sorted names alone."""
+    """Draw `count` different names; the result depends only on the key and the sorted names."""
     generator = np.random.default_rng(int(content_hash(*map(str, key))[:32], 16))
     pool = sorted(names)
     return tuple(pool[i] for i in generator.choice(len(pool), size=count, replace=False))

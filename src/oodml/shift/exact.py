@@ -1,4 +1,4 @@
-"""Splits by exact search: each step makes the one swap that changes the shift most."""
+"""Splits by exact search: each step makes the single swap that changes the shift most."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -8,16 +8,17 @@ from jaxtyping import Num
 from numpy.typing import NDArray
 
 from oodml.errors import OodmlError
+from oodml.shift.class_mean_fid import GramFid, Positions
 from oodml.shift.distances import Matrix
-from oodml.shift.sides import GramSides, Positions
+from oodml.shift.measures import STANDARD_MEASURE, progression_measure
 from oodml.shift.splits import Progression, Split
-from oodml.shift.start import standard_train
+from oodml.shift.start import standard_train_classes
 from oodml.shift.swaps import swap_shifts
 
-# The grid of swaps is held in memory some forty times over; this is about 1 GiB.
+# The search needs about forty arrays of one float64 per swap; this is about 1 GiB.
 MOST_SWAPS = 3_000_000
-_SURE = 8
-_REST = 3
+_ALWAYS_EVALUATED = 8
+_RESTING_SWAPS = 3
 
 
 def exact_progression(
@@ -32,26 +33,36 @@ def exact_progression(
     images: Num[np.ndarray, " m"] | None = None,
     image_tolerance: float | None = None,
     patience: int = 10,
+    measure: str = STANDARD_MEASURE,
 ) -> Progression:
-    """Splits at evenly spaced FID of the class means, from easiest to hardest.
+    """Splits at evenly spaced shifts, from easiest to hardest, by searching all swaps.
 
-    means, classes: the mean feature and the name of each class.
-    n_splits: how many; fewer if the search passes through fewer. None keeps every one.
-    train: the train classes of the start; None is the first half of the sorted names.
-    harder, easier: swaps at most in either direction; None goes on until none helps.
-    ends: lowest and highest FID wanted; None is what the search reaches.
-    images, image_tolerance: images a class, and by what share the number of train images may
-        differ from the start's; the numbers of classes never change.
-    patience: where no swap helps, so many are made all the same, of classes that did not move
-        lately; if a new extreme comes of it, the search goes on from there.
+    Each step considers every swap of one train and one test class and makes the one that raises
+    the shift most (or lowers it most, toward easier splits). The FIDs after all swaps are
+    estimated together (`swaps.swap_shifts`); the best candidates are then computed exactly until
+    no other can be better. The numbers of train and test classes never change. A split's step is
+    the number of swaps, negative toward easier.
 
-    Every step takes the swap, among all of one train and one test class, that raises (easier:
-    lowers) the FID most. The shifts after all swaps are evaluated (`swaps.swap_shifts`) and the
-    best ones again exactly, until none left can be better. Steps count swaps, negative towards
-    easier.
+    Args:
+        means: [n d] the mean feature of each class.
+        classes: [n] the name of each class.
+        n_splits: the number of splits, fewer if the search visits fewer; None returns all.
+        train: the train classes to start from; None is the first half of the sorted names.
+        harder, easier: the largest number of swaps in each direction; None searches until no
+            swap helps.
+        ends: the lowest and highest shift wanted; None is the range that the search reaches.
+        images: [n] the number of images of each class, for `image_tolerance`.
+        image_tolerance: the largest relative change of the number of train images.
+        patience: when no swap helps, this many are made anyway, of classes that have not moved
+            recently; the search continues if they lead to a new extreme.
+        measure: the registered measure of class means; any except the standard one is computed
+            for every swap, which is feasible for tens of classes.
+
+    Raises:
+        OodmlError: if the input is inconsistent, or the classes are too many to search.
     """
-    search = _Search(means, classes, images, image_tolerance)
-    start = search.start(standard_train(classes) if train is None else train)
+    search = _Search(means, classes, images, image_tolerance, measure)
+    start = search.start(standard_train_classes(classes) if train is None else train)
     path = [
         *search.walk(start, -1, easier, patience)[:0:-1],
         *search.walk(start, 1, harder, patience),
@@ -59,24 +70,29 @@ def exact_progression(
     if ends is not None:
         path = _between(path, ends)
     settings: dict[str, int | float | str | bool] = {
-        "harder": _text(harder),
-        "easier": _text(easier),
+        "harder": _swap_limit(harder),
+        "easier": _swap_limit(easier),
         "patience": patience,
         "evaluation": "all swaps by quadrature, the best by singular values",
     }
     if image_tolerance is not None:
         settings["image_tolerance"] = image_tolerance
     picked = path if n_splits is None else evenly_spaced(path, n_splits)
-    return Progression(tuple(picked), "exact", settings=settings)
+    return Progression(tuple(picked), "exact", measure, settings)
 
 
 def evenly_spaced(splits: Sequence[Split], count: int) -> list[Split]:
-    """At most `count` of the splits, nearest to evenly spaced shifts from least to greatest.
+    """At most `count` splits whose shifts are closest to evenly spaced, in the order of shift.
 
-    In the order of their shift. Both ends are kept where count allows.
+    Both ends are included if `count` is at least 2.
+
+    Raises:
+        OodmlError: if `count` is below 1.
     """
     if count < 1:
-        raise OodmlError(f"n_splits = {count}; it must be at least 1")
+        raise OodmlError(
+            f"n_splits = {count}; it must be at least 1", location="n_splits", given=count
+        )
     ordered = sorted(splits, key=lambda split: split.shift)
     shifts = np.array([split.shift for split in ordered])
     targets = np.linspace(shifts[0], shifts[-1], count)
@@ -88,7 +104,7 @@ def evenly_spaced(splits: Sequence[Split], count: int) -> list[Split]:
 
 
 class _Search:
-    """The class means' Gram matrix and the limits to keep."""
+    """Searches swaps of the classes, within the limits on images."""
 
     def __init__(
         self,
@@ -96,59 +112,76 @@ class _Search:
         classes: Sequence[str],
         images: Num[np.ndarray, " m"] | None,
         image_tolerance: float | None,
+        measure: str,
     ) -> None:
         self._names = [str(name) for name in classes]
-        _check(means, self._names, images, image_tolerance)
-        self._sides = GramSides(means)
+        _check_input(means, self._names, images, image_tolerance)
+        self._fid = GramFid(means)
+        self._estimated = measure == STANDARD_MEASURE
+        self._shift = progression_measure(measure, means, self._fid)
         self._images = None if image_tolerance is None else images
         self._tolerance = image_tolerance
 
     def start(self, train: Sequence[str]) -> tuple[Positions, Positions]:
-        """Positions of the train classes and of all others, sorted by name."""
-        position = {name: place for place, name in enumerate(self._names)}
+        """Positions of the train classes and of all others, each sorted by name."""
+        position = {name: row for row, name in enumerate(self._names)}
         for name in train:
             if name not in position:
-                raise OodmlError(f"train class {name!r} is not among the classes")
+                raise OodmlError(
+                    f"train class {name!r} is not among the classes", location="train", given=name
+                )
         chosen = {position[name] for name in train}
-        order = sorted(range(len(self._names)), key=lambda place: self._names[place])
-        first = np.array([place for place in order if place in chosen], dtype=np.int64)
-        second = np.array([place for place in order if place not in chosen], dtype=np.int64)
+        order = sorted(range(len(self._names)), key=lambda row: self._names[row])
+        first = np.array([row for row in order if row in chosen], dtype=np.int64)
+        second = np.array([row for row in order if row not in chosen], dtype=np.int64)
         if min(len(first), len(second)) < 2:
             raise OodmlError(
-                f"{len(first)} train and {len(second)} test classes; each side needs at least 2"
+                f"{len(first)} train and {len(second)} test classes; each side needs at least 2",
+                given=(len(first), len(second)),
             )
         if len(first) * len(second) > MOST_SWAPS:
             raise OodmlError(
-                f"{len(first)} × {len(second)} swaps are too many to search exactly (at most "
-                f"{MOST_SWAPS:,}); use the published procedure"
+                f"{len(first)} × {len(second)} swaps are too many for the exact search (limit "
+                f'{MOST_SWAPS:,}); use procedure = "published"',
+                given=len(first) * len(second),
             )
         return first, second
 
     def walk(
         self, sides: tuple[Positions, Positions], sign: int, most: int | None, patience: int
     ) -> list[Split]:
-        """The splits from the start to the last extreme, each a swap from the one before."""
+        """The splits from the start to the last extreme, one swap apart."""
         train, test = sides
-        shift = self._sides.shift(train, test)
+        shift = self._shift(train, test)
         quota = None if self._images is None else float(self._images[train].sum())
         splits, extreme, last = [self._split(0, train, test, shift)], shift, 0
-        moved: deque[int] = deque(maxlen=2 * _REST)
+        moved: deque[int] = deque(maxlen=2 * _RESTING_SWAPS)
         while (most is None or len(splits) <= most) and len(splits) <= last + patience + 1:
-            estimates = sign * swap_shifts(self._sides.gram, train, test)
+            estimates = sign * self._swap_shifts(train, test)
             estimates[~self._allowed(train, test, quota)] = -np.inf
             best = self._best_swap(train, test, sign, estimates)
-            if best is None or not _better(best[1], extreme, sign):
+            if best is None or not _is_better(best[1], extreme, sign):
                 estimates[np.isin(train, moved)] = -np.inf
                 estimates[:, np.isin(test, moved)] = -np.inf
                 best = self._best_swap(train, test, sign, estimates)
-            if best is None or (patience == 0 and not _better(best[1], extreme, sign)):
+            if best is None or (patience == 0 and not _is_better(best[1], extreme, sign)):
                 break
             moved.extend(np.setxor1d(train, best[0][0]).tolist())
             (train, test), shift = best
             splits.append(self._split(sign * len(splits), train, test, shift))
-            if _better(shift, extreme, sign):
+            if _is_better(shift, extreme, sign):
                 extreme, last = shift, len(splits) - 1
         return splits[: last + 1]
+
+    def _swap_shifts(self, train: Positions, test: Positions) -> Matrix:
+        if self._estimated:
+            return swap_shifts(self._fid.gram, train, test)
+        return np.array(
+            [
+                [self._shift(*_swap(train, test, i, j)) for j in range(len(test))]
+                for i in range(len(train))
+            ]
+        )
 
     def _best_swap(
         self, train: Positions, test: Positions, sign: int, estimates: Matrix
@@ -159,11 +192,12 @@ class _Search:
             estimate = estimates.flat[flat]
             if not np.isfinite(estimate):
                 break
-            # No estimate is off by more than twice what the best ones were.
-            if best and rank >= _SURE and estimate + 2 * error < sign * best[1]:
+            # No estimate is off by more than twice the error of the best ones.
+            done = rank >= _ALWAYS_EVALUATED
+            if best and done and estimate + 2 * error < sign * best[1]:
                 break
-            sides = _swapped(train, test, *divmod(int(flat), len(test)))
-            shift = self._sides.shift(*sides)
+            sides = _swap(train, test, *divmod(int(flat), len(test)))
+            shift = self._shift(*sides)
             error = max(error, abs(estimate - sign * shift))
             if best is None or sign * (shift - best[1]) > 0:
                 best = sides, shift
@@ -181,7 +215,7 @@ class _Search:
         return Split(step, tuple(names[i] for i in train), tuple(names[i] for i in test), shift)
 
 
-def _swapped(train: Positions, test: Positions, i: int, j: int) -> tuple[Positions, Positions]:
+def _swap(train: Positions, test: Positions, i: int, j: int) -> tuple[Positions, Positions]:
     train, test = train.copy(), test.copy()
     train[i], test[j] = test[j], train[i]
     return train, test
@@ -191,39 +225,53 @@ def _between(path: list[Split], ends: tuple[float, float]) -> list[Split]:
     low, high = ends
     shifts = [split.shift for split in path]
     if not low < high:
-        raise OodmlError(f"ends = {ends}; the first must be below the second")
+        raise OodmlError(
+            f"ends = {ends}; the first must be below the second", location="ends", given=ends
+        )
     if low < min(shifts) or high > max(shifts):
         raise OodmlError(
-            f"ends = {ends}; the search reaches FIDs from {min(shifts):.4g} to {max(shifts):.4g}"
+            f"ends = {ends}; the search reaches FIDs from {min(shifts):.4g} to {max(shifts):.4g}",
+            location="ends",
+            given=ends,
         )
     nearest = [min(shifts, key=lambda shift: abs(shift - end)) for end in ends]
     return [split for split in path if nearest[0] <= split.shift <= nearest[1]]
 
 
-def _better(shift: float, than: float, sign: int) -> bool:
-    """By more than a rounding error, which must not keep a search going."""
+def _is_better(shift: float, than: float, sign: int) -> bool:
+    """Whether the shift is better by more than a rounding error, so that the search ends."""
     return sign * (shift - than) > 1e-10 * abs(than)
 
 
-def _check(
+def _check_input(
     means: Num[np.ndarray, "n d"],
     names: list[str],
     images: Num[np.ndarray, " m"] | None,
     image_tolerance: float | None,
 ) -> None:
     if len(means) != len(names):
-        raise OodmlError(f"{len(names)} classes for {len(means)} means")
+        raise OodmlError(f"{len(names)} classes for {len(means)} means", location="classes")
     if len(set(names)) < len(names):
-        raise OodmlError(f"class {max(names, key=names.count)!r} is named twice")
+        name = max(names, key=names.count)
+        raise OodmlError(f"class {name!r} appears twice", location="classes", given=name)
     if not np.isfinite(means).all():
-        raise OodmlError("the class means are not all finite")
+        raise OodmlError("the class means are not all finite", location="means")
     if image_tolerance is not None and image_tolerance < 0:
-        raise OodmlError(f"image_tolerance = {image_tolerance}; it must be at least 0")
+        raise OodmlError(
+            f"image_tolerance = {image_tolerance}; it must be at least 0",
+            location="image_tolerance",
+            given=image_tolerance,
+        )
     if image_tolerance is not None and images is None:
-        raise OodmlError("image_tolerance needs `images`, the number of images of each class")
+        raise OodmlError(
+            "image_tolerance needs `images`, the number of images of each class",
+            location="images",
+        )
     if images is not None and len(images) != len(names):
-        raise OodmlError(f"{len(images)} numbers of images for {len(names)} classes")
+        raise OodmlError(
+            f"{len(images)} numbers of images for {len(names)} classes", location="images"
+        )
 
 
-def _text(most: int | None) -> int | str:
+def _swap_limit(most: int | None) -> int | str:
     return "until no swap helps" if most is None else most

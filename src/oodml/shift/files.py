@@ -1,4 +1,4 @@
-"""Files of splits: JSON, and the published pickles in and out."""
+"""Read and write split files: JSON, and pickles in the published layout."""
 
 import hashlib
 import pickle
@@ -21,16 +21,16 @@ PICKLE_LIMIT = 64 * 2**20
 
 
 @dataclass(frozen=True)
-class Known:
-    """A published file: its SHA-256, what it is about, and the step of each split."""
+class PublishedFile:
+    """A published file: its SHA-256, its data set, and the step of each split."""
 
     sha256: str
     data: str
     steps: tuple[int | str, ...]
 
 
-KNOWN = {
-    "cars196_splits.pkl": Known(
+PUBLISHED_FILES = {
+    "cars196_splits.pkl": PublishedFile(
         "1dc38266ede56cc01275c8cb7c0c0645050e94eb88f2eb279d1e97522a39a511",
         "cars196",
         (0, 6, 16, 20, 30, "R18", "R42", "R66"),
@@ -39,35 +39,46 @@ KNOWN = {
 
 
 def read_splits(path: str | Path, limit: int | None = None) -> Progression:
-    """Read splits from `.json`, or from a published `.pkl` without running what it holds.
+    """Read splits from `.json`, or from a published `.pkl` without running any code in it.
 
-    limit: the most bytes a file may have; 512 MiB for JSON and 64 MiB for a pickle by default.
-    `OodmlError` on whatever is not a whole, consistent file of splits. A file that bears the name
-    of a published one with other content is read with a warning.
+    A file with the name of a published file but different content is read with a warning.
+
+    Args:
+        path: the split file.
+        limit: the largest file size in bytes; 512 MiB for JSON and 64 MiB for pickles by default.
+
+    Raises:
+        OodmlError: if the file is missing, too large, damaged, or inconsistent.
     """
     source = Path(path)
-    _check_suffix(source)
-    data = _content(source, limit)
+    check_suffix(source)
+    data = _read_bytes(source, limit)
     try:
         if source.suffix == ".json":
-            progression = from_text(_decoded(data))
+            progression = from_text(_decode(data))
         else:
             progression = _from_pickle(source, data)
     except OodmlError as error:
-        raise OodmlError(f"{source}: {error}") from None
-    check(progression, where=str(source))
+        location = f"{source}: {error.location}" if error.location else str(source)
+        raise OodmlError(
+            f"{source}: {error}", location=location, given=error.given, allowed=error.allowed
+        ) from None
+    check(progression, location=str(source))
     return progression
 
 
 def write_splits(progression: Progression, path: str | Path) -> None:
     """Write splits to `.json`, or to `.pkl` in the layout of the original code.
 
-    A pickle holds plain dicts, lists, strings and numbers; what the layout has no place for
-    (steps, procedure, data) is left out of it.
+    A pickle contains only dicts, lists, strings, and numbers. Its layout cannot store the steps,
+    the procedure, or the data set.
+
+    Raises:
+        OodmlError: if the progression is inconsistent or the suffix is unknown.
     """
     target = Path(path)
-    _check_suffix(target)
-    check(progression, where=str(target))
+    check_suffix(target)
+    check(progression, location=str(target))
     if target.suffix == ".json":
         write_text(target, to_text(progression))
         return
@@ -76,51 +87,72 @@ def write_splits(progression: Progression, path: str | Path) -> None:
 
 
 def check_against(progression: Progression, ids: Sequence[str], classes: Sequence[str]) -> None:
-    """Raise `OodmlError` where the splits don't fit the images [n] and their classes [n]."""
-    check(progression, ids, classes, where=progression.data or "splits")
+    """Check that splits match the images.
+
+    Args:
+        progression: the splits.
+        ids, classes: [n] the id and class of every image.
+
+    Raises:
+        OodmlError: if a class or support image of the splits does not exist.
+    """
+    check(progression, ids, classes, location=progression.data or "splits")
 
 
 def _from_pickle(source: Path, data: bytes) -> Progression:
     splits = from_published(load_plain(data))
     digest = hashlib.sha256(data).hexdigest()
-    known = next((known for known in KNOWN.values() if known.sha256 == digest), None)
-    if known is None:
-        if source.name in KNOWN:
+    published = next((file for file in PUBLISHED_FILES.values() if file.sha256 == digest), None)
+    if published is None:
+        if source.name in PUBLISHED_FILES:
+            expected = PUBLISHED_FILES[source.name].sha256
             warnings.warn(
-                f"{source} has the name of a published file and another content "
-                f"(SHA-256 {digest[:12]}…, published {KNOWN[source.name].sha256[:12]}…)",
+                f"{source} has the name of a published file but different content "
+                f"(SHA-256 {digest[:12]}…, published {expected[:12]}…)",
                 stacklevel=3,
             )
         settings = {"file": source.name, "step": "number in the file"}
         return Progression(splits, "published file", settings=settings)
-    named = zip(splits, known.steps, strict=True)
+    steps = zip(splits, published.steps, strict=True)
     return Progression(
-        tuple(replace(split, step=step) for split, step in named),
+        tuple(replace(split, step=step) for split, step in steps),
         "published file",
         settings={"file": source.name, "sha256": digest},
-        data=known.data,
+        data=published.data,
         backbone="resnet50",
     )
 
 
-def _content(source: Path, limit: int | None) -> bytes:
+def _read_bytes(source: Path, limit: int | None) -> bytes:
     most = limit or (JSON_LIMIT if source.suffix == ".json" else PICKLE_LIMIT)
     try:
         size = source.stat().st_size
         if size > most:
-            raise OodmlError(f"{source}: {size:,} bytes; the most allowed is {most:,}")
+            raise OodmlError(
+                f"{source}: {size:,} bytes; the limit is {most:,}", location=str(source), given=size
+            )
         return source.read_bytes()
     except OSError as error:
-        raise OodmlError(f"{source}: cannot be read: {error.strerror or error}") from None
+        raise OodmlError(
+            f"{source}: could not be read: {error.strerror or error}", location=str(source)
+        ) from None
 
 
-def _decoded(data: bytes) -> str:
+def _decode(data: bytes) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise OodmlError(f"not UTF-8 text at byte {error.start}") from None
+        raise OodmlError(
+            f"not UTF-8 text at byte {error.start}", location=f"byte {error.start}"
+        ) from None
 
 
-def _check_suffix(path: Path) -> None:
+def check_suffix(path: Path) -> None:
+    """Refuse a file whose suffix is not in `SUFFIXES`."""
     if path.suffix not in SUFFIXES:
-        raise OodmlError(f"{path}: suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
+        raise OodmlError(
+            f"{path}: suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}",
+            location=str(path),
+            given=path.suffix,
+            allowed=SUFFIXES,
+        )

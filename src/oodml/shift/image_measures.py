@@ -1,34 +1,37 @@
-"""Measures of shift between images, not class means."""
+"""Measures of shift between the images of two sides."""
 
 import numpy as np
 
+from oodml.shift.class_mean_fid import Positions
 from oodml.shift.distances import Matrix, frechet_distance
-from oodml.shift.pool import Measure, Pool
-from oodml.shift.sides import Positions
+from oodml.shift.measures import Measure, register
+from oodml.shift.pool import Pool
 
 _DIRECTIONS = 128
 _FRACTIONS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 _BLOCK = 1024
 
 
+@register("images")
 def fid_images(pool: Pool) -> Measure:
-    """FID of the images' features; too large by about a constant over the number of images."""
+    """FID of the images; biased upward by about a constant over the number of images."""
 
     def fid(vectors: Matrix, first: Positions, second: Positions) -> float:
         return frechet_distance(vectors[pool.rows(first)], vectors[pool.rows(second)])
 
     return Measure(
         lambda first, second: fid(pool.vectors, first, second),
-        f"{pool.size_note}; too large by a bias of about c/n",
+        f"{pool.size_note}; biased upward by about c/n",
         slow=True,
         approximate=lambda first, second: fid(pool.main_axes, first, second),
     )
 
 
+@register("images", by_default=False)
 def fid_images_extrapolated(pool: Pool) -> Measure:
-    """FID of the images' features for endless samples (Chong & Forsyth 2020).
+    """FID of the images, extrapolated to infinitely many (Chong & Forsyth 2020).
 
-    The FID of shares of the images is fitted as a line in 1/share; its value at 0 is reported.
+    A line in 1/fraction is fitted to the FIDs of fractions of the images and evaluated at 0.
     """
 
     def limit(vectors: Matrix, first: Positions, second: Positions) -> float:
@@ -45,12 +48,13 @@ def fid_images_extrapolated(pool: Pool) -> Measure:
 
     return Measure(
         lambda first, second: limit(pool.vectors, first, second),
-        f"{pool.size_note}, extrapolated to endless ones",
+        f"{pool.size_note}, extrapolated to infinitely many",
         slow=True,
         approximate=lambda first, second: limit(pool.main_axes, first, second),
     )
 
 
+@register("images")
 def kid(pool: Pool) -> Measure:
     """Unbiased squared MMD under the kernel (x·y/d + 1)³ (Bińkowski et al. 2018)."""
     sums = _kernel_sums(pool)
@@ -65,11 +69,12 @@ def kid(pool: Pool) -> Measure:
         across = float(a @ sums @ b) / float((a * counts).sum() * (b * counts).sum())
         return within(a) + within(b) - 2 * across
 
-    return Measure(value, f"{pool.size_note}; unbiased, can be below 0")
+    return Measure(value, f"{pool.size_note}; unbiased, so it can be negative")
 
 
+@register("images")
 def sliced_wasserstein(pool: Pool) -> Measure:
-    """Wasserstein-2 distance along random directions, root of the mean square over them."""
+    """Root mean square over random directions of the Wasserstein-2 distance along each."""
     directions = np.random.default_rng(pool.seed).normal(size=(pool.vectors.shape[1], _DIRECTIONS))
     projected = pool.vectors @ (directions / np.linalg.norm(directions, axis=0))
 
@@ -82,16 +87,16 @@ def sliced_wasserstein(pool: Pool) -> Measure:
 def _wasserstein(a: Matrix, b: Matrix) -> float:
     """Root mean square over the columns of the Wasserstein-2 distance of each."""
     count = max(len(a), len(b))
-    at = (np.arange(count) + 0.5) / count
+    quantiles = (np.arange(count) + 0.5) / count
     a, b = (
-        np.sort(side, axis=0)[np.minimum((at * len(side)).astype(int), len(side) - 1)]
+        np.sort(side, axis=0)[np.minimum((quantiles * len(side)).astype(int), len(side) - 1)]
         for side in (a, b)
     )
     return float(np.sqrt(np.mean((a - b) ** 2)))
 
 
 def _kernel_sums(pool: Pool) -> Matrix:
-    """[classes classes] sums of the kernel over the images of two classes, self pairs left out."""
+    """Sums of the kernel over image pairs of two classes, without self-pairs: [c c]."""
     rows = pool.vectors
     dim = rows.shape[1]
     by_row = np.empty((len(rows), len(pool.means)))

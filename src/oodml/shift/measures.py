@@ -1,116 +1,139 @@
-"""Measures of the shift between two sets of labelled vectors, each with its uncertainty."""
+"""Measures of shift: their registry, and the measures that need only class means.
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+Measures of the images' own vectors are in `image_measures`. To add a measure, write a function
+with the decorator `register` in either file. `oodml shift` then reports it, and one that needs
+only class means can also drive a progression (`SplitSettings.measure`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float, Num
 
 from oodml.errors import OodmlError, unknown
-from oodml.shift.image_measures import fid_images, fid_images_extrapolated, kid, sliced_wasserstein
-from oodml.shift.pool import Measure, Pool
-from oodml.shift.sides import GramSides, MomentSides, Positions, Sides
-from oodml.vectors import VectorSet
+from oodml.shift.class_mean_fid import ClassMeanFid, CovarianceFid, GramFid, Positions
+from oodml.shift.distances import Matrix, as_sets
+
+STANDARD_MEASURE = "fid_class_means"
+"""The measure of the published progressions."""
+Shift = Callable[[Positions, Positions], float]
+"""The shift between two sides, each given by the positions of its classes."""
+Needs = Literal["class means", "images"]
 
 
 @dataclass(frozen=True)
-class Shift:
-    """One measure of shift.
+class Measure:
+    """A measure, applied to given data.
 
-    low, high: 95% interval, value ± 1.96 standard deviations over classes drawn anew with
-    replacement; None where a side has fewer than 4 classes.
-    chance: its mean when the classes of both sides are dealt anew at random: no shift but that
-    of finite numbers. note: what the number is.
+    Attributes:
+        value: computes the shift between two sides.
+        note: what the value is, in one line.
+        slow: whether to use fewer resamples for its interval.
+        approximate: a faster version for resamples; None uses `value`.
     """
 
-    measure: str
-    value: float
-    low: float | None
-    high: float | None
-    chance: float | None
+    value: Shift
     note: str
+    slow: bool = False
+    approximate: Shift | None = None
 
 
 @dataclass(frozen=True)
-class ShiftReport:
-    """The shift between two sets, by several measures. images, classes: of either set."""
+class RegisteredMeasure:
+    """A measure in the registry.
 
-    shifts: tuple[Shift, ...]
-    images: tuple[int, int]
-    classes: tuple[int, int]
-
-    def __iter__(self) -> Iterator[Shift]:
-        return iter(self.shifts)
-
-    def __getitem__(self, measure: str) -> Shift:
-        by_name = {shift.measure: shift for shift in self.shifts}
-        if measure not in by_name:
-            raise unknown("measure", measure, by_name)
-        return by_name[measure]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "images": list(self.images),
-            "classes": list(self.classes),
-            "measures": [asdict(shift) for shift in self.shifts],
-        }
-
-
-def shift_report(
-    a: VectorSet,
-    b: VectorSet,
-    measures: Sequence[str] | None = None,
-    *,
-    n_bootstrap: int = 100,
-    seed: int = 0,
-    max_images: int = 2000,
-) -> ShiftReport:
-    """How far `b` is from `a`: FID of class means and of images, kernel distance, and more.
-
-    measures: some of `MEASURES`; None is all but the extrapolated FID, which is slow.
-    n_bootstrap: classes are drawn anew so many times for the interval and for what is to be
-    expected by chance; a tenth as often for measures of images, which are slower.
-    max_images: measures of images use so many of either side at most (or one a class, if that
-        is more), drawn by the seed.
+    Attributes:
+        name: its name on the command line and in results.
+        make: applies it to class means [c d], or to a `Pool` if it needs images.
+        needs: what it is computed from.
+        by_default: whether reports include it by default.
     """
-    if a.vectors.shape[1] != b.vectors.shape[1]:
-        raise OodmlError(
-            f"the sets have {a.vectors.shape[1]} and {b.vectors.shape[1]} dimensions; "
-            "embed both with the same network"
-        )
-    chosen = DEFAULT if measures is None else tuple(measures)
-    for name in chosen:
-        if name not in MEASURES:
-            raise unknown("measure", name, MEASURES)
-    pool = Pool(a, b, max_images, seed)
-    shifts = tuple(_measured(name, pool, n_bootstrap, seed) for name in chosen)
-    return ShiftReport(shifts, (len(a), len(b)), (len(a.class_names), len(b.class_names)))
+
+    name: str
+    make: Callable[[Any], Measure]
+    needs: Needs
+    by_default: bool
 
 
-def fid_class_means(pool: Pool) -> Measure:
-    """FID of the class means; the measure of the paper's progressions."""
-    most = 2 * pool.means.shape[1]
-    sides: Sides = (GramSides if len(pool.means) <= max(most, 500) else MomentSides)(pool.means)
-    repeats = isinstance(sides, GramSides)
+MEASURES: dict[str, RegisteredMeasure] = {}
+
+
+def register(
+    needs: Needs, by_default: bool = True
+) -> Callable[[Callable[[Any], Measure]], Callable[[Any], Measure]]:
+    """A decorator that adds a measure to the registry under the function's name."""
+
+    def add(function: Callable[[Any], Measure]) -> Callable[[Any], Measure]:
+        name = function.__name__
+        MEASURES[name] = RegisteredMeasure(name, function, needs, by_default)
+        return function
+
+    return add
+
+
+def find_measure(name: str, needs: Needs | None = None) -> RegisteredMeasure:
+    """The measure with a given name.
+
+    Args:
+        name: a key of `MEASURES`.
+        needs: accept only measures that are computed from this.
+
+    Raises:
+        OodmlError: if there is no such measure.
+    """
+    known = [one.name for one in MEASURES.values() if needs in (None, one.needs)]
+    if name not in known:
+        raise unknown(f"measure of {needs}" if needs else "measure", name, known)
+    return MEASURES[name]
+
+
+def class_mean_shift(
+    first: Num[np.ndarray, "n d"], second: Num[np.ndarray, "m d"], name: str = STANDARD_MEASURE
+) -> float:
+    """The shift between two sets of class means, such as cluster centers of unlabeled images.
+
+    Args:
+        first, second: the class means of each side.
+        name: a registered measure of class means.
+    """
+    a, b = as_sets(first, second)
+    measure = find_measure(name, "class means").make(np.concatenate([a, b]))
+    return measure.value(np.arange(len(a)), np.arange(len(a), len(a) + len(b)))
+
+
+def progression_measure(name: str, means: Num[np.ndarray, "n d"], fid: ClassMeanFid) -> Shift:
+    """The measure of a progression; the standard one reuses `fid` of the same class means."""
+    measure = find_measure(name, "class means")
+    return fid.shift if name == STANDARD_MEASURE else measure.make(np.asarray(means, float)).value
+
+
+@register("class means")
+def fid_class_means(means: Float[np.ndarray, "c d"]) -> Measure:
+    """FID of the class means; the measure of the published progressions."""
+    most = max(2 * means.shape[1], 500)
+    fid: ClassMeanFid = (GramFid if len(means) <= most else CovarianceFid)(means)
+    repeats = isinstance(fid, GramFid)
 
     def value(first: Positions, second: Positions) -> float:
         if repeats:
-            return sides.shift(first, second)
-        return sides.shift(np.unique(first), np.unique(second))
+            return fid.shift(first, second)
+        return fid.shift(np.unique(first), np.unique(second))
 
     return Measure(value, "of class means; depends on the number of classes")
 
 
-def nearest_class(pool: Pool) -> Measure:
-    """Distance of a class of b to its nearest class of a, against that among a's classes.
+@register("class means")
+def nearest_class(means: Float[np.ndarray, "c d"]) -> Measure:
+    """Mean distance from a class of B to the nearest class of A, relative to that within A.
 
-    The ratio of the two averages of Euclidean distances of class means: 1 where the new classes
-    are as near as the old ones are among each other.
+    Euclidean distances between class means. The value is 1 if the classes of B are as close to A
+    as the classes of A are to each other.
     """
-    norms = np.einsum("cd,cd->c", pool.means, pool.means)
-    squares = norms[:, None] + norms[None, :] - 2 * pool.means @ pool.means.T
-    distances = np.sqrt(np.clip(squares, 0, None))
+    norms = np.einsum("cd,cd->c", means, means)
+    squares = norms[:, None] + norms[None, :] - 2 * means @ means.T
+    distances: Matrix = np.sqrt(np.clip(squares, 0, None))
     np.fill_diagonal(distances, np.inf)
 
     def value(first: Positions, second: Positions) -> float:
@@ -120,50 +143,6 @@ def nearest_class(pool: Pool) -> Measure:
             raise OodmlError("nearest_class: all classes of the first set have the same mean")
         return float(distances[np.ix_(among, second)].min(axis=0).mean() / own)
 
-    return Measure(value, "mean distance of b's classes to the nearest of a, relative to among a")
-
-
-MEASURES: Mapping[str, Any] = {
-    function.__name__: function
-    for function in (
-        fid_class_means,
-        nearest_class,
-        fid_images,
-        fid_images_extrapolated,
-        kid,
-        sliced_wasserstein,
+    return Measure(
+        value, "mean distance from B's classes to the nearest of A, relative to within A"
     )
-}
-DEFAULT = tuple(name for name in MEASURES if name != "fid_images_extrapolated")
-
-
-def _measured(name: str, pool: Pool, n_bootstrap: int, seed: int) -> Shift:
-    measure: Measure = MEASURES[name](pool)
-    value = measure.value(pool.first, pool.second)
-    enough = min(len(pool.first), len(pool.second)) >= 4
-    count = max(2, n_bootstrap // 10) if measure.slow else n_bootstrap
-    if not enough or count < 2 or n_bootstrap == 0:
-        return Shift(name, value, None, None, None, measure.note)
-    generator = np.random.default_rng(seed)
-    draw = measure.approximate or measure.value
-    again = [
-        draw(_redrawn(generator, pool.first), _redrawn(generator, pool.second))
-        for _ in range(count)
-    ]
-    by_chance = [draw(*_dealt(generator, pool)) for _ in range(count)]
-    margin = 1.96 * float(np.std(again, ddof=1))
-    chance = float(np.mean(by_chance))
-    return Shift(name, value, value - margin, value + margin, chance, measure.note)
-
-
-def _redrawn(generator: np.random.Generator, classes: Positions) -> Positions:
-    """As many classes with replacement, at least two different ones."""
-    while True:
-        drawn = generator.choice(classes, size=len(classes))
-        if len(np.unique(drawn)) > 1:
-            return drawn
-
-
-def _dealt(generator: np.random.Generator, pool: Pool) -> tuple[Positions, Positions]:
-    dealt = generator.permutation(np.concatenate([pool.first, pool.second]))
-    return dealt[: len(pool.first)], dealt[len(pool.first) :]

@@ -1,18 +1,19 @@
-"""The published procedures that make splits harder, easier, and harder by removing classes.
+"""The published procedures: exchange classes for harder or easier splits, or remove classes.
 
 Milbich et al., "Characterizing Generalization under Out-of-Distribution Shifts in Deep Metric
 Learning", NeurIPS 2021.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Num
 
 from oodml.errors import OodmlError
-from oodml.shift.distances import Matrix, checked_sets
-from oodml.shift.sides import Positions, sides_of
+from oodml.shift.class_mean_fid import Positions, class_mean_fid
+from oodml.shift.distances import Matrix, as_sets
+from oodml.shift.measures import STANDARD_MEASURE, progression_measure
 from oodml.shift.splits import Progression, Split
 
 HISTORY, HISTORY_EASIER = 5, 30
@@ -27,35 +28,46 @@ def published_progression(
     swaps_per_iteration: int = 2,
     history: int | None = None,
     easier: bool = False,
+    measure: str = STANDARD_MEASURE,
 ) -> Progression:
-    """Exchange classes between the sides so that the shift grows (`easier`: falls).
+    """Exchange classes between the two sides so that the shift grows, or falls with `easier`.
 
-    train_means, test_means: the mean feature of each class, in the order of the class lists.
-    iterations: splits recorded, each before its exchange; the first is the start.
-    history: a position of a list that took part in the last so many exchanges rests; 5, easier 30.
+    Each iteration exchanges the train classes that are closest to the test mean, relative to
+    their own mean, for the test classes closest to the train mean. An exchanged class takes the
+    other's position in the list. A split's step is the number of swaps so far, negative toward
+    easier.
 
-    Steps are the swaps made so far, negative towards easier. Per iteration the train classes that
-    lie nearest to the test mean against their own are exchanged for the test classes nearest to
-    the train mean; the exchanged class takes the other's place in the list.
+    Args:
+        train_means, test_means: [n d], [m d] the mean feature of each class.
+        train_classes, test_classes: the names of the classes, in the same order.
+        iterations: the number of splits to record, each before its exchange.
+        swaps_per_iteration: the number of pairs to exchange.
+        history: positions used in this many previous exchanges are skipped; 5 by default, 30
+            with `easier`.
+        easier: exchange in the direction of lower shift.
+        measure: the registered measure of class means to record as the shift.
+
+    Raises:
+        OodmlError: if the input is inconsistent, or the history leaves no class to exchange.
     """
-    means, names = _checked(train_means, test_means, train_classes, test_classes)
+    means, names = _check_input(train_means, test_means, train_classes, test_classes)
     if history is None:
         history = HISTORY_EASIER if easier else HISTORY
     _check_counts(iterations, swaps_per_iteration, history)
-    sides = sides_of(means)
+    fid = class_mean_fid(means)
+    shift = progression_measure(measure, means, fid)
     train, test = _start(len(train_classes), len(means))
     candidates = _Candidates(swaps_per_iteration, history, easier)
     sign = -1 if easier else 1
     splits = []
     for iteration in range(iterations):
         step = sign * iteration * swaps_per_iteration
-        splits.append(_split(names, step, train, test, sides.shift(train, test)))
+        splits.append(_split(names, step, train, test, shift(train, test)))
         if iteration + 1 < iterations:
-            train, test = _exchanged(train, test, candidates.pairs(*sides.margins(train, test)))
-    settings = _settings(iterations, swaps_per_iteration, history, sides.method)
-    return Progression(
-        tuple(splits), "published_easier" if easier else "published", settings=settings
-    )
+            train, test = _exchange(train, test, candidates.pairs(*fid.margins(train, test)))
+    settings = _settings(iterations, swaps_per_iteration, history, fid.method)
+    procedure = "published_easier" if easier else "published"
+    return Progression(tuple(splits), procedure, measure, settings)
 
 
 def removal_progression(
@@ -66,48 +78,63 @@ def removal_progression(
     iterations: int = 35,
     swaps_per_iteration: int = 2,
     history: int = HISTORY,
+    measure: str = STANDARD_MEASURE,
 ) -> Progression:
-    """Go on from a hard split: where an exchange does not lower the FID, remove its classes.
+    """Make a hard split harder by removing classes.
 
-    Takes the class means and classes of the split to start from, e.g. the last one of
-    `published_progression`. Each iteration tries the exchange of the published procedure. Did the
-    FID fall, the exchange is kept; if not, it is undone and the classes that it would have moved
-    leave both sides. Steps are "R<n>" with n the exchanges tried so far.
+    Each iteration tries the exchange of the published procedure. If it lowers the shift, it is
+    kept. Otherwise it is undone and the classes it would have moved are removed from both sides.
+    Steps are "R<n>", where n is the number of swaps tried so far.
+
+    Args:
+        train_means, test_means: [n d], [m d] the mean feature of each class of the split to start
+            from, such as the last split of `published_progression`.
+        train_classes, test_classes: the names of the classes, in the same order.
+        iterations: the number of splits to record.
+        swaps_per_iteration: the number of pairs to exchange.
+        history: positions used in this many previous exchanges are skipped.
+        measure: the registered measure of class means to record as the shift.
+
+    Raises:
+        OodmlError: if the input is inconsistent, or fewer than 2 classes would remain on a side.
     """
-    means, names = _checked(train_means, test_means, train_classes, test_classes)
+    means, names = _check_input(train_means, test_means, train_classes, test_classes)
     _check_counts(iterations, swaps_per_iteration, history)
-    sides = sides_of(means)
+    fid = class_mean_fid(means)
+    shift_of = progression_measure(measure, means, fid)
     train, test = _start(len(train_classes), len(means))
     candidates = _Candidates(swaps_per_iteration, history, easier=False)
-    shift = sides.shift(train, test)
+    shift = shift_of(train, test)
     splits = []
     for iteration in range(iterations):
         step = f"R{iteration * swaps_per_iteration}"
         splits.append(_split(names, step, train, test, shift))
         if iteration + 1 == iterations:
             break
-        pairs = candidates.pairs(*sides.margins(train, test))
-        exchanged = _exchanged(train, test, pairs)
-        exchanged_shift = sides.shift(*exchanged)
+        pairs = candidates.pairs(*fid.margins(train, test))
+        exchanged = _exchange(train, test, pairs)
+        exchanged_shift = shift_of(*exchanged)
         if exchanged_shift < shift:
             (train, test), shift = exchanged, exchanged_shift
             continue
-        train, test = _removed(train, test, pairs)
+        train, test = _remove(train, test, pairs)
         if min(len(train), len(test)) < 2:
             raise OodmlError(
-                f"iterations = {iterations}: at step {step} removal would leave fewer than 2 "
-                f"classes on a side; at most {iteration + 1} iterations are possible here"
+                f"iterations = {iterations}: removal at step {step} would leave fewer than 2 "
+                f"classes on a side; at most {iteration + 1} iterations are possible",
+                location="iterations",
+                given=iterations,
             )
-        shift = sides.shift(train, test)
-    settings = _settings(iterations, swaps_per_iteration, history, sides.method)
-    return Progression(tuple(splits), "removal", settings=settings)
+        shift = shift_of(train, test)
+    settings = _settings(iterations, swaps_per_iteration, history, fid.method)
+    return Progression(tuple(splits), "removal", measure, settings)
 
 
 Pairs = list[tuple[int, int]]
 
 
 class _Candidates:
-    """Chooses the positions to exchange; those used last on either side rest."""
+    """Chooses the positions to exchange; it skips those used recently on the same side."""
 
     def __init__(self, count: int, history: int, easier: bool) -> None:
         self._count = count
@@ -126,24 +153,27 @@ class _Candidates:
 
     def _take(self, side: int, ranking: list[int], rank: int) -> int:
         used = self._used[side]
-        for place in range(rank, len(ranking)):
-            if ranking[place] not in used:
-                used.append(ranking[place])
-                return ranking[place]
+        for position in ranking[rank:]:
+            if position not in used:
+                used.append(position)
+                return position
         raise OodmlError(
             f"history = {used.maxlen} with swaps_per_iteration = {self._count} leaves no class to "
-            f"exchange among the {len(ranking)} {('train', 'test')[side]} classes; lower either"
+            f"exchange among the {len(ranking)} {('train', 'test')[side]} classes; lower one of "
+            "them",
+            location="history",
+            given=used.maxlen,
         )
 
 
-def _exchanged(train: Positions, test: Positions, pairs: Pairs) -> tuple[Positions, Positions]:
+def _exchange(train: Positions, test: Positions, pairs: Pairs) -> tuple[Positions, Positions]:
     train, test = train.copy(), test.copy()
     for i, j in pairs:
         train[i], test[j] = test[j], train[i]
     return train, test
 
 
-def _removed(train: Positions, test: Positions, pairs: Pairs) -> tuple[Positions, Positions]:
+def _remove(train: Positions, test: Positions, pairs: Pairs) -> tuple[Positions, Positions]:
     return np.delete(train, [i for i, _ in pairs]), np.delete(test, [j for _, j in pairs])
 
 
@@ -173,30 +203,29 @@ def _check_counts(iterations: int, swaps: int, history: int) -> None:
         ("history", history, 0),
     ):
         if value < least:
-            raise OodmlError(f"{name} = {value}; it must be at least {least}")
+            raise OodmlError(
+                f"{name} = {value}; it must be at least {least}", location=name, given=value
+            )
 
 
-def _checked(
+def _check_input(
     train_means: Num[np.ndarray, "n d"],
     test_means: Num[np.ndarray, "m e"],
     train_classes: Sequence[str],
     test_classes: Sequence[str],
 ) -> tuple[Matrix, list[str]]:
-    """All class means and names, train first."""
-    train, test = checked_sets(train_means, test_means)
+    """All class means and names, train classes first."""
+    train, test = as_sets(train_means, test_means)
     for side, means, classes in (("train", train, train_classes), ("test", test, test_classes)):
         if len(means) != len(classes):
-            raise OodmlError(f"{len(classes)} {side} classes for {len(means)} {side} means")
+            raise OodmlError(
+                f"{len(classes)} {side} classes for {len(means)} {side} means",
+                location=f"{side}_classes",
+            )
     names = [str(name) for name in (*train_classes, *test_classes)]
-    for name in _repeated(names):
+    if len(set(names)) < len(names):
+        name = next(name for position, name in enumerate(names) if name in names[:position])
         both = name in map(str, train_classes) and name in map(str, test_classes)
-        raise OodmlError(f"class {name!r} is {'on both sides' if both else 'named twice'}")
+        reason = "is in both train and test" if both else "appears twice"
+        raise OodmlError(f"class {name!r} {reason}", given=name)
     return np.concatenate([train, test]), names
-
-
-def _repeated(names: list[str]) -> Iterator[str]:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            yield name
-        seen.add(name)

@@ -1,6 +1,6 @@
 """The layout of the published split files, `<dataset>_splits.pkl`, as plain Python objects."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sized
 from typing import Any
 
 from oodml.errors import OodmlError
@@ -8,15 +8,18 @@ from oodml.shift.splits import Episode, Progression, Split
 
 _KEYS = ("train", "test", "fid", "split_train", "split_val", "test_episodes")
 _REQUIRED = ("train", "test", "fid")
-# A list may stand at many places of a pickle for the price of one; this bounds what it grows to.
+# A pickle can refer to one list any number of times; this limits the expanded size.
 _MOST_NAMES = 5_000_000
 
 
 def from_published(content: Any) -> tuple[Split, ...]:
-    """The splits of a published file; the step of each is its number in the file, from 1.
+    """Parse the content of a published file; a split's step is its number in the file, from 1.
 
-    Of data such as Stanford Online Products an episode is a list of support classes; their images
-    are not in the file (`episodes.fill_support` adds them).
+    An episode that is a list of classes (as for Stanford Online Products) has no image ids; add
+    them with `episodes.fill_support`.
+
+    Raises:
+        OodmlError: if the content has another layout; `location` names the split and key.
     """
     reader = _Reader()
     splits = _mapping(content, "the file")
@@ -26,11 +29,11 @@ def from_published(content: Any) -> tuple[Split, ...]:
 
 
 def to_published(progression: Progression) -> dict[int, dict[str, Any]]:
-    """The layout of the original code, of plain dicts, lists, strings and numbers."""
-    return {number: _plain(split) for number, split in enumerate(progression, start=1)}
+    """Convert to the layout of the original code: dicts, lists, strings, and numbers."""
+    return {number: _plain_split(split) for number, split in enumerate(progression, start=1)}
 
 
-def _plain(split: Split) -> dict[str, Any]:
+def _plain_split(split: Split) -> dict[str, Any]:
     validation = set(split.validation)
     return {
         "train": list(split.train),
@@ -52,89 +55,108 @@ def _plain_episode(episode: Episode) -> dict[str, list[str]] | list[str]:
 
 
 class _Reader:
-    """Walks the file's objects, each list once, and counts what it takes from them."""
+    """Converts the file's objects, each list once, and limits the number of names."""
 
     def __init__(self) -> None:
-        self._taken = 0
-        self._read: dict[int, tuple[str, ...]] = {}
+        self._count = 0
+        self._names_of: dict[int, tuple[str, ...]] = {}
 
     def split(self, number: int, value: Any) -> Split:
-        place = f"split {number}"
-        fields = _mapping(value, place)
+        location = f"split {number}"
+        values = _mapping(value, location)
         for key in _REQUIRED:
-            if key not in fields:
-                raise OodmlError(f"{place}: no {key!r}")
-        for key in fields:
+            if key not in values:
+                raise _error(location, f"key {key!r} is missing", allowed=_KEYS)
+        for key in values:
             if key not in _KEYS:
-                raise OodmlError(f"{place}: unknown key {str(key)[:60]!r}")
-        train = self._names(fields["train"], f"{place}, train")
-        validation = self._names(fields.get("split_val", []), f"{place}, split_val")
-        rest = self._names(fields.get("split_train", []), f"{place}, split_train")
-        if rest and {*rest, *validation} != set(train):
-            raise OodmlError(f"{place}: split_train and split_val together are not train")
-        if type(fields["fid"]) not in (float, int):
-            raise OodmlError(f"{place}: fid is a {type(fields['fid']).__name__}, not a number")
+                raise _error(location, f"unknown key {_short(key)}", allowed=_KEYS)
+        train = self._names(values["train"], f"{location}, train")
+        validation = self._names(values.get("split_val", []), f"{location}, split_val")
+        others = self._names(values.get("split_train", []), f"{location}, split_train")
+        if others and {*others, *validation} != set(train):
+            raise _error(location, "split_train and split_val together differ from train")
+        if type(values["fid"]) not in (float, int):
+            kind = type(values["fid"]).__name__
+            raise _error(f"{location}, fid", f"a {kind}; expected a number")
         return Split(
             number,
             train,
-            self._names(fields["test"], f"{place}, test"),
-            float(fields["fid"]),
+            self._names(values["test"], f"{location}, test"),
+            _float(values["fid"]),
             validation,
-            self._all_episodes(fields.get("test_episodes", {}), place),
+            self._episodes(values.get("test_episodes", {}), location),
         )
 
-    def _all_episodes(self, value: Any, place: str) -> dict[int, tuple[Episode, ...]]:
+    def _episodes(self, value: Any, location: str) -> dict[int, tuple[Episode, ...]]:
         episodes = {}
-        for shots, drawn in _mapping(value, f"{place}, test_episodes").items():
-            where = f"{place}, {str(shots)[:20]} shots"
+        for shots, numbered in _mapping(value, f"{location}, test_episodes").items():
             if type(shots) is not int or not 0 < shots < 1_000_000:
-                raise OodmlError(f"{where}: not a number of shots")
-            numbered = _mapping(drawn, where)
-            if list(numbered) != list(range(len(numbered))):
-                raise OodmlError(f"{where}: the episodes are not numbered 0, 1, 2 …")
+                raise _error(
+                    f"{location}, test_episodes", f"{_short(shots)} is not a number of shots"
+                )
+            here = f"{location}, {shots} shots"
+            if list(_mapping(numbered, here)) != list(range(len(numbered))):
+                raise _error(here, "the episodes are not numbered 0, 1, 2 …")
             episodes[shots] = tuple(
-                self._episode(episode, f"{where}, episode {number}")
+                self._episode(episode, f"{here}, episode {number}")
                 for number, episode in numbered.items()
             )
         return episodes
 
-    def _episode(self, value: Any, place: str) -> Episode:
+    def _episode(self, value: Any, location: str) -> Episode:
         if type(value) is list:
-            return Episode(dict.fromkeys(self._names(value, place), ()), class_wise=True)
-        support = _mapping(value, place)
-        self._count(support, place)
+            return Episode(dict.fromkeys(self._names(value, location), ()), class_wise=True)
+        support = _mapping(value, location)
+        self._add(support, location)
         return Episode(
             {
-                self._name(name, place): self._names(samples, place)
+                _name(name, location): self._names(samples, location)
                 for name, samples in support.items()
             }
         )
 
-    def _names(self, value: Any, place: str) -> tuple[str, ...]:
+    def _names(self, value: Any, location: str) -> tuple[str, ...]:
         if type(value) not in (list, tuple):
-            raise OodmlError(f"{place}: a {type(value).__name__}, not a list of names")
-        self._count(value, place)
-        if id(value) not in self._read:
+            raise _error(location, f"a {type(value).__name__}; expected a list of names")
+        self._add(value, location)
+        if id(value) not in self._names_of:
             plain = all(type(name) is str for name in value)
-            self._read[id(value)] = tuple(
-                value if plain else (self._name(name, place) for name in value)
+            self._names_of[id(value)] = tuple(
+                value if plain else (_name(name, location) for name in value)
             )
-        return self._read[id(value)]
+        return self._names_of[id(value)]
 
-    def _name(self, value: Any, place: str) -> str:
-        if type(value) is int:
-            value = str(value)
-        if type(value) is not str:
-            raise OodmlError(f"{place}: a {type(value).__name__} where a name should be")
-        return value
-
-    def _count(self, values: Iterable[Any], place: str) -> None:
-        self._taken += len(values)  # type: ignore[arg-type]
-        if self._taken > _MOST_NAMES:
-            raise OodmlError(f"{place}: more than {_MOST_NAMES:,} names in the file")
+    def _add(self, values: Sized, location: str) -> None:
+        self._count += len(values)
+        if self._count > _MOST_NAMES:
+            raise _error(location, f"more than {_MOST_NAMES:,} names in the file")
 
 
-def _mapping(value: Any, place: str) -> Mapping[Any, Any]:
-    if type(value) is not dict:
-        raise OodmlError(f"{place}: a {type(value).__name__}, not a dict")
+def _name(value: Any, location: str) -> str:
+    if type(value) is int:
+        value = str(value)
+    if type(value) is not str:
+        raise _error(location, f"a {type(value).__name__}; expected a name")
     return value
+
+
+def _mapping(value: Any, location: str) -> Mapping[Any, Any]:
+    if type(value) is not dict:
+        raise _error(location, f"a {type(value).__name__}; expected a dict")
+    return value
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")
+
+
+def _short(value: Any) -> str:
+    """A short form that does not recurse into containers."""
+    return f"{value!r:.60}" if type(value) in (str, int, float) else f"a {type(value).__name__}"
+
+
+def _error(location: str, message: str, allowed: tuple[str, ...] = ()) -> OodmlError:
+    return OodmlError(f"{location}: {message}", location=location, allowed=allowed)

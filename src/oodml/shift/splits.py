@@ -1,20 +1,28 @@
-"""What a progression is: splits of classes into train and test, of growing shift."""
+"""Class splits: `Episode`, `Split`, and `Progression`, a series of splits with growing shift."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
+
+from pydantic import ConfigDict, FiniteFloat
 
 from oodml.errors import unknown
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
 
 
 @dataclass(frozen=True)
 class Episode:
-    """A few labelled samples of test classes, to adapt with; the rest of the test set is queries.
+    """A few labeled images of test classes to adapt to; the other test images are queries.
 
-    support: the image ids of each support class.
-    class_wise: the support classes are some of the test classes, each with all its images, and
-        the other classes are the queries (data with too few images a class). An episode read from
-        a published file names only the classes; their ids are then empty until `fill_support`.
+    Attributes:
+        support: the image ids of each support class.
+        class_wise: whether the support consists of all images of some test classes, with the
+            other test classes as queries (for data with few images per class). Published files
+            list only the class names; `fill_support` adds the image ids.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     support: Mapping[str, tuple[str, ...]]
     class_wise: bool = False
@@ -22,33 +30,41 @@ class Episode:
 
 @dataclass(frozen=True)
 class Split:
-    """Classes to train on and classes to test on; none is in both.
+    """Disjoint sets of classes to train and to test on.
 
-    step: swaps made so far (negative towards easier), "R<n>" after n removal exchanges, or the
-        name of a control.
-    shift: the distance between the two sides, by the progression's measure.
-    validation: the train classes on which training is stopped; part of `train`.
-    episodes: for each number of shots, the episodes.
+    Attributes:
+        step: the number of swaps made (negative toward easier splits), "R<n>" after n removal
+            exchanges, or the name of a control.
+        shift: the distance between the two sides under the progression's measure.
+        validation: the train classes used for early stopping; a subset of `train`.
+        episodes: the few-shot episodes for each number of shots.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     step: int | str
     train: tuple[str, ...]
     test: tuple[str, ...]
-    shift: float
+    shift: FiniteFloat
     validation: tuple[str, ...] = ()
     episodes: Mapping[int, tuple[Episode, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Progression:
-    """Splits of growing shift, and how they were made.
+    """Splits with growing shift, and how they were made.
 
-    procedure: "published", "published_easier", "removal", "exact" …, with its settings.
-    shift_measure: what `Split.shift` is, e.g. "fid_class_means".
-    data, fingerprint: the collection whose classes these are; "" if unknown.
-    backbone: the network that gave the features; "" if unknown.
-    seed: of what was drawn at random (validation classes, episodes), or None.
+    Attributes:
+        splits: the splits.
+        procedure: "published", "published_easier", "removal", "exact", …
+        shift_measure: the measure behind `Split.shift`, such as "fid_class_means".
+        settings: the settings of the procedure.
+        data, fingerprint: the name and content hash of the data set; "" if unknown.
+        backbone: the network that computed the features; "" if unknown.
+        seed: the random seed for validation classes and episodes, or None.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     splits: tuple[Split, ...]
     procedure: str
@@ -69,7 +85,11 @@ class Progression:
         return self.splits[index]
 
     def at(self, step: int | str) -> Split:
-        """The split of a step, given as it is or as text ("-10", "R22")."""
+        """The split with a given step; text such as "-10" or "R22" also works.
+
+        Raises:
+            OodmlError: if there is no such step.
+        """
         by_step = {str(split.step): split for split in self.splits}
         if str(step) not in by_step:
             raise unknown("step", step, by_step, self.data)

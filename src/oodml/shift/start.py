@@ -1,4 +1,4 @@
-"""Where a progression starts: which classes train before anything is swapped."""
+"""The train classes that a progression starts from."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,24 +6,29 @@ from oodml.arrays import Names
 from oodml.errors import OodmlError, unknown
 
 
-def standard_train(classes: Iterable[str]) -> list[str]:
-    """The first half of the sorted class names, which the field trains on by custom."""
+def standard_train_classes(classes: Iterable[str]) -> list[str]:
+    """The first half of the sorted class names, the customary train classes."""
     ordered = sorted(str(name) for name in classes)
     return ordered[: len(ordered) // 2]
 
 
-def train_of_superclasses(superclass_of: Mapping[str, str], wanted: Iterable[str]) -> list[str]:
-    """The classes of some superclasses, sorted."""
+def superclass_train_classes(superclass_of: Mapping[str, str], wanted: Iterable[str]) -> list[str]:
+    """The classes of the wanted superclasses, sorted."""
     chosen, known = set(wanted), set(superclass_of.values())
     for name in sorted(chosen - known):
         raise unknown("superclass", name, known)
     return sorted(name for name, superclass in superclass_of.items() if superclass in chosen)
 
 
-def train_of_partition(classes: Names, partition: Names | None) -> list[str] | None:
-    """The classes of a collection's own "train" images [n], sorted; None if it has none.
+def partition_train_classes(classes: Names, partition: Names | None) -> list[str] | None:
+    """The classes of a data set's own "train" images, sorted; None if it has no such partition.
 
-    `OodmlError` if a class has images in the train part and outside it.
+    Args:
+        classes: [n] the class of each image.
+        partition: [n] the part of the data set that each image belongs to, or None.
+
+    Raises:
+        OodmlError: if a class has both train and other images.
     """
     if partition is None or not (partition == "train").any():
         return None
@@ -31,7 +36,8 @@ def train_of_partition(classes: Names, partition: Names | None) -> list[str] | N
     outside = set(classes[partition != "train"].tolist())
     for name in sorted(inside & outside):
         raise OodmlError(
-            f"class {name!r} has train and other images in the data's own partition, which "
-            "therefore is no split of classes"
+            f"class {name!r} has both train and other images in the data set's own partition, so "
+            "the partition does not split classes",
+            given=name,
         )
     return sorted(inside)

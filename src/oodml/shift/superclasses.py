@@ -1,7 +1,7 @@
-"""The published procedure on superclasses: a group of classes moves as one.
+"""The published procedure on superclasses: the classes of a superclass move together.
 
-A superclass may stand on both sides at the start (as in Stanford Online Products, where every
-product category does), so the unit that moves is a superclass's classes of one side.
+A superclass may have classes on both sides at the start, as every product category of Stanford
+Online Products does. The unit that moves is therefore all classes of a superclass on one side.
 """
 
 from collections import defaultdict
@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from oodml.errors import OodmlError
+from oodml.shift.class_mean_fid import class_mean_fid
+from oodml.shift.measures import STANDARD_MEASURE, progression_measure
 from oodml.shift.progression import published_progression
-from oodml.shift.sides import sides_of
 from oodml.shift.splits import Progression, Split
 
 
@@ -27,13 +28,17 @@ def superclass_progression(
     swaps_per_iteration: int = 1,
     history: int | None = None,
     easier: bool = False,
+    measure: str = STANDARD_MEASURE,
 ) -> Progression:
-    """`published_progression` with the superclasses of either side in the place of classes.
+    """`published_progression` with superclasses in place of classes.
 
-    superclass_of: the superclass of every class. A unit's mean is that of its class means.
-    The shift recorded is the FID of the class means, comparable with that of other progressions;
-    steps count the pairs of units exchanged. The sides may come to differ in their numbers of
-    classes.
+    The recorded shift is that of the class means, so it is comparable with other progressions.
+    Steps count the pairs of units exchanged. The numbers of train and test classes can change.
+
+    Args:
+        superclass_of: the superclass of every class. A unit's mean is the mean of its class means.
+
+    The other arguments are those of `published_progression`.
     """
     train, test = (
         _units(means, classes, superclass_of, side)
@@ -53,25 +58,27 @@ def superclass_progression(
         history,
         easier,
     )
-    order = {str(name): place for place, name in enumerate((*train_classes, *test_classes))}
-    measure = sides_of(np.concatenate([train_means, test_means]))
+    position = {str(name): row for row, name in enumerate((*train_classes, *test_classes))}
+    means = np.concatenate([train_means, test_means])
+    shift = progression_measure(measure, means, class_mean_fid(means))
 
-    def expanded(split: Split) -> Split:
+    def expand(split: Split) -> Split:
         sides = (split.train, split.test)
         train, test = (tuple(name for unit in side for name in members[unit]) for side in sides)
-        positions = (np.array([order[name] for name in side]) for side in (train, test))
-        return replace(split, train=train, test=test, shift=measure.shift(*positions))
+        rows = (np.array([position[name] for name in side]) for side in (train, test))
+        return replace(split, train=train, test=test, shift=shift(*rows))
 
     return replace(
         moved,
-        splits=tuple(map(expanded, moved)),
+        splits=tuple(map(expand, moved)),
+        shift_measure=measure,
         settings={**moved.settings, "unit": "superclass of a side"},
     )
 
 
 @dataclass(frozen=True)
 class _Units:
-    """The superclasses of one side: the classes of each, by the unit's name, and its mean."""
+    """The superclasses of one side: the classes of each unit by its name, and the units' means."""
 
     members: dict[str, list[str]]
     means: Float[np.ndarray, "u d"]
@@ -86,7 +93,7 @@ def _units(
     rows: defaultdict[str, list[int]] = defaultdict(list)
     for row, name in enumerate(map(str, classes)):
         if name not in superclass_of:
-            raise OodmlError(f"class {name!r} has no superclass")
+            raise OodmlError(f"class {name!r} has no superclass", given=name)
         rows[f"{side}:{superclass_of[name]}"].append(row)
-    members = {unit: [str(classes[row]) for row in found] for unit, found in rows.items()}
-    return _Units(members, np.stack([means[found].mean(axis=0) for found in rows.values()]))
+    members = {unit: [str(classes[row]) for row in of_unit] for unit, of_unit in rows.items()}
+    return _Units(members, np.stack([means[of_unit].mean(axis=0) for of_unit in rows.values()]))

@@ -1,26 +1,26 @@
-"""The shift after every possible swap of one train and one test class, at once.
+"""The FID after every possible swap of one train and one test class, computed together.
 
-With A, B the centred class means of either side, M = A Bᵀ and δ the difference of the two classes,
+With A, B the centered class means of the two sides, M = A Bᵀ, and δ the difference of the classes,
 a swap adds a matrix of rank two to M:  M' = M + P Qᵀ,  P = [hᵢ, Aδ],  Q = [Bδ − |δ|²hⱼ, −hⱼ],
-hᵢ a centred unit vector. What it adds to the sum of the singular values is an integral of
-determinants of that size,
+hᵢ a centered unit vector. The change of the sum of singular values is an integral of 4×4
+determinants,
 
     ‖M'‖ − ‖M‖ = 1/π ∫₀^∞ log det [[I + Tᵀ, −y QᵀEQ], [y PᵀFP, I + T]] dy,
     F = (MMᵀ + y²)⁻¹,  E = (MᵀM + y²)⁻¹,  T = PᵀMEQ,
 
 since ∫₀^∞ log (s'² + y²)/(s² + y²) dy = π (s' − s). In log y the integrand is analytic in a strip
-of width π, so the trapezoid rule of step h errs by about exp(−π²/h) and a few dozen points do.
-All swaps share the points; a grid of n×m swaps costs n×m small determinants a point and not
-n×m singular value decompositions.
+of width π, so the trapezoid rule with step h has an error of about exp(−π²/h), and a few dozen
+points suffice. All swaps share the points: a grid of n×m swaps costs n×m small determinants per
+point instead of n×m singular value decompositions.
 """
 
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from oodml.shift.class_mean_fid import Positions, center_block
 from oodml.shift.distances import Matrix
-from oodml.shift.sides import Positions, centred_block
-from oodml.shift.threads import threads_for
+from oodml.shift.threads import limit_threads
 
 _STEP = 0.8
 _BEYOND = 20.0
@@ -32,9 +32,14 @@ def swap_shifts(
 ) -> Float[np.ndarray, "n m"]:
     """FID of the class means after swapping train class i and test class j, for every i and j.
 
-    gram: inner products of all class means. Within about 1e-5 of the FID's scale.
+    Args:
+        gram: inner products of all class means.
+        train, test: positions of the classes of each side.
+
+    Returns:
+        FIDs, accurate to about 1e-5 of their scale.
     """
-    with threads_for(min(len(train), len(test))):
+    with limit_threads(min(len(train), len(test))):
         parts = _Parts(gram, train, test)
         nuclear = parts.nuclear + _nuclear_changes(parts)
     scale = np.sqrt((len(train) - 1) * (len(test) - 1))
@@ -42,7 +47,7 @@ def swap_shifts(
 
 
 def _means_and_variances(gram: Matrix, train: Positions, test: Positions) -> Matrix:
-    """[n m] The terms of the FID besides the singular values, after each swap."""
+    """The terms of the FID other than the singular values, after each swap: [n m]."""
     n, m = len(train), len(test)
     block = gram[np.ix_(train, test)]
     a, b = gram[train, train][:, None], gram[test, test][None, :]
@@ -60,20 +65,20 @@ def _means_and_variances(gram: Matrix, train: Positions, test: Positions) -> Mat
 
 
 class _Parts:
-    """M of the start in its singular vectors, and what P and Q are made of, in the same."""
+    """M before the swap and the components of P and Q, in the basis of M's singular vectors."""
 
     def __init__(self, gram: Matrix, train: Positions, test: Positions) -> None:
         block = gram[np.ix_(train, test)]
-        u, s, vt = np.linalg.svd(centred_block(block), full_matrices=True)
+        u, s, vt = np.linalg.svd(center_block(block), full_matrices=True)
         n, m = block.shape
         self.nuclear = float(s.sum())
         self.scale = float(s[0])
-        # Rounding leaves no exact zeros where the rank is below that of the block.
+        # Rounding turns zero singular values of a rank-deficient block into small ones.
         self.least = float(s[s > _RANK * s[0]][-1])
         self.s, self.s_train, self.s_test = s, _padded(s, n), _padded(s, m)
-        self.h_train, self.h_test = _centred(u).T, _centred(vt.T).T
-        self.to_train = u.T @ _centred(gram[train])
-        self.to_test = vt @ _centred(gram[test])
+        self.h_train, self.h_test = _centered(u).T, _centered(vt.T).T
+        self.to_train = u.T @ _centered(gram[train])
+        self.to_test = vt @ _centered(gram[test])
         self.train, self.test = train, test
         norms = np.diagonal(gram)
         self.squares = norms[train][:, None] + norms[test][None, :] - 2 * block
@@ -85,7 +90,7 @@ def _nuclear_changes(parts: _Parts) -> Matrix:
     change = np.zeros_like(parts.squares)
     for k in range(count):
         y = float(np.exp(low + k * _STEP))
-        # Beyond the ends the integrand is constant and 1/y²: the rest of the sum is geometric.
+        # Outside this range the integrand is constant or 1/y², so the tails are geometric series.
         ends = (1 / np.expm1(_STEP)) * ((k == 0) + (k == count - 1))
         change += _STEP * y * (1 + ends) * _log_determinant(parts, y)
     return np.asarray(change / np.pi)
@@ -123,7 +128,7 @@ Forms = tuple[Matrix, Matrix, Matrix]
 
 
 def _forms(parts: _Parts, y: float) -> tuple[Forms, Forms, list[list[Matrix]]]:
-    """PᵀFP and QᵀEQ (the three entries of a symmetric 2×2) and T = PᵀMEQ, of every swap."""
+    """PᵀFP and QᵀEQ (three entries each, symmetric) and T = PᵀMEQ of every swap."""
     f, e = 1 / (parts.s_train**2 + y**2), 1 / (parts.s_test**2 + y**2)
     rank = len(parts.s)
     g = parts.s / (parts.s**2 + y**2)
@@ -168,7 +173,7 @@ def _differences(form: Matrix, left: Positions, right: Positions) -> Matrix:
     return np.asarray(diagonal[left][:, None] + diagonal[right][None, :] - across)
 
 
-def _centred(matrix: Matrix) -> Matrix:
+def _centered(matrix: Matrix) -> Matrix:
     return np.asarray(matrix - matrix.mean(axis=0))
 
 

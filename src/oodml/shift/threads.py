@@ -1,7 +1,7 @@
-"""One thread for small matrices.
+"""Limit linear algebra on small matrices to one thread.
 
-Threads gain nothing on matrices of a few hundred rows and, on a machine that has other work too,
-cost tens of times the computation in waiting for each other.
+With a few hundred rows, more threads are not faster, and on a busy machine they can take tens of
+times longer because they wait for each other.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -13,8 +13,8 @@ from threadpoolctl import ThreadpoolController
 _SMALL = 256
 
 
-def threads_for(size: int) -> AbstractContextManager[Any]:
-    """Within it, linear algebra on matrices with `size` rows has the threads that help it."""
+def limit_threads(size: int) -> AbstractContextManager[Any]:
+    """A context that limits linear algebra to one thread if matrices have few (`size`) rows."""
     if size > _SMALL:
         return nullcontext()
     one_thread: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")

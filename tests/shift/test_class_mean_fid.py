@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from oodml import frechet_distance
-from oodml.shift.sides import GramSides, MomentSides, sides_of
+from oodml.shift.class_mean_fid import CovarianceFid, GramFid, class_mean_fid
 
 
-@pytest.mark.parametrize("kind", [GramSides, MomentSides])
+@pytest.mark.parametrize("kind", [GramFid, CovarianceFid])
 @pytest.mark.parametrize(("n", "dim"), [(30, 6), (30, 50)])
-def test_both_ways_follow_any_change_of_sides(kind: type, n: int, dim: int) -> None:
+def test_both_implementations_equal_the_definition(kind: type, n: int, dim: int) -> None:
     generator = np.random.default_rng(0)
     means = generator.normal(size=(n, dim)) + 5
     sides = kind(means)
@@ -24,6 +24,6 @@ def test_both_ways_follow_any_change_of_sides(kind: type, n: int, dim: int) -> N
         np.testing.assert_allclose(other, (to_train - to_test)[test], atol=1e-10)
 
 
-def test_the_way_is_chosen_by_the_number_of_classes() -> None:
-    assert isinstance(sides_of(np.zeros((20, 10))), GramSides)
-    assert isinstance(sides_of(np.zeros((21, 10))), MomentSides)
+def test_the_number_of_classes_selects_the_implementation() -> None:
+    assert isinstance(class_mean_fid(np.zeros((20, 10))), GramFid)
+    assert isinstance(class_mean_fid(np.zeros((21, 10))), CovarianceFid)

@@ -1,9 +1,8 @@
-"""Shift of a train and a test side, for many choices of sides from the same class means.
+"""FID of the class means of two sides, for many choices of the sides from the same classes.
 
-Two ways with the same results. `GramSides` needs only the Gram matrix of all class means: the
-distances to the side means and the singular values of a centred block of it. `MomentSides` keeps
-the covariance of either side and updates it by the classes that moved; for many more classes
-than dimensions.
+`GramFid` and `CovarianceFid` compute the same values. `GramFid` uses the Gram matrix of all class
+means. `CovarianceFid` updates the covariance of each side by the classes that moved, which is
+cheaper with many more classes than dimensions.
 """
 
 from typing import Protocol, runtime_checkable
@@ -18,8 +17,8 @@ Positions = NDArray[np.int64]
 
 
 @runtime_checkable
-class Sides(Protocol):
-    """Measures two sides, each given by the positions of its classes among all class means."""
+class ClassMeanFid(Protocol):
+    """FID of two sides; each side is given by the positions of its classes among all classes."""
 
     method: str
 
@@ -27,22 +26,22 @@ class Sides(Protocol):
         """FID of the class means of the two sides."""
 
     def margins(self, train: Positions, test: Positions) -> tuple[Matrix, Matrix]:
-        """Of every class: Euclidean distance to the other side's mean less that to its own's."""
+        """Each class's Euclidean distance to the other side's mean minus that to its own side's."""
 
 
-def sides_of(means: Float[np.ndarray, "n d"]) -> Sides:
-    """The cheaper of the two ways for these class means."""
-    return GramSides(means) if len(means) <= 2 * means.shape[1] else MomentSides(means)
+def class_mean_fid(means: Num[np.ndarray, "n d"]) -> ClassMeanFid:
+    """The cheaper implementation for these class means."""
+    return GramFid(means) if len(means) <= 2 * means.shape[1] else CovarianceFid(means)
 
 
-class GramSides:
-    """Works on the Gram matrix [n n] of all class means; a shift costs one SVD of a block."""
+class GramFid:
+    """FID from the Gram matrix [n n] of all class means; each value costs one SVD of a block."""
 
     method = "gram matrix, singular values"
 
     def __init__(self, means: Num[np.ndarray, "n d"]) -> None:
-        centred = _centred(means)
-        self.gram: Matrix = centred @ centred.T
+        centered = _centered(means)
+        self.gram: Matrix = centered @ centered.T
 
     def shift(self, train: Positions, test: Positions) -> float:
         """FID of the class means of the two sides."""
@@ -51,10 +50,10 @@ class GramSides:
         outer = self._mean_product(train), self._mean_product(test)
         offset = outer[0] + outer[1] - 2 * block.mean()
         spread = self._variance(train, outer[0]) + self._variance(test, outer[1])
-        return max(0.0, float(offset + spread - 2 * nuclear_norm(centred_block(block)) / scale))
+        return max(0.0, float(offset + spread - 2 * nuclear_norm(center_block(block)) / scale))
 
     def margins(self, train: Positions, test: Positions) -> tuple[Matrix, Matrix]:
-        """Of every class: Euclidean distance to the other side's mean less that to its own's."""
+        """Each class's Euclidean distance to the other side's mean minus that to its own side's."""
         to_train, to_test = self._distances(train), self._distances(test)
         difference = to_test - to_train
         return difference[train], -difference[test]
@@ -71,13 +70,13 @@ class GramSides:
         return np.asarray(np.sqrt(np.clip(squares + self._mean_product(side), 0, None)))
 
 
-class MomentSides:
-    """Works on the covariance [d d] of either side, kept up to date by what moved."""
+class CovarianceFid:
+    """FID from the covariance [d d] of each side, updated by the classes that moved."""
 
     method = "updated covariances, eigenvalues"
 
     def __init__(self, means: Num[np.ndarray, "n d"]) -> None:
-        self._means = _centred(means)
+        self._means = _centered(means)
         self._norms = np.einsum("nd,nd->n", self._means, self._means)
         self._train, self._test = _Moments(self._means), _Moments(self._means)
 
@@ -89,7 +88,7 @@ class MomentSides:
         return max(0.0, float(offset @ offset + spread - 2 * trace_of_root(first, second)))
 
     def margins(self, train: Positions, test: Positions) -> tuple[Matrix, Matrix]:
-        """Of every class: Euclidean distance to the other side's mean less that to its own's."""
+        """Each class's Euclidean distance to the other side's mean minus that to its own side's."""
         difference = self._distances(test) - self._distances(train)
         return difference[train], -difference[test]
 
@@ -100,7 +99,7 @@ class MomentSides:
 
 
 class _Moments:
-    """Sum and sum of outer products of the rows of one side, moved along with it."""
+    """Running sum and sum of outer products of the rows of one side."""
 
     def __init__(self, rows: Matrix) -> None:
         dim = rows.shape[1]
@@ -117,8 +116,8 @@ class _Moments:
         self._add(members & ~self._members, 1)
         self._add(self._members & ~members, -1)
         self._members = members
-        centring = np.outer(self._total, self._total) / len(side)
-        return np.asarray((self._scatter - centring) / (len(side) - 1))
+        offset = np.outer(self._total, self._total) / len(side)
+        return np.asarray((self._scatter - offset) / (len(side) - 1))
 
     def _add(self, rows: NDArray[np.bool_], sign: int) -> None:
         moved = self._rows[rows]
@@ -126,13 +125,13 @@ class _Moments:
         self._scatter += sign * (moved.T @ moved)
 
 
-def centred_block(block: Float[np.ndarray, "n m"]) -> Matrix:
-    """A block of inner products as it is after the mean of either side is taken away."""
+def center_block(block: Float[np.ndarray, "n m"]) -> Matrix:
+    """A block of inner products after subtracting the mean of each side."""
     rows, columns = block.mean(axis=1, keepdims=True), block.mean(axis=0, keepdims=True)
     return np.asarray(block - rows - columns + block.mean())
 
 
-def _centred(means: Num[np.ndarray, "n d"]) -> Matrix:
-    """float64, with the overall mean taken away, which no result depends on but the rounding."""
+def _centered(means: Num[np.ndarray, "n d"]) -> Matrix:
+    """The means minus their overall mean, in float64; this changes only the rounding."""
     rows = np.asarray(means, dtype=np.float64)
     return np.asarray(rows - rows.mean(axis=0))

@@ -1,0 +1,1 @@
+"""Few-shot adapters: how a head adapts to the support images of an episode, one file each."""

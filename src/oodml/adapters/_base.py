@@ -1,0 +1,147 @@
+"""The two kinds of adapters, and what their files share.
+
+A file `oodml/adapters/NAME.py` defines a class `Adapter` and thereby the objective `NAME`. It is
+constructed with the `AdaptSettings`.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.func import vmap
+from torch.nn.functional import pad
+
+from oodml.adaptation.batches import Batch
+from oodml.adaptation.heads import Heads
+from oodml.adaptation.settings import AdaptSettings
+from oodml.adaptation.support import Support
+from oodml.errors import OodmlError
+from oodml.losses._base import squared_distances
+from oodml.miners.distance import Miner
+
+Embeddings = Float[Tensor, "e b d"]
+Triplets = tuple[Int[Tensor, "e b 3"], Bool[Tensor, "e b"]]
+
+
+class StepAdapter:
+    """An adapter that takes optimizer steps on a loss, for all episodes at once.
+
+    Args:
+        settings: the settings of the adaptation.
+    """
+
+    closed_form: ClassVar[bool] = False
+
+    def __init__(self, settings: AdaptSettings) -> None:
+        self.settings = settings
+
+    def losses(
+        self,
+        embeddings: Embeddings,
+        labels: Int[Tensor, " b"],
+        batch: Batch,
+        beta: Float[Tensor, "e c"],
+    ) -> Float[Tensor, " e"]:
+        """The loss of each episode's batch.
+
+        Args:
+            embeddings: [e b d] of the batch of each episode.
+            labels: [b] which images of a batch share a class; the same for every episode.
+            batch: the images of the batches, and random numbers for mining.
+            beta: [e c] a learnable number per support class, for losses that use one.
+        """
+        raise NotImplementedError
+
+
+class ClosedFormAdapter:
+    """An adapter that computes the heads directly, without steps.
+
+    Args:
+        settings: the settings of the adaptation.
+
+    Attributes:
+        scores_classes: whether the embedding consists of one score per support class.
+    """
+
+    closed_form: ClassVar[bool] = True
+    scores_classes: ClassVar[bool] = False
+
+    def __init__(self, settings: AdaptSettings) -> None:
+        self.settings = settings
+
+    def heads(
+        self, head: Heads, views: Float[Tensor, "s v f"], support: Sequence[Support]
+    ) -> Heads:
+        """The head of each episode.
+
+        Args:
+            head: the head to start from.
+            views: [s v f] features of the views of every support image of any episode.
+            support: the support images of each episode.
+        """
+        raise NotImplementedError
+
+
+Adapter = StepAdapter | ClosedFormAdapter
+
+
+@torch.no_grad()
+def mine_triplets(
+    embeddings: Embeddings, labels: Int[Tensor, " b"], uniform: Float[Tensor, "e 2 b"]
+) -> Triplets:
+    """A random positive and a distance-weighted negative of each image, and which are valid.
+
+    Args:
+        embeddings: [e b d].
+        labels: [b] which images of a batch share a class.
+        uniform: [e 2 b] random numbers in [0, 1) that choose the positive and the negative.
+    """
+    # With shared labels, `searchsorted` in the miner would copy its input and warn about it.
+    triplets: Triplets = vmap(Miner().choose)(
+        embeddings.detach(), labels.expand(len(embeddings), -1), uniform
+    )
+    return triplets
+
+
+def triplet_distances(
+    embeddings: Embeddings, triplets: Int[Tensor, "e b 3"]
+) -> tuple[Float[Tensor, "e b"], Float[Tensor, "e b"]]:
+    """The squared distances of each image to its positive and to its negative.
+
+    Rows are indexed in the flattened embeddings of all episodes: the gradient of the batched
+    indexing that `vmap` would create is three times slower.
+    """
+    episodes, batch, dim = embeddings.shape
+    first = torch.arange(episodes, device=embeddings.device)[:, None, None] * batch
+    rows = (triplets + first).view(-1, 3)
+    positive, negative = squared_distances(embeddings.reshape(-1, dim), rows)
+    return positive.view(episodes, batch), negative.view(episodes, batch)
+
+
+def embed_views(head: Heads, views: Float[Tensor, "s v f"]) -> Float[Tensor, "s v d"]:
+    """The embeddings of all views under a single head."""
+    return head.embed(views.flatten(0, 1)[None])[0].view(*views.shape[:2], -1)
+
+
+def project(head: Heads, projections: Sequence[Float[Tensor, "_ d"]]) -> Heads:
+    """Heads that apply a projection to the embedding of `head` and normalize the result.
+
+    Normalization ignores positive factors, so that of `head` can be left out and one linear layer
+    remains. Episodes with fewer rows get outputs that are always zero.
+
+    Raises:
+        OodmlError: if the head normalizes several parts separately.
+    """
+    if len(head.part_weights) > 1:
+        raise OodmlError(
+            f"a head of {len(head.part_weights)} separately normalized parts cannot be combined "
+            'with objective = "prototypes" or "linear"; use a loss',
+            location="adapt.objective",
+        )
+    most = max(len(rows) for rows in projections)
+    stacked = torch.stack([pad(rows, (0, 0, 0, most - len(rows))) for rows in projections])
+    weight = stacked @ head.weight
+    bias = None if head.bias is None else stacked @ head.bias[0]
+    return Heads(weight, bias)

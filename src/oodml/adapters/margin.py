@@ -1,0 +1,29 @@
+"""Margin loss with a learnable β per support class and distance-weighted negatives."""
+
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.func import vmap
+
+from oodml.adaptation.batches import Batch
+from oodml.adapters._base import Embeddings, StepAdapter, mine_triplets, triplet_distances
+from oodml.losses.margin import margin_of_squared
+
+
+class Adapter(StepAdapter):
+    """One triplet per anchor; uses `margin` and `beta` of the settings."""
+
+    def losses(
+        self,
+        embeddings: Embeddings,
+        labels: Int[Tensor, " b"],
+        batch: Batch,
+        beta: Float[Tensor, "e c"],
+    ) -> Float[Tensor, " e"]:
+        """The margin loss of each episode."""
+        device = embeddings.device
+        triplets, valid = mine_triplets(embeddings, labels, batch.uniform.to(device))
+        positive, negative = triplet_distances(embeddings, triplets)
+        anchor_beta = beta.gather(1, batch.classes.to(device))
+        return vmap(margin_of_squared, (0, 0, 0, 0, None))(
+            positive, negative, anchor_beta, valid, self.settings.margin
+        )

@@ -1,0 +1,28 @@
+"""Triplet loss on squared distances with distance-weighted negatives."""
+
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.func import vmap
+
+from oodml.adaptation.batches import Batch
+from oodml.adapters._base import Embeddings, StepAdapter, mine_triplets, triplet_distances
+from oodml.losses.triplet import triplet_of_squared
+
+
+class Adapter(StepAdapter):
+    """One triplet per anchor; uses `margin` of the settings."""
+
+    def losses(
+        self,
+        embeddings: Embeddings,
+        labels: Int[Tensor, " b"],
+        batch: Batch,
+        beta: Float[Tensor, "e c"],
+    ) -> Float[Tensor, " e"]:
+        """The triplet loss of each episode."""
+        uniform = batch.uniform.to(embeddings.device)
+        triplets, valid = mine_triplets(embeddings, labels, uniform)
+        positive, negative = triplet_distances(embeddings, triplets)
+        return vmap(triplet_of_squared, (0, 0, 0, None))(
+            positive, negative, valid, self.settings.margin
+        )
