@@ -154,7 +154,12 @@ def plan_runs(study: Study, progression: Progression, images: ImageSet) -> list[
 
 def code_references(variant: Variant) -> tuple[Any, ...]:
     """The values of a variant that may name the user's code."""
-    return (variant.method, dict(variant.options), variant.model.backbone)
+    return (
+        variant.method,
+        dict(variant.options),
+        variant.model.backbone,
+        variant.adapt.objective,
+    )
 
 
 def run_from_plan(plan: RunPlan, split: Split) -> Run:
