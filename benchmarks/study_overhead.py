@@ -1,17 +1,17 @@
-"""How much of its workers' time a study spends in runs, and how long `oodml study status` takes.
+"""Measure the share of worker time that a study spends in runs, and the time of a status query.
 
-A run is a second of sleep, so that what is measured is the study's own work: claims, files, table.
-With --real it is a training on the cached features of few characters, as long as --epochs make it.
+A run sleeps for a second, so the rest is the study's own work: claims, files, and the table. With
+--real, a run trains on cached features of a few characters for --epochs epochs.
 Usage: python benchmarks/study_overhead.py [--runs 300] [--workers 2] [--seconds 1.0 | --real]
-The floor is the time of the runs alone, shared out among the workers: 100%.
+The optimum is 100%: the time of the runs alone, divided among the workers.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.study.toy import execute, toy_study
 
+from oodml.results.plan import read_run
 from oodml.study.launch import run_study
 from oodml.study.spec.study_file import Study, read_study
 
@@ -39,28 +40,34 @@ def main() -> None:
             study = toy_study(Path(folder), options.runs // 6)
             work = partial(execute, seconds=options.seconds)
         run_study(study, out, execute=work, workers=options.workers, device="cpu")
-        ended, seconds = [], []
-        for folder_of_run in out.glob("runs/*"):
-            record = json.loads((folder_of_run / "run.json").read_text())
-            ended.append(folder_of_run.stat().st_mtime)
-            seconds.append(record["seconds"] if options.real else options.seconds)
-        # start-up aside: from the start of the first run to the end of the last
-        began = min(end - lasted for end, lasted in zip(ended, seconds, strict=True))
-        share = sum(seconds) / (options.workers * (max(ended) - began))
-        started = time.perf_counter()
-        command = [sys.executable, "-m", "oodml", "study", "status", str(out)]
-        subprocess.run(command, check=True, capture_output=True)
-        status = time.perf_counter() - started
-        size = sum(path.stat().st_blocks * 512 for path in out.rglob("*")) / len(ended)
-    print("  runs  workers   in runs   status  disk a run")
-    kilobytes = size / 1000
-    print(
-        f"{len(ended):6}  {options.workers:7}  {share:8.1%}  {status:5.2f} s  {kilobytes:7.1f} kB"
-    )
+        runs = list((out / "runs").iterdir())
+        if options.real:
+            seconds = [read_run(run / "run.json").seconds for run in runs]
+        else:
+            seconds = [options.seconds] * len(runs)
+        share = share_in_runs([run.stat().st_mtime for run in runs], seconds, options.workers)
+        status = status_seconds(out)
+        size = sum(path.stat().st_blocks * 512 for path in out.rglob("*")) / len(runs) / 1000
+    print("  runs  workers   in runs   status  disk per run")
+    print(f"{len(runs):6}  {options.workers:7}  {share:8.1%}  {status:5.2f} s  {size:9.1f} kB")
+
+
+def share_in_runs(ended: Sequence[float], seconds: Sequence[float], workers: int) -> float:
+    """Share of worker time from the start of the first run to the end of the last one."""
+    began = min(end - duration for end, duration in zip(ended, seconds, strict=True))
+    return sum(seconds) / (workers * (max(ended) - began))
+
+
+def status_seconds(out: Path) -> float:
+    """Seconds of one `oodml study status`."""
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "oodml", "study", "status", str(out)]
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - started
 
 
 def real_study(folder: Path, seeds: int, epochs: int) -> Study:
-    """Two methods on three splits of sixty characters, so many seeds."""
+    """Two methods on three splits of sixty characters."""
     file = folder / "study.toml"
     file.write_text(
         'data = {name = "glyphs", few = [60, 20]}\n'
@@ -68,7 +75,8 @@ def real_study(folder: Path, seeds: int, epochs: int) -> Study:
         'splits = {backbone = "pixels", procedure = "published", n_splits = 3}\n'
         'model = {backbone = "pixels", augmentation = "gentle", dim = 64}\n'
         f"train = {{epochs = {epochs}, batch_size = 44}}\n"
-        "[methods.margin]\n[methods.multisimilarity]\n"
+        "[methods.margin]\n[methods.multisimilarity]\n",
+        encoding="utf-8",
     )
     return read_study(file)
 

@@ -77,6 +77,13 @@ def run(
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Smoke test: two splits, one epoch, few images.")
     ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="If the folder contains another study, remove its results table and splits.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List what would run, and run nothing.")
     ] = False,
@@ -98,6 +105,11 @@ def run(
         with TemporaryDirectory() as folder:
             study = smoke_study(study, Path(folder)) if smoke else study
             typer.echo(preview(study, out, smoke))
+        if on.startswith("slurm"):
+            from oodml.study.workers.executors import slurm_script
+
+            options = dict(_parse_pair(option, "--job") for option in job or ())
+            typer.echo(slurm_script(out, workers, options))
         return
     study = smoke_study(study, out) if smoke else study
     status = _lead(
@@ -111,6 +123,7 @@ def run(
             job_options=dict(_parse_pair(option, "--job") for option in job or ()),
             retry=retry,
             smoke=smoke,
+            replace=replace,
             checkpoint_seconds=checkpoint,
             trackers=[name.strip() for name in track.split(",") if name.strip()],
         ),
@@ -193,7 +206,7 @@ def table(
     """
     from oodml.files import write_text
     from oodml.results.pivot import filter_rows, pivot
-    from oodml.results.schema import read_results
+    from oodml.results.schema import is_smoke, read_results
     from oodml.study.folder.store import Store
 
     wanted = {"stage": stage.split(","), "metric": metric.split(",")}
@@ -201,8 +214,10 @@ def table(
         column, values = _parse_pair(condition, "--where")
         wanted[column] = values.split(",")
     down = rows.split(",")
-    wide = pivot(filter_rows(read_results(Store(folder).results), wanted), down, columns)
-    _print_table(wide, down, f"{metric}, {stage}")
+    results = Store(folder).results
+    wide = pivot(filter_rows(read_results(results), wanted), down, columns)
+    smoke = "Smoke test, no results: " if is_smoke(results) else ""
+    _print_table(wide, down, f"{smoke}{metric}, {stage}")
     if csv:
         write_text(csv, wide.to_csv())
 
@@ -251,9 +266,12 @@ def _lead(lead: Callable[[str], T], device: str | None, threads: int | None) -> 
 
 
 def _print_outcome(status: "Status", out: Path) -> None:
-    for planned, reason in status.failed:
-        typer.secho(f"failed: {planned.description}: {reason}", fg="red", err=True)
-    typer.echo(f"{len(status.done)} of {status.total} runs done: {out}/results.parquet")
+    from oodml.study.folder.status import describe_failures
+
+    for line in describe_failures(status):
+        typer.secho(f"failed: {line}", fg="red", err=True)
+    smoke = " (smoke test, no results)" if status.smoke else ""
+    typer.echo(f"{len(status.done)} of {status.total} runs done{smoke}: {out}/results.parquet")
     if status.failed:
         typer.echo(f"tracebacks: {out}/failed/; pass --retry to repeat these runs", err=True)
         raise typer.Exit(1)

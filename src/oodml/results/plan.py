@@ -98,7 +98,9 @@ class StudyPlan(BaseModel):
         schema_version: of run ids ("schema" in the file).
         source: name and options of the data.
         left_out: ids of corrupt images that were skipped.
-        progression: hash of what the splits depend on.
+        fingerprint: hash of the images.
+        splits_key: hash of the settings or of the file of the splits.
+        progression: hash of what the splits depend on; "" while they are being built.
         shift_weights: weights of the network that shift is measured in.
         import_from: folders that contain user code.
         keeping: options of the runs' checkpoints and trackers.
@@ -110,10 +112,12 @@ class StudyPlan(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
 
-    schema_version: int = Field(1, alias="schema")
+    schema_version: int = Field(default=1, alias="schema")
     name: str = ""
     source: Mapping[str, Any] = Field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    fingerprint: str = ""
+    splits_key: str = ""
     progression: str = ""
     shift_weights: str | None = None
     import_from: tuple[str, ...] = ()

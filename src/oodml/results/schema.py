@@ -36,6 +36,8 @@ MEASURED_COLUMNS = ("stage", "shots", "episode", "metric", "value")
 """The columns that a run produces; the others come from its plan."""
 
 _BASELINES = b"oodml.baselines"
+_SMOKE = b"oodml.smoke"
+_N_ROWS = b"oodml.n_rows"
 _LEGACY_BASELINE = "frozen"
 """The only baseline that tables of earlier versions, which lack the metadata, can contain."""
 
@@ -98,21 +100,43 @@ def result_rows(rows: pd.DataFrame, identity: Mapping[str, Any]) -> pd.DataFrame
     return rows.assign(**columns)[list(COLUMNS)].astype(COLUMNS).reset_index(drop=True)
 
 
-def write_results(table: pd.DataFrame, path: Path, baselines: Iterable[str] = ()) -> None:
+def write_results(
+    table: pd.DataFrame, path: Path, baselines: Iterable[str] = (), smoke: bool = False
+) -> None:
     """Write the results table to a Parquet file, atomically.
 
     Args:
         table: the columns `COLUMNS`.
         path: the file to write.
         baselines: the methods (labels) that do not train; stored in the file's metadata.
+        smoke: whether the numbers are those of a smoke test; stored in the file's metadata.
     """
     rows = pa.Table.from_pandas(table[list(COLUMNS)], preserve_index=False)
-    listed = json.dumps(sorted(set(baselines))).encode()
+    metadata = {
+        **(rows.schema.metadata or {}),
+        _BASELINES: json.dumps(sorted(set(baselines))).encode(),
+        _SMOKE: json.dumps(smoke).encode(),
+        _N_ROWS: json.dumps(len(rows)).encode(),
+    }
     with replacing(path) as temporary:
-        pq.write_table(
-            rows.replace_schema_metadata({**(rows.schema.metadata or {}), _BASELINES: listed}),
-            temporary,
-        )
+        pq.write_table(rows.replace_schema_metadata(metadata), temporary)
+
+
+def is_smoke(path: Path) -> bool:
+    """Whether a results table contains the numbers of a smoke test."""
+    try:
+        return bool((pq.read_metadata(path).metadata or {}).get(_SMOKE) == b"true")
+    except (OSError, ValueError):
+        return False
+
+
+def is_unmodified(path: Path) -> bool:
+    """Whether `write_results` wrote a file, with all of its rows."""
+    try:
+        footer = pq.read_metadata(path)
+    except (OSError, ValueError):
+        return False
+    return bool((footer.metadata or {}).get(_N_ROWS) == str(footer.num_rows).encode())
 
 
 def read_results(path: str | Path) -> pd.DataFrame:

@@ -1,1 +1,1 @@
-"""Many runs: what to run, running it, keeping the results."""
+"""Studies: plan, execute, and store many runs."""

@@ -12,13 +12,16 @@ from typing import Any
 from rich.console import Console
 
 from oodml import distributed
+from oodml.datasets import open_images
 from oodml.devices import resolve_device
 from oodml.errors import OodmlError
+from oodml.images.fingerprint import fingerprint as image_fingerprint
+from oodml.study.folder.conflicts import resolve_conflicts
 from oodml.study.folder.progress import live_progress
 from oodml.study.folder.status import Status, StatusReader
 from oodml.study.folder.store import Store, is_disk_full, unwritable_error
 from oodml.study.folder.table import ResultsTable
-from oodml.study.prepare import prepare
+from oodml.study.prepare import plan_identity, prepare
 from oodml.study.search.run_search import run_search
 from oodml.study.spec.study_file import Study
 from oodml.study.tracking import check_trackers
@@ -41,6 +44,7 @@ class LaunchOptions:
         job_options: Slurm options under their submitit names, e.g. {"slurm_partition": "gpu"}.
         retry: repeat failed runs.
         smoke: run only the easiest and the hardest split.
+        replace: remove the results table and splits of another study from the folder.
         checkpoint_seconds: minimum number of seconds between two checkpoints of a run.
         trackers: such as "tensorboard"; see `oodml.study.tracking`.
     """
@@ -52,6 +56,7 @@ class LaunchOptions:
     job_options: Mapping[str, str] = field(default_factory=dict)
     retry: bool = False
     smoke: bool = False
+    replace: bool = False
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     trackers: Sequence[str] = ()
 
@@ -84,10 +89,9 @@ def run_study(
     launcher = _Launcher(LaunchOptions(**options))
     store = Store(Path(folder).resolve())
     launcher.check()
-    if launcher.options.smoke:
-        _refuse_to_replace_results(store)
     store.create()
     with _disk_full_as_oodml_error(store):
+        launcher.resolve_conflicts(study, store)
         study = launcher.search(study, store, execute_trial)
         prepare(
             study,
@@ -142,6 +146,7 @@ def search_study(
     launcher.check()
     store.create()
     with _disk_full_as_oodml_error(store):
+        launcher.resolve_conflicts(study, store)
         return launcher.search(study, store, execute_trial)
 
 
@@ -173,6 +178,17 @@ class _Launcher:
                 "processes that train a run together do one run at a time: omit --workers and --on",
                 location="workers",
             )
+
+    def resolve_conflicts(self, study: Study, store: Store) -> None:
+        """Raise OodmlError if the folder contains another study, or remove it on request."""
+
+        def fingerprint() -> str:
+            return image_fingerprint(open_images(study.data.name, **study.data.options))
+
+        identity = plan_identity(study, self.options.smoke)
+        removed = resolve_conflicts(store, identity, fingerprint, self.options.replace)
+        if removed:
+            self.log(removed)
 
     def search(self, study: Study, store: Store, execute_trial: Execute | None) -> Study:
         """The study with the options that its search chooses; without a search, the study."""
@@ -217,16 +233,6 @@ class _Launcher:
                 pool.wait()
         finally:
             pool.stop()
-
-
-def _refuse_to_replace_results(store: Store) -> None:
-    """Refuse a smoke test in the folder of a study."""
-    if store.plan_file.exists() and not store.read_plan().smoke:
-        raise OodmlError(
-            f"{store.folder}: contains a study, whose results the smoke test would replace. Choose "
-            "another folder with --out.",
-            location=str(store.folder),
-        )
 
 
 @contextlib.contextmanager

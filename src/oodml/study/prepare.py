@@ -2,14 +2,15 @@
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
+from oodml.backbones import load_backbone
 from oodml.catalog import make_importable
 from oodml.datasets import open_images
 from oodml.embedding import embed, weights_key
@@ -26,7 +27,7 @@ from oodml.shift.episodes import fill_support
 from oodml.shift.files import check_against, read_splits, write_splits
 from oodml.shift.splits import Progression
 from oodml.study.folder.claims import Claims, heartbeat
-from oodml.study.folder.store import Store
+from oodml.study.folder.store import Store, failure_text, is_disk_full
 from oodml.study.plan import (
     SCHEMA,
     Run,
@@ -36,10 +37,13 @@ from oodml.study.plan import (
     run_from_plan,
 )
 from oodml.study.run_artifacts import RunArtifacts
+from oodml.study.spec.consistency import check_class_sizes, check_split
 from oodml.study.spec.study_file import SplitFile, Study
 from oodml.study.tracking import MetricLog
 from oodml.user_code import code_fingerprints, code_folders
 from oodml.vectors import VectorSet
+
+_DEFAULT_SPLITS = SplitSettings.model_validate({})
 
 
 @dataclass(frozen=True)
@@ -112,28 +116,64 @@ def prepare(
         OodmlError: if images are corrupt, or the splits do not fit the images or the study.
     """
     images = open_images(study.data.name, **study.data.options)
+    check_class_sizes(study.shots, images)
+    with _preparing(store, log) as log:
+        check_images(images, [variant.model for variant in study.variants if precompute], log)
+        key = progression_key(study, images)
+        if planned_progression_key(store) != key:
+            log(
+                f"building the splits of {images.name}: {len(images)} images, "
+                f"{len(images.class_names)} classes"
+            )
+            store.write_plan(plan_identity(study, smoke, image_fingerprint(images)))
+            _write_progression(study, images, store, device)
+        progression = read_splits(store.splits)
+        _check_progression(progression, study, images, store)
+        write_text(store.folder / "study.toml", study.text)
+        plan = plan_study(study, progression, images, key, smoke)
+        store.write_plan(plan.model_copy(update={"keeping": dict(artifact_options or {})}))
+        if precompute:
+            precompute_features(store.unsettled(plan.runs), images, store, device, log)
+
+
+@contextmanager
+def _preparing(store: Store, log: Log) -> Iterator[Log]:
+    """Be the only process that prepares a study; what it logs is shown by `oodml study status`."""
     claims = Claims(store.claims)
     while (claim := claims.take("prepare")) is None:
         time.sleep(0.2)
+
+    def log_phase(message: str) -> None:
+        store.write_phase(message)
+        log(message)
+
     try:
         with heartbeat(claim):
-            check_images(images, [variant.model for variant in study.variants if precompute], log)
-            key = progression_key(study, images)
-            if planned_progression_key(store) != key:
-                log(
-                    f"building the splits of {images.name}: {len(images)} images, "
-                    f"{len(images.class_names)} classes"
-                )
-                _write_progression(study, images, store, device)
-            progression = read_splits(store.splits)
-            _check_progression(progression, study, images, store)
-            write_text(store.folder / "study.toml", study.text)
-            plan = plan_study(study, progression, images, key, smoke)
-            store.write_plan(plan.model_copy(update={"keeping": dict(artifact_options or {})}))
-            if precompute:
-                precompute_features(store.unsettled(plan.runs), images, device, log)
+            store.write_phase("checking images")
+            yield log_phase
     finally:
+        store.write_phase("")
         claims.release(claim)
+
+
+def plan_identity(study: Study, smoke: bool = False, fingerprint: str = "") -> StudyPlan:
+    """The plan of a study before its splits are built: what distinguishes it from other studies."""
+    return StudyPlan(
+        schema=SCHEMA,
+        name=study.name,
+        source=study.data.model_dump(mode="json"),
+        fingerprint=fingerprint,
+        splits_key=content_hash(_splits_content(study.splits)),
+        smoke=smoke,
+    )
+
+
+def _splits_content(splits: SplitSettings | SplitFile) -> bytes:
+    """The file of the splits, or the settings that they are built with."""
+    if isinstance(splits, SplitFile):
+        return splits.file.read_bytes()
+    weights = weights_key(splits.weights)
+    return splits.model_copy(update={"weights": weights}).model_dump_json().encode()
 
 
 def plan_study(
@@ -150,36 +190,32 @@ def plan_study(
     """
     by_shift = sorted(range(len(progression)), key=lambda position: progression[position].shift)
     positions = {by_shift[0], by_shift[-1]} if smoke else set(by_shift)
-    splits = study.splits if isinstance(study.splits, SplitSettings) else SplitSettings()
-    return StudyPlan(
-        schema_version=SCHEMA,
-        name=study.name,
-        source=study.data.model_dump(mode="json"),
-        left_out=images.left_out,
-        progression=key,
-        shift_weights=splits.weights,
-        import_from=code_folders(
-            study.data.name, splits.backbone, *map(code_references, study.variants)
-        ),
-        runs=[run for run in plan_runs(study, progression, images) if run.position in positions],
-        search=dict(study.chosen or {}),
-        smoke=smoke,
+    splits = study.splits if isinstance(study.splits, SplitSettings) else _DEFAULT_SPLITS
+    runs = plan_runs(study, progression, images)
+    references = map(code_references, study.variants)
+    return plan_identity(study, smoke, image_fingerprint(images)).model_copy(
+        update={
+            "left_out": tuple(images.left_out),
+            "progression": key,
+            "shift_weights": splits.weights,
+            "import_from": tuple(code_folders(study.data.name, splits.backbone, *references)),
+            "runs": tuple(run for run in runs if run.position in positions),
+            "search": dict(study.chosen or {}),
+        }
     )
 
 
 def progression_key(study: Study, images: ImageSet) -> str:
     """A hash of everything that the progression depends on."""
-    fingerprint = image_fingerprint(images)
+    fingerprint, splits = image_fingerprint(images), _splits_content(study.splits)
     if isinstance(study.splits, SplitFile):
-        return content_hash(fingerprint, study.splits.file.read_bytes())
-    tag = weights_key(study.splits.weights)
-    settings = study.splits.model_copy(update={"weights": tag}).model_dump_json()
+        return content_hash(fingerprint, splits)
     order = np.argsort(images.ids)
     columns = [c[order].tolist() for c in (images.superclasses, images.partition) if c is not None]
     fingerprint = content_hash(fingerprint, json.dumps(columns))
     episodes = json.dumps([sorted(study.shots), study.episodes])
     return content_hash(
-        fingerprint, settings, episodes, *code_fingerprints(study.splits.backbone).values()
+        fingerprint, splits, episodes, *code_fingerprints(study.splits.backbone).values()
     )
 
 
@@ -221,33 +257,53 @@ def frozen_features(
 
 
 def precompute_features(
-    runs: Sequence[RunPlan], images: ImageSet, device: str | None, log: Log
+    runs: Sequence[RunPlan], images: ImageSet, store: Store, device: str | None, log: Log
 ) -> None:
-    """Fill the cache with the frozen features and the pixels that planned runs need."""
+    """Fill the cache with the frozen features and the pixels that planned runs need.
+
+    If a network fails, for example because its weights cannot be downloaded, its runs are recorded
+    as failed; the others are not affected.
+    """
     check_images(images, [parse_model_settings(run.model) for run in runs], log)
-    for model, views in _needed_views(runs).items():
-        log(
-            f"features of {model.backbone}: {len(images)} images, {views + 1} views (cached views "
-            "are reused)"
-        )
-        for view in (None, *range(views)):
-            frozen_features(model, images, view, device)
+    for model, group in _group_by_network(runs).items():
+        try:
+            _precompute(model, group, images, device, log)
+        except Exception as error:  # user code and network libraries raise anything
+            if is_disk_full(error) or isinstance(error, MemoryError):
+                raise
+            log(f"{model.backbone}: {error}")
+            for run in group:
+                store.record_failure(run.id, failure_text(run, error))
 
 
-def _needed_views(runs: Iterable[RunPlan]) -> dict[HeadSettings, int]:
-    """The number of training views by model; models that share features are one entry."""
-    needed: dict[HeadSettings, int] = {}
+def _precompute(
+    model: ModelSettings, runs: Iterable[RunPlan], images: ImageSet, device: str | None, log: Log
+) -> None:
+    if not isinstance(model, HeadSettings):
+        if model.weights != "none":
+            load_backbone(model.backbone, model.weights)  # once, before several workers download it
+        return
+    views = max(max(run.model["views"], run.adapt["views"] if run.shots else 0) for run in runs)
+    log(
+        f"features of {model.backbone}: {len(images)} images, {views + 1} views (cached views are "
+        "reused)"
+    )
+    for view in (None, *range(views)):
+        frozen_features(model, images, view, device)
+
+
+def _group_by_network(runs: Iterable[RunPlan]) -> dict[ModelSettings, list[RunPlan]]:
+    """The runs by what they need of a network: its features, or its weights."""
+    groups: dict[ModelSettings, list[RunPlan]] = {}
     for run in runs:
         model = parse_model_settings(run.model)
-        if isinstance(model, HeadSettings):
-            views = max(model.views, run.adapt["views"] if run.shots else 0)
-            shared = model.model_copy(update={"dim": 1, "normalize": True, "views": 1})
-            needed[shared] = max(needed.get(shared, 0), views)
-    return needed
+        other = {"dim": 1, "normalize": True}
+        other |= {"views": 1} if isinstance(model, HeadSettings) else {}
+        groups.setdefault(model.model_copy(update=other), []).append(run)
+    return groups
 
 
 def _write_progression(study: Study, images: ImageSet, store: Store, device: str | None) -> None:
-    store.plan_file.unlink(missing_ok=True)  # it belongs to the previous progression
     features_file = store.folder / "features.npz"
     if isinstance(study.splits, SplitFile):
         features_file.unlink(missing_ok=True)
@@ -263,6 +319,7 @@ def _check_progression(
     progression: Progression, study: Study, images: ImageSet, store: Store
 ) -> None:
     known = set(images.class_names)
+    validate = isinstance(study.splits, SplitSettings) and study.splits.validation > 0
     for split in progression:
         unknown = sorted({*split.train, *split.test} - known)
         if unknown:
@@ -272,6 +329,7 @@ def _check_progression(
                 location=str(store.splits),
                 given=unknown[0],
             )
+        check_split(split, images, str(store.splits), validate)
         missing = sorted(set(study.shots) - set(split.episodes))
         if missing:
             raise OodmlError(

@@ -19,6 +19,7 @@ from oodml.methods._base import BaseMethod, Sizes
 from oodml.model import Embedder, LinearHead
 from oodml.randomness import isolated
 from oodml.results.schema import Stage
+from oodml.study.folder.table import write_run_rows
 from oodml.study.material import Material, open_material
 from oodml.study.plan import Run
 from oodml.study.prepare import Context
@@ -66,10 +67,12 @@ def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
         rows = [*_rows(Stage.VALIDATION, history.validation | {"epoch": float(history.epoch)})]
         rows += _rows(Stage.ZERO_SHOT, metrics)
         rows += _rows(Stage.BEST_TEST_EPOCH, best_test)
-        rows += _few_shot(job, model)
         model.save(folder)
         test.save(folder / "vectors.npz")
         write_history(history.rows, folder / "history.csv")
+        if run.shots:
+            write_run_rows(pd.DataFrame(rows), folder)  # they remain if the few-shot stage fails
+            rows += _few_shot(job, model)
     return pd.DataFrame(rows)
 
 

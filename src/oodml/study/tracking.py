@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +17,9 @@ MetricLog = Callable[[Mapping[str, float], int], None]
 
 PACKAGES = {
     "tensorboard": ("tensorboard", "'oodml[track]'"),
-    "wandb": ("wandb", "wandb"),
+    "wandb": ("wandb", "'oodml[track]'"),
     "mlflow": ("mlflow", "mlflow"),
-    "trackio": ("trackio", "trackio"),
+    "trackio": ("trackio", "'oodml[track]'"),
 }
 """The trackers, the package that each needs, and what to install for it."""
 _CONFIGURATION = {
@@ -132,8 +133,9 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 def _create(name: str, study: str, title: str, run: str, folder: Path) -> Any:
     """The tracker of accelerate with a name; it is not started yet."""
-    from accelerate import tracking
+    from accelerate import PartialState, tracking
 
+    PartialState(cpu=True)  # trackers need it; no effect if `torchrun` started this process
     folder.mkdir(parents=True, exist_ok=True)
     if name == "tensorboard":
         return tracking.TensorBoardTracker(f"{title} {run}", folder)  # one folder per run
@@ -141,7 +143,20 @@ def _create(name: str, study: str, title: str, run: str, folder: Path) -> Any:
         return tracking.WandBTracker(study, name=title, id=run, resume="allow", dir=str(folder))
     if name == "mlflow":
         return tracking.MLflowTracker(study, str(folder), run_name=title)
-    return tracking.TrackioTracker(study, name=title)
+    _redirect_trackio()
+    return tracking.TrackioTracker(
+        study, name=f"{title} {run}", resume="allow", auto_log_cpu=False, auto_log_gpu=False
+    )
+
+
+def _redirect_trackio() -> None:
+    """Let trackio write to the current TRACKIO_DIR, which it only reads when it is imported."""
+    import trackio
+
+    folder = Path(os.environ["TRACKIO_DIR"])
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == trackio.__name__ and hasattr(module, "TRACKIO_DIR"):
+            module.TRACKIO_DIR = folder
 
 
 @contextmanager

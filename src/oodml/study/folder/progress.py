@@ -81,7 +81,8 @@ class _LineDisplay:
 
 def format_progress(status: Status) -> str:
     """One line: how many runs are done, which are running, and the time left."""
-    parts = [f"{len(status.done)} of {status.total} {status.unit} done"]
+    smoke = "smoke test: " if status.smoke else ""
+    parts = [f"{smoke}{len(status.done)} of {status.total} {status.unit} done"]
     if status.failed:
         parts.append(f"{len(status.failed)} failed")
     if status.running:

@@ -50,6 +50,8 @@ class Status:
         pending: number of trials that a search samples once the planned ones finish.
         search: the status of the search that precedes the runs.
         left_out: ids of corrupt images that were skipped.
+        smoke: whether it is a smoke test.
+        phase: what the process that prepares the study is doing; "" if there is none.
     """
 
     name: str
@@ -62,6 +64,8 @@ class Status:
     pending: int = 0
     search: "Status | None" = None
     left_out: Sequence[str] = ()
+    smoke: bool = False
+    phase: str = ""
 
     @property
     def total(self) -> int:
@@ -105,6 +109,8 @@ class StatusReader:
             unit=plan.unit,
             pending=plan.pending_trials,
             left_out=plan.left_out,
+            smoke=plan.smoke,
+            phase=self.store.read_phase(),
         )
 
     def expected(
@@ -178,16 +184,38 @@ def read_status(folder: str | Path) -> Status:
     store = Store(Path(folder))
     trials = Store(store.folder / "search")
     search = StatusReader(trials).status() if trials.plan_file.exists() else None
+    if not store.plan_file.exists() and (phase := store.read_phase()):
+        return Status(store.folder.name, [], [], [], [], None, phase=phase)
     return replace(StatusReader(store).status(), search=search)
+
+
+def group_failures(status: Status) -> dict[str, list[RunPlan]]:
+    """The failed runs by reason, the most frequent reason first."""
+    groups: dict[str, list[RunPlan]] = {}
+    for run, reason in status.failed:
+        groups.setdefault(reason, []).append(run)
+    return dict(sorted(groups.items(), key=lambda group: -len(group[1])))
+
+
+def describe_failures(status: Status) -> list[str]:
+    """One line per reason of failure, with the runs that failed for it."""
+    lines = []
+    for reason, runs in group_failures(status).items():
+        names = [run.description for run in runs[:MAX_LISTED]]
+        names += [f"{len(runs) - MAX_LISTED} more"] * (len(runs) > MAX_LISTED)
+        count = f"{len(runs)} {status.unit if len(runs) > 1 else status.unit.removesuffix('s')}"
+        lines.append(f"{reason} ({count}: {'; '.join(names)})")
+    return lines
 
 
 def format_status(status: Status) -> str:
     """The status as text for the terminal."""
     lines = [format_status(status.search)] if status.search is not None else []
-    lines.append(f"{status.name}: {len(status.done)} of {status.total} {status.unit} done")
+    smoke = " (smoke test, no results)" if status.smoke else ""
+    lines.append(f"{status.name}{smoke}: {len(status.done)} of {status.total} {status.unit} done")
+    lines += [f"preparing: {status.phase}"] if status.phase else []
     for title, entries in {
         "running": list(map(_describe_running, status.running)),
-        "failed": [f"{run.description}  {run.id}: {reason}" for run, reason in status.failed],
         "missing": [run.description for run in status.missing],
         "corrupt images left out": list(status.left_out),
     }.items():
@@ -195,6 +223,9 @@ def format_status(status: Status) -> str:
             lines.append(f"{title}: {len(entries)}")
             lines += [f"  {entry}" for entry in entries[:MAX_LISTED]]
             lines += [f"  and {len(entries) - MAX_LISTED} more"] * (len(entries) > MAX_LISTED)
+    if status.failed:
+        lines.append(f"failed: {len(status.failed)}")
+        lines += [f"  {line}" for line in describe_failures(status)]
     if status.pending:
         lines.append(f"pending: {status.pending} trials, sampled when these finish")
     lines += [note] if (note := describe_input_size(status.planned)) else []

@@ -8,6 +8,7 @@ import functools
 import os
 import shutil
 import time
+import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,18 @@ class Store:
         names = _visible_names(self.folder / "failed")
         return {name.removesuffix(".txt") for name in names if name.endswith(".txt")}
 
+    def result_folders(self) -> dict[str, Path]:
+        """The folders that contain rows of results, by run id.
+
+        These are the finished runs, and failed runs that had measured something before.
+        """
+        partial = {
+            name: folder
+            for name in _visible_names(self.folder / "failed")
+            if ((folder := self.failed_folder(name)) / "rows.parquet").exists()
+        }
+        return partial | {name: self.runs / name for name in _visible_names(self.runs)}
+
     def unsettled(self, runs: Iterable[RunPlan]) -> list[RunPlan]:
         """The runs that have neither finished nor failed."""
         settled = self.finished_ids() | self.failed_ids()
@@ -116,6 +129,34 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
         self.clear_failure(run.id)
         shutil.rmtree(self.checkpoints / run.id, ignore_errors=True)
+
+    def keep_partial(self, run: str, folder: Path) -> None:
+        """Keep the files of a run that failed after it had measured something."""
+        target = self.failed_folder(run)
+        shutil.rmtree(target, ignore_errors=True)
+        folder.rename(target)
+
+    def write_phase(self, text: str) -> None:
+        """Record what the process that prepares the study is doing; "" when it is done."""
+        if text:
+            write_text(self._phase_file, text)
+        else:
+            self._phase_file.unlink(missing_ok=True)
+
+    def read_phase(self) -> str:
+        """What a process that prepares the study is doing; "" if there is none."""
+        claims = Claims(self.claims)
+        _, claim = claims.current().get("prepare", (0, None))
+        if claim is None or claims.is_dead(claim):
+            return ""
+        try:
+            return self._phase_file.read_text(encoding="utf-8")
+        except OSError:
+            return "starting"
+
+    @property
+    def _phase_file(self) -> Path:
+        return self.claims / "phase.txt"
 
     def record_failure(self, run: str, text: str) -> None:
         """Record why a run failed."""
@@ -168,6 +209,12 @@ def versions() -> Mapping[str, str]:
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error means that the disk is full. Some libraries only say so in the message."""
     return any(reason in str(error) for reason in _DISK_FULL)
+
+
+def failure_text(run: RunPlan, error: BaseException, advice: str = "") -> str:
+    """What is recorded of a failed run: its description and the traceback."""
+    lines = "".join(traceback.format_exception(error))
+    return f"{run.description}\n{lines}{advice}"
 
 
 def unwritable_error(folder: Path, error: BaseException) -> OodmlError:

@@ -1,14 +1,21 @@
 """The results table of a study, collected run by run as they finish."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from oodml.errors import OodmlError
-from oodml.results.plan import RunPlan
-from oodml.results.schema import empty_results, result_rows, write_results
+from oodml.results.plan import RunPlan, StudyPlan
+from oodml.results.schema import (
+    COLUMNS,
+    empty_results,
+    is_unmodified,
+    result_rows,
+    write_results,
+)
 from oodml.study.folder.store import Store
+
+_COMPARED = ["run", "stage", "shots", "episode", "metric", "value"]
 
 
 class ResultsTable:
@@ -26,25 +33,33 @@ class ResultsTable:
         """
         while True:
             plan = self.store.read_plan()
-            finished = self._finished(plan.runs)
-            write_results(self._join(finished), self.store.results, plan.baselines)
-            if {run.id for run in self._finished(plan.runs)} == {run.id for run in finished}:
-                return len(finished)
+            if not plan.progression:  # another process is building the splits
+                return 0
+            refuse_foreign_rows(self.store)
+            folders = self._folders(plan)
+            parts = [self._rows_of(run, folders[run.id]) for run in plan.runs if run.id in folders]
+            table = pd.concat(parts, ignore_index=True) if parts else empty_results()
+            write_results(table, self.store.results, plan.baselines, plan.smoke)
+            if self._folders(plan) == folders:
+                return len(folders)
 
-    def _finished(self, runs: Sequence[RunPlan]) -> list[RunPlan]:
-        finished = self.store.finished_ids()
-        return [run for run in runs if run.id in finished]
+    def _folders(self, plan: StudyPlan) -> dict[str, Path]:
+        planned = {run.id for run in plan.runs}
+        folders = self.store.result_folders()
+        return {run: folder for run, folder in folders.items() if run in planned}
 
-    def _join(self, runs: Sequence[RunPlan]) -> pd.DataFrame:
-        parts = [self._rows_of(run) for run in runs]
-        return pd.concat(parts, ignore_index=True) if parts else empty_results()
-
-    def _rows_of(self, run: RunPlan) -> pd.DataFrame:
+    def _rows_of(self, run: RunPlan, folder: Path) -> pd.DataFrame:
         """A run's rows under the names of the plan, where a label or step may be new."""
-        key = (run.id, run.label, run.split)
+        key = (str(folder), run.label, run.split)
         if key not in self._rows:
-            self._rows[key] = result_rows(read_run_rows(self.store.runs / run.id), run.identity)
+            self._rows[key] = result_rows(read_run_rows(folder), run.identity)
         return self._rows[key]
+
+
+def write_run_rows(rows: pd.DataFrame, folder: Path) -> None:
+    """Write the measurements of a run, or the rows of its results, to its folder."""
+    types = {name: COLUMNS[name] for name in rows.columns if name in COLUMNS}
+    rows.astype(types).to_parquet(folder / "rows.parquet", index=False)
 
 
 def read_run_rows(folder: Path) -> pd.DataFrame:
@@ -62,3 +77,50 @@ def read_run_rows(folder: Path) -> pd.DataFrame:
             "this run is repeated.",
             location=str(path),
         ) from error
+
+
+def refuse_foreign_rows(store: Store) -> None:
+    """Check that the study wrote every row of its results table.
+
+    Raises:
+        OodmlError: if the table has rows or columns of other origin, which writing it would erase.
+    """
+    path = store.results
+    if not path.exists() or is_unmodified(path):
+        return
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError):
+        return  # damaged; it is written again
+    foreign = _foreign_rows(table, store)
+    columns = [str(name) for name in table.columns if name not in COLUMNS]
+    if not foreign and not columns:
+        return
+    what = f"{foreign} rows" if foreign else f"the column {columns[0]!r}"
+    raise OodmlError(
+        f"{path}: this study did not write {what}, and updating the table would erase them. Move "
+        "the file elsewhere, or pass --replace to remove it.",
+        location=str(path),
+        given=foreign or columns,
+    )
+
+
+def _foreign_rows(table: pd.DataFrame, store: Store) -> int:
+    """The number of rows that are not among the rows of the folder's runs."""
+    if "run" not in table.columns:
+        return len(table)
+    planned = {run.id for run in store.read_plan().runs} if store.plan_file.exists() else set()
+    folders = store.result_folders()
+    foreign = 0
+    for run, rows in table.groupby("run", dropna=False):
+        if run not in folders:
+            foreign += 0 if run in planned else len(rows)
+            continue
+        own = set(map(tuple, _comparable(read_run_rows(folders[str(run)]), str(run))))
+        foreign += sum(tuple(row) not in own for row in _comparable(rows, str(run)))
+    return foreign
+
+
+def _comparable(rows: pd.DataFrame, run: str) -> list[list[object]]:
+    columns = rows.reindex(columns=_COMPARED).assign(run=run).astype(object)
+    return columns.where(columns.notna(), None).to_numpy().tolist()

@@ -155,7 +155,7 @@ def _settle(
     while missing := trials.unsettled(plan.runs):
         trials.write_plan(plan)
         if execute_trial is None:
-            precompute_features(missing, images, device, log)
+            precompute_features(missing, images, trials, device, log)
         run_workers(trials, execute_trial or _default_execute_trial())
     if not trials.plan_file.exists() or trials.read_plan() != plan:
         trials.write_plan(plan)

@@ -5,6 +5,7 @@ by the same path.
 """
 
 import importlib
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +27,13 @@ def check_executor(executor: str) -> None:
         _import("ray", "ray")
     elif executor in ("slurm", "slurm:local"):
         _import("submitit", "slurm")
+        if executor == "slurm" and shutil.which("srun") is None:
+            raise OodmlError(
+                "executor slurm: this machine has no `srun`. Start the study on a login node of "
+                "the cluster, or try slurm:local here. `--dry-run` prints the job script.",
+                location="executor",
+                given=executor,
+            )
     elif executor != "local":
         raise unknown("executor", executor, EXECUTORS)
 
@@ -66,9 +74,7 @@ def _run_on_ray(address: str | None, workers: int, arguments: tuple[Any, ...]) -
 def _run_on_slurm(
     cluster: str, workers: int, arguments: tuple[Any, ...], options: Mapping[str, str]
 ) -> None:
-    submitit = _import("submitit", "slurm")
-    executor = submitit.AutoExecutor(folder=Path(arguments[0]) / "slurm", cluster=cluster)
-    executor.update_parameters(**{key: _parse_number(value) for key, value in options.items()})
+    executor = _slurm_executor(cluster, arguments[0], options)
     jobs = [executor.submit(work, *arguments) for _ in range(workers)]
     try:
         for job in jobs:
@@ -76,6 +82,39 @@ def _run_on_slurm(
     finally:
         for job in jobs:
             job.cancel(check=False)
+
+
+def slurm_script(folder: Path, workers: int, options: Mapping[str, str]) -> str:
+    """The job script that each of the workers is submitted with.
+
+    Args:
+        folder: the study folder.
+        workers: number of workers.
+        options: Slurm options under their submitit names.
+    """
+    slurm = _import("submitit.slurm.slurm", "slurm")
+    names = slurm.SlurmExecutor._equivalence_dict()
+    parameters = {
+        names.get(key, key.removeprefix("slurm_")): _parse_number(value)
+        for key, value in options.items()
+    }
+    command = f"python -u -m submitit.core._submit {Path(folder).resolve() / 'slurm'}"
+    try:
+        script = slurm._make_sbatch_string(command, Path(folder).resolve() / "slurm", **parameters)
+    except TypeError as error:
+        raise OodmlError(f"--job: {error}", location="--job", given=tuple(options)) from error
+    return f"# job script of each of {workers} workers\n{script}"
+
+
+def _slurm_executor(cluster: str, folder: Path, options: Mapping[str, str]) -> Any:
+    """submitit's executor with the job options set."""
+    submitit = _import("submitit", "slurm")
+    executor = submitit.AutoExecutor(folder=Path(folder) / "slurm", cluster=cluster)
+    try:
+        executor.update_parameters(**{key: _parse_number(value) for key, value in options.items()})
+    except (NameError, TypeError, ValueError) as error:
+        raise OodmlError(f"--job: {error}", location="--job", given=tuple(options)) from error
+    return executor
 
 
 def _import(name: str, extra: str) -> ModuleType:

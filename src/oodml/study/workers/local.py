@@ -3,7 +3,9 @@
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -94,7 +96,8 @@ class WorkerPool:
             args=(report, self.store.folder, self.execute, device, self.threads),
             daemon=True,
         )
-        with _environment({name: str(self.threads) for name in THREAD_VARIABLES}):
+        variables = {name: str(self.threads) for name in THREAD_VARIABLES}
+        with _environment(variables), _without_main_script(self.execute):
             process.start()
         report.close()
         return process, errors
@@ -106,11 +109,7 @@ class WorkerPool:
         if self.deaths[run] < self.max_deaths:
             return
         if not run:
-            raise OodmlError(
-                f"workers exit with status {process.exitcode} before their first run, most likely "
-                "because memory does not suffice for this many (--workers)",
-                location="workers",
-            )
+            raise _startup_error(process.exitcode or 0)
         self.store.record_failure(run, KILLED.format(deaths=self.max_deaths))
 
     def _run_of(self, process: BaseProcess) -> str:
@@ -122,6 +121,40 @@ class WorkerPool:
             if (owner.get("pid"), owner.get("namespace")) == identity
         ]
         return max(claimed, default=(0, ""))[1]
+
+
+def _startup_error(status: int) -> OodmlError:
+    """The error for workers that end before their first run; killed ones have a negative status."""
+    if status < 0:
+        reason = "most likely because memory does not suffice for this many (--workers)"
+    else:
+        reason = (
+            "their error is printed above. If a script calls run_study with a function of its own, "
+            'call it under `if __name__ == "__main__":`, because workers import the script'
+        )
+    return OodmlError(
+        f"workers exit with status {status} before their first run; {reason}",
+        location="workers",
+        given=status,
+    )
+
+
+@contextlib.contextmanager
+def _without_main_script(execute: Execute | None) -> Iterator[None]:
+    """Start processes that do not import the main script, unless `execute` is defined in it.
+
+    Otherwise a script without `if __name__ == "__main__":` would run again in every worker.
+    """
+    main = sys.modules["__main__"]
+    if execute is not None and b"__main__" in pickle.dumps(execute):
+        yield
+        return
+    hidden = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)
 
 
 def process_context() -> ForkServerContext | SpawnContext:

@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 import time
-import traceback
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import partial
@@ -16,7 +15,8 @@ from oodml import distributed
 from oodml.results.plan import RunPlan
 from oodml.results.schema import result_rows
 from oodml.study.folder.claims import PATIENCE, Claim, Claims, heartbeat
-from oodml.study.folder.store import Store, is_disk_full, unwritable_error
+from oodml.study.folder.store import Store, failure_text, is_disk_full, unwritable_error
+from oodml.study.folder.table import write_run_rows
 from oodml.study.plan import Run
 from oodml.study.prepare import Context, open_context
 from oodml.study.run_artifacts import RunArtifacts
@@ -104,7 +104,7 @@ def execute_run(
                 (store.folder, run, execute),
                 partial(execute, context.run(run), own_context, folder),
             )
-            result_rows(rows, run.identity).to_parquet(folder / "rows.parquet", index=False)
+            write_run_rows(result_rows(rows, run.identity), folder)
             store.publish(run, folder, time.perf_counter() - started)
     except distributed.OutOfSyncError:
         raise
@@ -112,16 +112,19 @@ def execute_run(
         if is_disk_full(error):
             raise unwritable_error(store.folder, error) from error
         if not claim.is_lost():
-            _record_failure(run, error, store)
+            _record_failure(run, error, store, folder)
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _record_failure(run: RunPlan, error: Exception, store: Store) -> None:
+def _record_failure(run: RunPlan, error: Exception, store: Store, folder: Path | None) -> None:
+    """Record the traceback, and keep what the run had measured before it failed."""
     out_of_memory = isinstance(error, MemoryError) or "out of memory" in str(error).lower()
     advice = OUT_OF_MEMORY_ADVICE if out_of_memory else ""
     try:
-        store.record_failure(run.id, f"{run.description}\n{traceback.format_exc()}{advice}")
+        if folder is not None and (folder / "rows.parquet").exists():
+            store.keep_partial(run.id, folder)
+        store.record_failure(run.id, failure_text(run, error, advice))
     except OSError as problem:
         raise unwritable_error(store.folder, problem) from error

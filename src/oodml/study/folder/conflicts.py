@@ -1,0 +1,114 @@
+"""Conflicts between a study and what its folder already contains.
+
+A folder belongs to one study. Results of a smoke test, of another study, or from elsewhere are
+never mixed with its results, and never erased unless the user asks for it.
+"""
+
+import shutil
+from collections.abc import Callable
+
+from oodml.errors import OodmlError
+from oodml.results.plan import StudyPlan
+from oodml.study.folder.claims import Claims
+from oodml.study.folder.store import Store
+from oodml.study.folder.table import refuse_foreign_rows
+
+_SHARED = ("results.parquet", "splits.json", "features.npz", "study.toml", "search", "checkpoints")
+
+
+def resolve_conflicts(
+    store: Store, study: StudyPlan, fingerprint: Callable[[], str], replace: bool = False
+) -> str:
+    """Make sure that a study can use a folder.
+
+    Results of a smoke test are removed when the real study starts.
+
+    Args:
+        store: the folder.
+        study: the study that is about to run; its runs need not be planned yet.
+        fingerprint: returns the hash of its images; only called if the data moved.
+        replace: remove what is in the way. Finished runs stay in `runs/`; they are reused where
+            they match.
+
+    Returns:
+        what was removed, as a message; "" if nothing was.
+
+    Raises:
+        OodmlError: if the folder contains another study, or results of other origin.
+    """
+    previous = store.read_plan() if store.plan_file.exists() else StudyPlan()
+    if previous.smoke and not study.smoke:
+        _refuse_while_used(store)
+        _remove(store, (*_SHARED, "runs", "failed", "unfinished", "tracking", "miniature"))
+        return f"{store.folder}: removed the results of a smoke test"
+    if previous.runs and study.smoke and not previous.smoke:
+        raise OodmlError(
+            f"{store.folder}: contains a study, whose results the smoke test would replace. Choose "
+            "another folder with --out.",
+            location=str(store.folder),
+        )
+    if replace:
+        return _replace(store, _difference(previous, study, fingerprint))
+    if difference := _difference(previous, study, fingerprint):
+        raise OodmlError(
+            f"{store.folder}: contains another study: {difference}. Choose another folder with "
+            "--out, or pass --replace to remove its results table and splits.",
+            location=str(store.folder),
+            given=study.name,
+        )
+    refuse_foreign_rows(store)
+    return ""
+
+
+def _difference(previous: StudyPlan, study: StudyPlan, fingerprint: Callable[[], str]) -> str:
+    """What makes the study another one than the folder's, as text; "" if they are the same."""
+    if not previous.source:
+        return ""
+    if previous.name != study.name:
+        return f"its name is {previous.name!r}, not {study.name!r}"
+    if previous.source != study.source and previous.fingerprint != fingerprint():
+        return f"its data is {_describe_source(previous)}, not {_describe_source(study)}"
+    if previous.splits_key and previous.splits_key != study.splits_key:
+        return "it has other splits"
+    return ""
+
+
+def _describe_source(plan: StudyPlan) -> str:
+    options = plan.source.get("options") or {}
+    details = ", ".join(f"{name} {value}" for name, value in options.items())
+    return f"{plan.source.get('name')}" + (f" ({details})" if details else "")
+
+
+def _replace(store: Store, difference: str) -> str:
+    """Remove what is in the way of a study; return what was removed, as a message."""
+    if difference:
+        _refuse_while_used(store)
+        _remove(store, _SHARED)
+        return f"{store.folder}: removed the results table and splits of another study"
+    try:
+        refuse_foreign_rows(store)
+    except OodmlError:
+        store.results.unlink()
+        return f"{store.results}: removed"
+    return ""
+
+
+def _refuse_while_used(store: Store) -> None:
+    claims = Claims(store.claims)
+    if any(not claims.is_dead(path) for _, path in claims.current().values()):
+        raise OodmlError(
+            f"{store.folder}: another process is working on what this folder contains. Stop it, or "
+            "choose another folder with --out.",
+            location=str(store.folder),
+        )
+
+
+def _remove(store: Store, names: tuple[str, ...]) -> None:
+    """Remove parts of a folder, the plan last, so that an interrupted removal is repeated."""
+    for name in (*names, "plan.json"):
+        path = store.folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    store.create()
