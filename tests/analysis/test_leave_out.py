@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from oodml.analysis.leave_out import calibration, nested_choice, leave_out, widen, widening
+from oodml.analysis.leave_out import calibration, leave_out, nested_choice, widen, widening
 from oodml.analysis.lines import FITS, fit_lines
 
 

@@ -1,4 +1,4 @@
-"""One made-up study and its page, written once for all tests of the report."""
+"""A synthetic study and its page, written once for all tests of the report."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from tests.report.study_folder import choose_options, keep_epochs, made_up_study
 
 
 class Made(NamedTuple):
-    """A study's folder with its report, and the images that it is of."""
+    """A study folder with its report, and the images of the study."""
 
     folder: Path
     images: ImageSet
@@ -23,9 +23,9 @@ class Made(NamedTuple):
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """A study of three methods, four splits, three seeds, one of its runs failed.
+    """A study of three methods, four splits, and three seeds, with one failed run.
 
-    Its options were searched for, and it kept what its epochs scored on the test classes.
+    Its options come from a search, and it recorded the test metrics of its epochs.
     """
     folder = tmp_path_factory.mktemp("study") / "stripes-study"
     images = made_up_study(folder)

@@ -1,4 +1,4 @@
-"""A small study folder as `oodml study run` leaves it, with numbers made up but plausible."""
+"""A small study folder as `oodml study run` writes it, with synthetic numbers."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from oodml.images.image_set import ImageSet
+from oodml.results.schema import COLUMNS
 from oodml.shift.files import write_splits
 from oodml.shift.splits import Progression, Split
 from oodml.vectors import VectorSet
@@ -17,7 +18,7 @@ SLOPE = {"margin": 0.30, "multisimilarity": 0.19, "proxy_anchor": 0.27}
 
 
 def made_up_images(n_classes: int = 24, n_each: int = 6) -> ImageSet:
-    """Images whose pattern tells the class: stripes of a class's own direction and pace."""
+    """Images of stripes, whose direction and frequency depend on the class."""
     generator = np.random.default_rng(3)
     names = [f"{'round' if c % 2 else 'sharp'}_{c:02d}" for c in range(n_classes)]
     y, x = np.mgrid[0:32, 0:32] / 32
@@ -43,7 +44,7 @@ def made_up_study(
     shots: tuple[int, ...] = (2, 5),
     keep_vectors: bool = True,
 ) -> ImageSet:
-    """Write the folder; return the images that its vectors are of."""
+    """Write the folder; return the images that its vectors belong to."""
     images = made_up_images()
     features = _features(images)
     features.save(folder / "features.npz")
@@ -59,14 +60,14 @@ def made_up_study(
                 if keep_vectors:
                     subset = features.subset(split.test)
                     subset.save(folder / "runs" / run / "vectors.npz")
-    table = pd.DataFrame(rows, columns=_COLUMNS).astype({"shots": "Int64", "episode": "Int64"})
+    table = pd.DataFrame(rows, columns=[*COLUMNS]).astype({"shots": "Int64", "episode": "Int64"})
     table.to_parquet(folder / "results.parquet")
     (folder / "study.toml").write_text('data = "stripes"\nmethods = ["margin"]\n')
     return images
 
 
 def keep_epochs(folder: Path) -> None:
-    """Add what runs with `keep_epochs` write: the best test epoch, beside the chosen one."""
+    """Add the rows of runs with `keep_epochs`: the best test epoch next to the selected one."""
     table = pd.read_parquet(folder / "results.parquet")
     chosen = table[(table["stage"] == "zero_shot") & (table["metric"] == "recall@1")]
     best = chosen.assign(stage="best_test_epoch", value=chosen["value"] + 0.012)
@@ -78,7 +79,7 @@ def keep_epochs(folder: Path) -> None:
 
 
 def choose_options(folder: Path) -> None:
-    """Write a plan that keeps how a search chose the options of one method."""
+    """Write a plan with the options that a search chose for one method."""
     margin = {
         "chosen": {"beta": 1.05, "train.lr": 0.003}, "trial": 7, "value": 0.741, "epoch": 9,
         "default": 0.722, "trials": 20, "failed": 1,
@@ -87,17 +88,11 @@ def choose_options(folder: Path) -> None:
     (folder / "plan.json").write_text(json.dumps({"search": search, "runs": []}))
 
 
-_COLUMNS = [
-    "run", "data", "split", "shift", "method", "seed",
-    "stage", "shots", "episode", "metric", "value",
-]  # fmt: skip
-
-
 def _features(images: ImageSet) -> VectorSet:
     generator = np.random.default_rng(4)
-    centres = generator.normal(size=(len(images.class_names), 12))
-    centres[:, 0] += np.linspace(-2, 2, len(centres))
-    vectors = centres[images.labels] + generator.normal(0, 0.9, (len(images), 12))
+    centers = generator.normal(size=(len(images.class_names), 12))
+    centers[:, 0] += np.linspace(-2, 2, len(centers))
+    vectors = centers[images.labels] + generator.normal(0, 0.9, (len(images), 12))
     return VectorSet(vectors.astype(np.float32), images.classes, images.ids, images.superclasses)
 
 

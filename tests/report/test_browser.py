@@ -58,11 +58,9 @@ def test_every_section_and_figure_is_there(page: Any) -> None:
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
 
 
-def test_figures_are_drawn_as_they_come_into_view(page: Any) -> None:
-    far = page.locator("[data-figure=progression] .main-svg")
-    assert far.count() == 0
-    page.locator("#progression").scroll_into_view_if_needed()
-    far.first.wait_for()
+def test_figures_out_of_view_are_drawn_while_the_browser_is_idle(page: Any) -> None:
+    page.wait_for_function("allFigures().every((figure) => drawn.has(figure))")
+    assert page.locator("[data-figure=progression] .main-svg").count() > 0
 
 
 def test_hiding_a_method_changes_figure_and_table(page: Any) -> None:
@@ -91,8 +89,8 @@ def test_few_shot_choices(page: Any) -> None:
     page.wait_for_function(f"{figure}.data.some((trace) => trace.name === 'margin, before')")
 
 
-def test_gallery_opens_and_closes_by_keyboard(page: Any) -> None:
-    row = page.locator("#galleries button.row").first
+def test_examples_opens_and_closes_by_keyboard(page: Any) -> None:
+    row = page.locator("#examples button.row").first
     row.focus()
     page.keyboard.press("Enter")
     dialog = page.locator("#closer")
@@ -102,38 +100,38 @@ def test_gallery_opens_and_closes_by_keyboard(page: Any) -> None:
     assert not dialog.is_visible()
 
 
-def test_gallery_shows_another_method(page: Any) -> None:
-    page.locator("#gallery-split").select_option("-4")
-    page.locator("#gallery-a").select_option("proxy_anchor")
-    page.locator("#galleries button.row").first.click()
+def test_examples_shows_another_method(page: Any) -> None:
+    page.locator("#examples-split").select_option("-4")
+    page.locator("#examples-a").select_option("proxy_anchor")
+    page.locator("#examples button.row").first.click()
     assert "on split -4" in page.locator("#closer h3").text_content()
     assert page.locator("#closer h4").first.text_content() == "proxy_anchor"
-    marks = page.locator("#galleries .row .thumb i").all_text_contents()
+    marks = page.locator("#examples .row .thumb i").all_text_contents()
     assert set(marks) == {"✓", "✗"}
 
 
-def test_gallery_puts_two_methods_side_by_side(page: Any) -> None:
-    rows = page.locator("#galleries button.row")
+def test_examples_puts_two_methods_side_by_side(page: Any) -> None:
+    rows = page.locator("#examples button.row")
     assert rows.count() == 8
     strips = rows.first.locator(".strip")
     left, right = (strips.nth(place).bounding_box() for place in (0, 1))
     assert left["y"] == right["y"]
     assert left["x"] + left["width"] < right["x"]
-    differing = page.locator("#galleries button.differs").count()
-    assert f"they differ on {differing}." in page.locator("#galleries [role=status]").text_content()
-    page.locator("#gallery-b").focus()
+    differing = page.locator("#examples button.differs").count()
+    assert f"they differ on {differing}." in page.locator("#examples [role=status]").text_content()
+    page.locator("#examples-b").focus()
     page.keyboard.press("End")  # the last choice: none
     assert rows.first.locator(".strip").count() == 1
-    assert page.locator("#galleries .outcome").first.text_content() in ("right", "wrong")
+    assert page.locator("#examples .outcome").first.text_content() in ("right", "wrong")
 
 
-def test_gallery_marks_where_two_methods_differ(page: Any) -> None:
+def test_examples_marks_where_two_methods_differ(page: Any) -> None:
     made = """(found => { found.classes.margin[0][0] = found.query_classes[0];
-        found.classes.proxy_anchor[0][0] = 'another'; galleries(); })(study.galleries.at(-1))"""
+        found.classes.proxy_anchor[0][0] = 'another'; examples(); })(study.examples.at(-1))"""
     page.evaluate(made)
-    page.locator("#gallery-a").select_option("margin")
-    page.locator("#gallery-b").select_option("proxy_anchor")
-    row = page.locator("#galleries button.row").first
+    page.locator("#examples-a").select_option("margin")
+    page.locator("#examples-b").select_option("proxy_anchor")
+    row = page.locator("#examples button.row").first
     assert row.locator(".outcome").text_content() == "only A right"
     assert "differs" in row.get_attribute("class")
 
@@ -143,7 +141,7 @@ def test_figures_reach_down_to_chance(page: Any) -> None:
     assert "chance" not in page.evaluate(names)
     page.locator("[data-figure=generalization] [data-scale=chance]").click()
     page.wait_for_function(f"{names}.includes('chance')")
-    for metric in page.evaluate("study.metrics"):
+    for metric in page.evaluate("study.ranked"):
         page.get_by_label("Metric").select_option(metric)
         page.wait_for_function(f"{names}.includes('chance')")
         page.wait_for_function(f"{AGS}.at(-1).name === 'chance'")
@@ -156,7 +154,7 @@ def test_forecast_of_what_was_left_out(page: Any) -> None:
     before = page.evaluate(f"JSON.stringify({drawn})")
     page.locator("#forecast-measure").select_option("clustered_fid")
     page.wait_for_function(f"JSON.stringify({drawn}) !== {before!r}")
-    said = page.locator("[data-figure=forecast] [data-said]").text_content()
+    said = page.locator("[data-figure=forecast] [data-note]").text_content()
     assert "of 12 whiskers" in said
 
 
@@ -169,6 +167,21 @@ def test_keyboard_reaches_the_controls(page: Any) -> None:
         focused = page.evaluate("[document.activeElement.id, document.activeElement.textContent]")
         reached |= {*focused}
     assert {"metric", "margin", "theme"} <= reached
+
+
+def test_headline_follows_the_metric(page: Any) -> None:
+    visible = "[...document.querySelectorAll('h1')].filter((one) => one.offsetParent)"
+    assert page.evaluate(f"{visible}.length") == 1
+    page.get_by_label("Metric").select_option("map@r")
+    page.wait_for_function(f"{visible}.every((one) => one.textContent.includes('mAP@R'))")
+
+
+def test_the_print_has_a_key_and_no_controls(page: Any) -> None:
+    _draw_all(page)
+    page.emulate_media(media="print")
+    assert page.locator("[data-figure=few-shot] [data-key]").is_visible()
+    assert not page.locator("#metric").is_visible()
+    assert not page.locator("#examples-a").is_visible()
 
 
 def test_theme_is_switched(page: Any) -> None:
@@ -207,7 +220,7 @@ def test_phone(browser: Any, made: Made) -> None:
     tab.wait_for_function(f"{CURVES}?.length > 0")
     _draw_all(tab)
     assert tab.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
-    strips = tab.locator("#galleries button.row").first.locator(".strip")
+    strips = tab.locator("#examples button.row").first.locator(".strip")
     upper, lower = (strips.nth(place).bounding_box() for place in (0, 1))
     assert upper["x"] == lower["x"]
     assert upper["y"] + upper["height"] <= lower["y"]
@@ -224,10 +237,10 @@ def test_contrast_and_labels(browser: Any, made: Made, scheme: str) -> None:
     _draw_all(tab)
     only = ["wcag2a", "wcag2aa", "best-practice"] if scheme == "light" else ["color-contrast"]
     found = axe.Axe().run(tab, {"exclude": [[".main-svg"]]}, {"runOnly": only})
-    told = [
+    problems = [
         (broken["id"], node["html"][:150])
         for broken in found.response["violations"]
         for node in broken["nodes"]
     ]
-    assert told == []
+    assert problems == []
     context.close()

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from oodml.analysis.intervals import student_interval
-from oodml.report.folder import read_study
-from oodml.report.series import chance, curves, image_counts, split_sizes
+from oodml.report.folder import read_folder
+from oodml.report.series import chance_levels, curves, image_counts, split_sizes
 from tests.analysis.tables import falling, results
 from tests.report.conftest import Made
 
@@ -17,7 +17,7 @@ def test_curves_are_means_with_their_interval() -> None:
     assert found.loc["a"]["shift"].is_monotonic_increasing
 
 
-def test_a_missing_run_is_left_out() -> None:
+def test_missing_runs_have_no_point() -> None:
     table = results([("a", "0", 1.0, 0, 0.5), ("a", "4", 2.0, 0, 0.4), ("b", "4", 2.0, 0, 0.3)])
     found = curves(table, "recall@1")
     assert found[["method", "split"]].values.tolist() == [["a", "0"], ["a", "4"], ["b", "4"]]
@@ -25,12 +25,14 @@ def test_a_missing_run_is_left_out() -> None:
 
 
 def test_sizes_and_chance(made: Made) -> None:
-    folder = read_study(made.folder, made.images)
+    folder = read_folder(made.folder, made.images)
     counts = image_counts(made.images)
     sizes = split_sizes(folder.table, folder.progression, counts)
     assert sizes["split"].tolist() == ["-4", "0", "8", "R6"]
     assert sizes[["train", "test", "images"]].values.tolist() == [[12, 12, 72]] * 4
-    levels = chance(folder.table, folder.progression, counts)
-    assert levels["recall@1"] == pytest.approx([5 / 71] * 4)
-    assert chance(folder.table, None, {}) == {}
+    levels = chance_levels(folder.table, folder.progression, counts)
+    recall = levels.query("metric == 'recall@1'")
+    assert recall["chance"].tolist() == pytest.approx([5 / 71] * 4)
+    assert recall["split"].tolist() == ["-4", "0", "8", "R6"]
+    assert chance_levels(folder.table, None, {}).empty
     assert split_sizes(folder.table, None, {})["train"].isna().all()

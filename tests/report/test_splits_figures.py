@@ -49,14 +49,14 @@ def test_controls_stand_at_the_steps_they_belong_to() -> None:
 def test_the_fragment_names_classes_and_shows_samples() -> None:
     sample = FEATURES.ids[0]
     every = {str(name): "data:image/png;base64,AAAA" for name in FEATURES.ids}
-    fragment = draw.progression_figure(PROGRESSION, FEATURES, every)
+    fragment = draw.progression_html(PROGRESSION, FEATURES, every)
     assert "data:image/png;base64,AAAA" in fragment
     assert "c000 (train)" in fragment
     assert sample.startswith("c000")
     assert "<html" not in fragment
     for split in PROGRESSION:
         assert f"step {split.step}, FID" in fragment
-    bare = draw.progression_figure(PROGRESSION)
+    bare = draw.progression_html(PROGRESSION)
     assert "data:image" not in bare
     assert "c000" not in bare
 

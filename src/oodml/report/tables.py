@@ -176,7 +176,8 @@ def _for_each(names: list[str], compute: Callable[[str], pd.DataFrame]) -> pd.Da
     """The table of each metric, with the metric as the first column."""
     frames = {name: compute(name) for name in names}
     if all(frame.empty for frame in frames.values()):
-        return pd.DataFrame(columns=["metric"])
+        columns = next(iter(frames.values())).columns if frames else ()
+        return pd.DataFrame(columns=["metric", *columns])
     filled = {name: frame for name, frame in frames.items() if len(frame)}
     joined = pd.concat(filled, names=["metric", "row"]).reset_index(level="metric")
     return joined.reset_index(drop=True)

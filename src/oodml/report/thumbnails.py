@@ -4,7 +4,8 @@ import base64
 import io
 from collections.abc import Iterable
 
-from oodml.images.image_set import UNREADABLE, ImageSet
+from oodml.errors import OodmlError
+from oodml.images.image_set import ImageSet
 
 
 def thumbnails(
@@ -28,7 +29,7 @@ def thumbnails(
             continue
         try:
             uri = _data_uri(images, rows[name], pixels)
-        except UNREADABLE:  # the page shows the name of an image that has since been damaged
+        except (OodmlError, OSError):  # the page shows the name instead
             continue
         spent += len(uri)
         if spent > budget:
