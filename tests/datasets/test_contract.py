@@ -47,6 +47,7 @@ def huggingface(root: Path) -> dict[str, Any]:
 BUILT = {
     "cars196": lambda root: {"root": str(grow(root / "images", PLAIN).parent)},
     "cub200": lambda root: {"root": str(grow(root / "images", PLAIN).parent)},
+    "emoji": lambda root: {},
     "folder": lambda root: {"root": str(grow(root, PLAIN))},
     "glyphs": lambda root: {},
     "huggingface": huggingface,

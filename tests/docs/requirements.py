@@ -167,6 +167,7 @@ REQUIREMENTS: dict[str, Requirements] = {
     "docs/extending.md": extending,
     "docs/few_shot.md": few_shot,
     "docs/glyphs.md": nothing,
+    "docs/emoji.md": nothing,
     "docs/install.md": nothing,
     "docs/report.md": report,
     "docs/shift.md": shift,

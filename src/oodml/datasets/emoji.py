@@ -1,0 +1,74 @@
+"""Emoji in seven drawing styles: a small color dataset for tests and examples.
+
+A class is an emoji, such as "animals/owl"; its superclass is the Unicode group. The images are
+64x64, on white. scripts/render_emoji.py renders them; emoji_licences.txt has the licenses.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from oodml.errors import OodmlError, unknown
+from oodml.images.image_set import ImageSet
+
+FILE = Path(__file__).with_name("emoji.npz")
+SIZE = 64
+
+
+def dataset(groups: Sequence[str] | None = None, styles: Sequence[str] | None = None) -> ImageSet:
+    """Read all images, or those of some groups and styles.
+
+    An image's id is "GROUP/NAME/STYLE".
+
+    Args:
+        groups: superclasses, such as `["animals", "food"]`; None for all.
+        styles: drawing styles, such as `["noto", "twemoji"]`; None for all.
+
+    Raises:
+        OodmlError: if a group or a style does not exist.
+    """
+    with np.load(FILE, allow_pickle=False) as arrays:
+        classes = arrays["classes"]
+        known = arrays["styles"].tolist()
+        chosen = known if styles is None else _checked("styles", styles, known)
+        pixels = [_tiles(arrays[style], len(classes)) for style in chosen]
+    superclasses = np.array([name.partition("/")[0] for name in classes.tolist()])
+    order = np.arange(len(chosen) * len(classes)).reshape(len(chosen), -1).T.ravel()
+    images = ImageSet(
+        "emoji",
+        np.array([f"{name}/{style}" for style in chosen for name in classes.tolist()])[order],
+        np.tile(classes, len(chosen))[order],
+        np.tile(superclasses, len(chosen))[order],
+        pixels=np.concatenate(pixels)[order],
+    )
+    if groups is None:
+        return images
+    wanted = _checked("groups", groups, np.unique(superclasses).tolist())
+    return images.select(np.isin(images.superclasses, wanted))
+
+
+def _tiles(encoded: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    """[n 64 64 3] the first images of a sheet."""
+    sheet = np.asarray(Image.open(io.BytesIO(encoded.tobytes()), formats=["WEBP"]).convert("RGB"))
+    rows, columns = sheet.shape[0] // SIZE, sheet.shape[1] // SIZE
+    tiles = sheet.reshape(rows, SIZE, columns, SIZE, 3).swapaxes(1, 2)
+    return tiles.reshape(-1, SIZE, SIZE, 3)[:count]
+
+
+def _checked(option: str, names: Sequence[str], known: list[str]) -> list[str]:
+    if isinstance(names, str) or not names:
+        raise OodmlError(
+            f"emoji: {option}: expected a list of one or more of {', '.join(known)}; "
+            f"given {names!r}",
+            location=option,
+            given=names,
+            allowed=known,
+        )
+    for name in names:
+        if name not in known:
+            raise unknown(option.removesuffix("s"), name, known, "emoji")
+    return [name for name in known if name in set(names)]
