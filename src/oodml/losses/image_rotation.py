@@ -1,7 +1,7 @@
 """Predicting the rotation of an image (Gidaris et al. 2018, arXiv 1803.07728)."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,6 +18,8 @@ class Loss(LabelLoss):
         generator: source of the classifier's initial weights.
     """
 
+    rotates = True
+
     def __init__(self, dim: int, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(4, dim, generator=generator) / dim**0.5)
@@ -29,8 +31,8 @@ class Loss(LabelLoss):
 
 
 def rotate(
-    images: Float[Tensor, "n c s s"], quarter_turns: Int[Tensor, " n"]
-) -> Float[Tensor, "n c s s"]:
+    images: Shaped[Tensor, "n c s s"], quarter_turns: Int[Tensor, " n"]
+) -> Shaped[Tensor, "n c s s"]:
     """Rotate each square image counterclockwise by its number of quarter turns."""
     rotated = torch.stack([torch.rot90(images, turns, (2, 3)) for turns in range(4)])
     return rotated[quarter_turns, torch.arange(len(images), device=images.device)]

@@ -82,6 +82,9 @@ class BaseMethod(nn.Module):
     trains: ClassVar[bool] = True
     """Whether the method has anything to train."""
 
+    rotates: bool = False
+    """Whether training rotates images by random quarter turns, whose number is then the label."""
+
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.sizes = sizes

@@ -32,6 +32,7 @@ class Method(BaseMethod):
         super().__init__(sizes)
         self.name = loss
         self.mined = MinedLoss(sizes.n_classes, sizes.dim, loss, miner, loss_options, miner_options)
+        self.rotates = bool(getattr(self.mined.loss, "rotates", False))
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         return {self.name: self.mined(batch.embeddings, batch.labels, batch.generator)}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from oodml import distributed
 from oodml.errors import OodmlError
+from oodml.losses.image_rotation import rotate
 from oodml.methods._base import BaseMethod, Batch
 from oodml.model import Embedder
 from oodml.training.settings import TrainSettings
@@ -108,6 +109,8 @@ class Trainer:
         return {name: float(value) / len(order) for name, value in sums.items()}
 
     def _train_step(self, view: Views, labels: Tensor) -> Terms:
+        if self.method.rotates:
+            view, labels = self._rotate(view, len(labels))
         batch = self._make_batch(view, labels)
         terms = self.method.terms(batch)
         self.optimizer.zero_grad(set_to_none=True)
@@ -117,6 +120,19 @@ class Trainer:
         self.optimizer.step()
         self.method.after_step(batch, self.model)
         return {name: value.detach() for name, value in terms.items()}
+
+    def _rotate(self, view: Views, n: int) -> tuple[Views, Tensor]:
+        """The images of a batch of n, rotated by random quarter turns, and the number of turns."""
+        if not view.images:
+            raise OodmlError(
+                'image rotation needs images, not cached features: set model.mode = "finetune"',
+                location="model.mode",
+                given="head",
+                allowed=("finetune",),
+            )
+        turns = torch.randint(4, (n,), generator=self.random)
+        own = turns[distributed.own_share(n)]
+        return Views(view.rows, images=[rotate(part, own) for part in view.images]), turns
 
     def _check_weights(self, period: str, epoch: int) -> None:
         """Raise NonFiniteError if a trained parameter is not finite.
