@@ -1,7 +1,6 @@
 """Embedding a set of images. Features of a frozen backbone are cached on disk."""
 
 import json
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +18,8 @@ from oodml.arrays import Names
 from oodml.backbones import Backbone, check_backbone_name, load_backbone
 from oodml.devices import resolve_device
 from oodml.errors import OodmlError, unknown
-from oodml.files import cache_folder, content_hash, replacing
-from oodml.images.fingerprint import fingerprint, reader_fingerprints
+from oodml.files import cache_folder, content_hash, log_cache_failure, replacing
+from oodml.images.fingerprint import decoding_settings, fingerprint, reader_fingerprints
 from oodml.images.image_set import ImageSet
 from oodml.images.loader import View, batches, test_views, train_views
 from oodml.images.pixel_cache import ResizedImages
@@ -89,7 +88,7 @@ def embed(
         "augmentation": augmentation,
         "view": "test" if view is None else f"train {view} seed {seed}",
     }
-    source |= code_fingerprints(backbone) | reader_fingerprints(images)
+    source |= code_fingerprints(backbone) | reader_fingerprints(images) | decoding_settings(images)
     if isinstance(images, ResizedImages):
         source["pixels"] = f"short side {images.short}"
     path = _cache_path(source, resolved) if cache else None
@@ -231,19 +230,14 @@ def _cache_path(source: dict[str, Any], device: torch.device) -> Path:
 def _write_features(
     path: Path, ids: Names, features: dict[str, Tensor], source: dict[str, Any]
 ) -> None:
-    """Write the cache file; if that fails, log a warning and continue without it."""
+    """Write the cache file. A failure is logged; the features are used without the cache."""
     listed = torch.frombuffer(bytearray(json.dumps(ids.tolist()).encode()), dtype=torch.uint8)
     metadata = {key: str(value) for key, value in source.items()}
     try:
         with replacing(path) as temporary:
             save_file({**features, "ids": listed}, temporary, metadata=metadata)
     except (OSError, SafetensorError) as error:
-        logging.getLogger("oodml").warning(
-            "%s: could not write the cache (%s). Continuing without it; set OODML_CACHE to a "
-            "folder with write access and free space.",
-            path.parent,
-            error,
-        )
+        log_cache_failure(error)
 
 
 def _read_features(path: Path, ids: Names, pooling: str) -> NDArray[np.float32] | None:

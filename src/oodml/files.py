@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from oodml.errors import OodmlError
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -31,6 +33,35 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def refuse_overwrite(output: str | Path, *inputs: str | Path | None) -> None:
+    """Refuse an output file that is one of the files that it is computed from.
+
+    Links and different spellings of one path count as the same file.
+
+    Args:
+        output: the file that will be written.
+        inputs: the files that are read; None is ignored.
+
+    Raises:
+        OodmlError: if the output is one of the inputs.
+    """
+    target = Path(output)
+    for source in inputs:
+        if source is not None and _is_same_file(target, Path(source)):
+            raise OodmlError(
+                f"{target}: would overwrite the input {source}; choose another output file",
+                location=str(target),
+                given=str(source),
+            )
+
+
+def _is_same_file(a: Path, b: Path) -> bool:
+    try:
+        return a.resolve() == b.resolve() or (a.exists() and b.exists() and a.samefile(b))
+    except OSError:
+        return False
 
 
 def cache_folder() -> Path:

@@ -1,5 +1,6 @@
 """Rows that each have a class: what image sets and vector sets share."""
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
@@ -64,9 +65,15 @@ class Labeled:
         missing = sorted(set(wanted) - set(self.class_names))
         if missing:
             owner = getattr(self, "name", "the vectors")
+            composed = {unicodedata.normalize("NFC", name) for name in self.class_names}
+            hint = (
+                ". A class has this name in another Unicode normalization (NFC or NFD)"
+                if unicodedata.normalize("NFC", missing[0]) in composed
+                else ""
+            )
             raise OodmlError(
                 f"{owner}: no class {missing[0]!r}; {len(missing)} of the {len(wanted)} "
-                "requested classes do not exist",
+                f"requested classes do not exist{hint}",
                 given=missing[0],
                 allowed=self.class_names,
             )

@@ -17,6 +17,16 @@ COMMANDS = ()
 
 MAX_NAMES = 10
 """The number of names in a cell of the table; `--json` prints all."""
+TRAIT_ROWS = (
+    ("alpha", "transparent (alpha)", "; composited on {background}"),
+    ("rotated", "rotated by EXIF", "; turned upright"),
+    ("gray", "grayscale", ""),
+    ("CMYK", "CMYK", "; converted to RGB"),
+    ("16-bit", "16-bit", "; scaled to 8 bits"),
+    ("float", "floating point", "; scaled to 8 bits"),
+    ("animated", "animated or multi-page", "; only the first frame is read"),
+)
+"""For each trait: its name in the report, the label of its row, and what decoding does."""
 
 
 @app.command()
@@ -30,13 +40,17 @@ def check(
     ] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Decode all images of a data set and report corrupt images, small classes, and duplicates.
+    """Decode all images of a data set and report what may affect results.
+
+    Reports corrupt images, small classes, duplicates, skipped files, and images that are
+    transparent, rotated by EXIF data, gray, CMYK, 16-bit, or animated.
 
     Exits with status 1 if images are corrupt.
 
     Example: `oodml data check photos/` or `oodml data check cub200 --root ~/data`
     """
     import json
+    import shlex
     import warnings
     from dataclasses import asdict
 
@@ -57,6 +71,8 @@ def check(
         typer.echo(json.dumps(asdict(report), indent=2, ensure_ascii=False))
     else:
         _print(report)
+        if root is None:
+            typer.echo(f"Next: oodml study init {shlex.quote(data)}")
     if report.corrupt:
         raise typer.Exit(1)
 
@@ -126,13 +142,24 @@ def _rows(report: "CheckReport") -> list[tuple[str, str]]:
         rows.append(("predefined split", ", ".join(parts)))
     small = [f"{name} ({count})" for name, count in report.too_small.items()]
     groups = [" = ".join(group) for group in report.duplicates]
+    skipped = [f"{suffix} ({count})" for suffix, count in report.skipped.items()]
     return [
         *rows,
         ("corrupt", corrupt),
         (f"classes below {report.minimum} images", _list(small)),
         ("duplicates across classes", _list(groups)),
         ("duplicates within a class", str(report.repeats or "none")),
+        *((label, _trait(report, trait, note)) for trait, label, note in TRAIT_ROWS),
+        ("skipped files", ", ".join(skipped) or "none"),
     ]
+
+
+def _trait(report: "CheckReport", trait: str, note: str) -> str:
+    ids = report.traits[trait]
+    if not ids:
+        return "none"
+    note = note.format(background=report.background)
+    return f"{len(ids)} of {report.images}, such as {ids[0]}{note}"
 
 
 def _range(values: "Quantiles", unit: str = "") -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from oodml.catalog import load, names
 from oodml.datasets._check import without_corrupt
 from oodml.datasets._few import reduce_images
+from oodml.datasets.huggingface import is_saved_dataset
 from oodml.errors import OodmlError
 from oodml.images.image_set import ImageSet
 
@@ -34,7 +35,8 @@ def open_images(
     Args:
         data: a name such as "glyphs" or "cub200"; "hf:NAME" for a data set on Hugging Face; an
             import path "package.module:function"; or the path of a folder `class/image` or
-            `superclass/class/image`, or of a CSV or Parquet table.
+            `superclass/class/image`, of a CSV or Parquet table, or of a folder that Hugging Face
+            `datasets` saved with `save_to_disk`.
         few: load only this many classes and this many images per class, for quick tests.
         skip_corrupt: leave out images that cannot be read; `left_out` of the result lists them.
         background: the color behind transparent pixels: "white" (the default), "black", or a color
@@ -61,6 +63,8 @@ def _open(data: str | Path, options: dict[str, Any]) -> ImageSet:
             raise _unknown_data(data)
         return _load(data, options)
     path = Path(data).expanduser()
+    if path.is_dir() and is_saved_dataset(path):
+        return _load("huggingface", options, name=str(path))
     if path.is_dir():
         return _load("folder", options, root=path)
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:

@@ -1,4 +1,4 @@
-"""Check all images of a data set: counts, sizes, corrupt images, and duplicates."""
+"""Check all images of a data set: counts, sizes, corrupt and unusual images, and duplicates."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +10,7 @@ from PIL import Image
 
 from oodml.errors import OodmlError
 from oodml.files import content_hash
+from oodml.images.decode import TRAITS
 from oodml.images.fingerprint import check_files, decode_files, file_times, save_decoded
 from oodml.images.image_set import ImageSet
 
@@ -37,6 +38,9 @@ class CheckReport:
         too_small: the number of readable images of each class with fewer than `minimum`.
         duplicates: groups of ids with equal pixels but different classes.
         repeats: the number of readable images that repeat an earlier one of the same class.
+        traits: the ids of the images with each of `oodml.images.decode.TRAITS`.
+        background: the color behind transparent pixels.
+        skipped: the number of files in the folder that are not read, by suffix.
     """
 
     name: str
@@ -52,6 +56,9 @@ class CheckReport:
     too_small: Mapping[str, int]
     duplicates: tuple[tuple[str, ...], ...]
     repeats: int
+    traits: Mapping[str, tuple[str, ...]]
+    background: str
+    skipped: Mapping[str, int]
 
 
 def check(
@@ -96,6 +103,16 @@ def check(
         too_small={name: count for name, count in per_class.items() if count < minimum},
         duplicates=duplicates,
         repeats=repeats,
+        traits={
+            trait: tuple(
+                name
+                for name, image in zip(images.ids.tolist(), checked, strict=True)
+                if trait in image.traits
+            )
+            for trait in TRAITS
+        },
+        background=images.background,
+        skipped=dict(images.skipped),
     )
 
 

@@ -1,8 +1,8 @@
 """A folder of images: `root/class/image` or `root/superclass/class/image`."""
 
+import logging
 import os
 import stat
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -75,10 +75,11 @@ def image_paths(root: Path) -> tuple[list[PurePosixPath], tuple[tuple[str, int],
             allowed=SUFFIXES,
         )
     if unreadable := [suffix for suffix in others if suffix in OTHER_IMAGE_SUFFIXES]:
-        warnings.warn(
-            f"{root}: files skipped ({counts}). {', '.join(sorted(unreadable))} cannot be read; "
-            "convert these images to PNG or JPEG.",
-            stacklevel=2,
+        logging.getLogger("oodml").warning(
+            "%s: files skipped (%s). Images in %s cannot be read; convert them to PNG or JPEG.",
+            root,
+            counts,
+            ", ".join(sorted(unreadable)),
         )
     return sorted(paths), skipped
 

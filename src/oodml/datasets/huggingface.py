@@ -12,6 +12,9 @@ from oodml.errors import OodmlError, unknown
 from oodml.files import cache_folder, content_hash
 from oodml.images.image_set import ImageSet
 
+NO_SPLIT = "all"
+"""The folder of the images of a data set without splits."""
+
 
 def dataset(
     name: str,
@@ -22,12 +25,14 @@ def dataset(
     label: str = "label",
     superclass: str | None = None,
 ) -> ImageSet:
-    """Read a data set from the hub or from a builder on disk; its splits are the partition.
+    """Read a data set from the hub, from a builder on disk, or from a folder of `save_to_disk`.
+
+    The splits, if there are any, are the partition.
 
     The encoded images are written to the cache once, unchanged.
 
     Args:
-        name: the name on the hub, or the path of a builder.
+        name: the name on the hub, or the path of a builder or of a folder of `save_to_disk`.
         split: the split to load, as in `datasets.load_dataset`; None for all.
         config: the configuration, as in `datasets.load_dataset`.
         revision: the revision, as in `datasets.load_dataset`.
@@ -48,14 +53,16 @@ def dataset(
     order = sorted(parts)
     ids = [f"{part}/{file.name}" for part in order for file in sorted((root / part).iterdir())]
     return ImageSet(
-        name.rpartition("/")[2],
+        name.rstrip("/").rpartition("/")[2],
         np.array(ids),
         np.concatenate([_texts(name, parts[part], label) for part in order]),
         None
         if superclass is None
         else np.concatenate([_texts(name, parts[part], superclass) for part in order]),
         root=root,
-        partition=np.repeat(order, [len(parts[part]) for part in order]),
+        partition=None
+        if order == [NO_SPLIT]
+        else np.repeat(order, [len(parts[part]) for part in order]),
     )
 
 
@@ -68,10 +75,23 @@ def _load(
         message = "hf: data sets require the extra: pip install 'oodml[hf]'"
         raise OodmlError(message, given=name, allowed=["oodml[hf]"]) from error
     try:
-        parts = datasets.load_dataset(name, config, split=split, revision=revision)
+        if is_saved_dataset(Path(name)):
+            parts = datasets.load_from_disk(name)
+            if split is not None and isinstance(parts, Mapping) and split not in parts:
+                raise unknown("split", split, parts, f"hf:{name}")
+            parts = parts[split] if split is not None and isinstance(parts, Mapping) else parts
+        else:
+            parts = datasets.load_dataset(name, config, split=split, revision=revision)
+    except OodmlError:
+        raise
     except (OSError, ValueError, RuntimeError) as error:
         raise OodmlError(f"hf:{name}: {error}", location=f"hf:{name}") from error
-    return parts if isinstance(parts, Mapping) else {str(parts.split): parts}
+    return parts if isinstance(parts, Mapping) else {str(parts.split or NO_SPLIT): parts}
+
+
+def is_saved_dataset(path: Path) -> bool:
+    """Whether a folder was written by `save_to_disk` of Hugging Face `datasets`."""
+    return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
 
 
 def _export(name: str, parts: Mapping[str, Any], image: str) -> Path:
@@ -82,7 +102,14 @@ def _export(name: str, parts: Mapping[str, Any], image: str) -> Path:
     target = cache_folder() / "huggingface" / content_hash(name, image, *fingerprints)[:24]
     if target.exists():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OodmlError(
+            f"{target.parent}: could not write the images of hf:{name} ({error}). Set OODML_CACHE "
+            "to a folder with write access",
+            location=str(target.parent),
+        ) from error
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as temporary:
         written = Path(temporary) / "images"
         for part, rows in parts.items():

@@ -117,15 +117,16 @@ def _compute_fingerprint(images: ImageSet) -> str:
     rows = "\n".join("\t".join((a.translate(names), b.translate(names))) for a, b in pairs)
     if images.pixels is not None:
         return content_hash(rows, np.ascontiguousarray(images.pixels[order]).tobytes())[:16]
-    contents = file_records(images).contents(images.background)
+    records = file_records(images)
+    vars(images)["_transparent"] = bool(records.has("alpha").any())
+    contents = records.contents(images.background)
     return content_hash(rows, "\n".join(contents[order].tolist()))[:16]
 
 
 def decoding_settings(images: ImageSet) -> dict[str, str]:
     """The settings that the decoded pixels depend on: the background, if images are transparent."""
-    if images.root is None or not file_records(images).has("alpha").any():
-        return {}
-    return {"background": images.background}
+    fingerprint(images)
+    return {"background": images.background} if vars(images).get("_transparent") else {}
 
 
 def _content(name: str, traits: str, background: str) -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from oodml.catalog import get_class, make_importable, names
 from oodml.datasets import is_import_path
 from oodml.errors import OodmlError, unknown
+from oodml.images.decode import parse_background
 from oodml.shift.build import SplitSettings
 from oodml.study.spec.ranges import SearchSettings, Seed, parse_search
 from oodml.study.spec.searched_variants import parse_searched_variants
@@ -24,7 +25,7 @@ from oodml.study.spec.tables import (
 from oodml.study.spec.variants import Variant, parse_variants, refuse_repeats
 from oodml.training.settings import TrainSettings
 
-DATA_OPTIONS = ("few", "skip_corrupt")
+DATA_OPTIONS = ("few", "skip_corrupt", "background")
 """Options that `open_images` accepts for every dataset."""
 
 
@@ -211,6 +212,12 @@ def _parse_source(data: str | Table, file: Path) -> Source:
     skip_corrupt = options.get("skip_corrupt", False)
     if not isinstance(skip_corrupt, bool):
         raise key_error(file, "data.skip_corrupt", skip_corrupt, "expected true or false")
+    if "background" in options:
+        try:
+            parse_background(options["background"])
+        except OodmlError as error:
+            problem = 'expected "white", "black", or a color as "#rrggbb"'
+            raise key_error(file, "data.background", options["background"], problem) from error
     few = options.get("few")
     if few is not None and not _is_few(few):
         problem = "expected [classes, images per class], at least 2 classes and 1 image"
