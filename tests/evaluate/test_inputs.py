@@ -2,6 +2,7 @@ import numpy as np
 import torch
 
 from oodml.evaluate.inputs import as_vectors, find_duplicates
+from oodml.evaluate.precision import unit_rows
 
 
 def test_find_duplicates_anywhere() -> None:
@@ -20,4 +21,6 @@ def test_find_duplicates_anywhere() -> None:
 
 def test_rows_too_small_or_large_to_square_still_have_a_direction() -> None:
     rows = np.array([[3.0, 4.0], [3e-30, 4e-30], [3e30, 4e30]], dtype=np.float32)
-    assert torch.allclose(as_vectors(rows, "cosine"), torch.tensor([0.6, 0.8]).expand(3, 2))
+    assert torch.allclose(
+        unit_rows(as_vectors(rows, "cosine")), torch.tensor([0.6, 0.8]).expand(3, 2)
+    )

@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from oodml.evaluate.evaluation import Evaluation
+    from oodml.vectors import VectorSet
 
 VECTORS = typer.Argument(
     help="Vectors: .npz, .safetensors, .parquet, or .npy with labels in a .csv of the same name."
@@ -12,6 +16,15 @@ VECTORS = typer.Argument(
 DISTANCE = typer.Option(help="cosine, or euclidean on the vectors as given.")
 SEED = typer.Option(help="Random seed for ties, k-means, and resampling.")
 JSON = typer.Option("--json", help="Print JSON instead of a table.")
+COLUMN = typer.Option(
+    "--vectors",
+    metavar="COLUMN",
+    help="Column of the vectors, or a pattern such as 'pc*' for one column per dimension.",
+)
+LABELS = typer.Option("--labels", metavar="COLUMN", help="Column of the classes.")
+SKIP = typer.Option(
+    "--skip-unlabeled", help="Exclude rows without a label instead of refusing the file."
+)
 
 
 def evaluate(
@@ -39,20 +52,22 @@ def evaluate(
     per_class: Annotated[
         Path | None, typer.Option(help="Write the metrics of each class to this CSV file.")
     ] = None,
+    column: Annotated[str | None, COLUMN] = None,
+    labels: Annotated[str | None, LABELS] = None,
+    skip_unlabeled: Annotated[bool, SKIP] = False,
 ) -> None:
     """Compute every retrieval, clustering, and structure metric, with its chance level.
 
     Example: `oodml evaluate test.npz --per-class classes.csv`
     """
-    from math import isfinite
-
-    import oodml
     from oodml.evaluate.evaluation import evaluate_vectors
+    from oodml.files import replacing
 
-    queries = oodml.VectorSet.load(vectors)
+    _check_output(per_class, vectors, gallery)
+    queries = _load(vectors, column, labels, skip_unlabeled)
     result = evaluate_vectors(
         queries,
-        None if gallery is None else oodml.VectorSet.load(gallery),
+        None if gallery is None else _load(gallery, column, labels, skip_unlabeled),
         ks=tuple(k or (1, 2, 4, 8)),
         distance=distance,
         by=by,
@@ -62,25 +77,14 @@ def evaluate(
         retrieval_only=retrieval_only,
     )
     if per_class is not None:
-        from oodml.files import replacing
-
         with replacing(per_class) as temporary:
             result.per_class.to_csv(temporary, index=False)
+    for note in result.notes:
+        typer.secho(note, fg="yellow", err=True)
     if as_json:
-        values = {
-            name: value if isfinite(value) else None for name, value in result.metrics.items()
-        }
-        _print_json({"metrics": values, "chance": result.chance})
-        return
-    rows = [
-        (name, f"{value:.4f}", f"{result.chance[name]:.4f}" if name in result.chance else "")
-        for name, value in result.metrics.items()
-        if name not in ("queries", "singletons")
-    ]
-    counts = f"{result.metrics['queries']:.0f} queries"
-    if result.metrics["singletons"]:
-        counts += f"; {result.metrics['singletons']:.0f} without a positive are excluded"
-    _print_table(f"{vectors.name}: {counts}", ("metric", "value", "chance"), rows)
+        _print_evaluation_json(result)
+    else:
+        _print_evaluation(result, vectors.name)
 
 
 def compare(
@@ -95,6 +99,9 @@ def compare(
     resamples: Annotated[int, typer.Option(help="Number of resamples of the classes.")] = 10_000,
     seed: Annotated[int, SEED] = 0,
     as_json: Annotated[bool, JSON] = False,
+    column: Annotated[str | None, COLUMN] = None,
+    labels: Annotated[str | None, LABELS] = None,
+    skip_unlabeled: Annotated[bool, SKIP] = False,
 ) -> None:
     """Find out which of two models is better on the same images, and with what confidence.
 
@@ -107,8 +114,8 @@ def compare(
     import oodml
     from oodml.evaluate.evaluation import align_by_id
 
-    first = oodml.VectorSet.load(a)
-    second = align_by_id(first, oodml.VectorSet.load(b), str(a), str(b))
+    first, second = (_load(path, column, labels, skip_unlabeled) for path in (a, b))
+    second = align_by_id(first, second, str(a), str(b))
     comparisons = oodml.compare(
         first.vectors,
         second.vectors,
@@ -152,6 +159,9 @@ def index(
     ] = None,
     seed: Annotated[int, SEED] = 0,
     as_json: Annotated[bool, JSON] = False,
+    column: Annotated[str | None, COLUMN] = None,
+    labels: Annotated[str | None, LABELS] = None,
+    skip_unlabeled: Annotated[bool, SKIP] = False,
 ) -> None:
     """Write a faiss index for production, and measure its recall against exact search.
 
@@ -159,11 +169,12 @@ def index(
     """
     from dataclasses import asdict
 
-    import oodml
     from oodml.evaluate.index import write_index
 
+    for output in (out, out.with_suffix(".ids.csv")):
+        _check_output(output, vectors)
     report = write_index(
-        oodml.VectorSet.load(vectors),
+        _load(vectors, column, labels, skip_unlabeled),
         out,
         kind=kind,
         distance=distance,
@@ -178,6 +189,55 @@ def index(
         f"dimensions; ids in {out.with_suffix('.ids.csv').name}\n"
         f"It returns {report.neighbor_recall:.2%} of the {report.k} exact nearest neighbors; "
         f"Recall@1 {report.recall:.4f}, exact {report.exact_recall:.4f} ({report.queries} queries)"
+    )
+
+
+def _load(path: Path, vectors: str | None, labels: str | None, skip_unlabeled: bool) -> "VectorSet":
+    from oodml.vectors import VectorSet
+
+    return VectorSet.load(path, vectors=vectors, labels=labels, skip_unlabeled=skip_unlabeled)
+
+
+def _check_output(output: Path | None, *inputs: Path | None) -> None:
+    """Refuse to overwrite an input, or the labels beside it."""
+    from oodml.files import refuse_overwrite
+    from oodml.vector_files import files_of
+
+    if output is not None:
+        files = [file for path in inputs if path is not None for file in files_of(path)]
+        refuse_overwrite(output, *files)
+
+
+def _print_evaluation(result: "Evaluation", name: str) -> None:
+    sizes, metrics = result.sizes, result.metrics
+    typer.echo(result.answer)
+    typer.echo(
+        f"{name}: {sizes['vectors']} vectors of {sizes['dimensions']} dimensions, "
+        f"{sizes['classes']} classes"
+    )
+    rows = [
+        (name, f"{value:.4f}", f"{result.chance[name]:.4f}" if name in result.chance else "")
+        for name, value in metrics.items()
+        if name not in ("queries", "singletons")
+    ]
+    counts = f"{metrics['queries']:.0f} queries"
+    if metrics["singletons"]:
+        counts += f"; {metrics['singletons']:.0f} without a positive are excluded"
+    _print_table(counts, ("metric", "value", "chance"), rows)
+
+
+def _print_evaluation_json(result: "Evaluation") -> None:
+    from math import isfinite
+
+    values = {name: value if isfinite(value) else None for name, value in result.metrics.items()}
+    _print_json(
+        {
+            "answer": result.answer,
+            "notes": result.notes,
+            "sizes": result.sizes,
+            "metrics": values,
+            "chance": result.chance,
+        }
     )
 
 

@@ -1,6 +1,7 @@
 """Chance levels: the value of each metric for embeddings without information."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -12,13 +13,17 @@ from oodml.evaluate.retrieval import RETRIEVAL
 
 
 def chance_metrics(
-    positives: Float[np.ndarray, " n"], gallery_size: int, *, ks: Iterable[int] = (1, 2, 4, 8)
+    positives: Float[np.ndarray, " n"],
+    gallery_size: int | NDArray[np.floating[Any]],
+    *,
+    ks: Iterable[int] = (1, 2, 4, 8),
 ) -> dict[str, float]:
     """The expected value of each retrieval metric for a random ranking, averaged over queries.
 
     Args:
         positives: [n] the number of positives of each query; queries with 0 or NaN are excluded.
-        gallery_size: the number of images that each query is compared with, without itself.
+        gallery_size: the number of images that each query is compared with, without itself; one
+            number, or [n] one per query.
         ks: the cut-offs of the metrics that have one.
 
     Returns:
@@ -27,14 +32,18 @@ def chance_metrics(
     Raises:
         OodmlError: if no query has a positive.
     """
-    scored = positives[np.nan_to_num(positives) > 0]
-    if not len(scored):
+    scored = np.nan_to_num(positives) > 0
+    if not scored.any():
         raise OodmlError("chance level: no query has a positive", given=len(positives))
-    counts, frequencies = np.unique(scored.astype(np.int64), return_counts=True)
-    return {
-        name: float(np.average(expected(counts, gallery_size), weights=frequencies))
-        for name, expected in RETRIEVAL.expected_values(ks).items()
-    }
+    counts = positives[scored].astype(np.int64)
+    sizes = np.broadcast_to(gallery_size, positives.shape)[scored].astype(np.int64)
+    functions, totals = RETRIEVAL.expected_values(tuple(ks)), dict[str, float]()
+    for size in np.unique(sizes).tolist():
+        distinct, frequencies = np.unique(counts[sizes == size], return_counts=True)
+        for name, expected in functions.items():
+            total = float((expected(distinct, size) * frequencies).sum())
+            totals[name] = totals.get(name, 0.0) + total
+    return {name: total / len(counts) for name, total in totals.items()}
 
 
 def chance_clustering(class_sizes: NDArray[np.int64], seed: int = 0) -> dict[str, float]:

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from oodml.errors import OodmlError
-from oodml.evaluate.inputs import Array, as_labels, as_vectors, encode_labels
+from oodml.evaluate.inputs import Array, as_labels, as_vectors, check_seed, encode_labels
 from oodml.evaluate.metric_family import MetricFamily
+from oodml.evaluate.precision import resolved_points
+from oodml.results.metrics import check_bounds
 
 ITERATIONS = 20
 _Counts = NDArray[np.float64] | float
@@ -91,10 +93,11 @@ def clustering_metrics(
     Raises:
         OodmlError: if vectors are not finite or, with "cosine", zero; if shapes do not match.
     """
+    check_seed(seed, bits=31)
     rows = as_vectors(vectors, distance)
     names, (classes,) = encode_labels(as_labels(labels, len(rows)))
     if assignment is None:
-        points = rows.float().cpu().numpy()
+        points = resolved_points(rows, distance == "euclidean").cpu().numpy()
         clusters = kmeans(points, len(names), seed=seed, restarts=restarts)
     else:
         _, (clusters,) = encode_labels(as_labels(assignment, len(rows), "assignment"))
@@ -131,8 +134,13 @@ def kmeans(
         max_points_per_centroid=len(vectors),
     )
     points = np.ascontiguousarray(vectors, dtype=np.float32)
-    search.train(points)
-    return np.asarray(search.index.search(points, 1)[1][:, 0], dtype=np.int64)
+    if not np.abs(points).max() < 1e15:  # faiss ends the process if a distance is not finite
+        raise OodmlError("k-means: the vectors are too long; scale them", location="kmeans")
+    try:
+        search.train(points)
+        return np.asarray(search.index.search(points, 1)[1][:, 0], dtype=np.int64)
+    except RuntimeError as error:  # the only type of exception that faiss raises
+        raise OodmlError(f"k-means failed: {error}", location="kmeans") from error
 
 
 def cluster_agreement(clusters: NDArray[np.int64], classes: NDArray[np.int64]) -> dict[str, float]:
@@ -148,7 +156,10 @@ def cluster_agreement(clusters: NDArray[np.int64], classes: NDArray[np.int64]) -
         cluster_sizes[cluster_sizes > 0],
         class_sizes[class_sizes > 0],
     )
-    return {name: function(table) for name, function in CLUSTERING.functions().items()}
+    return {
+        name: check_bounds(name, function(table))
+        for name, function in CLUSTERING.functions().items()
+    }
 
 
 def _information(table: Contingency) -> tuple[float, float]:

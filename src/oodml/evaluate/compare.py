@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodml.errors import OodmlError, unknown
-from oodml.evaluate.inputs import Array, as_labels, encode_labels
+from oodml.evaluate.inputs import Array, as_labels, check_seed, encode_labels
 from oodml.evaluate.retrieval import retrieval_metrics
 
 BLOCK = 500
@@ -84,6 +84,7 @@ def compare(
             location="confidence" if not 0 < confidence < 1 else "resamples",
             given=(confidence, resamples),
         )
+    check_seed(seed)
     cutoffs = tuple(ks)
     values = [
         retrieval_metrics(

@@ -1,5 +1,6 @@
 """All metrics of a set of vectors, as `oodml evaluate` prints them."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,9 @@ import pandas as pd
 
 from oodml.arrays import Names
 from oodml.errors import OodmlError, unknown
-from oodml.evaluate.chance import chance_metrics
+from oodml.evaluate.chance import chance_clustering, chance_metrics
 from oodml.evaluate.clustering import clustering_metrics
+from oodml.evaluate.registry import find_metric
 from oodml.evaluate.retrieval import average_metrics, metrics_per_class, retrieval_metrics
 from oodml.evaluate.structure import structure_metrics
 from oodml.vectors import VectorSet
@@ -22,13 +24,19 @@ class Evaluation:
 
     Attributes:
         metrics: the value of each metric.
-        chance: the chance level of each retrieval metric.
+        chance: the chance level of each retrieval and clustering metric.
         per_class: one row per class of the queries.
+        answer: the first metric and its chance level as a sentence.
+        notes: what affects how the numbers must be read, one sentence each.
+        sizes: the numbers of vectors, dimensions, and classes; and of excluded self-matches.
     """
 
     metrics: dict[str, float]
     chance: dict[str, float]
     per_class: pd.DataFrame
+    answer: str
+    notes: tuple[str, ...]
+    sizes: dict[str, int]
 
 
 def evaluate_vectors(
@@ -67,29 +75,74 @@ def evaluate_vectors(
         options = {"gallery": gallery.vectors, "gallery_labels": gallery.classes}
         if groups is not None:
             options["gallery_relevance"] = _superclasses(gallery)
-    values = retrieval_metrics(
-        queries.vectors,
-        queries.classes,
-        ks=ks,
-        distance=distance,
-        seed=seed,
-        relevance=groups,
-        average=average,
-        per_query=True,
-        **options,
-    )
+        if queries.has_ids and gallery.has_ids:
+            options |= {"ids": queries.ids, "gallery_ids": gallery.ids}
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        values = retrieval_metrics(
+            queries.vectors,
+            queries.classes,
+            ks=ks,
+            distance=distance,
+            seed=seed,
+            relevance=groups,
+            average=average,
+            per_query=True,
+            **options,
+        )
+    ranked = values.pop("gallery_size")
     metrics = average_metrics(values, queries.classes, average)
+    chance = chance_metrics(values["positives"], ranked, ks=ks)
     if not retrieval_only:
         metrics |= clustering_metrics(
-            queries.vectors, queries.classes, seed=seed, restarts=restarts, distance=distance
+            queries.vectors, queries.labels, seed=seed, restarts=restarts, distance=distance
         )
-        metrics |= structure_metrics(queries.vectors, queries.classes)
-    size = len(queries) - 1 if gallery is None else len(gallery)
+        metrics |= structure_metrics(queries.vectors, queries.labels)
+        chance |= chance_clustering(np.bincount(queries.labels), seed)
+    sizes = {
+        "vectors": len(queries),
+        "dimensions": queries.vectors.shape[1],
+        "classes": len(queries.class_names),
+        "self_matches": 0 if gallery is None else int((len(gallery) - ranked).sum()),
+        "unlabeled": sum(_n_unlabeled(vectors) for vectors in (queries, gallery)),
+    }
     names, columns = metrics_per_class(values, queries.classes)
     table = pd.DataFrame({"class": names, "images": np.bincount(queries.labels)})
     return Evaluation(
-        metrics, chance_metrics(values["positives"], size, ks=ks), table.assign(**columns)
+        metrics,
+        chance,
+        table.assign(**columns),
+        _answer(metrics, chance, by, average),
+        _notes(sizes, [str(warning.message) for warning in raised]),
+        sizes,
     )
+
+
+def _answer(metrics: dict[str, float], chance: dict[str, float], by: str, average: str) -> str:
+    name = next(iter(metrics))
+    where = "" if average == "micro" else ", averaged over classes"
+    if name == "recall@1":
+        return (
+            f"The nearest neighbor has the same {by} for {metrics[name]:.1%} of the queries{where} "
+            f"(chance: {chance[name]:.1%})."
+        )
+    return f"{find_metric(name).label} is {metrics[name]:.4f}{where} (chance: {chance[name]:.4f})."
+
+
+def _notes(sizes: dict[str, int], warned: list[str]) -> tuple[str, ...]:
+    notes = [f"{text[0].upper()}{text[1:]}." for text in warned]
+    if sizes["self_matches"]:
+        notes.append(
+            f"{sizes['self_matches']} gallery images are a query's own image (same id and vector) "
+            "and are not ranked for it."
+        )
+    if sizes["unlabeled"]:
+        notes.append(f"{sizes['unlabeled']} rows without a label are excluded.")
+    return tuple(notes)
+
+
+def _n_unlabeled(vectors: VectorSet | None) -> int:
+    return 0 if vectors is None else int(vectors.source.get("skipped_unlabeled", 0))
 
 
 def align_by_id(a: VectorSet, b: VectorSet, a_name: str = "A", b_name: str = "B") -> VectorSet:

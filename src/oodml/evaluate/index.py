@@ -10,8 +10,10 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from oodml.errors import OodmlError, unknown
-from oodml.evaluate.inputs import as_vectors
+from oodml.evaluate.inputs import as_vectors, check_seed, refuse_rows
+from oodml.evaluate.precision import unit_rows
 from oodml.files import replacing
+from oodml.vector_files import READABLE
 from oodml.vectors import VectorSet
 
 KINDS = ("flat", "ivf", "hnsw")
@@ -68,23 +70,39 @@ def write_index(
         The recall of the index.
 
     Raises:
-        OodmlError: for an unknown kind or distance, or for fewer than two vectors.
+        OodmlError: for a bad option, for fewer than two vectors, or for vectors whose squares
+            float32 cannot represent.
     """
     import faiss
 
     if kind not in KINDS:
         raise unknown("index", kind, KINDS)
     target = Path(path)
+    if target.suffix.lower() in READABLE:
+        raise OodmlError(
+            f"{target}: an index is not a {target.suffix} file; choose another suffix, such as "
+            ".faiss",
+            location=str(target),
+            given=target.suffix,
+        )
     if len(vectors) < 2:
         raise OodmlError(
             f"an index needs at least two vectors; given {len(vectors)}", given=len(vectors)
         )
-    rows = as_vectors(vectors.vectors, distance).numpy()
+    check_seed(seed, bits=31)
+    if effort is not None and effort < 1:
+        raise OodmlError(
+            f"effort: {effort}; allowed: whole numbers from 1", location="effort", given=effort
+        )
+    rows = _index_rows(vectors, distance)
     metric = faiss.METRIC_INNER_PRODUCT if distance == "cosine" else faiss.METRIC_L2
-    exact = _build_index("flat", rows, metric, None, seed)
-    index = exact if kind == "flat" else _build_index(kind, rows, metric, effort, seed)
-    with replacing(target) as temporary:
-        faiss.write_index(index, str(temporary))
+    try:
+        exact = _build_index("flat", rows, metric, None, seed)
+        index = exact if kind == "flat" else _build_index(kind, rows, metric, effort, seed)
+        with replacing(target) as temporary:
+            faiss.write_index(index, str(temporary))
+    except RuntimeError as error:  # the only type of exception that faiss raises
+        raise OodmlError(f"{target}: faiss failed: {error}", location=str(target)) from error
     with replacing(target.with_suffix(".ids.csv")) as temporary:
         table = pd.DataFrame({"id": vectors.ids, "class": vectors.classes})
         table.to_csv(temporary, index=False)
@@ -96,6 +114,17 @@ def write_index(
     return IndexReport(
         kind, len(rows), rows.shape[1], len(tried), reach, float(np.mean(shares)), *recalls
     )
+
+
+def _index_rows(vectors: VectorSet, distance: str) -> Float[np.ndarray, "n d"]:
+    """The rows as the index stores them, in float32."""
+    rows = as_vectors(vectors.vectors, distance)
+    if distance == "cosine":
+        return np.asarray(unit_rows(rows).float().numpy())
+    sizes = rows.abs().amax(1)
+    reason = "is too long or too short for the float32 distances of an index; scale the vectors"
+    refuse_rows((sizes > 1e15) | (sizes.max() < 1e-15), "vectors", reason)
+    return np.asarray(rows.float().numpy())
 
 
 def _build_index(

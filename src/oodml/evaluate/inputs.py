@@ -1,5 +1,6 @@
 """Vectors and labels in any common form, checked row by row."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,46 +10,46 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from oodml.arrays import as_float_array
 from oodml.errors import OodmlError, unknown
+from oodml.label_names import MISSING_TEXT, as_label_array, find_missing, missing_error
 
 Array = Tensor | NDArray[Any] | Sequence[Any]
 
 
 def as_vectors(vectors: Array, distance: str = "euclidean", name: str = "vectors") -> Tensor:
-    """Convert vectors to a tensor; with "cosine", scale rows to length 1.
+    """Convert vectors to a tensor of finite rows that the distance is defined for.
 
     Args:
-        vectors: [n d].
+        vectors: [n d] of any real type.
         distance: "cosine" or "euclidean".
         name: what errors call the vectors.
 
     Returns:
-        [n d] in float64 if given so, else in float32.
+        [n d] as given, in float64 or float32; see `as_float_array`.
 
     Raises:
         OodmlError: for no rows, for a row that is not finite, and, with "cosine", for a zero row.
     """
     if distance not in ("cosine", "euclidean"):
         raise unknown("distance", distance, ("cosine", "euclidean"))
-    given = torch.as_tensor(np.asarray(vectors) if isinstance(vectors, Sequence) else vectors)
-    if given.ndim != 2 or given.numel() == 0:
+    if isinstance(vectors, Tensor) and vectors.dtype in (torch.float32, torch.float64):
+        rows = vectors.detach()
+    else:
+        rows = torch.from_numpy(as_float_array(vectors, name))
+    if isinstance(vectors, Tensor):
+        rows = rows.to(vectors.device)
+    if rows.ndim != 2 or rows.numel() == 0:
         raise OodmlError(
-            f"{name} must be [n d] with at least one row; given {list(given.shape)}",
+            f"{name} must be [n d] with at least one row; given {list(rows.shape)}",
             location=name,
-            given=tuple(given.shape),
+            given=tuple(rows.shape),
         )
-    rows = given.detach().to(torch.float64 if given.dtype == torch.float64 else torch.float32)
     refuse_rows(~torch.isfinite(rows.sum(1)) & ~torch.isfinite(rows).all(1), name, "is not finite")
-    if distance == "euclidean":
-        return rows
-    norms = rows.norm(dim=1, keepdim=True)
-    if not ((norms > 1e-15) & (norms < 1e15)).all():  # outside, squares may under- or overflow
-        largest = rows.abs().amax(1, keepdim=True)
+    if distance == "cosine":
         reason = "is zero and has no direction; use distance='euclidean'"
-        refuse_rows(largest[:, 0] == 0, name, reason)
-        rows = rows / largest
-        norms = rows.norm(dim=1, keepdim=True)
-    return torch.div(rows, norms)
+        refuse_rows(~rows.any(1), name, reason)
+    return rows
 
 
 def refuse_rows(is_bad: Bool[Tensor, " n"], name: str, reason: str) -> None:
@@ -70,14 +71,24 @@ def as_labels(labels: Array, n: int, name: str = "labels") -> NDArray[Any]:
     """Convert labels to an array [n] of integers or strings, never through floats.
 
     Raises:
-        OodmlError: if the number or the type of the labels is wrong.
+        OodmlError: if a label is missing, or if the number or the type of the labels is wrong.
     """
-    values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    values = as_label_array(labels)
     if values.shape != (n,):
         raise OodmlError(
             f"{name} must be [{n}], one per row; given shape {list(values.shape)}",
             location=name,
             given=values.shape,
+        )
+    missing = np.flatnonzero(find_missing(values, literal=True))
+    if len(missing):
+        raise missing_error(values, missing, name, "")
+    suspicious = values.dtype.kind == "U" and np.isin(values, MISSING_TEXT)
+    if np.any(suspicious):
+        warnings.warn(
+            f"{name}: {int(np.sum(suspicious))} rows are called 'nan' or 'None', as missing "
+            "labels are when converted to text; they count as a class",
+            stacklevel=3,
         )
     if values.dtype.kind == "O":
         kinds = {str if isinstance(value, str) else type(value) for value in values.tolist()}
@@ -89,6 +100,21 @@ def as_labels(labels: Array, n: int, name: str = "labels") -> NDArray[Any]:
             given=str(values.dtype),
         )
     return values
+
+
+def check_seed(seed: int, bits: int = 63) -> None:
+    """Refuse a seed that a random generator cannot use.
+
+    Raises:
+        OodmlError: if the seed is not a whole number from 0 to 2**bits - 1.
+    """
+    is_integer = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if not is_integer or not 0 <= seed < 2**bits:
+        raise OodmlError(
+            f"seed: {seed!r}; allowed: whole numbers from 0 to {2**bits - 1}",
+            location="seed",
+            given=seed,
+        )
 
 
 def encode_labels(*labels: NDArray[Any]) -> tuple[NDArray[Any], list[NDArray[np.int64]]]:
@@ -103,7 +129,8 @@ def encode_labels(*labels: NDArray[Any]) -> tuple[NDArray[Any], list[NDArray[np.
     if len({values.dtype.kind == "U" for values in labels}) > 1:
         kinds = ", ".join(str(values.dtype) for values in labels)
         raise OodmlError(
-            f"labels of queries and gallery must have the same type; given {kinds}",
+            f"labels of queries and gallery must have the same type; given {kinds}. Convert both "
+            "to text",
             location="labels",
             given=kinds,
         )
@@ -123,10 +150,10 @@ def find_duplicates(
     Returns:
         The repeated rows, and the first occurrence of each.
     """
-    if len(torch.unique(_row_hashes(vectors[:, :: -(-vectors.shape[1] // 8)]))) == len(vectors):
+    if len(torch.unique(row_hashes(vectors[:, :: -(-vectors.shape[1] // 8)]))) == len(vectors):
         empty = torch.zeros(0, dtype=torch.int64, device=vectors.device)
         return empty, empty
-    inverse = torch.unique(_row_hashes(vectors), return_inverse=True)[1]
+    inverse = torch.unique(row_hashes(vectors), return_inverse=True)[1]
     positions = torch.arange(len(vectors), device=vectors.device)
     first = torch.full_like(positions, len(vectors))
     first = first.scatter_reduce(0, inverse, positions, "amin")[inverse]
@@ -135,7 +162,8 @@ def find_duplicates(
     return repeated[is_equal], first[repeated][is_equal]
 
 
-def _row_hashes(vectors: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
+def row_hashes(vectors: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
+    """A hash of each row; equal rows have equal hashes."""
     generator = torch.Generator().manual_seed(0)
     # Adding zero gives -0.0 and 0.0, which compare equal, the same bits.
     words = [(part + 0.0).view(torch.int32) for part in torch.split(vectors, 4096)]

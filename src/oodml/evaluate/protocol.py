@@ -12,6 +12,7 @@ from torch import Tensor
 
 from oodml.errors import OodmlError
 from oodml.evaluate.inputs import Array, as_labels, as_vectors, encode_labels
+from oodml.evaluate.self_matches import check_class_names, self_matches
 
 Relevance = Mapping[Any, Any] | Array
 
@@ -21,16 +22,27 @@ class RetrievalProtocol:
     """Queries and gallery, ready to be ranked.
 
     Attributes:
-        queries: [n d] vectors.
+        queries: [n d] vectors as given.
         groups: [n] integers; a gallery image is a positive if its group is the query's.
         gallery: [m d] vectors, or None if the queries are the gallery.
         gallery_groups: [m] integers, or None.
+        self_matches: pairs of a query and a gallery row with the same image, which is never
+            ranked for that query. Without a gallery, these are the queries themselves.
     """
 
     queries: Float[Tensor, "n d"]
     groups: NDArray[np.int64]
     gallery: Float[Tensor, "m d"] | None = None
     gallery_groups: NDArray[np.int64] | None = None
+    self_matches: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+
+    @property
+    def gallery_sizes(self) -> NDArray[np.int64]:
+        """[n] the number of images that each query is compared with."""
+        if self.gallery is None:
+            return np.full(len(self.groups), len(self.groups) - 1)
+        pairs = self.self_matches[0] if self.self_matches else np.zeros(0, dtype=np.int64)
+        return len(self.gallery) - np.bincount(pairs, minlength=len(self.groups))
 
 
 def query_protocol(
@@ -45,11 +57,14 @@ def query_protocol(
 def gallery_protocol(
     vectors: Array,
     labels: Array,
-    gallery: Array,
-    gallery_labels: Array | None,
     distance: str,
     relevance: Relevance | None,
+    *,
+    gallery: Array,
+    gallery_labels: Array | None,
     gallery_relevance: Array | None,
+    ids: Array | None,
+    gallery_ids: Array | None,
 ) -> RetrievalProtocol:
     """Queries are searched for in a separate gallery; arguments as in `retrieval_metrics`."""
     if gallery_labels is None:
@@ -63,24 +78,26 @@ def gallery_protocol(
             given=others.shape[1],
             allowed=(str(queries.shape[1]),),
         )
-    if relevance is not None and not isinstance(relevance, Mapping) and gallery_relevance is None:
+    other_relevance: Relevance | None = None
+    if isinstance(relevance, Mapping):
+        other_relevance = relevance
+    elif relevance is not None:
+        other_relevance = gallery_relevance
+    if relevance is not None and other_relevance is None:
         raise OodmlError(
             "relevance given as an array needs gallery_relevance for the gallery",
             location="gallery_relevance",
         )
-    relevance_there = relevance if isinstance(relevance, Mapping) else gallery_relevance
-    if relevance is None:
-        relevance_there = None
-    groups, others_groups = encode_labels(
-        _groups(relevance, as_labels(labels, len(queries)), "relevance"),
-        _groups(
-            relevance_there,
-            as_labels(gallery_labels, len(others), "gallery_labels"),
-            "gallery_relevance",
-        ),
-    )[1]
+    names = as_labels(labels, len(queries))
+    other_names = as_labels(gallery_labels, len(others), "gallery_labels")
+    targets = _groups(relevance, names, "relevance")
+    other_targets = _groups(other_relevance, other_names, "gallery_relevance")
+    check_class_names(targets, other_targets)
+    groups, gallery_groups = encode_labels(targets, other_targets)[1]
     dtype = torch.promote_types(queries.dtype, others.dtype)
-    return RetrievalProtocol(queries.to(dtype), groups, others.to(dtype), others_groups)
+    queries, others = queries.to(dtype), others.to(dtype)
+    pairs = self_matches(queries, others, groups, gallery_groups, ids, gallery_ids)
+    return RetrievalProtocol(queries, groups, others, gallery_groups, pairs)
 
 
 def _groups(relevance: Relevance | None, labels: NDArray[Any], name: str) -> NDArray[Any]:

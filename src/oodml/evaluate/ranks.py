@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oodml.evaluate.inputs import find_duplicates
+from oodml.evaluate.precision import Comparable, comparable, difference_distances
 from oodml.evaluate.protocol import RetrievalProtocol
 from oodml.evaluate.ties import ranks_within_ties
 
@@ -61,19 +62,20 @@ class _Layout:
     rows: [q] the queries that have a positive.
     columns: [g] a permutation of the gallery.
     start, count: [q] the first column of the query's group and the group's size.
-    own: [q] the position of the query itself in its group, or None with a separate gallery.
+    own: [q s] the positions of the query's own images in its group, -1 beyond their number.
     """
 
     rows: Int[Tensor, " q"]
     columns: Int[Tensor, " g"]
     start: Int[Tensor, " q"]
     count: Int[Tensor, " q"]
-    own: Int[Tensor, " q"] | None
+    own: Int[Tensor, "q s"]
 
     def block(self, rows: slice) -> "_Layout":
         """The layout of some of the queries."""
-        own = None if self.own is None else self.own[rows]
-        return _Layout(self.rows[rows], self.columns, self.start[rows], self.count[rows], own)
+        return _Layout(
+            self.rows[rows], self.columns, self.start[rows], self.count[rows], self.own[rows]
+        )
 
 
 def positive_ranks(
@@ -81,7 +83,7 @@ def positive_ranks(
 ) -> Iterator[RankBlock]:
     """Rank the positives of every query; queries without a positive are skipped.
 
-    Without a gallery each query is ranked among all others, never among itself.
+    A query's own images, see `RetrievalProtocol`, are not ranked.
 
     Args:
         protocol: queries and gallery.
@@ -92,26 +94,20 @@ def positive_ranks(
     Yields:
         Blocks of ranks, in no particular order.
     """
-    queries, gallery = protocol.queries, protocol.gallery
-    layout = _layout(protocol.groups, protocol.gallery_groups, queries.device)
-    if euclidean:  # centering does not change distances and reduces cancellation
-        center = (queries if gallery is None else gallery).mean(0, dtype=torch.float64)
-        queries = queries - center.to(queries.dtype)
-        gallery = None if gallery is None else gallery - center.to(queries.dtype)
-    columns = (queries if gallery is None else gallery)[layout.columns]
-    bias = -columns.square().sum(1) / 2 if euclidean else None
+    vectors = comparable(protocol.queries, protocol.gallery, euclidean)
+    layout = _layout(protocol)
+    columns = (vectors.queries if vectors.gallery is None else vectors.gallery)[layout.columns]
     repeated = find_duplicates(columns)
     scratch = columns.new_empty(SCRATCH if columns.device.type == "cpu" else 2**26)
     size = max(1, min(QUERIES, STRIP // len(columns)))
     for begin in range(0, len(layout.rows), size):
         block = layout.block(slice(begin, begin + size))
-        tiles = _Tiles(queries[block.rows], columns, bias, repeated)
+        tiles = _Tiles(vectors, vectors.queries[block.rows], columns, repeated)
         yield _rank_block(block, tiles, scratch, generator)
 
 
-def _layout(
-    query_groups: NDArray[np.int64], gallery_groups: NDArray[np.int64] | None, device: torch.device
-) -> _Layout:
+def _layout(protocol: RetrievalProtocol) -> _Layout:
+    query_groups, gallery_groups = protocol.groups, protocol.gallery_groups
     searched = query_groups if gallery_groups is None else gallery_groups
     n_groups = 1 + int(max(query_groups.max(), searched.max()))
     sizes = np.bincount(searched, minlength=n_groups)
@@ -122,23 +118,43 @@ def _layout(
     position[np.lexsort((sizes, ~is_queried))] = np.arange(n_groups)
     columns = np.argsort(position[searched], kind="stable")
     ends = np.cumsum(np.bincount(position[searched], minlength=n_groups))
-    same_images = gallery_groups is None
-    rows = columns if same_images else np.argsort(position[query_groups], kind="stable")
+    rows = columns if gallery_groups is None else np.argsort(position[query_groups], kind="stable")
     group = query_groups[rows]
     start = ends[position[group]] - sizes[group]
-    has_positive = sizes[group] > int(same_images)
-    own = np.arange(len(rows)) - start
+    own = _own_positions(protocol, columns)[rows]
+    own = np.where(own >= 0, own - start[:, None], -1)
+    has_positive = sizes[group] > (own >= 0).sum(1)
 
-    def tensor(values: NDArray[np.int64]) -> Int[Tensor, " _"]:
-        return torch.from_numpy(values).to(device)
+    def tensor(values: NDArray[np.int64]) -> Int[Tensor, "..."]:
+        return torch.from_numpy(values).to(protocol.queries.device)
 
     return _Layout(
         rows=tensor(rows[has_positive]),
         columns=tensor(columns),
         start=tensor(start[has_positive]),
         count=tensor(sizes[group][has_positive]),
-        own=tensor(own[has_positive]) if same_images else None,
+        own=tensor(own[has_positive]),
     )
+
+
+def _own_positions(
+    protocol: RetrievalProtocol, columns: NDArray[np.int64]
+) -> Int[np.ndarray, "n s"]:
+    """The columns of each query's own images in the gallery, -1 beyond their number."""
+    inverse = np.empty(len(columns), dtype=np.int64)
+    inverse[columns] = np.arange(len(columns))
+    if protocol.gallery_groups is None:
+        return inverse[:, None]
+    if protocol.self_matches is None:
+        return np.zeros((len(protocol.groups), 0), dtype=np.int64)
+    queries, images = protocol.self_matches
+    order = np.argsort(queries, kind="stable")
+    queries, images = queries[order], images[order]
+    slot = np.arange(len(queries)) - np.searchsorted(queries, queries)
+    width = int(slot.max()) + 1 if len(slot) else 0
+    own = np.full((len(protocol.groups), width), -1, dtype=np.int64)
+    own[queries, slot] = inverse[images]
+    return own
 
 
 class _Tiles:
@@ -146,12 +162,14 @@ class _Tiles:
 
     def __init__(
         self,
+        vectors: Comparable,
         queries: Float[Tensor, "b d"],
         columns: Float[Tensor, "m d"],
-        bias: Float[Tensor, " m"] | None,
         repeated: tuple[Int[Tensor, " r"], Int[Tensor, " r"]],
     ) -> None:
-        self.queries, self.columns, self.bias, self.repeated = queries, columns, bias, repeated
+        self.queries, self.columns, self.repeated = queries, columns, repeated
+        self.by_differences = vectors.by_differences
+        self.bias = -columns.square().sum(1) / 2 if vectors.euclidean else None
         self.buffer = columns.new_empty(len(queries) * min(TILE, len(columns)))
 
     def strip(self, low: int, high: int) -> tuple[int, int, Float[Tensor, "b w"]]:
@@ -172,10 +190,12 @@ class _Tiles:
     def scores(
         self, low: int, high: int, out: Float[Tensor, "b w"] | None = None
     ) -> Float[Tensor, "b w"]:
-        columns = self.columns[low:high].T
+        columns = self.columns[low:high]
+        if self.by_differences:
+            return difference_distances(self.queries, columns).neg_()
         if self.bias is None:
-            return torch.mm(self.queries, columns, out=out)
-        return torch.addmm(self.bias[low:high], self.queries, columns, out=out)
+            return torch.mm(self.queries, columns.T, out=out)
+        return torch.addmm(self.bias[low:high], self.queries, columns.T, out=out)
 
     def others(self, low: int, high: int) -> Iterator[Float[Tensor, "b w"]]:
         """The tiles of all columns outside `low` to `high`; each overwrites the previous one."""
@@ -195,16 +215,14 @@ def _rank_block(
     low, high, strip = tiles.strip(
         int(layout.start.min()), int((layout.start + layout.count).max())
     )
-    counts = layout.count
-    slots = torch.arange(int(counts.max()), device=strip.device).expand(len(counts), -1)
-    if layout.own is not None:
-        strip.scatter_(1, (layout.start + layout.own - low)[:, None], -torch.inf)
-        counts = counts - 1
-        slots = slots[:, 1:] - (slots[:, 1:] <= layout.own[:, None]).long()
-    valid = torch.arange(slots.shape[1], device=strip.device) < counts[:, None]
-    indices = torch.where(valid, layout.start[:, None] + slots - low, 0)
-    positives = strip.gather(1, indices).masked_fill_(~valid, -torch.inf)
-    positives = positives.sort(1, descending=True).values
+    _exclude_own(strip, layout, low)
+    slots = torch.arange(int(layout.count.max()), device=strip.device).expand(len(strip), -1)
+    in_group = slots < layout.count[:, None]
+    indices = torch.where(in_group, layout.start[:, None] + slots - low, 0)
+    positives = strip.gather(1, indices).masked_fill_(~in_group, -torch.inf)
+    counts = layout.count - (layout.own >= 0).sum(1)
+    positives = positives.sort(1, descending=True).values[:, : int(counts.max())]
+    valid = slots[:, : positives.shape[1]] < counts[:, None]
     all_tiles = itertools.chain(torch.split(strip, TILE, 1), tiles.others(low, high))
     below = torch.nextafter(positives, torch.full_like(positives, -torch.inf))
     if _ties_matter(positives, valid) or len(tiles.repeated[0]):
@@ -216,6 +234,15 @@ def _rank_block(
     coin = torch.rand(positives.shape, generator=generator, device=strip.device) < 0.5
     (above,) = _counts(all_tiles, torch.where(coin, below, positives)[None], scratch)
     return RankBlock(layout.rows, counts, above - coin.long() + 1)
+
+
+def _exclude_own(strip: Float[Tensor, "b w"], layout: _Layout, low: int) -> None:
+    """Move the query's own images behind all others."""
+    for own in layout.own.T:
+        exists = own >= 0
+        columns = torch.where(exists, layout.start + own - low, 0)[:, None]
+        values = strip.gather(1, columns).masked_fill_(exists[:, None], -torch.inf)
+        strip.scatter_(1, columns, values)
 
 
 def _ties_matter(positives: Float[Tensor, "b p"], valid: Bool[Tensor, "b p"]) -> bool:

@@ -35,6 +35,7 @@ for _name, _label in (
     ("queries", "Queries"),
     ("singletons", "Queries without a positive"),
     ("positives", "Positives per query"),
+    ("gallery_size", "Images ranked per query"),
     ("epoch", "Epoch"),
 ):
     register(Metric(_name, _label, "count", (0.0, inf), None))

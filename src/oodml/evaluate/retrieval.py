@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oodml.errors import OodmlError, unknown
-from oodml.evaluate.inputs import Array, as_labels, encode_labels
+from oodml.evaluate.inputs import Array, as_labels, check_seed, encode_labels
 from oodml.evaluate.metric_family import MetricFamily
 from oodml.evaluate.protocol import RetrievalProtocol, gallery_protocol, query_protocol
 from oodml.evaluate.random_ranking import (
@@ -23,8 +23,10 @@ from oodml.evaluate.random_ranking import (
     expected_recall,
 )
 from oodml.evaluate.ranks import RankBlock, positive_ranks
-from oodml.results.metrics import PUBLISHED
+from oodml.results.metrics import PUBLISHED, check_bounds
 
+COUNTS = ("positives", "gallery_size")
+"""Counts of each query that are returned with its metrics."""
 PerQuery = dict[str, NDArray[np.float64]]
 Score = Float[Tensor, " b"]
 
@@ -142,6 +144,8 @@ def retrieval_metrics(
     seed: int = ...,
     relevance: Mapping[Any, Any] | Array | None = ...,
     gallery_relevance: Array | None = ...,
+    ids: Array | None = ...,
+    gallery_ids: Array | None = ...,
     average: str = ...,
     per_query: Literal[False] = ...,
 ) -> dict[str, float]: ...
@@ -159,6 +163,8 @@ def retrieval_metrics(
     seed: int = ...,
     relevance: Mapping[Any, Any] | Array | None = ...,
     gallery_relevance: Array | None = ...,
+    ids: Array | None = ...,
+    gallery_ids: Array | None = ...,
     average: str = ...,
     per_query: Literal[True],
 ) -> PerQuery: ...
@@ -175,6 +181,8 @@ def retrieval_metrics(
     seed: int = 0,
     relevance: Mapping[Any, Any] | Array | None = None,
     gallery_relevance: Array | None = None,
+    ids: Array | None = None,
+    gallery_ids: Array | None = None,
     average: str = "micro",
     per_query: bool = False,
 ) -> dict[str, float] | PerQuery:
@@ -196,7 +204,8 @@ def retrieval_metrics(
     rank. Perfect embeddings do not score 1.
 
     Args:
-        vectors: [n d]. float64 is compared in float64, everything else in float32.
+        vectors: [n d]. float64 is compared in float64, everything else in float32, or in
+            float64 where float32 does not resolve the distances of near neighbors.
         labels: [n] integers or strings.
         ks: the cut-offs of recall and precision.
         gallery: [m d] the images to search instead; may contain further classes.
@@ -207,9 +216,11 @@ def retrieval_metrics(
         relevance: what makes an image a positive if not its label: a mapping from labels to
             groups (class to superclass), or [n] the group of each row.
         gallery_relevance: [m] the group of each gallery row, if `relevance` is an array.
+        ids, gallery_ids: [n] and [m] the image of each row. A gallery row with a query's id and,
+            up to rounding, its vector is the query's own image and is not ranked.
         average: over queries ("micro"), or over the means of each label ("macro").
         per_query: return arrays [n] instead of averages, with NaN for excluded queries, and R
-            as "positives".
+            as "positives" and the number of ranked images as "gallery_size".
 
     Returns:
         The value of each metric by its name.
@@ -220,13 +231,22 @@ def retrieval_metrics(
     """
     cutoffs = _check_cutoffs(ks)
     _check_average(average)
+    check_seed(seed)
     if gallery is None:
-        if gallery_labels is not None or gallery_relevance is not None:
-            raise OodmlError("gallery_labels and gallery_relevance need a gallery")
+        if any(given is not None for given in (gallery_labels, gallery_relevance, gallery_ids)):
+            raise OodmlError("gallery_labels, gallery_relevance, and gallery_ids need a gallery")
         protocol = query_protocol(vectors, labels, distance, relevance)
     else:
         protocol = gallery_protocol(
-            vectors, labels, gallery, gallery_labels, distance, relevance, gallery_relevance
+            vectors,
+            labels,
+            distance,
+            relevance,
+            gallery=gallery,
+            gallery_labels=gallery_labels,
+            gallery_relevance=gallery_relevance,
+            ids=ids,
+            gallery_ids=gallery_ids,
         )
     generator = torch.Generator(protocol.queries.device).manual_seed(seed)
     values = _per_query_values(protocol, cutoffs, distance == "euclidean", generator)
@@ -260,7 +280,7 @@ def average_metrics(values: PerQuery, labels: Array, average: str = "micro") -> 
     _, (classes,) = encode_labels(as_labels(labels, len(scored)))
     means = {}
     for name, column in values.items():
-        if name == "positives":
+        if name in COUNTS:
             continue
         if name.endswith(PUBLISHED):
             means[name] = float(column.mean())
@@ -268,6 +288,7 @@ def average_metrics(values: PerQuery, labels: Array, average: str = "micro") -> 
             means[name] = float(column[scored].mean())
         else:
             means[name] = float(np.nanmean(_class_means(column, classes)))
+        check_bounds(name, means[name])
     return means | {"queries": float(scored.sum()), "singletons": float((~scored).sum())}
 
 
@@ -304,6 +325,7 @@ def _per_query_values(
     for name, column in values.items():
         if name.endswith(PUBLISHED):
             np.nan_to_num(column, copy=False)
+    values["gallery_size"] = protocol.gallery_sizes.astype(np.float64)
     return values
 
 

@@ -14,9 +14,15 @@ from torch import Tensor
 from oodml.errors import OodmlError
 from oodml.evaluate.inputs import Array, as_labels, as_vectors, encode_labels
 from oodml.evaluate.metric_family import MetricFamily
+from oodml.evaluate.precision import resolved_unit_rows, scale_to_safe_size
 from oodml.evaluate.thresholds import operating_point_inconsistency
+from oodml.results.metrics import check_bounds
 
 BLOCK = 1024
+ROUNDING = 1e-13
+"""Cosine distances below this are rounding errors and count as 0."""
+NOISE = 1e-7
+"""Singular values below this share of the largest may be noise of the Gram matrix."""
 
 
 class Geometry:
@@ -35,8 +41,8 @@ class Geometry:
         labels: Array,
         false_accept_rates: tuple[float, float] = (0.01, 0.1),
     ) -> None:
-        self.given = as_vectors(vectors)
-        self.unit = as_vectors(vectors, "cosine")
+        self.given = as_vectors(vectors, "cosine")
+        self.unit = resolved_unit_rows(self.given)
         _, (classes,) = encode_labels(as_labels(labels, len(self.unit)))
         self.classes = torch.from_numpy(classes).to(self.unit.device)
         self.class_sizes = torch.bincount(self.classes).double()
@@ -66,7 +72,8 @@ class Geometry:
         The dot products of all pairs sum to the squared norm of the class's sum, minus the
         squared norms of its vectors, which are 1.
         """
-        return self.class_pairs - (self.class_sums.square().sum(1) - self.class_sizes)
+        distances = self.class_pairs - (self.class_sums.square().sum(1) - self.class_sizes)
+        return torch.where(distances > ROUNDING * self.class_pairs, distances, 0.0)
 
 
 STRUCTURE: MetricFamily[Geometry, float] = MetricFamily("structure")
@@ -93,12 +100,13 @@ def inter(geometry: Geometry) -> float:
     n_classes = len(geometry.class_sizes)
     pairs = n_classes * (n_classes - 1)
     products = float(directions.sum(0).square().sum() - directions.square().sum())
-    return 1 - products / pairs if pairs else nan
+    distance = 1 - products / pairs if pairs else nan
+    return 0.0 if distance < ROUNDING else distance
 
 
 @STRUCTURE.define("density", "Density", bounds=(0, inf), higher_is_better=None)
 def density(geometry: Geometry) -> float:
-    """The ratio of "intra" to "inter" (Roth et al., ICML 2020)."""
+    """The ratio of "intra" to "inter" (Roth et al., ICML 2020); NaN if "inter" is 0."""
     between = inter(geometry)
     return intra(geometry) / between if between else nan
 
@@ -116,7 +124,8 @@ def uniformity(geometry: Geometry) -> float:
     """log mean exp(-2 ‖x-y‖²) over all pairs (Wang & Isola, ICML 2020); NaN for one vector."""
     n = len(geometry.unit)
     total = sum(float(_potentials(part).double().sum()) for part in _upper_blocks(geometry.unit))
-    return float(np.log(total / (n * (n - 1) / 2))) if n > 1 else nan
+    value = float(np.log(total / (n * (n - 1) / 2))) if n > 1 else nan
+    return 0.0 if abs(value) < 1e-6 else value  # float32 cosines of equal directions round
 
 
 @STRUCTURE.define("opis", "OPIS", bounds=(0, 0.25), higher_is_better=False)
@@ -155,7 +164,8 @@ def structure_metrics(
 
     Returns:
         The value of each metric by its name. Undefined values are NaN: "inter" of one class,
-        "intra" if no class has two images.
+        "intra" if no class has two images. If all vectors have one direction, "intra", "inter",
+        "alignment", and "uniformity" are 0 and "density" is NaN.
 
     Raises:
         OodmlError: if vectors are zero or not finite, or if shapes do not match.
@@ -164,7 +174,7 @@ def structure_metrics(
     functions = STRUCTURE.functions(rhos)
     if false_accept_rates is None:
         del functions["opis"]
-    return {name: function(geometry) for name, function in functions.items()}
+    return {name: check_bounds(name, function(geometry)) for name, function in functions.items()}
 
 
 def normalized_spectrum(vectors: Array) -> NDArray[np.float64]:
@@ -178,7 +188,7 @@ def normalized_spectrum(vectors: Array) -> NDArray[np.float64]:
     Returns:
         [min(n, d)] the normalized singular values.
     """
-    rows = as_vectors(vectors)
+    rows, _ = scale_to_safe_size(as_vectors(vectors), None)
     is_tall = rows.shape[0] >= rows.shape[1]
     gram = rows.new_zeros((min(rows.shape),) * 2, dtype=torch.float64)
     for part in torch.split(rows if is_tall else rows.T, BLOCK):
@@ -197,7 +207,7 @@ def spectral_decay(spectrum: Float[np.ndarray, " s"], k: int) -> float:
             divergence.
 
     Returns:
-        The divergence; NaN if no value remains.
+        The divergence; NaN if no value remains that a Gram matrix can tell from 0.
 
     Raises:
         OodmlError: if k is 0, which the original study uses for the spectrum itself.
@@ -209,7 +219,7 @@ def spectral_decay(spectrum: Float[np.ndarray, " s"], k: int) -> float:
             given=0,
         )
     values = np.maximum(spectrum, 1e-8 * spectrum[0])[abs(k) - 1 :]
-    if not len(values) or not values[0] > 0:
+    if not len(values) or not values[0] > NOISE * spectrum[0]:
         return nan
     shares = values / values.sum()
     log_ratio = np.log(shares * len(shares))

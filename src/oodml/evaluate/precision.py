@@ -1,0 +1,170 @@
+"""Scale, origin, and floating-point type in which the distances of vectors can be resolved.
+
+Distances are computed from matrix products, which lose the small distances of vectors that are
+long compared with them: far from the origin, very large or small, or nearly identical. Such
+vectors are scaled, centered, and compared in float64; if that is not enough, by differences.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+SAFE_SIZE = {torch.float32: 1e9, torch.float64: 1e100}
+"""The sizes of numbers, and their reciprocals, whose squares neither overflow nor underflow."""
+RESOLVED = {torch.float32: 2e-5, torch.float64: 1e-11}
+"""The smallest squared distance, relative to the longest squared vector, that products resolve."""
+UNRESOLVED = 0.1
+"""The share of queries whose nearest neighbors may be unresolved."""
+NEIGHBORS = 8
+"""The neighbor whose distance is estimated; nearer ones may be copies."""
+SAMPLE = 2**25
+"""Numbers that are read to estimate the distances of nearest neighbors."""
+
+
+@dataclass(frozen=True)
+class Comparable:
+    """Queries and gallery in a form in which their order of distances is resolved.
+
+    Attributes:
+        queries: [n d].
+        gallery: [m d], or None if the queries are the gallery.
+        euclidean: whether closer means a smaller Euclidean distance, not a larger dot product.
+        by_differences: whether distances must be computed from differences of vectors.
+    """
+
+    queries: Float[Tensor, "n d"]
+    gallery: Float[Tensor, "m d"] | None
+    euclidean: bool
+    by_differences: bool = False
+
+
+def comparable(
+    queries: Float[Tensor, "n d"], gallery: Float[Tensor, "m d"] | None, euclidean: bool
+) -> Comparable:
+    """Prepare vectors for ranking by Euclidean distance or by cosine.
+
+    Args:
+        queries: [n d] vectors as given.
+        gallery: [m d] vectors as given, or None.
+        euclidean: whether to rank by Euclidean distance; else by cosine.
+    """
+    if not euclidean:
+        unit = unit_rows(queries)
+        others = None if gallery is None else unit_rows(gallery)
+        if is_resolved(unit, others):
+            return Comparable(unit, others, euclidean=False)
+        # Unit vectors have the same order by distance as by cosine, and distances resolve more.
+        queries = unit_rows(queries.double())
+        gallery = None if gallery is None else unit_rows(gallery.double())
+    queries, gallery = scale_to_safe_size(queries, gallery)
+    centered = _center(queries, gallery)
+    if is_resolved(*centered, queries, gallery):
+        return Comparable(*centered, euclidean=True)
+    queries, gallery = queries.double(), None if gallery is None else gallery.double()
+    centered = _center(queries, gallery)
+    if is_resolved(*centered, queries, gallery):
+        return Comparable(*centered, euclidean=True)
+    return Comparable(queries, gallery, euclidean=True, by_differences=True)
+
+
+def unit_rows(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Scale rows, none of which is zero, to length 1."""
+    norms = rows.norm(dim=1, keepdim=True)
+    if not ((norms > 1e-15) & (norms < 1e15)).all():  # outside, squares may under- or overflow
+        rows = rows / rows.abs().amax(1, keepdim=True)
+        norms = rows.norm(dim=1, keepdim=True)
+    return torch.div(rows, norms)
+
+
+def resolved_unit_rows(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Scale rows to length 1, in float64 if float32 does not resolve their distances."""
+    unit = unit_rows(rows)
+    return unit if is_resolved(unit, None) else unit_rows(rows.double())
+
+
+def resolved_points(rows: Float[Tensor, "n d"], euclidean: bool) -> Float[Tensor, "n d"]:
+    """Points for an algorithm that computes in float32, such as k-means.
+
+    Scaling and centering do not change which points are close to each other.
+    """
+    points = rows if euclidean else resolved_unit_rows(rows)
+    safe = SAFE_SIZE[torch.float32]
+    points, _ = scale_to_safe_size(points, None, safe)
+    if not is_resolved(points.float(), None, points):
+        points = scale_to_safe_size(_center(points.double(), None)[0], None, safe)[0]
+    return points.float()
+
+
+def is_resolved(
+    queries: Float[Tensor, "n d"],
+    gallery: Float[Tensor, "m d"] | None,
+    exact: Float[Tensor, "n d"] | None = None,
+    exact_gallery: Float[Tensor, "m d"] | None = None,
+) -> bool:
+    """Whether matrix products in the vectors' type resolve the distances of near neighbors.
+
+    The distances of some queries to their nearest neighbors are estimated, first with products,
+    then from differences of the vectors before centering, `exact`. Copies of a query are ignored
+    then, because they tie exactly.
+    """
+    others = queries if gallery is None else gallery
+    n_sampled = max(8, min(64, SAMPLE // others.numel()))
+    sample = torch.linspace(0, len(queries) - 1, min(n_sampled, len(queries))).long()
+    sample = sample.to(queries.device)
+    rows = queries[sample]
+    squares = others.norm(dim=1).square()
+    limit = RESOLVED[queries.dtype] * float(squares.max())
+    distances = squares + rows.square().sum(1, keepdim=True) - 2 * rows @ others.T
+    rank = min(NEIGHBORS + 1, len(others))
+    if float((distances.kthvalue(rank, dim=1).values <= limit).double().mean()) <= UNRESOLVED:
+        return True
+    exact = queries if exact is None else exact
+    exact_others = exact if gallery is None else exact_gallery
+    smallest = _smallest_distances(exact[sample], others if exact_others is None else exact_others)
+    return float((smallest <= limit).double().mean()) <= UNRESOLVED
+
+
+def _smallest_distances(
+    rows: Float[Tensor, "s d"], others: Float[Tensor, "m d"]
+) -> Float[Tensor, " s"]:
+    """The smallest positive squared distance of each row, from differences in float64."""
+    smallest = torch.full((len(rows),), torch.inf, dtype=torch.float64, device=rows.device)
+    for part in torch.split(others, 4096):
+        distances = difference_distances(rows.double(), part.double()).square()
+        distances[distances == 0] = torch.inf
+        smallest = torch.minimum(smallest, distances.amin(1))
+    return smallest
+
+
+def difference_distances(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+    """Euclidean distances from differences of vectors: exact, and slower than a product."""
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def scale_to_safe_size(
+    queries: Float[Tensor, "n d"], gallery: Float[Tensor, "m d"] | None, safe: float | None = None
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"] | None]:
+    """Multiply both by a power of two if their squares could over- or underflow."""
+    sizes = [float(rows.abs().max()) for rows in (queries, gallery) if rows is not None]
+    largest, safe = max(sizes), safe or SAFE_SIZE[queries.dtype]
+    if largest == 0 or 1 / safe < largest < safe:
+        return queries, gallery
+    exponent = -int(torch.frexp(torch.tensor(largest, dtype=torch.float64)).exponent)
+
+    def scaled(rows: Float[Tensor, "_ d"]) -> Float[Tensor, "_ d"]:
+        half = torch.tensor(exponent // 2)  # in two steps, since 2**exponent may overflow
+        rest = torch.tensor(exponent - exponent // 2)
+        return torch.ldexp(torch.ldexp(rows, half.to(rows.device)), rest.to(rows.device))
+
+    return scaled(queries), None if gallery is None else scaled(gallery)
+
+
+def _center(
+    queries: Float[Tensor, "n d"], gallery: Float[Tensor, "m d"] | None
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"] | None]:
+    """Subtract the mean of the gallery, which does not change distances."""
+    mean = (queries if gallery is None else gallery).mean(0, dtype=torch.float64)
+    center = mean.to(queries.dtype)
+    return queries - center, None if gallery is None else gallery - center
