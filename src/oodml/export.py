@@ -227,7 +227,10 @@ def load_exported(file: str | Path, trust_code: bool = False) -> Embedder:
 
 def _read_run(folder: Path) -> Mapping[str, Any]:
     file = folder / "run.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    with reading_model(file):
+        return dict(json.loads(file.read_text(encoding="utf-8")))
 
 
 def _input_side(model: Embedder) -> int:

@@ -360,14 +360,12 @@ def load_model(run_folder: str | Path, trust_code: bool = False) -> Embedder:
 @contextmanager
 def reading_model(path: str | Path) -> Iterator[None]:
     """Turn the exceptions that a damaged model file causes into an OodmlError with its path."""
-    from safetensors import SafetensorError
-
     try:
         yield
     except OodmlError:
         raise
-    except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
-        reason = f"{type(error).__name__}: {error}"
+    except Exception as error:  # damaged files raise many types of exceptions
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise OodmlError(f"{path}: cannot load the model: {reason}", location=str(path)) from error
 
 

@@ -49,11 +49,25 @@ class Backbone(nn.Module):
         self.network.to(memory_format=memory_format)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c rows columns"]:
-        """The feature map of images in [0, 1]; tokens of a transformer form a single row."""
+        """The feature map of images in [0, 1]; tokens of a transformer form a single row.
+
+        Raises:
+            OodmlError: if the network does not accept images of this size.
+        """
         normalized = (images - self.mean) / self.std
         normalized = normalized.contiguous(memory_format=self.memory_format)
         extract = getattr(self.network, "forward_features", self.network)
-        output: Tensor = extract(normalized)
+        try:
+            output: Tensor = extract(normalized)
+        except AssertionError as error:  # timm's networks of a fixed input size
+            height, width = images.shape[2:]
+            raise OodmlError(
+                f"the network does not accept images of {height}×{width} pixels: {error}. Remove "
+                f"image_size to use its own, {self.image_size}.",
+                location="image_size",
+                given=height,
+                allowed=(str(self.image_size),),
+            ) from error
         if output.ndim == 3:
             prefix = getattr(self.network, "num_prefix_tokens", 0)
             return output[:, prefix:].transpose(1, 2).unsqueeze(2)

@@ -54,6 +54,7 @@ def embed(
     from oodml.devices import resolve_device
     from oodml.embedding import embed as embed_images
     from oodml.errors import OodmlError
+    from oodml.files import refuse_overwrite
     from oodml.model import load_model
     from oodml.vector_files import check_suffix
 
@@ -71,6 +72,7 @@ def embed(
             location=flag,
         )
     check_suffix(out)
+    refuse_overwrite(out, data, weights, *model_files(model))
     resolve_device(device)
     make_importable(Path.cwd())
     images = open_images(data, skip_corrupt=skip_corrupt)
@@ -105,22 +107,31 @@ def export(
     from oodml.catalog import make_importable
     from oodml.errors import OodmlError
     from oodml.export import export_onnx, export_safetensors, load_for_export
+    from oodml.files import refuse_overwrite
 
     if not onnx and not safetensors:
         raise OodmlError(
             "choose a format: --onnx, --safetensors, or both", location="--onnx, --safetensors"
         )
     make_importable(Path.cwd())
+    suffixes = [".safetensors"] * safetensors + [".onnx"] * onnx
+    files = {suffix: _with_suffix(out, suffix) for suffix in suffixes}
+    for file in files.values():
+        refuse_overwrite(file, weights, *model_files(Path(model)))
     network, metadata = load_for_export(model, trust_code, weights)
     summary = f"{metadata['backbone']}, {metadata['dim']} dimensions"
-    if safetensors:
-        file = _with_suffix(out, ".safetensors")
+    if file := files.get(".safetensors"):
         export_safetensors(network, file, metadata)
         typer.echo(f"{file}: {summary}")
-    if onnx:
-        file = _with_suffix(out, ".onnx")
+    if file := files.get(".onnx"):
         difference = export_onnx(network, file, metadata)
         typer.echo(f"{file}: {summary}; onnxruntime differs by at most {difference:.1e}")
+
+
+def model_files(model: Path | None) -> list[Path]:
+    """The files of a model or run, which no output may overwrite."""
+    names = ("model.json", "model.safetensors", "run.json", "rows.parquet", "vectors.npz")
+    return [model / name for name in names] if model else []
 
 
 def _with_suffix(file: Path, suffix: str) -> Path:

@@ -151,6 +151,27 @@ class LiveImages:
         return VectorSet(vectors, images.classes, images.ids, images.superclasses)
 
 
+def query_mask(images: ImageSet) -> NDArray[np.bool_] | None:
+    """Which images are queries in the dataset's own query and gallery lists (In-shop).
+
+    Classes without lists, which a split moved from training to testing, are divided in the same
+    way: sorted by id, their images are alternately queries and gallery.
+
+    Returns:
+        [n] True for queries and False for the gallery, or None if the dataset has no such lists:
+        then every image is a query among all others.
+    """
+    parts = images.partition
+    if parts is None or not {"query", "gallery"} <= set(parts.tolist()):
+        return None
+    queries: NDArray[np.bool_] = parts == "query"
+    unlisted = np.flatnonzero(~np.isin(parts, ("query", "gallery")))
+    order = unlisted[np.lexsort((images.ids[unlisted], images.classes[unlisted]))]
+    first = np.unique(images.classes[order], return_index=True, return_inverse=True)
+    queries[order] = (np.arange(len(order)) - first[1][first[2]]) % 2 == 0
+    return queries
+
+
 def class_rows(
     images: ImageSet, classes: Sequence[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -8,19 +8,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from oodml import catalog, distributed
 from oodml.adaptation.split import adapt_split
 from oodml.evaluate.clustering import clustering_metrics
 from oodml.evaluate.retrieval import retrieval_metrics
 from oodml.evaluate.structure import structure_metrics
+from oodml.evaluate.superclasses import superclass_recall
 from oodml.images.image_set import ImageSet
 from oodml.methods._base import BaseMethod, Sizes
 from oodml.model import Embedder, LinearHead
 from oodml.randomness import isolated
 from oodml.results.schema import Stage
 from oodml.study.folder.table import write_run_rows
-from oodml.study.material import Material, open_material
+from oodml.study.material import Material, open_material, query_mask
 from oodml.study.plan import Run
 from oodml.study.prepare import Context
 from oodml.study.run_artifacts import nonfinite_error
@@ -62,13 +64,16 @@ def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
         with isolated(run.seed, "run"):
             model, history, best_test = _fit(job)
         test = job.material.embed(model, run.split.test)
-        metrics = distributed.compute_once(lambda: _evaluate(test))
+        queries = query_mask(job.material.images.subset(run.split.test))
+        metrics = distributed.compute_once(lambda: _evaluate(test, queries))
         log(prefix_metrics("test", metrics), len(history.rows))
         rows = [*_rows(Stage.VALIDATION, history.validation | {"epoch": float(history.epoch)})]
         rows += _rows(Stage.ZERO_SHOT, metrics)
         rows += _rows(Stage.BEST_TEST_EPOCH, best_test)
         model.save(folder)
         test.save(folder / "vectors.npz")
+        if test.superclasses is not None:
+            superclass_recall(test, queries).to_parquet(folder / "superclasses.parquet")
         write_history(history.rows, folder / "history.csv")
         if run.shots:
             write_run_rows(pd.DataFrame(rows), folder)  # they remain if the few-shot stage fails
@@ -159,9 +164,10 @@ def _evaluator(
     """
 
     def evaluate() -> Metrics:
+        queries = query_mask(job.material.images.subset(classes))
         vectors = job.material.embed(model, classes)
         metrics = distributed.compute_once(
-            lambda: retrieval_metrics(vectors.vectors, vectors.labels, ks=VALIDATION_KS)
+            lambda: _retrieval_metrics(vectors, queries, ks=VALIDATION_KS)
         )
         return {name: metrics[name] for name in names or metrics}
 
@@ -177,12 +183,27 @@ def _best_test_epoch(rows: list[dict[str, float]]) -> Metrics:
     return {name: best[f"test_{name}"] for name in TEST_EPOCH_METRICS} | {"epoch": best["epoch"]}
 
 
-def _evaluate(test: VectorSet) -> Metrics:
-    vectors, labels = test.vectors, test.labels
+def _evaluate(test: VectorSet, queries: NDArray[np.bool_] | None) -> Metrics:
     return (
-        retrieval_metrics(vectors, labels)
-        | clustering_metrics(vectors, labels)
-        | structure_metrics(vectors, labels)
+        _retrieval_metrics(test, queries)
+        | clustering_metrics(test.vectors, test.labels)
+        | structure_metrics(test.vectors, test.labels)
+    )
+
+
+def _retrieval_metrics(
+    test: VectorSet, queries: NDArray[np.bool_] | None, **options: Any
+) -> Metrics:
+    """Retrieval metrics; with a mask of queries, the other images are the gallery."""
+    vectors, labels = test.vectors, test.labels
+    if queries is None:
+        return retrieval_metrics(vectors, labels, **options)
+    return retrieval_metrics(
+        vectors[queries],
+        labels[queries],
+        gallery=vectors[~queries],
+        gallery_labels=labels[~queries],
+        **options,
     )
 
 
