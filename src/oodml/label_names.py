@@ -44,7 +44,8 @@ def as_label_array(values: Any) -> NDArray[Any]:
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
     if np.ma.is_masked(values):
-        values = values.astype(object).filled(None)
+        mask, values = np.ma.getmaskarray(values), np.asarray(values).astype(object)
+        values[mask] = None
     is_list = isinstance(values, list | tuple)
     if is_list and any(not isinstance(one, str) or "\0" in one for one in values):
         array: NDArray[Any] = np.empty(len(values), dtype=object)

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,7 +14,17 @@ from oodml.arrays import as_float_array
 from oodml.errors import OodmlError, unknown
 from oodml.label_names import MISSING_TEXT, as_label_array, find_missing, missing_error
 
-Array = Tensor | NDArray[Any] | Sequence[Any]
+
+@runtime_checkable
+class SupportsArray(Protocol):
+    """What numpy converts to an array, such as a pandas series or data frame."""
+
+    def __array__(self) -> NDArray[Any]: ...
+
+    def __len__(self) -> int: ...
+
+
+Array = Tensor | NDArray[Any] | Sequence[Any] | SupportsArray
 
 
 def as_vectors(vectors: Array, distance: str = "euclidean", name: str = "vectors") -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 SAFE_SIZE = {torch.float32: 1e9, torch.float64: 1e100}
 """The sizes of numbers, and their reciprocals, whose squares neither overflow nor underflow."""
-RESOLVED = {torch.float32: 2e-5, torch.float64: 1e-11}
+RESOLVED = {torch.float32: 2e-4, torch.float64: 1e-11}
 """The smallest squared distance, relative to the longest squared vector, that products resolve."""
 UNRESOLVED = 0.1
 """The share of queries whose nearest neighbors may be unresolved."""
