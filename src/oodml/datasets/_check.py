@@ -128,15 +128,13 @@ def without_corrupt(images: ImageSet) -> ImageSet:
 def _check_all(images: ImageSet) -> Iterator[CheckedImage]:
     """Decode every image, and cache which of the files can be read."""
     times = None if images.root is None else file_times(images)
-    hashes, traits, problems = [], [], []
+    files = []
     for file in decode_files(images, np.arange(len(images)), _measure):
-        hashes.append(file.hash)
-        traits.append(file.traits)
-        problems.append(file.problem)
+        files.append((file.hash, file.traits, file.problem))
         image = file.value or CheckedImage(problem=file.problem)
         yield replace(image, traits=tuple(file.traits.split()))
     if times is not None:
-        save_decoded(images, times, hashes, traits, problems)
+        save_decoded(images, times, files)
 
 
 def _measure(image: Image.Image) -> CheckedImage:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from oodml.errors import OodmlError
 
@@ -80,7 +80,7 @@ def decode(path: Path, at_least: int | None = None, background: str = "white") -
     except MemoryError:
         raise
     except Exception as error:  # the decoder of each format raises its own exceptions
-        reason = "unknown format" if isinstance(error, Image.UnidentifiedImageError) else error
+        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
         message = f"{path}: not a readable image: {reason}"
         raise OodmlError(message, location=str(path), allowed=FORMATS) from error
 
@@ -181,7 +181,8 @@ def _n_frames(image: Image.Image) -> int:
 
 def _raw_mode(image: Image.Image) -> str:
     """Pillow's name of the pixel format in the file, such as "RGB;16B", or ""."""
-    args = image.tile[0][3] if getattr(image, "tile", None) else ""
+    tiles = getattr(image, "tile", None)
+    args = tiles[0][3] if tiles else ""
     first = args[0] if isinstance(args, tuple) and args else args
     return first if isinstance(first, str) else ""
 

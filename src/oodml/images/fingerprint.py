@@ -183,11 +183,10 @@ def check_files(images: ImageSet, log: Log = no_log) -> FileRecords:
     if len(rows) == 0:
         return records
     log(f"checking that {len(rows)} images of {images.name} can be read")
-    hashes, traits = records.hashes.tolist(), records.traits.tolist()
-    problems = records.problems.tolist()
+    files = list(zip(records.hashes, records.traits, records.problems, strict=True))
     for row, file in zip(rows, decode_files(images, rows, lambda image: None), strict=True):
-        hashes[row], traits[row], problems[row] = file.hash, file.traits, file.problem
-    return save_decoded(images, times, hashes, traits, problems)
+        files[row] = (file.hash, file.traits, file.problem)
+    return save_decoded(images, times, files)
 
 
 def refuse_corrupt(images: ImageSet, problems: Sequence[str], advice: str) -> None:
@@ -271,20 +270,17 @@ def cached_records(images: ImageSet, times: FileTimes) -> FileRecords:
 def save_decoded(
     images: ImageSet,
     times: FileTimes,
-    hashes: Sequence[str],
-    traits: Sequence[str],
-    problems: Sequence[str],
+    files: Sequence[tuple[str, str, str]],
 ) -> FileRecords:
     """Cache and return the records of files that were all decoded.
 
     Args:
         images: the images.
         times: the sizes and times of the files before they were read.
-        hashes: [n] hash of each file's bytes.
-        traits: [n] traits of each image.
-        problems: [n] why decoding failed, or "".
+        files: [n] of each file, the hash of its bytes, its traits, and why decoding failed, or "".
     """
-    records = FileRecords(_text(hashes), _text(traits), _text(hashes) != "", _text(problems))
+    hashes, traits, problems = (_text([file[column] for file in files]) for column in range(3))
+    records = FileRecords(hashes, traits, hashes != "", problems)
     save_records(images, times, records)
     return records
 

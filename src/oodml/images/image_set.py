@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,7 @@ class ImageSet(Labeled):
             superclasses.
     """
 
-    PER_ROW = ("ids", "classes", "superclasses", "pixels", "partition")
+    PER_ROW: ClassVar[tuple[str, ...]] = ("ids", "classes", "superclasses", "pixels", "partition")
 
     name: str
     ids: Names

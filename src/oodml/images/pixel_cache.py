@@ -11,8 +11,9 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,6 @@ from oodml.arrays import Names
 from oodml.errors import OodmlError
 from oodml.files import cache_folder, content_hash, log_cache_failure
 from oodml.images.fingerprint import (
-    DecodedFile,
     FileRecords,
     Log,
     cached_records,
@@ -78,7 +78,7 @@ class ResizedImages(ImageSet):
         cache_rows: [n] the index of each image in the cache, or None.
     """
 
-    PER_ROW = (*ImageSet.PER_ROW, "cache_rows")
+    PER_ROW: ClassVar[tuple[str, ...]] = (*ImageSet.PER_ROW, "cache_rows")
 
     short: int = 0
     cache: PixelCache | None = None
@@ -119,10 +119,10 @@ def resized_images(
         records = cached_records(images, file_times(images))
     readable = records.complete and not records.problems.any()
     cache = _open(_cache_path(images, records, short)) if readable else None
-    fields = {name: getattr(images, name) for name in ImageSet.__dataclass_fields__}
+    values = {field.name: getattr(images, field.name) for field in fields(ImageSet)}
     contents = records.contents(images.background)
     rows = None if cache is None else np.searchsorted(cache.contents, contents)
-    return ResizedImages(**fields, short=short, cache=cache, cache_rows=rows)
+    return ResizedImages(**values, short=short, cache=cache, cache_rows=rows)
 
 
 def fill_pixel_cache(images: ImageSet, short: int, log: Log = no_log) -> FileRecords:
@@ -166,7 +166,7 @@ def _fill(images: ImageSet, short: int, log: Log) -> FileRecords:
     times = file_times(images)
     folder = cache_folder() / "pixels"
     folder.mkdir(parents=True, exist_ok=True)
-    files: list[DecodedFile[None]] = []
+    files: list[tuple[str, str, str]] = []
     entries: dict[str, tuple[int, ...]] = {}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
         target = Path(temporary) / "cache"
@@ -175,7 +175,7 @@ def _fill(images: ImageSet, short: int, log: Log) -> FileRecords:
         with (target / "pixels.bin").open("wb") as stream:
             rows = np.arange(len(images))
             for file in decode_files(images, rows, lambda image: shrink(image, short), 2 * short):
-                files.append(replace(file, value=None))
+                files.append((file.hash, file.traits, file.problem))
                 if file.value is not None and file.hash not in entries:
                     pixels = np.asarray(file.value)
                     resized = not isinstance(file.value, Image.Image)
@@ -184,15 +184,14 @@ def _fill(images: ImageSet, short: int, log: Log) -> FileRecords:
                 progress.advance(stream.tell())
             stream.flush()
             os.fsync(stream.fileno())
-        columns = ([getattr(file, key) for file in files] for key in ("hash", "traits", "problem"))
-        records = save_decoded(images, times, *columns)
+        records = save_decoded(images, times, files)
         contents = dict(zip(records.contents(images.background), records.hashes, strict=True))
         order = sorted(content for content, name in contents.items() if name in entries)
         table = [entries[contents[content]] for content in order]
-        offsets, shapes, resized = np.split(np.array(table, np.int64).reshape(-1, 4), [1, 3], 1)
+        columns = np.array(table, dtype=np.int64).reshape(-1, 4)
         np.savez(
             target / "index.npz", name=images.name, short=short, contents=np.array(order),
-            offsets=offsets[:, 0], shapes=shapes, resized=resized[:, 0].astype(bool),
+            offsets=columns[:, 0], shapes=columns[:, 1:3], resized=columns[:, 3].astype(bool),
         )  # fmt: skip
         with contextlib.suppress(OSError):  # another process stored the same file
             target.rename(_cache_path(images, records, short))
