@@ -1,10 +1,11 @@
-"""Losses, miners, methods, backbones, and datasets by name.
+"""Losses, miners, methods, backbones, datasets, and few-shot adapters by name.
 
 The file `oodml/<kind>/<name>.py` defines `<name>`: a loss file defines a class `Loss`, a miner
-file a class `Miner`, a method file a class `Method`, a backbone file a function `backbone`, and a
-dataset file a function `dataset`. Files that start with `_` are helpers. Installed packages add
-names through entry points of the group `oodml.<kind>`. An import path `package.module:Object` names
-a user's own object, and `pml.NAME` a loss or miner of pytorch-metric-learning.
+file a class `Miner`, a method file a class `Method`, a backbone file a function `backbone`, a
+dataset file a function `dataset`, and an adapter file a class `Adapter`. Files that start with `_`
+are helpers. Installed packages add names through entry points of the group `oodml.<kind>`. An
+import path `package.module:Object` names a user's own object, and `pml.NAME` a loss or miner of
+pytorch-metric-learning.
 """
 
 import importlib
@@ -35,7 +36,7 @@ def names(kind: str) -> list[str]:
     """Return the available names of a kind, sorted, including those of installed packages.
 
     Args:
-        kind: "losses", "miners", "methods", "backbones", or "datasets".
+        kind: "losses", "miners", "methods", "backbones", "datasets", or "adapters".
 
     Raises:
         OodmlError: if the kind does not exist.
@@ -104,7 +105,7 @@ def load(kind: str, name: str, /, **options: Any) -> Any:
     """Create the object `name` of a kind, as in `load("losses", "margin", margin=0.1)`.
 
     Args:
-        kind: "losses", "miners", "methods", "backbones", or "datasets".
+        kind: "losses", "miners", "methods", "backbones", "datasets", or "adapters".
         name: a name of the catalog, an import path `package.module:Object`, or `pml.NAME`.
         options: its keyword arguments.
 

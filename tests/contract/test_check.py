@@ -1,4 +1,4 @@
-"""The check finds what is broken in a thing of the user's, and says what to do."""
+"""`oodml check` finds what is wrong with a user's part, and how to fix it."""
 
 import sys
 import textwrap
@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from oodml.cli import app
-from oodml.contract import Finding, check, kind_of
+from oodml.contract import CheckResult, check, kind_of
 from oodml.errors import OodmlError
 from tests.images.samples import squares, write_folder
 
@@ -78,47 +78,61 @@ GOOD = {
 
 
 def write(folder: Path, kind: str, body: str) -> str:
-    """A module with one thing; gives its import path."""
+    """Write a module with one part and return its import path."""
     name = f"own_{folder.name}"
     text = textwrap.dedent(HEAD + GOOD[kind][0].replace("BODY", body))
     (folder / f"{name}.py").write_text(text)
     return f"{name}:{'thing' if kind in ('backbones', 'datasets') else 'Thing'}"
 
 
-def found(path: str, kind: str) -> dict[str, Finding]:
-    return {finding.promise: finding for finding in check(path, kind)}
+def check_by_requirement(path: str, kind: str) -> dict[str, CheckResult]:
+    return {result.requirement: result for result in check(path, kind)}
 
 
 @pytest.mark.parametrize("kind", GOOD)
-def test_a_good_thing_keeps_every_promise(
+def test_a_good_part_meets_every_requirement(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     path = write(tmp_path, kind, GOOD[kind][1])
     assert kind_of(path) == kind
-    findings = check(path)
-    assert [finding for finding in findings if finding.fails] == []
-    assert sum(finding.mark == "✓" for finding in findings) > len(findings) / 2
+    results = check(path)
+    assert [result for result in results if result.failed] == []
+    assert sum(result.mark == "✓" for result in results) > len(results) / 2
 
 
 BROKEN = [
-    ("losses", "return (gaps * same).mean().detach()", "gradient reaches the embeddings"),
+    (
+        "losses",
+        """return (gaps * same).mean()
+        def forward(self, embeddings, labels, triplets=None):
+            if triplets is not None:
+                raise NotImplementedError("no triplets yet")
+            return embeddings.square().mean()""",
+        "Without triplets",
+    ),
+    ("losses", "return (gaps * same).mean().detach()", "receive a gradient"),
     ("losses", "return -self.weight * (gaps * same).mean()", ""),
     ("losses", "return (gaps * same).sum(1)", "is one finite number"),
     ("losses", "return (gaps * same).sum() / (1 - same).sum()", "for one class, singletons"),
-    ("losses", "return (gaps * same).sqrt().mean()", "long, zero, equal and opposite"),
+    ("losses", "return (gaps * same).sqrt().mean()", "one finite number"),
+    (
+        "losses",
+        "return ((gaps + torch.eye(len(gaps))).sqrt() * same).mean()",
+        "long, zero, equal, and opposite",
+    ),
     ("losses", "return (gaps * same)[0].mean()", "order of the rows does not matter"),
-    ("losses", "return (gaps * same).mean() * torch.rand(())", "same twice"),
-    ("losses", "embeddings.data.mul_(2); return (gaps * same).mean()", "are not changed"),
-    ("miners", "return torch.stack([a, p, p], 1)", "promised relation"),
-    ("miners", "return torch.stack([a, p], 1)", "promised relation"),
-    ("miners", "return torch.zeros(0, 3, dtype=torch.int64)", "finds nothing where"),
+    ("losses", "return (gaps * same).mean() * torch.rand(())", "same value"),
+    ("losses", "embeddings.data.mul_(2); return (gaps * same).mean()", "are not modified"),
+    ("miners", "return torch.stack([a, p, p], 1)", "declared relation"),
+    ("miners", "return torch.stack([a, p], 1)", "declared relation"),
+    ("miners", "return torch.zeros(0, 3, dtype=torch.int64)", "returns no triplets where"),
     (
         "miners",
         """other = labels[:, None] != labels
             n = (other * torch.rand(other.shape)).argmax(1)[a]
             return torch.stack([a, p, n], 1)[other[a].any(1)]""",
-        "The generator decides",
+        "only source of randomness",
     ),
     ("methods", 'return {"x": (x.detach() * self.scale).sum()}', "change the model"),
     ("methods", 'return {"x": (x * float("nan")).sum()}', "keep every loss term finite"),
@@ -128,13 +142,13 @@ BROKEN = [
         """return {"x": (x @ x.T).square().mean()}
         def parameter_groups(self, lr):
             return []""",
-        "hold every parameter once",
+        "contain every parameter once",
     ),
     (
         "methods",
         """self.past = getattr(self, "past", None) or iter(range(1, 99))
             return {"x": (x @ x.T).square().mean() * next(self.past)}""",
-        "goes on from a checkpoint",
+        "resumed from a checkpoint",
     ),
     ("backbones", "return Backbone(nn.Conv2d(3, 5, 4, 4), 6, 16)", "features rows columns"),
     ("backbones", "return nn.Conv2d(3, 5, 4, 4)", "features rows columns"),
@@ -150,81 +164,104 @@ BROKEN = [
         "backbones",
         "return Backbone(nn.Sequential(nn.Conv2d(3, 5, 4, 4), nn.Dropout2d()).apply("
         "lambda m: setattr(m, 'train', lambda mode=True: m)), 5, 16)",
-        "twice the same",
+        "in a second pass",
     ),
     ("datasets", "return names", "two classes or more"),
     (
         "datasets",
         PIXELS.replace("default_rng(0)", "default_rng()")
         + 'return ImageSet("noise", ids, names, pixels=pixels)',
-        "Opened twice",
+        "every time it is opened",
     ),
     (
         "datasets",
         PIXELS + 'return ImageSet("noise", ids, np.arange(12) // 4, pixels=pixels)',
-        "are texts",
+        "are strings",
     ),
 ]
 
 
-@pytest.mark.parametrize(("kind", "body", "promise"), BROKEN)
-def test_a_broken_promise_is_found(
-    kind: str, body: str, promise: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("kind", "body", "requirement"), BROKEN)
+def test_a_violation_is_found(
+    kind: str, body: str, requirement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    findings = found(write(tmp_path, kind, body), kind)
-    broken = {name: finding for name, finding in findings.items() if finding.fails}
-    if not promise:  # it is allowed: a sign or a global seed is the method's own
-        assert broken == {}
+    results = check_by_requirement(write(tmp_path, kind, body), kind)
+    failed = {name: result for name, result in results.items() if result.failed}
+    if not requirement:  # allowed: the sign of a loss, or the global generator in a method
+        assert failed == {}
         return
-    told = [finding for name, finding in broken.items() if promise in name]
-    assert told, findings
-    assert told[0].found
+    matching = [result for name, result in failed.items() if requirement in name]
+    assert matching, results
+    assert matching[0].problem
 
 
-def test_what_is_only_slow_fails_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_basic_violation_nothing_else_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    body = "return (gaps * same).mean() * float('nan')"
+    first, *others = check(write(tmp_path, "losses", body))
+    assert first.failed
+    assert {result.mark for result in others} == {"–"}
+    assert all(first.requirement in result.problem for result in others)
+
+
+def test_a_loss_may_take_no_triplets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    body = """return (gaps * same).mean()
+        def forward(self, embeddings, labels, triplets: None = None):
+            assert triplets is None
+            return (embeddings @ embeddings.T).square().mean() * self.weight"""
+    results = check_by_requirement(write(tmp_path, "losses", body), "losses")
+    assert [result for result in results.values() if result.failed] == []
+    (no_triplets,) = [result for name, result in results.items() if "Without triplets" in name]
+    assert no_triplets.mark == "–"
+
+
+def test_advice_fails_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     body = "return (gaps * same).mean() if (gaps > 0).any() else 0 * embeddings.sum()"
-    findings = check(write(tmp_path, "losses", body))
-    (advice,) = [finding for finding in findings if finding.mark == "!"]
-    assert "waits for the GPU" in advice.promise
-    assert "an `if` on a tensor" in advice.found
+    results = check(write(tmp_path, "losses", body))
+    (advice,) = [result for result in results if result.mark == "!"]
+    assert not advice.failed
+    assert "GPU" in advice.requirement
+    assert "`if`" in advice.problem
 
 
-def invoke(*words: object) -> tuple[int, str]:
-    result = CliRunner().invoke(app, ["check", *map(str, words)], env={"COLUMNS": "160"})
+def invoke(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["check", *map(str, arguments)], env={"COLUMNS": "160"})
     return result.exit_code, " ".join(result.output.split()) + str(result.exception or "")
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It finds modules in the current folder, takes options, and ends with 1 if one is broken."""
+    """It imports from the current folder, takes options, and exits with 1 on a violation."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", list(sys.path))
     path = write(tmp_path, "losses", "return self.weight * (gaps * same).mean()")
-    code, shown = invoke(path, "--option", "weight=0.5")
-    assert code == 0
-    assert "every promise is kept" in shown
-    code, shown = invoke(path, "--option", "weight=-1.0")
-    assert code == 0
-    code, shown = invoke(path, "--option", "weight=nan")
+    assert invoke(path, "--option", "weight=0.5")[0] == 0
+    assert invoke(path, "--option", "weight=-1.0")[0] == 0
+    code, output = invoke(path, "--option", "weight=nan")
     assert code == 1
-    assert "✗ The loss of a batch is one finite number" in shown
-    assert "Guard divisions" in shown
-    code, shown = invoke(path, "--option", "wieght=1")
-    assert "Did you mean 'weight'" in shown
-    code, shown = invoke(path, "--kind", "loss")
-    assert "Did you mean 'losses'" in shown
+    assert "✗ The loss of a batch is one finite number" in output
+    assert "clamp" in output
+    assert "Did you mean 'weight'" in invoke(path, "--option", "wieght=1")[1]
+    assert "Did you mean 'losses'" in invoke(path, "--kind", "loss")[1]
 
 
-def test_names_of_the_catalogue(tmp_path: Path) -> None:
+def test_names_of_the_catalog(tmp_path: Path) -> None:
     assert kind_of("semihard") == "miners"
-    with pytest.raises(OodmlError, match="there are losses and methods of that name; say --kind"):
+    with pytest.raises(OodmlError, match="--kind") as error:
         kind_of("margin")
-    with pytest.raises(OodmlError, match="it is not known; say --kind"):
+    assert {"losses", "methods"} <= set(error.value.allowed)
+    with pytest.raises(OodmlError, match="--kind") as error:
         kind_of("margn")
-    with pytest.raises(OodmlError, match="not clear what it is; say --kind"):
+    assert error.value.given == "margn"
+    with pytest.raises(OodmlError, match="--kind") as error:
         kind_of("collections:Counter")
-    with pytest.raises(OodmlError, match=r"cannot be made without root; give --option root=…"):
+    assert error.value.given == "collections:Counter"
+    with pytest.raises(OodmlError, match="--option root=…") as error:
         check("folder")
+    assert error.value.allowed == ("root",)
     root = write_folder(squares(), tmp_path / "photos", superclasses=True)
-    assert not any(finding.fails for finding in check("folder", options={"root": str(root)}))
+    assert not any(result.failed for result in check("folder", options={"root": str(root)}))

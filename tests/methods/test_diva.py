@@ -8,7 +8,7 @@ from oodml.adaptation import heads_of
 from oodml.losses.margin import Loss as MarginLoss
 from oodml.methods._base import Batch, Sizes
 from oodml.methods.diva import PARTS, Head, Method
-from oodml.model import Embedder, ModelSettings
+from oodml.model import Embedder, HeadSettings
 
 SIZES = Sizes(n_classes=4, dim=16, feature_dim=12)
 
@@ -17,7 +17,7 @@ def sample(method: Method, step: int = 0) -> tuple[Embedder, Batch]:
     random = torch.Generator().manual_seed(step)
     first, second = torch.randn(2, 8, 12, generator=random)
     head = method.head()
-    model = Embedder(ModelSettings(backbone="pixels", mode="head", dim=16), head)
+    model = Embedder(HeadSettings(backbone="pixels", dim=16), head)
     labels = torch.arange(8) % 4
     return model, Batch(first, head(first), labels, step, random, second_features=second)
 
@@ -79,7 +79,8 @@ def test_three_boundaries_and_the_separation_learn() -> None:
 def test_errors() -> None:
     with pytest.raises(oodml.OodmlError) as error:
         catalog.load("methods", "diva", sizes=Sizes(4, 10, 12))
-    assert error.value.location == "model.dim" and error.value.given == 10
+    assert error.value.location == "model.dim"
+    assert error.value.given == 10
     with pytest.raises(oodml.OodmlError) as error:
         catalog.load("methods", "diva", sizes=SIZES, part_weights=[1, 1])
     assert error.value.location == "part_weights"

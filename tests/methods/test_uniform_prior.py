@@ -2,7 +2,7 @@ import torch
 
 from oodml.methods._base import Batch, Sizes
 from oodml.methods.uniform_prior import Method
-from oodml.model import Embedder, LinearHead, ModelSettings
+from oodml.model import Embedder, HeadSettings, LinearHead
 
 
 def sample(features: torch.Tensor, step: int) -> Batch:
@@ -13,7 +13,7 @@ def sample(features: torch.Tensor, step: int) -> Batch:
 
 def test_the_discriminator_learns_every_so_often_and_alone() -> None:
     method = Method(Sizes(4, 4, 10), every=3, chunk=4)
-    model = Embedder(ModelSettings(backbone="pixels", dim=4), LinearHead(10, 4))
+    model = Embedder(HeadSettings(backbone="pixels", dim=4), LinearHead(10, 4))
     first = method.discriminator[0].weight
     held = {id(p) for group in method.parameter_groups(1.0) for p in group["params"]}
     assert id(first) not in held
@@ -36,7 +36,7 @@ def test_it_can_tell_after_learning() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         method = Method(Sizes(4, 4, 8), every=1, chunk=4, discriminator_lr=1e-2)
-    model = Embedder(ModelSettings(backbone="pixels", dim=4), LinearHead(8, 4))
+    model = Embedder(HeadSettings(backbone="pixels", dim=4), LinearHead(8, 4))
     features = 0.1 * torch.randn(64, 8, generator=torch.Generator().manual_seed(0)) + 0.9
     labels = torch.arange(64) % 4
     for step in range(60):

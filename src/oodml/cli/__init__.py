@@ -10,9 +10,10 @@ from typer.core import TyperGroup
 from oodml.cli import (
     adaptation,
     cache,
+    check,
     data,
     evaluation,
-    extend,
+    first_study,
     model,
     report,
     shift,
@@ -22,7 +23,7 @@ from oodml.cli import (
 from oodml.cli.errors import report_error, tolerate_any_text
 
 PANELS = {
-    "Compare methods": ("demo", "data", "study", "report", "forecast"),
+    "Compare methods": ("demo", "try", "data", "study", "report", "forecast"),
     "Build splits and measure shift": ("splits", "shift"),
     "Compute and use embeddings": ("embed", "evaluate", "compare", "index", "adapt", "export"),
     "Extend and maintain": ("check", "cache"),
@@ -54,9 +55,10 @@ app = typer.Typer(
 for group in (splits, study, data, cache):
     group_name = group.__name__.rpartition(".")[2]
     app.add_typer(group.app, name=group_name, rich_help_panel=_panel(group_name))
-for module in (study, shift, evaluation, adaptation, model, extend, report):
+for module in (study, first_study, shift, evaluation, adaptation, model, check, report):
     for command in module.COMMANDS:
-        app.command(rich_help_panel=_panel(command.__name__))(command)
+        command_name = command.__name__.rstrip("_")
+        app.command(name=command_name, rich_help_panel=_panel(command_name))(command)
 
 
 def _print_version(value: bool) -> None:

@@ -1,9 +1,9 @@
-"""What a loss, miner, method, backbone or data set promises, each promise a plain function.
+"""The requirements on losses, miners, methods, backbones, and datasets, one function each.
 
-oodml's own are tested by these functions, and so is the user's own thing, by `oodml check`.
+The tests check oodml's own parts with them, and `oodml check` checks a user's.
 """
 
 from oodml.contract.check import check, kind_of
-from oodml.contract.promise import Advice, Broken, Finding, NotPromised, kept
+from oodml.contract.requirement import Advice, CheckResult, NotApplicable, Violation
 
-__all__ = ["Advice", "Broken", "Finding", "NotPromised", "check", "kept", "kind_of"]
+__all__ = ["Advice", "CheckResult", "NotApplicable", "Violation", "check", "kind_of"]

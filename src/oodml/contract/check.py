@@ -1,7 +1,6 @@
-"""Try every promise of a thing that a name or an import path reaches."""
+"""Check a part of the catalog, or a user's own part, against all requirements of its kind."""
 
 import inspect
-import typing
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
@@ -9,109 +8,143 @@ from typing import Any
 import torch
 
 from oodml import catalog
-from oodml.contract.promise import Finding, Promise, kept
+from oodml.contract.requirement import CheckResult, Requirement, check_requirements
 from oodml.errors import OodmlError, unknown
 
+CHECKED_KINDS = ("losses", "miners", "methods", "backbones", "datasets")
+"""The kinds of the catalog that have requirements."""
+PROVIDED = {"losses": ("n_classes", "dim", "generator"), "methods": ("sizes",)}
+"""Arguments that a run provides, by kind."""
 
-class Maker:
-    """Makes a thing of the catalogue anew with its options, and what else its kind is given."""
+
+class Factory:
+    """Creates new objects of a class or function of the catalog.
+
+    Args:
+        kind: one of `CHECKED_KINDS`.
+        name: a name of the catalog or an import path.
+        options: options of the object.
+    """
 
     def __init__(self, kind: str, name: str, options: Mapping[str, Any]) -> None:
         self.kind, self.name, self.options = kind, name, dict(options)
-        self.thing = catalog.find(kind, name)
+        self.source = catalog.get_class(kind, name)
 
-    def __call__(self, **given: Any) -> Any:
-        """The thing. given: the sizes of a method, the weights of a backbone."""
+    def __call__(self, **provided: Any) -> Any:
+        """Create an object.
+
+        Args:
+            provided: what a run provides: the sizes of a method, the weights of a backbone.
+        """
         if self.kind == "losses":
             from oodml.contract.losses import SIZES
 
             sizes = SIZES | {"generator": torch.Generator().manual_seed(1)}
-            accepted = inspect.signature(self.thing).parameters
-            given = {key: value for key, value in sizes.items() if key in accepted}
-        return catalog.load(self.kind, self.name, **given | self.options)
+            accepted = inspect.signature(self.source).parameters
+            provided = {key: value for key, value in sizes.items() if key in accepted}
+        return catalog.load(self.kind, self.name, **provided | self.options)
 
-    def lacks(self) -> list[str]:
-        """The options without a default that were not given, and that no run gives."""
-        by_runs = {"losses": ("n_classes", "dim", "generator"), "methods": ("sizes",)}
-        known = (*self.options, *by_runs.get(self.kind, ()))
+    def missing_options(self) -> list[str]:
+        """Options without a default that neither the user nor a run provides."""
+        known = (*self.options, *PROVIDED.get(self.kind, ()))
         return [
             parameter.name
-            for parameter in inspect.signature(self.thing).parameters.values()
+            for parameter in inspect.signature(self.source).parameters.values()
             if parameter.default is parameter.empty
             and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
             and parameter.name not in known
         ]
 
 
-def promises(kind: str) -> tuple[Promise, ...]:
-    """What a thing of a kind promises."""
-    if kind not in catalog.KINDS:
-        raise unknown("kind", kind, catalog.KINDS)
-    return typing.cast(tuple[Promise, ...], import_module(f"oodml.contract.{kind}").PROMISES)
+def requirements_of(kind: str) -> tuple[Requirement, ...]:
+    """All requirements on the objects of a kind, basic ones first."""
+    if kind not in CHECKED_KINDS:
+        raise unknown("kind", kind, CHECKED_KINDS)
+    module = import_module(f"oodml.contract.{kind}")
+    return (*module.BASIC, *module.REQUIREMENTS)
 
 
 def check(
     name: str, kind: str | None = None, options: Mapping[str, Any] | None = None
-) -> list[Finding]:
-    """How each promise of a thing stands.
+) -> list[CheckResult]:
+    """Check all requirements on a loss, miner, method, backbone, or dataset.
 
-    name: of the catalogue, or an import path. kind: one of `catalog.KINDS`; found by what the
-    thing is, if not given. options: to make it with. Raises `OodmlError` if it cannot be made.
+    If a basic requirement is not met, the remaining ones are not checked.
+
+    Args:
+        name: a name of the catalog, or an import path.
+        kind: "losses", "miners", "methods", "backbones", or "datasets"; inferred by default.
+        options: options to create the object with.
+
+    Returns:
+        One result per requirement.
+
+    Raises:
+        OodmlError: if the object cannot be created.
     """
     kind = kind or kind_of(name)
-    wanted = promises(kind)
-    make = Maker(kind, name, options or {})
-    catalog.check_options(make.thing, make.options, name)
-    if lacking := make.lacks():
-        said = " ".join(f"--option {option}=…" for option in lacking)
-        raise OodmlError(f"{name}: it cannot be made without {', '.join(lacking)}; give {said}")
+    requirements = requirements_of(kind)
+    factory = Factory(kind, name, options or {})
+    catalog.check_options(factory.source, factory.options, name)
+    if missing := factory.missing_options():
+        arguments = " ".join(f"--option {option}=…" for option in missing)
+        raise OodmlError(
+            f"{name}: missing options {', '.join(missing)}; add {arguments}",
+            location=name,
+            allowed=missing,
+        )
+    basic = import_module(f"oodml.contract.{kind}").BASIC
     with torch.random.fork_rng(devices=[]):
-        return [kept(promise, make) for promise in wanted]
+        return check_requirements(requirements, factory, basic)
 
 
 def kind_of(name: str) -> str:
-    """The kind of a thing, by its place in the catalogue or else by what it is."""
-    if ":" not in name:
-        kinds = [kind for kind in catalog.KINDS if name in catalog.names(kind)]
-        if len(kinds) == 1:
-            return kinds[0]
-        found = f"there are {' and '.join(kinds)} of that name" if kinds else "it is not known"
-        raise OodmlError(f"{name!r}: {found}; say --kind {' | '.join(kinds or catalog.KINDS)}")
-    thing = catalog.find("", name)
-    for kind, fits in SIGNS.items():
-        if fits(thing):
-            return kind
+    """The kind of an object, by its name in the catalog or by its signature.
+
+    Raises:
+        OodmlError: if the name is unknown or the kind is ambiguous.
+    """
+    if ":" in name:
+        imported = catalog.import_object(name)
+        kinds = [kind for kind, matches in SIGNATURES.items() if matches(imported)][:1]
+        problem = "its kind cannot be inferred from its signature"
+    else:
+        kinds = [kind for kind in CHECKED_KINDS if name in catalog.names(kind)]
+        problem = f"it is the name of {' and '.join(kinds)}" if kinds else "unknown name"
+    if len(kinds) == 1:
+        return kinds[0]
+    allowed = kinds or list(CHECKED_KINDS)
     raise OodmlError(
-        f"{name!r}: it is not clear what it is; say --kind {' | '.join(catalog.KINDS)}"
+        f"{name!r}: {problem}; add --kind {' | '.join(allowed)}", given=name, allowed=allowed
     )
 
 
-def _arguments(thing: Any) -> set[str]:
-    """The arguments that a class's objects are called with."""
-    call = getattr(thing, "forward", None) or thing.__call__
+def _call_arguments(source: Any) -> set[str]:
+    """The arguments that objects of a class are called with."""
+    call = getattr(source, "forward", None) or source.__call__
     return set(inspect.signature(call).parameters)
 
 
-def _gives(thing: Any) -> str:
-    """What a function says that it returns."""
-    found = getattr(thing, "__annotations__", {}).get("return", "")
-    return found if isinstance(found, str) else getattr(found, "__name__", "")
+def _return_type(function: Any) -> str:
+    """The name of the annotated return type of a function, or ""."""
+    annotation = getattr(function, "__annotations__", {}).get("return", "")
+    return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
 
 
-def _is_method(thing: Any) -> bool:
+def _is_method(source: Any) -> bool:
     from oodml.methods._base import BaseMethod
 
-    return inspect.isclass(thing) and issubclass(thing, BaseMethod)
+    return inspect.isclass(source) and issubclass(source, BaseMethod)
 
 
-SIGNS: dict[str, Callable[[Any], bool]] = {
+SIGNATURES: dict[str, Callable[[Any], bool]] = {
     "methods": _is_method,
-    "miners": lambda thing: inspect.isclass(thing) and "generator" in _arguments(thing),
-    "losses": lambda thing: inspect.isclass(thing) and "labels" in _arguments(thing),
-    "backbones": lambda thing: (
-        "Backbone" in _gives(thing)
-        or (not inspect.isclass(thing) and "weights" in inspect.signature(thing).parameters)
+    "miners": lambda source: inspect.isclass(source) and "generator" in _call_arguments(source),
+    "losses": lambda source: inspect.isclass(source) and "labels" in _call_arguments(source),
+    "backbones": lambda source: (
+        "Backbone" in _return_type(source)
+        or (not inspect.isclass(source) and "weights" in inspect.signature(source).parameters)
     ),
-    "datasets": lambda thing: "ImageSet" in _gives(thing),
+    "datasets": lambda source: "ImageSet" in _return_type(source),
 }
-"""By what each kind is known; the first that fits counts."""
+"""How to recognize an object of each kind; the first match counts."""

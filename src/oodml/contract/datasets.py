@@ -1,82 +1,97 @@
-"""What a data set promises: labelled images, the same every time."""
+"""Requirements on a dataset: labeled images, the same every time it is opened."""
 
 import numpy as np
 
-from oodml.contract.promise import Advice, Broken, Make, NotPromised, Promise, explained
+from oodml.contract.requirement import (
+    Advice,
+    Make,
+    NotApplicable,
+    Requirement,
+    Violation,
+    check_documented,
+)
+from oodml.images.fingerprint import fingerprint
 from oodml.images.image_set import ImageSet
 
-READ = 64
-"""Images that are read, evenly over the set."""
+N_READ = 64
+"""Number of images that are read, evenly spaced over the dataset."""
 
 
-def opened(make: Make) -> ImageSet:
-    """The images."""
-    found = make()
-    if not isinstance(found, ImageSet):
-        raise Broken(f"it gives a {type(found).__name__}", "Return oodml.ImageSet(name, ids, "
-                     "classes, root=… or pixels=…)")  # fmt: skip
-    return found
+def open_dataset(make: Make) -> ImageSet:
+    """The images of the dataset."""
+    images = make()
+    if not isinstance(images, ImageSet):
+        raise Violation(
+            f"it returns a {type(images).__name__}",
+            "Return oodml.ImageSet(name, ids, classes, root=… or pixels=…)",
+        )
+    return images
 
 
-def it_has_classes(make: Make) -> None:
+def check_classes(make: Make) -> None:
     """There are two classes or more, and most have two images or more."""
-    images = opened(make)
+    images = open_dataset(make)
     _, counts = np.unique(images.classes, return_counts=True)
     if len(counts) < 2:
-        raise Broken(f"{len(counts)} classes", "Give the class of each image in `classes`")
+        raise Violation(f"{len(counts)} classes", "Set the class of each image in `classes`")
     small = int((counts < 2).sum())
     if 2 * small > len(counts):
-        raise Broken(f"{small} of {len(counts)} classes have one image", "Such a class has no "
-                     "pair: leave it out, or give coarser classes")  # fmt: skip
+        raise Violation(
+            f"{small} of {len(counts)} classes have one image",
+            "Leave such classes out or use coarser ones: they have no positive pairs",
+        )
 
 
-def images_can_be_read(make: Make) -> None:
+def check_reading(make: Make) -> None:
     """Images can be read as RGB."""
-    images = opened(make)
-    for row in np.unique(np.linspace(0, len(images) - 1, READ).astype(int)).tolist():
+    images = open_dataset(make)
+    for row in np.unique(np.linspace(0, len(images) - 1, N_READ).astype(int)).tolist():
         image = images.read(row)
         if image.mode != "RGB" or min(image.size) < 1:
-            raise Broken(f"{images.ids[row]}: {image.mode} {image.size}", "read() gives RGB")
+            raise Violation(f"{images.ids[row]}: {image.mode} {image.size}", "read() returns RGB")
 
 
-def names_are_texts(make: Make) -> None:
-    """Ids, classes and superclasses are texts."""
-    images = opened(make)
+def check_strings(make: Make) -> None:
+    """Ids, classes, and superclasses are strings."""
+    images = open_dataset(make)
     for name in ("ids", "classes", "superclasses"):
         column = getattr(images, name)
         if column is not None and column.dtype.kind != "U":
-            raise Broken(f"{name} are {column.dtype}", "Make them np.array of str: they are names "
-                         "in split files")  # fmt: skip
+            raise Violation(
+                f"{name} are {column.dtype}",
+                "Pass a numpy array of str: split files refer to these names",
+            )
 
 
-def it_is_the_same_twice(make: Make) -> None:
-    """Opened twice it is the same: its fingerprint and order stay."""
-    one, other = opened(make), opened(make)
-    if one.fingerprint != other.fingerprint:
-        raise Broken("two fingerprints", "Draw nothing; read the same files")
-    if not np.array_equal(one.ids, other.ids):
-        raise Broken("two orders", "Sort the files that are found")
+def check_determinism(make: Make) -> None:
+    """Its content and order are the same every time it is opened."""
+    first, second = open_dataset(make), open_dataset(make)
+    if fingerprint(first) != fingerprint(second):
+        raise Violation("two fingerprints", "Use no randomness, and read the same files")
+    if not np.array_equal(first.ids, second.ids):
+        raise Violation("two orders", "Sort the list of files")
 
 
-def superclasses_hold_several_classes(make: Make) -> None:
-    """Where there are superclasses, some hold several classes."""
-    images = opened(make)
+def check_superclasses(make: Make) -> None:
+    """Superclasses, if there are any, contain several classes."""
+    images = open_dataset(make)
     if images.superclasses is None:
-        raise NotPromised("it has no superclasses")
+        raise NotApplicable("it has no superclasses")
     if len(set(images.superclass_of.values())) == len(images.class_names):
         raise Advice("each class is its own superclass", "Leave superclasses out (None)")
 
 
-def options_are_explained(make: Make) -> None:
-    """Its docstring says what its options mean."""
-    explained(getattr(make, "thing", make))
+def check_docstring(make: Make) -> None:
+    """Its docstring describes its options."""
+    check_documented(getattr(make, "source", make))
 
 
-PROMISES: tuple[Promise, ...] = (
-    it_has_classes,
-    images_can_be_read,
-    names_are_texts,
-    it_is_the_same_twice,
-    superclasses_hold_several_classes,
-    options_are_explained,
+BASIC: tuple[Requirement, ...] = (check_classes,)
+"""If one of these is not met, the others are meaningless."""
+REQUIREMENTS: tuple[Requirement, ...] = (
+    check_reading,
+    check_strings,
+    check_determinism,
+    check_superclasses,
+    check_docstring,
 )

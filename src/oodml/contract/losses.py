@@ -1,4 +1,4 @@
-"""What a loss promises: a number from embeddings [n d] and labels [n], and its gradient."""
+"""Requirements on a loss: a number computed from embeddings [n d] and labels [n]."""
 
 import inspect
 from typing import Any
@@ -6,43 +6,77 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oodml.contract.promise import Advice, Broken, Make, NotPromised, Promise, explained, near
-from oodml.contract.samples import DIM, KINDS, ODD, rows, waits
+from oodml.contract.requirement import (
+    Advice,
+    Make,
+    NotApplicable,
+    Requirement,
+    Violation,
+    check_documented,
+    close,
+)
+from oodml.contract.samples import (
+    DIM,
+    EMBEDDING_KINDS,
+    UNUSUAL_LABELS,
+    find_synchronization,
+    sample_rows,
+)
 from oodml.losses._base import all_triplets
 
 SIZES: dict[str, Any] = {"n_classes": 4, "dim": DIM}
-"""Given to a loss that has these options; labels are 0 … 3."""
+"""Values of these options, for losses that have them. Labels are 0 to 3."""
 PAIRS = (0, 0, 1, 1, 2, 2, 3, 3)
 
 
-def takes(loss: Any, name: str) -> bool:
-    """Whether a loss is called with an argument of that name."""
-    return name in inspect.signature(getattr(loss, "forward", loss)).parameters
+def _parameter(loss: Any, name: str) -> inspect.Parameter | None:
+    """An argument that the loss is called with."""
+    return inspect.signature(getattr(loss, "forward", loss)).parameters.get(name)
 
 
-def value_of(loss: Any, x: Tensor, y: Tensor) -> Tensor:
-    """The loss of a batch as a method without a miner has it; on all triplets if it needs some."""
-    parameter = inspect.signature(getattr(loss, "forward", loss)).parameters.get("triplets")
-    needed = parameter is not None and parameter.default is parameter.empty
-    found = loss(x, y, all_triplets(y)) if needed else loss(x, y)
-    if not isinstance(found, Tensor) or found.shape != ():
-        told = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise Broken(f"it gives {told}", "Return one number, a tensor of shape (): the mean")
-    return found
+def compute(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    """The loss of a batch without a miner; on all triplets if the loss requires triplets."""
+    parameter = _parameter(loss, "triplets")
+    required = parameter is not None and parameter.default is parameter.empty
+    value = loss(x, y, all_triplets(y)) if required else loss(x, y)
+    if not isinstance(value, Tensor) or value.shape != ():
+        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise Violation(f"it returns {got}", "Return a scalar tensor of shape (), such as a mean")
+    return value
 
 
-def _checked(loss: Any, x: Tensor, y: Tensor, what: str) -> Tensor:
-    """The value, after looking at it and at every gradient."""
+def uses_triplets(loss: Any) -> bool:
+    """Whether the triplets that a loss is given change its value.
+
+    A loss without the argument `triplets`, or with `triplets: None`, does not take any. One that
+    raises when it is given triplets violates the contract.
+    """
+    parameter = _parameter(loss, "triplets")
+    if parameter is None or parameter.annotation in (None, type(None), "None"):
+        return False
+    x, y = sample_rows(PAIRS)
+    every = all_triplets(y)
+    try:
+        return not torch.equal(loss(x, y, every), loss(x, y, every[:1]))
+    except Exception as error:  # user code may raise anything
+        raise Violation(
+            f"given triplets [t 3], it raises {type(error).__name__}: {error}",
+            "Compute the loss from the triplets, or annotate the argument as `triplets: None`",
+        ) from error
+
+
+def _compute_checked(loss: Any, x: Tensor, y: Tensor, batch: str) -> Tensor:
+    """The loss of a batch, after checking that it and all gradients are finite."""
     x = x.clone().requires_grad_()
-    value = value_of(loss, x, y)
-    remedy = "Guard divisions, roots and logarithms (clamp), and means of nothing"
+    value = compute(loss, x, y)
+    remedy = "Guard divisions, roots, and logarithms (clamp), and means over nothing"
     if not value.isfinite():
-        raise Broken(f"{what}: the loss is {float(value.detach())}", remedy)
+        raise Violation(f"{batch}: the loss is {float(value.detach())}", remedy)
     if value.requires_grad:
         value.backward()  # type: ignore[no-untyped-call]
     for gradient in (x.grad, *(parameter.grad for parameter in _parameters(loss))):
         if gradient is not None and not gradient.isfinite().all():
-            raise Broken(f"{what}: a gradient is not finite", remedy)
+            raise Violation(f"{batch}: a gradient is not finite", remedy)
     return value.detach()
 
 
@@ -50,220 +84,218 @@ def _parameters(loss: Any) -> list[Tensor]:
     return list(loss.parameters()) if isinstance(loss, torch.nn.Module) else []
 
 
-def gives_one_finite_number(make: Make) -> None:
-    """The loss of a batch is one finite number."""
-    _checked(make(), *rows(PAIRS), "a batch of pairs")
+def check_value(make: Make) -> None:
+    """The loss of a batch is one finite number, with finite gradients."""
+    _compute_checked(make(), *sample_rows(PAIRS), "a batch of pairs")
 
 
-def gradient_reaches_embeddings(make: Make) -> None:
-    """A gradient reaches the embeddings."""
-    x, y = rows(PAIRS)
-    value = value_of(make(), x.requires_grad_(), y)
+def check_gradient(make: Make) -> None:
+    """The embeddings receive a gradient."""
+    x, y = sample_rows(PAIRS)
+    value = compute(make(), x.requires_grad_(), y)
     if value.requires_grad:
         value.backward()  # type: ignore[no-untyped-call]
     if x.grad is None or not x.grad.abs().sum() > 0:
-        raise Broken(
+        raise Violation(
             "the gradient of the embeddings is zero or missing",
-            "Compute with the embeddings given; no detach(), item() or numpy() on the way",
+            "Compute the loss from the given embeddings, without detach(), item(), or numpy()",
         )
 
 
-def falls_along_its_gradient(make: Make) -> None:
+def check_descent(make: Make) -> None:
     """A small step against the gradient lowers the loss."""
-    loss, (x, y) = make(), rows(PAIRS)
-    value = value_of(loss, x.requires_grad_(), y)
+    loss, (x, y) = make(), sample_rows(PAIRS)
+    value = compute(loss, x.requires_grad_(), y)
     (gradient,) = torch.autograd.grad(value, x)
-    after = value_of(loss, x - 1e-3 * gradient / gradient.norm().clamp(min=1e-12), y)
+    after = compute(loss, x - 1e-3 * gradient / gradient.norm().clamp(min=1e-12), y)
     if not after < value:
-        raise Broken(
-            f"it goes from {float(value.detach()):.6g} to {float(after.detach()):.6g}",
-            "Look for a detach() in one part, for rounding, or for a loss that draws anew",
+        raise Violation(
+            f"it changes from {float(value.detach()):.6g} to {float(after.detach()):.6g}",
+            "Look for a detach() in one term, for rounding, or for random numbers",
         )
 
 
-def steps_lower_it(make: Make) -> None:
+def check_optimization(make: Make) -> None:
     """Twenty steps of Adam on the embeddings lower the loss."""
-    loss, (x, y) = make(), rows(PAIRS)
+    loss, (x, y) = make(), sample_rows(PAIRS)
     x.requires_grad_()
     optimizer = torch.optim.Adam([x], lr=0.01)
-    first = value_of(loss, x, y).detach()
+    first = compute(loss, x, y).detach()
     for _ in range(20):
         optimizer.zero_grad()
-        value_of(loss, x, y).backward()  # type: ignore[no-untyped-call]
+        compute(loss, x, y).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    last = value_of(loss, x, y).detach()
+    last = compute(loss, x, y).detach()
     if not last < first:
-        raise Broken(f"it goes from {float(first):.6g} to {float(last):.6g}", "Is the sign right?")
+        raise Violation(f"it changes from {float(first):.6g} to {float(last):.6g}", "Check signs")
 
 
-def odd_batches_are_finite(make: Make) -> None:
-    """Loss and gradients are finite for one class, singletons, one row, one pair."""
-    for what, labels in ODD.items():
-        _checked(make(), *rows(labels), what)
+def check_unusual_batches(make: Make) -> None:
+    """Loss and gradients are finite for one class, singletons, one row, and one pair."""
+    for batch, labels in UNUSUAL_LABELS.items():
+        _compute_checked(make(), *sample_rows(labels), batch)
 
 
-def any_embedding_is_finite(make: Make) -> None:
-    """Loss and gradients are finite for long, zero, equal and opposite embeddings."""
-    for kind in KINDS:
-        _checked(make(), *rows(PAIRS, kind=kind), f"{kind} embeddings")
+def check_unusual_embeddings(make: Make) -> None:
+    """Loss and gradients are finite for long, zero, equal, and opposite embeddings."""
+    for kind in EMBEDDING_KINDS:
+        _compute_checked(make(), *sample_rows(PAIRS, kind=kind), f"{kind} embeddings")
 
 
-def no_triplets_are_no_loss(make: Make) -> None:
-    """Without a single triplet it is 0, or the penalty that it puts on single embeddings."""
-    loss, (x, y) = make(), rows(PAIRS)
-    if not takes(loss, "triplets") or not mined(loss):
-        raise NotPromised("it is not computed from triplets")
+def check_no_triplets(make: Make) -> None:
+    """Without triplets the loss is 0, or only its penalty on single embeddings."""
+    loss, (x, y) = make(), sample_rows(PAIRS)
+    if not uses_triplets(loss):
+        raise NotApplicable("it is not computed from triplets")
     value = loss(x.requires_grad_(), y, torch.zeros(0, 3, dtype=torch.int64))
+    remedy = "Divide by max(number of triplets, 1)"
     if value.requires_grad:
         value.backward()
     if x.grad is not None and not x.grad.isfinite().all():
-        raise Broken("a gradient is not finite", "Divide by max(number of triplets, 1)")
+        raise Violation("a gradient is not finite", remedy)
     if not 0 <= value.detach() <= loss(x, y, all_triplets(y)).detach():
-        raise Broken(f"it is {float(value)}", "Divide by max(number of triplets, 1)")
+        raise Violation(f"it is {float(value.detach())}", remedy)
 
 
-def mined(loss: Any) -> bool:
-    """Whether triplets change the loss."""
-    x, y = rows(PAIRS)
-    every = all_triplets(y)
-    try:
-        return not torch.equal(loss(x, y, every), loss(x, y, every[:1]))
-    except Exception:  # such as a type check that allows only None
-        return False
-
-
-def only_valid_triplets_count(make: Make) -> None:
-    """Of triplets given with a mask `valid`, those outside it count nothing."""
-    loss, (x, y) = make(), rows(PAIRS)
-    if not takes(loss, "valid"):
-        raise NotPromised("it takes no mask `valid`; triplets are then filtered before")
+def check_valid_mask(make: Make) -> None:
+    """Triplets outside the mask `valid` do not change the loss."""
+    loss, (x, y) = make(), sample_rows(PAIRS)
+    if _parameter(loss, "valid") is None:
+        raise NotApplicable("it takes no mask `valid`; triplets are filtered before the call")
     triplets = all_triplets(y)[:10]
     valid = torch.arange(len(triplets)) % 3 > 0
     masked = float(loss(x, y, triplets, valid).detach())
     filtered = float(loss(x, y, triplets[valid]).detach())
-    if not near(masked, filtered, 1e-5):
-        raise Broken(
-            f"{masked:.6g} with the mask, {filtered:.6g} on the valid ones alone",
+    if not close(masked, filtered, 1e-5):
+        raise Violation(
+            f"{masked:.6g} with the mask, {filtered:.6g} on the valid triplets alone",
             "Average over the valid triplets only",
         )
 
 
-def order_does_not_matter(make: Make) -> None:
+def check_order(make: Make) -> None:
     """The order of the rows does not matter."""
-    loss, (x, y) = make(), rows((0, 0, 1, 1, 2, 2, 2, 3))
+    loss, (x, y) = make(), sample_rows((0, 0, 1, 1, 2, 2, 2, 3))
     order = torch.tensor([5, 2, 0, 7, 1, 4, 6, 3])
-    one, other = (
-        float(value_of(loss, x, y).detach()),
-        float(value_of(loss, x[order], y[order]).detach()),
-    )
-    if not near(one, other, 1e-4):
-        raise Broken(f"{one:.6g} in one order, {other:.6g} in another", "Use the labels to find "
-                     "pairs, not places in the batch")  # fmt: skip
-
-
-def same_twice(make: Make) -> None:
-    """It is the same twice, and draws nothing from the global generator."""
-    x, y = rows(PAIRS)
-    state = torch.get_rng_state()
-    loss = make()
-    made = torch.get_rng_state()
-    one, other = float(value_of(loss, x, y).detach()), float(value_of(loss, x, y).detach())
-    moved = not torch.equal(made, torch.get_rng_state())
-    torch.set_rng_state(state)
-    if one != other or moved:
-        raise Broken(
-            f"{one:.6g}, then {other:.6g}"
-            if one != other
-            else "it draws from the global generator",
-            "Take a torch.Generator as an option, or leave drawing to a miner or method",
+    first = float(compute(loss, x, y).detach())
+    second = float(compute(loss, x[order], y[order]).detach())
+    if not close(first, second, 1e-4):
+        raise Violation(
+            f"{first:.6g} in one order, {second:.6g} in another",
+            "Find pairs by their labels, not by their position in the batch",
         )
 
 
-def half_precision(make: Make) -> None:
-    """Under autocast, on bfloat16, it is finite and near its value in full precision."""
-    x, y = rows((0, 0, 1, 1, 2, 2))
+def check_determinism(make: Make) -> None:
+    """Two calls return the same value and draw nothing from the global random generator."""
+    x, y = sample_rows(PAIRS)
+    state = torch.get_rng_state()
+    loss = make()
+    before = torch.get_rng_state()
+    first, second = float(compute(loss, x, y).detach()), float(compute(loss, x, y).detach())
+    drew = not torch.equal(before, torch.get_rng_state())
+    torch.set_rng_state(state)
+    if first != second or drew:
+        differ = f"{first:.6g}, then {second:.6g}"
+        raise Violation(
+            differ if first != second else "it draws from the global random generator",
+            "Take a torch.Generator as an option, or leave randomness to a miner or method",
+        )
+
+
+def check_half_precision(make: Make) -> None:
+    """Under autocast, on bfloat16, the loss is finite and close to its full-precision value."""
+    x, y = sample_rows((0, 0, 1, 1, 2, 2))
     half = x.bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
-        value = _checked(make(), half, y, "bfloat16")
-    full = float(value_of(make(), half.float(), y).detach())
-    if not near(float(value), full, 0.05, 1e-3):
-        raise Broken(f"{float(value):.5g} instead of {full:.5g}", "Compute in full precision: "
-                     "embeddings.float() under torch.autocast(device, enabled=False)")  # fmt: skip
+        value = _compute_checked(make(), half, y, "bfloat16")
+    full = float(compute(make(), half.float(), y).detach())
+    if not close(float(value), full, 0.05, 1e-3):
+        raise Violation(
+            f"{float(value):.5g} instead of {full:.5g}",
+            "Compute in full precision: embeddings.float() under "
+            "torch.autocast(device, enabled=False)",
+        )
 
 
-def inputs_stay(make: Make) -> None:
-    """Embeddings and labels are not changed."""
-    x, y = rows(PAIRS)
+def check_inputs_unchanged(make: Make) -> None:
+    """Embeddings and labels are not modified."""
+    x, y = sample_rows(PAIRS)
     before = x.clone(), y.clone()
-    value_of(make(), x, y)
+    compute(make(), x, y)
     if not torch.equal(x, before[0]) or not torch.equal(y, before[1]):
-        raise Broken("it changed them", "Use no in-place operation on what is given")
+        raise Violation("it modifies them", "Use no in-place operation on the arguments")
 
 
-def groups_hold_every_parameter(make: Make) -> None:
-    """Its optimiser groups hold every parameter once."""
+def check_parameter_groups(make: Make) -> None:
+    """Its optimizer groups contain every parameter once."""
     loss = make()
     if not hasattr(loss, "parameter_groups"):
-        raise NotPromised("it has no parameter_groups(lr); its parameters train at the base rate")
+        raise NotApplicable("without parameter_groups(lr), parameters train at the base rate")
     groups = loss.parameter_groups(1e-3)
-    held = [id(parameter) for group in groups for parameter in group["params"]]
-    own = [id(parameter) for parameter in _parameters(loss) if parameter.requires_grad]
-    if sorted(held) != sorted(own):
-        raise Broken(f"{len(held)} in the groups, {len(own)} that train", "Give each exactly once")
+    grouped = [id(parameter) for group in groups for parameter in group["params"]]
+    trainable = [id(parameter) for parameter in _parameters(loss) if parameter.requires_grad]
+    if sorted(grouped) != sorted(trainable):
+        raise Violation(
+            f"{len(grouped)} parameters in the groups, {len(trainable)} trainable",
+            "Put each trainable parameter in exactly one group",
+        )
     if any("lr" not in group for group in groups):
-        raise Broken("a group has no `lr`", "Give each group lr and weight_decay")
+        raise Violation("a group has no `lr`", "Give each group `lr` and `weight_decay`")
 
 
-def state_comes_back(make: Make) -> None:
+def check_state(make: Make) -> None:
     """Its state can be saved and loaded."""
-    loss, other, (x, y) = make(), make(), rows(PAIRS)
+    loss, restored, (x, y) = make(), make(), sample_rows(PAIRS)
     if not _parameters(loss):
-        raise NotPromised("it has no parameters")
+        raise NotApplicable("it has no parameters")
     with torch.no_grad():
         for parameter in _parameters(loss):
             parameter.mul_(1.5)
-    other.load_state_dict(loss.state_dict())
-    one, again = float(value_of(loss, x, y).detach()), float(value_of(other, x, y).detach())
-    if one != again:
-        raise Broken(f"{one:.6g} before, {again:.6g} after", "Register tensors as parameters or "
-                     "buffers")  # fmt: skip
+    restored.load_state_dict(loss.state_dict())
+    before, after = (float(compute(one, x, y).detach()) for one in (loss, restored))
+    if before != after:
+        remedy = "Register tensors as parameters or buffers"
+        raise Violation(f"{before:.6g} before, {after:.6g} after", remedy)
 
 
-def nothing_waits_for_the_gpu(make: Make) -> None:
-    """No step of it waits for the GPU (item(), nonzero(), masks as indices)."""
-    loss, (x, y) = make(), rows(PAIRS)
+def check_synchronization(make: Make) -> None:
+    """No operation waits for the GPU (item(), nonzero(), indexing with a mask)."""
+    loss, (x, y) = make(), sample_rows(PAIRS)
     arguments = [x.requires_grad_(), y]
-    if takes(loss, "triplets") and mined(loss):
-        triplets = all_triplets(y)
-        arguments.append(triplets)
-        if takes(loss, "valid"):
-            arguments.append(torch.ones(len(triplets), dtype=torch.bool))
-    reason = waits(lambda: loss(*arguments).backward())
-    if reason:
-        raise Advice(f"{reason}", "Use torch.where and masked means, whose shapes are fixed; it "
-                     "is right as it is, but slower on a GPU")  # fmt: skip
+    if uses_triplets(loss):
+        arguments.append(all_triplets(y))
+        if _parameter(loss, "valid") is not None:
+            arguments.append(torch.ones(len(arguments[-1]), dtype=torch.bool))
+    operation = find_synchronization(lambda: loss(*arguments).backward())
+    if operation:
+        raise Advice(
+            operation,
+            "Use torch.where and masked means, whose shapes are fixed. The loss is correct as it "
+            "is, but slower on a GPU",
+        )
 
 
-def options_are_explained(make: Make) -> None:
-    """Its docstring says what its options mean."""
-    explained(getattr(make, "thing", None) or type(make()))
+def check_docstring(make: Make) -> None:
+    """Its docstring describes its options."""
+    check_documented(getattr(make, "source", None) or type(make()))
 
 
-PROMISES: tuple[Promise, ...] = (
-    gives_one_finite_number,
-    gradient_reaches_embeddings,
-    falls_along_its_gradient,
-    steps_lower_it,
-    odd_batches_are_finite,
-    any_embedding_is_finite,
-    no_triplets_are_no_loss,
-    only_valid_triplets_count,
-    order_does_not_matter,
-    same_twice,
-    half_precision,
-    inputs_stay,
-    groups_hold_every_parameter,
-    state_comes_back,
-    nothing_waits_for_the_gpu,
-    options_are_explained,
+BASIC: tuple[Requirement, ...] = (check_value, check_gradient)
+"""If one of these is not met, the others are meaningless."""
+REQUIREMENTS: tuple[Requirement, ...] = (
+    check_descent,
+    check_optimization,
+    check_unusual_batches,
+    check_unusual_embeddings,
+    check_no_triplets,
+    check_valid_mask,
+    check_order,
+    check_determinism,
+    check_half_precision,
+    check_inputs_unchanged,
+    check_parameter_groups,
+    check_state,
+    check_synchronization,
+    check_docstring,
 )

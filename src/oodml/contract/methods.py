@@ -1,4 +1,4 @@
-"""What a method promises: loss terms that train a head, in the modes that it names."""
+"""Requirements on a method: loss terms that train a model, in the modes that it supports."""
 
 import inspect
 import tempfile
@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from oodml.backbones import load_backbone
-from oodml.contract.promise import Advice, Broken, Make, NotPromised, Promise, explained
+from oodml.contract.requirement import (
+    Advice,
+    Make,
+    NotApplicable,
+    Requirement,
+    Violation,
+    check_documented,
+)
 from oodml.contract.samples import squares
 from oodml.embedding import embed
 from oodml.methods._base import BaseMethod, Sizes
@@ -22,33 +29,45 @@ from oodml.training.loop import train
 from oodml.training.settings import TrainSettings
 from oodml.training.sources import FeatureSource, ImageSource, Source
 
-CLASSES, DIM, SIDE = 6, 8, 24
+N_CLASSES, DIM, SIDE = 6, 8, 24
 WIDTHS = {"finetune": 96, "head": 768}
-"""Features of the networks that are tried: the small one, and the pixels themselves."""
+"""Feature dimension in each mode: a small network, and the pixels themselves."""
+STATE_REMEDY = (
+    "Keep state that lasts from step to step in parameters and buffers, or return it from "
+    "get_extra_state() and restore it in set_extra_state(): tensors, numbers, text, and lists, "
+    "tuples, or dictionaries of these, such as the state_dict() of an optimizer"
+)
 
 
-def made(make: Make, mode: str) -> tuple[Embedder, BaseMethod]:
-    """A model and the method, as a run makes them."""
+def build(make: Make, mode: str) -> tuple[Embedder, BaseMethod]:
+    """A model and the method, built as in a run."""
     with isolated(0):
         settings = parse_model_settings(
             {"backbone": "small", "mode": mode, "dim": DIM, "image_size": SIDE}
         )
         backbone = load_backbone("small") if mode == "finetune" else None
         model = Embedder(settings, torch.nn.Identity(), backbone)
-        method = make(sizes=Sizes(CLASSES, DIM, WIDTHS[mode]))
+        method = make(sizes=Sizes(N_CLASSES, DIM, WIDTHS[mode]))
         model.head = method.head() or LinearHead(WIDTHS[mode], DIM)
     return model, method
 
 
-def trained(
+def train_on_squares(
     make: Make, mode: str, epochs: int = 2, checkpoint: Checkpoint | None = None
 ) -> tuple[Embedder, list[dict[str, float]]]:
-    """The model after some epochs on tiny images, and the history.
+    """Train on tiny images.
 
-    checkpoint: where to go on from, and to write.
+    Args:
+        make: creates the method.
+        mode: the training mode.
+        epochs: number of epochs.
+        checkpoint: the checkpoint to resume from and to write.
+
+    Returns:
+        The model and the training history.
     """
-    images = squares(CLASSES)
-    model, method = made(make, mode)
+    images = squares(N_CLASSES)
+    model, method = build(make, mode)
     source: Source = ImageSource(images, images.labels, SIDE, "gentle")
     if mode == "head":
         views = [
@@ -57,104 +76,103 @@ def trained(
         ]
         source = FeatureSource(torch.from_numpy(np.stack(views)), images.labels)
     settings = TrainSettings.model_validate({"epochs": epochs, "batch_size": 12, "lr": 1e-3})
+    cpu = torch.device("cpu")
     with isolated(1):
-        history = train(
-            model,
-            method,
-            source,
-            settings,
-            seed=0,
-            device=torch.device("cpu"),
-            checkpoint=checkpoint,
-        )
+        history = train(model, method, source, settings, seed=0, device=cpu, checkpoint=checkpoint)
     return model, history.rows
 
 
-def modes(make: Make) -> list[str]:
+def training_modes(make: Make) -> list[str]:
     """The modes in which the method trains."""
-    method = made(make, "finetune")[1]
+    method = build(make, "finetune")[1]
     if not method.trains:
-        raise NotPromised("it does not train")
-    return [mode for mode in WIDTHS if not method.modes.get(mode, "it is not named")]
+        raise NotApplicable("it does not train")
+    return [mode for mode in WIDTHS if not method.modes.get(mode, "not listed")]
 
 
-def it_is_a_method(make: Make) -> None:
-    """It is a BaseMethod that names its training modes and takes one view or two."""
-    method = made(make, "finetune")[1]
+def _equal_weights(first: Embedder, second: Embedder) -> bool:
+    one, other = first.trained.state_dict(), second.trained.state_dict()
+    return all(torch.equal(one[key], other[key]) for key in one)
+
+
+def check_interface(make: Make) -> None:
+    """It is a BaseMethod that declares its training modes and takes one or two views."""
+    method = build(make, "finetune")[1]
     if not isinstance(method, BaseMethod):
-        raise Broken(f"it is a {type(method).__name__}", "Derive it from oodml.methods._base."
-                     "BaseMethod and call super().__init__(sizes)")  # fmt: skip
-    unknown = set(method.modes) - set(WIDTHS)
-    if unknown or all(method.modes.values()) or method.n_views not in (1, 2):
-        raise Broken(
-            f"modes {method.modes}, n_views {method.n_views}",
-            f"Let modes say of each of {', '.join(WIDTHS)} why it makes no sense, '' where it "
-            "does; n_views is 1 or 2",
+        raise Violation(
+            f"it is a {type(method).__name__}",
+            "Derive it from oodml.methods._base.BaseMethod and call super().__init__(sizes)",
         )
+    if set(method.modes) - set(WIDTHS) or all(method.modes.values()):
+        raise Violation(
+            f"modes = {method.modes}",
+            f"Map each of {', '.join(WIDTHS)} to '' if it is supported, else to the reason why not",
+        )
+    if method.n_views not in (1, 2):
+        raise Violation(f"n_views = {method.n_views}", "Set n_views to 1 or 2")
 
 
-def it_trains(make: Make) -> None:
+def check_training(make: Make) -> None:
     """Two epochs on tiny data keep every loss term finite and change the model, in each mode."""
-    for mode in modes(make):
-        before = made(make, mode)[0].trained.state_dict()
-        model, history = trained(make, mode)
-        after = model.trained.state_dict()
+    for mode in training_modes(make):
+        untrained = build(make, mode)[0]
+        model, history = train_on_squares(make, mode)
         if not all(np.isfinite(value) for row in history for value in row.values()):
-            raise Broken(f"{mode}: {history}", "Guard divisions, roots and logarithms")
-        if all(torch.equal(before[key], after[key]) for key in before):
-            raise Broken(f"{mode}: no weight has moved", "Compute the terms from batch.outputs or "
-                         "batch.features, without detach()")  # fmt: skip
+            raise Violation(f"{mode}: {history}", "Guard divisions, roots, and logarithms")
+        if _equal_weights(untrained, model):
+            raise Violation(
+                f"{mode}: no weight has changed",
+                "Compute the terms from batch.outputs or batch.features, without detach()",
+            )
 
 
-def it_trains_the_same_way_twice(make: Make) -> None:
-    """Two trainings from one seed are equal to the bit."""
-    for mode in modes(make):
-        (model, history), (again, same) = trained(make, mode), trained(make, mode)
-        ours, theirs = model.trained.state_dict(), again.trained.state_dict()
-        if history != same or any(not torch.equal(ours[key], theirs[key]) for key in ours):
-            raise Broken(f"{mode}: two trainings differ", "Draw with batch.generator only, and "
-                         "keep nothing between trainings outside the method")  # fmt: skip
+def check_reproducibility(make: Make) -> None:
+    """Two trainings with one seed are equal bit for bit."""
+    for mode in training_modes(make):
+        (model, history), (again, same) = (train_on_squares(make, mode) for _ in range(2))
+        if history != same or not _equal_weights(model, again):
+            raise Violation(
+                f"{mode}: two trainings differ",
+                "Draw only from batch.generator, and keep no state outside the method",
+            )
 
 
-def it_goes_on_where_it_was_stopped(make: Make) -> None:
-    """A training that was stopped and goes on from a checkpoint is equal to one that was not."""
-    for mode in modes(make):
+def check_resume(make: Make) -> None:
+    """A training resumed from a checkpoint equals an uninterrupted one."""
+    for mode in training_modes(make):
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = Checkpoint(Path(folder) / "half.pt", "check", every=0.0)
-            trained(make, mode, 1, checkpoint)
+            train_on_squares(make, mode, 1, checkpoint)
             if checkpoint.find() is None:
-                raise Broken(f"{mode}: the checkpoint cannot be saved or loaded", REMEMBER)
-            model, history = trained(make, mode, 2, checkpoint)
-        whole, expected = trained(make, mode, 2)
-        ours, theirs = model.trained.state_dict(), whole.trained.state_dict()
-        if history != expected or any(not torch.equal(ours[key], theirs[key]) for key in ours):
-            raise Broken(f"{mode}: a resumed training differs from one without a stop", REMEMBER)
+                raise Violation(f"{mode}: the checkpoint cannot be saved or loaded", STATE_REMEDY)
+            model, history = train_on_squares(make, mode, 2, checkpoint)
+        whole, expected = train_on_squares(make, mode, 2)
+        if history != expected or not _equal_weights(model, whole):
+            raise Violation(
+                f"{mode}: a resumed training differs from an uninterrupted one", STATE_REMEDY
+            )
 
 
-REMEMBER = (
-    "Keep state that lasts from step to step in parameters and buffers, or return it from "
-    "get_extra_state() and restore it in set_extra_state(): tensors, numbers, text, and lists, "
-    "tuples, or dictionaries of these, such as the state_dict() of an optimizer"
-)
-
-
-def groups_hold_every_parameter(make: Make) -> None:
-    """Its optimiser groups, with its own optimisers, hold every parameter once."""
-    model, method = made(make, modes(make)[0])
+def check_parameter_groups(make: Make) -> None:
+    """Its optimizer groups and its own optimizers contain every parameter once."""
+    model, method = build(make, training_modes(make)[0])
     method.prepare(model)
-    held = [id(p) for group in _groups(method) for p in group["params"]]
-    shared = {id(p) for p in model.parameters()}
-    own = {id(p) for p in method.parameters() if p.requires_grad}
+    grouped = [id(p) for group in _groups(method) for p in group["params"]]
+    model_parameters = {id(p) for p in model.parameters()}
+    trainable = {id(p) for p in method.parameters() if p.requires_grad}
     names = {id(p): name for name, p in method.named_parameters()}
-    for wrong, what in (
-        (own - set(held) - shared, "no optimiser trains"),
-        ({p for p in held if held.count(p) > 1}, "two groups train"),
-        (set(held) & shared, "the model's optimiser trains already"),
+    for wrong, problem in (
+        (trainable - set(grouped) - model_parameters, "no optimizer trains"),
+        ({p for p in grouped if grouped.count(p) > 1}, "two groups contain"),
+        (set(grouped) & model_parameters, "the optimizer of the model already trains"),
     ):
         if wrong:
-            told = ", ".join(names.get(p, "a parameter of the head") for p in wrong)
-            raise Broken(f"{what} {told}", "Let parameter_groups(lr) give each parameter once; "
-                         "what an own optimiser trains stays out")  # fmt: skip
+            parameters = ", ".join(names.get(p, "a parameter of the head") for p in wrong)
+            raise Violation(
+                f"{problem} {parameters}",
+                "Return each parameter once from parameter_groups(lr), except those that an "
+                "optimizer of the method trains",
+            )
 
 
 def _groups(method: BaseMethod) -> Iterator[dict[str, Any]]:
@@ -164,63 +182,64 @@ def _groups(method: BaseMethod) -> Iterator[dict[str, Any]]:
             yield from value.param_groups
 
 
-def a_saved_head_comes_back(make: Make) -> None:
-    """A saved model embeds as before."""
-    modes(make)
-    model, _ = made(make, "finetune")
+def check_saved_model(make: Make) -> None:
+    """A saved and loaded model computes the same embeddings."""
+    training_modes(make)
+    model, _ = build(make, "finetune")
     images = torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         model.save(Path(folder))
-        found: Tensor = load_model(folder, trust_code=True)(images)
+        loaded: Tensor = load_model(folder, trust_code=True)(images)
         expected: Tensor = model.eval()(images)
-    if not torch.allclose(found, expected, atol=1e-6):
-        raise Broken(
-            "it embeds otherwise",
-            "Give the head an attribute `options`, the arguments that make it again, and keep its "
-            "state in parameters and buffers",
+    if not torch.allclose(loaded, expected, atol=1e-6):
+        raise Violation(
+            "the embeddings differ",
+            "Give the head an attribute `options` with its arguments, and keep its state in "
+            "parameters and buffers",
         )
 
 
-def embeddings_are_one_row_an_image(make: Make) -> None:
-    """Its head embeds as many rows as it is given, alike alone and in a batch."""
-    model, _ = made(make, "head")
+def check_head(make: Make) -> None:
+    """Its head computes one embedding per row, independent of the other rows."""
+    model, _ = build(make, "head")
     features = torch.randn(5, WIDTHS["head"], generator=torch.Generator().manual_seed(0))
     head: Any = model.head.eval()
     with torch.inference_mode():
-        outputs, found, alone = head(features), head.embed(features), head.embed(features[:1])
-    if "embedding" not in outputs or found.ndim != 2 or len(found) != 5:
-        raise Broken(
-            f"outputs {list(outputs)}, embedding {tuple(found.shape)}",
-            'Let head() give a module with outputs by name, one "embedding", and with embed()',
+        outputs, together, alone = head(features), head.embed(features), head.embed(features[:1])
+    if "embedding" not in outputs or together.ndim != 2 or len(together) != 5:
+        raise Violation(
+            f"outputs {list(outputs)}, embedding {tuple(together.shape)}",
+            'Let head() return a module whose outputs by name include "embedding", with embed()',
         )
-    if not torch.allclose(found[:1], alone, atol=1e-5):
-        raise Broken("an image's embedding depends on the others", "Use no batch statistics in "
-                     "evaluation mode")  # fmt: skip
+    if not torch.allclose(together[:1], alone, atol=1e-5):
+        raise Violation(
+            "an embedding depends on the other rows", "Use no batch statistics in evaluation mode"
+        )
 
 
-def options_have_defaults(make: Make) -> None:
-    """Every option has a default, or was given."""
+def check_defaults(make: Make) -> None:
+    """Every option that was not given has a default."""
     given = getattr(make, "options", {})
-    parameters = list(inspect.signature(type(made(make, "finetune")[1])).parameters.values())[1:]
-    needed = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
-    needed = [name for name in needed if name not in given]
-    if needed:
-        raise Advice(f"{', '.join(needed)} must be given", "Give it a default that is sensible")
+    parameters = list(inspect.signature(type(build(make, "finetune")[1])).parameters.values())[1:]
+    required = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    required = [name for name in required if name not in given]
+    if required:
+        raise Advice(f"{', '.join(required)} must be given", "Add a sensible default")
 
 
-def options_are_explained(make: Make) -> None:
-    """Its docstring says what its options mean."""
-    explained(type(made(make, "finetune")[1]), ("sizes",))
+def check_docstring(make: Make) -> None:
+    """Its docstring describes its options."""
+    check_documented(type(build(make, "finetune")[1]), ("sizes",))
 
 
-PROMISES: tuple[Promise, ...] = (
-    it_is_a_method,
-    it_trains,
-    it_trains_the_same_way_twice,
-    it_goes_on_where_it_was_stopped,
-    groups_hold_every_parameter,
-    a_saved_head_comes_back,
-    embeddings_are_one_row_an_image,
-    options_have_defaults,
-    options_are_explained,
+BASIC: tuple[Requirement, ...] = (check_interface, check_training)
+"""If one of these is not met, the others are meaningless."""
+REQUIREMENTS: tuple[Requirement, ...] = (
+    check_reproducibility,
+    check_resume,
+    check_parameter_groups,
+    check_saved_model,
+    check_head,
+    check_defaults,
+    check_docstring,
 )

@@ -1,4 +1,4 @@
-"""What a miner promises: triplets [t 3] of rows (anchor, positive, negative) of a batch."""
+"""Requirements on a miner: triplets [t 3] of rows (anchor, positive, negative) of a batch."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,8 +6,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oodml.contract.promise import Advice, Broken, Make, NotPromised, Promise, explained
-from oodml.contract.samples import KINDS, ODD, rows, waits
+from oodml.contract.requirement import (
+    Advice,
+    Make,
+    NotApplicable,
+    Requirement,
+    Violation,
+    check_documented,
+)
+from oodml.contract.samples import (
+    EMBEDDING_KINDS,
+    UNUSUAL_LABELS,
+    find_synchronization,
+    sample_rows,
+)
 
 Relation = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -34,95 +46,100 @@ RELATIONS: dict[str, Relation] = {
     "across": _across,
     "ordinary or apart": _ordinary_or_apart,
 }
-"""How the labels of a triplet may stand to each other; a miner says its own by `relation`:
-anchor and positive alike and the negative not; all of one class; all of different classes."""
+"""Relations between the labels of a triplet; see `BaseMiner.relation`. Each function returns
+which triplets satisfy the relation, given labels and rows of anchors, positives, negatives."""
 
 
 def relation_of(miner: Any) -> str:
-    """The relation that a miner says, by default the ordinary one."""
+    """The relation that a miner declares, by default "ordinary"."""
     return str(getattr(miner, "relation", "ordinary"))
 
 
-def mined(miner: Any, x: Tensor, y: Tensor, seed: int = 0) -> Tensor:
-    """The triplets of a batch, after looking at their shape, rows and labels."""
-    found = miner(x, y, torch.Generator().manual_seed(seed))
-    if not isinstance(found, Tensor) or found.shape[1:] != (3,) or found.dtype != torch.int64:
-        told = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else type(found)
-        raise Broken(f"it gives {told}", "Return whole numbers of shape [t, 3]: anchor, positive, "
-                     "negative; [0, 3] if there are none")  # fmt: skip
-    if not ((found >= 0) & (found < len(y))).all():
-        raise Broken("it names rows that the batch has not", "Give rows from 0 to n − 1")
+def mine_checked(miner: Any, x: Tensor, y: Tensor, seed: int = 0) -> Tensor:
+    """The triplets of a batch, after checking their shape, rows, and labels."""
+    triplets = miner(x, y, torch.Generator().manual_seed(seed))
+    is_tensor = isinstance(triplets, Tensor)
+    if not is_tensor or triplets.shape[1:] != (3,) or triplets.dtype != torch.int64:
+        got = f"{triplets.dtype} {tuple(triplets.shape)}" if is_tensor else type(triplets)
+        raise Violation(
+            f"it returns {got}",
+            "Return int64 rows of anchor, positive, negative of shape [t, 3]; [0, 3] if there are "
+            "none",
+        )
+    if not ((triplets >= 0) & (triplets < len(y))).all():
+        raise Violation("it returns rows that are not in the batch", "Return rows 0 to n - 1")
     relation = relation_of(miner)
-    right = RELATIONS[relation](y, *found.unbind(1))
-    if not right.all():
-        wrong = found[~right][0].tolist()
-        raise Broken(
-            f"labels {y.tolist()}: triplet {wrong} is not {relation}",
-            "Mask the choice by the labels, or say another `relation` of the class: "
+    correct = RELATIONS[relation](y, *triplets.unbind(1))
+    if not correct.all():
+        raise Violation(
+            f"labels {y.tolist()}: triplet {triplets[~correct][0].tolist()} is not {relation}",
+            "Mask the choice by the labels, or set the class attribute `relation` to one of: "
             + ", ".join(RELATIONS),
         )
-    return found
+    return triplets
 
 
-def triplets_are_as_promised(make: Make) -> None:
-    """Triplets name rows of the batch whose labels stand in the promised relation."""
+def check_triplets(make: Make) -> None:
+    """Triplets are rows of the batch whose labels have the declared relation."""
     random = torch.Generator().manual_seed(0)
     for size in range(1, 15):
         labels: Sequence[int] = torch.randint(0, 1 + size // 2, (size,), generator=random).tolist()
-        for kind in KINDS:
-            mined(make(), *rows(labels, size, kind), seed=size)
+        for kind in EMBEDDING_KINDS:
+            mine_checked(make(), *sample_rows(labels, size, kind), seed=size)
 
 
-def odd_batches_are_mined(make: Make) -> None:
-    """Batches of one class, of singletons, of one row are mined without an error."""
-    for labels in ODD.values():
-        mined(make(), *rows(labels))
+def check_unusual_batches(make: Make) -> None:
+    """Batches of one class, of singletons, and of one row are accepted."""
+    for labels in UNUSUAL_LABELS.values():
+        mine_checked(make(), *sample_rows(labels))
 
 
-def none_where_there_is_none(make: Make) -> None:
-    """It finds nothing where the labels allow nothing, and something where they do."""
+def check_completeness(make: Make) -> None:
+    """It returns no triplets where the labels allow none, and some where they allow some."""
     for labels in ((0, 0, 0, 0), (0, 1)):
         possible = relation_of(make()) == "within" and labels == (0, 0, 0, 0)
-        if not possible and len(mined(make(), *rows(labels))):
-            raise Broken(f"it finds triplets in labels {labels}", "Leave such anchors out")
-    if not len(mined(make(), *rows((0, 0, 1, 1, 2, 3)))):
-        raise Broken("it finds nothing in labels 0 0 1 1 2 3", "Use every anchor that has a pair")
+        if not possible and len(mine_checked(make(), *sample_rows(labels))):
+            raise Violation(f"it returns triplets for labels {labels}", "Skip such anchors")
+    if not len(mine_checked(make(), *sample_rows((0, 0, 1, 1, 2, 3)))):
+        raise Violation(
+            "it returns no triplets for labels 0 0 1 1 2 3", "Use every anchor that has a positive"
+        )
 
 
-def the_generator_decides(make: Make) -> None:
-    """The generator decides: twice the same, and nothing is drawn from the global one."""
-    x, y = rows(tuple(range(4)) * 3)
-    one = mined(make(), x, y, 3)
+def check_generator(make: Make) -> None:
+    """The generator is the only source of randomness."""
+    x, y = sample_rows(tuple(range(4)) * 3)
+    first = mine_checked(make(), x, y, 3)
     miner, state = make(), torch.get_rng_state()
-    again = mined(miner, x, y, 3)
-    moved = not torch.equal(state, torch.get_rng_state())
+    second = mine_checked(miner, x, y, 3)
+    drew = not torch.equal(state, torch.get_rng_state())
     torch.set_rng_state(state)
-    remedy = "Draw with torch.rand(…, generator=generator) only"
-    if moved:
-        raise Broken("the global generator moved", remedy)
-    if not torch.equal(one, again):
-        raise Broken("two sets of triplets from one seed", remedy)
+    remedy = "Draw only with torch.rand(…, generator=generator)"
+    if drew:
+        raise Violation("it draws from the global random generator", remedy)
+    if not torch.equal(first, second):
+        raise Violation("the same seed gives different triplets", remedy)
 
 
-def masked_is_the_same(make: Make) -> None:
-    """`masked` gives the same triplets with a shape that does not depend on the labels."""
+def check_masked(make: Make) -> None:
+    """`masked` returns the same triplets, with a shape that does not depend on the labels."""
     miner = make()
     if not hasattr(miner, "masked"):
-        raise NotPromised("it has no masked(…); then a method filters, which waits for a GPU")
-    x, y = rows((0, 0, 1, 1, 2, 2, 3))
+        raise NotApplicable("without masked(…), triplets are filtered, which waits for the GPU")
+    x, y = sample_rows((0, 0, 1, 1, 2, 2, 3))
     triplets, valid = miner.masked(x, y, torch.Generator().manual_seed(4))
-    if not torch.equal(triplets[valid], mined(make(), x, y, 4)):
-        raise Broken("other triplets than the call gives", "Let __call__ be masked, filtered")
+    if not torch.equal(triplets[valid], mine_checked(make(), x, y, 4)):
+        raise Violation("the call returns other triplets", "Let __call__ filter masked(…)")
     one_class, none = miner.masked(x, torch.zeros_like(y), torch.Generator())
     if one_class.shape != triplets.shape or none.shape != valid.shape:
-        raise Broken("its shape depends on the labels", "Keep all rows; say by `valid` which count")
+        raise Violation("its shape depends on the labels", "Keep all rows and mark valid ones")
 
 
-def many_batches_at_once(make: Make) -> None:
-    """`choose` runs on many batches at once, as few-shot adaptation has it."""
+def check_vmap(make: Make) -> None:
+    """`choose` works on many batches at once, as few-shot adaptation requires."""
     miner = make()
     if not hasattr(miner, "choose"):
-        raise NotPromised("it has no choose(…), a pure function of uniform numbers")
+        raise NotApplicable("it has no choose(…), a pure function of uniform random numbers")
     random = torch.Generator().manual_seed(0)
     y = torch.randint(0, 3, (4, 9), generator=random)
     x = torch.randn(4, 9, 5, generator=random)
@@ -132,56 +149,62 @@ def many_batches_at_once(make: Make) -> None:
         triplets, valid = miner.choose(x[batch], y[batch], uniform[batch])
         same = torch.equal(together[1][batch], valid)
         if not same or not torch.equal(together[0][batch][valid], triplets[valid]):
-            raise Broken("alone it chooses otherwise", "Let no shape or branch depend on the data")
+            raise Violation(
+                "a batch alone gives other triplets", "Let no shape or branch depend on the data"
+            )
 
 
-def half_precision(make: Make) -> None:
-    """Under autocast it chooses the same, on bfloat16 it works, and no gradient matters."""
-    x, y = rows(tuple(range(4)) * 3)
-    plain = mined(make(), x, y)
+def check_half_precision(make: Make) -> None:
+    """Autocast does not change the triplets, and bfloat16 embeddings are accepted."""
+    x, y = sample_rows(tuple(range(4)) * 3)
+    plain = mine_checked(make(), x, y)
     with torch.autocast("cpu", torch.bfloat16):
-        cast = mined(make(), x.clone().requires_grad_(), y)
-        mined(make(), x.bfloat16(), y)
+        cast = mine_checked(make(), x.clone().requires_grad_(), y)
+        mine_checked(make(), x.bfloat16(), y)
     if not torch.equal(plain, cast):
-        raise Broken(
+        raise Violation(
             "other triplets under autocast",
             "Compute distances on embeddings.float(), under torch.autocast(device, enabled=False)",
         )
 
 
-def inputs_stay(make: Make) -> None:
-    """Embeddings and labels are not changed."""
-    x, y = rows((0, 0, 1, 1, 2, 2))
+def check_inputs_unchanged(make: Make) -> None:
+    """Embeddings and labels are not modified."""
+    x, y = sample_rows((0, 0, 1, 1, 2, 2))
     before = x.clone(), y.clone()
-    mined(make(), x, y)
+    mine_checked(make(), x, y)
     if not torch.equal(x, before[0]) or not torch.equal(y, before[1]):
-        raise Broken("it changed them", "Use no in-place operation on what is given")
+        raise Violation("it modifies them", "Use no in-place operation on the arguments")
 
 
-def nothing_waits_for_the_gpu(make: Make) -> None:
-    """No step of it waits for the GPU (item(), nonzero(), masks as indices)."""
-    miner, (x, y) = make(), rows((0, 0, 1, 1, 2, 2))
+def check_synchronization(make: Make) -> None:
+    """No operation waits for the GPU (item(), nonzero(), indexing with a mask)."""
+    miner, (x, y) = make(), sample_rows((0, 0, 1, 1, 2, 2))
     mine: Any = getattr(miner, "masked", miner)
-    reason = waits(lambda: mine(x, y, torch.Generator().manual_seed(0)))
-    if reason:
-        raise Advice(reason, "Build on oodml.miners._base.BaseMiner, whose choose() has fixed "
-                     "shapes; it is right as it is, but slower on a GPU")  # fmt: skip
+    operation = find_synchronization(lambda: mine(x, y, torch.Generator().manual_seed(0)))
+    if operation:
+        raise Advice(
+            operation,
+            "Derive the miner from oodml.miners._base.BaseMiner, whose choose() has fixed shapes. "
+            "It is correct as it is, but slower on a GPU",
+        )
 
 
-def options_are_explained(make: Make) -> None:
-    """Its docstring says what its options mean."""
-    explained(type(make()))
+def check_docstring(make: Make) -> None:
+    """Its docstring describes its options."""
+    check_documented(type(make()))
 
 
-PROMISES: tuple[Promise, ...] = (
-    triplets_are_as_promised,
-    odd_batches_are_mined,
-    none_where_there_is_none,
-    the_generator_decides,
-    masked_is_the_same,
-    many_batches_at_once,
-    half_precision,
-    inputs_stay,
-    nothing_waits_for_the_gpu,
-    options_are_explained,
+BASIC: tuple[Requirement, ...] = (check_triplets,)
+"""If one of these is not met, the others are meaningless."""
+REQUIREMENTS: tuple[Requirement, ...] = (
+    check_unusual_batches,
+    check_completeness,
+    check_generator,
+    check_masked,
+    check_vmap,
+    check_half_precision,
+    check_inputs_unchanged,
+    check_synchronization,
+    check_docstring,
 )

@@ -1,4 +1,4 @@
-"""Small batches and images that promises are tried on."""
+"""Small batches and images for checking requirements, and a detector of GPU synchronization."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,19 +12,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from oodml.images.image_set import ImageSet
 
 DIM = 6
-"""Of the embeddings."""
-ODD = {
+"""Dimension of the sample embeddings."""
+UNUSUAL_LABELS = {
     "one class": (1, 1, 1, 1),
     "singletons": (0, 1, 2, 3),
     "a singleton": (0, 0, 0, 3),
     "one row": (2,),
     "one pair": (0, 0),
 }
-"""Labels of batches that a loss or miner must stand."""
+"""Labels of batches that every loss and miner must accept."""
+EMBEDDING_KINDS = ("unit", "long", "zero", "collapsed", "antipodal")
 
 
-def rows(labels: Sequence[int], seed: int = 0, kind: str = "unit") -> tuple[Tensor, Tensor]:
-    """Embeddings [n d] and labels [n]. kind: unit, long, zero, collapsed or antipodal."""
+def sample_rows(labels: Sequence[int], seed: int = 0, kind: str = "unit") -> tuple[Tensor, Tensor]:
+    """Random embeddings [n d] of one of the `EMBEDDING_KINDS`, and the labels [n] as a tensor."""
     y = torch.tensor(list(labels))
     x = torch.randn(len(y), DIM, generator=torch.Generator().manual_seed(seed))
     x = torch.nn.functional.normalize(x, dim=1)
@@ -35,11 +36,17 @@ def rows(labels: Sequence[int], seed: int = 0, kind: str = "unit") -> tuple[Tens
     return x * {"unit": 1.0, "long": 20.0, "zero": 0.0}[kind], y
 
 
-KINDS = ("unit", "long", "zero", "collapsed", "antipodal")
-
-
 def squares(classes: int = 6, each: int = 8, side: int = 24, seed: int = 0) -> ImageSet:
-    """Noisy grey images; a class is the place and brightness of a square. Two superclasses."""
+    """Noisy gray images of squares whose position and brightness depend on the class.
+
+    The classes have two superclasses.
+
+    Args:
+        classes: number of classes.
+        each: images per class.
+        side: height and width in pixels.
+        seed: random seed of the noise.
+    """
     random = np.random.default_rng(seed)
     pixels = random.integers(0, 60, (classes * each, side, side)).astype(np.uint8)
     names = np.array([f"c{c:02d}" for c in range(classes) for _ in range(each)])
@@ -56,19 +63,19 @@ def squares(classes: int = 6, each: int = 8, side: int = 24, seed: int = 0) -> I
     )
 
 
-WAITING = {
+SYNCHRONIZING = {
     "_local_scalar_dense": "item() or an `if` on a tensor",
     "nonzero": "nonzero()",
     "masked_select": "masked_select()",
     "_unique2": "unique()",
     "unique_consecutive": "unique_consecutive()",
 }
-"""Operations whose result the host has to wait for, and what they are written as."""
+"""Operations that wait for the GPU, and how they appear in code."""
 
 
-def waits(compute: Callable[[], Any]) -> str:
-    """The first thing in a computation that would wait for a GPU, "" if there is none."""
-    found: list[str] = []
+def find_synchronization(compute: Callable[[], Any]) -> str:
+    """Run a computation and return its first operation that would wait for a GPU, or ""."""
+    operations: list[str] = []
 
     class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(
@@ -77,9 +84,9 @@ def waits(compute: Callable[[], Any]) -> str:
             name = operation.overloadpacket.__name__
             indices = args[1] if name in ("index", "index_put_", "index_put") else ()
             if any(i is not None and i.dtype == torch.bool for i in indices):
-                found.append("indexing by a mask")
-            elif name in WAITING:
-                found.append(WAITING[name])
+                operations.append("indexing with a mask")
+            elif name in SYNCHRONIZING:
+                operations.append(SYNCHRONIZING[name])
             return operation(*args, **(kwargs or {}))
 
     class Methods(TorchFunctionMode):
@@ -87,9 +94,9 @@ def waits(compute: Callable[[], Any]) -> str:
             self, function: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
             if function in (Tensor.numpy, Tensor.tolist, Tensor.cpu):
-                found.append(f"{function.__name__}()")
+                operations.append(f"{function.__name__}()")
             return function(*args, **(kwargs or {}))
 
     with Methods(), Operations():  # type: ignore[no-untyped-call]
         compute()
-    return found[0] if found else ""
+    return operations[0] if operations else ""

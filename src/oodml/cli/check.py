@@ -1,0 +1,65 @@
+"""`oodml check`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def check(
+    name: Annotated[str, typer.Argument(help="An import path, module:Object, or a catalog name.")],
+    kind: Annotated[
+        str | None,
+        typer.Option(help="losses, miners, methods, backbones, or datasets; inferred by default."),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=VALUE, with the value as in a study file. Repeat for more options."),
+    ] = None,
+) -> None:
+    """Check that your own loss, miner, method, backbone, or dataset works in a study.
+
+    It is tested against the same requirements as oodml's own. The exit status is 1 if one is not
+    met.
+
+    Example: `oodml check mylab.losses:Foo --option margin=0.3`
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from oodml.catalog import make_importable
+    from oodml.contract import check as check_all
+    from oodml.contract import kind_of
+
+    make_importable(Path.cwd())
+    kind = kind or kind_of(name)
+    results = check_all(name, kind, dict(_parse_option(text) for text in option or ()))
+    table = Table(title=f"{name} ({kind})", title_justify="left", box=None, pad_edge=False)
+    for title in ("", "requirement", "problem and remedy"):
+        table.add_column(title, overflow="fold")
+    for result in results:
+        details = "\n".join(part for part in (result.problem, result.remedy) if part)
+        table.add_row(result.mark, result.requirement, details)
+    Console().print(table, markup=False, highlight=False)
+    failed = sum(result.failed for result in results)
+    summary = f"{failed} of {len(results)} requirements not met"
+    typer.echo(summary if failed else "all requirements met")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _parse_option(text: str) -> tuple[str, Any]:
+    import tomllib
+
+    from oodml.errors import OodmlError
+
+    key, sign, value = text.partition("=")
+    if not sign:
+        raise OodmlError(f"--option {text!r}: expected KEY=VALUE", location="--option", given=text)
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+
+
+COMMANDS = (check,)

@@ -1,0 +1,122 @@
+"""A requirement: a function that raises `Violation` if a loss, miner, … does not meet it."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+Make = Callable[..., Any]
+"""Creates a new object, so that no requirement sees state that another one left behind."""
+Requirement = Callable[[Make], None]
+"""The first line of its docstring states the requirement."""
+
+
+class Violation(Exception):
+    """A requirement is not met.
+
+    Args:
+        problem: what is wrong.
+        remedy: how to fix it.
+    """
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}. {remedy}")
+        self.problem, self.remedy = problem, remedy
+
+
+class Advice(Violation):
+    """A possible improvement; results are correct without it, so the check does not fail."""
+
+
+class NotApplicable(Exception):
+    """The requirement does not apply to the object; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The result of checking one requirement.
+
+    Attributes:
+        requirement: the requirement in one sentence.
+        mark: ✓ (met), ✗ (not met), ! (advice), or – (not applicable or not checked).
+        problem: what is wrong, or why the requirement was not checked.
+        remedy: how to fix it.
+    """
+
+    requirement: str
+    mark: str
+    problem: str = ""
+    remedy: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the requirement is not met."""
+        return self.mark == "✗"
+
+
+def check_requirement(requirement: Requirement, make: Make) -> CheckResult:
+    """Check one requirement. Any exception that the object raises is a failure."""
+    text = describe(requirement)
+    try:
+        requirement(make)
+    except NotApplicable as reason:
+        return CheckResult(text, "–", str(reason))
+    except Violation as violation:
+        mark = "!" if isinstance(violation, Advice) else "✗"
+        return CheckResult(text, mark, violation.problem, violation.remedy)
+    except Exception as error:  # user code may raise anything
+        return CheckResult(text, "✗", f"{type(error).__name__}: {error}", _origin(error))
+    return CheckResult(text, "✓")
+
+
+def check_requirements(
+    requirements: Iterable[Requirement], make: Make, basic: Iterable[Requirement]
+) -> list[CheckResult]:
+    """Check requirements in order, up to the first basic one that is not met.
+
+    The results of the others would be meaningless then; they are marked as not checked.
+    """
+    results: list[CheckResult] = []
+    skipped = ""
+    for requirement in requirements:
+        if skipped:
+            results.append(CheckResult(describe(requirement), "–", skipped))
+            continue
+        results.append(check_requirement(requirement, make))
+        if results[-1].failed and requirement in basic:
+            skipped = f'not checked, because of: "{describe(requirement)}"'
+    return results
+
+
+def describe(requirement: Requirement) -> str:
+    """The requirement in one sentence."""
+    return (inspect.getdoc(requirement) or requirement.__name__).splitlines()[0].rstrip(".")
+
+
+def _origin(error: BaseException) -> str:
+    """The last line of code outside torch that an error passed through."""
+    trace, origin = error.__traceback__, ""
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if "/torch/" not in file and "<" not in file:
+            origin = f"It was raised at {file}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return origin
+
+
+def check_documented(documented: Any, skip: tuple[str, ...] = ()) -> None:
+    """Raise `Advice` if the docstring of a class or function omits one of its options."""
+    docs = (inspect.getdoc(documented), inspect.getdoc(documented.__init__))
+    text = " ".join(filter(None, docs))
+    names = [name for name in inspect.signature(documented).parameters if name not in skip]
+    missing = [name for name in names if name not in text]
+    if missing:
+        raise Advice(
+            f"the docstring does not mention {', '.join(missing)}",
+            "Describe each option there; it is the only documentation of the option",
+        )
+
+
+def close(a: float, b: float, relative: float, absolute: float = 1e-6) -> bool:
+    """Whether two numbers are equal up to rounding."""
+    return abs(a - b) <= absolute + relative * abs(b)
