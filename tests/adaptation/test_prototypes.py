@@ -4,44 +4,52 @@ import torch
 from sklearn.linear_model import Ridge
 
 import oodml
-from oodml.adaptation import AdaptSettings
+from oodml.adaptation import AdaptSettings, heads_of
 from oodml.adaptation.support import class_means, support_of
 from oodml.adapters import linear, prototypes
 from oodml.errors import OodmlError
+from oodml.methods.diva import Head as DivaHead
 
-from .toy import CLASSES, episodes, toy
+from .toy import CLASSES, DIM, FEATURES, episodes, toy
 
 BASELINE = AdaptSettings(objective="prototypes", metrics=("accuracy", "recall@1"))
 
 
 def test_class_means_of_uneven_classes() -> None:
-    embeddings = torch.randn(7, 2, 3)
+    embeddings = torch.randn(7, 3)
     means = class_means(embeddings, support_of({"a": [6, 0, 2], "b": [4]}))
-    expected = torch.stack([embeddings[[6, 0, 2]].mean((0, 1)), embeddings[4].mean(0)])
+    expected = torch.stack([embeddings[[6, 0, 2]].mean(0), embeddings[4]])
     torch.testing.assert_close(means, expected)
 
 
-def test_prototypes_embed_by_the_cosine_to_each_mean() -> None:
+def test_prototypes_center_the_embedding_at_the_mean_of_the_class_means() -> None:
     features, _, head = toy()
-    one = episodes(1, 3)[0]
-    adapter = prototypes.Adapter(BASELINE)
-    heads = adapter.heads(head, features[:, None], [support_of(one)])
-    found = heads.embed(features[None])[0]
-    embeddings = head.embed(features[None])[0].numpy()
-    means = np.stack([embeddings[rows].mean(0) for rows in one.values()])
-    means /= np.linalg.norm(means, axis=1, keepdims=True)
-    cosines = embeddings @ means.T
-    cosines -= cosines.mean(1, keepdims=True)
-    cosines /= np.linalg.norm(cosines, axis=1, keepdims=True)
-    np.testing.assert_allclose(found.numpy(), cosines, atol=1e-5)
+    first, second = episodes(1, 3)[0], {"c0": [1, 2], "c1": [12, 13, 14]}
+    heads = prototypes.Adapter(BASELINE).heads(
+        head, features, [support_of(first), support_of(second)]
+    )
+    outputs = head.linear(features[None])[0].numpy()
+    for episode, one in enumerate((first, second)):
+        center = np.mean([outputs[rows].mean(0) for rows in one.values()], axis=0)
+        expected = (outputs - center) / np.linalg.norm(outputs - center, axis=1, keepdims=True)
+        found = heads[episode].embed(features[None])[0].numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_prototypes_keep_a_head_of_parts() -> None:
+    features = toy()[0]
+    parted = DivaHead(FEATURES, DIM * 2, (0.5, 1.5, 1.5, 1.5))
+    head = heads_of(parted, FEATURES)
+    heads = prototypes.Adapter(BASELINE).heads(head, features, [support_of(episodes(1, 2)[0])])
+    assert isinstance(heads.module(parted), DivaHead)
+    assert heads.part_weights == head.part_weights
 
 
 def test_linear_is_ridge_regression_on_the_classes() -> None:
     features, _, head = toy()
     one = episodes(1, 3)[0]
     adapter = linear.Adapter(AdaptSettings(objective="linear", ridge=0.7))
-    heads = adapter.heads(head, features[:, None], [support_of(one)])
-    found = heads.embed(features[None])[0]
+    found = adapter.heads(head, features, [support_of(one)]).embed(features[None])[0]
     embeddings = head.embed(features[None])[0].numpy()
     rows = [row for own in one.values() for row in own]
     targets = np.eye(CLASSES)[np.repeat(np.arange(CLASSES), 3)] - 1 / CLASSES
@@ -62,14 +70,33 @@ def test_baselines_of_uneven_episodes_and_one_shot(objective: str) -> None:
     assert alone.after[0] == pytest.approx(result.after[1])
 
 
-def test_accuracy_of_prototypes_is_that_of_the_nearest_mean_before() -> None:
+@pytest.mark.parametrize("offset", [0.0, 5.0])
+def test_prototypes_do_not_make_retrieval_worse(offset: float) -> None:
+    """An offset that all images share, as after a ReLU, hides the classes; centering removes it."""
     features, classes, head = toy()
-    result = oodml.adapt(features, classes, episodes(3, 4), head, BASELINE)
-    for before, after in zip(result.before, result.after, strict=True):
-        assert before["accuracy"] == pytest.approx(after["accuracy"])
+    result = oodml.adapt(features + offset, classes, episodes(4, 4), head, BASELINE)
+    gains = {
+        name: np.mean([a[name] - b[name] for a, b in zip(result.after, result.before, strict=True)])
+        for name in BASELINE.metrics
+    }
+    assert min(gains.values()) > -0.03
+    assert offset == 0 or min(gains.values()) > 0.03
 
 
-def test_accuracy_needs_support_of_every_class() -> None:
+@pytest.mark.parametrize("objective", ["prototypes", "linear"])
+def test_baselines_use_the_test_view_of_the_support(objective: str) -> None:
+    """Statistics of augmented views do not fit the test views of the queries."""
+    features, classes, head = toy()
+    settings = BASELINE.model_copy(update={"objective": objective})
+    views = {row: features[row].expand(2, -1) + 7 for row in range(len(features))}
+    plain, viewed = (
+        oodml.adapt(features, classes, episodes(2, 3), head, settings, support_views=given)
+        for given in (None, views)
+    )
+    assert plain.after == viewed.after
+
+
+def test_accuracy_requires_support_of_every_class() -> None:
     features, classes, head = toy()
     one = {name: np.flatnonzero(classes == name).tolist() for name in ("c0", "c3")}
     with pytest.raises(OodmlError, match="accuracy"):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,8 @@ from pydantic import ValidationError
 from oodml import ImageSet, OodmlError, VectorSet, exact_progression, published_progression
 from oodml.shift.build import SplitSettings, build_progression
 from oodml.shift.checks import check
+from oodml.shift.features import recorded_features
+from oodml.shift.measures import MEASURES, Measure, class_mean_shift, register
 from oodml.shift.start import partition_train_classes
 from tests.shift.samples import clustered
 
@@ -43,8 +46,9 @@ def test_progressions_are_consistent_and_reproducible(settings: dict[str, Any]) 
 
 def test_procedures_equal_the_functions() -> None:
     means, names = DATA.class_means(), list(DATA.class_names)
-    exact = exact_progression(means, names, 5)
-    assert [(s.step, s.train) for s in built()] == [(s.step, s.train) for s in exact]
+    exact = exact_progression(means, names, None)
+    found = built(n_splits="all")
+    assert {s.step: s.train for s in found} == {s.step: s.train for s in exact}
     published = published_progression(means[:15], means[15:], names[:15], names[15:], 4)
     found = built(procedure="published", harder=4, easier=0, n_splits="all")
     assert {s.step: s.test for s in found} == {s.step: s.test for s in published}
@@ -57,6 +61,61 @@ def test_wanted_steps_are_returned() -> None:
         built(procedure="published", harder=4, easier=3, steps=("R99",))
     assert (error.value.location, error.value.given) == ("splits.steps", "R99")
     assert error.value.allowed == ("-4", "-2", "0", "2", "4", "6")
+
+
+@pytest.mark.parametrize("n_splits", [1, 2, 3, 5])
+@pytest.mark.parametrize("procedure", ["exact", "published"])
+def test_step_0_is_always_among_the_splits(n_splits: int, procedure: str) -> None:
+    every = built(procedure=procedure, n_splits="all")
+    found = built(procedure=procedure, n_splits=n_splits)
+    assert len(found) == n_splits
+    assert 0 in [split.step for split in found]
+    assert [split.shift for split in found] == sorted(split.shift for split in found)
+    if n_splits > 2:
+        assert (found[0], found[-1]) == (every[0], every[-1])
+
+
+def test_settings_record_the_input_of_the_features() -> None:
+    source = {"backbone": "lite0", "image_size": 64, "weights": "own", "augmentation": "base"}
+    found = build_progression(replace(DATA, source=source), SplitSettings())
+    assert recorded_features(found) == {
+        "image_size": 64, "weights": "own", "augmentation": "base",
+    }  # fmt: skip
+    assert found.backbone == "lite0"
+    assert recorded_features(built()) == {}
+
+
+@pytest.mark.parametrize("procedure", ["exact", "published"])
+def test_another_measure_drives_the_progression(procedure: str) -> None:
+    settings = {"procedure": procedure, "harder": 3, "easier": 0, "n_splits": "all"}
+    found = built(measure="nearest_class", **settings)
+    assert found.shift_measure == "nearest_class"
+    means = dict(zip(DATA.class_names, DATA.class_means(), strict=True))
+    for split in found:
+        sides = ([means[name] for name in side] for side in (split.train, split.test))
+        expected = class_mean_shift(*map(np.array, sides), "nearest_class")
+        assert split.shift == pytest.approx(expected, rel=1e-9)
+    if procedure == "exact":
+        assert [s.shift for s in found] == sorted(s.shift for s in found)
+        assert len(found) > 1
+
+
+def test_a_new_measure_is_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mean_offset(means: np.ndarray) -> Measure:
+        """Distance between the centers of the two sides."""
+
+        def value(first: np.ndarray, second: np.ndarray) -> float:
+            return float(np.linalg.norm(means[first].mean(0) - means[second].mean(0)))
+
+        return Measure(value, "distance between the centers")
+
+    monkeypatch.setattr("oodml.shift.measures.MEASURES", dict(MEASURES))
+    register("class means")(mean_offset)
+    found = built(measure="mean_offset", harder=2, easier=0)
+    assert found[0].shift < found[-1].shift
+    with pytest.raises(OodmlError) as error:
+        built(measure="kid")
+    assert error.value.given == "kid"
 
 
 @pytest.mark.parametrize("n", [4, 5, 6, 9])
@@ -78,7 +137,6 @@ def test_tiny_collections_work(n: int, procedure: str) -> None:
         ({"procedure": "exact", "removal": 3}, "splits.removal"),
         ({"procedure": "exact", "unit": "superclass"}, "splits.unit"),
         ({"procedure": "published", "ends": (1.0, 2.0)}, "splits.ends"),
-        ({"n_splits": 0}, "n_splits"),
     ],
 )
 def test_bad_settings_are_refused(settings: dict[str, Any], word: str) -> None:
@@ -89,6 +147,8 @@ def test_bad_settings_are_refused(settings: dict[str, Any], word: str) -> None:
 def test_unknown_keys_and_too_few_classes_are_refused() -> None:
     with pytest.raises(ValidationError, match="hardnes"):
         SplitSettings(hardnes=3)  # type: ignore[call-arg]
+    with pytest.raises(ValidationError, match="n_splits"):
+        SplitSettings(n_splits=0)
     with pytest.raises(OodmlError, match="3 classes"):
         built(DATA.subset(DATA.class_names[:3]))
 

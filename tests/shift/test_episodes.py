@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from oodml import Episode, OodmlError, Progression, Split, sample_episodes
@@ -20,6 +20,7 @@ def data(sizes: list[int]) -> tuple[list[str], list[str]]:
 def test_episodes_are_sound_and_do_not_depend_on_order(sizes: list[int], seed: int) -> None:
     ids, classes = data(sizes)
     test = sorted(set(classes))
+    assume(max(sizes) >= 3 and sum(size > 1 for size in sizes) >= 2)
     found = sample_episodes(ids, classes, test, (1, 3), 4, seed)
     order = np.random.default_rng(seed).permutation(len(ids))
     shuffled = [ids[i] for i in order], [classes[i] for i in order]
@@ -37,12 +38,31 @@ def test_episodes_are_sound_and_do_not_depend_on_order(sizes: list[int], seed: i
 def test_too_few_images_give_class_wise_support() -> None:
     ids, classes = data([5] * 20)
     test = sorted(set(classes))
-    two, ten = (sample_episodes(ids, classes, test, (shots,), 3)[shots] for shots in (2, 10))
+    two, five = (sample_episodes(ids, classes, test, (shots,), 3)[shots] for shots in (2, 5))
     assert not any(episode.class_wise for episode in two)
-    assert all(episode.class_wise and len(episode.support) == 10 for episode in ten)
-    assert all(len(samples) == 5 for samples in ten[0].support.values())
+    assert all(episode.class_wise and len(episode.support) == 10 for episode in five)
+    assert all(len(samples) == 5 for samples in five[0].support.values())
     chosen = sample_episodes(ids, classes, test, (1,), 1, class_wise=True)[1][0]
     assert len(chosen.support) == 4
+
+
+def test_shots_that_no_class_can_provide_are_refused() -> None:
+    ids, classes = data([5] * 20)
+    with pytest.raises(OodmlError, match="c0") as error:
+        sample_episodes(ids, classes, sorted(set(classes)), (2, 50), 3)
+    assert (error.value.location, error.value.given) == ("shots", 50)
+
+
+def test_classes_with_one_image_are_never_class_wise_support() -> None:
+    ids, classes = data([6, 6, 1, 1, 6, 1, 1, 1])
+    test = sorted(set(classes))
+    for episode in sample_episodes(ids, classes, test, (2,), 20)[2]:
+        assert episode.class_wise
+        assert min(map(len, episode.support.values())) == 6
+    ids, classes = data([6, 1, 1, 1, 1])
+    with pytest.raises(OodmlError, match="'c1'") as error:
+        sample_episodes(ids, classes, sorted(set(classes)), (2,))
+    assert error.value.location == "shots"
 
 
 def test_a_class_with_too_few_images_gives_no_support() -> None:
@@ -90,7 +110,7 @@ def test_bad_input_is_refused() -> None:
         sample_episodes(ids, classes, ["q"], (1,))
     with pytest.raises(OodmlError, match="shots"):
         sample_episodes(ids, classes, ["c0"], (0,))
-    with pytest.raises(OodmlError, match="class-wise"):
+    with pytest.raises(OodmlError, match="shots"):
         sample_episodes(ids, classes, ["c0", "c1"], (5,))
     with pytest.raises(OodmlError, match="validation"):
         sample_validation(["a", "b"], 1.0)

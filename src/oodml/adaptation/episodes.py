@@ -29,11 +29,13 @@ class AdaptResult:
     Attributes:
         before, after: metrics of the query images.
         heads: the adapted layers [e d f].
+        notes: what the metrics leave out, one sentence each.
     """
 
     before: tuple[Metrics, ...]
     after: tuple[Metrics, ...]
     heads: Heads
+    notes: tuple[str, ...] = ()
 
 
 @torch.no_grad()
@@ -77,28 +79,43 @@ def adapt(
     labels = np.unique(np.asarray(classes), return_inverse=True)[1]
     ids = list(range(len(episodes))) if numbers is None else list(numbers)
     check_episodes(episodes, np.asarray(classes), len(features))
-    rows, views = _views(features, episodes, support_views)
-    position = {row: index for index, row in enumerate(rows)}
-    support = [
-        support_of({name: [position[row] for row in members] for name, members in one.items()})
-        for one in episodes
-    ]
     tests = [Queries(labels, one, settings.metrics) for one in episodes]
     start = head.embed(features[None])[0]
     before = tuple(test.evaluate(start) for test in tests)
-    generators = [generator(seed, "episode", number) for number in ids]
-    adapter = catalog.load("adapters", settings.objective, settings=settings)
-    if adapter.closed_form:
-        heads = adapter.heads(head, views, support)
-    else:
-        shots = min(int(one.counts.min()) for one in support)
-        heads = train_heads(head, views, support, generators, settings, settings.steps(shots))
+    heads = fit_heads(features, episodes, head, settings, support_views, seed, ids)
+    adapter = catalog.get_class("adapters", settings.objective)
     scores = adapter.closed_form and adapter.scores_classes
     after = tuple(
         test.evaluate(heads[episode].embed(features[None])[0], scores)
         for episode, test in enumerate(tests)
     )
     return AdaptResult(before, after, heads)
+
+
+@torch.no_grad()
+def fit_heads(
+    features: Float[Tensor, "n f"],
+    episodes: Sequence[Mapping[str, Sequence[int]]],
+    head: Heads,
+    settings: AdaptSettings,
+    support_views: Mapping[int, Float[Tensor, "v f"]] | None = None,
+    seed: int = 0,
+    numbers: Sequence[int] = (0,),
+) -> Heads:
+    """The head of each episode after adaptation; the arguments are those of `adapt`."""
+    rows, views = _views(features, episodes, support_views)
+    position = {row: index for index, row in enumerate(rows)}
+    support = [
+        support_of({name: [position[row] for row in members] for name, members in one.items()})
+        for one in episodes
+    ]
+    if settings.closed_form:
+        adapter = catalog.load("adapters", settings.objective, settings=settings)
+        heads: Heads = adapter.heads(head, features[rows], support)
+        return heads
+    generators = [generator(seed, "episode", number) for number in numbers]
+    shots = min(int(one.counts.min()) for one in support)
+    return train_heads(head, views, support, generators, settings, settings.steps(shots))
 
 
 class Queries:
@@ -151,7 +168,7 @@ class Queries:
             )
         similarities = embeddings[self.queries]
         if not scores:
-            means = class_means(embeddings[:, None], self.support)
+            means = class_means(embeddings, self.support)
             similarities = similarities @ torch.nn.functional.normalize(means, dim=1).T
         nearest = similarities[:, : len(self.support_labels)].argmax(1).cpu().numpy()
         return float((self.support_labels[nearest] == labels).mean())

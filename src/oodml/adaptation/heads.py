@@ -100,7 +100,7 @@ def heads_of(module: nn.Module, features: int) -> Heads:
         OodmlError: if the head has no linear layer.
     """
     if isinstance(module, IdentityHead):
-        return Heads(torch.eye(features)[None])
+        return Heads(torch.eye(features)[None], normalize=module.normalize)
     linear = getattr(module, "linear", None)
     if not isinstance(linear, nn.Linear):
         raise OodmlError(

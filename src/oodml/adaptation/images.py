@@ -1,11 +1,14 @@
 """Few-shot adaptation of a model to one set of support images, tested on another."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
-from oodml.adaptation.episodes import AdaptResult, Metrics, Queries, adapt
+from oodml.adaptation.duplicates import find_copies
+from oodml.adaptation.episodes import AdaptResult, Queries, adapt
 from oodml.adaptation.heads import heads_of
 from oodml.adaptation.network import finetune_on_support, require_loss
 from oodml.adaptation.settings import AdaptSettings
@@ -30,11 +33,12 @@ def adapt_model(
 
     For the last layer, all images are embedded once, support images also once per augmented view.
     For all layers, each step augments and embeds its own batch, and the returned model includes
-    its whole network.
+    its whole network. Query images that are also support images are left out, with a note in the
+    result.
 
     Args:
         model: the model to adapt; it is not modified.
-        support: the labeled images to adapt to.
+        support: the labeled images to adapt to, of at least two classes.
         query: the images to test on.
         settings: how to adapt.
         seed: random seed for views and batches.
@@ -49,20 +53,99 @@ def adapt_model(
     """
     settings = settings or AdaptSettings()
     resolved = resolve_device(device)
-    if not set(query.class_names) & set(support.class_names):
+    if len(support.class_names) < 2:
         raise OodmlError(
-            f"no class of the queries ({query.class_names[0]!r}, …) is among the support classes "
-            f"({support.class_names[0]!r}, …); the folders of a class must have the same name in "
-            "both",
-            location="query",
-            given=query.class_names[0],
-            allowed=support.class_names,
+            f"all support images are of one class, {support.class_names[0]!r}; adaptation needs at "
+            "least two. To add one class to the classes that you have, give their images as "
+            "gallery (--gallery FOLDER)",
+            location="support",
+            given=support.class_names,
         )
+    if settings.layers == "all":
+        require_loss(settings)
+    notes = check_classes(support, query)
     covered = set(query.class_names) <= set(support.class_names)
     if covered and "accuracy" not in settings.metrics:
         settings = settings.model_copy(update={"metrics": (*settings.metrics, "accuracy")})
-    task = _Task(model, support, query, settings, seed, resolved)
-    return task.adapt_head() if settings.layers == "last" else task.adapt_all()
+    features = {
+        name: backbone_features(images, model, device=resolved)
+        for name, images in (("support", support), ("query", query))
+    }
+    query, features["query"], left_out = leave_out_copies(
+        query, features["query"], {"support": (support, features["support"])}
+    )
+    task = _Task(model, support, query, features, settings, seed, resolved)
+    adapted, result = task.adapt_head() if settings.layers == "last" else task.adapt_all()
+    return adapted, replace(result, notes=(*left_out, *notes))
+
+
+def check_classes(support: ImageSet, query: ImageSet) -> tuple[str, ...]:
+    """Notes about query classes without support images.
+
+    Raises:
+        OodmlError: if no query class has support images.
+    """
+    known = set(support.class_names)
+    missing = [name for name in query.class_names if name not in known]
+    if len(missing) == len(query.class_names):
+        raise OodmlError(
+            f"no class of the queries ({missing[0]!r}, …) is among the support classes "
+            f"({support.class_names[0]!r}, …); the folders of a class must have the same name in "
+            "both",
+            location="query",
+            given=missing[0],
+            allowed=support.class_names,
+        )
+    if not missing:
+        return ()
+    named = ", ".join(map(repr, missing[:5])) + (", …" if len(missing) > 5 else "")
+    verb = "class has" if len(missing) == 1 else "classes have"
+    return (
+        f"{len(missing)} query {verb} no support images: {named}. Accuracy is not computed; the "
+        "other metrics include their images",
+    )
+
+
+def leave_out_copies(
+    query: ImageSet,
+    features: Float[np.ndarray, "n f"],
+    others: Mapping[str, tuple[ImageSet, Float[np.ndarray, "m f"]]],
+) -> tuple[ImageSet, Float[np.ndarray, "q f"], tuple[str, ...]]:
+    """The queries, and their features, without images that are also in another set.
+
+    Args:
+        query: the query images.
+        features: [n f] their features.
+        others: name, images, and features of the other sets.
+
+    Returns:
+        The remaining queries, their features, and a note for each set with common images.
+
+    Raises:
+        OodmlError: if no query remains.
+    """
+    notes = []
+    for name, (images, other_features) in others.items():
+        copies = find_copies(query, features, images, other_features)
+        if not copies.any():
+            continue
+        example = str(query.ids[np.flatnonzero(copies)[0]])
+        if copies.all():
+            raise OodmlError(
+                f"every query image is also a {name} image ({example!r}, …). Give other images as "
+                "queries",
+                location="query",
+                given=example,
+            )
+        number = int(copies.sum())
+        what = (
+            f"query image is also a {name} image and is"
+            if number == 1
+            else (f"query images are also {name} images and are")
+        )
+        notes.append(f"{number} {what} left out: {example!r}{', …' if number > 1 else ''}")
+        query, features = query.select(~copies), features[~copies]
+    return query, features, tuple(notes)
 
 
 @dataclass(frozen=True)
@@ -70,58 +153,76 @@ class _Task:
     model: Embedder
     support: ImageSet
     query: ImageSet
+    features: Mapping[str, Float[np.ndarray, "_ f"]]
     settings: AdaptSettings
     seed: int
     device: torch.device
 
-    @property
-    def rows(self) -> dict[str, list[int]]:
-        """The rows of the support images of each class."""
-        classes = self.support.classes
-        return {name: np.flatnonzero(classes == name).tolist() for name in self.support.class_names}
-
     def adapt_head(self) -> tuple[Embedder, AdaptResult]:
         """Adapt the last layer on features."""
-        model, device = self.model, self.device
-        parts = [
-            backbone_features(images, model, device=device) for images in (self.support, self.query)
-        ]
-        views = [
-            backbone_features(self.support, model, view=view, seed=self.seed, device=device)
-            for view in range(self.settings.views)
-        ]
-        features = torch.from_numpy(np.concatenate(parts)).to(device)
+        parts = [self.features["support"], self.features["query"]]
+        features = torch.from_numpy(np.concatenate(parts)).to(self.device)
         result = adapt(
             features,
             np.concatenate([self.support.classes, self.query.classes]),
-            [self.rows],
-            heads_of(model.head, features.shape[1]).to(device),
+            [rows_by_class(self.support)],
+            heads_of(self.model.head, features.shape[1]).to(self.device),
             self.settings,
-            support_views=dict(enumerate(torch.from_numpy(np.stack(views, axis=1)))),
+            support_views=view_features(
+                self.support, self.model, self.settings, self.seed, self.device
+            ),
             seed=self.seed,
         )
-        adapted = Embedder(model.settings, result.heads.module(model.head), model.backbone)
-        return adapted.eval(), result
+        return with_head(self.model, result), result
 
     def adapt_all(self) -> tuple[Embedder, AdaptResult]:
         """Adapt the whole network on images."""
-        require_loss(self.settings)
         whole = finetune_settings(self.model.settings)
         images = input_images(self.support, whole)
+        rows = rows_by_class(self.support)
         trained = finetune_on_support(
-            self.model, images, self.rows, self.settings, self.seed, 0, self.device
+            self.model, images, rows, self.settings, self.seed, 0, self.device
         )
         adapted = Embedder(whole, trained.head, trained.backbone)
         classes = np.concatenate([self.support.classes, self.query.classes])
         labels = np.unique(classes, return_inverse=True)[1]
-        queries = Queries(labels, self.rows, self.settings.metrics)
-        metrics = [self._evaluate(one, queries) for one in (self.model, adapted)]
+        queries = Queries(labels, rows, self.settings.metrics)
+        metrics = []
+        for model in (self.model, adapted):
+            parts = [
+                embed(images, model, device=self.device).vectors
+                for images in (self.support, self.query)
+            ]
+            metrics.append(queries.evaluate(torch.from_numpy(np.concatenate(parts))))
         heads = heads_of(adapted.head, adapted.require_backbone().features)
         return adapted.eval(), AdaptResult((metrics[0],), (metrics[1],), heads)
 
-    def _evaluate(self, model: Embedder, queries: Queries) -> Metrics:
-        parts = [
-            embed(images, model, device=self.device).vectors
-            for images in (self.support, self.query)
-        ]
-        return queries.evaluate(torch.from_numpy(np.concatenate(parts)))
+
+def rows_by_class(images: ImageSet, first: int = 0) -> dict[str, list[int]]:
+    """The rows of each class, counted from `first`."""
+    return {
+        name: (first + np.flatnonzero(images.classes == name)).tolist()
+        for name in images.class_names
+    }
+
+
+def view_features(
+    images: ImageSet,
+    model: Embedder,
+    settings: AdaptSettings,
+    seed: int,
+    device: torch.device,
+) -> dict[int, Float[torch.Tensor, "v f"]] | None:
+    """The features of the augmented views of each image; None for an objective without views."""
+    if settings.closed_form:
+        return None
+    views = [
+        backbone_features(images, model, view=view, seed=seed, device=device)
+        for view in range(settings.views)
+    ]
+    return dict(enumerate(torch.from_numpy(np.stack(views, axis=1))))
+
+
+def with_head(model: Embedder, result: AdaptResult) -> Embedder:
+    """The model with the head of the result's only episode."""
+    return Embedder(model.settings, result.heads.module(model.head), model.backbone).eval()

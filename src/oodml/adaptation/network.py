@@ -73,7 +73,7 @@ def require_loss(settings: AdaptSettings) -> None:
     Raises:
         OodmlError: if the objective is in closed form.
     """
-    if catalog.get_class("adapters", settings.objective).closed_form:
+    if settings.closed_form:
         raise OodmlError(
             f"objective {settings.objective!r} is in closed form and cannot adapt a whole network; "
             'use it with layers = "last"',

@@ -22,8 +22,8 @@ class AdaptSettings(BaseModel):
 
     Attributes:
         objective: the adapter: a loss to minimize ("margin", "multisimilarity", "triplet"), a
-            closed-form baseline ("prototypes": similarity to the mean of each support class,
-            "linear": ridge regression on the classes), or an import path.
+            closed-form baseline ("prototypes": the embedding centered at the mean of the support
+            classes, "linear": ridge regression on the classes), or an import path.
         layers: "last" adapts the last layer on features of the frozen backbone; "all" adapts the
             whole network on images.
         iterations: the number of steps; None is the paper's 1000 for 2 shots and 1500 for 5,
@@ -62,9 +62,14 @@ class AdaptSettings(BaseModel):
     ridge: float = Field(default=1.0, gt=0)
     metrics: tuple[str, ...] = Field(default=("recall@1", "map@1000"), min_length=1)
 
+    @property
+    def closed_form(self) -> bool:
+        """Whether the objective needs neither steps nor augmented views."""
+        return bool(catalog.get_class("adapters", self.objective).closed_form)
+
     def steps(self, shots: int) -> int:
         """The number of steps for a number of support images per class."""
-        if catalog.get_class("adapters", self.objective).closed_form:
+        if self.closed_form:
             return 0
         if self.iterations is not None:
             return self.iterations

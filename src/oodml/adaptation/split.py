@@ -36,8 +36,8 @@ def adapt_split(
     """Rows (stage, shots, episode, metric, value) of all episodes, before and after.
 
     Args:
-        test: the images of the test classes. All are embedded once, support images also once per
-            augmented view.
+        test: the images of the test classes. All are embedded once; for a loss, support images
+            also once per augmented view.
         features_of: computes backbone features.
         head: the head to adapt; it is not modified.
         episodes: the episodes of the split.
@@ -81,7 +81,8 @@ def adapt_to_episodes(
     features = torch.from_numpy(_vectors(features_of, test, None))
     rows = np.unique([row for one in supports for members in one.values() for row in members])
     chosen = test.select(rows)
-    views = np.stack([_vectors(features_of, chosen, view) for view in range(settings.views)], 1)
+    numbers = () if settings.closed_form else range(settings.views)
+    views = [torch.from_numpy(_vectors(features_of, chosen, view)) for view in numbers]
     start = heads_of(head, features.shape[1])
     device = next((parameter.device for parameter in head.parameters()), torch.device("cpu"))
     return adapt(
@@ -90,7 +91,9 @@ def adapt_to_episodes(
         supports,
         start.to(device),
         settings,
-        support_views=dict(zip(rows.tolist(), torch.from_numpy(views), strict=True)),
+        support_views=dict(zip(rows.tolist(), torch.stack(views, 1), strict=True))
+        if views
+        else None,
         seed=seed,
     )
 

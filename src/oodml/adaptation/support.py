@@ -32,14 +32,14 @@ def support_of(members: Mapping[str, Sequence[int]]) -> Support:
     return Support(tuple(members), table, counts)
 
 
-def class_means(embeddings: Float[Tensor, "s v d"], support: Support) -> Float[Tensor, "c d"]:
-    """The mean embedding of each support class over its images and their views.
+def class_means(embeddings: Float[Tensor, "s d"], support: Support) -> Float[Tensor, "c d"]:
+    """The mean embedding of each support class.
 
     Args:
-        embeddings: [s v d] of the views of all images that `support` refers to.
+        embeddings: [s d] of all images that `support` refers to.
         support: the support images.
     """
-    rows = embeddings.mean(1)
     present = torch.arange(support.members.shape[1]) < support.counts[:, None]
-    weights = (present / support.counts[:, None]).to(rows)
-    return torch.einsum("ckd,ck->cd", rows[support.members.to(rows.device)], weights)
+    weights = (present / support.counts[:, None]).to(embeddings)
+    members = support.members.to(embeddings.device)
+    return torch.einsum("ckd,ck->cd", embeddings[members], weights)

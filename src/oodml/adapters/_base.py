@@ -11,13 +11,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.func import vmap
-from torch.nn.functional import pad
 
 from oodml.adaptation.batches import Batch
 from oodml.adaptation.heads import Heads
 from oodml.adaptation.settings import AdaptSettings
 from oodml.adaptation.support import Support
-from oodml.errors import OodmlError
 from oodml.losses._base import squared_distances
 from oodml.miners.distance import Miner
 
@@ -58,6 +56,9 @@ class StepAdapter:
 class ClosedFormAdapter:
     """An adapter that computes the heads directly, without steps.
 
+    It receives the test view of each support image: statistics of augmented views, such as class
+    means, do not fit the test views of the queries.
+
     Args:
         settings: the settings of the adaptation.
 
@@ -72,13 +73,13 @@ class ClosedFormAdapter:
         self.settings = settings
 
     def heads(
-        self, head: Heads, views: Float[Tensor, "s v f"], support: Sequence[Support]
+        self, head: Heads, features: Float[Tensor, "s f"], support: Sequence[Support]
     ) -> Heads:
         """The head of each episode.
 
         Args:
             head: the head to start from.
-            views: [s v f] features of the views of every support image of any episode.
+            features: [s f] of the support images of all episodes.
             support: the support images of each episode.
         """
         raise NotImplementedError
@@ -118,30 +119,3 @@ def triplet_distances(
     rows = (triplets + first).view(-1, 3)
     positive, negative = squared_distances(embeddings.reshape(-1, dim), rows)
     return positive.view(episodes, batch), negative.view(episodes, batch)
-
-
-def embed_views(head: Heads, views: Float[Tensor, "s v f"]) -> Float[Tensor, "s v d"]:
-    """The embeddings of all views under a single head."""
-    return head.embed(views.flatten(0, 1)[None])[0].view(*views.shape[:2], -1)
-
-
-def project(head: Heads, projections: Sequence[Float[Tensor, "_ d"]]) -> Heads:
-    """Heads that apply a projection to the embedding of `head` and normalize the result.
-
-    Normalization ignores positive factors, so that of `head` can be left out and one linear layer
-    remains. Episodes with fewer rows get outputs that are always zero.
-
-    Raises:
-        OodmlError: if the head normalizes several parts separately.
-    """
-    if len(head.part_weights) > 1:
-        raise OodmlError(
-            f"a head of {len(head.part_weights)} separately normalized parts cannot be combined "
-            'with objective = "prototypes" or "linear"; use a loss',
-            location="adapt.objective",
-        )
-    most = max(len(rows) for rows in projections)
-    stacked = torch.stack([pad(rows, (0, 0, 0, most - len(rows))) for rows in projections])
-    weight = stacked @ head.weight
-    bias = None if head.bias is None else stacked @ head.bias[0]
-    return Heads(weight, bias)

@@ -8,34 +8,53 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import one_hot
+from torch.nn.functional import one_hot, pad
 
 from oodml.adaptation.heads import Heads
 from oodml.adaptation.support import Support
-from oodml.adapters._base import ClosedFormAdapter, embed_views, project
+from oodml.adapters._base import ClosedFormAdapter
+from oodml.errors import OodmlError
 
 
 class Adapter(ClosedFormAdapter):
-    """Uses `ridge` of the settings."""
+    """The embedding has one dimension per support class; uses `ridge` of the settings."""
 
     scores_classes = True
 
     def heads(
-        self, head: Heads, views: Float[Tensor, "s v f"], support: Sequence[Support]
+        self, head: Heads, features: Float[Tensor, "s f"], support: Sequence[Support]
     ) -> Heads:
-        """The head of each episode."""
-        embeddings = embed_views(head, views)
-        return project(head, [_ridge(embeddings, one, self.settings.ridge) for one in support])
+        """The head of each episode.
+
+        The scores are normalized, which removes the positive factor by which `head` normalizes
+        its embedding. One linear layer therefore suffices.
+
+        Raises:
+            OodmlError: if the head normalizes several parts separately.
+        """
+        if len(head.part_weights) > 1:
+            raise OodmlError(
+                f'objective "linear" requires a head with one part; this one has '
+                f"{len(head.part_weights)}, which are normalized separately. Use another objective",
+                location="adapt.objective",
+                given="linear",
+            )
+        embeddings = head.embed(features[None])[0]
+        layers = [_ridge(embeddings, one, self.settings.ridge) for one in support]
+        most = max(len(rows) for rows in layers)
+        # Episodes with fewer classes get outputs that are always zero.
+        stacked = torch.stack([pad(rows, (0, 0, 0, most - len(rows))) for rows in layers])
+        bias = None if head.bias is None else stacked @ head.bias[0]
+        return Heads(stacked @ head.weight, bias)
 
 
 def _ridge(
-    embeddings: Float[Tensor, "s v d"], support: Support, ridge: float
+    embeddings: Float[Tensor, "s d"], support: Support, ridge: float
 ) -> Float[Tensor, "c d"]:
     present = torch.arange(support.members.shape[1]) < support.counts[:, None]
     classes, columns = torch.nonzero(present, as_tuple=True)
-    inputs = embeddings[support.members[classes, columns].to(embeddings.device)].flatten(0, 1)
-    labels = classes.repeat_interleave(embeddings.shape[1]).to(inputs.device)
-    targets = one_hot(labels, len(support.names)).to(inputs.dtype)
+    inputs = embeddings[support.members[classes, columns].to(embeddings.device)]
+    targets = one_hot(classes.to(inputs.device), len(support.names)).to(inputs.dtype)
     targets = targets - targets.mean(1, keepdim=True)
     gram = inputs.T @ inputs
     gram.diagonal().add_(ridge)

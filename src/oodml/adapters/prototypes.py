@@ -1,25 +1,29 @@
-"""Prototypes: embed by the similarity to the mean of each support class (Snell et al., 2017)."""
+"""Prototypes: center the embedding at the mean of the support classes (SimpleShot, CL2N).
+
+Wang et al., 2019. The embedding keeps its dimension. A query's class is that of the most similar
+class mean (Snell et al., 2017), which is what the metric "accuracy" measures.
+"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from oodml.adaptation.heads import Heads
 from oodml.adaptation.support import Support, class_means
-from oodml.adapters._base import ClosedFormAdapter, embed_views, project
+from oodml.adapters._base import ClosedFormAdapter
 
 
 class Adapter(ClosedFormAdapter):
-    """Class means are scaled to unit length and centered, to remove what all classes share."""
-
-    scores_classes = True
+    """Subtract the mean of the class means before normalization, which the bias of a head can."""
 
     def heads(
-        self, head: Heads, views: Float[Tensor, "s v f"], support: Sequence[Support]
+        self, head: Heads, features: Float[Tensor, "s f"], support: Sequence[Support]
     ) -> Heads:
         """The head of each episode."""
-        embeddings = embed_views(head, views)
-        means = [normalize(class_means(embeddings, one), dim=1) for one in support]
-        return project(head, [rows - rows.mean(0) for rows in means])
+        outputs = head.linear(features[None])[0]
+        centers = torch.stack([class_means(outputs, one).mean(0) for one in support])
+        bias = 0 if head.bias is None else head.bias
+        return replace(head.repeated(len(support)), bias=bias - centers)

@@ -1,12 +1,16 @@
 """`oodml adapt`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from oodml.cli.model import Device, TrustCode, Weights
 from oodml.cli.splits import open_data, parse_options
+
+if TYPE_CHECKING:
+    from oodml.adaptation.episodes import AdaptResult
+    from oodml.adaptation.gallery import GalleryResult
 
 
 def adapt(
@@ -17,6 +21,13 @@ def adapt(
         Path, typer.Option(help="Labeled images to adapt to: a folder CLASS/IMAGE.")
     ],
     query: Annotated[Path, typer.Option(help="Images to test on: a folder CLASS/IMAGE.")],
+    gallery: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labeled images of the classes you have: a folder CLASS/IMAGE. The support is "
+            "added to it; one new class is enough."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the adapted model.")] = None,
     weights: Weights = None,
     objective: Annotated[
@@ -41,6 +52,7 @@ def adapt(
 
     Example: `oodml adapt --model lite0 --support new/labelled --query new/test --out adapted`
     """
+    from oodml.adaptation.gallery import add_to_gallery
     from oodml.adaptation.images import adapt_model
     from oodml.adaptation.settings import AdaptSettings
     from oodml.devices import resolve_device
@@ -56,7 +68,7 @@ def adapt(
     }
     settings = parse_options(AdaptSettings, values)
     resolve_device(device)
-    folders = [open_data(str(folder)) for folder in (support, query)]
+    images = [open_data(str(folder)) for folder in (support, query, gallery) if folder]
     if Path(model).is_dir():
         if weights is not None:
             raise OodmlError(
@@ -67,13 +79,38 @@ def adapt(
         start = load_model(model, trust_code)
     else:
         start = frozen_model(model, weights, normalize=True)
-    adapted, result = adapt_model(start, *folders, settings, seed=seed, device=device)
-    typer.echo(f"{'':>12}  before   after")
-    for metric, value in result.before[0].items():
-        typer.echo(f"{metric:>12}  {value:6.4f}  {result.after[0][metric]:6.4f}")
+    if gallery is not None:
+        adapted, added = add_to_gallery(start, *images, settings, seed=seed, device=device)
+        notes, lines = added.notes, _format_recalls(added)
+    else:
+        adapted, result = adapt_model(start, *images, settings, seed=seed, device=device)
+        notes, lines = result.notes, _format_metrics(result)
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+    for line in lines:
+        typer.echo(line)
     if out is not None:
         adapted.save(out)
         typer.echo(f"wrote {out}")
 
 
 COMMANDS = (adapt,)
+
+
+def _format_metrics(result: "AdaptResult") -> list[str]:
+    rows = (
+        f"{metric:>12}  {value:6.4f}  {result.after[0][metric]:6.4f}"
+        for metric, value in result.before[0].items()
+    )
+    return [f"{'':>12}  before   after", *rows]
+
+
+def _format_recalls(result: "GalleryResult") -> list[str]:
+    """Recall@1 per group of queries: in the gallery, with the support added, and adapted."""
+    rows = []
+    for row in result.rows:
+        given = "-" if row.gallery is None else f"{row.gallery:.4f}"
+        rows.append(f"{row.queries:>14}  {row.count:7}  {given:>7}  {row.added:13.4f}  "
+                    f"{row.adapted:7.4f}")  # fmt: skip
+    header = f"{'Recall@1':>14}  queries  gallery  support added  adapted"
+    return [header, *rows]

@@ -10,9 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from oodml.errors import OodmlError
 from oodml.images.image_set import ImageSet
 from oodml.images.transforms import Augmentation
+from oodml.results.schema import STANDARD_STEP
 from oodml.shift.distances import Matrix
 from oodml.shift.episodes import sample_episodes, sample_validation
 from oodml.shift.exact import MOST_SWAPS, evenly_spaced, exact_progression
+from oodml.shift.features import record_features
 from oodml.shift.measures import STANDARD_MEASURE, find_measure
 from oodml.shift.progression import (
     HISTORY,
@@ -43,7 +45,8 @@ class SplitSettings(BaseModel):
         image_size: side length of the square input in pixels; None is the backbone's own.
         augmentation: the recipe whose test transform is used.
         measure: the measure of shift; any registered measure of class means.
-        n_splits: the number of splits, evenly spaced in shift, or "all".
+        n_splits: the number of splits, evenly spaced in shift and always including the standard
+            split (step 0), or "all".
         steps: the steps to return, instead of `n_splits`.
         train_classes, train_superclasses: the classes or superclasses to train on at the start.
             Without either: the data set's own train part, if it is one of whole classes, or the
@@ -108,6 +111,7 @@ def build_progression(
             given=len(vectors.class_names),
         )
     find_measure(settings.measure, "class means")
+    _refuse_collapsed(vectors)
     train = _train_classes(vectors, settings, images)
     exact = _is_exact(settings, len(train), len(vectors.class_names))
     built = _exact(vectors, settings, train) if exact else _published(vectors, settings, train)
@@ -115,11 +119,24 @@ def build_progression(
     return replace(
         built,
         splits=splits,
+        settings={**built.settings, **record_features(vectors.source)},
         data=str(vectors.source.get("data", "")),
         fingerprint=str(vectors.source.get("fingerprint", "")),
         backbone=str(vectors.source.get("backbone", "")),
         seed=settings.seed,
     )
+
+
+def _refuse_collapsed(vectors: VectorSet) -> None:
+    """Refuse vectors whose class means are equal: no split of them has any shift."""
+    means = vectors.class_means()
+    spread = np.abs(means - means.mean(axis=0)).max()
+    if spread <= 4 * np.finfo(np.float32).eps * np.abs(means).max():
+        raise OodmlError(
+            f"all {len(means)} classes have the same mean vector, so every split has a shift of 0: "
+            "the embedding has collapsed. Use vectors of another network",
+            location="vectors",
+        )
 
 
 def _train_classes(
@@ -270,7 +287,21 @@ def _select(splits: Sequence[Split], settings: SplitSettings) -> tuple[Split, ..
         return tuple(split for split in ordered if str(split.step) in wanted)
     if settings.n_splits == "all":
         return tuple(ordered)
-    return tuple(evenly_spaced(ordered, settings.n_splits))
+    return tuple(_with_standard(evenly_spaced(ordered, settings.n_splits), ordered))
+
+
+def _with_standard(chosen: Sequence[Split], splits: Sequence[Split]) -> Sequence[Split]:
+    """The chosen splits; if step 0 is not among them, it replaces the one closest in shift.
+
+    The easiest and the hardest split are replaced only if there is no other.
+    """
+    standard = next((split for split in splits if split.step == STANDARD_STEP), None)
+    if standard is None or standard in chosen:
+        return chosen
+    candidates = chosen[1:-1] or chosen
+    closest = min(candidates, key=lambda split: abs(split.shift - standard.shift))
+    replaced = [standard if split is closest else split for split in chosen]
+    return sorted(replaced, key=lambda split: split.shift)
 
 
 def _add_samples(

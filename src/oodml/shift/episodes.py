@@ -56,8 +56,8 @@ def sample_episodes(
         seed: random seed.
         class_wise: use all images of some classes as support and the other classes as queries,
             with about `shots` support images per test class (at least two classes and at most
-            half of them). None does this if more than half of the test classes have too few
-            images, as in Stanford Online Products.
+            half of them; classes with one image are always queries). None does this if more than
+            half of the test classes have too few images, as in Stanford Online Products.
 
     Returns:
         The episodes for each number of shots.
@@ -80,6 +80,8 @@ def sample_episodes(
             )
         large = [name for name in test_classes if len(images[name]) > count]
         by_class = 2 * len(large) < len(test_classes) if class_wise is None else class_wise
+        if class_wise is None and by_class:
+            _refuse_shots(images, count)
         if by_class:
             n_support = _count_support_classes(images, count)
             drawn = [
@@ -181,7 +183,8 @@ def _episode(
 def _class_episode(
     images: Mapping[str, tuple[str, ...]], count: int, shots: int, seed: int, number: int
 ) -> Episode:
-    drawn = set(_draw(list(images), count, "class-wise", seed, shots, number))
+    pairs = [name for name in images if len(images[name]) > 1]
+    drawn = set(_draw(pairs, count, "class-wise", seed, shots, number))
     return Episode({name: images[name] for name in images if name in drawn}, class_wise=True)
 
 
@@ -195,7 +198,35 @@ def _count_support_classes(images: Mapping[str, tuple[str, ...]], shots: int) ->
             given=shots,
         )
     total = sum(map(len, images.values()))
-    return min(max(2, round(shots * len(images) ** 2 / total)), len(images) // 2)
+    singles = [name for name in images if len(images[name]) == 1]
+    if len(images) - len(singles) < 2:
+        raise OodmlError(
+            "class-wise episodes need 2 test classes with at least 2 images; "
+            f"{len(singles)} of the {len(images)} test classes have one image: {_list(singles)}. "
+            "Remove these classes or set fewer shots",
+            location="shots",
+            given=shots,
+        )
+    wanted = max(2, round(shots * len(images) ** 2 / total))
+    return min(wanted, len(images) // 2, len(images) - len(singles))
+
+
+def _refuse_shots(images: Mapping[str, tuple[str, ...]], shots: int) -> None:
+    """Refuse shots that no test class can provide; class-wise episodes would hide the mistake."""
+    most = max(map(len, images.values()))
+    if shots > most:
+        raise OodmlError(
+            f"shots = {shots}, but the largest test class has {most} images: {_list(images)}. "
+            f"Set shots below {most}",
+            location="shots",
+            given=shots,
+        )
+
+
+def _list(names: Iterable[str]) -> str:
+    named = list(names)
+    more = f", and {len(named) - 5} more" if len(named) > 5 else ""
+    return ", ".join(map(repr, named[:5])) + more
 
 
 def _draw(names: Iterable[str], count: int, *key: object) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from jaxtyping import Num
 from numpy.typing import NDArray
 
 from oodml.errors import OodmlError
-from oodml.shift.class_mean_fid import GramFid, Positions
+from oodml.shift.class_mean_fid import GramFid, Positions, center_block
 from oodml.shift.distances import Matrix
 from oodml.shift.measures import STANDARD_MEASURE, progression_measure
 from oodml.shift.splits import Progression, Split
@@ -174,7 +174,7 @@ class _Search:
         return splits[: last + 1]
 
     def _swap_shifts(self, train: Positions, test: Positions) -> Matrix:
-        if self._estimated:
+        if self._estimated and np.any(center_block(self._fid.gram[np.ix_(train, test)])):
             return swap_shifts(self._fid.gram, train, test)
         return np.array(
             [

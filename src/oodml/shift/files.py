@@ -70,8 +70,8 @@ def read_splits(path: str | Path, limit: int | None = None) -> Progression:
 def write_splits(progression: Progression, path: str | Path) -> None:
     """Write splits to `.json`, or to `.pkl` in the layout of the original code.
 
-    A pickle contains only dicts, lists, strings, and numbers. Its layout cannot store the steps,
-    the procedure, or the data set.
+    A pickle contains only dicts, lists, strings, and numbers, without the procedure, its settings,
+    and the data set.
 
     Raises:
         OodmlError: if the progression is inconsistent or the suffix is unknown.
@@ -111,7 +111,9 @@ def _from_pickle(source: Path, data: bytes) -> Progression:
                 f"(SHA-256 {digest[:12]}…, published {expected[:12]}…)",
                 stacklevel=3,
             )
-        settings = {"file": source.name, "step": "number in the file"}
+        settings = {"file": source.name}
+        if [split.step for split in splits] == list(range(1, len(splits) + 1)):
+            settings["step"] = "number in the file"
         return Progression(splits, "published file", settings=settings)
     steps = zip(splits, published.steps, strict=True)
     return Progression(

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Num
 
-from oodml.errors import OodmlError, unknown
+from oodml.errors import unknown
 from oodml.shift.class_mean_fid import ClassMeanFid, CovarianceFid, GramFid, Positions
 from oodml.shift.distances import Matrix, as_sets
 
@@ -129,7 +129,7 @@ def nearest_class(means: Float[np.ndarray, "c d"]) -> Measure:
     """Mean distance from a class of B to the nearest class of A, relative to that within A.
 
     Euclidean distances between class means. The value is 1 if the classes of B are as close to A
-    as the classes of A are to each other.
+    as the classes of A are to each other, and NaN if the class means of A are all equal.
     """
     norms = np.einsum("cd,cd->c", means, means)
     squares = norms[:, None] + norms[None, :] - 2 * means @ means.T
@@ -139,8 +139,8 @@ def nearest_class(means: Float[np.ndarray, "c d"]) -> Measure:
     def value(first: Positions, second: Positions) -> float:
         among = np.unique(first)
         own = distances[np.ix_(among, among)].min(axis=1).mean()
-        if own == 0:
-            raise OodmlError("nearest_class: all classes of the first set have the same mean")
+        if own == 0:  # all classes of the first set have the same mean
+            return float("nan")
         return float(distances[np.ix_(among, second)].min(axis=0).mean() / own)
 
     return Measure(

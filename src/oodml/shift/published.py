@@ -6,14 +6,16 @@ from typing import Any
 from oodml.errors import OodmlError
 from oodml.shift.splits import Episode, Progression, Split
 
-_KEYS = ("train", "test", "fid", "split_train", "split_val", "test_episodes")
+_KEYS = ("train", "test", "fid", "split_train", "split_val", "test_episodes", "step")
 _REQUIRED = ("train", "test", "fid")
 # A pickle can refer to one list any number of times; this limits the expanded size.
 _MOST_NAMES = 5_000_000
 
 
 def from_published(content: Any) -> tuple[Split, ...]:
-    """Parse the content of a published file; a split's step is its number in the file, from 1.
+    """Parse the content of a published file.
+
+    A split's step is the entry "step" that `to_published` adds, or its number in the file, from 1.
 
     An episode that is a list of classes (as for Stanford Online Products) has no image ids; add
     them with `episodes.fill_support`.
@@ -29,7 +31,10 @@ def from_published(content: Any) -> tuple[Split, ...]:
 
 
 def to_published(progression: Progression) -> dict[int, dict[str, Any]]:
-    """Convert to the layout of the original code: dicts, lists, strings, and numbers."""
+    """Convert to the layout of the original code: dicts, lists, strings, and numbers.
+
+    Each split also gets the entry "step", which the original code ignores.
+    """
     return {number: _plain_split(split) for number, split in enumerate(progression, start=1)}
 
 
@@ -39,6 +44,7 @@ def _plain_split(split: Split) -> dict[str, Any]:
         "train": list(split.train),
         "test": list(split.test),
         "fid": float(split.shift),
+        "step": split.step,
         "split_train": [name for name in split.train if name not in validation],
         "split_val": list(split.validation),
         "test_episodes": {
@@ -78,8 +84,11 @@ class _Reader:
         if type(values["fid"]) not in (float, int):
             kind = type(values["fid"]).__name__
             raise _error(f"{location}, fid", f"a {kind}; expected a number")
+        step = values.get("step", number)
+        if type(step) not in (int, str):
+            raise _error(f"{location}, step", f"a {type(step).__name__}; expected a step")
         return Split(
-            number,
+            step,
             train,
             self._names(values["test"], f"{location}, test"),
             _float(values["fid"]),

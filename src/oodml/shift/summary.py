@@ -112,6 +112,8 @@ def _measure(name: str, pool: Pool, n_bootstrap: int, seed: int) -> MeasuredShif
     registered = find_measure(name)
     measure = registered.make(pool.means if registered.needs == "class means" else pool)
     value = measure.value(pool.first, pool.second)
+    if not np.isfinite(value):
+        return MeasuredShift(name, None, None, None, None, measure.note)
     enough = min(len(pool.first), len(pool.second)) >= 4
     count = max(2, n_bootstrap // 10) if measure.slow else n_bootstrap
     if not enough or count < 2 or n_bootstrap == 0:
@@ -123,8 +125,8 @@ def _measure(name: str, pool: Pool, n_bootstrap: int, seed: int) -> MeasuredShif
         for _ in range(count)
     ]
     permuted = [shift(*_permute(generator, pool)) for _ in range(count)]
-    margin = 1.96 * float(np.std(resampled, ddof=1))
-    chance = float(np.mean(permuted))
+    margin = 1.96 * float(np.nanstd(resampled, ddof=1))
+    chance = float(np.nanmean(permuted))
     return MeasuredShift(name, value, value - margin, value + margin, chance, measure.note)
 
 

@@ -1,0 +1,190 @@
+"""Add new classes to a gallery: what happens to the queries of the new and of the other classes?"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+
+from oodml.adaptation.episodes import fit_heads
+from oodml.adaptation.heads import Heads, heads_of
+from oodml.adaptation.images import leave_out_copies, rows_by_class, view_features
+from oodml.adaptation.settings import AdaptSettings
+from oodml.devices import resolve_device
+from oodml.embedding import backbone_features
+from oodml.errors import OodmlError
+from oodml.evaluate.retrieval import retrieval_metrics
+from oodml.images.image_set import ImageSet
+from oodml.model import Embedder
+
+
+@dataclass(frozen=True)
+class GalleryRecall:
+    """Recall@1 of some queries.
+
+    Attributes:
+        queries: "new classes" or "other classes".
+        count: the number of query images.
+        gallery: in the given gallery; None for new classes, which it does not contain.
+        added: in the gallery with the support images added, under the given model.
+        adapted: the same under the adapted model.
+    """
+
+    queries: str
+    count: int
+    gallery: float | None
+    added: float
+    adapted: float
+
+
+@dataclass(frozen=True)
+class GalleryResult:
+    """The effect of adding new classes to a gallery.
+
+    Attributes:
+        rows: one entry per group of queries.
+        notes: what the numbers leave out, one sentence each.
+    """
+
+    rows: tuple[GalleryRecall, ...]
+    notes: tuple[str, ...]
+
+
+def add_to_gallery(
+    model: Embedder,
+    support: ImageSet,
+    query: ImageSet,
+    gallery: ImageSet,
+    settings: AdaptSettings | None = None,
+    *,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+) -> tuple[Embedder, GalleryResult]:
+    """Add support images of new classes to a gallery, and adapt the last layer to both.
+
+    The gallery's classes are the negatives, so a single new class is enough. Gallery images are
+    used in their test view, support images in augmented views. Query images that are also in the
+    support or the gallery are left out, with a note.
+
+    Args:
+        model: the model to adapt; it is not modified.
+        support: a few labeled images of new classes (or more images of known ones).
+        query: images of new and known classes to search for.
+        gallery: the labeled images that are searched.
+        settings: how to adapt.
+        seed: random seed for views and batches.
+        device: where to compute; by default CUDA if available, else the CPU.
+
+    Raises:
+        OodmlError: if no query class is in the gallery or the support, or for `layers = "all"`.
+    """
+    settings = settings or AdaptSettings()
+    if settings.layers == "all":
+        raise OodmlError(
+            'layers = "all" cannot be combined with a gallery; use layers = "last"',
+            location="layers",
+            given="all",
+            allowed=("last",),
+        )
+    resolved = resolve_device(device)
+    support_features, gallery_features, query_features = (
+        backbone_features(images, model, device=resolved) for images in (support, gallery, query)
+    )
+    query, query_features, notes = leave_out_copies(
+        query,
+        query_features,
+        {
+            "support": (support, support_features),
+            "gallery": (gallery, gallery_features),
+        },
+    )
+    known = set(gallery.class_names) | set(support.class_names)
+    missing = [name for name in query.class_names if name not in known]
+    if missing:
+        names = ", ".join(map(repr, missing[:5]))
+        query_features = query_features[np.isin(query.classes, list(known))]
+        query = query.select(np.isin(query.classes, list(known)))
+        notes += (f"query classes in neither support nor gallery are left out: {names}",)
+    if not len(query):
+        raise OodmlError("no query class is in the support or the gallery", location="query")
+    search = _Search(
+        *(torch.from_numpy(f) for f in (support_features, gallery_features, query_features)),
+        support.classes,
+        gallery.classes,
+        query.classes,
+    )
+    start = heads_of(model.head, support_features.shape[1])
+    views = view_features(support, model, settings, seed, resolved)
+    adapted = fit_heads(
+        torch.cat([search.support, search.gallery]).to(resolved),
+        [_members(support, gallery)],
+        start.to(resolved),
+        settings,
+        None if views is None else _repeat_views(views, search.gallery, settings.views),
+        seed,
+    ).to(torch.device("cpu"))
+    is_new = ~np.isin(query.classes, gallery.class_names)
+    rows = tuple(
+        search.recall(name, chosen, start, adapted)
+        for name, chosen in (("new classes", is_new), ("other classes", ~is_new))
+        if chosen.any()
+    )
+    head = adapted.module(model.head)
+    return Embedder(model.settings, head, model.backbone).eval(), GalleryResult(rows, notes)
+
+
+@dataclass(frozen=True)
+class _Search:
+    support: Float[torch.Tensor, "s f"]
+    gallery: Float[torch.Tensor, "g f"]
+    query: Float[torch.Tensor, "q f"]
+    support_classes: NDArray[np.str_]
+    gallery_classes: NDArray[np.str_]
+    query_classes: NDArray[np.str_]
+
+    def recall(
+        self, name: str, chosen: Bool[np.ndarray, " q"], start: Heads, adapted: Heads
+    ) -> GalleryRecall:
+        """Recall@1 of the chosen queries before and after."""
+        known = name != "new classes"
+        return GalleryRecall(
+            name,
+            int(chosen.sum()),
+            self._recall(chosen, start, added=False) if known else None,
+            self._recall(chosen, start, added=True),
+            self._recall(chosen, adapted, added=True),
+        )
+
+    def _recall(self, chosen: Bool[np.ndarray, " q"], head: Heads, added: bool) -> float:
+        parts = [self.gallery, *([self.support] if added else [])]
+        names = [self.gallery_classes, *([self.support_classes] if added else [])]
+        with torch.no_grad():
+            queries, gallery = (
+                head.embed(rows[None])[0].numpy()
+                for rows in (self.query[torch.from_numpy(chosen)], torch.cat(parts))
+            )
+        metrics = retrieval_metrics(
+            queries,
+            self.query_classes[chosen],
+            ks=(1,),
+            gallery=gallery,
+            gallery_labels=np.concatenate(names),
+        )
+        return metrics["recall@1"]
+
+
+def _members(support: ImageSet, gallery: ImageSet) -> dict[str, list[int]]:
+    """The rows of each class among the support images followed by the gallery images."""
+    members = rows_by_class(support)
+    for name, rows in rows_by_class(gallery, len(support)).items():
+        members[name] = members.get(name, []) + rows
+    return members
+
+
+def _repeat_views(
+    views: dict[int, Float[torch.Tensor, "v f"]], gallery: Float[torch.Tensor, "g f"], count: int
+) -> dict[int, Float[torch.Tensor, "v f"]]:
+    """The views of the support images, and the test view of each gallery image as all its views."""
+    first = len(views)
+    return views | {first + row: one.expand(count, -1) for row, one in enumerate(gallery)}
