@@ -33,7 +33,7 @@ def size_effects(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
     if controls:
         wide, baselines = zero_shot(table, metric), baselines_of(table)
         for method, values in wide.groupby(level="method"):
-            rows += _method_effects(str(method), values, controls, method in baselines)
+            rows += _method_effects(str(method), values, controls, str(method) in baselines)
     names = [f"{name}{end}" for name in ("by_size", "by_shift") for end in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=["method", "split", "controls", "value", *names])
 

@@ -54,8 +54,8 @@ def findings(
         Finding(
             "Is the progression nearly independent of the feature network?",
             "undecided",
-            "The study measures shift with one network; comparing needs a second. "
-            "`oodml splits backbones` makes the comparison.",
+            "The study measures shift with one network. The command oodml splits backbones compares "
+            "several.",
         ),
         structure_does_not_predict(runs, correlations),
         pretraining_raises_level(runs, metric, backbones or {}),

@@ -123,7 +123,7 @@ def separated_forecast(forecasts: pd.DataFrame) -> str | None:
 def clip_forecasts(forecasts: pd.DataFrame, metric: str) -> pd.DataFrame:
     """A copy with expected values and bounds clipped to the metric's possible values."""
     prefixes = ("expected", "low_", "high_")
-    names = [name for name in forecasts if str(name).startswith(prefixes)]
+    names = [str(name) for name in forecasts if str(name).startswith(prefixes)]
     return clip_to_bounds(forecasts, metric, names)
 
 

@@ -64,7 +64,7 @@ def format_probability(probability: float) -> str:
 
 def format_duration(seconds: float | None) -> str:
     """A duration: "0.4 s", "12 s", "3 min 20 s", "5 h 02 min"."""
-    if seconds is None:
+    if seconds is None or not isfinite(seconds):
         return MISSING
     if seconds < 10:
         return f"{seconds:.1f} s"

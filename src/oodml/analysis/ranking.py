@@ -49,7 +49,7 @@ def compare_methods(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFra
     rows = [
         {
             "method": method,
-            **_summary(values.droplevel("method"), shift[values.columns], method in baselines),
+            **_summary(values.droplevel("method"), shift[values.columns], str(method) in baselines),
         }
         for method, values in wide.groupby(level="method", sort=True)
     ]

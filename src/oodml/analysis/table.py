@@ -1,6 +1,7 @@
 """Views of the results table: its splits, methods, and metrics, and one metric as a matrix."""
 
 from collections.abc import Iterable
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -61,6 +62,12 @@ def zero_shot(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     present = set(wide.columns)
     order = [split for split in shifts(table).index if split in present]
     return wide.where(np.isfinite(wide)).reindex(columns=order)
+
+
+def to_rows(wide: pd.DataFrame, name: str) -> pd.DataFrame:
+    """One row per cell of a matrix that is not NaN, with the value in the column `name`."""
+    cells = cast("pd.Series[float]", wide.stack())
+    return cells.rename(name).reset_index()
 
 
 def standard_split(splits: Iterable[str]) -> str | None:

@@ -108,7 +108,8 @@ def _format_forecast(forecast: "TargetForecast", metric: str) -> str:
 
 def _target_features(target: str, folder: "StudyFolder", trust_code: bool) -> "VectorSet":
     """The target's features, computed like those that the study's shift is measured on."""
-    from oodml.vectors import SUFFIXES, VectorSet
+    from oodml.vector_files import SUFFIXES
+    from oodml.vectors import VectorSet
 
     if target.endswith(SUFFIXES):
         return VectorSet.load(target)

@@ -69,7 +69,7 @@ class _Ranking:
         ]
 
     def row(self, method: str) -> "pd.Series[Any]":
-        return self.order.set_index("method", drop=False).loc[method]
+        return self.order[self.order["method"] == method].iloc[0]
 
     def lead(self, method: str) -> str:
         """How far the best method is ahead of another one, in points."""
@@ -197,11 +197,11 @@ def _undecided(ranking: _Ranking) -> Answer:
             f"On {data}, no method is clearly better than another: {format_list(tied)} are within "
             f"{spread}."
         )
-    probability = format_probability(ranking.probabilities[behind[0]])
+    certainty = format_probability(ranking.probabilities[behind[0]])
     return Answer(
         f"On {data}, {format_list(tied)} lead, within {spread} and in no certain "
         f"order. {behind[0]} is {ranking.lead(behind[0])} behind {best['method']}, with "
-        f"{probability} probability."
+        f"{certainty} probability."
     )
 
 

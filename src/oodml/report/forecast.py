@@ -199,7 +199,7 @@ def superclass_recalls(folder: StudyFolder) -> pd.DataFrame:
     for row in runs[["run", "method", "split", "seed"]].to_dict("records"):
         recalls = _run_recalls(folder, str(row["run"]))
         if len(recalls):
-            parts.append(recalls.assign(**row))
+            parts.append(recalls.assign(**{str(key): value for key, value in row.items()}))
     if not parts:
         return pd.DataFrame(columns=[*RECALL_COLUMNS])
     order = ["method", "split", "seed", "superclass"]
@@ -213,7 +213,10 @@ def _run_recalls(folder: StudyFolder, run: str) -> pd.DataFrame:
     if folder.features is None or folder.features.superclasses is None:
         return pd.DataFrame()
     vectors = folder.vectors(run)
-    return pd.DataFrame() if vectors is None else superclass_recall(vectors)
+    try:
+        return pd.DataFrame() if vectors is None else superclass_recall(vectors)
+    except OodmlError:  # a zero vector has no direction, or no image has a positive
+        return pd.DataFrame()
 
 
 def _calibrated(kind: str, metric: str, forecasts: pd.DataFrame) -> LeftOut | None:

@@ -159,13 +159,12 @@ def _calibrations(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _runs(folder: StudyFolder, runs: pd.DataFrame) -> dict[str, Any]:
-    seconds = runs["seconds"].astype(float).fillna(0.0)
+    seconds = runs["seconds"].fillna(0.0)
     settings: dict[str, str] = {}
     for run, method in zip(runs["run"], runs["method"], strict=True):
         settings[method] = json.dumps(folder.runs[run], indent=1, sort_keys=True, default=str)
-    rows = _records(runs.astype({"seconds": object}).where(runs["seconds"].notna(), None))
     return {
-        "rows": rows,
+        "rows": _records(runs),
         "total": float(seconds.sum()),
         "by_method": seconds.groupby(runs["method"]).sum().to_dict(),
         "settings": settings,

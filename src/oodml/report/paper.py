@@ -1,5 +1,6 @@
 """The report's figures for print, as PNG and PDF."""
 
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 Styles = Mapping[str, Style]
 LINE_STYLES = {"solid": "-", "dash": "--", "dashdot": "-.", "dot": ":"}
+NAME_WIDTH = 24
 MIN_BAND_SEEDS = 3
 """With fewer seeds, figures show the seeds as dots: a t interval is too wide to be of use."""
 
@@ -73,7 +75,7 @@ def generalization_figure(
     tables: Mapping[str, pd.DataFrame], metric: str, styles: Styles
 ) -> "Figure":
     """The metric against shift: a line per method with the band of its 95% interval."""
-    figure, axes = _figure(4.6, 2.9)
+    figure, axes = _figure(3.4 + _legend_width(styles), 2.9)
     curves, seeds = select(tables, "curves", metric), select(tables, "seeds", metric)
     for name, style in styles.items():
         rows = curves[curves["method"] == name]
@@ -93,12 +95,12 @@ def ags_figure(tables: Mapping[str, pd.DataFrame], metric: str, styles: Styles) 
     order = select(tables, "ags", metric).dropna(subset=["ags"])
     if order.empty:
         return None
-    figure, axes = _figure(3.6, 0.6 + 0.25 * len(order))
+    figure, axes = _figure(2.6 + _legend_width(styles), 0.6 + 0.25 * len(order))
     for height, row in enumerate(order.iloc[::-1].to_dict("records")):
         style = styles[row["method"]]
         axes[0].plot(row["ags"], height, style.marker, color=style.light)
         axes[0].hlines(height, row["ags_low"], row["ags_high"], color=style.light)
-    axes[0].set_yticks(range(len(order)), order["method"].iloc[::-1])
+    axes[0].set_yticks(range(len(order)), [_wrap(name) for name in order["method"].iloc[::-1]])
     axes[0].set(xlabel=f"AGS of {find_metric(metric).label}", ylim=(-0.6, len(order) - 0.4))
     return figure
 
@@ -111,7 +113,7 @@ def few_shot_figure(
     if gains.empty:
         return None
     shots = sorted(gains["shots"].unique())
-    figure, axes = _figure(0.8 + 2.4 * len(shots), 2.6, len(shots))
+    figure, axes = _figure(2.3 * len(shots) + _legend_width(styles), 2.6, len(shots))
     for axis, count in zip(axes, shots, strict=True):
         for name, style in styles.items():
             rows = gains[(gains["method"] == name) & (gains["shots"] == count)]
@@ -153,12 +155,23 @@ def _draw_line(
     value, low, high = columns
     axis.plot(
         rows["shift"], rows[value], LINE_STYLES[style.dash], marker=style.marker,
-        color=style.light, label=name,
+        color=style.light, label=_wrap(name),
     )  # fmt: skip
     if rows["n"].max() >= MIN_BAND_SEEDS:
         axis.fill_between(
             rows["shift"], rows[low], rows[high], color=style.light, alpha=0.14, linewidth=0
         )
+
+
+def _wrap(name: str) -> str:
+    """A method's name in at most two lines of `NAME_WIDTH` characters."""
+    lines = textwrap.wrap(name, NAME_WIDTH) or [name]
+    return "\n".join(lines[:2]) + ("…" if len(lines) > 2 else "")
+
+
+def _legend_width(styles: Styles) -> float:
+    """The width of the longest name and its marker, in inches."""
+    return 0.5 + 0.065 * min(NAME_WIDTH, max(map(len, styles), default=0))
 
 
 def _draw_legend(figure: "Figure", axis: "Axes") -> None:

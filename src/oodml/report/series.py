@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from oodml.analysis.ags import aggregated_generalization_score
 from oodml.analysis.intervals import method_interval
-from oodml.analysis.table import clip_to_bounds, ranked_metrics, shifts, zero_shot
+from oodml.analysis.table import clip_to_bounds, ranked_metrics, shifts, to_rows, zero_shot
 from oodml.evaluate.chance import chance_clustering, chance_metrics
 from oodml.evaluate.registry import find_metric
 from oodml.images.image_set import ImageSet
@@ -30,7 +30,7 @@ def curves(table: pd.DataFrame, metric: str) -> pd.DataFrame:
         for split in wide.columns:
             seeds = values[split].dropna()
             if len(seeds):
-                interval = method_interval(seeds, method in baselines)
+                interval = method_interval(seeds, str(method) in baselines)
                 rows.append((method, split, shift[split], *interval))
     frame = pd.DataFrame(rows, columns=["method", "split", "shift", "mean", "low", "high", "n"])
     return clip_to_bounds(frame, metric, ("low", "high"))
@@ -39,7 +39,7 @@ def curves(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 def seed_values(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row per run: method, seed, split, shift, and the value of the metric."""
     wide = zero_shot(table, metric)
-    long = wide.stack().rename("value").reset_index()
+    long = to_rows(wide, "value")
     return long.assign(shift=long["split"].map(shifts(table)).astype(float))
 
 

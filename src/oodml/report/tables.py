@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from oodml.analysis.controls import size_effects
@@ -23,7 +24,7 @@ from oodml.analysis.structure import (
     structure_metrics_of,
     structure_points,
 )
-from oodml.analysis.table import metrics, ranked_metrics, shifts, trained
+from oodml.analysis.table import metrics, ranked_metrics, shifts, to_rows, trained
 from oodml.report.folder import StudyFolder
 from oodml.report.forecast import left_out_forecasts, superclass_recalls
 from oodml.report.series import (
@@ -115,15 +116,16 @@ def _scores(table: pd.DataFrame, metric: str, pairs: pd.DataFrame) -> pd.DataFra
 
 
 def _scores_by_seed(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    long = seed_scores(table, metric).stack().rename("ags").reset_index()
-    return long[["method", "seed", "ags"]]
+    return to_rows(seed_scores(table, metric), "ags")[["method", "seed", "ags"]]
 
 
 def _ranks(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row per method and split; `separated` marks a method that is better than all others."""
     wide = ranks(table, metric)
-    long = wide.stack().rename("rank").reset_index()
-    leaders = {split: separated_leader(compare_pairs(table, metric, split)) for split in wide}
+    long = to_rows(wide, "rank")
+    leaders = {
+        split: separated_leader(compare_pairs(table, metric, split)) for split in map(str, wide)
+    }
     return long.assign(separated=long["split"].map(leaders) == long["method"])
 
 
@@ -167,7 +169,7 @@ def _runs(folder: StudyFolder) -> pd.DataFrame:
     runs = named.loc[named["run"].isin([*folder.runs]), ["run", "method", "split", "seed"]]
     costs = [folder.runs[run] for run in runs["run"]]
     return runs.assign(
-        seconds=[cost.get("seconds") for cost in costs],
+        seconds=[float(cost.get("seconds") or np.nan) for cost in costs],
         host=[str(cost.get("host", "")) for cost in costs],
     ).reset_index(drop=True)
 

@@ -147,30 +147,33 @@ const figures = {
     const known = study.few_shot[state.metric]?.length > 0, metric = known ? state.metric : Object.keys(study.few_shot)[0];
     const rows = (study.few_shot[metric] ?? []).filter((row) => !state.hidden.has(row.method));
     const shots = [...new Set(rows.map((row) => row.shots))].sort((one, other) => one - other), stacked = narrow(canvas);
-    const keys = state.few === "gain" ? ["gain"] : ["before", "after"], traces = [], annotations = [];
+    const isGain = state.few === "gain", keys = isGain ? ["gain"] : ["before", "after"], traces = [], annotations = [];
+    const scale = isGain && isPercent(metric) ? 100 : 1, unit = scale === 100 ? " points" : "", scaled = (value) => (isMissing(value) ? null : scale * value);
+    const points = (method, count, key) => rows.filter((row) => row.method === method.name && row.shots === count).map((row) => ({ shift: row.shift, split: row.split, mean: scaled(row[key]), low: scaled(row[`${key}_low`]), high: scaled(row[`${key}_high`]), n: row.n }));
+    const gainText = (list) => (isGain ? { customdata: list.map((point) => [point.low === null ? "no interval" : `${text(point.low, 1)} to ${text(point.high, 1)}`]), hovertemplate: `<b>%{y:${scale === 100 ? ".1f" : ".3f"}}${unit}</b>  (%{customdata[0]})<extra>%{fullData.name}</extra>` } : {});
     canvas.style.height = stacked ? `${Math.max(shots.length, 1) * 270}px` : "";
     shots.forEach((count, index) => {
       const tag = index ? index + 1 : "", axes = { xaxis: `x${tag}`, yaxis: `y${tag}` };
       annotations.push({ text: `<b>${count} labeled images per class</b>`, showarrow: false, xref: `x${tag} domain`, yref: `y${tag} domain`, x: 0, y: 1.02, xanchor: "left", yanchor: "bottom" });
       shown().forEach((method) => keys.forEach((key) => {
-        const points = rows.filter((row) => row.method === method.name && row.shots === count).map((row) => ({ shift: row.shift, split: row.split, mean: row[key], low: row[`${key}_low`], high: row[`${key}_high`], n: row.n }));
-        if (!points.length) return;
+        const list = points(method, count, key);
+        if (!list.length) return;
         const before = key === "before", color = colorOf(method.name);
-        if (!before) traces.push(band(method, points, axes));
-        traces.push(curve(method, points, metric, { ...axes, name: keys.length > 1 ? `${escaped(method.name)}, ${key}` : escaped(method.name),
+        if (!before) traces.push(band(method, list, axes));
+        traces.push(curve(method, list, metric, { ...axes, ...gainText(list), name: keys.length > 1 ? `${escaped(method.name)}, ${key}` : escaped(method.name),
           ...(before ? { line: { color, width: 1.4, dash: "dot" }, marker: { color: css("--paper"), size: 7, symbol: method.symbol, line: { color, width: 1.5 } } } : {}) }));
       }));
     });
     const drawn = rows.flatMap((row) => keys.flatMap((key) => (row.n < MIN_BAND_SEEDS ? [row[key]] : [row[key], row[`${key}_low`], row[`${key}_high`]])));
-    const range = rangeOf([...drawn, ...(state.few === "gain" ? [0] : [])]), n = Math.max(shots.length, 1);
+    const range = rangeOf([...drawn, ...(isGain ? [0] : [])].map(scaled)), n = Math.max(shots.length, 1);
     const grid = stacked ? { rows: n, columns: 1, pattern: "independent", ygap: 0.28 } : { rows: 1, columns: n, pattern: "independent", xgap: 0.1 };
-    const axes = {}, title = state.few === "gain" ? `Gain in ${metric ? labelOf(metric) : ""}` : metric ? labelOf(metric) : "";
+    const axes = {}, title = metric ? (isGain ? `Gain in ${labelOf(metric)}${unit && ","}${unit}` : labelOf(metric)) : "", valueAxis = isGain ? axis : (label, more) => levelAxis(label, metric, more);
     shots.forEach((_, index) => {
       const tag = index ? index + 1 : "";
       axes[`xaxis${tag}`] = axis(stacked && index < shots.length - 1 ? "" : "Shift (FID)", { showgrid: false, ticks: "outside", tickcolor: css("--line"), hoverformat: ".1f" });
-      axes[`yaxis${tag}`] = levelAxis(index && !stacked ? "" : title, metric, { range, zeroline: state.few === "gain", zerolinecolor: css("--quiet"), zerolinewidth: 1 });
+      axes[`yaxis${tag}`] = valueAxis(index && !stacked ? "" : title, { range, zeroline: isGain, zerolinecolor: css("--quiet"), zerolinewidth: 1 });
     });
-    const note = state.few === "gain" ? "Above zero, adaptation helped." : "Open markers: before. Filled markers: after.";
+    const note = isGain ? "Above zero, adaptation helped." : "Open markers: before. Filled markers: after.";
     const instead = known ? "" : ` ${labelOf(state.metric)} was not measured here; this is ${labelOf(metric)}.`;
     return { traces, note: note + instead, layout: layout(canvas, { hovermode: "x unified", grid, annotations, margin: { l: 56, r: 16, t: 34, b: 48 }, ...axes }),
       head: ["method", "split", "shift", "shots", "before", "after", "gain", "gain low", "gain high", "interval over", "n"],
