@@ -255,18 +255,16 @@ def test_an_image_is_decoded_or_refused_by_name(
     tmp_path: Path, mode: str, suffix: str, size: tuple[int, int], seed: int, damage: str
 ) -> None:
     image = Image.fromarray(noise(size[1], size[0], 4, seed=seed))
-    image = image.convert("LA") if mode == "PA" else image.convert("RGB")
-    if mode not in ("RGB", "PA"):
-        image = Image.fromarray(noise(size[1], size[0], 4, seed=seed)).convert(mode)
-    if mode == "PA":
-        image = image.convert("PA")
+    image = image.convert("LA").convert("PA") if mode == "PA" else image.convert(mode)
     stream = io.BytesIO()
     formats = Image.registered_extensions()
     assume(suffix in formats)
     try:
         image.save(stream, formats[suffix])
+        with Image.open(stream) as written:
+            written.load()
     except (OSError, ValueError, KeyError):
-        assume(False)
+        assume(False)  # Pillow does not write this mode, or cannot read what it writes
     data = bytearray(stream.getvalue())
     if damage == "cut":
         del data[len(data) // 2 :]
@@ -276,11 +274,7 @@ def test_an_image_is_decoded_or_refused_by_name(
     path = tmp_path / f"a{suffix}"
     path.write_bytes(data)
     assert set(traits_of(bytes(data)).split()) <= set(TRAITS)
-    writable_only = mode == "YCbCr" and suffix in (".tif", ".tiff")  # Pillow cannot read its file
-    if damage == "none" and not writable_only:
+    with contextlib.suppress(OodmlError) if damage != "none" else contextlib.nullcontext():
         decoded = decode(path)
         assert decoded.mode == "RGB"
-        assert formats[suffix] == "ICO" or decoded.size == size
-        return
-    with contextlib.suppress(OodmlError):
-        assert decode(path).mode == "RGB"
+        assert damage != "none" or formats[suffix] == "ICO" or decoded.size == size
