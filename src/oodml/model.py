@@ -37,7 +37,7 @@ class CommonSettings(BaseModel):
 
     backbone: str = "lite0"
     weights: str | None = None
-    dim: int = Field(128, ge=1)
+    dim: int = Field(128, ge=1, le=2**16)
     normalize: bool = True
     pooling: Pooling = "avg"
     image_size: int | None = Field(None, ge=8)

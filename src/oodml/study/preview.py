@@ -19,6 +19,7 @@ from oodml.study.prepare import (
 )
 from oodml.study.search.run_search import replay, with_chosen_options
 from oodml.study.search.trials import Trial, method_searches
+from oodml.study.spec.consistency import check_class_sizes
 from oodml.study.spec.study_file import SplitFile, Study
 
 
@@ -35,6 +36,7 @@ def preview(study: Study, folder: str | Path, smoke: bool = False) -> str:
     """
     store = Store(Path(folder).resolve())
     images = open_images(study.data.name, **study.data.options)
+    check_class_sizes(study.shots, images)
     progression = _known_progression(study, images, store)
     if progression is None:
         return _preview_without_splits(study)

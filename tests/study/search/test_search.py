@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from oodml.cli import app
 from oodml.errors import OodmlError
 from oodml.shift.files import read_splits, write_splits
+from oodml.study import material
 from oodml.study import run as study_run
 from oodml.study.folder.status import format_status, read_status
 from oodml.study.launch import run_study, search_study
@@ -300,23 +301,17 @@ def test_a_trial_never_sees_a_test_class(
     )
     seen: set[str] = set()
     scored: list[int] = []
-    rows, subset = study_run._Material.rows, study_run.ImageSet.subset
+    rows, metrics = material.class_rows, study_run.retrieval_metrics
 
-    def spied_rows(material: Any, classes: tuple[str, ...]) -> Any:
+    def spied_rows(images: Any, classes: tuple[str, ...]) -> Any:
         seen.update(classes)
-        return rows(material, classes)
-
-    def spied_subset(images: Any, classes: Any) -> Any:
-        seen.update(classes)
-        return subset(images, classes)
+        return rows(images, classes)
 
     def spied_metrics(vectors: Any, labels: Any, **options: Any) -> Any:
         scored.append(len(labels))
         return metrics(vectors, labels, **options)
 
-    metrics = study_run.retrieval_metrics
-    monkeypatch.setattr(study_run._Material, "rows", spied_rows)
-    monkeypatch.setattr(study_run.ImageSet, "subset", spied_subset)
+    monkeypatch.setattr(material, "class_rows", spied_rows)
     monkeypatch.setattr(study_run, "retrieval_metrics", spied_metrics)
     out = tmp_path / "out"
     search_study(read_study(tmp_path / "study.toml"), out, device="cpu", threads=1)

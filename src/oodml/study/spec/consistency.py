@@ -1,7 +1,7 @@
 """Refusing settings that contradict each other, before any image or network is loaded."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -10,13 +10,17 @@ import numpy as np
 from oodml.adaptation import AdaptSettings
 from oodml.errors import OodmlError, unknown
 from oodml.evaluate.retrieval import retrieval_metrics
+from oodml.images.image_set import ImageSet
 from oodml.methods._base import BaseMethod, Sizes
 from oodml.model import ModelTable
 from oodml.results.metrics import find_metric
+from oodml.shift.splits import Split
 from oodml.training.settings import TrainSettings
 
 VALIDATION_KS = (1,)
 """The ks of the metrics that are computed on the validation classes."""
+MAX_NAMED = 5
+"""Number of classes that an error names."""
 
 
 def check_method(
@@ -40,7 +44,7 @@ def check_method(
     """
     try:
         built = method(Sizes(n_classes=4, dim=model.dim, feature_dim=8), **options)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # user code raises anything
         allowed = error.allowed if isinstance(error, OodmlError) else ()
         raise OodmlError(f"{location}: {error}", location=location, allowed=allowed) from error
     problem = next(_contradictions(model, train, built), None) if built.trains else None
@@ -58,6 +62,85 @@ def check_adaptation(adapt: AdaptSettings, location: str) -> None:
     for name in adapt.metrics:
         if name not in allowed and not re.fullmatch(r"recall@[1-9]\d*", name):
             raise unknown("metric", name, allowed, location)
+
+
+def check_class_sizes(shots: Sequence[int], images: ImageSet, location: str = "shots") -> None:
+    """Refuse data whose classes all have one image, and shots that no class has enough images for.
+
+    An episode needs `shots` support images of a class and at least one more as a query.
+
+    Args:
+        shots: the numbers of support images per class.
+        images: the whole dataset.
+        location: the file and key that contain the shots.
+
+    Raises:
+        OodmlError: naming the largest class.
+    """
+    counts = _class_counts(images)
+    largest = max(counts, key=lambda name: counts[name])
+    if counts[largest] < 2:
+        raise OodmlError(
+            f"data: every class of {images.name} has only one image ({_name_some(counts)}); "
+            "retrieval needs classes with at least two images",
+            location="data",
+            given=images.name,
+        )
+    for n in sorted(shots, reverse=True):
+        if n >= counts[largest]:
+            raise OodmlError(
+                f"{location}: {n} shots need a class with at least {n + 1} images; the largest "
+                f"class of {images.name}, {largest!r}, has {counts[largest]}. Remove {n} from "
+                "`shots`.",
+                location=location,
+                given=n,
+            )
+
+
+def check_split(split: Split, images: ImageSet, location: str, validate: bool = False) -> None:
+    """Refuse a split whose classes cannot be evaluated: retrieval needs classes of two images.
+
+    Args:
+        split: the split.
+        images: the whole dataset.
+        location: the file of the splits, or the study.
+        validate: whether the split must have validation classes.
+
+    Raises:
+        OodmlError: naming the classes that have one image, or the side that has no classes.
+    """
+    counts = _class_counts(images)
+    where = f"{location}: split {split.step}"
+    if validate and not split.validation:
+        raise OodmlError(
+            f"{where} has no validation classes although splits.validation is above 0; its "
+            f"{len(split.train)} training classes are too few. Set splits.validation = 0 to train "
+            "without validation.",
+            location=location,
+            given=split.step,
+        )
+    for side, names in (("test", split.test), ("validation", split.validation)):
+        if names and all(counts.get(name, 0) < 2 for name in names):
+            raise OodmlError(
+                f"{where}: all of its {side} classes have only one image, so no image has another "
+                f"of its class to retrieve: {_name_some(names)}. Add images to them, or choose "
+                "other splits.",
+                location=location,
+                given=tuple(sorted(names)),
+            )
+
+
+def _name_some(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    shown = ", ".join(map(repr, ordered[:MAX_NAMED]))
+    more = len(ordered) - MAX_NAMED
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _class_counts(images: ImageSet) -> dict[str, int]:
+    """The number of images of every class."""
+    names, counts = np.unique(images.classes, return_counts=True)
+    return dict(zip(names.tolist(), counts.tolist(), strict=True))
 
 
 def _contradictions(model: ModelTable, train: TrainSettings, method: BaseMethod) -> Iterator[str]:
@@ -122,6 +205,11 @@ def _head_mode_problems(
         yield (
             f'model.input_cache {model.input_cache}: with model.mode = "head" every image is read '
             "once, from its file; remove the key"
+        )
+    if method.rotates:
+        yield (
+            'the loss rotates images, but model.mode = "head" trains on cached features; set '
+            'mode = "finetune"'
         )
     if model.views < method.n_views:
         yield f"model.views {model.views}: the method compares {method.n_views} views of an image"

@@ -113,7 +113,8 @@ def _settings_error(
     parts = [*([key] if key else []), *names, *([str(first["loc"][-1])] if missing else [])]
     location = f"{file}: {'.'.join(parts)}"
     if missing:
-        return OodmlError(f"{location}: this key is required", location=location)
+        what = "value" if isinstance(first["loc"][-1], int) else "key"
+        return OodmlError(f"{location}: this {what} is required", location=location)
     if first["type"] == "extra_forbidden":
         return unknown("key", parts[-1], kind.model_fields, location)
     allowed = [choice for one in _of_key(first, errors, table) for choice in _choices(one)]
@@ -145,8 +146,9 @@ def _path_in(table: object, parts: Sequence[int | str]) -> list[str]:
     path = []
     for part in parts:
         is_key = isinstance(table, dict) and part in table
-        if is_key or (isinstance(table, list) and isinstance(part, int)):
-            table = table[part]  # type: ignore[index, call-overload]
+        is_item = isinstance(table, list) and isinstance(part, int) and part < len(table)
+        if is_key or is_item:
+            table = table[part]  # type: ignore[index]
             path.append(str(part))
     return path
 
