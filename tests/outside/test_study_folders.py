@@ -178,7 +178,7 @@ def test_a_table_that_other_software_wrote_again_unchanged_is_accepted(tmp_path:
 def test_failures_are_grouped_by_reason(tmp_path: Path) -> None:
     def failing(run: Run, context: Context, folder: Path) -> pd.DataFrame:
         if run.method == "margin":
-            raise RuntimeError("out of luck")
+            raise RuntimeError(f"out of luck; see failed/{run.id}")
         raise ValueError("something else") if run.split.step == 2 else KeyError("third")
 
     study, out = toy_study(tmp_path, 2), tmp_path / "out"

@@ -109,7 +109,7 @@ def test_every_tracker_receives_the_same(
     (one,) = created
     assert one.calls == ["start", (2, {f"validation/{key}": 0.5}), "finish"]
     assert one.created[0][0] == "study"
-    assert "mine lr=1e-3 -10 3" in one.created[1].values()
+    assert "mine lr=1e-3 -10 3" in str(one.created[1])
     assert one.config["options.beta"] == 0.6
     assert one.config["train.lr"] == "None"
     assert all(isinstance(v, bool | int | float | str) for v in one.config.values())

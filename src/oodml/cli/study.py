@@ -49,6 +49,13 @@ Job = Annotated[
         help="Slurm option under its submitit name, such as slurm_partition=gpu. Repeatable."
     ),
 ]
+Replace = Annotated[
+    bool,
+    typer.Option(
+        "--replace",
+        help="If the folder contains another study, remove its results table and splits.",
+    ),
+]
 
 
 @app.command()
@@ -77,13 +84,7 @@ def run(
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Smoke test: two splits, one epoch, few images.")
     ] = False,
-    replace: Annotated[
-        bool,
-        typer.Option(
-            "--replace",
-            help="If the folder contains another study, remove its results table and splits.",
-        ),
-    ] = False,
+    replace: Replace = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List what would run, and run nothing.")
     ] = False,
@@ -147,6 +148,7 @@ def search(
     on: On = "local",
     job: Job = None,
     retry: Annotated[bool, typer.Option("--retry", help="Repeat failed trials.")] = False,
+    replace: Replace = False,
 ) -> None:
     """Choose the options that have ranges, as `oodml study run` does first, and run nothing else.
 
@@ -165,6 +167,7 @@ def search(
             executor=on,
             job_options=dict(_parse_pair(option, "--job") for option in job or ()),
             retry=retry,
+            replace=replace,
         ),
         device,
         threads,

@@ -15,6 +15,7 @@ from oodml import distributed
 from oodml.datasets import open_images
 from oodml.devices import resolve_device
 from oodml.errors import OodmlError
+from oodml.files import cache_folder, log_cache_failure, replacing
 from oodml.images.fingerprint import fingerprint as image_fingerprint
 from oodml.study.folder.conflicts import resolve_conflicts
 from oodml.study.folder.progress import live_progress
@@ -170,6 +171,7 @@ class _Launcher:
 
     def check(self) -> None:
         """Raise OodmlError if the options cannot be used on this machine."""
+        _check_cache()
         check_executor(self.options.executor)
         check_trackers(self.options.trackers)
         elsewhere = self.options.workers > 1 or self.options.executor != "local"
@@ -199,6 +201,7 @@ class _Launcher:
             execute_trial=execute_trial,
             device=self.device,
             retry=self.options.retry,
+            smoke=self.options.smoke,
             artifact_options=self.artifact_options,
             log=self.log,
         )
@@ -233,6 +236,17 @@ class _Launcher:
                 pool.wait()
         finally:
             pool.stop()
+
+
+def _check_cache() -> None:
+    """Warn before anything is computed if the cache is not writable."""
+    probe = cache_folder() / ".writable"
+    try:
+        with replacing(probe):
+            pass
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        log_cache_failure(error)
 
 
 @contextlib.contextmanager

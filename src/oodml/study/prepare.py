@@ -259,12 +259,11 @@ def frozen_features(
 def precompute_features(
     runs: Sequence[RunPlan], images: ImageSet, store: Store, device: str | None, log: Log
 ) -> None:
-    """Fill the cache with the frozen features and the pixels that planned runs need.
+    """Fill the cache with the frozen features that planned runs need.
 
     If a network fails, for example because its weights cannot be downloaded, its runs are recorded
     as failed; the others are not affected.
     """
-    check_images(images, [parse_model_settings(run.model) for run in runs], log)
     for model, group in _group_by_network(runs).items():
         try:
             _precompute(model, group, images, device, log)

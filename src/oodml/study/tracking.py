@@ -156,7 +156,7 @@ def _redirect_trackio() -> None:
     folder = Path(os.environ["TRACKIO_DIR"])
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == trackio.__name__ and hasattr(module, "TRACKIO_DIR"):
-            module.TRACKIO_DIR = folder
+            vars(module)["TRACKIO_DIR"] = folder
 
 
 @contextmanager

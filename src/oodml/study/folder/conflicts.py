@@ -41,7 +41,7 @@ def resolve_conflicts(
         _refuse_while_used(store)
         _remove(store, (*_SHARED, "runs", "failed", "unfinished", "tracking", "miniature"))
         return f"{store.folder}: removed the results of a smoke test"
-    if previous.runs and study.smoke and not previous.smoke:
+    if previous.source and study.smoke and not previous.smoke:
         raise OodmlError(
             f"{store.folder}: contains a study, whose results the smoke test would replace. Choose "
             "another folder with --out.",

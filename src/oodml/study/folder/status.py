@@ -190,10 +190,10 @@ def read_status(folder: str | Path) -> Status:
 
 
 def group_failures(status: Status) -> dict[str, list[RunPlan]]:
-    """The failed runs by reason, the most frequent reason first."""
+    """The failed runs by reason, the most frequent reason first; reasons do not contain run ids."""
     groups: dict[str, list[RunPlan]] = {}
     for run, reason in status.failed:
-        groups.setdefault(reason, []).append(run)
+        groups.setdefault(reason.replace(run.id, "RUN"), []).append(run)
     return dict(sorted(groups.items(), key=lambda group: -len(group[1])))
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from oodml.datasets import open_images
 from oodml.images.fingerprint import Log, no_log
 from oodml.images.image_set import ImageSet
+from oodml.model import parse_model_settings
+from oodml.model_input import check_images
 from oodml.results.plan import StudyPlan
 from oodml.shift.files import read_splits, write_splits
 from oodml.study.folder.store import Store
@@ -41,6 +43,7 @@ def run_search(
     execute_trial: Execute | None = None,
     device: str | None = None,
     retry: bool = False,
+    smoke: bool = False,
     artifact_options: Mapping[str, Any] | None = None,
     log: Log = no_log,
 ) -> Study:
@@ -53,6 +56,7 @@ def run_search(
         execute_trial: executes a trial; by default it trains and validates.
         device: torch device.
         retry: repeat failed trials.
+        smoke: whether the study is a smoke test.
         artifact_options: as in `prepare`.
         log: called with progress messages.
 
@@ -67,7 +71,8 @@ def run_search(
     images = open_images(study.data.name, **study.data.options)
     key = progression_key(study, images)
     if planned_progression_key(store) != key:
-        prepare(study.model_copy(update={"variants": ()}), store, device=device, log=log)
+        only_splits = study.model_copy(update={"variants": ()})
+        prepare(only_splits, store, smoke=smoke, device=device, log=log)
     progression = read_splits(store.splits)
     searches = method_searches(study, progression, images)
     if not searches:  # a smoke test fixes every key that has a range
@@ -155,6 +160,7 @@ def _settle(
     while missing := trials.unsettled(plan.runs):
         trials.write_plan(plan)
         if execute_trial is None:
+            check_images(images, [parse_model_settings(run.model) for run in missing], log)
             precompute_features(missing, images, trials, device, log)
         run_workers(trials, execute_trial or _default_execute_trial())
     if not trials.plan_file.exists() or trials.read_plan() != plan:

@@ -149,12 +149,13 @@ def _without_main_script(execute: Execute | None) -> Iterator[None]:
     if execute is not None and b"__main__" in pickle.dumps(execute):
         yield
         return
-    hidden = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
+    namespace = vars(main)
+    hidden = {name: namespace.pop(name) for name in ("__file__", "__spec__") if name in namespace}
     main.__spec__ = None
     try:
         yield
     finally:
-        vars(main).update(hidden)
+        namespace |= hidden
 
 
 def process_context() -> ForkServerContext | SpawnContext:
