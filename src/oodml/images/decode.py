@@ -155,7 +155,8 @@ def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image
     elif profile:
         image = _convert_cmyk(image, profile)
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        # Without a copy, images of some other formats use the file again, which will be closed.
+        return image if image.mode == "RGB" and image.format == "JPEG" else image.convert("RGB")
     opaque = Image.new("RGB", image.size, background)
     rgba = image.convert("RGBA")
     opaque.paste(rgba, mask=rgba)
