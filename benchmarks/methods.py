@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 import oodml
 from oodml import catalog
 from oodml.methods._base import Batch, Sizes
+from oodml.methods._momentum import MomentumMethod
 from oodml.model import Embedder, HeadSettings, LinearHead
 from oodml.randomness import generator, isolated
 
@@ -75,8 +76,9 @@ def stepper(name: str) -> Callable[[int], None]:
     groups = [{"params": list(head.parameters()), "weight_decay": 4e-4}]
     optimizer = torch.optim.Adam(groups + method.parameter_groups(1e-4), lr=1e-4, fused=True)
 
-    if name == "diva":  # what a step costs once the queue is full
-        keys = normalize(torch.randn(method.queue_batches, 112, 128, generator=random), dim=2)
+    if isinstance(method, MomentumMethod):  # the cost of a step once the queue is full
+        dim = head(views[0])[method.key_output].shape[1]
+        keys = normalize(torch.randn(method.queue_batches, 112, dim, generator=random), dim=2)
         method.queue = list(keys)
 
     def step(turn: int) -> None:

@@ -22,7 +22,7 @@ from oodml.contract.samples import (
     find_synchronization,
     sample_rows,
 )
-from oodml.losses._base import all_triplets
+from oodml.losses._base import accepts_triplets, all_triplets
 
 SIZES: dict[str, Any] = {"n_classes": 4, "dim": DIM}
 """Values of these options, for losses that have them. Labels are 0 to 3."""
@@ -51,8 +51,7 @@ def uses_triplets(loss: Any) -> bool:
     A loss without the argument `triplets`, or with `triplets: None`, does not take any. One that
     raises when it is given triplets violates the contract.
     """
-    parameter = _parameter(loss, "triplets")
-    if parameter is None or parameter.annotation in (None, type(None), "None"):
+    if not accepts_triplets(loss):
         return False
     x, y = sample_rows(PAIRS)
     every = all_triplets(y)

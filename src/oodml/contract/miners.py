@@ -58,11 +58,11 @@ def relation_of(miner: Any) -> str:
 def mine_checked(miner: Any, x: Tensor, y: Tensor, seed: int = 0) -> Tensor:
     """The triplets of a batch, after checking their shape, rows, and labels."""
     triplets = miner(x, y, torch.Generator().manual_seed(seed))
-    is_tensor = isinstance(triplets, Tensor)
-    if not is_tensor or triplets.shape[1:] != (3,) or triplets.dtype != torch.int64:
-        got = f"{triplets.dtype} {tuple(triplets.shape)}" if is_tensor else type(triplets)
+    if not isinstance(triplets, Tensor):
+        raise Violation(f"it returns {type(triplets)}", "Return an int64 tensor [t, 3]")
+    if triplets.shape[1:] != (3,) or triplets.dtype != torch.int64:
         raise Violation(
-            f"it returns {got}",
+            f"it returns {triplets.dtype} {tuple(triplets.shape)}",
             "Return int64 rows of anchor, positive, negative of shape [t, 3]; [0, 3] if there are "
             "none",
         )

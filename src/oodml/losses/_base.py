@@ -1,5 +1,6 @@
 """Base classes of losses: signature, precision, and the triplets used by default."""
 
+import inspect
 from typing import Any
 
 import torch
@@ -85,6 +86,12 @@ class TripletLoss(BaseLoss):
     ) -> Float[Tensor, ""]:
         """Return the loss of the valid triplets; 0 if there are none."""
         raise NotImplementedError
+
+
+def accepts_triplets(loss: Any) -> bool:
+    """Whether a loss takes the argument `triplets`, with a type other than None."""
+    parameter = inspect.signature(getattr(loss, "forward", loss)).parameters.get("triplets")
+    return parameter is not None and parameter.annotation not in (None, type(None), "None")
 
 
 def full_precision(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

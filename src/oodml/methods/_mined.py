@@ -9,6 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from oodml import catalog
+from oodml.errors import OodmlError
+from oodml.losses._base import accepts_triplets
 
 
 class MinedLoss(nn.Module):
@@ -38,6 +40,20 @@ class MinedLoss(nn.Module):
         sizes = {name: size for name, size in sizes.items() if name in accepted}
         self.loss = catalog.load("losses", loss, **sizes | (loss_options or {}))
         self.miner = catalog.load("miners", miner, **(miner_options or {})) if miner else None
+        if "labels" not in inspect.signature(self.loss.forward).parameters:
+            raise OodmlError(
+                f"loss {loss!r} is not computed from embeddings and labels, but part of a method: "
+                "moco and fast_moco of method moco, s2sd of s2sd, adversarial_separation of diva",
+                location="loss",
+                given=loss,
+            )
+        if miner is not None and not accepts_triplets(self.loss):
+            raise OodmlError(
+                f"loss {loss!r} takes no triplets, so miner {miner!r} would have no effect; "
+                "remove miner or choose another loss",
+                location="miner",
+                given=miner,
+            )
 
     def forward(
         self,
@@ -58,7 +74,7 @@ class MinedLoss(nn.Module):
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """The loss's own optimizer groups if it defines any, else one with all its parameters."""
         if hasattr(self.loss, "parameter_groups"):
-            return self.loss.parameter_groups(lr)  # type: ignore[no-any-return,operator]
+            return self.loss.parameter_groups(lr)  # type: ignore[no-any-return]
         parameters = list(self.loss.parameters())
         return [{"params": parameters, "lr": lr, "weight_decay": 0.0}] if parameters else []
 

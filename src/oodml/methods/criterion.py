@@ -33,6 +33,9 @@ class Method(BaseMethod):
         self.name = loss
         self.mined = MinedLoss(sizes.n_classes, sizes.dim, loss, miner, loss_options, miner_options)
         self.rotates = bool(getattr(self.mined.loss, "rotates", False))
+        if self.rotates:
+            reason = f"{loss} rotates images, which cached features do not allow"
+            self.modes = {"finetune": "", "head": reason}  # type: ignore[misc]
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         return {self.name: self.mined(batch.embeddings, batch.labels, batch.generator)}

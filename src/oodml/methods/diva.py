@@ -1,6 +1,5 @@
 """DiVA: four separated heads with different tasks (Milbich et al. 2020, arXiv 2004.13458)."""
 
-import copy
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -12,9 +11,9 @@ from torch.nn import functional
 from oodml.errors import OodmlError
 from oodml.losses.adversarial_separation import Loss as Separation
 from oodml.losses.fast_moco import Loss as FastMoco
-from oodml.methods._base import BaseMethod, Batch, Sizes
+from oodml.methods._base import Batch, Sizes
 from oodml.methods._mined import MinedLoss, groups_of
-from oodml.model import Embedder
+from oodml.methods._momentum import MomentumMethod
 
 PARTS = ("discriminative", "shared", "intra", "selfsimilarity")
 MINERS = {"discriminative": "distance", "shared": "shared_neg_distance", "intra": "intra_random"}
@@ -57,7 +56,7 @@ class Head(nn.Module):
         return {**sizes, "part_weights": list(self.part_weights)}
 
 
-class Method(BaseMethod):
+class Method(MomentumMethod):
     """Learns discriminative, class-shared, intra-class, and sample-specific features together.
 
     The objective is the discriminative margin loss + alpha · (margin loss on triplets across
@@ -85,7 +84,7 @@ class Method(BaseMethod):
             fast MoCo uses its weights.
     """
 
-    n_views: ClassVar[int] = 2
+    key_output: ClassVar[str] = PARTS[3]
 
     def __init__(
         self,
@@ -103,7 +102,7 @@ class Method(BaseMethod):
         separation_lr: float = 1e-5,
         published: bool = False,
     ) -> None:
-        super().__init__(sizes)
+        super().__init__(sizes, momentum, queue_batches)
         if sizes.dim % len(PARTS):
             raise OodmlError(
                 f"diva: model.dim = {sizes.dim} is not a multiple of 4",
@@ -117,7 +116,7 @@ class Method(BaseMethod):
                 location="part_weights",
                 given=list(part_weights),
             )
-        self.alpha, self.momentum, self.queue_batches = alpha, momentum, queue_batches
+        self.alpha = alpha
         self.part_weights = tuple(part_weights)
         part = sizes.dim // len(PARTS)
         options = {"margin": margin, "beta": beta, "beta_lr": beta_lr}
@@ -137,8 +136,6 @@ class Method(BaseMethod):
             hidden,
             separation_lr,
         )
-        self.teacher: Any = None
-        self.queue: list[Tensor] = []
 
     def head(self) -> nn.Module:
         return Head(self.sizes.feature_dim, self.sizes.dim, self.part_weights)
@@ -148,39 +145,11 @@ class Method(BaseMethod):
         for name, loss in self.margins.items():
             value = loss(batch.outputs[name], batch.labels, batch.generator)
             losses[name] = value if name == PARTS[0] else self.alpha * value
-        queue = torch.cat(self.queue) if self.queue else batch.outputs[PARTS[3]].detach()[:0]
-        self.keys = self.encode_keys(batch)
-        contrast = self.contrast(batch.outputs[PARTS[3]], self.keys, queue)
+        keys, queue = self.encode_keys(batch), self.queued_keys(batch)
+        contrast = self.contrast(batch.outputs[PARTS[3]], keys, queue)
         losses[PARTS[3]] = self.alpha * contrast
         losses["separation"] = self.separation({name: batch.outputs[name] for name in PARTS})
         return losses
-
-    def prepare(self, model: Embedder) -> None:
-        """Copy the model, or only its head in head mode, to encode the second view."""
-        self.teacher = copy.deepcopy(model.trained).requires_grad_(False)
-        self.queue = []
-
-    @torch.no_grad()
-    def encode_keys(self, batch: Batch) -> Float[Tensor, "n d"]:
-        """The selfsimilarity output of the momentum copy for the second view."""
-        if batch.second_features is not None:
-            return self.teacher(batch.second_features)[PARTS[3]]  # type: ignore[no-any-return]
-        assert batch.second_images is not None
-        features = batch.encode(self.teacher, batch.second_images)
-        return self.teacher.head(features)[PARTS[3]]  # type: ignore[no-any-return]
-
-    @torch.no_grad()
-    def after_step(self, batch: Batch, model: Embedder) -> None:
-        """Move the momentum copy toward the model and append the batch's keys to the queue."""
-        current: list[Tensor] = list(model.trained.parameters())
-        torch._foreach_lerp_(list(self.teacher.parameters()), current, 1 - self.momentum)
-        self.queue = [*self.queue, self.keys][-self.queue_batches :]
-
-    def get_extra_state(self) -> dict[str, Any]:
-        return {"queue": self.queue}
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.queue = state["queue"]
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         return groups_of(self.margins.values(), lr) + self.separation.parameter_groups(lr)
