@@ -54,8 +54,8 @@ def findings(
         Finding(
             "Is the progression nearly independent of the feature network?",
             "undecided",
-            "The study measures shift with one network. The command oodml splits backbones compares "
-            "several.",
+            "The study measures shift with one network. The command oodml splits backbones "
+            "compares several.",
         ),
         structure_does_not_predict(runs, correlations),
         pretraining_raises_level(runs, metric, backbones or {}),

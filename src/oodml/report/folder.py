@@ -135,7 +135,7 @@ def _note_unfinished(plan: StudyPlan, table: pd.DataFrame, notes: list[str]) -> 
     without = sorted({run.label for run in plan.runs} - set(table["method"]))
     if without:
         verb = "has" if len(without) == 1 else "have"
-        notes.append(f"{format_list(without)} {verb} no result and {verb} no curve below.")
+        notes.append(f"{format_list(without)} {verb} no results.")
     if missing:
         verb = "has" if missing == 1 else "have"
         notes.append(f"{missing} of {len(plan.runs)} planned runs {verb} no result yet.")

@@ -107,7 +107,7 @@ def _level_interval(row: Mapping[str, Any], name: str, metric: str) -> str:
         return format_interval(row[f"{name}_low"], row[f"{name}_high"], metric)
     if not row["trains"]:
         return "not trained"
-    return "one seed" if row["seeds"] < 2 else f"{row['seeds']} seeds, none or equal scores"
+    return "one seed" if row["seeds"] < 2 else "no interval"
 
 
 def _difference_interval(row: Mapping[str, Any], name: str, metric: str) -> str:

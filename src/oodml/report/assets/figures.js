@@ -16,7 +16,7 @@ const isPercent = (metric) => study.metrics[metric]?.percent ?? false;
 // Levels of a metric are shown in percent, and differences of levels in points.
 const level = (value, metric) => (isMissing(value) ? "–" : isPercent(metric) ? `${text(100 * value, 1)}%` : text(value));
 const hoverFormat = (metric) => (isPercent(metric) ? ".1%" : ".3f");
-const levelAxis = (title, metric, more = {}) => axis(title, isPercent(metric) ? { tickformat: ".0~%", ...more } : more);
+const levelAxis = (title, metric, more = {}) => axis(title, isPercent(metric) ? { tickformat: ".1~%", ...more } : more);
 const faint = (hex, alpha) => `rgba(${[1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)).join(",")},${alpha})`;
 const narrow = (canvas) => canvas.clientWidth < 620;
 
@@ -139,7 +139,7 @@ const figures = {
     if (known) notes.push(`${chanceName(metric)}: ${level(chance, metric)} (${near ? "dotted gray" : "left of the figure"}).`);
     const names = stacked ? order.map((row) => ({ x: 0, xref: "paper", xanchor: "left", y: row.method, yshift: 17, text: escaped(shortened(row.method, 40)), showarrow: false, font: { size: 12, color: colorOf(row.method) } })) : [];
     const ticks = stacked ? { showticklabels: false } : { tickvals: order.map((row) => row.method), ticktext: order.map((row) => escaped(shortened(row.method, 28))) };
-    return { traces, note: notes.join(" "), layout: layout(canvas, { margin: { l: 20, r: 24, t: 12, b: 44 }, annotations: names, xaxis: levelAxis(`AGS of ${labelOf(metric)}`, metric), yaxis: axis("", { showgrid: true, type: "category", ticklabelstandoff: 8, ...ticks }) }),
+    return { traces, note: notes.join(" "), layout: layout(canvas, { margin: { l: 20, r: 24, t: 12, b: 44 }, annotations: names, xaxis: levelAxis(`AGS of ${labelOf(metric)}`, metric), yaxis: axis("", { showgrid: true, type: "category", categoryorder: "array", categoryarray: order.map((row) => row.method), ticklabelstandoff: 8, ...ticks }) }),
       head: ["method", "ags", "low", "high", "seeds"], rows: order.slice().reverse().map((row) => [row.method, row.ags, row.ags_low, row.ags_high, row.seeds]) };
   },
 
