@@ -60,7 +60,9 @@ def adapt_split(
         )
     else:
         supports = support_rows(test, episodes)
-        before, after = adapt_network(model, test, supports, settings, seed=seed)
+        before, after = adapt_network(
+            model, test, supports, settings, seed=seed, device=_device_of(head)
+        )
     for stage, measured in ((Stage.BEFORE, before), (Stage.AFTER, after)):
         for episode, metrics in enumerate(measured):
             for metric, value in metrics.items():
@@ -84,7 +86,7 @@ def adapt_to_episodes(
     numbers = () if settings.closed_form else range(settings.views)
     views = [torch.from_numpy(_vectors(features_of, chosen, view)) for view in numbers]
     start = heads_of(head, features.shape[1])
-    device = next((parameter.device for parameter in head.parameters()), torch.device("cpu"))
+    device = _device_of(head)
     return adapt(
         features.to(device),
         test.classes,
@@ -96,6 +98,10 @@ def adapt_to_episodes(
         else None,
         seed=seed,
     )
+
+
+def _device_of(head: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in head.parameters()), torch.device("cpu"))
 
 
 def _vectors(features_of: BackboneFeatures, images: ImageSet, view: int | None) -> np.ndarray:

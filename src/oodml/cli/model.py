@@ -120,10 +120,12 @@ def export(
         refuse_overwrite(file, weights, *model_files(Path(model)))
     network, metadata = load_for_export(model, trust_code, weights)
     summary = f"{metadata['backbone']}, {metadata['dim']} dimensions"
-    if file := files.get(".safetensors"):
+    if safetensors:
+        file = files[".safetensors"]
         export_safetensors(network, file, metadata)
         typer.echo(f"{file}: {summary}")
-    if file := files.get(".onnx"):
+    if onnx:
+        file = files[".onnx"]
         difference = export_onnx(network, file, metadata)
         typer.echo(f"{file}: {summary}; onnxruntime differs by at most {difference:.1e}")
 
