@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from numpy.typing import NDArray
 
 from oodml.adaptation.episodes import fit_heads
 from oodml.adaptation.heads import Heads, heads_of
 from oodml.adaptation.images import leave_out_copies, rows_by_class, view_features
 from oodml.adaptation.settings import AdaptSettings
+from oodml.arrays import Names
 from oodml.devices import resolve_device
 from oodml.embedding import backbone_features
 from oodml.errors import OodmlError
@@ -88,33 +88,25 @@ def add_to_gallery(
             allowed=("last",),
         )
     resolved = resolve_device(device)
-    support_features, gallery_features, query_features = (
-        backbone_features(images, model, device=resolved) for images in (support, gallery, query)
+    features = {
+        name: backbone_features(images, model, device=resolved)
+        for name, images in (("support", support), ("gallery", gallery), ("query", query))
+    }
+    others = {
+        "support": (support, features["support"]),
+        "gallery": (gallery, features["gallery"]),
+    }
+    query, features["query"], notes = leave_out_copies(query, features["query"], others)
+    query, features["query"], unknown = _leave_out_unknown(
+        query, features["query"], {*support.class_names, *gallery.class_names}
     )
-    query, query_features, notes = leave_out_copies(
-        query,
-        query_features,
-        {
-            "support": (support, support_features),
-            "gallery": (gallery, gallery_features),
-        },
-    )
-    known = set(gallery.class_names) | set(support.class_names)
-    missing = [name for name in query.class_names if name not in known]
-    if missing:
-        names = ", ".join(map(repr, missing[:5]))
-        query_features = query_features[np.isin(query.classes, list(known))]
-        query = query.select(np.isin(query.classes, list(known)))
-        notes += (f"query classes in neither support nor gallery are left out: {names}",)
-    if not len(query):
-        raise OodmlError("no query class is in the support or the gallery", location="query")
     search = _Search(
-        *(torch.from_numpy(f) for f in (support_features, gallery_features, query_features)),
+        *(torch.from_numpy(features[name]) for name in ("support", "gallery", "query")),
         support.classes,
         gallery.classes,
         query.classes,
     )
-    start = heads_of(model.head, support_features.shape[1])
+    start = heads_of(model.head, search.support.shape[1])
     views = view_features(support, model, settings, seed, resolved)
     adapted = fit_heads(
         torch.cat([search.support, search.gallery]).to(resolved),
@@ -131,7 +123,28 @@ def add_to_gallery(
         if chosen.any()
     )
     head = adapted.module(model.head)
-    return Embedder(model.settings, head, model.backbone).eval(), GalleryResult(rows, notes)
+    embedder = Embedder(model.settings, head, model.backbone).eval()
+    return embedder, GalleryResult(rows, (*notes, *unknown))
+
+
+def _leave_out_unknown(
+    query: ImageSet, features: Float[np.ndarray, "n f"], known: set[str]
+) -> tuple[ImageSet, Float[np.ndarray, "q f"], tuple[str, ...]]:
+    """The queries of known classes, their features, and a note about the others."""
+    unknown = [name for name in query.class_names if name not in known]
+    if not unknown:
+        return query, features, ()
+    if len(unknown) == len(query.class_names):
+        raise OodmlError(
+            f"no query class ({unknown[0]!r}, …) is in the support or the gallery",
+            location="query",
+            given=unknown[0],
+            allowed=sorted(known),
+        )
+    rows = np.isin(query.classes, list(known))
+    named = ", ".join(map(repr, unknown[:5])) + (", …" if len(unknown) > 5 else "")
+    note = f"queries of classes in neither support nor gallery are left out: {named}"
+    return query.select(rows), features[rows], (note,)
 
 
 @dataclass(frozen=True)
@@ -139,9 +152,9 @@ class _Search:
     support: Float[torch.Tensor, "s f"]
     gallery: Float[torch.Tensor, "g f"]
     query: Float[torch.Tensor, "q f"]
-    support_classes: NDArray[np.str_]
-    gallery_classes: NDArray[np.str_]
-    query_classes: NDArray[np.str_]
+    support_classes: Names
+    gallery_classes: Names
+    query_classes: Names
 
     def recall(
         self, name: str, chosen: Bool[np.ndarray, " q"], start: Heads, adapted: Heads

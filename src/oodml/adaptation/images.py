@@ -63,6 +63,13 @@ def adapt_model(
         )
     if settings.layers == "all":
         require_loss(settings)
+    if len(query.class_names) < 2:
+        raise OodmlError(
+            f"all query images are of one class, {query.class_names[0]!r}, so every neighbor is "
+            "right. Add queries of other classes, or give a gallery (--gallery FOLDER)",
+            location="query",
+            given=query.class_names,
+        )
     notes = check_classes(support, query)
     covered = set(query.class_names) <= set(support.class_names)
     if covered and "accuracy" not in settings.metrics:

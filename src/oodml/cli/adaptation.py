@@ -11,6 +11,7 @@ from oodml.cli.splits import open_data, parse_options
 if TYPE_CHECKING:
     from oodml.adaptation.episodes import AdaptResult
     from oodml.adaptation.gallery import GalleryResult
+    from oodml.images.image_set import ImageSet
 
 
 def adapt(
@@ -68,7 +69,7 @@ def adapt(
     }
     settings = parse_options(AdaptSettings, values)
     resolve_device(device)
-    images = [open_data(str(folder)) for folder in (support, query, gallery) if folder]
+    images = [_open_labeled(folder) for folder in (support, query, gallery) if folder]
     if Path(model).is_dir():
         if weights is not None:
             raise OodmlError(
@@ -95,6 +96,14 @@ def adapt(
 
 
 COMMANDS = (adapt,)
+
+
+def _open_labeled(path: Path) -> "ImageSet":
+    """The images of a data set or folder, which may contain a single class."""
+    from oodml.datasets.huggingface import is_saved_dataset
+
+    one_class = path.is_dir() and not is_saved_dataset(path)
+    return open_data(str(path), **({"allow_one_class": True} if one_class else {}))
 
 
 def _format_metrics(result: "AdaptResult") -> list[str]:

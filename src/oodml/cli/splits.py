@@ -283,13 +283,13 @@ def parse_options(settings: type[Settings], values: Mapping[str, object]) -> Set
         ) from None
 
 
-def open_data(data: str) -> "ImageSet":
+def open_data(data: str, **options: Any) -> "ImageSet":
     """The images of a data set's name, a folder, or a table."""
     from oodml.catalog import make_importable
     from oodml.datasets import open_images
 
     make_importable(Path.cwd())
-    return open_images(data)
+    return open_images(data, **options)
 
 
 def features_of_splits(

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import stat
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -14,7 +13,7 @@ from oodml.images.decode import OTHER_IMAGE_SUFFIXES, SUFFIXES
 from oodml.images.image_set import ImageSet
 
 
-def dataset(root: str | Path, name: str | None = None) -> ImageSet:
+def dataset(root: str | Path, name: str | None = None, allow_one_class: bool = False) -> ImageSet:
     """Read a folder of images, sorted by path.
 
     Links are followed; hidden files and folders are ignored. Files that are not images are counted
@@ -23,7 +22,8 @@ def dataset(root: str | Path, name: str | None = None) -> ImageSet:
 
     Args:
         root: the folder.
-        name: the name of the data set in results; by default the folder's name.
+        name: the name of the dataset in results; by default the folder's name.
+        allow_one_class: accept a folder with a single class, such as a few images of a new one.
 
     Raises:
         OodmlError: if there are no images, images at different depths, or only one class.
@@ -32,7 +32,7 @@ def dataset(root: str | Path, name: str | None = None) -> ImageSet:
     paths, skipped = image_paths(root)
     depth = _depth(root, paths)
     classes = [str(path.parent) for path in paths]
-    if len(set(classes)) == 1:
+    if len(set(classes)) == 1 and not allow_one_class:
         raise OodmlError(
             f"{root}: all images are in one class, {classes[0]!r}; at least two are required",
             location=str(root),
@@ -108,15 +108,10 @@ def _walk(root: Path, below: str, parents: tuple[str, ...]) -> Iterator[tuple[st
                     yield from _walk(root, f"{path}/", (*parents, real))
             else:
                 suffix = os.path.splitext(entry.name)[1].lower()
-                yield path, suffix in SUFFIXES and not _is_special(entry)
-
-
-def _is_special(entry: os.DirEntry[str]) -> bool:
-    """Whether this is a pipe, socket, or device. A broken link is not: decoding it is an error."""
-    try:
-        return not stat.S_ISREG(entry.stat().st_mode)
-    except OSError:
-        return False
+                special = (
+                    not entry.is_file() and not entry.is_symlink()
+                )  # a pipe, socket, or device
+                yield path, suffix in SUFFIXES and not special
 
 
 def _depth(root: Path, paths: list[PurePosixPath]) -> int:
