@@ -1,4 +1,4 @@
-"""The contract of data sets, on a miniature folder of each."""
+"""The contract of datasets, on a miniature folder of each."""
 
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ BUILT = {
     "online_products": online_products,
     "table": table,
 }
-"""Functions that write a miniature of a data set and return the options to open it."""
+"""Functions that write a miniature of a dataset and return the options to open it."""
 
 
 @pytest.mark.parametrize("name", oodml.names("datasets"))

@@ -1,4 +1,4 @@
-"""Reduced data sets and miniatures."""
+"""Reduced datasets and miniatures."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The properties of the included data set."""
+"""The properties of the included dataset."""
 
 import re
 import unicodedata

@@ -1,4 +1,4 @@
-"""Hugging Face data sets, from a folder on disk; skipped where the extra is not installed."""
+"""Hugging Face datasets, from a folder on disk; skipped where the extra is not installed."""
 
 import sys
 from pathlib import Path
@@ -48,6 +48,20 @@ def test_one_split_and_the_same_files_again(folder: str) -> None:
     assert images.class_names == ("cat", "dog")
     again = open_images(f"hf:{folder}", split="train")
     assert (again.root, fingerprint(again)) == (images.root, fingerprint(images))
+
+
+def test_a_folder_of_save_to_disk(folder: str, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    whole = datasets.load_dataset(folder)
+    whole.save_to_disk(tmp_path / "saved")
+    images = open_images(tmp_path / "saved")
+    assert images.partition is not None
+    assert sorted(images.partition.tolist()) == ["test", "train", "train", "train"]
+    assert len(open_images(tmp_path / "saved", split="test")) == 1
+    with pytest.raises(OodmlError, match="train"):
+        open_images(tmp_path / "saved", split="trian")
+    whole["train"].save_to_disk(tmp_path / "single")
+    assert open_images(f"hf:{tmp_path / 'single'}").class_names == ("cat", "dog")
 
 
 def test_errors_name_what_is_missing(folder: str) -> None:

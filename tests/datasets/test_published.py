@@ -1,4 +1,4 @@
-"""The paper's data sets, in miniature folders of their layouts."""
+"""The paper's datasets, in miniature folders of their layouts."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Miniature folders of images in the layouts of the data sets."""
+"""Miniature folders of images in the layouts of the datasets."""
 
 from pathlib import Path
 

@@ -22,6 +22,7 @@ from oodml.images.fingerprint import fingerprint
 from oodml.images.pixel_cache import resized_images
 from oodml.images.transforms import RECIPES, recipe, train_view
 from oodml.images.transforms import test_view as make_test_view
+from oodml.study.spec.study_file import read_study
 
 from ..datasets.trees import grow
 
@@ -207,6 +208,21 @@ def test_very_thin_images_need_little_memory(name: str, extent: tuple[int, int])
         size = round(224 * recipe(name).enlarge)
         assert make_test_view(image, 224, recipe(name)).shape == (size, size, 3)
         assert train_view(image, 224, recipe(name), 0).shape == (size, size, 3)
+
+
+def test_the_background_of_a_study(tmp_path: Path) -> None:
+    root = grow(tmp_path / "photos", NAMES)
+    Image.new("RGBA", (8, 8)).save(root / "a/0.png")
+    study = tmp_path / "study.toml"
+    text = 'data = {{ name = "photos", background = "{}" }}\nmethods = ["frozen"]\n'
+    study.write_text(text.format("black"))
+    source = read_study(study).data
+    images = open_images(source.name, **source.options)
+    assert np.asarray(images.read(0)).max() == 0
+    study.write_text(text.format("grey"))
+    with pytest.raises(OodmlError, match="background") as error:
+        read_study(study)
+    assert error.value.given == "grey"
 
 
 def test_the_report_lists_unusual_images(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def clear(
     """Delete the cache or a part of it. Everything is recomputed when needed.
 
     Parts: `features` of frozen networks; `pixels`, decoded and resized images; `contents`, hashes
-    of image files and which can be read; `huggingface`, image files of Hugging Face data sets.
+    of image files and which can be read; `huggingface`, image files of Hugging Face datasets.
 
     Example: `oodml cache clear features`
     """

@@ -1,4 +1,4 @@
-"""`oodml data …`: check and download data sets."""
+"""`oodml data …`: check and download datasets."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Check images before you use them, and download published data sets.",
+    help="Check images before you use them, and download published datasets.",
     rich_markup_mode="markdown",
 )
 COMMANDS = ()
@@ -31,16 +31,16 @@ TRAIT_ROWS = (
 
 @app.command()
 def check(
-    data: Annotated[str, typer.Argument(help="A data set's name, a folder, or a table.")],
+    data: Annotated[str, typer.Argument(help="A dataset's name, a folder, or a table.")],
     root: Annotated[
-        Path | None, typer.Option(help="The folder of a named data set or of a table's images.")
+        Path | None, typer.Option(help="The folder of a named dataset or of a table's images.")
     ] = None,
     minimum: Annotated[
         int, typer.Option(help="Report classes with fewer readable images than this.")
     ] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Decode all images of a data set and report what may affect results.
+    """Decode all images of a dataset and report what may affect results.
 
     Reports corrupt images, small classes, duplicates, skipped files, and images that are
     transparent, rotated by EXIF data, gray, CMYK, 16-bit, or animated.
@@ -84,9 +84,9 @@ def fetch(
     url: Annotated[str | None, typer.Option(help="The address of another archive.")] = None,
     sha256: Annotated[str | None, typer.Option(help="The checksum of that archive.")] = None,
 ) -> None:
-    """Download a published data set, verify its checksum, and unpack it.
+    """Download a published dataset, verify its checksum, and unpack it.
 
-    Repeat the command to resume an interrupted download. For data sets that cannot be downloaded,
+    Repeat the command to resume an interrupted download. For datasets that cannot be downloaded,
     the error explains how to obtain the files.
 
     Example: `oodml data fetch cub200 --root ~/data`

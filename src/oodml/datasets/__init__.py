@@ -1,4 +1,4 @@
-"""Data sets, one file each: `dataset(...) -> ImageSet`."""
+"""Datasets, one file each: `dataset(...) -> ImageSet`."""
 
 import difflib
 import importlib.util
@@ -27,13 +27,13 @@ def open_images(
     background: str | None = None,
     **options: Any,
 ) -> ImageSet:
-    """Open a data set by name, a folder of images, or a table of paths and classes.
+    """Open a dataset by name, a folder of images, or a table of paths and classes.
 
     A name takes precedence over a folder of the same name; write "./cub200" for the folder. An
     existing path takes precedence over an import path.
 
     Args:
-        data: a name such as "glyphs" or "cub200"; "hf:NAME" for a data set on Hugging Face; an
+        data: a name such as "glyphs" or "cub200"; "hf:NAME" for a dataset on Hugging Face; an
             import path "package.module:function"; or the path of a folder `class/image` or
             `superclass/class/image`, of a CSV or Parquet table, or of a folder that Hugging Face
             `datasets` saved with `save_to_disk`.
@@ -41,10 +41,10 @@ def open_images(
         skip_corrupt: leave out images that cannot be read; `left_out` of the result lists them.
         background: the color behind transparent pixels: "white" (the default), "black", or a color
             as "#rrggbb".
-        options: options of the data set, such as `root` for cub200.
+        options: options of the dataset, such as `root` for cub200.
 
     Raises:
-        OodmlError: if the data set or an option does not exist.
+        OodmlError: if the dataset or an option does not exist.
     """
     images = _open(data, options)
     images = images if background is None else replace(images, background=background)
@@ -93,7 +93,7 @@ def _unknown_data(data: str | Path) -> OodmlError:
         hint = f" The folder {str(parent)!r} does not exist either."
     module = f", no module {str(data).partition(':')[0]!r}" if is_import_path(str(data)) else ""
     return OodmlError(
-        f"{data}: no such file or folder{module}, and no data set of this name.{hint} Data sets: "
+        f"{data}: no such file or folder{module}, and no dataset of this name.{hint} Datasets: "
         f"{', '.join(names('datasets'))}.",
         location=str(data),
         given=str(data),
@@ -102,7 +102,7 @@ def _unknown_data(data: str | Path) -> OodmlError:
 
 
 def _load(kind: str, options: dict[str, Any], /, **fixed: Any) -> ImageSet:
-    """Call a data set's function; missing options, and options that are `fixed`, are errors."""
+    """Call a dataset's function; missing options, and options that are `fixed`, are errors."""
     for option in options.keys() & fixed.keys():
         message = f"{fixed[option]}: option {option!r} is not allowed for a {kind}"
         raise OodmlError(message, location=str(fixed[option]), given=option)

@@ -1,4 +1,4 @@
-"""Check all images of a data set: counts, sizes, corrupt and unusual images, and duplicates."""
+"""Check all images of a dataset: counts, sizes, corrupt and unusual images, and duplicates."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping

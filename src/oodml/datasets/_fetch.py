@@ -1,4 +1,4 @@
-"""Download a published data set: resumable, verified, and safely unpacked."""
+"""Download a published dataset: resumable, verified, and safely unpacked."""
 
 import hashlib
 import http.client
@@ -21,7 +21,7 @@ Progress = Callable[[int, int], Any]
 
 @dataclass(frozen=True)
 class Source:
-    """The address of a data set's archive, and its size and checksum for verification."""
+    """The address of a dataset's archive, and its size and checksum for verification."""
 
     url: str
     file: str
@@ -74,10 +74,10 @@ def fetch(
     sha256: str | None = None,
     progress: Progress = lambda received, total: None,
 ) -> ImageSet:
-    """Download a data set to `root` unless it is there, and open it.
+    """Download a dataset to `root` unless it is there, and open it.
 
     Args:
-        name: the data set.
+        name: the dataset.
         root: the folder to download to.
         url: the address of another archive.
         sha256: its checksum; may be omitted if it is a copy of the known archive.
@@ -105,7 +105,7 @@ def fetch(
 def _source(name: str, url: str | None, sha256: str | None) -> Source:
     known = SOURCES.get(name)
     if known is None and name not in MANUAL:
-        raise unknown("data set to fetch", name, (*SOURCES, *MANUAL))
+        raise unknown("dataset to fetch", name, (*SOURCES, *MANUAL))
     if url is None and sha256 is not None:
         raise OodmlError("--sha256 requires --url", location="--sha256", given=sha256)
     if url is None:

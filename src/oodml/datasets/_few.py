@@ -1,4 +1,4 @@
-"""Reduce a data set to a few classes, and generate miniatures of data sets for smoke tests."""
+"""Reduce a dataset to a few classes, and generate miniatures of datasets for smoke tests."""
 
 import itertools
 from collections import defaultdict
@@ -33,7 +33,7 @@ def reduce_images(images: ImageSet, n_classes: int, per_class: int) -> ImageSet:
 
 
 def write_miniature(name: str, root: Path, n_classes: int = 24, per_class: int = 6) -> Path:
-    """Write generated images in the layout of a data set, and return the root folder.
+    """Write generated images in the layout of a dataset, and return the root folder.
 
     The images of a class share two colors and a stripe width, so that there is something to learn.
     """

@@ -1,4 +1,4 @@
-"""Helpers to read the published layouts of data sets."""
+"""Helpers to read the published layouts of datasets."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -85,7 +85,7 @@ def listed_images(
 
     Args:
         list_path: the list, for errors.
-        name: the name of the data set.
+        name: the name of the dataset.
         root: the folder that paths are relative to.
         entries: (path, class, superclass, part) of each image.
     """

@@ -1,4 +1,4 @@
-"""A labeled image data set of Hugging Face `datasets` (extra `hf`): `open_images("hf:NAME")`."""
+"""A labeled image dataset of Hugging Face `datasets` (extra `hf`): `open_images("hf:NAME")`."""
 
 import tempfile
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from oodml.files import cache_folder, content_hash
 from oodml.images.image_set import ImageSet
 
 NO_SPLIT = "all"
-"""The folder of the images of a data set without splits."""
+"""The folder of the images of a dataset without splits."""
 
 
 def dataset(
@@ -25,7 +25,7 @@ def dataset(
     label: str = "label",
     superclass: str | None = None,
 ) -> ImageSet:
-    """Read a data set from the hub, from a builder on disk, or from a folder of `save_to_disk`.
+    """Read a dataset from the hub, from a builder on disk, or from a folder of `save_to_disk`.
 
     The splits, if there are any, are the partition.
 
@@ -41,7 +41,7 @@ def dataset(
         superclass: the column of the superclasses, if any.
 
     Raises:
-        OodmlError: if the data set or a column does not exist, or a label is missing.
+        OodmlError: if the dataset or a column does not exist, or a label is missing.
     """
     parts = _load(name, split, config, revision)
     wanted = [column for column in (image, label, superclass) if column is not None]
@@ -72,7 +72,7 @@ def _load(
     try:
         import datasets
     except ImportError as error:
-        message = "hf: data sets require the extra: pip install 'oodml[hf]'"
+        message = "hf: datasets require the extra: pip install 'oodml[hf]'"
         raise OodmlError(message, given=name, allowed=["oodml[hf]"]) from error
     try:
         if is_saved_dataset(Path(name)):

@@ -20,7 +20,7 @@ def dataset(path: str | Path, root: str | Path | None = None, name: str | None =
         path: the table. Its columns are `path` and `class`, optionally `superclass` and `split`
             (the partition).
         root: the folder that the table's paths are relative to; by default the table's folder.
-        name: the name of the data set in results; by default the file's name.
+        name: the name of the dataset in results; by default the file's name.
 
     Raises:
         OodmlError: if a column or row is invalid.
