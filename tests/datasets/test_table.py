@@ -13,7 +13,7 @@ from .trees import grow
 ROWS = {
     "path": ["b 2.png", "a.png", "c.png"],
     "class": ["NA", "007", "NA"],
-    "superclass": ["x", "null", "x"],
+    "superclass": ["x", "none", "x"],
     "split": ["test", "train", "test"],
 }
 
@@ -34,7 +34,7 @@ def test_all_formats_yield_the_same_images(root: Path, suffix: str) -> None:
     images = open_images(path)
     assert images.ids.tolist() == ["a.png", "b 2.png", "c.png"]
     assert images.classes.tolist() == ["007", "NA", "NA"]
-    assert images.superclass_of == {"007": "null", "NA": "x"}
+    assert images.superclass_of == {"007": "none", "NA": "x"}
     assert images.partition is not None
     assert images.partition.tolist() == ["train", "test", "test"]
     assert images.read(0).size == (12, 10)
@@ -48,6 +48,19 @@ def test_paths_may_be_absolute_or_relative_to_another_root(tmp_path: Path, root:
     assert all(images.read(row).size == (12, 10) for row in range(2))
 
 
+def test_missing_values_of_parquet_are_refused(root: Path) -> None:
+    for missing in (None, float("nan")):
+        table = pd.DataFrame({"path": ROWS["path"], "class": ["x", "y", missing]})
+        table.to_parquet(root / "t.parquet")
+        with pytest.raises(OodmlError, match="row 3"):
+            open_images(root / "t.parquet")
+
+
+def test_the_class_may_be_called_label(root: Path) -> None:
+    (root / "t.csv").write_text("label,path\nx,a.png\ny,c.png\n")
+    assert open_images(root / "t.csv").class_names == ("x", "y")
+
+
 def test_numbers_are_read_as_names(root: Path) -> None:
     pd.DataFrame({"path": ROWS["path"], "class": [1, 2, 1]}).to_parquet(root / "t.parquet")
     assert open_images(root / "t.parquet").class_names == ("1", "2")
@@ -56,8 +69,15 @@ def test_numbers_are_read_as_names(root: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("path,label\na.png,1\n", "'class'"),
-        ("", "not a readable table"),
+        ("path,kind\na.png,1\n", "'class'"),
+        ("", "'path'"),
+        ("path,class\na.png,x,\nc.png,y,\n", "line 2"),
+        ("path,class\na.png,x\nc.png\n", "line 3"),
+        ("path,class\na.png,x\nc.png,nan\n", "row 2"),
+        ("path,class\na.png,None\nc.png,y\n", "row 1"),
+        ("path,class,label\na.png,x,y\nc.png,y,x\n", "'label'"),
+        ("path,class,class\na.png,x,y\nc.png,y,x\n", "'class'"),
+        ("path;class\na.png;x\n", "commas"),
         ("path,class\n", "no images"),
         ("path,class\na.png,x\nc.png,\n", "'class' .* row 2"),
         ("path,class\na.png,x\nc.png,x\n", "one class"),

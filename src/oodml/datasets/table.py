@@ -1,16 +1,22 @@
 """A CSV, TSV, or Parquet table of images with the columns path, class, superclass, and split."""
 
+import csv
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
 from oodml.arrays import Names
 from oodml.datasets._layout import require_files
 from oodml.errors import OodmlError
 from oodml.images.image_set import ImageSet
+from oodml.label_names import as_label_array, as_names, find_missing
+from oodml.vector_columns import CLASSES, SUPERCLASSES
 
-COLUMNS = ("path", "class", "superclass", "split")
+COLUMNS = {"path": ("path",), "class": CLASSES, "superclass": SUPERCLASSES, "split": ("split",)}
+"""The names that each column may have."""
 
 
 def dataset(path: str | Path, root: str | Path | None = None, name: str | None = None) -> ImageSet:
@@ -18,7 +24,7 @@ def dataset(path: str | Path, root: str | Path | None = None, name: str | None =
 
     Args:
         path: the table. Its columns are `path` and `class`, optionally `superclass` and `split`
-            (the partition).
+            (the partition); the class may be called `label`, too.
         root: the folder that the table's paths are relative to; by default the table's folder.
         name: the name of the dataset in results; by default the file's name.
 
@@ -27,18 +33,8 @@ def dataset(path: str | Path, root: str | Path | None = None, name: str | None =
     """
     path = Path(path).expanduser()
     base = path.parent if root is None else Path(root).expanduser()
-    table = _read(path)
-    for column in ("path", "class"):
-        if column not in table.columns:
-            given = ", ".join(map(repr, table.columns)) or "none"
-            raise OodmlError(
-                f"{path}: column {column!r} is missing; the columns are {given}",
-                location=str(path),
-                given=list(table.columns),
-                allowed=COLUMNS,
-            )
-    columns = {column: _text(path, table, column) for column in COLUMNS if column in table}
-    if not len(table):
+    columns = _named_columns(path, _read(path))
+    if not len(columns["path"]):
         raise OodmlError(f"{path}: lists no images", location=str(path))
     if len(np.unique(columns["class"])) == 1:
         only = str(columns["class"][0])
@@ -60,26 +56,67 @@ def dataset(path: str | Path, root: str | Path | None = None, name: str | None =
     )
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _named_columns(path: Path, table: dict[str, NDArray[Any]]) -> dict[str, Names]:
+    """The columns of `COLUMNS` that the table has, as text."""
+    columns = {}
+    for column, names in COLUMNS.items():
+        present = [name for name in names if name in table]
+        if len(present) > 1:
+            message = f"{path}: both {present[0]!r} and {present[1]!r} name the {column}; keep one"
+            raise OodmlError(message, location=str(path), given=present)
+        if present:
+            columns[column] = _text(path, present[0], table[present[0]])
+        elif column in ("path", "class"):
+            given = ", ".join(map(repr, table)) or "none"
+            hint = "; separate columns by commas" if len(table) == 1 and ";" in given else ""
+            raise OodmlError(
+                f"{path}: column {column!r} is missing; the columns are {given}{hint}",
+                location=str(path),
+                given=list(table),
+                allowed=names,
+            )
+    return columns
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
     try:
         if path.suffix.lower() == ".parquet":
-            return pd.read_parquet(path)
-        separator = "\t" if path.suffix.lower() == ".tsv" else ","
-        return pd.read_csv(
-            path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig"
-        )
-    except (OSError, ValueError) as error:
+            import pandas as pd
+
+            table = pd.read_parquet(path)
+            return {str(name): table[name].to_numpy() for name in table.columns}
+        text = path.read_text(encoding="utf-8-sig")
+        delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        rows = [(reader.line_num, row) for row in reader if row]
+    except (OSError, ValueError, csv.Error) as error:
         raise OodmlError(f"{path}: not a readable table: {error}", location=str(path)) from error
+    header = rows[0][1] if rows else []
+    for name in header:
+        if header.count(name) > 1:
+            message = f"{path}: two columns are called {name!r}"
+            raise OodmlError(message, location=str(path), given=name)
+    for line, row in rows:
+        if len(row) != len(header):
+            raise OodmlError(
+                f"{path}: line {line} has {len(row)} fields, the header has {len(header)}",
+                location=f"{path}:{line}",
+                given=row,
+            )
+    cells = np.array([row for _, row in rows[1:]], dtype=object).reshape(-1, len(header) or 1)
+    return {name: cells[:, index] for index, name in enumerate(header)}
 
 
-def _text(path: Path, table: pd.DataFrame, column: str) -> Names:
-    """A column as text; an empty cell is an error that names its row."""
-    values = table[column]
-    empty = np.flatnonzero(values.isna() | (values.astype(str).str.strip() == ""))
-    if len(empty):
+def _text(path: Path, column: str, values: NDArray[Any]) -> Names:
+    """A column as text; a missing value is an error that names its row."""
+    array = as_label_array(values)
+    missing = np.flatnonzero(find_missing(array))
+    if len(missing):
+        given = array[missing[0]]
         raise OodmlError(
-            f"{path}: column {column!r} is empty in row {empty[0] + 1} (counted from 1); "
-            f"{len(empty)} of {len(table)} rows are empty",
-            location=f"{column}, row {empty[0] + 1}",
+            f"{path}: column {column!r} has no value in row {missing[0] + 1} (counted from 1), but "
+            f"{given!r}; {len(missing)} of {len(array)} rows have none",
+            location=f"{column}, row {missing[0] + 1}",
+            given=given,
         )
-    return values.astype(str).to_numpy(dtype=np.str_)
+    return as_names(array, column, location=str(path)).astype(np.str_)
