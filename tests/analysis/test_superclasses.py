@@ -89,3 +89,17 @@ def test_a_superclass_is_left_out_on_all_splits_at_once() -> None:
     mine = (own["superclass"] == "s2").to_numpy()
     assert moved["expected"].to_numpy()[mine] == pytest.approx(own["expected"].to_numpy()[mine])
     assert (moved["truth"].to_numpy()[mine] == 0.1).all()
+
+
+def test_queries_are_searched_in_the_gallery_only() -> None:
+    vectors = _vectors(each=8)
+    queries = np.arange(len(vectors)) % 2 == 0
+    unit = vectors.vectors / np.linalg.norm(vectors.vectors, axis=1, keepdims=True)
+    gallery = np.flatnonzero(~queries)
+    nearest = gallery[(unit[queries] @ unit[gallery].T).argmax(axis=1)]
+    hits = vectors.classes[nearest] == vectors.classes[queries]
+    groups = vectors.superclasses
+    assert groups is not None
+    expected = pd.Series(hits).groupby(groups[queries]).mean().to_dict()
+    recall = superclass_recall(vectors, queries).set_index("superclass")["value"]
+    assert recall.to_dict() == pytest.approx(expected)

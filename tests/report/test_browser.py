@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from oodml.report.write import write_report
 from tests.report.conftest import Made
+from tests.report.study_folder import made_up_study
 from tests.report.test_write import SECTIONS
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
@@ -78,8 +80,8 @@ def test_switching_the_metric_changes_figure_and_table(page: Any) -> None:
     before = page.evaluate(f"JSON.stringify({CURVES}.map((trace) => trace.y))")
     page.get_by_label("Metric").select_option("map@r")
     page.wait_for_function(f"JSON.stringify({CURVES}.map((trace) => trace.y)) !== {before!r}")
-    assert page.locator("[data-metric='map@r']").is_visible()
-    assert not page.locator("[data-metric='recall@1']").is_visible()
+    assert page.locator("#ranking [data-metric='map@r']").is_visible()
+    assert not page.locator("#ranking [data-metric='recall@1']").is_visible()
 
 
 def test_few_shot_choices(page: Any) -> None:
@@ -224,6 +226,17 @@ def test_phone(browser: Any, made: Made) -> None:
     upper, lower = (strips.nth(place).bounding_box() for place in (0, 1))
     assert upper["x"] == lower["x"]
     assert upper["y"] + upper["height"] <= lower["y"]
+    context.close()
+
+
+def test_long_names_fit_a_phone(browser: Any, tmp_path: Path) -> None:
+    name = "a_method_with_its_options_in_its_name_lr=0.001_margin=0.2"
+    images = made_up_study(tmp_path, {name: 0.7, "b": 0.6}, seeds=1, shots=())
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    tab = context.new_page()
+    tab.goto(write_report(tmp_path, images, paper=False).page.as_uri())
+    tab.wait_for_function("allFigures().every((figure) => drawn.has(figure))")
+    assert tab.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
     context.close()
 
 
