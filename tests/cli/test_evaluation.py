@@ -113,3 +113,20 @@ def test_index_loads_with_faiss_and_reports_its_recall(tmp_path: Path) -> None:
     unit = test.vectors / np.linalg.norm(test.vectors, axis=1, keepdims=True)
     assert ids["id"][index.search(unit[7:8], 1)[1][0, 0]] == "image 7"
     assert "100.00%" in run("index", tmp_path / "v.npz", "--out", tmp_path / "w.x").stdout
+
+
+def test_unlabeled_rows_are_counted(tmp_path: Path) -> None:
+    test = vectors()
+    classes = test.classes.copy()
+    classes[3] = ""
+    np.savez(tmp_path / "v[1].npz", vectors=test.vectors, classes=classes, ids=test.ids)
+    for words in (
+        ("evaluate", tmp_path / "v[1].npz"),
+        ("compare", tmp_path / "v[1].npz", tmp_path / "v[1].npz"),
+        ("index", tmp_path / "v[1].npz", "--out", tmp_path / "v.faiss"),
+    ):
+        with pytest.raises(OodmlError):
+            run(*words)
+        result = run(*words, "--skip-unlabeled")
+        assert "without a label" in result.stderr
+        assert words[0] == "index" or "v[1].npz" in result.stdout

@@ -115,6 +115,7 @@ def compare(
     from oodml.evaluate.evaluation import align_by_id
 
     first, second = (_load(path, column, labels, skip_unlabeled) for path in (a, b))
+    _print_skipped(first, second)
     second = align_by_id(first, second, str(a), str(b))
     comparisons = oodml.compare(
         first.vectors,
@@ -173,8 +174,10 @@ def index(
 
     for output in (out, out.with_suffix(".ids.csv")):
         _check_output(output, vectors)
+    rows = _load(vectors, column, labels, skip_unlabeled)
+    _print_skipped(rows)
     report = write_index(
-        _load(vectors, column, labels, skip_unlabeled),
+        rows,
         out,
         kind=kind,
         distance=distance,
@@ -196,6 +199,12 @@ def _load(path: Path, vectors: str | None, labels: str | None, skip_unlabeled: b
     from oodml.vectors import VectorSet
 
     return VectorSet.load(path, vectors=vectors, labels=labels, skip_unlabeled=skip_unlabeled)
+
+
+def _print_skipped(*sets: "VectorSet") -> None:
+    skipped = sum(int(vectors.source.get("skipped_unlabeled", 0)) for vectors in sets)
+    if skipped:
+        typer.secho(f"{skipped} rows without a label are excluded.", fg="yellow", err=True)
 
 
 def _check_output(output: Path | None, *inputs: Path | None) -> None:
@@ -250,13 +259,15 @@ def _print_json(value: Any) -> None:
 def _print_table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")  # brackets in file names are no markup
     for position, head in enumerate(heads):
         table.add_column(head, justify="right" if position else "left")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    console = Console()
+    console.print(table, width=None if console.is_terminal else 200)
 
 
 COMMANDS = (evaluate, compare, index)
