@@ -1,10 +1,9 @@
 """The `oodml` command: one short function per subcommand, which imports what it needs."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from click import Context
 from typer.core import TyperGroup
 
 from oodml.cli import (
@@ -34,7 +33,7 @@ PANELS = {
 class _OrderedGroup(TyperGroup):
     """Lists commands in the order of `PANELS`."""
 
-    def list_commands(self, ctx: Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         order = [name for names in PANELS.values() for name in names]
         return sorted(self.commands, key=lambda n: order.index(n) if n in order else len(order))
 
