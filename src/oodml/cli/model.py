@@ -148,7 +148,7 @@ def demo(
         int | None, typer.Option(help="Number of processes (default: up to 4).")
     ] = None,
 ) -> None:
-    """Run the shipped study of handwritten characters, and write its report.
+    """Run the shipped study of characters in ten scripts, and write its report.
 
     You can stop it and start it again at any time.
 
