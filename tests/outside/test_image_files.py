@@ -130,6 +130,8 @@ def test_a_colon_in_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name
     grow(tmp_path / name, NAMES)
     assert open_images(name).name == name
     assert not is_import_path(name)
+    monkeypatch.syspath_prepend(tmp_path)
+    grow(tmp_path / "photos", NAMES)  # for Python, a namespace package
     with pytest.raises(OodmlError, match="no such file"):
         open_images(f"{name}4")
 

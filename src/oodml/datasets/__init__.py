@@ -58,8 +58,7 @@ def _open(data: str | Path, options: dict[str, Any]) -> ImageSet:
     if isinstance(data, str) and data in names("datasets"):
         return _load(data, options)
     if isinstance(data, str) and is_import_path(data):
-        top = data.partition(":")[0].partition(".")[0]
-        if top not in sys.modules and importlib.util.find_spec(top) is None:
+        if not _has_module(data):
             raise _unknown_data(data)
         return _load(data, options)
     path = Path(data).expanduser()
@@ -76,6 +75,19 @@ def _open(data: str | Path, options: dict[str, Any]) -> ImageSet:
     if path.exists():
         raise OodmlError(f"{path}: neither a file nor a folder", location=str(path))
     raise _unknown_data(data)
+
+
+def _has_module(import_path: str) -> bool:
+    """Whether the top-level module of an import path exists; nothing is imported.
+
+    A folder without Python files is a namespace package for Python, but contains no function.
+    """
+    module = import_path.partition(":")[0]
+    top = module.partition(".")[0]
+    if top in sys.modules and sys.modules[top].__spec__ is None:  # a script
+        return True
+    spec = importlib.util.find_spec(top)
+    return spec is not None and (spec.origin is not None or "." in module)
 
 
 def _unknown_data(data: str | Path) -> OodmlError:

@@ -1,6 +1,6 @@
 """Check all images of a dataset: counts, sizes, corrupt and unusual images, and duplicates."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -85,32 +85,23 @@ def check(
     counts = np.bincount(images.labels[good], minlength=len(images.class_names))
     per_class = dict(zip(images.class_names, counts.tolist(), strict=True))
     duplicates, repeats = _duplicates(images, checked)
-    parts, sizes = np.unique(
-        images.partition if images.partition is not None else [], return_counts=True
-    )
-    problems = {str(name): image.problem for name, image in zip(images.ids, checked, strict=True)}
+    parts = [] if images.partition is None else images.partition.tolist()
+    named = list(zip(images.ids.tolist(), checked, strict=True))
     return CheckReport(
         name=images.name,
         images=len(images),
         classes=len(images.class_names),
         superclasses=len(set(images.superclass_of.values())),
-        partition=dict(zip(parts.tolist(), sizes.tolist(), strict=True)),
+        partition=dict(sorted(Counter(parts).items())),
         width=_quantiles([image.width for image in checked if not image.problem]),
         height=_quantiles([image.height for image in checked if not image.problem]),
         per_class=_quantiles(counts.tolist()),
-        corrupt={name: problem for name, problem in problems.items() if problem},
+        corrupt={name: image.problem for name, image in named if image.problem},
         minimum=minimum,
         too_small={name: count for name, count in per_class.items() if count < minimum},
         duplicates=duplicates,
         repeats=repeats,
-        traits={
-            trait: tuple(
-                name
-                for name, image in zip(images.ids.tolist(), checked, strict=True)
-                if trait in image.traits
-            )
-            for trait in TRAITS
-        },
+        traits={t: tuple(name for name, image in named if t in image.traits) for t in TRAITS},
         background=images.background,
         skipped=dict(images.skipped),
     )
