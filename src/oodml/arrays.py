@@ -49,7 +49,7 @@ def as_float_array(values: Any, name: str = "vectors") -> NDArray[Any]:
 
 def _as_array(values: Any, name: str) -> NDArray[Any]:
     if hasattr(values, "detach"):
-        values = values.detach().cpu()
+        values = values.detach().to_dense().cpu()
         try:
             values = values.numpy()
         except TypeError:  # numpy has no bfloat16
@@ -62,6 +62,8 @@ def _as_array(values: Any, name: str) -> NDArray[Any]:
         if array.dtype.kind == "O":  # rows that are arrays themselves, or numbers as objects
             array = np.array([np.asarray(row, dtype=np.float64) for row in array])
     except (TypeError, ValueError) as error:
+        if not hasattr(values, "__iter__"):
+            raise OodmlError(f"{name} must be [n d]; given {values!r}", location=name) from error
         lengths = [len(row) if hasattr(row, "__len__") else -1 for row in values]
         row = next((i for i, length in enumerate(lengths) if length != lengths[0]), 0)
         reason = (

@@ -76,15 +76,12 @@ def missing_error(
     """The error for labels that are missing in the given rows."""
     first = values[rows[0]]
     prefix = f"{location}: " if location else ""
-    remedy = (
-        f"; rename the class if {str(first)!r} is its name"
-        if isinstance(first, str) and first in MISSING_TEXT
-        else ""
-    )
+    remedy = "" if name == "ids" else " `--skip-unlabeled` excludes such rows of a file."
+    if isinstance(first, str) and first in MISSING_TEXT:
+        remedy += f" Rename the class if {str(first)!r} is its name."
     return OodmlError(
         f"{prefix}row {int(rows[0])} has no value in {name} ({first!r}); {len(rows)} of "
-        f"{len(values)} rows. Pass `--skip-unlabeled` (`skip_unlabeled=True` in Python) to exclude "
-        f"them{remedy}.",
+        f"{len(values)} rows have none.{remedy}",
         location=location or name,
         given=int(rows[0]),
     )

@@ -306,4 +306,6 @@ def _refuse(
 
 def _quoted(names: Iterable[str], word: str = "and") -> str:
     texts = [repr(name) for name in names]
-    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} {word} {texts[-1]}"
+    if len(texts) < 3:
+        return f" {word} ".join(texts)
+    return f"{', '.join(texts[:-1])}, {word} {texts[-1]}"

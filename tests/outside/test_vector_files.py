@@ -379,6 +379,8 @@ def test_integers_and_small_types(tmp_path: Path) -> None:
     tensors = {"vectors": torch.from_numpy(VECTORS).bfloat16(), "labels": torch.tensor(LABELS)}
     save_tensors(tensors, tmp_path / "b.safetensors")
     assert VectorSet.load(tmp_path / "b.safetensors").vectors.dtype == np.float32
+    sparse = oodml.retrieval_metrics(torch.eye(N).to_sparse(), LABELS, seed=1)
+    assert sparse == oodml.retrieval_metrics(np.eye(N), LABELS, seed=1)
     for bad in (VECTORS * 1j, np.array([["a"]] * N), [[1.0], [1.0, 2.0]], VECTORS[None]):
         with pytest.raises(OodmlError):
             oodml.retrieval_metrics(bad, LABELS)

@@ -44,7 +44,7 @@ def as_vectors(vectors: Array, distance: str = "euclidean", name: str = "vectors
     if distance not in ("cosine", "euclidean"):
         raise unknown("distance", distance, ("cosine", "euclidean"))
     if isinstance(vectors, Tensor) and vectors.dtype in (torch.float32, torch.float64):
-        rows = vectors.detach()
+        rows = vectors.detach().to_dense()
     else:
         rows = torch.from_numpy(as_float_array(vectors, name))
     if isinstance(vectors, Tensor):
@@ -102,6 +102,10 @@ def as_labels(labels: Array, n: int, name: str = "labels") -> NDArray[Any]:
         )
     if values.dtype.kind == "O":
         kinds = {str if isinstance(value, str) else type(value) for value in values.tolist()}
+        if str in kinds and len(kinds) > 1:
+            raise OodmlError(
+                f"{name} must be integers or strings, not both", location=name, given=kinds
+            )
         values = values.astype(np.str_) if kinds == {str} else np.array(values.tolist())
     if values.dtype.kind not in "iubU":
         raise OodmlError(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oodml.errors import OodmlError
-from oodml.evaluate.inputs import Array, as_labels, as_vectors, encode_labels
+from oodml.evaluate.inputs import Array, as_labels, as_vectors, encode_labels, refuse_rows
 from oodml.evaluate.metric_family import MetricFamily
 from oodml.evaluate.precision import resolved_unit_rows, scale_to_safe_size
 from oodml.evaluate.thresholds import operating_point_inconsistency
@@ -41,7 +41,9 @@ class Geometry:
         labels: Array,
         false_accept_rates: tuple[float, float] = (0.01, 0.1),
     ) -> None:
-        self.given = as_vectors(vectors, "cosine")
+        self.given = as_vectors(vectors)
+        reason = "is zero and has no direction; `--retrieval-only` skips structure metrics"
+        refuse_rows(~self.given.any(1), "vectors", reason)
         self.unit = resolved_unit_rows(self.given)
         _, (classes,) = encode_labels(as_labels(labels, len(self.unit)))
         self.classes = torch.from_numpy(classes).to(self.unit.device)
