@@ -68,11 +68,11 @@ def test_settings_that_change_the_vectors_change_the_cache_key() -> None:
         {"image_size": 32},
         {"augmentation": "gentle"},
     ]
-    found = [embed(images, "pixels", **options).vectors for options in variants]
+    vectors = [embed(images, "pixels", **options).vectors for options in variants]
     assert len(features_on_disk()) == len(variants)
-    for a in range(len(found)):
+    for a in range(len(vectors)):
         for b in range(a):
-            assert (found[a] != found[b]).any(), (variants[a], variants[b])
+            assert (vectors[a] != vectors[b]).any(), (variants[a], variants[b])
     embed(squares(seed=1), "pixels")
     assert len(features_on_disk()) == len(variants) + 1
 
@@ -106,8 +106,8 @@ def test_files_with_other_pixels_are_embedded_again(tmp_path: Path) -> None:
             Image.new("RGB", (16, 16), (shade,) * 3).save(file.with_suffix(".bmp"))
             os.utime(file.with_suffix(".bmp"), (1e9, 1e9))
             file.unlink(missing_ok=True)
-        found = embed(open_images(tmp_path / "data"), "pixels").vectors
-        np.testing.assert_allclose(found, 2 * shade / 255 - 1, atol=1e-6)
+        vectors = embed(open_images(tmp_path / "data"), "pixels").vectors
+        np.testing.assert_allclose(vectors, 2 * shade / 255 - 1, atol=1e-6)
 
 
 def test_folder_and_memory_agree(tmp_path: Path) -> None:

@@ -115,8 +115,10 @@ def weights_key(weights: str | None) -> str:
     """The part of a cache key that identifies weights: a hash of the file, "none", or "own"."""
     if weights in (None, "none"):
         return weights or "own"
-    path = Path(weights)
-    return content_hash(path.read_bytes())[:16] if path.exists() else weights
+    try:
+        return content_hash(Path(weights).read_bytes())[:16]
+    except OSError:  # loading the weights raises the error
+        return weights
 
 
 @contextmanager

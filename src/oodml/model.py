@@ -403,7 +403,7 @@ def build_model(
 
 
 def rename_legacy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A saved state under today's names; before version 0.2 the backbone was called "trunk"."""
+    """A saved state under today's names; earlier versions called the backbone "trunk"."""
     return {
         f"backbone.{key.removeprefix('trunk.')}" if key.startswith("trunk.") else key: value
         for key, value in state.items()

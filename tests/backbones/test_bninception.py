@@ -21,9 +21,9 @@ def test_it_has_the_published_size(untrained: Backbone) -> None:
 
 
 def test_maps_and_gradient(untrained: Backbone) -> None:
-    found = untrained(torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)))
-    assert found.shape == (2, untrained.features, 7, 7)
-    found.square().mean().backward()
+    output = untrained(torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)))
+    assert output.shape == (2, untrained.features, 7, 7)
+    output.square().mean().backward()
     first = untrained.network.get_submodule("conv1_7x7_s2").weight
     assert isinstance(first, Tensor)
     assert first.grad is not None
@@ -74,9 +74,9 @@ def published_names() -> set[str]:
             names += ["1x1", "pool_proj"]
         layers += [f"inception_{block}_{name}" for name in names]
     ends = ("weight", "bias", "running_mean", "running_var")
-    found = {f"{layer}.{end}" for layer in layers for end in ends[:2]}
-    found |= {f"{layer}_bn.{end}" for layer in layers for end in ends}
-    return found | {"last_linear.weight", "last_linear.bias"}
+    names = {f"{layer}.{end}" for layer in layers for end in ends[:2]}
+    names |= {f"{layer}_bn.{end}" for layer in layers for end in ends}
+    return names | {"last_linear.weight", "last_linear.bias"}
 
 
 def test_weights_of_the_published_names_are_loaded(tmp_path: Path) -> None:

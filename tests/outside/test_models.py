@@ -151,6 +151,9 @@ def test_weights_are_given_to_embed_and_export_alike(tmp_path: Path) -> None:
                                  str(tmp_path / "x.npz")])  # fmt: skip
     assert isinstance(result.exception, OodmlError)
     assert not (tmp_path / "x.npz").exists()
+    with pytest.raises(OodmlError) as caught:
+        embed(images, "small", weights=str(tmp_path), device="cpu")
+    assert caught.value.location == str(tmp_path)
 
 
 @FUZZ

@@ -34,6 +34,8 @@ from oodml.training.trainer import NonFiniteError
 from oodml.vectors import VectorSet
 
 Row = dict[str, Any]
+Queries = NDArray[np.bool_] | None
+"""Which images are queries for the others as the gallery; None: each is one for all others."""
 TEST_EPOCH_METRICS = ("recall@1", "map@r")
 """The metrics of the test classes in every epoch, for studies with `keep_epochs`."""
 
@@ -64,7 +66,7 @@ def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
         with isolated(run.seed, "run"):
             model, history, best_test = _fit(job)
         test = job.material.embed(model, run.split.test)
-        queries = query_mask(job.material.images.subset(run.split.test))
+        queries = _test_queries(job)
         metrics = distributed.compute_once(lambda: _evaluate(test, queries))
         log(prefix_metrics("test", metrics), len(history.rows))
         rows = [*_rows(Stage.VALIDATION, history.validation | {"epoch": float(history.epoch)})]
@@ -122,10 +124,10 @@ def _train(
     run, device, artifacts = job.run, job.context.device, job.context.artifacts
     model, method = _build(job, len(classes))
     model.to(device)
-    validate = _evaluator(job, model, validation) if validation else None
+    validate = _evaluator(job, model, validation, None) if validation else None
     if not method.trains:
         return model, History([], 0, validate() if validate else {})
-    diagnose = _evaluator(job, model, run.split.test, TEST_EPOCH_METRICS)
+    diagnose = _evaluator(job, model, run.split.test, _test_queries(job), TEST_EPOCH_METRICS)
     try:
         history = train(
             model,
@@ -156,7 +158,11 @@ def _build(job: _Job, n_classes: int) -> tuple[Embedder, BaseMethod]:
 
 
 def _evaluator(
-    job: _Job, model: Embedder, classes: tuple[str, ...], names: tuple[str, ...] = ()
+    job: _Job,
+    model: Embedder,
+    classes: tuple[str, ...],
+    queries: Queries,
+    names: tuple[str, ...] = (),
 ) -> Evaluate:
     """A function that evaluates the model in its current state on some classes.
 
@@ -164,7 +170,6 @@ def _evaluator(
     """
 
     def evaluate() -> Metrics:
-        queries = query_mask(job.material.images.subset(classes))
         vectors = job.material.embed(model, classes)
         metrics = distributed.compute_once(
             lambda: _retrieval_metrics(vectors, queries, ks=VALIDATION_KS)
@@ -183,7 +188,12 @@ def _best_test_epoch(rows: list[dict[str, float]]) -> Metrics:
     return {name: best[f"test_{name}"] for name in TEST_EPOCH_METRICS} | {"epoch": best["epoch"]}
 
 
-def _evaluate(test: VectorSet, queries: NDArray[np.bool_] | None) -> Metrics:
+def _test_queries(job: _Job) -> Queries:
+    test = job.run.split.test
+    return query_mask(job.material.images.subset(test)) if test else None
+
+
+def _evaluate(test: VectorSet, queries: Queries) -> Metrics:
     return (
         _retrieval_metrics(test, queries)
         | clustering_metrics(test.vectors, test.labels)
@@ -191,9 +201,7 @@ def _evaluate(test: VectorSet, queries: NDArray[np.bool_] | None) -> Metrics:
     )
 
 
-def _retrieval_metrics(
-    test: VectorSet, queries: NDArray[np.bool_] | None, **options: Any
-) -> Metrics:
+def _retrieval_metrics(test: VectorSet, queries: Queries, **options: Any) -> Metrics:
     """Retrieval metrics; with a mask of queries, the other images are the gallery."""
     vectors, labels = test.vectors, test.labels
     if queries is None:
