@@ -73,24 +73,15 @@ def embed(
     _check_at_least("batch_size", batch_size, 1)
     if isinstance(backbone, Embedder):
         return _embed_with_model(images, backbone, resolved, batch_size)
-    if pooling not in get_args(Pooling):
-        raise unknown("pooling", pooling, get_args(Pooling))
-    if image_size is not None:
-        _check_at_least("image_size", image_size, 8)
-    recipe(augmentation)
-    check_backbone_name(backbone)
-    source = {
-        "data": images.name,
-        "fingerprint": fingerprint(images),
+    _check_options(backbone, image_size, pooling, augmentation)
+    source = _image_source(images) | code_fingerprints(backbone)
+    source |= {
         "backbone": backbone,
         "weights": weights_key(weights),
         "image_size": image_size or "own",
         "augmentation": augmentation,
         "view": "test" if view is None else f"train {view} seed {seed}",
     }
-    source |= code_fingerprints(backbone) | reader_fingerprints(images) | decoding_settings(images)
-    if isinstance(images, ResizedImages):
-        source["pixels"] = f"short side {images.short}"
     path = _cache_path(source, resolved) if cache else None
     cached = _read_features(path, images.ids, pooling) if path else None
     if cached is None:
@@ -102,6 +93,24 @@ def embed(
         cached = _combine(features, pooling)
     source["pooling"] = pooling
     return VectorSet(cached, images.classes, images.ids, images.superclasses, source)
+
+
+def _check_options(backbone: str, image_size: int | None, pooling: str, augmentation: str) -> None:
+    """Refuse invalid options before anything is computed."""
+    if pooling not in get_args(Pooling):
+        raise unknown("pooling", pooling, get_args(Pooling))
+    if image_size is not None:
+        _check_at_least("image_size", image_size, 8)
+    recipe(augmentation)
+    check_backbone_name(backbone)
+
+
+def _image_source(images: ImageSet) -> dict[str, Any]:
+    """What identifies the pixels that a network reads."""
+    source: dict[str, Any] = {"data": images.name, "fingerprint": fingerprint(images)}
+    if isinstance(images, ResizedImages):
+        source["pixels"] = f"short side {images.short}"
+    return source | reader_fingerprints(images) | decoding_settings(images)
 
 
 def _check_at_least(name: str, value: int, least: int) -> None:

@@ -17,31 +17,33 @@ Weights = Annotated[
     typer.Option(help='Weights file of a backbone, or "none" for untrained weights.'),
 ]
 
+Out = Annotated[
+    Path, typer.Option(help="The file to write: .npz, .safetensors, .parquet, or .npy.")
+]
+Backbone = Annotated[str | None, typer.Option(help="A pretrained backbone (default: lite0).")]
+ModelFolder = Annotated[
+    Path | None, typer.Option(help="The folder of a trained model, instead of a backbone.")
+]
+ImageSize = Annotated[int | None, typer.Option(help="Side of the square input in pixels.")]
+Pooling = Annotated[str | None, typer.Option(help="avg, max, or avg+max (default: avg).")]
+Augmentation = Annotated[
+    str | None, typer.Option(help="Use the test transform of this augmentation.")
+]
+SkipCorrupt = Annotated[
+    bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be read.")
+]
+
 
 def embed(
     data: Annotated[str, typer.Option(help="A data set's name, a folder, or a table.")],
-    out: Annotated[
-        Path, typer.Option(help="The file to write: .npz, .safetensors, .parquet, or .npy.")
-    ],
-    backbone: Annotated[
-        str | None, typer.Option(help="A pretrained backbone (default: lite0).")
-    ] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="The folder of a trained model, instead of a backbone.")
-    ] = None,
+    out: Out,
+    backbone: Backbone = None,
+    model: ModelFolder = None,
     weights: Weights = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="Side of the square input in pixels.")
-    ] = None,
-    pooling: Annotated[
-        str | None, typer.Option(help="avg, max, or avg+max (default: avg).")
-    ] = None,
-    augmentation: Annotated[
-        str | None, typer.Option(help="Use the test transform of this augmentation.")
-    ] = None,
-    skip_corrupt: Annotated[
-        bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be read.")
-    ] = False,
+    image_size: ImageSize = None,
+    pooling: Pooling = None,
+    augmentation: Augmentation = None,
+    skip_corrupt: SkipCorrupt = False,
     device: Device = None,
     trust_code: TrustCode = False,
 ) -> None:

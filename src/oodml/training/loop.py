@@ -82,11 +82,7 @@ def train(
         state.load_state_dict(load_checkpoint(saved, device))
     sampler = ClassBalanced(source.labels, settings.batch_size, settings.per_class)
     for epoch in range(state.epoch + 1, settings.epochs + 1):
-        distributed.broadcast_weights(model, method)
-        model.train()
-        method.train()
-        if model.trained_backbone is not None:
-            model.trained_backbone.requires_grad_(epoch > settings.warmup_epochs)
+        _enter_training_mode(model, method, frozen=epoch <= settings.warmup_epochs)
         random = np.random.Generator(np.random.PCG64(derived_seed(seed, epoch)))
         order = list(sampler.sample_epoch(random))
         try:
@@ -121,6 +117,15 @@ def _move_to_device(
     model.to(device)
     method.to(device)
     method.prepare(model)
+
+
+def _enter_training_mode(model: Embedder, method: BaseMethod, frozen: bool) -> None:
+    """Prepare an epoch, with the backbone frozen or not."""
+    distributed.broadcast_weights(model, method)
+    model.train()
+    method.train()
+    if model.trained_backbone is not None:
+        model.trained_backbone.requires_grad_(not frozen)
 
 
 def _prefix(prefix: str, metrics: Metrics) -> Metrics:
