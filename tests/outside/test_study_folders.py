@@ -77,6 +77,26 @@ def test_the_real_study_removes_the_results_of_its_smoke_test(
     assert len(list((out / "runs").iterdir())) == 18
 
 
+def test_foreign_rows_among_the_results_of_a_smoke_test_stay(smoke: tuple[Study, Path]) -> None:
+    study, out = smoke
+    add_foreign_row(out / "results.parquet")
+    with pytest.raises(OodmlError, match="results.parquet"):
+        run(study, out)
+    assert "my own method" in set(pd.read_parquet(out / "results.parquet").method)
+    assert len(run(study, out, replace=True).done) == 18
+
+
+def test_a_study_without_results_can_be_replaced(tmp_path: Path) -> None:
+    study, out = toy_study(tmp_path, 1), tmp_path / "out"
+
+    def fail(*_: object) -> pd.DataFrame:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, out, execute=fail, device="cpu")
+    assert len(run(another("name", tmp_path), out).done) == 6
+
+
 def test_a_smoke_test_does_not_replace_a_study(tmp_path: Path) -> None:
     study, out = toy_study(tmp_path, 1), tmp_path / "out"
     run(study, out)

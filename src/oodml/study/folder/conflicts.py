@@ -39,6 +39,8 @@ def resolve_conflicts(
     previous = store.read_plan() if store.plan_file.exists() else StudyPlan()
     if previous.smoke and not study.smoke:
         _refuse_while_used(store)
+        if not replace:
+            refuse_foreign_rows(store)
         _remove(store, (*_SHARED, "runs", "failed", "unfinished", "tracking", "miniature"))
         return f"{store.folder}: removed the results of a smoke test"
     if previous.source and study.smoke and not previous.smoke:
@@ -49,7 +51,8 @@ def resolve_conflicts(
         )
     if replace:
         return _replace(store, _difference(previous, study, fingerprint))
-    if difference := _difference(previous, study, fingerprint):
+    difference = _difference(previous, study, fingerprint)
+    if difference and _has_results(store):
         raise OodmlError(
             f"{store.folder}: contains another study: {difference}. Choose another folder with "
             "--out, or pass --replace to remove its results table and splits.",
@@ -71,6 +74,12 @@ def _difference(previous: StudyPlan, study: StudyPlan, fingerprint: Callable[[],
     if previous.splits_key and previous.splits_key != study.splits_key:
         return "it has other splits"
     return ""
+
+
+def _has_results(store: Store) -> bool:
+    """Whether a run or a trial has finished in the folder."""
+    trials = Store(store.folder / "search")
+    return bool(store.result_folders() or trials.result_folders())
 
 
 def _describe_source(plan: StudyPlan) -> str:
