@@ -88,7 +88,7 @@ def test_weights_count_by_their_content(tmp_path: Path) -> None:
 
 
 def test_the_hash_of_a_split_is_stable_across_versions_of_this_code() -> None:
-    """It fails when the ids change: then finished studies run anew, which must be meant."""
+    """If this fails, ids change and finished studies run again; change it only on purpose."""
     assert hash_of_split(SPLIT, (1,))[:16] == "bdc6b6ee61fc9008"
 
 

@@ -112,23 +112,23 @@ def test_every_method_that_trains_has_the_same_number_of_trials(tmp_path: Path) 
 
 def test_the_first_trial_is_the_defaults_and_the_best_is_chosen(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    found = search(read_study(make_search(tmp_path)), out)
+    result = search(read_study(make_search(tmp_path)), out)
     for label in ("margin", "multisimilarity"):
         own = [trial for trial in trials(out) if trial["method"] == label]
         assert own[0]["values"] == "{}"
         best = max(own, key=lambda trial: float(trial["value"]))
-        record = found.chosen["methods"][label]  # type: ignore[index]
+        record = result.chosen["methods"][label]  # type: ignore[index]
         assert record["value"] == float(best["value"]) >= float(own[0]["value"])
         assert record["trial"] == int(best["trial"])
         assert record["default"] == float(own[0]["value"])
         for trial in own[1:]:
             assert 1e-5 <= json.loads(trial["values"])["train.lr"] <= 1e-1
-    margin, _, frozen = found.variants
-    values = found.chosen["methods"]["margin"]["chosen"]  # type: ignore[index]
+    margin, _, frozen = result.variants
+    values = result.chosen["methods"]["margin"]["chosen"]  # type: ignore[index]
     assert (margin.options["beta"], margin.train.lr) == (values["beta"], values["train.lr"])
     assert frozen.train.lr is None
-    assert not any(variant.ranges for variant in found.variants)
-    assert found.search is None
+    assert not any(variant.ranges for variant in result.variants)
+    assert result.search is None
 
 
 def test_the_search_finds_more_than_chance(tmp_path: Path) -> None:
@@ -211,13 +211,13 @@ def test_a_killed_search_goes_on_and_chooses_the_same(tmp_path: Path) -> None:
 
 def test_a_failed_trial_counts_and_is_told(tmp_path: Path) -> None:
     study, out = read_study(make_search(tmp_path)), tmp_path / "out"
-    found = search(study, out, execute_trial=unlucky_trial)
+    result = search(study, out, execute_trial=unlucky_trial)
     failed = [trial for trial in trials(out) if trial["failed"]]
     assert failed
     assert {trial["method"] for trial in failed} == {"margin"}
     assert {trial["failed"] for trial in failed} == {"RuntimeError: the loss is nan"}
     assert len(trials(out)) == 24
-    record = found.chosen["methods"]["margin"]  # type: ignore[index]
+    record = result.chosen["methods"]["margin"]  # type: ignore[index]
     assert (record["trials"], record["failed"]) == (12, len(failed))
     search(study, out, retry=True)
     assert not [trial for trial in trials(out) if trial["failed"]]
@@ -238,11 +238,11 @@ def test_the_chosen_study_reads_back(tmp_path: Path) -> None:
         "loss_options = {margin = 0.3}\nseeds = [3, 4]\nmodel = {dim = [16, 32]}\n"
         "[methods.frozen]\n"
     )
-    found = search(read_study(make_search(tmp_path, text, "search = 4")), tmp_path / "out")
+    result = search(read_study(make_search(tmp_path, text, "search = 4")), tmp_path / "out")
     again = read_study(tmp_path / "out" / "search" / "chosen.toml")
-    assert again.variants == found.variants
-    assert (again.name, again.data, again.splits) == (found.name, found.data, found.splits)
-    assert (again.shots, again.episodes, again.search) == (found.shots, found.episodes, None)
+    assert again.variants == result.variants
+    assert (again.name, again.data, again.splits) == (result.name, result.data, result.splits)
+    assert (again.shots, again.episodes, again.search) == (result.shots, result.episodes, None)
 
 
 def test_a_study_with_a_search_runs_what_it_chose(tmp_path: Path) -> None:
@@ -414,11 +414,11 @@ def test_a_split_must_exist_and_have_validation_classes(tmp_path: Path) -> None:
 
 def test_another_metric_and_a_sum_may_be_chosen_by(tmp_path: Path) -> None:
     head = 'search = {trials = 12, metric = "map@r"}'
-    found = search(read_study(make_search(tmp_path, head=head)), tmp_path / "out")
-    record = found.chosen["methods"]["margin"]  # type: ignore[index]
+    result = search(read_study(make_search(tmp_path, head=head)), tmp_path / "out")
+    record = result.chosen["methods"]["margin"]  # type: ignore[index]
     assert record["value"] == max(float(t["value"]) for t in trials(tmp_path / "out")[:12])
     assert record["value"] < 0
-    assert found.variants[0].options["beta"] == 0.6
+    assert result.variants[0].options["beta"] == 0.6
 
 
 def test_the_command_tells_what_it_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from oodml.model import parse_model_settings
 from oodml.model_input import check_images
 from oodml.results.plan import StudyPlan
 from oodml.shift.files import read_splits, write_splits
+from oodml.shift.splits import Progression
 from oodml.study.folder.store import Store
 from oodml.study.prepare import (
     planned_progression_key,
@@ -77,12 +78,8 @@ def run_search(
     searches = method_searches(study, progression, images)
     if not searches:  # a smoke test fixes every key that has a range
         return study.model_copy(update={"search": None})
-    trials = Store(store.folder / "search")
-    trials.create()
     split = searched_split(progression, study.search)
-    write_splits(replace(progression, splits=(split,)), trials.splits)
-    if retry:
-        trials.clear_failures()
+    trials = _open_trials(store, replace(progression, splits=(split,)), retry)
     labels = ", ".join(one.variant.label for one in searches)
     log(f"search: {study.search.trials} trials each of {labels}, on the validation classes of "
         f"split {split.step}")  # fmt: skip
@@ -98,6 +95,16 @@ def run_search(
     write_chosen(chosen, trials.folder / "chosen.toml")
     trials.clean_up()
     return chosen
+
+
+def _open_trials(store: Store, progression: Progression, retry: bool) -> Store:
+    """The folder of the trials with the split that is searched."""
+    trials = Store(store.folder / "search")
+    trials.create()
+    write_splits(progression, trials.splits)
+    if retry:
+        trials.clear_failures()
+    return trials
 
 
 def replay(searches: Sequence[MethodSearch], trials: Store) -> bool:
