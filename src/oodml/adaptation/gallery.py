@@ -101,21 +101,16 @@ def add_to_gallery(
         query, features["query"], {*support.class_names, *gallery.class_names}
     )
     search = _Search(
-        *(torch.from_numpy(features[name]) for name in ("support", "gallery", "query")),
+        torch.from_numpy(features["support"]),
+        torch.from_numpy(features["gallery"]),
+        torch.from_numpy(features["query"]),
         support.classes,
         gallery.classes,
         query.classes,
     )
     start = heads_of(model.head, search.support.shape[1])
     views = view_features(support, model, settings, seed, resolved)
-    adapted = fit_heads(
-        torch.cat([search.support, search.gallery]).to(resolved),
-        [_members(support, gallery)],
-        start.to(resolved),
-        settings,
-        None if views is None else _repeat_views(views, search.gallery, settings.views),
-        seed,
-    ).to(torch.device("cpu"))
+    adapted = search.fit(start.to(resolved), _members(support, gallery), settings, views, seed)
     is_new = ~np.isin(query.classes, gallery.class_names)
     rows = tuple(
         search.recall(name, chosen, start, adapted)
@@ -156,6 +151,24 @@ class _Search:
     gallery_classes: Names
     query_classes: Names
 
+    def fit(
+        self,
+        start: Heads,
+        members: dict[str, list[int]],
+        settings: AdaptSettings,
+        views: dict[int, Float[torch.Tensor, "v f"]] | None,
+        seed: int,
+    ) -> Heads:
+        """The head adapted to the support and the gallery."""
+        if views is not None:  # the test view of a gallery image stands for all its views
+            first = len(views)
+            views = views | {
+                first + row: one.expand(settings.views, -1) for row, one in enumerate(self.gallery)
+            }
+        features = torch.cat([self.support, self.gallery]).to(start.weight.device)
+        heads = fit_heads(features, [members], start, settings, views, seed)
+        return heads.to(torch.device("cpu"))
+
     def recall(
         self, name: str, chosen: Bool[np.ndarray, " q"], start: Heads, adapted: Heads
     ) -> GalleryRecall:
@@ -193,11 +206,3 @@ def _members(support: ImageSet, gallery: ImageSet) -> dict[str, list[int]]:
     for name, rows in rows_by_class(gallery, len(support)).items():
         members[name] = members.get(name, []) + rows
     return members
-
-
-def _repeat_views(
-    views: dict[int, Float[torch.Tensor, "v f"]], gallery: Float[torch.Tensor, "g f"], count: int
-) -> dict[int, Float[torch.Tensor, "v f"]]:
-    """The views of the support images, and the test view of each gallery image as all its views."""
-    first = len(views)
-    return views | {first + row: one.expand(count, -1) for row, one in enumerate(gallery)}

@@ -53,23 +53,8 @@ def adapt_model(
     """
     settings = settings or AdaptSettings()
     resolved = resolve_device(device)
-    if len(support.class_names) < 2:
-        raise OodmlError(
-            f"all support images are of one class, {support.class_names[0]!r}; adaptation needs at "
-            "least two. To add one class to the classes that you have, give their images as "
-            "gallery (--gallery FOLDER)",
-            location="support",
-            given=support.class_names,
-        )
     if settings.layers == "all":
         require_loss(settings)
-    if len(query.class_names) < 2:
-        raise OodmlError(
-            f"all query images are of one class, {query.class_names[0]!r}, so every neighbor is "
-            "right. Add queries of other classes, or give a gallery (--gallery FOLDER)",
-            location="query",
-            given=query.class_names,
-        )
     notes = check_classes(support, query)
     covered = set(query.class_names) <= set(support.class_names)
     if covered and "accuracy" not in settings.metrics:
@@ -90,8 +75,17 @@ def check_classes(support: ImageSet, query: ImageSet) -> tuple[str, ...]:
     """Notes about query classes without support images.
 
     Raises:
-        OodmlError: if no query class has support images.
+        OodmlError: if support or queries are of one class, or have no class in common.
     """
+    for part, images in (("support", support), ("query", query)):
+        if len(images.class_names) < 2:
+            raise OodmlError(
+                f"all {part} images are of one class, {images.class_names[0]!r}; at least two are "
+                "needed. To add one class to those you have, give their images as a gallery "
+                "(--gallery FOLDER)",
+                location=part,
+                given=images.class_names,
+            )
     known = set(support.class_names)
     missing = [name for name in query.class_names if name not in known]
     if len(missing) == len(query.class_names):

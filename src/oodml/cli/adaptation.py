@@ -69,7 +69,7 @@ def adapt(
     }
     settings = parse_options(AdaptSettings, values)
     resolve_device(device)
-    images = [_open_labeled(folder) for folder in (support, query, gallery) if folder]
+    labeled, queries = _open_labeled(support), _open_labeled(query)
     if Path(model).is_dir():
         if weights is not None:
             raise OodmlError(
@@ -81,10 +81,12 @@ def adapt(
     else:
         start = frozen_model(model, weights, normalize=True)
     if gallery is not None:
-        adapted, added = add_to_gallery(start, *images, settings, seed=seed, device=device)
+        adapted, added = add_to_gallery(
+            start, labeled, queries, _open_labeled(gallery), settings, seed=seed, device=device
+        )
         notes, lines = added.notes, _format_recalls(added)
     else:
-        adapted, result = adapt_model(start, *images, settings, seed=seed, device=device)
+        adapted, result = adapt_model(start, labeled, queries, settings, seed=seed, device=device)
         notes, lines = result.notes, _format_metrics(result)
     for note in notes:
         typer.echo(f"note: {note}", err=True)

@@ -223,7 +223,6 @@ class _PublishedProcedure:
     ) -> Progression:
         """Exchange classes or superclasses toward harder or easier splits."""
         settings = self._settings
-        options = {"easier": easier, "measure": settings.measure}
         default = HISTORY_EASIER if easier else HISTORY
         means = self._means_of(train), self._means_of(test)
         if settings.unit == "superclass":
@@ -231,11 +230,19 @@ class _PublishedProcedure:
             least = min(len({superclasses[name] for name in side}) for side in (train, test))
             history = self._history(default, least)
             return superclass_progression(
-                *means, train, test, superclasses, iterations, settings.swaps, history, **options
+                *means,
+                train,
+                test,
+                superclasses,
+                iterations,
+                settings.swaps,
+                history,
+                easier,
+                settings.measure,
             )
         history = self._history(default, min(len(train), len(test)))
         return published_progression(
-            *means, train, test, iterations, settings.swaps, history, **options
+            *means, train, test, iterations, settings.swaps, history, easier, settings.measure
         )
 
     def remove(self, split: Split, iterations: int) -> Progression:

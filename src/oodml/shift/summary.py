@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from oodml.errors import OodmlError, unknown
+from oodml.progress import Progress
 from oodml.shift import image_measures
 from oodml.shift.class_mean_fid import Positions
 from oodml.shift.measures import MEASURES, find_measure
@@ -120,11 +121,15 @@ def _measure(name: str, pool: Pool, n_bootstrap: int, seed: int) -> MeasuredShif
         return MeasuredShift(name, value, None, None, None, measure.note)
     generator = np.random.default_rng(seed)
     shift = measure.approximate or measure.value
-    resampled = [
-        shift(_resample(generator, pool.first), _resample(generator, pool.second))
-        for _ in range(count)
-    ]
-    permuted = [shift(*_permute(generator, pool)) for _ in range(count)]
+    resampled, permuted = [], []
+    with Progress(f"Resamples of {name}", 2 * count, "resamples") as progress:
+        for _ in range(count):
+            sides = _resample(generator, pool.first), _resample(generator, pool.second)
+            resampled.append(shift(*sides))
+            progress.advance()
+        for _ in range(count):
+            permuted.append(shift(*_permute(generator, pool)))
+            progress.advance()
     margin = 1.96 * float(np.nanstd(resampled, ddof=1))
     chance = float(np.nanmean(permuted))
     return MeasuredShift(name, value, value - margin, value + margin, chance, measure.note)
