@@ -32,15 +32,15 @@ def check(
     value = loss(embeddings)
     value.backward()
     torch.testing.assert_close(value.double(), arrays[f"loss_{key}"], rtol=1e-5, atol=1e-7)
-    found = {f"grad_{key}": embeddings.grad}
-    found |= {name: parameter.grad for name, parameter in (gradients or {}).items()}
-    for name, gradient in found.items():
+    computed = {f"grad_{key}": embeddings.grad}
+    computed |= {name: parameter.grad for name, parameter in (gradients or {}).items()}
+    for name, gradient in computed.items():
         expected = arrays[name]
         largest = expected.abs().max().item()
         torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-4 * largest + 1e-9)
 
 
 def set_parameter(parameter: Tensor, value: Tensor) -> None:
-    """Put a value of the reference into a parameter."""
+    """Set a parameter to a reference value."""
     with torch.no_grad():
         parameter.copy_(value)

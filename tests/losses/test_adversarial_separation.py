@@ -27,8 +27,8 @@ def test_the_originals_value_and_gradients(reference: Path) -> None:
     value.backward()
     expected = arrays["loss_adversarial_separation"].item()
     assert value.item() == pytest.approx(expected, rel=1e-5)
-    found = {f"grad_advsep_{name}": head.grad for name, head in heads.items()}
-    found |= {f"pgrad_advsep_{name}": parameter.grad for name, parameter in parameters.items()}
-    for name, gradient in found.items():
+    gradients = {f"grad_advsep_{name}": head.grad for name, head in heads.items()}
+    gradients |= {f"pgrad_advsep_{name}": parameter.grad for name, parameter in parameters.items()}
+    for name, gradient in gradients.items():
         largest = arrays[name].abs().max().item()
         torch.testing.assert_close(gradient, arrays[name], rtol=0, atol=1e-4 * largest)

@@ -31,7 +31,7 @@ def test_the_default_is_the_papers_form() -> None:
     assert ours(x, y).item() == pytest.approx(theirs(x, y).item(), rel=1e-5)
 
 
-def test_far_embeddings_are_pulled_unless_published() -> None:
+def test_distant_embeddings_receive_a_gradient_unless_published() -> None:
     y = torch.tensor([0])
     for published in (False, True):
         loss = oodml.load("losses", "arcface", n_classes=2, dim=2, published=published)

@@ -45,7 +45,7 @@ def test_equal_distances_are_momentum_contrast() -> None:
     )
 
 
-def test_a_queue_that_is_all_far_has_no_part() -> None:
+def test_a_queue_of_distant_keys_does_not_count() -> None:
     query = torch.eye(4)[:1].requires_grad_()
     loss = oodml.load("losses", "fast_moco")(query, torch.eye(4)[:1], -torch.eye(4)[:1])
     loss.backward()

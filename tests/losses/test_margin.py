@@ -20,7 +20,7 @@ def test_the_originals_value_and_gradients(reference: Path, key: str, beta: floa
     )
 
 
-def test_a_shared_boundary_that_stays(reference: Path) -> None:
+def test_a_shared_fixed_boundary(reference: Path) -> None:
     arrays = read(reference / "criteria_32x16.npz")
     loss = oodml.load("losses", "margin", learn_beta=False)
     assert loss.parameter_groups(1e-5) == []

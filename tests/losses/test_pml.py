@@ -17,7 +17,7 @@ def test_a_loss_by_its_name(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
     torch.testing.assert_close(loss(*batch), SupConLoss(temperature=0.2)(*batch))
 
 
-def test_sizes_go_by_our_names(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_size_options_are_renamed(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
     loss = oodml.load("losses", "pml.SoftTripleLoss", n_classes=4, dim=6, la=5)
     loss(*batch).backward()
     (group,) = loss.parameter_groups(0.1)

@@ -26,7 +26,7 @@ def test_balanced_batches(
     check(arrays, key, lambda x: loss(x, arrays["y"]), gradients={gradient: loss.vectors})
 
 
-def test_published_weighs_classes_of_unbalanced_batches(reference: Path) -> None:
+def test_published_weights_classes_by_count(reference: Path) -> None:
     arrays = read(reference / "criteria_32x16.npz")
     labels = arrays["oproxy_unbalanced_labels"]
     loss = oodml.load("losses", "proxy_anchor", n_classes=8, dim=16, published=True)
@@ -66,7 +66,7 @@ def test_published_distances(reference: Path) -> None:
     check(arrays, "oproxy_anchor_euclidean", lambda x: loss(x, arrays["y"]), gradients=gradients)
 
 
-def test_class_vectors_that_rest(reference: Path) -> None:
+def test_frozen_class_vectors(reference: Path) -> None:
     arrays = read(reference / "criteria_32x16.npz")
     loss = oodml.load("losses", "proxy_anchor", n_classes=8, dim=16)
     set_parameter(loss.vectors, arrays["oproxy_proxies"])

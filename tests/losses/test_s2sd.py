@@ -11,15 +11,15 @@ from tests.losses._reference import Arrays, check, read
 
 
 def targets(features: Tensor, weights: Arrays) -> list[Tensor]:
-    found = []
+    outputs = []
     for i in (0, 1):
         first, second = (
             (weights[f"target_nets.{i}.{layer}.weight"], weights[f"target_nets.{i}.{layer}.bias"])
             for layer in (0, 2)
         )
         hidden = functional.linear(features, *first).relu()
-        found.append(functional.normalize(functional.linear(hidden, *second), dim=1))
-    return found
+        outputs.append(functional.normalize(functional.linear(hidden, *second), dim=1))
+    return outputs
 
 
 @pytest.mark.parametrize("distill_features", [False, True])

@@ -13,7 +13,7 @@ SIZES = Sizes(n_classes=3, dim=4, feature_dim=5)
 
 
 class OwnLoss(nn.Module):
-    """A loss from outside: it has a size, a parameter, and takes no mask."""
+    """A user's loss with a size option and a parameter, and without a mask."""
 
     def __init__(self, n_classes: int, power: float = 2.0) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class OwnLoss(nn.Module):
 
 
 class OwnMiner:
-    """A miner from outside: it has no `masked`."""
+    """A user's miner without `masked`."""
 
     def __call__(self, embeddings: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         return all_triplets(labels)[:2]
@@ -41,20 +41,20 @@ def terms(**options: Any) -> tuple[dict[str, Tensor], Batch]:
 
 
 def test_the_term_is_the_loss_on_mined_triplets() -> None:
-    found, batch = terms(loss="triplet", miner="distance", loss_options={"margin": 0.5})
+    losses, batch = terms(loss="triplet", miner="distance", loss_options={"margin": 0.5})
     random = torch.Generator().manual_seed(3)
     triplets = oodml.load("miners", "distance")(batch.embeddings, batch.labels, random)
     loss = oodml.load("losses", "triplet", margin=0.5)
     expected = loss(batch.embeddings, batch.labels, triplets)
-    torch.testing.assert_close(found, {"triplet": expected})
+    torch.testing.assert_close(losses, {"triplet": expected})
 
 
-def test_losses_and_miners_from_outside() -> None:
+def test_user_losses_and_miners() -> None:
     here = "tests.methods.test_criterion"
     options = {"loss": f"{here}:OwnLoss", "miner": f"{here}:OwnMiner"}
-    found, batch = terms(**options, loss_options={"power": 4.0})
+    losses, batch = terms(**options, loss_options={"power": 4.0})
     own = OwnLoss(3, 4.0)(batch.embeddings, batch.labels, all_triplets(batch.labels)[:2])
-    torch.testing.assert_close(next(iter(found.values())), own)
+    torch.testing.assert_close(next(iter(losses.values())), own)
     method = catalog.load("methods", "criterion", sizes=SIZES, **options)
     (group,) = method.parameter_groups(0.5)
     assert group["lr"] == 0.5
@@ -62,8 +62,8 @@ def test_losses_and_miners_from_outside() -> None:
 
 
 def test_pytorch_metric_learning_with_sizes() -> None:
-    found, _ = terms(loss="pml.ProxyAnchorLoss")
-    assert found["pml.ProxyAnchorLoss"].isfinite()
+    losses, _ = terms(loss="pml.ProxyAnchorLoss")
+    assert losses["pml.ProxyAnchorLoss"].isfinite()
     mined, _ = terms(loss="contrastive", miner="pml.MultiSimilarityMiner")
     assert mined["contrastive"].isfinite()
 

@@ -22,16 +22,16 @@ def sample(method: Method, step: int = 0) -> tuple[Embedder, Batch]:
     return model, Batch(first, head(first), labels, step, random, second_features=second)
 
 
-def test_the_embedding_is_the_weighted_sequence_of_unit_parts() -> None:
+def test_the_embedding_concatenates_weighted_unit_parts() -> None:
     head = Head(12, 16, (0.5, 1.5, 1.5, 1.5))
     features = torch.randn(5, 12, generator=torch.Generator().manual_seed(0))
-    found = head(features)
-    parts = torch.cat([w * found[n] for n, w in zip(PARTS, head.part_weights, strict=True)], 1)
-    torch.testing.assert_close(found["embedding"], parts / (0.25 + 3 * 2.25) ** 0.5)
+    outputs = head(features)
+    parts = torch.cat([w * outputs[n] for n, w in zip(PARTS, head.part_weights, strict=True)], 1)
+    torch.testing.assert_close(outputs["embedding"], parts / (0.25 + 3 * 2.25) ** 0.5)
     for name in PARTS:
-        torch.testing.assert_close(found[name].norm(dim=1), torch.ones(5))
+        torch.testing.assert_close(outputs[name].norm(dim=1), torch.ones(5))
     adapted = heads_of(head, 12).embed(features[None])[0]
-    torch.testing.assert_close(adapted, found["embedding"].detach())
+    torch.testing.assert_close(adapted, outputs["embedding"].detach())
 
 
 def test_the_momentum_copy_follows_and_its_keys_are_queued() -> None:
@@ -41,7 +41,7 @@ def test_the_momentum_copy_follows_and_its_keys_are_queued() -> None:
     before = model.head.linear.weight.detach().clone()
     expected = model.head(batch.second_features)["selfsimilarity"]
     terms = method.terms(batch)
-    assert terms["selfsimilarity"].item() == 0  # there is nothing in the queue yet
+    assert terms["selfsimilarity"].item() == 0  # the queue is empty
     with torch.no_grad():
         model.head.linear.weight.zero_()
     for _ in range(3):

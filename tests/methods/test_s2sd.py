@@ -37,11 +37,11 @@ def test_the_terms_sum_to_the_originals_objective(reference: Path, step: int) ->
     torch.testing.assert_close(
         torch.stack(norms).double(), arrays["s2sd_target_grad_l1"], rtol=1e-4, atol=1e-6
     )
-    found = functional.normalize(method.targets[0](features), dim=1)
-    torch.testing.assert_close(found.detach(), targets(features, weights)[0])
+    output = functional.normalize(method.targets[0](features), dim=1)
+    torch.testing.assert_close(output.detach(), targets(features, weights)[0])
 
 
-def test_each_target_has_a_loss_of_its_own() -> None:
+def test_each_target_has_its_own_loss() -> None:
     method = Method(Sizes(8, 16, 32), dims=(24, 40))
     assert [len(loss.loss.beta) for loss in method.losses] == [8, 8, 8]
     assert [loss.miner.probability for loss in method.losses] == [0.4] * 3

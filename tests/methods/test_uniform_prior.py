@@ -11,7 +11,7 @@ def sample(features: torch.Tensor, step: int) -> Batch:
     return Batch(features, heads, labels, step, torch.Generator().manual_seed(step))
 
 
-def test_the_discriminator_learns_every_so_often_and_alone() -> None:
+def test_the_discriminator_trains_alone_at_its_interval() -> None:
     method = Method(Sizes(4, 4, 10), every=3, chunk=4)
     model = Embedder(HeadSettings(backbone="pixels", dim=4), LinearHead(10, 4))
     first = method.discriminator[0].weight
@@ -32,7 +32,7 @@ def test_the_discriminator_learns_every_so_often_and_alone() -> None:
         assert torch.equal(first, before) == (step % 3 > 0)
 
 
-def test_it_can_tell_after_learning() -> None:
+def test_the_discriminator_learns_to_separate() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         method = Method(Sizes(4, 4, 8), every=1, chunk=4, discriminator_lr=1e-2)

@@ -12,15 +12,17 @@ from tests.losses._reference import read
 @pytest.mark.parametrize("layout", ["a", "b", "c"])
 def test_the_originals_probabilities(reference: Path, layout: str) -> None:
     arrays = read(reference / "miners.npz")
-    found = negative_probabilities(arrays[f"{layout}_x"], negative_mask(arrays[f"{layout}_y"]))
-    torch.testing.assert_close(found, arrays[f"{layout}_p"], rtol=0, atol=1e-4)
+    probabilities = negative_probabilities(
+        arrays[f"{layout}_x"], negative_mask(arrays[f"{layout}_y"])
+    )
+    torch.testing.assert_close(probabilities, arrays[f"{layout}_p"], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("dim", [64, 128, 512])
 def test_the_originals_log_weights(reference: Path, dim: int) -> None:
     arrays = read(reference / "miners.npz")
-    found = log_inverse_density(arrays["logq_d"].double(), dim)
-    torch.testing.assert_close(found, arrays[f"logq_dim{dim}"].double(), rtol=1e-5, atol=1e-3)
+    log_weights = log_inverse_density(arrays["logq_d"].double(), dim)
+    torch.testing.assert_close(log_weights, arrays[f"logq_dim{dim}"].double(), rtol=1e-5, atol=1e-3)
 
 
 def test_draws_follow_the_probabilities(reference: Path) -> None:

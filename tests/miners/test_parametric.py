@@ -15,7 +15,7 @@ def test_bins_are_equally_likely() -> None:
 @pytest.mark.parametrize(
     ("mode", "low", "high"), [("hard", 0, 0.5), ("semihard", 0.3, 0.7), ("very_hard", 0, 0.3)]
 )
-def test_negatives_lie_in_the_range(mode: str, low: float, high: float) -> None:
+def test_negatives_are_in_the_range(mode: str, low: float, high: float) -> None:
     angles = torch.linspace(0, 3, 40)
     x, y = torch.stack([angles.cos(), angles.sin()], 1), torch.arange(40) % 4
     miner = oodml.load("miners", "parametric", mode=mode)

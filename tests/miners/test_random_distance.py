@@ -14,7 +14,7 @@ def test_labels_may_be_permuted() -> None:
     assert len(anchor) == 60
 
 
-def test_without_it_is_the_distance_miner() -> None:
+def test_without_permutation_it_equals_the_distance_miner() -> None:
     y, x = torch.arange(12) % 4, torch.eye(12)
     uniform = torch.rand(3, 12, generator=torch.Generator().manual_seed(0))
     plain = oodml.load("miners", "random_distance").choose(x, y, uniform)

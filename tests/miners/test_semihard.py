@@ -14,12 +14,12 @@ def test_the_originals_candidates(reference: Path) -> None:
     expected = arrays["a_semihard_candidates[anchor,pos]"]
     between = distances(x)
     for positive in range(32):
-        found = semihard_negatives(between, y, between[:, positive], 0.2)
+        mask = semihard_negatives(between, y, between[:, positive], 0.2)
         possible = (y == y[positive]) & (torch.arange(32) != positive)
-        assert torch.equal(found[possible], expected[possible, positive])
+        assert torch.equal(mask[possible], expected[possible, positive])
 
 
-def test_a_semihard_negative_is_taken_where_there_is_one() -> None:
+def test_semihard_negatives_are_preferred() -> None:
     x = torch.tensor([[0.0], [1.0], [1.1], [5.0], [0.5]])
     y = torch.tensor([0, 0, 1, 1, 2])
     triplets = oodml.load("miners", "semihard")(x, y, torch.Generator().manual_seed(0))
