@@ -60,12 +60,12 @@ if TYPE_CHECKING:
     from oodml.shift.exact import exact_progression as exact_progression
     from oodml.shift.files import read_splits as read_splits
     from oodml.shift.files import write_splits as write_splits
-    from oodml.shift.summary import shift_report as shift_report
     from oodml.shift.progression import published_progression as published_progression
     from oodml.shift.progression import removal_progression as removal_progression
     from oodml.shift.splits import Episode as Episode
     from oodml.shift.splits import Progression as Progression
     from oodml.shift.splits import Split as Split
+    from oodml.shift.summary import shift_report as shift_report
     from oodml.vectors import VectorSet as VectorSet
 
 

@@ -48,7 +48,8 @@ def dataset(groups: Sequence[str] | None = None, styles: Sequence[str] | None = 
     if groups is None:
         return images
     wanted = _checked("groups", groups, np.unique(superclasses).tolist())
-    return images.select(np.isin(images.superclasses, wanted))
+    chosen_rows = np.isin(images.classes, classes[np.isin(superclasses, wanted)])
+    return images.select(chosen_rows)
 
 
 def _tiles(encoded: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
