@@ -217,7 +217,7 @@ def _sentences(
     folder = read_folder(out)
     computed = tables(folder)
     order = select(computed, "ags", METRIC).sort_values("ags", ascending=False)
-    best = order[order["trains"]].iloc[0]
+    best = order[order["trains"].astype(bool)].to_dict("records")[0]
     sentences = [_describe_folder(images, plan), headline, _describe_loss(best)]
     sentences.append(_describe_training(computed, str(best["method"])))
     if plan.shots:
@@ -225,7 +225,8 @@ def _sentences(
     if new is not None:
         target = embed(open_images(new, skip_corrupt=True), backbone, device=device)
         forecast = forecast_target(folder, target, METRIC)
-        row = forecast.methods.set_index("method").loc[str(best["method"])]
+        methods = forecast.methods
+        row = methods[methods["method"] == best["method"]].to_dict("records")[0]
         outside = " It is outside the range of the study." if forecast.outside else ""
         sentences.append(
             f"On {new} ({len(target)} images), expect {format_level(row['expected'], METRIC)} "
@@ -249,7 +250,7 @@ def _describe_folder(images: ImageSet, plan: Plan) -> str:
     return f"{text}."
 
 
-def _describe_loss(best: "pd.Series[Any]") -> str:
+def _describe_loss(best: Mapping[Any, Any]) -> str:
     change = float(best["easiest"] - best["hardest"])
     verb = "loses" if change >= 0 else "gains"
     return (
@@ -260,8 +261,8 @@ def _describe_loss(best: "pd.Series[Any]") -> str:
 
 
 def _describe_training(computed: Mapping[str, pd.DataFrame], best: str) -> str:
-    pairs = select(computed, "pairs", METRIC).set_index(["method", "other"])
-    row = pairs.loc[(best, BASELINE)]
+    pairs = select(computed, "pairs", METRIC)
+    row = pairs[(pairs["method"] == best) & (pairs["other"] == BASELINE)].to_dict("records")[0]
     gain = format_points(float(row["difference"]), sign=True)
     if not np.isfinite(row["low"]):
         return (

@@ -150,12 +150,13 @@ def _without_main_script(execute: Execute | None) -> Iterator[None]:
         yield
         return
     namespace = vars(main)
-    hidden = {name: namespace.pop(name) for name in ("__file__", "__spec__") if name in namespace}
+    names = [name for name in ("__file__", "__spec__") if name in namespace]
+    hidden = {name: namespace.pop(name) for name in names}
     main.__spec__ = None
     try:
         yield
     finally:
-        namespace |= hidden
+        namespace.update(hidden)
 
 
 def process_context() -> ForkServerContext | SpawnContext:

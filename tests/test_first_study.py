@@ -1,0 +1,104 @@
+"""`oodml try`: a plan that fits the time, an ordinary study, and sentences that agree with it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from oodml.cli import app
+from oodml.datasets import open_images
+from oodml.errors import OodmlError
+from oodml.first_study import FEATURE_SHARE, METRIC, plan_first_study, try_images
+from oodml.images.image_set import ImageSet
+from oodml.results.schema import Stage, read_results
+from oodml.study.spec.study_file import read_study
+
+
+def write_folder(images: ImageSet, folder: Path) -> Path:
+    for row, name in enumerate(images.ids.tolist()):
+        file = folder / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        images.read(row).save(file)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    images = open_images("glyphs", scripts=["greek", "hebrew"], few=(24, 8))
+    return write_folder(images, tmp_path_factory.mktemp("data") / "photos")
+
+
+@pytest.fixture(scope="module")
+def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    images = open_images("glyphs", scripts=["thai"], few=(8, 6))
+    return write_folder(images, tmp_path_factory.mktemp("data") / "new")
+
+
+class Clock:
+    """A clock that jumps with every reading, so that the budget is spent after the first seed."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 5.0
+        return self.now
+
+
+def test_the_answer_agrees_with_the_study(photos: Path, new: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    result = try_images(
+        str(photos), out, new=str(new), backbone="pixels", minutes=0.5, clock=Clock()
+    )
+    assert len(result.sentences) == 6
+    assert result.page.exists()
+    table = read_results(out / "results.parquet")
+    study = read_study(result.study_file)
+    assert set(table["method"]) == {variant.label for variant in study.variants}
+    rows = table[(table["stage"] == Stage.ZERO_SHOT) & (table["metric"] == METRIC)]
+    easiest, hardest = (
+        rows[rows["shift"] == shift] for shift in (rows["shift"].min(), rows["shift"].max())
+    )
+    loss = next(text for text in result.sentences if "easiest" in text)
+    method = next(name for name in set(table["method"]) if f"split, {name} " in loss)
+    for part in (easiest, hardest):
+        value = part.loc[part["method"] == method, "value"].mean()
+        assert f"{100 * value:.1f}%" in loss
+
+
+def test_the_study_can_be_extended(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    result = try_images(str(photos), out, backbone="pixels", minutes=0.5, clock=Clock())
+    text = result.study_file.read_text().replace(
+        "[methods.frozen]", "[methods.arcface]\n\n[methods.frozen]"
+    )
+    result.study_file.write_text(text)
+    done = CliRunner().invoke(app, ["study", "run", str(result.study_file), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "arcface" in set(read_results(out / "results.parquet")["method"])
+
+
+@given(st.floats(1e-4, 10.0), st.floats(6.0, 3600.0), st.integers(8, 200), st.integers(6, 40))
+@settings(deadline=None, max_examples=50)
+def test_features_fit_into_the_budget(
+    seconds: float, budget: float, classes: int, per_class: int
+) -> None:
+    names = np.repeat([f"c{k:03d}" for k in range(classes)], per_class)
+    ids = np.array([f"{name}/{i}" for i, name in enumerate(names)])
+    images = ImageSet("x", ids, names, pixels=np.zeros((len(ids), 1, 1), np.uint8))
+    plan = plan_first_study(images, seconds, budget)
+    used = len(images) if plan.few is None else min(plan.few[0] * plan.few[1], len(images))
+    smallest = min(8, classes) * 6  # fewer images would not make a study
+    assert (
+        used * (1 + plan.views) * seconds
+        <= max(FEATURE_SHARE * budget, 2 * smallest * seconds) + 1e-6
+    )
+
+
+def test_too_few_classes_are_refused(tmp_path: Path) -> None:
+    images = open_images("glyphs", scripts=["greek"], few=(4, 4))
+    with pytest.raises(OodmlError) as caught:
+        try_images(str(write_folder(images, tmp_path / "few")), tmp_path / "out", backbone="pixels")
+    assert caught.value.given == 4
