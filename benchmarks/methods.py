@@ -71,8 +71,8 @@ def stepper(name: str) -> Callable[[int], None]:
         head = method.head() or LinearHead(SIZES.feature_dim, SIZES.dim)
     model = Embedder(HeadSettings(dim=SIZES.dim), head)
     method.prepare(model)
-    centres = torch.randn(56, SIZES.feature_dim, generator=random)[LABELS]
-    views = (centres + 2 * torch.randn(2, *centres.shape, generator=random)).relu()
+    centers = torch.randn(56, SIZES.feature_dim, generator=random)[LABELS]
+    views = (centers + 2 * torch.randn(2, *centers.shape, generator=random)).relu()
     groups = [{"params": list(head.parameters()), "weight_decay": 4e-4}]
     optimizer = torch.optim.Adam(groups + method.parameter_groups(1e-4), lr=1e-4, fused=True)
 

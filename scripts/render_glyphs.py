@@ -15,7 +15,7 @@
 #     "fontpkg-tajawal==1.700", "fontpkg-teko==2.0", "fontpkg-unbounded==1.701",
 # ]
 # ///
-"""Render the data set `glyphs` from open fonts: characters of ten scripts in 20 typefaces each.
+"""Render the dataset `glyphs` from open fonts: characters of ten scripts in 20 typefaces each.
 
 Writes `glyphs.npz` and `glyphs_licences.txt` into the folder given, and a sheet of samples to
 the PNG given. The same versions give the same bytes. Run it with the packages above installed:
@@ -76,7 +76,7 @@ REFERENCE = {
 LATIN_REFERENCE = ("H", 42)
 
 PACKAGES = re.findall(r"fontpkg-([a-z0-9-]+)==", Path(__file__).read_text(encoding="utf-8"))
-LICENCE_END = "OTHER DEALINGS IN THE FONT SOFTWARE."
+LICENSE_END = "OTHER DEALINGS IN THE FONT SOFTWARE."
 
 
 def ink(face: Typeface, character: str, size: float) -> Image.Image:
@@ -178,7 +178,7 @@ def class_name(script: str, character: str) -> str:
 
 
 def build() -> dict[str, NDArray[np.generic]]:
-    """The arrays of the data set, classes in the order of their names."""
+    """The arrays of the dataset, classes in the order of their names."""
     families = [typefaces(package) for package in PACKAGES]
     drawn: dict[Typeface, list[NDArray[np.uint8]]] = collections.defaultdict(list)
     named = sorted((class_name(s, c), s, c) for s, text in SCRIPTS.items() for c in text)
@@ -209,21 +209,21 @@ def archive(arrays: dict[str, NDArray[np.generic]]) -> bytes:
     return stream.getvalue()
 
 
-def licences() -> str:
-    """Each family's notice, then the text of the licence, which all of them share."""
+def licenses() -> str:
+    """Each family's notice, then the text of the license, which all of them share."""
     rule = "-" * 59
     notices, texts = [], set()
     for package in PACKAGES:
         whole = (family_folder(package) / "LICENSE").read_text(encoding="utf-8-sig")
         notice, _, text = "\n".join(whole.splitlines()).partition(f"\n{rule}\n")
-        text = text[: text.index(LICENCE_END)] + LICENCE_END
+        text = text[: text.index(LICENSE_END)] + LICENSE_END
         texts.add(re.sub(r"\s+", " ", text))
         notices.append(f"{package} (PyPI: fontpkg-{package})\n{notice.strip()}\n")
-        licence = f"{rule}\n{text.strip()}\n"
+        license_text = f"{rule}\n{text.strip()}\n"
     if len(texts) != 1:
-        raise SystemExit(f"the families have {len(texts)} different licence texts, not one")
+        raise SystemExit(f"the families have {len(texts)} different license texts, not one")
     return "\n".join(
-        ["The data set `glyphs` was rendered from these families.\n", *notices, licence]
+        ["The dataset `glyphs` was rendered from these families.\n", *notices, license_text]
     )
 
 
@@ -246,7 +246,7 @@ def main() -> None:
     arrays = build()
     data = archive(arrays)
     (arguments.folder / "glyphs.npz").write_bytes(data)
-    (arguments.folder / "glyphs_licences.txt").write_text(licences(), encoding="utf-8")
+    (arguments.folder / "glyphs_licences.txt").write_text(licenses(), encoding="utf-8")
     sheet(arrays).save(arguments.sheet)
     print(f"{len(arrays['class_names'])} classes, {len(arrays['ids'])} images")
     print(f"{len(data):,} bytes, SHA-256 {hashlib.sha256(data).hexdigest()}")

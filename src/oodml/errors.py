@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class OodmlError(ValueError):
-    """Bad input. The message says what is wrong, where, what was given, and what is allowed.
+    """Bad input. The message states what is wrong, where, what was given, and what is allowed.
 
     Attributes:
         location: the file, table, or key where the error is, or "".

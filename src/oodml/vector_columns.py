@@ -283,7 +283,7 @@ def _load_floats(contents: Contents, name: str) -> NDArray[Any]:
 def _refuse(
     contents: Contents, reason: str, allowed: tuple[str, ...], *, given: Any = None
 ) -> NoReturn:
-    """Raise an error that lists the columns of the file and says what to do."""
+    """Raise an error that lists the columns of the file and the remedy."""
     columns = contents.columns
     path = contents.path if allowed == VECTORS else contents.labels_location
     listed = ", ".join(f"{name!r} ({column.about})" for name, column in columns.items())

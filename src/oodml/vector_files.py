@@ -359,7 +359,7 @@ def _read_npy(path: Path) -> Contents:
     labels_file = path.with_suffix(".csv")
     if not labels_file.exists():
         raise OodmlError(
-            f"{path}: needs {labels_file.name} beside it, with a column 'class'",
+            f"{path}: {labels_file.name} is missing; save the labels there, in a column 'class'",
             location=str(labels_file),
         )
     contents = _read_csv(labels_file)

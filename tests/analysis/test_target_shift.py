@@ -38,7 +38,7 @@ def test_principal_axes_keep_distances_when_all_are_kept() -> None:
     assert (np.diff(projected.var(axis=0)) < 1e-6).all()
 
 
-def test_unlabelled_measures_grow_with_shift() -> None:
+def test_unlabeled_measures_grow_with_shift() -> None:
     features = _features()
     found = measures(_progression(features), principal_axes(features).project(features))
     assert found["class_mean_fid"].tolist() == [1.0, 9.0]

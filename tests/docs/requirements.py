@@ -67,13 +67,13 @@ def readme(folder: Path) -> dict[str, Any]:
     characters(folder / "photos", "greek", "hebrew")
     study = next(step.text for step in steps("README.md") if step.kind == "toml")
     (folder / "study.toml").write_text(study)
-    for seed, name in enumerate(("embeddings", "catalogue", "new")):
+    for seed, name in enumerate(("embeddings", "catalog", "new")):
         vectors(seed=seed).save(folder / f"{name}.npz")
     return {}
 
 
 def evaluation(folder: Path) -> dict[str, Any]:
-    for seed, name in enumerate(("test", "queries", "catalogue", "margin", "arcface")):
+    for seed, name in enumerate(("test", "queries", "catalog", "margin", "arcface")):
         vectors(seed=seed).save(folder / f"{name}.npz")
     first, second = vectors(), vectors(seed=1)
     return {
@@ -113,7 +113,7 @@ def new_characters(folder: Path) -> None:
 def shift(folder: Path) -> dict[str, Any]:
     characters(folder / "photos", "greek", "hebrew")
     characters(folder / "train_photos", "greek", "hebrew")
-    characters(folder / "new_catalogue", "arabic")
+    characters(folder / "new_catalog", "arabic")
     return {}
 
 

@@ -202,7 +202,7 @@ def check_episodes(
         OodmlError: with the episode, class, and row.
     """
     if not episodes:
-        raise OodmlError("there is no episode to adapt to", location="episodes")
+        raise OodmlError("no episodes were given; at least one is required", location="episodes")
     if len(classes) != n:
         raise OodmlError(f"{len(classes)} classes for {n} features", location="classes")
     for number, one in enumerate(episodes):

@@ -22,8 +22,8 @@ SHIFT_TOLERANCE = 0.15
 def published_results() -> dict[str, Any]:
     """The contents of the paper's figures; `source` states the reading accuracy.
 
-    Keys: `fid` (data set -> [splits]), `recall_at_1` (data set -> method -> [splits]),
-    `ags_recall_at_1` (data set -> method -> score), and `few_shot_recall_at_1` (data set ->
+    Keys: `fid` (dataset -> [splits]), `recall_at_1` (dataset -> method -> [splits]),
+    `ags_recall_at_1` (dataset -> method -> score), and `few_shot_recall_at_1` (dataset ->
     method -> shots -> "zero_shot" and "few_shot" -> [splits]).
     """
     text = files("oodml.analysis").joinpath("published_results.json").read_text("utf-8")
@@ -32,14 +32,14 @@ def published_results() -> dict[str, Any]:
 
 
 def published_curve(data: str, method: str) -> tuple[list[float], list[float]]:
-    """Shift and Recall@1 of a method on a data set of the paper.
+    """Shift and Recall@1 of a method on a dataset of the paper.
 
     Raises:
-        OodmlError: if the paper does not report the data set or the method.
+        OodmlError: if the paper does not report the dataset or the method.
     """
     results = published_results()
     if data not in results["fid"]:
-        raise unknown("data set", data, results["fid"], "published results")
+        raise unknown("dataset", data, results["fid"], "published results")
     curves = results["recall_at_1"][data]
     if method not in curves:
         raise unknown("method", method, curves, f"published results of {data}")
@@ -59,7 +59,7 @@ def comparable_curves(
     the fine-tuned models.
 
     Args:
-        data: the name of the study's data set.
+        data: the name of the study's dataset.
         shifts: [n] the shift of each split.
         shift_backbone: the network that shift is measured with.
         models: the model settings of each method.

@@ -97,7 +97,7 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
     if isinstance(state, Mapping):
         state = state.get("state_dict", state)
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise OodmlError(f"{path}: a mapping of names to tensors is expected", location=location)
+        raise OodmlError(f"{path}: expected a mapping of names to tensors", location=location)
     return state
 
 

@@ -51,7 +51,7 @@ def adapt(
 ) -> None:
     """Adapt a model to a few labeled images of new classes, and print metrics before and after.
 
-    Example: `oodml adapt --model lite0 --support new/labelled --query new/test --out adapted`
+    Example: `oodml adapt --model lite0 --support new/labeled --query new/test --out adapted`
     """
     from oodml.adaptation.gallery import add_to_gallery
     from oodml.adaptation.images import adapt_model
@@ -101,7 +101,7 @@ COMMANDS = (adapt,)
 
 
 def _open_labeled(path: Path) -> "ImageSet":
-    """The images of a data set or folder, which may contain a single class."""
+    """The images of a dataset or folder, which may contain a single class."""
     from oodml.datasets.huggingface import is_saved_dataset
 
     one_class = path.is_dir() and not is_saved_dataset(path)

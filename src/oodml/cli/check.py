@@ -19,8 +19,8 @@ def check(
 ) -> None:
     """Check that your own loss, miner, method, backbone, or dataset works in a study.
 
-    It is tested against the same requirements as oodml's own. The exit status is 1 if one is not
-    met.
+    It is tested against the same requirements as the parts of oodml. The exit status is 1 if a
+    requirement is not met.
 
     Example: `oodml check mylab.losses:Foo --option margin=0.3`
     """

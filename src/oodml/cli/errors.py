@@ -82,7 +82,7 @@ def _expected_message(error: Exception) -> str | None:
 
 
 def _log_traceback(error: Exception) -> str:
-    """Write the traceback to a file, and say where; without such a file, return the traceback."""
+    """Write the traceback to a file and return its path, or the traceback if that fails."""
     text = "".join(traceback.format_exception(error))
     try:
         handle, name = tempfile.mkstemp(prefix="oodml-error-", suffix=".log")

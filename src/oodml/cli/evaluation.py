@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from oodml.vectors import VectorSet
 
 VECTORS = typer.Argument(
-    help="Vectors: .npz, .safetensors, .parquet, or .npy with labels in a .csv of the same name."
+    help="Vectors: .npz, .safetensors, .parquet, .csv, or .npy with labels in a .csv of the same "
+    "name."
 )
 DISTANCE = typer.Option(help="cosine, or euclidean on the vectors as given.")
 SEED = typer.Option(help="Random seed for ties, k-means, and resampling.")
@@ -31,7 +32,9 @@ def evaluate(
     vectors: Annotated[Path, VECTORS],
     gallery: Annotated[
         Path | None,
-        typer.Option(help="Vectors to search instead; may contain further classes."),
+        typer.Option(
+            help="Vectors to search in; by default the queries. May contain other classes."
+        ),
     ] = None,
     k: Annotated[
         list[int] | None, typer.Option(help="Cut-off of recall and precision; repeatable.")

@@ -35,7 +35,7 @@ SkipCorrupt = Annotated[
 
 
 def embed(
-    data: Annotated[str, typer.Option(help="A data set's name, a folder, or a table.")],
+    data: Annotated[str, typer.Option(help="A dataset's name, a folder, or a table.")],
     out: Out,
     backbone: Backbone = None,
     model: ModelFolder = None,

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 def shift(
     a: Annotated[
         str | None,
-        typer.Argument(help="The training data: a data set's name, a folder, or a vector file."),
+        typer.Argument(help="The training data: a dataset's name, a folder, or a vector file."),
     ] = None,
-    b: Annotated[str | None, typer.Argument(help="The new data, likewise.")] = None,
+    b: Annotated[
+        str | None,
+        typer.Argument(help="The new data: a dataset's name, a folder, or a vector file."),
+    ] = None,
     splits: Annotated[
         Path | None, typer.Option(help="A split file: measure train against test classes.")
     ] = None,
@@ -49,7 +52,7 @@ def shift(
 ) -> None:
     """Measure the shift from A to B: two folders, two vector files, or the sides of a split.
 
-    Example: `oodml shift train_photos/ new_catalogue/`
+    Example: `oodml shift train_photos/ new_catalog/`
     """
     from oodml.devices import resolve_device
     from oodml.errors import OodmlError

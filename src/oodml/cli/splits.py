@@ -27,7 +27,7 @@ COMMANDS = ()
 
 File = Annotated[Path, typer.Argument(help="A split file: .json, or a published .pkl.")]
 Out = Annotated[Path, typer.Option(help="The file to write: .json or .pkl.")]
-Data = Annotated[str | None, typer.Option(help="A data set's name, a folder, or a table.")]
+Data = Annotated[str | None, typer.Option(help="A dataset's name, a folder, or a table.")]
 Vectors = Annotated[
     Path | None, typer.Option(help="A file of vectors instead of --data and --backbone.")
 ]
@@ -64,7 +64,7 @@ def build(
         int | None, typer.Option(help="Number of removal iterations (published).")
     ] = None,
     swaps: Annotated[int, typer.Option(help="Swaps per iteration (published).")] = 2,
-    unit: Annotated[str, typer.Option(help="What moves: class or superclass (published).")] = (
+    unit: Annotated[str, typer.Option(help="What is swapped: class or superclass (published).")] = (
         "class"
     ),
     train_superclass: Annotated[
@@ -138,7 +138,9 @@ def show(
     maps: Annotated[
         Path | None, typer.Option(help="Draw the class means: .png, .pdf, or .svg.")
     ] = None,
-    page: Annotated[Path | None, typer.Option(help="Write both as an interactive .html.")] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="Write the shifts and a map as an interactive .html page.")
+    ] = None,
     step: Annotated[
         list[str] | None, typer.Option(help="A step to draw a map of; may be repeated.")
     ] = None,
@@ -167,7 +169,7 @@ def show(
 def import_(file: File, out: Out, data: Data = None) -> None:
     """Convert a published pickle to JSON without running any code in it.
 
-    With --data, the support images get the ids of the images.
+    With --data, support images are identified by the ids of its images.
     Example: `oodml splits import cars196_splits.pkl --out cars196.json`
     """
     from dataclasses import replace
@@ -235,13 +237,15 @@ def check(file: File, data: Data = None) -> None:
 @app.command()
 def backbones(
     file: File,
-    data: Annotated[str, typer.Option(help="A data set's name, a folder, or a table.")],
+    data: Annotated[str, typer.Option(help="A dataset's name, a folder, or a table.")],
     backbone: Annotated[list[str], typer.Option(help="A frozen backbone; give at least two.")],
     image_size: ImageSize = None,
     weights: Annotated[
         str | None, typer.Option(help="Weights file of the backbone that the splits were built on.")
     ] = None,
-    figure: Annotated[Path | None, typer.Option(help="Draw it: .png, .pdf, or .svg.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw the shifts under each backbone: .png, .pdf, or .svg.")
+    ] = None,
     device: Device = None,
 ) -> None:
     """Measure the same splits with several backbones: does their order depend on the network?
@@ -284,7 +288,7 @@ def parse_options(settings: type[Settings], values: Mapping[str, object]) -> Set
 
 
 def open_data(data: str, **options: Any) -> "ImageSet":
-    """The images of a data set's name, a folder, or a table."""
+    """The images of a dataset's name, a folder, or a table."""
     from oodml.catalog import make_importable
     from oodml.datasets import open_images
 
@@ -372,7 +376,7 @@ def _open(
         return images, VectorSet.load(vectors)
     if images is None:
         raise OodmlError(
-            "give --data (a data set's name, a folder, or a table) or --vectors (a file)",
+            "give --data (a dataset's name, a folder, or a table) or --vectors (a file)",
             location="--data",
         )
     return images, embed(images, backbone, weights=weights, image_size=size, device=device)

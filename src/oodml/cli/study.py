@@ -86,7 +86,11 @@ def run(
     ] = False,
     replace: Replace = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List what would run, and run nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="List what would run, and run nothing. With --on slurm, print the job script.",
+        ),
     ] = False,
 ) -> None:
     """Run the missing runs of a study. You can stop it at any time; run it again to resume.
@@ -199,8 +203,12 @@ def table(
     where: Annotated[
         list[str] | None, typer.Option(help="Keep rows with COLUMN=VALUE[,VALUE]. Repeatable.")
     ] = None,
-    rows: Annotated[str, typer.Option(help="Columns of the results that go down.")] = "method",
-    columns: Annotated[str, typer.Option(help="Column of the results that goes across.")] = "split",
+    rows: Annotated[
+        str, typer.Option(help="Columns of the results that become the rows of the table.")
+    ] = "method",
+    columns: Annotated[
+        str, typer.Option(help="Column of the results that becomes the columns of the table.")
+    ] = "split",
     csv: Annotated[Path | None, typer.Option(help="Also write the table to this file.")] = None,
 ) -> None:
     """Print the results as a table: means, with standard deviations over seeds and episodes.

@@ -55,13 +55,13 @@ def evaluate_vectors(
 
     Args:
         queries: the vectors to evaluate.
-        gallery: the vectors to search; if None, each query is searched for among the others.
+        gallery: the vectors to search; if None, each query searches the other queries.
         ks: the cut-offs of recall and precision.
         distance: "cosine" or "euclidean".
         by: "class", or "superclass" to count other classes of the same superclass as positives.
         average: over queries ("micro") or over classes ("macro").
-        seed: of ties and k-means.
-        restarts: of k-means.
+        seed: random seed for ties and k-means.
+        restarts: number of k-means runs.
         retrieval_only: skip clustering and structure.
 
     Raises:

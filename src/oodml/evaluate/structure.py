@@ -209,7 +209,7 @@ def spectral_decay(spectrum: Float[np.ndarray, " s"], k: int) -> float:
             divergence.
 
     Returns:
-        The divergence; NaN if no value remains that a Gram matrix can tell from 0.
+        The divergence; NaN if no value remains that a Gram matrix can distinguish from 0.
 
     Raises:
         OodmlError: if k is 0, which the original study uses for the spectrum itself.

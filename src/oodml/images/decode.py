@@ -8,10 +8,10 @@ Every image becomes 8-bit RGB as an image viewer shows it:
   none counts as 8-, 12-, or 16-bit, the smallest that holds its largest value; floats up to 1 count
   as 0…1, otherwise 0…255.
 - CMYK is converted with the file's color profile, if it has one.
-- Of several frames or pages, the first is used.
+- If a file has several frames or pages, the first is used.
 
-Everything else is an error that names the file. Only the formats in `FORMATS` are opened, whatever
-a file's suffix says.
+Everything else is an error that names the file. Only the formats in `FORMATS` are opened,
+regardless of a file's suffix.
 """
 
 import io

@@ -93,7 +93,7 @@ def answer(tables: Mapping[str, pd.DataFrame], data: str, metric: str) -> Answer
 
     Args:
         tables: the result of `oodml.report.tables.tables`.
-        data: the name of the data set.
+        data: the name of the dataset.
         metric: the metric to answer by.
     """
     order = select(tables, "ags", metric)

@@ -26,7 +26,7 @@ class StudyFolder:
     Attributes:
         path: the folder.
         table: the results on the progression.
-        data: the name of the data set.
+        data: the name of the dataset.
         controls: the results including size-matched controls, or None without controls.
         settings: the text of `study.toml`.
         plan: `plan.json`, empty if it could not be read.
@@ -72,9 +72,9 @@ def read_folder(
 
     Args:
         directory: the folder.
-        images: images to use instead of the data set that `plan.json` names.
-        trust_code: import a data set that `plan.json` names by an import path. Folders of other
-            people can run any code this way, so without it such a data set is not opened.
+        images: images to use instead of the dataset that `plan.json` names.
+        trust_code: import a dataset that `plan.json` names by an import path. Folders of other
+            people can run any code this way, so without it such a dataset is not opened.
 
     Raises:
         OodmlError: if there is no results table, or it has no zero-shot results.
@@ -91,7 +91,7 @@ def read_folder(
     names = sorted(table["data"].unique())
     if len(names) > 1:
         raise OodmlError(
-            f"{path}: the results are from several data sets ({', '.join(names)}); "
+            f"{path}: the results are from several datasets ({', '.join(names)}); "
             "a report describes one",
             location=str(path / "results.parquet"),
             given=names,

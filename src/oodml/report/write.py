@@ -44,7 +44,7 @@ def write_report(
 
     Args:
         directory: the folder of the study.
-        images: images to use instead of the data set that the study names.
+        images: images to use instead of the dataset that the study names.
         paper: also write the PNG, PDF, CSV, and LaTeX files.
         trust_code: see `read_folder`.
         out: the folder to write to; by default the study's.

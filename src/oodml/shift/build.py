@@ -49,7 +49,7 @@ class SplitSettings(BaseModel):
             split (step 0), or "all".
         steps: the steps to return, instead of `n_splits`.
         train_classes, train_superclasses: the classes or superclasses to train on at the start.
-            Without either: the data set's own train part, if it is one of whole classes, or the
+            Without either: the dataset's own train part, if it is one of whole classes, or the
             first half of the sorted class names.
         harder, easier: the largest number of swaps (exact) or iterations (published) in each
             direction; None searches as far as possible (exact) or uses 25 and 15 (published).

@@ -18,7 +18,7 @@ def check(
     Args:
         progression: the splits to check.
         ids, classes: [n] the id and class of every image of the data.
-        location: the file or data set, for the error.
+        location: the file or dataset, for the error.
 
     Raises:
         OodmlError: with the first problem and the number of others.

@@ -22,7 +22,7 @@ PICKLE_LIMIT = 64 * 2**20
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A published file: its SHA-256, its data set, and the step of each split."""
+    """A published file: its SHA-256, its dataset, and the step of each split."""
 
     sha256: str
     data: str
@@ -71,7 +71,7 @@ def write_splits(progression: Progression, path: str | Path) -> None:
     """Write splits to `.json`, or to `.pkl` in the layout of the original code.
 
     A pickle contains only dicts, lists, strings, and numbers, without the procedure, its settings,
-    and the data set.
+    and the dataset.
 
     Raises:
         OodmlError: if the progression is inconsistent or the suffix is unknown.

@@ -59,7 +59,7 @@ class Progression:
         procedure: "published", "published_easier", "removal", "exact", …
         shift_measure: the measure behind `Split.shift`, such as "fid_class_means".
         settings: the settings of the procedure.
-        data, fingerprint: the name and content hash of the data set; "" if unknown.
+        data, fingerprint: the name and content hash of the dataset; "" if unknown.
         backbone: the network that computed the features; "" if unknown.
         seed: the random seed for validation classes and episodes, or None.
     """

@@ -21,11 +21,11 @@ def superclass_train_classes(superclass_of: Mapping[str, str], wanted: Iterable[
 
 
 def partition_train_classes(classes: Names, partition: Names | None) -> list[str] | None:
-    """The classes of a data set's own "train" images, sorted; None if it has no such partition.
+    """The classes of a dataset's own "train" images, sorted; None if it has no such partition.
 
     Args:
         classes: [n] the class of each image.
-        partition: [n] the part of the data set that each image belongs to, or None.
+        partition: [n] the part of the dataset that each image belongs to, or None.
 
     Raises:
         OodmlError: if a class has both train and other images.
@@ -36,7 +36,7 @@ def partition_train_classes(classes: Names, partition: Names | None) -> list[str
     outside = set(classes[partition != "train"].tolist())
     for name in sorted(inside & outside):
         raise OodmlError(
-            f"class {name!r} has both train and other images in the data set's own partition, so "
+            f"class {name!r} has both train and other images in the dataset's own partition, so "
             "the partition does not split classes",
             given=name,
         )

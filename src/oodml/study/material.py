@@ -42,7 +42,7 @@ class Material(Protocol):
 
 
 def open_material(run: Run, context: Context) -> Material:
-    """The material that the run's settings ask for."""
+    """The material that the run's settings require."""
     if isinstance(run.model, HeadSettings):
         adapts_backbone = bool(run.shots) and run.adapt.layers == "all"
         return CachedFeatures(run.model, context.images, context.device, adapts_backbone)

@@ -111,7 +111,7 @@ def _log_to(active: dict[str, Any]) -> MetricLog:
 
 
 def _locations(names: Sequence[str], folder: Path) -> dict[str, str]:
-    """The environment variables that tell trackers where to write files."""
+    """The environment variables that set where trackers write files."""
     variables = {
         "mlflow": ("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}"),
         "trackio": ("TRACKIO_DIR", str(folder / "trackio")),

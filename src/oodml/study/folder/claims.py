@@ -48,7 +48,7 @@ class Claim:
 
 @dataclass
 class Claims:
-    """The claims in a folder, as one process sees them.
+    """The claims in a folder, as observed by one process.
 
     A claim is dead when its time stamp has not changed for `patience` seconds of this process's
     own clock, so no two clocks have to agree. Claims of the same host are checked by looking up

@@ -207,7 +207,7 @@ def versions() -> Mapping[str, str]:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error means that the disk is full. Some libraries only say so in the message."""
+    """Whether an error means that the disk is full. Some libraries set only the message."""
     return any(reason in str(error) for reason in _DISK_FULL)
 
 
@@ -218,7 +218,7 @@ def failure_text(run: RunPlan, error: BaseException, advice: str = "") -> str:
 
 
 def unwritable_error(folder: Path, error: BaseException) -> OodmlError:
-    """The error for a folder that cannot be written, with what to do about it."""
+    """The error for a folder that cannot be written, with its remedy."""
     if is_disk_full(error):
         return OodmlError(
             f"{folder}: the disk is full. Free some space (`oodml cache list` shows the size of "

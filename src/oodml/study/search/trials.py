@@ -159,7 +159,7 @@ def searched_split(progression: Progression, settings: SearchSettings) -> Split:
 
 
 def without_test(split: Split) -> Split:
-    """The split as a trial sees it: without test classes and episodes."""
+    """The split for a trial: without test classes and episodes."""
     return replace(split, test=(), episodes={})
 
 
@@ -206,8 +206,8 @@ def read_outcome(trial: Trial, store: Store, metric: str) -> Outcome:
     missing = [name for name in names if name not in values]
     if missing:
         raise OodmlError(
-            f"{folder}: no {missing[0]} of the validation classes; a search needs at least one "
-            "epoch, and validation classes with two images",
+            f"{folder}: {missing[0]} of the validation classes is missing; a search needs at least "
+            "one epoch, and validation classes with two images",
             location=str(folder),
             given=missing[0],
         )

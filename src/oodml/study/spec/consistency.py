@@ -122,9 +122,8 @@ def check_split(split: Split, images: ImageSet, location: str, validate: bool = 
     for side, names in (("test", split.test), ("validation", split.validation)):
         if names and all(counts.get(name, 0) < 2 for name in names):
             raise OodmlError(
-                f"{where}: all of its {side} classes have only one image, so no image has another "
-                f"of its class to retrieve: {_name_some(names)}. Add images to them, or choose "
-                "other splits.",
+                f"{where}: all of its {side} classes have only one image, so retrieval has no "
+                f"positives: {_name_some(names)}. Add images to them, or choose other splits.",
                 location=location,
                 given=tuple(sorted(names)),
             )

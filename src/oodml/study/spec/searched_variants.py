@@ -41,7 +41,7 @@ def parse_searched_variants(
 
 @dataclass
 class _MethodTables:
-    """What a study file says about one method."""
+    """The entry of one method in a study file."""
 
     label: str
     table: Table

@@ -69,8 +69,8 @@ def check_data(study: Study, which: str) -> None:
         return
     raise OodmlError(
         f"data: {name} is not in {root}. Run `oodml data fetch {name} --root {root}`, which "
-        f"downloads it or says how to, and then `oodml study run {which} --data {root} --out …`. "
-        "Without the data, `--smoke` tries the study on drawn images.",
+        f"downloads it or prints how to, and then `oodml study run {which} --data {root} --out …`. "
+        "Without the data, `--smoke` tests the study on generated images.",
         location="data.root",
         given=str(root),
     )

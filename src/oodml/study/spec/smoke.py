@@ -25,11 +25,11 @@ FIXED = ("train.epochs", "train.warmup_epochs", "train.evaluate_every", "train.b
 
 
 def smoke_study(study: Study, folder: Path) -> Study:
-    """A study that tries every variant in little time.
+    """A short version of a study that runs every variant.
 
     It has one seed, one epoch, one episode, and few steps. Splits that are built have few swaps,
-    on a few images of a few classes. If the dataset is not on this machine, a miniature of drawn
-    images takes its place, and networks are untrained.
+    on a few images of a few classes. If the dataset is not on this machine, a miniature of
+    generated images takes its place, and networks are untrained.
 
     Args:
         study: the study to try.
@@ -114,7 +114,7 @@ def _small_model(model: ModelSettings, untrained: bool) -> ModelSettings:
 
 
 def _accepts_any_size(model: ModelSettings) -> bool:
-    """Whether timm says that the network takes images of any size."""
+    """Whether the network accepts images of any size, according to timm."""
     import timm
 
     config = timm.get_pretrained_cfg(model.backbone, allow_unregistered=True)

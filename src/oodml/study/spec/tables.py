@@ -229,7 +229,7 @@ def _accepts_list(annotation: Any) -> bool:
 
 
 def _choices(error: ErrorDetails) -> list[str]:
-    """The values that an error says are allowed."""
+    """The allowed values of an error."""
     if error["type"] != "literal_error":
         return []
     return re.findall(r"'([^']*)'", error["ctx"]["expected"])
