@@ -14,7 +14,7 @@ def check(
     ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option(help="KEY=VALUE, with the value as in a study file. Repeat for more options."),
+        typer.Option(help="KEY=VALUE, with the value as in a study file. May be repeated."),
     ] = None,
 ) -> None:
     """Check that your own loss, miner, method, backbone, or dataset works in a study.

@@ -37,7 +37,7 @@ def evaluate(
         ),
     ] = None,
     k: Annotated[
-        list[int] | None, typer.Option(help="Cut-off of recall and precision; repeatable.")
+        list[int] | None, typer.Option(help="Cut-off of recall and precision; may be repeated.")
     ] = None,
     distance: Annotated[str, DISTANCE] = "cosine",
     by: Annotated[
@@ -95,7 +95,7 @@ def compare(
     b: Annotated[Path, typer.Argument(help="Vectors of another model, of the same images (ids).")],
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="Metric, as named by `oodml evaluate`; repeatable."),
+        typer.Option(help="Metric, as named by `oodml evaluate`; may be repeated."),
     ] = None,
     distance: Annotated[str, DISTANCE] = "cosine",
     confidence: Annotated[float, typer.Option(help="Confidence level of the interval.")] = 0.95,
@@ -264,7 +264,7 @@ def _print_table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, .
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title), title_justify="left")  # brackets in file names are no markup
+    table = Table(title=Text(title), title_justify="left")  # brackets in file names are not markup
     for position, head in enumerate(heads):
         table.add_column(head, justify="right" if position else "left")
     for row in rows:

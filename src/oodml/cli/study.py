@@ -35,7 +35,7 @@ Threads = Annotated[
 ]
 Device = Annotated[
     str | None,
-    typer.Option(help="cpu, cuda, cuda:1, or mps. By default CUDA if available, else cpu."),
+    typer.Option(help="cpu, cuda, cuda:1, or mps (default: cuda if available, else cpu)."),
 ]
 Precision = Annotated[
     str | None, typer.Option(help="fp32 or bf16, for methods that train the whole network.")
@@ -46,7 +46,7 @@ On = Annotated[
 Job = Annotated[
     list[str] | None,
     typer.Option(
-        help="Slurm option under its submitit name, such as slurm_partition=gpu. Repeatable."
+        help="Slurm option under its submitit name, such as slurm_partition=gpu. May be repeated."
     ),
 ]
 Replace = Annotated[
@@ -201,7 +201,7 @@ def table(
         str, typer.Option(help="zero_shot, validation, before, after, or best_test_epoch.")
     ] = "zero_shot",
     where: Annotated[
-        list[str] | None, typer.Option(help="Keep rows with COLUMN=VALUE[,VALUE]. Repeatable.")
+        list[str] | None, typer.Option(help="Keep rows with COLUMN=VALUE[,VALUE]. May be repeated.")
     ] = None,
     rows: Annotated[
         str, typer.Option(help="Columns of the results that become the rows of the table.")

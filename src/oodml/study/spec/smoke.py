@@ -1,4 +1,4 @@
-"""The smoke test of a study: every method for a moment, on a few images."""
+"""The smoke test of a study: every method for one epoch, on a few images."""
 
 from pathlib import Path
 from typing import Any
