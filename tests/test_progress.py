@@ -58,15 +58,17 @@ def test_progress_can_be_hidden() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0, "0 s"),
+        (None, "unknown"),
+        (0.44, "0.4 s"),
         (59, "59 s"),
         (60, "1 min"),
+        (200, "3 min 20 s"),
         (3600, "1 h"),
-        (11100, "3 h 5 min"),
+        (18120, "5 h 2 min"),
         (2e5, "2 d 8 h"),
     ],
 )
-def test_durations(seconds: float, text: str) -> None:
+def test_durations(seconds: float | None, text: str) -> None:
     assert format_duration(seconds) == text
 
 

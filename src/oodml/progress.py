@@ -93,16 +93,18 @@ class Progress:
         return bool(getattr(self.stream, "isatty", lambda: False)())
 
 
-def format_duration(seconds: float) -> str:
-    """A duration for a person, such as "45 s", "12 min", "3 h 5 min", or "2 d 4 h"."""
-    whole = round(max(seconds, 0.0))
-    if whole < 60:
-        return f"{whole} s"
-    minutes = round(whole / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    days, hours = divmod(round(hours + minutes / 60), 24)
-    return f"{days} d {hours} h" if hours else f"{days} d"
+def format_duration(seconds: float | None) -> str:
+    """A duration as text: "0.4 s", "45 s", "3 min 20 s", "5 h 2 min", "2 d 8 h", or "unknown"."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 9.95:
+        return f"{max(seconds, 0.0):.1f} s"
+    whole = round(seconds)
+    for large, small, unit, part in ((86400, 3600, "d", "h"), (3600, 60, "h", "min")):
+        if whole >= (2 * large if unit == "d" else large):
+            count, rest = divmod(round(whole / small), large // small)
+            return f"{count} {unit} {rest} {part}" if rest else f"{count} {unit}"
+    minutes, rest = divmod(whole, 60)
+    if not minutes:
+        return f"{rest} s"
+    return f"{minutes} min {rest} s" if rest else f"{minutes} min"

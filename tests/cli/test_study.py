@@ -46,7 +46,8 @@ def test_failures_end_non_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     file, out = make_study(tmp_path, 1), tmp_path / "out"
     ended = call("study", "run", file, "--out", out)
     assert ended.exit_code == 1
-    assert "failed: margin on split 0, seed 0: RuntimeError: the boundary is gone" in ended.output
+    assert "RuntimeError: the boundary is gone" in ended.output
+    assert "margin on split 0, seed 0" in ended.output
     monkeypatch.setattr(workers, "_default_execute", lambda: execute)
     assert call("study", "run", file, "--out", out, "--retry").exit_code == 0
 

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from oodml.analysis.formatting import format_duration
 from oodml.analysis.ranking import compare_methods
 from oodml.errors import OodmlError
 from oodml.report.folder import read_folder
@@ -172,14 +171,6 @@ def test_no_result_yet(tmp_path: Path) -> None:
     table[table["stage"] != "zero_shot"].to_parquet(tmp_path / "results.parquet")
     with pytest.raises(OodmlError, match=r"results\.parquet"):
         write_report(tmp_path, images)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(None, "–"), (0.44, "0.4 s"), (12.0, "12 s"), (200.0, "3 min 20 s"), (18120.0, "5 h 02 min")],
-)
-def test_durations(seconds: float | None, text: str) -> None:
-    assert format_duration(seconds) == text
 
 
 def test_the_best_test_epoch_is_a_diagnostic_alone(made: Made, tmp_path: Path) -> None:

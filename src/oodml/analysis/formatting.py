@@ -1,4 +1,4 @@
-"""Numbers as text: levels in percent, differences in points, probabilities, and durations.
+"""Numbers as text: levels in percent, differences in points, and probabilities.
 
 The values of metrics of quality, which are at most 1, are shown in percent, and differences
 between them in (percentage) points. Other metrics are shown as plain numbers.
@@ -60,20 +60,6 @@ def format_probability(probability: float) -> str:
     if probability > 0.999:
         return "over 99.9%"
     return format_percent(probability, 1 if probability > 0.99 else 0)
-
-
-def format_duration(seconds: float | None) -> str:
-    """A duration: "0.4 s", "12 s", "3 min 20 s", "5 h 02 min"."""
-    if seconds is None or not isfinite(seconds):
-        return MISSING
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def format_list(names: Sequence[str]) -> str:

@@ -145,7 +145,8 @@ def compare(
         for comparison in comparisons
     ]
     heads = ("metric", "A", "B", "A - B", f"{confidence:.0%} interval", "A is better")
-    _print_table(f"A: {a}   B: {b}", heads, rows)
+    typer.echo(f"A: {a}   B: {b}")
+    _print_table("", heads, rows)
 
 
 def index(
@@ -264,7 +265,9 @@ def _print_table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, .
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title), title_justify="left")  # brackets in file names are not markup
+    table = Table(
+        title=Text(title) if title else None, title_justify="left"
+    )  # brackets in file names are not markup
     for position, head in enumerate(heads):
         table.add_column(head, justify="right" if position else "left")
     for row in rows:

@@ -11,7 +11,6 @@ from oodml import __version__, catalog
 from oodml.analysis.formatting import (
     count_noun,
     format_difference,
-    format_duration,
     format_interval,
     format_level,
     format_list,
@@ -21,6 +20,7 @@ from oodml.analysis.formatting import (
 from oodml.analysis.table import ranked_metrics, shifts, standard_split
 from oodml.analysis.target_shift import MEASURE_LABELS
 from oodml.evaluate.registry import find_metric
+from oodml.progress import format_duration
 from oodml.report.answer import answer
 from oodml.report.folder import StudyFolder
 from oodml.report.payload import page_data

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from oodml.datasets import open_images
 from oodml.images.image_set import ImageSet
+from oodml.progress import format_duration
 from oodml.results.plan import RunPlan
 from oodml.shift.build import SplitSettings
 from oodml.shift.files import read_splits
 from oodml.shift.splits import Progression
-from oodml.study.folder.status import StatusReader, format_seconds
+from oodml.study.folder.status import StatusReader
 from oodml.study.folder.store import Store
 from oodml.study.prepare import (
     plan_study,
@@ -124,7 +125,7 @@ def _describe_remaining(store: Store, runs: Sequence[RunPlan], finished_ids: set
         return f"{text}, time and disk unknown until one has finished"
     seconds = StatusReader(store).expected(finished, remaining)
     size = sum(_folder_size(store.runs / run.id) for run in finished) / len(finished)
-    needed = f"about {format_seconds(seconds)} of one worker and "
+    needed = f"about {format_duration(seconds)} of one worker and "
     return f"{text}, {needed}{format_size(size * len(remaining))}"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from oodml.study.folder.claims import Claims
 from oodml.study.folder.progress import format_progress, render_status
-from oodml.study.folder.status import Status, format_seconds, format_status, read_status
+from oodml.study.folder.status import Status, format_status, read_status
 from oodml.study.folder.store import Store
 from oodml.study.launch import run_study
 from oodml.study.prepare import prepare
@@ -53,7 +53,7 @@ def test_the_text_contains_every_list(folder: Path) -> None:
     assert "on far, process 7" in text
     assert "for 10 min" in text
     assert "the boundary is gone" in text
-    assert "left: 2 min" in text
+    assert "left: 1 min 40 s" in text
     assert "--retry" in text
 
 
@@ -76,16 +76,8 @@ def test_without_a_finished_run_the_time_left_is_unknown(tmp_path: Path) -> None
 def test_the_progress_line_contains_what_is_left(folder: Path) -> None:
     text = format_progress(read_status(folder))
     assert text.startswith("1 of 6 runs done, 3 failed, running multisimilarity on split ")
-    assert text.endswith("left: 2 min")
+    assert text.endswith("left: 1 min 40 s")
     assert len(render_status(read_status(folder)).renderables) == 3
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(None, "unknown"), (0, "0 s"), (89, "89 s"), (720, "12 min"), (12000, "3 h 20 min")],
-)
-def test_durations(seconds: float | None, text: str) -> None:
-    assert format_seconds(seconds) == text
 
 
 def test_a_finished_study_has_nothing_left(tmp_path: Path) -> None:

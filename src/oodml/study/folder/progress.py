@@ -11,7 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table as Grid
 from rich.text import Text
 
-from oodml.study.folder.status import Status, StatusReader, format_seconds
+from oodml.progress import format_duration
+from oodml.study.folder.status import Status, StatusReader
 from oodml.study.folder.store import Store
 from oodml.study.folder.table import ResultsTable
 
@@ -89,7 +90,7 @@ def format_progress(status: Status) -> str:
         names = (one.run.description for one in status.running[:MAX_RUNNING])
         parts.append("running " + "; ".join(names))
     if status.remaining != 0:
-        parts.append(f"left: {format_seconds(status.remaining)}")
+        parts.append(f"left: {format_duration(status.remaining)}")
     return ", ".join(parts)
 
 
@@ -102,7 +103,7 @@ def render_status(status: Status) -> Group:
     head.add_row(
         bar,
         f"{len(status.done)} of {status.total} {status.unit}{failed}",
-        f"left: {format_seconds(status.remaining)}",
+        f"left: {format_duration(status.remaining)}",
     )
     running = [
         Text(f"  {one.run.description}  on {one.host}", "dim")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from oodml.errors import OodmlError
+from oodml.progress import format_duration
 from oodml.results.plan import RunPlan, StudyPlan, read_run
 from oodml.study.folder.claims import PATIENCE, Claims, read_claim
 from oodml.study.folder.store import Store
@@ -230,7 +231,7 @@ def format_status(status: Status) -> str:
         lines.append(f"pending: {status.pending} trials, sampled when these finish")
     lines += [note] if (note := describe_input_size(status.planned)) else []
     if status.running or status.missing:
-        lines.append(f"expected time left: {format_seconds(status.remaining)}")
+        lines.append(f"expected time left: {format_duration(status.remaining)}")
     if status.failed:
         lines.append("tracebacks: failed/; repeat failed runs with `oodml study run … --retry`")
     return "\n".join(lines)
@@ -238,7 +239,7 @@ def format_status(status: Status) -> str:
 
 def _describe_running(running: Running) -> str:
     text = f"{running.run.description}  on {running.host}, process {running.process}"
-    return text + (f"; no heartbeat for {format_seconds(running.silent)}" if running.lost else "")
+    return text + (f"; no heartbeat for {format_duration(running.silent)}" if running.lost else "")
 
 
 def describe_input_size(runs: Iterable[RunPlan]) -> str:
@@ -248,16 +249,6 @@ def describe_input_size(runs: Iterable[RunPlan]) -> str:
         return ""
     sizes = " or ".join(map(str, shorts))
     return f"larger images were resized to a short side of {sizes} pixels (model.input_cache)"
-
-
-def format_seconds(seconds: float | None) -> str:
-    """A duration as text: "40 s", "12 min", "3 h 20 min"; "unknown" for None."""
-    if seconds is None:
-        return "unknown"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _file_system_time(folder: Path) -> float:
