@@ -28,7 +28,7 @@ FLOORS = (
     {"embedding", "training"},
     {"adaptation", "contract", "study.run_artifacts"},
     {"adapters", "oodml", "study.spec"},
-    {"export", "report", "study.plan"},
+    {"export", "report", "study.file", "study.plan"},
     {"study.prepare"},
     {"study.material"},
     {"study.run"},

@@ -151,7 +151,7 @@ def _without_main_script(execute: Execute | None) -> Iterator[None]:
         return
     namespace = vars(main)
     names = [name for name in ("__file__", "__spec__") if name in namespace]
-    hidden = {name: namespace.pop(name) for name in names}
+    hidden: dict[str, Any] = {name: namespace.pop(name) for name in names}
     main.__spec__ = None
     try:
         yield
