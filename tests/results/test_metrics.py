@@ -74,8 +74,8 @@ def test_names_with_numbers_and_published_variants() -> None:
 
 
 def test_order_of_display() -> None:
-    shown = ["recall@1", "recall@2", "recall@10", "map@r", "map@1000", "map", "r_precision"]
-    shown += ["precision@1", "mrr", "nmi", "ami", "f1", "rho@1", "intra", "inter", "opis"]
+    shown = ["recall@1", "recall@2", "recall@10", "precision@1", "r_precision", "map@r"]
+    shown += ["map@1000", "map", "mrr", "nmi", "ami", "f1", "intra", "inter", "rho@1", "opis"]
     shown += ["mine", "queries", "recall@1_published", "map_published"]
     shuffled = np.random.default_rng(0).permutation(shown).tolist()
     assert sort_metrics(shuffled) == shown

@@ -72,6 +72,18 @@ def recall(positives: RankedPositives, k: int) -> Score:
     return (positives.first <= k).double()
 
 
+@RETRIEVAL.define("precision@k", "Precision@k", expected=expected_precision)
+def precision(positives: RankedPositives, k: int) -> Score:
+    """The share of positives among the k nearest."""
+    return positives.count_within(k) / k
+
+
+@RETRIEVAL.define("r_precision", "R-precision", expected=expected_r_precision)
+def r_precision(positives: RankedPositives) -> Score:
+    """The share of positives among the R nearest."""
+    return positives.count_within(positives.counts) / positives.counts
+
+
 @RETRIEVAL.define("map@r", "mAP@R", expected=expected_map_at_r)
 def map_at_r(positives: RankedPositives) -> Score:
     """Average precision with ranks beyond R counted as 0 (Musgrave et al., ECCV 2020)."""
@@ -88,18 +100,6 @@ def map_at_1000(positives: RankedPositives) -> Score:
 def average_precision(positives: RankedPositives) -> Score:
     """The mean of the precisions at all positives."""
     return positives.precision.sum(1) / positives.counts
-
-
-@RETRIEVAL.define("r_precision", "R-precision", expected=expected_r_precision)
-def r_precision(positives: RankedPositives) -> Score:
-    """The share of positives among the R nearest."""
-    return positives.count_within(positives.counts) / positives.counts
-
-
-@RETRIEVAL.define("precision@k", "Precision@k", expected=expected_precision)
-def precision(positives: RankedPositives, k: int) -> Score:
-    """The share of positives among the k nearest."""
-    return positives.count_within(k) / k
 
 
 @RETRIEVAL.define("mrr", "MRR", expected=expected_mrr)

@@ -82,12 +82,6 @@ STRUCTURE: MetricFamily[Geometry, float] = MetricFamily("structure")
 """The metrics of structure: each is a function of a `Geometry`."""
 
 
-@STRUCTURE.define("rho@k", "Spectral decay ρ@k", bounds=(0, inf), higher_is_better=None)
-def rho(geometry: Geometry, k: int) -> float:
-    """Spectral decay (Roth et al., ICML 2020); see `spectral_decay`."""
-    return spectral_decay(geometry.spectrum, k)
-
-
 @STRUCTURE.define("intra", "Intra-class distance", bounds=(0, 2), higher_is_better=None)
 def intra(geometry: Geometry) -> float:
     """The cosine distance of two images of a class, averaged over pairs, then over classes."""
@@ -119,6 +113,12 @@ def alignment(geometry: Geometry) -> float:
     several = geometry.class_sizes > 1
     distances = geometry.distance_sums[several].sum()
     return 2 * float(distances / geometry.class_pairs[several].sum())
+
+
+@STRUCTURE.define("rho@k", "Spectral decay ρ@k", bounds=(0, inf), higher_is_better=None)
+def rho(geometry: Geometry, k: int) -> float:
+    """Spectral decay (Roth et al., ICML 2020); see `spectral_decay`."""
+    return spectral_decay(geometry.spectrum, k)
 
 
 @STRUCTURE.define("uniformity", "Uniformity", bounds=(-8, 0), higher_is_better=False)
