@@ -145,7 +145,7 @@ def compare(
         for comparison in comparisons
     ]
     heads = ("metric", "A", "B", "A - B", f"{confidence:.0%} interval", "A is better")
-    typer.echo(f"A: {a}   B: {b}")
+    print(f"A: {a}   B: {b}")  # click.echo would write UTF-8 to an ASCII terminal
     _print_table("", heads, rows)
 
 
