@@ -39,7 +39,7 @@ SAMPLE = 32
 FEATURE_SHARE = 0.4
 """The largest share of the time that goes into features; the rest is for training and the page."""
 RESERVE = 0.25
-"""The share of the time that is kept for the report and the forecast."""
+"""The share of the time reserved for the report and the forecast."""
 
 HEADER = """\
 # Written by `oodml try`. To extend the study, edit this file, for example the methods or seeds, and
