@@ -10,7 +10,7 @@ Download and unpack the icon sets and the Unicode groups from the npm registry:
         @iconify-json/fluent-emoji@1.2.7 @iconify-json/fluent-emoji-flat@1.2.6 \
         @iconify-json/emojione@1.2.3 @iconify-json/fxemoji@1.2.2 unicode-emoji-json@0.9.0
 
-Then render them. The script writes `emoji.npz` and `emoji_licences.txt` to the output folder, and
+Then render them. The script writes `emoji.npz` and `emoji_licenses.txt` to the output folder, and
 an overview to the PNG file:
 
     python scripts/render_emoji.py FOLDER_OF_TGZ src/oodml/datasets docs/emoji.png
@@ -220,7 +220,7 @@ def main() -> None:
         image.save(buffer, "WEBP", lossless=True, quality=100, method=6)
         arrays[style] = np.frombuffer(buffer.getvalue(), dtype=np.uint8)
     np.savez(arguments.output / "emoji.npz", **arrays)
-    (arguments.output / "emoji_licences.txt").write_text(
+    (arguments.output / "emoji_licenses.txt").write_text(
         licenses(styles, arguments.apache), encoding="utf-8"
     )
     sample = [keys[i] for i in np.linspace(0, len(keys) - 1, 24).astype(int)]

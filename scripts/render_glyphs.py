@@ -17,7 +17,7 @@
 # ///
 """Render the dataset `glyphs` from open fonts: characters of ten scripts in 20 typefaces each.
 
-Writes `glyphs.npz` and `glyphs_licences.txt` into the folder given, and a sheet of samples to
+Writes `glyphs.npz` and `glyphs_licenses.txt` into the folder given, and a sheet of samples to
 the PNG given. The same versions give the same bytes. Run it with the packages above installed:
 
     python scripts/render_glyphs.py src/oodml/datasets docs/glyphs.png
@@ -246,7 +246,7 @@ def main() -> None:
     arrays = build()
     data = archive(arrays)
     (arguments.folder / "glyphs.npz").write_bytes(data)
-    (arguments.folder / "glyphs_licences.txt").write_text(licenses(), encoding="utf-8")
+    (arguments.folder / "glyphs_licenses.txt").write_text(licenses(), encoding="utf-8")
     sheet(arrays).save(arguments.sheet)
     print(f"{len(arrays['class_names'])} classes, {len(arrays['ids'])} images")
     print(f"{len(data):,} bytes, SHA-256 {hashlib.sha256(data).hexdigest()}")

@@ -28,19 +28,22 @@ KINDS = {
     "methods": "Method",
     "backbones": "backbone",
     "datasets": "dataset",
-    "adapters": "Adapter",
+    "few_shot_adapters": "Adapter",
 }
+ALIASES = {"adapters": "few_shot_adapters"}
+"""Earlier names of kinds, also accepted as groups of entry points."""
 
 
 def names(kind: str) -> list[str]:
     """Return the available names of a kind, sorted, including those of installed packages.
 
     Args:
-        kind: "losses", "miners", "methods", "backbones", "datasets", or "adapters".
+        kind: "losses", "miners", "methods", "backbones", "datasets", or "few_shot_adapters".
 
     Raises:
         OodmlError: if the kind does not exist.
     """
+    kind = ALIASES.get(kind, kind)
     if kind not in KINDS:
         raise unknown("kind", kind, KINDS)
     return sorted([*_files(kind), *plugins(kind)])
@@ -71,6 +74,7 @@ def get_class(kind: str, name: str) -> Any:
     Raises:
         OodmlError: if the name does not exist or its module cannot be imported.
     """
+    kind = ALIASES.get(kind, kind)
     if ":" in name:
         return import_object(name)
     if name.startswith("pml.") and kind in ("losses", "miners"):
@@ -105,7 +109,7 @@ def load(kind: str, name: str, /, **options: Any) -> Any:
     """Create the object `name` of a kind, as in `load("losses", "margin", margin=0.1)`.
 
     Args:
-        kind: "losses", "miners", "methods", "backbones", "datasets", or "adapters".
+        kind: "losses", "miners", "methods", "backbones", "datasets", or "few_shot_adapters".
         name: a name of the catalog, an import path `package.module:Object`, or `pml.NAME`.
         options: its keyword arguments.
 
@@ -138,7 +142,8 @@ def _files(kind: str) -> frozenset[str]:
 def _plugins(kind: str, path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
     """The entry points on an import path. A taken or invalid name is ignored with a warning."""
     accepted: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=f"oodml.{kind}"):
+    groups = [kind, *(alias for alias, name in ALIASES.items() if name == kind)]
+    for entry in (entry for group in groups for entry in entry_points(group=f"oodml.{group}")):
         reason = "" if entry.name.isidentifier() else "the name is not a Python identifier"
         if entry.name in _files(kind):
             reason = "oodml itself has that name"

@@ -6,10 +6,12 @@ import torch
 import oodml
 from oodml import catalog
 from oodml.adaptation import AdaptSettings
+from oodml.checks.check import Factory, requirements_of
+from oodml.checks.requirement import Requirement, check_requirement
 
 from .toy import episodes, toy
 
-NAMES = catalog.names("adapters")
+NAMES = catalog.names("few_shot_adapters")
 
 
 def settings_of(name: str) -> AdaptSettings:
@@ -33,20 +35,10 @@ def test_adapted_heads_are_finite_and_inputs_unchanged(name: str) -> None:
     assert torch.equal(head.weight, before[1])
 
 
+@pytest.mark.parametrize(
+    "requirement", requirements_of("few_shot_adapters"), ids=lambda one: one.__name__
+)
 @pytest.mark.parametrize("name", NAMES)
-def test_an_episode_does_not_depend_on_the_others(name: str) -> None:
-    features, classes, head = toy()
-    together = oodml.adapt(features, classes, episodes(3, 3), head, settings_of(name))
-    alone = oodml.adapt(
-        features, classes, episodes(3, 3)[1:2], head, settings_of(name), numbers=[1]
-    )
-    assert together.after[1] == pytest.approx(alone.after[0], abs=1e-6)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_adapted_head_becomes_a_module(name: str) -> None:
-    features, classes, head = toy()
-    result = oodml.adapt(features, classes, episodes(1, 3), head, settings_of(name))
-    module = result.heads.module(torch.nn.Identity())
-    found = module.embed(features)  # type: ignore[operator]
-    torch.testing.assert_close(found, result.heads.embed(features[None])[0])
+def test_requirements(name: str, requirement: Requirement) -> None:
+    result = check_requirement(requirement, Factory("few_shot_adapters", name, {}))
+    assert result.mark == "✓", result

@@ -6,8 +6,8 @@ from sklearn.linear_model import Ridge
 import oodml
 from oodml.adaptation import AdaptSettings, heads_of
 from oodml.adaptation.support import class_means, support_of
-from oodml.adapters import linear, prototypes
 from oodml.errors import OodmlError
+from oodml.few_shot_adapters import linear, prototypes
 from oodml.methods.diva import Head as DivaHead
 
 from .toy import CLASSES, DIM, FEATURES, episodes, toy

@@ -82,7 +82,7 @@ def test_multisimilarity_reproduces_the_originals_weights(
     reference: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     published = partial(multisimilarity_loss, published=True)
-    monkeypatch.setattr("oodml.adapters.multisimilarity.multisimilarity_loss", published)
+    monkeypatch.setattr("oodml.few_shot_adapters.multisimilarity.multisimilarity_loss", published)
     weight_error, bias_error, moved = adapted(reference, "multisimilarity")
     assert moved > 1e-2
     assert weight_error < 2e-7
@@ -93,7 +93,7 @@ def test_margin_reproduces_the_originals_weights(
     reference: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = distance_draws(np.random.RandomState(0))
-    monkeypatch.setattr("oodml.adapters.margin.mine_triplets", mine)
+    monkeypatch.setattr("oodml.few_shot_adapters.margin.mine_triplets", mine)
     weight_error, bias_error, moved = adapted(reference, "margin")
     assert moved > 1e-2
     assert weight_error < 1e-6
@@ -104,7 +104,7 @@ def test_triplet_reproduces_the_originals_weights(
     reference: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = random_draws(random.Random(0))
-    monkeypatch.setattr("oodml.adapters.triplet.mine_triplets", mine)
+    monkeypatch.setattr("oodml.few_shot_adapters.triplet.mine_triplets", mine)
     weight_error, bias_error, moved = adapted(reference, "triplet")
     assert moved > 1e-2
     assert weight_error < 1e-6

@@ -3,8 +3,8 @@
 import pytest
 
 import oodml
-from oodml.contract.check import Factory, requirements_of
-from oodml.contract.requirement import Requirement, check_requirement
+from oodml.checks.check import Factory, requirements_of
+from oodml.checks.requirement import Requirement, check_requirement
 
 LARGE = ("bninception", "lite1", "lite2")
 NAMES = [

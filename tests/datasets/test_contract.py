@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import oodml
-from oodml.contract import check
+from oodml.checks import check
 
 from .trees import grow
 

@@ -80,7 +80,7 @@ def test_invalid_scripts_are_refused(scripts: object, given: object) -> None:
 
 
 def test_every_family_has_its_notice(images: ImageSet) -> None:
-    text = glyphs.FILE.with_name("glyphs_licences.txt").read_text(encoding="utf-8")
+    text = glyphs.FILE.with_name("glyphs_licenses.txt").read_text(encoding="utf-8")
     noticed = set(re.findall(r"^([a-z0-9-]+) \(PyPI: fontpkg-\1\)$", text, re.MULTILINE))
     used = {re.sub(r"^.*/\d\d-(.*)-[a-z]+$", r"\1", id_) for id_ in images.ids.tolist()}
     assert used == noticed

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from oodml.contract.samples import squares as squares
+from oodml.checks.samples import squares as squares
 from oodml.images.image_set import ImageSet
 
 

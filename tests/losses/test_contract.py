@@ -10,8 +10,8 @@ from torch import Tensor
 
 import oodml
 from oodml import catalog
-from oodml.contract.check import Factory, requirements_of
-from oodml.contract.requirement import Requirement, check_requirement
+from oodml.checks.check import Factory, requirements_of
+from oodml.checks.requirement import Requirement, check_requirement
 from oodml.losses._base import LabelLoss, TripletLoss, all_triplets
 
 N_CLASSES, DIM = 4, 6

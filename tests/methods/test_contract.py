@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 import oodml
-from oodml.contract.check import Factory, requirements_of
-from oodml.contract.requirement import Requirement, check_requirement
+from oodml.checks.check import Factory, requirements_of
+from oodml.checks.requirement import Requirement, check_requirement
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "criterion": {"loss": "triplet", "miner": "semihard"},

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import oodml
-from oodml.contract.check import Factory, requirements_of
-from oodml.contract.miners import mine_checked, relation_of
-from oodml.contract.requirement import Requirement, check_requirement
+from oodml.checks.check import Factory, requirements_of
+from oodml.checks.miners import mine_checked, relation_of
+from oodml.checks.requirement import Requirement, check_requirement
 
 MINERS = oodml.names("miners")
 

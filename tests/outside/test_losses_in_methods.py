@@ -8,8 +8,8 @@ import torch
 
 import oodml
 from oodml import catalog
-from oodml.contract.check import Factory
-from oodml.contract.methods import build, train_on_squares, training_modes
+from oodml.checks.check import Factory
+from oodml.checks.methods import build, train_on_squares, training_modes
 from oodml.losses._base import accepts_triplets
 from oodml.methods._base import Sizes
 

@@ -10,7 +10,7 @@ import oodml
 from oodml.errors import OodmlError
 from oodml.images.image_set import ImageSet
 from oodml.study.launch import run_study
-from oodml.study.material import query_mask
+from oodml.study.run_inputs import query_mask
 from oodml.study.spec.study_file import read_study
 from oodml.vectors import VectorSet
 from tests.images.samples import squares, write_folder

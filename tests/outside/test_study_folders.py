@@ -232,7 +232,7 @@ def test_a_network_that_fails_does_not_stop_the_others(
 
     from oodml.backbones import load_backbone
 
-    for module in ("oodml.embedding", "oodml.study.prepare", "oodml.study.material"):
+    for module in ("oodml.embedding", "oodml.study.prepare", "oodml.study.run_inputs"):
         monkeypatch.setattr(f"{module}.load_backbone", offline, raising=False)
     status = run_study(study, tmp_path / "out", device="cpu")
     assert {run.label for run in status.done} == {"margin"}

@@ -83,7 +83,7 @@ def adapt(
     start = head.embed(features[None])[0]
     before = tuple(test.evaluate(start) for test in tests)
     heads = fit_heads(features, episodes, head, settings, support_views, seed, ids)
-    adapter = catalog.get_class("adapters", settings.objective)
+    adapter = catalog.get_class("few_shot_adapters", settings.objective)
     scores = adapter.closed_form and adapter.scores_classes
     after = tuple(
         test.evaluate(heads[episode].embed(features[None])[0], scores)
@@ -110,7 +110,7 @@ def fit_heads(
         for one in episodes
     ]
     if settings.closed_form:
-        adapter = catalog.load("adapters", settings.objective, settings=settings)
+        adapter = catalog.load("few_shot_adapters", settings.objective, settings=settings)
         heads: Heads = adapter.heads(head, features[rows], support)
         return heads
     generators = [generator(seed, "episode", number) for number in numbers]

@@ -106,7 +106,7 @@ def finetune_on_support(
         [support], [generator(seed, "episode", number)], 1, settings.batch_size, settings.per_class
     )
     labels = sampler.labels().to(device)
-    adapter = catalog.load("adapters", settings.objective, settings=settings)
+    adapter = catalog.load("few_shot_adapters", settings.objective, settings=settings)
     adapted = deepcopy(model).to(device)
     beta = torch.full((1, len(support.names)), settings.beta, device=device, requires_grad=True)
     whole = settings.layers == "all"

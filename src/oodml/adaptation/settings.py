@@ -10,7 +10,7 @@ from oodml.errors import unknown
 
 
 def _check_objective(name: str) -> str:
-    known = catalog.names("adapters")
+    known = catalog.names("few_shot_adapters")
     if name not in known and ":" not in name:
         message = str(unknown("objective", name, known))
         raise PydanticCustomError("objective", "{message}", {"message": message})
@@ -65,7 +65,7 @@ class AdaptSettings(BaseModel):
     @property
     def closed_form(self) -> bool:
         """Whether the objective needs neither steps nor augmented views."""
-        return bool(catalog.get_class("adapters", self.objective).closed_form)
+        return bool(catalog.get_class("few_shot_adapters", self.objective).closed_form)
 
     def steps(self, shots: int) -> int:
         """The number of steps for a number of support images per class."""

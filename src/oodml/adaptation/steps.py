@@ -62,7 +62,7 @@ def take_steps(
     """
     device = rows.device
     labels = labels.to(device)
-    adapter = catalog.load("adapters", settings.objective, settings=settings)
+    adapter = catalog.load("few_shot_adapters", settings.objective, settings=settings)
     beta = rows.new_full((len(heads.weight), classes), settings.beta).requires_grad_()
     heads.weight.grad = torch.zeros_like(heads.weight)
     layer = [heads.weight] if heads.bias is None else [heads.weight, heads.bias]

@@ -10,14 +10,14 @@ def check(
     name: Annotated[str, typer.Argument(help="An import path, module:Object, or a catalog name.")],
     kind: Annotated[
         str | None,
-        typer.Option(help="losses, miners, methods, backbones, or datasets; inferred by default."),
+        typer.Option(help="A kind of part, such as losses or miners; inferred by default."),
     ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(help="KEY=VALUE, with the value as in a study file. May be repeated."),
     ] = None,
 ) -> None:
-    """Check that your own loss, miner, method, backbone, or dataset works in a study.
+    """Check that your own loss, miner, method, network, dataset, or few-shot adapter works.
 
     It is tested against the same requirements as the parts of oodml. The exit status is 1 if a
     requirement is not met.
@@ -28,8 +28,8 @@ def check(
     from rich.table import Table
 
     from oodml.catalog import make_importable
-    from oodml.contract import check as check_all
-    from oodml.contract import kind_of
+    from oodml.checks import check as check_all
+    from oodml.checks import kind_of
 
     make_importable(Path.cwd())
     kind = kind or kind_of(name)

@@ -1,7 +1,7 @@
 """Emoji in seven drawing styles: a small color dataset for tests and examples.
 
 A class is an emoji, such as "animals/owl"; its superclass is the Unicode group. The images are
-64x64, on white. scripts/render_emoji.py renders them; emoji_licences.txt has the licenses.
+64x64, on white. scripts/render_emoji.py renders them; emoji_licenses.txt has the licenses.
 """
 
 import io

@@ -1,7 +1,7 @@
 """289 characters of ten scripts in 20 open typefaces: a small dataset for tests and examples.
 
 A class is a character, such as "greek/alpha"; its superclass is the script. The images are 64x64,
-black on white. scripts/render_glyphs.py renders them; glyphs_licences.txt has the font licenses.
+black on white. scripts/render_glyphs.py renders them; glyphs_licenses.txt has the font licenses.
 """
 
 from collections.abc import Sequence

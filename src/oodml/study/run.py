@@ -22,10 +22,10 @@ from oodml.model import Embedder, LinearHead
 from oodml.randomness import isolated
 from oodml.results.schema import Stage
 from oodml.study.folder.table import write_run_rows
-from oodml.study.material import Material, open_material, query_mask
 from oodml.study.plan import Run
 from oodml.study.prepare import Context
 from oodml.study.run_artifacts import nonfinite_error
+from oodml.study.run_inputs import RunInputs, open_run_inputs, query_mask
 from oodml.study.spec.consistency import VALIDATION_KS
 from oodml.study.tracking import MetricLog, epoch_metrics, prefix_metrics
 from oodml.training.best_weights import Metrics
@@ -46,7 +46,7 @@ class _Job:
 
     run: Run
     context: Context
-    material: Material
+    inputs: RunInputs
     log: MetricLog
 
 
@@ -62,10 +62,10 @@ def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
         The run's measurements, with the columns `oodml.results.schema.MEASURED_COLUMNS`.
     """
     with context.open_log() as log:
-        job = _Job(run, context, open_material(run, context), log)
+        job = _Job(run, context, open_run_inputs(run, context), log)
         with isolated(run.seed, "run"):
             model, history, best_test = _fit(job)
-        test = job.material.embed(model, run.split.test)
+        test = job.inputs.embed(model, run.split.test)
         queries = _test_queries(job)
         metrics = distributed.compute_once(lambda: _evaluate(test, queries))
         log(prefix_metrics("test", metrics), len(history.rows))
@@ -89,7 +89,7 @@ def execute_trial(run: Run, context: Context, folder: Path) -> pd.DataFrame:
     split = replace(run.split, test=(), episodes={})
     run = replace(run, split=split, train=train_settings, shots=())
     with context.open_log() as log, isolated(run.seed, "run"):
-        _, history, _ = _fit(_Job(run, context, open_material(run, context), log))
+        _, history, _ = _fit(_Job(run, context, open_run_inputs(run, context), log))
     write_history(history.rows, folder / "history.csv")
     metrics = history.validation | {"epoch": float(history.epoch)}
     return pd.DataFrame(_rows(Stage.VALIDATION, metrics))
@@ -132,7 +132,7 @@ def _train(
         history = train(
             model,
             method,
-            job.material.source(classes, model),
+            job.inputs.source(classes, model),
             run.train.model_copy(update={"epochs": epochs}),
             seed=run.seed,
             device=device,
@@ -148,9 +148,9 @@ def _train(
 
 
 def _build(job: _Job, n_classes: int) -> tuple[Embedder, BaseMethod]:
-    run, material = job.run, job.material
-    model = Embedder(run.model, torch.nn.Identity(), material.load_backbone())
-    width = material.width(model)
+    run, inputs = job.run, job.inputs
+    model = Embedder(run.model, torch.nn.Identity(), inputs.load_backbone())
+    width = inputs.width(model)
     sizes = Sizes(n_classes, run.model.dim, width)
     method: BaseMethod = catalog.get_class("methods", run.method)(sizes, **run.options)
     model.head = method.head() or LinearHead(width, run.model.dim, run.model.normalize)
@@ -170,7 +170,7 @@ def _evaluator(
     """
 
     def evaluate() -> Metrics:
-        vectors = job.material.embed(model, classes)
+        vectors = job.inputs.embed(model, classes)
         metrics = distributed.compute_once(
             lambda: _retrieval_metrics(vectors, queries, ks=VALIDATION_KS)
         )
@@ -190,7 +190,7 @@ def _best_test_epoch(rows: list[dict[str, float]]) -> Metrics:
 
 def _test_queries(job: _Job) -> Queries:
     test = job.run.split.test
-    return query_mask(job.material.images.subset(test)) if test else None
+    return query_mask(job.inputs.images.subset(test)) if test else None
 
 
 def _evaluate(test: VectorSet, queries: Queries) -> Metrics:
@@ -218,12 +218,12 @@ def _retrieval_metrics(test: VectorSet, queries: Queries, **options: Any) -> Met
 def _few_shot(job: _Job, model: Embedder) -> Iterator[Row]:
     """Metrics before and after adapting the model to the support images of each episode."""
     run = job.run
-    test = job.material.images.subset(run.split.test)
+    test = job.inputs.images.subset(run.split.test)
     embedded: dict[int | None, VectorSet] = {}
 
     def features(images: ImageSet, view: int | None) -> VectorSet:
         if view not in embedded:
-            embedded[view] = job.material.backbone_features(model, test, view, run.seed)
+            embedded[view] = job.inputs.backbone_features(model, test, view, run.seed)
         rows = np.flatnonzero(np.isin(embedded[view].ids, images.ids))
         return embedded[view].select(rows)
 

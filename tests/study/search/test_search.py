@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 from oodml.cli import app
 from oodml.errors import OodmlError
 from oodml.shift.files import read_splits, write_splits
-from oodml.study import material
 from oodml.study import run as study_run
+from oodml.study import run_inputs
 from oodml.study.folder.status import format_status, read_status
 from oodml.study.launch import run_study, search_study
 from oodml.study.plan import Run
@@ -301,7 +301,7 @@ def test_a_trial_never_sees_a_test_class(
     )
     seen: set[str] = set()
     scored: list[int] = []
-    rows, metrics = material.class_rows, study_run.retrieval_metrics
+    rows, metrics = run_inputs.class_rows, study_run.retrieval_metrics
 
     def spied_rows(images: Any, classes: tuple[str, ...]) -> Any:
         seen.update(classes)
@@ -311,7 +311,7 @@ def test_a_trial_never_sees_a_test_class(
         scored.append(len(labels))
         return metrics(vectors, labels, **options)
 
-    monkeypatch.setattr(material, "class_rows", spied_rows)
+    monkeypatch.setattr(run_inputs, "class_rows", spied_rows)
     monkeypatch.setattr(study_run, "retrieval_metrics", spied_metrics)
     out = tmp_path / "out"
     search_study(read_study(tmp_path / "study.toml"), out, device="cpu", threads=1)

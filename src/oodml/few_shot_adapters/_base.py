@@ -1,7 +1,7 @@
 """The two kinds of adapters, and what their files share.
 
-A file `oodml/adapters/NAME.py` defines a class `Adapter` and thereby the objective `NAME`. It is
-constructed with the `AdaptSettings`.
+A file `few_shot_adapters/NAME.py` defines a class `Adapter`, constructed with `AdaptSettings`;
+its objective is `NAME`.
 """
 
 from collections.abc import Sequence

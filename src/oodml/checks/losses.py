@@ -6,16 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oodml.contract.requirement import (
-    Advice,
-    Make,
-    NotApplicable,
-    Requirement,
-    Violation,
-    check_documented,
-    close,
-)
-from oodml.contract.samples import (
+from oodml.checks.requirement import Advice, Make, NotApplicable, Violation, close
+from oodml.checks.samples import (
     DIM,
     EMBEDDING_KINDS,
     UNUSUAL_LABELS,
@@ -49,7 +41,7 @@ def uses_triplets(loss: Any) -> bool:
     """Whether the triplets that a loss is given change its value.
 
     A loss without the argument `triplets`, or with `triplets: None`, does not take any. One that
-    raises when it is given triplets violates the contract.
+    raises when it is given triplets violates its requirements.
     """
     if not accepts_triplets(loss):
         return False
@@ -275,26 +267,4 @@ def check_synchronization(make: Make) -> None:
         )
 
 
-def check_docstring(make: Make) -> None:
-    """Its docstring describes its options."""
-    check_documented(getattr(make, "source", None) or type(make()))
-
-
-BASIC: tuple[Requirement, ...] = (check_value, check_gradient)
-"""If one of these is not met, the others are meaningless."""
-REQUIREMENTS: tuple[Requirement, ...] = (
-    check_descent,
-    check_optimization,
-    check_unusual_batches,
-    check_unusual_embeddings,
-    check_no_triplets,
-    check_valid_mask,
-    check_order,
-    check_determinism,
-    check_half_precision,
-    check_inputs_unchanged,
-    check_parameter_groups,
-    check_state,
-    check_synchronization,
-    check_docstring,
-)
+BASIC = (check_value, check_gradient)

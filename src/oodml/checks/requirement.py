@@ -104,13 +104,12 @@ def _origin(error: BaseException) -> str:
     return origin
 
 
-def check_documented(documented: Any, skip: tuple[str, ...] = ()) -> None:
-    """Raise `Advice` if the docstring of a class or function omits one of its options."""
-    docs = (inspect.getdoc(documented), inspect.getdoc(documented.__init__))
-    text = " ".join(filter(None, docs))
-    names = [name for name in inspect.signature(documented).parameters if name not in skip]
-    missing = [name for name in names if name not in text]
-    if missing:
+def check_docstring(make: Make) -> None:
+    """Its docstring describes its options."""
+    source = getattr(make, "source", make)
+    text = " ".join(filter(None, (inspect.getdoc(source), inspect.getdoc(source.__init__))))
+    options = set(inspect.signature(source).parameters) - {"settings", "sizes", "weights"}
+    if missing := sorted(name for name in options if name not in text):
         raise Advice(
             f"the docstring does not mention {', '.join(missing)}",
             "Describe each option there; it is the only documentation of the option",

@@ -4,13 +4,7 @@ import torch
 from torch import Tensor
 
 from oodml.backbones import Backbone
-from oodml.contract.requirement import (
-    Make,
-    NotApplicable,
-    Requirement,
-    Violation,
-    check_documented,
-)
+from oodml.checks.requirement import Make, NotApplicable, Violation
 
 
 def untrained_backbone(make: Make) -> Backbone:
@@ -100,18 +94,4 @@ def check_state(make: Make) -> None:
             raise Violation("features differ", "Keep all state in parameters and buffers")
 
 
-def check_docstring(make: Make) -> None:
-    """Its docstring describes its options."""
-    check_documented(getattr(make, "source", make), ("weights",))
-
-
-BASIC: tuple[Requirement, ...] = (check_feature_maps,)
-"""If one of these is not met, the others are meaningless."""
-REQUIREMENTS: tuple[Requirement, ...] = (
-    check_independence,
-    check_input_use,
-    check_gradient,
-    check_initialization,
-    check_state,
-    check_docstring,
-)
+BASIC = (check_feature_maps,)

@@ -6,15 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oodml.contract.requirement import (
-    Advice,
-    Make,
-    NotApplicable,
-    Requirement,
-    Violation,
-    check_documented,
-)
-from oodml.contract.samples import (
+from oodml.checks.requirement import Advice, Make, NotApplicable, Violation
+from oodml.checks.samples import (
     EMBEDDING_KINDS,
     UNUSUAL_LABELS,
     find_synchronization,
@@ -190,21 +183,4 @@ def check_synchronization(make: Make) -> None:
         )
 
 
-def check_docstring(make: Make) -> None:
-    """Its docstring describes its options."""
-    check_documented(type(make()))
-
-
-BASIC: tuple[Requirement, ...] = (check_triplets,)
-"""If one of these is not met, the others are meaningless."""
-REQUIREMENTS: tuple[Requirement, ...] = (
-    check_unusual_batches,
-    check_completeness,
-    check_generator,
-    check_masked,
-    check_vmap,
-    check_half_precision,
-    check_inputs_unchanged,
-    check_synchronization,
-    check_docstring,
-)
+BASIC = (check_triplets,)

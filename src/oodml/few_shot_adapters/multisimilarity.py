@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from oodml.adaptation.batches import Batch
-from oodml.adapters._base import Embeddings, StepAdapter
+from oodml.few_shot_adapters._base import Embeddings, StepAdapter
 from oodml.losses.multisimilarity import multisimilarity_loss
 
 

@@ -12,8 +12,8 @@ from torch.nn.functional import one_hot, pad
 
 from oodml.adaptation.heads import Heads
 from oodml.adaptation.support import Support
-from oodml.adapters._base import ClosedFormAdapter
 from oodml.errors import OodmlError
+from oodml.few_shot_adapters._base import ClosedFormAdapter
 
 
 class Adapter(ClosedFormAdapter):

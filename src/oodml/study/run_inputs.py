@@ -18,7 +18,7 @@ from oodml.training.sources import FeatureSource, ImageSource, Source
 from oodml.vectors import VectorSet
 
 
-class Material(Protocol):
+class RunInputs(Protocol):
     """The images of a run, and how its model reads them."""
 
     images: ImageSet
@@ -41,8 +41,8 @@ class Material(Protocol):
         """The pooled features that the head is applied to, under the test view or a train view."""
 
 
-def open_material(run: Run, context: Context) -> Material:
-    """The material that the run's settings require."""
+def open_run_inputs(run: Run, context: Context) -> RunInputs:
+    """The inputs that the settings of a run require."""
     if isinstance(run.model, HeadSettings):
         adapts_backbone = bool(run.shots) and run.adapt.layers == "all"
         return CachedFeatures(run.model, context.images, context.device, adapts_backbone)
@@ -81,7 +81,7 @@ class CachedFeatures:
         return int(self.features().vectors.shape[1])
 
     def source(self, classes: Sequence[str], model: Embedder) -> Source:
-        """Batches of cached features of several views; see `Material`."""
+        """Batches of cached features of several views; see `RunInputs`."""
         rows, labels = class_rows(self.images, classes)
         views = [self.features(view).vectors[rows] for view in range(self.settings.views)]
         return FeatureSource(torch.from_numpy(np.stack(views)), labels)
@@ -133,7 +133,7 @@ class LiveImages:
         return model.require_backbone().features
 
     def source(self, classes: Sequence[str], model: Embedder) -> Source:
-        """Batches of augmented images; see `Material`."""
+        """Batches of augmented images; see `RunInputs`."""
         rows, labels = class_rows(self.images, classes)
         images = self.images.select(rows)
         return ImageSource(images, labels, model.image_size, self.settings.augmentation)

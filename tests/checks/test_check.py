@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from oodml.checks import CheckResult, check, kind_of
 from oodml.cli import app
-from oodml.contract import CheckResult, check, kind_of
 from oodml.errors import OodmlError
 from tests.images.samples import squares, write_folder
 

@@ -11,15 +11,8 @@ import torch
 from torch import Tensor
 
 from oodml.backbones import load_backbone
-from oodml.contract.requirement import (
-    Advice,
-    Make,
-    NotApplicable,
-    Requirement,
-    Violation,
-    check_documented,
-)
-from oodml.contract.samples import squares
+from oodml.checks.requirement import Advice, Make, NotApplicable, Violation
+from oodml.checks.samples import squares
 from oodml.embedding import embed
 from oodml.methods._base import BaseMethod, Sizes
 from oodml.model import Embedder, LinearHead, load_model, parse_model_settings
@@ -227,19 +220,4 @@ def check_defaults(make: Make) -> None:
         raise Advice(f"{', '.join(required)} must be given", "Add a sensible default")
 
 
-def check_docstring(make: Make) -> None:
-    """Its docstring describes its options."""
-    check_documented(type(build(make, "finetune")[1]), ("sizes",))
-
-
-BASIC: tuple[Requirement, ...] = (check_interface, check_training)
-"""If one of these is not met, the others are meaningless."""
-REQUIREMENTS: tuple[Requirement, ...] = (
-    check_reproducibility,
-    check_resume,
-    check_parameter_groups,
-    check_saved_model,
-    check_head,
-    check_defaults,
-    check_docstring,
-)
+BASIC = (check_interface, check_training)

@@ -3,7 +3,7 @@
 The tests check oodml's own parts with them, and `oodml check` checks a user's.
 """
 
-from oodml.contract.check import check, kind_of
-from oodml.contract.requirement import Advice, CheckResult, NotApplicable, Violation
+from oodml.checks.check import check, kind_of
+from oodml.checks.requirement import Advice, CheckResult, NotApplicable, Violation
 
 __all__ = ["Advice", "CheckResult", "NotApplicable", "Violation", "check", "kind_of"]

@@ -8,12 +8,19 @@ from typing import Any
 import torch
 
 from oodml import catalog
-from oodml.contract.requirement import CheckResult, Requirement, check_requirements
+from oodml.checks.requirement import (
+    CheckResult,
+    Requirement,
+    check_docstring,
+    check_requirements,
+)
 from oodml.errors import OodmlError, unknown
 
-CHECKED_KINDS = ("losses", "miners", "methods", "backbones", "datasets")
-"""The kinds of the catalog that have requirements."""
-PROVIDED = {"losses": ("n_classes", "dim", "generator"), "methods": ("sizes",)}
+PROVIDED = {
+    "losses": ("n_classes", "dim", "generator"),
+    "methods": ("sizes",),
+    "few_shot_adapters": ("settings",),
+}
 """Arguments that a run provides, by kind."""
 
 
@@ -21,7 +28,7 @@ class Factory:
     """Creates new objects of a class or function of the catalog.
 
     Args:
-        kind: one of `CHECKED_KINDS`.
+        kind: a kind of the catalog.
         name: a name of the catalog or an import path.
         options: options of the object.
     """
@@ -37,7 +44,7 @@ class Factory:
             provided: what a run provides: the sizes of a method, the weights of a backbone.
         """
         if self.kind == "losses":
-            from oodml.contract.losses import SIZES
+            from oodml.checks.losses import SIZES
 
             sizes = SIZES | {"generator": torch.Generator().manual_seed(1)}
             accepted = inspect.signature(self.source).parameters
@@ -57,23 +64,28 @@ class Factory:
 
 
 def requirements_of(kind: str) -> tuple[Requirement, ...]:
-    """All requirements on the objects of a kind, basic ones first."""
-    if kind not in CHECKED_KINDS:
-        raise unknown("kind", kind, CHECKED_KINDS)
-    module = import_module(f"oodml.contract.{kind}")
-    return (*module.BASIC, *module.REQUIREMENTS)
+    """All requirements on the objects of a kind: the functions `check_…` of its module."""
+    if kind not in catalog.KINDS:
+        raise unknown("kind", kind, catalog.KINDS)
+    module = import_module(f"oodml.checks.{kind}")
+    defined = (
+        function
+        for name, function in vars(module).items()
+        if name.startswith("check_") and function.__module__ == module.__name__
+    )
+    return (*dict.fromkeys((*module.BASIC, *defined, check_docstring)),)
 
 
 def check(
     name: str, kind: str | None = None, options: Mapping[str, Any] | None = None
 ) -> list[CheckResult]:
-    """Check all requirements on a loss, miner, method, backbone, or dataset.
+    """Check all requirements on a part of the catalog, or on your own.
 
     If a basic requirement is not met, the remaining ones are not checked.
 
     Args:
         name: a name of the catalog, or an import path.
-        kind: "losses", "miners", "methods", "backbones", or "datasets"; inferred by default.
+        kind: a kind of the catalog, such as "losses"; inferred by default.
         options: options to create the object with.
 
     Returns:
@@ -93,7 +105,7 @@ def check(
             location=name,
             allowed=missing,
         )
-    basic = import_module(f"oodml.contract.{kind}").BASIC
+    basic = import_module(f"oodml.checks.{kind}").BASIC
     with torch.random.fork_rng(devices=[]):
         return check_requirements(requirements, factory, basic)
 
@@ -109,11 +121,11 @@ def kind_of(name: str) -> str:
         kinds = [kind for kind, matches in SIGNATURES.items() if matches(imported)][:1]
         problem = "its kind cannot be inferred from its signature"
     else:
-        kinds = [kind for kind in CHECKED_KINDS if name in catalog.names(kind)]
+        kinds = [kind for kind in catalog.KINDS if name in catalog.names(kind)]
         problem = f"it is the name of {' and '.join(kinds)}" if kinds else "unknown name"
     if len(kinds) == 1:
         return kinds[0]
-    allowed = kinds or list(CHECKED_KINDS)
+    allowed = kinds or list(catalog.KINDS)
     raise OodmlError(
         f"{name!r}: {problem}; add --kind {' | '.join(allowed)}", given=name, allowed=allowed
     )
@@ -138,6 +150,7 @@ def _is_method(source: Any) -> bool:
 
 
 SIGNATURES: dict[str, Callable[[Any], bool]] = {
+    "few_shot_adapters": lambda source: hasattr(source, "closed_form"),
     "methods": _is_method,
     "miners": lambda source: inspect.isclass(source) and "generator" in _call_arguments(source),
     "losses": lambda source: inspect.isclass(source) and "labels" in _call_arguments(source),

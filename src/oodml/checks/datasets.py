@@ -2,14 +2,7 @@
 
 import numpy as np
 
-from oodml.contract.requirement import (
-    Advice,
-    Make,
-    NotApplicable,
-    Requirement,
-    Violation,
-    check_documented,
-)
+from oodml.checks.requirement import Advice, Make, NotApplicable, Violation
 from oodml.images.fingerprint import fingerprint
 from oodml.images.image_set import ImageSet
 
@@ -81,17 +74,4 @@ def check_superclasses(make: Make) -> None:
         raise Advice("each class is its own superclass", "Leave superclasses out (None)")
 
 
-def check_docstring(make: Make) -> None:
-    """Its docstring describes its options."""
-    check_documented(getattr(make, "source", make))
-
-
-BASIC: tuple[Requirement, ...] = (check_classes,)
-"""If one of these is not met, the others are meaningless."""
-REQUIREMENTS: tuple[Requirement, ...] = (
-    check_reading,
-    check_strings,
-    check_determinism,
-    check_superclasses,
-    check_docstring,
-)
+BASIC = (check_classes,)

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from oodml.adaptation.batches import Batch
-from oodml.adapters._base import Embeddings, StepAdapter, mine_triplets, triplet_distances
+from oodml.few_shot_adapters._base import Embeddings, StepAdapter, mine_triplets, triplet_distances
 from oodml.losses.margin import margin_of_squared
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from oodml.adaptation.heads import Heads
 from oodml.adaptation.support import Support, class_means
-from oodml.adapters._base import ClosedFormAdapter
+from oodml.few_shot_adapters._base import ClosedFormAdapter
 
 
 class Adapter(ClosedFormAdapter):
