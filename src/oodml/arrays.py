@@ -22,14 +22,10 @@ def as_float_array(values: Any, name: str = "vectors") -> NDArray[Any]:
 
     Args:
         values: an array, tensor, data frame, or nested sequence of real numbers.
-        name: what errors call the values.
 
     Returns:
         float64 for float64, longer floats, and integers that float32 cannot represent; else
         float32. The array is never read-only.
-
-    Raises:
-        OodmlError: if the values are not real numbers, are masked, or have rows of unequal length.
     """
     array = _as_array(values, name)
     if array.dtype.kind not in "biuf":

@@ -68,11 +68,7 @@ def get_class(kind: str, name: str) -> Any:
     """Return the class (for backbones and datasets, the function) behind a name.
 
     Args:
-        kind: a key of `KINDS`.
         name: a name of the catalog, an import path `package.module:Object`, or `pml.NAME`.
-
-    Raises:
-        OodmlError: if the name does not exist or its module cannot be imported.
     """
     kind = ALIASES.get(kind, kind)
     if ":" in name:
@@ -89,11 +85,7 @@ def get_class(kind: str, name: str) -> Any:
 
 
 def import_object(path: str) -> Any:
-    """Import the object at `package.module:Object`.
-
-    Raises:
-        OodmlError: if the module cannot be imported or has no such object.
-    """
+    """Import the object at `package.module:Object`."""
     module, _, attribute = path.partition(":")
     try:
         return operator.attrgetter(attribute)(importlib.import_module(module))

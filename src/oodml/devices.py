@@ -17,9 +17,6 @@ def resolve_device(device: "str | torch.device | None" = None) -> "torch.device"
 
     Args:
         device: "cpu", "cuda", "cuda:1", "mps", or None.
-
-    Raises:
-        OodmlError: if the name is not a device, or this machine does not have the device.
     """
     import torch
 

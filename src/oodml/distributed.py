@@ -86,11 +86,7 @@ def is_distributed() -> bool:
 
 
 def own_share(n: int) -> slice:
-    """The rows of this process out of `n`; the shares of two processes differ by at most one row.
-
-    Raises:
-        OodmlError: if there are fewer rows than processes.
-    """
+    """The rows of this process out of `n`; the shares of two processes differ by at most one row."""
     if 0 < n < _group.size:
         raise OodmlError(
             f"{n} images cannot be divided among {_group.size} processes",
@@ -161,11 +157,7 @@ def broadcast_weights(*modules: nn.Module) -> None:
 
 
 def synchronize_batch_norm(model: nn.Module, device: torch.device) -> None:
-    """Make batch norm in training mode use the statistics of the whole batch.
-
-    Raises:
-        OodmlError: if several processes train on a device other than CUDA.
-    """
+    """Make batch norm in training mode use the statistics of the whole batch."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not is_distributed() or not norms:
         return
@@ -231,9 +223,6 @@ def run_on_all(work: Callable[[], T]) -> T:
 
     An error that every process meets is raised as it is. If only some fail, the others would wait
     for them forever, so all processes exit.
-
-    Raises:
-        OutOfSyncError: if only some of the processes fail.
     """
     exception, result = None, None
     try:

@@ -32,8 +32,6 @@ def unknown(kind: str, given: object, allowed: Iterable[str], location: str = ""
 
     Args:
         kind: what the name refers to, such as "loss" or "key".
-        given: the unknown name.
-        allowed: the existing names.
         location: the file or table that contains the name.
     """
     options = sorted(allowed)

@@ -56,11 +56,7 @@ def load_for_export(
     Args:
         name: the folder of a run or of an adapted model, or the name of a backbone. A backbone's
             embeddings are its pooled, unnormalized features, as with `oodml embed`.
-        trust_code: as in `oodml.load_model`.
         weights: weights of a backbone, as in `oodml.backbones.load_backbone`.
-
-    Raises:
-        OodmlError: if the model cannot be loaded.
     """
     folder = Path(name)
     if folder.is_dir():
@@ -83,7 +79,6 @@ def model_metadata(model: Embedder, run: Mapping[str, Any]) -> dict[str, str]:
     """The metadata of an exported file, all as text.
 
     Args:
-        model: the model.
         run: the settings of the run that trained it (run.json), or an empty mapping.
     """
     settings = model.settings
@@ -110,17 +105,8 @@ def export_onnx(model: Embedder, file: str | Path, metadata: Mapping[str, str]) 
     The file is run with onnxruntime on two batches of random images, and is kept only if the
     embeddings agree with the model's.
 
-    Args:
-        model: the model.
-        file: the file to write.
-        metadata: the output of `model_metadata`.
-
     Returns:
         The largest difference, relative to the longest embedding where that exceeds 1.
-
-    Raises:
-        OodmlError: if a package is missing, the network cannot be exported, or the embeddings
-            differ by `TOLERANCE` or more.
     """
     try:
         import onnxruntime

@@ -41,11 +41,7 @@ def refuse_overwrite(output: str | Path, *inputs: str | Path | None) -> None:
     Links and different spellings of one path count as the same file.
 
     Args:
-        output: the file that will be written.
         inputs: the files that are read; None is ignored.
-
-    Raises:
-        OodmlError: if the output is one of the inputs.
     """
     target = Path(output)
     for source in inputs:

@@ -25,12 +25,8 @@ def as_names(
 
     Args:
         values: [n] text, integers, Booleans, whole floats, or objects of these types.
-        name: what errors call the labels.
         location: the file that the labels come from, for errors.
         literal: whether text such as "nan" is a name rather than a missing label.
-
-    Raises:
-        OodmlError: if a label is missing (its row is `given`), fractional, or of another type.
     """
     array = as_label_array(values)
     missing = np.flatnonzero(find_missing(array, literal=literal))

@@ -56,11 +56,7 @@ class Labeled:
         return replace(self, **chosen)  # type: ignore[type-var]
 
     def subset(self, classes: Iterable[str]) -> Self:
-        """The rows of the given classes, in the order of this set.
-
-        Raises:
-            OodmlError: if a class does not exist.
-        """
+        """The rows of the given classes, in the order of this set."""
         wanted = list(classes)
         missing = sorted(set(wanted) - set(self.class_names))
         if missing:

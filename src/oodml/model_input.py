@@ -41,11 +41,8 @@ def input_images(
     """The images that a model reads, in training and in testing.
 
     Args:
-        images: the original images.
-        settings: the settings of the model.
         fill_cache: whether to store resized images in the pixel cache. The images are the same
             without it.
-        log: called with progress messages.
     """
     short = planned_short(images, settings)
     if short is None:
@@ -54,11 +51,7 @@ def input_images(
 
 
 def check_images(images: ImageSet, models: Iterable[ModelSettings], log: Log) -> None:
-    """Fill the pixel cache for some models and refuse corrupt images; one decoding does both.
-
-    Raises:
-        OodmlError: if images are corrupt; the error lists them.
-    """
+    """Fill the pixel cache for some models and refuse corrupt images; one decoding does both."""
     shorts = {planned_short(images, model) for model in set(models)} - {None}
     cached = [fill_pixel_cache(images, short, log) for short in shorts if short is not None]
     records = cached[0] if cached else check_files(images, log)

@@ -35,9 +35,6 @@ def code_fingerprints(*values: Any) -> dict[str, str]:
 
     Args:
         values: names, and options that contain names at any depth.
-
-    Raises:
-        OodmlError: for code from an interactive session, which has no source file.
     """
     fingerprints = {name: _fingerprint(module) for name, module in _user_names(values)}
     return {name: fingerprints[name] for name in sorted(fingerprints) if fingerprints[name]}

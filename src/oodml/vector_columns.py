@@ -89,10 +89,6 @@ def standard_columns(
 
     Returns:
         "vectors" [n d], "classes" [n], "ids" [n], optionally "superclasses" [n]; and the source.
-
-    Raises:
-        OodmlError: if a column is missing or ambiguous, if lengths differ, or if a label is
-            missing.
     """
     matrix = _choose_vectors(contents, vectors)
     raw = {"classes": _choose_classes(contents, labels)}

@@ -27,11 +27,7 @@ _CSV_FIELD_LIMIT = 2**27
 
 
 def check_suffix(path: Path) -> None:
-    """Refuse an output with an unsupported suffix, before anything is computed for it.
-
-    Raises:
-        OodmlError: if the suffix is not one of `SUFFIXES`.
-    """
+    """Refuse an output with an unsupported suffix, before anything is computed for it."""
     _check_suffix(path, SUFFIXES)
 
 
@@ -44,12 +40,8 @@ def write_vectors(path: Path, columns: Columns, source: Mapping[str, Any]) -> No
     """Write vectors, atomically, in the format of the file's suffix.
 
     Args:
-        path: the file.
         columns: "vectors" [n d], "classes" [n], "ids" [n], and optionally "superclasses" [n].
         source: where the vectors come from, as JSON values; .npy does not store it.
-
-    Raises:
-        OodmlError: for another suffix, or if the .csv beside an .npy is not a file of labels.
     """
     check_suffix(path)
     with replacing(path) as temporary:
@@ -66,15 +58,11 @@ def read_vectors(
     """Read the columns of a file as `write_vectors` takes them, and their source.
 
     Args:
-        path: the file.
         vectors: the column of the vectors, or a pattern such as "pc*" for one column per
             dimension; by default chosen by the rule of `oodml.vector_columns`.
         labels: the column of the classes; by default one of `vector_columns.CLASSES`.
         skip_unlabeled: exclude rows without a class or superclass, and record their number in
             the source as "skipped_unlabeled".
-
-    Raises:
-        OodmlError: if the file is missing, damaged, ambiguous, or lacks a column or a label.
     """
     _check_suffix(path, READABLE)
     _check_signature(path)

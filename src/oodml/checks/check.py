@@ -111,11 +111,7 @@ def check(
 
 
 def kind_of(name: str) -> str:
-    """The kind of an object, by its name in the catalog or by its signature.
-
-    Raises:
-        OodmlError: if the name is unknown or the kind is ambiguous.
-    """
+    """The kind of an object, by its name in the catalog or by its signature."""
     if ":" in name:
         imported = catalog.import_object(name)
         kinds = [kind for kind, matches in SIGNATURES.items() if matches(imported)][:1]

@@ -51,9 +51,6 @@ def train_on_squares(
     """Train on tiny images.
 
     Args:
-        make: creates the method.
-        mode: the training mode.
-        epochs: number of epochs.
         checkpoint: the checkpoint to resume from and to write.
 
     Returns:

@@ -40,12 +40,6 @@ def squares(classes: int = 6, each: int = 8, side: int = 24, seed: int = 0) -> I
     """Noisy gray images of squares whose position and brightness depend on the class.
 
     The classes have two superclasses.
-
-    Args:
-        classes: number of classes.
-        each: images per class.
-        side: height and width in pixels.
-        seed: random seed of the noise.
     """
     random = np.random.default_rng(seed)
     pixels = random.integers(0, 60, (classes * each, side, side)).astype(np.uint8)

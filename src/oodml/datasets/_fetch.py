@@ -77,15 +77,7 @@ def fetch(
     """Download a dataset to `root` unless it is there, and open it.
 
     Args:
-        name: the dataset.
-        root: the folder to download to.
-        url: the address of another archive.
         sha256: its checksum; may be omitted if it is a copy of the known archive.
-        progress: called while downloading.
-
-    Raises:
-        OodmlError: if the server does not respond, the archive's size or checksum is wrong, or a
-            path in it leads outside the folder.
     """
     source = _source(name, url, sha256)
     root = Path(root).expanduser()

@@ -44,11 +44,7 @@ def class_folders(name: str, root: Path) -> ImageSet:
 
 
 def read_rows(path: Path, header: Sequence[str], skip: int = 0) -> list[list[str]]:
-    """The rows of a whitespace-separated list, after `skip` lines and the header.
-
-    Raises:
-        OodmlError: if the header or a row differs from the published format; names the line.
-    """
+    """The rows of a whitespace-separated list, after `skip` lines and the header."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -84,8 +80,6 @@ def listed_images(
     """The images of a list, sorted by path.
 
     Args:
-        list_path: the list, for errors.
-        name: the name of the dataset.
         root: the folder that paths are relative to.
         entries: (path, class, superclass, part) of each image.
     """

@@ -11,12 +11,7 @@ from oodml.errors import OodmlError
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Unpack a tar or zip archive into `target`, without replacing entries that exist.
-
-    Raises:
-        OodmlError: if a path leads outside the folder, a zip contains a link, or the archive is
-            damaged.
-    """
+    """Unpack a tar or zip archive into `target`, without replacing entries that exist."""
     if not hasattr(tarfile, "data_filter"):
         raise OodmlError("unpacking safely requires Python 3.11.4 or later")
     with tempfile.TemporaryDirectory(dir=target, prefix=".unpacking-") as temporary:

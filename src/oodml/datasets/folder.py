@@ -52,9 +52,6 @@ def image_paths(root: Path) -> tuple[list[PurePosixPath], tuple[tuple[str, int],
     """The images in a folder, and the number of other files by suffix.
 
     The paths are sorted, relative to the folder, and Unicode in every locale.
-
-    Raises:
-        OodmlError: if there are no images, or a file name is not valid UTF-8.
     """
     if not root.is_dir():
         raise OodmlError(f"{root}: no such folder", location=str(root))

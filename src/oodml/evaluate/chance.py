@@ -28,9 +28,6 @@ def chance_metrics(
 
     Returns:
         The chance level of each metric by its name.
-
-    Raises:
-        OodmlError: if no query has a positive.
     """
     scored = np.nan_to_num(positives) > 0
     if not scored.any():

@@ -107,11 +107,7 @@ def clustering_metrics(
 def kmeans(
     vectors: Float[np.ndarray, "n d"], n_clusters: int, *, seed: int = 0, restarts: int = 1
 ) -> Int[np.ndarray, " n"]:
-    """Cluster vectors with faiss: 20 iterations on all points, the best of `restarts` runs.
-
-    Raises:
-        OodmlError: if there are more clusters than vectors, or fewer than one restart.
-    """
+    """Cluster vectors with faiss: 20 iterations on all points, the best of `restarts` runs."""
     import faiss
 
     if not 1 <= n_clusters <= len(vectors):

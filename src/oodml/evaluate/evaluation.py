@@ -54,18 +54,10 @@ def evaluate_vectors(
     """Compute retrieval, clustering, and structure metrics with their chance levels.
 
     Args:
-        queries: the vectors to evaluate.
         gallery: the vectors to search; if None, each query searches the other queries.
-        ks: the cut-offs of recall and precision.
         distance: "cosine" or "euclidean".
         by: "class", or "superclass" to count other classes of the same superclass as positives.
         average: over queries ("micro") or over classes ("macro").
-        seed: random seed for ties and k-means.
-        restarts: number of k-means runs.
-        retrieval_only: skip clustering and structure.
-
-    Raises:
-        OodmlError: for an unknown option, and as the metrics do.
     """
     if by not in ("class", "superclass"):
         raise unknown("relevance", by, ("class", "superclass"))
@@ -146,11 +138,7 @@ def _n_unlabeled(vectors: VectorSet | None) -> int:
 
 
 def align_by_id(a: VectorSet, b: VectorSet, a_name: str = "A", b_name: str = "B") -> VectorSet:
-    """Sort the rows of `b` into the order of the ids of `a`.
-
-    Raises:
-        OodmlError: if an id repeats, one set lacks an id, or an image's classes differ.
-    """
+    """Sort the rows of `b` into the order of the ids of `a`."""
     orders = []
     for vectors, name in ((a, a_name), (b, b_name)):
         order = np.argsort(vectors.ids, kind="stable")

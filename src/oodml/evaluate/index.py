@@ -56,8 +56,6 @@ def write_index(
     """Write a faiss index, and `NAME.ids.csv` with the id and class of each row beside it.
 
     Args:
-        vectors: the gallery.
-        path: the file of the index.
         kind: "flat" (exact), "ivf" (4√n inverted lists), or "hnsw" (a graph with 32 neighbors).
         distance: "cosine" stores unit vectors and searches by inner product, so queries must have
             length 1, too; "euclidean" stores the vectors as given.
@@ -68,10 +66,6 @@ def write_index(
 
     Returns:
         The recall of the index.
-
-    Raises:
-        OodmlError: for a bad option, for fewer than two vectors, or for vectors whose squares
-            float32 cannot represent.
     """
     import faiss
 

@@ -33,13 +33,9 @@ def as_vectors(vectors: Array, distance: str = "euclidean", name: str = "vectors
     Args:
         vectors: [n d] of any real type.
         distance: "cosine" or "euclidean".
-        name: what errors call the vectors.
 
     Returns:
         [n d] as given, in float64 or float32; see `as_float_array`.
-
-    Raises:
-        OodmlError: for no rows, for a row that is not finite, and, with "cosine", for a zero row.
     """
     if distance not in ("cosine", "euclidean"):
         raise unknown("distance", distance, ("cosine", "euclidean"))
@@ -63,11 +59,7 @@ def as_vectors(vectors: Array, distance: str = "euclidean", name: str = "vectors
 
 
 def refuse_rows(is_bad: Bool[Tensor, " n"], name: str, reason: str) -> None:
-    """Raise an error that names the first bad row.
-
-    Raises:
-        OodmlError: if any row is bad; `given` is the index of the first one.
-    """
+    """Raise an error that names the first bad row."""
     rows = is_bad.nonzero()[:, 0]
     if len(rows):
         raise OodmlError(
@@ -78,11 +70,7 @@ def refuse_rows(is_bad: Bool[Tensor, " n"], name: str, reason: str) -> None:
 
 
 def as_labels(labels: Array, n: int, name: str = "labels") -> NDArray[Any]:
-    """Convert labels to an array [n] of integers or strings, never through floats.
-
-    Raises:
-        OodmlError: if a label is missing, or if the number or the type of the labels is wrong.
-    """
+    """Convert labels to an array [n] of integers or strings, never through floats."""
     values = as_label_array(labels)
     if values.shape != (n,):
         raise OodmlError(
@@ -117,11 +105,7 @@ def as_labels(labels: Array, n: int, name: str = "labels") -> NDArray[Any]:
 
 
 def check_seed(seed: int, bits: int = 63) -> None:
-    """Refuse a seed that a random generator cannot use.
-
-    Raises:
-        OodmlError: if the seed is not a whole number from 0 to 2**bits - 1.
-    """
+    """Refuse a seed that a random generator cannot use."""
     is_integer = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
     if not is_integer or not 0 <= seed < 2**bits:
         raise OodmlError(
@@ -136,9 +120,6 @@ def encode_labels(*labels: NDArray[Any]) -> tuple[NDArray[Any], list[NDArray[np.
 
     Returns:
         The distinct labels of all arrays, sorted, and each array as indices into them.
-
-    Raises:
-        OodmlError: if one array has integers and another has strings.
     """
     if len({values.dtype.kind == "U" for values in labels}) > 1:
         kinds = ", ".join(str(values.dtype) for values in labels)

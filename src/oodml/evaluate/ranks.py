@@ -86,10 +86,8 @@ def positive_ranks(
     A query's own images, see `RetrievalProtocol`, are not ranked.
 
     Args:
-        protocol: queries and gallery.
         euclidean: whether closer means a smaller Euclidean distance instead of a larger dot
             product.
-        generator: of the random order of ties.
 
     Yields:
         Blocks of ranks, in no particular order.

@@ -257,7 +257,6 @@ def metrics_per_class(values: PerQuery, labels: Array) -> tuple[NDArray[Any], Pe
     """Average each metric over the queries of each class.
 
     Args:
-        values: as returned by `retrieval_metrics(…, per_query=True)`.
         labels: [n] the label of each query.
 
     Returns:
@@ -268,11 +267,7 @@ def metrics_per_class(values: PerQuery, labels: Array) -> tuple[NDArray[Any], Pe
 
 
 def average_metrics(values: PerQuery, labels: Array, average: str = "micro") -> dict[str, float]:
-    """Average the values of queries to the metrics that `retrieval_metrics` returns.
-
-    Raises:
-        OodmlError: if no query has a positive.
-    """
+    """Average the values of queries to the metrics that `retrieval_metrics` returns."""
     _check_average(average)
     scored = ~np.isnan(values["positives"])
     if not scored.any():

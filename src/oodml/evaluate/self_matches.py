@@ -40,9 +40,6 @@ def self_matches(
 
     Returns:
         The queries and the gallery rows of all pairs.
-
-    Raises:
-        OodmlError: if only one set has ids, or if an image has a different label in each set.
     """
     if (ids is None) != (gallery_ids is None):
         raise OodmlError("give both ids and gallery_ids, or neither", location="ids")

@@ -210,9 +210,6 @@ def spectral_decay(spectrum: Float[np.ndarray, " s"], k: int) -> float:
 
     Returns:
         The divergence; NaN if no value remains that a Gram matrix can distinguish from 0.
-
-    Raises:
-        OodmlError: if k is 0, which the original study uses for the spectrum itself.
     """
     if k == 0:
         raise OodmlError(

@@ -14,7 +14,6 @@ def superclass_recall(
     """Recall@1 (cosine) of the queries of each superclass.
 
     Args:
-        vectors: the embeddings.
         queries: [n] which images are queries; the others are the gallery. By default every image
             is a query among all others. Queries without a positive are left out.
 

@@ -27,13 +27,9 @@ def operating_point_inconsistency(
     Args:
         unit: [n d] unit vectors.
         classes: [n] integers from 0.
-        false_accept_rates: the range of false-accept rates.
 
     Returns:
         The score; NaN if fewer than two classes have pairs of both kinds.
-
-    Raises:
-        OodmlError: if the rates are not 0 < low < high < 1.
     """
     low, high = false_accept_rates
     if not 0 < low < high < 1:

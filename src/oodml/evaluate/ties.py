@@ -18,7 +18,6 @@ def ranks_within_ties(
         above: the number of gallery images strictly closer than the positive.
         level: the number of images at exactly its distance, including itself.
         scores: the scores of the positives, in descending order, `valid` ones first.
-        valid: which entries are positives.
         generator: of the order of tied images, which is independent for each row.
 
     Returns:

@@ -78,9 +78,7 @@ class ClosedFormAdapter:
         """The head of each episode.
 
         Args:
-            head: the head to start from.
             features: [s f] of the support images of all episodes.
-            support: the support images of each episode.
         """
         raise NotImplementedError
 

@@ -28,9 +28,6 @@ class Adapter(ClosedFormAdapter):
 
         The scores are normalized, which removes the positive factor by which `head` normalizes
         its embedding. One linear layer therefore suffices.
-
-        Raises:
-            OodmlError: if the head normalizes several parts separately.
         """
         if len(head.part_weights) > 1:
             raise OodmlError(

@@ -25,9 +25,6 @@ def wrapper_of(kind: str, name: str) -> Any:
     Args:
         kind: "losses" or "miners".
         name: name of a class of `pytorch_metric_learning.losses` or `.miners`.
-
-    Raises:
-        OodmlError: if the package has no such class.
     """
     package = importlib.import_module(f"pytorch_metric_learning.{kind}")
     base = getattr(package, BASES[kind])

@@ -63,10 +63,7 @@ def pair_mean(
     """Mean of log(1 + sum of exp of the pair's values) over the pairs that have valid values.
 
     Args:
-        values: one value per triplet.
         pairs: index of the anchor-positive pair of each triplet, in 0 … n_pairs - 1.
-        n_pairs: number of possible pairs.
-        valid: mask of the triplets that count.
     """
     values = values.masked_fill(~valid, -torch.inf)
     largest = values.new_zeros(n_pairs).scatter_reduce(0, pairs, values.detach(), "amax")

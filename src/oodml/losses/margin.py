@@ -24,7 +24,6 @@ def margin_loss(
         embeddings: embeddings [n d].
         triplets: rows of anchor, positive, and negative [t 3].
         boundaries: boundary β of each triplet [t].
-        valid: mask of the triplets that count.
         margin: distance on either side of the boundary.
     """
     positive, negative = squared_distances(embeddings, triplets)

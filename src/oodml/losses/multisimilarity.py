@@ -36,7 +36,6 @@ def multisimilarity_loss(
         labels: class of each row [n].
         positive_weight: sharpness of the sum over positives (α in the paper).
         negative_weight: sharpness of the sum over negatives (β in the paper).
-        margin: tolerance of the pair mining.
         threshold: similarity around which pairs are penalized (λ in the paper).
         similarity: "inner" for the inner product, "euclidean" for 1 - Euclidean distance.
         published: allow an anchor to be its own hard positive, as the original code does.

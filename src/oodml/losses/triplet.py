@@ -19,8 +19,6 @@ def triplet_loss(
     Args:
         embeddings: embeddings [n d].
         triplets: rows of anchor, positive, and negative [t 3].
-        valid: mask of the triplets that count.
-        margin: squared Euclidean distance.
     """
     positive, negative = squared_distances(embeddings, triplets)
     return triplet_of_squared(positive, negative, valid, margin)

@@ -30,7 +30,6 @@ class BaseMiner:
         Args:
             embeddings: embeddings [n d].
             labels: class of each row [n].
-            generator: the only source of randomness.
         """
         triplets, valid = self.masked(embeddings, labels, generator)
         return triplets[valid]

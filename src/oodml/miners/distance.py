@@ -21,7 +21,6 @@ def log_inverse_density(distance: Float[Tensor, "*shape"], dim: int) -> Float[Te
     The density is not normalized.
 
     Args:
-        distance: Euclidean distances in (0, 2].
         dim: dimension of the space that contains the sphere.
     """
     below_antipodal = (1 - distance.square() / 4).clamp(min=1e-6)

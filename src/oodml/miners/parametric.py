@@ -33,11 +33,7 @@ def bin_weights(
     """Weights that draw each nonempty bin of [low, high] equally often, uniformly within a bin.
 
     Args:
-        between: distances.
         allowed: mask of the rows that may be drawn.
-        low: lower end of the range.
-        high: upper end of the range.
-        n_bins: number of bins of equal width.
     """
     inside = allowed & (between >= low) & (between <= high)
     position = ((between - low) / (high - low) * n_bins).long().clamp(0, n_bins - 1)

@@ -23,10 +23,7 @@ def semihard_negatives(
     """Mask of the negatives that are farther than each anchor's positive by less than the margin.
 
     Args:
-        between: Euclidean distances between all rows.
-        labels: class of each row.
         to_positive: distance of each anchor to its positive.
-        margin: Euclidean distance.
     """
     beyond = between - to_positive[:, None]
     return negative_mask(labels) & (beyond > 0) & (beyond < margin)

@@ -110,11 +110,7 @@ def sort_metrics(names: Iterable[str]) -> list[str]:
 
 
 def check_bounds(name: str, value: float) -> float:
-    """Return the value unchanged if it is within the metric's bounds or NaN.
-
-    Raises:
-        OodmlError: if it is not, which is an error of the metric and not of the data.
-    """
+    """Return the value unchanged if it is within the metric's bounds or NaN."""
     low, high = find_metric(name).bounds
     if not math.isnan(value) and not low - _TOLERANCE <= value <= high + _TOLERANCE:
         raise OodmlError(

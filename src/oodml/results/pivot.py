@@ -9,15 +9,7 @@ from oodml.results.schema import KEY_COLUMNS
 
 
 def filter_rows(table: pd.DataFrame, where: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """The rows whose columns have one of the given values, compared as text.
-
-    Args:
-        table: the results table.
-        where: the allowed values by column.
-
-    Raises:
-        OodmlError: if a column does not exist, or no row has a value.
-    """
+    """The rows whose columns have one of the given values, compared as text."""
     for column, values in where.items():
         if column not in KEY_COLUMNS:
             raise unknown("column", column, KEY_COLUMNS)
@@ -34,9 +26,6 @@ def pivot(table: pd.DataFrame, rows: Sequence[str], columns: str) -> pd.DataFram
 
     A cell with several numbers (seeds, episodes) is "mean ± standard deviation". Rows and columns
     keep the order of the table.
-
-    Raises:
-        OodmlError: if a column does not exist or is used twice, or the table is empty.
     """
     for name in (*rows, columns):
         if name not in KEY_COLUMNS:

@@ -140,11 +140,7 @@ def write_plan(plan: StudyPlan, path: Path) -> None:
 
 
 def read_plan(path: Path) -> StudyPlan:
-    """Read `plan.json`.
-
-    Raises:
-        OodmlError: if the file is missing or damaged.
-    """
+    """Read `plan.json`."""
     try:
         return StudyPlan.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
@@ -162,11 +158,7 @@ def read_plan(path: Path) -> StudyPlan:
 
 
 def read_run(path: Path) -> FinishedRun:
-    """Read the `run.json` of a finished run.
-
-    Raises:
-        OodmlError: if the file is missing or damaged.
-    """
+    """Read the `run.json` of a finished run."""
     try:
         return FinishedRun.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, ValidationError) as error:

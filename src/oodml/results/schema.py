@@ -81,11 +81,7 @@ def result_rows(rows: pd.DataFrame, identity: Mapping[str, Any]) -> pd.DataFrame
     """A run's measurements as typed rows of the results table.
 
     Args:
-        rows: the columns `MEASURED_COLUMNS`.
         identity: the remaining columns: run, data, split, shift, method, seed.
-
-    Raises:
-        OodmlError: if a measured column is missing.
     """
     missing = [name for name in MEASURED_COLUMNS if name not in rows.columns]
     if missing:
@@ -106,8 +102,6 @@ def write_results(
     """Write the results table to a Parquet file, atomically.
 
     Args:
-        table: the columns `COLUMNS`.
-        path: the file to write.
         baselines: the methods (labels) that do not train; stored in the file's metadata.
         smoke: whether the numbers are those of a smoke test; stored in the file's metadata.
     """
@@ -144,9 +138,6 @@ def read_results(path: str | Path) -> pd.DataFrame:
 
     Files of earlier versions do not list their baselines; there, the method labeled "frozen" is
     the baseline.
-
-    Raises:
-        OodmlError: if the file is missing, damaged, or fails `check_results`.
     """
     source = Path(path)
     try:
@@ -168,11 +159,7 @@ def read_results(path: str | Path) -> pd.DataFrame:
 
 
 def check_results(table: pd.DataFrame, location: str = "results table") -> pd.DataFrame:
-    """Return the table unchanged if it is a valid results table.
-
-    Raises:
-        OodmlError: if a column is missing, a number appears twice, or a split has two shifts.
-    """
+    """Return the table unchanged if it is a valid results table."""
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
         raise OodmlError(

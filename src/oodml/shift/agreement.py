@@ -42,11 +42,7 @@ def backbone_agreement(progression: Progression, features: Mapping[str, VectorSe
     """Measure a progression on the features of at least two networks.
 
     Args:
-        progression: at least two splits.
         features: by the network's name, each with all classes of the progression.
-
-    Raises:
-        OodmlError: if there are too few networks or splits, or all shifts of a network are equal.
     """
     if len(features) < 2:
         raise OodmlError(

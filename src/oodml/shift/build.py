@@ -96,14 +96,9 @@ def build_progression(
     """Build splits of the classes of `vectors`, with validation classes and few-shot episodes.
 
     Args:
-        vectors: frozen features of all images.
-        settings: how to build the splits.
         shots: the numbers of support images per class to draw episodes for.
         n_episodes: the number of episodes per split and number of shots.
         images: the images behind the vectors, for their own train and test partition.
-
-    Raises:
-        OodmlError: if the data or the settings do not allow it.
     """
     if len(vectors.class_names) < 4:
         raise OodmlError(

@@ -72,12 +72,7 @@ def random_splits(
 
     Args:
         features: the vectors to measure the shift with.
-        count: the number of splits.
-        seed: random seed.
         n_train: the number of train classes; half by default.
-
-    Raises:
-        OodmlError: if `n_train` leaves fewer than 2 classes on a side.
     """
     names = list(features.class_names)
     n_train = len(names) // 2 if n_train is None else n_train

@@ -43,11 +43,7 @@ def frechet_distance(a: Num[np.ndarray, "n d"], b: Num[np.ndarray, "m e"]) -> fl
 
 
 def as_sets(a: Num[np.ndarray, "n d"], b: Num[np.ndarray, "m e"]) -> tuple[Matrix, Matrix]:
-    """Convert both sets to float64.
-
-    Raises:
-        OodmlError: if no distance between them is defined.
-    """
+    """Convert both sets to float64."""
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     for name, rows in (("first", first), ("second", second)):
         if len(rows) < 2:

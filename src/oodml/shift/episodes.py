@@ -21,9 +21,6 @@ def sample_validation(train: Sequence[str], share: float = 0.25, seed: int = 0) 
     """Choose validation classes: about `share` of the train classes, in the order of `train`.
 
     At least one class is chosen and at least one is left to train on; none if `share` is 0.
-
-    Raises:
-        OodmlError: if `share` is not in [0, 1).
     """
     if not 0 <= share < 1:
         raise OodmlError(
@@ -105,9 +102,6 @@ def fill_support(
     Args:
         progression: the splits of a published file; others are returned unchanged.
         ids, classes: [n] the id and class of every image.
-
-    Raises:
-        OodmlError: if a file name matches no image or several.
     """
 
     def fill(split: Split) -> Split:
@@ -151,11 +145,7 @@ def _match(name: str, files: Sequence[str], images: tuple[str, ...]) -> tuple[st
 def images_of(
     ids: Sequence[str], classes: Sequence[str], wanted: Iterable[str]
 ) -> dict[str, tuple[str, ...]]:
-    """The images of each wanted class, sorted by id, in the order of `wanted`.
-
-    Raises:
-        OodmlError: if a class has no image.
-    """
+    """The images of each wanted class, sorted by id, in the order of `wanted`."""
     by_class: defaultdict[str, list[str]] = defaultdict(list)
     for image, name in zip(ids, classes, strict=True):
         by_class[str(name)].append(str(image))

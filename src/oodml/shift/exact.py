@@ -85,9 +85,6 @@ def evenly_spaced(splits: Sequence[Split], count: int) -> list[Split]:
     """At most `count` splits whose shifts are closest to evenly spaced, in the order of shift.
 
     Both ends are included if `count` is at least 2.
-
-    Raises:
-        OodmlError: if `count` is below 1.
     """
     if count < 1:
         raise OodmlError(

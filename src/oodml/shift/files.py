@@ -90,11 +90,7 @@ def check_against(progression: Progression, ids: Sequence[str], classes: Sequenc
     """Check that splits match the images.
 
     Args:
-        progression: the splits.
         ids, classes: [n] the id and class of every image.
-
-    Raises:
-        OodmlError: if a class or support image of the splits does not exist.
     """
     check(progression, ids, classes, location=progression.data or "splits")
 

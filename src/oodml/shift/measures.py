@@ -77,11 +77,7 @@ def find_measure(name: str, needs: Needs | None = None) -> RegisteredMeasure:
     """The measure with a given name.
 
     Args:
-        name: a key of `MEASURES`.
         needs: accept only measures that are computed from this.
-
-    Raises:
-        OodmlError: if there is no such measure.
     """
     known = [one.name for one in MEASURES.values() if needs in (None, one.needs)]
     if name not in known:
@@ -92,12 +88,7 @@ def find_measure(name: str, needs: Needs | None = None) -> RegisteredMeasure:
 def class_mean_shift(
     first: Num[np.ndarray, "n d"], second: Num[np.ndarray, "m d"], name: str = STANDARD_MEASURE
 ) -> float:
-    """The shift between two sets of class means, such as cluster centers of unlabeled images.
-
-    Args:
-        first, second: the class means of each side.
-        name: a registered measure of class means.
-    """
+    """The shift between two sets of class means, such as cluster centers of unlabeled images."""
     a, b = as_sets(first, second)
     measure = find_measure(name, "class means").make(np.concatenate([a, b]))
     return measure.value(np.arange(len(a)), np.arange(len(a), len(a) + len(b)))

@@ -35,15 +35,7 @@ _ALLOWED = _TUPLES | _PUTS | _CALLS | set(_OTHERS.split())
 
 
 def load_plain(data: bytes) -> Any:
-    """Unpickle plain values; numpy scalars become Python ones.
-
-    Args:
-        data: the content of a pickle file.
-
-    Raises:
-        OodmlError: if the pickle names a function that is not allowed, contains another
-            instruction, exceeds a limit, or is damaged; `location` is the byte, where known.
-    """
+    """Unpickle plain values; numpy scalars become Python ones."""
     _check_instructions(data)
     try:
         return _Unpickler(io.BytesIO(data), encoding="latin-1").load()

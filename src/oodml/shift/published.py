@@ -19,9 +19,6 @@ def from_published(content: Any) -> tuple[Split, ...]:
 
     An episode that is a list of classes (as for Stanford Online Products) has no image ids; add
     them with `episodes.fill_support`.
-
-    Raises:
-        OodmlError: if the content has another layout; `location` names the split and key.
     """
     reader = _Reader()
     splits = _mapping(content, "the file")

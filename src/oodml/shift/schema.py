@@ -38,11 +38,7 @@ def to_text(progression: Progression) -> str:
 
 
 def from_text(text: str) -> Progression:
-    """Parse the text of a split file.
-
-    Raises:
-        OodmlError: if the text is not a valid split file; `location` is the key.
-    """
+    """Parse the text of a split file."""
     document = _parse(text)
     _check_head(document)
     try:

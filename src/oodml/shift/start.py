@@ -26,9 +26,6 @@ def partition_train_classes(classes: Names, partition: Names | None) -> list[str
     Args:
         classes: [n] the class of each image.
         partition: [n] the part of the dataset that each image belongs to, or None.
-
-    Raises:
-        OodmlError: if a class has both train and other images.
     """
     if partition is None or not (partition == "train").any():
         return None

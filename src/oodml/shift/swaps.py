@@ -33,7 +33,6 @@ def swap_shifts(
     """FID of the class means after swapping train class i and test class j, for every i and j.
 
     Args:
-        gram: inner products of all class means.
         train, test: positions of the classes of each side.
 
     Returns:

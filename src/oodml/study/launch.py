@@ -125,16 +125,10 @@ def search_study(
     """Choose the options of a study that have ranges; the trials are stored in `folder/search`.
 
     Args:
-        study: a study with a search.
-        folder: the study folder.
         execute_trial: executes a trial; by default it trains and validates.
-        options: the fields of `LaunchOptions`.
 
     Returns:
         the study with the options that its search chose.
-
-    Raises:
-        OodmlError: if the study has no search, or every trial of a method failed.
     """
     if study.search is None:
         raise OodmlError(

@@ -100,7 +100,6 @@ class Run:
 
         Args:
             position: the index of its split in the progression.
-            fields: further fields of `RunPlan`.
         """
         return RunPlan(id=self.id, position=position, **self.settings(), **fields)
 
@@ -109,11 +108,6 @@ def plan_runs(study: Study, progression: Progression, images: ImageSet) -> list[
     """Every variant on every split with every seed.
 
     The first seed comes first for all variants and splits, so that complete curves appear early.
-
-    Args:
-        study: what to run.
-        progression: its splits.
-        images: the whole dataset.
     """
     fingerprint = image_fingerprint(images)
     shots = tuple(sorted(set(study.shots)))
@@ -182,11 +176,7 @@ def run_from_plan(plan: RunPlan, split: Split) -> Run:
 
 
 def refuse_changed(plan: StudyPlan, images: ImageSet, folder: Path) -> None:
-    """Check that images and code are those that the runs were planned for.
-
-    Raises:
-        OodmlError: naming what changed.
-    """
+    """Check that images and code are those that the runs were planned for."""
     source = plan.source["name"]
     known: dict[str, dict[str, str]] = {}
     for run in plan.runs:

@@ -75,11 +75,7 @@ class Context:
 
 
 def open_context(store: Store, device: str) -> Context:
-    """Open the context of a prepared study.
-
-    Raises:
-        OodmlError: if its images or the user's code changed since it was prepared.
-    """
+    """Open the context of a prepared study."""
     plan = store.read_plan()
     make_importable(*plan.import_from)
     images = open_images(plan.source["name"], **plan.source["options"])
@@ -103,17 +99,9 @@ def prepare(
     If several processes start on one folder, one of them builds and the others wait.
 
     Args:
-        study: what to run.
-        store: the study folder.
         smoke: plan only the easiest and the hardest split.
-        device: torch device for embedding images.
         precompute: also fill the cache with the features and pixels that runs need, so that
             several workers do not compute the same.
-        artifact_options: options of `RunArtifacts`, for the workers.
-        log: called with progress messages.
-
-    Raises:
-        OodmlError: if images are corrupt, or the splits do not fit the images or the study.
     """
     images = open_images(study.data.name, **study.data.options)
     check_class_sizes(study.shots, images)
@@ -182,10 +170,6 @@ def plan_study(
     """The plan of a study: every variant on every split with every seed.
 
     Args:
-        study: what to run.
-        progression: its splits.
-        images: the whole dataset.
-        key: the `progression_key`.
         smoke: plan only the easiest and the hardest split.
     """
     by_shift = sorted(range(len(progression)), key=lambda position: progression[position].shift)
@@ -227,11 +211,7 @@ def planned_progression_key(store: Store) -> str | None:
 
 
 def read_split_file(splits: SplitFile, images: ImageSet) -> Progression:
-    """Read the splits of a file, with support images named as the dataset names them.
-
-    Raises:
-        OodmlError: if they do not fit the images.
-    """
+    """Read the splits of a file, with support images named as the dataset names them."""
     ids, classes = images.ids.tolist(), images.classes.tolist()
     filled = fill_support(read_splits(splits.file), ids, classes)
     check_against(filled, ids, classes)
@@ -248,9 +228,7 @@ def frozen_features(
 
     Args:
         settings: of a model, or of the splits, whose shift is measured on these features.
-        images: what to embed.
         view: the number of an augmented training view; None for the test view.
-        device: torch device.
     """
     options = settings.model_dump(include={"weights", "image_size", "pooling", "augmentation"})
     return embed(images, settings.backbone, view=view, device=device, **options)

@@ -31,9 +31,7 @@ def preview(study: Study, folder: str | Path, smoke: bool = False) -> str:
     disk are estimated from the runs that have finished in `folder`. Nothing is written.
 
     Args:
-        study: what would run.
         folder: the study folder, which need not exist.
-        smoke: whether it is a smoke test.
     """
     store = Store(Path(folder).resolve())
     images = open_images(study.data.name, **study.data.options)

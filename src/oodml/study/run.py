@@ -54,7 +54,6 @@ def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
     """Execute a run.
 
     Args:
-        run: the run.
         context: what the runs of the study share.
         folder: receives the model, the embeddings of the test classes, and the history.
 

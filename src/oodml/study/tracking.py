@@ -29,11 +29,7 @@ _CONFIGURATION = {
 
 
 def check_trackers(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of trackers unchanged.
-
-    Raises:
-        OodmlError: if one is unknown or its package is not installed.
-    """
+    """Return the names of trackers unchanged."""
     for name in names:
         if name not in PACKAGES:
             raise unknown("tracker", name, PACKAGES, "--track")
@@ -71,10 +67,7 @@ def track_run(names: Sequence[str], study: str, run: RunPlan, folder: Path) -> I
     A failing tracker is logged and disabled; it never fails the run.
 
     Args:
-        names: of the trackers.
         study: the project that the run belongs to.
-        run: its settings are the tracker's configuration.
-        folder: where trackers write local files.
     """
     with _environment(_locations(names, folder)):
         active = _start(names, study, run, folder)

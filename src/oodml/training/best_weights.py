@@ -28,12 +28,7 @@ class BestWeights:
         """Take the weights after an epoch into account.
 
         Args:
-            model: the model after the epoch.
-            epoch: the number of finished epochs.
             metrics: metrics of the validation classes, or None if they were not evaluated.
-
-        Raises:
-            OodmlError: if `select` names a metric that was not computed.
         """
         if metrics is None:
             if not self.metrics:
@@ -65,7 +60,6 @@ class BestWeights:
 
         Args:
             model: the model with the weights of the same checkpoint.
-            state: the output of `state_dict`.
         """
         self.best, self.metrics = state["best"], state["metrics"]
         self._store(model, state["epoch"])

@@ -57,20 +57,11 @@ def train(
     """Train a model in place, and leave it at the epoch with the best validation metric.
 
     Args:
-        model: the model to train.
-        method: the method that computes the loss.
-        source: the source of the batches.
-        settings: the settings of the training.
         seed: random seed of batches, views, and mining.
-        device: where to train.
         validate: computes metrics of the validation classes; without it the last epoch is used.
         diagnose: computes metrics of the test classes for the history; they select nothing.
         checkpoint: the checkpoint to resume from and to save to.
         log: called with the row of each epoch.
-
-    Raises:
-        NonFiniteError: if a loss term or a weight is not finite. The model then has the weights of
-            the best epoch so far or, without `validate`, of the last epoch that was finite.
     """
     keep_freed_memory()
     _move_to_device(model, method, settings, device)

@@ -44,8 +44,6 @@ class Source(Protocol):
         """The batches of one epoch.
 
         Args:
-            rows: the rows of each batch.
-            seed: random seed of the views.
             n_views: number of different views of each image.
         """
 
@@ -63,11 +61,7 @@ class FeatureSource:
         self.labels = labels
 
     def batches(self, rows: Iterator[Rows], seed: int, n_views: int) -> Iterator[Views]:
-        """Batches with randomly selected views; see `Source`.
-
-        Raises:
-            OodmlError: if there are fewer than `n_views` views.
-        """
+        """Batches with randomly selected views; see `Source`."""
         if len(self.views) < n_views:
             raise OodmlError(
                 f"model.views: given {len(self.views)}; the method needs at least {n_views}",

@@ -78,15 +78,9 @@ class Trainer:
 
         Args:
             epoch: the number of the epoch, from 1.
-            source: the source of the batches.
-            order: the rows of each batch.
-            seed: random seed of the views.
 
         Returns:
             The mean of each loss term.
-
-        Raises:
-            NonFiniteError: if a loss term or a weight is not finite.
         """
         own = order
         if self.model.trained_backbone is not None:

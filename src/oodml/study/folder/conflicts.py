@@ -24,7 +24,6 @@ def resolve_conflicts(
     Results of a smoke test are removed when the real study starts.
 
     Args:
-        store: the folder.
         study: the study that is about to run; its runs need not be planned yet.
         fingerprint: returns the hash of its images; only called if the data moved.
         replace: remove what is in the way. Finished runs stay in `runs/`; they are reused where
@@ -32,9 +31,6 @@ def resolve_conflicts(
 
     Returns:
         what was removed, as a message; "" if nothing was.
-
-    Raises:
-        OodmlError: if the folder contains another study, or results of other origin.
     """
     previous = store.read_plan() if store.plan_file.exists() else StudyPlan()
     if previous.smoke and not study.smoke:

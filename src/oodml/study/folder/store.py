@@ -52,11 +52,7 @@ class Store:
         return self.folder / "plan.json"
 
     def create(self) -> None:
-        """Create the folder.
-
-        Raises:
-            OodmlError: if it is not writable.
-        """
+        """Create the folder."""
         parts = (self.runs, self.claims, self.folder / "failed", self.folder / "unfinished")
         try:
             for part in parts:
@@ -177,11 +173,7 @@ class Store:
         write_plan(plan, self.plan_file)
 
     def read_plan(self) -> StudyPlan:
-        """Read the plan.
-
-        Raises:
-            OodmlError: if there is none or it is damaged.
-        """
+        """Read the plan."""
         return read_plan(self.plan_file)
 
     def clean_up(self) -> None:

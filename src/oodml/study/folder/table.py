@@ -63,11 +63,7 @@ def write_run_rows(rows: pd.DataFrame, folder: Path) -> None:
 
 
 def read_run_rows(folder: Path) -> pd.DataFrame:
-    """Read the rows of a run from its folder.
-
-    Raises:
-        OodmlError: if they are missing or damaged.
-    """
+    """Read the rows of a run from its folder."""
     path = folder / "rows.parquet"
     try:
         return pd.read_parquet(path)
@@ -80,11 +76,7 @@ def read_run_rows(folder: Path) -> pd.DataFrame:
 
 
 def refuse_foreign_rows(store: Store) -> None:
-    """Check that the study wrote every row of its results table.
-
-    Raises:
-        OodmlError: if the table has rows or columns of other origin, which writing it would erase.
-    """
+    """Check that the study wrote every row of its results table."""
     path = store.results
     if not path.exists() or is_unmodified(path):
         return

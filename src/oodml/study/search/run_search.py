@@ -51,21 +51,12 @@ def run_search(
     """Choose the options of a study that have ranges. Finished trials are not repeated.
 
     Args:
-        study: any study.
         store: its folder; trials are stored in the folder `search` inside.
-        run_workers: executes the planned trials.
         execute_trial: executes a trial; by default it trains and validates.
-        device: torch device.
-        retry: repeat failed trials.
         smoke: whether the study is a smoke test.
-        artifact_options: as in `prepare`.
-        log: called with progress messages.
 
     Returns:
         the study with the chosen options; a study without a search unchanged.
-
-    Raises:
-        OodmlError: if every trial of a method failed.
     """
     if study.search is None:
         return study
@@ -120,14 +111,7 @@ def replay(searches: Sequence[MethodSearch], trials: Store) -> bool:
 def with_chosen_options(
     study: Study, searches: Sequence[MethodSearch], step: str, folder: Path
 ) -> Study:
-    """The study with the best options of every searched method, and a record of the search.
-
-    Args:
-        study: the study with its search.
-        searches: the complete searches of its methods.
-        step: the split that was searched on.
-        folder: the folder of the trials.
-    """
+    """The study with the best options of every searched method, and a record of the search."""
     best = {one.variant.label: one.best(folder) for one in searches}
     variants = [
         variant.with_values(best[variant.label].values if variant.label in best else {})

@@ -90,11 +90,7 @@ class MethodSearch:
             self.sampler.report(trial.number, trial.outcome.value)
 
     def best(self, folder: Path) -> Trial:
-        """The first trial with the highest value.
-
-        Raises:
-            OodmlError: if every trial failed.
-        """
+        """The first trial with the highest value."""
         scored = [(t.outcome.value, -t.number) for t in self.trials if t.outcome.value is not None]
         if not scored:
             raise OodmlError(
@@ -138,11 +134,7 @@ def rounds(searches: Sequence[MethodSearch]) -> Iterator[list[tuple[MethodSearch
 
 
 def searched_split(progression: Progression, settings: SearchSettings) -> Split:
-    """The split whose training classes a search uses: as set, or the standard, or the easiest.
-
-    Raises:
-        OodmlError: if it has no validation classes, or does not exist.
-    """
+    """The split whose training classes a search uses: as set, or the standard, or the easiest."""
     steps = {str(split.step) for split in progression}
     easiest = min(progression, key=lambda split: split.shift)
     default = STANDARD_SPLIT if STANDARD_SPLIT in steps else str(easiest.step)
@@ -189,12 +181,7 @@ def read_outcome(trial: Trial, store: Store, metric: str) -> Outcome:
     """Read the outcome of a settled trial from its folder.
 
     Args:
-        trial: a trial that finished or failed.
-        store: the folder of the search.
         metric: the metric to maximize; "a+b" is the sum of two.
-
-    Raises:
-        OodmlError: if the trial did not measure the metric.
     """
     folder = store.runs / trial.run.id
     if not folder.exists():

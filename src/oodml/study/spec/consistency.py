@@ -33,14 +33,8 @@ def check_method(
     """Build a method once, and refuse settings that contradict each other or the method.
 
     Args:
-        method: the class of the method.
-        options: its options.
         model: the settings of the network that it trains.
-        train: the settings of its training.
         location: the file and table of the method, for the error.
-
-    Raises:
-        OodmlError: if the method refuses its options, or the settings contradict each other.
     """
     try:
         built = method(Sizes(n_classes=4, dim=model.dim, feature_dim=8), **options)
@@ -53,11 +47,7 @@ def check_method(
 
 
 def check_adaptation(adapt: AdaptSettings, location: str) -> None:
-    """Refuse metrics that few-shot adaptation cannot measure.
-
-    Raises:
-        OodmlError: naming the first unknown metric.
-    """
+    """Refuse metrics that few-shot adaptation cannot measure."""
     allowed = (*validation_metrics(), "recall@K", "accuracy")
     for name in adapt.metrics:
         if name not in allowed and not re.fullmatch(r"recall@[1-9]\d*", name):
@@ -71,11 +61,7 @@ def check_class_sizes(shots: Sequence[int], images: ImageSet, location: str = "s
 
     Args:
         shots: the numbers of support images per class.
-        images: the whole dataset.
         location: the file and key that contain the shots.
-
-    Raises:
-        OodmlError: naming the largest class.
     """
     counts = _class_counts(images)
     largest = max(counts, key=lambda name: counts[name])
@@ -101,13 +87,8 @@ def check_split(split: Split, images: ImageSet, location: str, validate: bool = 
     """Refuse a split whose classes cannot be evaluated: retrieval needs classes of two images.
 
     Args:
-        split: the split.
-        images: the whole dataset.
         location: the file of the splits, or the study.
         validate: whether the split must have validation classes.
-
-    Raises:
-        OodmlError: naming the classes that have one image, or the side that has no classes.
     """
     counts = _class_counts(images)
     where = f"{location}: split {split.step}"

@@ -120,11 +120,7 @@ class _Bounds(BaseModel):
 
 
 def parse_search(value: object, file: Path) -> SearchSettings | None:
-    """Parse the `search` of a study file: a number of trials per method, or a table.
-
-    Raises:
-        OodmlError: if it is neither, or if the metric is unknown.
-    """
+    """Parse the `search` of a study file: a number of trials per method, or a table."""
     if value is None:
         return None
     if not isinstance(value, dict | int) or isinstance(value, bool):

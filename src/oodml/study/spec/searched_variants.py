@@ -27,10 +27,7 @@ def parse_searched_variants(
     A method that does not train has no ranges.
 
     Args:
-        methods: the table of each label.
-        bases: the study's own tables of `PARTS`.
         seeds: the seeds of methods that do not set their own.
-        file: the study file.
     """
     for part, kind in PARTS.items():
         for table in tables_to_validate(bases[part], kind, part, file):

@@ -29,12 +29,8 @@ def open_study(which: str | Path, data: Path | None = None, splits: Path | None 
     shipped study start at the current folder.
 
     Args:
-        which: the file or the name.
         data: the folder or table of the dataset, replacing the one in the file.
         splits: a file of splits to use instead of building them.
-
-    Raises:
-        OodmlError: if there is no such study, or it is invalid.
     """
     name = _shipped_name(str(which))
     if name is not None:
@@ -58,11 +54,7 @@ def check_data(study: Study, which: str) -> None:
     """Check that the published dataset of a study is on this machine.
 
     Args:
-        study: the study.
         which: how the user named it, for the commands in the message.
-
-    Raises:
-        OodmlError: naming the commands that download the dataset, or run without it.
     """
     name, root = study.data.name, Path(study.data.options.get("root", study.data.name))
     if name not in PUBLISHED or root.expanduser().is_dir():
@@ -77,11 +69,7 @@ def check_data(study: Study, which: str) -> None:
 
 
 def _shipped_name(which: str) -> str | None:
-    """The name of a shipped study, or None if `which` is a path.
-
-    Raises:
-        OodmlError: if it is a name, but not one of a shipped study or of an existing path.
-    """
+    """The name of a shipped study, or None if `which` is a path."""
     studies, path = shipped_studies(), Path(which)
     name = which.removeprefix(PREFIX)
     if which.startswith(PREFIX) and name not in studies:

@@ -30,10 +30,6 @@ def smoke_study(study: Study, folder: Path) -> Study:
     It has one seed, one epoch, one episode, and few steps. Splits that are built have few swaps,
     on a few images of a few classes. If the dataset is not on this machine, a miniature of
     generated images takes its place, and networks are untrained.
-
-    Args:
-        study: the study to try.
-        folder: where to write the miniature.
     """
     absent = missing_root(study.data) is not None
     variants = tuple(_small_variant(variant, untrained=absent) for variant in study.variants)

@@ -106,11 +106,7 @@ def read_study(path: str | Path) -> Study:
 
 
 def read_toml_text(file: Path) -> str:
-    """The text of a study file; a byte-order mark at its start is ignored.
-
-    Raises:
-        OodmlError: if it is missing, a folder, unreadable, or not UTF-8.
-    """
+    """The text of a study file; a byte-order mark at its start is ignored."""
     location = str(file)
     if file.is_dir():
         raise OodmlError(f"{file}: {_describe_folder(file)}", location=location)
@@ -150,11 +146,7 @@ def _describe_folder(folder: Path) -> str:
 
 
 def parse_study(tables: Table, file: Path) -> Study:
-    """The study that the tables of a file describe.
-
-    Raises:
-        OodmlError: naming the file, the key, the given value, and what is allowed.
-    """
+    """The study that the tables of a file describe."""
     keys = parse_settings(StudyKeys, tables, "", file)
     bases = {"model": keys.model, "train": keys.train, "adapt": keys.adapt}
     search = parse_search(keys.search, file)
@@ -181,11 +173,7 @@ def parse_study(tables: Table, file: Path) -> Study:
 
 
 def with_precision(study: Study, precision: str, file: Path) -> Study:
-    """The study with another precision for every variant that trains a whole network.
-
-    Raises:
-        OodmlError: if no variant does: cached features have no forward pass to change.
-    """
+    """The study with another precision for every variant that trains a whole network."""
     variants = []
     for variant in study.variants:
         if variant.model.mode == "head":

@@ -42,13 +42,8 @@ def parse_settings(kind: type[Settings], table: object, key: str, file: Path) ->
     Types are strict: `"3"` is not a number. A whole number may stand for a real number.
 
     Args:
-        kind: the settings class.
         table: the table as read from the file.
         key: the dotted key of the table, "" for the top of the file.
-        file: the file that contains the table.
-
-    Raises:
-        OodmlError: naming the dotted key of the first wrong value.
     """
     table = require_table(table, key, file)
     _refuse_non_finite(table, key, file)
@@ -65,11 +60,7 @@ def resolve_path(path: str | Path, file: Path) -> Path:
 
 
 def require_table(value: object, key: str, file: Path) -> Table:
-    """The value if it is a table.
-
-    Raises:
-        OodmlError: if it is not.
-    """
+    """The value if it is a table."""
     if not isinstance(value, dict):
         raise key_error(file, key, value, "expected a table")
     return value
@@ -176,9 +167,6 @@ def combinations(
 
     Yields:
         The table with one value per key, and the chosen values alone.
-
-    Raises:
-        OodmlError: if a list is empty or contains a value twice.
     """
     listed = {name: value for name, value in table.items() if lists_values(name, value, kind)}
     for name, values in listed.items():

@@ -55,9 +55,6 @@ def study_text(data: str, file: Path) -> str:
     Args:
         data: a folder or table of images, or a dataset's name.
         file: where the text will be written; paths in it start at its folder.
-
-    Raises:
-        OodmlError: if there are too few classes to divide.
     """
     images = open_images(data)
     counts = np.unique(images.labels, return_counts=True)[1]

@@ -98,10 +98,7 @@ def parse_variants(
     """The variants of a study file.
 
     Args:
-        methods: the table of each label.
-        bases: the study's own tables of `PARTS`.
         seeds: the seeds of methods that do not set their own.
-        file: the study file.
     """
     for part, kind in PARTS.items():
         refuse_intervals(bases[part], kind, part, file)
@@ -189,9 +186,6 @@ def refuse_repeats(variants: tuple[Variant, ...], file: Path) -> None:
     """Refuse two variants with the same label, or with the same settings and a common seed.
 
     Results are averaged over seeds by label, so a repeated run would count as another seed.
-
-    Raises:
-        OodmlError: naming both variants.
     """
     labels: set[str] = set()
     runs: dict[tuple[str, int], str] = {}
@@ -235,11 +229,7 @@ def _variant_label(label: str, chosen: Table) -> str:
 
 
 def find_method(name: str, location: str) -> Any:
-    """The class of a method.
-
-    Raises:
-        OodmlError: if there is none of that name.
-    """
+    """The class of a method."""
     if ":" not in name and name not in names("methods"):
         raise unknown("method", name, names("methods"), location)
     return get_class("methods", name)

@@ -18,11 +18,7 @@ EXECUTORS = ("local", "ray", "ray://HOST:PORT", "slurm", "slurm:local")
 
 
 def check_executor(executor: str) -> None:
-    """Check the name of an executor.
-
-    Raises:
-        OodmlError: if it is unknown or its package is not installed.
-    """
+    """Check the name of an executor."""
     if executor == "ray" or executor.startswith("ray://"):
         _import("ray", "ray")
     elif executor in ("slurm", "slurm:local"):
@@ -52,9 +48,6 @@ def run_on_cluster(
     Args:
         executor: "ray" (this machine), "ray://HOST:PORT", "slurm", or "slurm:local" (submitit's
             own executor on this machine).
-        folder, execute, device, threads: see `work`.
-        workers: number of workers.
-        job_options: Slurm options under their submitit names.
     """
     arguments = (folder, execute, device, threads)
     if executor == "ray" or executor.startswith("ray://"):
@@ -85,13 +78,7 @@ def _run_on_slurm(
 
 
 def slurm_script(folder: Path, workers: int, options: Mapping[str, str]) -> str:
-    """The job script that each of the workers is submitted with.
-
-    Args:
-        folder: the study folder.
-        workers: number of workers.
-        options: Slurm options under their submitit names.
-    """
+    """The job script that each of the workers is submitted with."""
     slurm = _import("submitit.slurm.slurm", "slurm")
     names = slurm.SlurmExecutor._equivalence_dict()
     parameters = {

@@ -58,11 +58,7 @@ class WorkerPool:
         self.deaths: dict[str, int] = {}
 
     def wait(self) -> None:
-        """Wait until every worker has ended without work left.
-
-        Raises:
-            OodmlError: if a worker reported an error.
-        """
+        """Wait until every worker has ended without work left."""
         while self._check_workers():
             time.sleep(0.1)
 

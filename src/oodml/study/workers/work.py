@@ -44,8 +44,6 @@ def work(
     Args:
         folder: a prepared study folder. Other processes may work on it at the same time.
         execute: executes a run; `oodml.study.run.execute` by default.
-        device: torch device.
-        threads: number of torch threads.
         patience: seconds without a heartbeat after which another process counts as dead.
     """
     if threads is not None:
