@@ -8,12 +8,14 @@ import pandas as pd
 
 from oodml.errors import unknown
 from oodml.evaluate.registry import find_metric, sort_metrics
-from oodml.results.schema import STANDARD_SPLIT, Stage, baselines_of
+from oodml.results.schema import STANDARD_SPLIT, Stage, baselines_of, on_progression
 
 
 def shifts(table: pd.DataFrame) -> "pd.Series[float]":
     """The shift of each split, in ascending order."""
-    by_split = table.drop_duplicates("split").set_index("split")["shift"].astype(float)
+    by_split = (
+        on_progression(table).drop_duplicates("split").set_index("split")["shift"].astype(float)
+    )
     return by_split.sort_values(kind="stable")
 
 

@@ -198,7 +198,8 @@ def table(
         str, typer.Option(help="One metric, or several separated by commas.")
     ] = "recall@1",
     stage: Annotated[
-        str, typer.Option(help="zero_shot, validation, before, after, or best_test_epoch.")
+        str,
+        typer.Option(help="zero_shot, validation, before, after, best_test_epoch, or test_data."),
     ] = "zero_shot",
     where: Annotated[
         list[str] | None, typer.Option(help="Keep rows with COLUMN=VALUE[,VALUE]. May be repeated.")
@@ -217,7 +218,7 @@ def table(
     """
     from oodml.files import write_text
     from oodml.results.pivot import filter_rows, pivot
-    from oodml.results.schema import is_smoke, read_results
+    from oodml.results.schema import Stage, is_smoke, read_results
     from oodml.study.folder.store import Store
 
     wanted = {"stage": stage.split(","), "metric": metric.split(",")}
@@ -225,10 +226,15 @@ def table(
         column, values = _parse_pair(condition, "--where")
         wanted[column] = values.split(",")
     down = rows.split(",")
+    if Stage.TEST_DATA in wanted["stage"] and "data" not in (*down, columns, *wanted):
+        down = ["data", *down]  # numbers of different datasets have no common mean
     results = Store(folder).results
-    wide = pivot(filter_rows(read_results(results), wanted), down, columns)
+    everything = read_results(results)
+    wide = pivot(filter_rows(everything, wanted), down, columns)
     smoke = "Smoke test, no results: " if is_smoke(results) else ""
     _print_table(wide, down, f"{smoke}{metric}, {stage}")
+    if stage == Stage.ZERO_SHOT and (everything["stage"] == Stage.TEST_DATA).any():
+        typer.echo("The models were tested on further datasets, too: --stage test_data")
     if csv:
         write_text(csv, wide.to_csv())
 

@@ -14,7 +14,7 @@ from oodml.catalog import make_importable
 from oodml.errors import OodmlError
 from oodml.images.image_set import ImageSet
 from oodml.results.plan import StudyPlan, read_plan
-from oodml.results.schema import Stage, read_results
+from oodml.results.schema import Stage, on_progression, read_results
 from oodml.shift.splits import Progression
 from oodml.vectors import VectorSet
 
@@ -26,6 +26,7 @@ class StudyFolder:
     Attributes:
         path: the folder.
         table: the results on the progression.
+        further: the results on further datasets, or None without them.
         data: the name of the dataset.
         controls: the results including size-matched controls, or None without controls.
         settings: the text of `study.toml`.
@@ -42,6 +43,7 @@ class StudyFolder:
     table: pd.DataFrame
     data: str
     controls: pd.DataFrame | None = None
+    further: pd.DataFrame | None = None
     settings: str = ""
     plan: StudyPlan = field(default_factory=StudyPlan)
     progression: Progression | None = None
@@ -82,7 +84,9 @@ def read_folder(
     path = Path(directory)
     if not path.is_dir():
         raise OodmlError(f"{path}: no such folder; give the folder of a study", location=str(path))
-    table = read_results(path / "results.parquet")
+    everything = read_results(path / "results.parquet")
+    table = on_progression(everything)
+    further = everything[everything["stage"] == Stage.TEST_DATA]
     if not (table["stage"] == Stage.ZERO_SHOT).any():
         raise OodmlError(
             f"{path}: results.parquet has no zero-shot results yet; run the study",
@@ -108,6 +112,7 @@ def read_folder(
         table=without_controls(table),
         controls=table if table["split"].map(is_control).any() else None,
         data=names[0],
+        further=None if further.empty else further,
         settings=settings.read_text("utf-8", "replace") if settings.exists() else "",
         plan=plan,
         progression=_read_progression(path / "splits.json", set(table["split"]), notes),

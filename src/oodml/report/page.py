@@ -86,6 +86,7 @@ def _page_values(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dic
         "refit": any(settings.get("refit") for settings in trains),
         "search": folder.plan.search,
         "calibrations": _calibrations(tables["calibration"]),
+        "further": _records(select(tables, "test_data", ranked[0])),
         "runs": _runs(folder, tables["runs"]),
         "settings": folder.settings,
         "failed": folder.failed,

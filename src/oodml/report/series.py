@@ -8,9 +8,16 @@ from numpy.typing import NDArray
 
 from oodml.analysis.ags import aggregated_generalization_score
 from oodml.analysis.intervals import method_interval
-from oodml.analysis.table import clip_to_bounds, ranked_metrics, shifts, to_rows, zero_shot
+from oodml.analysis.table import (
+    clip_to_bounds,
+    is_quality,
+    ranked_metrics,
+    shifts,
+    to_rows,
+    zero_shot,
+)
 from oodml.evaluate.chance import chance_clustering, chance_metrics
-from oodml.evaluate.registry import find_metric
+from oodml.evaluate.registry import find_metric, sort_metrics
 from oodml.images.image_set import ImageSet
 from oodml.results.schema import baselines_of
 from oodml.shift.splits import Progression
@@ -34,6 +41,34 @@ def curves(table: pd.DataFrame, metric: str) -> pd.DataFrame:
                 rows.append((method, split, shift[split], *interval))
     frame = pd.DataFrame(rows, columns=["method", "split", "shift", "mean", "low", "high", "n"])
     return clip_to_bounds(frame, metric, ("low", "high"))
+
+
+def further_levels(table: pd.DataFrame | None) -> pd.DataFrame:
+    """The quality metrics of each method on further datasets, which no curve includes.
+
+    Args:
+        table: the rows of the stage "test_data", or None.
+
+    Returns:
+        One row per metric, dataset, split, and method: `shift`, the `mean` over seeds with its 95%
+        interval (`low`, `high`, clipped to the metric's bounds), and the number `n` of seeds.
+    """
+    keys = ["metric", "data", "split", "shift", "method"]
+    columns = [*keys, "mean", "low", "high", "n"]
+    if table is None:
+        return pd.DataFrame(columns=columns)
+    baselines, frames = baselines_of(table), []
+    for metric in sort_metrics(name for name in table["metric"].unique() if is_quality(name)):
+        rows = [
+            (*key, *method_interval(values, key[-1] in baselines))
+            for key, values in table[table["metric"] == metric].groupby(keys, dropna=False)["value"]
+        ]
+        frame = pd.DataFrame(rows, columns=columns)
+        frame = frame.sort_values(
+            ["data", "shift", "split", "mean"], ascending=[True] * 3 + [False]
+        )
+        frames.append(clip_to_bounds(frame, metric, ("low", "high")))
+    return pd.concat(frames, ignore_index=True)
 
 
 def seed_values(table: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -31,6 +31,7 @@ from oodml.report.series import (
     chance_levels,
     chance_scores,
     curves,
+    further_levels,
     image_counts,
     seed_values,
     split_sizes,
@@ -57,6 +58,7 @@ def tables(folder: StudyFolder) -> Tables:
         - `findings`: question, answer, and figures.
         - `best_test_epoch_diagnostic`: see `epoch_gap`.
         - `recall_by_superclass`, `forecasts`, `calibration`: see `oodml.report.forecast`.
+        - `test_data`: each quality metric by further dataset, method, and split.
         - `published`: curves of the paper that are comparable with this study.
         - `runs`: seconds and host of each run.
     """
@@ -90,6 +92,7 @@ def tables(folder: StudyFolder) -> Tables:
         "forecasts": _concat([one.drawn() for one in left_out]),
         "calibration": _concat([one.summary() for one in left_out]),
         "published": _published(folder),
+        "test_data": further_levels(folder.further),
         "runs": _runs(folder),
     }
 

@@ -11,6 +11,22 @@ from oodml.errors import OodmlError
 from oodml.files import write_text
 
 
+class FurtherTest(BaseModel):
+    """A dataset besides the study's own that a run's model is tested on.
+
+    Attributes:
+        data: its name in the results.
+        fingerprint: hash of its images.
+        shift: from the training classes of the run's split to all of its classes, if known.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    data: str
+    fingerprint: str
+    shift: float | None = None
+
+
 class RunPlan(BaseModel):
     """One planned run: everything its numbers depend on, as JSON values.
 
@@ -20,6 +36,7 @@ class RunPlan(BaseModel):
         label: the method's name in the results.
         trains: False for baselines such as the frozen network.
         split, shift: the step (as text) and shift of the split.
+        test_data: the further datasets that its model is tested on.
         code: fingerprints of user code, by name.
         input_short: the short side that images are resized to in the pixel cache, or None.
         trial: the number of the trial, for a run of a search.
@@ -43,6 +60,7 @@ class RunPlan(BaseModel):
     shift: float
     shots: tuple[int, ...] = ()
     seed: int
+    test_data: tuple[FurtherTest, ...] = ()
     code: Mapping[str, str] = Field(default_factory=dict)
     input_short: int | None = None
     trial: int | None = None
@@ -67,6 +85,11 @@ class RunPlan(BaseModel):
             "method": self.label,
             "seed": self.seed,
         }
+
+    @property
+    def test_shifts(self) -> dict[str, float | None]:
+        """The shift to each further dataset."""
+        return {one.data: one.shift for one in self.test_data}
 
     @property
     def description(self) -> str:
@@ -97,6 +120,7 @@ class StudyPlan(BaseModel):
     Attributes:
         schema_version: of run ids ("schema" in the file).
         source: name and options of the data.
+        test_sources: the same for each further dataset, by its name in the results.
         left_out: ids of corrupt images that were skipped.
         fingerprint: hash of the images.
         splits_key: hash of the settings or of the file of the splits.
@@ -115,6 +139,7 @@ class StudyPlan(BaseModel):
     schema_version: int = Field(default=1, alias="schema")
     name: str = ""
     source: Mapping[str, Any] = Field(default_factory=dict)
+    test_sources: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     fingerprint: str = ""
     splits_key: str = ""

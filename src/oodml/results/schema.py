@@ -52,6 +52,8 @@ class Stage(StrEnum):
     """Few-shot queries before adaptation."""
     AFTER = "after"
     """Few-shot queries after adaptation."""
+    TEST_DATA = "test_data"
+    """All classes of a further dataset. Its name is in `data`, and `shift` is measured to it."""
 
 
 STANDARD_STEP = 0
@@ -77,11 +79,17 @@ def empty_results() -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
 
 
-def result_rows(rows: pd.DataFrame, identity: Mapping[str, Any]) -> pd.DataFrame:
+def result_rows(
+    rows: pd.DataFrame,
+    identity: Mapping[str, Any],
+    test_shifts: Mapping[str, float | None] | None = None,
+) -> pd.DataFrame:
     """A run's measurements as typed rows of the results table.
 
     Args:
+        rows: the columns `MEASURED_COLUMNS`, and `data` in rows of the stage "test_data".
         identity: the remaining columns: run, data, split, shift, method, seed.
+        test_shifts: the shift to each further dataset, by name; None if unknown.
     """
     missing = [name for name in MEASURED_COLUMNS if name not in rows.columns]
     if missing:
@@ -93,7 +101,17 @@ def result_rows(rows: pd.DataFrame, identity: Mapping[str, Any]) -> pd.DataFrame
             allowed=MEASURED_COLUMNS,
         )
     columns = {name: identity[name] for name in COLUMNS if name not in MEASURED_COLUMNS}
-    return rows.assign(**columns)[list(COLUMNS)].astype(COLUMNS).reset_index(drop=True)
+    table = rows.assign(**columns)
+    if "data" in rows.columns:
+        further = rows["stage"] == Stage.TEST_DATA
+        table["data"] = table["data"].where(~further, rows["data"])
+        table["shift"] = table["shift"].where(~further, rows["data"].map(test_shifts or {}))
+    return table[list(COLUMNS)].astype(COLUMNS).reset_index(drop=True)
+
+
+def on_progression(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows without those measured on further datasets, which have no place on the curve."""
+    return table[table["stage"] != Stage.TEST_DATA]
 
 
 def write_results(

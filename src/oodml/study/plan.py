@@ -16,7 +16,7 @@ from oodml.images.fingerprint import fingerprint as image_fingerprint
 from oodml.images.image_set import ImageSet
 from oodml.model import ModelSettings, parse_model_settings
 from oodml.model_input import planned_short
-from oodml.results.plan import RunPlan, StudyPlan
+from oodml.results.plan import FurtherTest, RunPlan, StudyPlan
 from oodml.shift.splits import Progression, Split
 from oodml.study.spec.study_file import Study
 from oodml.study.spec.variants import Variant
@@ -43,6 +43,7 @@ class Run:
         split_hash: `hash_of_split(split, shots)` if known.
         code: fingerprints of the user's code, by name; see `oodml.user_code`.
         trains: False for baselines.
+        test_data: the further datasets to test on.
     """
 
     data: str
@@ -59,13 +60,16 @@ class Run:
     split_hash: str = ""
     code: Mapping[str, str] = field(default_factory=dict)
     trains: bool = True
+    test_data: tuple[FurtherTest, ...] = ()
 
     @cached_property
     def id(self) -> str:
         """16 hexadecimal digits; independent of labels, paths, devices, and workers."""
         values = self.settings()
-        for name in ("data", "label", "split", "shift", "trains"):
+        for name in ("data", "label", "split", "shift", "trains", "test_data"):
             del values[name]
+        if self.test_data:
+            values["test_data"] = sorted((one.data, one.fingerprint) for one in self.test_data)
         if not self.shots:
             del values["adapt"]
         if not self.trains:
@@ -92,6 +96,7 @@ class Run:
             "shift": float(self.split.shift),
             "shots": list(self.shots),
             "seed": self.seed,
+            "test_data": [one.model_dump() for one in self.test_data],
             "code": dict(self.code),
         }
 
@@ -104,7 +109,12 @@ class Run:
         return RunPlan(id=self.id, position=position, **self.settings(), **fields)
 
 
-def plan_runs(study: Study, progression: Progression, images: ImageSet) -> list[RunPlan]:
+def plan_runs(
+    study: Study,
+    progression: Progression,
+    images: ImageSet,
+    tests: Mapping[str, Sequence[FurtherTest]] | None = None,
+) -> list[RunPlan]:
     """Every variant on every split with every seed.
 
     The first seed comes first for all variants and splits, so that complete curves appear early.
@@ -114,7 +124,7 @@ def plan_runs(study: Study, progression: Progression, images: ImageSet) -> list[
     hashes = {wanted: [hash_of_split(s, wanted) for s in progression] for wanted in {shots, ()}}
     seeds = sorted({seed for variant in study.variants for seed in variant.seeds})
     code = {
-        variant.label: code_fingerprints(*code_references(variant), study.data.name)
+        variant.label: code_fingerprints(*code_references(variant), *study.data_names)
         for variant in study.variants
     }
 
@@ -135,6 +145,7 @@ def plan_runs(study: Study, progression: Progression, images: ImageSet) -> list[
             split_hash=hashes[wanted][position],
             code=code[variant.label],
             trains=variant.trains,
+            test_data=tuple((tests or {}).get(str(progression[position].step), ())),
         )
         return run.to_plan(position, input_short=planned_short(images, variant.model))
 
@@ -172,17 +183,23 @@ def run_from_plan(plan: RunPlan, split: Split) -> Run:
         seed=plan.seed,
         code=plan.code,
         trains=plan.trains,
+        test_data=plan.test_data,
     )
 
 
-def refuse_changed(plan: StudyPlan, images: ImageSet, folder: Path) -> None:
+def refuse_changed(
+    plan: StudyPlan, images: ImageSet, further: Mapping[str, ImageSet], folder: Path
+) -> None:
     """Check that images and code are those that the runs were planned for."""
-    source = plan.source["name"]
+    sources = [plan.source["name"], *(one["name"] for one in plan.test_sources.values())]
     known: dict[str, dict[str, str]] = {}
     for run in plan.runs:
         if run.fingerprint != image_fingerprint(images):
             raise OodmlError(f"{folder}: the images of {images.name} {CHANGED}")
-        references = (run.method, run.options, run.model["backbone"], source)
+        for one in run.test_data:
+            if one.fingerprint != image_fingerprint(further[one.data]):
+                raise OodmlError(f"{folder}: the images of {one.data} {CHANGED}")
+        references = (run.method, run.options, run.model["backbone"], *sources)
         key = json.dumps(references)
         if key not in known:
             known[key] = code_fingerprints(*references)

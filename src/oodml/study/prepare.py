@@ -2,9 +2,10 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,19 @@ from oodml.images.fingerprint import fingerprint as image_fingerprint
 from oodml.images.image_set import ImageSet
 from oodml.model import HeadSettings, ModelSettings, parse_model_settings
 from oodml.model_input import check_images
-from oodml.results.plan import RunPlan, StudyPlan
+from oodml.results.plan import FurtherTest, RunPlan, StudyPlan
 from oodml.shift.build import SplitSettings, build_progression
 from oodml.shift.episodes import fill_support
 from oodml.shift.files import check_against, read_splits, write_splits
 from oodml.shift.splits import Progression
 from oodml.study.folder.claims import Claims, heartbeat
 from oodml.study.folder.store import Store, failure_text, is_disk_full
+from oodml.study.further_data import (
+    describe_tests,
+    open_further_data,
+    plan_tests,
+    recorded_split_settings,
+)
 from oodml.study.plan import (
     SCHEMA,
     Run,
@@ -57,6 +64,7 @@ class Context:
         artifact_options: options of `RunArtifacts`, from the plan.
         artifacts: the checkpoints, trackers, and failed weights of the current run. None in a
             process that follows another one.
+        further: the further datasets to test on, by their names in the results.
     """
 
     images: ImageSet
@@ -64,6 +72,7 @@ class Context:
     device: torch.device
     artifact_options: Mapping[str, Any] = field(default_factory=dict)
     artifacts: RunArtifacts | None = None
+    further: Mapping[str, ImageSet] = field(default_factory=dict)
 
     def open_log(self) -> AbstractContextManager[MetricLog]:
         """The log of the current run's metrics, which goes to its trackers."""
@@ -79,9 +88,13 @@ def open_context(store: Store, device: str) -> Context:
     plan = store.read_plan()
     make_importable(*plan.import_from)
     images = open_images(plan.source["name"], **plan.source["options"])
-    refuse_changed(plan, images, store.folder)
+    further = {
+        name: open_images(source["name"], **source["options"])
+        for name, source in plan.test_sources.items()
+    }
+    refuse_changed(plan, images, further, store.folder)
     progression = read_splits(store.splits)
-    return Context(images, progression, torch.device(device), plan.keeping)
+    return Context(images, progression, torch.device(device), plan.keeping, further=further)
 
 
 def prepare(
@@ -106,7 +119,9 @@ def prepare(
     images = open_images(study.data.name, **study.data.options)
     check_class_sizes(study.shots, images)
     with _preparing(store, log) as log:
-        check_images(images, [variant.model for variant in study.variants if precompute], log)
+        further = open_further_data(study, images)
+        for one in (images, *further.values()):
+            check_images(one, [variant.model for variant in study.variants if precompute], log)
         key = progression_key(study, images)
         if planned_progression_key(store) != key:
             log(
@@ -118,10 +133,14 @@ def prepare(
         progression = read_splits(store.splits)
         _check_progression(progression, study, images, store)
         write_text(store.folder / "study.toml", study.text)
-        plan = plan_study(study, progression, images, key, smoke)
+        features = partial(_shift_features, study, progression, device=device, log=log)
+        tests = plan_tests(further, images, progression, features)
+        describe_tests(tests, log)
+        plan = plan_study(study, progression, images, key, smoke, tests)
         store.write_plan(plan.model_copy(update={"keeping": dict(artifact_options or {})}))
         if precompute:
-            precompute_features(store.unsettled(plan.runs), images, store, device, log)
+            runs = store.unsettled(plan.runs)
+            precompute_features(runs, images, store, device, log, further.values())
 
 
 @contextmanager
@@ -165,24 +184,33 @@ def _splits_content(splits: SplitSettings | SplitFile) -> bytes:
 
 
 def plan_study(
-    study: Study, progression: Progression, images: ImageSet, key: str, smoke: bool = False
+    study: Study,
+    progression: Progression,
+    images: ImageSet,
+    key: str,
+    smoke: bool = False,
+    tests: Mapping[str, Sequence[FurtherTest]] | None = None,
 ) -> StudyPlan:
     """The plan of a study: every variant on every split with every seed.
 
     Args:
         smoke: plan only the easiest and the hardest split.
+        tests: the further datasets to test on, by the step of the split (as text).
     """
     by_shift = sorted(range(len(progression)), key=lambda position: progression[position].shift)
     positions = {by_shift[0], by_shift[-1]} if smoke else set(by_shift)
     splits = study.splits if isinstance(study.splits, SplitSettings) else _DEFAULT_SPLITS
-    runs = plan_runs(study, progression, images)
+    runs = plan_runs(study, progression, images, tests)
+    names = [one.data for one in next(iter((tests or {}).values()), ())]
+    sources = [source.model_dump(mode="json") for _, source in study.test_data]
     references = map(code_references, study.variants)
     return plan_identity(study, smoke, image_fingerprint(images)).model_copy(
         update={
             "left_out": tuple(images.left_out),
             "progression": key,
             "shift_weights": splits.weights,
-            "import_from": tuple(code_folders(study.data.name, splits.backbone, *references)),
+            "import_from": tuple(code_folders(*study.data_names, splits.backbone, *references)),
+            "test_sources": dict(zip(names, sources, strict=False)),
             "runs": tuple(run for run in runs if run.position in positions),
             "search": dict(study.chosen or {}),
         }
@@ -234,17 +262,47 @@ def frozen_features(
     return embed(images, settings.backbone, view=view, device=device, **options)
 
 
+def _shift_features(
+    study: Study, progression: Progression, images: ImageSet, device: str | None, log: Log
+) -> VectorSet | None:
+    """The features that the splits were measured on; None if a split file leaves them unknown."""
+    if isinstance(study.splits, SplitSettings):
+        return frozen_features(study.splits, images, device=device)
+    settings = recorded_split_settings(progression)
+    try:
+        return None if settings is None else frozen_features(settings, images, device=device)
+    except OodmlError as error:  # the models are tested all the same
+        log(f"the shift to test data is unknown: {error}")
+        return None
+
+
 def precompute_features(
-    runs: Sequence[RunPlan], images: ImageSet, store: Store, device: str | None, log: Log
+    runs: Sequence[RunPlan],
+    images: ImageSet,
+    store: Store,
+    device: str | None,
+    log: Log,
+    further: Collection[ImageSet] = (),
 ) -> None:
     """Fill the cache with the frozen features that planned runs need.
 
     If a network fails, for example because its weights cannot be downloaded, its runs are recorded
     as failed; the others are not affected.
+
+    Args:
+        runs: the runs.
+        images: the whole dataset.
+        store: the study folder.
+        device: torch device.
+        log: called with progress messages.
+        further: the further datasets to test on, of which only the test view is needed.
     """
     for model, group in _group_by_network(runs).items():
         try:
             _precompute(model, group, images, device, log)
+            if isinstance(model, HeadSettings):
+                for one in further:
+                    frozen_features(model, one, device=device)
         except Exception as error:  # user code and network libraries raise anything
             if is_disk_full(error) or isinstance(error, MemoryError):
                 raise

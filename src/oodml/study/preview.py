@@ -12,6 +12,7 @@ from oodml.shift.files import read_splits
 from oodml.shift.splits import Progression
 from oodml.study.folder.status import StatusReader
 from oodml.study.folder.store import Store
+from oodml.study.further_data import open_further_data, plan_tests
 from oodml.study.prepare import (
     plan_study,
     planned_progression_key,
@@ -40,15 +41,16 @@ def preview(study: Study, folder: str | Path, smoke: bool = False) -> str:
     if progression is None:
         return _preview_without_splits(study)
     key = progression_key(study, images)
+    tests = plan_tests(open_further_data(study, images), images, progression)
     lines: list[str] = []
     if study.search is not None:
         lines, chosen = _preview_search(study, progression, images, store)
         if chosen is None:
-            later = plan_study(study, progression, images, key, smoke).runs
+            later = plan_study(study, progression, images, key, smoke, tests).runs
             lines.append("then, with the chosen options:")
             return "\n".join([*lines, *(f"  later  {run.description}" for run in later)])
         study = chosen
-    runs = plan_study(study, progression, images, key, smoke).runs
+    runs = plan_study(study, progression, images, key, smoke, tests).runs
     finished = store.finished_ids()
     for run in runs:
         lines.append(f"  {'done ' if run.id in finished else 'to do'}  {run.description}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
         rows = [*_rows(Stage.VALIDATION, history.validation | {"epoch": float(history.epoch)})]
         rows += _rows(Stage.ZERO_SHOT, metrics)
         rows += _rows(Stage.BEST_TEST_EPOCH, best_test)
+        rows += _test_further(job, model, len(history.rows))
         model.save(folder)
         test.save(folder / "vectors.npz")
         if test.superclasses is not None:
@@ -198,6 +200,17 @@ def _evaluate(test: VectorSet, queries: Queries) -> Metrics:
         | clustering_metrics(test.vectors, test.labels)
         | structure_metrics(test.vectors, test.labels)
     )
+
+
+def _test_further(job: _Job, model: Embedder, done: int) -> Iterator[Row]:
+    """All metrics on every further dataset, with its name in the column `data`."""
+    for one in job.run.test_data:
+        images = job.context.further[one.data]
+        vectors, queries = job.material.embed_images(model, images), query_mask(images)
+        metrics = distributed.compute_once(partial(_evaluate, vectors, queries))
+        job.log(prefix_metrics(f"test {one.data}", metrics), done)
+        for row in _rows(Stage.TEST_DATA, metrics):
+            yield row | {"data": one.data}
 
 
 def _retrieval_metrics(test: VectorSet, queries: Queries, **options: Any) -> Metrics:

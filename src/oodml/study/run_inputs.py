@@ -35,6 +35,9 @@ class RunInputs(Protocol):
     def embed(self, model: Embedder, classes: Sequence[str]) -> VectorSet:
         """The model's embeddings of all images of some classes."""
 
+    def embed_images(self, model: Embedder, images: ImageSet) -> VectorSet:
+        """The model's embeddings of images of another dataset."""
+
     def backbone_features(
         self, model: Embedder, images: ImageSet, view: int | None, seed: int
     ) -> VectorSet:
@@ -88,7 +91,13 @@ class CachedFeatures:
 
     def embed(self, model: Embedder, classes: Sequence[str]) -> VectorSet:
         """The head's embeddings of cached features."""
-        chosen = self.features().select(class_rows(self.images, classes)[0])
+        return self._embed(model, self.features().select(class_rows(self.images, classes)[0]))
+
+    def embed_images(self, model: Embedder, images: ImageSet) -> VectorSet:
+        """The head's embeddings of features that are computed once and cached."""
+        return self._embed(model, frozen_features(self.settings, images, device=self.device))
+
+    def _embed(self, model: Embedder, chosen: VectorSet) -> VectorSet:
         with evaluation_mode(model):
             features = torch.from_numpy(chosen.vectors).to(self.device)
             vectors = model.head.embed(features).cpu().numpy()  # type: ignore[operator]
@@ -141,7 +150,11 @@ class LiveImages:
     def embed(self, model: Embedder, classes: Sequence[str]) -> VectorSet:
         """The model's embeddings of the test view."""
         rows, _ = class_rows(self.images, classes)
-        return embed(self.images.select(rows), model, device=self.device)
+        return self.embed_images(model, self.images.select(rows))
+
+    def embed_images(self, model: Embedder, images: ImageSet) -> VectorSet:
+        """The model's embeddings of the test view."""
+        return embed(images, model, device=self.device)
 
     def backbone_features(
         self, model: Embedder, images: ImageSet, view: int | None, seed: int

@@ -52,7 +52,7 @@ class ResultsTable:
         """A run's rows under the names of the plan, where a label or step may be new."""
         key = (str(folder), run.label, run.split)
         if key not in self._rows:
-            self._rows[key] = result_rows(read_run_rows(folder), run.identity)
+            self._rows[key] = result_rows(read_run_rows(folder), run.identity, run.test_shifts)
         return self._rows[key]
 
 

@@ -35,6 +35,10 @@ def smoke_study(study: Study, folder: Path) -> Study:
     variants = tuple(_small_variant(variant, untrained=absent) for variant in study.variants)
     shots = study.shots[:1]
     changes: dict[str, Any] = {"variants": variants, "shots": shots, "episodes": 1}
+    changes["test_data"] = tuple(
+        (name, _few_images(source, IMAGES, folder if missing_root(source) else None))
+        for name, source in study.test_data
+    )
     if study.search is not None:
         changes["search"] = study.search.model_copy(update={"trials": TRIALS, "split": None})
     if absent or isinstance(study.splits, SplitSettings):

@@ -2,7 +2,7 @@
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,6 +50,8 @@ class Study(BaseModel):
     """What to run: every variant on every split of the progression with every seed.
 
     Attributes:
+        test_data: the further datasets to test every model on, each with its name in the results,
+            or "" for the dataset's own name.
         search: how to choose the options that have ranges, before anything else runs.
         chosen: how a search chose them; stored in the plan.
         text: the text of the study file; stored with the results.
@@ -63,9 +65,15 @@ class Study(BaseModel):
     splits: SplitSettings | SplitFile
     shots: tuple[int, ...] = ()
     episodes: int = 10
+    test_data: tuple[tuple[str, Source], ...] = ()
     search: SearchSettings | None = None
     chosen: Mapping[str, Any] | None = None
     text: str = ""
+
+    @property
+    def data_names(self) -> tuple[str, ...]:
+        """The names or paths of all datasets of the study."""
+        return (self.data.name, *(source.name for _, source in self.test_data))
 
 
 class StudyKeys(BaseModel):
@@ -79,6 +87,7 @@ class StudyKeys(BaseModel):
     seeds: tuple[Seed, ...] = Field((0,), min_length=1)
     shots: tuple[Annotated[int, Field(ge=1)], ...] = ()
     episodes: int = Field(10, ge=1)
+    test_data: list[str | Table] | dict[str, str | Table] = Field(default_factory=list)
     splits: Table = Field(default_factory=dict)
     model: Table = Field(default_factory=dict)
     train: Table = Field(default_factory=dict)
@@ -164,6 +173,7 @@ def parse_study(tables: Table, file: Path) -> Study:
     return Study(
         name=keys.name or file.stem,
         data=_parse_source(keys.data, file),
+        test_data=tuple(_parse_test_data(keys.test_data, file)),
         variants=variants,
         splits=_parse_splits(keys.splits, keys.model, file),
         shots=tuple(dict.fromkeys(keys.shots)),
@@ -190,26 +200,35 @@ def with_precision(study: Study, precision: str, file: Path) -> Study:
     return study.model_copy(update={"variants": tuple(variants)})
 
 
-def _parse_source(data: str | Table, file: Path) -> Source:
+def _parse_test_data(
+    data: list[str | Table] | dict[str, str | Table], file: Path
+) -> Iterator[tuple[str, Source]]:
+    named = data if isinstance(data, dict) else {f"[{i}]": one for i, one in enumerate(data)}
+    for name, one in named.items():
+        location = f"test_data.{name}" if isinstance(data, dict) else f"test_data{name}"
+        yield name if isinstance(data, dict) else "", _parse_source(one, file, location)
+
+
+def _parse_source(data: str | Table, file: Path, key: str = "data") -> Source:
     if isinstance(data, str):
-        return Source(name=_locate(data, file, "data"))
+        return Source(name=_locate(data, file, key))
     options = dict(data)
     name = options.pop("name", None)
     if not isinstance(name, str):
-        raise key_error(file, "data.name", name, "expected a dataset's name or a path")
+        raise key_error(file, f"{key}.name", name, "expected a dataset's name or a path")
     skip_corrupt = options.get("skip_corrupt", False)
     if not isinstance(skip_corrupt, bool):
-        raise key_error(file, "data.skip_corrupt", skip_corrupt, "expected true or false")
+        raise key_error(file, f"{key}.skip_corrupt", skip_corrupt, "expected true or false")
     if "background" in options:
         try:
             parse_background(options["background"])
         except OodmlError as error:
             problem = 'expected "white", "black", or a color as "#rrggbb"'
-            raise key_error(file, "data.background", options["background"], problem) from error
+            raise key_error(file, f"{key}.background", options["background"], problem) from error
     few = options.get("few")
     if few is not None and not _is_few(few):
         problem = "expected [classes, images per class], at least 2 classes and 1 image"
-        raise key_error(file, "data.few", few, problem)
+        raise key_error(file, f"{key}.few", few, problem)
     if isinstance(options.get("root"), str):
         options["root"] = str(resolve_path(options["root"], file))
     if name in names("datasets"):
@@ -217,8 +236,8 @@ def _parse_source(data: str | Table, file: Path) -> Source:
         allowed = ["name", *DATA_OPTIONS, *schema.model_fields]
         extra = [key for key in options if key not in allowed]
         if extra and schema.model_config.get("extra") == "forbid":
-            raise unknown("key", extra[0], allowed, f"{file}: data")
-    return Source(name=_locate(name, file, "data.name"), options=options)
+            raise unknown("key", extra[0], allowed, f"{file}: {key}")
+    return Source(name=_locate(name, file, f"{key}.name"), options=options)
 
 
 def _is_few(few: object) -> bool:

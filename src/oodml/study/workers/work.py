@@ -102,7 +102,7 @@ def execute_run(
                 (store.folder, run, execute),
                 partial(execute, context.run(run), own_context, folder),
             )
-            write_run_rows(result_rows(rows, run.identity), folder)
+            write_run_rows(result_rows(rows, run.identity, run.test_shifts), folder)
             store.publish(run, folder, time.perf_counter() - started)
     except distributed.OutOfSyncError:
         raise
