@@ -206,7 +206,7 @@ def _test_further(job: _Job, model: Embedder, done: int) -> Iterator[Row]:
     """All metrics on every further dataset, with its name in the column `data`."""
     for one in job.run.test_data:
         images = job.context.further[one.data]
-        vectors, queries = job.material.embed_images(model, images), query_mask(images)
+        vectors, queries = job.inputs.embed_images(model, images), query_mask(images)
         metrics = distributed.compute_once(partial(_evaluate, vectors, queries))
         job.log(prefix_metrics(f"test {one.data}", metrics), done)
         for row in _rows(Stage.TEST_DATA, metrics):
