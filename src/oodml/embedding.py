@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,15 @@ from torch import Tensor
 
 from oodml import distributed
 from oodml.arrays import Names
-from oodml.backbones import Backbone, check_backbone_name, load_backbone
+from oodml.backbones import (
+    POOLINGS,
+    Backbone,
+    check_backbone_name,
+    combine_poolings,
+    load_backbone,
+    resolve_defaults,
+)
+from oodml.backbones._base import SUMS
 from oodml.devices import resolve_device
 from oodml.errors import OodmlError, unknown
 from oodml.files import cache_folder, content_hash, log_cache_failure, replacing
@@ -24,7 +32,7 @@ from oodml.images.image_set import ImageSet
 from oodml.images.loader import View, batches, test_views, train_views
 from oodml.images.pixel_cache import ResizedImages
 from oodml.images.transforms import recipe
-from oodml.model import Embedder, Pooling, pool_features, to_float
+from oodml.model import Embedder, to_float
 from oodml.model_input import input_images
 from oodml.progress import Progress
 from oodml.randomness import derived_seed
@@ -41,8 +49,8 @@ def embed(
     *,
     weights: str | None = None,
     image_size: int | None = None,
-    pooling: str = "avg",
-    augmentation: str = "base",
+    pooling: str = "model",
+    augmentation: str = "model",
     view: int | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
@@ -58,8 +66,10 @@ def embed(
             under its own settings, and are never cached.
         weights: of the backbone, as in `oodml.backbones.load_backbone`.
         image_size: side of the square input in pixels; by default the backbone's own.
-        pooling: "avg", "max", or "avg+max", the sum of both.
-        augmentation: name of the transforms, see `oodml.images.transforms.RECIPES`.
+        pooling: "model" is the embedding that the network's authors deploy; for the others see
+            `oodml.model.ModelTable`.
+        augmentation: name of the transforms, see `oodml.images.transforms.RECIPES`; "model" is the
+            network's own test transform.
         view: None for the test view, or the number of a random training view.
         seed: random seed of the training views.
         device: where to compute; by default CUDA if available, else the CPU.
@@ -74,6 +84,8 @@ def embed(
     if isinstance(backbone, Embedder):
         return _embed_with_model(images, backbone, resolved, batch_size)
     _check_options(backbone, image_size, pooling, augmentation)
+    concrete = {"pooling": pooling, "augmentation": augmentation}
+    pooling, augmentation = resolve_defaults(backbone, concrete).values()
     source = _image_source(images) | code_fingerprints(backbone)
     source |= {
         "backbone": backbone,
@@ -86,19 +98,21 @@ def embed(
     cached = _read_features(path, images.ids, pooling) if path else None
     if cached is None:
         network = load_backbone(backbone, weights)
-        transform = _make_view(images, image_size or network.image_size, augmentation, view, seed)
+        network.check_pooling(pooling)
+        size = image_size or network.image_size
+        transform = _make_view(images, network, size, augmentation, view, seed)
         features = _pooled_features(images, network, transform, resolved, batch_size)
         if path:
             _write_features(path, images.ids, features, source)
-        cached = _combine(features, pooling)
+        cached = combine_poolings(features, pooling).numpy()
     source["pooling"] = pooling
     return VectorSet(cached, images.classes, images.ids, images.superclasses, source)
 
 
 def _check_options(backbone: str, image_size: int | None, pooling: str, augmentation: str) -> None:
     """Refuse invalid options before anything is computed."""
-    if pooling not in get_args(Pooling):
-        raise unknown("pooling", pooling, get_args(Pooling))
+    if pooling not in POOLINGS:
+        raise unknown("pooling", pooling, POOLINGS)
     if image_size is not None:
         _check_at_least("image_size", image_size, 8)
     recipe(augmentation)
@@ -182,7 +196,9 @@ def _run_model(
 ) -> NDArray[np.float32]:
     """The rows of a function of image batches, such as `model.features`, for all images."""
     images = input_images(images, model.settings, fill_cache=False)
-    transform = _make_view(images, model.image_size, model.settings.augmentation, view, seed)
+    augmentation = model.settings.augmentation
+    network = model.require_backbone()
+    transform = _make_view(images, network, model.image_size, augmentation, view, seed)
     model.to(device)
     with evaluation_mode(model):
         rows = distributed.own_share(len(images))
@@ -191,9 +207,11 @@ def _run_model(
     return distributed.gather_on_cpu(torch.cat(parts), len(images)).numpy()
 
 
-def _make_view(images: ImageSet, size: int, augmentation: str, view: int | None, seed: int) -> View:
+def _make_view(
+    images: ImageSet, network: Backbone, size: int, augmentation: str, view: int | None, seed: int
+) -> View:
     if view is None:
-        return test_views(images, size, recipe(augmentation))
+        return test_views(images, size, recipe(augmentation), network.test_transform)
     return train_views(images, size, recipe(augmentation), derived_seed(seed, "view", view))
 
 
@@ -216,20 +234,16 @@ def _pooled_features(
     device: torch.device,
     batch_size: int,
 ) -> dict[str, Tensor]:
-    """The features [n f] of every image under both kinds of pooling, so that the cache has both."""
+    """The features [n _] of every image under every pooling of the network, for the cache."""
     network.to(device)
-    averages, maxima = [], []
+    names = [name for name in network.poolings if name not in SUMS]
+    parts: dict[str, list[Tensor]] = {name: [] for name in names}
     with evaluation_mode(network):
         for batch in _image_batches(images, view, batch_size):
-            feature_map = network(to_float(batch.to(device)))
-            averages.append(pool_features(feature_map, "avg").cpu())
-            maxima.append(pool_features(feature_map, "max").cpu())
-    return {"avg": torch.cat(averages), "max": torch.cat(maxima)}
-
-
-def _combine(features: dict[str, Tensor], pooling: str) -> NDArray[np.float32]:
-    combined = features["avg"] + features["max"] if pooling == "avg+max" else features[pooling]
-    return combined.numpy()
+            pooled = network.pooled(to_float(batch.to(device)), names)
+            for name in names:
+                parts[name].append(pooled[name].cpu())
+    return {name: torch.cat(batches) for name, batches in parts.items()}
 
 
 def _cache_path(source: dict[str, Any], device: torch.device) -> Path:
@@ -253,7 +267,7 @@ def _write_features(
 
 def _read_features(path: Path, ids: Names, pooling: str) -> NDArray[np.float32] | None:
     """The cached features of these images in their order, or None to compute them."""
-    names = ("avg", "max") if pooling == "avg+max" else (pooling,)
+    names = SUMS.get(pooling, (pooling,))
     try:
         if not path.exists():
             return None
@@ -262,7 +276,7 @@ def _read_features(path: Path, ids: Names, pooling: str) -> NDArray[np.float32] 
             features = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError):  # a damaged file
         return None
-    vectors = _combine(features, pooling)
+    vectors = combine_poolings(features, pooling).numpy()
     if np.array_equal(stored, ids):
         return vectors
     order = np.argsort(stored)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from oodml import __version__
+from oodml.backbones import resolve_defaults
 from oodml.errors import OodmlError
 from oodml.files import replacing
 from oodml.images.transforms import recipe
@@ -20,7 +21,6 @@ from oodml.model import (
     finetune_settings,
     frozen_model,
     load_model,
-    pool_features,
     reading_model,
     rename_legacy,
 )
@@ -44,7 +44,7 @@ class ExportedNetwork(nn.Module):
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         """The embeddings."""
-        features = pool_features(self.backbone(images), self.pooling)
+        features = self.backbone.pooled(images, (self.pooling,))[self.pooling]
         return self.head.embed(features)  # type: ignore[no-any-return,operator]
 
 
@@ -233,9 +233,13 @@ def _output_dim(model: Embedder) -> int:
 
 def _describe_transform(model: Embedder) -> str:
     """The test transform in words, starting from an image file."""
-    name, side = model.settings.augmentation, _input_side(model)
+    resolved = resolve_defaults(model.settings.backbone, model.settings.model_dump())
+    name, side = str(resolved["augmentation"]), _input_side(model)
     cached = input_short(model.settings)
     first = f"shorter side resized to {cached} if larger; then " if cached else ""
+    own = getattr(model.require_backbone().test_transform, "describe", None)
+    if recipe(name).own_test and own:
+        return f"{name}: {first}{own(side)}"
     if recipe(name).whole:
         return f"{name}: {first}whole image resized to {side}×{side}, bilinear"
     short = round(model.image_size * 256 / 224)

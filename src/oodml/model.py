@@ -12,7 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
-from oodml.backbones import Backbone, load_backbone
+from oodml.backbones import Backbone, Pooling, load_backbone
+from oodml.backbones import pool_features as pool_features
 from oodml.errors import OodmlError
 from oodml.files import replacing, write_text
 from oodml.images.transforms import Augmentation
@@ -27,7 +28,6 @@ def _check_input_cache(value: object) -> object:
 InputCache = Annotated[
     Annotated[int, Field(ge=16)] | Literal["auto", "off"], BeforeValidator(_check_input_cache)
 ]
-Pooling = Literal["avg", "max", "avg+max"]
 
 
 class CommonSettings(BaseModel):
@@ -39,9 +39,9 @@ class CommonSettings(BaseModel):
     weights: str | None = None
     dim: int = Field(128, ge=1, le=2**16)
     normalize: bool = True
-    pooling: Pooling = "avg"
+    pooling: Pooling = "model"
     image_size: int | None = Field(None, ge=8)
-    augmentation: Augmentation = "base"
+    augmentation: Augmentation = "model"
 
 
 class HeadSettings(CommonSettings):
@@ -70,10 +70,15 @@ class ModelTable(CommonSettings):
             whole network.
         dim: dimension of the embedding.
         normalize: whether embeddings are scaled to unit length.
-        pooling: how the feature map is pooled; "avg+max" is the sum of both.
+        pooling: "model" is the embedding that the network's authors deploy, with its class token,
+            attention pooling, or projection; "cls" is the class token, "cls+avg" the concatenation
+            with the mean of the other tokens, "avg+max" the sum of both, and "gem" the generalized
+            mean. The backbones of oodml itself have no pooling of their own; there, "model" is
+            "avg".
         image_size: side of the square input in pixels; by default the backbone's own.
         augmentation: the training and test transforms, a name from
-            `oodml.images.transforms.RECIPES`.
+            `oodml.images.transforms.RECIPES`. "model" tests with the transform of the network's
+            authors and trains like "base".
         views: in head mode, the number of augmented views of each image that are embedded.
         freeze_batch_norm: in finetune mode, keep the running statistics of batch norm; scale and
             shift still train.
@@ -239,11 +244,8 @@ class Embedder(nn.Module):
 
     def features(self, images: Tensor) -> Float[Tensor, "n f"]:
         """The pooled, unnormalized features [n f] that the head is applied to."""
-        return pool_features(self.feature_map(images), self.settings.pooling)
-
-    def feature_map(self, images: Tensor) -> Float[Tensor, "n c rows columns"]:
-        """The output of the backbone."""
-        return self.require_backbone()(to_float(images))  # type: ignore[no-any-return]
+        pooling = self.settings.pooling
+        return self.require_backbone().pooled(to_float(images), (pooling,))[pooling]
 
     def train(self, mode: bool = True) -> "Embedder":
         """Set the training mode; frozen batch norm stays in evaluation mode."""
@@ -280,17 +282,6 @@ def frozen_model(backbone: str, weights: str | None = None, *, normalize: bool) 
 def to_float(images: Tensor) -> Float[Tensor, "n 3 h w"]:
     """Images as floating-point numbers in [0, 1]; floating-point images are returned unchanged."""
     return images.float() / 255 if images.dtype == torch.uint8 else images
-
-
-def pool_features(
-    feature_map: Float[Tensor, "n c rows columns"], pooling: str
-) -> Float[Tensor, "n c"]:
-    """The mean over positions ("avg"), the maximum ("max"), or the sum of both ("avg+max")."""
-    if pooling == "avg":
-        return feature_map.mean((2, 3))
-    if pooling == "max":
-        return feature_map.amax((2, 3))
-    return feature_map.mean((2, 3)) + feature_map.amax((2, 3))
 
 
 def describe_model(model: Embedder, settings: ModelSettings | None = None) -> dict[str, Any]:

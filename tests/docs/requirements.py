@@ -169,6 +169,7 @@ REQUIREMENTS: dict[str, Requirements] = {
     "docs/glyphs.md": nothing,
     "docs/emoji.md": nothing,
     "docs/install.md": nothing,
+    "docs/models.md": nothing,
     "docs/report.md": report,
     "docs/shift.md": shift,
     "docs/studies.md": studies,

@@ -57,7 +57,7 @@ def photos(tmp_path: Path) -> ImageSet:
 def views(images: ImageSet, name: str, size: int, threads: int = 2) -> np.ndarray:
     """A test and a train view of every image."""
     rows, chosen = np.arange(len(images)), recipe(name)
-    made = [make_test_views(images, size, chosen), train_views(images, size, chosen, 7)]
+    made = [make_test_views(images, size, chosen, None), train_views(images, size, chosen, 7)]
     return np.stack([batch.numpy() for batch in batches([(rows, one) for one in made], threads)])
 
 

@@ -91,8 +91,8 @@ def test_wrong_arguments_are_refused_before_computing(
 def test_a_network_of_another_input_size_says_which() -> None:
     vit = load_backbone("vit_tiny_patch16_224", "none")
     with pytest.raises(OodmlError) as caught:
-        vit(torch.rand(1, 3, 64, 64))
-    assert (caught.value.given, caught.value.allowed) == (64, ("224",))
+        vit(torch.rand(1, 3, 60, 60))
+    assert (caught.value.given, caught.value.allowed) == (60, ("224",))
 
 
 def test_a_hub_failure_is_one_line_and_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

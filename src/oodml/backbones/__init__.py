@@ -1,15 +1,44 @@
 """Backbones: one file each, with `backbone(weights=None) -> Backbone`. Any timm name works too."""
 
 import difflib
+from collections.abc import Mapping
+from typing import Any
 
 from oodml import catalog
 from oodml.allocator import keep_freed_memory
-from oodml.backbones._base import Backbone
+from oodml.backbones._base import POOLINGS, Backbone, Pooling, combine_poolings, pool_features
 from oodml.backbones._timm import timm_backbone, timm_names
 from oodml.errors import OodmlError
 from oodml.randomness import isolated
 
-__all__ = ["Backbone", "check_backbone_name", "load_backbone"]
+__all__ = [
+    "POOLINGS",
+    "Backbone",
+    "Pooling",
+    "check_backbone_name",
+    "combine_poolings",
+    "load_backbone",
+    "pool_features",
+    "resolve_defaults",
+]
+
+
+def resolve_defaults(backbone: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with "model" replaced where it has another name, as in results of earlier versions.
+
+    The backbones of this package have no pooling or test transform of their own: for them,
+    pooling "model" is "avg" and augmentation "model" is "base".
+
+    Args:
+        backbone: the backbone's name.
+        settings: may contain "pooling" and "augmentation".
+    """
+    resolved = dict(settings)
+    if backbone in catalog.names("backbones") and backbone not in catalog.plugins("backbones"):
+        for key, value in (("pooling", "avg"), ("augmentation", "base")):
+            if resolved.get(key) == "model":
+                resolved[key] = value
+    return resolved
 
 
 def load_backbone(name: str, weights: str | None = None, seed: int = 0) -> Backbone:

@@ -1,13 +1,54 @@
 """The interface of a backbone, and loading its weights from a file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, unknown
+
+Pooling = Literal["model", "cls", "cls+avg", "gem", "avg", "max", "avg+max"]
+POOLINGS: tuple[str, ...] = get_args(Pooling)
+SUMS = {"avg+max": ("avg", "max"), "cls+avg": ("cls", "avg")}
+"""The poolings that are composed of others: a sum, and a concatenation."""
+GEM_POWER = 3.0
+
+TestTransform = Callable[[Image.Image, int], NDArray[Any]]
+"""Maps an image and a side in pixels to [side side 3], uint8 or floating point in [0, 1]."""
+
+
+def pool_features(
+    feature_map: Float[Tensor, "n c rows columns"], pooling: str
+) -> Float[Tensor, "n c"]:
+    """Pool a feature map over its positions.
+
+    Args:
+        feature_map: the map.
+        pooling: "avg" (mean), "max", "avg+max" (the sum of both), or "gem", the generalized mean
+            with exponent 3 (Radenovic et al. 2018, arXiv 1711.02512) of the map's positive part.
+    """
+    if pooling == "avg":
+        return feature_map.mean((2, 3))
+    if pooling == "max":
+        return feature_map.amax((2, 3))
+    if pooling == "gem":
+        powers = feature_map.clamp(min=1e-6).pow(GEM_POWER)
+        return powers.mean((2, 3)).pow(1 / GEM_POWER)
+    return feature_map.mean((2, 3)) + feature_map.amax((2, 3))
+
+
+def combine_poolings(pooled: Mapping[str, Tensor], pooling: str) -> Tensor:
+    """A pooling from its parts: the sum for "avg+max", the concatenation for "cls+avg"."""
+    if pooling == "avg+max":
+        return pooled["avg"] + pooled["max"]
+    if pooling == "cls+avg":
+        return torch.cat([pooled["cls"], pooled["avg"]], dim=1)
+    return pooled[pooling]
 
 
 class Backbone(nn.Module):
@@ -21,6 +62,12 @@ class Backbone(nn.Module):
         mean: per-channel mean that is subtracted from images in [0, 1].
         std: per-channel standard deviation that they are divided by.
         channels_last: whether the network runs faster in that memory format.
+        pool: maps the network and its output to the embedding [n d] that its authors deploy; by
+            default the mean of the feature map.
+        dim: the dimension of that embedding; by default `features`.
+        test_transform: the authors' own test transform, from an image and a side in pixels; by
+            default the one of the augmentation "base".
+        only_pooled: whether the network's output is the embedding itself, without a feature map.
     """
 
     mean: Tensor
@@ -34,12 +81,20 @@ class Backbone(nn.Module):
         mean: tuple[float, ...] = (0.5, 0.5, 0.5),
         std: tuple[float, ...] = (0.5, 0.5, 0.5),
         channels_last: bool = False,
+        *,
+        pool: Callable[[Any, Tensor], Tensor] | None = None,
+        dim: int | None = None,
+        test_transform: TestTransform | None = None,
+        only_pooled: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
         self.set_memory_format(torch.channels_last if channels_last else torch.contiguous_format)
         self.features = features
         self.image_size = image_size
+        self.test_transform = test_transform
+        self.dim = dim or features
+        self._pool, self._only_pooled = pool, only_pooled
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
@@ -54,11 +109,59 @@ class Backbone(nn.Module):
         Raises:
             OodmlError: if the network does not accept images of this size.
         """
+        return self._to_map(self._run(images))
+
+    def pooled(
+        self, images: Float[Tensor, "n 3 h w"], poolings: Sequence[str]
+    ) -> dict[str, Float[Tensor, "n _"]]:
+        """Several poolings of images in [0, 1] from one pass through the network.
+
+        Raises:
+            OodmlError: if the network lacks a pooling or does not accept images of this size.
+        """
+        for name in poolings:
+            self.check_pooling(name)
+        output = self._run(images)
+        wanted = {part for name in poolings for part in SUMS.get(name, (name,))}
+        deployed = self._pool is not None or self._only_pooled
+        parts = {"model": self._deployed(output)} if "model" in wanted and deployed else {}
+        if "cls" in wanted:
+            parts["cls"] = output[:, 0]
+        if wanted - parts.keys():
+            feature_map = self._to_map(output)
+            for name in wanted - parts.keys():
+                parts[name] = pool_features(feature_map, "avg" if name == "model" else name)
+        return {name: combine_poolings(parts, name) for name in poolings}
+
+    @property
+    def poolings(self) -> tuple[str, ...]:
+        """The poolings that the network has."""
+        if self._only_pooled:
+            return ("model",)
+        return POOLINGS if self._has_class_token else tuple(p for p in POOLINGS if "cls" not in p)
+
+    def check_pooling(self, pooling: str) -> None:
+        """Raise OodmlError if the network lacks a pooling, such as "cls" without a class token."""
+        if pooling not in self.poolings:
+            raise unknown("pooling of this network", pooling, self.poolings, "pooling")
+
+    def width(self, pooling: str) -> int:
+        """The dimension of the features under a pooling."""
+        if pooling == "model":
+            return self.dim
+        return self.features * (2 if pooling == "cls+avg" else 1)
+
+    @property
+    def _has_class_token(self) -> bool:
+        tokens = int(getattr(self.network, "num_prefix_tokens", 0))
+        return tokens > int(getattr(self.network, "num_reg_tokens", 0) or 0)
+
+    def _run(self, images: Tensor) -> Tensor:
         normalized = (images - self.mean) / self.std
         normalized = normalized.contiguous(memory_format=self.memory_format)
         extract = getattr(self.network, "forward_features", self.network)
         try:
-            output: Tensor = extract(normalized)
+            return extract(normalized)  # type: ignore[no-any-return]
         except AssertionError as error:  # timm's networks of a fixed input size
             height, width = images.shape[2:]
             raise OodmlError(
@@ -68,6 +171,13 @@ class Backbone(nn.Module):
                 given=height,
                 allowed=(str(self.image_size),),
             ) from error
+
+    def _deployed(self, output: Tensor) -> Tensor:
+        return output if self._pool is None else self._pool(self.network, output)
+
+    def _to_map(self, output: Tensor) -> Tensor:
+        if output.ndim == 2:
+            return output[:, :, None, None]
         if output.ndim == 3:
             prefix = getattr(self.network, "num_prefix_tokens", 0)
             return output[:, prefix:].transpose(1, 2).unsqueeze(2)

@@ -23,12 +23,11 @@ def lite(size: int, weights: str | None) -> Backbone:
     Raises:
         OodmlError: if the package is not installed.
     """
-    name = f"tf_efficientnet_lite{size}"
-    if weights is not None:
-        return timm_backbone(name, weights)
-    backbone = timm_backbone(name, "none")
-    _load_in_order(backbone.network, _weights_file(size))
-    return Backbone(backbone.network, backbone.features, backbone.image_size, MEAN, STD, True)
+    backbone = timm_backbone(f"tf_efficientnet_lite{size}", weights or "none")
+    if weights is None:
+        _load_in_order(backbone.network, _weights_file(size))
+    mean, std = (MEAN, STD) if weights is None else ((0.5,) * 3,) * 2
+    return Backbone(backbone.network, backbone.features, backbone.image_size, mean, std, True)
 
 
 def _weights_file(size: int) -> Path:

@@ -1,12 +1,22 @@
 """Networks of timm."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
+import timm.data
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
 
 from oodml.backbones._base import Backbone, load_weights
 from oodml.errors import OodmlError
+
+_data: Any = timm.data
+MAX_PROJECTION = 10_000
+"""Last layers that are not ImageNet classifiers and smaller than this are projections (CLIP)."""
 
 
 def timm_names() -> list[str]:
@@ -19,7 +29,10 @@ _failures: dict[str, str] = {}
 
 
 def timm_backbone(name: str, weights: str | None = None) -> Backbone:
-    """A timm network without its classifier.
+    """A timm network without its classifier, with its own pooling and test transform.
+
+    The projection of CLIP-like networks is part of their pooling. Vision transformers accept images
+    of any size that is a multiple of their patches.
 
     Args:
         name: the network, optionally with a tag, such as "resnet50.tv_in1k".
@@ -31,14 +44,16 @@ def timm_backbone(name: str, weights: str | None = None) -> Backbone:
     if weights is None and name in _failures:
         raise _weights_error(name, _failures[name])
     try:
-        network: Any = timm.create_model(name, pretrained=weights is None, num_classes=0)
+        network = _create(name, weights is None)
     except Exception as error:  # the hub client raises many types of exceptions
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         _failures[name] = f"{type(error).__name__}: {reason}"
         raise _weights_error(name, _failures[name]) from error
-    config = network.pretrained_cfg
+    config = _data.resolve_data_config(network.pretrained_cfg)
     if weights not in (None, "none"):
         load_weights(network, Path(str(weights)))
+    projects = network.num_classes > 0
+    hidden = getattr(network, "head_hidden_size", None) or network.num_features
     return Backbone(
         network,
         network.num_features,
@@ -46,7 +61,56 @@ def timm_backbone(name: str, weights: str | None = None) -> Backbone:
         tuple(config["mean"]),
         tuple(config["std"]),
         channels_last=True,
+        pool=_project if projects else _pool,
+        dim=network.num_classes if projects else hidden,
+        test_transform=TimmTransform(config),
     )
+
+
+class TimmTransform:
+    """The test transform of a timm configuration: its resizing, interpolation, and crop.
+
+    Args:
+        config: the result of `timm.data.resolve_data_config`.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = dict(config)
+        self._at: dict[int, Any] = {}
+
+    def __call__(self, image: Image.Image, size: int) -> NDArray[Any]:
+        if size not in self._at:
+            config = self.config | {"input_size": (3, size, size)}
+            self._at[size] = _data.create_transform(**config, use_prefetcher=True)
+        return np.asarray(self._at[size](image)).transpose(1, 2, 0)
+
+    def describe(self, size: int) -> str:
+        """The transform in words."""
+        crop, mode = self.config["crop_pct"], self.config["crop_mode"]
+        return (
+            f"{size}×{size} by timm: crop_pct {crop}, crop_mode {mode}, "
+            f"{self.config['interpolation']}"
+        )
+
+
+def _create(name: str, pretrained: bool) -> Any:
+    config: Any = timm.get_pretrained_cfg(name)
+    n_classes = (config and config.num_classes) or 0
+    if n_classes >= MAX_PROJECTION or (config and _data.infer_imagenet_subset(config.to_dict())):
+        n_classes = 0
+    options: dict[str, Any] = {"pretrained": pretrained, "num_classes": n_classes}
+    try:
+        return timm.create_model(name, **options, dynamic_img_size=True)
+    except TypeError:  # it accepts any size, or only its own
+        return timm.create_model(name, **options)
+
+
+def _pool(network: Any, output: Tensor) -> Tensor:
+    return network.forward_head(output, pre_logits=True)  # type: ignore[no-any-return]
+
+
+def _project(network: Any, output: Tensor) -> Tensor:
+    return network.forward_head(output)  # type: ignore[no-any-return]
 
 
 def _weights_error(name: str, reason: str) -> OodmlError:

@@ -25,7 +25,10 @@ ModelFolder = Annotated[
     Path | None, typer.Option(help="The folder of a trained model, instead of a backbone.")
 ]
 ImageSize = Annotated[int | None, typer.Option(help="Side of the square input in pixels.")]
-Pooling = Annotated[str | None, typer.Option(help="avg, max, or avg+max (default: avg).")]
+Pooling = Annotated[
+    str | None,
+    typer.Option(help="model (the network's own; default), cls, cls+avg, gem, avg, max, avg+max."),
+]
 Augmentation = Annotated[
     str | None, typer.Option(help="Use the test transform of this augmentation.")
 ]

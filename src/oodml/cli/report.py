@@ -131,6 +131,7 @@ def _target_features(target: str, folder: "StudyFolder", trust_code: bool) -> "V
         backbone,
         weights=_weights(str(source.get("weights", "own")), folder.plan.shift_weights),
         image_size=None if source.get("image_size", "own") == "own" else int(source["image_size"]),
+        pooling=str(source.get("pooling", "avg")),
         augmentation=str(source.get("augmentation", "base")),
     )
 

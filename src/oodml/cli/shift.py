@@ -39,7 +39,9 @@ def shift(
         int | None,
         typer.Option(help="Side of the square input in pixels (default: that of the splits)."),
     ] = None,
-    pooling: Annotated[str, typer.Option(help="avg, max, or avg+max, for A and B.")] = "avg",
+    pooling: Annotated[
+        str, typer.Option(help="How A and B are pooled, as in `oodml embed`.")
+    ] = "model",
     measure: Annotated[
         list[str] | None, typer.Option(help="A measure; may be repeated (default: all fast ones).")
     ] = None,

@@ -325,6 +325,7 @@ def features_of_splits(
     options: dict[str, Any] = {
         "image_size": image_size or (size if isinstance(size, int) else None),
         "augmentation": recorded.get("augmentation", "base"),
+        "pooling": recorded.get("pooling", "avg"),
         "weights": weights,
     }
     if "image_size" not in recorded and image_size is None:

@@ -4,24 +4,37 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Shaped
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from oodml.images.image_set import ImageSet
-from oodml.images.transforms import Recipe, test_view, train_view
+from oodml.images.transforms import Recipe, as_pil, test_view, train_view
 from oodml.randomness import derived_seed
 
 Rows = NDArray[np.int64]
-View = Callable[[int], NDArray[np.uint8]]
-"""Maps a row to a view of its image, [h w 3]."""
+View = Callable[[int], NDArray[Any]]
+"""Maps a row to a view of its image, [h w 3] uint8, or floating point in [0, 1]."""
+Transform = Callable[[Image.Image, int], NDArray[Any]]
+"""Maps an image and a side in pixels to a view."""
 
 
-def test_views(images: ImageSet, size: int, recipe: Recipe) -> View:
-    """A function that returns the test view of a row."""
+def test_views(images: ImageSet, size: int, recipe: Recipe, transform: Transform | None) -> View:
+    """A function that returns the test view of a row.
+
+    Args:
+        images: the images.
+        size: side of the square view in pixels.
+        recipe: the augmentation.
+        transform: the network's own test transform, used if the recipe asks for it.
+    """
+    if recipe.own_test and transform is not None:
+        return lambda row: transform(as_pil(images.input_image(row)), size)
     return lambda row: test_view(images.input_image(row), size, recipe)
 
 
@@ -34,7 +47,7 @@ def train_views(images: ImageSet, size: int, recipe: Recipe, seed: int) -> View:
 
 def batches(
     jobs: Iterable[tuple[Rows, View]], threads: int | None = None, ahead: int = 2
-) -> Iterator[UInt8[Tensor, "n 3 h w"]]:
+) -> Iterator[Shaped[Tensor, "n 3 h w"]]:
     """Yield the views of each job's rows, in order.
 
     Args:
@@ -44,7 +57,7 @@ def batches(
     """
     count = threads or min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(count) as pool:
-        pending: deque[list[Future[list[NDArray[np.uint8]]]]] = deque()
+        pending: deque[list[Future[list[NDArray[Any]]]]] = deque()
         for rows, view in jobs:
             parts = np.array_split(rows, min(count, len(rows)))
             pending.append([pool.submit(_views, view, part) for part in parts])
@@ -54,10 +67,10 @@ def batches(
             yield _stack(pending.popleft())
 
 
-def _views(view: View, rows: Rows) -> list[NDArray[np.uint8]]:
+def _views(view: View, rows: Rows) -> list[NDArray[Any]]:
     return [view(int(row)) for row in rows]
 
 
-def _stack(parts: list[Future[list[NDArray[np.uint8]]]]) -> UInt8[Tensor, "n 3 h w"]:
+def _stack(parts: list[Future[list[NDArray[Any]]]]) -> Shaped[Tensor, "n 3 h w"]:
     stacked = np.stack([image for part in parts for image in part.result()])
     return torch.from_numpy(stacked).permute(0, 3, 1, 2)

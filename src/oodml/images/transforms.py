@@ -20,7 +20,7 @@ from PIL import Image, ImageEnhance
 from oodml.errors import unknown
 from oodml.images.image_set import InputImage
 
-Augmentation = Literal["base", "big", "adv", "red", "gentle"]
+Augmentation = Literal["model", "base", "big", "adv", "red", "gentle"]
 MAX_ASPECT = 16
 """The aspect ratio above which an image is cropped before its short side is enlarged."""
 
@@ -37,6 +37,7 @@ class Recipe:
         gray: the fraction of train views converted to gray.
         whole: whether the test view is the whole image instead of its center.
         enlarge: the view's size as a multiple of the input size.
+        own_test: whether the test view is the network's own, if it has one.
     """
 
     area: tuple[float, float] | None = (0.08, 1.0)
@@ -45,16 +46,19 @@ class Recipe:
     gray: float = 0.0
     whole: bool = False
     enlarge: float = 1.0
+    own_test: bool = False
 
 
 RECIPES: dict[str, Recipe] = {
+    "model": Recipe(own_test=True),
     "base": Recipe(),
     "big": Recipe(enlarge=256 / 224),
     "adv": Recipe(jitter=0.2, gray=0.2),
     "red": Recipe(area=None),
     "gentle": Recipe(area=(0.6, 1.0), flip=False, whole=True),
 }
-"""The four of the paper, and "gentle" for characters, logos, and text: no mirroring, mild crops."""
+"""The test transform of the network's authors, the four of the paper, and "gentle" for
+characters, logos, and text: no mirroring, mild crops."""
 
 
 def recipe(name: str) -> Recipe:
@@ -137,6 +141,11 @@ def _limit_aspect(image: InputImage, random: np.random.Generator | None = None) 
     if isinstance(image, Image.Image):
         return image.crop((left, top, right, bottom))
     return image[top:bottom, left:right]
+
+
+def as_pil(image: InputImage) -> Image.Image:
+    """The image as a Pillow image."""
+    return image if isinstance(image, Image.Image) else Image.fromarray(image)
 
 
 def extent_of(image: InputImage) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from oodml.backbones import Pooling
 from oodml.errors import OodmlError
 from oodml.images.image_set import ImageSet
 from oodml.images.transforms import Augmentation
@@ -43,6 +44,7 @@ class SplitSettings(BaseModel):
         backbone: the frozen network whose class means the shift is measured on.
         weights: a weights file for the backbone; None uses its own weights.
         image_size: side length of the square input in pixels; None is the backbone's own.
+        pooling: how the network's output is pooled, as in `[model]`.
         augmentation: the recipe whose test transform is used.
         measure: the measure of shift; any registered measure of class means.
         n_splits: the number of splits, evenly spaced in shift and always including the standard
@@ -68,7 +70,8 @@ class SplitSettings(BaseModel):
     backbone: str = "lite0"
     weights: str | None = None
     image_size: int | None = Field(None, ge=8)
-    augmentation: Augmentation = "base"
+    pooling: Pooling = "model"
+    augmentation: Augmentation = "model"
     measure: str = STANDARD_MEASURE
     n_splits: Annotated[int, Field(ge=1)] | Literal["all"] = 5
     steps: tuple[int | str, ...] | None = None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from oodml.adaptation import AdaptSettings
+from oodml.backbones import resolve_defaults
 from oodml.embedding import weights_key
 from oodml.errors import OodmlError
 from oodml.files import content_hash
@@ -74,6 +75,7 @@ class Run:
             del values["adapt"]
         if not self.trains:
             del values["train"]
+        values["model"] = resolve_defaults(self.model.backbone, values["model"])
         values["model"]["weights"] = weights_key(self.model.weights)
         if values["model"].get("input_cache") == "off":
             del values["model"]["input_cache"]  # the original files are read

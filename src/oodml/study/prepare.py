@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from oodml.backbones import load_backbone
+from oodml.backbones import load_backbone, resolve_defaults
 from oodml.catalog import make_importable
 from oodml.datasets import open_images
 from oodml.embedding import embed, weights_key
@@ -179,8 +179,11 @@ def _splits_content(splits: SplitSettings | SplitFile) -> bytes:
     """The file of the splits, or the settings that they are built with."""
     if isinstance(splits, SplitFile):
         return splits.file.read_bytes()
-    weights = weights_key(splits.weights)
-    return splits.model_copy(update={"weights": weights}).model_dump_json().encode()
+    values = resolve_defaults(splits.backbone, splits.model_dump(mode="json"))
+    values["weights"] = weights_key(splits.weights)
+    if values["pooling"] == "avg":  # as before there was a choice
+        del values["pooling"]
+    return json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def plan_study(

@@ -138,8 +138,8 @@ class LiveImages:
         return load_backbone(self.settings.backbone, self.settings.weights, self.seed)
 
     def width(self, model: Embedder) -> int:
-        """The number of channels of the backbone's feature map."""
-        return model.require_backbone().features
+        """The dimension of the backbone's pooled features."""
+        return model.require_backbone().width(self.settings.pooling)
 
     def source(self, classes: Sequence[str], model: Embedder) -> Source:
         """Batches of augmented images; see `RunInputs`."""

@@ -272,7 +272,7 @@ def _parse_splits(table: Table, model: Table, file: Path) -> SplitSettings | Spl
         if not path.is_file():
             raise key_error(file, "splits.file", table["file"], f"{path} does not exist")
         return SplitFile(file=path)
-    shared = {key: model[key] for key in ("image_size", "augmentation") if key in model}
+    shared = {key: model[key] for key in ("image_size", "augmentation", "pooling") if key in model}
     single = {k: value for k, value in shared.items() if not isinstance(value, list | dict)}
     settings = parse_settings(SplitSettings, single | table, "splits", file)
     if settings.weights in (None, "none"):
