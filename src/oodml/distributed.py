@@ -86,7 +86,7 @@ def is_distributed() -> bool:
 
 
 def own_share(n: int) -> slice:
-    """The rows of this process out of `n`; the shares of two processes differ by at most one row."""
+    """The rows of this process out of `n`; the shares of processes differ by at most one row."""
     if 0 < n < _group.size:
         raise OodmlError(
             f"{n} images cannot be divided among {_group.size} processes",

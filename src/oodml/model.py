@@ -136,7 +136,7 @@ Outputs = dict[str, Float[Tensor, "n _"]]
 
 
 @runtime_checkable
-class Head(Protocol):
+class EmbeddingHead(Protocol):
     """A module from pooled features to embeddings."""
 
     def __call__(self, features: Tensor) -> Outputs:
@@ -195,7 +195,7 @@ class Embedder(nn.Module):
 
     Args:
         settings: the model's settings.
-        head: a module with the methods of `Head`.
+        head: a module with the methods of `EmbeddingHead`.
         backbone: the network below the head. A head that is trained on cached features needs
             none; then only `head` can be called.
     """

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from oodml.adaptation import AdaptSettings, Heads
-from oodml.adaptation.batches import Batch
+from oodml.adaptation.batches import SupportBatch
 from oodml.adaptation.steps import take_steps
 from oodml.losses.multisimilarity import multisimilarity_loss
 from oodml.miners.distance import negative_probabilities
@@ -32,7 +32,7 @@ def adapted(reference: Path, objective: str) -> tuple[float, float, float]:
     assert torch.equal(classes[0], blocks)
     assert torch.equal(classes[1], blocks)
     drawn = [
-        Batch(batches[step % 2][None], classes[step % 2][None], torch.zeros(1, 2, 20))
+        SupportBatch(batches[step % 2][None], classes[step % 2][None], torch.zeros(1, 2, 20))
         for step in range(STEPS)
     ]
     settings = AdaptSettings(objective=objective, lr=1e-3, beta_lr=0.0)

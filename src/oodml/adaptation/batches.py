@@ -15,7 +15,7 @@ STEPS_PER_DRAW = 32
 
 
 @dataclass(frozen=True)
-class Batch:
+class SupportBatch:
     """One step's batch of every episode; the `b` images are grouped by class.
 
     Attributes:
@@ -71,13 +71,13 @@ class SupportBatches:
         """Which images of a batch share a class; the same for all batches and episodes."""
         return torch.arange(self.classes).repeat_interleave(self.slots)
 
-    def draw(self, steps: int) -> Iterator[Batch]:
+    def draw(self, steps: int) -> Iterator[SupportBatch]:
         """Draw one batch per step."""
         for start in range(0, steps, STEPS_PER_DRAW):
             parts = [self._draw_steps(episode) for episode in range(len(self.support))]
             rows, classes, uniform = (torch.stack(part) for part in zip(*parts, strict=True))
             for step in range(min(STEPS_PER_DRAW, steps - start)):
-                yield Batch(rows[:, step], classes[:, step], uniform[:, step].contiguous())
+                yield SupportBatch(rows[:, step], classes[:, step], uniform[:, step].contiguous())
 
     def _draw_steps(self, episode: int) -> tuple[Tensor, Tensor, Tensor]:
         """Rows [t b], classes [t b], and random numbers [t 2 b] of an episode's next steps."""

@@ -18,6 +18,7 @@ from oodml.adaptation.support import class_means, support_of
 from oodml.errors import OodmlError, unknown
 from oodml.evaluate.retrieval import retrieval_metrics
 from oodml.randomness import generator
+from oodml.results.metrics import cutoffs
 
 Metrics = dict[str, float]
 
@@ -148,8 +149,8 @@ class Queries:
             scores: whether the embeddings consist of one score per support class.
         """
         vectors = embeddings[self.queries].cpu().numpy()
-        ks = {int(name.split("@")[1]) for name in self.metrics if name.startswith("recall@")}
-        values = retrieval_metrics(vectors, self.labels[self.queries], ks=sorted(ks) or (1,))
+        ks = cutoffs(self.metrics) or (1,)
+        values = retrieval_metrics(vectors, self.labels[self.queries], ks=ks)
         if "accuracy" in self.metrics:
             values["accuracy"] = self._accuracy(embeddings, scores)
         for name in self.metrics:

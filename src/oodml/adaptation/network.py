@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from oodml import catalog
-from oodml.adaptation.batches import Batch, SupportBatches
+from oodml.adaptation.batches import SupportBatch, SupportBatches
 from oodml.adaptation.episodes import Metrics, Queries, check_episodes
 from oodml.adaptation.settings import AdaptSettings
 from oodml.adaptation.steps import make_optimizer
@@ -126,7 +126,7 @@ def finetune_on_support(
 
 
 def _views(
-    model: Embedder, images: ImageSet, steps: Sequence[Batch], seed: int, number: int
+    model: Embedder, images: ImageSet, steps: Sequence[SupportBatch], seed: int, number: int
 ) -> Iterator[Tensor]:
     """The augmented images of each step; every step draws new augmentations."""
     augmentation = recipe(model.settings.augmentation)

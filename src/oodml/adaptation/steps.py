@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from oodml import catalog
-from oodml.adaptation.batches import Batch, SupportBatches
+from oodml.adaptation.batches import SupportBatch, SupportBatches
 from oodml.adaptation.heads import Heads
 from oodml.adaptation.settings import AdaptSettings
 from oodml.adaptation.support import Support
@@ -46,7 +46,7 @@ def take_steps(
     heads: Heads,
     rows: Float[Tensor, "r f"],
     labels: Int[Tensor, " b"],
-    batches: Iterable[Batch],
+    batches: Iterable[SupportBatch],
     classes: int,
     settings: AdaptSettings,
 ) -> None:

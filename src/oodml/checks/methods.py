@@ -20,7 +20,7 @@ from oodml.randomness import isolated
 from oodml.training.checkpoint import Checkpoint
 from oodml.training.loop import train
 from oodml.training.settings import TrainSettings
-from oodml.training.sources import FeatureSource, ImageSource, Source
+from oodml.training.sources import BatchSource, FeatureSource, ImageSource
 
 N_CLASSES, DIM, SIDE = 6, 8, 24
 WIDTHS = {"finetune": 96, "head": 768}
@@ -58,7 +58,7 @@ def train_on_squares(
     """
     images = squares(N_CLASSES)
     model, method = build(make, mode)
-    source: Source = ImageSource(images, images.labels, SIDE, "gentle")
+    source: BatchSource = ImageSource(images, images.labels, SIDE, "gentle")
     if mode == "head":
         views = [
             embed(images, "pixels", view=v, augmentation="gentle", cache=False).vectors

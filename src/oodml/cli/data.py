@@ -54,19 +54,16 @@ def check(
     import warnings
     from dataclasses import asdict
 
-    from rich.console import Console
-    from rich.progress import Progress
-
     from oodml.datasets import open_images
     from oodml.datasets._check import check as check_images
+    from oodml.progress import Progress
 
     options: dict[str, Any] = {} if root is None else {"root": root}
     images = open_images(data, **options)
     # Pillow warns about damaged files that it then fails to read; the report lists these.
     warnings.filterwarnings("ignore", module="PIL")
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("decoding images", total=len(images))
-        report = check_images(images, minimum, lambda: progress.advance(task))
+    with Progress(f"Decoding {images.name}", len(images)) as progress:
+        report = check_images(images, minimum, progress.advance)
     if as_json:
         typer.echo(json.dumps(asdict(report), indent=2, ensure_ascii=False))
     else:
@@ -91,23 +88,16 @@ def fetch(
 
     Example: `oodml data fetch cub200 --root ~/data`
     """
-    from rich.console import Console
-    from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
     from oodml.datasets._fetch import fetch as fetch_images
+    from oodml.progress import Progress
 
-    columns = (*Progress.get_default_columns()[:2], DownloadColumn(), TransferSpeedColumn())
-    with Progress(
-        *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
-    ) as progress:
-        task = progress.add_task(name, total=None)
-        images = fetch_images(
-            name,
-            root,
-            url,
-            sha256,
-            lambda received, total: progress.update(task, completed=received, total=total or None),
-        )
+    with Progress(f"Downloading {name}", None, "MB") as progress:
+
+        def advance(received: int, total: int) -> None:
+            progress.total = total // 10**6 or None
+            progress.advance(received // 10**6 - progress.done)
+
+        images = fetch_images(name, root, url, sha256, advance)
     typer.echo(f"{name}: {len(images)} images of {len(images.class_names)} classes in {root}")
 
 

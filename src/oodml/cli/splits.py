@@ -91,9 +91,9 @@ def build(
     """
     from oodml.shift.build import SplitSettings, build_progression
     from oodml.shift.controls import size_controls
-    from oodml.shift.files import check_suffix, write_splits
+    from oodml.shift.files import check_split_suffix, write_splits
 
-    check_suffix(out)
+    check_split_suffix(out)
     values = {
         "procedure": procedure,
         "backbone": backbone,
@@ -176,9 +176,9 @@ def import_(file: File, out: Out, data: Data = None) -> None:
 
     from oodml.images.fingerprint import fingerprint
     from oodml.shift.episodes import fill_support
-    from oodml.shift.files import check_against, check_suffix, read_splits, write_splits
+    from oodml.shift.files import check_against, check_split_suffix, read_splits, write_splits
 
-    check_suffix(out)
+    check_split_suffix(out)
     progression = read_splits(file)
     if data is not None:
         images = open_data(data)
@@ -197,9 +197,9 @@ def export(file: File, out: Out) -> None:
 
     Example: `oodml splits export photos.json --out photos_splits.pkl`
     """
-    from oodml.shift.files import check_suffix, read_splits, write_splits
+    from oodml.shift.files import check_split_suffix, read_splits, write_splits
 
-    check_suffix(out)
+    check_split_suffix(out)
     write_splits(read_splits(file), out)
     typer.echo(f"wrote {out}")
 

@@ -15,12 +15,12 @@ from oodml.datasets._unpack import unpack
 from oodml.errors import OodmlError, unknown
 from oodml.images.image_set import ImageSet
 
-Progress = Callable[[int, int], Any]
+OnProgress = Callable[[int, int], Any]
 """Called with the number of bytes received and in total."""
 
 
 @dataclass(frozen=True)
-class Source:
+class Archive:
     """The address of a dataset's archive, and its size and checksum for verification."""
 
     url: str
@@ -29,10 +29,10 @@ class Source:
     size: int | None = None
 
 
-SOURCES = {
+ARCHIVES = {
     # Address: pytorch-metric-learning 2.9.0, datasets/cub.py. Size and checksum of the archive:
     # tensorflow/datasets, url_checksums/caltech_birds2011.txt.
-    "cub200": Source(
+    "cub200": Archive(
         "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
         "CUB_200_2011.tgz",
         "0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
@@ -40,7 +40,7 @@ SOURCES = {
     ),
     # Address: pytorch-metric-learning 2.9.0, datasets/sop.py, from the authors' page.
     # Size and checksum: tensorflow/datasets, stanford_online_products/checksums.tsv.
-    "online_products": Source(
+    "online_products": Archive(
         "https://drive.usercontent.google.com/download"
         "?id=1TclrpQOF_ullUP99wk_gjGN8pKvtErG8&export=download&authuser=0&confirm=t",
         "Stanford_Online_Products.zip",
@@ -72,32 +72,32 @@ def fetch(
     root: str | Path,
     url: str | None = None,
     sha256: str | None = None,
-    progress: Progress = lambda received, total: None,
+    progress: OnProgress = lambda received, total: None,
 ) -> ImageSet:
     """Download a dataset to `root` unless it is there, and open it.
 
     Args:
         sha256: its checksum; may be omitted if it is a copy of the known archive.
     """
-    source = _source(name, url, sha256)
+    archive = _find_archive(name, url, sha256)
     root = Path(root).expanduser()
     root.mkdir(parents=True, exist_ok=True)
     try:
         images: ImageSet = load("datasets", name, root=root)
     except OodmlError:
-        archive = root / source.file
-        if not archive.exists():
-            _download(source, archive, progress)
-        unpack(archive, root)
+        file = root / archive.file
+        if not file.exists():
+            _download(archive, file, progress)
+        unpack(file, root)
         images = load("datasets", name, root=root)
-        archive.unlink()
+        file.unlink()
     return images
 
 
-def _source(name: str, url: str | None, sha256: str | None) -> Source:
-    known = SOURCES.get(name)
+def _find_archive(name: str, url: str | None, sha256: str | None) -> Archive:
+    known = ARCHIVES.get(name)
     if known is None and name not in MANUAL:
-        raise unknown("dataset to fetch", name, (*SOURCES, *MANUAL))
+        raise unknown("dataset to fetch", name, (*ARCHIVES, *MANUAL))
     if url is None and sha256 is not None:
         raise OodmlError("--sha256 requires --url", location="--sha256", given=sha256)
     if url is None:
@@ -116,49 +116,49 @@ def _source(name: str, url: str | None, sha256: str | None) -> Source:
     if len(digits) != 64 or set(digits) - set("0123456789abcdef"):
         message = f"--sha256 must be 64 hexadecimal digits; given {sha256!r}"
         raise OodmlError(message, location="--sha256", given=sha256)
-    return Source(url, f"{name}-{digits[:12]}.archive", digits)
+    return Archive(url, f"{name}-{digits[:12]}.archive", digits)
 
 
-def _download(source: Source, target: Path, progress: Progress) -> None:
+def _download(archive: Archive, target: Path, progress: OnProgress) -> None:
     """Download the archive to `target`, resuming from `target`.part."""
     part = target.with_name(f"{target.name}.part")
     stalled = 0
     while True:
         before = part.stat().st_size if part.exists() else 0
         try:
-            _receive(source, part, progress)
+            _receive(archive, part, progress)
             break
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError) and error.code < 500:
-                raise OodmlError(f"{source.url}: {error}", location=source.url) from error
+                raise OodmlError(f"{archive.url}: {error}", location=archive.url) from error
             advanced = part.exists() and part.stat().st_size > before
             stalled = 0 if advanced else stalled + 1
             if stalled == ATTEMPTS:
                 raise OodmlError(
-                    f"{source.url}: {error}; repeat the command to resume from {part}",
-                    location=source.url,
+                    f"{archive.url}: {error}; repeat the command to resume from {part}",
+                    location=archive.url,
                 ) from error
             time.sleep(WAIT_SECONDS * stalled)
     with part.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if digest != source.sha256:
+    if digest != archive.sha256:
         part.unlink()
         raise OodmlError(
-            f"{source.url}: the SHA-256 of the file is {digest} instead of {source.sha256}; "
+            f"{archive.url}: the SHA-256 of the file is {digest} instead of {archive.sha256}; "
             "the file was removed",
-            location=source.url,
+            location=archive.url,
             given=digest,
-            allowed=[source.sha256],
+            allowed=[archive.sha256],
         )
     part.replace(target)
 
 
-def _receive(source: Source, part: Path, progress: Progress) -> None:
+def _receive(archive: Archive, part: Path, progress: OnProgress) -> None:
     """Append the missing bytes to `part`; raises OSError if the connection ends early."""
     received = part.stat().st_size if part.exists() else 0
-    if source.size is not None and received == source.size:
+    if archive.size is not None and received == archive.size:
         return
-    request = urllib.request.Request(source.url, headers={"User-Agent": "oodml"})
+    request = urllib.request.Request(archive.url, headers={"User-Agent": "oodml"})
     if received:
         request.add_header("Range", f"bytes={received}-")
     try:
@@ -169,18 +169,18 @@ def _receive(source: Source, part: Path, progress: Progress) -> None:
         raise
     with response:
         if response.headers.get_content_type() == "text/html":
-            message = f"{source.url}: the server returned a web page instead of an archive"
-            raise OodmlError(message, location=source.url, given="text/html")
+            message = f"{archive.url}: the server returned a web page instead of an archive"
+            raise OodmlError(message, location=archive.url, given="text/html")
         if response.status != 206:
             received = 0
         length = response.headers.get("Content-Length")
-        total = received + int(length) if length is not None else source.size
-        if source.size is not None and total != source.size:
+        total = received + int(length) if length is not None else archive.size
+        if archive.size is not None and total != archive.size:
             raise OodmlError(
-                f"{source.url}: the file has {total} bytes instead of {source.size}",
-                location=source.url,
+                f"{archive.url}: the file has {total} bytes instead of {archive.size}",
+                location=archive.url,
                 given=total,
-                allowed=[str(source.size)],
+                allowed=[str(archive.size)],
             )
         with part.open("ab" if received else "wb") as stream:
             while block := response.read(BLOCK_BYTES):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from oodml.results.metrics import Chance, Family, Metric, register
+from oodml.results.metrics import Chance, Family, Metric, register_metric
 
 Inputs = TypeVar("Inputs")
 Value = TypeVar("Value")
@@ -54,7 +54,7 @@ class MetricFamily(Generic[Inputs, Value]):
         baseline: Chance | None = "random ranking" if expected is not None else chance
 
         def decorate(compute: Function) -> Function:
-            metric = register(
+            metric = register_metric(
                 Metric(name, label, self.family, bounds, higher_is_better, baseline, published)
             )
             self.definitions[name] = Definition(metric, compute, expected)

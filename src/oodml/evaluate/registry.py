@@ -12,7 +12,7 @@ from oodml.results.metrics import (
     Metric,
     check_bounds,
     find_metric,
-    register,
+    register_metric,
     registered_metrics,
     sort_metrics,
 )
@@ -30,7 +30,7 @@ __all__ = [
     "structure",
 ]
 
-register(Metric("accuracy", "Accuracy", "classification"))
+register_metric(Metric("accuracy", "Accuracy", "classification"))
 for _name, _label in (
     ("queries", "Queries"),
     ("singletons", "Queries without a positive"),
@@ -38,4 +38,4 @@ for _name, _label in (
     ("gallery_size", "Images ranked per query"),
     ("epoch", "Epoch"),
 ):
-    register(Metric(_name, _label, "count", (0.0, inf), None))
+    register_metric(Metric(_name, _label, "count", (0.0, inf), None))

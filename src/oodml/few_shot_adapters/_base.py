@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.func import vmap
 
-from oodml.adaptation.batches import Batch
+from oodml.adaptation.batches import SupportBatch
 from oodml.adaptation.heads import Heads
 from oodml.adaptation.settings import AdaptSettings
 from oodml.adaptation.support import Support
@@ -39,7 +39,7 @@ class StepAdapter:
         self,
         embeddings: Embeddings,
         labels: Int[Tensor, " b"],
-        batch: Batch,
+        batch: SupportBatch,
         beta: Float[Tensor, "e c"],
     ) -> Float[Tensor, " e"]:
         """The loss of each episode's batch.

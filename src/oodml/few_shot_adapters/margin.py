@@ -4,7 +4,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import vmap
 
-from oodml.adaptation.batches import Batch
+from oodml.adaptation.batches import SupportBatch
 from oodml.few_shot_adapters._base import Embeddings, StepAdapter, mine_triplets, triplet_distances
 from oodml.losses.margin import margin_of_squared
 
@@ -16,7 +16,7 @@ class Adapter(StepAdapter):
         self,
         embeddings: Embeddings,
         labels: Int[Tensor, " b"],
-        batch: Batch,
+        batch: SupportBatch,
         beta: Float[Tensor, "e c"],
     ) -> Float[Tensor, " e"]:
         """The margin loss of each episode."""

@@ -19,6 +19,7 @@ from oodml.analysis.table import (
 from oodml.evaluate.chance import chance_clustering, chance_metrics
 from oodml.evaluate.registry import find_metric, sort_metrics
 from oodml.images.image_set import ImageSet
+from oodml.results.metrics import cutoffs
 from oodml.results.schema import baselines_of
 from oodml.shift.splits import Progression
 from oodml.vectors import VectorSet
@@ -130,11 +131,9 @@ def chance_levels(
 
 
 def _chance(counts: NDArray[np.int64], names: list[str]) -> dict[str, float]:
-    cutoffs = {name.rpartition("@")[2] for name in names}
-    ks = sorted({1} | {int(k) for k in cutoffs if k.isdigit()})
     positives = np.repeat(counts.astype(np.float64) - 1, counts)
     return {
-        **chance_metrics(positives, len(positives) - 1, ks=ks),
+        **chance_metrics(positives, len(positives) - 1, ks=cutoffs(names) or (1,)),
         **chance_clustering(counts),
     }
 

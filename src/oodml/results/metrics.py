@@ -70,7 +70,7 @@ class _ParsedName(NamedTuple):
 _REGISTRY: dict[str, Metric] = {}
 
 
-def register(metric: Metric) -> Metric:
+def register_metric(metric: Metric) -> Metric:
     """Add a metric to the registry; its position determines its position within its family."""
     _REGISTRY[metric.name] = metric
     return metric
@@ -107,6 +107,11 @@ def sort_metrics(names: Iterable[str]) -> list[str]:
         return name != "recall@1", published, family, position, base, k or 0
 
     return sorted(names, key=key)
+
+
+def cutoffs(names: Iterable[str]) -> tuple[int, ...]:
+    """The numbers k in names such as "recall@10", sorted."""
+    return tuple(sorted({k for _, k, _ in map(_parse, names) if k}))
 
 
 def check_bounds(name: str, value: float) -> float:

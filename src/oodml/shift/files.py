@@ -51,7 +51,7 @@ def read_splits(path: str | Path, limit: int | None = None) -> Progression:
         OodmlError: if the file is missing, too large, damaged, or inconsistent.
     """
     source = Path(path)
-    check_suffix(source)
+    check_split_suffix(source)
     data = _read_bytes(source, limit)
     try:
         if source.suffix == ".json":
@@ -77,7 +77,7 @@ def write_splits(progression: Progression, path: str | Path) -> None:
         OodmlError: if the progression is inconsistent or the suffix is unknown.
     """
     target = Path(path)
-    check_suffix(target)
+    check_split_suffix(target)
     check(progression, location=str(target))
     if target.suffix == ".json":
         write_text(target, to_text(progression))
@@ -145,7 +145,7 @@ def _decode(data: bytes) -> str:
         ) from None
 
 
-def check_suffix(path: Path) -> None:
+def check_split_suffix(path: Path) -> None:
     """Refuse a file whose suffix is not in `SUFFIXES`."""
     if path.suffix not in SUFFIXES:
         raise OodmlError(

@@ -35,7 +35,7 @@ from oodml.training.trainer import NonFiniteError
 from oodml.vectors import VectorSet
 
 Row = dict[str, Any]
-Queries = NDArray[np.bool_] | None
+QueryMask = NDArray[np.bool_] | None
 """Which images are queries for the others as the gallery; None: each is one for all others."""
 TEST_EPOCH_METRICS = ("recall@1", "map@r")
 """The metrics of the test classes in every epoch, for studies with `keep_epochs`."""
@@ -162,7 +162,7 @@ def _evaluator(
     job: _Job,
     model: Embedder,
     classes: tuple[str, ...],
-    queries: Queries,
+    queries: QueryMask,
     names: tuple[str, ...] = (),
 ) -> Evaluate:
     """A function that evaluates the model in its current state on some classes.
@@ -189,12 +189,12 @@ def _best_test_epoch(rows: list[dict[str, float]]) -> Metrics:
     return {name: best[f"test_{name}"] for name in TEST_EPOCH_METRICS} | {"epoch": best["epoch"]}
 
 
-def _test_queries(job: _Job) -> Queries:
+def _test_queries(job: _Job) -> QueryMask:
     test = job.run.split.test
     return query_mask(job.inputs.images.subset(test)) if test else None
 
 
-def _evaluate(test: VectorSet, queries: Queries) -> Metrics:
+def _evaluate(test: VectorSet, queries: QueryMask) -> Metrics:
     return (
         _retrieval_metrics(test, queries)
         | clustering_metrics(test.vectors, test.labels)
@@ -213,7 +213,7 @@ def _test_further(job: _Job, model: Embedder, done: int) -> Iterator[Row]:
             yield row | {"data": one.data}
 
 
-def _retrieval_metrics(test: VectorSet, queries: Queries, **options: Any) -> Metrics:
+def _retrieval_metrics(test: VectorSet, queries: QueryMask, **options: Any) -> Metrics:
     """Retrieval metrics; with a mask of queries, the other images are the gallery."""
     vectors, labels = test.vectors, test.labels
     if queries is None:

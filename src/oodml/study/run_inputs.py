@@ -14,7 +14,7 @@ from oodml.model import Embedder, FinetuneSettings, HeadSettings
 from oodml.model_input import input_images
 from oodml.study.plan import Run
 from oodml.study.prepare import Context, frozen_features
-from oodml.training.sources import FeatureSource, ImageSource, Source
+from oodml.training.sources import BatchSource, FeatureSource, ImageSource
 from oodml.vectors import VectorSet
 
 
@@ -29,7 +29,7 @@ class RunInputs(Protocol):
     def width(self, model: Embedder) -> int:
         """The dimension of the features that the model's head is applied to."""
 
-    def source(self, classes: Sequence[str], model: Embedder) -> Source:
+    def source(self, classes: Sequence[str], model: Embedder) -> BatchSource:
         """Training batches of some classes; labels are positions in the sorted class names."""
 
     def embed(self, model: Embedder, classes: Sequence[str]) -> VectorSet:
@@ -83,7 +83,7 @@ class CachedFeatures:
         """The dimension of the cached features."""
         return int(self.features().vectors.shape[1])
 
-    def source(self, classes: Sequence[str], model: Embedder) -> Source:
+    def source(self, classes: Sequence[str], model: Embedder) -> BatchSource:
         """Batches of cached features of several views; see `RunInputs`."""
         rows, labels = class_rows(self.images, classes)
         views = [self.features(view).vectors[rows] for view in range(self.settings.views)]
@@ -141,7 +141,7 @@ class LiveImages:
         """The dimension of the backbone's pooled features."""
         return model.require_backbone().width(self.settings.pooling)
 
-    def source(self, classes: Sequence[str], model: Embedder) -> Source:
+    def source(self, classes: Sequence[str], model: Embedder) -> BatchSource:
         """Batches of augmented images; see `RunInputs`."""
         rows, labels = class_rows(self.images, classes)
         images = self.images.select(rows)

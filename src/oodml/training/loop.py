@@ -19,7 +19,7 @@ from oodml.training.best_weights import BestWeights, Metrics
 from oodml.training.checkpoint import Checkpoint, TrainingState, load_checkpoint
 from oodml.training.sampler import ClassBalanced
 from oodml.training.settings import TrainSettings
-from oodml.training.sources import Source
+from oodml.training.sources import BatchSource
 from oodml.training.trainer import NonFiniteError, Trainer
 
 Evaluate = Callable[[], Metrics]
@@ -44,7 +44,7 @@ class History:
 def train(
     model: Embedder,
     method: BaseMethod,
-    source: Source,
+    source: BatchSource,
     settings: TrainSettings,
     *,
     seed: int,

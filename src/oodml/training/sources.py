@@ -35,7 +35,7 @@ class Views:
 
 
 @runtime_checkable
-class Source(Protocol):
+class BatchSource(Protocol):
     """A source of training batches; `labels` [n] is the class of each image."""
 
     labels: Rows
@@ -61,7 +61,7 @@ class FeatureSource:
         self.labels = labels
 
     def batches(self, rows: Iterator[Rows], seed: int, n_views: int) -> Iterator[Views]:
-        """Batches with randomly selected views; see `Source`."""
+        """Batches with randomly selected views; see `BatchSource`."""
         if len(self.views) < n_views:
             raise OodmlError(
                 f"model.views: given {len(self.views)}; the method needs at least {n_views}",
@@ -93,7 +93,7 @@ class ImageSource:
         self.recipe = recipe(augmentation)
 
     def batches(self, rows: Iterator[Rows], seed: int, n_views: int) -> Iterator[Views]:
-        """Batches of augmented images; see `Source`."""
+        """Batches of augmented images; see `BatchSource`."""
         order = list(rows)
         jobs = (
             (batch, train_views(self.images, self.size, self.recipe, derived_seed(seed, b, v)))

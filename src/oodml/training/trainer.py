@@ -15,7 +15,7 @@ from oodml.losses.image_rotation import rotate
 from oodml.methods._base import BaseMethod, Batch
 from oodml.model import Embedder
 from oodml.training.settings import TrainSettings
-from oodml.training.sources import Source, Views
+from oodml.training.sources import BatchSource, Views
 
 Rows = NDArray[np.int64]
 Terms = dict[str, Tensor]
@@ -72,7 +72,7 @@ class Trainer:
         self.check_every = 1 if device.type == "cpu" else 20
 
     def train_epoch(
-        self, epoch: int, source: Source, order: list[Rows], seed: int
+        self, epoch: int, source: BatchSource, order: list[Rows], seed: int
     ) -> dict[str, float]:
         """Train on each batch once. In distributed training, images are divided among processes.
 

@@ -66,7 +66,7 @@ class Choices(BaseModel):
         return f"one of {', '.join(map(str, self.values))}"
 
 
-class Interval(BaseModel):
+class NumberRange(BaseModel):
     """The numbers from `low` to `high`, both included.
 
     Attributes:
@@ -85,7 +85,7 @@ class Interval(BaseModel):
         """The values to validate when the file is read: the bounds."""
         return (self.round(self.low), self.round(self.high))
 
-    def with_validated(self, values: tuple[float, ...]) -> "Interval":
+    def with_validated(self, values: tuple[float, ...]) -> "NumberRange":
         """The same interval."""
         return self
 
@@ -106,7 +106,7 @@ class Interval(BaseModel):
         return f"{low} to {high}" + (", logarithmic" if self.log else "")
 
 
-Range = Choices | Interval
+Range = Choices | NumberRange
 
 
 class _Bounds(BaseModel):
@@ -174,7 +174,7 @@ def tables_to_validate(
         yield from (fixed | {name: value} for value in one.values_to_validate())
 
 
-def _make_interval(bounds: _Bounds, accepted: set[type], key: str, file: Path) -> Interval:
+def _make_interval(bounds: _Bounds, accepted: set[type], key: str, file: Path) -> NumberRange:
     low, high = bounds.low, bounds.high
     whole = isinstance(low, int) and isinstance(high, int) and float not in accepted
     if accepted and not accepted & {int, float}:
@@ -185,7 +185,7 @@ def _make_interval(bounds: _Bounds, accepted: set[type], key: str, file: Path) -
         raise key_error(file, key, [low, high], "low must be below high")
     if bounds.log and low <= 0:
         raise key_error(file, f"{key}.low", low, "with `log` it must be above 0")
-    return Interval(low=low, high=high, log=bounds.log, whole=whole)
+    return NumberRange(low=low, high=high, log=bounds.log, whole=whole)
 
 
 def _is_interval(name: str, value: object, kind: type[BaseModel]) -> bool:
