@@ -17,7 +17,7 @@ from oodml import catalog
 SOURCE = Path(__file__).parents[1] / "src" / "oodml"
 
 FLOORS = (
-    {"allocator", "errors", "progress"},
+    {"allocator", "errors", "progress", "shapes"},
     {"arrays", "devices", "distributed", "files", "miners"},
     {"label_names", "labeled", "losses", "randomness", "results"},
     {"catalog", "study.folder", "study.tracking", "vector_columns"},

@@ -228,11 +228,7 @@ def _image_batches(
 
 
 def _pooled_features(
-    images: ImageSet,
-    network: Backbone,
-    view: View,
-    device: torch.device,
-    batch_size: int,
+    images: ImageSet, network: Backbone, view: View, device: torch.device, batch_size: int
 ) -> dict[str, Tensor]:
     """The features [n _] of every image under every pooling of the network, for the cache."""
     network.to(device)

@@ -14,12 +14,7 @@ class OodmlError(ValueError):
     """
 
     def __init__(
-        self,
-        message: str,
-        *,
-        location: str = "",
-        given: object = None,
-        allowed: Iterable[str] = (),
+        self, message: str, *, location: str = "", given: object = None, allowed: Iterable[str] = ()
     ) -> None:
         super().__init__(message)
         self.location = location

@@ -15,11 +15,7 @@ MISSING_TEXT = ("nan", "NaN", "None", "null", "<NA>", "NaT")
 
 
 def as_names(
-    values: Any,
-    name: str = "labels",
-    *,
-    location: str = "",
-    literal: bool = False,
+    values: Any, name: str = "labels", *, location: str = "", literal: bool = False
 ) -> Names:
     """Convert labels to text: whole floats lose their ".0", bytes are decoded as UTF-8.
 

@@ -8,12 +8,7 @@ from typing import Any
 import torch
 
 from oodml import catalog
-from oodml.checks.requirement import (
-    CheckResult,
-    Requirement,
-    check_docstring,
-    check_requirements,
-)
+from oodml.checks.requirement import CheckResult, Requirement, check_docstring, check_requirements
 from oodml.errors import OodmlError, unknown
 
 PROVIDED = {

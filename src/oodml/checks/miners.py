@@ -7,12 +7,7 @@ import torch
 from torch import Tensor
 
 from oodml.checks.requirement import Advice, Make, NotApplicable, Violation
-from oodml.checks.samples import (
-    EMBEDDING_KINDS,
-    UNUSUAL_LABELS,
-    find_synchronization,
-    sample_rows,
-)
+from oodml.checks.samples import EMBEDDING_KINDS, UNUSUAL_LABELS, find_synchronization, sample_rows
 
 Relation = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 

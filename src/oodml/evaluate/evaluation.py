@@ -177,7 +177,6 @@ def align_by_id(a: VectorSet, b: VectorSet, a_name: str = "A", b_name: str = "B"
 def _superclasses(vectors: VectorSet) -> Names:
     if vectors.superclasses is None:
         raise OodmlError(
-            "relevance by superclass: the vectors have no superclasses",
-            location="superclasses",
+            "relevance by superclass: the vectors have no superclasses", location="superclasses"
         )
     return vectors.superclasses

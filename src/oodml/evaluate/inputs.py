@@ -137,9 +137,7 @@ def encode_labels(*labels: NDArray[Any]) -> tuple[NDArray[Any], list[NDArray[np.
     return distinct, [part.astype(np.int64) for part in np.split(inverse, ends)]
 
 
-def find_duplicates(
-    vectors: Float[Tensor, "n d"],
-) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
+def find_duplicates(vectors: Float[Tensor, "n d"]) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
     """Find rows that repeat an earlier row exactly.
 
     Returns:

@@ -36,10 +36,7 @@ class Geometry:
     """
 
     def __init__(
-        self,
-        vectors: Array,
-        labels: Array,
-        false_accept_rates: tuple[float, float] = (0.01, 0.1),
+        self, vectors: Array, labels: Array, false_accept_rates: tuple[float, float] = (0.01, 0.1)
     ) -> None:
         self.given = as_vectors(vectors)
         reason = "is zero and has no direction; `--retrieval-only` skips structure metrics"

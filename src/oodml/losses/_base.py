@@ -4,10 +4,11 @@ import inspect
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from oodml.miners._base import negative_mask, positive_mask, squared_distance_matrix
+from oodml.shapes import Labels, Mask, Scalar, Triplets, Vectors
 
 
 class BaseLoss(nn.Module):
@@ -27,12 +28,7 @@ class BaseLoss(nn.Module):
 class LabelLoss(BaseLoss):
     """A loss computed from embeddings and labels, without triplets."""
 
-    def forward(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        triplets: None = None,
-    ) -> Float[Tensor, ""]:
+    def forward(self, embeddings: Vectors, labels: Labels, triplets: None = None) -> Scalar:
         """Return the loss of a batch, computed in full precision even under autocast.
 
         Args:
@@ -43,9 +39,7 @@ class LabelLoss(BaseLoss):
         with torch.autocast(embeddings.device.type, enabled=False):
             return self.compute(full_precision(embeddings), labels)
 
-    def compute(
-        self, embeddings: Float[Tensor, "n d"], labels: Int[Tensor, " n"]
-    ) -> Float[Tensor, ""]:
+    def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:
         """Return the loss of embeddings that have at least single precision."""
         raise NotImplementedError
 
@@ -55,11 +49,11 @@ class TripletLoss(BaseLoss):
 
     def forward(
         self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        triplets: Int[Tensor, "t 3"] | None = None,
-        valid: Bool[Tensor, " t"] | None = None,
-    ) -> Float[Tensor, ""]:
+        embeddings: Vectors,
+        labels: Labels,
+        triplets: Triplets | None = None,
+        valid: Mask | None = None,
+    ) -> Scalar:
         """Return the loss of a batch, computed in full precision even under autocast.
 
         Args:
@@ -78,12 +72,8 @@ class TripletLoss(BaseLoss):
             return self.compute(full_precision(embeddings), labels, triplets, valid)
 
     def compute(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        triplets: Int[Tensor, "t 3"],
-        valid: Bool[Tensor, " t"],
-    ) -> Float[Tensor, ""]:
+        self, embeddings: Vectors, labels: Labels, triplets: Triplets, valid: Mask
+    ) -> Scalar:
         """Return the loss of the valid triplets; 0 if there are none."""
         raise NotImplementedError
 
@@ -99,13 +89,13 @@ def full_precision(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
-def all_triplets(labels: Int[Tensor, " n"]) -> Int[Tensor, "t 3"]:
+def all_triplets(labels: Labels) -> Triplets:
     """Every triplet (anchor, positive, negative) that the labels allow, in row order."""
     return (positive_mask(labels)[:, :, None] & negative_mask(labels)[:, None, :]).nonzero()
 
 
 def squared_distances(
-    embeddings: Float[Tensor, "n d"], triplets: Int[Tensor, "t 3"]
+    embeddings: Vectors, triplets: Triplets
 ) -> tuple[Float[Tensor, " t"], Float[Tensor, " t"]]:
     """Squared Euclidean distances anchor-positive and anchor-negative of each triplet."""
     if len(triplets) <= 4 * len(embeddings):
@@ -118,7 +108,7 @@ def squared_distances(
     return between[anchor, positive], between[anchor, negative]
 
 
-def masked_mean(values: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:
+def masked_mean(values: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Scalar:
     """Mean of the values where the mask is True; 0 with zero gradient if it is all False."""
     return torch.where(mask, values, 0).sum() / mask.sum().clamp(min=1)
 

@@ -6,11 +6,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from oodml.errors import OodmlError, unknown
 from oodml.losses._base import BaseLoss, full_precision
+from oodml.shapes import Labels, Mask, Scalar, Triplets, Vectors
 
 BASES = {"losses": "BaseMetricLossFunction", "miners": "BaseMiner"}
 SIZES = {"num_classes": "n_classes", "embedding_size": "dim"}
@@ -77,11 +77,11 @@ class Loss(BaseLoss):
 
     def forward(
         self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        triplets: Int[Tensor, "t 3"] | None = None,
-        valid: Bool[Tensor, " t"] | None = None,
-    ) -> Float[Tensor, ""]:
+        embeddings: Vectors,
+        labels: Labels,
+        triplets: Triplets | None = None,
+        valid: Mask | None = None,
+    ) -> Scalar:
         """Return the loss of a batch, on the valid triplets if triplets are given."""
         if triplets is not None and valid is not None:
             triplets = triplets[valid]
@@ -105,12 +105,7 @@ class Miner:
     def __init__(self, wrapped: type, **options: Any) -> None:
         self.inner = _make(wrapped, options)
 
-    def __call__(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        generator: torch.Generator,
-    ) -> Int[Tensor, "t 3"]:
+    def __call__(self, embeddings: Vectors, labels: Labels, generator: torch.Generator) -> Triplets:
         """Return the mined triplets; `generator` seeds the wrapped miner."""
         from pytorch_metric_learning.utils.loss_and_miner_utils import convert_to_triplets
 

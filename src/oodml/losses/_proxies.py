@@ -1,8 +1,10 @@
 """Learnable class vectors (proxies) and their similarity to embeddings."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+from oodml.shapes import Labels
 
 
 def class_vectors(n_classes: int, dim: int, generator: torch.Generator | None) -> nn.Parameter:
@@ -10,7 +12,7 @@ def class_vectors(n_classes: int, dim: int, generator: torch.Generator | None) -
     return nn.Parameter(torch.randn(n_classes, dim, generator=generator) / dim**0.5)
 
 
-def class_mask(labels: Int[Tensor, " n"], n_classes: int) -> Bool[Tensor, "n c"]:
+def class_mask(labels: Labels, n_classes: int) -> Bool[Tensor, "n c"]:
     """Whether each row belongs to each class."""
     return labels[:, None] == torch.arange(n_classes, device=labels.device)
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oodml.losses._base import BaseLoss, full_precision
+from oodml.shapes import Scalar
 
 
 class Loss(BaseLoss):
@@ -46,7 +47,7 @@ class Loss(BaseLoss):
             }
         )
 
-    def forward(self, outputs: Mapping[str, Float[Tensor, "n _"]]) -> Float[Tensor, ""]:
+    def forward(self, outputs: Mapping[str, Float[Tensor, "n _"]]) -> Scalar:
         """Return the sum of the terms of all pairs.
 
         Args:
@@ -58,9 +59,7 @@ class Loss(BaseLoss):
             terms = [self.term(reversed_[a], reversed_[b], f"{a}-{b}") for a, b in self.pairs]
             return torch.stack(terms).sum()
 
-    def term(
-        self, source: Float[Tensor, "n s"], target: Float[Tensor, "n d"], name: str
-    ) -> Float[Tensor, ""]:
+    def term(self, source: Float[Tensor, "n s"], target: Float[Tensor, "n d"], name: str) -> Scalar:
         """The term of the pair `name`, before gradients are reversed."""
         source, target = (functional.normalize(output, dim=1) for output in (source, target))
         predicted = functional.normalize(self.regressors[name](source), dim=1)

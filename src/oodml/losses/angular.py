@@ -3,11 +3,12 @@
 import math
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
 from oodml.losses._base import TripletLoss, masked_mean
+from oodml.shapes import Labels, Mask, Scalar, Triplets, Vectors
 
 
 class Loss(TripletLoss):
@@ -32,12 +33,8 @@ class Loss(TripletLoss):
         self.norm_weight = norm_weight
 
     def compute(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        triplets: Int[Tensor, "t 3"],
-        valid: Bool[Tensor, " t"],
-    ) -> Float[Tensor, ""]:
+        self, embeddings: Vectors, labels: Labels, triplets: Triplets, valid: Mask
+    ) -> Scalar:
         anchor, positive, negative = triplets.unbind(1)
         n_rows = len(labels)
         pairs = anchor * n_rows + positive
@@ -58,8 +55,8 @@ class Loss(TripletLoss):
 
 
 def pair_mean(
-    values: Float[Tensor, " t"], pairs: Int[Tensor, " t"], n_pairs: int, valid: Bool[Tensor, " t"]
-) -> Float[Tensor, ""]:
+    values: Float[Tensor, " t"], pairs: Int[Tensor, " t"], n_pairs: int, valid: Mask
+) -> Scalar:
     """Mean of log(1 + sum of exp of the pair's values) over the pairs that have valid values.
 
     Args:

@@ -3,12 +3,11 @@
 import math
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 from torch.nn import functional
 
 from oodml.losses._base import LabelLoss
 from oodml.losses._proxies import class_mask, class_vectors
+from oodml.shapes import Labels, Scalar, Vectors
 
 
 class Loss(LabelLoss):
@@ -43,9 +42,7 @@ class Loss(LabelLoss):
         self.published = published
         self.vectors = class_vectors(n_classes, dim, generator)
 
-    def compute(
-        self, embeddings: Float[Tensor, "n d"], labels: Int[Tensor, " n"]
-    ) -> Float[Tensor, ""]:
+    def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:
         # The original code does not normalize embeddings, so its gradient is not tangential.
         rows = embeddings if self.published else functional.normalize(embeddings, dim=1)
         cosine = rows @ functional.normalize(self.vectors, dim=1).T

@@ -1,9 +1,7 @@
 """Contrastive loss on the two pairs of each triplet (Hadsell et al. 2006)."""
 
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
-
 from oodml.losses._base import TripletLoss, masked_mean, squared_distances
+from oodml.shapes import Labels, Mask, Scalar, Triplets, Vectors
 
 
 class Loss(TripletLoss):
@@ -20,12 +18,8 @@ class Loss(TripletLoss):
         self.negative_margin = negative_margin
 
     def compute(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        triplets: Int[Tensor, "t 3"],
-        valid: Bool[Tensor, " t"],
-    ) -> Float[Tensor, ""]:
+        self, embeddings: Vectors, labels: Labels, triplets: Triplets, valid: Mask
+    ) -> Scalar:
         positive, negative = (
             (squared + 1e-8).sqrt() for squared in squared_distances(embeddings, triplets)
         )

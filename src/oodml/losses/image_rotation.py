@@ -1,11 +1,12 @@
 """Predicting the rotation of an image (Gidaris et al. 2018, arXiv 1803.07728)."""
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
 from oodml.losses._base import LabelLoss
+from oodml.shapes import Labels, Scalar, Vectors
 
 
 class Loss(LabelLoss):
@@ -24,9 +25,7 @@ class Loss(LabelLoss):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(4, dim, generator=generator) / dim**0.5)
 
-    def compute(
-        self, embeddings: Float[Tensor, "n d"], labels: Int[Tensor, " n"]
-    ) -> Float[Tensor, ""]:
+    def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:
         return functional.cross_entropy(embeddings @ self.weight.T, labels)
 
 

@@ -1,19 +1,20 @@
 """Margin loss with a learned boundary (Wu et al. 2017, arXiv 1706.07567)."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from oodml.losses._base import TripletLoss, squared_distances
+from oodml.shapes import Labels, Mask, Scalar, Triplets, Vectors
 
 
 def margin_loss(
-    embeddings: Float[Tensor, "n d"],
-    triplets: Int[Tensor, "t 3"],
+    embeddings: Vectors,
+    triplets: Triplets,
     boundaries: Float[Tensor, " t"],
-    valid: Bool[Tensor, " t"],
+    valid: Mask,
     margin: float = 0.2,
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Mean hinge loss around the boundary, over the triplets with at least one active hinge.
 
     Positive pairs are pulled within boundary - margin, negative pairs are pushed beyond boundary
@@ -34,9 +35,9 @@ def margin_of_squared(
     positive: Float[Tensor, " t"],
     negative: Float[Tensor, " t"],
     boundaries: Float[Tensor, " t"],
-    valid: Bool[Tensor, " t"],
+    valid: Mask,
     margin: float,
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """`margin_loss` computed from the squared distances of the pairs of each triplet."""
     pull = ((positive + 1e-8).sqrt() - boundaries + margin).relu()
     push = (boundaries - (negative + 1e-8).sqrt() + margin).relu()
@@ -70,18 +71,12 @@ class Loss(TripletLoss):
         self.beta = nn.Parameter(start, requires_grad=learn_beta)
 
     def compute(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        triplets: Int[Tensor, "t 3"],
-        valid: Bool[Tensor, " t"],
-    ) -> Float[Tensor, ""]:
+        self, embeddings: Vectors, labels: Labels, triplets: Triplets, valid: Mask
+    ) -> Scalar:
         boundaries = self.boundaries(labels, triplets)
         return margin_loss(embeddings, triplets, boundaries, valid, self.margin)
 
-    def boundaries(
-        self, labels: Int[Tensor, " n"], triplets: Int[Tensor, "t 3"]
-    ) -> Float[Tensor, " t"]:
+    def boundaries(self, labels: Labels, triplets: Triplets) -> Float[Tensor, " t"]:
         """β of each triplet, by the class of its anchor."""
         if len(self.beta) == 1:
             return self.beta.expand(len(triplets))

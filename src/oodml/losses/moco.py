@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from oodml.losses._base import BaseLoss, full_precision
+from oodml.shapes import Scalar
 
 
 class Loss(BaseLoss):
@@ -19,11 +20,8 @@ class Loss(BaseLoss):
         self.temperature = temperature
 
     def forward(
-        self,
-        queries: Float[Tensor, "n d"],
-        keys: Float[Tensor, "n d"],
-        queue: Float[Tensor, "m d"],
-    ) -> Float[Tensor, ""]:
+        self, queries: Float[Tensor, "n d"], keys: Float[Tensor, "n d"], queue: Float[Tensor, "m d"]
+    ) -> Scalar:
         """Return the loss of a batch.
 
         Args:

@@ -1,30 +1,25 @@
 """Multi-similarity loss with built-in pair mining (Wang et al. 2019, arXiv 1904.06627)."""
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from oodml.errors import unknown
-from oodml.losses._base import (
-    LabelLoss,
-    log1p_sum_exp,
-    masked_mean,
-)
+from oodml.losses._base import LabelLoss, log1p_sum_exp, masked_mean
 from oodml.miners._base import negative_mask, positive_mask, squared_distance_matrix
+from oodml.shapes import Labels, Scalar, Vectors
 
 SIMILARITIES = ("inner", "euclidean")
 
 
 def multisimilarity_loss(
-    embeddings: Float[Tensor, "n d"],
-    labels: Int[Tensor, " n"],
+    embeddings: Vectors,
+    labels: Labels,
     positive_weight: float = 2.0,
     negative_weight: float = 40.0,
     margin: float = 0.1,
     threshold: float = 0.5,
     similarity: str = "inner",
     published: bool = False,
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Mean soft penalty of the hard pairs of each anchor, over anchors with hard pairs.
 
     A positive is hard if it is less similar than the most similar negative plus the margin; a
@@ -87,9 +82,7 @@ class Loss(LabelLoss):
         self.threshold = threshold
         self.published = published
 
-    def compute(
-        self, embeddings: Float[Tensor, "n d"], labels: Int[Tensor, " n"]
-    ) -> Float[Tensor, ""]:
+    def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:
         return multisimilarity_loss(
             embeddings,
             labels,

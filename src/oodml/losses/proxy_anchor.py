@@ -1,12 +1,11 @@
 """Proxy-Anchor loss (Kim et al. 2020, arXiv 2003.13911)."""
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from oodml.errors import unknown
 from oodml.losses._base import LabelLoss, log1p_sum_exp, masked_mean
 from oodml.losses._proxies import class_mask, class_vectors, cosines
+from oodml.shapes import Labels, Scalar, Vectors
 
 MODES = ("anchor", "nca")
 SIMILARITIES = ("cosine", "euclidean")
@@ -57,9 +56,7 @@ class Loss(LabelLoss):
         self.published = published
         self.vectors = class_vectors(n_classes, dim, generator)
 
-    def compute(
-        self, embeddings: Float[Tensor, "n d"], labels: Int[Tensor, " n"]
-    ) -> Float[Tensor, ""]:
+    def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:
         similarities, delta = cosines(self.vectors, embeddings), self.delta
         if self.similarity == "euclidean":
             similarities = -(2 - 2 * similarities).clamp(min=1e-12).sqrt()

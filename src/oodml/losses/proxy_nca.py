@@ -1,12 +1,13 @@
 """ProxyNCA (Movshovitz-Attias et al. 2017, arXiv 1703.07464) and ProxyNCA++ (arXiv 2004.01113)."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from oodml.errors import unknown
 from oodml.losses._base import LabelLoss
 from oodml.losses._proxies import class_mask, class_vectors, cosines
+from oodml.shapes import Labels, Scalar, Vectors
 
 SIMILARITIES = ("squared", "plain", "cosine")
 
@@ -54,9 +55,7 @@ class Loss(LabelLoss):
         self.lr_factor = lr_factor
         self.vectors = class_vectors(n_classes, dim, generator)
 
-    def compute(
-        self, embeddings: Float[Tensor, "n d"], labels: Int[Tensor, " n"]
-    ) -> Float[Tensor, ""]:
+    def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:
         similarities = self.similarities(cosines(embeddings, self.vectors))
         own = class_mask(labels, len(self.vectors))
         logits = similarities if self.published else similarities / self.temperature

@@ -1,10 +1,11 @@
 """Quadruplet loss (Chen et al. 2017, arXiv 1704.01719)."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from oodml.losses._base import TripletLoss, masked_mean
+from oodml.shapes import Labels, Mask, Scalar, Triplets, Vectors
 
 
 class Loss(TripletLoss):
@@ -35,12 +36,8 @@ class Loss(TripletLoss):
         self.fourth = fourth
 
     def compute(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        triplets: Int[Tensor, "t 3"],
-        valid: Bool[Tensor, " t"],
-    ) -> Float[Tensor, ""]:
+        self, embeddings: Vectors, labels: Labels, triplets: Triplets, valid: Mask
+    ) -> Scalar:
         anchor, positive, negative = triplets.unbind(1)
         # This form has a zero gradient on the diagonal, where rows are compared with themselves.
         between = torch.cdist(embeddings, embeddings, compute_mode="donot_use_mm_for_euclid_dist")

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from oodml.losses._base import BaseLoss, full_precision
+from oodml.shapes import Scalar
 
 
 class Loss(BaseLoss):
@@ -21,9 +22,7 @@ class Loss(BaseLoss):
         super().__init__()
         self.temperature = temperature
 
-    def forward(
-        self, student: Float[Tensor, "n d"], teacher: Float[Tensor, "n t"]
-    ) -> Float[Tensor, ""]:
+    def forward(self, student: Float[Tensor, "n d"], teacher: Float[Tensor, "n t"]) -> Scalar:
         """Return the loss of a batch; no gradient flows to the teacher.
 
         Args:

@@ -1,17 +1,15 @@
 """Triplet loss on squared distances (Schroff et al. 2015, arXiv 1503.03832)."""
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from oodml.losses._base import TripletLoss, masked_mean, squared_distances
+from oodml.shapes import Labels, Mask, Scalar, Triplets, Vectors
 
 
 def triplet_loss(
-    embeddings: Float[Tensor, "n d"],
-    triplets: Int[Tensor, "t 3"],
-    valid: Bool[Tensor, " t"],
-    margin: float = 0.2,
-) -> Float[Tensor, ""]:
+    embeddings: Vectors, triplets: Triplets, valid: Mask, margin: float = 0.2
+) -> Scalar:
     """Mean hinge of d(anchor, positive)² - d(anchor, negative)² + margin over valid triplets.
 
     Shapes do not depend on the data, so the function works under `torch.func.vmap`.
@@ -25,11 +23,8 @@ def triplet_loss(
 
 
 def triplet_of_squared(
-    positive: Float[Tensor, " t"],
-    negative: Float[Tensor, " t"],
-    valid: Bool[Tensor, " t"],
-    margin: float,
-) -> Float[Tensor, ""]:
+    positive: Float[Tensor, " t"], negative: Float[Tensor, " t"], valid: Mask, margin: float
+) -> Scalar:
     """`triplet_loss` computed from the squared distances of the pairs of each triplet."""
     return masked_mean((positive - negative + margin).relu(), valid)
 
@@ -46,10 +41,6 @@ class Loss(TripletLoss):
         self.margin = margin
 
     def compute(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        triplets: Int[Tensor, "t 3"],
-        valid: Bool[Tensor, " t"],
-    ) -> Float[Tensor, ""]:
+        self, embeddings: Vectors, labels: Labels, triplets: Triplets, valid: Mask
+    ) -> Scalar:
         return triplet_loss(embeddings, triplets, valid, self.margin)

@@ -23,10 +23,5 @@ class Method(criterion.Method):
         lr_factor: float = 2000.0,
         published: bool = False,
     ) -> None:
-        options = {
-            "alpha": alpha,
-            "delta": delta,
-            "lr_factor": lr_factor,
-            "published": published,
-        }
+        options = {"alpha": alpha, "delta": delta, "lr_factor": lr_factor, "published": published}
         super().__init__(sizes, "proxy_anchor", None, options)

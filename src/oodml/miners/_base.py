@@ -7,6 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from oodml.shapes import Labels, MaskedTriplets, Triplets, Uniform, Vectors
+
 
 class BaseMiner:
     """Chooses triplets of rows (anchor, positive, negative) from a batch."""
@@ -19,12 +21,7 @@ class BaseMiner:
     anchor, itself as the positive, and another row of its class as the negative.
     """
 
-    def __call__(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        generator: torch.Generator,
-    ) -> Int[Tensor, "t 3"]:
+    def __call__(self, embeddings: Vectors, labels: Labels, generator: torch.Generator) -> Triplets:
         """Return triplets; an anchor without a positive or negative has none.
 
         Args:
@@ -35,11 +32,8 @@ class BaseMiner:
         return triplets[valid]
 
     def masked(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        generator: torch.Generator,
-    ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
+        self, embeddings: Vectors, labels: Labels, generator: torch.Generator
+    ) -> MaskedTriplets:
         """Return a fixed number of triplets and a mask of the valid ones.
 
         Nothing is copied to the host. Pass both to a loss as `triplets` and `valid`.
@@ -56,12 +50,7 @@ class BaseMiner:
     draws = 2
     """Number of random numbers that `choose` needs for each row."""
 
-    def choose(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        uniform: Float[Tensor, "k n"],
-    ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
+    def choose(self, embeddings: Vectors, labels: Labels, uniform: Uniform) -> MaskedTriplets:
         """Return triplets and a mask of the valid ones, given random numbers from U[0, 1).
 
         A pure function whose shapes do not depend on the data, so it works under
@@ -75,13 +64,13 @@ class BaseMiner:
         raise NotImplementedError
 
 
-def positive_mask(labels: Int[Tensor, " n"]) -> Bool[Tensor, "n n"]:
+def positive_mask(labels: Labels) -> Bool[Tensor, "n n"]:
     """Mask of pairs of different rows with the same label."""
     diagonal = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     return (labels[:, None] == labels) & ~diagonal
 
 
-def negative_mask(labels: Int[Tensor, " n"]) -> Bool[Tensor, "n n"]:
+def negative_mask(labels: Labels) -> Bool[Tensor, "n n"]:
     """Mask of pairs of rows with different labels."""
     return labels[:, None] != labels
 
@@ -108,19 +97,19 @@ def prefer(choice: Bool[Tensor, "n m"], otherwise: Bool[Tensor, "n m"]) -> Bool[
     return torch.where(choice.any(1, keepdim=True), choice, otherwise)
 
 
-def distances(embeddings: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
+def distances(embeddings: Vectors) -> Float[Tensor, "n n"]:
     """Euclidean distances between all rows."""
     return squared_distance_matrix(embeddings).sqrt()
 
 
-def squared_distance_matrix(embeddings: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
+def squared_distance_matrix(embeddings: Vectors) -> Float[Tensor, "n n"]:
     """Squared Euclidean distances between all rows."""
     products = embeddings @ embeddings.T
     norms = products.diagonal()
     return (norms[:, None] + norms - 2 * products).clamp(min=0)
 
 
-def unit_distances(embeddings: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
+def unit_distances(embeddings: Vectors) -> Float[Tensor, "n n"]:
     """Euclidean distances between all rows after scaling them to unit length."""
     unit = functional.normalize(embeddings, dim=1)
     return (2 - 2 * unit @ unit.T).clamp(min=0).sqrt()

@@ -1,7 +1,7 @@
 """Distance-weighted mining (Wu et al. 2017, arXiv 1706.07567)."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from oodml.miners._base import (
@@ -13,6 +13,7 @@ from oodml.miners._base import (
     positive_mask,
     unit_distances,
 )
+from oodml.shapes import Labels, MaskedTriplets, Uniform, Vectors
 
 
 def log_inverse_density(distance: Float[Tensor, "*shape"], dim: int) -> Float[Tensor, "*shape"]:
@@ -28,9 +29,7 @@ def log_inverse_density(distance: Float[Tensor, "*shape"], dim: int) -> Float[Te
 
 
 def negative_probabilities(
-    embeddings: Float[Tensor, "n d"],
-    allowed: Bool[Tensor, "n n"],
-    lowest: float = 0.5,
+    embeddings: Vectors, allowed: Bool[Tensor, "n n"], lowest: float = 0.5
 ) -> Float[Tensor, "n n"]:
     """Probability that each row is drawn as the negative of each anchor (rows are anchors).
 
@@ -57,12 +56,7 @@ class Miner(BaseMiner):
     def __init__(self, lowest: float = 0.5) -> None:
         self.lowest = lowest
 
-    def choose(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        uniform: Float[Tensor, "k n"],
-    ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
+    def choose(self, embeddings: Vectors, labels: Labels, uniform: Uniform) -> MaskedTriplets:
         positives, negatives = positive_mask(labels), negative_mask(labels)
         weights = negative_probabilities(embeddings, negatives, self.lowest)
         triplets = one_triplet_per_row(draw_from(positives, uniform[0]), draw(weights, uniform[1]))

@@ -1,8 +1,6 @@
 """Easy-positive, semi-hard-negative mining (Xuan et al. 2020, arXiv 1904.04370)."""
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
 from oodml.miners._base import (
     BaseMiner,
@@ -11,6 +9,7 @@ from oodml.miners._base import (
     one_triplet_per_row,
     positive_mask,
 )
+from oodml.shapes import Labels, MaskedTriplets, Uniform, Vectors
 
 
 class Miner(BaseMiner):
@@ -19,12 +18,7 @@ class Miner(BaseMiner):
     An anchor whose negatives are all nearer than its positive has no triplet.
     """
 
-    def choose(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        uniform: Float[Tensor, "k n"],
-    ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
+    def choose(self, embeddings: Vectors, labels: Labels, uniform: Uniform) -> MaskedTriplets:
         between = distances(embeddings)
         positives = positive_mask(labels)
         to_positive, positive = between.masked_fill(~positives, torch.inf).min(1)

@@ -1,10 +1,9 @@
 """Triplets within one class, to learn intra-class features (Milbich et al. 2020)."""
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
 from oodml.miners._base import BaseMiner, draw_from, one_triplet_per_row, positive_mask
+from oodml.shapes import Labels, MaskedTriplets, Uniform, Vectors
 
 
 class Miner(BaseMiner):
@@ -15,12 +14,7 @@ class Miner(BaseMiner):
 
     relation = "within"
 
-    def choose(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        uniform: Float[Tensor, "k n"],
-    ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
+    def choose(self, embeddings: Vectors, labels: Labels, uniform: Uniform) -> MaskedTriplets:
         same = labels[:, None] == labels
         positive = draw_from(same, uniform[0])
         rows = torch.arange(len(labels), device=labels.device)

@@ -1,10 +1,9 @@
 """Lifted-structure mining: all positives and negatives of each anchor (Song et al. 2016)."""
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
 from oodml.miners._base import BaseMiner, negative_mask, positive_mask
+from oodml.shapes import Labels, MaskedTriplets, Uniform, Vectors
 
 
 class Miner(BaseMiner):
@@ -12,12 +11,7 @@ class Miner(BaseMiner):
 
     draws = 0
 
-    def choose(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        uniform: Float[Tensor, "k n"],
-    ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
+    def choose(self, embeddings: Vectors, labels: Labels, uniform: Uniform) -> MaskedTriplets:
         rows = torch.arange(len(labels), device=labels.device)
         valid = positive_mask(labels)[:, :, None] & negative_mask(labels)[:, None, :]
         return torch.cartesian_prod(rows, rows, rows), valid.flatten()

@@ -1,10 +1,9 @@
 """N-pair mining: one positive and all negatives of each anchor (Sohn 2016)."""
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
 from oodml.miners._base import BaseMiner, draw_from, negative_mask, positive_mask
+from oodml.shapes import Labels, MaskedTriplets, Uniform, Vectors
 
 
 class Miner(BaseMiner):
@@ -12,12 +11,7 @@ class Miner(BaseMiner):
 
     draws = 1
 
-    def choose(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        uniform: Float[Tensor, "k n"],
-    ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
+    def choose(self, embeddings: Vectors, labels: Labels, uniform: Uniform) -> MaskedTriplets:
         positives, negatives = positive_mask(labels), negative_mask(labels)
         rows = torch.arange(len(labels), device=labels.device)
         positive = draw_from(positives, uniform[0])

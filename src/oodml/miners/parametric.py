@@ -1,7 +1,7 @@
 """Negatives from a chosen distribution of distances (Roth et al. 2020, arXiv 2003.11113)."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from oodml.errors import unknown
@@ -14,6 +14,7 @@ from oodml.miners._base import (
     positive_mask,
     unit_distances,
 )
+from oodml.shapes import Labels, MaskedTriplets, Uniform, Vectors
 
 RANGES = {
     "uniform": (0.0, 2.0),
@@ -52,22 +53,13 @@ class Miner(BaseMiner):
         n_bins: number of bins of equal width.
     """
 
-    def __init__(
-        self,
-        mode: str = "uniform",
-        n_bins: int = 30,
-    ) -> None:
+    def __init__(self, mode: str = "uniform", n_bins: int = 30) -> None:
         if mode not in RANGES:
             raise unknown("mode", mode, RANGES, "miner parametric")
         self.range = RANGES[mode]
         self.n_bins = n_bins
 
-    def choose(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        uniform: Float[Tensor, "k n"],
-    ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
+    def choose(self, embeddings: Vectors, labels: Labels, uniform: Uniform) -> MaskedTriplets:
         positives, negatives = positive_mask(labels), negative_mask(labels)
         between = unit_distances(embeddings)
         weights = bin_weights(between, negatives, *self.range, self.n_bins)

@@ -1,9 +1,7 @@
 """Distance-weighted mining on true or permuted labels."""
 
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
-
 from oodml.miners.distance import Miner as DistanceMiner
+from oodml.shapes import Labels, MaskedTriplets, Uniform, Vectors
 
 
 class Miner(DistanceMiner):
@@ -21,12 +19,7 @@ class Miner(DistanceMiner):
         super().__init__(lowest)
         self.permute_labels = permute_labels
 
-    def choose(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        uniform: Float[Tensor, "k n"],
-    ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
+    def choose(self, embeddings: Vectors, labels: Labels, uniform: Uniform) -> MaskedTriplets:
         if self.permute_labels:
             labels = labels[uniform[2].argsort()]
         return super().choose(embeddings, labels, uniform)

@@ -1,12 +1,11 @@
 """Distance-weighted mining with ρ-regularization (Roth et al. 2020, arXiv 2002.08473)."""
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
 from oodml.errors import OodmlError
 from oodml.miners._base import one_triplet_per_row
 from oodml.miners.distance import Miner as DistanceMiner
+from oodml.shapes import Labels, MaskedTriplets, Uniform, Vectors
 
 
 class Miner(DistanceMiner):
@@ -31,12 +30,7 @@ class Miner(DistanceMiner):
         super().__init__(lowest)
         self.probability = probability
 
-    def choose(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        uniform: Float[Tensor, "k n"],
-    ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
+    def choose(self, embeddings: Vectors, labels: Labels, uniform: Uniform) -> MaskedTriplets:
         triplets, valid = super().choose(embeddings, labels, uniform)
         anchor, positive, negative = triplets.unbind(1)
         apart = uniform[2] < self.probability

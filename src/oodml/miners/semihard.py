@@ -1,6 +1,6 @@
 """Semi-hard mining (Schroff et al. 2015, arXiv 1503.03832)."""
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from oodml.miners._base import (
@@ -12,13 +12,11 @@ from oodml.miners._base import (
     positive_mask,
     prefer,
 )
+from oodml.shapes import Labels, MaskedTriplets, Uniform, Vectors
 
 
 def semihard_negatives(
-    between: Float[Tensor, "n n"],
-    labels: Int[Tensor, " n"],
-    to_positive: Float[Tensor, " n"],
-    margin: float,
+    between: Float[Tensor, "n n"], labels: Labels, to_positive: Float[Tensor, " n"], margin: float
 ) -> Bool[Tensor, "n n"]:
     """Mask of the negatives that are farther than each anchor's positive by less than the margin.
 
@@ -41,12 +39,7 @@ class Miner(BaseMiner):
     def __init__(self, margin: float = 0.2) -> None:
         self.margin = margin
 
-    def choose(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        uniform: Float[Tensor, "k n"],
-    ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
+    def choose(self, embeddings: Vectors, labels: Labels, uniform: Uniform) -> MaskedTriplets:
         positives, negatives = positive_mask(labels), negative_mask(labels)
         positive = draw_from(positives, uniform[0])
         between = distances(embeddings)

@@ -6,6 +6,7 @@ from torch import Tensor
 from oodml.miners import shared_neg_distance
 from oodml.miners._base import draw, negative_mask
 from oodml.miners.distance import negative_probabilities
+from oodml.shapes import Labels, Vectors
 
 
 class Miner(shared_neg_distance.Miner):
@@ -16,10 +17,7 @@ class Miner(shared_neg_distance.Miner):
     """
 
     def choose_positive(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        uniform: Float[Tensor, " n"],
+        self, embeddings: Vectors, labels: Labels, uniform: Float[Tensor, " n"]
     ) -> Int[Tensor, " n"]:
         """One distance-weighted row of another class for each anchor."""
         return draw(negative_probabilities(embeddings, negative_mask(labels), self.lowest), uniform)

@@ -1,10 +1,11 @@
 """Triplets across three classes, to learn features shared by classes (Milbich et al. 2020)."""
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from oodml.miners._base import BaseMiner, draw, draw_from, negative_mask, one_triplet_per_row
 from oodml.miners.distance import negative_probabilities
+from oodml.shapes import Labels, MaskedTriplets, Uniform, Vectors
 
 
 class Miner(BaseMiner):
@@ -19,22 +20,14 @@ class Miner(BaseMiner):
     def __init__(self, lowest: float = 0.5) -> None:
         self.lowest = lowest
 
-    def choose(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        uniform: Float[Tensor, "k n"],
-    ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
+    def choose(self, embeddings: Vectors, labels: Labels, uniform: Uniform) -> MaskedTriplets:
         positive = self.choose_positive(embeddings, labels, uniform[0])
         third = negative_mask(labels) & (labels != labels[positive][:, None])
         weights = negative_probabilities(embeddings, third, self.lowest)
         return one_triplet_per_row(positive, draw(weights, uniform[1])), third.any(1)
 
     def choose_positive(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        uniform: Float[Tensor, " n"],
+        self, embeddings: Vectors, labels: Labels, uniform: Float[Tensor, " n"]
     ) -> Int[Tensor, " n"]:
         """One row of another class for each anchor."""
         return draw_from(negative_mask(labels), uniform)

@@ -1,7 +1,7 @@
 """Soft-hard mining (Roth et al. 2020, arXiv 2002.08473)."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool
 from torch import Tensor
 
 from oodml.miners._base import (
@@ -13,10 +13,11 @@ from oodml.miners._base import (
     positive_mask,
     prefer,
 )
+from oodml.shapes import Labels, MaskedTriplets, Uniform, Vectors
 
 
 def softhard_pairs(
-    embeddings: Float[Tensor, "n d"], labels: Int[Tensor, " n"]
+    embeddings: Vectors, labels: Labels
 ) -> tuple[Bool[Tensor, "n n"], Bool[Tensor, "n n"]]:
     """Masks of the soft-hard positives and negatives of each anchor.
 
@@ -36,12 +37,7 @@ class Miner(BaseMiner):
     An anchor without a soft-hard positive (or negative) gets any positive (or negative).
     """
 
-    def choose(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
-        uniform: Float[Tensor, "k n"],
-    ) -> tuple[Int[Tensor, "t 3"], Bool[Tensor, " t"]]:
+    def choose(self, embeddings: Vectors, labels: Labels, uniform: Uniform) -> MaskedTriplets:
         positives, negatives = positive_mask(labels), negative_mask(labels)
         hard_positives, hard_negatives = softhard_pairs(embeddings, labels)
         triplets = one_triplet_per_row(

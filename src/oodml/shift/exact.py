@@ -261,8 +261,7 @@ def _check_input(
         )
     if image_tolerance is not None and images is None:
         raise OodmlError(
-            "image_tolerance needs `images`, the number of images of each class",
-            location="images",
+            "image_tolerance needs `images`, the number of images of each class", location="images"
         )
     if images is not None and len(images) != len(names):
         raise OodmlError(

@@ -116,11 +116,7 @@ def run_study(
 
 
 def search_study(
-    study: Study,
-    folder: str | Path,
-    *,
-    execute_trial: Execute | None = None,
-    **options: Any,
+    study: Study, folder: str | Path, *, execute_trial: Execute | None = None, **options: Any
 ) -> Study:
     """Choose the options of a study that have ranges; the trials are stored in `folder/search`.
 

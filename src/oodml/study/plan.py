@@ -161,12 +161,7 @@ def plan_runs(
 
 def code_references(variant: Variant) -> tuple[Any, ...]:
     """The values of a variant that may name the user's code."""
-    return (
-        variant.method,
-        dict(variant.options),
-        variant.model.backbone,
-        variant.adapt.objective,
-    )
+    return (variant.method, dict(variant.options), variant.model.backbone, variant.adapt.objective)
 
 
 def run_from_plan(plan: RunPlan, split: Split) -> Run:

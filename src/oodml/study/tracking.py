@@ -23,7 +23,7 @@ PACKAGES = {
 }
 """The trackers, the package that each needs, and what to install for it."""
 _CONFIGURATION = {
-    *("data", "label", "method", "split", "shift", "seed", "options", "model", "train"),
+    *("data", "label", "method", "split", "shift", "seed", "options", "model", "train")
 }
 """The fields of a run that a tracker receives as configuration."""
 

@@ -48,12 +48,7 @@ class BestWeights:
     def state_dict(self, epoch: int) -> dict[str, Any]:
         """The state for a checkpoint after `epoch`; weights equal to the model's are left out."""
         weights = {} if self.epoch == epoch else self.weights
-        return {
-            "best": self.best,
-            "metrics": self.metrics,
-            "epoch": self.epoch,
-            "weights": weights,
-        }
+        return {"best": self.best, "metrics": self.metrics, "epoch": self.epoch, "weights": weights}
 
     def load_state_dict(self, model: Embedder, state: dict[str, Any]) -> None:
         """Restore the state of a checkpoint.

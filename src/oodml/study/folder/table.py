@@ -6,13 +6,7 @@ import pandas as pd
 
 from oodml.errors import OodmlError
 from oodml.results.plan import RunPlan, StudyPlan
-from oodml.results.schema import (
-    COLUMNS,
-    empty_results,
-    is_unmodified,
-    result_rows,
-    write_results,
-)
+from oodml.results.schema import COLUMNS, empty_results, is_unmodified, result_rows, write_results
 from oodml.study.folder.store import Store
 
 _COMPARED = ["run", "stage", "shots", "episode", "metric", "value"]

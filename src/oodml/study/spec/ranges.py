@@ -10,13 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from oodml.errors import unknown
 from oodml.study.spec.consistency import validation_metrics
-from oodml.study.spec.tables import (
-    Table,
-    check_listed,
-    key_error,
-    lists_values,
-    parse_settings,
-)
+from oodml.study.spec.tables import Table, check_listed, key_error, lists_values, parse_settings
 
 Number = Annotated[int | float, Field(allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]

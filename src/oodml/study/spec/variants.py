@@ -164,9 +164,7 @@ def _part_settings(
         yield settings, {name: value for *_, one in combination for name, value in one.items()}
 
 
-def _applicable(
-    parsed: list[tuple[str, BaseModel, Table]],
-) -> list[tuple[str, BaseModel, Table]]:
+def _applicable(parsed: list[tuple[str, BaseModel, Table]]) -> list[tuple[str, BaseModel, Table]]:
     """Model settings that differ by more than keys that their mode ignores, such as `views`."""
     applicable: dict[str, tuple[str, BaseModel, Table]] = {}
     for part, settings, chosen in parsed:
