@@ -89,23 +89,18 @@ def test_multisimilarity_reproduces_the_originals_weights(
     assert bias_error < 2e-7
 
 
-def test_margin_reproduces_the_originals_weights(
-    reference: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("objective", "mine"),
+    [
+        ("margin", distance_draws(np.random.RandomState(0))),
+        ("triplet", random_draws(random.Random(0))),
+    ],
+)
+def test_losses_of_triplets_reproduce_the_originals_weights(
+    objective: str, mine: Mine, reference: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine = distance_draws(np.random.RandomState(0))
-    monkeypatch.setattr("oodml.few_shot_adapters.margin.mine_triplets", mine)
-    weight_error, bias_error, moved = adapted(reference, "margin")
-    assert moved > 1e-2
-    assert weight_error < 1e-6
-    assert bias_error < 1e-6
-
-
-def test_triplet_reproduces_the_originals_weights(
-    reference: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mine = random_draws(random.Random(0))
-    monkeypatch.setattr("oodml.few_shot_adapters.triplet.mine_triplets", mine)
-    weight_error, bias_error, moved = adapted(reference, "triplet")
+    monkeypatch.setattr(f"oodml.few_shot_adapters.{objective}.mine_triplets", mine)
+    weight_error, bias_error, moved = adapted(reference, objective)
     assert moved > 1e-2
     assert weight_error < 1e-6
     assert bias_error < 1e-6

@@ -8,30 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from oodml.results.plan import RunPlan
 from oodml.study.launch import run_study
 from oodml.study.spec.study_file import read_study
 from oodml.study.tracking import track_run
-from tests.images.samples import squares, write_folder
+from tests.study.test_tracking import RUN, make
 
-STUDY = """
-data = "photos"
-methods = ["margin"]
-splits = {backbone = "pixels", n_splits = 1}
-model = {backbone = "pixels", views = 1, dim = 16, image_size = 16}
-train = {epochs = 2, batch_size = 8}
-"""
-RUN = RunPlan(
-    id="0123456789abcdef",
-    label="mine",
-    data="photos",
-    fingerprint="f",
-    method="margin",
-    split="-10",
-    shift=12.5,
-    seed=3,
-    train={"lr": 0.01},
-)
 pytestmark = pytest.mark.filterwarnings("default")
 
 
@@ -41,9 +22,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.delenv("TRACKIO_DIR", raising=False)
-    write_folder(squares(classes=8, each=4), tmp_path / "photos")
-    (tmp_path / "study.toml").write_text(STUDY)
-    return tmp_path / "study.toml"
+    return make(tmp_path)
 
 
 def tracked_study(file: Path, tracker: str, caplog: pytest.LogCaptureFixture) -> Path:
@@ -96,7 +75,7 @@ def test_trackio_keeps_studies_and_resumed_runs_apart(study: Path) -> None:
             log({f"metric_{name}": 0.5}, 1)
     for name in ("one", "two"):
         names, metrics, _ = read_trackio(folder / name / "trackio" / "study.db")
-        assert names == {f"mine -10 3 {RUN.id}"}
+        assert names == {f"{RUN.label} -10 3 {RUN.id}"}
         assert f"metric_{name}" in metrics
     assert "metric_two" not in read_trackio(folder / "one" / "trackio" / "study.db")[1]
 
@@ -106,7 +85,7 @@ def test_trackers_start_in_a_fresh_process(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed (oodml[track])")
     code = (
         "from pathlib import Path; from oodml.study.tracking import track_run\n"
-        "from tests.outside.test_trackers import RUN\n"
+        "from tests.study.test_tracking import RUN\n"
         f"with track_run(['tensorboard'], 'study', RUN, Path({str(tmp_path)!r})) as log:\n"
         "    log({'a': 1.0}, 1)\n"
     )

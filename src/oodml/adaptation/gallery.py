@@ -197,7 +197,7 @@ class _Search:
             gallery=gallery,
             gallery_labels=np.concatenate(names),
         )
-        return metrics["recall@1"]
+        return float(metrics["recall@1"])
 
 
 def _members(support: ImageSet, gallery: ImageSet) -> dict[str, list[int]]:

@@ -1,7 +1,7 @@
 """Retrieval: how often an image's nearest neighbors share its class."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -132,44 +132,6 @@ def published_average_precision(positives: RankedPositives) -> Score:
     return positives.precision.sum(1) / (positives.counts + 1)
 
 
-@overload
-def retrieval_metrics(
-    vectors: Array,
-    labels: Array,
-    *,
-    ks: Iterable[int] = ...,
-    gallery: Array | None = ...,
-    gallery_labels: Array | None = ...,
-    distance: str = ...,
-    seed: int = ...,
-    relevance: Mapping[Any, Any] | Array | None = ...,
-    gallery_relevance: Array | None = ...,
-    ids: Array | None = ...,
-    gallery_ids: Array | None = ...,
-    average: str = ...,
-    per_query: Literal[False] = ...,
-) -> dict[str, float]: ...
-
-
-@overload
-def retrieval_metrics(
-    vectors: Array,
-    labels: Array,
-    *,
-    ks: Iterable[int] = ...,
-    gallery: Array | None = ...,
-    gallery_labels: Array | None = ...,
-    distance: str = ...,
-    seed: int = ...,
-    relevance: Mapping[Any, Any] | Array | None = ...,
-    gallery_relevance: Array | None = ...,
-    ids: Array | None = ...,
-    gallery_ids: Array | None = ...,
-    average: str = ...,
-    per_query: Literal[True],
-) -> PerQuery: ...
-
-
 def retrieval_metrics(
     vectors: Array,
     labels: Array,
@@ -185,7 +147,7 @@ def retrieval_metrics(
     gallery_ids: Array | None = None,
     average: str = "micro",
     per_query: bool = False,
-) -> dict[str, float] | PerQuery:
+) -> dict[str, Any]:
     """Compute every retrieval metric of an embedding.
 
     Each image is a query among all others or, if a gallery is given, in the gallery. Queries
@@ -223,7 +185,7 @@ def retrieval_metrics(
             as "positives" and the number of ranked images as "gallery_size".
 
     Returns:
-        The value of each metric by its name.
+        The value of each metric by its name: a float, or an array [n] with `per_query`.
 
     Raises:
         OodmlError: if vectors are not finite or, with "cosine", zero; if shapes do not match; if

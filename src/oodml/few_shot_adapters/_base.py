@@ -20,6 +20,9 @@ from oodml.losses._base import squared_distances
 from oodml.miners.distance import Miner
 
 Embeddings = Float[Tensor, "e b d"]
+Labels = Int[Tensor, " b"]
+Betas = Float[Tensor, "e c"]
+Losses = Float[Tensor, " e"]
 Triplets = tuple[Int[Tensor, "e b 3"], Bool[Tensor, "e b"]]
 
 
@@ -36,12 +39,8 @@ class StepAdapter:
         self.settings = settings
 
     def losses(
-        self,
-        embeddings: Embeddings,
-        labels: Int[Tensor, " b"],
-        batch: SupportBatch,
-        beta: Float[Tensor, "e c"],
-    ) -> Float[Tensor, " e"]:
+        self, embeddings: Embeddings, labels: Labels, batch: SupportBatch, beta: Betas
+    ) -> Losses:
         """The loss of each episode's batch.
 
         Args:

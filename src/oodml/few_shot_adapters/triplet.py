@@ -1,11 +1,17 @@
 """Triplet loss on squared distances with distance-weighted negatives."""
 
-from jaxtyping import Float, Int
-from torch import Tensor
 from torch.func import vmap
 
 from oodml.adaptation.batches import SupportBatch
-from oodml.few_shot_adapters._base import Embeddings, StepAdapter, mine_triplets, triplet_distances
+from oodml.few_shot_adapters._base import (
+    Betas,
+    Embeddings,
+    Labels,
+    Losses,
+    StepAdapter,
+    mine_triplets,
+    triplet_distances,
+)
 from oodml.losses.triplet import triplet_of_squared
 
 
@@ -13,12 +19,8 @@ class Adapter(StepAdapter):
     """One triplet per anchor; uses `margin` of the settings."""
 
     def losses(
-        self,
-        embeddings: Embeddings,
-        labels: Int[Tensor, " b"],
-        batch: SupportBatch,
-        beta: Float[Tensor, "e c"],
-    ) -> Float[Tensor, " e"]:
+        self, embeddings: Embeddings, labels: Labels, batch: SupportBatch, beta: Betas
+    ) -> Losses:
         """The triplet loss of each episode."""
         uniform = batch.uniform.to(embeddings.device)
         triplets, valid = mine_triplets(embeddings, labels, uniform)
