@@ -13,8 +13,8 @@ SHIFT = Path(__file__).parents[1] / "src" / "oodml" / "shift"
 # Millions of small steps, each some hundred times slower if checked.
 UNCHECKED = "plain_pickle"
 CHECKED = [
-    *("adaptation", "analysis", "backbones", "distributed", "embedding", "evaluate", "images"),
-    *("losses", "methods", "miners", "model", "results", "training", "vectors"),
+    *("adaptation", "analysis", "backbones", "decisions", "distributed", "embedding", "evaluate"),
+    *("images", "losses", "methods", "miners", "model", "results", "training", "vectors"),
     *(f"shift.{path.stem}" for path in sorted(SHIFT.glob("*.py")) if path.stem != UNCHECKED),
 ]
 install_import_hook([f"oodml.{part}" for part in CHECKED], "tests.typecheck.checked")

@@ -24,7 +24,7 @@ FLOORS = (
     {"backbones", "user_code", "vector_files"},
     {"images", "vectors"},
     {"datasets", "evaluate", "model", "shift"},
-    {"analysis", "methods", "model_input"},
+    {"analysis", "decisions", "methods", "model_input"},
     {"embedding", "training"},
     {"adaptation", "study.run_artifacts"},
     {"checks", "few_shot_adapters", "oodml", "study.spec"},
@@ -55,6 +55,7 @@ FORBIDDEN = {
     "analysis": {"datasets", "images", "model"},
     "checks": {"analysis", "datasets", "evaluate", "shift"},
     "report": {"embedding", "losses", "methods", "miners", "model", "training"},
+    "decisions": {"datasets", "losses", "model"},
     "results": {"arrays", "losses", "miners"},
 }
 """What a part must not import although it is on a lower floor: losses know no datasets, metrics no

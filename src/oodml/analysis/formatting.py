@@ -34,7 +34,8 @@ def format_points(difference: float | None, sign: bool = False) -> str:
 def is_percent(metric: str) -> bool:
     """Whether values of a metric are shown in percent."""
     known = find_metric(metric)
-    return known.is_quality and known.bounds[1] == 1.0
+    is_share = known.is_quality or known.family in ("open_set", "compression")
+    return is_share and known.bounds[1] == 1.0
 
 
 def format_level(value: float | None, metric: str) -> str:

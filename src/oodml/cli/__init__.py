@@ -11,6 +11,7 @@ from oodml.cli import (
     cache,
     check,
     data,
+    decisions,
     evaluation,
     first_study,
     model,
@@ -24,7 +25,15 @@ from oodml.cli.errors import report_error, tolerate_any_text
 PANELS = {
     "Compare methods": ("demo", "try", "data", "study", "report", "forecast"),
     "Build splits and measure shift": ("splits", "shift"),
-    "Compute and use embeddings": ("embed", "evaluate", "compare", "index", "adapt", "export"),
+    "Compute and use embeddings": (
+        "embed",
+        "evaluate",
+        "compare",
+        "threshold",
+        "index",
+        "adapt",
+        "export",
+    ),
     "Extend and maintain": ("check", "cache"),
 }
 """The commands of each panel of `oodml --help`, in the order of a typical workflow."""
@@ -54,7 +63,7 @@ app = typer.Typer(
 for group in (splits, study, data, cache):
     group_name = group.__name__.rpartition(".")[2]
     app.add_typer(group.app, name=group_name, rich_help_panel=_panel(group_name))
-for module in (study, first_study, shift, evaluation, adaptation, model, check, report):
+for module in (study, first_study, shift, evaluation, decisions, adaptation, model, check, report):
     for command in module.COMMANDS:
         command_name = command.__name__.rstrip("_")
         app.command(name=command_name, rich_help_panel=_panel(command_name))(command)

@@ -1,31 +1,28 @@
 """`oodml evaluate`, `oodml compare`, `oodml index`."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from oodml.cli import decisions
+from oodml.cli.vectors import (
+    COLUMN,
+    DISTANCE,
+    JSON,
+    LABELS,
+    SEED,
+    SKIP,
+    VECTORS,
+    check_output,
+    load_vectors,
+    print_json,
+    print_skipped,
+    print_table,
+)
+
 if TYPE_CHECKING:
     from oodml.evaluate.evaluation import Evaluation
-    from oodml.vectors import VectorSet
-
-VECTORS = typer.Argument(
-    help="Vectors: .npz, .safetensors, .parquet, .csv, or .npy with labels in a .csv of the same "
-    "name."
-)
-DISTANCE = typer.Option(help="cosine, or euclidean on the vectors as given.")
-SEED = typer.Option(help="Random seed for ties, k-means, and resampling.")
-JSON = typer.Option("--json", help="Print JSON instead of a table.")
-COLUMN = typer.Option(
-    "--vectors",
-    metavar="COLUMN",
-    help="Column of the vectors, or a pattern such as 'pc*' for one column per dimension.",
-)
-LABELS = typer.Option("--labels", metavar="COLUMN", help="Column of the classes.")
-SKIP = typer.Option(
-    "--skip-unlabeled", help="Exclude rows without a label instead of refusing the file."
-)
 
 
 def evaluate(
@@ -55,6 +52,22 @@ def evaluate(
     per_class: Annotated[
         Path | None, typer.Option(help="Write the metrics of each class to this CSV file.")
     ] = None,
+    open_set: Annotated[
+        bool,
+        typer.Option(
+            "--open-set",
+            help="Measure how well queries of classes outside the gallery are recognized.",
+        ),
+    ] = False,
+    threshold: Annotated[
+        Path | None, typer.Option(help="With --open-set: a file of `oodml threshold`.")
+    ] = None,
+    score: Annotated[str, decisions.SCORE] = "nearest",
+    far: Annotated[
+        list[float] | None,
+        typer.Option(help="With --open-set: a false-accept rate; may be repeated."),
+    ] = None,
+    figure: Annotated[Path | None, decisions.FIGURE] = None,
     column: Annotated[str | None, COLUMN] = None,
     labels: Annotated[str | None, LABELS] = None,
     skip_unlabeled: Annotated[bool, SKIP] = False,
@@ -66,11 +79,20 @@ def evaluate(
     from oodml.evaluate.evaluation import evaluate_vectors
     from oodml.files import replacing
 
-    _check_output(per_class, vectors, gallery)
-    queries = _load(vectors, column, labels, skip_unlabeled)
+    for output in (per_class, figure):
+        check_output(output, vectors, gallery, threshold)
+    queries = load_vectors(vectors, column, labels, skip_unlabeled)
+    searched = None
+    if gallery is not None:
+        searched = load_vectors(gallery, column, labels, skip_unlabeled)
+    if open_set:
+        decisions.evaluate_open_set(
+            queries, searched, threshold, score, far, distance, seed, figure, as_json
+        )
+        return
     result = evaluate_vectors(
         queries,
-        None if gallery is None else _load(gallery, column, labels, skip_unlabeled),
+        searched,
         ks=tuple(k or (1, 2, 4, 8)),
         distance=distance,
         by=by,
@@ -117,8 +139,8 @@ def compare(
     import oodml
     from oodml.evaluate.evaluation import align_by_id
 
-    first, second = (_load(path, column, labels, skip_unlabeled) for path in (a, b))
-    _print_skipped(first, second)
+    first, second = (load_vectors(path, column, labels, skip_unlabeled) for path in (a, b))
+    print_skipped(first, second)
     second = align_by_id(first, second, str(a), str(b))
     comparisons = oodml.compare(
         first.vectors,
@@ -131,7 +153,7 @@ def compare(
         confidence=confidence,
     )
     if as_json:
-        _print_json([asdict(comparison) for comparison in comparisons])
+        print_json([asdict(comparison) for comparison in comparisons])
         return
     rows = [
         (
@@ -146,7 +168,7 @@ def compare(
     ]
     heads = ("metric", "A", "B", "A - B", f"{confidence:.0%} interval", "A is better")
     print(f"A: {a}   B: {b}")  # click.echo would write UTF-8 to an ASCII terminal
-    _print_table("", heads, rows)
+    print_table("", heads, rows)
 
 
 def index(
@@ -177,9 +199,9 @@ def index(
     from oodml.evaluate.index import write_index
 
     for output in (out, out.with_suffix(".ids.csv")):
-        _check_output(output, vectors)
-    rows = _load(vectors, column, labels, skip_unlabeled)
-    _print_skipped(rows)
+        check_output(output, vectors)
+    rows = load_vectors(vectors, column, labels, skip_unlabeled)
+    print_skipped(rows)
     report = write_index(
         rows,
         out,
@@ -189,7 +211,7 @@ def index(
         seed=seed,
     )
     if as_json:
-        _print_json(asdict(report))
+        print_json(asdict(report))
         return
     typer.echo(
         f"{out}: {report.kind} index of {report.vectors} vectors of {report.dimensions} "
@@ -197,28 +219,6 @@ def index(
         f"It returns {report.neighbor_recall:.2%} of the {report.k} exact nearest neighbors; "
         f"Recall@1 {report.recall:.4f}, exact {report.exact_recall:.4f} ({report.queries} queries)"
     )
-
-
-def _load(path: Path, vectors: str | None, labels: str | None, skip_unlabeled: bool) -> "VectorSet":
-    from oodml.vectors import VectorSet
-
-    return VectorSet.load(path, vectors=vectors, labels=labels, skip_unlabeled=skip_unlabeled)
-
-
-def _print_skipped(*sets: "VectorSet") -> None:
-    skipped = sum(int(vectors.source.get("skipped_unlabeled", 0)) for vectors in sets)
-    if skipped:
-        typer.secho(f"{skipped} rows without a label are excluded.", fg="yellow", err=True)
-
-
-def _check_output(output: Path | None, *inputs: Path | None) -> None:
-    """Refuse to overwrite an input, or the labels beside it."""
-    from oodml.files import refuse_overwrite
-    from oodml.vector_files import files_of
-
-    if output is not None:
-        files = [file for path in inputs if path is not None for file in files_of(path)]
-        refuse_overwrite(output, *files)
 
 
 def _print_evaluation(result: "Evaluation", name: str) -> None:
@@ -236,14 +236,14 @@ def _print_evaluation(result: "Evaluation", name: str) -> None:
     counts = f"{metrics['queries']:.0f} queries"
     if metrics["singletons"]:
         counts += f"; {metrics['singletons']:.0f} without a positive are excluded"
-    _print_table(counts, ("metric", "value", "chance"), rows)
+    print_table(counts, ("metric", "value", "chance"), rows)
 
 
 def _print_evaluation_json(result: "Evaluation") -> None:
     from math import isfinite
 
     values = {name: value if isfinite(value) else None for name, value in result.metrics.items()}
-    _print_json(
+    print_json(
         {
             "answer": result.answer,
             "notes": result.notes,
@@ -252,28 +252,6 @@ def _print_evaluation_json(result: "Evaluation") -> None:
             "chance": result.chance,
         }
     )
-
-
-def _print_json(value: Any) -> None:
-    import json
-
-    typer.echo(json.dumps(value, indent=2))
-
-
-def _print_table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        title=Text(title) if title else None, title_justify="left"
-    )  # brackets in file names are not markup
-    for position, head in enumerate(heads):
-        table.add_column(head, justify="right" if position else "left")
-    for row in rows:
-        table.add_row(*row)
-    console = Console()
-    console.print(table, width=None if console.is_terminal else 200)
 
 
 COMMANDS = (evaluate, compare, index)

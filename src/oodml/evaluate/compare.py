@@ -116,7 +116,7 @@ def _compare_metric(
     counts = np.bincount(group).astype(np.float64)
     gains = np.bincount(group, a[scored] - b[scored])
     differences = np.concatenate(
-        [(draws @ gains) / (draws @ counts) for draws in _class_draws(len(counts), resamples, seed)]
+        [(draws @ gains) / (draws @ counts) for draws in class_draws(len(counts), resamples, seed)]
     )
     low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Comparison(
@@ -130,7 +130,7 @@ def _compare_metric(
     )
 
 
-def _class_draws(n_classes: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+def class_draws(n_classes: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
     """How often each class is drawn in each resample, in blocks of resamples."""
     generator = np.random.default_rng(seed)
     for begin in range(0, resamples, BLOCK):

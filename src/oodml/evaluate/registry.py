@@ -39,3 +39,16 @@ for _name, _label in (
     ("epoch", "Epoch"),
 ):
     register_metric(Metric(_name, _label, "count", (0.0, inf), None))
+for _name, _label, _higher in (
+    ("auroc", "AUROC of known classes", True),
+    ("aupr", "AUPR of known classes", True),
+    ("fpr@95tpr", "FPR at 95% TPR", False),
+    ("tar@0.05", "TAR at 5% FAR", True),
+    ("dir@0.05", "DIR at 5% FAR", True),
+    ("best_balanced_accuracy", "Best balanced accuracy", True),
+    ("false_accepts", "False accepts", False),
+    ("false_rejects", "False rejects", False),
+    ("identified", "Accepted and identified", True),
+    ("balanced_accuracy", "Balanced accuracy", True),
+):
+    register_metric(Metric(_name, _label, "open_set", (0.0, 1.0), _higher))

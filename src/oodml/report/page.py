@@ -35,10 +35,14 @@ def page(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> str:
         folder: the study.
         tables: the result of `oodml.report.tables.tables`.
     """
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("oodml.report", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {
         "label": lambda name: find_metric(name).label,
@@ -80,7 +84,7 @@ def _page_values(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dic
         "chance_of": {metric: find_metric(metric).chance for metric in ranked},
         **{
             name: _records(tables[name])
-            for name in ("findings", "structure", "controls", "few_shot")
+            for name in ("findings", "structure", "controls", "few_shot", "open_set")
         },
         "epochs": _records(tables["best_test_epoch_diagnostic"]),
         "refit": any(settings.get("refit") for settings in trains),
@@ -98,7 +102,7 @@ def _page_values(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dic
         "payload": _script_safe(json.dumps(page_data(folder, tables), separators=(",", ":"))),
         "plotly": _plotly(),
         "css": _asset("page.css"),
-        "scripts": [_asset(name) for name in ("figures.js", "page.js")],
+        "scripts": [_asset(name) for name in ("figures.js", "decisions.js", "page.js")],
     }
 
 

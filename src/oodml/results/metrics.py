@@ -13,12 +13,23 @@ from typing import Literal, NamedTuple
 
 from oodml.errors import OodmlError
 
-Family = Literal["retrieval", "clustering", "classification", "structure", "count", "other"]
+Family = Literal[
+    "retrieval",
+    "clustering",
+    "classification",
+    "structure",
+    "open_set",
+    "compression",
+    "count",
+    "other",
+]
 FAMILIES: tuple[Family, ...] = (
     "retrieval",
     "clustering",
     "classification",
     "structure",
+    "open_set",
+    "compression",
     "other",
     "count",
 )
@@ -38,7 +49,8 @@ class Metric:
             "recall@k"; the suffix "_published" marks the original study's variant.
         label: the name in figures and prose, with "@k" as in `name`.
         family: "retrieval", "clustering", and "classification" measure quality, "structure"
-            describes the embedding, "count" counts queries or images, "other" is anything
+            describes the embedding, "open_set" and "compression" measure decisions that it is
+            used for, "count" counts queries or images, "other" is anything
             unregistered.
         bounds: the smallest and the largest possible value.
         higher_is_better: None where neither direction is better.

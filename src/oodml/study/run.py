@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from oodml import catalog, distributed
 from oodml.adaptation.split import adapt_split
+from oodml.decisions.study import decision_metrics
 from oodml.evaluate.clustering import clustering_metrics
 from oodml.evaluate.retrieval import retrieval_metrics
 from oodml.evaluate.structure import structure_metrics
@@ -71,6 +72,7 @@ def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
         log(prefix_metrics("test", metrics), len(history.rows))
         rows = [*_rows(Stage.VALIDATION, history.validation | {"epoch": float(history.epoch)})]
         rows += _rows(Stage.ZERO_SHOT, metrics)
+        rows += _rows(Stage.ZERO_SHOT, _decisions(job, model, test))
         rows += _rows(Stage.BEST_TEST_EPOCH, best_test)
         rows += _test_further(job, model, len(history.rows))
         model.save(folder)
@@ -211,6 +213,14 @@ def _test_further(job: _Job, model: Embedder, done: int) -> Iterator[Row]:
         job.log(prefix_metrics(f"test {one.data}", metrics), done)
         for row in _rows(Stage.TEST_DATA, metrics):
             yield row | {"data": one.data}
+
+
+def _decisions(job: _Job, model: Embedder, test: VectorSet) -> Metrics:
+    """Open-set metrics with settings chosen on validation classes, which the model has not seen."""
+    run = job.run
+    chosen = () if run.train.refit else run.split.validation
+    validation = job.inputs.embed(model, chosen) if chosen else None
+    return distributed.compute_once(lambda: decision_metrics(test, validation, run.seed))
 
 
 def _retrieval_metrics(test: VectorSet, queries: QueryMask, **options: Any) -> Metrics:

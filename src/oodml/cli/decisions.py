@@ -1,0 +1,157 @@
+"""`oodml threshold`, and what `oodml evaluate` prints about decisions."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from oodml.cli.vectors import (
+    COLUMN,
+    DISTANCE,
+    JSON,
+    LABELS,
+    SEED,
+    SKIP,
+    VECTORS,
+    check_output,
+    load_vectors,
+    print_json,
+    print_table,
+)
+
+if TYPE_CHECKING:
+    from oodml.vectors import VectorSet
+
+SCORE = typer.Option(help="Score of known classes: nearest, margin, density, or energy.")
+FIGURE = typer.Option(help="Write a figure to this PNG file.")
+
+
+def threshold(
+    vectors: Annotated[Path, VECTORS],
+    out: Annotated[Path, typer.Option(help="File of the threshold (JSON).")],
+    far: Annotated[
+        float, typer.Option(help="Share of unknown queries to accept (false-accept rate).")
+    ] = 0.01,
+    gallery: Annotated[
+        Path | None,
+        typer.Option(
+            help="Vectors to search in; queries of other classes are unknown. By default, each "
+            "image searches the others with its own class left out."
+        ),
+    ] = None,
+    mode: Annotated[
+        str, typer.Option(help="identification, or pairs to accept pairs of images.")
+    ] = "identification",
+    score: Annotated[str, SCORE] = "nearest",
+    conformal: Annotated[
+        bool,
+        typer.Option("--conformal", help="Use the threshold with the guaranteed rate."),
+    ] = False,
+    distance: Annotated[str, DISTANCE] = "cosine",
+    seed: Annotated[int, SEED] = 0,
+    figure: Annotated[Path | None, FIGURE] = None,
+    as_json: Annotated[bool, JSON] = False,
+    column: Annotated[str | None, COLUMN] = None,
+    labels: Annotated[str | None, LABELS] = None,
+    skip_unlabeled: Annotated[bool, SKIP] = False,
+) -> None:
+    """Choose the threshold that accepts a given share of queries of unknown classes.
+
+    Use vectors of classes that the model was not trained on.
+
+    Example: `oodml threshold valid.npz --far 0.05 --out threshold.json`
+    """
+    from dataclasses import asdict, replace
+
+    from oodml.decisions.threshold import choose_threshold, score_queries
+    from oodml.errors import OodmlError
+
+    for output in (out, figure):
+        check_output(output, vectors, gallery)
+    queries = load_vectors(vectors, column, labels, skip_unlabeled)
+    searched = gallery and load_vectors(gallery, column, labels, skip_unlabeled)
+    options: dict[str, Any] = {
+        "gallery": searched,
+        "mode": mode,
+        "score": score,
+        "distance": distance,
+    }
+    chosen = choose_threshold(queries, far, seed=seed, **options)
+    if conformal:
+        if chosen.conformal is None:
+            raise OodmlError(
+                f"--conformal: {chosen.classes} classes guarantee no rate below "
+                f"{1 / (chosen.classes + 1):.3g} in mode {mode}; given --far {far:g}",
+                location="--conformal",
+                given=far,
+            )
+        chosen = replace(chosen, threshold=chosen.conformal)
+    chosen.save(out)
+    if figure is not None:
+        from oodml.report.decision_figures import threshold_figure
+
+        scored, _ = score_queries(queries, seed=seed, **options)
+        threshold_figure(scored, chosen.threshold, figure)
+    if as_json:
+        print_json(asdict(chosen))
+        return
+    typer.echo(
+        f"{out}: accept from {chosen.threshold:.4f} (95% interval over classes {chosen.low:.4f} … "
+        f"{chosen.high:.4f}).\nOf {chosen.images} unknown queries of {chosen.classes} classes, "
+        f"{far:.2%} are accepted; of the known, {chosen.tar:.1%} ({chosen.tar_low:.1%} … "
+        f"{chosen.tar_high:.1%})."
+    )
+    if chosen.conformal is None:
+        typer.echo("No threshold guarantees this rate for a new class with so few classes.")
+    else:
+        typer.echo(
+            f"From {chosen.conformal:.4f}, an image of a new class is accepted with a probability "
+            f"of at most {far:g} if the new class is exchangeable with these."
+        )
+
+
+def evaluate_open_set(
+    queries: "VectorSet",
+    gallery: "VectorSet | None",
+    threshold: Path | None,
+    score: str,
+    fars: list[float] | None,
+    distance: str,
+    seed: int,
+    figure: Path | None,
+    as_json: bool,
+) -> None:
+    """Print the open-set metrics of queries; without a gallery, half of the classes form it."""
+    from math import isfinite
+
+    from oodml.decisions.open_set import gallery_scores, open_set_metrics, withheld_scores
+    from oodml.decisions.threshold import Threshold, score_pairs
+    from oodml.evaluate.structure import structure_metrics
+
+    chosen = None if threshold is None else Threshold.load(threshold)
+    if chosen is not None:
+        score, distance = chosen.score, chosen.distance
+    if chosen is not None and chosen.mode == "pairs":
+        scored, _ = score_pairs(queries, distance, seed)
+    elif gallery is None:
+        scored = withheld_scores(queries, score, distance, seed)
+    else:
+        scored = gallery_scores(queries, gallery, score, distance)
+    limit = None if chosen is None else chosen.threshold
+    values = open_set_metrics(scored, fars or (0.01, 0.1), limit)
+    values["opis"] = structure_metrics(queries.vectors, queries.labels)["opis"]
+    if figure is not None:
+        from oodml.report.decision_figures import threshold_figure
+
+        threshold_figure(scored, limit, figure)
+    counts = int(scored.known.sum()), int((~scored.known).sum())
+    if as_json:
+        metrics = {name: value if isfinite(value) else None for name, value in values.items()}
+        print_json({"known": counts[0], "unknown": counts[1], "metrics": metrics})
+        return
+    title = f"{counts[0]} known and {counts[1]} unknown queries"
+    rows = [(name, f"{value:.4f}") for name, value in values.items()]
+    print_table(title, ("metric", "value"), rows)
+
+
+COMMANDS = (threshold,)

@@ -1,0 +1,1 @@
+"""Decisions that an embedding is used for, and how they fare on other classes."""

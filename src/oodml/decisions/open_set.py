@@ -1,0 +1,318 @@
+"""Open-set recognition: is the class of a query in the gallery at all?
+
+Every query has a score, which is high if its class seems to be in the gallery. A query is accepted
+if its score reaches a threshold. Queries whose class is in the gallery are called known, the
+others unknown.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from oodml.errors import OodmlError, unknown
+from oodml.evaluate.inputs import as_vectors
+from oodml.evaluate.precision import Comparable, comparable
+from oodml.evaluate.protocol import gallery_protocol
+from oodml.evaluate.ranks import STRIP
+from oodml.progress import Progress
+from oodml.vectors import VectorSet
+
+Score = Callable[[Float[Tensor, "b g"], Int[Tensor, " g"]], Float[Tensor, " b"]]
+"""Scores of queries from their similarities to the gallery and the gallery's labels.
+
+Images that are excluded for a query have the similarity -inf. A higher score means known.
+"""
+BLOCK = 512
+FAR = 0.05
+"""The false-accept rate at which studies choose their threshold."""
+
+
+def nearest_score(similarities: Float[Tensor, "b g"], labels: Int[Tensor, " g"]) -> Tensor:
+    """The similarity of the nearest gallery image."""
+    return similarities.amax(1)
+
+
+def margin_score(similarities: Float[Tensor, "b g"], labels: Int[Tensor, " g"]) -> Tensor:
+    """The similarity of the nearest class minus that of the second class.
+
+    The score is 0 if there is only one class.
+    """
+    best, rows = similarities.max(1)
+    others = similarities.masked_fill(labels[None] == labels[rows, None], -torch.inf).amax(1)
+    return torch.where(others.isfinite(), best - others, 0.0)
+
+
+def density_score(
+    similarities: Float[Tensor, "b g"], labels: Int[Tensor, " g"], k: int = 5
+) -> Tensor:
+    """The similarity of the k-th nearest gallery image (Sun et al., ICML 2022).
+
+    With fewer than k images, the least similar one counts.
+    """
+    top = similarities.topk(min(k, similarities.shape[1]), dim=1).values
+    return top.masked_fill(top == -torch.inf, torch.inf).amin(1)
+
+
+def energy_score(
+    similarities: Float[Tensor, "b g"], labels: Int[Tensor, " g"], temperature: float = 0.05
+) -> Tensor:
+    """The negative energy (Liu et al., NeurIPS 2020), with similarities as logits."""
+    return temperature * (similarities / temperature).logsumexp(1)
+
+
+SCORES: dict[str, Score] = {
+    "nearest": nearest_score,
+    "margin": margin_score,
+    "density": density_score,
+    "energy": energy_score,
+}
+
+
+@dataclass(frozen=True)
+class OpenSetScores:
+    """The scores of queries.
+
+    Attributes:
+        scores: [q] the score of each query.
+        known: [q] whether its class is in the gallery.
+        correct: [q] whether the nearest gallery image has its class: 0, 1, or the share of images
+            at the same distance that have it.
+        classes: [q] the class of each query, as integers.
+    """
+
+    scores: Float[np.ndarray, " q"]
+    known: Bool[np.ndarray, " q"]
+    correct: Float[np.ndarray, " q"]
+    classes: Int[np.ndarray, " q"]
+
+
+def gallery_scores(
+    queries: VectorSet,
+    gallery: VectorSet,
+    score: str | Score = "nearest",
+    distance: str = "cosine",
+) -> OpenSetScores:
+    """Score queries against a gallery; a query's own image (same id and vector) is excluded.
+
+    Args:
+        score: a name from `SCORES`, or a function.
+        distance: "cosine", or "euclidean" with negative distances as similarities.
+    """
+    has_ids = queries.has_ids and gallery.has_ids
+    protocol = gallery_protocol(
+        queries.vectors,
+        queries.classes,
+        distance,
+        None,
+        gallery=gallery.vectors,
+        gallery_labels=gallery.classes,
+        gallery_relevance=None,
+        ids=queries.ids if has_ids else None,
+        gallery_ids=gallery.ids if has_ids else None,
+    )
+    assert protocol.gallery is not None
+    assert protocol.gallery_groups is not None
+    own = protocol.self_matches or (np.empty(0, np.int64), np.empty(0, np.int64))
+    vectors = comparable(protocol.queries, protocol.gallery, distance == "euclidean")
+    groups = protocol.groups
+    positives = np.bincount(protocol.gallery_groups, minlength=groups.max() + 1)[groups]
+    known = positives > np.bincount(own[0], minlength=len(groups))
+    values = _score(vectors, groups, protocol.gallery_groups, find_score(score), own)
+    return OpenSetScores(values[0], known, values[1], groups)
+
+
+def withheld_scores(
+    vectors: VectorSet,
+    score: str | Score = "nearest",
+    distance: str = "cosine",
+    seed: int = 0,
+    n_known: int | None = None,
+) -> OpenSetScores:
+    """Score every image against a gallery from which some classes are withheld.
+
+    Args:
+        seed: of the choice of the classes in the gallery.
+        n_known: the number of classes in the gallery; by default half.
+    """
+    count = len(vectors.class_names) // 2 if n_known is None else n_known
+    if not 0 < count < len(vectors.class_names):
+        raise OodmlError(
+            f"an open set needs known and unknown classes; given {len(vectors.class_names)} "
+            f"classes, {count} of them known",
+            given=count,
+        )
+    order = np.random.default_rng(seed).permutation(len(vectors.class_names))
+    is_known = np.isin(vectors.labels, order[:count])
+    rows = as_vectors(vectors.vectors, distance)
+    gallery = np.flatnonzero(is_known)
+    pair = comparable(rows, rows[torch.from_numpy(gallery)], distance == "euclidean")
+    own = gallery, np.arange(len(gallery))
+    values = _score(pair, vectors.labels, vectors.labels[gallery], find_score(score), own)
+    has_positive = np.bincount(vectors.labels)[vectors.labels] > 1
+    used = ~is_known | has_positive  # without its own image, a single one would be unknown
+    columns = (values[0], is_known, values[1], vectors.labels)
+    return OpenSetScores(*(column[used] for column in columns))
+
+
+def left_out_scores(
+    vectors: VectorSet, score: str | Score = "nearest", distance: str = "cosine"
+) -> OpenSetScores:
+    """Score every image twice among the others: as known, and with its own class left out.
+
+    Returns:
+        2n scores: known queries first. Images without another one of their class are only unknown.
+    """
+    if len(vectors.class_names) < 2:
+        raise OodmlError("a threshold needs at least two classes", given=len(vectors.class_names))
+    rows = as_vectors(vectors.vectors, distance)
+    pair = comparable(rows, rows, distance == "euclidean")
+    labels, every = vectors.labels, np.arange(len(vectors))
+    function = find_score(score)
+    known = _score(pair, labels, labels, function, (every, every))
+    others = _score(pair, labels, labels, function, None)
+    paired = np.flatnonzero(np.bincount(labels)[labels] > 1)
+    return OpenSetScores(
+        np.concatenate([known[0][paired], others[0]]),
+        np.arange(len(paired) + len(labels)) < len(paired),
+        np.concatenate([known[1][paired], np.zeros(len(labels))]),
+        np.concatenate([labels[paired], labels]),
+    )
+
+
+def find_score(score: str | Score) -> Score:
+    """The function of a score."""
+    if callable(score):
+        return score
+    if score not in SCORES:
+        raise unknown("score", score, SCORES)
+    return SCORES[score]
+
+
+def _score(
+    vectors: Comparable,
+    labels: Int[np.ndarray, " q"],
+    gallery_labels: Int[np.ndarray, " g"],
+    score: Score,
+    own: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The score and the correctness of each query. `own` None excludes its whole class."""
+    queries = vectors.queries
+    gallery = queries if vectors.gallery is None else vectors.gallery
+    others = torch.from_numpy(gallery_labels)
+    scores, correct = np.empty(len(queries)), np.empty(len(queries))
+    size = max(1, min(BLOCK, STRIP // len(gallery)))
+    order = None if own is None else np.argsort(own[0], kind="stable")
+    with Progress("Open-set scores", len(queries), "queries") as progress:
+        for begin in range(0, len(queries), size):
+            block = slice(begin, begin + size)
+            similarities = _similarities(queries[block], gallery, vectors)
+            same = torch.from_numpy(labels[block])[:, None] == others[None]
+            if own is None or order is None:
+                similarities.masked_fill_(same, -torch.inf)
+            else:
+                part = slice(*np.searchsorted(own[0][order], [begin, begin + size]))
+                pairs = own[0][order][part] - begin, own[1][order][part]
+                similarities[torch.from_numpy(pairs[0]), torch.from_numpy(pairs[1])] = -torch.inf
+            scores[block] = score(similarities, others).double().numpy()
+            tied = similarities == similarities.amax(1, keepdim=True)
+            correct[block] = ((tied & same).sum(1) / tied.sum(1)).numpy()
+            progress.advance(len(similarities))
+    return scores, correct
+
+
+def _similarities(
+    queries: Float[Tensor, "b d"], gallery: Float[Tensor, "g d"], vectors: Comparable
+) -> Float[Tensor, "b g"]:
+    if not vectors.euclidean:
+        return queries @ gallery.T
+    mode = "donot_use_mm_for_euclid_dist" if vectors.by_differences else "use_mm_for_euclid_dist"
+    return -torch.cdist(queries, gallery, compute_mode=mode)
+
+
+def auroc(known: Float[np.ndarray, " k"], others: Float[np.ndarray, " u"]) -> float:
+    """The probability that a known query scores higher than an unknown one; ties count half."""
+    if not len(known) or not len(others):
+        return float("nan")
+    ordered = np.sort(others)
+    below, reached = (np.searchsorted(ordered, known, side) for side in ("left", "right"))
+    return float((below + reached).mean() / 2 / len(others))
+
+
+def aupr(known: Float[np.ndarray, " k"], others: Float[np.ndarray, " u"]) -> float:
+    """Average precision of the known queries among all, by descending score."""
+    if not len(known) or not len(others):
+        return float("nan")
+    steps, counts = np.unique(known, return_counts=True)
+    accepted = [len(part) - np.searchsorted(np.sort(part), steps) for part in (known, others)]
+    return float((counts * accepted[0] / (accepted[0] + accepted[1])).sum() / len(known))
+
+
+def accepted_share(scores: Float[np.ndarray, " n"], threshold: float) -> float:
+    """The share of scores that reach the threshold."""
+    return float((scores >= threshold).mean()) if len(scores) else float("nan")
+
+
+def threshold_at(others: Float[np.ndarray, " u"], far: float) -> float:
+    """The lowest threshold that accepts at most the share `far` of the unknown queries."""
+    allowed = int(far * len(others) + 1e-9)
+    if allowed >= len(others):
+        return float("-inf") if len(others) else float("nan")
+    limit = np.partition(others, len(others) - 1 - allowed)[len(others) - 1 - allowed]
+    return float(np.nextafter(limit, np.inf))
+
+
+def open_set_metrics(
+    scored: OpenSetScores, fars: Sequence[float] = (FAR,), threshold: float | None = None
+) -> dict[str, float]:
+    """Every open-set metric.
+
+    - "auroc", "aupr": over all thresholds, with known queries as positives;
+    - "fpr@95tpr": the share of unknown queries accepted where 95% of the known ones are;
+    - "tar@FAR", "dir@FAR": the share of known queries accepted, or accepted with a nearest image
+      of their class, where the share FAR of the unknown ones is accepted;
+    - "best_balanced_accuracy": the mean share of known accepted and unknown rejected queries at
+      the threshold that is best for these queries;
+    - with a threshold, "false_accepts", "false_rejects", "identified" (accepted with a nearest
+      image of their class), and "balanced_accuracy" at it.
+
+    Args:
+        fars: false-accept rates.
+        threshold: of accepted scores.
+
+    Returns:
+        The metrics; NaN where there are no known or no unknown queries.
+    """
+    known, others = scored.scores[scored.known], scored.scores[~scored.known]
+    correct = scored.correct[scored.known]
+    values = {"auroc": auroc(known, others), "aupr": aupr(known, others)}
+    for far in fars:
+        if not 0 < far < 1:
+            raise OodmlError(f"false-accept rate {far}; allowed: between 0 and 1", given=far)
+    if not len(known) or not len(others):
+        fars, values["fpr@95tpr"] = (), float("nan")
+    else:
+        reached = np.sort(known)[len(known) - int(np.ceil(0.95 * len(known) - 1e-9))]
+        values["fpr@95tpr"] = accepted_share(others, float(reached))
+    for far in fars:
+        limit = threshold_at(others, far)
+        values[f"tar@{far:g}"] = accepted_share(known, limit)
+        values[f"dir@{far:g}"] = float(((known >= limit) * correct).mean())
+    if len(known) and len(others):
+        steps = np.unique(scored.scores)
+        share = partial(np.searchsorted, v=steps)
+        rejected = share(np.sort(others)) / len(others) - share(np.sort(known)) / len(known)
+        values["best_balanced_accuracy"] = float(0.5 + max(rejected.max(), 0.0) / 2)
+    if threshold is not None:
+        values["false_accepts"] = accepted_share(others, threshold)
+        values["false_rejects"] = 1 - accepted_share(known, threshold)
+        share_correct = ((known >= threshold) * correct).mean() if len(known) else np.nan
+        values["identified"] = float(share_correct)
+        errors = values["false_accepts"] + values["false_rejects"]
+        values["balanced_accuracy"] = 1 - errors / 2
+    return values

@@ -1,0 +1,47 @@
+"""Figures of the commands on vectors, as PNG."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from oodml.decisions.open_set import OpenSetScores
+from oodml.errors import OodmlError
+from oodml.files import replacing
+from oodml.report.paper import paper_style
+from oodml.report.style import LIGHT
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@contextmanager
+def png_axes(path: Path, width: float = 4.2, height: float = 2.9) -> Iterator["Axes"]:
+    """Axes that are drawn in the style of the report's figures and written to a PNG file."""
+    from matplotlib.figure import Figure
+
+    if path.suffix.lower() != ".png":
+        raise OodmlError(
+            f"{path}: figures are written as .png", location=str(path), allowed=(".png",)
+        )
+    with paper_style():
+        figure = Figure((width, height))
+        yield figure.add_subplot()
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png")
+
+
+def threshold_figure(scored: OpenSetScores, threshold: float | None, path: Path) -> None:
+    """The scores of known and unknown queries as histograms, with the threshold."""
+    edges = np.histogram_bin_edges(scored.scores, 60)
+    with png_axes(path) as axes:
+        sides = (("known", scored.known, LIGHT[0]), ("unknown", ~scored.known, LIGHT[1]))
+        for name, side, color in sides:
+            shares = np.histogram(scored.scores[side], edges)[0] / max(1, side.sum())
+            axes.stairs(shares, edges, fill=True, alpha=0.35, color=color, label=name)
+        if threshold is not None and np.isfinite(threshold):
+            axes.axvline(threshold, color="#333333", linewidth=1, linestyle="--", label="threshold")
+        axes.set(xlabel="Score", ylabel="Share of queries")
+        axes.legend()
