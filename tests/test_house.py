@@ -27,7 +27,7 @@ FLOORS = (
     {"analysis", "decisions", "methods", "model_input"},
     {"embedding", "training"},
     {"adaptation", "study.run_artifacts"},
-    {"checks", "few_shot_adapters", "oodml", "study.spec"},
+    {"checks", "few_shot_adapters", "oodml", "share", "study.spec"},
     {"export", "report", "study.file", "study.further_data", "study.plan"},
     {"study.prepare"},
     {"study.run_inputs"},

@@ -1,5 +1,6 @@
 """Which torch device to compute on."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oodml.errors import OodmlError
@@ -31,6 +32,31 @@ def resolve_device(device: "str | torch.device | None" = None) -> "torch.device"
     if kind == "mps" and not torch.backends.mps.is_available():
         raise _refuse(f"device {str(device)!r}: torch does not find an Apple GPU (MPS).", device)
     return torch.device(str(device))
+
+
+def describe_hardware(device: "torch.device") -> dict[str, str]:
+    """What a run was computed on: Python, the system, the processor, and the device."""
+    import platform
+
+    import torch
+
+    described = {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor() or platform.processor(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": str(torch.get_num_threads()),
+    }
+    return {name: value for name, value in described.items() if value}
+
+
+def _processor() -> str:
+    """The model of the processor, where Linux names it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((one.partition(":")[2].strip() for one in lines if one[:10] == "model name"), "")
 
 
 def _check_cuda(index: int, device: object) -> None:

@@ -171,6 +171,7 @@ REQUIREMENTS: dict[str, Requirements] = {
     "docs/install.md": nothing,
     "docs/models.md": nothing,
     "docs/report.md": report,
+    "docs/sharing.md": report,
     "docs/shift.md": shift,
     "docs/studies.md": studies,
     "docs/tutorials/own_folder.md": nothing,

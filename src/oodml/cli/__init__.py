@@ -16,6 +16,7 @@ from oodml.cli import (
     first_study,
     model,
     report,
+    share,
     shift,
     splits,
     study,
@@ -63,7 +64,9 @@ app = typer.Typer(
 for group in (splits, study, data, cache):
     group_name = group.__name__.rpartition(".")[2]
     app.add_typer(group.app, name=group_name, rich_help_panel=_panel(group_name))
-for module in (study, first_study, shift, evaluation, decisions, adaptation, model, check, report):
+for module in (
+    *(study, first_study, shift, evaluation, decisions, adaptation, model, check, report, share),
+):
     for command in module.COMMANDS:
         command_name = command.__name__.rstrip("_")
         app.command(name=command_name, rich_help_panel=_panel(command_name))(command)

@@ -14,7 +14,9 @@ TrustCode = Annotated[
     bool,
     typer.Option("--trust-code", help="Import user code that the folder names. Runs that code."),
 ]
-StudyDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a study.")]
+StudyDirectory = Annotated[
+    Path, typer.Argument(metavar="DIR", help="The folder of a study, or a pack (.zip).")
+]
 
 
 def report(
@@ -22,7 +24,12 @@ def report(
     paper: Annotated[
         bool, typer.Option(help="Also write figures and tables for a paper into DIR/report.")
     ] = True,
-    out: Annotated[Path | None, typer.Option(help="Write to this folder instead of DIR.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write to this folder instead of DIR; for a pack, NAME of NAME.zip by default."
+        ),
+    ] = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Write the report page of a study, with figures and tables.
@@ -30,8 +37,11 @@ def report(
     Example: `oodml report results/`
     """
     from oodml.report.write import write_report
+    from oodml.share.pack import study_folder
 
-    result = write_report(directory, paper=paper, trust_code=trust_code, out=out)
+    with study_folder(directory) as folder:
+        target = directory.with_suffix("") if out is None and folder != directory else out
+        result = write_report(folder, paper=paper, trust_code=trust_code, out=target)
     if result.smoke:
         typer.echo("Smoke test: these numbers are not results.")
     for sentence in (result.answer.headline, *result.answer.details):
@@ -56,8 +66,10 @@ def forecast(
     """
     from oodml.report.folder import read_folder
     from oodml.report.forecast import forecast_target
+    from oodml.share.pack import study_folder
 
-    folder = read_folder(directory, trust_code=trust_code)
+    with study_folder(directory) as path:
+        folder = read_folder(path, trust_code=trust_code)
     if folder.plan.smoke:
         typer.echo("Smoke test: these numbers are not results.")
     features = _target_features(target, folder, trust_code)

@@ -107,6 +107,8 @@ def read_folder(
     if trust_code:
         make_importable(*plan.import_from, Path.cwd())
     settings = path / "study.toml"
+    if images is None:
+        images = _open_images(plan, notes, trust_code)
     return StudyFolder(
         path=path,
         table=without_controls(table),
@@ -117,7 +119,7 @@ def read_folder(
         plan=plan,
         progression=_read_progression(path / "splits.json", set(table["split"]), notes),
         features=_read_features(path / "features.npz", notes),
-        images=images if images is not None else _open_images(plan, notes, trust_code),
+        images=_packed_images(path, names[0], notes) if images is None else images,
         runs=_read_runs(path / "runs", notes),
         failed=_read_failures(path / "failed"),
         notes=tuple(notes),
@@ -207,6 +209,19 @@ def _open_images(plan: StudyPlan, notes: list[str], trust_code: bool) -> ImageSe
         return open_images(name, **plan.source.get("options", {}))
     except (OodmlError, OSError, TypeError) as error:
         notes.append(f"The images could not be opened, so only their ids are shown: {error}")
+        return None
+
+
+def _packed_images(path: Path, data: str, notes: list[str]) -> ImageSet | None:
+    """The images of a pack, which name and classify what cannot be opened here."""
+    from oodml.share.packed_images import PACKED_IMAGES, read_packed_images
+
+    if not (path / PACKED_IMAGES).exists():
+        return None
+    try:
+        return read_packed_images(path / PACKED_IMAGES, data)
+    except OodmlError as error:
+        notes.append(str(error))
         return None
 
 

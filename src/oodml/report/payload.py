@@ -1,6 +1,7 @@
 """The data that the page's figures draw, as JSON values."""
 
 import math
+from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -60,6 +61,16 @@ def page_data(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dict[s
         "samples": thumbnails(folder.images, drawn.samples if drawn else (), MAP_PIXELS, MAP_BYTES),
     }
     return plain(data)  # type: ignore[no-any-return]
+
+
+def report_thumbnails(folder: StudyFolder) -> dict[str, bytes]:
+    """The pictures that the page of a study shows, as WebP files by image id."""
+    splits = [] if folder.progression is None else [str(one.step) for one in folder.progression]
+    shown = [*_shown(_find_examples(folder, splits))] if splits else []
+    if folder.features is not None:
+        shown += class_map(folder.features).samples
+    uris = thumbnails(folder.images, shown, EXAMPLE_PIXELS, EXAMPLE_BYTES + MAP_BYTES)
+    return {name: b64decode(uri.partition(",")[2]) for name, uri in uris.items()}
 
 
 def plain(value: Any) -> Any:

@@ -106,12 +106,14 @@ class FinishedRun(RunPlan):
         host: the machine that executed it.
         finished: when it ended, in ISO 8601.
         versions: versions of the packages that computed its numbers.
+        hardware: what it was computed on; see `oodml.devices.describe_hardware`.
     """
 
     seconds: float
     host: str = ""
     finished: str = ""
     versions: Mapping[str, str] = Field(default_factory=dict)
+    hardware: Mapping[str, str] = Field(default_factory=dict)
 
 
 class StudyPlan(BaseModel):

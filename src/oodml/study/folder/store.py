@@ -107,7 +107,9 @@ class Store:
         folder.mkdir(parents=True)
         return folder
 
-    def publish(self, run: RunPlan, folder: Path, seconds: float) -> None:
+    def publish(
+        self, run: RunPlan, folder: Path, seconds: float, hardware: Mapping[str, str] | None = None
+    ) -> None:
         """Rename a run's folder of files to `runs/<id>`. An existing `runs/<id>` is kept."""
         record = FinishedRun(
             **run.model_dump(),
@@ -115,6 +117,7 @@ class Store:
             host=this_process()["host"],
             finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             versions=versions(),
+            hardware=hardware or {},
         )
         write_text(folder / "run.json", record.model_dump_json(indent=1))
         try:

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from oodml import distributed
+from oodml.devices import describe_hardware
 from oodml.results.plan import RunPlan
 from oodml.results.schema import result_rows
 from oodml.study.folder.claims import PATIENCE, Claim, Claims, heartbeat
@@ -103,7 +104,8 @@ def execute_run(
                 partial(execute, context.run(run), own_context, folder),
             )
             write_run_rows(result_rows(rows, run.identity, run.test_shifts), folder)
-            store.publish(run, folder, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            store.publish(run, folder, seconds, describe_hardware(context.device))
     except distributed.OutOfSyncError:
         raise
     except Exception as error:

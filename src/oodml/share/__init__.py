@@ -1,0 +1,1 @@
+"""Studies as single files that others can open, join, and check."""

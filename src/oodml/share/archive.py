@@ -1,0 +1,153 @@
+"""Zip files with one possible content: the same members give the same bytes.
+
+Members are sorted, stored without compression, and have no times. Reading writes the archive
+again and compares, so a change of any byte is detected, in names and headers, too.
+"""
+
+import filecmp
+import hashlib
+import json
+import re
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from oodml.errors import OodmlError
+from oodml.files import content_hash, replacing
+
+MANIFEST = "manifest.json"
+FORMAT = "oodml.pack"
+SIZE_LIMIT = 8 * 2**30
+"""The largest pack that is read, in bytes."""
+MEMBER_LIMIT = 200_000
+"""The largest number of files in a pack."""
+_ID = r"[A-Za-z0-9][\w.@=+ -]*"
+_NAME = re.compile(
+    rf"study\.toml|plan\.json|splits\.json|results\.parquet|features\.npz|images\.parquet|"
+    rf"failed/{_ID}\.txt|runs/{_ID}/(run\.json|history\.csv|superclasses\.parquet|vectors\.npz)",
+    re.ASCII,
+)
+
+
+def write_archive(folder: Path, out: Path, summary: Mapping[str, Any]) -> None:
+    """Write the files of a folder and a manifest with their hashes to a zip file, atomically.
+
+    Args:
+        folder: contains only files that a pack may have.
+        out: the file to write.
+        summary: further entries of the manifest.
+    """
+    names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.*"))
+    names = [name for name in names if (folder / name).is_file() and name != MANIFEST]
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise OodmlError(f"{name!r} cannot be part of a pack", location=name)
+    manifest = {"format": FORMAT, "version": 1, **summary}
+    manifest["files"] = {name: _describe(folder / name) for name in names}
+    manifest["hash"] = _hash(manifest)
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
+    with replacing(out) as temporary:
+        _write_zip(folder, [MANIFEST, *names], temporary)
+
+
+def extract_archive(file: Path, folder: Path) -> dict[str, Any]:
+    """Extract an archive to an empty folder, and return its manifest.
+
+    Raises:
+        OodmlError: if the file is not a pack, was changed, or exceeds a limit. The folder may then
+            contain some of its files.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = _checked_names(file, archive)
+            for name in names:
+                target = folder / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(archive.read(name))
+    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OodmlError(f"{file}: not a readable pack: {reason}", location=str(file)) from error
+    manifest = _read_manifest(file, folder / MANIFEST)
+    _check_files(file, folder, names, manifest)
+    return manifest
+
+
+def _checked_names(file: Path, archive: zipfile.ZipFile) -> list[str]:
+    """The names of an archive, which are refused before anything is extracted."""
+    members = archive.infolist()
+    names = [member.filename for member in members]
+    size = sum(member.file_size for member in members)
+    if size > SIZE_LIMIT or file.stat().st_size > SIZE_LIMIT or len(members) > MEMBER_LIMIT:
+        raise OodmlError(
+            f"{file}: {size:,} bytes in {len(members):,} files; the limits are {SIZE_LIMIT:,} and "
+            f"{MEMBER_LIMIT:,}",
+            location=str(file),
+            given=size,
+        )
+    for member in members:
+        if not _NAME.fullmatch(member.filename) and member.filename != MANIFEST:
+            raise damaged(file, member.filename, "such a file is not part of a pack")
+        if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+            raise damaged(file, member.filename, "is compressed")
+    if len(set(names)) < len(names) or MANIFEST not in names:
+        raise damaged(file, MANIFEST, "is missing, or a file appears twice")
+    return names
+
+
+def _read_manifest(file: Path, path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+        stated = manifest.pop("hash")
+        if manifest["format"] != FORMAT or not isinstance(manifest["files"], dict):
+            raise ValueError(f"its format is {manifest['format']!r:.40}")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise damaged(file, MANIFEST, f"is not the manifest of a pack ({error})") from error
+    if manifest.get("version") != 1:
+        raise damaged(file, MANIFEST, f"has version {manifest.get('version')!r}; this reads 1")
+    if stated != _hash(manifest):
+        raise damaged(file, MANIFEST, "differs from its hash")
+    return {**manifest, "hash": stated}
+
+
+def _check_files(file: Path, folder: Path, names: list[str], manifest: dict[str, Any]) -> None:
+    listed = manifest["files"]
+    for name in sorted({*names, *listed} - {MANIFEST}):
+        if name not in listed or name not in names:
+            raise damaged(file, name, "is not in both the archive and the manifest")
+        if _describe(folder / name) != listed[name]:
+            raise damaged(file, name, "differs from its hash")
+    with tempfile.TemporaryDirectory() as temporary:
+        again = Path(temporary) / "again.zip"
+        _write_zip(folder, [MANIFEST, *sorted(listed)], again)
+        if not filecmp.cmp(file, again, shallow=False):
+            raise damaged(file, "the archive", "has other headers than those that oodml writes")
+
+
+def damaged(file: Path, name: str, problem: str) -> OodmlError:
+    """The error for a pack whose content is not what its author wrote."""
+    return OodmlError(
+        f"{file}: {name!r:.120} {problem}. The pack is damaged or was changed; get it again from "
+        "its author.",
+        location=name,
+        given=str(file),
+    )
+
+
+def _write_zip(folder: Path, names: list[str], out: Path) -> None:
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for name in names:
+            member = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            member.create_system, member.external_attr = 3, 0o644 << 16
+            archive.writestr(member, (folder / name).read_bytes())
+
+
+def _describe(file: Path) -> dict[str, Any]:
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"bytes": file.stat().st_size, "sha256": digest}
+
+
+def _hash(manifest: Mapping[str, Any]) -> str:
+    return content_hash(json.dumps(manifest, sort_keys=True))

@@ -1,0 +1,223 @@
+"""Join studies on the same splits into one study folder."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from oodml.errors import OodmlError
+from oodml.files import write_text
+from oodml.results.plan import RunPlan, StudyPlan, read_plan, write_plan
+from oodml.results.schema import COLUMNS, Stage, baselines_of, read_results, write_results
+from oodml.share.pack import refuse_existing, study_folder
+from oodml.shift.files import read_splits, write_splits
+from oodml.shift.splits import Progression
+from oodml.study.folder.table import write_run_rows
+
+SHIFT_TOLERANCE = 1e-4
+"""The largest relative difference of shifts that counts as rounding on another machine."""
+_NUMBER = ["data", "stage", "shots", "episode", "metric"]
+_SETTINGS = {"method", "trains", "options", "model", "train", "adapt", "code"}
+
+
+class Contradiction(NamedTuple):
+    """The number that differs most between two studies' rows of a run; the first is used."""
+
+    run: str
+    metric: str
+    first: float
+    second: float
+
+
+@dataclass
+class Merge:
+    """What a merge joins.
+
+    Attributes:
+        runs, rows, folders: the plan, the results, and the folder of each run, by id.
+        settings: the settings of each method as JSON.
+        baselines: the methods that do not train.
+        equal: ids of runs that several studies contain with the same numbers.
+        contradictions: runs that several studies contain with different numbers.
+        renamed: new names of methods whose settings differ from those of an earlier study.
+    """
+
+    runs: dict[str, RunPlan] = field(default_factory=dict)
+    rows: dict[str, pd.DataFrame] = field(default_factory=dict)
+    folders: dict[str, Path] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+    baselines: set[str] = field(default_factory=set)
+    equal: list[str] = field(default_factory=list)
+    contradictions: list[Contradiction] = field(default_factory=list)
+    renamed: list[str] = field(default_factory=list)
+
+
+class _Study(NamedTuple):
+    name: str
+    folder: Path
+    table: pd.DataFrame
+    plan: StudyPlan
+    progression: Progression
+
+
+def merge_studies(studies: Sequence[str | Path], out: str | Path) -> Merge:
+    """Join studies of the same data and splits, as folders or packs, into one study folder.
+
+    A method whose settings differ from those of an earlier study of the same name gets the name
+    of its study as a suffix. Of a run with different numbers, the first study's are used.
+
+    Raises:
+        OodmlError: if data or splits differ; the message names what differs, `given` lists it.
+    """
+    target, merge = Path(out), Merge()
+    refuse_existing(target)
+    with ExitStack() as stack:
+        read = [_read(stack.enter_context(study_folder(path)), str(path)) for path in studies]
+        splits = read[0].progression
+        for other in read[1:]:
+            splits = _join_splits(read[0], splits, other)
+        for study in read:
+            _add(merge, study, splits)
+        _write(merge, read, splits, target)
+    return merge
+
+
+def split_differences(first: Progression, second: Progression) -> list[str]:
+    """What differs between the splits of two progressions, one sentence each."""
+    splits, others = ({str(one.step): one for one in part} for part in (first, second))
+    lists = []
+    for name, missing in (("first", splits.keys() - others), ("second", others.keys() - splits)):
+        if missing:
+            lists.append(f"only the {name} has the splits {', '.join(sorted(missing))}")
+    for step in [step for step in splits if step in others]:
+        one, other = splits[step], others[step]
+        for side in ("train", "test", "validation"):
+            if changed := set(getattr(one, side)) ^ set(getattr(other, side)):
+                count = f"{len(changed)} classes, such as {min(changed)!r}"
+                lists.append(f"the {side} classes of split {step} differ in {count}")
+        if abs(one.shift - other.shift) > SHIFT_TOLERANCE * abs(one.shift):
+            lists.append(f"the shift of split {step} is {one.shift:g} and {other.shift:g}")
+        for shots in one.episodes.keys() & other.episodes:
+            if one.episodes[shots] != other.episodes[shots]:
+                lists.append(f"the episodes of split {step} with {shots} shots differ")
+    return lists
+
+
+def largest_difference(
+    first: pd.DataFrame, second: pd.DataFrame
+) -> tuple[str, float, float] | None:
+    """The metric that differs most between the rows of a run, with both values; None if none does.
+
+    A number that only one of them has is NaN in the other, and differs most.
+    """
+    both = first.merge(second, on=_NUMBER, how="outer", suffixes=("", "_other"))
+    distance = (both["value"] - both["value_other"]).abs().fillna(float("inf"))
+    distance[both["value"] == both["value_other"]] = 0.0  # also where both are infinite
+    if not len(both) or distance.max() == 0:
+        return None
+    row = both.iloc[int(distance.to_numpy().argmax())]
+    return str(row["metric"]), float(row["value"]), float(row["value_other"])
+
+
+def _read(folder: Path, name: str) -> _Study:
+    plan = read_plan(folder / "plan.json")
+    if plan.smoke:
+        raise OodmlError(f"{name}: a smoke test, whose numbers are not results", location=name)
+    table, splits = read_results(folder / "results.parquet"), read_splits(folder / "splits.json")
+    return _Study(name, folder, table, plan, splits)
+
+
+def _join_splits(first: _Study, joined: Progression, other: _Study) -> Progression:
+    """The splits with the episodes of both studies; other data or splits are refused."""
+    lists = split_differences(joined, other.progression)
+    ours, theirs = first.plan.fingerprint, other.plan.fingerprint
+    if ours != theirs:
+        lists.insert(0, f"the images differ (fingerprints {ours} and {theirs})")
+    if lists:
+        shown = "; ".join(lists[:3]) + (f"; and {len(lists) - 3} more" if lists[3:] else "")
+        raise OodmlError(
+            f"{other.name}: cannot be merged: {shown}", location=other.name, given=lists
+        )
+    both = (
+        replace(split, episodes={**other.progression.at(split.step).episodes, **split.episodes})
+        for split in joined
+    )
+    return replace(joined, splits=tuple(both))
+
+
+def _add(merge: Merge, study: _Study, splits: Progression) -> None:
+    labels = _add_methods(merge, study)
+    merge.baselines |= {labels.get(name, name) for name in baselines_of(study.table)}
+    position = {str(split.step): number for number, split in enumerate(splits)}
+    shift = {str(split.step): float(split.shift) for split in splits}
+    for run in study.plan.runs:
+        new = {"label": labels[run.label], "position": position[run.split]}
+        new["shift"] = shift[run.split]
+        merge.runs.setdefault(run.id, run.model_copy(update=new))
+    own = study.table["stage"] != Stage.TEST_DATA  # controls keep their shift as well
+    known = study.table["split"].map(shift).fillna(study.table["shift"])
+    table = study.table.assign(
+        method=study.table["method"].replace(labels),
+        shift=study.table["shift"].where(~own, known),
+    )[[*COLUMNS]]
+    for run_id, rows in table.groupby("run", sort=False):
+        name = str(run_id)
+        if name not in merge.rows:
+            merge.rows[name], merge.folders[name] = rows, study.folder / "runs" / name
+        elif (worst := largest_difference(merge.rows[name], rows)) is None:
+            merge.equal.append(name)
+        else:
+            merge.contradictions.append(Contradiction(name, *worst))
+
+
+def _add_methods(merge: Merge, study: _Study) -> dict[str, str]:
+    """The name of each method in the merged study, by its name in this one."""
+    labels: dict[str, str] = {}
+    for run in study.plan.runs:
+        if run.label in labels:
+            continue
+        settings = json.dumps(run.model_dump(mode="json", include=_SETTINGS), sort_keys=True)
+        name, number = run.label, 1
+        while merge.settings.get(name, settings) != settings:
+            name = f"{run.label} ({study.plan.name}{'' if number == 1 else f' {number}'})"
+            number += 1
+        if name != run.label:
+            merge.renamed.append(name)
+        labels[run.label], merge.settings[name] = name, settings
+    return labels
+
+
+def _write(merge: Merge, studies: Sequence[_Study], splits: Progression, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+        staged = Path(temporary) / "study"
+        for run, rows in merge.rows.items():
+            if merge.folders[run].is_dir():
+                shutil.copytree(merge.folders[run], staged / "runs" / run)
+                write_run_rows(rows, staged / "runs" / run)
+        write_splits(splits, staged / "splits.json")
+        for name in ("features.npz", "images.parquet"):
+            if files := [one.folder / name for one in studies if (one.folder / name).exists()]:
+                shutil.copyfile(files[0], staged / name)
+        write_text(staged / "study.toml", _join_texts(studies))
+        changes = {"runs": tuple(merge.runs.values()), "search": {}}
+        write_plan(studies[0].plan.model_copy(update=changes), staged / "plan.json")
+        table = pd.concat(merge.rows.values(), ignore_index=True)
+        write_results(table, staged / "results.parquet", merge.baselines)
+        staged.replace(target)
+
+
+def _join_texts(studies: Sequence[_Study]) -> str:
+    """The study file of the first study, and those of the others as comments."""
+    files = [study.folder / "study.toml" for study in studies]
+    texts = [file.read_text("utf-8", "replace") if file.exists() else "" for file in files]
+    for number, study in enumerate(studies[1:], start=1):
+        lines = [f"Merged with {study.plan.name}:", *texts[number].splitlines()]
+        texts[number] = "".join(f"# {line}\n" for line in lines)
+    return "\n".join(texts)

@@ -1,0 +1,203 @@
+"""A study as one file: results, splits, settings, and environment, without local paths."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oodml import vector_files
+from oodml.errors import OodmlError
+from oodml.files import content_hash
+from oodml.images.image_set import ImageSet
+from oodml.results.plan import StudyPlan, read_plan
+from oodml.results.schema import COLUMNS, read_results
+from oodml.share.archive import MANIFEST, extract_archive, write_archive
+from oodml.share.packed_images import PACKED_IMAGES, write_packed_images
+from oodml.share.private import toml_without_paths, without_paths
+from oodml.shift.files import read_splits, write_splits
+from oodml.shift.splits import Progression
+from oodml.study.folder.status import failure_reason
+from oodml.study.folder.table import write_run_rows
+from oodml.vectors import VectorSet
+
+SUFFIX = ".zip"
+
+
+def pack_study(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    vectors: bool = False,
+    images: ImageSet | VectorSet | None = None,
+    thumbnails: Mapping[str, bytes] | None = None,
+) -> dict[str, Any]:
+    """Write a study folder to one file that opens anywhere; the same study gives the same bytes.
+
+    The pack has no absolute path and no host or user name. It contains results, splits, settings,
+    the environment of each run, and fingerprints of user code, but neither code nor models.
+
+    Args:
+        folder: the study folder.
+        out: the .zip file to write.
+        vectors: include the features, and the embeddings of test images in float16.
+        images: the images of the study, whose ids and classes are included.
+        thumbnails: small pictures as image files, by image id, to include.
+
+    Returns:
+        The manifest of the pack.
+
+    Raises:
+        OodmlError: if the folder has no results or no plan.
+    """
+    source, target = Path(folder), Path(out)
+    if target.suffix != SUFFIX:
+        raise OodmlError(
+            f"{target}: suffix {target.suffix!r}; a pack is a .zip file",
+            location="--out", given=target.suffix, allowed=(SUFFIX,),
+        )  # fmt: skip
+    table, plan = read_results(source / "results.parquet"), read_plan(source / "plan.json")
+    progression = read_splits(source / "splits.json")
+    with tempfile.TemporaryDirectory() as temporary:
+        staged = Path(temporary)
+        shutil.copyfile(source / "results.parquet", staged / "results.parquet")
+        _stage_settings(source, staged, plan, progression)
+        for run in sorted(table["run"].unique()):
+            _stage_run(source / "runs" / run, staged / "runs" / run, vectors)
+        if vectors and (source / "features.npz").exists():
+            _copy_vectors(source / "features.npz", staged / "features.npz", np.float32)
+        if images is not None:
+            write_packed_images(images, thumbnails or {}, staged / PACKED_IMAGES)
+        summary = _summarize(plan, progression, sorted(table["method"].unique()), vectors)
+        write_archive(staged, target, summary)
+        manifest: dict[str, Any] = json.loads((staged / MANIFEST).read_text("utf-8"))
+    return manifest
+
+
+def open_pack(file: str | Path, out: str | Path) -> dict[str, Any]:
+    """Check a pack and extract it to a study folder. No code is run.
+
+    Args:
+        file: the pack.
+        out: the folder to create; it must not exist, or be empty.
+
+    Returns:
+        The manifest of the pack.
+
+    Raises:
+        OodmlError: if the file is not a pack or was changed, or the folder is in use.
+    """
+    pack, target = Path(file), Path(out)
+    refuse_existing(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+        staged = Path(temporary) / "study"
+        staged.mkdir()
+        manifest = extract_archive(pack, staged)
+        (staged / MANIFEST).unlink()
+        _write_rows(staged)
+        staged.replace(target)
+    return manifest
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise OodmlError if a folder that would be created exists and is not empty."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OodmlError(
+            f"{folder}: exists already; choose another folder with --out", location=str(folder)
+        )
+
+
+@contextmanager
+def study_folder(path: str | Path) -> Iterator[Path]:
+    """A study folder, or a temporary folder with the content of a pack."""
+    if Path(path).suffix != SUFFIX:
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / Path(path).stem
+        open_pack(path, folder)
+        yield folder
+
+
+def splits_hash(progression: Progression) -> str:
+    """A hash of the classes on both sides of every split, and of how their shift is measured."""
+    splits = [[str(one.step), sorted(one.train), sorted(one.test)] for one in progression]
+    return content_hash(json.dumps([progression.shift_measure, progression.backbone, splits]))
+
+
+def _summarize(
+    plan: StudyPlan, progression: Progression, methods: list[str], vectors: bool
+) -> dict[str, Any]:
+    return {
+        "name": plan.name,
+        "data": plan.runs[0].data if plan.runs else progression.data,
+        "fingerprint": plan.fingerprint,
+        "splits": splits_hash(progression),
+        "methods": methods,
+        "smoke": plan.smoke,
+        "vectors": vectors,
+    }
+
+
+def _stage_settings(source: Path, staged: Path, plan: StudyPlan, progression: Progression) -> None:
+    values = without_paths(plan.model_dump(mode="json", by_alias=True))
+    further = {name: _public_source(one) for name, one in plan.test_sources.items()}
+    values |= {"import_from": [], "keeping": {}, "test_sources": further}
+    values["source"] = _public_source(plan.source)
+    (staged / "plan.json").write_text(json.dumps(values, indent=1), "utf-8")
+    public = replace(progression, settings=without_paths(progression.settings))
+    write_splits(public, staged / "splits.json")
+    settings = source / "study.toml"
+    if settings.exists():
+        text = toml_without_paths(settings.read_text("utf-8", "replace"))
+        (staged / "study.toml").write_text(text, "utf-8")
+    for file in sorted((source / "failed").glob("*.txt")):
+        (staged / "failed").mkdir(exist_ok=True)
+        reason = failure_reason(file.read_text("utf-8", "replace"))
+        (staged / "failed" / file.name).write_text(without_paths(reason) + "\n", "utf-8")
+
+
+def _public_source(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the images are, without folders: a path says nothing on another machine."""
+    options = dict(source.get("options") or {})
+    public = {key: value for key, value in options.items() if without_paths(value) == value}
+    public.pop("root", None)
+    name = source.get("name")
+    is_public = isinstance(name, str) and without_paths(name) == name
+    return {"name": name, "options": public} if is_public else {"options": public}
+
+
+def _stage_run(source: Path, staged: Path, vectors: bool) -> None:
+    staged.mkdir(parents=True)
+    record = source / "run.json"
+    if record.exists():
+        values = without_paths(json.loads(record.read_text("utf-8")))
+        (staged / record.name).write_text(json.dumps(values, indent=1), "utf-8")
+    for name in ("history.csv", "superclasses.parquet"):
+        if (source / name).exists():
+            shutil.copyfile(source / name, staged / name)
+    if vectors and (source / "vectors.npz").exists():
+        _copy_vectors(source / "vectors.npz", staged / "vectors.npz", np.float16)
+
+
+def _copy_vectors(source: Path, target: Path, dtype: type[np.floating[Any]]) -> None:
+    """Copy vectors in a floating-point type, or in their own if a value exceeds its range."""
+    columns, origin = vector_files.read_vectors(source)
+    vectors = columns["vectors"]
+    if np.abs(vectors).max(initial=0) < np.finfo(dtype).max:
+        columns["vectors"] = vectors.astype(dtype)
+    vector_files.write_vectors(target, columns, without_paths(origin))
+
+
+def _write_rows(folder: Path) -> None:
+    """Write the rows of each run to its folder, so that the study can be resumed."""
+    table = read_results(folder / "results.parquet")
+    for run, rows in table.groupby("run"):
+        if (folder / "runs" / str(run)).is_dir():
+            write_run_rows(rows[[*COLUMNS]].reset_index(drop=True), folder / "runs" / str(run))
