@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from oodml.evaluate import ranks
@@ -48,3 +49,29 @@ def test_both_ways_of_counting_agree(monkeypatch) -> None:
     assert (compared == by_sorting).all()
     assert (compared == both_limits).all()
     assert (compared[:, 0] > 0).all()
+
+
+@pytest.mark.parametrize("euclidean", [False, True])
+@pytest.mark.parametrize("n_classes", [3, 12, 250])
+def test_products_that_serve_both_ways_give_the_same_ranks(
+    monkeypatch, euclidean: bool, n_classes: int
+) -> None:
+    """Some classes have one image, and with three classes the blocks are as wide as a class."""
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(600, 12, generator=generator, dtype=torch.float64)
+    groups = np.concatenate([np.arange(580) % n_classes, 1000 + np.arange(20)])
+
+    def all_ranks() -> torch.Tensor:
+        table = torch.zeros(600, 600, dtype=torch.int64)
+        protocol, source = RetrievalProtocol(vectors, groups), torch.Generator().manual_seed(1)
+        for block in positive_ranks(protocol, euclidean=euclidean, generator=source):
+            table[block.rows, : block.ranks.shape[1]] = block.ranks * block.valid
+        return table
+
+    one_way = all_ranks()
+    assert not ranks._symmetric_blocks(ranks._layout(RetrievalProtocol(vectors, groups)))
+    monkeypatch.setattr(ranks, "SYMMETRIC_ABOVE", 100)
+    monkeypatch.setattr(ranks, "TILE", 7)
+    assert len(ranks._symmetric_blocks(ranks._layout(RetrievalProtocol(vectors, groups)))) > 1
+    assert (all_ranks() == one_way).all()
+    assert (one_way[:580, 0] > 0).all() and not one_way[580:].any()

@@ -30,6 +30,10 @@ STRIP = 2**26
 """Maximum number of scores in memory at a time."""
 PAIRS = 2**14
 """If this many pairs of positives in a block do not tie, ties are accidents of rounding."""
+SYMMETRIC_ABOVE = 4096
+"""Queries above which the product of two blocks serves both as queries, which halves the work."""
+POSITIVES = 2**25
+"""Scores of positives in memory at a time."""
 SORT_ABOVE = 256
 """Positives per query above which sorting a tile is cheaper than comparing with each."""
 
@@ -97,11 +101,22 @@ def positive_ranks(
     columns = (vectors.queries if vectors.gallery is None else vectors.gallery)[layout.columns]
     repeated = find_duplicates(columns)
     scratch = columns.new_empty(SCRATCH if columns.device.type == "cpu" else 2**26)
+    if vectors.gallery is None and not vectors.by_differences and not len(repeated[0]):
+        blocks = _symmetric_blocks(layout)
+        if blocks:
+            yield from _symmetric_ranks(layout, columns, blocks, euclidean, scratch, generator)
+            return
     size = max(1, min(QUERIES, STRIP // len(columns)))
     for begin in range(0, len(layout.rows), size):
         block = layout.block(slice(begin, begin + size))
         tiles = _Tiles(vectors, vectors.queries[block.rows], columns, repeated)
-        yield _rank_block(block, tiles, scratch, generator)
+        low, high, strip = tiles.strip(
+            int(block.start.min()), int((block.start + block.count).max())
+        )
+        counter = _Counter(block, strip, low, scratch, generator, exact_ties=len(repeated[0]) > 0)
+        for tile in itertools.chain(torch.split(strip, TILE, 1), tiles.others(low, high)):
+            counter.add(tile)
+        yield counter.ranks()
 
 
 def _layout(protocol: RetrievalProtocol) -> _Layout:
@@ -205,33 +220,116 @@ class _Tiles:
                 yield self.scores(begin + left, begin + right, out)
 
 
-def _rank_block(
-    layout: _Layout, tiles: _Tiles, scratch: Float[Tensor, " s"], generator: torch.Generator
-) -> RankBlock:
-    # The positive and the comparison use the same computed score: computing the product twice
-    # may round differently and rank an image above itself.
-    low, high, strip = tiles.strip(
-        int(layout.start.min()), int((layout.start + layout.count).max())
-    )
-    _exclude_own(strip, layout, low)
-    slots = torch.arange(int(layout.count.max()), device=strip.device).expand(len(strip), -1)
-    in_group = slots < layout.count[:, None]
-    indices = torch.where(in_group, layout.start[:, None] + slots - low, 0)
-    positives = strip.gather(1, indices).masked_fill_(~in_group, -torch.inf)
-    counts = layout.count - (layout.own >= 0).sum(1)
-    positives = positives.sort(1, descending=True).values[:, : int(counts.max())]
-    valid = slots[:, : positives.shape[1]] < counts[:, None]
-    all_tiles = itertools.chain(torch.split(strip, TILE, 1), tiles.others(low, high))
-    below = torch.nextafter(positives, torch.full_like(positives, -torch.inf))
-    if _ties_matter(positives, valid) or len(tiles.repeated[0]):
-        above, reached = _counts(all_tiles, torch.stack((positives, below)), scratch)
-        ranks = ranks_within_ties(above, reached - above, positives, valid, generator)
-        return RankBlock(layout.rows, counts, ranks)
-    # If two images tie by accident of rounding, a coin decides their order: it moves the limit
-    # to include or exclude the other image, which saves counting with both limits.
-    coin = torch.rand(positives.shape, generator=generator, device=strip.device) < 0.5
-    (above,) = _counts(all_tiles, torch.where(coin, below, positives)[None], scratch)
-    return RankBlock(layout.rows, counts, above - coin.long() + 1)
+class _Counter:
+    """Counts the scores above those of the positives of a block of queries, tile by tile."""
+
+    def __init__(
+        self,
+        layout: _Layout,
+        strip: Float[Tensor, "b w"],
+        low: int,
+        scratch: Float[Tensor, " s"],
+        generator: torch.Generator,
+        exact_ties: bool = False,
+    ) -> None:
+        """Read the scores of the positives from `strip`, whose first column is `low`.
+
+        A positive and its comparison use the same computed score: computing the product twice
+        may round differently and rank an image above itself.
+        """
+        self.layout, self.scratch, self.generator = layout, scratch, generator
+        _exclude_own(strip, layout, low)
+        slots = torch.arange(int(layout.count.max()), device=strip.device).expand(len(strip), -1)
+        in_group = slots < layout.count[:, None]
+        indices = torch.where(in_group, layout.start[:, None] + slots - low, 0)
+        positives = strip.gather(1, indices).masked_fill_(~in_group, -torch.inf)
+        self.n_positives = layout.count - (layout.own >= 0).sum(1)
+        positives = positives.sort(1, descending=True).values[:, : int(self.n_positives.max())]
+        self.positives = positives
+        self.valid = slots[:, : positives.shape[1]] < self.n_positives[:, None]
+        below = torch.nextafter(positives, torch.full_like(positives, -torch.inf))
+        self.coin: Bool[Tensor, "b p"] | None = None
+        if exact_ties or _ties_matter(positives, self.valid):
+            self.limits = torch.stack((positives, below))
+        else:
+            # If two images tie by accident of rounding, a coin decides their order: it moves the
+            # limit to include or exclude the other image, which saves counting with both limits.
+            self.coin = torch.rand(positives.shape, generator=generator, device=strip.device) < 0.5
+            self.limits = torch.where(self.coin, below, positives)[None]
+        self.above = torch.zeros(self.limits.shape, dtype=torch.float64, device=strip.device)
+
+    def add(self, tile: Float[Tensor, "b _"]) -> None:
+        """Count the scores of further gallery images."""
+        if self.limits.shape[2] > SORT_ABOVE:
+            ordered = tile.sort(1).values.expand(len(self.limits), -1, -1).contiguous()
+            self.above += tile.shape[1] - torch.searchsorted(ordered, self.limits, right=True)
+        else:
+            _compare(tile, self.limits, self.above, self.scratch)
+
+    def ranks(self) -> RankBlock:
+        """The ranks of the positives among all images that were counted."""
+        above = self.above.long()
+        if self.coin is not None:
+            return RankBlock(self.layout.rows, self.n_positives, above[0] - self.coin.long() + 1)
+        level = above[1] - above[0]
+        ranks = ranks_within_ties(above[0], level, self.positives, self.valid, self.generator)
+        return RankBlock(self.layout.rows, self.n_positives, ranks)
+
+
+def _symmetric_blocks(layout: _Layout) -> list[tuple[int, int]]:
+    """Ranges of queries whose positives are the columns of the same range.
+
+    Empty if the gallery is small, or if the scores of all positives take too much memory.
+    """
+    if len(layout.rows) < SYMMETRIC_ABOVE or int(layout.count.max()) > QUERIES:
+        return []
+    if int(layout.count.sum()) > POSITIVES:
+        return []
+    offset = len(layout.columns) - len(layout.rows)
+    starts = torch.unique(layout.start).cpu().numpy() - offset
+    ends = np.append(starts[1:], len(layout.rows))
+    blocks, begin = [], 0
+    for end, following in itertools.pairwise([*ends.tolist(), len(layout.rows) + QUERIES]):
+        if following - begin > QUERIES:
+            blocks.append((begin, end))
+            begin = end
+    return blocks
+
+
+def _symmetric_ranks(
+    layout: _Layout,
+    columns: Float[Tensor, "n d"],
+    blocks: list[tuple[int, int]],
+    euclidean: bool,
+    scratch: Float[Tensor, " s"],
+    generator: torch.Generator,
+) -> Iterator[RankBlock]:
+    """Rank all images among each other; the product of two blocks serves both as queries."""
+    offset = len(columns) - len(layout.rows)  # images without a positive come first
+    bias = columns.square().sum(1) / -2 if euclidean else columns.new_zeros(0)
+    ranges = [slice(begin + offset, end + offset) for begin, end in blocks]
+
+    def count(counter: _Counter, products: Float[Tensor, "b w"], part: slice) -> None:
+        counter.add((products + bias[part] if euclidean else products).contiguous())
+
+    counters = []
+    for (begin, end), own in zip(blocks, ranges, strict=True):
+        scores = torch.mm(columns[own], columns[own].T)
+        scores = scores + bias[own] if euclidean else scores
+        block = layout.block(slice(begin, end))
+        counters.append(_Counter(block, scores, own.start, scratch, generator))
+        counters[-1].add(scores)
+        for low in range(0, offset, TILE):
+            part = slice(low, min(offset, low + TILE))
+            count(counters[-1], torch.mm(columns[own], columns[part].T), part)
+    for (one, first), (other, second) in itertools.combinations(
+        zip(counters, ranges, strict=True), 2
+    ):
+        products = torch.mm(columns[first], columns[second].T)
+        count(one, products, second)
+        count(other, products.T, first)
+    for counter in counters:
+        yield counter.ranks()
 
 
 def _exclude_own(strip: Float[Tensor, "b w"], layout: _Layout, low: int) -> None:
