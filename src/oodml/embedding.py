@@ -26,6 +26,7 @@ from oodml.backbones import (
 from oodml.backbones._base import SUMS
 from oodml.devices import resolve_device
 from oodml.errors import OodmlError, unknown
+from oodml.evaluate.query_lists import listed_parts
 from oodml.files import cache_folder, content_hash, log_cache_failure, replacing
 from oodml.images.fingerprint import decoding_settings, fingerprint, reader_fingerprints
 from oodml.images.image_set import ImageSet
@@ -106,7 +107,7 @@ def embed(
             _write_features(path, images.ids, features, source)
         cached = combine_poolings(features, pooling).numpy()
     source["pooling"] = pooling
-    return VectorSet(cached, images.classes, images.ids, images.superclasses, source)
+    return _vector_set(cached, images, source)
 
 
 def _check_options(backbone: str, image_size: int | None, pooling: str, augmentation: str) -> None:
@@ -182,7 +183,12 @@ def _embed_with_model(
     vectors = _run_model(model, model, images, None, 0, device, batch_size)
     source: dict[str, Any] = {"data": images.name, "fingerprint": fingerprint(images)}
     source["model"] = model.settings.model_dump()
-    return VectorSet(vectors, images.classes, images.ids, images.superclasses, source)
+    return _vector_set(vectors, images, source)
+
+
+def _vector_set(vectors: NDArray[Any], images: ImageSet, source: dict[str, Any]) -> VectorSet:
+    parts = listed_parts(images)
+    return VectorSet(vectors, images.classes, images.ids, images.superclasses, source, parts)
 
 
 def _run_model(

@@ -23,6 +23,8 @@ VECTORS = ("vectors", "vector", "embeddings", "embedding")
 CLASSES = ("classes", "class", "labels", "label")
 IDS = ("ids", "id")
 SUPERCLASSES = ("superclasses", "superclass")
+LISTS = ("is_query", "is_gallery")
+PARTS = ("query", "gallery", "both", "unlisted")
 DIMENSIONS = (
     "", "d", "dim", "e", "emb", "embedding", "embeddings", "f", "feat", "feature", "features",
     "v", "vec", "vector", "vectors",
@@ -33,6 +35,11 @@ _NEVER_VECTORS = re.compile(
     r"probabilit(y|ies)|logits|ids?|tokens?|labels?|class|classes|size|shape)$"
 )
 """Names of list columns that are used as vectors only on request."""
+
+_FLAGS = {
+    **dict.fromkeys(("true", "1", "1.0"), True),
+    **dict.fromkeys(("false", "0", "0.0", "", "none", "nan", "<na>"), False),
+}
 
 Columns = dict[str, NDArray[Any]]
 
@@ -88,7 +95,8 @@ def standard_columns(
     """Choose and check the columns of a file; arguments as in `vector_files.read_vectors`.
 
     Returns:
-        "vectors" [n d], "classes" [n], "ids" [n], optionally "superclasses" [n]; and the source.
+        "vectors" [n d], "classes" [n], "ids" [n], optionally "superclasses" [n] and
+        "partition" [n]; and the source.
     """
     matrix = _choose_vectors(contents, vectors)
     raw = {"classes": _choose_classes(contents, labels)}
@@ -96,6 +104,8 @@ def standard_columns(
         name = _only_match(contents, names)
         if name is not None:
             raw[key] = as_label_array(contents.columns[name].load())
+    parts = _list_parts(contents)
+    raw |= {} if parts is None else {"partition": parts}
     location = str(contents.labels_location)
     for key, values in raw.items():
         if values.shape != (len(matrix),):
@@ -119,6 +129,43 @@ def standard_columns(
         for key, values in raw.items()
     }
     return {"vectors": matrix} | text, source
+
+
+def _list_parts(contents: Contents) -> NDArray[Any] | None:
+    """[n] the part of `PARTS` of each row, if the file has lists of queries and gallery."""
+    name = _only_match(contents, ("partition",))
+    if name is not None:
+        parts = as_label_array(contents.columns[name].load())
+        return parts if parts.dtype.kind == "U" and np.isin(parts, PARTS).all() else None
+    names = [_only_match(contents, (flag,)) for flag in LISTS]
+    if None in names:
+        return None
+    flags = {str(name): contents.columns[str(name)].load() for name in names}
+    return parts_from_flags(flags, str(contents.labels_location))
+
+
+def parts_from_flags(flags: Mapping[str, Any], location: str) -> NDArray[Any]:
+    """[n] the part of `PARTS` of each row, from the columns "is_query" and "is_gallery".
+
+    Args:
+        flags: [n] true or false (or 1 and 0, also as text) in each column.
+        location: the file, for errors.
+    """
+    masks = []
+    for name, values in flags.items():
+        text = [str(value).strip().casefold() for value in as_label_array(values).tolist()]
+        wrong = [row for row, value in enumerate(text) if value not in _FLAGS]
+        if wrong:
+            raise OodmlError(
+                f"{location}: row {wrong[0]} of {name!r} has {text[wrong[0]]!r}; expected true or "
+                "false",
+                location=location,
+                given=wrong[0],
+                allowed=("true", "false"),
+            )
+        masks.append(np.array([_FLAGS[value] for value in text], dtype=np.bool_))
+    queries, gallery = masks
+    return np.select([queries & gallery, queries, gallery], ["both", *PARTS[:2]], PARTS[3])
 
 
 def _unlabeled_rows(contents: Contents, raw: Columns, skip: bool) -> NDArray[np.bool_]:

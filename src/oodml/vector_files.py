@@ -331,7 +331,7 @@ def _write_npy(columns: Columns, source: Mapping[str, Any], path: Path, target: 
             location=str(labels_file),
         )
     names = {"classes": "class", "ids": "id", "superclasses": "superclass"}
-    table = {names[key]: values.tolist() for key, values in _text_columns(columns).items()}
+    table = {names.get(key, key): values.tolist() for key, values in _text_columns(columns).items()}
     text = io.StringIO()
     # Quotes tell the reader that text such as "nan" is a class name.
     writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")

@@ -29,6 +29,8 @@ class VectorSet(Labeled):
         ids: [n] the image that each row comes from; row numbers if not given.
         superclasses: [n] the superclass of each row, or None.
         source: where the vectors come from (data, fingerprint, backbone, …), as JSON values.
+        partition: [n] "query", "gallery", "both", or "unlisted" where the dataset has lists of
+            queries and of the gallery; else None.
 
     Raises:
         OodmlError: if shapes do not match, a vector is not finite, or a label is missing.
@@ -39,8 +41,9 @@ class VectorSet(Labeled):
     ids: Names = field(default_factory=_no_names)
     superclasses: Names | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
+    partition: Names | None = None
 
-    PER_ROW: ClassVar[tuple[str, ...]] = ("vectors", "classes", "ids", "superclasses")
+    PER_ROW: ClassVar[tuple[str, ...]] = ("vectors", "classes", "ids", "superclasses", "partition")
 
     def __post_init__(self) -> None:
         self._set("vectors", as_float_array(self.vectors))
@@ -54,7 +57,7 @@ class VectorSet(Labeled):
         if len(self.ids) == 0 < n:
             self._set("ids", np.arange(n))
             self._set("source", {**self.source, "ids": "row numbers"})
-        for name in ("classes", "ids", "superclasses"):
+        for name in self.PER_ROW[1:]:
             if getattr(self, name) is not None:
                 names = as_names(getattr(self, name), name, literal=True)
                 if names.shape != (n,):
@@ -98,8 +101,9 @@ class VectorSet(Labeled):
             OodmlError: for another suffix, or if the .csv is not a file of labels.
         """
         columns = {"vectors": self.vectors, "classes": self.classes, "ids": self.ids}
-        if self.superclasses is not None:
-            columns["superclasses"] = self.superclasses
+        for name in ("superclasses", "partition"):
+            if getattr(self, name) is not None:
+                columns[name] = getattr(self, name)
         vector_files.write_vectors(Path(path), columns, self.source)
 
     @classmethod
@@ -116,8 +120,9 @@ class VectorSet(Labeled):
         Columns or arrays are found by name, in any order and case: the classes as "classes",
         "class", "labels", or "label", the images as "ids" or "id", and "superclasses" or
         "superclass". The vectors are called "vectors", "vector", "embeddings", or "embedding", or
-        are the only column with one list per row, or columns numbered like d0, d1, …. An .npy
-        has the labels in `NAME.csv` beside it.
+        are the only column with one list per row, or columns numbered like d0, d1, …. Columns
+        "is_query" and "is_gallery", or "partition" with "query" and "gallery", are lists of what
+        is searched. An .npy has the labels in `NAME.csv` beside it.
 
         Args:
             path: a .npz, .safetensors, .parquet, .npy, or .csv file.

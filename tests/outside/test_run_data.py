@@ -5,12 +5,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import oodml
+from oodml.adaptation.episodes import Queries
 from oodml.errors import OodmlError
+from oodml.evaluate.evaluation import evaluate_vectors
+from oodml.evaluate.query_lists import QueryLists, query_lists
 from oodml.images.image_set import ImageSet
 from oodml.study.launch import run_study
-from oodml.study.run_inputs import query_mask
 from oodml.study.spec.study_file import read_study
 from oodml.vectors import VectorSet
 from tests.images.samples import squares, write_folder
@@ -51,8 +54,9 @@ def test_the_lists_of_a_dataset_decide_what_is_searched(
     checked = 0
     for folder in (tmp_path / "out" / "runs").iterdir():
         vectors = VectorSet.load(folder / "vectors.npz")
-        mask = query_mask(images.subset(vectors.class_names))
-        assert mask is not None
+        lists = query_lists(images.subset(vectors.class_names))
+        assert lists is not None
+        mask = lists.queries
         expected = oodml.retrieval_metrics(
             vectors.vectors[mask],
             vectors.labels[mask],
@@ -63,18 +67,27 @@ def test_the_lists_of_a_dataset_decide_what_is_searched(
         values = rows.set_index("metric").value
         assert values["recall@1"] == pytest.approx(expected["recall@1"], abs=1e-12)
         assert values["queries"] == mask.sum()
+        again = evaluate_vectors(vectors).metrics  # as `oodml evaluate vectors.npz` does
+        for name in ("recall@1", "map", "nmi", "density"):
+            assert again[name] == pytest.approx(values[name], abs=1e-9)
         checked += 1
     assert checked >= 2
 
 
-def test_query_masks() -> None:
+def _queries(images: ImageSet) -> np.ndarray:
+    lists = query_lists(images)
+    assert lists is not None
+    np.testing.assert_array_equal(lists.gallery, ~lists.queries)
+    return lists.queries
+
+
+def test_query_lists() -> None:
     images = listed_images()
-    assert query_mask(squares()) is None
+    assert query_lists(squares()) is None
     standard = images.subset(images.class_names[4:])
-    np.testing.assert_array_equal(query_mask(standard), standard.partition == "query")
+    np.testing.assert_array_equal(_queries(standard), standard.partition == "query")
     mixed = images.subset(images.class_names[2:])
-    mask = query_mask(mixed)
-    assert mask is not None
+    mask = _queries(mixed)
     for name in mixed.class_names:
         rows = mixed.classes == name
         listed = mixed.partition[rows] == "query"  # type: ignore[index]
@@ -84,7 +97,64 @@ def test_query_masks() -> None:
             assert mask[rows].sum() == 3
     shuffled = mixed.select(np.random.default_rng(0).permutation(len(mixed)))
     order, again = np.argsort(mixed.ids), np.argsort(shuffled.ids)
-    np.testing.assert_array_equal(mask[order], query_mask(shuffled)[again])  # type: ignore[index]
+    np.testing.assert_array_equal(mask[order], _queries(shuffled)[again])
+
+
+def test_few_shot_queries_are_searched_in_the_gallery_without_support() -> None:
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(5), 8)
+    vectors = random.normal(size=(5, 6))[labels] + random.normal(size=(40, 6))
+    queries, gallery = random.random(40) < 0.5, random.random(40) < 0.7
+    support = {str(name): [int(np.flatnonzero(labels == name)[0])] for name in range(5)}
+    rows = [members[0] for members in support.values()]
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    hits = []
+    for row in np.flatnonzero(queries):
+        others = [i for i in np.flatnonzero(gallery) if i not in (row, *rows)]
+        if row not in rows and (labels[others] == labels[row]).any():
+            hits.append(labels[others[int((unit[others] @ unit[row]).argmax())]] == labels[row])
+    lists = QueryLists(queries, gallery)
+    measured = Queries(labels, support, ("recall@1",), lists).evaluate(torch.from_numpy(vectors))
+    assert measured["recall@1"] == pytest.approx(np.mean(hits))
+
+
+def test_flags_in_tables_of_images(tmp_path: Path) -> None:
+    write_folder(squares(classes=4, each=4), tmp_path / "photos")
+    images = oodml.datasets.open_images(tmp_path / "photos")
+    lines = ["path,label,split,is_query,is_gallery"]
+    for row, (name, label) in enumerate(zip(images.ids, images.classes, strict=True)):
+        if label in images.class_names[:2]:
+            lines.append(f"photos/{name},{label},train,,")
+        else:
+            lines.append(f"photos/{name},{label},validation,{row % 4 == 0},{row % 4 != 1}")
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(lines))
+    tested = oodml.datasets.open_images(table).subset(images.class_names[2:])
+    lists = query_lists(tested)
+    assert lists is not None
+    assert (lists.queries.sum(), lists.gallery.sum()) == (2, 6)
+    table.write_text("\n".join(lines).replace("True", "perhaps"))
+    with pytest.raises(OodmlError) as raised:
+        oodml.datasets.open_images(table)
+    assert raised.value.allowed == ("true", "false")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet", ".safetensors", ".npy"])
+def test_files_of_vectors_keep_the_lists(tmp_path: Path, suffix: str) -> None:
+    labels = np.repeat(["a", "b", "c"], 4)
+    parts = np.tile(["query", "gallery", "both", "unlisted"], 3)
+    vectors = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
+    VectorSet(vectors, labels, partition=parts).save(tmp_path / f"v{suffix}")
+    read = VectorSet.load(tmp_path / f"v{suffix}")
+    assert read.partition is not None
+    np.testing.assert_array_equal(read.partition, parts)
+    result = evaluate_vectors(read, retrieval_only=True)
+    assert result.metrics["queries"] == 6
+    assert result.sizes["vectors"] == 9
+    lists = query_lists(read)
+    assert lists is not None
+    expected = oodml.retrieval_metrics(**lists.arguments(vectors, labels))
+    assert result.metrics["map"] == pytest.approx(expected["map"])
 
 
 def rotation_study(folder: Path, model: str) -> Path:

@@ -16,6 +16,7 @@ from oodml.adaptation.settings import AdaptSettings
 from oodml.adaptation.steps import train_heads
 from oodml.adaptation.support import class_means, support_of
 from oodml.errors import OodmlError, unknown
+from oodml.evaluate.query_lists import QueryLists
 from oodml.evaluate.retrieval import retrieval_metrics
 from oodml.randomness import generator
 from oodml.results.metrics import cutoffs
@@ -50,6 +51,7 @@ def adapt(
     support_views: Mapping[int, Float[Tensor, "v f"]] | None = None,
     seed: int = 0,
     numbers: Sequence[int] | None = None,
+    lists: QueryLists | None = None,
 ) -> AdaptResult:
     """Adapt the last layer to the support images of each episode, on features of a frozen backbone.
 
@@ -65,6 +67,8 @@ def adapt(
         seed: random seed.
         numbers: the number of each episode; seed and number determine its random draws, so that
             an episode adapted alone gives the same result. By default they count from 0.
+        lists: which images are queries and which the gallery; support images are neither. By
+            default each query searches all others.
 
     Raises:
         OodmlError: if an episode is invalid, or too small for the objective.
@@ -80,7 +84,7 @@ def adapt(
     labels = np.unique(np.asarray(classes), return_inverse=True)[1]
     ids = list(range(len(episodes))) if numbers is None else list(numbers)
     check_episodes(episodes, np.asarray(classes), len(features))
-    tests = [Queries(labels, one, settings.metrics) for one in episodes]
+    tests = [Queries(labels, one, settings.metrics, lists) for one in episodes]
     start = head.embed(features[None])[0]
     before = tuple(test.evaluate(start) for test in tests)
     heads = fit_heads(features, episodes, head, settings, support_views, seed, ids)
@@ -126,6 +130,7 @@ class Queries:
         labels: [n] integer labels of all images.
         support: the rows of the support images of each class.
         metrics: the metrics to evaluate.
+        lists: the queries and the gallery among all images.
     """
 
     def __init__(
@@ -133,24 +138,28 @@ class Queries:
         labels: NDArray[np.int64],
         support: Mapping[str, Sequence[int]],
         metrics: Sequence[str],
+        lists: QueryLists | None = None,
     ) -> None:
         rows = [row for members in support.values() for row in members]
-        self.queries = np.setdiff1d(np.arange(len(labels)), rows)
+        every = np.ones(len(labels), dtype=np.bool_)
+        self.lists = (lists or QueryLists(every, every)).without(rows)
+        self.queries = np.flatnonzero(self.lists.queries)
         self.labels = labels
         self.support = support_of(support)
         self.support_labels = labels[[members[0] for members in support.values()]]
         self.metrics = metrics
 
     def evaluate(self, embeddings: Float[Tensor, "n d"], scores: bool = False) -> Metrics:
-        """The metrics of the queries among each other.
+        """The metrics of the queries in the gallery, or among each other.
 
         Args:
             embeddings: [n d] of all images.
             scores: whether the embeddings consist of one score per support class.
         """
-        vectors = embeddings[self.queries].cpu().numpy()
+        vectors = embeddings.cpu().numpy()
         ks = cutoffs(self.metrics) or (1,)
-        values = retrieval_metrics(vectors, self.labels[self.queries], ks=ks)
+        arguments = self.lists.arguments(vectors, self.labels)
+        values = retrieval_metrics(**arguments, ks=ks)
         if "accuracy" in self.metrics:
             values["accuracy"] = self._accuracy(embeddings, scores)
         for name in self.metrics:

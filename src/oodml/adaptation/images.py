@@ -15,6 +15,7 @@ from oodml.adaptation.settings import AdaptSettings
 from oodml.devices import resolve_device
 from oodml.embedding import backbone_features, embed
 from oodml.errors import OodmlError
+from oodml.evaluate.query_lists import QueryLists, query_lists
 from oodml.images.image_set import ImageSet
 from oodml.model import Embedder, finetune_settings
 from oodml.model_input import input_images
@@ -173,6 +174,7 @@ class _Task:
                 self.support, self.model, self.settings, self.seed, self.device
             ),
             seed=self.seed,
+            lists=self._lists(),
         )
         return with_head(self.model, result), result
 
@@ -187,7 +189,7 @@ class _Task:
         adapted = Embedder(whole, trained.head, trained.backbone)
         classes = np.concatenate([self.support.classes, self.query.classes])
         labels = np.unique(classes, return_inverse=True)[1]
-        queries = Queries(labels, rows, self.settings.metrics)
+        queries = Queries(labels, rows, self.settings.metrics, self._lists())
         metrics = []
         for model in (self.model, adapted):
             parts = [
@@ -197,6 +199,15 @@ class _Task:
             metrics.append(queries.evaluate(torch.from_numpy(np.concatenate(parts))))
         heads = heads_of(adapted.head, adapted.require_backbone().features)
         return adapted.eval(), AdaptResult((metrics[0],), (metrics[1],), heads)
+
+    def _lists(self) -> QueryLists | None:
+        """The lists of the query images, which follow the support images."""
+        lists = query_lists(self.query)
+        if lists is None:
+            return None
+        before = np.zeros(len(self.support), dtype=np.bool_)
+        masks = (np.concatenate([before, mask]) for mask in (lists.queries, lists.gallery))
+        return QueryLists(*masks)
 
 
 def rows_by_class(images: ImageSet, first: int = 0) -> dict[str, list[int]]:

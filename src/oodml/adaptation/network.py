@@ -19,6 +19,7 @@ from oodml.adaptation.support import support_of
 from oodml.devices import resolve_device
 from oodml.embedding import embed
 from oodml.errors import OodmlError
+from oodml.evaluate.query_lists import query_lists
 from oodml.images.image_set import ImageSet
 from oodml.images.loader import batches, train_views
 from oodml.images.transforms import recipe
@@ -57,7 +58,8 @@ def adapt_network(
     resolved = resolve_device(device)
     test = input_images(test, model.settings)
     check_episodes(episodes, test.classes, len(test))
-    tests = [Queries(test.labels, one, settings.metrics) for one in episodes]
+    lists = query_lists(test)
+    tests = [Queries(test.labels, one, settings.metrics, lists) for one in episodes]
     start = torch.from_numpy(embed(test, model, device=resolved).vectors)
     after = []
     for number, (one, queries) in enumerate(zip(episodes, tests, strict=True)):

@@ -12,6 +12,7 @@ from oodml.adaptation.heads import heads_of
 from oodml.adaptation.network import adapt_network
 from oodml.adaptation.settings import AdaptSettings
 from oodml.errors import OodmlError
+from oodml.evaluate.query_lists import query_lists
 from oodml.images.image_set import ImageSet
 from oodml.model import Embedder
 from oodml.results.schema import Stage
@@ -97,6 +98,7 @@ def adapt_to_episodes(
         if views
         else None,
         seed=seed,
+        lists=query_lists(test),
     )
 
 

@@ -138,6 +138,7 @@ def compare(
 
     import oodml
     from oodml.evaluate.evaluation import align_by_id
+    from oodml.evaluate.query_lists import query_lists
 
     first, second = (load_vectors(path, column, labels, skip_unlabeled) for path in (a, b))
     print_skipped(first, second)
@@ -151,6 +152,7 @@ def compare(
         seed=seed,
         resamples=resamples,
         confidence=confidence,
+        lists=query_lists(first),
     )
     if as_json:
         print_json([asdict(comparison) for comparison in comparisons])

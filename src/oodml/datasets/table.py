@@ -13,9 +13,15 @@ from oodml.datasets._layout import require_files
 from oodml.errors import OodmlError
 from oodml.images.image_set import ImageSet
 from oodml.label_names import as_label_array, as_names, find_missing
-from oodml.vector_columns import CLASSES, SUPERCLASSES
+from oodml.vector_columns import CLASSES, LISTS, SUPERCLASSES, parts_from_flags
 
-COLUMNS = {"path": ("path",), "class": CLASSES, "superclass": SUPERCLASSES, "split": ("split",)}
+COLUMNS = {
+    "path": ("path",),
+    "class": CLASSES,
+    "superclass": SUPERCLASSES,
+    "split": ("split",),
+    **{name: (name,) for name in LISTS},
+}
 """The names that each column may have."""
 
 
@@ -24,7 +30,8 @@ def dataset(path: str | Path, root: str | Path | None = None, name: str | None =
 
     Args:
         path: the table. Its columns are `path` and `class`, optionally `superclass` and `split`
-            (the partition); the class may be called `label`, too.
+            (the partition), and `is_query` and `is_gallery` (what is searched when its class is
+            tested); the class may be called `label`, too.
         root: the folder that the table's paths are relative to; by default the table's folder.
         name: the name of the dataset in results; by default the file's name.
 
@@ -52,8 +59,19 @@ def dataset(path: str | Path, root: str | Path | None = None, name: str | None =
         columns["class"],
         columns.get("superclass"),
         root=base,
-        partition=columns.get("split"),
+        partition=_partition(columns, path),
     )
+
+
+def _partition(columns: dict[str, Names], path: Path) -> Names | None:
+    """The part of each image: the split, or its place in the lists of queries and gallery."""
+    split = columns.get("split")
+    if not all(name in columns for name in LISTS):
+        return split
+    parts = parts_from_flags({name: columns[name] for name in LISTS}, str(path))
+    if split is not None:
+        parts[(parts == "unlisted") & (split == "train")] = "train"
+    return parts
 
 
 def _named_columns(path: Path, table: dict[str, NDArray[Any]]) -> dict[str, Names]:
@@ -65,7 +83,8 @@ def _named_columns(path: Path, table: dict[str, NDArray[Any]]) -> dict[str, Name
             message = f"{path}: both {present[0]!r} and {present[1]!r} name the {column}; keep one"
             raise OodmlError(message, location=str(path), given=present)
         if present:
-            columns[column] = _text(path, present[0], table[present[0]])
+            values = table[present[0]]
+            columns[column] = values if column in LISTS else _text(path, present[0], values)
         elif column in ("path", "class"):
             given = ", ".join(map(repr, table)) or "none"
             hint = "; separate columns by commas" if len(table) == 1 and ";" in given else ""

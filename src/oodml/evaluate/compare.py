@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from oodml.errors import OodmlError, unknown
 from oodml.evaluate.inputs import Array, as_labels, check_seed, encode_labels
+from oodml.evaluate.query_lists import QueryLists, retrieval_arguments
 from oodml.evaluate.retrieval import retrieval_metrics
 
 BLOCK = 500
@@ -46,6 +47,7 @@ def compare(
     seed: int = 0,
     resamples: int = 10_000,
     confidence: float = 0.95,
+    lists: QueryLists | None = None,
     **protocol: Any,
 ) -> list[Comparison]:
     """Compare two models by their embeddings of the same images.
@@ -64,6 +66,7 @@ def compare(
         seed: of the resamples and of the order of ties.
         resamples: the number of resamples.
         confidence: of the interval, between 0 and 1.
+        lists: which rows are queries and which the gallery; by default each searches all others.
         protocol: `relevance` as in `retrieval_metrics`.
 
     Returns:
@@ -85,14 +88,11 @@ def compare(
             given=(confidence, resamples),
         )
     check_seed(seed)
-    cutoffs = tuple(ks)
-    values = [
-        retrieval_metrics(
-            vectors, labels, ks=cutoffs, distance=distance, seed=seed, per_query=True, **protocol
-        )
-        for vectors in (a, b)
-    ]
-    _, (classes,) = encode_labels(as_labels(labels, len(a)))
+    options = {"ks": tuple(ks), "distance": distance, "seed": seed, "per_query": True, **protocol}
+    labels = as_labels(labels, len(a))
+    arguments = [retrieval_arguments(vectors, labels, lists) for vectors in (a, b)]
+    values = [retrieval_metrics(**one, **options) for one in arguments]
+    _, (classes,) = encode_labels(arguments[0]["labels"])
     comparisons = []
     for metric in metrics:
         if metric not in values[0]:

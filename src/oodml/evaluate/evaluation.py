@@ -12,6 +12,7 @@ from oodml.arrays import Names
 from oodml.errors import OodmlError, unknown
 from oodml.evaluate.chance import chance_clustering, chance_metrics
 from oodml.evaluate.clustering import clustering_metrics
+from oodml.evaluate.query_lists import query_lists
 from oodml.evaluate.registry import find_metric
 from oodml.evaluate.retrieval import average_metrics, metrics_per_class, retrieval_metrics
 from oodml.evaluate.structure import structure_metrics
@@ -61,14 +62,9 @@ def evaluate_vectors(
     """
     if by not in ("class", "superclass"):
         raise unknown("relevance", by, ("class", "superclass"))
+    everything, queries, gallery, listed = _apply_lists(queries, gallery)
     groups = _superclasses(queries) if by == "superclass" else None
-    options: dict[str, Any] = {}
-    if gallery is not None:
-        options = {"gallery": gallery.vectors, "gallery_labels": gallery.classes}
-        if groups is not None:
-            options["gallery_relevance"] = _superclasses(gallery)
-        if queries.has_ids and gallery.has_ids:
-            options |= {"ids": queries.ids, "gallery_ids": gallery.ids}
+    options = {} if gallery is None else _gallery_options(queries, gallery, by, everything)
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
         values = retrieval_metrics(
@@ -87,14 +83,14 @@ def evaluate_vectors(
     chance = chance_metrics(values["positives"], ranked, ks=ks)
     if not retrieval_only:
         metrics |= clustering_metrics(
-            queries.vectors, queries.labels, seed=seed, restarts=restarts, distance=distance
+            everything.vectors, everything.labels, seed=seed, restarts=restarts, distance=distance
         )
-        metrics |= structure_metrics(queries.vectors, queries.labels)
-        chance |= chance_clustering(np.bincount(queries.labels), seed)
+        metrics |= structure_metrics(everything.vectors, everything.labels)
+        chance |= chance_clustering(np.bincount(everything.labels), seed)
     sizes = {
-        "vectors": len(queries),
+        "vectors": len(everything),
         "dimensions": queries.vectors.shape[1],
-        "classes": len(queries.class_names),
+        "classes": len(everything.class_names),
         "self_matches": 0 if gallery is None else int((len(gallery) - ranked).sum()),
         "unlabeled": sum(_n_unlabeled(vectors) for vectors in (queries, gallery)),
     }
@@ -105,8 +101,45 @@ def evaluate_vectors(
         chance,
         table.assign(**columns),
         _answer(metrics, chance, by, average),
-        _notes(sizes, [str(warning.message) for warning in raised]),
+        (*listed, *_notes(sizes, [str(warning.message) for warning in raised])),
         sizes,
+    )
+
+
+def _gallery_options(
+    queries: VectorSet, gallery: VectorSet, by: str, everything: VectorSet
+) -> dict[str, Any]:
+    options = {"gallery": gallery.vectors, "gallery_labels": gallery.classes}
+    if by == "superclass":
+        options["gallery_relevance"] = _superclasses(gallery)
+    from_one_file = everything is not queries
+    if from_one_file or (queries.has_ids and gallery.has_ids):
+        options |= {"ids": queries.ids, "gallery_ids": gallery.ids}
+    return options
+
+
+def _apply_lists(
+    vectors: VectorSet, gallery: VectorSet | None
+) -> tuple[VectorSet, VectorSet, VectorSet | None, list[str]]:
+    """All vectors to evaluate, the queries and the gallery by a file's own lists, and a note.
+
+    Another gallery overrides the lists.
+    """
+    lists = query_lists(vectors)
+    if lists is None:
+        return vectors, vectors, gallery, []
+    if gallery is not None:
+        ignored = "The lists of queries and gallery in the file are not used: a gallery is given."
+        return vectors, vectors, gallery, [ignored]
+    queries, gallery = vectors.select(lists.queries), vectors.select(lists.gallery)
+    every = vectors.select(lists.queries | lists.gallery)
+    note = f"The file lists {len(queries)} queries and a gallery of {len(gallery)} images"
+    left = len(vectors) - len(every)
+    return (
+        every,
+        queries,
+        gallery,
+        [note + (f"; {left} other images are left out." if left else ".")],
     )
 
 

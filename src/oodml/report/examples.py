@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 
 from oodml.arrays import Names
 from oodml.evaluate.neighbors import nearest_neighbors
+from oodml.evaluate.query_lists import query_lists
 from oodml.report.folder import StudyFolder
 from oodml.results.schema import Stage
 from oodml.vectors import VectorSet
@@ -55,7 +56,7 @@ def find_examples(
         return None
     shares = [_correct(space, candidates, k).mean(axis=1) for space in spaces.values()]
     chosen = _evenly_spaced(first, candidates, np.mean(shares, axis=0), n_queries)
-    nearest = {name: nearest_neighbors(space.vectors, chosen, k) for name, space in spaces.items()}
+    nearest = {name: _nearest(space, chosen, k) for name, space in spaces.items()}
     return Examples(
         split,
         tuple(first.ids[chosen].tolist()),
@@ -82,16 +83,26 @@ def _embeddings(folder: StudyFolder, split: str) -> dict[str, VectorSet]:
 
 
 def _candidates(vectors: VectorSet, seed: int) -> Int[np.ndarray, " q"]:
-    counts = np.bincount(vectors.labels)
-    rows = np.flatnonzero(counts[vectors.labels] > 1)
+    lists, labels = query_lists(vectors), vectors.labels
+    if lists is None:
+        rows = np.flatnonzero(np.bincount(labels)[labels] > 1)
+    else:
+        rows = np.flatnonzero(
+            lists.queries & np.isin(labels, labels[lists.gallery & ~lists.queries])
+        )
     if len(rows) > MAX_CANDIDATES:
         rows = np.random.default_rng(seed).choice(rows, MAX_CANDIDATES, replace=False)
     return rows.astype(np.int64)
 
 
 def _correct(vectors: VectorSet, queries: Int[np.ndarray, " q"], k: int) -> Bool[np.ndarray, "q k"]:
-    rows = nearest_neighbors(vectors.vectors, queries, k)
+    rows = _nearest(vectors, queries, k)
     return np.asarray(vectors.labels[rows] == vectors.labels[queries][:, None])
+
+
+def _nearest(vectors: VectorSet, queries: Int[np.ndarray, " q"], k: int) -> Int[np.ndarray, "q k"]:
+    lists = query_lists(vectors)
+    return nearest_neighbors(vectors.vectors, queries, k, None if lists is None else lists.gallery)
 
 
 def _evenly_spaced(

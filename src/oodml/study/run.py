@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from oodml import catalog, distributed
 from oodml.adaptation.split import adapt_split
 from oodml.decisions.study import decision_metrics
 from oodml.evaluate.clustering import clustering_metrics
+from oodml.evaluate.query_lists import query_lists, retrieval_arguments
 from oodml.evaluate.retrieval import retrieval_metrics
 from oodml.evaluate.structure import structure_metrics
 from oodml.evaluate.superclasses import superclass_recall
@@ -27,7 +27,7 @@ from oodml.study.folder.table import write_run_rows
 from oodml.study.plan import Run
 from oodml.study.prepare import Context
 from oodml.study.run_artifacts import nonfinite_error
-from oodml.study.run_inputs import RunInputs, open_run_inputs, query_mask
+from oodml.study.run_inputs import RunInputs, open_run_inputs
 from oodml.study.spec.consistency import VALIDATION_KS
 from oodml.study.tracking import MetricLog, epoch_metrics, prefix_metrics
 from oodml.training.best_weights import Metrics
@@ -36,8 +36,6 @@ from oodml.training.trainer import NonFiniteError
 from oodml.vectors import VectorSet
 
 Row = dict[str, Any]
-QueryMask = NDArray[np.bool_] | None
-"""Which images are queries for the others as the gallery; None: each is one for all others."""
 TEST_EPOCH_METRICS = ("recall@1", "map@r")
 """The metrics of the test classes in every epoch, for studies with `keep_epochs`."""
 
@@ -67,8 +65,7 @@ def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
         with isolated(run.seed, "run"):
             model, history, best_test = _fit(job)
         test = job.inputs.embed(model, run.split.test)
-        queries = _test_queries(job)
-        metrics = distributed.compute_once(lambda: _evaluate(test, queries))
+        metrics = distributed.compute_once(partial(_evaluate, test))
         log(prefix_metrics("test", metrics), len(history.rows))
         rows = [*_rows(Stage.VALIDATION, history.validation | {"epoch": float(history.epoch)})]
         rows += _rows(Stage.ZERO_SHOT, metrics)
@@ -78,7 +75,7 @@ def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
         model.save(folder)
         test.save(folder / "vectors.npz")
         if test.superclasses is not None:
-            superclass_recall(test, queries).to_parquet(folder / "superclasses.parquet")
+            superclass_recall(test).to_parquet(folder / "superclasses.parquet")
         write_history(history.rows, folder / "history.csv")
         if run.shots:
             write_run_rows(pd.DataFrame(rows), folder)  # they remain if the few-shot stage fails
@@ -127,10 +124,10 @@ def _train(
     run, device, artifacts = job.run, job.context.device, job.context.artifacts
     model, method = _build(job, len(classes))
     model.to(device)
-    validate = _evaluator(job, model, validation, None) if validation else None
+    validate = _evaluator(job, model, validation) if validation else None
     if not method.trains:
         return model, History([], 0, validate() if validate else {})
-    diagnose = _evaluator(job, model, run.split.test, _test_queries(job), TEST_EPOCH_METRICS)
+    diagnose = _evaluator(job, model, run.split.test, TEST_EPOCH_METRICS)
     try:
         history = train(
             model,
@@ -164,19 +161,18 @@ def _evaluator(
     job: _Job,
     model: Embedder,
     classes: tuple[str, ...],
-    queries: QueryMask,
     names: tuple[str, ...] = (),
 ) -> Evaluate:
     """A function that evaluates the model in its current state on some classes.
 
-    names: the metrics to return; by default all.
+    names: the metrics of the test classes to return; by default all, of validation classes, which
+    are never divided into queries and gallery.
     """
 
     def evaluate() -> Metrics:
         vectors = job.inputs.embed(model, classes)
-        metrics = distributed.compute_once(
-            lambda: _retrieval_metrics(vectors, queries, ks=VALIDATION_KS)
-        )
+        vectors = vectors if names else replace(vectors, partition=None)
+        metrics = distributed.compute_once(partial(_retrieval_metrics, vectors, ks=VALIDATION_KS))
         return {name: metrics[name] for name in names or metrics}
 
     return evaluate
@@ -191,14 +187,9 @@ def _best_test_epoch(rows: list[dict[str, float]]) -> Metrics:
     return {name: best[f"test_{name}"] for name in TEST_EPOCH_METRICS} | {"epoch": best["epoch"]}
 
 
-def _test_queries(job: _Job) -> QueryMask:
-    test = job.run.split.test
-    return query_mask(job.inputs.images.subset(test)) if test else None
-
-
-def _evaluate(test: VectorSet, queries: QueryMask) -> Metrics:
+def _evaluate(test: VectorSet) -> Metrics:
     return (
-        _retrieval_metrics(test, queries)
+        _retrieval_metrics(test)
         | clustering_metrics(test.vectors, test.labels)
         | structure_metrics(test.vectors, test.labels)
     )
@@ -208,8 +199,8 @@ def _test_further(job: _Job, model: Embedder, done: int) -> Iterator[Row]:
     """All metrics on every further dataset, with its name in the column `data`."""
     for one in job.run.test_data:
         images = job.context.further[one.data]
-        vectors, queries = job.inputs.embed_images(model, images), query_mask(images)
-        metrics = distributed.compute_once(partial(_evaluate, vectors, queries))
+        vectors = job.inputs.embed_images(model, images)
+        metrics = distributed.compute_once(partial(_evaluate, vectors))
         job.log(prefix_metrics(f"test {one.data}", metrics), done)
         for row in _rows(Stage.TEST_DATA, metrics):
             yield row | {"data": one.data}
@@ -223,18 +214,10 @@ def _decisions(job: _Job, model: Embedder, test: VectorSet) -> Metrics:
     return distributed.compute_once(lambda: decision_metrics(test, validation, run.seed))
 
 
-def _retrieval_metrics(test: VectorSet, queries: QueryMask, **options: Any) -> Metrics:
-    """Retrieval metrics; with a mask of queries, the other images are the gallery."""
-    vectors, labels = test.vectors, test.labels
-    if queries is None:
-        return retrieval_metrics(vectors, labels, **options)
-    return retrieval_metrics(
-        vectors[queries],
-        labels[queries],
-        gallery=vectors[~queries],
-        gallery_labels=labels[~queries],
-        **options,
-    )
+def _retrieval_metrics(test: VectorSet, **options: Any) -> Metrics:
+    """Retrieval metrics, with the dataset's own lists of queries and gallery if it has them."""
+    arguments = retrieval_arguments(test.vectors, test.labels, query_lists(test))
+    return retrieval_metrics(**arguments, **options)
 
 
 def _few_shot(job: _Job, model: Embedder) -> Iterator[Row]:

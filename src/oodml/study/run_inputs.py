@@ -1,6 +1,7 @@
 """What a run trains and evaluates on: cached features of a frozen backbone, or live images."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -101,7 +102,7 @@ class CachedFeatures:
         with evaluation_mode(model):
             features = torch.from_numpy(chosen.vectors).to(self.device)
             vectors = model.head.embed(features).cpu().numpy()  # type: ignore[operator]
-        return VectorSet(vectors, chosen.classes, chosen.ids, chosen.superclasses, chosen.source)
+        return replace(chosen, vectors=vectors)
 
     def backbone_features(
         self, model: Embedder, images: ImageSet, view: int | None, seed: int
@@ -162,27 +163,6 @@ class LiveImages:
         """The features of some images under the trained backbone."""
         vectors = backbone_features(images, model, view=view, seed=seed, device=self.device)
         return VectorSet(vectors, images.classes, images.ids, images.superclasses)
-
-
-def query_mask(images: ImageSet) -> NDArray[np.bool_] | None:
-    """Which images are queries in the dataset's own query and gallery lists (In-shop).
-
-    Classes without lists, which a split moved from training to testing, are divided in the same
-    way: sorted by id, their images are alternately queries and gallery.
-
-    Returns:
-        [n] True for queries and False for the gallery, or None if the dataset has no such lists:
-        then every image is a query among all others.
-    """
-    parts = images.partition
-    if parts is None or not {"query", "gallery"} <= set(parts.tolist()):
-        return None
-    queries: NDArray[np.bool_] = parts == "query"
-    unlisted = np.flatnonzero(~np.isin(parts, ("query", "gallery")))
-    order = unlisted[np.lexsort((images.ids[unlisted], images.classes[unlisted]))]
-    first = np.unique(images.classes[order], return_index=True, return_inverse=True)
-    queries[order] = (np.arange(len(order)) - first[1][first[2]]) % 2 == 0
-    return queries
 
 
 def class_rows(

@@ -1,0 +1,82 @@
+"""A dataset's own lists of queries and of the gallery that they are searched in (In-shop)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from oodml.arrays import Names
+
+QUERY, GALLERY, BOTH, UNLISTED = "query", "gallery", "both", "unlisted"
+
+
+@dataclass(frozen=True)
+class QueryLists:
+    """Which rows are queries, and which are the gallery; a row can be both.
+
+    Attributes:
+        queries: [n] mask of the queries.
+        gallery: [n] mask of the gallery.
+    """
+
+    queries: Bool[np.ndarray, " n"]
+    gallery: Bool[np.ndarray, " n"]
+
+    def without(self, rows: Any) -> "QueryLists":
+        """The lists without some rows."""
+        queries, gallery = self.queries.copy(), self.gallery.copy()
+        queries[rows] = gallery[rows] = False
+        return QueryLists(queries, gallery)
+
+    def arguments(self, vectors: Any, labels: Any) -> dict[str, Any]:
+        """The arguments of `retrieval_metrics` for vectors [n d] with labels [n]."""
+        rows = np.arange(len(labels))
+        if (self.queries == self.gallery).all():  # every query searches all others
+            return {"vectors": vectors[self.queries], "labels": labels[self.queries]}
+        both = (self.queries & self.gallery).any()
+        ids = {"ids": rows[self.queries], "gallery_ids": rows[self.gallery]} if both else {}
+        return {
+            "vectors": vectors[self.queries],
+            "labels": labels[self.queries],
+            "gallery": vectors[self.gallery],
+            "gallery_labels": labels[self.gallery],
+            **ids,
+        }
+
+
+def retrieval_arguments(vectors: Any, labels: Any, lists: QueryLists | None) -> dict[str, Any]:
+    """The arguments of `retrieval_metrics`; without lists, every row searches all others."""
+    plain = {"vectors": vectors, "labels": labels}
+    return plain if lists is None else lists.arguments(vectors, labels)
+
+
+def query_lists(images: Any) -> QueryLists | None:
+    """The lists of images or vectors, from their `partition`; None if they have none."""
+    parts = listed_parts(images)
+    if parts is None:
+        return None
+    return QueryLists(np.isin(parts, (QUERY, BOTH)), np.isin(parts, (GALLERY, BOTH)))
+
+
+def listed_parts(images: Any) -> Names | None:
+    """[n] "query", "gallery", "both", or "unlisted" for every row; None without lists.
+
+    Classes without lists, which a split moved from training to testing, are divided in the same
+    way: sorted by id, their images are alternately queries and gallery.
+    """
+    parts: Names | None = images.partition
+    if parts is None or not _has_lists(parts):
+        return None
+    parts = parts.astype("U8")
+    moved = np.flatnonzero(~np.isin(parts, (QUERY, GALLERY, BOTH, UNLISTED)))
+    order = moved[np.lexsort((images.ids[moved], images.classes[moved]))]
+    first = np.unique(images.classes[order], return_index=True, return_inverse=True)
+    is_query = (np.arange(len(order)) - first[1][first[2]]) % 2 == 0
+    parts[order] = np.where(is_query, QUERY, GALLERY)
+    return parts
+
+
+def _has_lists(parts: Names) -> bool:
+    present = set(parts.tolist())
+    return {QUERY, GALLERY} <= present or BOTH in present
