@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 
 if TYPE_CHECKING:
     Names = NDArray[np.str_]
@@ -52,7 +52,7 @@ def _as_array(values: Any, name: str) -> NDArray[Any]:
             values = values.float().numpy()
     if np.ma.is_masked(values):
         row = int(np.flatnonzero(np.ma.getmaskarray(values).reshape(len(values), -1).any(1))[0])
-        raise OodmlError(f"{name}: row {row} is masked", location=name, given=row)
+        raise error_at(name, f"row {row} is masked", given=row)
     try:
         array = np.asarray(values)
         if array.dtype.kind == "O":  # rows that are arrays themselves, or numbers as objects
@@ -65,5 +65,5 @@ def _as_array(values: Any, name: str) -> NDArray[Any]:
         reason = (
             f"row {row} has {lengths[row]} numbers, row 0 has {lengths[0]}" if row else str(error)
         )
-        raise OodmlError(f"{name}: {reason}", location=name, given=row) from error
+        raise error_at(name, reason, given=row) from error
     return array

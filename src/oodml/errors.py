@@ -22,6 +22,14 @@ class OodmlError(ValueError):
         self.allowed = tuple(allowed)
 
 
+def error_at(
+    location: object, message: str, *, given: object = None, allowed: Iterable[str] = ()
+) -> OodmlError:
+    """The error at a location, such as a file or key, with which its message starts."""
+    where = str(location)
+    return OodmlError(f"{where}: {message}", location=where, given=given, allowed=allowed)
+
+
 def unknown(kind: str, given: object, allowed: Iterable[str], location: str = "") -> OodmlError:
     """The error for a name that does not exist, with the closest existing name as a suggestion.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from oodml import __version__
 from oodml.backbones import resolve_defaults
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.files import replacing
 from oodml.images.transforms import recipe
 from oodml.model import (
@@ -69,7 +69,7 @@ def load_for_export(
             )
         model = load_model(folder, trust_code)
     elif len(folder.parts) > 1 and ":" not in str(name):
-        raise OodmlError(f"{folder}: no such folder", location=str(folder))
+        raise error_at(folder, "no such folder")
     else:
         model = frozen_model(str(name), weights, normalize=False)
     return model, model_metadata(model, _read_run(folder))
@@ -155,10 +155,10 @@ def _check_agreement(network: ExportedNetwork, session: Any, side: int, file: Pa
         length = max(1.0, float(expected.norm(dim=1).max()))
         largest = max(largest, float((output - expected).abs().max()) / length)
     if not largest < TOLERANCE:
-        raise OodmlError(
-            f"{file}: not written, because the embeddings of onnxruntime differ by {largest:.1e} "
+        raise error_at(
+            file,
+            f"not written, because the embeddings of onnxruntime differ by {largest:.1e} "
             f"(allowed: less than {TOLERANCE:.0e})",
-            location=str(file),
             given=largest,
         )
     return largest
@@ -202,7 +202,7 @@ def load_exported(file: str | Path, trust_code: bool = False) -> Embedder:
         with safe_open(file, framework="pt") as opened:
             described = (opened.metadata() or {}).get("model")
         if described is None:
-            raise OodmlError(f"{file}: not a model exported by oodml", location=str(file))
+            raise error_at(file, "not a model exported by oodml")
         model = build_model(json.loads(described), file, trust_code)
         state = rename_legacy(load_file(file))
         for name in _INPUT_BUFFERS:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from oodml.errors import OodmlError
+from oodml.errors import error_at
 
 
 @contextmanager
@@ -46,9 +46,9 @@ def refuse_overwrite(output: str | Path, *inputs: str | Path | None) -> None:
     target = Path(output)
     for source in inputs:
         if source is not None and _is_same_file(target, Path(source)):
-            raise OodmlError(
-                f"{target}: would overwrite the input {source}; choose another output file",
-                location=str(target),
+            raise error_at(
+                target,
+                f"would overwrite the input {source}; choose another output file",
                 given=str(source),
             )
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodml.arrays import as_float_array
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.label_names import as_label_array, as_names, find_missing, missing_error
 
 VECTORS = ("vectors", "vector", "embeddings", "embedding")
@@ -110,11 +110,7 @@ def standard_columns(
     for key, values in raw.items():
         if values.shape != (len(matrix),):
             size = len(values) if values.ndim == 1 else list(values.shape)
-            raise OodmlError(
-                f"{location}: {size} {key} for {len(matrix)} vectors",
-                location=location,
-                given=values.shape,
-            )
+            raise error_at(location, f"{size} {key} for {len(matrix)} vectors", given=values.shape)
     source = dict(contents.source)
     if "ids" not in raw:
         raw["ids"] = np.arange(len(matrix))
@@ -189,9 +185,9 @@ def _only_match(contents: Contents, names: tuple[str, ...]) -> str | None:
     matches = _matches(contents, names)
     if len(matches) > 1:
         location = str(contents.labels_location)
-        raise OodmlError(
-            f"{location}: columns {_quoted(matches)} have the same meaning; remove one of them",
-            location=location,
+        raise error_at(
+            location,
+            f"columns {_quoted(matches)} have the same meaning; remove one of them",
             given=matches,
         )
     return matches[0] if matches else None
@@ -209,10 +205,10 @@ def _choose_classes(contents: Contents, requested: str | None) -> NDArray[Any]:
     arrays = [as_label_array(columns[name].load()) for name in matches]
     if len(arrays) > 1 and not _is_same_partition(arrays):
         location = str(contents.labels_location)
-        raise OodmlError(
-            f"{location}: columns {_quoted(matches)} contain different classes; choose one, for "
+        raise error_at(
+            location,
+            f"columns {_quoted(matches)} contain different classes; choose one, for "
             f"example `--labels {matches[0]}`",
-            location=location,
             given=matches,
         )
     return arrays[0]
@@ -278,18 +274,17 @@ def _stack_dimensions(contents: Contents, names: list[str]) -> NDArray[Any]:
         first = min(*numbers, 1) if len(numbers) > 1 else numbers[0]
         missing = sorted({*range(first, first + len(names))} - {*numbers})
         if missing:
-            raise OodmlError(
-                f"{location}: columns {names[0]!r} to {names[-1]!r} are not all dimensions of the "
+            raise error_at(
+                location,
+                f"columns {names[0]!r} to {names[-1]!r} are not all dimensions of the "
                 f"vectors; number {missing[0]} is missing",
-                location=location,
                 given=missing[0],
             )
     for name in names:
         if contents.columns[name].kind != "numbers":
-            raise OodmlError(
-                f"{location}: column {name!r} has {contents.columns[name].about}, not one number "
-                "per row",
-                location=location,
+            raise error_at(
+                location,
+                f"column {name!r} has {contents.columns[name].about}, not one number per row",
                 given=name,
             )
     return np.stack([_load_floats(contents, name) for name in names], axis=1)
@@ -298,17 +293,15 @@ def _stack_dimensions(contents: Contents, names: list[str]) -> NDArray[Any]:
 def _load_matrix(contents: Contents, name: str) -> NDArray[Any]:
     location, column = str(contents.path), contents.columns[name]
     if column.kind != "matrix":
-        raise OodmlError(
-            f"{location}: {name!r} must have one list of numbers per row; it has {column.about}",
-            location=location,
+        raise error_at(
+            location,
+            f"{name!r} must have one list of numbers per row; it has {column.about}",
             given=name,
         )
     array = _load_floats(contents, name)
     if array.ndim != 2:
-        raise OodmlError(
-            f"{location}: {name!r} must be [n d]; given {list(array.shape)}",
-            location=location,
-            given=array.shape,
+        raise error_at(
+            location, f"{name!r} must be [n d]; given {list(array.shape)}", given=array.shape
         )
     return array
 
@@ -320,7 +313,7 @@ def _load_floats(contents: Contents, name: str) -> NDArray[Any]:
         location = str(contents.path)
         if error.location == location:
             raise
-        raise OodmlError(f"{location}: {error}", location=location, given=error.given) from error
+        raise error_at(location, str(error), given=error.given) from error
 
 
 def _refuse(
@@ -339,9 +332,9 @@ def _refuse(
         hint = f"Did you mean {npy.name}?"
     else:
         hint = "Choose one with `--vectors COLUMN`, or several with `--vectors 'PREFIX*'`."
-    raise OodmlError(
-        f"{path}: {reason}; it has {listed or 'no columns'}. {hint}",
-        location=str(path),
+    raise error_at(
+        path,
+        f"{reason}; it has {listed or 'no columns'}. {hint}",
         given=list(columns) if given is None else given,
         allowed=allowed,
     )

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.files import replacing
 from oodml.vector_columns import VECTORS, Column, Columns, Contents, standard_columns
 
@@ -72,16 +72,14 @@ def read_vectors(
     except OodmlError:
         raise
     except Exception as error:  # each library raises its own exceptions for damaged files
-        raise OodmlError(
-            f"{path}: not a readable {path.suffix} file: {error}", location=str(path)
-        ) from error
+        raise error_at(path, f"not a readable {path.suffix} file: {error}") from error
 
 
 def _check_suffix(path: Path, allowed: tuple[str, ...]) -> None:
     if path.suffix.lower() not in allowed:
-        raise OodmlError(
-            f"{path}: unsupported suffix {path.suffix!r}; allowed: {', '.join(allowed)}",
-            location=str(path),
+        raise error_at(
+            path,
+            f"unsupported suffix {path.suffix!r}; allowed: {', '.join(allowed)}",
             given=path.suffix,
             allowed=allowed,
         )
@@ -93,21 +91,21 @@ def _check_signature(path: Path) -> None:
         names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, names, n=1)
         hint = f". Did you mean {close[0]!r}?" if close else ""
-        raise OodmlError(f"{path}: no such file{hint}", location=str(path))
+        raise error_at(path, f"no such file{hint}")
     if path.is_dir():
-        raise OodmlError(f"{path}: a folder, not a file of vectors", location=str(path))
+        raise error_at(path, "a folder, not a file of vectors")
     try:
         with path.open("rb") as stream:
             start = stream.read(16)
     except OSError as error:
-        raise OodmlError(f"{path}: {error.strerror}", location=str(path)) from error
+        raise error_at(path, f"{error.strerror}") from error
     if not start:
-        raise OodmlError(f"{path}: the file is empty", location=str(path))
+        raise error_at(path, "the file is empty")
     for signature, suffix in _SIGNATURES.items():
         if start.startswith(signature) and path.suffix.lower() != suffix:
-            raise OodmlError(
-                f"{path}: its contents are those of a {suffix} file; rename it",
-                location=str(path),
+            raise error_at(
+                path,
+                f"its contents are those of a {suffix} file; rename it",
                 given=path.suffix,
                 allowed=(suffix,),
             )
@@ -166,10 +164,10 @@ def _pickled_column(path: Path, name: str) -> Column:
     """An array that only pickle can load."""
 
     def refuse() -> NoReturn:
-        raise OodmlError(
-            f"{path}: {name!r} is an array of Python objects; loading it could run code. Save "
+        raise error_at(
+            path,
+            f"{name!r} is an array of Python objects; loading it could run code. Save "
             f"labels as text, `{name}.astype(str)`, and vectors as numbers, `np.stack({name})`.",
-            location=str(path),
             given=name,
         )
 
@@ -224,7 +222,7 @@ def _read_parquet(path: Path) -> Contents:
 
     table = pq.read_table(path)
     if len(set(table.column_names)) < len(table.column_names):
-        raise OodmlError(f"{path}: two columns have the same name", location=str(path))
+        raise error_at(path, "two columns have the same name")
     source = _parse_source((table.schema.metadata or {}).get(b"source"))
     columns = {
         name: _arrow_column(path, name, table[name])
@@ -320,7 +318,7 @@ def _parse_number(text: str) -> float | None:
 
 
 def _refuse_row(path: Path, name: str, row: int, problem: str) -> NoReturn:
-    raise OodmlError(f"{path}: row {row} of {name!r} {problem}", location=str(path), given=row)
+    raise error_at(path, f"row {row} of {name!r} {problem}", given=row)
 
 
 def _write_npy(columns: Columns, source: Mapping[str, Any], path: Path, target: Path) -> None:
@@ -374,20 +372,16 @@ def _read_csv(path: Path) -> Contents:
     """A table with a header, in UTF-8, separated by commas."""
     rows = _csv_rows(path, _decode(path))
     if not rows:
-        raise OodmlError(f"{path}: the file is empty", location=str(path))
+        raise error_at(path, "the file is empty")
     header, lines = rows[0][1], rows[1:]
     names = [name for name in header if name.strip()]
     if len(set(names)) < len(names):
         repeated = next(name for name in names if names.count(name) > 1)
-        raise OodmlError(
-            f"{path}: two columns are called {repeated!r}", location=str(path), given=repeated
-        )
+        raise error_at(path, f"two columns are called {repeated!r}", given=repeated)
     for line, row in lines:
         if len(row) != len(header):
-            raise OodmlError(
-                f"{path}: line {line} has {len(row)} fields, the header has {len(header)}",
-                location=str(path),
-                given=line,
+            raise error_at(
+                path, f"line {line} has {len(row)} fields, the header has {len(header)}", given=line
             )
     columns = {
         name: _text_column(path, name, [row[i] for _, row in lines])
@@ -400,15 +394,13 @@ def _read_csv(path: Path) -> Contents:
 def _decode(path: Path) -> str:
     content = path.read_bytes()
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise OodmlError(f"{path}: is UTF-16; save it as UTF-8", location=str(path))
+        raise error_at(path, "is UTF-16; save it as UTF-8")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise OodmlError(
-            f"{path}: line {line} is not UTF-8 (perhaps Latin-1); save the file as UTF-8",
-            location=str(path),
-            given=line,
+        raise error_at(
+            path, f"line {line} is not UTF-8 (perhaps Latin-1); save the file as UTF-8", given=line
         ) from error
 
 
@@ -421,9 +413,7 @@ def _csv_rows(path: Path, text: str) -> list[tuple[int, list[str]]]:
         for row in reader:
             rows.append((reader.line_num, row))
     except csv.Error as error:
-        raise OodmlError(
-            f"{path}: line {reader.line_num}: {error}", location=str(path), given=reader.line_num
-        ) from error
+        raise error_at(path, f"line {reader.line_num}: {error}", given=reader.line_num) from error
     finally:
         csv.field_size_limit(limit)
     while rows and not rows[-1][1]:

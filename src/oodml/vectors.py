@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from oodml import vector_files
 from oodml.arrays import Names, as_float_array
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.label_names import as_names
 from oodml.labeled import Labeled
 
@@ -142,4 +142,4 @@ class VectorSet(Labeled):
         try:
             return cls(source=source, **columns)
         except OodmlError as error:
-            raise OodmlError(f"{file}: {error}", location=str(file), given=error.given) from error
+            raise error_at(file, str(error), given=error.given) from error

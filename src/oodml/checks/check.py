@@ -9,7 +9,7 @@ import torch
 
 from oodml import catalog
 from oodml.checks.requirement import CheckResult, Requirement, check_docstring, check_requirements
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError, error_at, unknown
 
 PROVIDED = {
     "losses": ("n_classes", "dim", "generator"),
@@ -95,10 +95,8 @@ def check(
     catalog.check_options(factory.source, factory.options, name)
     if missing := factory.missing_options():
         arguments = " ".join(f"--option {option}=…" for option in missing)
-        raise OodmlError(
-            f"{name}: missing options {', '.join(missing)}; add {arguments}",
-            location=name,
-            allowed=missing,
+        raise error_at(
+            name, f"missing options {', '.join(missing)}; add {arguments}", allowed=missing
         )
     basic = import_module(f"oodml.checks.{kind}").BASIC
     with torch.random.fork_rng(devices=[]):

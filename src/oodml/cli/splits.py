@@ -210,7 +210,7 @@ def check(file: File, data: Data = None) -> None:
 
     Example: `oodml splits check photos.json --data photos/`
     """
-    from oodml.errors import OodmlError
+    from oodml.errors import error_at
     from oodml.images.fingerprint import fingerprint
     from oodml.shift.checks import find_data_problems
     from oodml.shift.files import read_splits
@@ -222,9 +222,7 @@ def check(file: File, data: Data = None) -> None:
         for problem in problems[:20]:
             typer.echo(problem)
         if problems:
-            raise OodmlError(
-                f"{file}: {len(problems)} mismatches with {images.name}", location=str(file)
-            )
+            raise error_at(file, f"{len(problems)} mismatches with {images.name}")
         current = fingerprint(images)
         if progression.fingerprint not in ("", current):
             typer.echo(

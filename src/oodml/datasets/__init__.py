@@ -11,7 +11,7 @@ from oodml.catalog import load, names
 from oodml.datasets._check import without_corrupt
 from oodml.datasets._few import reduce_images
 from oodml.datasets.huggingface import is_saved_dataset
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.images.image_set import ImageSet
 
 __all__ = ["is_import_path", "open_images", "without_corrupt"]
@@ -73,7 +73,7 @@ def _open(data: str | Path, options: dict[str, Any]) -> ImageSet:
         message = f"{path}: not a folder and not a table of images ({allowed})"
         raise OodmlError(message, location=str(path), allowed=TABLE_SUFFIXES)
     if path.exists():
-        raise OodmlError(f"{path}: neither a file nor a folder", location=str(path))
+        raise error_at(path, "neither a file nor a folder")
     raise _unknown_data(data)
 
 
@@ -104,10 +104,10 @@ def _unknown_data(data: str | Path) -> OodmlError:
     if not near and not parent.exists():
         hint = f" The folder {str(parent)!r} does not exist either."
     module = f", no module {str(data).partition(':')[0]!r}" if is_import_path(str(data)) else ""
-    return OodmlError(
-        f"{data}: no such file or folder{module}, and no dataset of this name.{hint} Datasets: "
+    return error_at(
+        data,
+        f"no such file or folder{module}, and no dataset of this name.{hint} Datasets: "
         f"{', '.join(names('datasets'))}.",
-        location=str(data),
         given=str(data),
         allowed=names("datasets"),
     )
@@ -127,9 +127,7 @@ def _load(kind: str, options: dict[str, Any], /, **fixed: Any) -> ImageSet:
         raise OodmlError(message, location=kind) from error
     if not isinstance(images, ImageSet):
         kind_given = type(images).__name__
-        raise OodmlError(
-            f"{kind}: returned {kind_given} instead of an ImageSet", location=kind, given=images
-        )
+        raise error_at(kind, f"returned {kind_given} instead of an ImageSet", given=images)
     return images
 
 

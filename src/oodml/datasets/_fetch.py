@@ -12,7 +12,7 @@ from typing import Any
 
 from oodml.catalog import load
 from oodml.datasets._unpack import unpack
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError, error_at, unknown
 from oodml.images.image_set import ImageSet
 
 OnProgress = Callable[[int, int], Any]
@@ -130,23 +130,22 @@ def _download(archive: Archive, target: Path, progress: OnProgress) -> None:
             break
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError) and error.code < 500:
-                raise OodmlError(f"{archive.url}: {error}", location=archive.url) from error
+                raise error_at(archive.url, str(error)) from error
             advanced = part.exists() and part.stat().st_size > before
             stalled = 0 if advanced else stalled + 1
             if stalled == ATTEMPTS:
-                raise OodmlError(
-                    f"{archive.url}: {error}; repeat the command to resume from {part}",
-                    location=archive.url,
+                raise error_at(
+                    archive.url, f"{error}; repeat the command to resume from {part}"
                 ) from error
             time.sleep(WAIT_SECONDS * stalled)
     with part.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if digest != archive.sha256:
         part.unlink()
-        raise OodmlError(
-            f"{archive.url}: the SHA-256 of the file is {digest} instead of {archive.sha256}; "
+        raise error_at(
+            archive.url,
+            f"the SHA-256 of the file is {digest} instead of {archive.sha256}; "
             "the file was removed",
-            location=archive.url,
             given=digest,
             allowed=[archive.sha256],
         )
@@ -176,9 +175,9 @@ def _receive(archive: Archive, part: Path, progress: OnProgress) -> None:
         length = response.headers.get("Content-Length")
         total = received + int(length) if length is not None else archive.size
         if archive.size is not None and total != archive.size:
-            raise OodmlError(
-                f"{archive.url}: the file has {total} bytes instead of {archive.size}",
-                location=archive.url,
+            raise error_at(
+                archive.url,
+                f"the file has {total} bytes instead of {archive.size}",
                 given=total,
                 allowed=[str(archive.size)],
             )

@@ -8,7 +8,7 @@ import numpy as np
 
 from oodml.arrays import Names
 from oodml.datasets.folder import image_paths
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.images.image_set import ImageSet, native_name
 
 
@@ -48,7 +48,7 @@ def read_rows(path: Path, header: Sequence[str], skip: int = 0) -> list[list[str
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise OodmlError(f"{path}: not a readable list: {error}", location=str(path)) from error
+        raise error_at(path, f"not a readable list: {error}") from error
     first = lines[skip].split() if len(lines) > skip else []
     if first != list(header):
         raise OodmlError(
@@ -70,7 +70,7 @@ def read_rows(path: Path, header: Sequence[str], skip: int = 0) -> list[list[str
         if fields:
             rows.append(fields)
     if not rows:
-        raise OodmlError(f"{path}: lists no images", location=str(path))
+        raise error_at(path, "lists no images")
     return rows
 
 
@@ -98,9 +98,9 @@ def require_files(list_path: Path, root: Path, paths: Names) -> None:
             ". The folder has this name in another Unicode normalization (NFC or NFD); write it in "
             "the list as in the folder"
         )
-        raise OodmlError(
-            f"{list_path}: {missing[0]!r} does not exist in {root} "
+        raise error_at(
+            list_path,
+            f"{missing[0]!r} does not exist in {root} "
             f"({len(missing)} of {len(paths)} listed images are missing){hint if same else ''}",
-            location=str(list_path),
             given=missing[0],
         )

@@ -7,7 +7,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 
 
 def unpack(archive: Path, target: Path) -> None:
@@ -23,9 +23,9 @@ def unpack(archive: Path, target: Path) -> None:
                 with tarfile.open(archive) as file:
                     file.extractall(folder, filter="data")
             else:
-                raise OodmlError(f"{archive}: not a tar or zip archive", location=str(archive))
+                raise error_at(archive, "not a tar or zip archive")
         except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError) as error:
-            raise OodmlError(f"{archive}: cannot unpack: {error}", location=str(archive)) from error
+            raise error_at(archive, f"cannot unpack: {error}") from error
         for entry in sorted(folder.iterdir()):
             if not (target / entry.name).exists():
                 shutil.move(entry, target / entry.name)

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.images.decode import OTHER_IMAGE_SUFFIXES, SUFFIXES
 from oodml.images.image_set import ImageSet
 
@@ -33,9 +33,9 @@ def dataset(root: str | Path, name: str | None = None, allow_one_class: bool = F
     depth = _depth(root, paths)
     classes = [str(path.parent) for path in paths]
     if len(set(classes)) == 1 and not allow_one_class:
-        raise OodmlError(
-            f"{root}: all images are in one class, {classes[0]!r}; at least two are required",
-            location=str(root),
+        raise error_at(
+            root,
+            f"all images are in one class, {classes[0]!r}; at least two are required",
             given=classes[0],
         )
     return ImageSet(
@@ -54,7 +54,7 @@ def image_paths(root: Path) -> tuple[list[PurePosixPath], tuple[tuple[str, int],
     The paths are sorted, relative to the folder, and Unicode in every locale.
     """
     if not root.is_dir():
-        raise OodmlError(f"{root}: no such folder", location=str(root))
+        raise error_at(root, "no such folder")
     paths, others = [], Counter[str]()
     for path, is_image in _walk(root, "", (os.path.realpath(root),)):
         if is_image:
@@ -116,18 +116,18 @@ def _depth(root: Path, paths: list[PurePosixPath]) -> int:
     example = {len(path.parts): path for path in reversed(paths)}
     for depth, path in sorted(example.items()):
         if depth not in (2, 3):
-            raise OodmlError(
-                f"{root}: {str(path)!r} is at the wrong depth; "
+            raise error_at(
+                root,
+                f"{str(path)!r} is at the wrong depth; "
                 "allowed: class/image or superclass/class/image",
-                location=str(root),
                 given=str(path),
                 allowed=("class/image", "superclass/class/image"),
             )
     if len(example) > 1:
-        raise OodmlError(
-            f"{root}: images at different depths: {str(example[2])!r} (class/image) and "
+        raise error_at(
+            root,
+            f"images at different depths: {str(example[2])!r} (class/image) and "
             f"{str(example[3])!r} (superclass/class/image)",
-            location=str(root),
             given=str(example[2]),
         )
     return next(iter(example))

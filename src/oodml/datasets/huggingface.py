@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from oodml.arrays import Names
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError, error_at, unknown
 from oodml.files import cache_folder, content_hash
 from oodml.images.image_set import ImageSet
 
@@ -105,10 +105,10 @@ def _export(name: str, parts: Mapping[str, Any], image: str) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OodmlError(
-            f"{target.parent}: could not write the images of hf:{name} ({error}). Set OODML_CACHE "
+        raise error_at(
+            target.parent,
+            f"could not write the images of hf:{name} ({error}). Set OODML_CACHE "
             "to a folder with write access",
-            location=str(target.parent),
         ) from error
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as temporary:
         written = Path(temporary) / "images"
@@ -126,7 +126,7 @@ def _export(name: str, parts: Mapping[str, Any], image: str) -> Path:
 
 def _write(cell: Mapping[str, Any] | None, stem: Path, location: str) -> None:
     if cell is None:
-        raise OodmlError(f"{location}: the image is missing", location=location)
+        raise error_at(location, "the image is missing")
     data, path = cell["bytes"], cell["path"]
     suffix = Path(path or "").suffix.lower() or ".image"
     stem.with_suffix(suffix).write_bytes(Path(path).read_bytes() if data is None else data)

@@ -6,7 +6,7 @@ Liu, Luo, Qiu, Wang and Tang, DeepFashion, CVPR 2016.
 from pathlib import Path
 
 from oodml.datasets._layout import first_existing, listed_images, read_rows
-from oodml.errors import OodmlError, unknown
+from oodml.errors import error_at, unknown
 from oodml.images.image_set import ImageSet
 
 HOMES = ("", "inshop/", "in-shop/")
@@ -36,9 +36,9 @@ def dataset(root: str | Path) -> ImageSet:
         if part not in PARTS:
             raise unknown("evaluation_status", part, PARTS, f"{path}: {name}")
         if name.count("/") != 4:
-            raise OodmlError(
-                f"{path}: image_name: expected img/DEPARTMENT/KIND/ID/FILE, given {name!r}",
-                location=str(path),
+            raise error_at(
+                path,
+                f"image_name: expected img/DEPARTMENT/KIND/ID/FILE, given {name!r}",
                 given=name,
             )
         kinds.setdefault(item, "/".join(name.split("/")[1:3]))

@@ -7,7 +7,7 @@ Embedding, CVPR 2016.
 from pathlib import Path
 
 from oodml.datasets._layout import first_existing, listed_images, read_rows
-from oodml.errors import OodmlError
+from oodml.errors import error_at
 from oodml.images.image_set import ImageSet
 
 HOMES = ("", "online_products/", "Stanford_Online_Products/")
@@ -41,10 +41,8 @@ def dataset(root: str | Path) -> ImageSet:
             kind, slash, file = name.partition("/")
             product, underscore, _ = file.partition("_")
             if not (kind and slash and product and underscore) or "/" in file:
-                raise OodmlError(
-                    f"{path}: path: expected KIND_final/PRODUCT_N.JPG, given {name!r}",
-                    location=str(path),
-                    given=name,
+                raise error_at(
+                    path, f"path: expected KIND_final/PRODUCT_N.JPG, given {name!r}", given=name
                 )
             entries.append((name, product, kind.removesuffix("_final"), part))
     return listed_images(lists["train"].parent, "online_products", images, entries)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from oodml.arrays import Names
 from oodml.datasets._layout import require_files
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.images.image_set import ImageSet
 from oodml.label_names import as_label_array, as_names, find_missing
 from oodml.vector_columns import CLASSES, LISTS, SUPERCLASSES, parts_from_flags
@@ -42,13 +42,11 @@ def dataset(path: str | Path, root: str | Path | None = None, name: str | None =
     base = path.parent if root is None else Path(root).expanduser()
     columns = _named_columns(path, _read(path))
     if not len(columns["path"]):
-        raise OodmlError(f"{path}: lists no images", location=str(path))
+        raise error_at(path, "lists no images")
     if len(np.unique(columns["class"])) == 1:
         only = str(columns["class"][0])
-        raise OodmlError(
-            f"{path}: all images are in one class, {only!r}; at least two are required",
-            location=str(path),
-            given=only,
+        raise error_at(
+            path, f"all images are in one class, {only!r}; at least two are required", given=only
         )
     order = np.argsort(columns["path"], kind="stable")
     columns = {column: values[order] for column, values in columns.items()}
@@ -88,9 +86,9 @@ def _named_columns(path: Path, table: dict[str, NDArray[Any]]) -> dict[str, Name
         elif column in ("path", "class"):
             given = ", ".join(map(repr, table)) or "none"
             hint = "; separate columns by commas" if len(table) == 1 and ";" in given else ""
-            raise OodmlError(
-                f"{path}: column {column!r} is missing; the columns are {given}{hint}",
-                location=str(path),
+            raise error_at(
+                path,
+                f"column {column!r} is missing; the columns are {given}{hint}",
                 given=list(table),
                 allowed=names,
             )
@@ -109,7 +107,7 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         rows = [(reader.line_num, row) for row in reader if row]
     except (OSError, ValueError, csv.Error) as error:
-        raise OodmlError(f"{path}: not a readable table: {error}", location=str(path)) from error
+        raise error_at(path, f"not a readable table: {error}") from error
     header = rows[0][1] if rows else []
     for name in header:
         if header.count(name) > 1:

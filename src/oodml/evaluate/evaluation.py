@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from oodml.arrays import Names
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError, error_at, unknown
 from oodml.evaluate.chance import chance_clustering, chance_metrics
 from oodml.evaluate.clustering import clustering_metrics
 from oodml.evaluate.query_lists import query_lists
@@ -178,18 +178,18 @@ def align_by_id(a: VectorSet, b: VectorSet, a_name: str = "A", b_name: str = "B"
         ids = vectors.ids[order]
         repeated = ids[1:][ids[1:] == ids[:-1]]
         if len(repeated):
-            raise OodmlError(
-                f"{name}: id {str(repeated[0])!r} appears twice; ids must be unique",
-                location=name,
+            raise error_at(
+                name,
+                f"id {str(repeated[0])!r} appears twice; ids must be unique",
                 given=str(repeated[0]),
             )
         orders.append(order)
     missing = [np.setdiff1d(a.ids, b.ids), np.setdiff1d(b.ids, a.ids)]
     for ids, name in zip(missing, (b_name, a_name), strict=True):
         if len(ids):
-            raise OodmlError(
-                f"{name}: no vector of image {str(ids[0])!r} ({len(ids)} images are missing)",
-                location=name,
+            raise error_at(
+                name,
+                f"no vector of image {str(ids[0])!r} ({len(ids)} images are missing)",
                 given=str(ids[0]),
             )
     rows = np.empty(len(a), dtype=np.int64)

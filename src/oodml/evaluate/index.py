@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError, error_at, unknown
 from oodml.evaluate.inputs import as_vectors, check_seed, refuse_rows
 from oodml.evaluate.precision import unit_rows
 from oodml.files import replacing
@@ -73,10 +73,9 @@ def write_index(
         raise unknown("index", kind, KINDS)
     target = Path(path)
     if target.suffix.lower() in READABLE:
-        raise OodmlError(
-            f"{target}: an index is not a {target.suffix} file; choose another suffix, such as "
-            ".faiss",
-            location=str(target),
+        raise error_at(
+            target,
+            f"an index is not a {target.suffix} file; choose another suffix, such as .faiss",
             given=target.suffix,
         )
     if len(vectors) < 2:
@@ -96,7 +95,7 @@ def write_index(
         with replacing(target) as temporary:
             faiss.write_index(index, str(temporary))
     except RuntimeError as error:  # the only type of exception that faiss raises
-        raise OodmlError(f"{target}: faiss failed: {error}", location=str(target)) from error
+        raise error_at(target, f"faiss failed: {error}") from error
     with replacing(target.with_suffix(".ids.csv")) as temporary:
         table = pd.DataFrame({"id": vectors.ids, "class": vectors.classes})
         table.to_csv(temporary, index=False)

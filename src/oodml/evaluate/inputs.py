@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oodml.arrays import as_float_array
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError, error_at, unknown
 from oodml.label_names import MISSING_TEXT, as_label_array, find_missing, missing_error
 
 
@@ -62,9 +62,9 @@ def refuse_rows(is_bad: Bool[Tensor, " n"], name: str, reason: str) -> None:
     """Raise an error that names the first bad row."""
     rows = is_bad.nonzero()[:, 0]
     if len(rows):
-        raise OodmlError(
-            f"{name}: row {int(rows[0])} {reason} ({len(rows)} of {len(is_bad)} rows)",
-            location=name,
+        raise error_at(
+            name,
+            f"row {int(rows[0])} {reason} ({len(rows)} of {len(is_bad)} rows)",
             given=int(rows[0]),
         )
 

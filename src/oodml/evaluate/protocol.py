@@ -10,7 +10,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.evaluate.inputs import Array, as_labels, as_vectors, encode_labels
 from oodml.evaluate.self_matches import check_class_names, self_matches
 
@@ -108,9 +108,9 @@ def _groups(relevance: Relevance | None, labels: NDArray[Any], name: str) -> NDA
         return as_labels(relevance, len(labels), name)
     missing = sorted({label for label in labels.tolist() if label not in relevance}, key=str)
     if missing:
-        raise OodmlError(
-            f"{name}: no group for label {missing[0]!r} ({len(missing)} labels are missing)",
-            location=name,
+        raise error_at(
+            name,
+            f"no group for label {missing[0]!r} ({len(missing)} labels are missing)",
             given=missing[0],
         )
     return as_labels([relevance[label] for label in labels.tolist()], len(labels), name)

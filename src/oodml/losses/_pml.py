@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oodml.errors import OodmlError, unknown
+from oodml.errors import error_at, unknown
 from oodml.losses._base import BaseLoss, full_precision
 from oodml.shapes import Labels, Mask, Scalar, Triplets, Vectors
 
@@ -60,7 +60,7 @@ def _make(wrapped: type, options: dict[str, Any]) -> Any:
         return wrapped(**{names.get(key, key): value for key, value in options.items()})
     except (TypeError, AssertionError) as error:
         name = f"pml.{wrapped.__name__}"
-        raise OodmlError(f"{name}: {error}", location=name) from error
+        raise error_at(name, str(error)) from error
 
 
 class Loss(BaseLoss):

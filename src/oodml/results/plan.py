@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.files import write_text
 
 
@@ -177,10 +177,10 @@ def read_plan(path: Path) -> StudyPlan:
             location=str(path),
         ) from error
     except (OSError, ValueError, ValidationError) as error:
-        raise OodmlError(
-            f"{path}: damaged ({error}). Delete it and run the study again; finished runs are "
+        raise error_at(
+            path,
+            f"damaged ({error}). Delete it and run the study again; finished runs are "
             "not repeated.",
-            location=str(path),
         ) from error
 
 
@@ -189,7 +189,6 @@ def read_run(path: Path) -> FinishedRun:
     try:
         return FinishedRun.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, ValidationError) as error:
-        raise OodmlError(
-            f"{path}: damaged or missing ({error}). Delete {path.parent} and run the study again.",
-            location=str(path),
+        raise error_at(
+            path, f"damaged or missing ({error}). Delete {path.parent} and run the study again."
         ) from error

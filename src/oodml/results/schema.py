@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.files import replacing
 
 COLUMNS = {
@@ -161,14 +161,12 @@ def read_results(path: str | Path) -> pd.DataFrame:
     try:
         stored = pq.read_table(source)
     except FileNotFoundError as error:
-        raise OodmlError(
-            f"{source}: no such file; `oodml study run` writes it", location=str(source)
-        ) from error
+        raise error_at(source, "no such file; `oodml study run` writes it") from error
     except (OSError, ValueError) as error:
-        raise OodmlError(
-            f"{source}: damaged or not a results table ({error}). Delete it and run the study "
+        raise error_at(
+            source,
+            f"damaged or not a results table ({error}). Delete it and run the study "
             "again; finished runs are not repeated.",
-            location=str(source),
         ) from error
     listed = (stored.schema.metadata or {}).get(_BASELINES)
     baselines = json.loads(listed) if listed is not None else [_LEGACY_BASELINE]
@@ -180,9 +178,9 @@ def check_results(table: pd.DataFrame, location: str = "results table") -> pd.Da
     """Return the table unchanged if it is a valid results table."""
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
-        raise OodmlError(
-            f"{location}: column {missing[0]!r} is missing; required: {', '.join(COLUMNS)}",
-            location=location,
+        raise error_at(
+            location,
+            f"column {missing[0]!r} is missing; required: {', '.join(COLUMNS)}",
             given=missing,
             allowed=COLUMNS,
         )
@@ -190,17 +188,15 @@ def check_results(table: pd.DataFrame, location: str = "results table") -> pd.Da
     repeated = table[table.duplicated(key)]
     if len(repeated):
         row = ", ".join(f"{name} {repeated.iloc[0][name]}" for name in key)
-        raise OodmlError(
-            f"{location}: {len(repeated)} numbers appear twice; the first: {row}",
-            location=location,
-            given=row,
+        raise error_at(
+            location, f"{len(repeated)} numbers appear twice; the first: {row}", given=row
         )
     shifts = table.groupby(["data", "split"], observed=True)["shift"].nunique()
     if (shifts > 1).any():
         split = shifts[shifts > 1].index[0][1]
-        raise OodmlError(
-            f"{location}: split {split!r} has several shifts; a study has one progression",
-            location=location,
+        raise error_at(
+            location,
+            f"split {split!r} has several shifts; a study has one progression",
             given=split,
         )
     return table

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from oodml.errors import OodmlError
+from oodml.errors import error_at
 from oodml.shift.splits import Episode, Progression, Split
 
 
@@ -28,7 +28,7 @@ def check(
         problems += find_data_problems(progression, ids, classes)
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise OodmlError(f"{location}: {problems[0]}{more}", location=location)
+        raise error_at(location, f"{problems[0]}{more}")
 
 
 def find_problems(progression: Progression) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.files import replacing, write_text
 from oodml.shift.checks import check
 from oodml.shift.plain_pickle import load_plain
@@ -126,14 +126,10 @@ def _read_bytes(source: Path, limit: int | None) -> bytes:
     try:
         size = source.stat().st_size
         if size > most:
-            raise OodmlError(
-                f"{source}: {size:,} bytes; the limit is {most:,}", location=str(source), given=size
-            )
+            raise error_at(source, f"{size:,} bytes; the limit is {most:,}", given=size)
         return source.read_bytes()
     except OSError as error:
-        raise OodmlError(
-            f"{source}: could not be read: {error.strerror or error}", location=str(source)
-        ) from None
+        raise error_at(source, f"could not be read: {error.strerror or error}") from None
 
 
 def _decode(data: bytes) -> str:
@@ -148,9 +144,9 @@ def _decode(data: bytes) -> str:
 def check_split_suffix(path: Path) -> None:
     """Refuse a file whose suffix is not in `SUFFIXES`."""
     if path.suffix not in SUFFIXES:
-        raise OodmlError(
-            f"{path}: suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}",
-            location=str(path),
+        raise error_at(
+            path,
+            f"suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}",
             given=path.suffix,
             allowed=SUFFIXES,
         )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sized
 from typing import Any
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.shift.splits import Episode, Progression, Split
 
 _KEYS = ("train", "test", "fid", "split_train", "split_val", "test_episodes", "step")
@@ -165,4 +165,4 @@ def _short(value: Any) -> str:
 
 
 def _error(location: str, message: str, allowed: tuple[str, ...] = ()) -> OodmlError:
-    return OodmlError(f"{location}: {message}", location=location, allowed=allowed)
+    return error_at(location, message, allowed=allowed)

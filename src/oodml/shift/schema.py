@@ -7,7 +7,7 @@ from typing import Any, Literal, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.files import content_hash
 from oodml.shift.splits import Episode, Progression, Split
 
@@ -47,18 +47,12 @@ def from_text(text: str) -> Progression:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))[:200]
         value = str(first["input"])[:60]
-        raise OodmlError(
-            f"{key}: {first['msg']}; given {value!r}", location=key, given=value
-        ) from None
+        raise error_at(key, f"{first['msg']}; given {value!r}", given=value) from None
     for split, raw in zip(parsed.splits, document["splits"], strict=True):
         for shots, key in zip(split.episodes, raw.get("episodes", ()), strict=False):
             if str(shots) != key or not 0 < shots < 1_000_000:
                 location = f"step {split.step}: episodes"
-                raise OodmlError(
-                    f"{location}: {key[:60]!r} is not a number of shots",
-                    location=location,
-                    given=key,
-                )
+                raise error_at(location, f"{key[:60]!r} is not a number of shots", given=key)
     return Progression(**{item.name: getattr(parsed, item.name) for item in fields(Progression)})
 
 

@@ -15,7 +15,7 @@ from oodml.backbones import load_backbone, resolve_defaults
 from oodml.catalog import make_importable
 from oodml.datasets import open_images
 from oodml.embedding import embed, weights_key
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.files import content_hash, write_text
 from oodml.images.fingerprint import Log, no_log
 from oodml.images.fingerprint import fingerprint as image_fingerprint
@@ -35,14 +35,7 @@ from oodml.study.further_data import (
     plan_tests,
     recorded_split_settings,
 )
-from oodml.study.plan import (
-    SCHEMA,
-    Run,
-    code_references,
-    plan_runs,
-    refuse_changed,
-    run_from_plan,
-)
+from oodml.study.plan import SCHEMA, Run, code_references, plan_runs, refuse_changed, run_from_plan
 from oodml.study.run_artifacts import RunArtifacts
 from oodml.study.spec.consistency import check_class_sizes, check_split
 from oodml.study.spec.study_file import SplitFile, Study
@@ -361,10 +354,9 @@ def _check_progression(
     for split in progression:
         unknown = sorted({*split.train, *split.test} - known)
         if unknown:
-            raise OodmlError(
-                f"{store.splits}: split {split.step} has the class {unknown[0]!r}, which is not in "
-                f"{images.name}",
-                location=str(store.splits),
+            raise error_at(
+                store.splits,
+                f"split {split.step} has the class {unknown[0]!r}, which is not in {images.name}",
                 given=unknown[0],
             )
         check_split(split, images, str(store.splits), validate)

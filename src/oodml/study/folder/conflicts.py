@@ -7,7 +7,7 @@ never mixed with its results, and never erased unless the user asks for it.
 import shutil
 from collections.abc import Callable
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.results.plan import StudyPlan
 from oodml.study.folder.claims import Claims
 from oodml.study.folder.store import Store
@@ -40,19 +40,19 @@ def resolve_conflicts(
         _remove(store, (*_SHARED, "runs", "failed", "unfinished", "tracking", "miniature"))
         return f"{store.folder}: removed the results of a smoke test"
     if previous.source and study.smoke and not previous.smoke:
-        raise OodmlError(
-            f"{store.folder}: contains a study, whose results the smoke test would replace. Choose "
+        raise error_at(
+            store.folder,
+            "contains a study, whose results the smoke test would replace. Choose "
             "another folder with --out.",
-            location=str(store.folder),
         )
     if replace:
         return _replace(store, _difference(previous, study, fingerprint))
     difference = _difference(previous, study, fingerprint)
     if difference and _has_results(store):
-        raise OodmlError(
-            f"{store.folder}: contains another study: {difference}. Choose another folder with "
+        raise error_at(
+            store.folder,
+            f"contains another study: {difference}. Choose another folder with "
             "--out, or pass --replace to remove its results table and splits.",
-            location=str(store.folder),
             given=study.name,
         )
     refuse_foreign_rows(store)
@@ -101,10 +101,10 @@ def _replace(store: Store, difference: str) -> str:
 def _refuse_while_used(store: Store) -> None:
     claims = Claims(store.claims)
     if any(not claims.is_dead(path) for _, path in claims.current().values()):
-        raise OodmlError(
-            f"{store.folder}: another process is working on what this folder contains. Stop it, or "
+        raise error_at(
+            store.folder,
+            "another process is working on what this folder contains. Stop it, or "
             "choose another folder with --out.",
-            location=str(store.folder),
         )
 
 

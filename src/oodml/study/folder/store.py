@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.files import replacing, write_text
 from oodml.results.plan import FinishedRun, RunPlan, StudyPlan, read_plan, write_plan
 from oodml.study.folder.claims import Claim, Claims, this_process
@@ -215,16 +215,16 @@ def failure_text(run: RunPlan, error: BaseException, advice: str = "") -> str:
 def unwritable_error(folder: Path, error: BaseException) -> OodmlError:
     """The error for a folder that cannot be written, with its remedy."""
     if is_disk_full(error):
-        return OodmlError(
-            f"{folder}: the disk is full. Free some space (`oodml cache list` shows the size of "
+        return error_at(
+            folder,
+            "the disk is full. Free some space (`oodml cache list` shows the size of "
             "the cache) and run the study again; finished runs are not repeated.",
-            location=str(folder),
         )
     reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-    return OodmlError(
-        f"{folder}: not writable ({reason}). Choose another folder with --out, or make it "
+    return error_at(
+        folder,
+        f"not writable ({reason}). Choose another folder with --out, or make it "
         "writable; finished runs are not repeated.",
-        location=str(folder),
     )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from oodml.errors import OodmlError
+from oodml.errors import error_at
 from oodml.results.plan import RunPlan, StudyPlan
 from oodml.results.schema import COLUMNS, empty_results, is_unmodified, result_rows, write_results
 from oodml.study.folder.store import Store
@@ -62,10 +62,10 @@ def read_run_rows(folder: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise OodmlError(
-            f"{path}: damaged or missing ({error}). Delete {folder} and run the study again; only "
+        raise error_at(
+            path,
+            f"damaged or missing ({error}). Delete {folder} and run the study again; only "
             "this run is repeated.",
-            location=str(path),
         ) from error
 
 
@@ -83,10 +83,10 @@ def refuse_foreign_rows(store: Store) -> None:
     if not foreign and not columns:
         return
     what = f"{foreign} rows" if foreign else f"the column {columns[0]!r}"
-    raise OodmlError(
-        f"{path}: this study did not write {what}, and updating the table would erase them. Move "
+    raise error_at(
+        path,
+        f"this study did not write {what}, and updating the table would erase them. Move "
         "the file elsewhere, or pass --replace to remove it.",
-        location=str(path),
         given=foreign or columns,
     )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.images.image_set import ImageSet
 from oodml.results.plan import RunPlan, StudyPlan, read_run
 from oodml.results.schema import STANDARD_SPLIT, Stage
@@ -93,11 +93,11 @@ class MethodSearch:
         """The first trial with the highest value."""
         scored = [(t.outcome.value, -t.number) for t in self.trials if t.outcome.value is not None]
         if not scored:
-            raise OodmlError(
-                f"{folder}: all {len(self.trials)} trials of {self.variant.label} failed: "
+            raise error_at(
+                folder,
+                f"all {len(self.trials)} trials of {self.variant.label} failed: "
                 f"{self.trials[0].outcome.reason}. See the tracebacks in {folder / 'failed'}; "
                 "pass --retry to repeat the trials.",
-                location=str(folder),
             )
         return self.trials[-max(scored)[1]]
 
@@ -192,10 +192,10 @@ def read_outcome(trial: Trial, store: Store, metric: str) -> Outcome:
     names = metric.split("+")
     missing = [name for name in names if name not in values]
     if missing:
-        raise OodmlError(
-            f"{folder}: {missing[0]} of the validation classes is missing; a search needs at least "
+        raise error_at(
+            folder,
+            f"{missing[0]} of the validation classes is missing; a search needs at least "
             "one epoch, and validation classes with two images",
-            location=str(folder),
             given=missing[0],
         )
     value = float(sum(values[name] for name in names))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from oodml.adaptation import AdaptSettings
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError, error_at, unknown
 from oodml.evaluate.retrieval import retrieval_metrics
 from oodml.images.image_set import ImageSet
 from oodml.methods._base import BaseMethod, Sizes
@@ -40,10 +40,10 @@ def check_method(
         built = method(Sizes(n_classes=4, dim=model.dim, feature_dim=8), **options)
     except Exception as error:  # user code raises anything
         allowed = error.allowed if isinstance(error, OodmlError) else ()
-        raise OodmlError(f"{location}: {error}", location=location, allowed=allowed) from error
+        raise error_at(location, str(error), allowed=allowed) from error
     problem = next(_contradictions(model, train, built), None) if built.trains else None
     if problem:
-        raise OodmlError(f"{location}: {problem}", location=location)
+        raise error_at(location, problem)
 
 
 def check_adaptation(adapt: AdaptSettings, location: str) -> None:
@@ -74,11 +74,11 @@ def check_class_sizes(shots: Sequence[int], images: ImageSet, location: str = "s
         )
     for n in sorted(shots, reverse=True):
         if n >= counts[largest]:
-            raise OodmlError(
-                f"{location}: {n} shots need a class with at least {n + 1} images; the largest "
+            raise error_at(
+                location,
+                f"{n} shots need a class with at least {n + 1} images; the largest "
                 f"class of {images.name}, {largest!r}, has {counts[largest]}. Remove {n} from "
                 "`shots`.",
-                location=location,
                 given=n,
             )
 

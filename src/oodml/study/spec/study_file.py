@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from oodml.catalog import get_class, make_importable, names
 from oodml.datasets import is_import_path
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError, error_at, unknown
 from oodml.images.decode import parse_background
 from oodml.shift.build import SplitSettings
 from oodml.study.spec.ranges import SearchSettings, Seed, parse_search
@@ -103,7 +103,7 @@ def read_study(path: str | Path) -> Study:
     try:
         tables = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise OodmlError(f"{file}: not a TOML file: {error}", location=str(file)) from error
+        raise error_at(file, f"not a TOML file: {error}") from error
     make_importable(file.parent, Path.cwd())
     return parse_study(tables, file).model_copy(update={"text": text})
 

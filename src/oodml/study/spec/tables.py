@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError, error_at, unknown
 
 Settings = TypeVar("Settings", bound=BaseModel)
 Table = dict[str, Any]
@@ -71,9 +71,7 @@ def key_error(
 ) -> OodmlError:
     """The error for a wrong value in a study file."""
     location = f"{file}: {key}"
-    return OodmlError(
-        f"{location}: given {given!r}; {problem}", location=location, given=given, allowed=allowed
-    )
+    return error_at(location, f"given {given!r}; {problem}", given=given, allowed=allowed)
 
 
 def _refuse_non_finite(value: object, key: str, file: Path) -> None:
@@ -105,7 +103,7 @@ def _settings_error(
     location = f"{file}: {'.'.join(parts)}"
     if missing:
         what = "value" if isinstance(first["loc"][-1], int) else "key"
-        return OodmlError(f"{location}: this {what} is required", location=location)
+        return error_at(location, f"this {what} is required")
     if first["type"] == "extra_forbidden":
         return unknown("key", parts[-1], kind.model_fields, location)
     allowed = [choice for one in _of_key(first, errors, table) for choice in _choices(one)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from oodml.datasets import open_images
-from oodml.errors import OodmlError
+from oodml.errors import error_at
 from oodml.images.image_set import ImageSet
 
 SHOTS = (2, 5)
@@ -59,10 +59,10 @@ def study_text(data: str, file: Path) -> str:
     images = open_images(data)
     counts = np.unique(images.labels, return_counts=True)[1]
     if len(counts) < MIN_CLASSES:
-        raise OodmlError(
-            f"{data}: {len(counts)} classes; a study needs at least {MIN_CLASSES} to divide into "
+        raise error_at(
+            data,
+            f"{len(counts)} classes; a study needs at least {MIN_CLASSES} to divide into "
             "training and test classes",
-            location=data,
             given=len(counts),
         )
     shots = [n for n in SHOTS if n + QUERIES <= counts.min()]

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from oodml.adaptation import AdaptSettings
 from oodml.backbones import check_backbone_name
 from oodml.catalog import get_class, names
-from oodml.errors import OodmlError, unknown
+from oodml.errors import error_at, unknown
 from oodml.model import ModelSettings, ModelTable, keys_of_other_mode, parse_model_settings
 from oodml.study.spec.consistency import check_adaptation, check_method
 from oodml.study.spec.ranges import Range, Seed, refuse_intervals
@@ -198,7 +198,7 @@ def refuse_repeats(variants: tuple[Variant, ...], file: Path) -> None:
             labels.add(label)
             runs |= dict.fromkeys(_runs_of(variant), label)
             continue
-        raise OodmlError(f"{location}: {problem}", location=location, given=label)
+        raise error_at(location, problem, given=label)
 
 
 def _runs_of(variant: Variant) -> list[tuple[str, int]]:
@@ -257,10 +257,9 @@ def _check_mode(method: Any, name: str, mode: str, location: str) -> None:
     reason = method.modes.get(mode, "it supports other modes")
     if reason:
         allowed = [other for other, problem in method.modes.items() if not problem]
-        raise OodmlError(
-            f"{location}: {name} does not support mode {mode!r}: {reason}. "
-            f"Allowed: {', '.join(allowed)}.",
-            location=location,
+        raise error_at(
+            location,
+            f"{name} does not support mode {mode!r}: {reason}. Allowed: {', '.join(allowed)}.",
             given=mode,
             allowed=allowed,
         )
