@@ -25,16 +25,16 @@ print(configured, faults() - before)
 
 def run(setting: str, **more: str) -> tuple[str, int]:
     """Whether the allocator was configured, and the page faults of fifty 16 MiB blocks."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(USER_SETTINGS)}
-    done = subprocess.run(
-        [sys.executable, "-c", CODE, setting],
-        env=environment | more,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    configured, faults = done.stdout.split()
+    configured, faults = execute(CODE, setting, **more).split()
     return configured, int(faults)
+
+
+def execute(code: str, *arguments: str, **more: str) -> str:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(USER_SETTINGS)}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(
+        command, env=environment | more, capture_output=True, text=True, check=True
+    ).stdout
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
@@ -47,5 +47,6 @@ def test_freed_blocks_are_reused() -> None:
 
 
 def test_the_users_setting_wins() -> None:
-    assert run("on", MALLOC_TRIM_THRESHOLD_="131072")[0] == "False"
-    assert run("on", GLIBC_TUNABLES="glibc.malloc.check=0")[0] == "False"
+    code = "from oodml.allocator import keep_freed_memory; print(keep_freed_memory())"
+    assert execute(code, MALLOC_TRIM_THRESHOLD_="131072").strip() == "False"
+    assert execute(code, GLIBC_TUNABLES="glibc.malloc.check=0").strip() == "False"

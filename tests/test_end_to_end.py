@@ -13,11 +13,11 @@ from oodml.datasets import open_images
 from tests.images.samples import squares, write_folder
 
 STUDY = """
-data = {name = "glyphs", scripts = ["digits", "greek", "hebrew", "latin_lower"]}
+data = {name = "glyphs", scripts = ["digits", "greek", "hebrew"], few = [40, 8]}
 seeds = [0, 1]
 shots = [2]
 episodes = 2
-splits = {backbone = "pixels", n_splits = 3}
+splits = {backbone = "pixels", n_splits = 2}
 model = {backbone = "pixels", image_size = 32, augmentation = "gentle", dim = 16, views = 1}
 train = {epochs = 2}
 adapt = {iterations = 3, views = 1}
@@ -48,7 +48,7 @@ def test_the_table_holds_every_number(study: Path) -> None:
     columns = "run data split shift method seed stage shots episode metric value"
     assert " ".join(table.columns) == columns
     runs = table[["split", "method", "seed"]].drop_duplicates()
-    assert len(runs) == 3 * (2 + 1)  # the baseline runs once per split
+    assert len(runs) == 2 * (2 + 1)  # the baseline runs once per split
     assert set(table["stage"]) == {"zero_shot", "validation", "before", "after"}
     tested = table[table["stage"] == "zero_shot"]
     expected = {"recall@1", "recall@2", "recall@4", "recall@8", "map@r", "map@1000", "nmi"}
@@ -72,7 +72,7 @@ def test_the_epoch_is_chosen_without_test_classes(study: Path) -> None:
 
 def test_a_run_s_model_gives_its_vectors_and_metrics(study: Path) -> None:
     table = pd.read_parquet(study / "results.parquet")
-    images = open_images("glyphs", scripts=["digits", "greek", "hebrew", "latin_lower"])
+    images = open_images("glyphs", scripts=["digits", "greek", "hebrew"], few=(40, 8))
     one = table[(table["method"] == "margin") & (table["metric"] == "recall@1")]
     one = one[one["stage"] == "zero_shot"].iloc[0]
     kept = oodml.VectorSet.load(study / "runs" / one["run"] / "vectors.npz")
@@ -105,7 +105,7 @@ def test_what_is_done_is_not_done_again(study: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_the_other_commands_take_a_study_s_files(study: Path, tmp_path: Path) -> None:
-    assert "9 of 9" in oodml_command("study", "status", study)
+    assert "6 of 6" in oodml_command("study", "status", study)
     assert "train" in oodml_command("splits", "show", study / "splits.json")
     vectors = next(iter(study.glob("runs/*/vectors.npz")))
     assert "recall@1" in oodml_command("evaluate", vectors).lower()
@@ -130,5 +130,6 @@ def test_a_folder_of_one_s_own(tmp_path: Path, superclasses: bool) -> None:
     oodml_command("study", "run", tmp_path / "study.toml", "--out", tmp_path / "out")
     table = pd.read_parquet(tmp_path / "out" / "results.parquet")
     assert table["run"].nunique() == 2
-    oodml_command("report", tmp_path / "out")
-    assert (tmp_path / "out" / "report.html").stat().st_size < 15e6
+    if superclasses:
+        oodml_command("report", tmp_path / "out")
+        assert (tmp_path / "out" / "report.html").stat().st_size < 15e6

@@ -95,8 +95,7 @@ def test_any_text_can_be_printed(encoding: str, text: str) -> None:
     print(text, file=stream, flush=True)
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_tables_reach_any_terminal(encoding: str, tmp_path: Path) -> None:
+def test_tables_reach_any_terminal(tmp_path: Path) -> None:
     import numpy as np
 
     vectors = np.random.default_rng(0).normal(size=(40, 8))
@@ -104,8 +103,8 @@ def test_tables_reach_any_terminal(encoding: str, tmp_path: Path) -> None:
         np.savez(tmp_path / f"{name}.npz", vectors=vectors, classes=np.repeat(np.arange(10), 4))
     ran = subprocess.run(
         [sys.executable, "-m", "oodml", "compare", "ä.npz", "b.npz"],
-        cwd=tmp_path, env=os.environ | {"PYTHONIOENCODING": encoding}, capture_output=True,
+        cwd=tmp_path, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True,
         check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.decode(encoding)
+    assert ran.stdout.decode("ascii")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from oodml.cli import app
 from oodml.errors import OodmlError
 from oodml.results.schema import read_results
 from oodml.study.launch import run_study
+from oodml.study.workers.local import without_main_script
 from tests.study.toy import execute, make_study, toy_study
 
 STUDY = """
@@ -40,18 +42,35 @@ def run_script(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_runs_with_workers(tmp_path: Path) -> None:
     ended = run_script(PLAIN, tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert len(read_results(tmp_path / "results" / "results.parquet"))
 
 
+@pytest.mark.slow
 def test_a_script_whose_function_workers_must_import_is_told_about_the_guard(
     tmp_path: Path,
 ) -> None:
     ended = run_script(OWN_FUNCTION, tmp_path)
     assert ended.returncode != 0
     assert "__main__" in ended.stderr.strip().splitlines()[-1]
+
+
+def test_workers_import_the_main_script_only_for_a_function_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(main, "__file__", "script.py", raising=False)
+    with without_main_script(execute):
+        assert "__file__" not in vars(main)
+    assert main.__file__ == "script.py"
+    local = types.FunctionType((lambda: None).__code__, vars(main), "local")
+    local.__qualname__, local.__module__ = "local", "__main__"
+    monkeypatch.setattr(main, "local", local, raising=False)
+    with without_main_script(local):
+        assert main.__file__ == "script.py"
 
 
 def test_slurm_without_srun_is_refused_before_anything_is_written(

@@ -140,7 +140,7 @@ def test_the_search_finds_more_than_chance(tmp_path: Path) -> None:
 
 
 def test_workers_do_not_change_what_is_chosen(tmp_path: Path) -> None:
-    study = read_study(make_search(tmp_path, head="search = 10"))
+    study = read_study(make_search(tmp_path, head="search = 6"))
     one = search(study, tmp_path / "one")
     two = search(study, tmp_path / "two", execute_trial=slow_trial, workers=2)
     assert trials_without_seconds(tmp_path / "one") == trials_without_seconds(tmp_path / "two")

@@ -93,7 +93,7 @@ class WorkerPool:
             daemon=True,
         )
         variables = {name: str(self.threads) for name in THREAD_VARIABLES}
-        with _environment(variables), _without_main_script(self.execute):
+        with _environment(variables), without_main_script(self.execute):
             process.start()
         report.close()
         return process, errors
@@ -136,7 +136,7 @@ def _startup_error(status: int) -> OodmlError:
 
 
 @contextlib.contextmanager
-def _without_main_script(execute: Execute | None) -> Iterator[None]:
+def without_main_script(execute: Execute | None) -> Iterator[None]:
     """Start processes that do not import the main script, unless `execute` is defined in it.
 
     Otherwise a script without `if __name__ == "__main__":` would run again in every worker.
