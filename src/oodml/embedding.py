@@ -17,6 +17,7 @@ from oodml import distributed
 from oodml.arrays import Names
 from oodml.backbones import (
     POOLINGS,
+    VECTORS,
     Backbone,
     check_backbone_name,
     combine_poolings,
@@ -33,6 +34,7 @@ from oodml.images.image_set import ImageSet
 from oodml.images.loader import View, batches, test_views, train_views
 from oodml.images.pixel_cache import ResizedImages
 from oodml.images.transforms import recipe
+from oodml.images.vector_images import VectorImages
 from oodml.model import Embedder, to_float
 from oodml.model_input import input_images
 from oodml.progress import Progress
@@ -82,6 +84,8 @@ def embed(
     """
     resolved = resolve_device(device)
     _check_at_least("batch_size", batch_size, 1)
+    if isinstance(images, VectorImages) and backbone == VECTORS:
+        return _given_vectors(images)
     if isinstance(backbone, Embedder):
         return _embed_with_model(images, backbone, resolved, batch_size)
     _check_options(backbone, image_size, pooling, augmentation)
@@ -108,6 +112,12 @@ def embed(
         cached = combine_poolings(features, pooling).numpy()
     source["pooling"] = pooling
     return _vector_set(cached, images, source)
+
+
+def _given_vectors(images: VectorImages) -> VectorSet:
+    source = {"data": images.name, "fingerprint": fingerprint(images), "backbone": VECTORS}
+    assert images.pixels is not None
+    return VectorSet(images.pixels, images.classes, images.ids, images.superclasses, source)
 
 
 def _check_options(backbone: str, image_size: int | None, pooling: str, augmentation: str) -> None:

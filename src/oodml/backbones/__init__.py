@@ -11,8 +11,12 @@ from oodml.backbones._timm import timm_backbone, timm_names
 from oodml.errors import OodmlError
 from oodml.randomness import isolated
 
+VECTORS = "vectors"
+"""The backbone of studies on a file of vectors, whose network is unknown."""
+
 __all__ = [
     "POOLINGS",
+    "VECTORS",
     "Backbone",
     "Pooling",
     "check_backbone_name",
@@ -58,6 +62,12 @@ def load_backbone(name: str, weights: str | None = None, seed: int = 0) -> Backb
     """
     keep_freed_memory()
     check_backbone_name(name)
+    if name == VECTORS:
+        raise OodmlError(
+            "the features are vectors of a file; no network is known that embeds images like them",
+            location="backbone",
+            given=name,
+        )
     with isolated(seed, "backbone", name):
         if ":" not in name and name not in catalog.names("backbones"):
             return timm_backbone(name, weights)
@@ -80,7 +90,7 @@ def check_backbone_name(name: str, location: str = "") -> None:
         location: the file and key that contain the name.
     """
     own = catalog.names("backbones")
-    if ":" in name or name in own:
+    if ":" in name or name in (*own, VECTORS):
         return
     networks = timm_names()
     if name in networks:

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from oodml.catalog import load, names
+from oodml.catalog import check_options, load, names
 from oodml.datasets._check import without_corrupt
 from oodml.datasets._few import reduce_images
+from oodml.datasets._vectors import SUFFIXES, is_vector_file, open_vectors
 from oodml.datasets.huggingface import is_saved_dataset
 from oodml.errors import OodmlError, error_at
 from oodml.images.image_set import ImageSet
@@ -27,7 +28,7 @@ def open_images(
     background: str | None = None,
     **options: Any,
 ) -> ImageSet:
-    """Open a dataset by name, a folder of images, or a table of paths and classes.
+    """Open a dataset by name, a folder of images, a table of paths and classes, or vectors.
 
     A name takes precedence over a folder of the same name; write "./cub200" for the folder. An
     existing path takes precedence over an import path.
@@ -35,8 +36,9 @@ def open_images(
     Args:
         data: a name such as "glyphs" or "cub200"; "hf:NAME" for a dataset on Hugging Face; an
             import path "package.module:function"; or the path of a folder `class/image` or
-            `superclass/class/image`, of a CSV or Parquet table, or of a folder that Hugging Face
-            `datasets` saved with `save_to_disk`.
+            `superclass/class/image`, of a CSV or Parquet table, of a folder that Hugging Face
+            `datasets` saved with `save_to_disk`, or of a file of vectors (.npz, .safetensors,
+            .parquet, or .npy with a .csv of labels), which stands for images without pixels.
         few: load only this many classes and this many images per class, for quick tests.
         skip_corrupt: leave out images that cannot be read; `left_out` of the result lists them.
         background: the color behind transparent pixels: "white" (the default), "black", or a color
@@ -66,12 +68,15 @@ def _open(data: str | Path, options: dict[str, Any]) -> ImageSet:
         return _load("huggingface", options, name=str(path))
     if path.is_dir():
         return _load("folder", options, root=path)
+    if path.is_file() and is_vector_file(path):
+        check_options(open_vectors, options, path.name)
+        return open_vectors(path, **options)
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
         return _load("table", options, path=path)
     if path.is_file():
-        allowed = ", ".join(TABLE_SUFFIXES)
-        message = f"{path}: not a folder and not a table of images ({allowed})"
-        raise OodmlError(message, location=str(path), allowed=TABLE_SUFFIXES)
+        allowed = (*TABLE_SUFFIXES, *SUFFIXES)
+        message = f"{path}: not a folder, nor a table of images or vectors ({', '.join(allowed)})"
+        raise OodmlError(message, location=str(path), allowed=allowed)
     if path.exists():
         raise error_at(path, "neither a file nor a folder")
     raise _unknown_data(data)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ class ImageSet(Labeled):
     classes: Names
     superclasses: Names | None = None
     root: Path | None = None
-    pixels: NDArray[np.uint8] | None = None
+    pixels: NDArray[Any] | None = None
     partition: Names | None = None
     left_out: tuple[str, ...] = ()
     background: str = "white"

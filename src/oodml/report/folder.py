@@ -13,6 +13,7 @@ from oodml.analysis.formatting import count_noun, format_list
 from oodml.catalog import make_importable
 from oodml.errors import OodmlError
 from oodml.images.image_set import ImageSet
+from oodml.images.vector_images import VectorImages
 from oodml.results.plan import StudyPlan, read_plan
 from oodml.results.schema import Stage, on_progression, read_results
 from oodml.shift.splits import Progression
@@ -206,10 +207,14 @@ def _open_images(plan: StudyPlan, notes: list[str], trust_code: bool) -> ImageSe
         )
         return None
     try:
-        return open_images(name, **plan.source.get("options", {}))
+        images = open_images(name, **plan.source.get("options", {}))
     except (OodmlError, OSError, TypeError) as error:
         notes.append(f"The images could not be opened, so only their ids are shown: {error}")
         return None
+    if isinstance(images, VectorImages):
+        notes.append("The data are vectors without pixels, so only ids are shown.")
+        return None
+    return images
 
 
 def _packed_images(path: Path, data: str, notes: list[str]) -> ImageSet | None:

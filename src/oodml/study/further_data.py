@@ -124,6 +124,7 @@ def recorded_split_settings(progression: Progression) -> SplitSettings | None:
             "weights": None if weights == "own" else weights,
             "image_size": size if isinstance(size, int) else None,
             "augmentation": recorded.get("augmentation", "base"),
+            "pooling": recorded.get("pooling", "avg"),
         }
     )
 

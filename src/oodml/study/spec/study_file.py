@@ -8,10 +8,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from oodml.backbones import VECTORS
 from oodml.catalog import get_class, make_importable, names
 from oodml.datasets import is_import_path
+from oodml.datasets._vectors import is_vector_file
 from oodml.errors import OodmlError, error_at, unknown
 from oodml.images.decode import parse_background
+from oodml.images.vector_images import pixels_error
 from oodml.shift.build import SplitSettings
 from oodml.study.spec.ranges import SearchSettings, Seed, parse_search
 from oodml.study.spec.searched_variants import parse_searched_variants
@@ -151,6 +154,9 @@ def _describe_folder(folder: Path) -> str:
 def parse_study(tables: Table, file: Path) -> Study:
     """The study that the tables of a file describe."""
     keys = parse_settings(StudyKeys, tables, "", file)
+    source = _parse_source(keys.data, file)
+    if is_vector_file(Path(source.name)):
+        keys = _vector_keys(keys, file)
     bases = {"model": keys.model, "train": keys.train, "adapt": keys.adapt}
     search = parse_search(keys.search, file)
     parse = parse_variants if search is None else parse_searched_variants
@@ -166,7 +172,7 @@ def parse_study(tables: Table, file: Path) -> Study:
         )
     return Study(
         name=keys.name or file.stem,
-        data=_parse_source(keys.data, file),
+        data=source,
         test_data=tuple(_parse_test_data(keys.test_data, file)),
         variants=variants,
         splits=_parse_splits(keys.splits, keys.model, file),
@@ -237,6 +243,26 @@ def _parse_source(data: str | Table, file: Path, key: str = "data") -> Source:
 def _is_few(few: object) -> bool:
     pair = few if isinstance(few, list) and list(map(type, few)) == [int, int] else [0, 0]
     return bool(pair[0] >= 2 and pair[1] >= 1)
+
+
+def _vector_keys(keys: StudyKeys, file: Path) -> StudyKeys:
+    """The keys of a study on vectors, which has no network and one view of each row."""
+    for part, table in (("model", keys.model), ("splits", keys.splits)):
+        if table.get("backbone", VECTORS) != VECTORS:
+            problem = "the data are vectors, which no network embeds again; remove the key"
+            raise key_error(file, f"{part}.backbone", table["backbone"], problem)
+    methods = keys.methods.values() if isinstance(keys.methods, dict) else ()
+    parts = [(keys.model, keys.adapt), *((t.get("model", {}), t.get("adapt", {})) for t in methods)]
+    for model, adapt in parts:
+        if model.get("mode", "head") != "head":
+            raise pixels_error(str(keys.data), f"{file}: model.mode")
+        if adapt.get("layers", "last") != "last":
+            raise pixels_error(str(keys.data), f"{file}: adapt.layers")
+    splits = keys.splits if "file" in keys.splits else keys.splits | {"backbone": VECTORS}
+    model = {"views": 1} | keys.model | {"backbone": VECTORS}
+    return keys.model_copy(
+        update={"model": model, "splits": splits, "adapt": {"views": 1} | keys.adapt}
+    )
 
 
 def _locate(name: str, file: Path, key: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from oodml.datasets import open_images
 from oodml.errors import error_at
 from oodml.images.image_set import ImageSet
+from oodml.images.vector_images import VectorImages
 
 SHOTS = (2, 5)
 QUERIES = 2
@@ -67,7 +68,10 @@ def study_text(data: str, file: Path) -> str:
         )
     shots = [n for n in SHOTS if n + QUERIES <= counts.min()]
     smallest = f"              # the smallest class has {counts.min()} images"
-    return TEXT.format(
+    text = TEXT
+    if isinstance(images, VectorImages):  # there is no network
+        text = "".join(s for s in TEXT.splitlines(True) if not s.startswith(("backbone", "mode")))
+    return text.format(
         name=" ".join(images.name.split()),
         images=len(images),
         classes=len(counts),
