@@ -166,6 +166,7 @@ REQUIREMENTS: dict[str, Requirements] = {
     "docs/evaluation.md": evaluation,
     "docs/extending.md": extending,
     "docs/few_shot.md": few_shot,
+    "docs/from_the_original.md": nothing,
     "docs/glyphs.md": nothing,
     "docs/emoji.md": nothing,
     "docs/install.md": nothing,

@@ -81,3 +81,35 @@ def merge(
         )
     equal = f", {len(merged.equal)} of them in several studies with equal numbers"
     typer.echo(f"{out}: {len(merged.rows)} runs{equal if merged.equal else ''}")
+
+
+@app.command(name="from-command")
+def from_command(
+    command: Annotated[
+        str, typer.Argument(help="A command line of the original code, or a file with many.")
+    ],
+    out: Annotated[Path, typer.Option(help="The study file to write.")] = Path("study.toml"),
+) -> None:
+    """Turn command lines of the original code (ood_main.py and others) into a study file.
+
+    Lines of several datasets, or with and without few-shot adaptation, become one file each.
+
+    Example: `oodml study from-command 'python ood_main.py --loss margin --bs 112' --out study.toml`
+    """
+    from oodml.errors import OodmlError
+    from oodml.files import write_text
+    from oodml.study.spec.original_command import studies_from_text
+
+    is_file = len(command) < 4096 and Path(command).is_file()
+    text = Path(command).read_text("utf-8", "replace") if is_file else command
+    studies = studies_from_text(text)
+    single = len(studies) == 1
+    for study in studies:
+        file = out if single else out.with_name(f"{out.stem}_{study.name}{out.suffix}")
+        if file.exists():
+            raise OodmlError(f"{file}: exists already; choose another --out", location=str(file))
+        write_text(file, study.text)
+        for flag, note in study.notes.items():
+            typer.echo(f"{flag}: {note}")
+        methods = ", ".join(study.tables["methods"])
+        typer.echo(f"{file}: {methods}. Run it: oodml study run {file} --data FOLDER --out results")

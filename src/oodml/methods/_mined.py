@@ -20,7 +20,7 @@ class MinedLoss(nn.Module):
         n_classes: number of classes, passed to losses that have this option.
         dim: dimension of the embedding, passed to losses that have this option.
         loss: name or import path of the loss.
-        miner: name or import path of the miner, or None.
+        miner: name or import path of the miner; None or "" for none.
         loss_options: options of the loss; they override `n_classes` and `dim`.
         miner_options: options of the miner.
     """
@@ -47,7 +47,7 @@ class MinedLoss(nn.Module):
                 location="loss",
                 given=loss,
             )
-        if miner is not None and not accepts_triplets(self.loss):
+        if miner and not accepts_triplets(self.loss):
             raise OodmlError(
                 f"loss {loss!r} takes no triplets, so miner {miner!r} would have no effect; "
                 "remove miner or choose another loss",
