@@ -35,7 +35,6 @@ class ProcessGroup:
 
     Attributes:
         rank: the number of this process; 0 is the leader.
-        size: the number of processes.
         messages: the communication group for tasks and results.
         votes: the communication group for agreeing on success.
     """

@@ -50,7 +50,6 @@ class Column:
 
     Attributes:
         kind: "matrix" has one list of numbers per row, "numbers" one number, "text" one string.
-        load: reads the values, as labels.
         about: a description for errors, such as "text".
         load_numbers: reads the values as numbers, where that is different.
     """
@@ -70,7 +69,6 @@ class Contents:
     """What a file contains.
 
     Attributes:
-        path: the file.
         columns: by name, in the order of the file.
         source: where the vectors come from, if this package wrote the file.
         literal: whether text such as "nan" is a class name and not a missing label.

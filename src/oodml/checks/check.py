@@ -23,9 +23,7 @@ class Factory:
     """Creates new objects of a class or function of the catalog.
 
     Args:
-        kind: a kind of the catalog.
         name: a name of the catalog or an import path.
-        options: options of the object.
     """
 
     def __init__(self, kind: str, name: str, options: Mapping[str, Any]) -> None:

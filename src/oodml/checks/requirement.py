@@ -12,12 +12,7 @@ Requirement = Callable[[Make], None]
 
 
 class Violation(Exception):
-    """A requirement is not met.
-
-    Args:
-        problem: what is wrong.
-        remedy: how to fix it.
-    """
+    """A requirement is not met."""
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(f"{problem}. {remedy}")
@@ -37,10 +32,8 @@ class CheckResult:
     """The result of checking one requirement.
 
     Attributes:
-        requirement: the requirement in one sentence.
         mark: ✓ (met), ✗ (not met), ! (advice), or – (not applicable or not checked).
         problem: what is wrong, or why the requirement was not checked.
-        remedy: how to fix it.
     """
 
     requirement: str

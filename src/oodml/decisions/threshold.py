@@ -37,14 +37,12 @@ class Threshold:
 
     Attributes:
         threshold: queries are accepted if their score reaches it.
-        low, high: its 95% interval, from resampling classes.
         far: the false-accept rate that it was chosen for.
         tar, tar_low, tar_high: the share of known queries (pairs of one class) that it accepts.
         conformal: the threshold at which a random image of a new class is accepted with a
             probability of at most `far`, if the new class is exchangeable with the given ones.
             None if there are too few classes: a guarantee needs 1/far - 1.
         mode: "identification" or "pairs".
-        score, distance: what it applies to.
         classes, images: of the unknown queries that it was chosen on.
     """
 

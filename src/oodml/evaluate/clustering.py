@@ -24,8 +24,6 @@ class Contingency:
     Attributes:
         shared: images in each non-empty pair of a cluster and a class.
         expected: the expected value of `shared` if clusters and classes were independent.
-        cluster_sizes: images in each non-empty cluster.
-        class_sizes: images in each non-empty class.
     """
 
     shared: NDArray[np.float64]

@@ -24,7 +24,6 @@ class Evaluation:
     """The metrics of a set of vectors.
 
     Attributes:
-        metrics: the value of each metric.
         chance: the chance level of each retrieval and clustering metric.
         per_class: one row per class of the queries.
         answer: the first metric and its chance level as a sentence.

@@ -17,7 +17,6 @@ class Definition:
     """A metric, how to compute it, and for retrieval its value under a random ranking.
 
     Attributes:
-        metric: how to present the metric.
         compute: its value from the family's inputs; "@k" metrics also take the number k.
         expected: its expected value for a random ranking, from the number of positives per query
             and the size of the gallery; "@k" metrics also take k.

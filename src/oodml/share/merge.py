@@ -42,7 +42,6 @@ class Merge:
     Attributes:
         runs, rows, folders: the plan, the results, and the folder of each run, by id.
         settings: the settings of each method as JSON.
-        baselines: the methods that do not train.
         equal: ids of runs that several studies contain with the same numbers.
         contradictions: runs that several studies contain with different numbers.
         renamed: new names of methods whose settings differ from those of an earlier study.

@@ -18,11 +18,7 @@ PACKED_IMAGES = "images.parquet"
 
 @dataclass(frozen=True)
 class PackedImages(ImageSet):
-    """Images of which only thumbnails exist, if anything.
-
-    Attributes:
-        thumbnails: image files by image id.
-    """
+    """Images of which only thumbnails exist, if anything."""
 
     thumbnails: Mapping[str, bytes] = field(default_factory=dict)
 

@@ -37,14 +37,8 @@ class Run:
     """A run that can be executed: a `RunPlan` with validated settings and its split.
 
     Attributes:
-        data: the dataset's name.
-        fingerprint: hash of its images.
-        label: the method's name in the results.
         shots: shots of the few-shot episodes to adapt to, from `split.episodes`.
-        split_hash: `hash_of_split(split, shots)` if known.
         code: fingerprints of the user's code, by name; see `oodml.user_code`.
-        trains: False for baselines.
-        test_data: the further datasets to test on.
     """
 
     data: str

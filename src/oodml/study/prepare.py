@@ -51,10 +51,6 @@ class Context:
     """What every run of a study receives.
 
     Attributes:
-        images: the whole dataset.
-        progression: the splits.
-        device: where to train.
-        artifact_options: options of `RunArtifacts`, from the plan.
         artifacts: the checkpoints, trackers, and failed weights of the current run. None in a
             process that follows another one.
         further: the further datasets to test on, by their names in the results.

@@ -21,10 +21,7 @@ class RunArtifacts:
     """Where a run writes its checkpoints, its trackers, and the weights it fails with.
 
     Attributes:
-        store: the study folder.
-        run: the run.
         checkpoint_seconds: minimum number of seconds between two checkpoints.
-        trackers: names of trackers; see `oodml.study.tracking`.
     """
 
     store: Store

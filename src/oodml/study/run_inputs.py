@@ -57,9 +57,6 @@ class CachedFeatures:
     """Features of all images under a frozen backbone, computed once per view and cached.
 
     Args:
-        settings: the settings of the run's model.
-        images: all images of the study.
-        device: where to compute.
         needs_backbone: whether models need a backbone, too, to adapt all layers.
     """
 
@@ -119,14 +116,7 @@ class CachedFeatures:
 
 
 class LiveImages:
-    """Images that are decoded, augmented, and run through the whole network.
-
-    Args:
-        settings: the settings of the run's model.
-        images: all images of the study.
-        device: where to compute.
-        seed: random seed of untrained backbone weights.
-    """
+    """Images that are decoded, augmented, and run through the whole network."""
 
     def __init__(
         self, settings: FinetuneSettings, images: ImageSet, device: torch.device, seed: int

@@ -22,16 +22,7 @@ VERSION = "3"
 
 @dataclass
 class TrainingState:
-    """Everything that changes during a training.
-
-    Attributes:
-        model: the model.
-        method: the method.
-        trainer: the trainer, with its optimizer.
-        best: the weights of the best epoch.
-        epoch: the number of finished epochs.
-        rows: the metrics of each finished epoch.
-    """
+    """Everything that changes during a training."""
 
     model: Embedder
     method: BaseMethod
@@ -92,7 +83,6 @@ class Checkpoint:
     """A checkpoint file of one training.
 
     Attributes:
-        path: the file.
         key: a hash of everything that the numbers depend on; a file with another key is ignored.
         every: the minimum time between two checkpoints, in seconds.
     """

@@ -17,11 +17,6 @@ class ClassBalanced:
 
     Args:
         labels: [n] the class of each image. An epoch has ⌊n / batch_size⌋ batches, at least one.
-        batch_size: images per batch.
-        per_class: images per class in a batch.
-
-    Raises:
-        OodmlError: if a batch would contain fewer than two classes.
     """
 
     def __init__(self, labels: NDArray[np.int64], batch_size: int, per_class: int) -> None:

@@ -24,7 +24,6 @@ class Views:
     """One batch from a source: one or two augmented views of each image.
 
     Attributes:
-        rows: the rows of the images.
         features: for each view, backbone features [n f]; empty if the source has images.
         images: for each view, images [n 3 h w]; empty if the source has features.
     """
@@ -80,10 +79,8 @@ class ImageSource:
     """Images that are augmented as they are read.
 
     Args:
-        images: the images.
         labels: [n] the class of each image.
         size: side of the square views in pixels.
-        augmentation: name of the transforms.
     """
 
     def __init__(self, images: ImageSet, labels: Rows, size: int, augmentation: str) -> None:

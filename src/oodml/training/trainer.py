@@ -25,9 +25,6 @@ class NonFiniteError(OodmlError):
     """A loss term or a weight is not finite.
 
     Args:
-        problem: which one, and at which step.
-        epoch: the epoch in which it happened.
-        advice: what to do about it.
         labels: the classes of the batch, if known.
 
     Attributes:
@@ -48,11 +45,7 @@ class Trainer:
     """Runs training steps, and checks that losses and weights stay finite.
 
     Args:
-        model: the model to train in place.
-        method: the method that computes the loss.
-        settings: the settings of the training.
         random: the source of randomness that batches pass to the method, on the CPU.
-        device: the device of the model.
     """
 
     def __init__(

@@ -55,9 +55,7 @@ class Claims:
     the process.
 
     Args:
-        folder: the folder of claims.
         patience: seconds without a heartbeat after which a claim is dead.
-        clock: returns the current time in seconds.
     """
 
     folder: Path

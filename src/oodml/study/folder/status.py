@@ -18,13 +18,7 @@ MAX_LISTED = 20
 
 @dataclass(frozen=True)
 class Running:
-    """A run that a process is working on.
-
-    Attributes:
-        run: the run.
-        host, process: where it runs.
-        silent: seconds since the last heartbeat.
-    """
+    """A run that a process is working on."""
 
     run: RunPlan
     host: str
@@ -42,16 +36,12 @@ class Status:
     """The status of a study; every planned run is in exactly one of the four lists.
 
     Attributes:
-        name: of the study.
-        done, running, missing: the runs by state.
         failed: the failed runs, each with the last line of its traceback.
         remaining: expected seconds until the end with the current number of workers (at least
             one); None while no run has finished.
-        unit: what the runs are called.
         pending: number of trials that a search samples once the planned ones finish.
         search: the status of the search that precedes the runs.
         left_out: ids of corrupt images that were skipped.
-        smoke: whether it is a smoke test.
         phase: what the process that prepares the study is doing; "" if there is none.
     """
 

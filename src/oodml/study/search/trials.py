@@ -35,8 +35,6 @@ class Outcome:
 
     Attributes:
         value: of the metric, or None if the trial failed.
-        epoch: the selected epoch.
-        reason: why there is no value.
     """
 
     value: float | None = None
@@ -57,11 +55,7 @@ class Trial:
 
 @dataclass
 class MethodSearch:
-    """The trials of one method so far.
-
-    Attributes:
-        plan: plans the run of a variant.
-    """
+    """The trials of one method so far."""
 
     variant: Variant
     settings: SearchSettings

@@ -36,9 +36,6 @@ class WorkerPool:
     """Worker processes. A killed worker is replaced; an error in one of them stops all.
 
     Args:
-        folder: a prepared study folder.
-        workers: number of processes.
-        execute, device, threads: see `work`.
         max_deaths: number of workers that die with a run before the run counts as failed.
     """
 
