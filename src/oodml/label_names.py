@@ -144,6 +144,25 @@ def look_alikes(names: Iterable[str], others: Iterable[str]) -> Mapping[str, str
     }
 
 
+def refuse_same_names(names: Iterable[str], location: str) -> None:
+    """Refuse class names that differ only in their Unicode normalization (NFC or NFD).
+
+    Args:
+        location: where the names come from, for the error.
+    """
+    first: dict[str, str] = {}
+    for name in sorted({str(name) for name in names if not name.isascii()}):
+        other = first.setdefault(unicodedata.normalize("NFC", name), name)
+        if other != name:
+            raise OodmlError(
+                f"{location}: two classes are both called {name!r}, in different Unicode "
+                f"normalizations (NFC and NFD): {other!a} and {name!a}. Give them "
+                "one name, or different ones.",
+                location=location,
+                given=name,
+            )
+
+
 def _fold(name: str) -> str:
     text = unicodedata.normalize("NFKC", name).strip().casefold()
     try:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from oodml import vector_files
 from oodml.arrays import Names, as_float_array
 from oodml.errors import OodmlError, error_at
-from oodml.label_names import as_names
+from oodml.label_names import as_names, refuse_same_names
 from oodml.labeled import Labeled
 
 
@@ -139,6 +139,7 @@ class VectorSet(Labeled):
         columns, source = vector_files.read_vectors(
             file, vectors=vectors, labels=labels, skip_unlabeled=skip_unlabeled
         )
+        refuse_same_names(columns["classes"], str(file))
         try:
             return cls(source=source, **columns)
         except OodmlError as error:

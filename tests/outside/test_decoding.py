@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import struct
 import zlib
 from pathlib import Path
 
@@ -43,6 +44,54 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 def image_set(root: Path, *names: str, background: str = "white") -> ImageSet:
     classes = np.array([name[0] for name in names])
     return ImageSet("files", np.array(names), classes, root=root, background=background)
+
+
+def profile(kind: str) -> bytes:
+    """The sRGB profile; with red and blue exchanged; or of gray levels with a gamma of 3."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    if kind == "sRGB":
+        return srgb
+    if kind == "exchanged":
+        return srgb.replace(b"rXYZ", b"?XYZ").replace(b"bXYZ", b"rXYZ").replace(b"?XYZ", b"bXYZ")
+    white = struct.pack(">iii", *(round(value * 65536) for value in (0.9642, 1, 0.8249)))
+    point = b"XYZ " + bytes(4) + white
+    gamma = b"curv" + bytes(4) + struct.pack(">IH", 1, 3 * 256) + bytes(2)
+    table = struct.pack(">I4sII4sII", 2, b"wtpt", 156, 20, b"kTRC", 176, 16)
+    head = struct.pack(">I4sI4s4s4s", 192, b"lcms", 0x02100000, b"mntr", b"GRAY", b"XYZ ")
+    return (
+        (head + bytes(12) + b"acsp" + bytes(28) + white).ljust(128, b"\0") + table + point + gamma
+    )
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff", ".webp"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_color_profiles_are_converted_to_srgb(tmp_path: Path, suffix: str, mode: str) -> None:
+    values, path = noise(6, 6, 3), tmp_path / f"a{suffix}"
+    image = Image.fromarray(values).convert(mode)
+    for kind, expected in {"sRGB": values, "exchanged": values[..., ::-1]}.items():
+        image.save(
+            path, icc_profile=profile(kind), **({"lossless": True} if suffix == ".webp" else {})
+        )
+        np.testing.assert_allclose(pixels(path), expected, atol=3)
+        assert ("profile" in traits_of(path.read_bytes()).split()) == (kind != "sRGB")
+    image.save(path, icc_profile=b"damaged")
+    assert "profile" not in traits_of(path.read_bytes())
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
+def test_gray_profiles_are_converted_to_srgb(tmp_path: Path, mode: str) -> None:
+    values = noise(8, 8)
+    linear = (values / 255) ** 3
+    expected = 255 * np.where(
+        linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055
+    )
+    image = Image.fromarray(values)
+    if mode == "I;16":
+        image = Image.fromarray(values.astype(np.uint16) * 257)
+    (image.convert(mode) if mode == "LA" else image).save(
+        tmp_path / "a.png", icc_profile=profile("gray")
+    )
+    np.testing.assert_allclose(pixels(tmp_path / "a.png")[..., 0], expected, atol=4)
 
 
 @pytest.mark.parametrize("suffix", LOSSLESS)

@@ -23,6 +23,7 @@ from oodml.images.pixel_cache import resized_images
 from oodml.images.transforms import RECIPES, recipe, train_view
 from oodml.images.transforms import test_view as make_test_view
 from oodml.study.spec.study_file import read_study
+from oodml.vectors import VectorSet
 
 from ..datasets.trees import grow
 
@@ -246,6 +247,7 @@ def test_the_report_lists_unusual_images(tmp_path: Path) -> None:
         "rotated": ["a/rotated.jpg"],
         "gray": ["a/deep.png", "a/float.tif", "a/gray.png"],
         "CMYK": ["a/cmyk.jpg"],
+        "profile": [],
         "16-bit": ["a/deep.png"],
         "float": ["a/float.tif"],
         "animated": ["a/animated.gif"],
@@ -270,3 +272,97 @@ def test_cars196_as_published(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(OodmlError, match="cars_annos"):
         open_images("cars196", root=tmp_path)
+
+
+def devkit(root: Path, test_labels: str) -> Path:
+    """The separate archives of CARS196 with three images of two classes."""
+    grow(root, ["cars_train/1.jpg", "cars_train/2.jpg", "cars_test/1.jpg"])
+    (root / "devkit").mkdir()
+    names = np.array(["Audi A", "BMW B"], dtype=object)
+    savemat(root / "devkit" / "cars_meta.mat", {"class_names": names})
+    kind = [("class", "f8"), ("fname", object)]
+    train = np.array([(1, "1.jpg"), (2, "2.jpg")], dtype=kind)
+    savemat(root / "devkit" / "cars_train_annos.mat", {"annotations": train})
+    tested = np.array([(2, "1.jpg")], dtype=kind)
+    savemat(root / test_labels, {"annotations": tested})
+    return root
+
+
+@pytest.mark.parametrize("place", ["", "devkit/"])
+def test_the_devkit_of_cars196(tmp_path: Path, place: str) -> None:
+    root = devkit(tmp_path / "cars", f"{place}cars_test_annos_withlabels.mat")
+    images = open_images("cars196", root=root)
+    assert dict(zip(images.ids.tolist(), images.classes.tolist(), strict=True)) == {
+        "cars_train/1.jpg": "Audi A",
+        "cars_train/2.jpg": "BMW B",
+        "cars_test/1.jpg": "BMW B",
+    }
+    images.read(0)
+    (root / f"{place}cars_test_annos_withlabels.mat").unlink()
+    with pytest.raises(OodmlError, match="withlabels"):
+        open_images("cars196", root=root)
+
+
+def test_rows_of_a_table_without_a_label_are_left_out_on_request(tmp_path: Path) -> None:
+    grow(tmp_path, NAMES)
+    table = tmp_path / "table.csv"
+    table.write_text("path,class\na/0.png,x\na/1.png,x\nb/0.png,y\nb/1.png,\n")
+    refused = CliRunner().invoke(app, ["data", "check", str(table)])
+    assert isinstance(refused.exception, OodmlError)
+    command = ["data", "check", str(table), "--skip-unlabeled", "--json"]
+    report = json.loads(CliRunner().invoke(app, command).stdout)
+    assert report["images"] == 3
+    assert report["skipped"] == {"rows without a label": 1}
+    out = tmp_path / "v.npz"
+    command = ["embed", "--data", str(table), "--backbone", "pixels", "--out", str(out)]
+    result = CliRunner().invoke(app, [*command, "--skip-unlabeled"])
+    assert "1" in result.stderr
+    assert len(np.load(out)["vectors"]) == 3
+
+
+@pytest.mark.parametrize("kind", ["folder", "table", "vectors"])
+def test_classes_that_differ_in_unicode_normalization_are_refused(
+    tmp_path: Path, kind: str
+) -> None:
+    names = [unicodedata.normalize(form, "café") for form in ("NFC", "NFD")]
+    grow(tmp_path / "data", [f"{name}/{i}.png" for name in names for i in range(2)])
+    path = tmp_path / "data"
+    if kind == "table":
+        path = tmp_path / "data" / "table.csv"
+        rows = [f"{names[0]}/{i}.png,{name}" for i, name in enumerate(names)]
+        path.write_text("\n".join(["path,class", *rows]), encoding="utf-8")
+    if kind == "vectors":
+        path = tmp_path / "v.npz"
+        np.savez(path, vectors=np.eye(4), classes=np.repeat(names, 2))
+    with pytest.raises(OodmlError) as raised:
+        VectorSet.load(path) if kind == "vectors" else open_images(path)
+    assert raised.value.given in names
+    assert str(path) in str(raised.value.location)
+
+
+@pytest.mark.parametrize("command", ["embed", "check", "adapt", "shift"])
+def test_the_background_of_a_command(tmp_path: Path, command: str) -> None:
+    for name in NAMES:
+        file = tmp_path / "data" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shade = 40 * NAMES.index(name)
+        Image.new("RGBA", (32, 32), (shade, 0, 0, 100)).save(file)
+    data, out = str(tmp_path / "data"), tmp_path / "v.npz"
+    words = {
+        "embed": ["embed", "--data", data, "--backbone", "pixels", "--out", str(out)],
+        "check": ["data", "check", data, "--json"],
+        "adapt": ["adapt", "--model", "pixels", "--support", data, "--query", data],
+        "shift": ["shift", data, data, "--backbone", "pixels", "--bootstrap", "0", "--json"],
+    }[command]
+    refused = CliRunner().invoke(app, [*words, "--background", "blue"])
+    assert isinstance(refused.exception, OodmlError)
+    assert refused.exception.location == "background"
+    if command == "adapt":
+        return
+    result = CliRunner().invoke(app, [*words, "--background", "#000000"])
+    assert result.exit_code == 0
+    if command == "check":
+        assert json.loads(result.stdout)["background"] == "#000000"
+    if command == "embed":
+        black = embed(open_images(data, background="black"), "pixels").vectors
+        np.testing.assert_allclose(np.load(out)["vectors"], black)

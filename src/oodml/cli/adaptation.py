@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from oodml.cli.model import Device, TrustCode, Weights
+from oodml.cli.model import Background, Device, TrustCode, Weights
 from oodml.cli.splits import open_data, parse_options
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def adapt(
         int, typer.Option(help="Augmented views of each support image, for the last layer.")
     ] = 4,
     seed: Annotated[int, typer.Option(help="Random seed for views and batches.")] = 0,
+    background: Background = None,
     device: Device = None,
     trust_code: TrustCode = False,
 ) -> None:
@@ -69,7 +70,7 @@ def adapt(
     }
     settings = parse_options(AdaptSettings, values)
     resolve_device(device)
-    labeled, queries = _open_labeled(support), _open_labeled(query)
+    labeled, queries = (_open_labeled(path, background) for path in (support, query))
     if Path(model).is_dir():
         if weights is not None:
             raise OodmlError(
@@ -82,7 +83,13 @@ def adapt(
         start = frozen_model(model, weights, normalize=True)
     if gallery is not None:
         adapted, added = add_to_gallery(
-            start, labeled, queries, _open_labeled(gallery), settings, seed=seed, device=device
+            start,
+            labeled,
+            queries,
+            _open_labeled(gallery, background),
+            settings,
+            seed=seed,
+            device=device,
         )
         notes, lines = added.notes, _format_recalls(added)
     else:
@@ -100,12 +107,13 @@ def adapt(
 COMMANDS = (adapt,)
 
 
-def _open_labeled(path: Path) -> "ImageSet":
+def _open_labeled(path: Path, background: str | None) -> "ImageSet":
     """The images of a dataset or folder, which may contain a single class."""
     from oodml.datasets.huggingface import is_saved_dataset
 
     one_class = path.is_dir() and not is_saved_dataset(path)
-    return open_data(str(path), **({"allow_one_class": True} if one_class else {}))
+    options = {"allow_one_class": True} if one_class else {}
+    return open_data(str(path), background=background, **options)
 
 
 def _format_metrics(result: "AdaptResult") -> list[str]:

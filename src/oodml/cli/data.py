@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from oodml.cli.model import Background, SkipUnlabeled
+
 if TYPE_CHECKING:
     from oodml.datasets._check import CheckReport, Quantiles
 
@@ -22,6 +24,7 @@ TRAIT_ROWS = (
     ("rotated", "rotated by EXIF", "; turned upright"),
     ("gray", "grayscale", ""),
     ("CMYK", "CMYK", "; converted to RGB"),
+    ("profile", "color profile", "; converted to sRGB"),
     ("16-bit", "16-bit", "; scaled to 8 bits"),
     ("float", "floating point", "; scaled to 8 bits"),
     ("animated", "animated or multi-page", "; only the first frame is read"),
@@ -38,6 +41,8 @@ def check(
     minimum: Annotated[
         int, typer.Option(help="Report classes with fewer readable images than this.")
     ] = 2,
+    background: Background = None,
+    skip_unlabeled: SkipUnlabeled = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Decode all images of a dataset and report what may affect results.
@@ -59,7 +64,8 @@ def check(
     from oodml.progress import Progress
 
     options: dict[str, Any] = {} if root is None else {"root": root}
-    images = open_images(data, **options)
+    options |= {"skip_unlabeled": True} if skip_unlabeled else {}
+    images = open_images(data, background=background, **options)
     # Pillow warns about damaged files that it then fails to read; the report lists these.
     warnings.filterwarnings("ignore", module="PIL")
     with Progress(f"Decoding {images.name}", len(images)) as progress:

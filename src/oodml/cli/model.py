@@ -1,7 +1,7 @@
 """`oodml embed`, `oodml export`, `oodml demo`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,6 +32,16 @@ Pooling = Annotated[
 Augmentation = Annotated[
     str | None, typer.Option(help="Use the test transform of this augmentation.")
 ]
+Background = Annotated[
+    str | None,
+    typer.Option(
+        help='Color behind transparent pixels: white, black, or "#rrggbb" (default: white).'
+    ),
+]
+SkipUnlabeled = Annotated[
+    bool,
+    typer.Option("--skip-unlabeled", help="Leave out the rows of a table that have no label."),
+]
 SkipCorrupt = Annotated[
     bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be read.")
 ]
@@ -47,6 +57,8 @@ def embed(
     pooling: Pooling = None,
     augmentation: Augmentation = None,
     skip_corrupt: SkipCorrupt = False,
+    skip_unlabeled: SkipUnlabeled = False,
+    background: Background = None,
     device: Device = None,
     trust_code: TrustCode = False,
 ) -> None:
@@ -56,6 +68,7 @@ def embed(
     """
     from oodml.catalog import make_importable
     from oodml.datasets import open_images
+    from oodml.datasets.table import NO_LABEL
     from oodml.devices import resolve_device
     from oodml.embedding import embed as embed_images
     from oodml.errors import OodmlError
@@ -80,7 +93,10 @@ def embed(
     refuse_overwrite(out, data, weights, *model_files(model))
     resolve_device(device)
     make_importable(Path.cwd())
-    images = open_images(data, skip_corrupt=skip_corrupt)
+    table: dict[str, Any] = {"skip_unlabeled": True} if skip_unlabeled else {}
+    images = open_images(data, skip_corrupt=skip_corrupt, background=background, **table)
+    if skip_unlabeled:
+        typer.echo(f"rows without a label left out: {dict(images.skipped)[NO_LABEL]}", err=True)
     if images.left_out:
         names = ", ".join(images.left_out)
         typer.echo(f"corrupt images left out: {len(images.left_out)} ({names})", err=True)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oodml.cli.model import Device, Weights
+from oodml.cli.model import Background, Device, Weights
 from oodml.cli.splits import features_of_splits, open_data
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def shift(
         int, typer.Option(min=0, help="Number of resamples for intervals; 0 for none.")
     ] = 100,
     seed: Annotated[int, typer.Option(help="Random seed for resampling.")] = 0,
+    background: Background = None,
     device: Device = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -68,14 +69,14 @@ def shift(
         if a is not None:
             raise OodmlError("give either A and B or --splits, not both", location="--splits")
         first, second = _split_sides(
-            splits, step, vectors, data, backbone, weights, image_size, device
+            splits, step, vectors, data, backbone, weights, image_size, device, background
         )
     elif a is None or b is None:
         raise OodmlError("give A and B, two folders or vector files, or --splits", location="A B")
     else:
         options = {"weights": weights, "image_size": image_size, "pooling": pooling}
         options["device"] = device
-        first, second = (_load(name, backbone or "lite0", options) for name in (a, b))
+        first, second = (_load(n, backbone or "lite0", background, options) for n in (a, b))
     report = shift_report(first, second, measure or None, n_bootstrap=bootstrap, seed=seed)
     if json:
         from json import dumps
@@ -88,7 +89,7 @@ def shift(
 COMMANDS = (shift,)
 
 
-def _load(name: str, backbone: str, options: dict[str, Any]) -> "VectorSet":
+def _load(name: str, backbone: str, background: str | None, options: dict[str, Any]) -> "VectorSet":
     from oodml.vector_files import SUFFIXES
     from oodml.vectors import VectorSet
 
@@ -98,7 +99,7 @@ def _load(name: str, backbone: str, options: dict[str, Any]) -> "VectorSet":
         return VectorSet.load(path)
     from oodml.embedding import embed
 
-    return embed(open_data(name), backbone, **options)
+    return embed(open_data(name, background=background), backbone, **options)
 
 
 def _is_table_of_images(path: Path) -> bool:
@@ -122,6 +123,7 @@ def _split_sides(
     weights: str | None,
     image_size: int | None,
     device: str | None,
+    background: str | None,
 ) -> tuple["VectorSet", "VectorSet"]:
     from oodml.errors import OodmlError
     from oodml.shift.files import read_splits
@@ -130,7 +132,7 @@ def _split_sides(
     split = progression[-1] if step is None else progression.at(step)
     if vectors is None and data is None:
         raise OodmlError("--splits requires --vectors or --data", location="--splits")
-    images = None if vectors is not None or data is None else open_data(data)
+    images = None if vectors is not None or data is None else open_data(data, background=background)
     features = features_of_splits(
         progression, splits, images, vectors, backbone, weights, image_size, device
     )

@@ -11,6 +11,7 @@ import numpy as np
 from oodml.errors import OodmlError, error_at
 from oodml.images.decode import OTHER_IMAGE_SUFFIXES, SUFFIXES
 from oodml.images.image_set import ImageSet
+from oodml.label_names import refuse_same_names
 
 
 def dataset(root: str | Path, name: str | None = None, allow_one_class: bool = False) -> ImageSet:
@@ -38,6 +39,7 @@ def dataset(root: str | Path, name: str | None = None, allow_one_class: bool = F
             f"all images are in one class, {classes[0]!r}; at least two are required",
             given=classes[0],
         )
+    refuse_same_names(classes, str(root))
     return ImageSet(
         name or _unicode(root.resolve().name),
         np.array([str(path) for path in paths]),

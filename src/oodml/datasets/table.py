@@ -12,7 +12,7 @@ from oodml.arrays import Names
 from oodml.datasets._layout import require_files
 from oodml.errors import OodmlError, error_at
 from oodml.images.image_set import ImageSet
-from oodml.label_names import as_label_array, as_names, find_missing
+from oodml.label_names import as_label_array, as_names, find_missing, refuse_same_names
 from oodml.vector_columns import CLASSES, LISTS, SUPERCLASSES, parts_from_flags
 
 COLUMNS = {
@@ -25,7 +25,16 @@ COLUMNS = {
 """The names that each column may have."""
 
 
-def dataset(path: str | Path, root: str | Path | None = None, name: str | None = None) -> ImageSet:
+NO_LABEL = "rows without a label"
+"""The rows that `skip_unlabeled` leaves out, in `ImageSet.skipped`."""
+
+
+def dataset(
+    path: str | Path,
+    root: str | Path | None = None,
+    name: str | None = None,
+    skip_unlabeled: bool = False,
+) -> ImageSet:
     """Read the images that a table lists, sorted by path.
 
     Args:
@@ -34,13 +43,17 @@ def dataset(path: str | Path, root: str | Path | None = None, name: str | None =
             tested); the class may be called `label`, too.
         root: the folder that the table's paths are relative to; by default the table's folder.
         name: the name of the dataset in results; by default the file's name.
+        skip_unlabeled: leave out rows without a class or superclass, and count them in `skipped`.
 
     Raises:
         OodmlError: if a column or row is invalid.
     """
     path = Path(path).expanduser()
     base = path.parent if root is None else Path(root).expanduser()
-    columns = _named_columns(path, _read(path))
+    table = _read(path)
+    skipped = _drop_unlabeled(table) if skip_unlabeled else 0
+    columns = _named_columns(path, table)
+    refuse_same_names(columns["class"], str(path))
     if not len(columns["path"]):
         raise error_at(path, "lists no images")
     if len(np.unique(columns["class"])) == 1:
@@ -58,7 +71,18 @@ def dataset(path: str | Path, root: str | Path | None = None, name: str | None =
         columns.get("superclass"),
         root=base,
         partition=_partition(columns, path),
+        skipped=((NO_LABEL, skipped),) if skip_unlabeled else (),
     )
+
+
+def _drop_unlabeled(table: dict[str, NDArray[Any]]) -> int:
+    """Remove the rows without a class or superclass, and return their number."""
+    labels = [name for name in table if name in (*CLASSES, *SUPERCLASSES)]
+    missing = [find_missing(as_label_array(table[name])) for name in labels]
+    dropped = np.any(missing, axis=0) if missing else np.zeros(0, dtype=np.bool_)
+    for name in table if len(dropped) else ():
+        table[name] = table[name][~dropped]
+    return int(dropped.sum())
 
 
 def _partition(columns: dict[str, Names], path: Path) -> Names | None:

@@ -7,7 +7,7 @@ Every image becomes 8-bit RGB as an image viewer shows it:
 - Gray levels and floats are scaled by the range that the file declares. A 16-bit file that declares
   none counts as 8-, 12-, or 16-bit, the smallest that holds its largest value; floats up to 1 count
   as 0…1, otherwise 0…255.
-- CMYK is converted with the file's color profile, if it has one.
+- Colors and gray levels are converted to sRGB with the file's color profile, if it has one.
 - If a file has several frames or pages, the first is used.
 
 Everything else is an error that names the file. Only the formats in `FORMATS` are opened,
@@ -18,7 +18,7 @@ import io
 import os
 import re
 import stat
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +41,14 @@ OTHER_IMAGE_SUFFIXES = (
 )  # fmt: skip
 """The suffixes of images that cannot be read."""
 
-TRAITS = ("alpha", "rotated", "gray", "CMYK", "16-bit", "float", "animated")
-"""Properties of an image file that its header shows; "animated" includes several pages."""
-DECODED_TRAITS = ("alpha", "rotated", "CMYK", "16-bit", "float")
+TRAITS = ("alpha", "rotated", "gray", "CMYK", "profile", "16-bit", "float", "animated")
+"""Properties of an image file that its header shows; "animated" includes several pages,
+"profile" is a color profile of RGB or gray pixels that differs from sRGB."""
+DECODED_TRAITS = ("alpha", "rotated", "CMYK", "profile", "16-bit", "float")
 """The traits that affect the decoded pixels in a way that the file's bytes do not determine."""
 
+SAME_COLORS = 3
+"""A color profile is sRGB if no color differs by more than this many of 256 levels."""
 ORIENTATION = 0x0112
 BITS_PER_SAMPLE, PHOTOMETRIC, MAX_SAMPLE_VALUE = 258, 262, 281
 _TRANSPOSE = {
@@ -116,6 +119,7 @@ def traits_of(data: bytes) -> str:
                 "rotated": _orientation(image) in _TRANSPOSE,
                 "gray": image.mode[:1] in ("1", "L", "I", "F") and image.mode != "LAB",
                 "CMYK": image.mode == "CMYK",
+                "profile": image.mode != "CMYK" and _to_srgb(image) is not None,
                 "16-bit": image.mode.startswith("I") or "16" in _raw_mode(image),
                 "float": image.mode == "F",
                 "animated": image.format != "MPO" and _n_frames(image) > 1,
@@ -143,8 +147,8 @@ def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image
     _scale_color_key(image)
     levels = _integer_levels(image) if image.mode.startswith("I") else 0
     inverted = image.mode[0] in "IF" and _tiff_tag(image, PHOTOMETRIC) == 0
-    profile = image.info.get("icc_profile") if image.mode == "CMYK" else None
     image.load()
+    to_srgb = _to_srgb(image)
     turn = _TRANSPOSE.get(_orientation(image))  # Pillow applies that of TIFF in `load`
     if turn is not None:
         image = image.transpose(turn)
@@ -152,8 +156,8 @@ def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image
         image = _gray_from_integers(image, levels, inverted)
     elif image.mode == "F":
         image = _gray_from_floats(image, inverted)
-    elif profile:
-        image = _convert_cmyk(image, profile)
+    if to_srgb is not None:
+        image = _apply_profile(image, to_srgb)
     if not image.has_transparency_data:
         # Without a copy, images of some other formats use the file again, which will be closed.
         return image if image.mode == "RGB" and image.format == "JPEG" else image.convert("RGB")
@@ -241,12 +245,43 @@ def _gray_from_floats(image: Image.Image, inverted: bool) -> Image.Image:
     return Image.fromarray(np.rint(shown * (255 / limit)).astype(np.uint8))
 
 
-def _convert_cmyk(image: Image.Image, profile: bytes) -> Image.Image:
-    """Convert CMYK to RGB with the file's color profile, or without it if it is damaged."""
+def _to_srgb(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
+    """The conversion of an image's color profile to sRGB; None without one, or for sRGB itself."""
+    profile = image.info.get("icc_profile")
+    return _profile_transform(profile, _profile_mode(image)) if profile else None
+
+
+def _profile_mode(image: Image.Image) -> str:
+    """The mode that a color profile applies to."""
+    if image.mode == "CMYK":
+        return "CMYK"
+    return "L" if image.mode[:1] in ("1", "L", "I", "F") else "RGB"
+
+
+@lru_cache(maxsize=256)
+def _profile_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         target = ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError):
-        return image.convert("RGB")
-    return image.convert("RGB") if converted is None else converted
+        transform = ImageCms.buildTransform(source, target, mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):  # damaged, or of another mode
+        return None
+    if mode == "CMYK":
+        return transform
+    steps = range(0, 256, 51)
+    colors = [(r, g, b) for r in steps for g in steps for b in steps]
+    probe = Image.new("RGB", (len(colors), 1))
+    probe.putdata(colors)
+    shown = ImageCms.applyTransform(probe.convert(mode), transform)
+    plain = np.asarray(probe.convert(mode).convert("RGB")).astype(int)
+    return None if np.abs(np.asarray(shown) - plain).max() <= SAME_COLORS else transform
+
+
+def _apply_profile(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
+    """Convert the colors and leave transparency as it is."""
+    mode = "CMYK" if image.mode == "CMYK" else _profile_mode(image)
+    colors = image.convert(mode)
+    colors = ImageCms.applyTransform(colors, transform) or colors
+    if image.has_transparency_data:
+        colors.putalpha(image.convert("RGBA").getchannel("A"))
+    return colors

@@ -39,6 +39,8 @@ MISSING = content_hash("")
 MAX_NAMED = 10
 """The number of corrupt images that an error names."""
 BLOCK = 64
+RECORDS_VERSION = "2"
+"""Increase it when the same file has other traits."""
 
 
 def no_log(message: str) -> None:
@@ -316,7 +318,7 @@ def table_path(images: ImageSet) -> Path:
     """The cache file of a folder's records; every way of decoding has its own."""
     assert images.root is not None
     reader = (part for item in reader_fingerprints(images).items() for part in item)
-    key = content_hash(os.fsencode(images.root.resolve()), *reader)
+    key = content_hash(RECORDS_VERSION, os.fsencode(images.root.resolve()), *reader)
     return cache_folder() / "contents" / f"{key[:24]}.npz"
 
 
