@@ -34,7 +34,7 @@ FLOORS = (
     {"study.run"},
     {"study.workers"},
     {"study.search"},
-    {"study.launch", "study.preview"},
+    {"study.launch", "study.preview", "study.verification"},
     {"first_study"},
     {"cli"},
     {"__main__"},

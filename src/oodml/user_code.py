@@ -40,6 +40,11 @@ def code_fingerprints(*values: Any) -> dict[str, str]:
     return {name: fingerprints[name] for name in sorted(fingerprints) if fingerprints[name]}
 
 
+def user_code_names(*values: Any) -> list[str]:
+    """The names in `values` that refer to code outside oodml, sorted. Nothing is imported."""
+    return sorted({name for name, _ in _user_names(values)})
+
+
 def class_fingerprints(kind: type) -> dict[str, str]:
     """Return the fingerprint of a user-defined class by its import path."""
     module = kind.__module__.replace("__mp_main__", "__main__")  # a script, in a worker process

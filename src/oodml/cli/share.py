@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from oodml.cli.study import Folder, app
+from oodml.cli.report import TrustCode
+from oodml.cli.study import Data, Device, Folder, app
 
 COMMANDS = ()
 
@@ -81,6 +82,68 @@ def merge(
         )
     equal = f", {len(merged.equal)} of them in several studies with equal numbers"
     typer.echo(f"{out}: {len(merged.rows)} runs{equal if merged.equal else ''}")
+
+
+Rerun = Annotated[int, typer.Option(help="Number of runs to repeat, drawn at random.", min=0)]
+Seed = Annotated[int, typer.Option(help="Random seed of the sample.")]
+
+
+@app.command()
+def verify(
+    pack: Pack,
+    rerun: Rerun = 0,
+    seed: Seed = 0,
+    data: Data = None,
+    device: Device = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Check a pack: hashes, contents, plausibility; and repeat a sample of its runs.
+
+    Example: `oodml study verify study.zip --rerun 2 --data photos/`
+    """
+    from oodml.share.pack import study_folder
+    from oodml.study.verification import find_problems
+
+    with study_folder(pack) as folder:
+        problems = find_problems(folder)
+        for problem in problems:
+            typer.echo(problem)
+        typer.echo(f"{pack}: {len(problems) or 'no'} problems")
+        failed = bool(rerun) and _repeat(folder, rerun, seed, data, device, trust_code)
+    if problems or failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def reproduce(
+    folder: Folder,
+    runs: Rerun = 2,
+    seed: Seed = 0,
+    data: Data = None,
+    device: Device = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Repeat a sample of a study's runs and compare: equal to the bit, within rounding, different.
+
+    Example: `oodml study reproduce results --runs 3`
+    """
+    from oodml.share.pack import study_folder
+
+    with study_folder(folder) as path:
+        if _repeat(path, runs, seed, data, device, trust_code):
+            raise typer.Exit(1)
+
+
+def _repeat(
+    folder: Path, n: int, seed: int, data: Path | None, device: str | None, trust_code: bool
+) -> bool:
+    """Repeat runs, print the outcomes, and return whether a run failed or differs."""
+    from oodml.study.verification import repeat_runs
+
+    repeats = repeat_runs(folder, n, seed=seed, data=data, device=device, trust_code=trust_code)
+    for one in repeats:
+        typer.echo(str(one))
+    return any(one.outcome in ("different", "failed") for one in repeats)
 
 
 @app.command(name="from-command")
