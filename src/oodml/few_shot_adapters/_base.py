@@ -52,6 +52,30 @@ class StepAdapter:
         raise NotImplementedError
 
 
+class TripletAdapter(StepAdapter):
+    """A step adapter whose loss is computed from one mined triplet per image."""
+
+    def losses(
+        self, embeddings: Embeddings, labels: Labels, batch: SupportBatch, beta: Betas
+    ) -> Losses:
+        """The loss of each episode's triplets."""
+        device = embeddings.device
+        triplets, valid = mine_triplets(embeddings, labels, batch.uniform.to(device))
+        positive, negative = triplet_distances(embeddings, triplets)
+        anchor_beta = beta.gather(1, batch.classes.to(device))
+        return self.losses_of_squared(positive, negative, valid, anchor_beta)
+
+    def losses_of_squared(
+        self,
+        positive: Float[Tensor, "e b"],
+        negative: Float[Tensor, "e b"],
+        valid: Bool[Tensor, "e b"],
+        beta: Float[Tensor, "e b"],
+    ) -> Losses:
+        """The loss of each episode from squared distances, and the β of each anchor."""
+        raise NotImplementedError
+
+
 class ClosedFormAdapter:
     """An adapter that computes the heads directly, without steps.
 

@@ -1,31 +1,19 @@
 """Margin loss with a learnable β per support class and distance-weighted negatives."""
 
+from torch import Tensor
 from torch.func import vmap
 
-from oodml.adaptation.batches import SupportBatch
-from oodml.few_shot_adapters._base import (
-    Betas,
-    Embeddings,
-    Labels,
-    Losses,
-    StepAdapter,
-    mine_triplets,
-    triplet_distances,
-)
+from oodml.few_shot_adapters._base import TripletAdapter
 from oodml.losses.margin import margin_of_squared
 
 
-class Adapter(StepAdapter):
+class Adapter(TripletAdapter):
     """One triplet per anchor; uses `margin` and `beta` of the settings."""
 
-    def losses(
-        self, embeddings: Embeddings, labels: Labels, batch: SupportBatch, beta: Betas
-    ) -> Losses:
+    def losses_of_squared(
+        self, positive: Tensor, negative: Tensor, valid: Tensor, beta: Tensor
+    ) -> Tensor:
         """The margin loss of each episode."""
-        device = embeddings.device
-        triplets, valid = mine_triplets(embeddings, labels, batch.uniform.to(device))
-        positive, negative = triplet_distances(embeddings, triplets)
-        anchor_beta = beta.gather(1, batch.classes.to(device))
         return vmap(margin_of_squared, (0, 0, 0, 0, None))(
-            positive, negative, anchor_beta, valid, self.settings.margin
+            positive, negative, beta, valid, self.settings.margin
         )
