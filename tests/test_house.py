@@ -32,6 +32,7 @@ FLOORS = (
     {"study.prepare"},
     {"study.run_inputs"},
     {"study.run"},
+    {"study.external"},
     {"study.workers"},
     {"study.search"},
     {"study.launch", "study.preview", "study.verification"},

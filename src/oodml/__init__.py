@@ -32,6 +32,7 @@ _HOME = {
     "clustering_metrics": "evaluate.clustering",
     "structure_metrics": "evaluate.structure",
     "compare": "evaluate.compare",
+    "record": "study.external",
     "adapt": "adaptation",
     "aggregated_generalization_score": "analysis.ags",
     "OodmlError": "errors",

@@ -181,6 +181,33 @@ def search(
 
 
 @app.command()
+def add(
+    folder: Annotated[Path, typer.Argument(help="The folder of a study.")],
+    method: Annotated[str, typer.Option(help="The method's name in the results.")],
+    vectors: Annotated[
+        str, typer.Option(help="Files of vectors, with {split} and {seed} in their path.")
+    ],
+    data: Annotated[
+        str | None, typer.Option(help="For a new study: a dataset's name, a folder, or a table.")
+    ] = None,
+    splits: Annotated[Path | None, typer.Option(help="For a new study: its split file.")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace runs of the same method, split, and seed.")
+    ] = False,
+) -> None:
+    """Add a model that you trained elsewhere: one file of test vectors per split and seed.
+
+    A path without {split} is a model that was not trained on the splits.
+
+    Example: `oodml study add results --method mine --vectors 'mine/{split}-{seed}.npz'`
+    """
+    from oodml.study.external import add_files
+
+    added = add_files(folder, method, vectors, data=data, splits=splits, replace_existing=replace)
+    typer.echo("\n".join([*added, f"{len(added)} runs added: {folder}/results.parquet"]))
+
+
+@app.command()
 def status(folder: Folder) -> None:
     """Show which runs are done, running, failed, or missing, and the expected time left.
 

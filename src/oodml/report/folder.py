@@ -156,6 +156,11 @@ def _note_inputs(plan: StudyPlan, notes: list[str]) -> None:
         more = ", …" if len(plan.left_out) > MAX_LISTED else ""
         ids = ", ".join(plan.left_out[:MAX_LISTED]) + more
         notes.append(f"{count_noun(len(plan.left_out), 'corrupt image')} left out ({ids}).")
+    if external := sorted({run.label for run in plan.runs if run.external}):
+        notes.append(
+            f"External, from vectors of models trained elsewhere: {format_list(external)}. Their "
+            "few-shot results adapt one layer on these vectors."
+        )
     if note := describe_input_size(plan.runs):
         notes.append(f"{note[0].upper()}{note[1:]}.")
 

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from oodml.errors import OodmlError, error_at
 from oodml.files import write_text
 
+EXTERNAL = "external-"
+"""The start of the ids of external runs, whose vectors come from elsewhere."""
+
 
 class FurtherTest(BaseModel):
     """A dataset besides the study's own that a run's model is tested on.
@@ -41,6 +44,7 @@ class RunPlan(BaseModel):
         input_short: the short side that images are resized to in the pixel cache, or None.
         trial: the number of the trial, for a run of a search.
         values: the option values that the trial tries.
+        external: for vectors of a model trained elsewhere, a hash of the split's classes; else "".
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
@@ -65,6 +69,7 @@ class RunPlan(BaseModel):
     input_short: int | None = None
     trial: int | None = None
     values: Mapping[str, Any] | None = None
+    external: str = ""
 
     @model_validator(mode="before")
     @classmethod

@@ -35,7 +35,15 @@ from oodml.study.further_data import (
     plan_tests,
     recorded_split_settings,
 )
-from oodml.study.plan import SCHEMA, Run, code_references, plan_runs, refuse_changed, run_from_plan
+from oodml.study.plan import (
+    SCHEMA,
+    Run,
+    code_references,
+    hash_of_split,
+    plan_runs,
+    refuse_changed,
+    run_from_plan,
+)
 from oodml.study.run_artifacts import RunArtifacts
 from oodml.study.spec.consistency import check_class_sizes, check_split
 from oodml.study.spec.study_file import SplitFile, Study
@@ -127,9 +135,32 @@ def prepare(
         describe_tests(tests, log)
         plan = plan_study(study, progression, images, key, smoke, tests)
         store.write_plan(plan.model_copy(update={"keeping": dict(artifact_options or {})}))
+        _write_external_runs(store, progression)
         if precompute:
             runs = store.unsettled(plan.runs)
             precompute_features(runs, images, store, device, log, further.values())
+
+
+def add_external_runs(store: Store, progression: Progression) -> None:
+    """Add the external runs in the folder to the plan."""
+    with _preparing(store, no_log):
+        _write_external_runs(store, progression)
+
+
+def _write_external_runs(store: Store, progression: Progression) -> None:
+    """Plan the external runs on splits that the progression has; others remain in the folder."""
+    plan = store.read_plan()
+    splits = {str(split.step): split for split in progression}
+    external = [
+        run.model_copy(update={"shift": splits[run.split].shift})
+        for run in store.external_runs()
+        if run.split in splits
+        and run.external == hash_of_split(splits[run.split], ())
+        and run.fingerprint == plan.fingerprint
+    ]
+    own = [run for run in plan.runs if not run.external]
+    planned = [RunPlan.model_validate(run.model_dump()) for run in external]
+    store.write_plan(plan.model_copy(update={"runs": (*own, *planned)}))
 
 
 @contextmanager

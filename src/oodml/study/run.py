@@ -65,12 +65,14 @@ def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
         with isolated(run.seed, "run"):
             model, history, best_test = _fit(job)
         test = job.inputs.embed(model, run.split.test)
-        metrics = distributed.compute_once(partial(_evaluate, test))
+        metrics = distributed.compute_once(partial(test_metrics, test))
         log(prefix_metrics("test", metrics), len(history.rows))
-        rows = [*_rows(Stage.VALIDATION, history.validation | {"epoch": float(history.epoch)})]
-        rows += _rows(Stage.ZERO_SHOT, metrics)
-        rows += _rows(Stage.ZERO_SHOT, _decisions(job, model, test))
-        rows += _rows(Stage.BEST_TEST_EPOCH, best_test)
+        rows = [
+            *metric_rows(Stage.VALIDATION, history.validation | {"epoch": float(history.epoch)})
+        ]
+        rows += metric_rows(Stage.ZERO_SHOT, metrics)
+        rows += metric_rows(Stage.ZERO_SHOT, _decisions(job, model, test))
+        rows += metric_rows(Stage.BEST_TEST_EPOCH, best_test)
         rows += _test_further(job, model, len(history.rows))
         model.save(folder)
         test.save(folder / "vectors.npz")
@@ -92,7 +94,7 @@ def execute_trial(run: Run, context: Context, folder: Path) -> pd.DataFrame:
         _, history, _ = _fit(_Job(run, context, open_run_inputs(run, context), log))
     write_history(history.rows, folder / "history.csv")
     metrics = history.validation | {"epoch": float(history.epoch)}
-    return pd.DataFrame(_rows(Stage.VALIDATION, metrics))
+    return pd.DataFrame(metric_rows(Stage.VALIDATION, metrics))
 
 
 def _fit(job: _Job) -> tuple[Embedder, History, Metrics]:
@@ -187,7 +189,8 @@ def _best_test_epoch(rows: list[dict[str, float]]) -> Metrics:
     return {name: best[f"test_{name}"] for name in TEST_EPOCH_METRICS} | {"epoch": best["epoch"]}
 
 
-def _evaluate(test: VectorSet) -> Metrics:
+def test_metrics(test: VectorSet) -> Metrics:
+    """All metrics of the vectors of some test classes."""
     return (
         _retrieval_metrics(test)
         | clustering_metrics(test.vectors, test.labels)
@@ -200,9 +203,9 @@ def _test_further(job: _Job, model: Embedder, done: int) -> Iterator[Row]:
     for one in job.run.test_data:
         images = job.context.further[one.data]
         vectors = job.inputs.embed_images(model, images)
-        metrics = distributed.compute_once(partial(_evaluate, vectors))
+        metrics = distributed.compute_once(partial(test_metrics, vectors))
         job.log(prefix_metrics(f"test {one.data}", metrics), done)
-        for row in _rows(Stage.TEST_DATA, metrics):
+        for row in metric_rows(Stage.TEST_DATA, metrics):
             yield row | {"data": one.data}
 
 
@@ -239,7 +242,7 @@ def _few_shot(job: _Job, model: Embedder) -> Iterator[Row]:
         )
 
 
-def _rows(stage: Stage, metrics: Mapping[str, float]) -> Iterator[Row]:
+def metric_rows(stage: Stage, metrics: Mapping[str, float]) -> Iterator[Row]:
     """Measurements as rows of results; metrics that are not defined (NaN) have no row."""
     for metric, value in metrics.items():
         if value == value:

@@ -15,7 +15,15 @@ from pathlib import Path
 
 from oodml.errors import OodmlError, error_at
 from oodml.files import replacing, write_text
-from oodml.results.plan import FinishedRun, RunPlan, StudyPlan, read_plan, write_plan
+from oodml.results.plan import (
+    EXTERNAL,
+    FinishedRun,
+    RunPlan,
+    StudyPlan,
+    read_plan,
+    read_run,
+    write_plan,
+)
 from oodml.study.folder.claims import Claim, Claims, this_process
 
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
@@ -87,7 +95,12 @@ class Store:
     def unsettled(self, runs: Iterable[RunPlan]) -> list[RunPlan]:
         """The runs that have neither finished nor failed."""
         settled = self.finished_ids() | self.failed_ids()
-        return [run for run in runs if run.id not in settled]
+        return [run for run in runs if run.id not in settled and not run.external]
+
+    def external_runs(self) -> list[FinishedRun]:
+        """The runs whose vectors come from elsewhere; see `oodml.study.external`."""
+        names = sorted(name for name in self.finished_ids() if name.startswith(EXTERNAL))
+        return [read_run(self.runs / name / "run.json") for name in names]
 
     def is_settled(self, run: str) -> bool:
         """Whether a run has finished or failed."""

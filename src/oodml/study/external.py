@@ -1,0 +1,339 @@
+"""External runs: models that were trained elsewhere, by their vectors of a split's test classes."""
+
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tomli_w
+from numpy.typing import ArrayLike
+
+from oodml.adaptation import AdaptSettings
+from oodml.adaptation.split import adapt_split
+from oodml.catalog import make_importable
+from oodml.datasets import open_images
+from oodml.decisions.study import decision_metrics
+from oodml.errors import OodmlError
+from oodml.evaluate.superclasses import superclass_recall
+from oodml.files import content_hash
+from oodml.images.fingerprint import fingerprint
+from oodml.images.image_set import ImageSet
+from oodml.model import IdentityHead
+from oodml.results.plan import EXTERNAL, RunPlan
+from oodml.results.schema import Stage, result_rows
+from oodml.shift.files import read_splits
+from oodml.shift.splits import Progression, Split
+from oodml.study.folder.claims import Claims
+from oodml.study.folder.store import Store
+from oodml.study.folder.table import ResultsTable, write_run_rows
+from oodml.study.plan import hash_of_split
+from oodml.study.prepare import add_external_runs, prepare
+from oodml.study.run import metric_rows, test_metrics
+from oodml.study.spec.study_file import parse_study
+from oodml.vectors import VectorSet
+
+MAX_NAMED = 3
+
+
+def record(
+    folder: str | Path,
+    vectors: ArrayLike | VectorSet,
+    classes: ArrayLike | None = None,
+    ids: ArrayLike | None = None,
+    *,
+    method: str,
+    split: int | str,
+    seed: int = 0,
+    trains: bool = True,
+    replace_existing: bool = False,
+) -> str:
+    """Add the vectors of a model that was trained elsewhere to a study, as one run.
+
+    The model must be trained on the split's training classes only. Its rows are those of a method
+    of the study: retrieval, clustering, and structure of the test classes, and few-shot adaptation
+    of one layer on the given vectors for the episodes of the split.
+
+    Args:
+        folder: a study folder.
+        vectors: [n d] of all test images of the split, in any order; or a `VectorSet`.
+        classes: [n] their classes; by default those of the study.
+        ids: [n] the ids of the images, as in the study's data.
+        method: the name of the method in the results.
+        split: the step of the split.
+        seed: the seed of the training.
+        trains: False for a model that was not trained on the split, such as a frozen network.
+        replace_existing: replace the run of the same method, split, and seed.
+
+    Returns:
+        The id of the run.
+
+    Raises:
+        OodmlError: if ids are unknown or repeated, test images or classes are missing, a training
+            class is among the vectors, or another seed has the same vectors.
+    """
+    if not isinstance(vectors, VectorSet):
+        if ids is None:
+            raise OodmlError("record: pass the ids of the images", location="ids")
+        n = len(np.asarray(ids))
+        vectors = VectorSet(
+            np.asarray(vectors),
+            np.asarray(classes if classes is not None else np.full(n, "unlabeled")),
+            np.asarray(ids),
+            source={} if classes is not None else {"classes": "none"},
+        )
+    return _Target(Path(folder)).add(method, split, seed, vectors, trains, replace_existing)
+
+
+def add_files(
+    folder: str | Path,
+    method: str,
+    pattern: str,
+    *,
+    data: str | None = None,
+    splits: Path | None = None,
+    replace_existing: bool = False,
+) -> list[str]:
+    """Add files of vectors to a study, one run for each.
+
+    Args:
+        folder: a study folder; with `data` and `splits` it may be new.
+        method: the name of the method in the results.
+        pattern: the path of the files with {split} and {seed}, such as "mine/{split}-{seed}.npz".
+            Without {split}, one file contains all images, of a model that was not trained on the
+            splits; each split uses its test classes.
+        data: the data of a new study.
+        splits: the split file of a new study.
+        replace_existing: as in `record`.
+
+    Returns:
+        The descriptions of the runs.
+
+    Raises:
+        OodmlError: as in `record`, or if no file matches.
+    """
+    if data is not None or splits is not None:
+        _create_study(Path(folder), data, splits)
+    target = _Target(Path(folder))
+    added = []
+    for split, seed, path in _matching_files(pattern):
+        vectors = VectorSet.load(path)
+        for step in [split] if split is not None else target.steps:
+            chosen = vectors
+            if split is None:
+                test = target.progression.at(step).test
+                chosen = vectors.select(np.isin(vectors.ids, target.images.subset(test).ids))
+            trains = split is not None
+            target.add(method, step, seed, chosen, trains, replace_existing, str(path))
+            added.append(f"{method} on split {step}, seed {seed}: {path}")
+    return added
+
+
+def _matching_files(pattern: str) -> Iterator[tuple[str | None, int, Path]]:
+    """The split, the seed, and the path of every file that a pattern matches."""
+    text = re.escape(str(Path(pattern))).replace(r"\{split\}", "(?P<split>.+?)")
+    expression = re.compile(text.replace(r"\{seed\}", r"(?P<seed>\d+)"))
+    wildcard = Path(pattern.replace("{split}", "*").replace("{seed}", "*"))
+    anchor = Path(wildcard.anchor or ".")
+    parts = wildcard.relative_to(anchor) if wildcard.anchor else wildcard
+    matches = [(expression.fullmatch(str(path)), path) for path in sorted(anchor.glob(str(parts)))]
+    files = [(match.groupdict(), path) for match, path in matches if match]
+    if not files:
+        raise OodmlError(f"--vectors {pattern}: no file matches", location="--vectors")
+    for groups, path in files:
+        yield groups.get("split"), int(groups.get("seed") or 0), path
+
+
+def _create_study(folder: Path, data: str | None, splits: Path | None) -> None:
+    """Write a new study folder without planned runs; an existing one remains as it is."""
+    if Store(folder).plan_file.exists():
+        return
+    if data is None or splits is None:
+        raise OodmlError(
+            f"{folder}: a new study needs both --splits FILE and --data", location=str(folder)
+        )
+    tables = {
+        "name": folder.name or "study",
+        "data": str(Path(data).resolve()) if Path(data).exists() else data,
+        "splits": {"file": str(splits.resolve())},
+        "methods": ["frozen"],
+    }
+    study = parse_study(tables, folder / "study.toml")
+    store = Store(folder.resolve())
+    store.create()
+    prepare(study.model_copy(update={"variants": (), "text": tomli_w.dumps(tables)}), store)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A study folder that receives external runs."""
+
+    folder: Path
+
+    @cached_property
+    def store(self) -> Store:
+        store = Store(self.folder.resolve())
+        store.read_plan()
+        store.create()
+        return store
+
+    @cached_property
+    def images(self) -> ImageSet:
+        plan = self.store.read_plan()
+        make_importable(*plan.import_from)
+        images = open_images(plan.source["name"], **plan.source["options"])
+        if plan.fingerprint != fingerprint(images):
+            raise OodmlError(
+                f"{self.folder}: the images of {images.name} changed since the study was planned",
+                location=str(self.folder),
+            )
+        return images
+
+    @cached_property
+    def progression(self) -> Progression:
+        return read_splits(self.store.splits)
+
+    @property
+    def steps(self) -> list[str]:
+        return [str(split.step) for split in self.progression]
+
+    def add(
+        self,
+        method: str,
+        step: int | str,
+        seed: int,
+        vectors: VectorSet,
+        trains: bool,
+        replace_existing: bool,
+        location: str = "vectors",
+    ) -> str:
+        """Check the vectors, measure them, and publish the run."""
+        started = time.perf_counter()
+        split = self.progression.at(step)
+        test = _test_vectors(vectors, split, self.images, location)
+        run = self._plan(method, split, seed, trains)
+        self._refuse_conflicts(run, test, replace_existing)
+        claim = Claims(self.store.claims).take(run.id)
+        if claim is None:
+            raise OodmlError(f"{self.folder}: another process adds {run.description}")
+        folder = self.store.create_unfinished(run.id, claim)
+        try:
+            rows = pd.DataFrame([*self._measure(run, split, test)])
+            test.save(folder / "vectors.npz")
+            if test.superclasses is not None:
+                superclass_recall(test).to_parquet(folder / "superclasses.parquet")
+            write_run_rows(result_rows(rows, run.identity), folder)
+            if replace_existing:
+                shutil.rmtree(self.store.runs / run.id, ignore_errors=True)
+            self.store.publish(run, folder, time.perf_counter() - started)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            Claims(self.store.claims).release(claim)
+        add_external_runs(self.store, self.progression)
+        ResultsTable(self.store).write()
+        return run.id
+
+    def _plan(self, method: str, split: Split, seed: int, trains: bool) -> RunPlan:
+        plan = self.store.read_plan()
+        own = [run for run in plan.runs if not run.external]
+        if method in {run.label for run in own}:
+            raise OodmlError(
+                f"method {method!r}: the study trains a method of this name; choose another",
+                location="method",
+                given=method,
+            )
+        shots = sorted({n for run in own for n in run.shots} or split.episodes)
+        adapt = next((run.adapt for run in own if run.shots), AdaptSettings().model_dump())
+        classes = hash_of_split(split, ())
+        return RunPlan(
+            id=f"{EXTERNAL}{content_hash(method, classes, str(seed))[:12]}",
+            data=self.images.name,
+            fingerprint=plan.fingerprint,
+            label=method,
+            method="external",
+            trains=trains,
+            adapt={**adapt, "layers": "last"},
+            split=str(split.step),
+            shift=split.shift,
+            shots=tuple(n for n in shots if n in split.episodes),
+            seed=seed,
+            external=classes,
+        )
+
+    def _refuse_conflicts(self, run: RunPlan, test: VectorSet, replace_existing: bool) -> None:
+        for other in self.store.external_runs():
+            if (other.label, other.split) != (run.label, run.split):
+                continue
+            if other.id == run.id and not replace_existing:
+                raise OodmlError(
+                    f"{self.folder}: {run.description} is recorded already; pass --replace "
+                    "(replace_existing=True) to replace it",
+                    location="seed",
+                    given=run.seed,
+                )
+            stored = VectorSet.load(self.store.runs / other.id / "vectors.npz").vectors
+            if other.id != run.id and np.array_equal(stored, test.vectors):
+                raise OodmlError(
+                    f"{run.description}: its vectors are equal to those of seed {other.seed}; "
+                    "every seed needs its own training",
+                    location="seed",
+                    given=run.seed,
+                )
+
+    def _measure(self, run: RunPlan, split: Split, test: VectorSet) -> Iterator[Mapping[str, Any]]:
+        yield from metric_rows(Stage.ZERO_SHOT, test_metrics(test))
+        yield from metric_rows(Stage.ZERO_SHOT, decision_metrics(test, None, run.seed))
+        images = self.images.subset(split.test)
+        adapt = partial(
+            adapt_split,
+            images,
+            lambda wanted, _: test.select(np.flatnonzero(np.isin(test.ids, wanted.ids))),
+            IdentityHead(),
+            settings=AdaptSettings.model_validate(run.adapt),
+            seed=run.seed,
+        )
+        for shots in run.shots:
+            yield from adapt(episodes=split.episodes[shots], shots=shots)
+
+
+def _test_vectors(vectors: VectorSet, split: Split, images: ImageSet, location: str) -> VectorSet:
+    """The vectors in the order of the split's test images, with their labels.
+
+    Raises:
+        OodmlError: naming ids that are unknown, repeated, missing, or of training classes.
+    """
+
+    def fail(problem: str, names: Sequence[str]) -> OodmlError:
+        shown = ", ".join(map(repr, names[:MAX_NAMED])) + (", …" if len(names) > MAX_NAMED else "")
+        where = f"{location}: split {split.step}"
+        return OodmlError(f"{where}: {problem}: {shown}", location=location, given=list(names))
+
+    given = vectors.ids.tolist()
+    class_of = dict(zip(images.ids.tolist(), images.classes.tolist(), strict=True))
+    test = images.subset(split.test)
+    if unknown := [name for name in given if name not in class_of]:
+        raise fail(f"{len(unknown)} ids are not in {images.name}", unknown)
+    if trained := sorted({class_of[name] for name in given} & set(split.train)):
+        raise fail("training classes are among the test vectors", trained)
+    if foreign := [name for name in given if class_of[name] not in set(split.test)]:
+        raise fail("images are neither of test nor of training classes", foreign)
+    if repeated := sorted(set(pd.Series(given)[pd.Series(given).duplicated()])):
+        raise fail("ids are repeated", repeated)
+    if absent := sorted(set(split.test) - {class_of[name] for name in given}):
+        raise fail(f"{len(absent)} test classes are missing", absent)
+    if missing := sorted(set(test.ids.tolist()) - set(given)):
+        raise fail(f"{len(missing)} test images are missing", missing)
+    if vectors.source.get("classes") != "none":
+        pairs = zip(given, vectors.classes.tolist(), strict=True)
+        if wrong := [name for name, label in pairs if class_of[name] != label]:
+            raise fail("the classes differ from those of the study", wrong)
+    row_of = {name: row for row, name in enumerate(given)}
+    ordered = vectors.vectors[[row_of[name] for name in test.ids.tolist()]]
+    source = {"data": images.name, "fingerprint": fingerprint(images)}
+    labeled = VectorSet(ordered, test.classes, test.ids, test.superclasses, source)
+    return replace(labeled, partition=test.partition)
