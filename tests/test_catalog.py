@@ -82,7 +82,7 @@ def test_installed_packages_add_names(installed: Path) -> None:
     with pytest.raises(OodmlError, match="Did you mean 'power'"):
         oodml.load("losses", "pull", powr=3.0)
     method = catalog.load("methods", "criterion", sizes=Sizes(3, 4, 5), loss="pull")
-    assert method.mined.loss.power == 2.0
+    assert method.mined[0].loss.power == 2.0
 
 
 def test_a_broken_package_is_reported_when_it_is_used(installed: Path) -> None:

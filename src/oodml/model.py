@@ -129,7 +129,12 @@ def finetune_settings(settings: ModelSettings) -> FinetuneSettings:
     return settings
 
 
-HEADS = ("oodml.model:LinearHead", "oodml.model:IdentityHead", "oodml.methods.diva:Head")
+HEADS = (
+    "oodml.model:LinearHead",
+    "oodml.model:IdentityHead",
+    "oodml.methods.diva:Head",
+    "oodml.methods.criterion:PoincareHead",
+)
 """The heads that `load_model` imports without `trust_code`."""
 
 Outputs = dict[str, Float[Tensor, "n _"]]

@@ -26,6 +26,9 @@ def naive_metrics(
         if distance == "cosine":
             lengths = np.linalg.norm(others, axis=1) * np.linalg.norm(query)
             distances = 1 - others @ query / lengths
+        elif distance == "poincare":
+            gaps = (1 - (others**2).sum(1)) * (1 - (query**2).sum())
+            distances = np.arccosh(1 + 2 * ((others - query) ** 2).sum(1) / gaps)
         else:
             distances = np.sqrt(((others - query) ** 2).sum(1))
         order = [j for j in np.argsort(distances) if not (same_images and j == i)]

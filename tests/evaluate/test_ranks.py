@@ -21,7 +21,7 @@ def test_a_coin_decides_ties_of_two() -> None:
     queries = torch.tensor([[1.0, 0.0]], dtype=torch.float64).expand(8, -1)
     protocol = RetrievalProtocol(queries, np.zeros(8, dtype=np.int64), gallery, groups)
     generator = torch.Generator().manual_seed(0)
-    (block,) = positive_ranks(protocol, euclidean=False, generator=generator)
+    (block,) = positive_ranks(protocol, distance="cosine", generator=generator)
     offsets = block.ranks - 2 * torch.arange(1, 201)
     assert set(offsets.flatten().tolist()) == {-1, 0}
     assert abs(float(offsets.double().mean()) + 0.5) < 4 * 0.5 / 1600**0.5
@@ -36,7 +36,7 @@ def test_both_ways_of_counting_agree(monkeypatch) -> None:
         generator = torch.Generator().manual_seed(1)
         table = torch.zeros(900, 129, dtype=torch.int64)
         for block in positive_ranks(
-            RetrievalProtocol(vectors, groups), euclidean=True, generator=generator
+            RetrievalProtocol(vectors, groups), distance="euclidean", generator=generator
         ):
             table[block.rows, : block.ranks.shape[1]] = block.ranks * block.valid
         return table

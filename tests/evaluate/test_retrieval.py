@@ -29,10 +29,11 @@ def sample(seed: int, n: int = 60, d: int = 6, n_classes: int = 9, spread: float
     seed=st.integers(0, 10**6),
     n=st.integers(3, 90),
     n_classes=st.integers(1, 40),
-    distance=st.sampled_from(["cosine", "euclidean"]),
+    distance=st.sampled_from(["cosine", "euclidean", "poincare"]),
 )
 def test_agrees_with_the_naive_loop(seed: int, n: int, n_classes: int, distance: str) -> None:
     vectors, labels = sample(seed, n, n_classes=n_classes)
+    vectors = vectors / 20 if distance == "poincare" else vectors
     ours = oodml.retrieval_metrics(vectors, labels, distance=distance)
     assert ours == pytest.approx(naive_metrics(vectors, labels, distance=distance), abs=1e-6)
 
@@ -41,11 +42,13 @@ def test_agrees_with_the_naive_loop(seed: int, n: int, n_classes: int, distance:
 @given(
     seed=st.integers(0, 10**6),
     m=st.integers(1, 120),
-    distance=st.sampled_from(["cosine", "euclidean"]),
+    distance=st.sampled_from(["cosine", "euclidean", "poincare"]),
 )
 def test_query_and_gallery_agree_with_the_naive_loop(seed: int, m: int, distance: str) -> None:
     vectors, labels = sample(seed, 30, n_classes=5)
     gallery, names = sample(seed + 1, m + 2, n_classes=12)  # classes 5 to 11 are distractors
+    if distance == "poincare":
+        vectors, gallery = vectors / 20, gallery / 20
     ours = oodml.retrieval_metrics(
         vectors, labels, gallery=gallery, gallery_labels=names, distance=distance
     )
@@ -286,6 +289,7 @@ def test_inputs_are_not_modified() -> None:
         ({"vectors": np.zeros((0, 2)), "labels": []}, "vectors"),
         ({"ks": (0,)}, "ks"),
         ({"distance": "cosin"}, "cosin"),
+        ({"distance": "poincare"}, "row 0"),
         ({"average": "mean"}, "average"),
         ({"gallery": np.ones((2, 2))}, "gallery_labels"),
         ({"gallery": np.ones((2, 3)), "gallery_labels": [0, 0]}, "gallery"),

@@ -66,7 +66,7 @@ def test_other_losses_name_their_method(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in oodml.names("losses") if is_criterion(name)])
 def test_a_miner_without_effect_is_refused(name: str) -> None:
     if accepts_triplets(catalog.get_class("losses", name)):
-        assert criterion(loss=name, miner="random").mined.miner is not None
+        assert criterion(loss=name, miner="random").mined[0].miner is not None
         return
     with pytest.raises(oodml.OodmlError) as error:
         criterion(loss=name, miner="random")

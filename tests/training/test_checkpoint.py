@@ -177,7 +177,7 @@ class WithState(MultiSimilarity):
         self.optimizer.load_state_dict(state["optimizer"])
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        return self.mined.parameter_groups(lr)
+        return self.mined[0].parameter_groups(lr)
 
     def terms(self, batch: Batch) -> dict[str, torch.Tensor]:
         self.steps += 1

@@ -13,7 +13,7 @@ VECTORS = typer.Argument(
     help="Vectors: .npz, .safetensors, .parquet, .csv, or .npy with labels in a .csv of the same "
     "name."
 )
-DISTANCE = typer.Option(help="cosine, or euclidean on the vectors as given.")
+DISTANCE = typer.Option(help="cosine, euclidean (of the vectors as given), or poincare.")
 SEED = typer.Option(help="Random seed for ties, k-means, and resampling.")
 JSON = typer.Option("--json", help="Print JSON instead of a table.")
 COLUMN = typer.Option(

@@ -81,7 +81,7 @@ def clustering_metrics(
         seed: of k-means, which uses as many clusters as there are labels.
         restarts: how often k-means runs; the best run counts.
         assignment: [n] a cluster per row to score instead of running k-means.
-        distance: "cosine" clusters unit vectors, "euclidean" the vectors as given.
+        distance: "cosine" clusters unit vectors, others the vectors as given.
 
     Returns:
         "nmi": mutual information divided by the mean of both entropies. "ami": mutual information
@@ -95,7 +95,7 @@ def clustering_metrics(
     rows = as_vectors(vectors, distance)
     names, (classes,) = encode_labels(as_labels(labels, len(rows)))
     if assignment is None:
-        points = resolved_points(rows, distance == "euclidean").cpu().numpy()
+        points = resolved_points(rows, distance != "cosine").cpu().numpy()
         clusters = kmeans(points, len(names), seed=seed, restarts=restarts)
     else:
         _, (clusters,) = encode_labels(as_labels(assignment, len(rows), "assignment"))

@@ -62,7 +62,7 @@ def compare(
         labels: [n] integers or strings.
         metrics: names of metrics that `retrieval_metrics` returns.
         ks: the cut-offs of recall and precision.
-        distance: "cosine" or "euclidean".
+        distance: "cosine", "euclidean", or "poincare".
         seed: of the resamples and of the order of ties.
         resamples: the number of resamples.
         confidence: of the interval, between 0 and 1.

@@ -55,7 +55,7 @@ def evaluate_vectors(
 
     Args:
         gallery: the vectors to search; if None, each query searches the other queries.
-        distance: "cosine" or "euclidean".
+        distance: "cosine", "euclidean", or "poincare".
         by: "class", or "superclass" to count other classes of the same superclass as positives.
         average: over queries ("micro") or over classes ("macro").
     """

@@ -111,6 +111,8 @@ def write_index(
 
 def _index_rows(vectors: VectorSet, distance: str) -> Float[np.ndarray, "n d"]:
     """The rows as the index stores them, in float32."""
+    if distance == "poincare":
+        raise unknown("distance", distance, ("cosine", "euclidean"))
     rows = as_vectors(vectors.vectors, distance)
     if distance == "cosine":
         return np.asarray(unit_rows(rows).float().numpy())

@@ -25,6 +25,7 @@ class SupportsArray(Protocol):
 
 
 Array = Tensor | NDArray[Any] | Sequence[Any] | SupportsArray
+DISTANCES = ("cosine", "euclidean", "poincare")
 
 
 def as_vectors(vectors: Array, distance: str = "euclidean", name: str = "vectors") -> Tensor:
@@ -32,13 +33,13 @@ def as_vectors(vectors: Array, distance: str = "euclidean", name: str = "vectors
 
     Args:
         vectors: [n d] of any real type.
-        distance: "cosine" or "euclidean".
+        distance: one of `DISTANCES`.
 
     Returns:
         [n d] as given, in float64 or float32; see `as_float_array`.
     """
-    if distance not in ("cosine", "euclidean"):
-        raise unknown("distance", distance, ("cosine", "euclidean"))
+    if distance not in DISTANCES:
+        raise unknown("distance", distance, DISTANCES)
     if isinstance(vectors, Tensor) and vectors.dtype in (torch.float32, torch.float64):
         rows = vectors.detach().to_dense()
     else:
@@ -55,6 +56,8 @@ def as_vectors(vectors: Array, distance: str = "euclidean", name: str = "vectors
     if distance == "cosine":
         reason = "is zero and has no direction; use distance='euclidean'"
         refuse_rows(~rows.any(1), name, reason)
+    if distance == "poincare":
+        refuse_rows(rows.double().norm(dim=1) >= 1, name, "is not inside the unit ball")
     return rows
 
 

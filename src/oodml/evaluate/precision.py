@@ -69,6 +69,21 @@ def comparable(
     return Comparable(queries, gallery, euclidean=True, by_differences=True)
 
 
+def comparable_in_ball(
+    queries: Float[Tensor, "n d"], gallery: Float[Tensor, "m d"] | None
+) -> Comparable:
+    """Prepare points of the unit ball for ranking by hyperbolic distance.
+
+    In the hyperboloid model, points x = (x₀, x⃗) have the distance arccosh(q₀g₀ - q⃗·g⃗). For each
+    query it is ordered as -(q⃗/q₀, 1)·(g⃗, -g₀), the negative of a dot product.
+    """
+    asked, others = queries.double(), (queries if gallery is None else gallery).double()
+    doubled = 2 * asked / (1 + asked.square().sum(1, keepdim=True))  # q⃗/q₀
+    gap = 1 - others.square().sum(1, keepdim=True)
+    stored = torch.cat([2 * others / gap, (gap - 2) / gap], 1)
+    return Comparable(torch.cat([doubled, torch.ones_like(doubled[:, :1])], 1), stored, False)
+
+
 def unit_rows(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Scale rows, none of which is zero, to length 1."""
     norms = rows.norm(dim=1, keepdim=True)

@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oodml.evaluate.inputs import find_duplicates
-from oodml.evaluate.precision import Comparable, comparable, difference_distances
+from oodml.evaluate.precision import (
+    Comparable,
+    comparable,
+    comparable_in_ball,
+    difference_distances,
+)
 from oodml.evaluate.protocol import RetrievalProtocol
 from oodml.evaluate.ties import ranks_within_ties
 
@@ -83,20 +88,22 @@ class _Layout:
 
 
 def positive_ranks(
-    protocol: RetrievalProtocol, *, euclidean: bool, generator: torch.Generator
+    protocol: RetrievalProtocol, *, distance: str, generator: torch.Generator
 ) -> Iterator[RankBlock]:
     """Rank the positives of every query; queries without a positive are skipped.
 
     A query's own images, see `RetrievalProtocol`, are not ranked.
 
     Args:
-        euclidean: whether closer means a smaller Euclidean distance instead of a larger dot
-            product.
+        distance: one of `oodml.evaluate.inputs.DISTANCES`.
 
     Yields:
         Blocks of ranks, in no particular order.
     """
-    vectors = comparable(protocol.queries, protocol.gallery, euclidean)
+    if distance == "poincare":
+        vectors = comparable_in_ball(protocol.queries, protocol.gallery)
+    else:
+        vectors = comparable(protocol.queries, protocol.gallery, distance == "euclidean")
     layout = _layout(protocol)
     columns = (vectors.queries if vectors.gallery is None else vectors.gallery)[layout.columns]
     repeated = find_duplicates(columns)

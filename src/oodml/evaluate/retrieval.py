@@ -172,8 +172,9 @@ def retrieval_metrics(
         ks: the cut-offs of recall and precision.
         gallery: [m d] the images to search instead; may contain further classes.
         gallery_labels: [m] their labels.
-        distance: "cosine", or "euclidean" on the vectors as given. Images at equal distance are
-            ranked in random order.
+        distance: "cosine", "euclidean" on the vectors as given, or "poincare", the hyperbolic
+            distance of points of the unit ball. Images at equal distance are ranked in random
+            order.
         seed: of the order of ties.
         relevance: what makes an image a positive if not its label: a mapping from labels to
             groups (class to superclass), or [n] the group of each row.
@@ -211,7 +212,7 @@ def retrieval_metrics(
             gallery_ids=gallery_ids,
         )
     generator = torch.Generator(protocol.queries.device).manual_seed(seed)
-    values = _per_query_values(protocol, cutoffs, distance == "euclidean", generator)
+    values = _per_query_values(protocol, cutoffs, distance, generator)
     return values if per_query else average_metrics(values, labels, average)
 
 
@@ -268,13 +269,13 @@ def _check_average(average: str) -> None:
 
 
 def _per_query_values(
-    protocol: RetrievalProtocol, ks: tuple[int, ...], euclidean: bool, generator: torch.Generator
+    protocol: RetrievalProtocol, ks: tuple[int, ...], distance: str, generator: torch.Generator
 ) -> PerQuery:
     """Every metric of every query, and "positives"."""
     functions = RETRIEVAL.functions(ks, published=protocol.gallery is None)
     functions["positives"] = lambda positives: positives.counts
     table = torch.full((len(protocol.queries), len(functions)), torch.nan, dtype=torch.float64)
-    for block in positive_ranks(protocol, euclidean=euclidean, generator=generator):
+    for block in positive_ranks(protocol, distance=distance, generator=generator):
         positives = RankedPositives(block)
         columns = [function(positives) for function in functions.values()]
         table[block.rows.cpu()] = torch.stack(columns, 1).cpu()

@@ -44,6 +44,37 @@ class LabelLoss(BaseLoss):
         raise NotImplementedError
 
 
+class RandomLabelLoss(LabelLoss):
+    """A label loss that draws random numbers if it is given a generator, as in training."""
+
+    def forward(
+        self,
+        embeddings: Vectors,
+        labels: Labels,
+        triplets: None = None,
+        generator: torch.Generator | None = None,
+    ) -> Scalar:
+        """Return the loss of a batch; see `LabelLoss`.
+
+        Args:
+            embeddings: embeddings [n d].
+            labels: class of each row [n].
+            triplets: always None.
+            generator: source of randomness; without it the loss is deterministic.
+        """
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return self.compute_random(full_precision(embeddings), labels, generator)
+
+    def compute_random(
+        self,
+        embeddings: Vectors,
+        labels: Labels,
+        generator: torch.Generator | None,
+    ) -> Scalar:
+        """Return the loss of embeddings that have at least single precision."""
+        raise NotImplementedError
+
+
 class TripletLoss(BaseLoss):
     """A loss computed from triplets of rows: anchor, positive, negative."""
 
@@ -92,6 +123,13 @@ def full_precision(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def all_triplets(labels: Labels) -> Triplets:
     """Every triplet (anchor, positive, negative) that the labels allow, in row order."""
     return (positive_mask(labels)[:, :, None] & negative_mask(labels)[:, None, :]).nonzero()
+
+
+def next_of_class(labels: Labels) -> Labels:
+    """The next row of each row's class, cyclically; the row itself if it has no other."""
+    rows = torch.arange(len(labels), device=labels.device)
+    ahead = (rows - rows[:, None] - 1) % len(labels)  # 0 for the following row
+    return ahead.masked_fill(labels[:, None] != labels, len(labels)).argmin(1)
 
 
 def squared_distances(

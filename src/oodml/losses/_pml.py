@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from oodml.errors import error_at, unknown
-from oodml.losses._base import BaseLoss, full_precision
+from oodml.losses._base import BaseLoss, full_precision, next_of_class
 from oodml.shapes import Labels, Mask, Scalar, Triplets, Vectors
 
 BASES = {"losses": "BaseMetricLossFunction", "miners": "BaseMiner"}
@@ -66,6 +66,8 @@ def _make(wrapped: type, options: dict[str, Any]) -> Any:
 class Loss(BaseLoss):
     """A loss of pytorch-metric-learning with the interface of oodml's losses.
 
+    VICRegLoss, which compares views without labels, compares each row with another of its class.
+
     Args:
         wrapped: class of pytorch-metric-learning.
         options: options of that class.
@@ -87,7 +89,11 @@ class Loss(BaseLoss):
             triplets = triplets[valid]
         tuples = None if triplets is None else triplets.unbind(1)
         with torch.autocast(embeddings.device.type, enabled=False):
-            value: Tensor = self.inner(full_precision(embeddings), labels, tuples)
+            rows = full_precision(embeddings)
+            if type(self.inner).__name__ == "VICRegLoss":  # it compares two views of each image
+                value: Tensor = self.inner(rows, ref_emb=rows[next_of_class(labels)])
+            else:
+                value = self.inner(rows, labels, tuples)
             # Without pairs the wrapped loss is a constant; adding 0 keeps it differentiable.
             return value.reshape(()) + 0 * embeddings.sum()
 

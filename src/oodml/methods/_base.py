@@ -19,11 +19,13 @@ class Sizes:
         n_classes: number of training classes.
         dim: dimension of the embedding.
         feature_dim: dimension of the pooled features.
+        class_names: names of the training classes in the order of their labels, if known.
     """
 
     n_classes: int
     dim: int
     feature_dim: int
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

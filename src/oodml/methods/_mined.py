@@ -1,16 +1,18 @@
-"""A loss combined with its miner."""
+"""A loss combined with its miner, on prefixes of the embedding, or with a memory of batches."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from oodml import catalog
 from oodml.errors import OodmlError
 from oodml.losses._base import accepts_triplets
+from oodml.methods._class_names import embed_class_names
+from oodml.shapes import Labels, Scalar, Vectors
 
 
 class MinedLoss(nn.Module):
@@ -23,6 +25,7 @@ class MinedLoss(nn.Module):
         miner: name or import path of the miner; None or "" for none.
         loss_options: options of the loss; they override `n_classes` and `dim`.
         miner_options: options of the miner.
+        class_names: names of the classes, for losses with the option `class_vectors`.
     """
 
     def __init__(
@@ -33,12 +36,16 @@ class MinedLoss(nn.Module):
         miner: str | None = None,
         loss_options: dict[str, Any] | None = None,
         miner_options: dict[str, Any] | None = None,
+        class_names: Sequence[str] = (),
     ) -> None:
         super().__init__()
         accepted = inspect.signature(catalog.get_class("losses", loss)).parameters
-        sizes = {"n_classes": n_classes, "dim": dim}
-        sizes = {name: size for name, size in sizes.items() if name in accepted}
-        self.loss = catalog.load("losses", loss, **sizes | (loss_options or {}))
+        options: dict[str, Any] = {"n_classes": n_classes, "dim": dim}
+        options = {name: size for name, size in options.items() if name in accepted}
+        options |= loss_options or {}
+        if "class_vectors" in accepted and not isinstance(options.get("class_vectors"), Tensor):
+            options["class_vectors"] = embed_class_names(class_names, options.get("class_vectors"))
+        self.loss = catalog.load("losses", loss, **options)
         self.miner = catalog.load("miners", miner, **(miner_options or {})) if miner else None
         if "labels" not in inspect.signature(self.loss.forward).parameters:
             raise OodmlError(
@@ -57,18 +64,32 @@ class MinedLoss(nn.Module):
 
     def forward(
         self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, " n"],
+        embeddings: Vectors,
+        labels: Labels,
         generator: torch.Generator,
-    ) -> Float[Tensor, ""]:
-        """Return the loss of a batch; `generator` is the miner's source of randomness."""
+        anchors: int | None = None,
+    ) -> Scalar:
+        """Return the loss of a batch.
+
+        Args:
+            embeddings: embeddings [n d].
+            labels: class of each row [n].
+            generator: source of randomness of the miner, and of losses that draw numbers.
+            anchors: mined triplets of later rows are ignored; None keeps all.
+        """
+        accepted = inspect.signature(self.loss.forward).parameters
         if self.miner is None:
-            return self.loss(embeddings, labels)  # type: ignore[no-any-return]
+            drawn = {"generator": generator} if "generator" in accepted else {}
+            return self.loss(embeddings, labels, **drawn)  # type: ignore[no-any-return]
         masked = getattr(self.miner, "masked", None)
-        if masked is None or "valid" not in inspect.signature(self.loss.forward).parameters:
+        if masked is None or "valid" not in accepted:
             triplets = self.miner(embeddings.detach(), labels, generator)
+            if anchors is not None:
+                triplets = triplets[triplets[:, 0] < anchors]
             return self.loss(embeddings, labels, triplets)  # type: ignore[no-any-return]
         triplets, valid = masked(embeddings.detach(), labels, generator)
+        if anchors is not None:
+            valid = valid & (triplets[:, 0] < anchors)
         return self.loss(embeddings, labels, triplets, valid)  # type: ignore[no-any-return]
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
@@ -79,7 +100,91 @@ class MinedLoss(nn.Module):
         return [{"params": parameters, "lr": lr, "weight_decay": 0.0}] if parameters else []
 
 
+class Matryoshka(nn.Module):
+    """Mean of a loss over prefixes of the embedding (Kusupati et al. 2022, arXiv 2205.13147).
+
+    Prefixes are scaled to unit length if the embedding has unit length. The paper sums the losses.
+
+    Args:
+        losses: the loss of each prefix.
+        dims: the length of each prefix.
+    """
+
+    def __init__(self, losses: Iterable[MinedLoss], dims: Sequence[int]) -> None:
+        super().__init__()
+        self.losses, self.dims = nn.ModuleList(losses), tuple(dims)
+
+    def forward(
+        self,
+        embeddings: Vectors,
+        labels: Labels,
+        generator: torch.Generator,
+        anchors: int | None = None,
+    ) -> Scalar:
+        """Return the loss of a batch; see `MinedLoss`."""
+        length = embeddings.norm(dim=1, keepdim=True)
+        scaled = ((length - 1).abs() < 1e-3).all()
+        values = []
+        for loss, dim in zip(self.losses, self.dims, strict=True):
+            prefix = embeddings[:, :dim]
+            prefix = torch.where(scaled, normalize(prefix, dim=1), prefix)
+            values.append(loss(prefix, labels, generator, anchors))
+        return torch.stack(values).mean()
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """The optimizer groups of all losses."""
+        return groups_of(self.losses, lr)
+
+
+class CrossBatchMemory(nn.Module):
+    """A loss on a batch together with the embeddings of earlier batches (XBM, arXiv 1912.06798).
+
+    The remembered rows receive no gradient. They are positives and negatives of the batch; losses
+    without triplets also compare them with each other, which changes no gradient.
+
+    Args:
+        loss: the loss.
+        size: number of remembered rows.
+        start: number of steps before the memory is used.
+    """
+
+    def __init__(self, loss: MinedLoss | Matryoshka, size: int, start: int = 0) -> None:
+        super().__init__()
+        self.loss, self.size, self.start, self.step = loss, size, start, 0
+        self.rows: Tensor | None = None
+        self.labels: Tensor | None = None
+
+    def forward(
+        self,
+        embeddings: Vectors,
+        labels: Labels,
+        generator: torch.Generator,
+    ) -> Scalar:
+        """Return the loss of a batch and append the batch to the memory."""
+        rows, known, n = embeddings, labels, len(labels)
+        if self.rows is not None and self.labels is not None and self.step >= self.start:
+            rows, known = torch.cat([rows, self.rows.to(rows)]), torch.cat([known, self.labels])
+        value: Tensor = self.loss(rows, known, generator, n)
+        self.step += 1
+        kept, own = embeddings.detach(), labels
+        if self.rows is not None and self.labels is not None:
+            kept = torch.cat([kept, self.rows.to(kept)])
+            own = torch.cat([own, self.labels])
+        self.rows, self.labels = kept[: self.size], own[: self.size]
+        return value
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """The optimizer groups of the loss."""
+        return self.loss.parameter_groups(lr)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"rows": self.rows, "labels": self.labels, "step": self.step}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.rows, self.labels, self.step = state["rows"], state["labels"], state["step"]
+
+
 def groups_of(losses: Iterable[nn.Module], lr: float) -> list[dict[str, Any]]:
     """The optimizer groups of the mined losses among some modules."""
-    mined = (loss for loss in losses if isinstance(loss, MinedLoss))
+    mined = (loss for loss in losses if isinstance(loss, MinedLoss | Matryoshka | CrossBatchMemory))
     return [group for loss in mined for group in loss.parameter_groups(lr)]

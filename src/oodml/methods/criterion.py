@@ -1,12 +1,58 @@
-"""Any loss, with any miner if it takes triplets."""
+"""Any loss, with any miner if it takes triplets, or a sum of several."""
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import normalize
 
+from oodml.errors import OodmlError, unknown
+from oodml.losses._hyperbolic import to_ball
 from oodml.methods._base import BaseMethod, Batch, Sizes
-from oodml.methods._mined import MinedLoss
+from oodml.methods._mined import CrossBatchMemory, Matryoshka, MinedLoss, groups_of
+from oodml.shapes import Scalar, Vectors
+
+SPACES = ("euclidean", "poincare")
+TERM_KEYS = ("loss", "miner", "loss_options", "miner_options", "dims", "memory", "memory_start",
+             "weight")  # fmt: skip
+"""What an entry of `losses` may contain."""
+
+
+class PoincareHead(nn.Module):
+    """One linear layer whose embeddings are compared by hyperbolic distance.
+
+    Losses receive the output of the layer, clipped. For evaluation it is mapped into the Poincaré
+    ball, which is scaled to radius 1; this changes no ranking.
+
+    Args:
+        features: dimension of the pooled features.
+        dim: dimension of the embedding.
+        curvature: the ball has the curvature -curvature.
+        clip: length that longer outputs are shortened to.
+    """
+
+    distance = "poincare"
+    normalize = False
+
+    def __init__(self, features: int, dim: int, curvature: float = 0.1, clip: float = 2.3) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, dim)
+        self.options = {"features": features, "dim": dim, "curvature": curvature, "clip": clip}
+
+    def forward(self, features: Float[Tensor, "n f"]) -> dict[str, Vectors]:
+        """The clipped outputs under the name "embedding"."""
+        output = self.linear(features)
+        shortened = normalize(output, dim=1) * self.options["clip"]
+        longer = output.norm(dim=1, keepdim=True) > self.options["clip"]
+        return {"embedding": torch.where(longer, shortened, output)}
+
+    def embed(self, features: Float[Tensor, "n f"]) -> Vectors:
+        """The points of the unit ball."""
+        curvature, clip = self.options["curvature"], self.options["clip"]
+        return math.sqrt(curvature) * to_ball(self.linear(features), curvature, clip)
 
 
 class Method(BaseMethod):
@@ -19,26 +65,97 @@ class Method(BaseMethod):
         miner: the same for a miner, or None.
         loss_options: options of the loss.
         miner_options: options of the miner.
+        losses: further losses, tables with the keys `loss`, `miner`, `loss_options`,
+            `miner_options`, `dims`, `memory`, `memory_start`, and `weight`. Each term is logged.
+        dims: average the loss over prefixes of the embedding with these lengths (Matryoshka).
+        memory: number of embeddings of earlier batches that the loss also sees (XBM).
+        memory_start: number of steps before the memory is used.
+        space: "euclidean", or "poincare" for a head whose embeddings are evaluated by hyperbolic
+            distance, for losses such as hyp and hier.
+        curvature: the Poincaré ball has the curvature -curvature.
+        clip: length that longer outputs of the head are shortened to, in the Poincaré ball.
     """
 
     def __init__(
         self,
         sizes: Sizes,
-        loss: str,
+        loss: str | None = None,
         miner: str | None = None,
         loss_options: dict[str, Any] | None = None,
         miner_options: dict[str, Any] | None = None,
+        losses: Sequence[Mapping[str, Any]] = (),
+        dims: Sequence[int] = (),
+        memory: int = 0,
+        memory_start: int = 0,
+        space: str = "euclidean",
+        curvature: float = 0.1,
+        clip: float = 2.3,
     ) -> None:
         super().__init__(sizes)
-        self.name = loss
-        self.mined = MinedLoss(sizes.n_classes, sizes.dim, loss, miner, loss_options, miner_options)
-        self.rotates = bool(getattr(self.mined.loss, "rotates", False))
-        if self.rotates:
-            reason = f"{loss} rotates images, which cached features do not allow"
+        if space not in SPACES:
+            raise unknown("space", space, SPACES, "method criterion")
+        self.space, self.curvature, self.clip = space, curvature, clip
+        first = {
+            "loss": loss,
+            "miner": miner,
+            "loss_options": loss_options,
+            "miner_options": miner_options,
+            "dims": dims,
+            "memory": memory,
+            "memory_start": memory_start,
+        }
+        tables = [*([first] if loss else []), *losses]
+        if not tables:
+            raise OodmlError(
+                "give a `loss`, or a list of `losses`", location="loss", allowed=("loss", "losses")
+            )
+        self.mined = nn.ModuleList(_build(sizes, table) for table in tables)
+        self.weights = [float(table.get("weight", 1.0)) for table in tables]
+        names = [str(table["loss"]) for table in tables]
+        repeats = [names[:i].count(name) for i, name in enumerate(names)]
+        self.names = [f"{n} {i + 1}" if i else n for n, i in zip(names, repeats, strict=True)]
+        if any(getattr(part, "rotates", False) for part in self.mined.modules()):
+            self.rotates = True
+            reason = "its loss rotates images, which cached features do not allow"
             self.modes = {"finetune": "", "head": reason}  # type: ignore[misc]
 
-    def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        return {self.name: self.mined(batch.embeddings, batch.labels, batch.generator)}
+    def head(self) -> nn.Module | None:
+        if self.space == "euclidean":
+            return None
+        return PoincareHead(self.sizes.feature_dim, self.sizes.dim, self.curvature, self.clip)
+
+    def terms(self, batch: Batch) -> dict[str, Scalar]:
+        return {
+            name: weight * mined(batch.embeddings, batch.labels, batch.generator)
+            for name, weight, mined in zip(self.names, self.weights, self.mined, strict=True)
+        }
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        return self.mined.parameter_groups(lr)
+        return groups_of(self.mined, lr)
+
+
+def _build(sizes: Sizes, table: Mapping[str, Any]) -> nn.Module:
+    """The loss that a table describes.
+
+    Raises:
+        OodmlError: for unknown keys, a missing loss, or prefixes longer than the embedding.
+    """
+    for key in table:
+        if key not in TERM_KEYS:
+            raise unknown("key", key, TERM_KEYS, "losses")
+    if not table.get("loss"):
+        raise OodmlError("losses: an entry has no `loss`", location="losses", given=dict(table))
+    dims = table.get("dims") or ()
+    options: dict[str, Any] = {key: table.get(key) for key in TERM_KEYS[:4]}
+    for dim in dims:
+        if not 1 <= dim <= sizes.dim:
+            raise OodmlError(
+                f"dims: {dim} is not from 1 to model.dim, {sizes.dim}", location="dims", given=dim
+            )
+    made = [
+        MinedLoss(sizes.n_classes, dim, class_names=sizes.class_names, **options)
+        for dim in dims or (sizes.dim,)
+    ]
+    loss = Matryoshka(made, dims) if dims else made[0]
+    size = int(table.get("memory", 0))
+    return CrossBatchMemory(loss, size, int(table.get("memory_start", 0))) if size else loss

@@ -65,7 +65,7 @@ def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
         with isolated(run.seed, "run"):
             model, history, best_test = _fit(job)
         test = job.inputs.embed(model, run.split.test)
-        metrics = distributed.compute_once(partial(test_metrics, test))
+        metrics = distributed.compute_once(partial(test_metrics, test, **_distance(model)))
         log(prefix_metrics("test", metrics), len(history.rows))
         rows = [
             *metric_rows(Stage.VALIDATION, history.validation | {"epoch": float(history.epoch)})
@@ -77,7 +77,8 @@ def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
         model.save(folder)
         test.save(folder / "vectors.npz")
         if test.superclasses is not None:
-            superclass_recall(test).to_parquet(folder / "superclasses.parquet")
+            recalls = superclass_recall(test, **_distance(model))
+            recalls.to_parquet(folder / "superclasses.parquet")
         write_history(history.rows, folder / "history.csv")
         if run.shots:
             write_run_rows(pd.DataFrame(rows), folder)  # they remain if the few-shot stage fails
@@ -124,7 +125,7 @@ def _train(
 ) -> tuple[Embedder, History]:
     """Build and train a model. `done` is the number of epochs that were logged before."""
     run, device, artifacts = job.run, job.context.device, job.context.artifacts
-    model, method = _build(job, len(classes))
+    model, method = _build(job, classes)
     model.to(device)
     validate = _evaluator(job, model, validation) if validation else None
     if not method.trains:
@@ -149,11 +150,11 @@ def _train(
     return model, history
 
 
-def _build(job: _Job, n_classes: int) -> tuple[Embedder, BaseMethod]:
+def _build(job: _Job, classes: tuple[str, ...]) -> tuple[Embedder, BaseMethod]:
     run, inputs = job.run, job.inputs
     model = Embedder(run.model, torch.nn.Identity(), inputs.load_backbone())
     width = inputs.width(model)
-    sizes = Sizes(n_classes, run.model.dim, width)
+    sizes = Sizes(len(classes), run.model.dim, width, tuple(sorted(classes)))
     method: BaseMethod = catalog.get_class("methods", run.method)(sizes, **run.options)
     model.head = method.head() or LinearHead(width, run.model.dim, run.model.normalize)
     return model, method
@@ -174,7 +175,8 @@ def _evaluator(
     def evaluate() -> Metrics:
         vectors = job.inputs.embed(model, classes)
         vectors = vectors if names else replace(vectors, partition=None)
-        metrics = distributed.compute_once(partial(_retrieval_metrics, vectors, ks=VALIDATION_KS))
+        compute = partial(_retrieval_metrics, vectors, ks=VALIDATION_KS, **_distance(model))
+        metrics = distributed.compute_once(compute)
         return {name: metrics[name] for name in names or metrics}
 
     return evaluate
@@ -189,10 +191,16 @@ def _best_test_epoch(rows: list[dict[str, float]]) -> Metrics:
     return {name: best[f"test_{name}"] for name in TEST_EPOCH_METRICS} | {"epoch": best["epoch"]}
 
 
-def test_metrics(test: VectorSet) -> Metrics:
+def _distance(model: Embedder) -> dict[str, str]:
+    """The distance that compares the model's embeddings, if not the cosine, as an option."""
+    distance = getattr(model.head, "distance", None)
+    return {} if distance is None else {"distance": distance}
+
+
+def test_metrics(test: VectorSet, **options: Any) -> Metrics:
     """All metrics of the vectors of some test classes."""
     return (
-        _retrieval_metrics(test)
+        _retrieval_metrics(test, **options)
         | clustering_metrics(test.vectors, test.labels)
         | structure_metrics(test.vectors, test.labels)
     )

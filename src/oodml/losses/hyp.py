@@ -1,0 +1,30 @@
+"""Contrastive loss with hyperbolic distances (Hyp, Ermolov et al. 2022, arXiv 2203.10833)."""
+
+from oodml.losses._base import LabelLoss
+from oodml.losses._hyperbolic import ball_distances, to_ball
+from oodml.losses.supcon import contrast
+from oodml.shapes import Labels, Scalar, Vectors
+
+
+class Loss(LabelLoss):
+    """Each positive is identified among all other rows by its distance in the Poincaré ball.
+
+    With two rows per class this is the loss of the paper. Combine it with `space = "poincare"`,
+    which evaluates by hyperbolic distance; embeddings of unit length all lie on one sphere, where
+    hyperbolic distance and cosine rank alike.
+
+    Args:
+        temperature: divisor of the distances.
+        curvature: the ball has the curvature -curvature.
+        clip: length that longer embeddings are shortened to, or None.
+    """
+
+    def __init__(
+        self, temperature: float = 0.2, curvature: float = 0.1, clip: float | None = 2.3
+    ) -> None:
+        super().__init__()
+        self.temperature, self.curvature, self.clip = temperature, curvature, clip
+
+    def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:
+        points = to_ball(embeddings, self.curvature, self.clip)
+        return contrast(-ball_distances(points, points, self.curvature) / self.temperature, labels)

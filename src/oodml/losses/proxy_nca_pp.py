@@ -1,0 +1,32 @@
+"""ProxyNCA++ (Teh et al. 2020, arXiv 2004.01113)."""
+
+import torch
+
+from oodml.losses import proxy_nca
+
+
+class Loss(proxy_nca.Loss):
+    """Cross-entropy of the correct class vector among all, by squared distance on a sphere.
+
+    Of the paper's improvements, this covers the proxy assignment probability, the temperature (as
+    the length of the compared vectors, temperature = radius^-2), and the faster class vectors.
+
+    Args:
+        n_classes: number of classes.
+        dim: dimension of the embedding.
+        radius: length of the compared vectors.
+        lr_factor: learning rate of the class vectors as a multiple of the base learning rate.
+        generator: source of the initial class vectors.
+    """
+
+    def __init__(
+        self,
+        n_classes: int,
+        dim: int,
+        radius: float = 3.0,
+        lr_factor: float = 1000.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(
+            n_classes, dim, radius, to_probability=True, lr_factor=lr_factor, generator=generator
+        )

@@ -1,0 +1,81 @@
+"""Recall@k surrogate with similarity mix-up (Patel et al. 2022, arXiv 2108.11179)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from oodml.losses._base import RandomLabelLoss, masked_mean, next_of_class
+from oodml.shapes import Labels, Scalar, Vectors
+
+
+class Loss(RandomLabelLoss):
+    """One minus a smooth Recall@k within the batch, averaged over several k.
+
+    The steps of ranks and of Recall@k are replaced by sigmoids. With `mix`, each row is also mixed
+    with another row of its class; the mixed rows are further queries and gallery rows. Mixing rows
+    is the same as mixing their similarities, because inner products are linear.
+
+    Args:
+        ks: the cut-offs.
+        rank_temperature: temperature of the comparison of two similarities (τ₂ in the paper).
+        recall_temperature: temperature of the comparison of a rank with k (τ₁ in the paper).
+        mix: whether to add mixed rows, with random proportions in training and halves without a
+            generator. The paper mixes all pairs of a class, this loss one pair per row.
+        positives: maximum number of positives per query, the least similar ones; a fixed number
+            keeps the memory at n² · positives.
+    """
+
+    def __init__(
+        self,
+        ks: Sequence[int] = (1, 2, 4, 8, 16),
+        rank_temperature: float = 0.01,
+        recall_temperature: float = 1.0,
+        mix: bool = True,
+        positives: int = 16,
+    ) -> None:
+        super().__init__()
+        self.ks, self.mix, self.positives = tuple(ks), mix, positives
+        self.rank_temperature, self.recall_temperature = rank_temperature, recall_temperature
+
+    def compute_random(
+        self,
+        embeddings: Vectors,
+        labels: Labels,
+        generator: torch.Generator | None,
+    ) -> Scalar:
+        valid = torch.ones_like(labels, dtype=torch.bool)
+        if self.mix:
+            mixed, paired = self._mixed(embeddings, labels, generator)
+            embeddings, labels = torch.cat([embeddings, mixed]), labels.repeat(2)
+            valid = torch.cat([valid, paired])
+        n = len(labels)
+        others = valid & ~torch.eye(n, dtype=torch.bool, device=labels.device)
+        same = (labels[:, None] == labels) & others
+        similarities = embeddings @ embeddings.T
+        order = (-similarities.detach()).masked_fill(~same, -torch.inf)
+        chosen = order.topk(min(self.positives, n)).indices
+        known = same.gather(1, chosen)
+        to_positive = similarities.gather(1, chosen)[:, :, None]
+        above = ((similarities[:, None] - to_positive) / self.rank_temperature).sigmoid()
+        counted = others[:, None] & (chosen[:, :, None] != torch.arange(n, device=labels.device))
+        ranks = 1 + torch.where(counted, above, 0).sum(2)
+        recalls = []
+        for k in self.ks:
+            found = torch.where(known, ((k - ranks) / self.recall_temperature).sigmoid(), 0)
+            recalls.append(found.sum(1).clamp(max=k) / known.sum(1).clamp(1, k))
+        return masked_mean(1 - torch.stack(recalls).mean(0), valid & known.any(1))
+
+    def _mixed(
+        self,
+        embeddings: Vectors,
+        labels: Labels,
+        generator: torch.Generator | None,
+    ) -> tuple[Vectors, Tensor]:
+        """Each row mixed with the next row of its class, and whether there is one."""
+        following = next_of_class(labels)
+        share = embeddings.new_full((len(labels), 1), 0.5)
+        if generator is not None:
+            share = torch.rand(share.shape, generator=generator, device=generator.device).to(share)
+        mixed = share * embeddings + (1 - share) * embeddings[following]
+        return mixed, following != torch.arange(len(labels), device=labels.device)

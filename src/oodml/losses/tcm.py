@@ -1,0 +1,40 @@
+"""Threshold-consistent margin (Zhang et al. 2024, arXiv 2307.04047)."""
+
+from torch.nn.functional import normalize
+
+from oodml.losses._base import LabelLoss, masked_mean
+from oodml.miners._base import negative_mask, positive_mask
+from oodml.shapes import Labels, Scalar, Vectors
+
+
+class Loss(LabelLoss):
+    """Mean violation of one pair of cosine margins that all classes share.
+
+    It makes one similarity threshold fit all classes and is meant to be added to another loss. Only
+    pairs that violate their margin are averaged.
+
+    Args:
+        positive_margin: cosine that positive pairs should exceed.
+        negative_margin: cosine that negative pairs should stay below.
+        positive_weight: weight of the positive pairs (λ⁺ in the paper).
+        negative_weight: weight of the negative pairs (λ⁻ in the paper).
+    """
+
+    def __init__(
+        self,
+        positive_margin: float = 0.9,
+        negative_margin: float = 0.5,
+        positive_weight: float = 1.0,
+        negative_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.positive_margin, self.negative_margin = positive_margin, negative_margin
+        self.positive_weight, self.negative_weight = positive_weight, negative_weight
+
+    def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:
+        unit = normalize(embeddings, dim=1)
+        cosine = unit @ unit.T
+        low, high = self.positive_margin - cosine, cosine - self.negative_margin
+        pull = masked_mean(low, positive_mask(labels) & (low >= 0))
+        push = masked_mean(high, negative_mask(labels) & (high >= 0))
+        return self.positive_weight * pull + self.negative_weight * push
