@@ -12,6 +12,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.nn.functional import normalize
@@ -25,6 +26,16 @@ from oodml.randomness import generator, isolated
 
 SIZES = Sizes(n_classes=100, dim=512, feature_dim=2048)
 LABELS = torch.arange(112) // 2
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    name: {"loss": name}
+    for name in ("supcon", "recall_surrogate", "proxy_nca_pp", "pfml", "tcm", "language")
+} | {
+    "hyp": {"loss": "hyp", "space": "poincare"},
+    "hier": {"loss": "hier", "space": "poincare"},
+    "multisimilarity, dims": {"loss": "multisimilarity", "dims": [128, 256, 512]},
+    "multisimilarity, memory": {"loss": "multisimilarity", "memory": 1120},
+}
+"""Options of the method criterion."""
 
 
 def main() -> None:
@@ -34,7 +45,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     names = [name for name in oodml.names("methods") if catalog.get_class("methods", name).trains]
-    steps = {"(floor)": floor()} | {name: stepper(name) for name in names}
+    steps = {"(floor)": floor()} | {name: stepper(name) for name in [*names, *OBJECTIVES]}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(options.rounds + 2):
         for name, step in steps.items():
@@ -43,9 +54,9 @@ def main() -> None:
             if turn >= 2:
                 seconds[name].append(time.process_time() - started)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    print(f"{'method':18} {'ms':>7} {'/ margin':>9}")
+    print(f"{'method':24} {'ms':>7} {'/ margin':>9}")
     for name, value in medians.items():
-        print(f"{name:18} {1e3 * value:7.2f} {value / medians['margin']:9.2f}")
+        print(f"{name:24} {1e3 * value:7.2f} {value / medians['margin']:9.2f}")
 
 
 def floor() -> Callable[[int], None]:
@@ -65,6 +76,7 @@ def floor() -> Callable[[int], None]:
 def stepper(name: str) -> Callable[[int], None]:
     """A step of a method, with its defaults."""
     given = {"loss": "triplet", "miner": "semihard"} if name == "criterion" else {}
+    given, name = (OBJECTIVES[name], "criterion") if name in OBJECTIVES else (given, name)
     random = generator(0)
     with isolated(0):
         method = catalog.load("methods", name, sizes=SIZES, **given)

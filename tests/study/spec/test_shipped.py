@@ -1,5 +1,6 @@
 """The studies that come with the package: what they say, and that they run."""
 
+import itertools
 import json
 import tomllib
 from pathlib import Path
@@ -163,7 +164,12 @@ def test_a_paper_study_without_data_names_the_download() -> None:
 
 def test_every_shipped_study_reads() -> None:
     studies = {name: open_study(name) for name in shipped_studies()}
-    assert {*studies} == {"demo", "glyphs_methods", "glyphs_search", *PAPER}
+    objectives = {f"objectives_{data}" for data in ("emoji", "glyphs")}
+    assert {*studies} == {"demo", "glyphs_methods", "glyphs_search", *objectives, *PAPER}
+    for one, other in itertools.pairwise(studies[name] for name in sorted(objectives)):
+        assert [v.label for v in one.variants] == [v.label for v in other.variants]
+        assert [v.ranges for v in one.variants] == [v.ranges for v in other.variants]
+        assert one.search.trials == other.search.trials
     methods = {variant.method for variant in studies["glyphs_methods"].variants}
     assert methods == {variant.method for variant in open_study("paper_zero_shot_cub200").variants}
     assert studies["glyphs_search"].search is not None
