@@ -51,10 +51,10 @@ def test_both_ways_of_counting_agree(monkeypatch) -> None:
     assert (compared[:, 0] > 0).all()
 
 
-@pytest.mark.parametrize("euclidean", [False, True])
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
 @pytest.mark.parametrize("n_classes", [3, 12, 250])
 def test_products_that_serve_both_ways_give_the_same_ranks(
-    monkeypatch, euclidean: bool, n_classes: int
+    monkeypatch, distance: str, n_classes: int
 ) -> None:
     """Some classes have one image, and with three classes the blocks are as wide as a class."""
     generator = torch.Generator().manual_seed(0)
@@ -64,7 +64,7 @@ def test_products_that_serve_both_ways_give_the_same_ranks(
     def all_ranks() -> torch.Tensor:
         table = torch.zeros(600, 600, dtype=torch.int64)
         protocol, source = RetrievalProtocol(vectors, groups), torch.Generator().manual_seed(1)
-        for block in positive_ranks(protocol, euclidean=euclidean, generator=source):
+        for block in positive_ranks(protocol, distance=distance, generator=source):
             table[block.rows, : block.ranks.shape[1]] = block.ranks * block.valid
         return table
 

@@ -111,7 +111,9 @@ def positive_ranks(
     if vectors.gallery is None and not vectors.by_differences and not len(repeated[0]):
         blocks = _symmetric_blocks(layout)
         if blocks:
-            yield from _symmetric_ranks(layout, columns, blocks, euclidean, scratch, generator)
+            yield from _symmetric_ranks(
+                layout, columns, blocks, vectors.euclidean, scratch, generator
+            )
             return
     size = max(1, min(QUERIES, STRIP // len(columns)))
     for begin in range(0, len(layout.rows), size):

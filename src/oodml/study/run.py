@@ -211,7 +211,7 @@ def _test_further(job: _Job, model: Embedder, done: int) -> Iterator[Row]:
     for one in job.run.test_data:
         images = job.context.further[one.data]
         vectors = job.inputs.embed_images(model, images)
-        metrics = distributed.compute_once(partial(test_metrics, vectors))
+        metrics = distributed.compute_once(partial(test_metrics, vectors, **_distance(model)))
         job.log(prefix_metrics(f"test {one.data}", metrics), done)
         for row in metric_rows(Stage.TEST_DATA, metrics):
             yield row | {"data": one.data}
