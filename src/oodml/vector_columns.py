@@ -143,7 +143,6 @@ def parts_from_flags(flags: Mapping[str, Any], location: str) -> NDArray[Any]:
 
     Args:
         flags: [n] true or false (or 1 and 0, also as text) in each column.
-        location: the file, for errors.
     """
     masks = []
     for name, values in flags.items():

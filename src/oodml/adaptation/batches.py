@@ -41,14 +41,10 @@ class SupportBatches:
     itself, and takes no step with fewer classes than a batch needs.)
 
     Args:
-        support: the support images of each episode.
         generators: one per episode; all randomness comes from them.
         views: the number of views of each image.
         batch_size: the largest number of images per batch.
         per_class: the number of images per class and batch.
-
-    Raises:
-        OodmlError: if an episode has fewer than two classes with `per_class` images.
     """
 
     def __init__(

@@ -21,7 +21,6 @@ def find_copies(
     The features only select candidates; the decoded pixels decide.
 
     Args:
-        images, others: the two image sets.
         features, other_features: [n f], [m f] their features under one network.
     """
     copies = np.zeros(len(images), dtype=bool)

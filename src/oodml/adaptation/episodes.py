@@ -29,7 +29,6 @@ class AdaptResult:
     """The effect of adaptation, one entry per episode.
 
     Attributes:
-        before, after: metrics of the query images.
         heads: the adapted layers [e d f].
         notes: what the metrics leave out, one sentence each.
     """
@@ -129,7 +128,6 @@ class Queries:
     Args:
         labels: [n] integer labels of all images.
         support: the rows of the support images of each class.
-        metrics: the metrics to evaluate.
         lists: the queries and the gallery among all images.
     """
 
@@ -206,11 +204,7 @@ def _views(
 def check_episodes(
     episodes: Sequence[Mapping[str, Sequence[int]]], classes: NDArray[Any], n: int
 ) -> None:
-    """Check that the support rows of each episode exist and have the stated class.
-
-    Raises:
-        OodmlError: with the episode, class, and row.
-    """
+    """Check that the support rows of each episode exist and have the stated class."""
     if not episodes:
         raise OodmlError("no episodes were given; at least one is required", location="episodes")
     if len(classes) != n:

@@ -25,10 +25,8 @@ class GalleryRecall:
 
     Attributes:
         queries: "new classes" or "other classes".
-        count: the number of query images.
         gallery: in the given gallery; None for new classes, which it does not contain.
         added: in the gallery with the support images added, under the given model.
-        adapted: the same under the adapted model.
     """
 
     queries: str
@@ -43,7 +41,6 @@ class GalleryResult:
     """The effect of adding new classes to a gallery.
 
     Attributes:
-        rows: one entry per group of queries.
         notes: what the numbers leave out, one sentence each.
     """
 
@@ -71,13 +68,7 @@ def add_to_gallery(
         model: the model to adapt; it is not modified.
         support: a few labeled images of new classes (or more images of known ones).
         query: images of new and known classes to search for.
-        gallery: the labeled images that are searched.
-        settings: how to adapt.
-        seed: random seed for views and batches.
         device: where to compute; by default CUDA if available, else the CPU.
-
-    Raises:
-        OodmlError: if no query class is in the gallery or the support, or for `layers = "all"`.
     """
     settings = settings or AdaptSettings()
     if settings.layers == "all":

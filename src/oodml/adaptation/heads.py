@@ -19,7 +19,6 @@ class Heads:
     Attributes:
         weight: [e d f].
         bias: [e d] or None.
-        normalize: scale embeddings to unit length.
         part_weights: the embedding is a concatenation of this many equal parts; each is scaled to
             unit length and then by its weight (DiVA has four).
     """
@@ -70,7 +69,6 @@ class Heads:
         Args:
             like: the head that was adapted. If the new layer has the same shape, the result is a
                 copy with the new weights; otherwise it is a `LinearHead`.
-            episode: the episode.
         """
         weight = self.weight[episode]
         linear = getattr(like, "linear", None)

@@ -40,17 +40,11 @@ def adapt_model(
     Args:
         model: the model to adapt; it is not modified.
         support: the labeled images to adapt to, of at least two classes.
-        query: the images to test on.
-        settings: how to adapt.
-        seed: random seed for views and batches.
         device: where to compute; by default CUDA if available, else the CPU.
 
     Returns:
         The adapted model and a result with one episode. The metrics include "accuracy" if every
         query class has support images.
-
-    Raises:
-        OodmlError: if support and queries have no class in common, or are too small.
     """
     settings = settings or AdaptSettings()
     resolved = resolve_device(device)
@@ -73,11 +67,7 @@ def adapt_model(
 
 
 def check_classes(support: ImageSet, query: ImageSet) -> tuple[str, ...]:
-    """Notes about query classes without support images.
-
-    Raises:
-        OodmlError: if support or queries are of one class, or have no class in common.
-    """
+    """Notes about query classes without support images."""
     for part, images in (("support", support), ("query", query)):
         if len(images.class_names) < 2:
             raise OodmlError(
@@ -116,15 +106,11 @@ def leave_out_copies(
     """The queries, and their features, without images that are also in another set.
 
     Args:
-        query: the query images.
         features: [n f] their features.
         others: name, images, and features of the other sets.
 
     Returns:
         The remaining queries, their features, and a note for each set with common images.
-
-    Raises:
-        OodmlError: if no query remains.
     """
     notes = []
     for name, (images, other_features) in others.items():

@@ -39,16 +39,9 @@ def adapt_split(
     Args:
         test: the images of the test classes. All are embedded once; for a loss, support images
             also once per augmented view.
-        features_of: computes backbone features.
         head: the head to adapt; it is not modified.
-        episodes: the episodes of the split.
-        settings: how to adapt.
         shots: the number of support images per class, for the rows.
-        seed: random seed.
         model: the whole model, required for `layers = "all"`.
-
-    Raises:
-        OodmlError: if a support image is not among the test images, or the model is missing.
     """
     if settings.layers == "last":
         result = adapt_to_episodes(test, features_of, head, episodes, settings, seed)
@@ -114,11 +107,7 @@ def _vectors(features_of: BackboneFeatures, images: ImageSet, view: int | None) 
 
 
 def support_rows(test: ImageSet, episodes: Sequence[Episode]) -> list[dict[str, list[int]]]:
-    """The rows of the support images of each episode, by class.
-
-    Raises:
-        OodmlError: if a support image is not among the test images.
-    """
+    """The rows of the support images of each episode, by class."""
     row_of = {name: row for row, name in enumerate(test.ids.tolist())}
     return [_rows(number, one, row_of, test) for number, one in enumerate(episodes)]
 

@@ -13,7 +13,6 @@ class Support:
     """The labeled images of one episode.
 
     Attributes:
-        names: the classes.
         members: [c k] the rows of each class's images; entries beyond its count are unused.
         counts: [c] the number of images of each class.
     """
@@ -37,7 +36,6 @@ def class_means(embeddings: Float[Tensor, "s d"], support: Support) -> Float[Ten
 
     Args:
         embeddings: [s d] of all images that `support` refers to.
-        support: the support images.
     """
     present = torch.arange(support.members.shape[1]) < support.counts[:, None]
     weights = (present / support.counts[:, None]).to(embeddings)

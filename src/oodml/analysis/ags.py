@@ -46,9 +46,6 @@ def ags_weights(shift: Numbers) -> NDArray[np.float64]:
 
     Returns:
         [n] weights that sum to 1.
-
-    Raises:
-        OodmlError: as in `aggregated_generalization_score`.
     """
     shifts = _finite(shift, "shift")
     if len(shifts) < 2:

@@ -36,9 +36,6 @@ def findings(
     """Answer the seven conclusions of the paper for the trained methods of a results table.
 
     Args:
-        table: the results table.
-        metric: the metric to answer by.
-        backbones: the backbone of each method.
         correlations: `structure_correlations` of the trained methods, if already computed.
     """
     runs = trained(table)

@@ -47,10 +47,6 @@ def student_interval(values: Numbers, level: float = 0.95) -> Interval:
 
     Args:
         values: [n] finite numbers.
-        level: the confidence level.
-
-    Raises:
-        OodmlError: if `values` is empty, not one-dimensional, or not finite.
     """
     from scipy.special import stdtrit
 
@@ -103,7 +99,6 @@ def ags_interval(
     Args:
         shift: [splits] the shift of each split.
         values: the metric, NaN where a run is missing.
-        level: the confidence level.
     """
     weights = ags_weights(shift)
     complete = values[np.isfinite(values).all(axis=1)]

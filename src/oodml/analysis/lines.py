@@ -62,7 +62,6 @@ def fit_lines(
         shift: [n] the shift of each point.
         values: [m n] the metric of each method, NaN where it is missing.
         groups: [n] the group of each point, such as its superclass.
-        fit: one of `FITS`.
     """
     known = np.isfinite(values) & np.isfinite(shift)
     weights = _weights(known, groups)

@@ -32,11 +32,7 @@ def published_results() -> dict[str, Any]:
 
 
 def published_curve(data: str, method: str) -> tuple[list[float], list[float]]:
-    """Shift and Recall@1 of a method on a dataset of the paper.
-
-    Raises:
-        OodmlError: if the paper does not report the dataset or the method.
-    """
+    """Shift and Recall@1 of a method on a dataset of the paper."""
     results = published_results()
     if data not in results["fid"]:
         raise unknown("dataset", data, results["fid"], "published results")
@@ -59,10 +55,8 @@ def comparable_curves(
     the fine-tuned models.
 
     Args:
-        data: the name of the study's dataset.
         shifts: [n] the shift of each split.
         shift_backbone: the network that shift is measured with.
-        models: the model settings of each method.
 
     Returns:
         One row per method and split: `metric`, `method`, `shift`, and `value`; empty if the study

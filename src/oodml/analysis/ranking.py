@@ -85,9 +85,6 @@ def drop(values: pd.DataFrame, start: str, end: str, constant: bool = False) -> 
 
     Args:
         values: [seeds splits] the metric.
-        start: the split to start from.
-        end: the other split.
-        constant: whether the method is a baseline.
     """
     paired = (values[start] - values[end]).dropna()
     if len(paired):
@@ -123,8 +120,6 @@ def seed_scores(
     """Scores by seed: [seeds methods], NaN where a run is missing.
 
     Args:
-        table: the results table.
-        metric: the metric to score.
         split: score by the metric on this split instead of AGS.
     """
     wide = zero_shot(table, metric)
@@ -189,11 +184,7 @@ def beat_probability(
 
 
 def separated_leader(pairs: pd.DataFrame) -> str | None:
-    """The method that is better than every other one with a probability of `SEPARATED` or more.
-
-    Args:
-        pairs: the rows of `compare_pairs`.
-    """
+    """The method that is better than every other one with a probability of `SEPARATED` or more."""
     names = set(pairs["method"]) | set(pairs["other"])
     wins = pairs[pairs["probability"] >= SEPARATED].groupby("method").size()
     leaders = wins[wins == len(names) - 1]
@@ -206,8 +197,6 @@ class Misranking:
 
     Attributes:
         standard: the methods by descending value on the standard split.
-        overall: the methods by descending AGS.
-        agreement: Kendall's tau between the two rankings.
         inverted: pairs (better by AGS, better on the standard split) where both orders are
             separated.
         tied_inverted: the remaining pairs with a different order.
@@ -226,8 +215,6 @@ def misranking(
     """Compare the ranking on the standard split with that by AGS, for trained methods.
 
     Args:
-        table: the results table.
-        metric: the metric to rank by.
         level: the probability from which an order counts as certain.
 
     Returns:

@@ -16,7 +16,6 @@ def superclass_measures(progression: Progression, features: VectorSet) -> pd.Dat
     """Measure the shift of each superclass's test images to the training classes of its split.
 
     Args:
-        progression: the splits.
         features: the study's features on its principal axes.
 
     Returns:
@@ -47,7 +46,6 @@ def leave_superclasses_out(recalls: pd.DataFrame, measures: pd.DataFrame) -> pd.
     Args:
         recalls: one row per method, split, seed, and superclass: Recall@1 of the superclass's
             queries among all test images of the split, as `value`.
-        measures: the result of `superclass_measures`.
     """
     key = ["split", "superclass"]
     wide = recalls.groupby(["method", *key])["value"].mean().unstack(key)

@@ -52,9 +52,6 @@ def zero_shot(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One metric as a matrix: a row per (method, seed), a column per split, by ascending shift.
 
     Missing runs and infinite values are NaN.
-
-    Raises:
-        OodmlError: if the table does not contain the metric.
     """
     allowed = metrics(table)
     if metric not in allowed:

@@ -64,7 +64,6 @@ def measures(
     """The shift of each split by several measures.
 
     Args:
-        progression: the splits.
         features: the study's features on its principal axes.
         n_images: measure on a random subset of the test images of this size, so that the bias is
             that of a target with as many images.
@@ -89,7 +88,6 @@ def target_shift(
     """Measure the shift of a target to the training classes of a split, without labels.
 
     Args:
-        split: the split with the training classes.
         features: the study's features on its principal axes.
         target: [n k] the target's features on the same axes.
 
@@ -97,9 +95,6 @@ def target_shift(
         `image_fid`: the Fréchet distance between the images of both sides. `clustered_fid`: the
         distance between the means of the training classes and the cluster centers of the target,
         with clusters of the same average size as the training classes.
-
-    Raises:
-        OodmlError: for fewer than 4 images.
     """
     if len(target) < 4:
         raise OodmlError(

@@ -34,7 +34,6 @@ def resolve_defaults(backbone: str, settings: Mapping[str, Any]) -> dict[str, An
     pooling "model" is "avg" and augmentation "model" is "base".
 
     Args:
-        backbone: the backbone's name.
         settings: may contain "pooling" and "augmentation".
     """
     resolved = dict(settings)
@@ -56,9 +55,6 @@ def load_backbone(name: str, weights: str | None = None, seed: int = 0) -> Backb
             only).
         seed: random seed for untrained weights; the result does not depend on the global
             generator.
-
-    Raises:
-        OodmlError: if the name is unknown or the weights cannot be loaded.
     """
     keep_freed_memory()
     check_backbone_name(name)

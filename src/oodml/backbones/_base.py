@@ -28,7 +28,6 @@ def pool_features(
     """Pool a feature map over its positions.
 
     Args:
-        feature_map: the map.
         pooling: "avg" (mean), "max", "avg+max" (the sum of both), or "gem", the generalized mean
             with exponent 3 (Radenovic et al. 2018, arXiv 1711.02512) of the map's positive part.
     """
@@ -114,11 +113,7 @@ class Backbone(nn.Module):
     def pooled(
         self, images: Float[Tensor, "n 3 h w"], poolings: Sequence[str]
     ) -> dict[str, Float[Tensor, "n _"]]:
-        """Several poolings of images in [0, 1] from one pass through the network.
-
-        Raises:
-            OodmlError: if the network lacks a pooling or does not accept images of this size.
-        """
+        """Several poolings of images in [0, 1] from one pass through the network."""
         for name in poolings:
             self.check_pooling(name)
         output = self._run(images)
@@ -187,11 +182,7 @@ class Backbone(nn.Module):
 
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:
-    """Read the tensors of a .safetensors file, or of a .pth file that contains only tensors.
-
-    Raises:
-        OodmlError: if the file is missing or cannot be read.
-    """
+    """Read the tensors of a .safetensors file, or of a .pth file that contains only tensors."""
     location = str(path)
     if not path.exists():
         raise OodmlError(f"{path}: no such weights file", location=location)
@@ -212,11 +203,7 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Load weights by name. Tensors that the network lacks, such as a classifier's, are ignored.
-
-    Raises:
-        OodmlError: if a tensor of the network is missing from the file or has another shape.
-    """
+    """Load weights by name. Tensors that the network lacks, such as a classifier's, are ignored."""
     location = str(path)
     wanted = network.state_dict()
     given = {key: value for key, value in read_weights(path).items() if key in wanted}

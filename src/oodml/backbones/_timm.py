@@ -36,10 +36,6 @@ def timm_backbone(name: str, weights: str | None = None) -> Backbone:
 
     Args:
         name: the network, optionally with a tag, such as "resnet50.tv_in1k".
-        weights: as in `oodml.backbones.load_backbone`.
-
-    Raises:
-        OodmlError: if pretrained weights cannot be loaded from the hub.
     """
     if weights is None and name in _failures:
         raise _weights_error(name, _failures[name])

@@ -25,7 +25,6 @@ def open_vectors(path: Path, name: str | None = None) -> VectorImages:
     """The rows of a file of vectors, sorted by id.
 
     Args:
-        path: the file, see `VectorSet.load`.
         name: the name of the data in results; by default the file's name.
     """
     vectors = VectorSet.load(path)

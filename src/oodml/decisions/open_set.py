@@ -281,10 +281,6 @@ def open_set_metrics(
     - with a threshold, "false_accepts", "false_rejects", "identified" (accepted with a nearest
       image of their class), and "balanced_accuracy" at it.
 
-    Args:
-        fars: false-accept rates.
-        threshold: of accepted scores.
-
     Returns:
         The metrics; NaN where there are no known or no unknown queries.
     """

@@ -66,13 +66,9 @@ def decode(path: Path, at_least: int | None = None, background: str = "white") -
     """Decode an image file as 8-bit RGB.
 
     Args:
-        path: the file.
         at_least: the short side that suffices, in pixels. A JPEG may then be decoded at 1/2, 1/4,
             or 1/8 of its size if that leaves at least this many pixels.
         background: the color behind transparent pixels, see `parse_background`.
-
-    Raises:
-        OodmlError: if the file cannot be decoded.
     """
     try:
         require_regular_file(path)
@@ -89,11 +85,7 @@ def decode(path: Path, at_least: int | None = None, background: str = "white") -
 
 
 def parse_background(value: object) -> tuple[int, int, int]:
-    """The RGB color of "white", "black", or "#rrggbb".
-
-    Raises:
-        OodmlError: if the value is another one.
-    """
+    """The RGB color of "white", "black", or "#rrggbb"."""
     named = {"white": (255, 255, 255), "black": (0, 0, 0)}
     if isinstance(value, str) and value in named:
         return named[value]

@@ -28,9 +28,7 @@ def test_views(images: ImageSet, size: int, recipe: Recipe, transform: Transform
     """A function that returns the test view of a row.
 
     Args:
-        images: the images.
         size: side of the square view in pixels.
-        recipe: the augmentation.
         transform: the network's own test transform, used if the recipe asks for it.
     """
     if recipe.own_test and transform is not None:

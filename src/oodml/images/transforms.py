@@ -62,11 +62,7 @@ characters, logos, and text: no mirroring, mild crops."""
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of an augmentation.
-
-    Raises:
-        OodmlError: if the name does not exist.
-    """
+    """The recipe of an augmentation."""
     if name not in RECIPES:
         raise unknown("augmentation", name, RECIPES)
     return RECIPES[name]

@@ -34,8 +34,6 @@ class Answer:
     """The answer of a study by one metric.
 
     Attributes:
-        headline: the answer in one sentence.
-        details: further sentences.
         probability: that the named method is better than the next one, if one is named.
         facts: the score, the loss, and the value on the hardest split of the best trained method.
     """
@@ -90,11 +88,6 @@ def answer(tables: Mapping[str, pd.DataFrame], data: str, metric: str) -> Answer
 
     A method is named as the best one only if the 95% interval of its lead over every other method
     excludes zero.
-
-    Args:
-        tables: the result of `oodml.report.tables.tables`.
-        data: the name of the dataset.
-        metric: the metric to answer by.
     """
     order = select(tables, "ags", metric)
     if not order["trains"].any():

@@ -21,9 +21,6 @@ class Examples:
     """The same queries of one split, with the neighbors that each method finds.
 
     Attributes:
-        split: the split.
-        queries: the ids of the queries.
-        query_classes: the classes of the queries.
         neighbors: for each method, [queries k] image ids, nearest first.
         classes: for each method, [queries k] the classes of these images.
     """

@@ -31,8 +31,6 @@ class LeftOut:
 
     Attributes:
         kind: "split" or "superclass".
-        metric: the metric that is forecast.
-        forecasts: the result of `leave_out`.
         calibration: the result of `calibration`, "flat" last.
         chosen: the calibration of `nested_choice`, or None with too few groups.
     """
@@ -88,7 +86,6 @@ class TargetForecast:
         measure: the unlabeled measure with the smallest error on left-out splits.
         split: the split whose training classes the shift refers to.
         range: the smallest and the largest shift of the study's splits.
-        methods: the result of `forecast_methods`.
         splits: the forecasts of left-out splits, which determine the intervals.
         superclasses: the same for superclasses, if the data have them.
     """

@@ -85,8 +85,6 @@ def split_sizes(
     """The size of each split.
 
     Args:
-        table: the results table.
-        progression: the splits, if they are known.
         sizes: the number of images of each class.
 
     Returns:
@@ -140,10 +138,6 @@ def _chance(counts: NDArray[np.int64], names: list[str]) -> dict[str, float]:
 
 def chance_scores(table: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
     """The AGS of chance for each metric with a chance level on every split.
-
-    Args:
-        table: the results table.
-        levels: the result of `chance_levels`.
 
     Returns:
         One row per metric: `metric` and `chance`.

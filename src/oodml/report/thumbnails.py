@@ -16,7 +16,6 @@ def thumbnails(
     Args:
         images: the images, or None.
         ids: the ids of the images; ids that the set does not contain are skipped.
-        pixels: the longer side of a thumbnail.
         budget: the total size in bytes at which to stop.
     """
     if images is None:

@@ -36,8 +36,6 @@ def write_archive(folder: Path, out: Path, summary: Mapping[str, Any]) -> None:
 
     Args:
         folder: contains only files that a pack may have.
-        out: the file to write.
-        summary: further entries of the manifest.
     """
     names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.*"))
     names = [name for name in names if (folder / name).is_file() and name != MANIFEST]
@@ -53,12 +51,7 @@ def write_archive(folder: Path, out: Path, summary: Mapping[str, Any]) -> None:
 
 
 def extract_archive(file: Path, folder: Path) -> dict[str, Any]:
-    """Extract an archive to an empty folder, and return its manifest.
-
-    Raises:
-        OodmlError: if the file is not a pack, was changed, or exceeds a limit. The folder may then
-            contain some of its files.
-    """
+    """Extract an archive to an empty folder, and return its manifest."""
     try:
         with zipfile.ZipFile(file) as archive:
             names = _checked_names(file, archive)

@@ -70,9 +70,6 @@ def merge_studies(studies: Sequence[str | Path], out: str | Path) -> Merge:
 
     A method whose settings differ from those of an earlier study of the same name gets the name
     of its study as a suffix. Of a run with different numbers, the first study's are used.
-
-    Raises:
-        OodmlError: if data or splits differ; the message names what differs, `given` lists it.
     """
     target, merge = Path(out), Merge()
     refuse_existing(target)

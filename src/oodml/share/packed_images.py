@@ -23,11 +23,7 @@ class PackedImages(ImageSet):
     thumbnails: Mapping[str, bytes] = field(default_factory=dict)
 
     def read(self, index: int, at_least: int | None = None) -> Image.Image:
-        """Decode the thumbnail of an image.
-
-        Raises:
-            OodmlError: if the pack has no thumbnail of it.
-        """
+        """Decode the thumbnail of an image."""
         name = str(self.ids[index])
         if name not in self.thumbnails:
             raise OodmlError(f"{name}: the pack does not contain this image", given=name)
@@ -47,15 +43,7 @@ def write_packed_images(
 
 
 def read_packed_images(path: Path, name: str) -> PackedImages:
-    """Read the images of a packed study.
-
-    Args:
-        path: the file.
-        name: the name of the dataset.
-
-    Raises:
-        OodmlError: if the file is damaged.
-    """
+    """Read the images of a packed study."""
     try:
         table = pd.read_parquet(path)
         pictures = dict(zip(table["id"], table["thumbnail"], strict=True))

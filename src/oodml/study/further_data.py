@@ -25,16 +25,7 @@ Features = Callable[[ImageSet], VectorSet | None]
 
 
 def open_further_data(study: Study, images: ImageSet) -> dict[str, ImageSet]:
-    """The further datasets of a study by their names in the results.
-
-    Args:
-        study: the study.
-        images: its own dataset.
-
-    Raises:
-        OodmlError: if one cannot be opened or evaluated, two have the same name, or one contains
-            images of the study's own dataset.
-    """
+    """The further datasets of a study by their names in the results."""
     opened: dict[str, ImageSet] = {}
     for given, source in study.test_data:
         further = open_images(source.name, **source.options)
@@ -81,9 +72,6 @@ def plan_tests(
     """The further tests of every split, by its step as text.
 
     Args:
-        further: the result of `open_further_data`.
-        images: the study's own dataset.
-        progression: its splits.
         features: the features that shift is measured on; without them the shift is unknown.
     """
     own = features(images) if features and further else None

@@ -37,11 +37,9 @@ class Repeat:
     """A run that was repeated.
 
     Attributes:
-        run: the run.
         outcome: "equal" to the bit; within "rounding", see `ROUNDING`; "different"; "failed".
         metric, before, now: the number that differs most; "" and NaN if all are equal.
         environment: what differs in packages and hardware, as (before, now) by name.
-        reason: why it failed.
     """
 
     run: RunPlan
@@ -71,9 +69,6 @@ def find_problems(folder: str | Path) -> list[str]:
     Checks that every number belongs to a planned run with a record and to a split, that values
     are within their bounds and not far below chance, that run ids follow from the settings, that
     no class is on both sides of a split, and that no two trained runs have the same numbers.
-
-    Raises:
-        OodmlError: if a file is damaged, or a split trains on a test class.
     """
     study = read_folder(folder)
     table = read_results(study.path / "results.parquet")
@@ -135,14 +130,8 @@ def repeat_runs(
 
     Args:
         folder: the study folder, which is not changed.
-        n: the number of runs.
-        seed: random seed of the sample.
         data: the folder or table of the dataset, if the study does not say where it is.
-        device: torch device.
         trust_code: import user code that the study names.
-
-    Raises:
-        OodmlError: if the data is not available or has changed, or the study needs user code.
     """
     store, path = Store(Path(folder)), Path(folder)
     plan = store.read_plan()

@@ -36,7 +36,6 @@ class OriginalStudy:
 
     Attributes:
         name: a name for its file, such as "cub200_zero_shot".
-        tables: the tables of the study file.
         notes: what becomes of the given flags that are no setting of a study.
     """
 
@@ -66,12 +65,7 @@ def original_flags() -> dict[str, Flag]:
 
 
 def studies_from_text(text: str) -> list[OriginalStudy]:
-    """The studies of a command line, or of a shell script with many: one per dataset and kind.
-
-    Raises:
-        OodmlError: if a flag does not exist, or has a value that a study cannot have; `location`
-            is the flag.
-    """
+    """The studies of a command line, or of a shell script with many: one per dataset and kind."""
     lines = [line.strip() for line in re.sub(r"\\\r?\n", " ", text).splitlines()]
     commands = [one for one in lines if one[:1] != "#" and any(name in one for name in SCRIPTS)]
     if not commands:
