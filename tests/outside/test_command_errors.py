@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from oodml.cli import errors
+from oodml.cli import app, errors
 from oodml.cli.errors import BAD_INPUT, DEBUG, UNEXPECTED, report_error, tolerate_any_text
 from oodml.errors import OodmlError
+from oodml.vectors import VectorSet
 
 EXPECTED = {
     "bad input": (OodmlError("study.toml: seeds: given 3"), "seeds"),
@@ -108,3 +111,59 @@ def test_tables_reach_any_terminal(tmp_path: Path) -> None:
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.decode("ascii")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize(
+    "words", [["data", "check", "×−…±"], ["study", "status", "…"], ["embed", "--help"]]
+)
+def test_output_is_in_the_encoding_of_the_terminal(encoding: str, words: list[str]) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "oodml", *words],
+        env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        capture_output=True,
+        check=False,
+    )
+    text = (shown.stdout + shown.stderr).decode(encoding)
+    assert "Traceback" not in text
+    if words[0] == "data":
+        signs = {"ascii": "x-...+/-", "latin-1": "×-...±", "utf-8": "×−…±"}
+        assert signs[encoding] in text
+
+
+def test_output_in_a_locale_without_utf8() -> None:
+    settings = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    shown = subprocess.run(
+        [sys.executable, "-m", "oodml", "data", "check", "×"],
+        env={k: v for k, v in os.environ.items() if k != "PYTHONIOENCODING"} | settings,
+        capture_output=True,
+        check=False,
+    )
+    assert shown.returncode == BAD_INPUT
+    assert shown.stderr.isascii()
+
+
+def test_outputs_never_replace_inputs(tmp_path: Path) -> None:
+    labels = np.repeat([f"c{i}" for i in range(8)], 4)
+    file, splits = tmp_path / "v.npz", tmp_path / "s.json"
+    VectorSet(np.random.default_rng(0).normal(size=(32, 6)), labels).save(file)
+    built = CliRunner().invoke(
+        app, ["splits", "build", "--vectors", str(file), "--out", str(splits)]
+    )
+    assert built.exit_code == 0, built.exception
+    (tmp_path / "link.json").symlink_to(splits)
+    (tmp_path / "photos" / "a").mkdir(parents=True)
+    photos = str(tmp_path / "photos")
+    commands = [
+        ["splits", "export", splits, "--out", tmp_path / "link.json"],
+        ["splits", "import", splits, "--out", splits],
+        ["splits", "show", splits, "--figure", splits],
+        ["splits", "show", splits, "--vectors", file, "--page", file],
+        ["adapt", "--model", photos, "--support", photos, "--query", photos, "--out", photos],
+    ]
+    before = file.read_bytes(), splits.read_bytes()
+    for command in commands:
+        result = CliRunner().invoke(app, [str(word) for word in command])
+        assert isinstance(result.exception, OodmlError), command
+        assert "overwrite" in str(result.exception)
+    assert before == (file.read_bytes(), splits.read_bytes())

@@ -104,6 +104,20 @@ def test_a_baseline_runs_once_whatever_is_varied() -> None:
     assert [variant.trains for variant in study.variants] == [False, True, True]
 
 
+@pytest.mark.parametrize(
+    ("tables", "key"),
+    [
+        ({"model": {"mode": "finetune", "backbone": "small", "views": 2}}, "model.views"),
+        (
+            {"methods": {"m": {"method": "margin", "model": {"mode": "finetune", "views": 2}}}},
+            "methods.m.model.views",
+        ),
+    ],
+)
+def test_views_without_effect_are_refused(tables: dict, key: str) -> None:
+    assert key in str(refusal(**tables).location)
+
+
 def test_keys_that_a_method_ignores_make_no_variants() -> None:
     finetune = {"method": "margin", "model": {"mode": "finetune", "backbone": "small"}}
     study = parse(model={"views": [1, 2]}, methods={"margin": {}, "whole": finetune})

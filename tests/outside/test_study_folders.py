@@ -14,7 +14,7 @@ from oodml.results.plan import read_plan
 from oodml.results.schema import is_smoke, read_results
 from oodml.shift.files import read_splits, write_splits
 from oodml.study.folder.claims import Claims
-from oodml.study.folder.status import Status, format_status, read_status
+from oodml.study.folder.status import Status, format_status, group_failures, read_status
 from oodml.study.folder.store import Store
 from oodml.study.launch import run_study
 from oodml.study.plan import Run
@@ -300,3 +300,14 @@ def test_status_of_an_empty_folder_is_refused(tmp_path: Path) -> None:
     store.create()
     assert Claims(store.claims).take("prepare")
     assert read_status(tmp_path).phase
+
+
+def test_diverged_runs_are_one_group_whatever_the_step() -> None:
+    text = "OodmlError: the loss term 'loss' is {} at step {}, in epoch 1 (classes a, b). Lower it."
+    failures = [(f"run{i}", text.format("nan" if i else "inf", i), i) for i in range(4)]
+    weight = (
+        "OodmlError: head.weight is not finite after step {}, though every loss term was. Guard."
+    )
+    failures += [(f"run{i}", weight.format(i), i) for i in range(4, 6)]
+    failures += [("run6", "ValueError: 6 at step 6", 6), ("run7", "ValueError: 7 at step 7", 7)]
+    assert list(group_failures(failures).values()) == [[0, 1, 2, 3], [4, 5], [6], [7]]

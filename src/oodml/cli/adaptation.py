@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from oodml.adaptation.episodes import AdaptResult
     from oodml.adaptation.gallery import GalleryResult
     from oodml.images.image_set import ImageSet
+    from oodml.model import Embedder
 
 
 def adapt(
@@ -58,8 +59,7 @@ def adapt(
     from oodml.adaptation.images import adapt_model
     from oodml.adaptation.settings import AdaptSettings
     from oodml.devices import resolve_device
-    from oodml.errors import OodmlError
-    from oodml.model import frozen_model, load_model
+    from oodml.files import refuse_overwrite
 
     values = {
         "objective": objective,
@@ -70,17 +70,10 @@ def adapt(
     }
     settings = parse_options(AdaptSettings, values)
     resolve_device(device)
+    if out is not None:
+        refuse_overwrite(out, model, support, query, gallery)
     labeled, queries = (_open_labeled(path, background) for path in (support, query))
-    if Path(model).is_dir():
-        if weights is not None:
-            raise OodmlError(
-                "--weights applies to a backbone; a trained model has its own",
-                location="--weights",
-                given=weights,
-            )
-        start = load_model(model, trust_code)
-    else:
-        start = frozen_model(model, weights, normalize=True)
+    start = _open_model(model, weights, trust_code)
     if gallery is not None:
         adapted, added = add_to_gallery(
             start,
@@ -94,7 +87,7 @@ def adapt(
         notes, lines = added.notes, _format_recalls(added)
     else:
         adapted, result = adapt_model(start, labeled, queries, settings, seed=seed, device=device)
-        notes, lines = result.notes, _format_metrics(result)
+        notes, lines = (*result.notes, *_describe_losses(result)), _format_metrics(result)
     for note in notes:
         typer.echo(f"note: {note}", err=True)
     for line in lines:
@@ -107,6 +100,21 @@ def adapt(
 COMMANDS = (adapt,)
 
 
+def _open_model(model: str, weights: str | None, trust_code: bool) -> "Embedder":
+    from oodml.errors import OodmlError
+    from oodml.model import frozen_model, load_model
+
+    if not Path(model).is_dir():
+        return frozen_model(model, weights, normalize=True)
+    if weights is not None:
+        raise OodmlError(
+            "--weights applies to a backbone; a trained model has its own",
+            location="--weights",
+            given=weights,
+        )
+    return load_model(model, trust_code)
+
+
 def _open_labeled(path: Path, background: str | None) -> "ImageSet":
     """The images of a dataset or folder, which may contain a single class."""
     from oodml.datasets.huggingface import is_saved_dataset
@@ -114,6 +122,18 @@ def _open_labeled(path: Path, background: str | None) -> "ImageSet":
     one_class = path.is_dir() and not is_saved_dataset(path)
     options = {"allow_one_class": True} if one_class else {}
     return open_data(str(path), background=background, **options)
+
+
+def _describe_losses(result: "AdaptResult") -> list[str]:
+    """A note if adaptation made a metric worse."""
+    before, after = result.before[0], result.after[0]
+    worse = [name for name in before if after[name] < before[name]]
+    if not worse:
+        return []
+    return [
+        f"{', '.join(worse)} is lower after adaptation. A few support images are a noisy estimate "
+        "of their classes: give more, try another --objective, or use the model as it is"
+    ]
 
 
 def _format_metrics(result: "AdaptResult") -> list[str]:

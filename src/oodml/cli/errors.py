@@ -1,5 +1,6 @@
 """What the user sees when a command fails: one message, never a traceback."""
 
+import codecs
 import errno
 import os
 import sys
@@ -16,6 +17,12 @@ BAD_INPUT, UNEXPECTED = 2, 1
 """Exit statuses."""
 DEBUG = "OODML_DEBUG"
 """If this environment variable is set, errors are raised with their traceback."""
+PLAIN_ASCII = "oodmlascii"
+_READABLE = {
+    "−": "-", "–": "-", "—": "-", "×": "x", "±": "+/-", "…": "...", "→": "->", "≤": "<=", "≥": ">=",
+    "≈": "~", "·": "*", "•": "*", "✓": "ok", "✗": "x", "’": "'", "‘": "'", "“": '"', "”": '"',
+    "β": "beta", "\u00a0": " ", "\u2009": " ", "\u202f": " ",
+}  # fmt: skip
 _FULL = ("No space left on device", "Disk quota exceeded")
 _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 _PLAIN_ERRORS = {
@@ -34,10 +41,35 @@ _PLAIN_ERRORS = {
 
 
 def tolerate_any_text(streams: tuple[TextIO, ...] = (sys.stdout, sys.stderr)) -> None:
-    """Let a stream print "?" for characters that its encoding lacks, instead of failing."""
+    """Let a stream print text that its encoding lacks: signs in ASCII, other characters as "?".
+
+    An ASCII stream gets a codec of another name, because click would write UTF-8 to it.
+    """
+    codecs.register_error("oodml_readable", _replace_readably)
+    codecs.register(lambda name: _ascii_codec() if name == PLAIN_ASCII else None)
     for stream in streams:
-        if hasattr(stream, "reconfigure") and getattr(stream, "errors", "") != "backslashreplace":
-            stream.reconfigure(errors="replace")
+        if hasattr(stream, "reconfigure"):
+            ascii_only = codecs.lookup(stream.encoding or "ascii").name == "ascii"
+            encoding = PLAIN_ASCII if ascii_only else stream.encoding
+            stream.reconfigure(encoding=encoding, errors="oodml_readable")
+
+
+def _replace_readably(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end]
+    return "".join(_READABLE.get(character, "?") for character in missing), error.end
+
+
+def _ascii_codec() -> codecs.CodecInfo:
+    info = codecs.lookup("ascii")
+    return codecs.CodecInfo(
+        info.encode,
+        info.decode,
+        name=PLAIN_ASCII,
+        incrementalencoder=info.incrementalencoder,
+        incrementaldecoder=info.incrementaldecoder,
+    )
 
 
 def report_error(error: Exception) -> int:

@@ -169,7 +169,7 @@ def compare(
         for comparison in comparisons
     ]
     heads = ("metric", "A", "B", "A - B", f"{confidence:.0%} interval", "A is better")
-    print(f"A: {a}   B: {b}")  # click.echo would write UTF-8 to an ASCII terminal
+    typer.echo(f"A: {a}   B: {b}")
     print_table("", heads, rows)
 
 

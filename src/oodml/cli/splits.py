@@ -89,11 +89,13 @@ def build(
 
     Example: `oodml splits build --data photos/ --out photos.json`
     """
+    from oodml.files import refuse_overwrite
     from oodml.shift.build import SplitSettings, build_progression
     from oodml.shift.controls import size_controls
     from oodml.shift.files import check_split_suffix, write_splits
 
     check_split_suffix(out)
+    refuse_overwrite(out, vectors, data, weights)
     values = {
         "procedure": procedure,
         "backbone": backbone,
@@ -152,8 +154,11 @@ def show(
     Maps, and the map on the page, require --data or --vectors.
     Example: `oodml splits show photos.json --data photos/ --figure fid.png --maps classes.png`
     """
+    from oodml.files import refuse_overwrite
     from oodml.shift.files import read_splits
 
+    for output in filter(None, (figure, maps, page)):
+        refuse_overwrite(output, file, vectors, data)
     progression = read_splits(file)
     _print_splits(progression)
     images = None if data is None else open_data(data)
@@ -174,11 +179,13 @@ def import_(file: File, out: Out, data: Data = None) -> None:
     """
     from dataclasses import replace
 
+    from oodml.files import refuse_overwrite
     from oodml.images.fingerprint import fingerprint
     from oodml.shift.episodes import fill_support
     from oodml.shift.files import check_against, check_split_suffix, read_splits, write_splits
 
     check_split_suffix(out)
+    refuse_overwrite(out, file, data)
     progression = read_splits(file)
     if data is not None:
         images = open_data(data)
@@ -197,9 +204,11 @@ def export(file: File, out: Out) -> None:
 
     Example: `oodml splits export photos.json --out photos_splits.pkl`
     """
+    from oodml.files import refuse_overwrite
     from oodml.shift.files import check_split_suffix, read_splits, write_splits
 
     check_split_suffix(out)
+    refuse_overwrite(out, file)
     write_splits(read_splits(file), out)
     typer.echo(f"wrote {out}")
 
@@ -250,9 +259,12 @@ def backbones(
 
     Example: `oodml splits backbones glyphs.json --data glyphs --backbone lite0 --backbone pixels`
     """
+    from oodml.files import refuse_overwrite
     from oodml.shift.agreement import backbone_agreement
     from oodml.shift.files import read_splits
 
+    if figure:
+        refuse_overwrite(figure, file, data, weights)
     progression, images = read_splits(file), open_data(data)
     features = {}
     for name in backbone:

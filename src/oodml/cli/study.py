@@ -243,7 +243,7 @@ def table(
 
     Example: `oodml study table results --where method=margin,arcface --columns seed`
     """
-    from oodml.files import write_text
+    from oodml.files import refuse_overwrite, write_text
     from oodml.results.pivot import filter_rows, pivot
     from oodml.results.schema import Stage, is_smoke, read_results
     from oodml.study.folder.store import Store
@@ -256,6 +256,8 @@ def table(
     if Stage.TEST_DATA in wanted["stage"] and "data" not in (*down, columns, *wanted):
         down = ["data", *down]  # numbers of different datasets have no common mean
     results = Store(folder).results
+    if csv:
+        refuse_overwrite(csv, results)
     everything = read_results(results)
     wide = pivot(filter_rows(everything, wanted), down, columns)
     smoke = "Smoke test, no results: " if is_smoke(results) else ""

@@ -61,11 +61,12 @@ class StudyFolder:
 
     def failures(self) -> dict[str, list[str]]:
         """The failed runs as text, grouped by their error."""
+        from oodml.study.folder.status import group_failures
+
         names = {run.id: run.description for run in self.plan.runs}
-        groups: dict[str, list[str]] = {}
-        for run, reason in self.failed.items():
-            groups.setdefault(reason, []).append(names.get(run, run))
-        return groups
+        return group_failures(
+            (run, reason, names.get(run, run)) for run, reason in self.failed.items()
+        )
 
 
 def read_folder(
@@ -181,6 +182,15 @@ def _read_progression(path: Path, done: set[str], notes: list[str]) -> Progressi
         for split in progression
         if str(split.step) in done and not is_control(str(split.step))
     )
+    by_class = sorted(
+        {n for one in splits for n, e in one.episodes.items() if e and e[0].class_wise}
+    )
+    if by_class:
+        shots = format_list([str(n) for n in by_class])
+        notes.append(
+            f"Few-shot episodes with {shots} shots are by class, as most test classes have too few "
+            "images: the support is all images of some test classes, the queries are the others."
+        )
     if not splits:
         notes.append("splits.json contains none of the splits that have results.")
         return None

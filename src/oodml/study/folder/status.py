@@ -1,10 +1,12 @@
 """The status of a study, read from its folder: finished, running, failed, and missing runs."""
 
+import re
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from oodml.errors import OodmlError
 from oodml.progress import format_duration
@@ -12,6 +14,9 @@ from oodml.results.plan import RunPlan, StudyPlan, read_run
 from oodml.study.folder.claims import PATIENCE, Claims, read_claim
 from oodml.study.folder.store import Store
 
+T = TypeVar("T")
+_DIVERGED = re.compile(r" is ((nan|-?inf) at step|not finite after) .*$")
+"""What differs between runs that diverge for the same reason: the step, classes, and weights."""
 MAX_LISTED = 20
 """Number of runs of a kind that are listed one by one."""
 
@@ -180,18 +185,29 @@ def read_status(folder: str | Path) -> Status:
     return replace(StatusReader(store).status(), search=search)
 
 
-def group_failures(status: Status) -> dict[str, list[RunPlan]]:
-    """The failed runs by reason, the most frequent reason first; reasons do not contain run ids."""
-    groups: dict[str, list[RunPlan]] = {}
-    for run, reason in status.failed:
-        groups.setdefault(reason.replace(run.id, "RUN"), []).append(run)
+def group_failures(failures: Iterable[tuple[str, str, T]]) -> dict[str, list[T]]:
+    """Failed runs by reason, the most frequent reason first; reasons do not contain run ids.
+
+    Runs whose loss or weights are not finite are one group, whatever the step; the reason is that
+    of the first.
+
+    Args:
+        failures: the id of each run, its reason, and what to group.
+    """
+    groups: dict[str, list[T]] = {}
+    reasons: dict[str, str] = {}
+    for name, text, value in failures:
+        reason = text.replace(name, "RUN")
+        reason = reasons.setdefault(_DIVERGED.sub("", reason), reason)
+        groups.setdefault(reason, []).append(value)
     return dict(sorted(groups.items(), key=lambda group: -len(group[1])))
 
 
 def describe_failures(status: Status) -> list[str]:
     """One line per reason of failure, with the runs that failed for it."""
     lines = []
-    for reason, runs in group_failures(status).items():
+    failures = ((run.id, reason, run) for run, reason in status.failed)
+    for reason, runs in group_failures(failures).items():
         names = [run.description for run in runs[:MAX_LISTED]]
         names += [f"{len(runs) - MAX_LISTED} more"] * (len(runs) > MAX_LISTED)
         count = f"{len(runs)} {status.unit if len(runs) > 1 else status.unit.removesuffix('s')}"

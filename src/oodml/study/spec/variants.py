@@ -152,6 +152,8 @@ def _part_settings(
     choices: list[list[tuple[str, BaseModel, Table]]] = []
     for part, kind in PARTS.items():
         merged = bases[part] | getattr(own, part)
+        if part == "model":
+            _refuse_views(merged, own, bases["model"], key, file)
         refuse_intervals(merged, kind, f"{key}.{part}", file)
         parsed = [
             (part, parse_settings(kind, table, f"{key}.{part}", file), _prefix(part, chosen))
@@ -162,6 +164,18 @@ def _part_settings(
     for combination in itertools.product(*choices):
         settings = {part: one for part, one, _ in combination}
         yield settings, {name: value for *_, one in combination for name, value in one.items()}
+
+
+def _refuse_views(merged: Table, own: MethodKeys, base: Table, key: str, file: Path) -> None:
+    """Refuse `views` where the whole network trains, which draws a new view in every epoch."""
+    if merged.get("mode") != "finetune" or "views" not in merged:
+        return
+    if "views" in own.model or base.get("mode") == "finetune":
+        where = f"{key}.model.views" if "views" in own.model else "model.views"
+        problem = (
+            'applies to mode = "head"; with mode = "finetune", every epoch has new views. Remove it'
+        )
+        raise key_error(file, where, merged["views"], problem)
 
 
 def _applicable(parsed: list[tuple[str, BaseModel, Table]]) -> list[tuple[str, BaseModel, Table]]:
