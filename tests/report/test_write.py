@@ -18,7 +18,7 @@ from tests.report.study_folder import keep_epochs, made_up_study
 
 SECTIONS = (
     "overview", "generalization", "ranking", "few-shot", "forecast", "structure", "progression",
-    "open-set", "examples", "findings", "runs", "cite",
+    "open-set", "compression", "examples", "findings", "runs", "cite",
 )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from oodml.cli.vectors import (
     check_output,
     load_vectors,
     print_json,
+    print_skipped,
     print_table,
 )
 
@@ -154,4 +155,93 @@ def evaluate_open_set(
     print_table(title, ("metric", "value"), rows)
 
 
-COMMANDS = (threshold,)
+def compress(
+    vectors: Annotated[Path, VECTORS],
+    fit: Annotated[
+        Path | None,
+        typer.Option(
+            help="Vectors of training classes to fit codes on. By default, half of the classes "
+            "are used for fitting, and the other half is evaluated."
+        ),
+    ] = None,
+    dims: Annotated[str, typer.Option(help="Numbers of dimensions, such as 256,128,64.")] = "",
+    reduce: Annotated[
+        str, typer.Option(help="truncate (Matryoshka embeddings) or pca.")
+    ] = "truncate",
+    precision: Annotated[
+        str, typer.Option(help="Of float16, int8, and binary.")
+    ] = "float16,int8,binary",
+    pq: Annotated[
+        str, typer.Option(help="Bytes per vector of product quantization, such as 16,32.")
+    ] = "",
+    opq: Annotated[str, typer.Option(help="The same after a learned rotation.")] = "",
+    rescore: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Search this many times as many neighbors by binary codes, and sort them by "
+            "int8 vectors; 0 for none.",
+        ),
+    ] = 4,
+    k: Annotated[list[int] | None, typer.Option(help="Cut-off of recall; may be repeated.")] = None,
+    distance: Annotated[str, DISTANCE] = "cosine",
+    seed: Annotated[int, SEED] = 0,
+    figure: Annotated[Path | None, FIGURE] = None,
+    as_json: Annotated[bool, JSON] = False,
+    column: Annotated[str | None, COLUMN] = None,
+    labels: Annotated[str | None, LABELS] = None,
+    skip_unlabeled: Annotated[bool, SKIP] = False,
+) -> None:
+    """Find out what smaller vectors cost: fewer dimensions, lower precision, or quantization.
+
+    Example: `oodml compress vectors.npz --fit train.npz --dims 256,128 --pq 32`
+    """
+    from oodml.decisions.compression import compress as compress_vectors
+
+    check_output(figure, vectors, fit)
+    rows = load_vectors(vectors, column, labels, skip_unlabeled)
+    others = None if fit is None else load_vectors(fit, column, labels, skip_unlabeled)
+    print_skipped(*filter(None, (rows, others)))
+    table = compress_vectors(
+        rows,
+        others,
+        dims=_numbers("--dims", dims),
+        reduce=reduce,
+        precision=[name.strip() for name in precision.split(",") if name.strip()],
+        pq=_numbers("--pq", pq),
+        opq=_numbers("--opq", opq),
+        rescore=rescore,
+        ks=tuple(k or (1, 8)),
+        distance=distance,
+        seed=seed,
+    )
+    if figure is not None:
+        from oodml.report.decision_figures import compression_figure
+
+        compression_figure(table, figure)
+    if as_json:
+        print_json(table.to_dict("records"))
+        return
+    metrics = [name.removesuffix("_loss") for name in map(str, table) if name.endswith("_loss")]
+    lines = [
+        (row["code"], f"{row['bytes']:.0f}", *(f"{row[name]:.4f}" for name in metrics),
+         f"{row[f'{metrics[0]}_loss']:+.4f}",
+         f"{row[f'{metrics[0]}_low']:+.4f} … {row[f'{metrics[0]}_high']:+.4f}")
+        for row in table.to_dict("records")
+    ]  # fmt: skip
+    heads = ("stored as", "bytes", *metrics, f"loss of {metrics[0]}", "95% interval")
+    print_table("", heads, lines)
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    from oodml.errors import OodmlError
+
+    try:
+        return [int(float(part)) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise OodmlError(
+            f"{option} {text}: not a list of numbers such as 64,32", location=option, given=text
+        ) from error
+
+
+COMMANDS = (threshold, compress)

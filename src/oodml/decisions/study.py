@@ -1,5 +1,14 @@
 """The decisions of a run: chosen on validation classes, applied to the test classes."""
 
+import torch
+
+from oodml.decisions.compression import (
+    Code,
+    code_metrics,
+    precision_code,
+    quantized_code,
+    reduced_code,
+)
 from oodml.decisions.open_set import (
     FAR,
     left_out_scores,
@@ -7,28 +16,68 @@ from oodml.decisions.open_set import (
     threshold_at,
     withheld_scores,
 )
+from oodml.evaluate.inputs import as_vectors
+from oodml.evaluate.precision import resolved_unit_rows
 from oodml.vectors import VectorSet
+
+RESCORE = 4
+"""How many times as many neighbors are searched with binary codes before rescoring."""
+MIN_FIT = 256
+"""The smallest number of vectors that a product quantizer is fitted on."""
 
 
 def decision_metrics(
-    test: VectorSet, validation: VectorSet | None, seed: int = 0
+    test: VectorSet, validation: VectorSet | None, unseen: bool, seed: int = 0
 ) -> dict[str, float]:
-    """The open-set metrics of a run.
-
-    Half of the test classes are withheld from the gallery. The threshold accepts 5% of the
-    validation images if their own class is left out. Scores depend on the size of the gallery, so
-    the gallery has at most as many classes as the validation images search.
+    """The open-set metrics of a run, and Recall@1 with compressed vectors.
 
     Args:
         test: vectors of the test classes.
-        validation: vectors of classes that the model was not trained on; None for no threshold.
+        validation: vectors of the validation classes, which everything is chosen on, or None.
+        unseen: whether the model was not trained on them; else no threshold is chosen.
         seed: of the withheld classes.
     """
     if len(test.class_names) < 2:
         return {}
+    metrics = _open_set(test, validation if unseen else None, seed)
+    return metrics | ({} if validation is None else _compression(test, validation, seed))
+
+
+def _open_set(test: VectorSet, validation: VectorSet | None, seed: int) -> dict[str, float]:
+    """Half of the test classes are withheld from the gallery.
+
+    The threshold accepts 5% of the validation images if their own class is left out. Scores depend
+    on the size of the gallery, so it has at most as many classes as the validation images search.
+    """
     half, threshold = len(test.class_names) // 2, None
     if validation is not None and len(validation.class_names) > 1:
         others = left_out_scores(validation)
         threshold = threshold_at(others.scores[~others.known], FAR)
         half = min(half, len(validation.class_names) - 1)
     return open_set_metrics(withheld_scores(test, seed=seed, n_known=half), (FAR,), threshold)
+
+
+def _compression(test: VectorSet, validation: VectorSet, seed: int) -> dict[str, float]:
+    rows, fit = (
+        resolved_unit_rows(as_vectors(part.vectors, "cosine")).float()
+        for part in (test, validation)
+    )
+    recalls = {}
+    for name, code in study_codes(rows.shape[1], len(fit)).items():
+        hits = code_metrics(code, rows, fit, test.labels, seed=seed)["recall@1"]
+        recalls[f"recall@1_{name}"] = float(torch.from_numpy(hits).nanmean())
+    return recalls
+
+
+def study_codes(width: int, n_fit: int) -> dict[str, Code]:
+    """The codes that studies evaluate, by their name in metrics."""
+    binary = precision_code("binary", width)
+    codes = {
+        "pca": reduced_code(max(1, width // 2), "pca", width, 4),
+        "int8": precision_code("int8", width),
+        "binary": binary,
+        "rescored": Code("binary, rescored", binary.size, binary.encode, RESCORE),
+    }
+    if width % 8 == 0 and n_fit >= MIN_FIT:
+        codes["pq"] = quantized_code(width // 8, False, width)
+    return codes

@@ -98,19 +98,20 @@ def compare(
         if metric not in values[0]:
             raise unknown("metric", metric, values[0])
         pair = (values[0][metric], values[1][metric])
-        comparisons.append(_compare_metric(metric, *pair, classes, seed, resamples, confidence))
+        comparisons.append(compare_values(metric, *pair, classes, seed, resamples, confidence))
     return comparisons
 
 
-def _compare_metric(
+def compare_values(
     metric: str,
     a: NDArray[np.float64],
     b: NDArray[np.float64],
     classes: NDArray[np.int64],
     seed: int,
     resamples: int,
-    confidence: float,
+    confidence: float = 0.95,
 ) -> Comparison:
+    """Compare the values [n] of one metric for the same queries; NaN is left out."""
     scored = ~np.isnan(a)
     _, group = np.unique(classes[scored], return_inverse=True)
     counts = np.bincount(group).astype(np.float64)

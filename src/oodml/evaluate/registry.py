@@ -52,3 +52,11 @@ for _name, _label, _higher in (
     ("balanced_accuracy", "Balanced accuracy", True),
 ):
     register_metric(Metric(_name, _label, "open_set", (0.0, 1.0), _higher))
+for _name, _label in (
+    ("pca", "half the dimensions (PCA)"),
+    ("int8", "int8"),
+    ("binary", "binary"),
+    ("rescored", "binary, rescored"),
+    ("pq", "product quantization"),
+):
+    register_metric(Metric(f"recall@1_{_name}", f"Recall@1, {_label}", "compression"))

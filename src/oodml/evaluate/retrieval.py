@@ -212,7 +212,7 @@ def retrieval_metrics(
             gallery_ids=gallery_ids,
         )
     generator = torch.Generator(protocol.queries.device).manual_seed(seed)
-    values = _per_query_values(protocol, cutoffs, distance, generator)
+    values = query_metrics(protocol, cutoffs, distance, generator)
     return values if per_query else average_metrics(values, labels, average)
 
 
@@ -268,7 +268,7 @@ def _check_average(average: str) -> None:
         raise unknown("average", average, ("micro", "macro"))
 
 
-def _per_query_values(
+def query_metrics(
     protocol: RetrievalProtocol, ks: tuple[int, ...], distance: str, generator: torch.Generator
 ) -> PerQuery:
     """Every metric of every query, and "positives"."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from oodml.decisions.open_set import OpenSetScores
 from oodml.errors import OodmlError
@@ -45,3 +46,22 @@ def threshold_figure(scored: OpenSetScores, threshold: float | None, path: Path)
             axes.axvline(threshold, color="#333333", linewidth=1, linestyle="--", label="threshold")
         axes.set(xlabel="Score", ylabel="Share of queries")
         axes.legend()
+
+
+def compression_figure(table: pd.DataFrame, path: Path) -> None:
+    """Recall against bytes per vector, with the interval of the loss; from `compress`."""
+    metric = next(name.removesuffix("_loss") for name in map(str, table) if name.endswith("_loss"))
+    with png_axes(path, 5.2) as axes:
+        full = table[metric].iloc[0]
+        for row in table.to_dict("records"):
+            axes.plot(row["bytes"], row[metric], "o", color=LIGHT[0])
+            bounds = full - row[f"{metric}_high"], full - row[f"{metric}_low"]
+            axes.vlines(row["bytes"], *bounds, color=LIGHT[0])
+            axes.annotate(
+                row["code"], (row["bytes"], row[metric]), (4, 4), textcoords="offset points",
+                fontsize=6,
+            )  # fmt: skip
+        axes.axhline(full, color="#999999", linewidth=0.6, linestyle=":")
+        axes.set_xscale("log", base=2)
+        axes.set(xlabel="Bytes per vector", ylabel=metric)
+        axes.xaxis.set_major_formatter("{x:g}")

@@ -2,6 +2,8 @@
 
 import pandas as pd
 
+SIZES = {"pca": 1 / 2, "int8": 1 / 4, "pq": 1 / 32, "rescored": 1 / 32, "binary": 1 / 32}
+"""The codes of studies, and their size relative to float32."""
 OPEN_SET = ("auroc", "false_accepts", "false_rejects", "tar@0.05")
 
 
@@ -39,3 +41,22 @@ def open_set_table(curves: pd.DataFrame) -> pd.DataFrame:
     if table.empty:
         return table
     return table.assign(rechosen_false_rejects_far=1 - table["tar@0.05_far"])
+
+
+def compression_table(curves: pd.DataFrame) -> pd.DataFrame:
+    """The loss of Recall@1 by each code on the splits of smallest and largest shift.
+
+    Returns:
+        One row per method and code: `method`, `code`, `size` (relative to float32), `near`, `far`
+        (Recall@1), `loss_near`, `loss_far`, and their `ratio` if the first is positive.
+    """
+    rows = []
+    for code, size in SIZES.items():
+        name = f"recall@1_{code}"
+        for one in near_and_far(curves, ("recall@1", name)).to_dict("records"):
+            losses = [one[f"recall@1_{side}"] - one[f"{name}_{side}"] for side in ("near", "far")]
+            ratio = losses[1] / losses[0] if losses[0] > 0 else float("nan")
+            values = one[f"{name}_near"], one[f"{name}_far"], *losses, ratio
+            rows.append((one["method"], name, size, *values))
+    columns = ["method", "code", "size", "near", "far", "loss_near", "loss_far", "ratio"]
+    return pd.DataFrame(rows, columns=columns)

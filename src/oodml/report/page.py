@@ -84,7 +84,7 @@ def _page_values(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dic
         "chance_of": {metric: find_metric(metric).chance for metric in ranked},
         **{
             name: _records(tables[name])
-            for name in ("findings", "structure", "controls", "few_shot", "open_set")
+            for name in ("findings", "structure", "controls", "few_shot", "open_set", "compression")
         },
         "epochs": _records(tables["best_test_epoch_diagnostic"]),
         "refit": any(settings.get("refit") for settings in trains),

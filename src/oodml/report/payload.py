@@ -52,6 +52,7 @@ def page_data(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dict[s
         "ags_by_seed": _nested(tables["ags_by_seed"], "metric", "method"),
         "published": _nested(tables["published"], "metric", "method"),
         "few_shot": _nested(tables["few_shot"], "metric"),
+        "compression": _nested(tables["compression"], "method"),
         "forecast": _nested(tables["forecasts"], "kind", "measure"),
         "structure_measures": structure_metrics_of(table),
         "structure": _nested(tables["structure_points"], "measure"),

@@ -25,7 +25,7 @@ from oodml.analysis.structure import (
     structure_points,
 )
 from oodml.analysis.table import metrics, ranked_metrics, shifts, to_rows, trained
-from oodml.report.decisions import open_set_table
+from oodml.report.decisions import compression_table, open_set_table
 from oodml.report.folder import StudyFolder
 from oodml.report.forecast import left_out_forecasts, superclass_recalls
 from oodml.report.series import (
@@ -61,7 +61,7 @@ def tables(folder: StudyFolder) -> Tables:
         - `recall_by_superclass`, `forecasts`, `calibration`: see `oodml.report.forecast`.
         - `test_data`: each quality metric by further dataset, method, and split.
         - `published`: curves of the paper that are comparable with this study.
-        - `open_set`: see `oodml.report.decisions`.
+        - `open_set`, `compression`: see `oodml.report.decisions`.
         - `runs`: seconds and host of each run.
     """
     table = folder.table
@@ -79,6 +79,7 @@ def tables(folder: StudyFolder) -> Tables:
     return {
         "curves": drawn,
         "open_set": open_set_table(drawn),
+        "compression": compression_table(drawn),
         "seeds": _for_each(ranked, lambda metric: seed_values(rows[metric], metric)),
         **_rankings(rows, ranked),
         "few_shot": _for_each(ranked, lambda metric: few_shot_gains(rows[metric], metric)),

@@ -218,11 +218,13 @@ def _test_further(job: _Job, model: Embedder, done: int) -> Iterator[Row]:
 
 
 def _decisions(job: _Job, model: Embedder, test: VectorSet) -> Metrics:
-    """Open-set metrics with settings chosen on validation classes, which the model has not seen."""
+    """Open-set and compression metrics, with settings chosen on the validation classes."""
     run = job.run
-    chosen = () if run.train.refit else run.split.validation
-    validation = job.inputs.embed(model, chosen) if chosen else None
-    return distributed.compute_once(lambda: decision_metrics(test, validation, run.seed))
+    validation = None
+    if run.split.validation:
+        validation = job.inputs.embed(model, run.split.validation)
+    unseen = not run.train.refit
+    return distributed.compute_once(lambda: decision_metrics(test, validation, unseen, run.seed))
 
 
 def _retrieval_metrics(test: VectorSet, **options: Any) -> Metrics:

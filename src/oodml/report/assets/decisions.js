@@ -12,3 +12,18 @@ figures["open-set"] = (canvas) => {
     head: ["method", "split", "shift", "false accepts", "false rejects"],
     rows: methods.flatMap((method) => accepts[method.name].map((point, index) => [method.name, point.split, point.shift, point.mean, rejects[method.name][index]?.mean])) };
 };
+
+figures.compression = (canvas) => {
+  const methods = shown().filter((method) => study.compression[method.name]);
+  const traces = methods.flatMap((method) => ["near", "far"].map((side) => {
+    const rows = study.compression[method.name], full = study.curves["recall@1"][method.name].at(side === "near" ? 0 : -1);
+    const points = [{ size: 1, value: full.mean, code: "float32" }, ...rows.map((row) => ({ size: row.size, value: row[side], code: labelOf(row.code) }))];
+    return { x: points.map((point) => point.size), y: points.map((point) => point.value), name: `${escaped(method.name)}, ${side}`, mode: "markers+lines", type: "scatter",
+      line: { color: colorOf(method.name), width: 1.4, dash: side === "near" ? "solid" : "dot" }, marker: { color: colorOf(method.name), size: 8, symbol: method.symbol },
+      customdata: points.map((point) => point.code), hovertemplate: "<b>%{y:.1%}</b>  %{customdata}<extra>%{fullData.name}</extra>" };
+  }));
+  return { traces, note: "",
+    layout: layout(canvas, { xaxis: axis("Size relative to float32", { type: "log", tickvals: [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1], ticktext: ["1/32", "1/16", "1/8", "1/4", "1/2", "1"] }), yaxis: levelAxis("Recall@1", "recall@1") }),
+    head: ["method", "code", "size", "near", "far"],
+    rows: methods.flatMap((method) => study.compression[method.name].map((row) => [method.name, row.code, row.size, row.near, row.far])) };
+};

@@ -1,0 +1,278 @@
+"""Cheaper vectors: fewer dimensions, lower precision, and product quantization.
+
+What a code needs (axes, ranges, means, codebooks) is fitted on other classes than those that are
+evaluated. Queries keep full precision unless the code is binary: the gallery is what costs memory.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from oodml.errors import OodmlError, unknown
+from oodml.evaluate.compare import compare_values
+from oodml.evaluate.inputs import as_vectors, check_seed
+from oodml.evaluate.precision import resolved_unit_rows
+from oodml.evaluate.protocol import RetrievalProtocol
+from oodml.evaluate.retrieval import query_metrics
+from oodml.progress import Progress
+from oodml.vectors import VectorSet
+
+PRECISIONS = ("float16", "int8", "binary")
+Values = dict[str, Float[np.ndarray, " n"]]
+Encode = Callable[
+    [Float[Tensor, "n d"], Float[Tensor, "m d"]], tuple[Float[Tensor, "n e"], Float[Tensor, "n e"]]
+]
+
+
+@dataclass(frozen=True)
+class Code:
+    """A way to store vectors.
+
+    Attributes:
+        name: in results.
+        size: bytes per vector.
+        encode: from the vectors and those to fit on, the vectors as queries and as decoded.
+        rescore: 0, or how many times as many neighbors are searched with the code and then sorted
+            by the int8 vectors, which can stay on disk.
+    """
+
+    name: str
+    size: float
+    encode: Encode
+    rescore: int = 0
+
+
+def compress(
+    vectors: VectorSet,
+    fit: VectorSet | None = None,
+    *,
+    dims: Sequence[int] = (),
+    reduce: str = "truncate",
+    precision: Sequence[str] = PRECISIONS,
+    pq: Sequence[int] = (),
+    opq: Sequence[int] = (),
+    rescore: int = 0,
+    ks: Sequence[int] = (1, 8),
+    distance: str = "cosine",
+    seed: int = 0,
+    resamples: int = 2000,
+) -> pd.DataFrame:
+    """Evaluate codes of vectors against the full vectors, on the same queries.
+
+    Args:
+        fit: vectors of other classes to fit codes on. By default, half of the classes are used
+            for fitting, and the other half is evaluated.
+        dims: numbers of dimensions.
+        reduce: "truncate" (Matryoshka) or "pca", the principal axes of `fit` without centering,
+            which preserve dot products best.
+        precision: "float16"; "int8" with a range per dimension, the smallest and largest value of
+            `fit`; "binary", the signs after subtracting the mean of `fit`, compared by Hamming
+            distance.
+        pq, opq: bytes per vector of product quantization, without and with a rotation.
+        rescore: also evaluate binary codes with this many times as many neighbors, sorted by
+            their int8 vectors.
+        distance: "cosine" on unit vectors, or "euclidean" on the vectors as given.
+
+    Returns:
+        One row per code, the full vectors first: `code`, `bytes`, and for every metric its value,
+        the `loss` against the full vectors (METRIC_loss), and the 95% interval of the loss from
+        resampling classes (METRIC_low, METRIC_high).
+    """
+    check_seed(seed)
+    if fit is None:
+        fit, vectors = halves(vectors, seed)
+    rows, others = (_rows(part, distance) for part in (vectors, fit))
+    if rows.shape[1] != others.shape[1]:
+        raise OodmlError(
+            f"the vectors to fit on have {others.shape[1]} dimensions, the others {rows.shape[1]}",
+            location="fit",
+            given=others.shape[1],
+        )
+    width, size = rows.shape[1], rows.element_size()
+    chosen = [Code(f"float{8 * size}", width * size, lambda a, b: (a, a))]
+    chosen += [reduced_code(n, reduce, width, size) for n in dims]
+    chosen += [precision_code(name, width) for name in precision]
+    if rescore:
+        binary = precision_code("binary", width)
+        chosen.append(Code(f"binary, rescored {rescore}x", binary.size, _binary, rescore))
+    chosen += [quantized_code(n, False, width) for n in pq] + [
+        quantized_code(n, True, width) for n in opq
+    ]
+    results = []
+    with Progress("Codes", len(chosen), "codes") as progress:
+        for code in chosen:
+            results.append(code_metrics(code, rows, others, vectors.labels, ks, distance, seed))
+            progress.advance()
+    return _table(chosen, results, vectors.labels, seed, resamples)
+
+
+def halves(vectors: VectorSet, seed: int) -> tuple[VectorSet, VectorSet]:
+    """Two halves of the classes, at random."""
+    names = np.random.default_rng(seed).permutation(np.array(vectors.class_names))
+    if len(names) < 2:
+        raise OodmlError("codes are fitted on other classes; give at least two", given=len(names))
+    return vectors.subset(names[: len(names) // 2]), vectors.subset(names[len(names) // 2 :])
+
+
+def _rows(vectors: VectorSet, distance: str) -> Float[Tensor, "n d"]:
+    rows = as_vectors(vectors.vectors, distance)
+    return resolved_unit_rows(rows) if distance == "cosine" else rows
+
+
+def code_metrics(
+    code: Code,
+    rows: Float[Tensor, "n d"],
+    fit: Float[Tensor, "m d"],
+    labels: Int[np.ndarray, " n"],
+    ks: Sequence[int] = (1,),
+    distance: str = "cosine",
+    seed: int = 0,
+) -> Values:
+    """Recall@k and mAP@R of every query, where the other images are stored with a code."""
+    queries, decoded = code.encode(rows, fit)
+    if code.rescore:
+        exact = _int8(rows, fit)[1]
+        return _rescored(rows, decoded, exact, labels, ks, code.rescore, distance, seed)
+    queries, decoded = (as_vectors(part, distance, code.name) for part in (queries, decoded))
+    every = np.arange(len(rows))
+    protocol = RetrievalProtocol(queries, labels, decoded, labels, (every, every))
+    generator = torch.Generator().manual_seed(seed)
+    values = query_metrics(protocol, tuple(ks), distance == "euclidean", generator)
+    return {name: values[name] for name in (*(f"recall@{k}" for k in ks), "map@r")}
+
+
+def _rescored(
+    queries: Float[Tensor, "n d"],
+    codes: Float[Tensor, "n d"],
+    exact: Float[Tensor, "n d"],
+    labels: Int[np.ndarray, " n"],
+    ks: Sequence[int],
+    rescore: int,
+    distance: str,
+    seed: int,
+) -> Values:
+    """Metrics where the nearest codes are sorted by their decoded vectors; ties are random."""
+    groups = torch.from_numpy(labels)
+    positives = torch.bincount(groups)[groups] - 1
+    width = min(len(codes) - 1, rescore * max(*ks, int(positives.max())))
+    ties = torch.rand(len(codes), generator=torch.Generator().manual_seed(seed))
+    values = np.full((len(codes), len(ks) + 1), np.nan)
+    size = max(1, min(512, 2**24 // (width * codes.shape[1]), 2**26 // len(codes)))
+    slots = torch.arange(1, width + 1)
+    for begin in range(0, len(codes), size):
+        block = slice(begin, begin + size)
+        similarities = (codes[block] @ codes.T).add_(ties)  # codes differ by whole numbers
+        similarities[
+            torch.arange(len(similarities)), slots.new_tensor(range(len(codes)))[block]
+        ] = -torch.inf
+        nearest = similarities.topk(width, dim=1).indices
+        candidates = exact[nearest]
+        if distance == "euclidean":
+            scores = -(candidates - queries[block, None]).norm(dim=2)
+        else:
+            scores = (candidates @ queries[block, :, None])[:, :, 0] / candidates.norm(dim=2)
+        order = nearest.gather(1, scores.argsort(1, descending=True))
+        hits = groups[order] == groups[block, None]
+        counts = positives[block, None]
+        precision = hits.cumsum(1) / slots * hits * (slots <= counts)
+        columns = [hits[:, :k].any(1).double() for k in ks]
+        columns.append(precision.sum(1).double() / counts[:, 0].clamp(min=1))
+        part = torch.stack(columns, 1)
+        part[counts[:, 0] == 0] = torch.nan
+        values[block] = part.numpy()
+    return {name: values[:, i] for i, name in enumerate([*(f"recall@{k}" for k in ks), "map@r"])}
+
+
+def reduced_code(n: int, reduce: str, width: int, size: int) -> Code:
+    if reduce not in ("truncate", "pca"):
+        raise unknown("reduction", reduce, ("truncate", "pca"))
+    if not 0 < n <= width:
+        raise OodmlError(f"dims: {n}; the vectors have {width}", location="dims", given=n)
+
+    def encode(rows: Tensor, fit: Tensor) -> tuple[Tensor, Tensor]:
+        if reduce == "truncate":
+            part = rows[:, :n].contiguous()
+        else:
+            part = rows @ torch.linalg.eigh(fit.T @ fit)[1].flip(1)[:, :n]
+        return part, part
+
+    name = f"{n} dimensions" if reduce == "truncate" else f"{n} dimensions (PCA)"
+    return Code(name, n * size, encode)
+
+
+def precision_code(name: str, width: int) -> Code:
+    if name not in PRECISIONS:
+        raise unknown("precision", name, PRECISIONS)
+    if name == "float16":
+        return Code(name, 2 * width, lambda rows, fit: (rows, rows.half().to(rows.dtype)))
+    if name == "int8":
+        return Code(name, width, _int8)
+    return Code(name, math.ceil(width / 8), _binary)
+
+
+def _int8(rows: Tensor, fit: Tensor) -> tuple[Tensor, Tensor]:
+    low, high = fit.amin(0), fit.amax(0)
+    step = ((high - low) / 255).clamp(min=1e-12)
+    return rows, ((rows - low) / step).round_().clamp_(0, 255).mul_(step).add_(low)
+
+
+def _binary(rows: Tensor, fit: Tensor) -> tuple[Tensor, Tensor]:
+    codes = torch.where(rows > fit.mean(0), 1.0, -1.0).to(torch.float32)
+    return codes, codes
+
+
+def quantized_code(n: int, rotate: bool, width: int) -> Code:
+    name = f"{'OPQ' if rotate else 'PQ'} {n}"
+    if n < 1 or width % n:
+        raise OodmlError(
+            f"{name}: {width} dimensions cannot be divided into {n} parts",
+            location="pq",
+            given=n,
+            allowed=[str(m) for m in range(1, width + 1) if width % m == 0],
+        )
+
+    def encode(rows: Tensor, fit: Tensor) -> tuple[Tensor, Tensor]:
+        import faiss
+
+        if len(fit) < 256:
+            raise OodmlError(
+                f"{name}: needs at least 256 vectors to fit on; given {len(fit)}",
+                location="fit",
+                given=len(fit),
+            )
+        index: Any = faiss.IndexPQ(width, n, 8)
+        index.pq.cp.min_points_per_centroid = 1
+        if rotate:
+            rotation = faiss.OPQMatrix(width, n)
+            rotation.pq = index.pq
+            index = faiss.IndexPreTransform(rotation, index)
+        index.train(np.ascontiguousarray(fit.float().numpy()))
+        codes = index.sa_encode(np.ascontiguousarray(rows.float().numpy()))
+        return rows, torch.from_numpy(index.sa_decode(codes)).to(rows.dtype)
+
+    return Code(name, n, encode)
+
+
+def _table(
+    codes: Sequence[Code],
+    results: Sequence[Values],
+    labels: Int[np.ndarray, " n"],
+    seed: int,
+    resamples: int,
+) -> pd.DataFrame:
+    full, table = results[0], []
+    for code, values in zip(codes, results, strict=True):
+        row: dict[str, object] = {"code": code.name, "bytes": code.size}
+        for metric in full:
+            one = compare_values(metric, full[metric], values[metric], labels, seed, resamples)
+            row |= {metric: one.b, f"{metric}_loss": one.difference}
+            row |= {f"{metric}_low": one.low, f"{metric}_high": one.high}
+        table.append(row)
+    return pd.DataFrame(table)
