@@ -155,6 +155,42 @@ def evaluate_open_set(
     print_table(title, ("metric", "value"), rows)
 
 
+def evaluate_sizes(
+    queries: "VectorSet",
+    gallery: "VectorSet | None",
+    distractors: "VectorSet",
+    sizes: str,
+    ks: list[int] | None,
+    distance: str,
+    seed: int,
+    figure: Path | None,
+    as_json: bool,
+) -> None:
+    """Print Recall@k against the size of the gallery."""
+    from oodml.decisions.gallery_size import count_distractors, extrapolate
+
+    growth = count_distractors(queries, distractors, gallery, distance, seed)
+    most = growth.base + growth.pool
+    chosen = _numbers("--sizes", sizes) or [growth.base, most, 10 * most, 100 * most]
+    tables = {k: extrapolate(growth, chosen, k, seed) for k in ks or (1,)}
+    if figure is not None:
+        from oodml.report.decision_figures import growth_figure
+
+        growth_figure(tables, figure)
+    rows = [{"k": k, **row} for k, table in tables.items() for row in table.to_dict("records")]
+    if as_json:
+        print_json(rows)
+        return
+    title = f"{len(growth.closer)} queries; up to {most} gallery images are exact"
+    lines = [
+        (f"{row['size']:,}", f"{row['k']}", f"{row['recall']:.4f}",
+         f"{row['low']:.4f} … {row['high']:.4f}",
+         "extrapolated, 80%" if row["extrapolated"] else "exact, 95%")
+        for row in rows
+    ]  # fmt: skip
+    print_table(title, ("gallery size", "k", "recall@k", "interval", ""), lines)
+
+
 def compress(
     vectors: Annotated[Path, VECTORS],
     fit: Annotated[

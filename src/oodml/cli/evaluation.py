@@ -67,6 +67,13 @@ def evaluate(
         list[float] | None,
         typer.Option(help="With --open-set: a false-accept rate; may be repeated."),
     ] = None,
+    distractors: Annotated[
+        Path | None,
+        typer.Option(help="Images of other classes: report recall against the gallery's size."),
+    ] = None,
+    sizes: Annotated[
+        str, typer.Option(help="With --distractors: gallery sizes, such as 1e4,1e6.")
+    ] = "",
     figure: Annotated[Path | None, decisions.FIGURE] = None,
     column: Annotated[str | None, COLUMN] = None,
     labels: Annotated[str | None, LABELS] = None,
@@ -80,7 +87,7 @@ def evaluate(
     from oodml.files import replacing
 
     for output in (per_class, figure):
-        check_output(output, vectors, gallery, threshold)
+        check_output(output, vectors, gallery, threshold, distractors)
     queries = load_vectors(vectors, column, labels, skip_unlabeled)
     searched = None
     if gallery is not None:
@@ -89,6 +96,10 @@ def evaluate(
         decisions.evaluate_open_set(
             queries, searched, threshold, score, far, distance, seed, figure, as_json
         )
+        return
+    if distractors is not None:
+        pool = load_vectors(distractors, column, labels, skip_unlabeled)
+        decisions.evaluate_sizes(queries, searched, pool, sizes, k, distance, seed, figure, as_json)
         return
     result = evaluate_vectors(
         queries,

@@ -1,6 +1,6 @@
 """Figures of the commands on vectors, as PNG."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,3 +65,17 @@ def compression_figure(table: pd.DataFrame, path: Path) -> None:
         axes.set_xscale("log", base=2)
         axes.set(xlabel="Bytes per vector", ylabel=metric)
         axes.xaxis.set_major_formatter("{x:g}")
+
+
+def growth_figure(tables: Mapping[int, pd.DataFrame], path: Path) -> None:
+    """Recall@k against the gallery's size; extrapolated points are hollow. From `extrapolate`."""
+    with png_axes(path) as axes:
+        for color, (k, table) in zip(LIGHT, tables.items(), strict=False):
+            axes.plot(table["size"], table["recall"], color=color, linewidth=0.8, label=f"k = {k}")
+            for row in table.to_dict("records"):
+                filled = "white" if row["extrapolated"] else color
+                axes.plot(row["size"], row["recall"], "o", color=color, markerfacecolor=filled)
+                axes.vlines(row["size"], row["low"], row["high"], color=color)
+        axes.set_xscale("log")
+        axes.set(xlabel="Images in the gallery", ylabel="Recall@k")
+        axes.legend()
