@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from oodml.decisions.open_set import check_flat
 from oodml.errors import OodmlError, unknown
 from oodml.evaluate.compare import compare_values
 from oodml.evaluate.inputs import as_vectors, check_seed
@@ -122,6 +123,7 @@ def halves(vectors: VectorSet, seed: int) -> tuple[VectorSet, VectorSet]:
 
 
 def _rows(vectors: VectorSet, distance: str) -> Float[Tensor, "n d"]:
+    check_flat(distance)
     rows = as_vectors(vectors.vectors, distance)
     return resolved_unit_rows(rows) if distance == "cosine" else rows
 
@@ -144,7 +146,7 @@ def code_metrics(
     every = np.arange(len(rows))
     protocol = RetrievalProtocol(queries, labels, decoded, labels, (every, every))
     generator = torch.Generator().manual_seed(seed)
-    values = query_metrics(protocol, tuple(ks), distance == "euclidean", generator)
+    values = query_metrics(protocol, tuple(ks), distance, generator)
     return {name: values[name] for name in (*(f"recall@{k}" for k in ks), "map@r")}
 
 

@@ -104,6 +104,7 @@ def gallery_scores(
         score: a name from `SCORES`, or a function.
         distance: "cosine", or "euclidean" with negative distances as similarities.
     """
+    check_flat(distance)
     has_ids = queries.has_ids and gallery.has_ids
     protocol = gallery_protocol(
         queries.vectors,
@@ -140,6 +141,7 @@ def withheld_scores(
         seed: of the choice of the classes in the gallery.
         n_known: the number of classes in the gallery; by default half.
     """
+    check_flat(distance)
     count = len(vectors.class_names) // 2 if n_known is None else n_known
     if not 0 < count < len(vectors.class_names):
         raise OodmlError(
@@ -168,6 +170,7 @@ def left_out_scores(
     Returns:
         2n scores: known queries first. Images without another one of their class are only unknown.
     """
+    check_flat(distance)
     if len(vectors.class_names) < 2:
         raise OodmlError("a threshold needs at least two classes", given=len(vectors.class_names))
     rows = as_vectors(vectors.vectors, distance)
@@ -183,6 +186,12 @@ def left_out_scores(
         np.concatenate([known[1][paired], np.zeros(len(labels))]),
         np.concatenate([labels[paired], labels]),
     )
+
+
+def check_flat(distance: str) -> None:
+    """Refuse distances other than cosine and Euclidean."""
+    if distance not in ("cosine", "euclidean"):
+        raise unknown("distance", distance, ("cosine", "euclidean"))
 
 
 def find_score(score: str | Score) -> Score:
