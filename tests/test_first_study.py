@@ -1,6 +1,7 @@
 """`oodml try`: a plan that fits the time, an ordinary study, and sentences that agree with it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,16 @@ from typer.testing import CliRunner
 from oodml.cli import app
 from oodml.datasets import open_images
 from oodml.errors import OodmlError
-from oodml.first_study import FEATURE_SHARE, METRIC, plan_first_study, try_images
+from oodml.first_study import (
+    METHODS,
+    METRIC,
+    _Budget,
+    _FirstStudy,
+    plan_first_study,
+    try_images,
+)
 from oodml.images.image_set import ImageSet
+from oodml.progress import Progress
 from oodml.results.schema import Stage, read_results
 from oodml.study.spec.study_file import read_study
 
@@ -33,8 +42,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """New images without classes, one of them damaged."""
     images = open_images("glyphs", scripts=["thai"], few=(8, 6))
-    return write_folder(images, tmp_path_factory.mktemp("data") / "new")
+    folder = tmp_path_factory.mktemp("data") / "new"
+    folder.mkdir()
+    for row in range(len(images)):
+        images.read(row).save(folder / f"{row}.png")
+    (folder / "broken.png").write_bytes(b"no image")
+    return folder
 
 
 class Clock:
@@ -55,6 +70,7 @@ def test_the_answer_agrees_with_a_study_that_can_be_extended(
         str(photos), out, new=str(new), backbone="pixels", minutes=0.5, clock=Clock()
     )
     assert len(result.sentences) == 6
+    assert f"On {new} (" in result.sentences[-1]
     assert result.page.exists()
     table = read_results(out / "results.parquet")
     study = read_study(result.study_file)
@@ -77,21 +93,62 @@ def test_the_answer_agrees_with_a_study_that_can_be_extended(
     assert "arcface" in set(read_results(out / "results.parquet")["method"])
 
 
-@given(st.floats(1e-4, 10.0), st.floats(6.0, 3600.0), st.integers(8, 200), st.integers(6, 40))
+@given(st.floats(1.0, 1e6), st.integers(8, 200), st.integers(6, 40))
 @settings(deadline=None, max_examples=50)
-def test_features_fit_into_the_budget(
-    seconds: float, budget: float, classes: int, per_class: int
-) -> None:
+def test_features_fit_into_the_budget(affordable: float, classes: int, per_class: int) -> None:
     names = np.repeat([f"c{k:03d}" for k in range(classes)], per_class)
     ids = np.array([f"{name}/{i}" for i, name in enumerate(names)])
     images = ImageSet("x", ids, names, pixels=np.zeros((len(ids), 1, 1), np.uint8))
-    plan = plan_first_study(images, seconds, budget)
+    plan = plan_first_study(images, affordable)
     used = len(images) if plan.few is None else min(plan.few[0] * plan.few[1], len(images))
     smallest = min(8, classes) * 6  # fewer images would not make a study
-    assert (
-        used * (1 + plan.views) * seconds
-        <= max(FEATURE_SHARE * budget, 2 * smallest * seconds) + 1e-6
+    assert used * (1 + plan.views) <= max(affordable, 2 * smallest) + 1e-6
+
+
+class VariableClock:
+    """A clock that advances by `step` seconds with every reading."""
+
+    now, step = 0.0, 0.01
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+@pytest.mark.slow
+def test_stages_that_no_longer_fit_are_left_out(photos: Path, tmp_path: Path) -> None:
+    clock = VariableClock()
+
+    def log(message: str) -> None:
+        if "proxy_anchor" in message:  # the second stage
+            clock.step = 30.0
+
+    result = try_images(
+        str(photos), tmp_path / "study", backbone="pixels", minutes=0.5, clock=clock, log=log
     )
+    names = {*METHODS[:2], "frozen"}
+    assert {variant.label for variant in read_study(result.study_file).variants} == names
+    assert set(read_results(tmp_path / "study" / "results.parquet")["method"]) == names
+    assert "leaves out proxy_anchor" in result.sentences[0]
+
+
+def test_features_are_reduced_when_the_machine_slows_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = VariableClock()
+    folder = write_folder(open_images("glyphs", few=(60, 12)), tmp_path / "many")
+    original = Progress.__init__
+
+    def init(self: Progress, *args: Any, **options: Any) -> None:
+        original(self, *args, **(options | {"clock": clock}))
+
+    def log(message: str) -> None:
+        clock.step = 20.0 if message.startswith("Embedding 720") else 0.01
+
+    monkeypatch.setattr(Progress, "__init__", init)
+    study = _FirstStudy(str(folder), tmp_path, "pixels", None, log, _Budget(60.0, clock))
+    plan, _ = study.compute_features(open_images(str(folder)), None, 0.001)
+    assert plan.few is not None
 
 
 def test_too_few_classes_are_refused(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ FLOORS = (
     {"study.run_inputs"},
     {"study.run"},
     {"study.external"},
-    {"study.workers"},
+    {"study.estimate", "study.workers"},
     {"study.search"},
     {"study.launch", "study.preview", "study.verification"},
     {"first_study"},

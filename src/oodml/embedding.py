@@ -1,7 +1,7 @@
 """Embedding a set of images. Features of a frozen backbone are cached on disk."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -91,14 +91,7 @@ def embed(
     _check_options(backbone, image_size, pooling, augmentation)
     concrete = {"pooling": pooling, "augmentation": augmentation}
     pooling, augmentation = resolve_defaults(backbone, concrete).values()
-    source = _image_source(images) | code_fingerprints(backbone)
-    source |= {
-        "backbone": backbone,
-        "weights": weights_key(weights),
-        "image_size": image_size or "own",
-        "augmentation": augmentation,
-        "view": "test" if view is None else f"train {view} seed {seed}",
-    }
+    source = _feature_source(images, backbone, weights, image_size, augmentation, view, seed)
     path = _cache_path(source, resolved) if cache else None
     cached = _read_features(path, images.ids, pooling) if path else None
     if cached is None:
@@ -118,6 +111,39 @@ def _given_vectors(images: VectorImages) -> VectorSet:
     source = {"data": images.name, "fingerprint": fingerprint(images), "backbone": VECTORS}
     assert images.pixels is not None
     return VectorSet(images.pixels, images.classes, images.ids, images.superclasses, source)
+
+
+def is_cached(
+    images: ImageSet, backbone: str, options: Mapping[str, Any], view: int | None
+) -> bool:
+    """Whether the cache contains these features; options are further arguments of `embed`."""
+    if backbone == VECTORS:
+        return True
+    augmentation = resolve_defaults(backbone, options)["augmentation"]
+    weights, size = options["weights"], options["image_size"]
+    source = _feature_source(images, backbone, weights, size, augmentation, view, 0)
+    return _cache_path(source, resolve_device(None)).exists()
+
+
+def _feature_source(
+    images: ImageSet,
+    backbone: str,
+    weights: str | None,
+    image_size: int | None,
+    augmentation: str,
+    view: int | None,
+    seed: int,
+) -> dict[str, Any]:
+    """What identifies the features of images, before pooling."""
+    return {
+        **_image_source(images),
+        **code_fingerprints(backbone),
+        "backbone": backbone,
+        "weights": weights_key(weights),
+        "image_size": image_size or "own",
+        "augmentation": augmentation,
+        "view": "test" if view is None else f"train {view} seed {seed}",
+    }
 
 
 def _check_options(backbone: str, image_size: int | None, pooling: str, augmentation: str) -> None:

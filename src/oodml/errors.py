@@ -47,3 +47,15 @@ def unknown(kind: str, given: object, allowed: Iterable[str], location: str = ""
         given=given,
         allowed=options,
     )
+
+
+def install_command(extra: str) -> str:
+    """The command that installs an extra's packages, also for an installation from a clone."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        needed = [entry.split(";") for entry in requires("oodml") or () if ";" in entry]
+    except PackageNotFoundError:  # not installed, only on the path
+        needed = []
+    names = [f"'{name.strip()}'" for name, condition in needed if f"'{extra}'" in condition]
+    return f"pip install {' '.join(names) or f'oodml[{extra}]'}"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from oodml import __version__
 from oodml.backbones import resolve_defaults
-from oodml.errors import OodmlError, error_at
+from oodml.errors import OodmlError, error_at, install_command
 from oodml.files import replacing
 from oodml.images.transforms import recipe
 from oodml.model import (
@@ -113,7 +113,7 @@ def export_onnx(model: Embedder, file: str | Path, metadata: Mapping[str, str]) 
         import onnxscript  # noqa: F401  imported by the exporter
     except ImportError as error:
         raise OodmlError(
-            f"exporting to ONNX needs more packages: pip install 'oodml[onnx]' ({error})",
+            f"exporting to ONNX needs more packages: {install_command('onnx')} ({error})",
             location="onnx",
         ) from error
     network = ExportedNetwork(model.cpu()).eval()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +14,41 @@ from oodml.analysis.formatting import (
     format_difference,
     format_interval,
     format_level,
+    format_list,
     format_points,
 )
-from oodml.datasets import open_images
+from oodml.datasets import open_images, open_unlabeled, without_corrupt
 from oodml.embedding import embed
 from oodml.errors import OodmlError
 from oodml.files import write_text
 from oodml.images.image_set import ImageSet
-from oodml.report.folder import read_folder
+from oodml.progress import Progress, format_duration, observe_progress
 from oodml.report.forecast import forecast_target
-from oodml.report.tables import select, tables
-from oodml.report.write import write_report
+from oodml.report.tables import select
+from oodml.report.write import Report, write_report
 from oodml.study.launch import run_study
+from oodml.study.plan import Run
+from oodml.study.prepare import Context
+from oodml.study.run import execute
 from oodml.study.spec.study_file import read_study
+from oodml.vectors import VectorSet
 
 METHODS = ("margin", "multisimilarity", "proxy_anchor")
 BASELINE = "frozen"
 METRIC = "recall@1"
 N_SPLITS = 5
 MIN_CLASSES = 8
-MAX_SEEDS = 5
+SEEDS = 5
+MAX_VIEWS = 4
 SAMPLE = 32
 """Images that are embedded to measure the speed."""
+NEW_SHARE, MIN_NEW, MAX_NEW = 0.25, 32, 1000
+"""The share of the embedded images that are new ones, and their smallest and largest number."""
 FEATURE_SHARE = 0.4
 """The largest share of the time that goes into features; the rest is for training and the page."""
-RESERVE = 0.25
+OVERRUN = 1.5
+"""Features are reduced again once they will take this many times as long as planned."""
+RESERVE = 0.2
 """The share of the time reserved for the report and the forecast."""
 
 HEADER = """\
@@ -57,11 +67,15 @@ class Plan:
         views: augmented views of each image.
         few: the numbers of classes and of images per class to use, or None for all.
         shots: labeled images per new class, for few-shot adaptation.
+        methods: the trained methods.
+        seeds: the number of seeds.
     """
 
     views: int
     few: tuple[int, int] | None
     shots: tuple[int, ...]
+    methods: tuple[str, ...] = METHODS[:2]
+    seeds: int = 1
 
 
 @dataclass(frozen=True)
@@ -79,6 +93,14 @@ class FirstStudy:
     study_file: Path
 
 
+class _OutOfTimeError(BaseException):
+    """Stops a step; not an `Exception`, so that a study does not record it as a failed run."""
+
+    def __init__(self, rate: float = 0.0) -> None:
+        super().__init__("out of time")
+        self.rate = rate
+
+
 def try_images(
     photos: str,
     out: Path,
@@ -92,12 +114,13 @@ def try_images(
 ) -> FirstStudy:
     """Compare a frozen network with trained heads on splits of a folder, and state the answer.
 
-    Images are sampled, and seeds are added, such that the study ends within the time budget.
+    Images are sampled, and methods and seeds are added, such that the study ends within the time
+    budget. If the machine slows down meanwhile, the steps that no longer fit are left out.
 
     Args:
         photos: a folder or table of images, or a dataset's name.
         out: the study folder to create.
-        new: a folder of new, unlabeled images to forecast.
+        new: new images to forecast: a folder of images without classes, or as `photos`.
         backbone: the network whose features are used.
         minutes: the time budget.
         device: torch device; by default CUDA if available, else the CPU.
@@ -105,49 +128,150 @@ def try_images(
         clock: the current time in seconds.
 
     Raises:
-        OodmlError: if there are too few classes, or the budget is too small for one seed.
+        OodmlError: if there are too few classes, or a run failed.
     """
-    start, budget = clock(), 60.0 * minutes
-    images = open_images(photos, skip_corrupt=True)
-    _check_size(images)
-    log(f"Measuring the speed of {backbone} on {min(SAMPLE, len(images))} images.")
-    seconds = _seconds_per_image(images, backbone, device, clock)
-    plan = plan_first_study(images, seconds, budget)
-    study_file = out / "study.toml"
-    seeds = 1
-    while True:
-        began = clock()
-        write_text(study_file, _study_text(photos, images, backbone, plan, seeds))
-        log(f"Training with {seeds} {'seed' if seeds == 1 else 'seeds'}.")
-        status = run_study(read_study(study_file), out, device=device)
+    return _FirstStudy(photos, out, backbone, device, log, _Budget(60.0 * minutes, clock)).run(new)
+
+
+class _Budget:
+    """The time budget, which starts with the object."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self.seconds, self.clock, self.start = seconds, clock, clock()
+
+    @property
+    def left(self) -> float:
+        """The seconds until only the time reserved for the report is left."""
+        return self.seconds * (1 - RESERVE) - (self.clock() - self.start)
+
+
+@dataclass
+class _FirstStudy:
+    """The steps of `try_images`."""
+
+    photos: str
+    out: Path
+    backbone: str
+    device: str | None
+    log: Log
+    budget: _Budget
+
+    def run(self, new: str | None) -> FirstStudy:
+        images = open_images(self.photos)
+        _check_size(images)
+        unlabeled = None if new is None else open_unlabeled(new)
+        self.log(f"Measuring the speed of {self.backbone} on {min(SAMPLE, len(images))} images.")
+        plan, target = self.compute_features(images, unlabeled, self.seconds_per_image(images))
+        plan = self.compare_methods(images, plan)
+        self.log("Writing the report.")
+        report = write_report(self.out)
+        used = report.folder.images or images
+        sentences = [_describe_folder(images, used, plan, self.budget.seconds)]
+        sentences += _sentences(report, plan, new, target)
+        return FirstStudy(tuple(sentences), report.page, self.out / "study.toml")
+
+    def seconds_per_image(self, images: ImageSet) -> float:
+        """The time to embed one image, after the network has been loaded once."""
+        sample = without_corrupt(_sample(images, SAMPLE))
+        embed(sample.select(np.arange(1)), self.backbone, device=self.device, cache=False)
+        start = self.budget.clock()
+        embed(sample, self.backbone, device=self.device, cache=False)
+        return (self.budget.clock() - start) / len(sample)
+
+    def compute_features(
+        self, images: ImageSet, new: ImageSet | None, seconds: float
+    ) -> tuple[Plan, VectorSet | None]:
+        """Fill the cache with features; returns the plan that they allow, and those of `new`."""
+        while True:
+            affordable = FEATURE_SHARE * self.budget.left / max(seconds, 1e-9)
+            count = int(np.clip(NEW_SHARE * affordable, MIN_NEW, MAX_NEW))
+            sample = None if new is None else _sample(new, count)
+            extra = 0 if sample is None else len(sample)
+            plan = plan_first_study(images, affordable - extra)
+            used = open_images(self.photos, few=plan.few, skip_corrupt=True)
+            time_of_view = len(used) * seconds
+            self.log(
+                f"Embedding {len(used):,} images in {plan.views + 1} views, about "
+                f"{format_duration(time_of_view * (plan.views + 1) + extra * seconds)}."
+            )
+            smallest = plan.few is not None and plan.few[0] * plan.few[1] <= 6 * MIN_CLASSES
+            try:
+                with observe_progress(self.stop_if_slow(np.inf if smallest else seconds)):
+                    self.embed(used)
+                    for view in range(plan.views):
+                        if view and self.budget.left < 2 * time_of_view:
+                            plan = replace(plan, views=view)
+                            break
+                        start = self.budget.clock()
+                        self.embed(used, view)
+                        time_of_view = self.budget.clock() - start
+                target = None if sample is None else self.embed(without_corrupt(sample))
+                return plan, target
+            except _OutOfTimeError as slow:
+                seconds = 1 / slow.rate
+                self.log("The machine has become slower; using fewer images.")
+
+    def embed(self, images: ImageSet, view: int | None = None) -> VectorSet:
+        return embed(images, self.backbone, view=view, device=self.device)
+
+    def stop_if_slow(self, planned: float) -> Callable[[Progress], None]:
+        """Stop once images take much longer than planned and no longer fit into the time."""
+
+        def check(progress: Progress) -> None:
+            taken = progress.clock() - progress.started
+            slow = taken > OVERRUN * planned * max(progress.done, 4 * SAMPLE)
+            left = ((progress.total or 0) - progress.done) * taken / max(progress.done, 1)
+            if progress.unit == "images" and slow and 2 * left > self.budget.left:
+                raise _OutOfTimeError(progress.done / taken)
+
+        return check
+
+    def compare_methods(self, images: ImageSet, plan: Plan) -> Plan:
+        """Run the study in stages of more methods and seeds; returns the largest one that fits."""
+        stages = [plan, replace(plan, methods=METHODS)]
+        stages += [replace(stages[1], seeds=count) for count in range(2, SEEDS + 1)]
+        done, start, runs = None, self.budget.clock(), 0
+        for stage in stages:
+            count = N_SPLITS * (len(stage.methods) * stage.seeds + 1)
+            if done and (count - runs) * (self.budget.clock() - start) > runs * self.budget.left:
+                break
+            seeds = f"{stage.seeds} seed" + "s" * (stage.seeds > 1)
+            self.log(f"Comparing {', '.join(stage.methods)} and {BASELINE}, {seeds}.")
+            try:
+                self.run_stage(images, stage, may_stop=done is not None)
+            except _OutOfTimeError:
+                self.run_stage(images, done or stage)  # only writes the results of the last stage
+                break
+            done, runs = stage, count
+        return done or plan
+
+    def run_stage(self, images: ImageSet, plan: Plan, may_stop: bool = False) -> None:
+        def execute_in_time(run: Run, context: Context, folder: Path) -> pd.DataFrame:
+            if may_stop and self.budget.left <= 0:
+                raise _OutOfTimeError
+            return execute(run, context, folder)
+
+        file = self.out / "study.toml"
+        write_text(file, _study_text(self.photos, images, self.backbone, plan))
+        status = run_study(read_study(file), self.out, device=self.device, execute=execute_in_time)
         if status.failed:
             raise OodmlError(
-                f"{out}: {len(status.failed)} runs failed; `oodml study status {out}` lists the "
-                "reasons",
-                location=str(out),
+                f"{self.out}: {len(status.failed)} runs failed; `oodml study status {self.out}` "
+                "lists the reasons",
+                location=str(self.out),
             )
-        per_seed = clock() - began
-        left = budget * (1 - RESERVE) - (clock() - start)
-        if seeds == MAX_SEEDS or left < per_seed:
-            break
-        seeds += 1
-    log("Writing the report.")
-    report = write_report(out)
-    sentences = _sentences(images, plan, out, report.answer.headline, new, backbone, device)
-    return FirstStudy(tuple(sentences), report.page, study_file)
 
 
-def plan_first_study(images: ImageSet, seconds: float, budget: float) -> Plan:
-    """Choose the number of views and images such that features fit into the time budget.
+def plan_first_study(images: ImageSet, affordable: float) -> Plan:
+    """Choose the number of views and images such that their features fit into the time budget.
 
     Args:
         images: the images of the folder.
-        seconds: the time to embed one view of one image.
-        budget: the time budget in seconds.
+        affordable: the number of images that can be embedded in the time for features.
     """
     counts = np.bincount(images.labels)
-    affordable = max(FEATURE_SHARE * budget / max(seconds, 1e-9), 1.0)
-    views = int(np.clip(affordable / len(images) - 1, 1, 4))
+    affordable = max(affordable, 1.0)
+    views = int(np.clip(affordable / len(images) - 1, 1, MAX_VIEWS))
     few = None
     if len(images) * (1 + views) > affordable:
         total = affordable / (1 + views)
@@ -157,6 +281,12 @@ def plan_first_study(images: ImageSet, seconds: float, budget: float) -> Plan:
         counts = np.minimum(counts, per_class)
     shots = tuple(n for n in (5, 2) if n + 2 <= counts.min())[:1]
     return Plan(views, few, shots)
+
+
+def _sample(images: ImageSet, count: int) -> ImageSet:
+    """At most `count` images, evenly spaced."""
+    rows = np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64)
+    return images.select(np.unique(rows))
 
 
 def _check_size(images: ImageSet) -> None:
@@ -170,61 +300,37 @@ def _check_size(images: ImageSet) -> None:
         )
 
 
-def _seconds_per_image(
-    images: ImageSet, backbone: str, device: str | None, clock: Callable[[], float]
-) -> float:
-    """The time to embed one image, after the network has been loaded once."""
-    rows = np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(np.int64)
-    sample = images.select(np.unique(rows))
-    embed(sample.select(np.arange(1)), backbone, device=device, cache=False)
-    start = clock()
-    embed(sample, backbone, device=device, cache=False)
-    return (clock() - start) / len(sample)
-
-
-def _study_text(photos: str, images: ImageSet, backbone: str, plan: Plan, seeds: int) -> str:
+def _study_text(photos: str, images: ImageSet, backbone: str, plan: Plan) -> str:
     path = Path(photos).expanduser()
     data: dict[str, Any] = {"name": str(path.resolve()) if path.exists() else photos}
     if plan.few is not None:
         data["few"] = list(plan.few)
-    if images.left_out:
-        data["skip_corrupt"] = True
     classes = len(images.class_names) if plan.few is None else plan.few[0]
     tables: dict[str, Any] = {
-        "data": data,
+        "data": data | {"skip_corrupt": True},
         "name": images.name,
-        "seeds": list(range(seeds)),
+        "seeds": list(range(plan.seeds)),
         "shots": list(plan.shots),
         "episodes": 5,
         "splits": {"n_splits": N_SPLITS, "backbone": backbone},
         "model": {"backbone": backbone, "views": plan.views},
         "train": {"epochs": 20, "batch_size": min(112, 2 * max(2, classes // 4))},
         "adapt": {"iterations": 100, "views": plan.views},
-        "methods": {name: {} for name in (*METHODS, BASELINE)},
+        "methods": {name: {} for name in (*plan.methods, BASELINE)},
     }
     return HEADER + tomli_w.dumps(tables)
 
 
-def _sentences(
-    images: ImageSet,
-    plan: Plan,
-    out: Path,
-    headline: str,
-    new: str | None,
-    backbone: str,
-    device: str | None,
-) -> list[str]:
-    folder = read_folder(out)
-    computed = tables(folder)
+def _sentences(report: Report, plan: Plan, new: str | None, target: VectorSet | None) -> list[str]:
+    computed = report.tables
     order = select(computed, "ags", METRIC).sort_values("ags", ascending=False)
     best = order[order["trains"].astype(bool)].to_dict("records")[0]
-    sentences = [_describe_folder(images, plan), headline, _describe_loss(best)]
+    sentences = [report.answer.headline, _describe_loss(best)]
     sentences.append(_describe_training(computed, str(best["method"])))
     if plan.shots:
         sentences.append(_describe_adaptation(computed, str(best["method"]), plan.shots[0]))
-    if new is not None:
-        target = embed(open_images(new, skip_corrupt=True), backbone, device=device)
-        forecast = forecast_target(folder, target, METRIC)
+    if target is not None:
+        forecast = forecast_target(report.folder, target, METRIC)
         methods = forecast.methods
         row = methods[methods["method"] == best["method"]].to_dict("records")[0]
         outside = " It is outside the range of the study." if forecast.outside else ""
@@ -236,17 +342,19 @@ def _sentences(
     return sentences
 
 
-def _describe_folder(images: ImageSet, plan: Plan) -> str:
+def _describe_folder(images: ImageSet, used: ImageSet, plan: Plan, seconds: float) -> str:
     groups = len(set(images.superclass_of.values()))
     text = f"{images.name} contains {len(images):,} images of {len(images.class_names):,} classes"
     text += f" in {groups} groups" if groups else ""
-    if images.left_out:
-        text += f"; {len(images.left_out)} corrupt images are left out"
+    if used.left_out:
+        text += f"; {len(used.left_out)} corrupt images are left out"
+    changes = []
     if plan.few is not None:
-        text += (
-            f"; the study uses up to {plan.few[1]} images of {plan.few[0]:,} classes to stay "
-            "within the time"
-        )
+        changes.append(f"uses {len(used):,} images of {len(used.class_names):,} classes")
+    if omitted := [name for name in METHODS if name not in plan.methods]:
+        changes.append(f"leaves out {', '.join(omitted)}")
+    if changes:
+        text += f"; to stay within {format_duration(seconds)}, the study {format_list(changes)}"
     return f"{text}."
 
 

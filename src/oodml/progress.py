@@ -6,16 +6,20 @@ Nothing appears for steps that take less than `DELAY` seconds. Output goes to st
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 DELAY = 5.0
 """Seconds before a step shows its progress."""
 INTERVAL = 10.0
 """Seconds between two lines where there is no terminal."""
 
+T = TypeVar("T")
+Observer = Callable[["Progress"], object]
+
 _enabled: ContextVar[bool] = ContextVar("progress", default=True)
+_observers: ContextVar[tuple[Observer, ...]] = ContextVar("observers", default=())
 
 
 @contextlib.contextmanager
@@ -26,6 +30,16 @@ def hide_progress() -> Iterator[None]:
         yield
     finally:
         _enabled.reset(token)
+
+
+@contextlib.contextmanager
+def observe_progress(observer: Observer) -> Iterator[None]:
+    """Call `observer` whenever a step in this context advances; its exceptions stop the step."""
+    token = _observers.set((*_observers.get(), observer))
+    try:
+        yield
+    finally:
+        _observers.reset(token)
 
 
 class Progress:
@@ -66,6 +80,8 @@ class Progress:
     def advance(self, count: int = 1) -> None:
         """Add finished units, and show the progress if it is time to."""
         self.done += count
+        for observer in _observers.get():
+            observer(self)
         now = self.clock()
         if not _enabled.get() or now - self.started < DELAY:
             return
@@ -91,6 +107,16 @@ class Progress:
 
     def _is_terminal(self) -> bool:
         return bool(getattr(self.stream, "isatty", lambda: False)())
+
+
+def track(
+    items: Iterable[T], description: str, total: int | None, unit: str = "images"
+) -> Iterator[T]:
+    """Yield items and show the progress; see `Progress`."""
+    with Progress(description, total, unit) as progress:
+        for item in items:
+            yield item
+            progress.advance()
 
 
 def format_duration(seconds: float | None) -> str:

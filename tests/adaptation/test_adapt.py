@@ -174,7 +174,9 @@ def test_unknown_metrics_are_refused() -> None:
 
 
 def test_steps_by_shots() -> None:
-    assert [AdaptSettings().steps(shots) for shots in (1, 2, 5)] == [1000, 1000, 1500]
+    paper = AdaptSettings(iterations="paper")
+    assert [paper.steps(shots) for shots in (1, 2, 5)] == [1000, 1000, 1500]
+    assert AdaptSettings.model_validate(paper.model_dump()) == paper
     assert AdaptSettings(iterations=7).steps(5) == 7
     assert AdaptSettings(objective="linear").steps(5) == 0
 

@@ -11,6 +11,9 @@ from typer.testing import CliRunner, Result
 
 from oodml.cli import app
 from oodml.errors import OodmlError
+from oodml.study.folder.named_run import run_folder
+from oodml.study.folder.store import Store
+from oodml.study.spec.shipped import open_study
 from oodml.study.spec.study_file import read_study
 from oodml.study.workers import work as workers
 from tests.study.toy import execute, execute_badly, make_study
@@ -64,7 +67,7 @@ def test_a_dry_run_lists_and_writes_nothing(tmp_path: Path) -> None:
     file, folder = make_study(tmp_path, 1), tmp_path / "out"
     listed = call("study", "run", file, "--out", folder, "--dry-run").output
     assert listed.count("to do  ") == 6
-    assert "6 of 6 runs to do, time and disk unknown" in listed
+    assert re.search(r"6 of 6 runs to do: about .+ of one worker and [\d.]+ [kM]B", listed)
     assert not folder.exists()
     call("study", "run", file, "--out", folder)
     file.write_text(file.read_text().replace("seeds = [0]", "seeds = [0, 1]"))
@@ -194,3 +197,37 @@ def test_status_loads_nothing_heavy(out: Path) -> None:
         [sys.executable, "-c", code, str(out)], capture_output=True, text=True, check=True
     )
     assert ran.stdout == "study: 12 of 12 runs done\n\n"
+
+
+def test_a_run_is_named_by_its_method(out: Path) -> None:
+    plan = Store(out).read_plan()
+    label = plan.runs[0].label
+    by_shift = sorted((run for run in plan.runs if run.label == label), key=lambda r: r.shift)
+    standard = [run for run in by_shift if run.split == "0"] or by_shift[:1]
+    assert run_folder(f"{out}:{label}") == Store(out).runs / standard[0].id
+    last = by_shift[-1]
+    named = run_folder(f"{out}:{label}:{last.split}:{last.seed}")
+    assert named == Store(out).runs / last.id
+    for unknown, part in (
+        ("nothing", "nothing"),
+        (f"{label}:77", "77"),
+        (f"{label}:{last.split}:9", "9"),
+    ):
+        with pytest.raises(OodmlError) as raised:
+            run_folder(f"{out}:{unknown}")
+        assert raised.value.given == part
+    assert run_folder("package.module:function") is None
+    assert run_folder(out / "runs" / last.id) is None
+
+
+def test_a_shipped_study_is_copied(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    (tmp_path / "birds").mkdir()
+    name = "paper_zero_shot_cub200"
+    call("study", "init", "--from", name, "--root", tmp_path / "birds", "--out", file)
+    copied, shipped = read_study(file), open_study(name)
+    assert copied.data.options["root"] == str(tmp_path / "birds")
+    assert [one.label for one in copied.variants] == [one.label for one in shipped.variants]
+    with pytest.raises(OodmlError) as raised:
+        call("study", "init", "--from", "paper", "--out", tmp_path / "other.toml")
+    assert raised.value.given == "paper"

@@ -205,7 +205,7 @@ def test_a_smoke_test_is_marked(tmp_path: Path) -> None:
     images = made_up_study(tmp_path, seeds=1, shots=())
     _plan(tmp_path, smoke=True)
     report = write_report(tmp_path, images, paper=False)
-    assert report.smoke
+    assert report.folder.plan.smoke
     assert "Smoke test" in _text(report.page)
     printed = CliRunner().invoke(app, ["report", str(tmp_path), "--no-paper"]).output
     assert "Smoke test" in printed

@@ -179,6 +179,27 @@ def test_headline_follows_the_metric(page: Any) -> None:
     page.wait_for_function(f"{visible}.every((one) => one.textContent.includes('mAP@R'))")
 
 
+def test_choices_are_in_the_address(page: Any) -> None:
+    page.get_by_label("Metric").select_option("map@r")
+    page.get_by_role("button", name="margin", exact=True).click()
+    page.locator("[data-figure=generalization] [data-scale=chance]").click()
+    page.locator("#examples-a").select_option("proxy_anchor")
+    page.locator("#theme").click()
+    page.wait_for_function("location.hash.includes('theme')")
+    address = page.evaluate("location.href")
+    page.goto("about:blank")
+    page.goto(address)
+    page.wait_for_function(f"{CURVES}?.length > 0")
+    assert page.evaluate("[state.metric, state.scale, [...state.hidden].join()]") == [
+        "map@r", "chance", "margin",
+    ]  # fmt: skip
+    assert page.locator("#examples-a").input_value() == "proxy_anchor"
+    assert page.evaluate("isDark()")
+    page.goto("about:blank")
+    page.goto(f"{address.partition('#')[0]}#ranking&metric=nothing&filter=x")
+    assert page.evaluate("state.metric") == "recall@1"
+
+
 def test_the_print_has_a_key_and_no_controls(page: Any) -> None:
     _draw_all(page)
     page.emulate_media(media="print")

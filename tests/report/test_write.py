@@ -3,6 +3,8 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
@@ -10,7 +12,11 @@ from PIL import Image
 
 from oodml.analysis.ranking import compare_methods
 from oodml.errors import OodmlError
+from oodml.evaluate.registry import find_metric
 from oodml.report.folder import read_folder
+from oodml.report.paper import WIDTHS
+from oodml.report.style import method_styles
+from oodml.report.tables import select
 from oodml.report.write import write_report
 from tests.images.samples import write_folder
 from tests.report.conftest import Made
@@ -215,3 +221,44 @@ def test_settings_of_a_run_are_shown_whole(tmp_path: Path) -> None:
 
 def test_a_study_without_baseline_names_one(made: Made) -> None:
     assert "[methods.frozen]" in _without_scripts(made.page)
+
+
+def test_options_of_the_paper_output(tmp_path: Path) -> None:
+    images = made_up_study(tmp_path, seeds=3, shots=())
+    report = write_report(
+        tmp_path, images, metric="map@r", selected=["margin", "proxy_anchor"], formats=["svg"],
+        width="column",
+    )  # fmt: skip
+    folder = tmp_path / "report"
+    assert {path.suffix for path in folder.glob("generalization.*")} == {".svg"}
+    root = ElementTree.parse(folder / "generalization.svg").getroot()
+    assert float(root.attrib["width"].removesuffix("pt")) == pytest.approx(72 * WIDTHS["column"])
+    assert set(report.tables["curves"]["method"]) == {"margin", "proxy_anchor"}
+    assert find_metric("map@r").label in report.answer.headline
+    latex = (folder / "splits.tex").read_text()
+    values = select(report.tables, "seeds", "map@r")
+    means = values.groupby(["method", "split"])["value"].mean()
+    for split in values["split"].unique():
+        best = max(means[method, split] for method in ("margin", "proxy_anchor"))
+        assert rf"\textbf{{{100 * best:.1f}}}" in latex
+    assert latex.count(r"$\pm$") == 2 * values["split"].nunique()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"metric": "recall"}, {"selected": ["nothing"]}, {"formats": ["bmp"]}, {"width": "wide"}],
+)
+def test_unknown_options_are_refused(options: dict[str, Any], tmp_path: Path) -> None:
+    images = made_up_study(tmp_path, seeds=1, shots=())
+    with pytest.raises(OodmlError) as raised:
+        write_report(tmp_path, images, **options)
+    assert raised.value.allowed
+    assert not (tmp_path / "report").exists()
+
+
+def test_twelve_methods_have_distinct_colors() -> None:
+    styles = method_styles([f"m{k}" for k in range(12)], ())
+    assert len({style.light for style in styles.values()}) == 12
+    assert len({style.dark for style in styles.values()}) == 12
+    twenty = method_styles([f"m{k}" for k in range(24)], ())
+    assert len({(style.light, style.marker, style.dash) for style in twenty.values()}) == 24

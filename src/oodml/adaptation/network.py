@@ -25,6 +25,7 @@ from oodml.images.loader import batches, train_views
 from oodml.images.transforms import recipe
 from oodml.model import Embedder
 from oodml.model_input import input_images
+from oodml.progress import track
 from oodml.randomness import derived_seed, generator
 
 
@@ -116,7 +117,8 @@ def finetune_on_support(
     trained = list((adapted if whole else adapted.head).parameters())
     optimizer = make_optimizer(trained, beta, settings)
     steps = list(sampler.draw(settings.steps(int(support.counts.min()))))
-    for batch, pixels in zip(steps, _views(model, images, steps, seed, number), strict=True):
+    views = track(_views(model, images, steps, seed, number), "Adapting", len(steps), "steps")
+    for batch, pixels in zip(steps, views, strict=True):
         with torch.set_grad_enabled(whole):
             features = adapted.features(pixels.to(device))
         embeddings = adapted.head.embed(features)  # type: ignore[operator]

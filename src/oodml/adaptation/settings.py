@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from oodml import catalog
@@ -17,8 +17,12 @@ def _check_objective(name: str) -> str:
     return name
 
 
+def _parse_iterations(value: object) -> object:
+    return None if value == "paper" else value
+
+
 class AdaptSettings(BaseModel):
-    """How to adapt; the defaults are those of the paper.
+    """How to adapt; the defaults are those of the paper, with fewer and larger steps.
 
     Attributes:
         objective: the adapter: a loss to minimize ("margin", "multisimilarity", "triplet"), a
@@ -26,10 +30,10 @@ class AdaptSettings(BaseModel):
             classes, "linear": ridge regression on the classes), or an import path.
         layers: "last" adapts the last layer on features of the frozen backbone; "all" adapts the
             whole network on images.
-        iterations: the number of steps; None is the paper's 1000 for 2 shots and 1500 for 5,
-            interpolated linearly and at least 1000.
+        iterations: the number of steps; "paper" (None in Python) is 1000 for 2 shots and 1500
+            for 5, interpolated linearly and at least 1000.
         optimizer: the optimizer of the heads and of β.
-        lr: learning rate of the head, ten times that of training.
+        lr: learning rate of the head; the paper's is 1e-4.
         beta_lr: learning rate of the margin loss's β.
         momentum: of "sgd".
         batch_size: images per batch.
@@ -49,9 +53,9 @@ class AdaptSettings(BaseModel):
 
     objective: Annotated[str, AfterValidator(_check_objective)] = "margin"
     layers: Literal["last", "all"] = "last"
-    iterations: int | None = Field(default=None, ge=0)
+    iterations: Annotated[int | None, BeforeValidator(_parse_iterations)] = Field(default=300, ge=0)
     optimizer: Literal["adam", "sgd"] = "adam"
-    lr: float = Field(default=1e-4, gt=0)
+    lr: float = Field(default=2e-4, gt=0)
     beta_lr: float = Field(default=5e-4, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     batch_size: int = Field(default=112, ge=4)

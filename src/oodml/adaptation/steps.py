@@ -11,6 +11,7 @@ from oodml.adaptation.batches import SupportBatch, SupportBatches
 from oodml.adaptation.heads import Heads
 from oodml.adaptation.settings import AdaptSettings
 from oodml.adaptation.support import Support
+from oodml.progress import track
 
 
 def train_heads(
@@ -36,7 +37,7 @@ def train_heads(
         support, generators, views.shape[1], settings.batch_size, settings.per_class
     )
     classes = max(len(one.names) for one in support)
-    drawn = batches.draw(iterations)
+    drawn = track(batches.draw(iterations), "Adapting", iterations, "steps")
     take_steps(heads, views.flatten(0, 1), batches.labels(), drawn, classes, settings)
     return heads
 

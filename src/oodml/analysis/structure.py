@@ -38,7 +38,7 @@ def structure_correlations(
     rows = []
     for measure in structure_metrics_of(table):
         points = structure_points(table, measure, metric)
-        if points["measure"].nunique() < 2 or len(points) < 3:
+        if min(points["measure"].nunique(), points["metric"].nunique()) < 2 or len(points) < 3:
             continue
         overall = float(spearmanr(points["measure"], points["metric"]).statistic)
         blocks = _seed_blocks(points)

@@ -47,6 +47,14 @@ class _OrderedGroup(TyperGroup):
         order = [name for names in PANELS.values() for name in names]
         return sorted(self.commands, key=lambda n: order.index(n) if n in order else len(order))
 
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        for one in (command, *getattr(command, "commands", {}).values()):
+            for option in one.get_params(ctx) if one else ():
+                if getattr(option, "is_flag", False):
+                    option.metavar = ""  # a flag has no value; Typer would show <bool>
+        return command
+
 
 def _panel(name: str) -> str | None:
     return next((panel for panel, names in PANELS.items() if name in names), None)

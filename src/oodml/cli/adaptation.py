@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from oodml.cli.model import Background, Device, TrustCode, Weights
+from oodml.cli.model import Background, Device, TrustCode, Weights, named_model
 from oodml.cli.splits import open_data, parse_options
 
 if TYPE_CHECKING:
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 def adapt(
     model: Annotated[
-        str, typer.Option(help="The folder of a trained model, or the name of a backbone.")
+        str,
+        typer.Option(
+            callback=named_model,
+            help="The folder of a trained model, RESULTS:METHOD[:SPLIT[:SEED]], or a backbone.",
+        ),
     ],
     support: Annotated[
         Path, typer.Option(help="Labeled images to adapt to: a folder CLASS/IMAGE.")
@@ -38,11 +42,8 @@ def adapt(
     layers: Annotated[
         str, typer.Option(help="last: the last layer, on features; all: the whole network.")
     ] = "last",
-    iterations: Annotated[
-        int | None,
-        typer.Option(help="Number of steps (default: 1000 for 2 images per class, 1500 for 5)."),
-    ] = None,
-    lr: Annotated[float, typer.Option(help="Learning rate of the adapted layers.")] = 1e-4,
+    iterations: Annotated[int, typer.Option(help="Number of steps.")] = 300,
+    lr: Annotated[float, typer.Option(help="Learning rate of the adapted layers.")] = 2e-4,
     views: Annotated[
         int, typer.Option(help="Augmented views of each support image, for the last layer.")
     ] = 4,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from oodml.cli import decisions
+from oodml.cli.model import named_vectors
 from oodml.cli.vectors import (
     COLUMN,
     DISTANCE,
@@ -124,8 +125,18 @@ def evaluate(
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="Vectors of one model.")],
-    b: Annotated[Path, typer.Argument(help="Vectors of another model, of the same images (ids).")],
+    a: Annotated[
+        Path,
+        typer.Argument(
+            callback=named_vectors, help="Vectors of one model, or RESULTS:METHOD[:SPLIT[:SEED]]."
+        ),
+    ],
+    b: Annotated[
+        Path,
+        typer.Argument(
+            callback=named_vectors, help="Vectors of another model, of the same images (ids)."
+        ),
+    ],
     metric: Annotated[
         list[str] | None,
         typer.Option(help="Metric, as named by `oodml evaluate`; may be repeated."),

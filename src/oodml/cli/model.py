@@ -5,6 +5,22 @@ from typing import Annotated, Any
 
 import typer
 
+
+def named_model(text: str | None) -> str | None:
+    """The folder of a run named RESULTS:METHOD[:SPLIT[:SEED]]; other texts unchanged."""
+    from oodml.study.folder.named_run import run_folder
+
+    return text if text is None else str(run_folder(text) or text)
+
+
+def named_vectors(path: Path | None) -> Path | None:
+    """The test vectors of a run named RESULTS:METHOD[:SPLIT[:SEED]]; other paths unchanged."""
+    from oodml.study.folder.named_run import run_folder
+
+    folder = None if path is None else run_folder(path)
+    return path if folder is None else folder / "vectors.npz"
+
+
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Import the user code that the model names.")
 ]
@@ -22,7 +38,11 @@ Out = Annotated[
 ]
 Backbone = Annotated[str | None, typer.Option(help="A pretrained backbone (default: lite0).")]
 ModelFolder = Annotated[
-    Path | None, typer.Option(help="The folder of a trained model, instead of a backbone.")
+    str | None,
+    typer.Option(
+        callback=named_model,
+        help="A trained model instead of a backbone: its folder, or RESULTS:METHOD[:SPLIT[:SEED]].",
+    ),
 ]
 ImageSize = Annotated[int | None, typer.Option(help="Side of the square input in pixels.")]
 Pooling = Annotated[
@@ -90,7 +110,7 @@ def embed(
             location=flag,
         )
     check_suffix(out)
-    refuse_overwrite(out, data, weights, *model_files(model))
+    refuse_overwrite(out, data, weights, *model_files(Path(model) if model else None))
     resolve_device(device)
     make_importable(Path.cwd())
     table: dict[str, Any] = {"skip_unlabeled": True} if skip_unlabeled else {}
@@ -109,7 +129,11 @@ def embed(
 
 def export(
     model: Annotated[
-        str, typer.Argument(help="The folder of a trained model, or a backbone's name.")
+        str,
+        typer.Argument(
+            callback=named_model,
+            help="The folder of a trained model, RESULTS:METHOD[:SPLIT[:SEED]], or a backbone.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The file to write; the suffix is optional.")],
     onnx: Annotated[bool, typer.Option("--onnx", help="Write ONNX, for any runtime.")] = False,
@@ -123,7 +147,7 @@ def export(
 
     An ONNX file is run with onnxruntime and compared with the model before it is kept.
 
-    Example: `oodml export results/runs/4f0c… --out model --onnx --safetensors`
+    Example: `oodml export results:margin --out model --onnx --safetensors`
     """
     from oodml.catalog import make_importable
     from oodml.errors import OodmlError

@@ -30,19 +30,41 @@ def report(
             help="Write to this folder instead of DIR; for a pack, NAME of NAME.zip by default."
         ),
     ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Metric of the figures, of the LaTeX tables, and printed.")
+    ] = None,
+    methods: Annotated[
+        str, typer.Option(help="Methods to compare, separated by commas (default: all).")
+    ] = "",
+    formats: Annotated[
+        str, typer.Option("--format", help="Formats of the figures: png, pdf, svg.")
+    ] = "png,pdf",
+    width: Annotated[
+        str,
+        typer.Option(help="Width of the figures: auto, or column or text of a two-column paper."),
+    ] = "auto",
     trust_code: TrustCode = False,
 ) -> None:
     """Write the report page of a study, with figures and tables.
 
-    Example: `oodml report results/`
+    Example: `oodml report results/ --metric map@r --format pdf --width column`
     """
     from oodml.report.write import write_report
     from oodml.share.pack import study_folder
 
     with study_folder(directory) as folder:
         target = directory.with_suffix("") if out is None and folder != directory else out
-        result = write_report(folder, paper=paper, trust_code=trust_code, out=target)
-    if result.smoke:
+        result = write_report(
+            folder,
+            paper=paper,
+            trust_code=trust_code,
+            out=target,
+            metric=metric,
+            selected=[name for name in methods.split(",") if name],
+            formats=formats.split(","),
+            width=width,
+        )
+    if result.folder.plan.smoke:
         typer.echo("Smoke test: these numbers are not results.")
     for sentence in (result.answer.headline, *result.answer.details):
         typer.echo(sentence)
@@ -125,7 +147,7 @@ def _target_features(target: str, folder: "StudyFolder", trust_code: bool) -> "V
 
     if target.endswith(SUFFIXES):
         return VectorSet.load(target)
-    from oodml.datasets import open_images
+    from oodml.datasets import open_unlabeled
     from oodml.embedding import embed
     from oodml.errors import OodmlError
 
@@ -139,7 +161,7 @@ def _target_features(target: str, folder: "StudyFolder", trust_code: bool) -> "V
             given=backbone,
         )
     return embed(
-        open_images(target),
+        open_unlabeled(target),
         backbone,
         weights=_weights(str(source.get("weights", "own")), folder.plan.shift_weights),
         image_size=None if source.get("image_size", "own") == "own" else int(source["image_size"]),

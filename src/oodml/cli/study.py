@@ -270,20 +270,32 @@ def table(
 
 @app.command()
 def init(
-    data: Annotated[str, typer.Argument(help="A folder or table of images, or a dataset's name.")],
+    data: Annotated[
+        str | None, typer.Argument(help="A folder or table of images, or a dataset's name.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("study.toml"),
+    root: Annotated[
+        Path | None, typer.Option(help="The folder of a published dataset such as cub200.")
+    ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", help="Copy a shipped study, such as paper_zero_shot_cub200."),
+    ] = None,
 ) -> None:
-    """Write a first study file for your images, with a comment on every line.
+    """Write a first study file for your images, or a copy of a shipped study, with comments.
 
     Example: `oodml study init photos/ --out photos.toml`
     """
     from oodml.errors import OodmlError
     from oodml.files import write_text
-    from oodml.study.spec.template import study_text
+    from oodml.study.spec.template import shipped_text, study_text
 
     if out.exists():
         raise OodmlError(f"{out}: exists already; choose another file with --out", given=str(out))
-    write_text(out, study_text(data, out))
+    if (data is None) == (from_ is None):
+        raise OodmlError("give either DATA or --from", location="DATA", given=data)
+    text = shipped_text(from_, root, out) if from_ else study_text(str(data), out, root)
+    write_text(out, text)
     typer.echo(f"Wrote {out}. Run it: oodml study run {out} --out results")
 
 

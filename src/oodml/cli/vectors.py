@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from oodml.cli.model import named_vectors
+
 if TYPE_CHECKING:
     from oodml.vectors import VectorSet
 
 VECTORS = typer.Argument(
+    callback=named_vectors,
     help="Vectors: .npz, .safetensors, .parquet, .csv, or .npy with labels in a .csv of the same "
-    "name."
+    "name; or a run of a study, RESULTS:METHOD[:SPLIT[:SEED]].",
 )
 DISTANCE = typer.Option(help="cosine, euclidean (of the vectors as given), or poincare.")
 SEED = typer.Option(help="Random seed for ties, k-means, and resampling.")

@@ -15,7 +15,7 @@ from oodml.datasets.huggingface import is_saved_dataset
 from oodml.errors import OodmlError, error_at
 from oodml.images.image_set import ImageSet
 
-__all__ = ["is_import_path", "open_images", "without_corrupt"]
+__all__ = ["is_import_path", "open_images", "open_unlabeled", "without_corrupt"]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 
@@ -52,6 +52,23 @@ def open_images(
     images = images if background is None else replace(images, background=background)
     images = images if few is None else reduce_images(images, *few)
     return without_corrupt(images) if skip_corrupt else images
+
+
+def open_unlabeled(data: str | Path, *, skip_corrupt: bool = False) -> ImageSet:
+    """Open images whose classes are not used: a folder with images at any depth, or as above.
+
+    Args:
+        data: as in `open_images`.
+        skip_corrupt: leave out images that cannot be read.
+
+    Raises:
+        OodmlError: if there are no images.
+    """
+    path = Path(data).expanduser()
+    known = isinstance(data, str) and data in names("datasets")
+    if known or not path.is_dir() or is_saved_dataset(path):
+        return open_images(data, skip_corrupt=skip_corrupt)
+    return open_images(data, skip_corrupt=skip_corrupt, labeled=False)
 
 
 def _open(data: str | Path, options: dict[str, Any]) -> ImageSet:

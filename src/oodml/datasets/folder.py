@@ -14,7 +14,12 @@ from oodml.images.image_set import ImageSet
 from oodml.label_names import refuse_same_names
 
 
-def dataset(root: str | Path, name: str | None = None, allow_one_class: bool = False) -> ImageSet:
+def dataset(
+    root: str | Path,
+    name: str | None = None,
+    allow_one_class: bool = False,
+    labeled: bool = True,
+) -> ImageSet:
     """Read a folder of images, sorted by path.
 
     Links are followed; hidden files and folders are ignored. Files that are not images are counted
@@ -25,15 +30,16 @@ def dataset(root: str | Path, name: str | None = None, allow_one_class: bool = F
         root: the folder.
         name: the name of the dataset in results; by default the folder's name.
         allow_one_class: accept a folder with a single class, such as a few images of a new one.
+        labeled: False accepts images at any depth; the name of a folder is not its class then.
 
     Raises:
         OodmlError: if there are no images, images at different depths, or only one class.
     """
     root = Path(root).expanduser()
     paths, skipped = image_paths(root)
-    depth = _depth(root, paths)
+    depth = _depth(root, paths) if labeled else 0
     classes = [str(path.parent) for path in paths]
-    if len(set(classes)) == 1 and not allow_one_class:
+    if len(set(classes)) == 1 and labeled and not allow_one_class:
         raise error_at(
             root,
             f"all images are in one class, {classes[0]!r}; at least two are required",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from oodml.arrays import Names
-from oodml.errors import OodmlError, error_at, unknown
+from oodml.errors import OodmlError, error_at, install_command, unknown
 from oodml.files import cache_folder, content_hash
 from oodml.images.image_set import ImageSet
 
@@ -72,7 +72,7 @@ def _load(
     try:
         import datasets
     except ImportError as error:
-        message = "hf: datasets require the extra: pip install 'oodml[hf]'"
+        message = f"hf: datasets require more packages: {install_command('hf')}"
         raise OodmlError(message, given=name, allowed=["oodml[hf]"]) from error
     try:
         if is_saved_dataset(Path(name)):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +25,7 @@ from oodml.errors import OodmlError
 from oodml.files import cache_folder, content_hash, log_cache_failure, replacing
 from oodml.images.decode import DECODED_TRAITS, require_regular_file, traits_of
 from oodml.images.image_set import ImageSet
+from oodml.progress import track
 from oodml.user_code import class_fingerprints
 
 T = TypeVar("T")
@@ -161,9 +163,9 @@ def file_records(images: ImageSet) -> FileRecords:
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         try:
             results = pool.map(lambda block: [read_file(images.path(r)) for r in block], blocks)
-            for block, files in zip(blocks, results, strict=True):
-                for row, file in zip(block, files, strict=True):
-                    hashes[row], traits[row] = file
+            files = track(chain.from_iterable(results), f"Hashing {images.name}", len(rows))
+            for row, file in zip(rows.tolist(), files, strict=True):
+                hashes[row], traits[row] = file
         except OSError as error:
             location = str(error.filename or "")
             raise OodmlError(f"{images.name}: {error}", location=location) from error
@@ -186,7 +188,10 @@ def check_files(images: ImageSet, log: Log = no_log) -> FileRecords:
         return records
     log(f"checking that {len(rows)} images of {images.name} can be read")
     files = list(zip(records.hashes, records.traits, records.problems, strict=True))
-    for row, file in zip(rows, decode_files(images, rows, lambda image: None), strict=True):
+    decoded = track(
+        decode_files(images, rows, lambda _: None), f"Checking {images.name}", len(rows)
+    )
+    for row, file in zip(rows, decoded, strict=True):
         files[row] = (file.hash, file.traits, file.problem)
     return save_decoded(images, times, files)
 

@@ -8,7 +8,6 @@ import contextlib
 import os
 import shutil
 import tempfile
-import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -35,11 +34,10 @@ from oodml.images.fingerprint import (
 )
 from oodml.images.image_set import ImageSet, InputImage
 from oodml.images.transforms import resize_short
+from oodml.progress import track
 
 VERSION = "2"
 """Increase it when the same files yield other pixels."""
-LOG_SECONDS = 20.0
-"""The time between two progress messages."""
 
 
 @dataclass(frozen=True)
@@ -171,17 +169,18 @@ def _fill(images: ImageSet, short: int, log: Log) -> FileRecords:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
         target = Path(temporary) / "cache"
         target.mkdir()
-        progress = _Progress(images.name, len(images), short, folder, log)
+        room = _DiskSpace(images.name, len(images), short, folder, log)
         with (target / "pixels.bin").open("wb") as stream:
             rows = np.arange(len(images))
-            for file in decode_files(images, rows, lambda image: shrink(image, short), 2 * short):
+            decoded = decode_files(images, rows, lambda image: shrink(image, short), 2 * short)
+            for file in track(decoded, f"Resizing {images.name}", len(images)):
                 files.append((file.hash, file.traits, file.problem))
                 if file.value is not None and file.hash not in entries:
                     pixels = np.asarray(file.value)
                     resized = not isinstance(file.value, Image.Image)
                     entries[file.hash] = (stream.tell(), *pixels.shape[:2], resized)
                     stream.write(np.ascontiguousarray(pixels).data)
-                progress.advance(stream.tell())
+                room.advance(stream.tell())
             stream.flush()
             os.fsync(stream.fileno())
         records = save_decoded(images, times, files)
@@ -198,22 +197,18 @@ def _fill(images: ImageSet, short: int, log: Log) -> FileRecords:
     return records
 
 
-class _Progress:
-    """Logs the progress of filling the cache, and stops before the disk is full."""
+class _DiskSpace:
+    """Logs how large the cache becomes, and stops before the disk is full."""
 
     def __init__(self, name: str, count: int, short: int, folder: Path, log: Log) -> None:
         self.name, self.count, self.short, self.folder, self.log = name, count, short, folder, log
         self.done = 0
-        self.logged = time.monotonic()
         self.free = shutil.disk_usage(folder).free
 
     def advance(self, written: int) -> None:
         self.done += 1
         if self.done == min(64, self.count):
             self._check_space(written * self.count // self.done)
-        if time.monotonic() - self.logged > LOG_SECONDS:
-            self.logged = time.monotonic()
-            self.log(f"  {self.done} of {self.count} images stored")
 
     def _check_space(self, size: int) -> None:
         text = f"{size / 1e9:.1f} GB" if size > 1e8 else f"{size / 1e6:.1f} MB"

@@ -27,6 +27,9 @@ from oodml.report.payload import page_data
 from oodml.report.tables import select
 from oodml.results.schema import Stage, baselines_of
 
+PUBLISHED_DATA = ("cars196", "cub200", "online_products")
+"""Datasets of the paper, for which its conclusions are shown unfolded."""
+
 
 def page(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> str:
     """The page of a study.
@@ -87,6 +90,7 @@ def _page_values(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dic
             for name in ("findings", "structure", "controls", "few_shot", "open_set", "compression")
         },
         "epochs": _records(tables["best_test_epoch_diagnostic"]),
+        "published_data": folder.data in PUBLISHED_DATA,
         "refit": any(settings.get("refit") for settings in trains),
         "search": folder.plan.search,
         "calibrations": _calibrations(tables["calibration"]),

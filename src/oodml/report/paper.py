@@ -1,7 +1,7 @@
 """The report's figures for print, as PNG and PDF."""
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,36 +21,49 @@ if TYPE_CHECKING:
 Styles = Mapping[str, Style]
 LINE_STYLES = {"solid": "-", "dash": "--", "dashdot": "-.", "dot": ":"}
 NAME_WIDTH = 24
+FORMATS = ("png", "pdf", "svg")
+WIDTHS = {"auto": None, "column": 3.3, "text": 6.8}
+"""The widths of figures in inches; "column" and "text" are those of a page in two columns."""
+LEGEND_ROW = 0.17
+"""The height of a row of a legend below a figure, in inches."""
 MIN_BAND_SEEDS = 3
 """With fewer seeds, figures show the seeds as dots: a t interval is too wide to be of use."""
 
 
 def write_figures(
-    tables: Mapping[str, pd.DataFrame], metric: str, styles: Styles, target: Path
+    tables: Mapping[str, pd.DataFrame],
+    metric: str,
+    styles: Styles,
+    target: Path,
+    formats: Sequence[str] = FORMATS[:2],
+    width: str = "auto",
 ) -> list[Path]:
-    """Write every figure as PNG and PDF.
+    """Write every figure.
 
     Args:
         tables: the result of `oodml.report.tables.tables`.
         metric: the metric to draw.
         styles: the style of each method, in the order of the legend.
         target: the folder to write to.
+        formats: among `FORMATS`.
+        width: a key of `WIDTHS`: with "auto", the legend is added to the right of the figure;
+            "column" and "text" are the widths of a paper, with the legend below the figure.
 
     Returns:
         The paths of the files.
     """
     with paper_style():
         figures = {
-            "generalization": generalization_figure(tables, metric, styles),
-            "ags": ags_figure(tables, metric, styles),
-            "few_shot": few_shot_figure(tables, metric, styles),
-            "progression": progression_figure(tables),
+            "generalization": generalization_figure(tables, metric, styles, WIDTHS[width]),
+            "ags": ags_figure(tables, metric, styles, WIDTHS[width]),
+            "few_shot": few_shot_figure(tables, metric, styles, WIDTHS[width]),
+            "progression": progression_figure(tables, WIDTHS[width]),
         }
         return [
-            _save(figure, target / f"{name}{suffix}")
+            _save(figure, target / f"{name}.{suffix}")
             for name, figure in figures.items()
             if figure is not None
-            for suffix in (".png", ".pdf")
+            for suffix in formats
         ]
 
 
@@ -65,17 +78,17 @@ def paper_style() -> Iterator[None]:
         "grid.linewidth": 0.5, "lines.linewidth": 1.3, "lines.markersize": 4,
         "legend.frameon": False, "figure.constrained_layout.use": True, "pdf.fonttype": 42,
         "savefig.dpi": 200, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
-        "text.parse_math": False,
+        "text.parse_math": False, "svg.hashsalt": "oodml",
     }  # fmt: skip
     with mpl.rc_context(style):
         yield
 
 
 def generalization_figure(
-    tables: Mapping[str, pd.DataFrame], metric: str, styles: Styles
+    tables: Mapping[str, pd.DataFrame], metric: str, styles: Styles, width: float | None = None
 ) -> "Figure":
     """The metric against shift: a line per method with the band of its 95% interval."""
-    figure, axes = _figure(3.4 + _legend_width(styles), 2.9)
+    figure, axes = _figure(3.4, 2.9, styles, width)
     curves, seeds = select(tables, "curves", metric), select(tables, "seeds", metric)
     for name, style in styles.items():
         rows = curves[curves["method"] == name]
@@ -86,16 +99,18 @@ def generalization_figure(
     axes[0].set(
         xlabel="Shift between training and test classes (FID)", ylabel=find_metric(metric).label
     )
-    _draw_legend(figure, axes[0])
+    _draw_legend(figure, axes[0], styles, width)
     return figure
 
 
-def ags_figure(tables: Mapping[str, pd.DataFrame], metric: str, styles: Styles) -> "Figure | None":
+def ags_figure(
+    tables: Mapping[str, pd.DataFrame], metric: str, styles: Styles, width: float | None = None
+) -> "Figure | None":
     """The AGS of each method with its interval, the highest on top; None without scores."""
     order = select(tables, "ags", metric).dropna(subset=["ags"])
     if order.empty:
         return None
-    figure, axes = _figure(2.6 + _legend_width(styles), 0.6 + 0.25 * len(order))
+    figure, axes = _figure(2.6, 0.6 + 0.25 * len(order), styles, width, legend=False)
     for height, row in enumerate(order.iloc[::-1].to_dict("records")):
         style = styles[row["method"]]
         axes[0].plot(row["ags"], height, style.marker, color=style.light)
@@ -106,14 +121,14 @@ def ags_figure(tables: Mapping[str, pd.DataFrame], metric: str, styles: Styles) 
 
 
 def few_shot_figure(
-    tables: Mapping[str, pd.DataFrame], metric: str, styles: Styles
+    tables: Mapping[str, pd.DataFrame], metric: str, styles: Styles, width: float | None = None
 ) -> "Figure | None":
     """The gain from adaptation against shift, a panel per number of shots; None without gains."""
     gains = select(tables, "few_shot", metric)
     if gains.empty:
         return None
     shots = sorted(gains["shots"].unique())
-    figure, axes = _figure(2.3 * len(shots) + _legend_width(styles), 2.6, len(shots))
+    figure, axes = _figure(2.3 * len(shots), 2.6, styles, width, len(shots))
     for axis, count in zip(axes, shots, strict=True):
         for name, style in styles.items():
             rows = gains[(gains["method"] == name) & (gains["shots"] == count)]
@@ -122,13 +137,13 @@ def few_shot_figure(
         axis.axhline(0, color="#555555", linewidth=0.6)
         axis.set(title=f"{count} labeled images per class", xlabel="Shift (FID)")
     axes[0].set_ylabel(f"Gain in {find_metric(metric).label}")
-    _draw_legend(figure, axes[0])
+    _draw_legend(figure, axes[0], styles, width)
     return figure
 
 
-def progression_figure(tables: Mapping[str, pd.DataFrame]) -> "Figure":
+def progression_figure(tables: Mapping[str, pd.DataFrame], width: float | None = None) -> "Figure":
     """The shift of each split in ascending order; the standard split is a ring."""
-    figure, axes = _figure(3.6, 2.2)
+    figure, axes = _figure(3.6, 2.2, {}, width or 3.6, legend=False)
     splits = tables["progression"]
     positions = range(len(splits))
     axes[0].plot(positions, splits["shift"], "-", color="#bbbbbb", zorder=1)
@@ -139,11 +154,20 @@ def progression_figure(tables: Mapping[str, pd.DataFrame]) -> "Figure":
     return figure
 
 
-def _figure(width: float, height: float, panels: int = 1) -> "tuple[Figure, list[Axes]]":
+def _figure(
+    panel: float,
+    height: float,
+    styles: Styles,
+    width: float | None,
+    panels: int = 1,
+    legend: bool = True,
+) -> "tuple[Figure, list[Axes]]":
+    """A figure of this width, or of a panel's width and the names of the methods beside it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height))
+    rows = -(-len(styles) // _legend_columns(styles, width)) if width and legend else 0
+    figure = Figure(figsize=(width or panel + _legend_width(styles), height + LEGEND_ROW * rows))
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, panels, sharey=True, squeeze=False)
     return figure, list(axes[0])
@@ -174,13 +198,21 @@ def _legend_width(styles: Styles) -> float:
     return 0.5 + 0.065 * min(NAME_WIDTH, max(map(len, styles), default=0))
 
 
-def _draw_legend(figure: "Figure", axis: "Axes") -> None:
+def _legend_columns(styles: Styles, width: float) -> int:
+    return max(1, int(width / _legend_width(styles)))
+
+
+def _draw_legend(figure: "Figure", axis: "Axes", styles: Styles, width: float | None) -> None:
     handles, names = axis.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right center")
+    if width is None:
+        figure.legend(handles, names, loc="outside right center")
+    else:
+        columns = _legend_columns(styles, width)
+        figure.legend(handles, names, loc="outside lower center", ncols=columns)
 
 
 def _save(figure: "Figure", path: Path) -> Path:
-    metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
+    field = {".pdf": "CreationDate", ".svg": "Date", ".png": "Software"}[path.suffix]
     with replacing(path) as temporary:
-        figure.savefig(temporary, metadata=metadata)
+        figure.savefig(temporary, metadata={field: None})
     return path

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, install_command
 from oodml.files import replacing
 from oodml.report.class_map import ClassMap, class_map, class_sides
 from oodml.results.schema import controlled_step
@@ -246,7 +246,7 @@ def _class_positions(features: VectorSet, umap: bool) -> ClassMap:
         from umap import UMAP
     except ImportError as error:
         raise OodmlError(
-            "UMAP is not installed; run `pip install 'oodml[umap]'`, or use principal axes",
+            f"UMAP is not installed; run `{install_command('umap')}`, or use principal axes",
             location="umap",
         ) from error
     rows = np.isin(features.class_names, drawn.classes)

@@ -56,7 +56,7 @@ def tables(folder: StudyFolder) -> Tables:
         - `structure`, `structure_points`: correlations, and the points behind them.
         - `progression`: the size of each split. `controls`: see `size_effects`.
         - `chance`, `chance_ags`: chance levels by split, and their AGS.
-        - `findings`: question, answer, and figures.
+        - `findings`: question, answer, and figures, by metric.
         - `best_test_epoch_diagnostic`: see `epoch_gap`.
         - `recall_by_superclass`, `forecasts`, `calibration`: see `oodml.report.forecast`.
         - `test_data`: each quality metric by further dataset, method, and split.
@@ -74,7 +74,6 @@ def tables(folder: StudyFolder) -> Tables:
     recalls = superclass_recalls(folder)
     left_out = left_out_forecasts(folder, recalls, main)
     correlations = structure_correlations(trained(table), main)
-    answers = findings(table, main, _backbones(folder), correlations)
     drawn = _for_each([*rows], lambda metric: curves(rows[metric], metric))
     return {
         "curves": drawn,
@@ -91,7 +90,7 @@ def tables(folder: StudyFolder) -> Tables:
         else size_effects(folder.controls, main),
         "chance": levels,
         "chance_ags": chance_scores(table, levels),
-        "findings": pd.DataFrame(answers, columns=["question", "answer", "figures"]),
+        "findings": _findings(folder, ranked, correlations),
         "best_test_epoch_diagnostic": epoch_gap(trained(table), main),
         "recall_by_superclass": recalls,
         "forecasts": _concat([one.drawn() for one in left_out]),
@@ -135,6 +134,18 @@ def _ranks(table: pd.DataFrame, metric: str) -> pd.DataFrame:
         split: separated_leader(compare_pairs(table, metric, split)) for split in map(str, wide)
     }
     return long.assign(separated=long["split"].map(leaders) == long["method"])
+
+
+def _findings(folder: StudyFolder, ranked: list[str], correlations: pd.DataFrame) -> pd.DataFrame:
+    """The findings by each metric; the one about structure, which takes long, by the first."""
+    main = ranked[0]
+
+    def by_metric(metric: str) -> pd.DataFrame:
+        answers = findings(folder.table, metric, _backbones(folder), correlations)
+        kept = [one for one in answers if metric == main or "structure" not in one.question.lower()]
+        return pd.DataFrame(kept, columns=["question", "answer", "figures"])
+
+    return _for_each(ranked, by_metric)
 
 
 def _structure_points(table: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -1,20 +1,22 @@
 """Writes a study's report: the page, the figures for a paper, and the tables."""
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from oodml.analysis.table import methods, ranked_metrics
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, unknown
 from oodml.files import write_text
 from oodml.images.image_set import ImageSet
+from oodml.progress import Progress
 from oodml.report.answer import Answer, answer
-from oodml.report.folder import read_folder
+from oodml.report.folder import StudyFolder, read_folder
 from oodml.report.page import page
-from oodml.report.paper import write_figures
+from oodml.report.paper import FORMATS, WIDTHS, write_figures
 from oodml.report.paper_tables import write_tables
 from oodml.report.style import method_styles
-from oodml.report.tables import tables
+from oodml.report.tables import Tables, tables
 from oodml.results.schema import baselines_of
 
 
@@ -25,12 +27,14 @@ class Report:
     Attributes:
         page: the path of the page.
         answer: the answer at the top of the page.
-        smoke: whether the results are those of a smoke test.
+        folder: the study folder that was read.
+        tables: the tables that page, figures, and files show; see `oodml.report.tables.tables`.
     """
 
     page: Path
     answer: Answer
-    smoke: bool
+    folder: StudyFolder
+    tables: Tables
 
 
 def write_report(
@@ -39,6 +43,11 @@ def write_report(
     paper: bool = True,
     trust_code: bool = False,
     out: str | Path | None = None,
+    *,
+    metric: str | None = None,
+    selected: Sequence[str] = (),
+    formats: Sequence[str] = FORMATS[:2],
+    width: str = "auto",
 ) -> Report:
     """Write `report.html`, and figures and tables into `report/`.
 
@@ -48,22 +57,46 @@ def write_report(
         paper: also write the PNG, PDF, CSV, and LaTeX files.
         trust_code: see `read_folder`.
         out: the folder to write to; by default the study's.
+        metric: the metric of the figures, of the LaTeX tables, and of the answer.
+        selected: the methods to compare; by default all.
+        formats, width: of the figures; see `oodml.report.paper.write_figures`.
 
     Raises:
-        OodmlError: if the study has no results, or `out` is not writable.
+        OodmlError: if the study has no results, `out` is not writable, or an option is unknown.
     """
-    folder = read_folder(directory, images, trust_code)
-    target = folder.path if out is None else Path(out)
+    target = Path(directory if out is None else out)
+    folder = _select_methods(read_folder(directory, images, trust_code), selected)
+    ranked = ranked_metrics(folder.table)
+    metric = metric or ranked[0]
+    options = [("metric", metric, ranked), ("width", width, [*WIDTHS])]
+    for name, value, allowed in [*options, *(("format", one, FORMATS) for one in formats)]:
+        if value not in allowed:
+            raise unknown(name, value, allowed, f"--{name}")
     _check_writable(target)
-    computed = tables(folder)
-    metric = ranked_metrics(folder.table)[0]
-    if paper:
-        styles = method_styles(methods(folder.table), baselines_of(folder.table))
-        write_figures(computed, metric, styles, target / "report")
-        write_tables(computed, metric, target / "report")
-    write_text(target / "report.html", page(folder, computed))
+    with Progress(f"Report of {folder.data}", 3, "parts") as progress:
+        computed = tables(folder)
+        progress.advance()
+        if paper:
+            styles = method_styles(methods(folder.table), baselines_of(folder.table))
+            write_figures(computed, metric, styles, target / "report", formats, width)
+            write_tables(computed, metric, target / "report")
+        progress.advance()
+        write_text(target / "report.html", page(folder, computed))
+        progress.advance()
     result = answer(computed, folder.data, metric)
-    return Report(target / "report.html", result, folder.plan.smoke)
+    return Report(target / "report.html", result, folder, computed)
+
+
+def _select_methods(folder: StudyFolder, selected: Sequence[str]) -> StudyFolder:
+    known = methods(folder.table)
+    for name in selected:
+        if name not in known:
+            raise unknown("method", name, known, "--methods")
+    if not selected:
+        return folder
+    table = folder.table[folder.table["method"].isin(selected)]
+    table.attrs = folder.table.attrs
+    return replace(folder, table=table)
 
 
 def _check_writable(folder: Path) -> None:

@@ -8,6 +8,7 @@ from jaxtyping import Num
 from numpy.typing import NDArray
 
 from oodml.errors import OodmlError
+from oodml.progress import Progress
 from oodml.shift.class_mean_fid import GramFid, Positions, center_block
 from oodml.shift.distances import Matrix
 from oodml.shift.measures import STANDARD_MEASURE, progression_measure
@@ -153,6 +154,7 @@ class _Search:
         quota = None if self._images is None else float(self._images[train].sum())
         splits, extreme, last = [self._split(0, train, test, shift)], shift, 0
         moved: deque[int] = deque(maxlen=2 * _RESTING_SWAPS)
+        progress = Progress("Building splits", None, "exchanges")
         while (most is None or len(splits) <= most) and len(splits) <= last + patience + 1:
             estimates = sign * self._swap_shifts(train, test)
             estimates[~self._allowed(train, test, quota)] = -np.inf
@@ -166,6 +168,7 @@ class _Search:
             moved.extend(np.setxor1d(train, best[0][0]).tolist())
             (train, test), shift = best
             splits.append(self._split(sign * len(splits), train, test, shift))
+            progress.advance()
             if _is_better(shift, extreme, sign):
                 extreme, last = shift, len(splits) - 1
         return splits[: last + 1]

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Num
 
 from oodml.errors import OodmlError
+from oodml.progress import track
 from oodml.shift.class_mean_fid import Positions, class_mean_fid
 from oodml.shift.distances import Matrix, as_sets
 from oodml.shift.measures import STANDARD_MEASURE, progression_measure
@@ -60,7 +61,7 @@ def published_progression(
     candidates = _Candidates(swaps_per_iteration, history, easier)
     sign = -1 if easier else 1
     splits = []
-    for iteration in range(iterations):
+    for iteration in track(range(iterations), "Building splits", iterations, "steps"):
         step = sign * iteration * swaps_per_iteration
         splits.append(_split(names, step, train, test, shift(train, test)))
         if iteration + 1 < iterations:
@@ -106,7 +107,7 @@ def removal_progression(
     candidates = _Candidates(swaps_per_iteration, history, easier=False)
     shift = shift_of(train, test)
     splits = []
-    for iteration in range(iterations):
+    for iteration in track(range(iterations), "Building splits", iterations, "steps"):
         step = f"R{iteration * swaps_per_iteration}"
         splits.append(_split(names, step, train, test, shift))
         if iteration + 1 == iterations:

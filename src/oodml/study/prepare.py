@@ -22,6 +22,7 @@ from oodml.images.fingerprint import fingerprint as image_fingerprint
 from oodml.images.image_set import ImageSet
 from oodml.model import HeadSettings, ModelSettings, parse_model_settings
 from oodml.model_input import check_images
+from oodml.progress import Progress, observe_progress
 from oodml.results.plan import FurtherTest, RunPlan, StudyPlan
 from oodml.shift.build import SplitSettings, build_progression
 from oodml.shift.episodes import fill_support
@@ -51,6 +52,8 @@ from oodml.study.tracking import MetricLog
 from oodml.user_code import code_fingerprints, code_folders
 from oodml.vectors import VectorSet
 
+PHASE_SECONDS = 2.0
+"""Seconds between two updates of the progress that `oodml study status` shows."""
 _DEFAULT_SPLITS = SplitSettings.model_validate({})
 
 
@@ -170,12 +173,20 @@ def _preparing(store: Store, log: Log) -> Iterator[Log]:
     while (claim := claims.take("prepare")) is None:
         time.sleep(0.2)
 
+    written = time.monotonic()
+
     def log_phase(message: str) -> None:
         store.write_phase(message)
         log(message)
 
+    def write_progress(progress: Progress) -> None:
+        nonlocal written
+        if (now := time.monotonic()) - written > PHASE_SECONDS:
+            written = now
+            store.write_phase(progress.describe(now))
+
     try:
-        with heartbeat(claim):
+        with heartbeat(claim), observe_progress(write_progress):
             store.write_phase("checking images")
             yield log_phase
     finally:
@@ -320,7 +331,7 @@ def precompute_features(
         log: called with progress messages.
         further: the further datasets to test on, of which only the test view is needed.
     """
-    for model, group in _group_by_network(runs).items():
+    for model, group in group_by_network(runs).items():
         try:
             _precompute(model, group, images, device, log)
             if isinstance(model, HeadSettings):
@@ -350,7 +361,7 @@ def _precompute(
         frozen_features(model, images, view, device)
 
 
-def _group_by_network(runs: Iterable[RunPlan]) -> dict[ModelSettings, list[RunPlan]]:
+def group_by_network(runs: Iterable[RunPlan]) -> dict[ModelSettings, list[RunPlan]]:
     """The runs by what they need of a network: its features, or its weights."""
     groups: dict[ModelSettings, list[RunPlan]] = {}
     for run in runs:

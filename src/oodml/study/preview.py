@@ -1,18 +1,22 @@
 """What a study would run, before anything runs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from oodml.datasets import open_images
+from oodml.errors import OodmlError
 from oodml.images.image_set import ImageSet
 from oodml.progress import format_duration
 from oodml.results.plan import RunPlan
 from oodml.shift.build import SplitSettings
 from oodml.shift.files import read_splits
 from oodml.shift.splits import Progression
+from oodml.study.estimate import describe_features, measure_runs, split_in_half
 from oodml.study.folder.status import StatusReader
 from oodml.study.folder.store import Store
 from oodml.study.further_data import open_further_data, plan_tests
+from oodml.study.plan import plan_runs
 from oodml.study.prepare import (
     plan_study,
     planned_progression_key,
@@ -29,7 +33,8 @@ def preview(study: Study, folder: str | Path, smoke: bool = False) -> str:
     """Describe the runs of a study, which of them have finished, and the time and disk left.
 
     For a search, it lists the trials that are known; later ones depend on their results. Time and
-    disk are estimated from the runs that have finished in `folder`. Nothing is written.
+    disk are estimated from the runs that have finished in `folder`, or from a short measurement.
+    Nothing is written to the folder.
 
     Args:
         folder: the study folder, which need not exist.
@@ -39,7 +44,7 @@ def preview(study: Study, folder: str | Path, smoke: bool = False) -> str:
     check_class_sizes(study.shots, images)
     progression = _known_progression(study, images, store)
     if progression is None:
-        return _preview_without_splits(study)
+        return _preview_without_splits(study, images, smoke)
     key = progression_key(study, images)
     tests = plan_tests(open_further_data(study, images), images, progression)
     lines: list[str] = []
@@ -54,10 +59,14 @@ def preview(study: Study, folder: str | Path, smoke: bool = False) -> str:
     finished = store.finished_ids()
     for run in runs:
         lines.append(f"  {'done ' if run.id in finished else 'to do'}  {run.description}")
-    return "\n".join([*lines, _describe_remaining(store, runs, finished)])
+    remaining = [run for run in runs if run.id not in finished]
+    count = f"{len(remaining)} of {len(runs)} runs to do"
+    if len(remaining) == len(runs):
+        return "\n".join([*lines, *_describe_estimate(count, study, images, runs, smoke)])
+    return "\n".join([*lines, _describe_remaining(count, store, runs, finished)])
 
 
-def _preview_without_splits(study: Study) -> str:
+def _preview_without_splits(study: Study, images: ImageSet, smoke: bool) -> str:
     """The variants, and the number of runs if the number of splits is known before building."""
     lines = [_describe_search(study)] if study.search else []
     lines.append("on every split (splits are built when the study runs):")
@@ -67,12 +76,36 @@ def _preview_without_splits(study: Study) -> str:
     count = splits.n_splits if isinstance(splits, SplitSettings) else "all"
     if isinstance(splits, SplitSettings) and splits.steps is not None:
         count = len(splits.steps)
-    per_split = sum(len(variant.seeds) for variant in study.variants)
-    if isinstance(count, int):
-        lines.append(f"at most {count * per_split} runs on {count} splits; time and disk unknown")
-    else:
-        lines.append(f"{per_split} runs per split; time and disk unknown")
-    return "\n".join(lines)
+    n = count if isinstance(count, int) else 1
+    standard = split_in_half(images, study.shots, study.episodes)
+    progression = Progression(tuple(replace(standard, step=step) for step in range(n)), "")
+    runs = plan_runs(study, progression, images)
+    text = (
+        f"at most {len(runs)} runs on {n} splits" if n == count else f"{len(runs)} runs per split"
+    )
+    return "\n".join([*lines, *_describe_estimate(text, study, images, runs, smoke)])
+
+
+def _describe_estimate(
+    count: str, study: Study, images: ImageSet, runs: Sequence[RunPlan], smoke: bool
+) -> list[str]:
+    """The features to embed, and the time and disk of all runs, from a short measurement."""
+    if smoke:
+        return [count]
+    try:
+        lines, features = describe_features(runs, images)
+        costs = measure_runs(runs, images, study.episodes)
+    except OodmlError as error:
+        return [f"{count}; time and disk unknown: {error}"]
+    trials = {one.label for one in study.variants if one.ranges} if study.search else set()
+    labels = [run.label for run in runs] + [*trials] * (study.search.trials if study.search else 0)
+    seconds = features[0] + sum(costs[label][0] for label in labels)
+    size = features[1] + sum(costs[label][1] for label in labels)
+    return [
+        *lines,
+        f"{count}: about {format_duration(seconds)} of one worker and {format_size(size)}, "
+        "extrapolated from a few steps",
+    ]
 
 
 def _describe_search(study: Study) -> str:
@@ -114,19 +147,18 @@ def _known_progression(study: Study, images: ImageSet, store: Store) -> Progress
     return None
 
 
-def _describe_remaining(store: Store, runs: Sequence[RunPlan], finished_ids: set[str]) -> str:
-    """How many runs remain, and the expected time and disk."""
+def _describe_remaining(
+    count: str, store: Store, runs: Sequence[RunPlan], finished_ids: set[str]
+) -> str:
+    """The expected time and disk of the remaining runs, from the finished ones."""
     finished = [run for run in runs if run.id in finished_ids]
     remaining = [run for run in runs if run.id not in finished_ids]
-    text = f"{len(remaining)} of {len(runs)} runs to do"
     if not remaining:
-        return text
-    if not finished:
-        return f"{text}, time and disk unknown until one has finished"
+        return count
     seconds = StatusReader(store).expected(finished, remaining)
     size = sum(_folder_size(store.runs / run.id) for run in finished) / len(finished)
     needed = f"about {format_duration(seconds)} of one worker and "
-    return f"{text}, {needed}{format_size(size * len(remaining))}"
+    return f"{count}, {needed}{format_size(size * len(remaining))}"
 
 
 def _folder_size(folder: Path) -> int:

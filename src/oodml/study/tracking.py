@@ -15,13 +15,8 @@ from oodml.results.plan import RunPlan
 MetricLog = Callable[[Mapping[str, float], int], None]
 """Called with metrics by name and the epoch, which continues from the training to the refit."""
 
-PACKAGES = {
-    "tensorboard": ("tensorboard", "'oodml[track]'"),
-    "wandb": ("wandb", "'oodml[track]'"),
-    "mlflow": ("mlflow", "mlflow"),
-    "trackio": ("trackio", "'oodml[track]'"),
-}
-"""The trackers, the package that each needs, and what to install for it."""
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
+"""The trackers; each is the package of its name."""
 _CONFIGURATION = {
     *("data", "label", "method", "split", "shift", "seed", "options", "model", "train")
 }
@@ -31,12 +26,11 @@ _CONFIGURATION = {
 def check_trackers(names: Sequence[str]) -> tuple[str, ...]:
     """Return the names of trackers unchanged."""
     for name in names:
-        if name not in PACKAGES:
-            raise unknown("tracker", name, PACKAGES, "--track")
-        package, install = PACKAGES[name]
-        if importlib.util.find_spec(package) is None:
+        if name not in TRACKERS:
+            raise unknown("tracker", name, TRACKERS, "--track")
+        if importlib.util.find_spec(name) is None:
             raise OodmlError(
-                f"--track {name}: {package} is not installed. Run `pip install {install}`.",
+                f"--track {name}: the package is not installed. Run `pip install {name}`.",
                 location="--track",
                 given=name,
             )

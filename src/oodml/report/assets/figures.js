@@ -46,7 +46,7 @@ function band(method, points, more = {}) {
   const known = points.filter((point) => point.low !== null && point.n >= MIN_BAND_SEEDS);
   return { x: [...known.map((point) => point.shift), ...known.map((point) => point.shift).reverse()],
     y: [...known.map((point) => point.high), ...known.map((point) => point.low).reverse()],
-    fill: "toself", fillcolor: faint(colorOf(method.name), 0.13), line: { width: 0 }, mode: "lines", type: "scatter", hoverinfo: "skip", ...more };
+    fill: "toself", fillcolor: faint(colorOf(method.name), shown().length > 6 ? 0.06 : 0.13), line: { width: 0 }, mode: "lines", type: "scatter", hoverinfo: "skip", ...more };
 }
 
 function seedDots(method, rows) {
@@ -139,7 +139,7 @@ const figures = {
     if (known) notes.push(`${chanceName(metric)}: ${level(chance, metric)} (${near ? "dotted gray" : "left of the figure"}).`);
     const names = stacked ? order.map((row) => ({ x: 0, xref: "paper", xanchor: "left", y: row.method, yshift: 17, text: escaped(shortened(row.method, 40)), showarrow: false, font: { size: 12, color: colorOf(row.method) } })) : [];
     const ticks = stacked ? { showticklabels: false } : { tickvals: order.map((row) => row.method), ticktext: order.map((row) => escaped(shortened(row.method, 28))) };
-    return { traces, note: notes.join(" "), layout: layout(canvas, { margin: { l: 20, r: 24, t: 12, b: 44 }, annotations: names, xaxis: levelAxis(`AGS of ${labelOf(metric)}`, metric), yaxis: axis("", { showgrid: true, type: "category", categoryorder: "array", categoryarray: order.map((row) => row.method), ticklabelstandoff: 8, ...ticks }) }),
+    return { traces, note: notes.join(" "), layout: layout(canvas, { margin: { l: 20, r: 24, t: 12, b: 44 }, annotations: names, xaxis: levelAxis(`AGS of ${labelOf(metric)}`, metric, order.length ? { range: boundedRange(near ? [...values, chance] : values, metric) } : {}), yaxis: axis("", { showgrid: true, type: "category", categoryorder: "array", categoryarray: order.map((row) => row.method), ticklabelstandoff: 8, ...ticks }) }),
       head: ["method", "ags", "low", "high", "seeds"], rows: order.slice().reverse().map((row) => [row.method, row.ags, row.ags_low, row.ags_high, row.seeds]) };
   },
 

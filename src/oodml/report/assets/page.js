@@ -17,6 +17,44 @@ function draw(figure) {
   return done;
 }
 
+// The choices that the address contains after "#": selects, filters, toggles, hidden methods, and the theme.
+const inputs = () => [...document.querySelectorAll("select[id], #filter, #only-differing")];
+const valueOf = (input) => (input.type === "checkbox" ? String(input.checked) : input.value);
+const initial = {};
+let section = "", restoring = true;
+
+function remember() {
+  if (restoring) return;
+  const choices = new URLSearchParams();
+  inputs().forEach((input) => { if (valueOf(input) !== initial[input.id]) choices.set(input.id, valueOf(input)); });
+  for (const name of ["few", "scale"]) if (state[name] !== initial[name]) choices.set(name, state[name]);
+  state.hidden.forEach((name) => choices.append("hide", name));
+  if (document.documentElement.dataset.theme) choices.set("theme", document.documentElement.dataset.theme);
+  const text = [section, choices.toString()].filter(Boolean).join("&");
+  try { history.replaceState(null, "", text ? `#${text}` : location.pathname + location.search); } catch (error) { /* The address stays as it is. */ }
+}
+
+function restore() {
+  inputs().forEach((input) => { initial[input.id] = valueOf(input); });
+  Object.assign(initial, { few: state.few, scale: state.scale });
+  const parts = location.hash.slice(1).split("&");
+  section = parts[0].includes("=") ? "" : parts.shift();
+  const choices = new URLSearchParams(parts.join("&"));
+  choices.getAll("hide").filter((name) => name in methodOf).forEach((name) => state.hidden.add(name));
+  if (["light", "dark"].includes(choices.get("theme"))) document.documentElement.dataset.theme = choices.get("theme");
+  for (const name of ["few", "scale"]) if (choices.has(name)) [...document.querySelectorAll(`[data-${name}]`)].find((button) => button.dataset[name] === choices.get(name))?.click();
+  for (const [id, value] of choices) {
+    const input = inputs().find((one) => one.id === id);
+    if (!input || (input.options && ![...input.options].some((option) => option.value === value))) continue;
+    if (input.type === "checkbox") input.checked = value === "true"; else input.value = value;
+    input.dispatchEvent(new Event(input.id === "filter" ? "input" : "change"));
+  }
+  chips();
+  hideRows();
+  if (section) document.getElementById(section)?.scrollIntoView();
+  restoring = false;
+}
+
 const redraw = () => Promise.all([...drawn].map(draw));
 const seen = new IntersectionObserver((entries) => entries.forEach((entry) => { if (entry.isIntersecting) { seen.unobserve(entry.target); draw(entry.target); } }), { rootMargin: "400px" });
 
@@ -100,7 +138,7 @@ function maps() {
   const names = splitNames.filter((name) => name in study.map.sides), choices = [...new Set([names[0], names.at(-1)])];
   const caption = make("p", { className: "caption", innerHTML: `One marker per class. <b style="color:var(--train)">●</b> training, <b style="color:var(--test)">◆</b> test. Position: the first two principal axes of the class means of the pretrained features (${Math.round(100 * study.map.explained)}% of their variance), the same on every map, so only the sides change. Hover over a marker to see its class.` });
   box.replaceChildren(caption, make("div", { className: "maps" }, ...choices.map((name, index) => {
-    const id = `map-${index}`, select = make("select", { ariaLabel: "Split of this map" }, ...names.map((other) => make("option", { value: other, textContent: `Split ${other}`, selected: other === name })));
+    const id = `map-${index}`, select = make("select", { id: `${id}-split`, ariaLabel: "Split of this map" }, ...names.map((other) => make("option", { value: other, textContent: `Split ${other}`, selected: other === name })));
     state.sides[id] = name; figures[id] = mapFigure(id);
     const figure = make("figure", { className: "plot" });
     figure.dataset.figure = id;
@@ -140,7 +178,7 @@ function examples() {
   const [splitLabel, split] = choice("split", "Split", study.examples.map((one) => [one.split, `${one.split}${role[one.split] ?? ""}`]), hardest);
   const [firstLabel, first] = choice("a", "A", names.map((name) => [name, name]), order[0]);
   const [secondLabel, second] = choice("b", "B", [...names.map((name) => [name, name]), ["", "none"]], order[1] ?? "");
-  const onlyDiffering = make("input", { type: "checkbox" }), filterLabel = make("label", {}, onlyDiffering, " Only where they differ"), list = make("div", { className: "panel" });
+  const onlyDiffering = make("input", { type: "checkbox", id: "only-differing" }), filterLabel = make("label", {}, onlyDiffering, " Only where they differ"), list = make("div", { className: "panel" });
   const show = () => { const one = study.examples.find((other) => other.split === split.value); list.replaceChildren(...panel(one, [...new Set([first.value, second.value])].filter(Boolean))); list.classList.toggle("only-differing", onlyDiffering.checked); };
   [split, first, second, onlyDiffering].forEach((input) => { input.onchange = show; });
   show();
@@ -194,9 +232,12 @@ function enlarge(one, methods, query) {
 
 document.addEventListener("click", (event) => { const format = event.target.dataset?.save; if (format) save(event.target.closest("figure"), format); });
 document.addEventListener("toggle", (event) => { const figure = event.target.closest?.("figure"); if (figure && event.target.open) numbers(figure); }, true);
+for (const kind of ["change", "input", "click"]) document.addEventListener(kind, () => setTimeout(remember));
+addEventListener("hashchange", () => { if (location.hash.includes("=")) location.reload(); section = location.hash.slice(1).split("&")[0]; remember(); });
+addEventListener("beforeprint", () => { document.querySelector("#findings details")?.setAttribute("open", ""); });
 addEventListener("beforeprint", () => allFigures().forEach((figure) => { if (!drawn.has(figure)) draw(figure); }));
 let waiting;
 addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(redraw, 150); });
-maps(); controls(); chips(); examples();
+maps(); controls(); chips(); examples(); restore();
 allFigures().forEach((figure) => seen.observe(figure));
 addEventListener("load", () => setTimeout(drawRest, 300));

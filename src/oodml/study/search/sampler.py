@@ -3,7 +3,7 @@
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, install_command
 from oodml.randomness import derived_seed
 from oodml.study.spec.ranges import Choices, Range, SearchSettings
 from oodml.study.spec.variants import Variant
@@ -106,7 +106,7 @@ def _import_optuna() -> Any:
         import optuna
     except ImportError as error:
         raise OodmlError(
-            "the study has a search, which needs optuna. Run `pip install 'oodml[search]'`.",
+            f"the study has a search, which needs optuna. Run `{install_command('search')}`.",
             location="search",
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)

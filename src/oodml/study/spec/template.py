@@ -2,14 +2,17 @@
 
 import json
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from oodml.datasets import open_images
-from oodml.errors import error_at
+from oodml.errors import error_at, unknown
 from oodml.images.image_set import ImageSet
 from oodml.images.vector_images import VectorImages
+from oodml.study.spec.shipped import PREFIX, shipped_studies
 
 SHOTS = (2, 5)
 QUERIES = 2
@@ -39,6 +42,10 @@ dim = 128               # dimension of the embedding
 epochs = 40             # at most; the best epoch is chosen on validation classes
 batch_size = {batch_size}
 
+[adapt]                 # few-shot adaptation to `shots` labeled images of each test class
+objective = "margin"    # the loss that adapts the layer; "prototypes" takes no steps
+iterations = 300        # steps of each episode
+
 # The methods to compare; options go below a method's name. A list of values makes a grid.
 [methods.margin]
 [methods.multisimilarity]
@@ -48,7 +55,24 @@ batch_size = {batch_size}
 """
 
 
-def study_text(data: str, file: Path) -> str:
+def shipped_text(name: str, root: Path | None, file: Path) -> str:
+    """The text of a study that comes with the package.
+
+    Args:
+        root: the folder of its dataset; by default as in the shipped file.
+        file: where the text will be written.
+    """
+    studies = shipped_studies()
+    name = name.removeprefix(PREFIX)
+    if name not in studies:
+        raise unknown("shipped study", name, studies)
+    if root is None:
+        return studies[name]
+    path = json.dumps(_data_value(file, str(root)), ensure_ascii=False)
+    return re.sub(r'root = "[^"]*"', lambda _: f"root = {path}", studies[name], count=1)
+
+
+def study_text(data: str, file: Path, root: Path | None = None) -> str:
     """The text of a first study file.
 
     Shots and batch size fit the data.
@@ -56,8 +80,10 @@ def study_text(data: str, file: Path) -> str:
     Args:
         data: a folder or table of images, or a dataset's name.
         file: where the text will be written; paths in it start at its folder.
+        root: the folder of a published dataset.
     """
-    images = open_images(data)
+    options: dict[str, Any] = {} if root is None else {"root": root}
+    images = open_images(data, **options)
     counts = np.unique(images.labels, return_counts=True)[1]
     if len(counts) < MIN_CLASSES:
         raise error_at(
@@ -77,7 +103,7 @@ def study_text(data: str, file: Path) -> str:
         classes=len(counts),
         groups=_describe_groups(images),
         file=file.name,
-        data=json.dumps(_data_value(file, data), ensure_ascii=False),
+        data=_data_entry(file, data, root),
         shots=shots,
         shots_comment="         # labeled images per new class" if shots else smallest,
         batch_size=min(112, 2 * (len(counts) // 4)),
@@ -87,6 +113,14 @@ def study_text(data: str, file: Path) -> str:
 def _describe_groups(images: ImageSet) -> str:
     count = len(set(images.superclass_of.values()))
     return f" in {count} superclasses" if count else ""
+
+
+def _data_entry(file: Path, data: str, root: Path | None) -> str:
+    """The value of `data` in the file."""
+    name = json.dumps(_data_value(file, data), ensure_ascii=False)
+    if root is None:
+        return name
+    return f"{{name = {name}, root = {json.dumps(_data_value(file, str(root)))}}}"
 
 
 def _data_value(file: Path, data: str) -> str:

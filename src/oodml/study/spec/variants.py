@@ -85,6 +85,7 @@ class MethodKeys(BaseModel):
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
     method: str | None = None
+    label: str | None = Field(None, min_length=1)
     model: Table = Field(default_factory=dict)
     train: Table = Field(default_factory=dict)
     adapt: Table = Field(default_factory=dict)
@@ -132,7 +133,7 @@ def method_variants(
         for one, chosen_options in options:
             check_method(method, one, settings["model"], settings["train"], f"{file}: {key}")
             yield Variant(
-                label=_variant_label(label, chosen | chosen_options),
+                label=_variant_label(own.label or label, chosen | chosen_options),
                 method=name,
                 options=one,
                 seeds=own_seeds if method.trains else own_seeds[:1],

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError, install_command, unknown
 from oodml.study.workers.work import Execute, work
 
 EXECUTORS = ("local", "ray", "ray://HOST:PORT", "slurm", "slurm:local")
@@ -109,7 +109,7 @@ def _import(name: str, extra: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise OodmlError(
-            f"{name} is not installed. Run `pip install 'oodml[{extra}]'`.",
+            f"{name} is not installed. Run `{install_command(extra)}`.",
             location="executor",
             given=name,
         ) from error

@@ -13,6 +13,7 @@ import torch
 
 from oodml import distributed
 from oodml.devices import describe_hardware
+from oodml.progress import hide_progress
 from oodml.results.plan import RunPlan
 from oodml.results.schema import result_rows
 from oodml.study.folder.claims import PATIENCE, Claim, Claims, heartbeat
@@ -95,7 +96,7 @@ def execute_run(
     folder = None
     started = time.perf_counter()
     try:
-        with heartbeat(claim):
+        with heartbeat(claim), hide_progress():  # the study shows which runs are running
             folder = store.create_unfinished(run.id, claim)
             artifacts = RunArtifacts(store, run, **context.artifact_options)
             own_context = replace(context, artifacts=artifacts)

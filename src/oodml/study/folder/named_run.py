@@ -1,0 +1,45 @@
+"""Runs by name, as RESULTS:METHOD[:SPLIT[:SEED]] instead of a hash."""
+
+from pathlib import Path
+
+from oodml.errors import unknown
+from oodml.results.schema import STANDARD_SPLIT
+from oodml.study.folder.store import Store
+
+
+def run_folder(text: str | Path) -> Path | None:
+    """The folder of the finished run that a text names.
+
+    The form is RESULTS:METHOD[:SPLIT[:SEED]], where RESULTS is a study folder. Without a split it
+    is the standard split, or the easiest if there is none; without a seed it is the smallest.
+
+    Args:
+        text: such as "results:margin" or "results:margin:0:1".
+
+    Returns:
+        None if `text` does not start with a study folder and a colon.
+
+    Raises:
+        OodmlError: if the study has no finished run of this name.
+    """
+    folder, colon, name = str(text).partition(":")
+    store = Store(Path(folder).expanduser())
+    if not colon or Path(text).exists() or not store.plan_file.exists():
+        return None
+    finished = store.finished_ids()
+    runs = [run for run in store.read_plan().runs if run.id in finished]
+    labels = [one for one in {run.label for run in runs} if f"{name}:".startswith(f"{one}:")]
+    if not labels:
+        raise unknown("method", name, {run.label for run in runs}, folder)
+    label = max(labels, key=len)
+    split, _, seed = name[len(label) + 1 :].partition(":")
+    runs = sorted((run for run in runs if run.label == label), key=lambda run: run.shift)
+    steps = [run.split for run in runs]
+    split = split or (STANDARD_SPLIT if STANDARD_SPLIT in steps else steps[0])
+    if split not in steps:
+        raise unknown("split", split, set(steps), folder)
+    seeds = {str(run.seed): run for run in runs if run.split == split}
+    seed = seed or min(seeds, key=int)
+    if seed not in seeds:
+        raise unknown("seed", seed, seeds, folder)
+    return store.runs / seeds[seed].id
