@@ -75,6 +75,9 @@ def readme(folder: Path) -> dict[str, Any]:
 def evaluation(folder: Path) -> dict[str, Any]:
     for seed, name in enumerate(("test", "queries", "catalog", "margin", "arcface")):
         vectors(seed=seed).save(folder / f"{name}.npz")
+    (folder / "shards").mkdir()
+    for seed in (2, 3):
+        vectors(seed=seed).save(folder / "shards" / f"part{seed}.npy")
     first, second = vectors(), vectors(seed=1)
     return {
         "vectors": first.vectors, "labels": first.classes,

@@ -21,6 +21,7 @@ from oodml.cli.vectors import (
     print_skipped,
     print_table,
 )
+from oodml.errors import OodmlError
 
 if TYPE_CHECKING:
     from oodml.evaluate.evaluation import Evaluation
@@ -31,7 +32,8 @@ def evaluate(
     gallery: Annotated[
         Path | None,
         typer.Option(
-            help="Vectors to search in; by default the queries. May contain other classes."
+            help="Vectors to search in; by default the queries. May contain other classes. A "
+            "folder of files is read in chunks and need not fit into memory."
         ),
     ] = None,
     k: Annotated[
@@ -76,6 +78,17 @@ def evaluate(
         str, typer.Option(help="With --distractors: gallery sizes, such as 1e4,1e6.")
     ] = "",
     figure: Annotated[Path | None, decisions.FIGURE] = None,
+    n_queries: Annotated[
+        int | None,
+        typer.Option(
+            "--queries",
+            help="Without --gallery: the number of vectors that are queries, sampled with the "
+            "share of each class; metrics then have 95% intervals.",
+        ),
+    ] = None,
+    memory: Annotated[
+        str, typer.Option(help="With a folder of files: memory for the vectors in use.")
+    ] = "2GB",
     column: Annotated[str | None, COLUMN] = None,
     labels: Annotated[str | None, LABELS] = None,
     skip_unlabeled: Annotated[bool, SKIP] = False,
@@ -85,10 +98,21 @@ def evaluate(
     Example: `oodml evaluate test.npz --per-class classes.csv`
     """
     from oodml.evaluate.evaluation import evaluate_vectors
-    from oodml.files import replacing
 
     for output in (per_class, figure):
         check_output(output, vectors, gallery, threshold, distractors)
+    if n_queries is not None or vectors.is_dir() or (gallery is not None and gallery.is_dir()):
+        _refuse_with_shards(
+            by=by != "class",
+            open_set=open_set,
+            vectors=column is not None,
+            labels=labels is not None,
+            skip_unlabeled=skip_unlabeled,
+            queries=n_queries is not None and gallery is not None,
+        )
+        result = _evaluate_shards(vectors, gallery, n_queries, memory, k, distance, average, seed)
+        _print_result(result, vectors.name, per_class, as_json)
+        return
     queries = load_vectors(vectors, column, labels, skip_unlabeled)
     searched = None
     if gallery is not None:
@@ -113,6 +137,49 @@ def evaluate(
         restarts=restarts,
         retrieval_only=retrieval_only,
     )
+    _print_result(result, vectors.name, per_class, as_json)
+
+
+def _evaluate_shards(
+    vectors: Path,
+    gallery: Path | None,
+    n_queries: int | None,
+    memory: str,
+    k: list[int] | None,
+    distance: str,
+    average: str,
+    seed: int,
+) -> "Evaluation":
+    from oodml.evaluate.shards import Shards
+    from oodml.evaluate.streaming import evaluate_shards, parse_memory
+
+    return evaluate_shards(
+        None if gallery is None else load_vectors(vectors, None, None, False),
+        Shards(vectors if gallery is None else gallery),
+        ks=tuple(k or (1, 2, 4, 8)),
+        distance=distance,
+        average=average,
+        seed=seed,
+        memory=parse_memory(memory),
+        n_queries=n_queries,
+    )
+
+
+def _refuse_with_shards(**given: bool) -> None:
+    """Refuse options that need all vectors in memory."""
+    for name, is_given in given.items():
+        if is_given:
+            option = f"--{name.replace('_', '-')}"
+            raise OodmlError(
+                f"{option} needs all vectors in one file that fits into memory",
+                location=option,
+                given=option,
+            )
+
+
+def _print_result(result: "Evaluation", name: str, per_class: Path | None, as_json: bool) -> None:
+    from oodml.files import replacing
+
     if per_class is not None:
         with replacing(per_class) as temporary:
             result.per_class.to_csv(temporary, index=False)
@@ -121,7 +188,7 @@ def evaluate(
     if as_json:
         _print_evaluation_json(result)
     else:
-        _print_evaluation(result, vectors.name)
+        _print_evaluation(result, name)
 
 
 def compare(
@@ -246,21 +313,27 @@ def index(
 
 
 def _print_evaluation(result: "Evaluation", name: str) -> None:
-    sizes, metrics = result.sizes, result.metrics
+    sizes, metrics, has_intervals = result.sizes, result.metrics, bool(result.intervals)
     typer.echo(result.answer)
     typer.echo(
         f"{name}: {sizes['vectors']} vectors of {sizes['dimensions']} dimensions, "
         f"{sizes['classes']} classes"
     )
     rows = [
-        (name, f"{value:.4f}", f"{result.chance[name]:.4f}" if name in result.chance else "")
+        (
+            name,
+            f"{value:.4f}",
+            *("{:.4f} … {:.4f}".format(*result.intervals[name]) for _ in range(has_intervals)),
+            f"{result.chance[name]:.4f}" if name in result.chance else "",
+        )
         for name, value in metrics.items()
         if name not in ("queries", "singletons")
     ]
+    heads = ("metric", "value", *["95% interval"] * has_intervals, "chance")
     counts = f"{metrics['queries']:.0f} queries"
     if metrics["singletons"]:
         counts += f"; {metrics['singletons']:.0f} without a positive are excluded"
-    print_table(counts, ("metric", "value", "chance"), rows)
+    print_table(counts, heads, rows)
 
 
 def _print_evaluation_json(result: "Evaluation") -> None:
@@ -274,6 +347,7 @@ def _print_evaluation_json(result: "Evaluation") -> None:
             "sizes": result.sizes,
             "metrics": values,
             "chance": result.chance,
+            "intervals": result.intervals,
         }
     )
 

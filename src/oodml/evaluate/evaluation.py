@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,12 @@ from oodml.evaluate.chance import chance_clustering, chance_metrics
 from oodml.evaluate.clustering import clustering_metrics
 from oodml.evaluate.query_lists import query_lists
 from oodml.evaluate.registry import find_metric
-from oodml.evaluate.retrieval import average_metrics, metrics_per_class, retrieval_metrics
+from oodml.evaluate.retrieval import (
+    PerQuery,
+    average_metrics,
+    metrics_per_class,
+    retrieval_metrics,
+)
 from oodml.evaluate.structure import structure_metrics
 from oodml.vectors import VectorSet
 
@@ -29,6 +34,7 @@ class Evaluation:
         answer: the first metric and its chance level as a sentence.
         notes: what affects how the numbers must be read, one sentence each.
         sizes: the numbers of vectors, dimensions, and classes; and of excluded self-matches.
+        intervals: of metrics that were computed from a sample of the queries.
     """
 
     metrics: dict[str, float]
@@ -37,6 +43,7 @@ class Evaluation:
     answer: str
     notes: tuple[str, ...]
     sizes: dict[str, int]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def evaluate_vectors(
@@ -77,32 +84,50 @@ def evaluate_vectors(
             per_query=True,
             **options,
         )
-    ranked = values.pop("gallery_size")
-    metrics = average_metrics(values, queries.classes, average)
-    chance = chance_metrics(values["positives"], ranked, ks=ks)
+    excluded = 0 if gallery is None else int((len(gallery) - values["gallery_size"]).sum())
+    result = summarize(values, queries.classes, ks, average, queries.vectors.shape[1], by)
     if not retrieval_only:
-        metrics |= clustering_metrics(
+        clustering = clustering_metrics(
             everything.vectors, everything.labels, seed=seed, restarts=restarts, distance=distance
         )
-        metrics |= structure_metrics(everything.vectors, everything.labels)
-        chance |= chance_clustering(np.bincount(everything.labels), seed)
+        result.metrics.update(clustering)
+        result.metrics.update(structure_metrics(everything.vectors, everything.labels))
+        result.chance.update(chance_clustering(np.bincount(everything.labels), seed))
+    unlabeled = sum(_n_unlabeled(vectors) for vectors in (queries, gallery))
     sizes = {
         "vectors": len(everything),
         "dimensions": queries.vectors.shape[1],
         "classes": len(everything.class_names),
-        "self_matches": 0 if gallery is None else int((len(gallery) - ranked).sum()),
-        "unlabeled": sum(_n_unlabeled(vectors) for vectors in (queries, gallery)),
+        "self_matches": excluded,
+        "unlabeled": unlabeled,
     }
-    names, columns = metrics_per_class(values, queries.classes)
-    table = pd.DataFrame({"class": names, "images": np.bincount(queries.labels)})
-    return Evaluation(
-        metrics,
-        chance,
-        table.assign(**columns),
-        _answer(metrics, chance, by, average),
-        (*listed, *_notes(sizes, [str(warning.message) for warning in raised])),
-        sizes,
-    )
+    notes = (*listed, *evaluation_notes(sizes, [str(warning.message) for warning in raised]))
+    return replace(result, sizes=sizes, notes=notes)
+
+
+def summarize(
+    values: PerQuery,
+    classes: Names,
+    ks: Sequence[int],
+    average: str,
+    dimensions: int,
+    by: str = "class",
+) -> Evaluation:
+    """Average the retrieval metrics of queries, as `evaluate_vectors` does with `retrieval_only`.
+
+    Args:
+        values: as `retrieval_metrics` returns them with `per_query`.
+        classes: [n] the class of each query.
+    """
+    ranked = values.pop("gallery_size")
+    metrics = average_metrics(values, classes, average)
+    chance = chance_metrics(values["positives"], ranked, ks=ks)
+    names, columns = metrics_per_class(values, classes)
+    images = np.unique(classes, return_counts=True)[1]
+    sizes = {"vectors": len(classes), "dimensions": dimensions, "classes": len(names)}
+    table = pd.DataFrame({"class": names, "images": images}).assign(**columns)
+    answer = _answer(metrics, chance, by, average)
+    return Evaluation(metrics, chance, table, answer, (), sizes)
 
 
 def _gallery_options(
@@ -153,14 +178,15 @@ def _answer(metrics: dict[str, float], chance: dict[str, float], by: str, averag
     return f"{find_metric(name).label} is {metrics[name]:.4f}{where} (chance: {chance[name]:.4f})."
 
 
-def _notes(sizes: dict[str, int], warned: list[str]) -> tuple[str, ...]:
+def evaluation_notes(sizes: dict[str, int], warned: list[str]) -> tuple[str, ...]:
+    """Sentences about warnings, excluded self-matches, and excluded rows."""
     notes = [f"{text[0].upper()}{text[1:]}." for text in warned]
-    if sizes["self_matches"]:
+    if sizes.get("self_matches"):
         notes.append(
             f"{sizes['self_matches']} gallery images are a query's own image (same id and vector) "
             "and are not ranked for it."
         )
-    if sizes["unlabeled"]:
+    if sizes.get("unlabeled"):
         notes.append(f"{sizes['unlabeled']} rows without a label are excluded.")
     return tuple(notes)
 

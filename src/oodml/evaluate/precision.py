@@ -32,16 +32,29 @@ class Comparable:
         gallery: [m d], or None if the queries are the gallery.
         euclidean: whether closer means a smaller Euclidean distance, not a larger dot product.
         by_differences: whether distances must be computed from differences of vectors.
+        unit, exponent, center: how the vectors were prepared; see `prepare`.
     """
 
     queries: Float[Tensor, "n d"]
     gallery: Float[Tensor, "m d"] | None
     euclidean: bool
     by_differences: bool = False
+    unit: bool = False
+    exponent: int = 0
+    center: Float[Tensor, " d"] | None = None
+
+    def prepare(self, rows: Float[Tensor, "m d"]) -> Float[Tensor, "m d"]:
+        """Bring further gallery vectors into the same form: unit length, scale, and origin."""
+        rows = rows.to(self.queries)
+        rows = _scale(unit_rows(rows) if self.unit else rows, self.exponent)
+        return rows if self.center is None else rows - self.center
 
 
 def comparable(
-    queries: Float[Tensor, "n d"], gallery: Float[Tensor, "m d"] | None, euclidean: bool
+    queries: Float[Tensor, "n d"],
+    gallery: Float[Tensor, "m d"] | None,
+    euclidean: bool,
+    mean: Float[Tensor, " d"] | None = None,
 ) -> Comparable:
     """Prepare vectors for ranking by Euclidean distance or by cosine.
 
@@ -49,24 +62,29 @@ def comparable(
         queries: [n d] vectors as given.
         gallery: [m d] vectors as given, or None.
         euclidean: whether to rank by Euclidean distance; else by cosine.
+        mean: [d] float64 mean of the whole gallery if `gallery` is only a part of it.
     """
     if not euclidean:
         unit = unit_rows(queries)
         others = None if gallery is None else unit_rows(gallery)
         if is_resolved(unit, others):
-            return Comparable(unit, others, euclidean=False)
+            return Comparable(unit, others, euclidean=False, unit=True)
         # Unit vectors have the same order by distance as by cosine, and distances resolve more.
         queries = unit_rows(queries.double())
-        gallery = None if gallery is None else unit_rows(gallery.double())
+        gallery, mean = None if gallery is None else unit_rows(gallery.double()), None
+    exponent = _safe_exponent(queries, gallery)
     queries, gallery = scale_to_safe_size(queries, gallery)
-    centered = _center(queries, gallery)
-    if is_resolved(*centered, queries, gallery):
-        return Comparable(*centered, euclidean=True)
-    queries, gallery = queries.double(), None if gallery is None else gallery.double()
-    centered = _center(queries, gallery)
-    if is_resolved(*centered, queries, gallery):
-        return Comparable(*centered, euclidean=True)
-    return Comparable(queries, gallery, euclidean=True, by_differences=True)
+    if mean is None:
+        mean = (queries if gallery is None else gallery).mean(0, dtype=torch.float64)
+    else:
+        mean = _scale(mean, exponent)
+    for dtype in (queries.dtype, torch.float64):
+        queries, gallery = queries.to(dtype), None if gallery is None else gallery.to(dtype)
+        center = mean.to(dtype)
+        centered = queries - center, None if gallery is None else gallery - center
+        if is_resolved(*centered, queries, gallery):
+            return Comparable(*centered, True, False, not euclidean, exponent, center)
+    return Comparable(queries, gallery, True, True, not euclidean, exponent)
 
 
 def comparable_in_ball(
@@ -108,7 +126,8 @@ def resolved_points(rows: Float[Tensor, "n d"], euclidean: bool) -> Float[Tensor
     safe = SAFE_SIZE[torch.float32]
     points, _ = scale_to_safe_size(points, None, safe)
     if not is_resolved(points.float(), None, points):
-        points = scale_to_safe_size(_center(points.double(), None)[0], None, safe)[0]
+        points = points.double()
+        points, _ = scale_to_safe_size(points - points.mean(0), None, safe)
     return points.float()
 
 
@@ -163,24 +182,23 @@ def scale_to_safe_size(
     queries: Float[Tensor, "n d"], gallery: Float[Tensor, "m d"] | None, safe: float | None = None
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"] | None]:
     """Multiply both by a power of two if their squares could over- or underflow."""
+    exponent = _safe_exponent(queries, gallery, safe)
+    return _scale(queries, exponent), None if gallery is None else _scale(gallery, exponent)
+
+
+def _safe_exponent(
+    queries: Float[Tensor, "n d"], gallery: Float[Tensor, "m d"] | None, safe: float | None = None
+) -> int:
     sizes = [float(rows.abs().max()) for rows in (queries, gallery) if rows is not None]
     largest, safe = max(sizes), safe or SAFE_SIZE[queries.dtype]
     if largest == 0 or 1 / safe < largest < safe:
-        return queries, gallery
-    exponent = -int(torch.frexp(torch.tensor(largest, dtype=torch.float64)).exponent)
-
-    def scaled(rows: Float[Tensor, "_ d"]) -> Float[Tensor, "_ d"]:
-        half = torch.tensor(exponent // 2)  # in two steps, since 2**exponent may overflow
-        rest = torch.tensor(exponent - exponent // 2)
-        return torch.ldexp(torch.ldexp(rows, half.to(rows.device)), rest.to(rows.device))
-
-    return scaled(queries), None if gallery is None else scaled(gallery)
+        return 0
+    return -int(torch.frexp(torch.tensor(largest, dtype=torch.float64)).exponent)
 
 
-def _center(
-    queries: Float[Tensor, "n d"], gallery: Float[Tensor, "m d"] | None
-) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"] | None]:
-    """Subtract the mean of the gallery, which does not change distances."""
-    mean = (queries if gallery is None else gallery).mean(0, dtype=torch.float64)
-    center = mean.to(queries.dtype)
-    return queries - center, None if gallery is None else gallery - center
+def _scale(rows: Float[Tensor, "*n d"], exponent: int) -> Float[Tensor, "*n d"]:
+    if exponent == 0:
+        return rows
+    half = torch.tensor(exponent // 2)  # in two steps, since 2**exponent may overflow
+    rest = torch.tensor(exponent - exponent // 2)
+    return torch.ldexp(torch.ldexp(rows, half.to(rows.device)), rest.to(rows.device))

@@ -6,7 +6,7 @@ positives; then the next tile overwrites it. There is no n×n matrix, and the ga
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,8 +87,27 @@ class _Layout:
         )
 
 
+@dataclass(frozen=True)
+class MoreColumns:
+    """Further gallery images that are read once, in chunks, and are no positives.
+
+    Attributes:
+        chunks: reads the vectors, [m d] at a time.
+        count: the number of vectors.
+        mean: [d] float64 mean of the whole gallery, needed for Euclidean distances.
+    """
+
+    chunks: Callable[[], Iterator[Tensor]]
+    count: int
+    mean: Float[Tensor, " d"] | None = None
+
+
 def positive_ranks(
-    protocol: RetrievalProtocol, *, distance: str, generator: torch.Generator
+    protocol: RetrievalProtocol,
+    *,
+    distance: str,
+    generator: torch.Generator,
+    more: MoreColumns | None = None,
 ) -> Iterator[RankBlock]:
     """Rank the positives of every query; queries without a positive are skipped.
 
@@ -96,25 +115,43 @@ def positive_ranks(
 
     Args:
         distance: one of `oodml.evaluate.inputs.DISTANCES`.
+        more: gallery images beside those of the protocol, for cosine and Euclidean distance.
 
     Yields:
         Blocks of ranks, in no particular order.
     """
+    mean = None if more is None else more.mean
     if distance == "poincare":
         vectors = comparable_in_ball(protocol.queries, protocol.gallery)
     else:
-        vectors = comparable(protocol.queries, protocol.gallery, distance == "euclidean")
+        vectors = comparable(protocol.queries, protocol.gallery, distance == "euclidean", mean)
     layout = _layout(protocol)
     columns = (vectors.queries if vectors.gallery is None else vectors.gallery)[layout.columns]
     repeated = find_duplicates(columns)
     scratch = columns.new_empty(SCRATCH if columns.device.type == "cpu" else 2**26)
     if vectors.gallery is None and not vectors.by_differences and not len(repeated[0]):
         blocks = _symmetric_blocks(layout)
-        if blocks:
+        if blocks and more is None:
             yield from _symmetric_ranks(
                 layout, columns, blocks, vectors.euclidean, scratch, generator
             )
             return
+    counters = _counters(layout, vectors, columns, repeated, scratch, generator)
+    if more is not None:
+        counters = iter(_add_more(list(counters), vectors, more))
+    for counter in counters:
+        yield counter.ranks()
+
+
+def _counters(
+    layout: "_Layout",
+    vectors: Comparable,
+    columns: Float[Tensor, "m d"],
+    repeated: tuple[Int[Tensor, " r"], Int[Tensor, " r"]],
+    scratch: Float[Tensor, " s"],
+    generator: torch.Generator,
+) -> Iterator["_Counter"]:
+    """Count all columns for each block of queries."""
     size = max(1, min(QUERIES, STRIP // len(columns)))
     for begin in range(0, len(layout.rows), size):
         block = layout.block(slice(begin, begin + size))
@@ -125,7 +162,21 @@ def positive_ranks(
         counter = _Counter(block, strip, low, scratch, generator, exact_ties=len(repeated[0]) > 0)
         for tile in itertools.chain(torch.split(strip, TILE, 1), tiles.others(low, high)):
             counter.add(tile)
-        yield counter.ranks()
+        yield counter
+
+
+def _add_more(
+    counters: list["_Counter"], vectors: Comparable, more: MoreColumns
+) -> list["_Counter"]:
+    """Count further gallery images for all blocks of queries at once."""
+    nothing = torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
+    for chunk in more.chunks():
+        columns = vectors.prepare(chunk)
+        for counter in counters:
+            tiles = _Tiles(vectors, vectors.queries[counter.layout.rows], columns, nothing)
+            for tile in tiles.others(0, 0):
+                counter.add(tile)
+    return counters
 
 
 def _layout(protocol: RetrievalProtocol) -> _Layout:

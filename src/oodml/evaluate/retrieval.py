@@ -22,7 +22,7 @@ from oodml.evaluate.random_ranking import (
     expected_r_precision,
     expected_recall,
 )
-from oodml.evaluate.ranks import RankBlock, positive_ranks
+from oodml.evaluate.ranks import MoreColumns, RankBlock, positive_ranks
 from oodml.results.metrics import PUBLISHED, check_bounds
 
 COUNTS = ("positives", "gallery_size")
@@ -192,7 +192,7 @@ def retrieval_metrics(
         OodmlError: if vectors are not finite or, with "cosine", zero; if shapes do not match; if
             no query has a positive.
     """
-    cutoffs = _check_cutoffs(ks)
+    cutoffs = check_cutoffs(ks)
     _check_average(average)
     check_seed(seed)
     if gallery is None:
@@ -250,7 +250,8 @@ def average_metrics(values: PerQuery, labels: Array, average: str = "micro") -> 
     return means | {"queries": float(scored.sum()), "singletons": float((~scored).sum())}
 
 
-def _check_cutoffs(ks: Iterable[int]) -> tuple[int, ...]:
+def check_cutoffs(ks: Iterable[int]) -> tuple[int, ...]:
+    """The distinct cut-offs in order; refuses what is not a whole number from 1."""
     cutoffs = tuple(dict.fromkeys(ks))
     for k in cutoffs:
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
@@ -269,13 +270,17 @@ def _check_average(average: str) -> None:
 
 
 def query_metrics(
-    protocol: RetrievalProtocol, ks: tuple[int, ...], distance: str, generator: torch.Generator
+    protocol: RetrievalProtocol,
+    ks: tuple[int, ...],
+    distance: str,
+    generator: torch.Generator,
+    more: MoreColumns | None = None,
 ) -> PerQuery:
-    """Every metric of every query, and "positives"."""
+    """Compute every metric of every query, "positives", and "gallery_size"."""
     functions = RETRIEVAL.functions(ks, published=protocol.gallery is None)
     functions["positives"] = lambda positives: positives.counts
     table = torch.full((len(protocol.queries), len(functions)), torch.nan, dtype=torch.float64)
-    for block in positive_ranks(protocol, distance=distance, generator=generator):
+    for block in positive_ranks(protocol, distance=distance, generator=generator, more=more):
         positives = RankedPositives(block)
         columns = [function(positives) for function in functions.values()]
         table[block.rows.cpu()] = torch.stack(columns, 1).cpu()
@@ -283,7 +288,8 @@ def query_metrics(
     for name, column in values.items():
         if name.endswith(PUBLISHED):
             np.nan_to_num(column, copy=False)
-    values["gallery_size"] = protocol.gallery_sizes.astype(np.float64)
+    n_more = 0 if more is None else more.count
+    values["gallery_size"] = (protocol.gallery_sizes + n_more).astype(np.float64)
     return values
 
 
