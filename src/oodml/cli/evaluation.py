@@ -105,6 +105,7 @@ def evaluate(
         _refuse_with_shards(
             by=by != "class",
             open_set=open_set,
+            distractors=distractors is not None,
             vectors=column is not None,
             labels=labels is not None,
             skip_unlabeled=skip_unlabeled,
