@@ -287,7 +287,7 @@ class _Target:
 
     def _measure(self, run: RunPlan, split: Split, test: VectorSet) -> Iterator[Mapping[str, Any]]:
         yield from metric_rows(Stage.ZERO_SHOT, test_metrics(test))
-        yield from metric_rows(Stage.ZERO_SHOT, decision_metrics(test, None, run.seed))
+        yield from metric_rows(Stage.ZERO_SHOT, decision_metrics(test, None, False, run.seed))
         images = self.images.subset(split.test)
         adapt = partial(
             adapt_split,
