@@ -97,7 +97,8 @@ def standard_columns(
         "partition" [n]; and the source.
     """
     matrix = _choose_vectors(contents, vectors)
-    raw = {"classes": _choose_classes(contents, labels)}
+    nameless = np.full(len(matrix), "unlabeled")
+    raw = {"classes": nameless if labels == "" else _choose_classes(contents, labels)}
     for key, names in (("ids", IDS), ("superclasses", SUPERCLASSES)):
         name = _only_match(contents, names)
         if name is not None:

@@ -60,7 +60,8 @@ def read_vectors(
     Args:
         vectors: the column of the vectors, or a pattern such as "pc*" for one column per
             dimension; by default chosen by the rule of `oodml.vector_columns`.
-        labels: the column of the classes; by default one of `vector_columns.CLASSES`.
+        labels: the column of the classes; by default one of `vector_columns.CLASSES`. "" reads
+            a file without classes: every row has the class "unlabeled".
         skip_unlabeled: exclude rows without a class or superclass, and record their number in
             the source as "skipped_unlabeled".
     """

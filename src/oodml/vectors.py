@@ -128,7 +128,7 @@ class VectorSet(Labeled):
             path: a .npz, .safetensors, .parquet, .npy, or .csv file.
             vectors: the column of the vectors, or a pattern for one column per dimension, such
                 as "pc*".
-            labels: the column of the classes.
+            labels: the column of the classes; "" reads a file without classes.
             skip_unlabeled: exclude rows without a class or superclass instead of refusing the
                 file; their number is recorded in `source` as "skipped_unlabeled".
 

@@ -269,6 +269,46 @@ def compress(
     print_table("", heads, lines)
 
 
+def test_drift(
+    index: str | None,
+    files: list[Path],
+    seed: int,
+    fail_above: float | None,
+    page: Path | None,
+    data: str | None,
+    as_json: bool,
+) -> None:
+    """Print the drift of files of new vectors; exit with status 1 if one is above the limit."""
+    from oodml.decisions.drift import drift
+    from oodml.errors import OodmlError
+    from oodml.vectors import VectorSet
+
+    if index is None or not files:
+        raise OodmlError("--test needs two or more files of vectors", location="--test")
+    check_output(page, Path(index), *files)
+    known = VectorSet.load(index, labels="")
+    results = {file.name: drift(known, VectorSet.load(file, labels=""), seed) for file in files}
+    if page is not None:
+        from oodml.datasets import open_images
+        from oodml.report.drift import write_drift_page
+
+        write_drift_page(
+            page, Path(index).name, results, None if data is None else open_images(data)
+        )
+    if as_json:
+        print_json({name: result.as_dict() for name, result in results.items()})
+    else:
+        rows = [
+            (name, f"{one.value:.3f}", f"{one.p:.3g}", str(len(one.clusters)),
+             f"{sum(map(len, one.clusters))}", one.verdict)
+            for name, one in results.items()
+        ]  # fmt: skip
+        heads = ("file", "drift", "p", "new clusters", "images in them", "")
+        print_table(f"against {Path(index).name}", heads, rows)
+    if fail_above is not None and any(one.value > fail_above for one in results.values()):
+        raise typer.Exit(1)
+
+
 def _numbers(option: str, text: str) -> list[int]:
     from oodml.errors import OodmlError
 

@@ -52,6 +52,22 @@ def shift(
     background: Background = None,
     device: Device = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    more: Annotated[
+        list[Path] | None, typer.Argument(help="With --test: further files of new vectors.")
+    ] = None,
+    test: Annotated[
+        bool,
+        typer.Option(
+            "--test", help="Test whether the images of B are like those of A; needs no labels."
+        ),
+    ] = False,
+    fail_above: Annotated[
+        float | None,
+        typer.Option(help="With --test: exit with status 1 if the drift of a file is higher."),
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="With --test: write a page with chart and new clusters.")
+    ] = None,
 ) -> None:
     """Measure the shift from A to B: two folders, two vector files, or the sides of a split.
 
@@ -62,6 +78,12 @@ def shift(
     from oodml.shift.measures import find_measure
     from oodml.shift.summary import shift_report
 
+    if test:
+        from oodml.cli.decisions import test_drift
+
+        test_drift(a, [Path(name) for name in (b, *(more or ())) if name], seed, fail_above, page,
+                   data, json)  # fmt: skip
+        return
     resolve_device(device)
     for name in measure or ():
         find_measure(name)
