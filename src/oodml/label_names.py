@@ -72,11 +72,16 @@ def missing_error(
     if isinstance(first, str) and first in MISSING_TEXT:
         remedy += f" Rename the class if {str(first)!r} is its name."
     return OodmlError(
-        f"{prefix}row {int(rows[0])} has no value in {name} ({first!r}); {len(rows)} of "
+        f"{prefix}row {int(rows[0])} has no value in {name} ({_plain(first)!r}); {len(rows)} of "
         f"{len(values)} rows have none.{remedy}",
         location=location or name,
         given=int(rows[0]),
     )
+
+
+def _plain(value: Any) -> Any:
+    """A numpy scalar as a Python value, which messages show without its type."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _is_missing(value: Any, literal: bool) -> bool:
@@ -145,19 +150,19 @@ def look_alikes(names: Iterable[str], others: Iterable[str]) -> Mapping[str, str
 
 
 def refuse_same_names(names: Iterable[str], location: str) -> None:
-    """Refuse class names that differ only in their Unicode normalization (NFC or NFD).
+    """Refuse class names that differ only in Unicode normalization or in surrounding space.
 
     Args:
         location: where the names come from, for the error.
     """
     first: dict[str, str] = {}
-    for name in sorted({str(name) for name in names if not name.isascii()}):
-        other = first.setdefault(unicodedata.normalize("NFC", name), name)
+    for name in sorted({str(name) for name in names}):
+        other = first.setdefault(unicodedata.normalize("NFC", name).strip(), name)
         if other != name:
             raise OodmlError(
-                f"{location}: two classes are both called {name!r}, in different Unicode "
-                f"normalizations (NFC and NFD): {other!a} and {name!a}. Give them "
-                "one name, or different ones.",
+                f"{location}: the classes {other!a} and {name!a} look the same; they differ only "
+                "in surrounding space or Unicode normalization (NFC, NFD). Give them one name, or "
+                "different ones.",
                 location=location,
                 given=name,
             )

@@ -268,7 +268,8 @@ def _list_matrix(path: Path, name: str, values: Any) -> NDArray[Any]:
     if len(different):
         row = int(different[0])
         text = "no list" if lengths[row] < 0 else f"{lengths[row]} numbers"
-        _refuse_row(path, name, row, f"has {text}; row 0 has {lengths[0]}")
+        usual = int(lengths[lengths >= 0][0]) if (lengths >= 0).any() else 0
+        _refuse_row(path, name, row, f"has {text}; other rows have {usual}")
     flat = pa.concat_arrays([chunk.flatten() for chunk in values.chunks])
     if flat.null_count:
         first = int(np.flatnonzero(flat.is_null().to_numpy(zero_copy_only=False))[0])

@@ -84,9 +84,7 @@ class VectorSet(Labeled):
     @property
     def has_ids(self) -> bool:
         """Whether `ids` name images; False if they are row numbers."""
-        if self.source.get("ids") == "row numbers":
-            return False
-        return not np.array_equal(self.ids, np.arange(len(self)).astype(np.str_))
+        return self.source.get("ids") != "row numbers"
 
     def class_means(self) -> NDArray[np.float64]:
         """[classes d] the mean vector of each class, in the order of `class_names`."""

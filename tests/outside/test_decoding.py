@@ -327,3 +327,12 @@ def test_an_image_is_decoded_or_refused_by_name(
         decoded = decode(path)
         assert decoded.mode == "RGB"
         assert damage != "none" or formats[suffix] == "ICO" or decoded.size == size
+
+
+def test_signed_gray_levels_of_eight_bits_are_refused(tmp_path: Path) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[339] = 2
+    Image.fromarray(noise(4, 4)).save(tmp_path / "a.tif", tiffinfo=tags)
+    with pytest.raises(OodmlError) as raised:
+        pixels(tmp_path / "a.tif")
+    assert "a.tif" in str(raised.value.location)

@@ -366,3 +366,24 @@ def test_the_background_of_a_command(tmp_path: Path, command: str) -> None:
     if command == "embed":
         black = embed(open_images(data, background="black"), "pixels").vectors
         np.testing.assert_allclose(np.load(out)["vectors"], black)
+
+
+def test_columns_of_image_tables_in_any_case(tmp_path: Path) -> None:
+    grow(tmp_path, NAMES)
+    table = tmp_path / "table.csv"
+    table.write_text(" Path ,LABEL\n" + "\n".join(f"{name},{name[0]}" for name in NAMES))
+    assert open_images(table).class_names == ("a", "b")
+    table.write_text(
+        "path,class\n" + "\n".join(f"{n},{n[0]}{' ' * i}" for i, n in enumerate(NAMES))
+    )
+    with pytest.raises(OodmlError) as raised:
+        open_images(table)
+    assert raised.value.location == str(table)
+
+
+def test_effort_without_effect_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "v.npz", vectors=np.eye(4), classes=[0, 0, 1, 1])
+    words = ["index", str(tmp_path / "v.npz"), "--out", str(tmp_path / "i.faiss"), "--effort", "3"]
+    refused = CliRunner().invoke(app, words).exception
+    assert isinstance(refused, OodmlError)
+    assert refused.location == "effort"

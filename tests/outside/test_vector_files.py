@@ -19,6 +19,7 @@ from safetensors.torch import save_file as save_tensors
 
 import oodml
 from oodml.errors import OodmlError
+from oodml.evaluate.evaluation import evaluate_vectors
 from oodml.vectors import VectorSet
 
 N = 12
@@ -450,3 +451,33 @@ def test_damaged_bytes_never_end_in_a_traceback(
         assert len(VectorSet.load(path).vectors.shape) == 2
     except OodmlError as error:
         check_location(error, path)
+
+
+def test_classes_that_differ_in_surrounding_space_are_refused(tmp_path: Path) -> None:
+    labels = np.array(["a", "a ", "b", "b"])
+    np.savez(tmp_path / "v.npz", vectors=np.eye(4), classes=labels)
+    with pytest.raises(OodmlError) as raised:
+        VectorSet.load(tmp_path / "v.npz")
+    assert raised.value.given == "a "
+
+
+def test_ids_that_equal_row_numbers_are_ids(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(12, 4))
+    labels = np.repeat(["a", "b", "c"], 4)
+    np.savez(tmp_path / "v.npz", vectors=vectors, classes=labels, ids=np.arange(12))
+    np.savez(tmp_path / "none.npz", vectors=vectors, classes=labels)
+    read = VectorSet.load(tmp_path / "v.npz")
+    assert read.has_ids
+    assert not VectorSet.load(tmp_path / "none.npz").has_ids
+    found = evaluate_vectors(read, read, retrieval_only=True).metrics["recall@1"]
+    assert found == oodml.retrieval_metrics(vectors, labels)["recall@1"]
+
+
+@pytest.mark.parametrize("bad", [None, [1.0, None], [1.0]])
+def test_messages_of_lists_show_plain_values(tmp_path: Path, bad: list[float] | None) -> None:
+    table = pa.table({"vectors": [bad, [1.0, 2.0], [3.0, 4.0]], "label": ["a", "a", "b"]})
+    pq.write_table(table, tmp_path / "v.parquet")
+    with pytest.raises(OodmlError) as raised:
+        VectorSet.load(tmp_path / "v.parquet")
+    assert " -1" not in str(raised.value)
+    assert "v.parquet" in str(raised.value.location)

@@ -50,6 +50,12 @@ def dataset(
     """
     path = Path(path).expanduser()
     base = path.parent if root is None else Path(root).expanduser()
+    if not isinstance(skip_unlabeled, bool):
+        raise OodmlError(
+            f"{path}: skip_unlabeled: given {skip_unlabeled!r}; expected true or false",
+            location="skip_unlabeled",
+            given=skip_unlabeled,
+        )
     table = _read(path)
     skipped = _drop_unlabeled(table) if skip_unlabeled else 0
     columns = _named_columns(path, table)
@@ -77,7 +83,7 @@ def dataset(
 
 def _drop_unlabeled(table: dict[str, NDArray[Any]]) -> int:
     """Remove the rows without a class or superclass, and return their number."""
-    labels = [name for name in table if name in (*CLASSES, *SUPERCLASSES)]
+    labels = [name for name in table if name.strip().casefold() in (*CLASSES, *SUPERCLASSES)]
     missing = [find_missing(as_label_array(table[name])) for name in labels]
     dropped = np.any(missing, axis=0) if missing else np.zeros(0, dtype=np.bool_)
     for name in table if len(dropped) else ():
@@ -100,7 +106,7 @@ def _named_columns(path: Path, table: dict[str, NDArray[Any]]) -> dict[str, Name
     """The columns of `COLUMNS` that the table has, as text."""
     columns = {}
     for column, names in COLUMNS.items():
-        present = [name for name in names if name in table]
+        present = [name for name in table if name.strip().casefold() in names]
         if len(present) > 1:
             message = f"{path}: both {present[0]!r} and {present[1]!r} name the {column}; keep one"
             raise OodmlError(message, location=str(path), given=present)

@@ -83,6 +83,13 @@ def write_index(
             f"an index needs at least two vectors; given {len(vectors)}", given=len(vectors)
         )
     check_seed(seed, bits=31)
+    if effort is not None and kind == "flat":
+        raise OodmlError(
+            f"effort: {effort}; a flat index always searches everything. Choose --kind ivf or hnsw",
+            location="effort",
+            given=effort,
+            allowed=("ivf", "hnsw"),
+        )
     if effort is not None and effort < 1:
         raise OodmlError(
             f"effort: {effort}; allowed: whole numbers from 1", location="effort", given=effort

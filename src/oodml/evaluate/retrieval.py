@@ -234,7 +234,9 @@ def average_metrics(values: PerQuery, labels: Array, average: str = "micro") -> 
     _check_average(average)
     scored = ~np.isnan(values["positives"])
     if not scored.any():
-        raise OodmlError(f"none of the {len(scored)} queries has a positive in the gallery")
+        raise OodmlError(
+            f"none of the {len(scored)} queries has a positive in the gallery", location="labels"
+        )
     _, (classes,) = encode_labels(as_labels(labels, len(scored)))
     means = {}
     for name, column in values.items():

@@ -50,7 +50,8 @@ DECODED_TRAITS = ("alpha", "rotated", "CMYK", "profile", "16-bit", "float")
 SAME_COLORS = 3
 """A color profile is sRGB if no color differs by more than this many of 256 levels."""
 ORIENTATION = 0x0112
-BITS_PER_SAMPLE, PHOTOMETRIC, MAX_SAMPLE_VALUE = 258, 262, 281
+BITS_PER_SAMPLE, PHOTOMETRIC, MAX_SAMPLE_VALUE, SAMPLE_FORMAT = 258, 262, 281, 339
+SIGNED = 2
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -138,6 +139,8 @@ def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image
     """Convert an opened image to upright, opaque, 8-bit RGB."""
     _scale_color_key(image)
     levels = _integer_levels(image) if image.mode.startswith("I") else 0
+    if image.mode == "L" and _tiff_tag(image, SAMPLE_FORMAT) == SIGNED:
+        raise ValueError("signed 8-bit gray levels; supported: unsigned")
     inverted = image.mode[0] in "IF" and _tiff_tag(image, PHOTOMETRIC) == 0
     image.load()
     to_srgb = _to_srgb(image)
