@@ -32,6 +32,11 @@ _HOME = {
     "clustering_metrics": "evaluate.clustering",
     "structure_metrics": "evaluate.structure",
     "compare": "evaluate.compare",
+    "open_images": "datasets",
+    "build_splits": "interactive",
+    "train": "interactive",
+    "Study": "interactive",
+    "open_study": "interactive",
     "record": "study.external",
     "adapt": "adaptation",
     "aggregated_generalization_score": "analysis.ags",
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
     )
     from oodml.catalog import load as load
     from oodml.catalog import names as names
+    from oodml.datasets import open_images as open_images
     from oodml.embedding import embed as embed
     from oodml.errors import OodmlError as OodmlError
     from oodml.evaluate.clustering import clustering_metrics as clustering_metrics
@@ -53,6 +59,10 @@ if TYPE_CHECKING:
     from oodml.evaluate.retrieval import retrieval_metrics as retrieval_metrics
     from oodml.evaluate.structure import structure_metrics as structure_metrics
     from oodml.images.image_set import ImageSet as ImageSet
+    from oodml.interactive import Study as Study
+    from oodml.interactive import build_splits as build_splits
+    from oodml.interactive import open_study as open_study
+    from oodml.interactive import train as train
     from oodml.model import Embedder as Embedder
     from oodml.model import load_model as load_model
     from oodml.shift.controls import size_matched as size_matched
@@ -67,6 +77,7 @@ if TYPE_CHECKING:
     from oodml.shift.splits import Progression as Progression
     from oodml.shift.splits import Split as Split
     from oodml.shift.summary import shift_report as shift_report
+    from oodml.study.external import record as record
     from oodml.vectors import VectorSet as VectorSet
 
 

@@ -1,14 +1,16 @@
 """Embedding a set of images. Features of a frozen backbone are cached on disk."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -48,7 +50,7 @@ CACHE_VERSION = "2"
 
 def embed(
     images: ImageSet,
-    backbone: str | Embedder = "lite0",
+    backbone: Any = "lite0",
     *,
     weights: str | None = None,
     image_size: int | None = None,
@@ -59,14 +61,17 @@ def embed(
     device: torch.device | str | None = None,
     batch_size: int = 64,
     cache: bool = True,
+    transform: Callable[[Image.Image], Any] | None = None,
 ) -> VectorSet:
-    """Embed images with a frozen backbone or a trained model.
+    """Embed images with a frozen backbone, a trained model, or any function of images.
 
     Args:
         images: the images.
         backbone: a backbone as in `oodml.backbones.load_backbone`; the vectors are its pooled,
             unnormalized features [n f]. Or a trained model; the vectors are its embeddings [n d],
-            under its own settings, and are never cached.
+            under its own settings, and are never cached. Or any module or function of batches
+            [n c h w] that `transform` prepares, or an object with `encode`, such as a model of
+            sentence-transformers, which receives lists of images.
         weights: of the backbone, as in `oodml.backbones.load_backbone`.
         image_size: side of the square input in pixels; by default the backbone's own.
         pooling: "model" is the embedding that the network's authors deploy; for the others see
@@ -78,6 +83,8 @@ def embed(
         device: where to compute; by default CUDA if available, else the CPU.
         batch_size: images per forward pass; the vectors do not depend on it.
         cache: whether to read and write the cache, which is keyed by the contents of the images.
+        transform: from an image of Pillow to the input [c h w] of a module or function; by default
+            the attribute `transform` of the module.
 
     Raises:
         OodmlError: if an argument is invalid, or the backbone cannot be loaded.
@@ -88,6 +95,8 @@ def embed(
         return _given_vectors(images)
     if isinstance(backbone, Embedder):
         return _embed_with_model(images, backbone, resolved, batch_size)
+    if not isinstance(backbone, str):
+        return _embed_with_function(images, backbone, transform, resolved, batch_size)
     _check_options(backbone, image_size, pooling, augmentation)
     concrete = {"pooling": pooling, "augmentation": augmentation}
     pooling, augmentation = resolve_defaults(backbone, concrete).values()
@@ -98,13 +107,48 @@ def embed(
         network = load_backbone(backbone, weights)
         network.check_pooling(pooling)
         size = image_size or network.image_size
-        transform = _make_view(images, network, size, augmentation, view, seed)
-        features = _pooled_features(images, network, transform, resolved, batch_size)
+        input_view = _make_view(images, network, size, augmentation, view, seed)
+        features = _pooled_features(images, network, input_view, resolved, batch_size)
         if path:
             _write_features(path, images.ids, features, source)
         cached = combine_poolings(features, pooling).numpy()
     source["pooling"] = pooling
     return _vector_set(cached, images, source)
+
+
+def _embed_with_function(
+    images: ImageSet,
+    model: Any,
+    transform: Callable[[Image.Image], Any] | None,
+    device: torch.device,
+    batch_size: int,
+) -> VectorSet:
+    transform = transform or getattr(model, "transform", None)
+    if transform is None and not hasattr(model, "encode"):
+        raise OodmlError(
+            "embed: pass `transform`, a function from an image to the input of the model",
+            location="transform",
+        )
+    if isinstance(model, torch.nn.Module) and transform is not None:
+        model.to(device)
+    parts: list[Any] = []
+    module = model if isinstance(model, torch.nn.Module) else torch.nn.Identity()
+    with evaluation_mode(module), Progress(f"Embedding {images.name}", len(images)) as progress:
+        for start in range(0, len(images), batch_size):
+            rows = range(start, min(start + batch_size, len(images)))
+            batch = [images.read(row) for row in rows]
+            if transform is None:
+                parts.append(np.asarray(model.encode(batch, show_progress_bar=False)))
+            else:
+                inputs = torch.stack([torch.as_tensor(transform(one)) for one in batch])
+                parts.append(torch.as_tensor(model(inputs.to(device))).float().cpu().numpy())
+            progress.advance(len(batch))
+    source = {"data": images.name, "fingerprint": fingerprint(images)}
+    source["model"] = type(model).__name__
+    vectors = VectorSet(
+        np.concatenate(parts), images.classes, images.ids, images.superclasses, source
+    )
+    return replace(vectors, partition=images.partition)
 
 
 def _given_vectors(images: VectorImages) -> VectorSet:

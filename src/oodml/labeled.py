@@ -37,6 +37,12 @@ class Labeled:
         """The distinct classes, sorted."""
         return tuple(np.unique(self.classes).tolist())
 
+    def describe_classes(self) -> str:
+        """The numbers of classes and superclasses as text."""
+        text = f"{len(self.class_names)} classes"
+        groups = len(set(self.superclass_of.values()))
+        return f"{text}, {groups} superclasses" if groups else text
+
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """[n] the index of each row's class in `class_names`."""

@@ -214,6 +214,10 @@ class Embedder(nn.Module):
         self.register_module("backbone", backbone)
         self.head = head
 
+    def __repr__(self) -> str:
+        head = type(self.head).__name__
+        return f"Embedder: {self.settings.backbone}, pooling {self.settings.pooling}, {head}"
+
     def require_backbone(self) -> Backbone:
         """The backbone.
 

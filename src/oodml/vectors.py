@@ -79,7 +79,7 @@ class VectorSet(Labeled):
 
     def __repr__(self) -> str:
         n, d = self.vectors.shape
-        return f"VectorSet({n} vectors of {d} dimensions, {len(self.class_names)} classes)"
+        return f"VectorSet: {n} vectors of {d} dimensions, {self.describe_classes()}"
 
     @property
     def has_ids(self) -> bool:

@@ -139,6 +139,12 @@ def report(folder: Path) -> dict[str, Any]:
     return {}
 
 
+def python(folder: Path) -> dict[str, Any]:
+    characters(folder / "photos", "greek", "hebrew")
+    characters(folder / "new", "arabic")
+    return {}
+
+
 def extending(folder: Path) -> dict[str, Any]:
     """Write the module and the study of the page to files."""
     shown = steps("docs/extending.md")
@@ -179,6 +185,7 @@ REQUIREMENTS: dict[str, Requirements] = {
     "docs/shift.md": shift,
     "docs/studies.md": studies,
     "docs/tutorials/own_folder.md": nothing,
+    "docs/tutorials/python.md": python,
     "docs/tutorials/own_embeddings.md": nothing,
     "docs/tutorials/cluster.md": cluster,
 }

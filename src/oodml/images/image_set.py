@@ -83,6 +83,9 @@ class ImageSet(Labeled):
     def _error(self, message: str, column: str) -> OodmlError:
         return OodmlError(f"{self.name}: {message}", location=column)
 
+    def __repr__(self) -> str:
+        return f"ImageSet {self.name}: {len(self)} images, {self.describe_classes()}"
+
     def path(self, index: int) -> Path:
         """The file of an image."""
         if self.root is None:

@@ -66,7 +66,7 @@ class PixelCache:
         return array if self.resized[index] else Image.fromarray(array)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ResizedImages(ImageSet):
     """Images whose views are made from resized images; `read` still returns the originals.
 

@@ -8,7 +8,7 @@ from oodml.errors import OodmlError
 from oodml.images.image_set import ImageSet
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VectorImages(ImageSet):
     """A collection without pictures; `pixels` contains the vector [d] of each row."""
 

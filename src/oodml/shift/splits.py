@@ -49,6 +49,10 @@ class Split:
     validation: tuple[str, ...] = ()
     episodes: Mapping[int, tuple[Episode, ...]] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        sides = f"{len(self.train)} training and {len(self.test)} test classes"
+        return f"Split {self.step}: shift {self.shift:.4g}, {sides}"
+
 
 @dataclass(frozen=True)
 class Progression:
@@ -74,6 +78,11 @@ class Progression:
     fingerprint: str = ""
     backbone: str = ""
     seed: int | None = None
+
+    def __repr__(self) -> str:
+        shifts = [split.shift for split in self.splits] or [float("nan")]
+        span = f"shift {min(shifts):.4g} to {max(shifts):.4g}"
+        return f"Progression ({self.procedure}): {len(self)} splits, {span}"
 
     def __iter__(self) -> Iterator[Split]:
         return iter(self.splits)

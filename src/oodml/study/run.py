@@ -98,6 +98,18 @@ def execute_trial(run: Run, context: Context, folder: Path) -> pd.DataFrame:
     return pd.DataFrame(metric_rows(Stage.VALIDATION, metrics))
 
 
+def train_run(run: Run, context: Context, log: MetricLog) -> tuple[Embedder, History]:
+    """Train and validate only; the model of a run and the course of its training.
+
+    Args:
+        context: what the runs of the study share.
+        log: called with the metrics and the number of each epoch.
+    """
+    with isolated(run.seed, "run"):
+        model, history, _ = _fit(_Job(run, context, open_run_inputs(run, context), log))
+    return model, history
+
+
 def _fit(job: _Job) -> tuple[Embedder, History, Metrics]:
     """The trained model, its history, and the metrics of the best test epoch, if epochs are kept.
 

@@ -1,0 +1,265 @@
+"""Splits, training, and studies from Python, as in a script or a notebook."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+
+from oodml.backbones import VECTORS, load_backbone
+from oodml.catalog import make_importable
+from oodml.devices import resolve_device
+from oodml.errors import OodmlError
+from oodml.images.fingerprint import fingerprint
+from oodml.images.image_set import ImageSet
+from oodml.images.vector_images import VectorImages
+from oodml.model import Embedder, ModelTable
+from oodml.progress import Progress
+from oodml.results.pivot import filter_rows, pivot
+from oodml.results.schema import read_results
+from oodml.shift.build import SplitSettings, build_progression
+from oodml.shift.splits import Progression, Split
+from oodml.study.folder.status import Status, read_status
+from oodml.study.folder.store import Store
+from oodml.study.launch import run_study
+from oodml.study.plan import Run
+from oodml.study.prepare import Context
+from oodml.study.run import train_run
+from oodml.study.spec import study_file
+from oodml.study.spec.tables import parse_settings
+from oodml.study.spec.variants import method_variants
+from oodml.training.settings import TrainSettings
+from oodml.vectors import VectorSet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from oodml.report.forecast import TargetForecast
+    from oodml.report.write import Report
+
+_FROM_PYTHON = Path("Python")
+"""The file that errors name for settings that are passed as keywords."""
+
+
+def build_splits(
+    vectors: VectorSet,
+    n_splits: int = 5,
+    *,
+    shots: Sequence[int] = (),
+    episodes: int = 10,
+    images: ImageSet | None = None,
+    **settings: Any,
+) -> Progression:
+    """Build splits of growing shift from vectors of labeled images.
+
+    Args:
+        vectors: features of all images, as `oodml.embed` computes them.
+        n_splits: the number of splits.
+        shots: the numbers of support images per class to sample few-shot episodes for.
+        episodes: the number of episodes per split and number of shots.
+        images: the images, for a predefined part for training.
+        settings: further keys of the table `[splits]` of a study file, such as `validation`.
+
+    Raises:
+        OodmlError: if a key does not exist, or the data do not allow the splits.
+    """
+    table = {"n_splits": n_splits, **settings}
+    chosen = parse_settings(SplitSettings, table, "splits", _FROM_PYTHON)
+    return build_progression(vectors, chosen, shots, episodes, images)
+
+
+def train(
+    images: ImageSet,
+    method: str = "margin",
+    *,
+    split: Split | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    **settings: Any,
+) -> Embedder:
+    """Train a model on the training classes of a split, or on all classes.
+
+    The epoch with the best validation metric is used, if the split has validation classes.
+
+    Args:
+        images: the images; test classes of the split are not used.
+        method: a method, as in a study.
+        split: the split; by default all classes are used for training, without validation.
+        seed: random seed.
+        device: torch device; by default CUDA if available, else the CPU.
+        settings: options of the method, and keys of the tables `[model]` and `[train]` of a study
+            file, such as `backbone`, `epochs`, or `dim`. Unless set, `batch_size` is limited such
+            that a batch contains at most half of the training classes.
+
+    Returns:
+        The model in evaluation mode, with its backbone.
+
+    Raises:
+        OodmlError: if an argument does not exist or settings contradict each other.
+    """
+    split = split or Split("all", images.class_names, (), 0.0)
+    table: dict[str, Any] = {"model": {}, "train": {}}
+    if isinstance(images, VectorImages):
+        table["model"] = {"backbone": VECTORS, "views": 1}
+    for key, value in settings.items():
+        part = "model" if key in ModelTable.model_fields else "train"
+        known = key in ModelTable.model_fields or key in TrainSettings.model_fields
+        (table[part] if known else table)[key] = value
+    n_classes = len(set(split.train) - set(split.validation))
+    table["train"].setdefault("batch_size", min(112, 2 * max(2, n_classes // 2)))
+    variants = [*method_variants(method, table, {}.fromkeys(("model", "train", "adapt"), {}),
+                                 (seed,), _FROM_PYTHON)]  # fmt: skip
+    if len(variants) > 1:
+        raise OodmlError("train: one value for each setting; a list is a sweep", location="train")
+    run = Run(
+        data=images.name,
+        fingerprint=fingerprint(images),
+        label=method,
+        **variants[0].model_dump(include={"method", "options", "trains"}),
+        model=variants[0].model,
+        train=variants[0].train,
+        adapt=variants[0].adapt,
+        split=split,
+        seed=seed,
+    )
+    return train_with_progress(run, images, device)
+
+
+def train_with_progress(run: Run, images: ImageSet, device: str | None = None) -> Embedder:
+    """The trained model of a run, with its backbone; epochs are shown as progress."""
+    context = Context(images, Progression((run.split,), "given"), resolve_device(device))
+    with Progress(f"Training {run.label}", run.train.epochs, "epochs") as progress:
+        model, _ = train_run(run, context, lambda metrics, epoch: progress.advance(1))
+    if model.backbone is None and run.model.backbone != VECTORS:
+        model.backbone = load_backbone(run.model.backbone, run.model.weights)
+    return model.cpu().eval()
+
+
+class Study:
+    """A study: methods on splits of growing shift, with several seeds.
+
+    Args:
+        data: a dataset's name, a folder or table of images, or a file of vectors.
+        methods: the names of the methods, or a table for each name.
+        keys: the other keys of a study file: `seeds`, `shots`, `splits`, `model`, `train`, …
+
+    Raises:
+        OodmlError: if a key or value is invalid.
+    """
+
+    def __init__(
+        self, data: str | Path, methods: Iterable[str] | dict[str, Any], **keys: Any
+    ) -> None:
+        path = Path(data).expanduser()
+        source = str(path.resolve()) if path.exists() else str(data)
+        chosen = methods if isinstance(methods, dict) else list(methods)
+        tables = {"data": source, "methods": chosen, **keys}
+        tables.setdefault("name", path.stem)
+        make_importable(Path.cwd())
+        parsed = study_file.parse_study(tables, Path.cwd() / "study.toml")
+        self.spec: study_file.Study | None = parsed.model_copy(
+            update={"text": tomli_w.dumps(tables)}
+        )
+        self._folder: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder with the results.
+
+        Raises:
+            OodmlError: before `run`.
+        """
+        if self._folder is None:
+            raise OodmlError("the study has no results yet: call run(FOLDER)", location="folder")
+        return self._folder
+
+    def run(self, folder: str | Path, workers: int = 1, **options: Any) -> "Study":
+        """Execute the runs that are missing in a folder; call it again to resume.
+
+        Args:
+            folder: the folder for the results.
+            workers: number of processes; one works in this process, so that a script or notebook
+                needs no `if __name__ == "__main__"`.
+            options: the fields of `oodml.study.launch.LaunchOptions`, such as `device`.
+
+        Raises:
+            OodmlError: if the study cannot start, or runs failed.
+        """
+        self._folder = Path(folder)
+        if self.spec is None:
+            raise OodmlError(f"{folder}: opened for reading; run its study.toml instead")
+        status = run_study(self.spec, folder, workers=workers, **options)
+        if status.failed:
+            run, reason = status.failed[0]
+            raise OodmlError(
+                f"{len(status.failed)} runs failed; the first, {run.description}: {reason}",
+                location=str(folder),
+            )
+        return self
+
+    def status(self) -> Status:
+        """Which runs are done, running, failed, or missing."""
+        return read_status(self.folder)
+
+    @property
+    def results(self) -> "pd.DataFrame":
+        """The results table: one number per row."""
+        return read_results(Store(self.folder).results)
+
+    def table(
+        self,
+        metric: str = "recall@1",
+        *,
+        stage: str = "zero_shot",
+        rows: str = "method",
+        columns: str = "split",
+    ) -> "pd.DataFrame":
+        """Means and standard deviations as text, as `oodml study table` prints them."""
+        wanted = {"stage": [stage], "metric": [metric]}
+        return pivot(filter_rows(self.results, wanted), rows.split(","), columns)
+
+    def report(self, out: str | Path | None = None) -> "Report":
+        """Write the page, figures, and tables, by default into the study's folder."""
+        from oodml.report.write import write_report
+
+        return write_report(self.folder, out=out)
+
+    def forecast(self, target: str | Path, metric: str = "recall@1") -> "TargetForecast":
+        """Forecast what the methods will score on images of unknown classes.
+
+        Args:
+            target: a folder of images, or a file of features as those of the study.
+            metric: the metric to forecast.
+        """
+        from oodml.cli.report import _target_features
+        from oodml.report.folder import read_folder
+        from oodml.report.forecast import forecast_target
+
+        folder = read_folder(self.folder)
+        return forecast_target(folder, _target_features(str(target), folder, False), metric)
+
+    def __repr__(self) -> str:
+        if self._folder is not None and (self._folder / "plan.json").exists():
+            status = self.status()
+            done = f"{len(status.done)} of {status.total} runs done"
+            return f"Study {status.name}: {done} in {self._folder}"
+        assert self.spec is not None
+        return f"Study {self.spec.name}: {len(self.spec.variants)} methods, not started"
+
+    def _repr_html_(self) -> str:
+        if self._folder is None or not Store(self._folder).results.exists():
+            return escape(repr(self))
+        return f"{escape(repr(self))}{self.table().to_html()}"
+
+
+def open_study(folder: str | Path) -> Study:
+    """Open the results of a study, to read tables, forecast, or write the report.
+
+    Raises:
+        OodmlError: if the folder contains no study.
+    """
+    Store(Path(folder)).read_plan()
+    study = Study.__new__(Study)
+    study.spec, study._folder = None, Path(folder)
+    return study
