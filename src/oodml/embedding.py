@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -145,16 +144,13 @@ def _embed_with_function(
             progress.advance(len(batch))
     source = {"data": images.name, "fingerprint": fingerprint(images)}
     source["model"] = type(model).__name__
-    vectors = VectorSet(
-        np.concatenate(parts), images.classes, images.ids, images.superclasses, source
-    )
-    return replace(vectors, partition=images.partition)
+    return _vector_set(np.concatenate(parts), images, source)
 
 
 def _given_vectors(images: VectorImages) -> VectorSet:
     source = {"data": images.name, "fingerprint": fingerprint(images), "backbone": VECTORS}
     assert images.pixels is not None
-    return VectorSet(images.pixels, images.classes, images.ids, images.superclasses, source)
+    return _vector_set(images.pixels, images, source)
 
 
 def is_cached(
