@@ -30,6 +30,27 @@ InputCache = Annotated[
 ]
 
 
+Tune = Annotated[str, Field(pattern=r"^(head|norm|last:[1-9]\d*|lora|full)$")]
+
+
+class LoraSettings(BaseModel):
+    """Settings of LoRA adapters (Hu et al. 2022, arXiv 2106.09685).
+
+    Attributes:
+        rank: rank of the update of a weight matrix.
+        alpha: the update is scaled by alpha / rank.
+        targets: ends of the names of the adapted layers, such as "qkv"; by default the attention
+            and MLP layers of transformers and ConvNeXt, and all convolutions but the first of
+            other networks.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rank: int = Field(8, ge=1)
+    alpha: float = Field(16.0, gt=0)
+    targets: tuple[str, ...] = ()
+
+
 class CommonSettings(BaseModel):
     """Model settings of both modes."""
 
@@ -55,6 +76,8 @@ class FinetuneSettings(CommonSettings):
     """Settings of a network trained as a whole, on images; see `ModelTable`."""
 
     mode: Literal["finetune"] = "finetune"
+    tune: Tune = "full"
+    lora: LoraSettings = LoraSettings.model_validate({})
     freeze_batch_norm: bool = True
     input_cache: InputCache = "auto"
 
@@ -80,6 +103,10 @@ class ModelTable(CommonSettings):
             `oodml.images.transforms.RECIPES`. "model" tests with the transform of the network's
             authors and trains like "base".
         views: in head mode, the number of augmented views of each image that are embedded.
+        tune: in finetune mode, what trains besides the head: "head" nothing, "norm" the scale and
+            shift of normalization layers, "last:N" the last N layers (blocks), "lora" adapters
+            that are merged after training, "full" everything.
+        lora: the adapters; see `LoraSettings`.
         freeze_batch_norm: in finetune mode, keep the running statistics of batch norm; scale and
             shift still train.
         input_cache: in finetune mode, the short side in pixels that larger images are resized to
@@ -89,6 +116,8 @@ class ModelTable(CommonSettings):
 
     mode: Literal["head", "finetune"] = "head"
     views: int = Field(4, ge=1)
+    tune: Tune = "full"
+    lora: LoraSettings = LoraSettings.model_validate({})
     freeze_batch_norm: bool = True
     input_cache: InputCache = "auto"
 

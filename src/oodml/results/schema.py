@@ -47,6 +47,8 @@ class Stage(StrEnum):
 
     VALIDATION = "validation"
     ZERO_SHOT = "zero_shot"
+    TRAINING = "training"
+    """Properties of the training, such as the number of parameters that trained."""
     BEST_TEST_EPOCH = "best_test_epoch"
     BEFORE = "before"
     """Few-shot queries before adaptation."""

@@ -15,7 +15,7 @@ from oodml.errors import OodmlError
 from oodml.files import content_hash
 from oodml.images.fingerprint import fingerprint as image_fingerprint
 from oodml.images.image_set import ImageSet
-from oodml.model import ModelSettings, parse_model_settings
+from oodml.model import FinetuneSettings, ModelSettings, parse_model_settings
 from oodml.model_input import planned_short
 from oodml.results.plan import FurtherTest, RunPlan, StudyPlan
 from oodml.shift.splits import Progression, Split
@@ -26,6 +26,9 @@ from oodml.user_code import code_fingerprints
 
 SCHEMA = 2
 """Version of run ids. Raise it when the code changes the numbers of runs."""
+LATER = {"tune", "lora", "layer_decay", "gradient_checkpointing", "chunk_size", "retain", "ema",
+         "average"}  # fmt: skip
+"""Settings that run ids ignore at their defaults, because earlier versions did not have them."""
 CHANGED = (
     "changed since the study was planned. Run `oodml study run` again: it plans the changed runs "
     "again and starts its own workers"
@@ -73,6 +76,11 @@ class Run:
         values["model"]["weights"] = weights_key(self.model.weights)
         if values["model"].get("input_cache") == "off":
             del values["model"]["input_cache"]  # the original files are read
+        for part, settings in (("model", FinetuneSettings), ("train", TrainSettings)):
+            defaults = settings.model_validate({}).model_dump(mode="json")
+            for name in LATER & values.get(part, {}).keys():
+                if values[part][name] == defaults[name]:
+                    del values[part][name]
         values["classes"] = self.split_hash or hash_of_split(self.split, self.shots)
         return content_hash(json.dumps(values | {"schema": SCHEMA}, sort_keys=True))[:16]
 

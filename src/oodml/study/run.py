@@ -1,5 +1,6 @@
 """One run, top to bottom: train on a split's training classes, evaluate on its test classes."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +19,7 @@ from oodml.evaluate.query_lists import query_lists, retrieval_arguments
 from oodml.evaluate.retrieval import retrieval_metrics
 from oodml.evaluate.structure import structure_metrics
 from oodml.evaluate.superclasses import superclass_recall
+from oodml.files import write_text
 from oodml.images.image_set import ImageSet
 from oodml.methods._base import BaseMethod, Sizes
 from oodml.model import Embedder, LinearHead
@@ -80,6 +82,11 @@ def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
             recalls = superclass_recall(test, **_distance(model))
             recalls.to_parquet(folder / "superclasses.parquet")
         write_history(history.rows, folder / "history.csv")
+        if history.path:
+            write_history(history.path, folder / "averages.csv")
+        if history.cost:
+            write_text(folder / "cost.json", json.dumps(history.cost, indent=1))
+            rows += metric_rows(Stage.TRAINING, {"parameters": history.cost["parameters"]})
         if run.shots:
             write_run_rows(pd.DataFrame(rows), folder)  # they remain if the few-shot stage fails
             rows += _few_shot(job, model)
@@ -123,7 +130,8 @@ def _fit(job: _Job) -> tuple[Embedder, History, Metrics]:
         return model, history, _best_test_epoch(history.rows)
     done = len(history.rows)
     model, refit = _train(job, run.split.train, (), history.epoch, "refit", done)
-    both = History(history.rows + refit.rows, history.epoch, history.validation)
+    rows = history.rows + refit.rows
+    both = History(rows, history.epoch, history.validation, history.path, refit.cost)
     return model, both, _best_test_epoch(refit.rows)
 
 
@@ -155,11 +163,23 @@ def _train(
             diagnose=diagnose if run.train.keep_epochs else None,
             checkpoint=artifacts.checkpoint(stage, device, epochs) if artifacts else None,
             log=lambda row: job.log(epoch_metrics(stage, row), done + int(row["epoch"])),
+            teacher=_teacher(job, model, classes),
         )
     except NonFiniteError as error:
         saved = artifacts.save_failed_model(model, error) if artifacts else ""
         raise nonfinite_error(error, classes, saved) from error
     return model, history
+
+
+def _teacher(job: _Job, model: Embedder, classes: tuple[str, ...]) -> torch.Tensor | None:
+    """Pretrained features of the training images, in the order of the source, if needed."""
+    retain = job.run.train.retain
+    used = retain.embedding > 0 or retain.relation > 0
+    if not used or retain.teacher == "live" or model.trained_backbone is None:
+        return None
+    images = job.inputs.images.subset(classes)
+    features = job.inputs.backbone_features(model, images, None, job.run.seed)
+    return torch.from_numpy(features.vectors)
 
 
 def _build(job: _Job, classes: tuple[str, ...]) -> tuple[Embedder, BaseMethod]:

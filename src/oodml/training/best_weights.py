@@ -34,7 +34,7 @@ class BestWeights:
             if not self.metrics:
                 self._store(model, epoch)
             return
-        value = self._selected_value(metrics)
+        value = self.score(metrics)
         if value > self.best:
             self.best, self.metrics = value, metrics
             self._store(model, epoch)
@@ -61,7 +61,8 @@ class BestWeights:
         if state["weights"]:
             self.weights = state["weights"]
 
-    def _selected_value(self, metrics: Metrics) -> float:
+    def score(self, metrics: Metrics) -> float:
+        """The value that is maximized."""
         for name in self.select:
             if name not in metrics:
                 raise unknown("metric", name, metrics, "train.select")

@@ -16,7 +16,7 @@ from oodml.training.trainer import Trainer
 
 CHECKPOINT_SECONDS = 60.0
 """The default minimum time between two checkpoints, in seconds."""
-VERSION = "3"
+VERSION = "4"
 """Increase it when the contents of a checkpoint change."""
 
 
@@ -40,7 +40,9 @@ class TrainingState:
             "model": self.model.trained.state_dict(),
             "method": self.method.state_dict(),
             "optimizer": self.trainer.optimizer.state_dict(),
-            "best_weights": self.best.state_dict(self.epoch),
+            # With an average, the best weights never are the model's own.
+            "best_weights": self.best.state_dict(-1 if self.trainer.average else self.epoch),
+            "average": self.trainer.average.average if self.trainer.average else [],
             "random": {
                 "mining": self.trainer.random.get_state(),
                 "global": torch.get_rng_state(),
@@ -66,6 +68,8 @@ class TrainingState:
         self.method.load_state_dict(state["method"])
         self.trainer.optimizer.load_state_dict(state["optimizer"])
         self.best.load_state_dict(self.model, state["best_weights"])
+        if self.trainer.average is not None:
+            self.trainer.average.average = state["average"]
         random = state["random"]
         self.trainer.random.set_state(random["mining"].cpu())
         torch.set_rng_state(random["global"].cpu())

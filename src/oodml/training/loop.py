@@ -3,11 +3,13 @@
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from oodml import distributed
 from oodml.allocator import keep_freed_memory
@@ -17,10 +19,12 @@ from oodml.model import Embedder, FinetuneSettings
 from oodml.randomness import derived_seed, generator
 from oodml.training.best_weights import BestWeights, Metrics
 from oodml.training.checkpoint import Checkpoint, TrainingState, load_checkpoint
+from oodml.training.retention import Retention, backbone_weights, search_path
 from oodml.training.sampler import ClassBalanced
 from oodml.training.settings import TrainSettings
 from oodml.training.sources import BatchSource
 from oodml.training.trainer import NonFiniteError, Trainer
+from oodml.training.tuning import Tuning, count_parameters, peak_memory
 
 Evaluate = Callable[[], Metrics]
 """Computes metrics of the model in its current state."""
@@ -34,11 +38,15 @@ class History:
         rows: for each epoch, its number, loss terms, and metrics.
         epoch: the selected epoch; 0 is the model before training.
         validation: the validation metrics of the selected epoch.
+        path: for each weight average, the share of the trained weights and its metrics.
+        cost: "parameters" that trained, "seconds_per_step", and "peak_bytes" of memory.
     """
 
     rows: list[dict[str, float]]
     epoch: int
     validation: Metrics
+    path: list[dict[str, float]] = field(default_factory=list)
+    cost: Metrics = field(default_factory=dict, compare=False)
 
 
 def train(
@@ -53,6 +61,7 @@ def train(
     diagnose: Evaluate | None = None,
     checkpoint: Checkpoint | None = None,
     log: Callable[[dict[str, float]], None] | None = None,
+    teacher: Tensor | None = None,
 ) -> History:
     """Train a model in place, and leave it at the epoch with the best validation metric.
 
@@ -62,10 +71,17 @@ def train(
         diagnose: computes metrics of the test classes for the history; they select nothing.
         checkpoint: the checkpoint to resume from and to save to.
         log: called with the row of each epoch.
+        teacher: pretrained features [n f] of the source's images; see `Retention`.
     """
     keep_freed_memory()
+    start = _pretrained_weights(model) if settings.average else {}
+    tuning = Tuning(model, settings)
     _move_to_device(model, method, settings, device)
-    trainer = Trainer(model, method, settings, generator(seed, "mining"), device)
+    retention = None
+    if settings.retain.embedding or settings.retain.relation or settings.retain.weights:
+        retention = Retention(settings.retain, model, tuning.parameters, teacher)
+    random_source = generator(seed, "mining")
+    trainer = Trainer(model, method, settings, random_source, device, tuning, retention)
     best = BestWeights(model, settings.select)
     state = TrainingState(model, method, trainer, best)
     saved = distributed.compute_once(lambda: checkpoint.find() if checkpoint else None)
@@ -73,27 +89,67 @@ def train(
         state.load_state_dict(load_checkpoint(saved, device))
     sampler = ClassBalanced(source.labels, settings.batch_size, settings.per_class)
     for epoch in range(state.epoch + 1, settings.epochs + 1):
-        _enter_training_mode(model, method, frozen=epoch <= settings.warmup_epochs)
+        _enter_training_mode(model, method, tuning, frozen=epoch <= settings.warmup_epochs)
         random = np.random.Generator(np.random.PCG64(derived_seed(seed, epoch)))
         order = list(sampler.sample_epoch(random))
         try:
             terms = trainer.train_epoch(epoch, source, order, derived_seed(seed, "views", epoch))
         except NonFiniteError as error:
             best.restore(model)
+            tuning.finish()
             error.epoch = best.epoch
             raise
         evaluates = epoch % settings.evaluate_every == 0 or epoch == settings.epochs
-        metrics = validate() if validate and evaluates else None
-        row = {"epoch": float(epoch)} | terms | _prefix("validation", metrics or {})
-        row |= _prefix("test", diagnose() if diagnose and evaluates else {})
-        best.update(model, epoch, metrics)
+        with trainer.average.applied() if trainer.average else nullcontext():
+            metrics = validate() if validate and evaluates else None
+            row = {"epoch": float(epoch)} | terms | _prefix("validation", metrics or {})
+            row |= _prefix("test", diagnose() if diagnose and evaluates else {})
+            best.update(model, epoch, metrics)
         state.epoch, state.rows = epoch, [*state.rows, row]
         if log:
             log(row)
         if checkpoint:
             checkpoint.save_if_due(state)
     best.restore(model)
-    return History(state.rows, best.epoch, best.metrics)
+    cost = {
+        "parameters": float(count_parameters(model, tuning)),
+        "seconds_per_step": trainer.seconds / max(1, trainer.timed_steps),
+        "peak_bytes": float(peak_memory(device)),
+    }
+    tuning.finish()
+    history = History(state.rows, best.epoch, best.metrics, cost=cost)
+    if not (settings.average and validate and model.trained_backbone is not None):
+        return history
+    path, metrics = _choose_average(model, start, settings, best, validate, diagnose)
+    return replace(history, path=path, validation=metrics)
+
+
+def _pretrained_weights(model: Embedder) -> dict[str, Tensor]:
+    return {} if model.trained_backbone is None else backbone_weights(model.trained_backbone)
+
+
+def _choose_average(
+    model: Embedder,
+    start: dict[str, Tensor],
+    settings: TrainSettings,
+    best: BestWeights,
+    validate: Evaluate,
+    diagnose: Evaluate | None,
+) -> tuple[list[dict[str, float]], Metrics]:
+    """Evaluate the averages, leave the best in the model, and return all rows and its metrics."""
+    measured: list[Metrics] = []
+
+    def evaluate() -> Metrics:
+        measured.append(validate())
+        row = _prefix("validation", measured[-1])
+        return row | _prefix("test", diagnose() if diagnose else {})
+
+    def score(row: Metrics) -> float:
+        return best.score({k.removeprefix("validation_"): v for k, v in row.items()})
+
+    backbone = model.require_backbone()
+    path, chosen = search_path(backbone, start, settings.average, evaluate, score)
+    return path, measured[chosen]
 
 
 def _move_to_device(
@@ -110,13 +166,13 @@ def _move_to_device(
     method.prepare(model)
 
 
-def _enter_training_mode(model: Embedder, method: BaseMethod, frozen: bool) -> None:
+def _enter_training_mode(model: Embedder, method: BaseMethod, tuning: Tuning, frozen: bool) -> None:
     """Prepare an epoch, with the backbone frozen or not."""
     distributed.broadcast_weights(model, method)
     model.train()
     method.train()
-    if model.trained_backbone is not None:
-        model.trained_backbone.requires_grad_(not frozen)
+    for parameter in tuning.parameters:
+        parameter.requires_grad_(not frozen)
 
 
 def _prefix(prefix: str, metrics: Metrics) -> Metrics:
@@ -125,7 +181,7 @@ def _prefix(prefix: str, metrics: Metrics) -> Metrics:
 
 def write_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     """Write the rows of a history as CSV; without epochs, the header alone."""
-    columns = list(dict.fromkeys(["epoch", *(key for row in rows for key in row)]))
+    columns = list(dict.fromkeys(key for row in rows for key in row)) or ["epoch"]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()

@@ -1,8 +1,27 @@
 """Settings of a training run."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+
+class Retain(BaseModel):
+    """Weights of the penalties for the distance to the pretrained model; see `Retention`.
+
+    Attributes:
+        embedding: weight of the distance of backbone features.
+        relation: weight of the distillation of similarities within a batch.
+        weights: weight of the distance of parameters.
+        teacher: "cached" compares with pretrained features of the test view, computed once; "live"
+            with those of the same augmented view, at the cost of another forward pass.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    embedding: float = Field(0.0, ge=0)
+    relation: float = Field(0.0, ge=0)
+    weights: float = Field(0.0, ge=0)
+    teacher: Literal["cached", "live"] = "cached"
 
 
 class TrainSettings(BaseModel):
@@ -25,6 +44,15 @@ class TrainSettings(BaseModel):
         keep_epochs: also evaluate the test classes, to show what selecting by them would have
             given. It never changes which epoch is selected.
         precision: precision of the backbone; losses are always computed in float32.
+        layer_decay: factor on the learning rate of the backbone for each layer further from the
+            output.
+        gradient_checkpointing: compute activations of the backbone again in the backward pass.
+        chunk_size: images that pass through the backbone at a time. The gradients are those of the
+            loss of the whole batch (gradient caching, Gao et al. 2021, arXiv 2101.06983).
+        retain: penalties for the distance to the pretrained model.
+        ema: decay of an exponential moving average of the weights, which is evaluated and used.
+        average: shares of the trained weights in averages with the pretrained weights. They are
+            evaluated after training, and the best on the validation classes is used.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,3 +69,9 @@ class TrainSettings(BaseModel):
     refit: bool = False
     keep_epochs: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    gradient_checkpointing: bool = False
+    chunk_size: int | None = Field(None, ge=1)
+    retain: Retain = Retain.model_validate({})
+    ema: float | None = Field(None, gt=0, lt=1)
+    average: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()

@@ -1,6 +1,7 @@
 """The training steps of an epoch."""
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -8,14 +9,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from oodml import distributed
 from oodml.errors import OodmlError
+from oodml.losses._base import full_precision
 from oodml.losses.image_rotation import rotate
 from oodml.methods._base import BaseMethod, Batch
 from oodml.model import Embedder
+from oodml.training.retention import MovingAverage, Retention
 from oodml.training.settings import TrainSettings
 from oodml.training.sources import BatchSource, Views
+from oodml.training.tuning import Tuning
 
 Rows = NDArray[np.int64]
 Terms = dict[str, Tensor]
@@ -55,9 +60,15 @@ class Trainer:
         settings: TrainSettings,
         random: torch.Generator,
         device: torch.device,
+        tuning: Tuning,
+        retention: Retention | None = None,
     ) -> None:
         self.model, self.method = model, method
-        self.optimizer = _make_optimizer(model, method, settings)
+        self.optimizer = _make_optimizer(model, method, settings, tuning)
+        self.retention, self.chunk_size = retention, settings.chunk_size
+        trained = [*tuning.parameters, *model.head.parameters()]
+        self.average = MovingAverage(trained, settings.ema) if settings.ema else None
+        self.seconds, self.timed_steps = 0.0, 0
         self.random, self.device = random, device
         self.autocast = settings.precision == "bf16"
         self.step = 0
@@ -75,7 +86,7 @@ class Trainer:
         Returns:
             The mean of each loss term.
         """
-        own = order
+        started, own = time.perf_counter(), order
         if self.model.trained_backbone is not None:
             own = [rows[distributed.own_share(len(rows))] for rows in order]
         views = source.batches(iter(own), seed, self.method.n_views)
@@ -84,7 +95,7 @@ class Trainer:
         unchecked: list[tuple[int, Rows, Terms]] = []
         for rows, view in zip(order, views, strict=True):
             labels = source.labels[rows]
-            terms = self._train_step(view, torch.from_numpy(labels))
+            terms = self._train_step(view, rows, torch.from_numpy(labels))
             unchecked.append((self.step, labels, terms))
             if len(unchecked) >= self.check_every:
                 _check_terms(unchecked, epoch)
@@ -93,18 +104,27 @@ class Trainer:
             self.step += 1
         _check_terms(unchecked, epoch)
         self._check_weights(f"epoch {epoch}, steps {first} to {self.step - 1}", epoch)
-        return {name: float(value) / len(order) for name, value in sums.items()}
+        means = {name: float(value) / len(order) for name, value in sums.items()}
+        self.seconds += time.perf_counter() - started
+        self.timed_steps += len(order)
+        return means
 
-    def _train_step(self, view: Views, labels: Tensor) -> Terms:
+    def _train_step(self, view: Views, rows: Rows, labels: Tensor) -> Terms:
         if self.method.rotates:
             view, labels = self._rotate(view, len(labels))
         batch = self._make_batch(view, labels)
         terms = self.method.terms(batch)
+        if self.retention is not None:
+            terms = terms | self.retention.terms(batch, torch.from_numpy(rows))
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         if self.model.trained_backbone is not None:
             distributed.sum_gradients(self.model.trained_backbone.parameters())
+        if self.retention is not None:
+            terms = terms | self.retention.pull_weights()
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update()
         self.method.after_step(batch, self.model)
         return {name: value.detach() for name, value in terms.items()}
 
@@ -169,8 +189,13 @@ class Trainer:
     def _encode(self, n: int, model: Embedder, images: Tensor) -> Tensor:
         """Features [n f] of the whole batch, from this process's share of its images."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            features = model.features(images)
-        return distributed.gather_features(features.float(), n)
+            if self.chunk_size is None or not torch.is_grad_enabled():
+                features = model.features(images)
+            else:
+                chunks = torch.split(images, self.chunk_size)
+                parts = [checkpoint(model.features, part, use_reentrant=False) for part in chunks]
+                features = torch.cat(parts)
+        return distributed.gather_features(full_precision(features), n)
 
 
 def _check_terms(unchecked: list[tuple[int, Rows, Terms]], epoch: int) -> None:
@@ -188,14 +213,13 @@ def _check_terms(unchecked: list[tuple[int, Rows, Terms]], epoch: int) -> None:
 
 
 def _make_optimizer(
-    model: Embedder, method: BaseMethod, settings: TrainSettings
+    model: Embedder, method: BaseMethod, settings: TrainSettings, tuning: Tuning
 ) -> torch.optim.Optimizer:
     backbone = model.trained_backbone
     lr = settings.lr or (1e-3 if backbone is None else 1e-5)
     head_lr = settings.head_lr or lr
     decay = settings.weight_decay
     groups = [{"params": list(model.head.parameters()), "lr": head_lr, "weight_decay": decay}]
-    if backbone is not None:
-        groups.append({"params": list(backbone.parameters()), "lr": lr, "weight_decay": decay})
+    groups += tuning.parameter_groups(settings)
     groups += method.parameter_groups(lr)
     return torch.optim.Adam([group for group in groups if group["params"]], fused=True)

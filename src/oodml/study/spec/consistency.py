@@ -131,6 +131,11 @@ def _contradictions(model: ModelTable, train: TrainSettings, method: BaseMethod)
             yield str(unknown("metric", name, validation_metrics(), "train.select"))
     if model.mode == "head":
         yield from _head_mode_problems(model, train, method)
+    if train.chunk_size and not model.freeze_batch_norm:
+        yield (
+            f"train.chunk_size {train.chunk_size}: with model.freeze_batch_norm = false, batch "
+            "norm would see chunks instead of the batch; remove one of the keys"
+        )
     if not model.normalize and method.head() is not None:
         yield "model.normalize = false: the method has its own head, which always normalizes"
 
@@ -181,6 +186,13 @@ def _head_mode_problems(
             'model.freeze_batch_norm = false: with model.mode = "head" the backbone is frozen; '
             'remove the key, or set mode = "finetune"'
         )
+    changed = {f"model.{key}" for key in ("tune", "lora") if key in model.model_fields_set}
+    names = ("layer_decay", "gradient_checkpointing", "chunk_size", "average")
+    changed |= {f"train.{key}" for key in names if key in train.model_fields_set}
+    pulls = [key for key in ("embedding", "weights") if getattr(train.retain, key)]
+    changed |= {f"train.retain.{key}" for key in pulls}
+    for key in sorted(changed):
+        yield f'{key} applies to a backbone that trains; remove it, or set model.mode = "finetune"'
     if isinstance(model.input_cache, int):
         yield (
             f'model.input_cache {model.input_cache}: with model.mode = "head" every image is read '

@@ -1,0 +1,185 @@
+"""Which parameters of a backbone train: all, the last layers, norms, or LoRA adapters."""
+
+import re
+from typing import Any
+
+import torch
+from torch import nn
+
+from oodml.backbones import Backbone
+from oodml.errors import OodmlError, error_at
+from oodml.model import Embedder, FinetuneSettings, LoraSettings
+from oodml.training.settings import TrainSettings
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+class Tuning:
+    """Freezes the parameters of a model's backbone that do not train, and adds LoRA adapters.
+
+    Args:
+        model: the model; one in head mode is left as it is.
+        settings: gradient checkpointing and the decay of the learning rate over layers.
+
+    Attributes:
+        parameters: the parameters of the backbone that train.
+    """
+
+    def __init__(self, model: Embedder, settings: TrainSettings) -> None:
+        self.backbone = model.trained_backbone
+        self.parameters: list[nn.Parameter] = []
+        if self.backbone is None or not isinstance(model.settings, FinetuneSettings):
+            return
+        layers = layer_numbers(self.backbone)
+        tune = model.settings.tune
+        if tune == "lora":
+            _add_lora(self.backbone, model.settings.lora)
+        chosen = tuned_names(self.backbone, tune, layers)
+        self.backbone.requires_grad_(False)
+        named = [(name, p) for name, p in self.backbone.named_parameters() if name in chosen]
+        self.parameters = [parameter for _, parameter in named]
+        for parameter in self.parameters:
+            parameter.requires_grad_(True)
+        self._depths = [_layer_of(name, layers) for name, _ in named]
+        self._last = max(layers.values(), default=0)
+        if settings.gradient_checkpointing:
+            _checkpoint_gradients(self.backbone, model.settings.backbone)
+
+    def parameter_groups(self, settings: TrainSettings) -> list[dict[str, Any]]:
+        """The optimizer groups, with lr · layer_decay^(number of layers behind)."""
+        groups: dict[int, list[nn.Parameter]] = {}
+        for parameter, depth in zip(self.parameters, getattr(self, "_depths", ()), strict=True):
+            groups.setdefault(self._last - depth if settings.layer_decay < 1 else 0, []).append(
+                parameter
+            )
+        lr, decay = settings.lr or 1e-5, settings.weight_decay
+        return [
+            {"params": some, "lr": lr * settings.layer_decay**behind, "weight_decay": decay}
+            for behind, some in sorted(groups.items())
+        ]
+
+    def finish(self) -> None:
+        """Merge LoRA adapters into the weights, so that the model has its original structure."""
+        if self.backbone is None:
+            return
+        for parent in list(self.backbone.modules()):
+            for name, child in parent.named_children():
+                adapted: Any = child
+                if hasattr(adapted, "get_base_layer") and hasattr(adapted, "merge"):
+                    adapted.merge()
+                    setattr(parent, name, adapted.get_base_layer())
+        self.backbone.requires_grad_(True)
+
+
+def layer_numbers(backbone: Backbone) -> dict[str, int]:
+    """The layer of each parameter, from 0 at the input; blocks of timm networks are layers.
+
+    Networks that do not state their blocks have one layer per module with parameters.
+    """
+    matcher = getattr(backbone.network, "group_matcher", None)
+    if matcher is not None:
+        from timm.models import group_parameters
+
+        numbers = group_parameters(backbone.network, matcher(coarse=False), reverse=True)
+        blocks = [number for name, number in numbers.items() if re.search(r"\.\d+\.", name)]
+        last = max(blocks, default=max(numbers.values()))  # a final norm belongs to the last block
+        return {f"network.{name}": min(int(number), last) for name, number in numbers.items()}
+    modules = dict.fromkeys(name.rpartition(".")[0] for name, _ in backbone.named_parameters())
+    order = {module: number for number, module in enumerate(modules)}
+    return {name: order[name.rpartition(".")[0]] for name, _ in backbone.named_parameters()}
+
+
+def _layer_of(name: str, layers: dict[str, int]) -> int:
+    """The layer of a parameter; LoRA adapters belong to the layer of their module."""
+    if name in layers:
+        return layers[name]
+    module = name.partition(".lora_")[0]
+    return next(number for other, number in layers.items() if other.rpartition(".")[0] == module)
+
+
+def tuned_names(backbone: Backbone, tune: str, layers: dict[str, int]) -> set[str]:
+    """The names of the parameters that train with `model.tune`.
+
+    Args:
+        layers: as `layer_numbers` returns them.
+    """
+    names = [name for name, _ in backbone.named_parameters()]
+    if tune == "full":
+        return set(names)
+    if tune == "head":
+        return set()
+    if tune == "lora":
+        return {name for name in names if ".lora_" in name}
+    if tune == "norm":
+        norms = [name for name, module in backbone.named_modules() if isinstance(module, NORMS)]
+        return {name for name in names if name.rpartition(".")[0] in set(norms)}
+    n, numbers = int(tune.removeprefix("last:")), sorted(set(layers.values()))
+    if n > len(numbers):
+        message = f'"{tune}": the network has {len(numbers)} layers'
+        raise error_at("model.tune", message, given=tune, allowed=[f"last:1 to {len(numbers)}"])
+    return {name for name in names if layers[name] in numbers[-n:]}
+
+
+def _add_lora(backbone: Backbone, settings: LoraSettings) -> None:
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise OodmlError(
+            f"model.tune = \"lora\" needs peft: pip install 'oodml[lora]' ({error})",
+            location="model.tune",
+        ) from error
+    names = list(settings.targets) or _default_targets(backbone.network)
+    config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=names)
+    try:
+        inject_adapter_in_model(config, backbone.network)
+    except ValueError as error:  # no module of that name, or one that cannot be adapted
+        allowed = sorted({name.rpartition(".")[2] for name in _adaptable(backbone.network)})
+        raise OodmlError(
+            f"model.lora.targets: {error}", location="model.lora.targets", given=names,
+            allowed=allowed,
+        ) from error  # fmt: skip
+
+
+def _adaptable(network: nn.Module) -> list[str]:
+    """Linear layers and ungrouped convolutions, in order."""
+    return [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+    ]
+
+
+def _default_targets(network: nn.Module) -> list[str]:
+    """Attention and MLP layers of transformers and ConvNeXt; else every layer but the first."""
+    names = _adaptable(network)
+    blocks = [name for name in names if re.search(r"\b(attn|mlp)\.", name)]
+    return blocks or names[1:] or names
+
+
+def _checkpoint_gradients(backbone: Backbone, name: str) -> None:
+    enable = getattr(backbone.network, "set_grad_checkpointing", None)
+    if enable is None:
+        raise OodmlError(
+            f"train.gradient_checkpointing: the network {name!r} does not support it; set "
+            "train.chunk_size, which saves memory with any network",
+            location="train.gradient_checkpointing",
+            given=name,
+        )
+    enable(True)
+
+
+def count_parameters(model: Embedder, tuning: Tuning) -> int:
+    """The number of parameters of the model that train."""
+    trained = [*tuning.parameters, *model.head.parameters()]
+    return sum(parameter.numel() for parameter in trained)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Peak memory in bytes: that of tensors on a GPU, or that of the process on the CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
