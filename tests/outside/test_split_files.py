@@ -13,9 +13,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from oodml import Episode, OodmlError, Progression, Split, read_splits, write_splits
+from oodml.checks.samples import squares
 from oodml.cli import app
+from oodml.embedding import embed
+from oodml.shift.build import SplitSettings, build_progression
 from oodml.shift.published import to_published
 from oodml.shift.schema import to_text
+from oodml.study.prepare import read_split_file
+from oodml.study.spec.study_file import SplitFile
 
 FUZZ = settings(
     deadline=None,
@@ -232,3 +237,23 @@ def test_bad_options_are_refused(
     assert isinstance(result.exception, OodmlError), result.exception
     assert given is None or result.exception.given == given
     assert not (tmp_path / "x.json").exists()
+
+
+@pytest.mark.parametrize("change", ["class", "image"])
+def test_splits_that_do_not_fit_the_images_name_the_file(tmp_path: Path, change: str) -> None:
+    images = squares(classes=6, each=3)
+    settings = SplitSettings(backbone="pixels", n_splits=1)  # type: ignore[call-arg]
+    built = build_progression(embed(images, "pixels"), settings, (1,), 1, images)
+    document = json.loads(to_text(built)) | {"hash": ""}
+    split = document["splits"][0]
+    if change == "class":
+        split["test"].append("unknown")
+    else:
+        support = split["episodes"]["1"][0]["support"]
+        support[next(iter(support))] = ["unknown"]
+    file = tmp_path / "splits.json"
+    file.write_text("\ufeff" + json.dumps(document), encoding="utf-8")
+    read_splits(file)  # a byte-order mark is ignored
+    with pytest.raises(OodmlError) as raised:
+        read_split_file(SplitFile(file=file), images)
+    assert raised.value.location == str(file)

@@ -134,7 +134,7 @@ def _read_bytes(source: Path, limit: int | None) -> bytes:
 
 def _decode(data: bytes) -> str:
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise OodmlError(
             f"not UTF-8 text at byte {error.start}", location=f"byte {error.start}"

@@ -275,8 +275,12 @@ def planned_progression_key(store: Store) -> str | None:
 def read_split_file(splits: SplitFile, images: ImageSet) -> Progression:
     """Read the splits of a file, with support images named as the dataset names them."""
     ids, classes = images.ids.tolist(), images.classes.tolist()
-    filled = fill_support(read_splits(splits.file), ids, classes)
-    check_against(filled, ids, classes)
+    progression = read_splits(splits.file)
+    try:
+        filled = fill_support(progression, ids, classes)
+        check_against(filled, ids, classes)
+    except OodmlError as error:
+        raise error_at(splits.file, str(error), given=error.given) from error
     return filled
 
 
