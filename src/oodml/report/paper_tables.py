@@ -84,18 +84,11 @@ def ags_latex(order: pd.DataFrame, chance: float | None = None) -> str:
         order: the ranking.
         chance: the AGS of chance, which becomes the last row.
     """
-    last = [] if chance is None else [r"\midrule", rf"chance & {chance:.3f} & & & \\"]
-    lines = [
-        r"\begin{tabular}{lrrrr}",
-        r"\toprule",
-        r"Method & AGS & 95\% interval & Hardest split & Loss (\%) \\",
-        r"\midrule",
-        *(_row(row) for row in order.to_dict("records")),
-        *last,
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines) + "\n"
+    header = ("Method", "AGS", r"95\% interval", "Hardest split", r"Loss (\%)")
+    rows = [_cells(row) for row in order.to_dict("records")]
+    if chance is not None:
+        rows.append([r"\midrule chance", f"{chance:.3f}", "", "", ""])
+    return _tabular("lrrrr", header, rows)
 
 
 def escape_latex(text: str) -> str:
@@ -103,13 +96,13 @@ def escape_latex(text: str) -> str:
     return text.translate(LATEX_ESCAPES)
 
 
-def _row(row: Mapping[Hashable, object]) -> str:
+def _cells(row: Mapping[Hashable, object]) -> list[str]:
     low, high = (_number(row[name]) for name in ("ags_low", "ags_high"))
     interval = "--" if "--" in (low, high) else f"{low}--{high}"
     loss = float(str(row["relative_loss"]))
     cells = (escape_latex(str(row["method"])), _number(row["ags"]), interval)
     relative = "--" if loss != loss else f"{100 * loss:.1f}".replace("-", "$-$")
-    return " & ".join([*cells, _number(row["hardest"]), relative]) + r" \\"
+    return [*cells, _number(row["hardest"]), relative]
 
 
 def _number(value: object) -> str:

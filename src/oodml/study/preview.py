@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from oodml.datasets import open_images
-from oodml.errors import OodmlError
 from oodml.images.image_set import ImageSet
 from oodml.progress import format_duration
 from oodml.results.plan import RunPlan
@@ -95,7 +94,7 @@ def _describe_estimate(
     try:
         lines, features = describe_features(runs, images)
         costs = measure_runs(runs, images, study.episodes)
-    except OodmlError as error:
+    except Exception as error:  # user code raises anything
         return [f"{count}; time and disk unknown: {error}"]
     trials = {one.label for one in study.variants if one.ranges} if study.search else set()
     labels = [run.label for run in runs] + [*trials] * (study.search.trials if study.search else 0)
