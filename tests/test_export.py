@@ -200,5 +200,5 @@ def test_without_the_extra_the_error_names_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     model, metadata = load_for_export("small")
-    with pytest.raises(OodmlError, match=r"pip install 'oodml\[onnx\]'"):
+    with pytest.raises(OodmlError, match="pip install 'onnx"):
         export_onnx(model, tmp_path / "model.onnx", metadata)

@@ -63,5 +63,5 @@ def test_the_fragment_names_classes_and_shows_samples() -> None:
 
 def test_umap_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "umap", None)
-    with pytest.raises(OodmlError, match=r"pip install 'oodml\[umap\]'"):
+    with pytest.raises(OodmlError, match="pip install 'umap-learn"):
         draw.progression_maps(PROGRESSION, FEATURES, umap=True)
