@@ -32,6 +32,7 @@ PANELS = {
         "compare",
         "threshold",
         "index",
+        "compress",
         "adapt",
         "export",
     ),
