@@ -165,6 +165,19 @@ def cluster(folder: Path) -> dict[str, Any]:
     return report(folder)
 
 
+def decisions(folder: Path) -> dict[str, Any]:
+    whole = vectors(classes=40)
+    names = whole.class_names
+    parts = {
+        "valid": names[:20], "train": names[:20], "queries": names[20:30], "pool": names[30:],
+        "gallery": names[20:25], "vectors": names[20:], "index": names, "week47": names[:12],
+    }  # fmt: skip
+    sets = {name: whole.subset(part) for name, part in parts.items()}
+    for name, part in sets.items():
+        part.save(folder / f"{name}.npz")
+    return sets
+
+
 def nothing(folder: Path) -> dict[str, Any]:
     return {}
 
@@ -172,6 +185,7 @@ def nothing(folder: Path) -> dict[str, Any]:
 REQUIREMENTS: dict[str, Requirements] = {
     "README.md": readme,
     "CONTRIBUTING.md": nothing,
+    "docs/decisions.md": decisions,
     "docs/evaluation.md": evaluation,
     "docs/extending.md": extending,
     "docs/few_shot.md": few_shot,
