@@ -21,6 +21,7 @@ check: $(VENV)/.installed       ## Style, types, tests.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --strict tests/typing/user_code.py
 	$(PYTEST)
 
 docs: $(VENV)/.installed        ## The documentation, as pages in site/.

@@ -16,6 +16,7 @@ from oodml.backbones import Backbone, Pooling, load_backbone
 from oodml.backbones import pool_features as pool_features
 from oodml.errors import OodmlError
 from oodml.files import replacing, write_text
+from oodml.hub import download, is_hub_address, parse_address
 from oodml.images.transforms import Augmentation
 
 
@@ -364,7 +365,8 @@ def load_model(run_folder: str | Path, trust_code: bool = False) -> Embedder:
 
     Args:
         run_folder: a folder with model.json and model.safetensors: a run of a study, or the
-            output of `oodml adapt`.
+            output of `oodml adapt`; or "hf://user/name", which is downloaded from the Hugging
+            Face hub.
         trust_code: import the user code that model.json names.
 
     Returns:
@@ -375,6 +377,9 @@ def load_model(run_folder: str | Path, trust_code: bool = False) -> Embedder:
     """
     from safetensors.torch import load_file
 
+    if is_hub_address(run_folder):
+        files = ("model.json", "model.safetensors")
+        run_folder = download(parse_address(run_folder), "model", files)
     folder = Path(run_folder)
     file = folder / "model.json"
     if not file.exists():

@@ -145,6 +145,28 @@ def python(folder: Path) -> dict[str, Any]:
     return {}
 
 
+def sharing(folder: Path) -> dict[str, Any]:
+    """Run a small study, and add its splits and a folder with its pack."""
+    from oodml.share.pack import pack_study
+
+    names = report(folder)
+    (folder / "splits.json").write_bytes((folder / "results" / "splits.json").read_bytes())
+    pack_study(folder / "results", folder / "packs" / "study.zip")
+    return names
+
+
+def splits_elsewhere(folder: Path) -> dict[str, Any]:
+    """Write splits of a few classes, and name the images that the code uses."""
+    from oodml.shift.files import write_splits
+    from oodml.shift.splits import Progression, Split
+
+    split = Split(0, ("a", "b", "c"), ("d", "e"), 1.0, ("a",))
+    write_splits(Progression((split,), "published"), folder / "splits.json")
+    classes = [name for name in "abcde" for _ in range(3)]
+    paths = [f"{name}/{row}.png" for row, name in enumerate(classes)]
+    return {"classes": classes, "paths": paths, "dataset": classes}
+
+
 def extending(folder: Path) -> dict[str, Any]:
     """Write the module and the study of the page to files."""
     shown = steps("docs/extending.md")
@@ -195,8 +217,9 @@ REQUIREMENTS: dict[str, Requirements] = {
     "docs/install.md": nothing,
     "docs/models.md": nothing,
     "docs/report.md": report,
-    "docs/sharing.md": report,
+    "docs/sharing.md": sharing,
     "docs/shift.md": shift,
+    "docs/splits_elsewhere.md": splits_elsewhere,
     "docs/studies.md": studies,
     "docs/tutorials/own_folder.md": nothing,
     "docs/tutorials/python.md": python,

@@ -24,7 +24,7 @@ from oodml.cli import (
 from oodml.cli.errors import report_error, tolerate_any_text
 
 PANELS = {
-    "Compare methods": ("demo", "try", "data", "study", "report", "forecast"),
+    "Compare methods": ("demo", "try", "data", "study", "report", "forecast", "leaderboard"),
     "Build splits and measure shift": ("splits", "shift"),
     "Compute and use embeddings": (
         "embed",
@@ -36,6 +36,7 @@ PANELS = {
         "adapt",
         "export",
     ),
+    "Share": ("push", "pull"),
     "Extend and maintain": ("check", "cache"),
 }
 """The commands of each panel of `oodml --help`, in the order of a typical workflow."""

@@ -8,8 +8,6 @@ import typer
 from oodml.cli.report import TrustCode
 from oodml.cli.study import Data, Device, Folder, app
 
-COMMANDS = ()
-
 Pack = Annotated[Path, typer.Argument(help="A pack: a .zip file of `oodml study pack`.")]
 
 
@@ -176,3 +174,68 @@ def from_command(
             typer.echo(f"{flag}: {note}")
         methods = ", ".join(study.tables["methods"])
         typer.echo(f"{file}: {methods}. Run it: oodml study run {file} --data FOLDER --out results")
+
+
+def leaderboard(
+    folder: Annotated[Path, typer.Argument(help="Folder with packs, at any depth.")],
+    out: Annotated[Path, typer.Option(help="Folder to write index.html and the packs to.")],
+) -> None:
+    """Write a static page that ranks the methods of packed studies.
+
+    Example: `oodml leaderboard packs/ --out site/`
+    """
+    from oodml.report.leaderboard import write_leaderboard
+
+    typer.echo(f"Leaderboard: {write_leaderboard(folder, out).resolve()}")
+
+
+def push(
+    what: Annotated[str, typer.Argument(help="RESULTS:METHOD for a model, or a file of splits.")],
+    name: Annotated[str, typer.Argument(help="The repository on the hub: user/name.")],
+    split: Annotated[
+        str | None, typer.Option(help="The split that the model was trained on (default: 0).")
+    ] = None,
+    dry_run: Annotated[
+        Path | None,
+        typer.Option(help="Write the exact files to this folder, and upload nothing."),
+    ] = None,
+) -> None:
+    """Upload a model or splits with a card to the Hugging Face hub.
+
+    Example: `oodml push results:margin user/name --dry-run folder`
+    """
+    from tempfile import TemporaryDirectory
+
+    from oodml.hub import parse_address, upload
+    from oodml.share.hub_folder import write_model_folder, write_splits_folder
+
+    repository = parse_address(name).repository
+    with TemporaryDirectory() as temporary:
+        folder = dry_run or Path(temporary) / "files"
+        results, colon, method = what.rpartition(":")
+        if colon and not Path(what).exists():
+            typer.echo(write_model_folder(Path(results), method, split, folder))
+        else:
+            write_splits_folder(Path(what), folder, repository)
+        kind = "model" if (folder / "model.json").exists() else "dataset"
+        typer.echo(f"wrote {folder}" if dry_run else upload(folder, repository, kind))
+
+
+def pull(
+    name: Annotated[str, typer.Argument(help="A repository on the hub: user/name.")],
+    out: Annotated[Path, typer.Option(help="The folder to write to.")],
+    splits: Annotated[bool, typer.Option("--splits", help="Splits instead of a model.")] = False,
+) -> None:
+    """Download a model or splits from the Hugging Face hub. Only data files, no code.
+
+    Example: `oodml pull user/name --out folder`
+    """
+    from oodml.hub import download, parse_address
+    from oodml.share.hub_folder import MODEL_FILES, SPLIT_FILES
+
+    kind, files = ("dataset", SPLIT_FILES) if splits else ("model", MODEL_FILES)
+    download(parse_address(name), kind, files, out)
+    typer.echo(f"wrote {out}")
+
+
+COMMANDS = (leaderboard, push, pull)

@@ -199,18 +199,41 @@ def import_(file: File, out: Out, data: Data = None) -> None:
 
 
 @app.command()
-def export(file: File, out: Out) -> None:
-    """Write splits in the layout of the original code, with plain strings and numbers.
+def export(
+    file: File,
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    kind: Annotated[
+        str | None,
+        typer.Option("--format", help="json, pickle, csv, or torch (default: by the suffix)."),
+    ] = None,
+) -> None:
+    """Write splits for other tools; "pickle" is the layout of the original code, in plain values.
 
-    Example: `oodml splits export photos.json --out photos_splits.pkl`
+    Example: `oodml splits export photos.json --format csv --out photos.csv`
     """
+    from oodml.errors import unknown
     from oodml.files import refuse_overwrite
-    from oodml.shift.files import check_split_suffix, read_splits, write_splits
+    from oodml.shift.export import FORMATS, export_splits
+    from oodml.shift.files import read_splits
 
-    check_split_suffix(out)
+    suffixes = {suffix: name for name, suffix in FORMATS.items()}
+    if kind is None and out.suffix not in suffixes:
+        raise unknown("suffix", out.suffix, suffixes, str(out))
     refuse_overwrite(out, file)
-    write_splits(read_splits(file), out)
+    export_splits(read_splits(file), out, kind or suffixes[out.suffix])
     typer.echo(f"wrote {out}")
+
+
+@app.command()
+def describe(file: File) -> None:
+    """Print the paragraph and the table of these splits for a paper's method section.
+
+    Example: `oodml splits describe photos.json`
+    """
+    from oodml.shift.export import describe_splits
+    from oodml.shift.files import read_splits
+
+    typer.echo(describe_splits(read_splits(file)))
 
 
 @app.command()

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -27,6 +27,9 @@ from oodml.report.payload import page_data
 from oodml.report.tables import select
 from oodml.results.schema import Stage, baselines_of
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 PUBLISHED_DATA = ("cars196", "cub200", "online_products")
 """Datasets of the paper, for which its conclusions are shown unfolded."""
 
@@ -38,6 +41,12 @@ def page(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> str:
         folder: the study.
         tables: the result of `oodml.report.tables.tables`.
     """
+    template = page_environment().from_string(asset("template.html"))
+    return template.render(**_page_values(folder, tables))
+
+
+def page_environment() -> "Environment":
+    """The template environment of pages: everything is escaped, and numbers have filters."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -60,8 +69,7 @@ def page(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> str:
         "listed": format_list,
         "counted": count_noun,
     }
-    template = environment.from_string(_asset("template.html"))
-    return template.render(**_page_values(folder, tables))
+    return environment
 
 
 def _page_values(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
@@ -105,8 +113,8 @@ def _page_values(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dic
         "version": __version__,
         "payload": _script_safe(json.dumps(page_data(folder, tables), separators=(",", ":"))),
         "plotly": _plotly(),
-        "css": _asset("page.css"),
-        "scripts": [_asset(name) for name in ("figures.js", "decisions.js", "page.js")],
+        "css": asset("page.css"),
+        "scripts": [asset(name) for name in ("figures.js", "decisions.js", "page.js")],
     }
 
 
@@ -185,7 +193,8 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return records
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of the page's assets."""
     return files("oodml.report").joinpath("assets", name).read_text("utf-8")
 
 

@@ -1,0 +1,105 @@
+"""Models and splits on the Hugging Face hub, by addresses such as "hf://user/name".
+
+Nothing is downloaded unless such an address is given. With HF_HUB_OFFLINE=1 the local cache of
+huggingface_hub is used; HF_ENDPOINT names another server.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from oodml.errors import OodmlError
+
+PREFIX = "hf://"
+_ADDRESS = re.compile(r"(?:datasets/)?([\w.-]+/[\w.-]+?)(?:@([\w./-]+?))?(?:/([\w./-]+))?")
+
+
+class Address(NamedTuple):
+    """A repository on the hub: "user/name", a revision or None, and a file or ""."""
+
+    repository: str
+    revision: str | None
+    file: str
+
+
+def is_hub_address(path: str | Path) -> bool:
+    """Whether a path is an address on the hub; `Path` turns "hf://" into "hf:/"."""
+    return str(path).startswith((PREFIX, "hf:/"))
+
+
+def parse_address(text: str | Path) -> Address:
+    """The parts of "hf://user/name@revision/file", or of "user/name".
+
+    Raises:
+        OodmlError: for any other text.
+    """
+    match = _ADDRESS.fullmatch(re.sub(r"^hf:/+", "", str(text)))
+    if not match or ".." in str(text):
+        raise OodmlError(
+            f"{text}: not an address on the hub; expected hf://user/name, with @revision and "
+            "/file if needed",
+            location=str(text), given=str(text),
+        )  # fmt: skip
+    return Address(match[1], match[2], match[3] or "")
+
+
+def download(
+    address: Address, kind: str, patterns: Sequence[str], folder: Path | None = None
+) -> Path:
+    """Download files of a repository, or find them in the local cache.
+
+    Args:
+        address: the repository.
+        kind: "model" or "dataset".
+        patterns: the files to download.
+        folder: where to put them; by default the cache of huggingface_hub.
+
+    Returns:
+        The folder of the files.
+
+    Raises:
+        OodmlError: if the repository does not exist, or the hub cannot be reached.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(
+            address.repository,
+            repo_type=kind,
+            revision=address.revision,
+            allow_patterns=list(patterns),
+            local_dir=folder,
+            endpoint=os.environ.get("HF_ENDPOINT"),
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise _hub_error(address.repository, error) from error
+    return Path(found)
+
+
+def upload(folder: Path, repository: str, kind: str) -> str:
+    """Upload the files of a folder to a repository, which is created if needed; return its URL.
+
+    Raises:
+        OodmlError: if the hub refuses it, such as without a login (`hf auth login`).
+    """
+    from huggingface_hub import HfApi
+
+    api: Any = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    try:
+        url = api.create_repo(repository, repo_type=kind, exist_ok=True)
+        api.upload_folder(folder_path=folder, repo_id=repository, repo_type=kind)
+    except Exception as error:  # huggingface_hub and its HTTP client raise many types
+        raise _hub_error(repository, error) from error
+    return str(url)
+
+
+def _hub_error(repository: str, error: Exception) -> OodmlError:
+    reason = str(error).strip().partition("\n")[0]
+    return OodmlError(
+        f"{PREFIX}{repository}: {type(error).__name__}: {reason}. Check the name, the network, and "
+        "for private repositories the login (`hf auth login`).",
+        location=repository, given=repository,
+    )  # fmt: skip

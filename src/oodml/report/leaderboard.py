@@ -1,0 +1,157 @@
+"""A static page that ranks the methods of any number of packed studies."""
+
+import json
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from oodml import __version__
+from oodml.analysis.published import METRIC, published_results
+from oodml.analysis.ranking import compare_methods
+from oodml.errors import OodmlError
+from oodml.files import write_text
+from oodml.report.answer import answer
+from oodml.report.folder import StudyFolder, read_folder
+from oodml.report.page import asset, page_environment
+from oodml.report.tables import select, tables
+from oodml.results.schema import Stage
+from oodml.share.merge import merge_studies
+from oodml.share.pack import SUFFIX, open_pack
+from oodml.study.spec.shipped import shipped_studies
+
+REFERENCE = "read off a figure of the paper, ±0.001 to ±0.003"
+_NO_COST: dict[str, Any] = {"seconds": None, "devices": (), "parameters": None, "settings": None}
+
+
+class Entry(NamedTuple):
+    """A pack: its file name, its manifest, and the folder that it is opened in."""
+
+    name: str
+    manifest: Mapping[str, Any]
+    folder: Path
+
+
+def write_leaderboard(packs: str | Path, out: str | Path) -> Path:
+    """Write `index.html`, which needs no network, and copies of the packs.
+
+    Packs of the same images and splits become one ranking. The paper's curves are added as
+    references; they have no interval.
+
+    Args:
+        packs: a folder with packs, at any depth.
+        out: the folder to write to.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        OodmlError: if there is no pack, or one is damaged or a smoke test.
+    """
+    files, target = sorted(Path(packs).rglob(f"*{SUFFIX}")), Path(out)
+    files = [file for file in files if target.resolve() not in file.resolve().parents]
+    if not files:
+        raise OodmlError(f"{packs}: no packs; `oodml study pack` writes them", location=str(packs))
+    (target / "packs").mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        groups: dict[tuple[str, ...], list[Entry]] = {}
+        for number, file in enumerate(files):
+            manifest = open_pack(file, root / str(number))
+            name = f"{manifest['hash'][:8]}-{file.name}"
+            shutil.copyfile(file, target / "packs" / name)
+            key = (manifest["data"], manifest["fingerprint"], manifest["splits"])
+            groups.setdefault(key, []).append(Entry(name, manifest, root / str(number)))
+        boards = [
+            _board(entries, root / f"joined-{n}") for n, entries in enumerate(groups.values())
+        ]
+        boards += [_reference_board(data) for data in published_results()["fid"]]
+    page = page_environment().from_string(asset("leaderboard.html"))
+    values = {"boards": boards, "version": __version__, "reference": REFERENCE}
+    write_text(target / "index.html", page.render(**values, css=asset("page.css")))
+    return target / "index.html"
+
+
+def _board(entries: Sequence[Entry], folder: Path) -> dict[str, Any]:
+    """The ranking of packs with the same images and splits, for the template."""
+    merge = merge_studies([entry.folder for entry in entries], folder)
+    study = read_folder(folder)
+    computed = tables(study)
+    ranked = [str(name) for name in computed["ags"]["metric"].unique()]
+    owners: dict[str, list[Entry]] = {}
+    for run in merge.runs.values():
+        for entry in entries:
+            if (entry.folder / "runs" / run.id).is_dir() and entry not in owners.get(run.label, ()):
+                owners.setdefault(run.label, []).append(entry)
+    costs = _costs(study)
+    rows = {name: _rows(select(computed, "ags", name), costs, owners) for name in ranked}
+    answers = {name: answer(computed, study.data, name) for name in ranked}
+    return {
+        "id": f"{study.data}-{entries[0].manifest['splits'][:8]}",
+        "data": study.data,
+        "headline": {name: one.headline for name, one in answers.items()},
+        "metrics": ranked,
+        "rows": rows,
+        "splits": len(study.table["split"].unique()),
+        "shift": (float(study.table["shift"].min()), float(study.table["shift"].max())),
+        "entries": entries,
+        "contradictions": merge.contradictions,
+        "reference": False,
+    }
+
+
+def _rows(
+    scores: pd.DataFrame, costs: Mapping[str, Mapping[str, Any]], owners: Mapping[str, list[Entry]]
+) -> list[dict[str, Any]]:
+    """The rows of a ranking, with the gain over the best baseline near and far, and the cost."""
+    baselines = scores[~scores["trains"].astype(bool)]
+    near, far = baselines["easiest"].max(), baselines["hardest"].max()  # NaN without baselines
+    frame = scores.assign(near=scores["easiest"] - near, far=scores["hardest"] - far)
+    frame.loc[~frame["trains"].astype(bool), ["near", "far"]] = float("nan")
+    records: list[dict[str, Any]] = frame.to_dict("records")  # type: ignore[assignment]
+    for row in records:
+        name = str(row["method"])
+        cost = {**_NO_COST, **costs.get(name, {})}
+        row.update(cost, entries=owners.get(name, []))
+    return records
+
+
+def _costs(study: StudyFolder) -> dict[str, dict[str, Any]]:
+    """Time, devices, trained parameters, and settings of each method, from its runs."""
+    costs: dict[str, dict[str, Any]] = {}
+    labels = {run.id: run.label for run in study.plan.runs}
+    for name, run in study.runs.items():
+        cost = costs.setdefault(labels.get(name, ""), {"seconds": 0.0, "devices": set()})
+        cost["seconds"] += float(run.get("seconds") or 0.0)
+        cost["devices"].add(str((run.get("hardware") or {}).get("device", "unknown device")))
+        cost["parameters"] = run.get("parameters")
+        cost["settings"] = json.dumps(run, indent=1, sort_keys=True)
+    return costs
+
+
+def _reference_board(data: str) -> dict[str, Any]:
+    """The paper's curves of a dataset as a ranking, each a single value per split."""
+    results = published_results()
+    shift = results["fid"][data]
+    paper = tomllib.loads(shipped_studies()[f"paper_zero_shot_{data}"])
+    steps = [str(step) for step in paper["splits"]["steps"]]
+    rows = [
+        (method, 0, step, fid, value, METRIC, Stage.ZERO_SHOT, True)
+        for method, curve in results["recall_at_1"][data].items()
+        for step, fid, value in zip(steps, shift, curve, strict=True)
+    ]
+    columns = ["method", "seed", "split", "shift", "value", "metric", "stage", "trains"]
+    scores = compare_methods(pd.DataFrame(rows, columns=columns), METRIC)
+    best = scores.iloc[0]
+    headline = f"In the paper, {best['method']} has the highest AGS on {data}, {best['ags']:.3f}."
+    return {
+        "id": f"paper-{data}", "data": data, "headline": {METRIC: headline}, "metrics": [METRIC],
+        "rows": {METRIC: _rows(scores.assign(shared_rank=scores["rank"]), {}, {})},
+        "splits": len(steps), "shift": (min(shift), max(shift)), "entries": [],
+        "contradictions": [], "reference": True,
+    }  # fmt: skip
