@@ -30,11 +30,7 @@ def is_hub_address(path: str | Path) -> bool:
 
 
 def parse_address(text: str | Path) -> Address:
-    """The parts of "hf://user/name@revision/file", or of "user/name".
-
-    Raises:
-        OodmlError: for any other text.
-    """
+    """The parts of "hf://user/name@revision/file", or of "user/name"."""
     match = _ADDRESS.fullmatch(re.sub(r"^hf:/+", "", str(text)))
     if not match or ".." in str(text):
         raise OodmlError(
@@ -50,17 +46,8 @@ def download(
 ) -> Path:
     """Download files of a repository, or find them in the local cache.
 
-    Args:
-        address: the repository.
-        kind: "model" or "dataset".
-        patterns: the files to download.
-        folder: where to put them; by default the cache of huggingface_hub.
-
     Returns:
         The folder of the files.
-
-    Raises:
-        OodmlError: if the repository does not exist, or the hub cannot be reached.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -80,11 +67,7 @@ def download(
 
 
 def upload(folder: Path, repository: str, kind: str) -> str:
-    """Upload the files of a folder to a repository, which is created if needed; return its URL.
-
-    Raises:
-        OodmlError: if the hub refuses it, such as without a login (`hf auth login`).
-    """
+    """Upload the files of a folder to a repository, which is created if needed; return its URL."""
     from huggingface_hub import HfApi
 
     api: Any = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))

@@ -32,11 +32,7 @@ _NAME = re.compile(
 
 
 def write_archive(folder: Path, out: Path, summary: Mapping[str, Any]) -> None:
-    """Write the files of a folder and a manifest with their hashes to a zip file, atomically.
-
-    Args:
-        folder: contains only files that a pack may have.
-    """
+    """Write the files of a folder and a manifest with their hashes to a zip file, atomically."""
     names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.*"))
     names = [name for name in names if (folder / name).is_file() and name != MANIFEST]
     for name in names:

@@ -23,9 +23,6 @@ def write_model_folder(results: Path, method: str, split: str | None, out: Path)
     """Write the model of a run with a card; return the run's description.
 
     The run is the one with the first seed on `split`, by default the standard split.
-
-    Raises:
-        OodmlError: if there is no such run, or its model needs a local weights file.
     """
     refuse_existing(out)
     plan = read_plan(results / "plan.json")

@@ -43,12 +43,17 @@ def pack_study(
     the environment of each run, and fingerprints of user code, but neither code nor models.
 
     Args:
+        folder: the study folder.
+        out: the .zip file to write.
         vectors: include the features, and the embeddings of test images in float16.
         images: the images of the study, whose ids and classes are included.
         thumbnails: small pictures as image files, by image id, to include.
 
     Returns:
         The manifest of the pack.
+
+    Raises:
+        OodmlError: if the folder has no results or no plan.
     """
     source, target = Path(folder), Path(out)
     if target.suffix != SUFFIX:
@@ -76,9 +81,6 @@ def pack_study(
 
 def open_pack(file: str | Path, out: str | Path) -> dict[str, Any]:
     """Check a pack and extract it to a study folder. No code is run.
-
-    Args:
-        out: the folder to create; it must not exist, or be empty.
 
     Returns:
         The manifest of the pack.

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,6 @@ def export_splits(progression: Progression, path: Path, kind: str) -> None:
 
 def describe_splits(progression: Progression) -> str:
     """The paragraph and the table (Markdown) of a paper's method section."""
-    from oodml import __version__
-
     shifts = [split.shift for split in progression]
     removed = any(str(split.step).startswith("R") for split in progression)
     seed = "" if progression.seed is None else f" (seed {progression.seed})"
@@ -59,8 +58,8 @@ def describe_splits(progression: Progression) -> str:
         f"We evaluate on {len(progression)} splits of {data}{fingerprint} into disjoint training "
         f"and test classes, with a shift of {min(shifts):.1f} to {max(shifts):.1f}. Shift is "
         f"{measure.replace('its features', f'frozen features{network}')}. Splits are built by the "
-        f'procedure "{progression.procedure}" of oodml {__version__}{seed}, which moves classes '
-        "between the sides"
+        f'procedure "{progression.procedure}" of oodml {version("oodml")}{seed}, which moves '
+        "classes between the sides"
     )
     text += " and then removes classes from both. " if removed else ". "
     text += (
