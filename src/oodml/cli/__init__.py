@@ -31,6 +31,7 @@ PANELS = {
         "evaluate",
         "compare",
         "threshold",
+        "compress",
         "index",
         "compress",
         "adapt",
