@@ -23,6 +23,7 @@ from oodml.backbones import (
     check_backbone_name,
     combine_poolings,
     load_backbone,
+    local_files,
     resolve_defaults,
 )
 from oodml.backbones._base import SUMS
@@ -60,6 +61,7 @@ def embed(
     device: torch.device | str | None = None,
     batch_size: int = 64,
     cache: bool = True,
+    trust_code: bool = False,
     transform: Callable[[Image.Image], Any] | None = None,
 ) -> VectorSet:
     """Embed images with a frozen backbone, a trained model, or any function of images.
@@ -82,6 +84,7 @@ def embed(
         device: where to compute; by default CUDA if available, else the CPU.
         batch_size: images per forward pass; the vectors do not depend on it.
         cache: whether to read and write the cache, which is keyed by the contents of the images.
+        trust_code: import code that a network's repository on a hub contains.
         transform: from an image of Pillow to the input [c h w] of a module or function; by default
             the attribute `transform` of the module.
 
@@ -103,7 +106,7 @@ def embed(
     path = _cache_path(source, resolved) if cache else None
     cached = _read_features(path, images.ids, pooling) if path else None
     if cached is None:
-        network = load_backbone(backbone, weights)
+        network = load_backbone(backbone, weights, trust_code=trust_code)
         network.check_pooling(pooling)
         size = image_size or network.image_size
         input_view = _make_view(images, network, size, augmentation, view, seed)
@@ -175,9 +178,11 @@ def _feature_source(
     seed: int,
 ) -> dict[str, Any]:
     """What identifies the features of images, before pooling."""
+    files = local_files(backbone)
     return {
         **_image_source(images),
         **code_fingerprints(backbone),
+        **({"files": files} if files else {}),
         "backbone": backbone,
         "weights": weights_key(weights),
         "image_size": image_size or "own",

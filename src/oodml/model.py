@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
-from oodml.backbones import Backbone, Pooling, load_backbone
+from oodml.backbones import Backbone, Pooling, is_user_code, load_backbone
 from oodml.backbones import pool_features as pool_features
 from oodml.errors import OodmlError
 from oodml.files import replacing, write_text
@@ -421,7 +421,7 @@ def build_model(
     options = dict(description["head"])
     kind = str(options.pop("kind"))
     untrusted = f"head {kind}" if kind not in HEADS else ""
-    if ":" in settings.backbone:
+    if is_user_code(settings.backbone):
         untrusted = f"backbone {settings.backbone}"
     if untrusted and not trust_code:
         raise OodmlError(
@@ -433,7 +433,8 @@ def build_model(
         )
     weights = "none" if isinstance(settings, FinetuneSettings) else settings.weights
     head = catalog.import_object(kind)(**options)
-    return Embedder(settings, head, load_backbone(settings.backbone, weights))
+    backbone = load_backbone(settings.backbone, weights, trust_code=trust_code)
+    return Embedder(settings, head, backbone)
 
 
 def rename_legacy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

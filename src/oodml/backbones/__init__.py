@@ -7,6 +7,7 @@ from typing import Any
 from oodml import catalog
 from oodml.allocator import keep_freed_memory
 from oodml.backbones._base import POOLINGS, Backbone, Pooling, combine_poolings, pool_features
+from oodml.backbones._libraries import is_library, library_backbone, local_files
 from oodml.backbones._timm import timm_backbone, timm_names
 from oodml.errors import OodmlError
 from oodml.randomness import isolated
@@ -21,7 +22,9 @@ __all__ = [
     "Pooling",
     "check_backbone_name",
     "combine_poolings",
+    "is_user_code",
     "load_backbone",
+    "local_files",
     "pool_features",
     "resolve_defaults",
 ]
@@ -44,17 +47,26 @@ def resolve_defaults(backbone: str, settings: Mapping[str, Any]) -> dict[str, An
     return resolved
 
 
-def load_backbone(name: str, weights: str | None = None, seed: int = 0) -> Backbone:
+def is_user_code(name: str) -> bool:
+    """Whether a backbone's name is an import path, so that loading it runs user code."""
+    return ":" in name and not is_library(name)
+
+
+def load_backbone(
+    name: str, weights: str | None = None, seed: int = 0, trust_code: bool = False
+) -> Backbone:
     """Load a backbone.
 
     Args:
-        name: a name in `oodml.names("backbones")`, a timm network, or an import path
-            "module:function".
+        name: a name in `oodml.names("backbones")`, a timm network, an import path
+            "module:function", or a network of another library, such as
+            "open_clip:ViT-B-32/laion2b_s34b_b79k" or "transformers:facebook/dinov2-small".
         weights: None for the backbone's own pretrained weights (timm networks download them),
             "none" for untrained weights, or a local file (.safetensors, or .pth with tensors
             only).
         seed: random seed for untrained weights; the result does not depend on the global
             generator.
+        trust_code: import code that a network's repository on a hub contains.
     """
     keep_freed_memory()
     check_backbone_name(name)
@@ -65,6 +77,8 @@ def load_backbone(name: str, weights: str | None = None, seed: int = 0) -> Backb
             given=name,
         )
     with isolated(seed, "backbone", name):
+        if is_library(name):
+            return library_backbone(name, weights, trust_code)
         if ":" not in name and name not in catalog.names("backbones"):
             return timm_backbone(name, weights)
         backbone = catalog.load("backbones", name, weights=weights)

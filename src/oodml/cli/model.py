@@ -121,7 +121,7 @@ def embed(
         names = ", ".join(images.left_out)
         typer.echo(f"corrupt images left out: {len(images.left_out)} ({names})", err=True)
     network = load_model(model, trust_code) if model else backbone or "lite0"
-    vectors = embed_images(images, network, device=device, **options)  # type: ignore[arg-type]
+    vectors = embed_images(images, network, device=device, trust_code=trust_code, **options)  # type: ignore[arg-type]
     vectors.save(out)
     n, d = vectors.vectors.shape
     typer.echo(f"{out}: {n} vectors of {d} dimensions, {len(vectors.class_names)} classes")

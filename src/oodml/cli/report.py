@@ -147,13 +147,14 @@ def _target_features(target: str, folder: "StudyFolder", trust_code: bool) -> "V
 
     if target.endswith(SUFFIXES):
         return VectorSet.load(target)
+    from oodml.backbones import is_user_code
     from oodml.datasets import open_unlabeled
     from oodml.embedding import embed
     from oodml.errors import OodmlError
 
     source = folder.features.source if folder.features else {}
     backbone = str(source.get("backbone", "lite0"))
-    if ":" in backbone and not trust_code:
+    if is_user_code(backbone) and not trust_code:
         raise OodmlError(
             f"user code computed the study's features ({backbone}); it was not imported. If you "
             "trust the folder, pass --trust-code; otherwise pass the target's features as a file",

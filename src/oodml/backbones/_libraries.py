@@ -1,0 +1,212 @@
+"""Networks of open_clip, transformers, sentence-transformers, and torchvision, by a prefix."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from oodml.backbones._base import Backbone
+from oodml.errors import OodmlError
+from oodml.files import content_hash
+
+EXTRAS = {
+    "open_clip": "open_clip",
+    "transformers": "transformers",
+    "sentence-transformers": "sentence-transformers",
+    "torchvision": "torchvision",
+}
+"""The extra that installs the library of each prefix."""
+
+
+def is_library(name: str) -> bool:
+    """Whether a backbone's name has the prefix of a library, such as "open_clip:"."""
+    return name.partition(":")[0] in EXTRAS
+
+
+def local_files(name: str) -> str:
+    """A hash of the sizes and times of a local model's files; "" if the name is not a folder."""
+    folder = Path(name.partition(":")[2])
+    if not is_library(name) or not folder.is_dir():
+        return ""
+    stats = [(path.name, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return content_hash(repr([(name, one.st_size, one.st_mtime_ns) for name, one in stats]))[:16]
+
+
+def library_backbone(name: str, weights: str | None, trust_code: bool) -> Backbone:
+    """A network of another library, with its own preprocessing.
+
+    Args:
+        name: the library's prefix and its name of the network, or the path of a local folder.
+        weights: None for the pretrained weights, or "none" for untrained weights.
+        trust_code: import code that the network's repository contains.
+
+    Raises:
+        OodmlError: if the library is not installed or the network cannot be loaded.
+    """
+    library, _, model = name.partition(":")
+    if weights not in (None, "none"):
+        raise OodmlError(
+            f"backbone {name!r}: weights {weights!r} apply to timm networks and your own; give the "
+            "path of a local model folder after the prefix",
+            location="weights",
+            given=weights,
+        )
+    try:
+        return _LOADERS[library](model, weights is None, trust_code)
+    except ImportError as error:
+        raise OodmlError(
+            f"backbone {name!r} needs {library}: pip install 'oodml[{EXTRAS[library]}]' "
+            f"({error.name or error})",
+            location="backbone",
+            given=name,
+        ) from error
+    except Exception as error:  # the hub clients raise many types of exceptions
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        advice = "" if trust_code else " (code of a repository runs only with --trust-code)"
+        raise OodmlError(
+            f"backbone {name!r}: could not load it ({type(error).__name__}: {reason}){advice}",
+            location="backbone",
+            given=name,
+        ) from error
+
+
+class _Encoder(nn.Module):
+    """Some modules, and a function that applies them to normalized images."""
+
+    def __init__(self, model: nn.Module, encode: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        self._encode = encode
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self._encode(self.model, images)
+
+
+def _wrap(
+    model: nn.Module,
+    encode: Callable[[Any, Tensor], Tensor],
+    preprocess: Callable[[Image.Image], Tensor],
+    mean: Any,
+    std: Any,
+) -> Backbone:
+    """A backbone from a network and a function that returns its normalized input [3 h w]."""
+    means, stds = (np.asarray(one, dtype=np.float32).reshape(-1) for one in (mean, std))
+
+    def transform(image: Image.Image, size: int) -> NDArray[Any]:
+        prepared = np.asarray(preprocess(image), dtype=np.float32).transpose(1, 2, 0)
+        if prepared.shape[:2] != (size, size):
+            given = f"{prepared.shape[0]}×{prepared.shape[1]}"
+            raise OodmlError(
+                f"image_size {size}: the network's own preprocessing gives {given} pixels; remove "
+                'image_size, or set augmentation = "base"',
+                location="image_size",
+                given=size,
+            )
+        return prepared * stds + means
+
+    network = _Encoder(model, encode).eval()
+    size = int(np.asarray(preprocess(Image.new("RGB", (64, 64)))).shape[-1])
+    with torch.inference_mode():
+        dim = int(network(torch.zeros(1, 3, size, size)).shape[1])
+    return Backbone(
+        network,
+        dim,
+        size,
+        tuple(means.tolist()),
+        tuple(stds.tolist()),
+        test_transform=transform,
+        only_pooled=True,
+    )
+
+
+def _open_clip(name: str, pretrained: bool, trust_code: bool) -> Backbone:
+    import open_clip
+
+    architecture, _, tag = name.partition("/")
+    options: dict[str, Any] = {"pretrained": tag or None} if pretrained else {"load_weights": False}
+    if Path(name).is_dir():
+        architecture, options = f"local-dir:{name}", {"load_weights": pretrained}
+    model, _, preprocess = open_clip.create_model_and_transforms(architecture, **options)
+    visual: Any = model.visual
+    return _wrap(visual, _first, preprocess, visual.image_mean, visual.image_std)
+
+
+def _first(model: Any, images: Tensor) -> Tensor:
+    output = model(images)
+    return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]
+
+
+def _transformers(name: str, pretrained: bool, trust_code: bool) -> Backbone:
+    from transformers import AutoConfig, AutoImageProcessor, AutoModel
+
+    options = {"trust_remote_code": trust_code}
+    if pretrained:
+        model = AutoModel.from_pretrained(name, **options)
+    else:
+        model = AutoModel.from_config(AutoConfig.from_pretrained(name, **options), **options)
+    processor = AutoImageProcessor.from_pretrained(name, **options)
+    return _wrap(model, _image_features, *_processing(processor))
+
+
+def _processing(processor: Any) -> tuple[Callable[[Image.Image], Tensor], Any, Any]:
+    """The preprocessing of an image processor of transformers, with its mean and deviation."""
+
+    def preprocess(image: Image.Image) -> Tensor:
+        return processor(images=image, return_tensors="pt")["pixel_values"][0]  # type: ignore[no-any-return]
+
+    normalizes = getattr(processor, "do_normalize", False)
+    mean, std = (processor.image_mean, processor.image_std) if normalizes else ((0.0,), (1.0,))
+    return preprocess, np.broadcast_to(mean, 3), np.broadcast_to(std, 3)
+
+
+def _image_features(model: Any, images: Tensor) -> Tensor:
+    """CLIP-like models: the projection; others: the pooled output, or else the class token."""
+    if hasattr(model, "get_image_features"):
+        output = model.get_image_features(pixel_values=images)
+    else:
+        output = model(pixel_values=images)
+    if not isinstance(output, Tensor):
+        pooled = getattr(output, "pooler_output", None)
+        output = output.last_hidden_state[:, 0] if pooled is None else pooled
+    return output.flatten(1)
+
+
+def _sentence_transformers(name: str, pretrained: bool, trust_code: bool) -> Backbone:
+    from sentence_transformers import SentenceTransformer
+
+    model: Any = SentenceTransformer(name, trust_remote_code=trust_code, device="cpu")
+    for module in () if pretrained else model.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    processor = getattr(model[0].processor, "image_processor", model[0].processor)
+    return _wrap(model, _sentence_embedding, *_processing(processor))
+
+
+def _sentence_embedding(model: Any, images: Tensor) -> Tensor:
+    return model({"pixel_values": images, "modality": "image"})["sentence_embedding"]  # type: ignore[no-any-return]
+
+
+def _torchvision(name: str, pretrained: bool, trust_code: bool) -> Backbone:
+    from torchvision import models
+
+    architecture, _, tag = name.partition("/")
+    weights = models.get_model_weights(architecture)
+    chosen = weights[tag] if tag else weights.DEFAULT  # type: ignore[attr-defined]
+    model = models.get_model(architecture, weights=chosen if pretrained else None)
+    last = [path for path, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
+    model.set_submodule(last, nn.Identity())  # the classifier
+    preprocess = chosen.transforms()
+    return _wrap(model, _first, preprocess, preprocess.mean, preprocess.std)
+
+
+_LOADERS: dict[str, Callable[[str, bool, bool], Backbone]] = {
+    "open_clip": _open_clip,
+    "transformers": _transformers,
+    "sentence-transformers": _sentence_transformers,
+    "torchvision": _torchvision,
+}
