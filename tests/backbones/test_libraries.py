@@ -81,6 +81,19 @@ def test_transformers(tmp_path: Path, kind: str) -> None:
     close(embed(images, f"transformers:{tmp_path}", cache=False).vectors, expected.numpy())
 
 
+@pytest.mark.slow  # its import takes long
+def test_sentence_transformers(tmp_path: Path) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    save_transformers(tmp_path / "network", "dinov2")
+    model = library.SentenceTransformer(str(tmp_path / "network"), device="cpu")
+    model.save(str(tmp_path / "model"))
+    images = photographs()
+    expected = model.encode([images.read(row) for row in range(2)])
+    name = f"sentence-transformers:{tmp_path / 'model'}"
+    close(embed(images, name, cache=False).vectors, expected)
+    close(embed(images, model).vectors, expected)
+
+
 def test_torchvision(tmp_path: Path) -> None:
     pytest.importorskip("torchvision")
     from torchvision.models import ResNet18_Weights

@@ -173,7 +173,8 @@ def _image_features(model: Any, images: Tensor) -> Tensor:
     if not isinstance(output, Tensor):
         pooled = getattr(output, "pooler_output", None)
         output = output.last_hidden_state[:, 0] if pooled is None else pooled
-    return output.flatten(1)
+    pooled_output: Tensor = output.flatten(1)
+    return pooled_output
 
 
 def _sentence_transformers(name: str, pretrained: bool, trust_code: bool) -> Backbone:
@@ -196,7 +197,7 @@ def _torchvision(name: str, pretrained: bool, trust_code: bool) -> Backbone:
 
     architecture, _, tag = name.partition("/")
     weights = models.get_model_weights(architecture)
-    chosen = weights[tag] if tag else weights.DEFAULT  # type: ignore[attr-defined]
+    chosen = weights[tag] if tag else weights.DEFAULT
     model = models.get_model(architecture, weights=chosen if pretrained else None)
     last = [path for path, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
     model.set_submodule(last, nn.Identity())  # the classifier
