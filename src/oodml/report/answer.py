@@ -15,6 +15,7 @@ from oodml.analysis.formatting import (
     is_percent,
 )
 from oodml.analysis.intervals import SEPARATED
+from oodml.analysis.near_far import describe_near_and_far
 from oodml.evaluate.registry import find_metric
 from oodml.report.tables import select
 
@@ -105,6 +106,9 @@ def answer(tables: Mapping[str, pd.DataFrame], data: str, metric: str) -> Answer
     if single:
         detail = "With one split, the study does not show how quality changes with shift."
         result = replace(result, details=(*result.details, detail))
+    compared = describe_near_and_far(select(tables, "near_and_far", metric), metric)
+    if compared:
+        result = replace(result, details=(*result.details, compared))
     chance = tables["chance_ags"].set_index("metric")["chance"].get(metric)
     return replace(result, facts=_facts(ranking, chance))
 

@@ -11,6 +11,7 @@ from oodml.analysis.epoch_gap import epoch_gap
 from oodml.analysis.few_shot import few_shot_gains
 from oodml.analysis.findings import findings
 from oodml.analysis.intervals import SEPARATED
+from oodml.analysis.near_far import near_and_far
 from oodml.analysis.published import comparable_curves
 from oodml.analysis.ranking import (
     compare_methods,
@@ -54,6 +55,7 @@ def tables(folder: StudyFolder) -> Tables:
           `compare_pairs`. With a single split, `pairs` compares on that split.
         - `few_shot`: see `few_shot_gains`.
         - `structure`, `structure_points`: correlations, and the points behind them.
+        - `near_and_far`: gains over the baseline on the easiest and hardest split.
         - `progression`: the size of each split. `controls`: see `size_effects`.
         - `chance`, `chance_ags`: chance levels by split, and their AGS.
         - `findings`: question, answer, and figures, by metric.
@@ -84,6 +86,7 @@ def tables(folder: StudyFolder) -> Tables:
         "few_shot": _for_each(ranked, lambda metric: few_shot_gains(rows[metric], metric)),
         "structure": correlations,
         "structure_points": _structure_points(table, main),
+        "near_and_far": _for_each(ranked, lambda metric: near_and_far(rows[metric], metric)),
         "progression": _progression(folder),
         "controls": pd.DataFrame()
         if folder.controls is None

@@ -1,0 +1,110 @@
+"""Near and far: what each method gains over the baseline on the easiest and the hardest split."""
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from oodml.analysis.formatting import format_difference, format_interval, format_number, is_percent
+from oodml.analysis.intervals import student_interval
+from oodml.analysis.table import shifts, standard_split, zero_shot
+from oodml.errors import unknown
+from oodml.evaluate.registry import find_metric
+from oodml.results.schema import STANDARD_SPLIT, baselines_of
+
+COLUMNS = (
+    "method", "baseline", "near_split", "near", "near_low", "near_high",
+    "far_split", "far", "far_low", "far_high", "crossing", "crossing_low", "crossing_high",
+)  # fmt: skip
+
+
+def near_and_far(
+    table: pd.DataFrame, metric: str = "recall@1", near: str = "easiest"
+) -> pd.DataFrame:
+    """What each trained method gains over the baseline near and far from the training classes.
+
+    The gain of a seed is compared with the baseline's mean. Intervals are 95% Student intervals
+    over seeds. The crossing is the shift beyond which the mean gain, linear between splits, is
+    negative. Its interval ends where the bounds of the gain cross zero; an end is infinite if its
+    bound stays positive, and NaN with a single seed.
+
+    Args:
+        table: a results table with a baseline, such as the frozen network.
+        near: "easiest", or "standard" for the standard split.
+
+    Returns:
+        One row per method with `COLUMNS`; empty without a baseline or with a single split.
+    """
+    if near not in ("easiest", "standard"):
+        raise unknown("near", near, ("easiest", "standard"))
+    wide, order = zero_shot(table, metric), shifts(table)
+    baselines = sorted(baselines_of(table) & set(wide.index.get_level_values("method")))
+    baseline = "frozen" if "frozen" in baselines else next(iter(baselines), None)
+    order = order[order.index.isin(wide.columns)]
+    if baseline is None or order.nunique() < 2:
+        return pd.DataFrame(columns=list(COLUMNS))
+    standard = standard_split(order.index)
+    first = standard if near == "standard" and standard is not None else str(order.index[0])
+    last, level = str(order.index[-1]), wide.loc[baseline].mean()
+    rows = []
+    for method in sorted(set(wide.index.get_level_values("method")) - {baseline}):
+        gains = wide.loc[method] - level
+        if method in baselines or gains[order.index].isna().all().any():
+            continue
+        bounds = {name: student_interval(gains[name].dropna()) for name in order.index}
+        ends = {
+            f"crossing{suffix}": crossing_shift(
+                order.to_numpy(),
+                np.array([float(getattr(bounds[name], bound)) for name in order.index]),
+            )
+            for suffix, bound in (("", "mean"), ("_low", "low"), ("_high", "high"))
+        }
+        sides = {"near": bounds[first], "far": bounds[last]}
+        values = {f"{k}{s}": getattr(one, a) for k, one in sides.items()
+                  for s, a in (("", "mean"), ("_low", "low"), ("_high", "high"))}  # fmt: skip
+        named = {"method": method, "baseline": baseline, "near_split": first, "far_split": last}
+        rows.append(named | values | ends)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def crossing_shift(shift: Float[np.ndarray, " k"], gain: Float[np.ndarray, " k"]) -> float:
+    """The shift beyond which a gain, linear between splits, stays negative.
+
+    Returns:
+        The smallest shift if it is negative everywhere, infinity if it is not negative at the
+        largest shift, and NaN if a gain is NaN.
+    """
+    if np.isnan(gain).any():
+        return float("nan")
+    if gain[-1] >= 0:
+        return float("inf")
+    above = np.flatnonzero(gain >= 0)
+    if not len(above):
+        return float(shift[0])
+    i = int(above[-1])
+    return float(shift[i] + gain[i] / (gain[i] - gain[i + 1]) * (shift[i + 1] - shift[i]))
+
+
+def describe_near_and_far(rows: pd.DataFrame, metric: str = "recall@1") -> str:
+    """One sentence about the method with the largest gain near; "" without rows."""
+    if rows.empty:
+        return ""
+    row = rows.iloc[int(rows["near"].astype(float).to_numpy().argmax())]
+    label, unit = find_metric(metric).label, " points" if is_percent(metric) else ""
+    near, far = (_describe_gain(row, side, metric) for side in ("near", "far"))
+    start = f"Compared with {row['baseline']}, {row['method']} changes {label} by {near} "
+    split = "easiest" if row["near_split"] != STANDARD_SPLIT else "standard"
+    start = f"{start.rstrip()}{unit} on the {split} split and by {far} on the hardest"
+    if not np.isfinite(row["crossing"]):
+        return f"{start}."
+    low, high = (format_number(row[f"crossing_{end}"], 1) for end in ("low", "high"))
+    interval = "" if np.isnan(row["crossing_low"]) else f" (95% interval {low} to {high})"
+    return (
+        f"{start}. From shift {format_number(row['crossing'], 1)} on{interval}, "
+        f"{row['baseline']} is better."
+    )
+
+
+def _describe_gain(row: "pd.Series[float]", side: str, metric: str) -> str:
+    value = format_difference(row[side], metric, sign=True)
+    interval = format_interval(row[f"{side}_low"], row[f"{side}_high"], metric, difference=True)
+    return value if np.isnan(row[f"{side}_low"]) else f"{value} ({interval})"
