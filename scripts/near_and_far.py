@@ -3,10 +3,10 @@
     python scripts/near_and_far.py FOLDER [--epochs 40]
     cd FOLDER && oodml study run near_and_far.toml --out results
 
-The network is pretrained on half of the classes of five groups of emoji, a stand-in for a foundation
-model. The study fine-tunes it on half of the animals. Near are the other animals, far are the other
-classes of the pretraining groups. The shift of a split is the FID of class means of the pretrained
-features.
+The network is pretrained on half of the classes of five groups of emoji, a stand-in for a
+foundation model. The study fine-tunes it on half of the animals. Near are the other animals, far
+are the other classes of the pretraining groups. The shift of a split is the FID of class means of
+the pretrained features.
 """
 
 import argparse
