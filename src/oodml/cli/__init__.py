@@ -31,7 +31,6 @@ PANELS = {
         "evaluate",
         "compare",
         "threshold",
-        "compress",
         "index",
         "compress",
         "adapt",

@@ -129,8 +129,11 @@ def _costs(study: StudyFolder) -> dict[str, dict[str, Any]]:
         cost = costs.setdefault(labels.get(name, ""), {"seconds": 0.0, "devices": set()})
         cost["seconds"] += float(run.get("seconds") or 0.0)
         cost["devices"].add(str((run.get("hardware") or {}).get("device", "unknown device")))
-        cost["parameters"] = run.get("parameters")
         cost["settings"] = json.dumps(run, indent=1, sort_keys=True)
+    training = study.table[study.table["stage"] == Stage.TRAINING]
+    counts = training[training["metric"] == "parameters"].groupby("method")["value"].max()
+    for name, count in counts.items():
+        costs.setdefault(str(name), {})["parameters"] = int(count)
     return costs
 
 

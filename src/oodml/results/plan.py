@@ -112,7 +112,6 @@ class FinishedRun(RunPlan):
         finished: when it ended, in ISO 8601.
         versions: versions of the packages that computed its numbers.
         hardware: what it was computed on; see `oodml.devices.describe_hardware`.
-        parameters: the number of parameters that its model stores, which are those that train.
     """
 
     seconds: float
@@ -120,7 +119,6 @@ class FinishedRun(RunPlan):
     finished: str = ""
     versions: Mapping[str, str] = Field(default_factory=dict)
     hardware: Mapping[str, str] = Field(default_factory=dict)
-    parameters: int | None = None
 
 
 class StudyPlan(BaseModel):

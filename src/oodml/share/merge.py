@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pandas as pd
 
@@ -106,13 +106,14 @@ def split_differences(first: Progression, second: Progression) -> list[str]:
 
 
 def largest_difference(
-    first: pd.DataFrame, second: pd.DataFrame
+    first: pd.DataFrame, second: pd.DataFrame, how: Literal["outer", "inner"] = "outer"
 ) -> tuple[str, float, float] | None:
     """The metric that differs most between the rows of a run, with both values; None if none does.
 
-    A number that only one of them has is NaN in the other, and differs most.
+    A number that only one of them has is NaN in the other, and differs most ("outer"), or is
+    ignored ("inner").
     """
-    both = first.merge(second, on=_NUMBER, how="outer", suffixes=("", "_other"))
+    both = first.merge(second, on=_NUMBER, how=how, suffixes=("", "_other"))
     distance = (both["value"] - both["value_other"]).abs().fillna(float("inf"))
     distance[both["value"] == both["value_other"]] = 0.0  # also where both are infinite
     if not len(both) or distance.max() == 0:

@@ -49,10 +49,12 @@ class Repeat:
     now: float = float("nan")
     environment: Mapping[str, tuple[str, str]] | None = None
     reason: str = ""
+    only: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         changed = ", ".join(f"{k} {a} → {b}" for k, (a, b) in (self.environment or {}).items())
         environment = f"; environment: {changed}" if changed else ""
+        environment += f"; not compared: {', '.join(self.only)}" if self.only else ""
         texts = {
             "equal": "equal to the bit",
             "rounding": f"equal within rounding, at most {abs(self.before - self.now):.1e} "
@@ -162,13 +164,15 @@ def _compare(run: RunPlan, results: pd.DataFrame, store: Store, again: Store) ->
     both = {name: (old.get(name, "unknown"), new.get(name, "unknown")) for name in old | new}
     environment = {name: pair for name, pair in both.items() if pair[0] != pair[1]}
     old_rows = results.loc[results["run"] == run.id, [*COLUMNS]]
-    worst = largest_difference(old_rows, read_run_rows(again.runs / run.id))
+    new_rows = read_run_rows(again.runs / run.id)
+    only = tuple(sorted(set(old_rows["metric"]) ^ set(new_rows["metric"])))
+    worst = largest_difference(old_rows, new_rows, how="inner")
     if worst is None:
-        return Repeat(run, "equal", environment=environment)
+        return Repeat(run, "equal", environment=environment, only=only)
     metric, first, second = worst
     is_rounding = abs(first - second) <= ROUNDING * max(1.0, abs(first))
     outcome: Outcome = "rounding" if is_rounding else "different"
-    return Repeat(run, outcome, metric, first, second, environment)
+    return Repeat(run, outcome, metric, first, second, environment, only=only)
 
 
 def _locate_data(plan: StudyPlan, data: str | Path | None) -> dict[str, Any]:

@@ -5,8 +5,6 @@ here imports torch or pandas.
 """
 
 import functools
-import json
-import math
 import os
 import shutil
 import time
@@ -133,7 +131,6 @@ class Store:
             finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             versions=versions(),
             hardware=hardware or {},
-            parameters=_count_parameters(folder / "model.safetensors"),
         )
         write_text(folder / "run.json", record.model_dump_json(indent=1))
         try:
@@ -215,17 +212,6 @@ def versions() -> Mapping[str, str]:
         except PackageNotFoundError:
             continue
     return installed
-
-
-def _count_parameters(file: Path) -> int | None:
-    """The number of values in the tensors of a .safetensors file; None without the file."""
-    if not file.exists():
-        return None
-    with file.open("rb") as stream:
-        header: dict[str, dict[str, list[int]]] = json.loads(
-            stream.read(int.from_bytes(stream.read(8), "little"))
-        )
-    return sum(math.prod(one["shape"]) for name, one in header.items() if name != "__metadata__")
 
 
 def is_disk_full(error: BaseException) -> bool:
