@@ -169,7 +169,7 @@ def _part_settings(
 
 def _refuse_views(merged: Table, own: MethodKeys, base: Table, key: str, file: Path) -> None:
     """Refuse `views` where the whole network trains, which draws a new view in every epoch."""
-    if merged.get("mode") != "finetune" or "views" not in merged:
+    if merged.get("mode") != "finetune" or merged.get("views", 1) == 1:
         return
     if "views" in own.model or base.get("mode") == "finetune":
         where = f"{key}.model.views" if "views" in own.model else "model.views"
