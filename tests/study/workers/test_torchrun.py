@@ -17,6 +17,7 @@ from oodml.study.spec.study_file import read_study
 from tests.images.samples import squares, write_folder
 
 ROOT = Path(__file__).parents[3]
+SOURCES = [folder for folder in [os.environ.get("PYTHONPATH")] if folder]
 SETTINGS = """data = "photos"
 splits = {backbone = "pixels", n_splits = 1}
 model = {backbone = "small", mode = "finetune", dim = 16, image_size = 24}
@@ -41,7 +42,7 @@ def run_by_two(file: Path, out: Path, **environment: str) -> subprocess.Complete
         text=True,
         timeout=300,
         cwd=ROOT,
-        env=os.environ | environment | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | environment | {"PYTHONPATH": os.pathsep.join([str(ROOT), *SOURCES])},
     )
 
 
@@ -59,6 +60,23 @@ def test_two_processes_give_the_rows_of_one(tmp_path: Path) -> None:
     assert len(both) == len(one)
     assert (both.value - both.value_two).abs().max() < 1e-4
     assert not (tmp_path / "two" / "claims").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_with_chunks_and_retention_give_the_rows_of_one(tmp_path: Path) -> None:
+    retain = "retain = {embedding = 1.0, relation = 1.0, weights = 0.1}, refit = true}"
+    text = SETTINGS.replace("refit = true}", retain) + 'methods = ["multisimilarity"]\n'
+    file = make(tmp_path, "")
+    file.write_text(text)
+    run_study(read_study(file), tmp_path / "one", device="cpu")
+    file.write_text(text.replace("refit = true", "chunk_size = 2, refit = true"))
+    ended = run_by_two(file, tmp_path / "two")
+    assert ended.returncode == 0, ended.stderr
+    keys = [key for key in KEYS if key != "run"]
+    one, two = (pd.read_parquet(tmp_path / n / "results.parquet") for n in ("one", "two"))
+    both = one.merge(two, on=keys, how="outer", suffixes=("", "_two"), validate="one_to_one")
+    assert len(both) == len(one)
+    assert (both.value - both.value_two).abs().max() < 1e-4
 
 
 class Unequal(MultiSimilarity):
