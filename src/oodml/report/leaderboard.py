@@ -132,8 +132,8 @@ def _costs(study: StudyFolder) -> dict[str, dict[str, Any]]:
         cost["settings"] = json.dumps(run, indent=1, sort_keys=True)
     training = study.table[study.table["stage"] == Stage.TRAINING]
     counts = training[training["metric"] == "parameters"].groupby("method")["value"].max()
-    for name, count in counts.items():
-        costs.setdefault(str(name), {})["parameters"] = int(count)
+    for method, count in counts.items():
+        costs.setdefault(str(method), {})["parameters"] = int(count)
     return costs
 
 
