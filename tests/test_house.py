@@ -36,7 +36,7 @@ FLOORS = (
     {"study.estimate", "study.workers"},
     {"study.search"},
     {"study.launch", "study.preview", "study.verification"},
-    {"first_study"},
+    {"first_study", "fit"},
     {"cli"},
     {"interactive"},
     {"__main__"},

@@ -35,6 +35,7 @@ _HOME = {
     "open_images": "datasets",
     "build_splits": "interactive",
     "train": "interactive",
+    "fit_model": "fit",
     "Study": "interactive",
     "open_study": "interactive",
     "record": "study.external",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from oodml.evaluate.compare import compare as compare
     from oodml.evaluate.retrieval import retrieval_metrics as retrieval_metrics
     from oodml.evaluate.structure import structure_metrics as structure_metrics
+    from oodml.fit import fit_model as fit_model
     from oodml.images.image_set import ImageSet as ImageSet
     from oodml.interactive import Study as Study
     from oodml.interactive import build_splits as build_splits

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from oodml.backbones import VECTORS, load_backbone
+from oodml.backbones import VECTORS
 from oodml.catalog import make_importable
-from oodml.devices import resolve_device
 from oodml.errors import OodmlError
+from oodml.fit import train_with_progress
 from oodml.images.fingerprint import fingerprint
 from oodml.images.image_set import ImageSet
 from oodml.images.vector_images import VectorImages
 from oodml.model import Embedder, ModelTable
-from oodml.progress import Progress
 from oodml.results.pivot import filter_rows, pivot
 from oodml.results.schema import read_results
 from oodml.shift.build import SplitSettings, build_progression
@@ -24,8 +23,6 @@ from oodml.study.folder.status import Status, read_status
 from oodml.study.folder.store import Store
 from oodml.study.launch import run_study
 from oodml.study.plan import Run
-from oodml.study.prepare import Context
-from oodml.study.run import train_run
 from oodml.study.spec import study_file
 from oodml.study.spec.tables import parse_settings
 from oodml.study.spec.variants import method_variants
@@ -124,16 +121,6 @@ def train(
         seed=seed,
     )
     return train_with_progress(run, images, device)
-
-
-def train_with_progress(run: Run, images: ImageSet, device: str | None = None) -> Embedder:
-    """The trained model of a run, with its backbone; epochs are shown as progress."""
-    context = Context(images, Progression((run.split,), "given"), resolve_device(device))
-    with Progress(f"Training {run.label}", run.train.epochs, "epochs") as progress:
-        model, _ = train_run(run, context, lambda metrics, epoch: progress.advance(1))
-    if model.backbone is None and run.model.backbone != VECTORS:
-        model.backbone = load_backbone(run.model.backbone, run.model.weights)
-    return model.cpu().eval()
 
 
 class Study:

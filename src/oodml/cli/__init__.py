@@ -35,6 +35,7 @@ PANELS = {
         "compress",
         "adapt",
         "export",
+        "fit",
     ),
     "Share": ("push", "pull"),
     "Extend and maintain": ("check", "cache"),

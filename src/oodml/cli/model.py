@@ -175,6 +175,26 @@ def export(
         typer.echo(f"{file}: {summary}; onnxruntime differs by at most {difference:.1e}")
 
 
+def fit(
+    results: Annotated[Path, typer.Argument(help="The folder of a study.")],
+    out: Annotated[Path, typer.Option(help="The model folder to create.")],
+    method: Annotated[
+        str | None, typer.Option(help="The method (default: the trained one with the best AGS).")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Random seed of the training.", min=0)] = 0,
+    device: Device = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Train a method of a study on all classes, and write a model folder with a model card.
+
+    Example: `oodml fit results --method margin --out model`
+    """
+    from oodml.fit import fit_model
+
+    fit_model(results, out, method, seed=seed, device=device, trust_code=trust_code)
+    typer.echo(f"{out}: model.json, model.safetensors, and the model card README.md")
+
+
 def model_files(model: Path | None) -> list[Path]:
     """The files of a model or run, which no output may overwrite."""
     names = ("model.json", "model.safetensors", "run.json", "rows.parquet", "vectors.npz")
@@ -208,4 +228,4 @@ def demo(
     report(out)
 
 
-COMMANDS = (demo, embed, export)
+COMMANDS = (demo, embed, export, fit)

@@ -1,0 +1,261 @@
+"""A model to deploy: a study's method, trained on all classes, with a model card."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from oodml import __version__
+from oodml.analysis.formatting import format_interval, format_level
+from oodml.analysis.table import ranked_metrics
+from oodml.backbones import VECTORS, load_backbone
+from oodml.catalog import make_importable
+from oodml.devices import resolve_device
+from oodml.errors import OodmlError, unknown
+from oodml.evaluate.registry import find_metric
+from oodml.files import write_text
+from oodml.images.image_set import ImageSet
+from oodml.model import Embedder
+from oodml.progress import Progress
+from oodml.report.folder import StudyFolder, read_folder
+from oodml.report.tables import select, tables
+from oodml.results.plan import RunPlan
+from oodml.results.schema import Stage
+from oodml.shift.splits import Progression, Split
+from oodml.study.plan import Run, run_from_plan
+from oodml.study.prepare import Context
+from oodml.study.run import train_run
+
+CARD = """\
+---
+library_name: oodml
+pipeline_tag: image-feature-extraction
+tags: [metric-learning, image-retrieval, {method}]
+license: other        # the license of these weights; choose one that the data and backbone allow
+---
+
+# {name}
+
+An embedding model for image retrieval: `{method}` on the backbone `{backbone}`, trained on all
+{n_classes} classes ({n_images} images) of {data}. The scores below are those of the same method on
+classes that it was not trained on.
+
+```python
+import oodml
+
+model = oodml.load_model("{name}")
+vectors = oodml.embed(oodml.open_images("photos"), model)
+```
+
+## How it was trained
+
+The settings are those of the study. {epochs} The random seed is {seed}. All classes were used, so
+no test set is left.
+
+| setting | value |
+|---|---|
+{settings}
+
+## What to expect on new classes
+
+Measured on {n_splits} splits of growing distance between training and test classes{seeds}:
+
+| {metric} | value | 95% interval |
+|---|---|---|
+| AGS, the mean over shift | {ags} | {ags_interval} |
+| easiest split | {easiest} | |
+| hardest split | {hardest} | |
+| lost from the {start} to the hardest split | {loss} | {loss_interval} |
+
+{forecast}
+
+The model is not tested on images unlike those of {data}; measure the distance of yours with
+`oodml shift`.
+
+## Licenses
+
+Fill in before publishing:
+
+- images of {data}:
+- weights of `{backbone}`:
+- this model:
+
+Trained with oodml {version}; images {fingerprint}.
+"""
+
+
+def fit_model(
+    folder: str | Path,
+    out: str | Path,
+    method: str | None = None,
+    *,
+    seed: int = 0,
+    device: str | None = None,
+    trust_code: bool = False,
+) -> Embedder:
+    """Train a method of a study on all classes, and write a model folder with a model card.
+
+    The settings are those of the study's runs. The number of epochs is the median of the epochs
+    that the runs selected on their validation classes.
+
+    Args:
+        folder: the folder of a study.
+        out: the model folder to create: model.json, model.safetensors, run.json, and README.md.
+        method: the method's name in the results; by default the trained method with the best AGS.
+        seed: random seed of the training.
+        device: torch device; by default CUDA if available, else the CPU.
+        trust_code: import the user code that the folder names.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        OodmlError: if the images cannot be opened, the method has no runs or is external, or `out`
+            exists.
+    """
+    target = Path(out)
+    if target.exists():
+        raise OodmlError(f"{out}: exists already; choose another folder", location=str(out))
+    study = read_folder(folder, trust_code=trust_code)
+    computed = tables(study)
+    scores = select(computed, "ags", ranked_metrics(study.table)[0]).set_index("method")
+    planned = _planned_run(study, scores, method)
+    images = study.images
+    if images is None:
+        raise OodmlError(
+            f"{folder}: the images of the study could not be opened: {'; '.join(study.notes)}",
+            location=str(folder),
+        )
+    make_importable(*study.plan.import_from)
+    epochs = _epochs(study, planned)
+    run = _run_on_all_classes(planned, images, epochs, seed)
+    model = train_with_progress(run, images, device)
+    how = "as in the study" if epochs is None else "the median that validation classes selected"
+    how = f"It was trained for {run.train.epochs} epochs, {how}."
+    how = how if run.trains else "Nothing was trained."
+    card = _card(
+        study, computed, scores.loc[[planned.label]].iloc[0], run, how, images, target.name
+    )
+    _write(target, model, run, card)
+    return model
+
+
+def train_with_progress(run: Run, images: ImageSet, device: str | None = None) -> Embedder:
+    """The trained model of a run, with its backbone; epochs are shown as progress."""
+    context = Context(images, Progression((run.split,), "given"), resolve_device(device))
+    with Progress(f"Training {run.label}", run.train.epochs, "epochs") as progress:
+        model, _ = train_run(run, context, lambda metrics, epoch: progress.advance(1))
+    if model.backbone is None and run.model.backbone != VECTORS:
+        model.backbone = load_backbone(run.model.backbone, run.model.weights)
+    return model.cpu().eval()
+
+
+def _planned_run(study: StudyFolder, scores: pd.DataFrame, method: str | None) -> RunPlan:
+    """A run of the method; all runs of a method have the same settings."""
+    own = {run.label: run for run in study.plan.runs if not run.external}
+    trained = [str(name) for name in scores.index if name in own and own[str(name)].trains]
+    if method is None and not trained:
+        raise OodmlError(f"{study.path}: no trained method has results", location="method")
+    chosen = trained[0] if method is None else method
+    if chosen not in own:
+        external = any(run.label == chosen for run in study.plan.runs)
+        if external:
+            raise OodmlError(
+                f"method {chosen!r} was trained elsewhere; train it on all classes there",
+                location="method",
+                given=chosen,
+            )
+        raise unknown("method", chosen, own, str(study.path))
+    return own[chosen]
+
+
+def _epochs(study: StudyFolder, planned: RunPlan) -> int | None:
+    """The median of the selected epochs; None if no validation classes selected any."""
+    table = study.table
+    rows = table[(table["method"] == planned.label) & (table["metric"] == "epoch")]
+    selected = rows[rows["stage"] == Stage.VALIDATION]["value"]
+    validated = (table["stage"] == Stage.VALIDATION) & (table["metric"] != "epoch")
+    if not planned.trains or selected.empty or not validated.any():
+        return None
+    return max(1, round(float(np.median(selected))))
+
+
+def _run_on_all_classes(planned: RunPlan, images: ImageSet, epochs: int | None, seed: int) -> Run:
+    split = Split("all", images.class_names, (), 0.0)
+    run = replace(run_from_plan(planned, split), shots=(), seed=seed)
+    changes: dict[str, Any] = {"refit": False, "keep_epochs": False}
+    if epochs is not None:
+        changes["epochs"] = epochs
+    return replace(run, train=run.train.model_copy(update=changes))
+
+
+def _card(
+    study: StudyFolder,
+    computed: Mapping[str, pd.DataFrame],
+    score: "pd.Series[Any]",
+    run: Run,
+    epochs: str,
+    images: ImageSet,
+    name: str,
+) -> str:
+    metric = ranked_metrics(study.table)[0]
+    parts = {"model": run.model, "train": run.train} if run.trains else {"model": run.model}
+    values = {f"`{key}`": value for key, value in run.options.items()}
+    for part, settings in parts.items():
+        values |= {f"`{part}.{key}`": v for key, v in settings.model_dump(mode="json").items()}
+    calibration = computed["calibration"]
+    known = [*calibration["description"].dropna().unique()] if len(calibration) else []
+
+    def level(key: str) -> str:
+        return format_level(float(score[key]), metric)
+
+    def interval(key: str) -> str:
+        low, high = float(score[f"{key}_low"]), float(score[f"{key}_high"])
+        return format_interval(low, high, metric) if np.isfinite(low) else "none with one seed"
+
+    return CARD.format(
+        name=name,
+        method=run.label,
+        backbone=run.model.backbone,
+        data=study.data,
+        n_classes=len(images.class_names),
+        n_images=len(images),
+        epochs=epochs,
+        seed=run.seed,
+        settings="\n".join(f"| {key} | {json.dumps(value)} |" for key, value in values.items()),
+        n_splits=study.table["split"].nunique(),
+        seeds=f", with {int(score['seeds'])} seeds" if score["seeds"] > 1 else ", with one seed",
+        metric=find_metric(metric).label,
+        ags=level("ags"),
+        ags_interval=interval("ags"),
+        easiest=level("easiest"),
+        hardest=level("hardest"),
+        start="standard" if np.isfinite(float(score["standard"])) else "easiest",
+        loss=level("loss"),
+        loss_interval=interval("loss"),
+        forecast=f"Validity of forecasts: {known[0]}"
+        if len(known)
+        else "The study has too few splits to check forecasts.",
+        version=__version__,
+        fingerprint=run.fingerprint,
+    )
+
+
+def _write(target: Path, model: Embedder, run: Run, card: str) -> None:
+    """Write the folder elsewhere and rename it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        model.save(folder)
+        write_text(folder / "run.json", run.to_plan().model_dump_json(indent=1))
+        write_text(folder / "README.md", card)
+        folder.chmod(0o755)
+        folder.rename(target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
