@@ -43,7 +43,7 @@ def test_gains_intervals_and_crossing_of_a_method() -> None:
     assert row["crossing_high"] == np.inf
     sentence = describe_near_and_far(near_and_far(table))
     assert "+12.0" in sentence
-    assert "40.0" in sentence
+    assert "40.00" in sentence
     assert near_and_far(table[table["method"] == "tuned"]).empty
     assert near_and_far(table[table["split"] == "0"]).empty
     assert describe_near_and_far(near_and_far(table).iloc[:0]) == ""

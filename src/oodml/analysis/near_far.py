@@ -96,10 +96,10 @@ def describe_near_and_far(rows: pd.DataFrame, metric: str = "recall@1") -> str:
     start = f"{start.rstrip()}{unit} on the {split} split and by {far} on the hardest"
     if not np.isfinite(row["crossing"]):
         return f"{start}."
-    low, high = (format_number(row[f"crossing_{end}"], 1) for end in ("low", "high"))
+    low, high = (format_number(row[f"crossing_{end}"], 2) for end in ("low", "high"))
     interval = "" if np.isnan(row["crossing_low"]) else f" (95% interval {low} to {high})"
     return (
-        f"{start}. From shift {format_number(row['crossing'], 1)} on{interval}, "
+        f"{start}. From shift {format_number(row['crossing'], 2)} on{interval}, "
         f"{row['baseline']} is better."
     )
 

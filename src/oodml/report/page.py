@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from importlib.resources import files
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -64,6 +65,7 @@ def page_environment() -> "Environment":
         "level": format_level,
         "difference": format_difference,
         "level_interval": _level_interval,
+        "shift_limit": lambda shift: "none" if shift == inf else format_number(shift, 2),
         "difference_interval": _difference_interval,
         "duration": format_duration,
         "listed": format_list,
@@ -97,6 +99,7 @@ def _page_values(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dic
             name: _records(tables[name])
             for name in ("findings", "structure", "controls", "few_shot", "open_set", "compression")
         },
+        "near_far": _records(select(tables, "near_and_far", ranked[0])),
         "epochs": _records(tables["best_test_epoch_diagnostic"]),
         "published_data": folder.data in PUBLISHED_DATA,
         "refit": any(settings.get("refit") for settings in trains),
