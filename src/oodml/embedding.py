@@ -160,12 +160,20 @@ def is_cached(
     images: ImageSet, backbone: str, options: Mapping[str, Any], view: int | None
 ) -> bool:
     """Whether the cache contains these features; options are further arguments of `embed`."""
+    path = feature_cache_file(images, backbone, options, view)
+    return path is None or path.exists()
+
+
+def feature_cache_file(
+    images: ImageSet, backbone: str, options: Mapping[str, Any], view: int | None
+) -> Path | None:
+    """The file that caches these features; None if the images are vectors already."""
     if backbone == VECTORS:
-        return True
+        return None
     augmentation = resolve_defaults(backbone, options)["augmentation"]
     weights, size = options["weights"], options["image_size"]
     source = _feature_source(images, backbone, weights, size, augmentation, view, 0)
-    return _cache_path(source, resolve_device(None)).exists()
+    return _cache_path(source, resolve_device(None))
 
 
 def _feature_source(

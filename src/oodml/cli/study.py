@@ -46,7 +46,8 @@ On = Annotated[
 Job = Annotated[
     list[str] | None,
     typer.Option(
-        help="Slurm option under its submitit name, such as slurm_partition=gpu. May be repeated."
+        help="Slurm option under its submitit name, such as slurm_partition=gpu, or resource of "
+        "each run on Ray, such as num_gpus=0.5 or memory=8e9. May be repeated."
     ),
 ]
 Replace = Annotated[

@@ -133,14 +133,18 @@ class Store:
             hardware=hardware or {},
         )
         write_text(folder / "run.json", record.model_dump_json(indent=1))
+        self.adopt(run.id, folder)
+
+    def adopt(self, run: str, folder: Path) -> None:
+        """Rename a folder with all files of a finished run, `run.json` included, to `runs/<id>`."""
         try:
-            folder.rename(self.runs / run.id)
+            folder.rename(self.runs / run)
         except OSError:
-            if not (self.runs / run.id).exists():
+            if not (self.runs / run).exists():
                 raise
             shutil.rmtree(folder, ignore_errors=True)
-        self.clear_failure(run.id)
-        shutil.rmtree(self.checkpoints / run.id, ignore_errors=True)
+        self.clear_failure(run)
+        shutil.rmtree(self.checkpoints / run, ignore_errors=True)
 
     def keep_partial(self, run: str, folder: Path) -> None:
         """Keep the files of a run that failed after it had measured something."""

@@ -1,7 +1,7 @@
-"""Run workers on other machines: Ray and Slurm.
+"""Run a study on other machines: Ray and Slurm.
 
-They are started and awaited here; each one calls `work`. Every machine must reach the study folder
-by the same path.
+Ray executes every run as a task. Slurm's jobs are workers, each of which calls `work`; every
+machine must reach the study folder by the same path.
 """
 
 import importlib
@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from oodml.errors import OodmlError, install_command, unknown
+from oodml.study.folder.store import Store
 from oodml.study.workers.work import Execute, work
 
 EXECUTORS = ("local", "ray", "ray://HOST:PORT", "slurm", "slurm:local")
@@ -49,19 +50,16 @@ def run_on_cluster(
         executor: "ray" (this machine), "ray://HOST:PORT", "slurm", or "slurm:local" (submitit's
             own executor on this machine).
     """
-    arguments = (folder, execute, device, threads)
     if executor == "ray" or executor.startswith("ray://"):
-        _run_on_ray(None if executor == "ray" else executor, workers, arguments)
+        from oodml.study.workers.ray_runs import run_on_ray
+
+        address = None if executor == "ray" else executor
+        resources = {name: _parse_number(value) for name, value in job_options.items()}
+        ray, store = _import("ray", "ray"), Store(folder)
+        run_on_ray(ray, address, store, execute, workers, device, threads, resources)
     else:
+        arguments = (folder, execute, device, threads)
         _run_on_slurm(executor.partition(":")[2] or "slurm", workers, arguments, job_options)
-
-
-def _run_on_ray(address: str | None, workers: int, arguments: tuple[Any, ...]) -> None:
-    ray = _import("ray", "ray")
-    cuda = str(arguments[2]).startswith("cuda")
-    with ray.init(address=address, num_cpus=None if address else workers, log_to_driver=False):
-        task = ray.remote(num_cpus=1, num_gpus=1 if cuda else 0, max_retries=0)(work)
-        ray.get([task.remote(*arguments) for _ in range(workers)])
 
 
 def _run_on_slurm(
@@ -115,5 +113,8 @@ def _import(name: str, extra: str) -> ModuleType:
         ) from error
 
 
-def _parse_number(value: str) -> int | str:
-    return int(value) if value.isdigit() else value
+def _parse_number(value: str) -> int | float | str:
+    try:
+        return int(value) if value.isdigit() else float(value)
+    except ValueError:
+        return value

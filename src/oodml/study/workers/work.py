@@ -54,10 +54,11 @@ def work(
     context = open_context(store, device)
     with contextlib.closing(claim_runs(store, patience)) as runs:
         for run, claim in runs:
-            execute_run(run, claim, store, context, execute or _default_execute())
+            execute_run(run, claim, store, context, execute or default_execute())
 
 
-def _default_execute() -> Execute:
+def default_execute() -> Execute:
+    """The function that trains and tests."""
     from oodml.study.run import execute
 
     return execute

@@ -1,0 +1,350 @@
+"""Runs as Ray tasks. The study folder is on the driver's machine only.
+
+Images, cached features, splits, and user code go to each node once, through Ray's object store.
+Each task works in a mirror of the study folder on its node and returns the finished run, which the
+driver publishes. Checkpoints are sent to the driver while a run is trained, so a run whose node
+dies, or whose driver is restarted, resumes.
+"""
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from oodml.catalog import make_importable
+from oodml.embedding import feature_cache_file
+from oodml.files import cache_folder
+from oodml.images.image_set import ImageSet
+from oodml.model import HeadSettings
+from oodml.results.plan import RunPlan
+from oodml.shift.files import read_splits
+from oodml.study.folder.claims import Claim, Claims
+from oodml.study.folder.store import Store, failure_text
+from oodml.study.prepare import Context, group_by_network, open_context
+from oodml.study.workers.work import POLL, Execute, default_execute, execute_run
+
+CHUNK_BYTES = 2**28
+"""Files are shipped in objects of about this size."""
+NODE_FAILURES = 100
+"""How often a run is started again because its node died."""
+CHECKPOINT_SECONDS = 1.0
+"""Seconds between two checks for a new checkpoint to send."""
+
+Files = dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class _Bundle:
+    """What a node needs: a study without its images' files, and references to chunks of files."""
+
+    token: str
+    plan: str
+    splits: bytes
+    images: ImageSet
+    further: Mapping[str, ImageSet]
+    keeping: Mapping[str, Any]
+    code: tuple[Files, ...]
+    chunks: tuple[Any, ...]
+
+
+def run_on_ray(
+    ray: Any,
+    address: str | None,
+    store: Store,
+    execute: Execute | None,
+    workers: int,
+    device: str,
+    threads: int | None,
+    options: Mapping[str, Any],
+) -> None:
+    """Execute the unsettled runs of a prepared study as Ray tasks.
+
+    Args:
+        ray: the module.
+        address: of a cluster; by default $RAY_ADDRESS, or else Ray is started on this machine with
+            `workers` processors.
+        options: resources of a run, as in `ray.remote`: num_cpus, num_gpus, memory, ….
+    """
+    resources = {"num_cpus": 1, "num_gpus": 1 if device.startswith("cuda") else 0, **options}
+    address = address or os.environ.get("RAY_ADDRESS")
+    with ray.init(address=address, num_cpus=None if address else workers, log_to_driver=False):
+        driver = _Driver(ray, store, execute, device, threads, resources)
+        try:
+            driver.run()
+        finally:
+            driver.release()
+
+
+class _Driver:
+    """Submits runs, publishes what comes back, and stores the checkpoints of running ones."""
+
+    def __init__(
+        self,
+        ray: Any,
+        store: Store,
+        execute: Execute | None,
+        device: str,
+        threads: int | None,
+        resources: Mapping[str, Any],
+    ) -> None:
+        self.ray, self.store = ray, store
+        self.claims = Claims(store.claims)
+        self.pending: dict[Any, tuple[RunPlan, Claim]] = {}
+        self.mailbox = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(
+            _Mailbox
+        ).remote()
+        self.bundle = ray.put(_make_bundle(ray, store, device))
+        task = ray.remote(max_retries=NODE_FAILURES, **resources)(_run_on_node)
+        self.task, self.arguments = task, (execute, device, threads)
+
+    def run(self) -> None:
+        """Return when every run of the plan is settled, here or by another process."""
+        runs = self.store.read_plan().runs
+        while unsettled := self.store.unsettled(runs):
+            submitted = {run.id for run, _ in self.pending.values()}
+            for run in unsettled:
+                if run.id not in submitted and (claim := self.claims.take(run.id)) is not None:
+                    self._submit(run, claim)
+            if not self.pending:
+                time.sleep(POLL)
+                continue
+            done, _ = self.ray.wait(list(self.pending), timeout=POLL)
+            self._store_checkpoints()
+            for reference in done:
+                self._publish(reference, *self.pending.pop(reference))
+            for _, claim in self.pending.values():
+                claim.renew()
+
+    def release(self) -> None:
+        """Release the claims of runs that have not returned, and cancel them."""
+        for reference, (_, claim) in self.pending.items():
+            with suppress(Exception):
+                self.ray.cancel(reference, force=True)
+            self.claims.release(claim)
+
+    def _submit(self, run: RunPlan, claim: Claim) -> None:
+        checkpoints = _read_files(self.store.checkpoints / run.id)
+        task = self.task.options(name=f"{run.method} split {run.split} seed {run.seed}")
+        reference = task.remote(run.id, self.bundle, checkpoints, self.mailbox, *self.arguments)
+        self.pending[reference] = run, claim
+
+    def _publish(self, reference: Any, run: RunPlan, claim: Claim) -> None:
+        try:
+            files = self.ray.get(reference)
+        except self.ray.exceptions.RayError as error:
+            self.store.record_failure(run.id, failure_text(run, error))
+            return
+        finally:
+            self.claims.release(claim)
+        finished = {k.removeprefix("run/"): v for k, v in files.items() if k.startswith("run/")}
+        if finished:
+            folder = self.store.create_unfinished(run.id, claim)
+            _write_files(finished, folder)
+            self.store.adopt(run.id, folder)
+        others = {k: v for k, v in files.items() if not k.startswith("run/")}
+        _write_files(others, self.store.folder)
+
+    def _store_checkpoints(self) -> None:
+        for name, files in self.ray.get(self.mailbox.take.remote()).items():
+            _write_files(files, self.store.checkpoints / name)
+
+
+class _Mailbox:
+    """An actor that holds the newest checkpoints of each run."""
+
+    def __init__(self) -> None:
+        self.newest: dict[str, Files] = {}
+        self.untaken: dict[str, Files] = {}
+
+    def put(self, run: str, files: Files) -> None:
+        self.newest[run] = self.untaken[run] = files
+
+    def get(self, run: str) -> Files:
+        return self.newest.get(run, {})
+
+    def take(self) -> dict[str, Files]:
+        untaken, self.untaken = self.untaken, {}
+        return untaken
+
+    def remove(self, run: str) -> None:
+        self.newest.pop(run, None)
+        self.untaken.pop(run, None)
+
+
+def _run_on_node(
+    name: str,
+    bundle: _Bundle,
+    checkpoints: Files,
+    mailbox: Any,
+    execute: Execute | None,
+    device: str,
+    threads: int | None,
+) -> Files:
+    """Execute a run in this node's mirror of the study; return its files, or its failure."""
+    import ray
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    store, context = _open_mirror(bundle, device)
+    run = next(run for run in store.read_plan().runs if run.id == name)
+    shutil.rmtree(store.runs / name, ignore_errors=True)
+    store.clear_failure(name)
+    newest = ray.get(mailbox.get.remote(name)) or checkpoints
+    _write_files(newest, store.checkpoints / name)
+    while (claim := Claims(store.claims).take(name)) is None:
+        time.sleep(POLL)  # an earlier attempt of this run on this node is about to end
+    with _send_checkpoints(store.checkpoints / name, name, mailbox):
+        execute_run(run, claim, store, context, execute or default_execute())
+    Claims(store.claims).release(claim)
+    mailbox.remove.remote(name)
+    tracked = {f"tracking/{k}": data for k, data in _read_files(store.folder / "tracking").items()}
+    if (store.runs / name).exists():
+        return tracked | {f"run/{k}": data for k, data in _read_files(store.runs / name).items()}
+    failed = _read_files(store.folder / "failed")
+    return tracked | {f"failed/{k}": data for k, data in failed.items() if k.startswith(name)}
+
+
+@contextmanager
+def _send_checkpoints(folder: Path, run: str, mailbox: Any) -> Iterator[None]:
+    done, sent = threading.Event(), dict[str, int]()
+
+    def send() -> None:
+        while not done.wait(CHECKPOINT_SECONDS):
+            times = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.pt")}
+            if times != sent:
+                mailbox.put.remote(run, _read_files(folder))
+                sent.update(times)
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _make_bundle(ray: Any, store: Store, device: str) -> _Bundle:
+    plan = store.read_plan()
+    context = open_context(store, device)
+    sets = {"images": context.images, **context.further}
+    files = _chunks((*_image_files(sets), *_feature_files(plan.runs, sets.values())))
+    return _Bundle(
+        token=uuid.uuid4().hex,
+        plan=store.plan_file.read_text(encoding="utf-8"),
+        splits=store.splits.read_bytes(),
+        images=context.images,
+        further=context.further,
+        keeping=plan.keeping,
+        code=tuple(_code_files(Path(folder)) for folder in plan.import_from),
+        chunks=tuple(ray.put(chunk) for chunk in files),
+    )
+
+
+def _image_files(sets: Mapping[str, ImageSet]) -> Iterator[tuple[str, Path]]:
+    """The files of all images, as images/NAME/ID."""
+    for name, images in sets.items():
+        if images.root is not None:
+            for index, image in enumerate(images.ids.tolist()):
+                yield f"images/{name}/{image}", images.path(index)
+
+
+def _feature_files(runs: Iterable[RunPlan], sets: Iterable[ImageSet]) -> Iterator[tuple[str, Path]]:
+    """The cached features that the runs need, as cache/PATH."""
+    for model, group in group_by_network(runs).items():
+        if not isinstance(model, HeadSettings):
+            continue
+        views = max(max(run.model["views"], run.adapt.get("views", 0)) for run in group)
+        options = model.model_dump(include={"weights", "image_size", "augmentation", "pooling"})
+        for images in sets:
+            for view in (None, *range(views)):
+                path = feature_cache_file(images, model.backbone, options, view)
+                if path is not None and path.exists():
+                    yield f"cache/{path.relative_to(cache_folder()).as_posix()}", path
+
+
+def _chunks(files: Iterable[tuple[str, Path]]) -> Iterator[Files]:
+    chunk: Files = {}
+    size = 0
+    for name, path in files:
+        if name in chunk:
+            continue
+        chunk[name] = path.read_bytes()
+        size += len(chunk[name])
+        if size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = {}, 0
+    if chunk:
+        yield chunk
+
+
+def _code_files(folder: Path) -> Files:
+    """The Python files of a folder of user code, and of the packages in it."""
+    packages = [file.parent for file in folder.glob("*/__init__.py")]
+    paths = [*folder.glob("*.py"), *(path for p in packages for path in p.rglob("*.py"))]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def _open_mirror(bundle: _Bundle, device: str) -> tuple[Store, Context]:
+    """This node's mirror of the study folder, which the first task of the node creates."""
+    import ray
+
+    node = ray.get_runtime_context().get_node_id()
+    root = Path(tempfile.gettempdir()) / f"oodml-{bundle.token}-{node}"
+    store = Store(root / "study")
+    store.create()
+    os.environ["OODML_CACHE"] = str(root / "cache")
+    claims = Claims(store.claims)
+    while not (root / "complete").exists():
+        claim = claims.take("unpack")
+        if claim is None:
+            time.sleep(POLL)
+            continue
+        for reference in bundle.chunks:
+            _write_files(ray.get(reference), root)
+        for number, files in enumerate(bundle.code):
+            _write_files(files, root / f"code{number}")
+        store.splits.write_bytes(bundle.splits)
+        store.plan_file.write_text(bundle.plan, encoding="utf-8")
+        (root / "complete").touch()
+        claims.release(claim)
+    make_importable(*(str(root / f"code{number}") for number in range(len(bundle.code))))
+    further = {name: _local(images, root, name) for name, images in bundle.further.items()}
+    return store, Context(
+        _local(bundle.images, root, "images"),
+        read_splits(store.splits),
+        torch.device(device),
+        bundle.keeping,
+        further=further,
+    )
+
+
+def _local(images: ImageSet, root: Path, name: str) -> ImageSet:
+    """A set of images whose files are on this node."""
+    return images if images.root is None else replace(images, root=root / "images" / name)
+
+
+def _read_files(folder: Path) -> Files:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _write_files(files: Files, folder: Path) -> None:
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        temporary.write_bytes(data)
+        temporary.replace(path)
