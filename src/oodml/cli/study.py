@@ -50,6 +50,10 @@ Job = Annotated[
         "each run on Ray, such as num_gpus=0.5 or memory=8e9. May be repeated."
     ),
 ]
+GpusPerRun = Annotated[
+    float | None, typer.Option(help="On Ray: GPUs of each run; fractions share a GPU.", min=0)
+]
+CpusPerRun = Annotated[float | None, typer.Option(help="On Ray: processors of each run.", min=0)]
 Replace = Annotated[
     bool,
     typer.Option(
@@ -74,6 +78,8 @@ def run(
     precision: Precision = None,
     on: On = "local",
     job: Job = None,
+    gpus_per_run: GpusPerRun = None,
+    cpus_per_run: CpusPerRun = None,
     checkpoint: Annotated[
         float, typer.Option(help="Seconds between two checkpoints of a run.", min=0)
     ] = 60,
@@ -126,7 +132,7 @@ def run(
             threads=threads,
             device=own_device,
             executor=on,
-            job_options=dict(_parse_pair(option, "--job") for option in job or ()),
+            job_options=_job_options(job, gpus_per_run, cpus_per_run),
             retry=retry,
             smoke=smoke,
             replace=replace,
@@ -322,6 +328,14 @@ def _lead(lead: Callable[[str], T], device: str | None, threads: int | None) -> 
     except KeyboardInterrupt:
         typer.echo("Stopped. Run the same command again to resume; finished runs are not repeated.")
         raise typer.Exit(130) from None
+
+
+def _job_options(
+    job: list[str] | None, gpus_per_run: float | None = None, cpus_per_run: float | None = None
+) -> dict[str, str]:
+    resources = {"num_gpus": gpus_per_run, "num_cpus": cpus_per_run}
+    named = {name: f"{value:g}" for name, value in resources.items() if value is not None}
+    return named | dict(_parse_pair(option, "--job") for option in job or ())
 
 
 def _print_outcome(status: "Status", out: Path) -> None:

@@ -28,7 +28,8 @@ def test_an_executor_gives_the_rows_of_one_process(
         study, out, execute=execute_slowly, device="cpu", workers=2, executor=executor
     )
     assert (len(status.done), len(status.failed)) == (18, 0)
-    assert len(list((out / "calls").iterdir())) == 18
+    if module != "ray":  # whose runs never see the study folder
+        assert len(list((out / "calls").iterdir())) == 18
     pd.testing.assert_frame_equal(
         pd.read_parquet(out / "results.parquet"),
         pd.read_parquet(tmp_path / "one" / "results.parquet"),

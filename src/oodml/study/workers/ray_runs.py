@@ -190,7 +190,7 @@ def _run_on_node(
     threads: int | None,
 ) -> Files:
     """Execute a run in this node's mirror of the study; return its files, or its failure."""
-    import ray
+    import ray  # type: ignore[import-not-found,unused-ignore]
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -296,7 +296,7 @@ def _code_files(folder: Path) -> Files:
 
 def _open_mirror(bundle: _Bundle, device: str) -> tuple[Store, Context]:
     """This node's mirror of the study folder, which the first task of the node creates."""
-    import ray
+    import ray  # type: ignore[import-not-found,unused-ignore]
 
     node = ray.get_runtime_context().get_node_id()
     root = Path(tempfile.gettempdir()) / f"oodml-{bundle.token}-{node}"

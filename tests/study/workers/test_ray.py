@@ -1,0 +1,112 @@
+"""Ray: every run is a task, and only the driver reaches the study folder."""
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from oodml.study.launch import run_study
+from oodml.study.spec.study_file import Study, read_study
+from oodml.study.workers.ray_runs import _chunks, _code_files, _read_files, _write_files
+
+STUDY = """
+data = {name = "glyphs", scripts = ["greek", "hebrew"], few = [8, 6]}
+seeds = [0, 1]
+shots = [2]
+episodes = 2
+methods = ["margin", "frozen"]
+splits = {n_splits = 3, backbone = "pixels"}
+model = {backbone = "pixels", views = 1}
+train = {epochs = 2}
+adapt = {iterations = 5}
+"""
+
+
+def small_study(folder: Path, text: str = STUDY) -> Study:
+    (folder / "study.toml").write_text(text)
+    return read_study(folder / "study.toml")
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A head without processors for runs, and two nodes with one each."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    root = str(Path(__file__).parents[3])
+    paths = [root, str(Path(root) / "src"), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    yield cluster, nodes
+    cluster.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_two_nodes_give_the_rows_of_one_process_though_a_node_dies(
+    cluster: Any, tmp_path: Path
+) -> None:
+    study = small_study(tmp_path)
+    run_study(study, tmp_path / "one", device="cpu")
+    cluster, nodes = cluster
+
+    def kill_a_node() -> None:
+        while not list((tmp_path / "ray" / "runs").glob("*")):
+            time.sleep(0.2)
+        cluster.remove_node(nodes[0], allow_graceful=False)
+
+    killer = threading.Thread(target=kill_a_node)
+    killer.start()
+    status = run_study(study, tmp_path / "ray", device="cpu", executor="ray")
+    killer.join()
+    assert (len(status.done), len(status.failed)) == (9, 0)
+    one, ray = (pd.read_parquet(tmp_path / name / "results.parquet") for name in ("one", "ray"))
+    pd.testing.assert_frame_equal(one, ray, check_exact=True)
+    assert not list((tmp_path / "ray").glob("claims/*"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_images_and_user_code_travel(cluster: Any, tmp_path: Path) -> None:
+    from tests.study.toy import make_study
+
+    make_study(tmp_path, seeds=1)
+    (tmp_path / "mine.py").write_text(
+        "from oodml.methods.margin import Method\n\n\nclass Mine(Method):\n    pass\n"
+    )
+    text = (tmp_path / "study.toml").read_text().replace("[methods.multisimilarity]", "")
+    text += '[methods.mine]\nmethod = "mine:Mine"\n[train]\nepochs = 1\n'
+    study = small_study(tmp_path, text)
+    run_study(study, tmp_path / "one", device="cpu")
+    status = run_study(study, tmp_path / "ray", device="cpu", executor="ray")
+    assert not status.failed
+    one, ray = (pd.read_parquet(tmp_path / name / "results.parquet") for name in ("one", "ray"))
+    pd.testing.assert_frame_equal(one, ray, check_exact=True)
+
+
+def test_folders_travel_as_files(tmp_path: Path) -> None:
+    (tmp_path / "package" / "deep").mkdir(parents=True)
+    (tmp_path / "plain").mkdir()
+    for name in ("a.py", "package/__init__.py", "package/deep/b.py", "plain/c.py", "d.txt"):
+        (tmp_path / name).write_text(name)
+    code = _code_files(tmp_path)
+    assert set(code) == {"a.py", "package/__init__.py", "package/deep/b.py"}
+    _write_files(code, tmp_path / "copy")
+    assert _read_files(tmp_path / "copy") == code
+
+
+def test_files_are_shipped_once_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oodml.study.workers.ray_runs.CHUNK_BYTES", 10)
+    for number in range(4):
+        (tmp_path / str(number)).write_bytes(b"123456")
+    files = [(f"images/{number}", tmp_path / str(number)) for number in (0, 0, 1, 2, 3)]
+    chunks = list(_chunks(files))
+    assert [len(chunk) for chunk in chunks] == [2, 2]
+    assert sorted(name for chunk in chunks for name in chunk) == [f"images/{n}" for n in range(4)]
