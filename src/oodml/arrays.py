@@ -29,11 +29,8 @@ def as_float_array(values: Any, name: str = "vectors") -> NDArray[Any]:
     """
     array = _as_array(values, name)
     if array.dtype.kind not in "biuf":
-        raise OodmlError(
-            f"{name} must be real numbers; given {array.dtype}",
-            location=name,
-            given=str(array.dtype),
-        )
+        problem = f"{name} must be real numbers; given {array.dtype}"
+        raise OodmlError(problem, name, str(array.dtype))
     if array.dtype.kind == "f":
         dtype = np.float32 if array.dtype.itemsize <= 4 else np.float64
     else:
@@ -52,7 +49,7 @@ def _as_array(values: Any, name: str) -> NDArray[Any]:
             values = values.float().numpy()
     if np.ma.is_masked(values):
         row = int(np.flatnonzero(np.ma.getmaskarray(values).reshape(len(values), -1).any(1))[0])
-        raise error_at(name, f"row {row} is masked", given=row)
+        raise error_at(name, f"row {row} is masked", row)
     try:
         array = np.asarray(values)
         if array.dtype.kind == "O":  # rows that are arrays themselves, or numbers as objects
@@ -65,5 +62,5 @@ def _as_array(values: Any, name: str) -> NDArray[Any]:
         reason = (
             f"row {row} has {lengths[row]} numbers, row 0 has {lengths[0]}" if row else str(error)
         )
-        raise error_at(name, reason, given=row) from error
+        raise error_at(name, reason, row) from error
     return array

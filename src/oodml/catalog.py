@@ -65,11 +65,7 @@ def make_importable(*folders: str | Path) -> None:
 
 
 def get_class(kind: str, name: str) -> Any:
-    """Return the class (for backbones and datasets, the function) behind a name.
-
-    Args:
-        name: a name of the catalog, an import path `package.module:Object`, or `pml.NAME`.
-    """
+    """Return the class (for backbones and datasets, the function) behind a name."""
     kind = ALIASES.get(kind, kind)
     if ":" in name:
         return import_object(name)

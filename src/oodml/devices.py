@@ -73,7 +73,7 @@ def _check_cuda(index: int, device: object) -> None:
 def _refuse(problem: str, device: object) -> OodmlError:
     return OodmlError(
         f"{problem} Allowed: {', '.join(DEVICES)}. Leave out --device to choose automatically.",
-        location="device",
-        given=str(device),
-        allowed=DEVICES,
+        "device",
+        str(device),
+        DEVICES,
     )

@@ -31,13 +31,7 @@ NO_TIMEOUT = timedelta(days=365)
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process, and the processes that it trains with.
-
-    Attributes:
-        rank: the number of this process; 0 is the leader.
-        messages: the communication group for tasks and results.
-        votes: the communication group for agreeing on success.
-    """
+    """This process, and the processes that it trains with."""
 
     rank: int = 0
     size: int = 1
@@ -87,11 +81,8 @@ def is_distributed() -> bool:
 def own_share(n: int) -> slice:
     """The rows of this process out of `n`; the shares of processes differ by at most one row."""
     if 0 < n < _group.size:
-        raise OodmlError(
-            f"{n} images cannot be divided among {_group.size} processes",
-            location="train.batch_size",
-            given=n,
-        )
+        problem = f"{n} images cannot be divided among {_group.size} processes"
+        raise OodmlError(problem, "train.batch_size", n)
     stops = _share_stops(n)
     return slice(([0, *stops])[_group.rank], stops[_group.rank])
 
@@ -161,12 +152,11 @@ def synchronize_batch_norm(model: nn.Module, device: torch.device) -> None:
     if not is_distributed() or not norms:
         return
     if device.type != "cuda":
-        raise OodmlError(
+        problem = (
             "model.freeze_batch_norm = false: several processes can share batch statistics only "
-            "on CUDA. Remove the key, or train in one process.",
-            location="model.freeze_batch_norm",
-            given=False,
+            "on CUDA. Remove the key, or train in one process."
         )
+        raise OodmlError(problem, "model.freeze_batch_norm", False)
     convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
     for name, child in model.named_children():
         setattr(model, name, convert(child))

@@ -28,7 +28,7 @@ from oodml.backbones import (
 )
 from oodml.backbones._base import SUMS
 from oodml.devices import resolve_device
-from oodml.errors import OodmlError, unknown
+from oodml.errors import invalid, unknown
 from oodml.evaluate.query_lists import listed_parts
 from oodml.files import cache_folder, content_hash, log_cache_failure, replacing
 from oodml.images.fingerprint import decoding_settings, fingerprint, reader_fingerprints
@@ -219,9 +219,7 @@ def _image_source(images: ImageSet) -> dict[str, Any]:
 
 def _check_at_least(name: str, value: int, least: int) -> None:
     if value < least:
-        raise OodmlError(
-            f"{name} {value}: at least {least} is required", location=name, given=value
-        )
+        raise invalid(name, value, f"at least {least} is required")
 
 
 def weights_key(weights: str | None) -> str:
@@ -255,13 +253,7 @@ def backbone_features(
     device: torch.device | str | None = None,
     batch_size: int = 64,
 ) -> NDArray[np.float32]:
-    """The pooled backbone features [n f] of a trained model.
-
-    Args:
-        images: the images.
-        model: a model with a backbone.
-        view, seed, device, batch_size: as in `embed`.
-    """
+    """The pooled backbone features [n f] of a trained model."""
     resolved = resolve_device(device)
     return _run_model(model, model.features, images, view, seed, resolved, batch_size)
 

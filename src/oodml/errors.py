@@ -14,7 +14,7 @@ class OodmlError(ValueError):
     """
 
     def __init__(
-        self, message: str, *, location: str = "", given: object = None, allowed: Iterable[str] = ()
+        self, message: str, location: str = "", given: object = None, allowed: Iterable[str] = ()
     ) -> None:
         super().__init__(message)
         self.location = location
@@ -23,11 +23,16 @@ class OodmlError(ValueError):
 
 
 def error_at(
-    location: object, message: str, *, given: object = None, allowed: Iterable[str] = ()
+    location: object, message: str, given: object = None, allowed: Iterable[str] = ()
 ) -> OodmlError:
     """The error at a location, such as a file or key, with which its message starts."""
     where = str(location)
     return OodmlError(f"{where}: {message}", location=where, given=given, allowed=allowed)
+
+
+def invalid(key: str, given: object, problem: str) -> OodmlError:
+    """The error for the value of a setting, "key = given; problem"."""
+    return OodmlError(f"{key} = {given}; {problem}", key, given)
 
 
 def unknown(kind: str, given: object, allowed: Iterable[str], location: str = "") -> OodmlError:
@@ -35,7 +40,6 @@ def unknown(kind: str, given: object, allowed: Iterable[str], location: str = ""
 
     Args:
         kind: what the name refers to, such as "loss" or "key".
-        location: the file or table that contains the name.
     """
     options = sorted(allowed)
     close = difflib.get_close_matches(str(given), options, n=1)

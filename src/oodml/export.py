@@ -56,17 +56,15 @@ def load_for_export(
     Args:
         name: the folder of a run or of an adapted model, or the name of a backbone. A backbone's
             embeddings are its pooled, unnormalized features, as with `oodml embed`.
-        weights: weights of a backbone, as in `oodml.backbones.load_backbone`.
     """
     folder = Path(name)
     if folder.is_dir():
         if weights is not None:
-            raise OodmlError(
+            problem = (
                 f"weights {weights!r}: {folder} is a trained model with its own weights; weights "
-                "apply to a backbone's name only",
-                location="weights",
-                given=weights,
+                "apply to a backbone's name only"
             )
+            raise OodmlError(problem, "weights", weights)
         model = load_model(folder, trust_code)
     elif len(folder.parts) > 1 and ":" not in str(name):
         raise error_at(folder, "no such folder")
@@ -76,11 +74,7 @@ def load_for_export(
 
 
 def model_metadata(model: Embedder, run: Mapping[str, Any]) -> dict[str, str]:
-    """The metadata of an exported file, all as text.
-
-    Args:
-        run: the settings of the run that trained it (run.json), or an empty mapping.
-    """
+    """The metadata of an exported file, all as text."""
     settings = model.settings
     side = _input_side(model)
     metadata = {
@@ -112,10 +106,8 @@ def export_onnx(model: Embedder, file: str | Path, metadata: Mapping[str, str]) 
         import onnxruntime
         import onnxscript  # noqa: F401  imported by the exporter
     except ImportError as error:
-        raise OodmlError(
-            f"exporting to ONNX needs more packages: {install_command('onnx')} ({error})",
-            location="onnx",
-        ) from error
+        problem = f"exporting to ONNX needs more packages: {install_command('onnx')} ({error})"
+        raise OodmlError(problem, location="onnx") from error
     network = ExportedNetwork(model.cpu()).eval()
     with replacing(file) as path:
         program = _onnx_program(network, _input_side(model), model.settings.backbone)
@@ -139,9 +131,8 @@ def _onnx_program(network: ExportedNetwork, side: int, backbone: str) -> Any:
         )
     except torch.onnx.errors.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise OodmlError(
-            f"{backbone}: could not export to ONNX: {reason}", location="onnx", given=backbone
-        ) from error
+        problem = f"{backbone}: could not export to ONNX: {reason}"
+        raise OodmlError(problem, location="onnx", given=backbone) from error
 
 
 def _check_agreement(network: ExportedNetwork, session: Any, side: int, file: Path) -> float:
@@ -155,12 +146,11 @@ def _check_agreement(network: ExportedNetwork, session: Any, side: int, file: Pa
         length = max(1.0, float(expected.norm(dim=1).max()))
         largest = max(largest, float((output - expected).abs().max()) / length)
     if not largest < TOLERANCE:
-        raise error_at(
-            file,
+        problem = (
             f"not written, because the embeddings of onnxruntime differ by {largest:.1e} "
-            f"(allowed: less than {TOLERANCE:.0e})",
-            given=largest,
+            f"(allowed: less than {TOLERANCE:.0e})"
         )
+        raise error_at(file, problem, largest)
     return largest
 
 
@@ -183,18 +173,7 @@ def export_safetensors(model: Embedder, file: str | Path, metadata: Mapping[str,
 
 
 def load_exported(file: str | Path, trust_code: bool = False) -> Embedder:
-    """Load a model that `export_safetensors` wrote. No other file is needed.
-
-    Args:
-        file: the file.
-        trust_code: as in `oodml.load_model`.
-
-    Returns:
-        The model in evaluation mode.
-
-    Raises:
-        OodmlError: if the file is damaged or is not an exported model.
-    """
+    """Load a model that `export_safetensors` wrote. No other file is needed."""
     from safetensors import safe_open
     from safetensors.torch import load_file
 

@@ -46,11 +46,8 @@ def refuse_overwrite(output: str | Path, *inputs: str | Path | None) -> None:
     target = Path(output)
     for source in inputs:
         if source is not None and _is_same_file(target, Path(source)):
-            raise error_at(
-                target,
-                f"would overwrite the input {source}; choose another output file",
-                given=str(source),
-            )
+            problem = f"would overwrite the input {source}; choose another output file"
+            raise error_at(target, problem, str(source))
 
 
 def _is_same_file(a: Path, b: Path) -> bool:

@@ -19,7 +19,7 @@ from oodml.analysis.formatting import (
 )
 from oodml.datasets import open_images, open_unlabeled, without_corrupt
 from oodml.embedding import embed
-from oodml.errors import OodmlError
+from oodml.errors import error_at
 from oodml.files import write_text
 from oodml.images.image_set import ImageSet
 from oodml.progress import Progress, format_duration, observe_progress
@@ -255,10 +255,10 @@ class _FirstStudy:
         write_text(file, _study_text(self.photos, images, self.backbone, plan))
         status = run_study(read_study(file), self.out, device=self.device, execute=execute_in_time)
         if status.failed:
-            raise OodmlError(
-                f"{self.out}: {len(status.failed)} runs failed; `oodml study status {self.out}` "
+            raise error_at(
+                self.out,
+                f"{len(status.failed)} runs failed; `oodml study status {self.out}` "
                 "lists the reasons",
-                location=str(self.out),
             )
 
 
@@ -292,12 +292,11 @@ def _sample(images: ImageSet, count: int) -> ImageSet:
 def _check_size(images: ImageSet) -> None:
     counts = np.bincount(images.labels)
     if len(counts) < MIN_CLASSES:
-        raise OodmlError(
-            f"{images.name}: {len(counts)} classes; at least {MIN_CLASSES} are needed to divide "
-            "them into training and test classes",
-            location=images.name,
-            given=len(counts),
+        problem = (
+            f"{len(counts)} classes; at least {MIN_CLASSES} are needed to divide "
+            "them into training and test classes"
         )
+        raise error_at(images.name, problem, len(counts))
 
 
 def _study_text(photos: str, images: ImageSet, backbone: str, plan: Plan) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodml.arrays import Names
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 
 MISSING_TEXT = ("nan", "NaN", "None", "null", "<NA>", "NaT")
 """Text that programs write for a missing label."""
@@ -21,7 +21,6 @@ def as_names(
 
     Args:
         values: [n] text, integers, Booleans, whole floats, or objects of these types.
-        location: the file that the labels come from, for errors.
         literal: whether text such as "nan" is a name rather than a missing label.
     """
     array = as_label_array(values)
@@ -74,8 +73,8 @@ def missing_error(
     return OodmlError(
         f"{prefix}row {int(rows[0])} has no value in {name} ({_plain(first)!r}); {len(rows)} of "
         f"{len(values)} rows have none.{remedy}",
-        location=location or name,
-        given=int(rows[0]),
+        location or name,
+        int(rows[0]),
     )
 
 
@@ -126,8 +125,8 @@ def _bad_label(value: Any, row: int, name: str, location: str) -> OodmlError:
     prefix = f"{location}: " if location else ""
     return OodmlError(
         f"{prefix}{name} must be text or whole numbers; row {row} has {value!r}",
-        location=location or name,
-        given=row,
+        location or name,
+        row,
     )
 
 
@@ -136,9 +135,6 @@ def look_alikes(names: Iterable[str], others: Iterable[str]) -> Mapping[str, str
 
     Names look alike if they are equal after Unicode normalization, without surrounding space,
     ignoring case, or as numbers ("1" and "1.0").
-
-    Returns:
-        For each such name, the name among `others` that it resembles.
     """
     other_names = set(others)
     folded = {_fold(other): other for other in sorted(other_names)}
@@ -166,6 +162,7 @@ def refuse_same_names(names: Iterable[str], location: str) -> None:
                 location=location,
                 given=name,
             )
+            raise error_at(location, problem, name)
 
 
 def _fold(name: str) -> str:

@@ -17,13 +17,7 @@ Rows = NDArray[np.int64] | NDArray[np.bool_]
 
 
 class Labeled:
-    """A mixin for frozen dataclasses with one class, and optionally a superclass, per row.
-
-    Attributes:
-        classes: [n] the class of each row.
-        superclasses: [n] the superclass of each row, or None.
-        PER_ROW: the names of the fields that have one entry per row (or are None).
-    """
+    """A mixin for frozen dataclasses with one class, and optionally a superclass, per row."""
 
     classes: Names
     superclasses: Names | None
@@ -73,10 +67,9 @@ class Labeled:
                 if unicodedata.normalize("NFC", missing[0]) in composed
                 else ""
             )
-            raise OodmlError(
+            problem = (
                 f"{owner}: no class {missing[0]!r}; {len(missing)} of the {len(wanted)} "
-                f"requested classes do not exist{hint}",
-                given=missing[0],
-                allowed=self.class_names,
+                f"requested classes do not exist{hint}"
             )
+            raise OodmlError(problem, given=missing[0], allowed=self.class_names)
         return self.select(np.isin(self.classes, wanted))

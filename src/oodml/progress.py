@@ -48,9 +48,7 @@ class Progress:
     Args:
         description: what is being done, such as "Features of lite0".
         total: the number of units, or None if it is unknown.
-        unit: what is counted, in the plural.
         stream: where to write; standard error by default.
-        clock: the current time in seconds.
     """
 
     def __init__(

@@ -31,11 +31,7 @@ _IMPORT_PATH = re.compile(r"([^\W\d]\w*)(\.\w+)*:[^\W\d][\w.]*")
 
 
 def code_fingerprints(*values: Any) -> dict[str, str]:
-    """Return a fingerprint for each name in `values` that refers to user code.
-
-    Args:
-        values: names, and options that contain names at any depth.
-    """
+    """Return a fingerprint for each name in `values` that refers to user code."""
     fingerprints = {name: _fingerprint(module) for name, module in _user_names(values)}
     return {name: fingerprints[name] for name in sorted(fingerprints) if fingerprints[name]}
 

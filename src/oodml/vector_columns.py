@@ -69,7 +69,6 @@ class Contents:
     """What a file contains.
 
     Attributes:
-        columns: by name, in the order of the file.
         source: where the vectors come from, if this package wrote the file.
         literal: whether text such as "nan" is a class name and not a missing label.
         labels_file: the file of the labels: `path`, or the .csv beside an .npy.
@@ -109,7 +108,7 @@ def standard_columns(
     for key, values in raw.items():
         if values.shape != (len(matrix),):
             size = len(values) if values.ndim == 1 else list(values.shape)
-            raise error_at(location, f"{size} {key} for {len(matrix)} vectors", given=values.shape)
+            raise error_at(location, f"{size} {key} for {len(matrix)} vectors", values.shape)
     source = dict(contents.source)
     if "ids" not in raw:
         raw["ids"] = np.arange(len(matrix))
@@ -150,13 +149,8 @@ def parts_from_flags(flags: Mapping[str, Any], location: str) -> NDArray[Any]:
         text = [str(value).strip().casefold() for value in as_label_array(values).tolist()]
         wrong = [row for row, value in enumerate(text) if value not in _FLAGS]
         if wrong:
-            raise OodmlError(
-                f"{location}: row {wrong[0]} of {name!r} has {text[wrong[0]]!r}; expected true or "
-                "false",
-                location=location,
-                given=wrong[0],
-                allowed=("true", "false"),
-            )
+            problem = f"row {wrong[0]} of {name!r} has {text[wrong[0]]!r}; expected true or false"
+            raise error_at(location, problem, wrong[0], ("true", "false"))
         masks.append(np.array([_FLAGS[value] for value in text], dtype=np.bool_))
     queries, gallery = masks
     return np.select([queries & gallery, queries, gallery], ["both", *PARTS[:2]], PARTS[3])
@@ -183,11 +177,8 @@ def _only_match(contents: Contents, names: tuple[str, ...]) -> str | None:
     matches = _matches(contents, names)
     if len(matches) > 1:
         location = str(contents.labels_location)
-        raise error_at(
-            location,
-            f"columns {_quoted(matches)} have the same meaning; remove one of them",
-            given=matches,
-        )
+        problem = f"columns {_quoted(matches)} have the same meaning; remove one of them"
+        raise error_at(location, problem, matches)
     return matches[0] if matches else None
 
 
@@ -203,12 +194,11 @@ def _choose_classes(contents: Contents, requested: str | None) -> NDArray[Any]:
     arrays = [as_label_array(columns[name].load()) for name in matches]
     if len(arrays) > 1 and not _is_same_partition(arrays):
         location = str(contents.labels_location)
-        raise error_at(
-            location,
+        problem = (
             f"columns {_quoted(matches)} contain different classes; choose one, for "
-            f"example `--labels {matches[0]}`",
-            given=matches,
+            f"example `--labels {matches[0]}`"
         )
+        raise error_at(location, problem, matches)
     return arrays[0]
 
 
@@ -272,35 +262,26 @@ def _stack_dimensions(contents: Contents, names: list[str]) -> NDArray[Any]:
         first = min(*numbers, 1) if len(numbers) > 1 else numbers[0]
         missing = sorted({*range(first, first + len(names))} - {*numbers})
         if missing:
-            raise error_at(
-                location,
+            message = (
                 f"columns {names[0]!r} to {names[-1]!r} are not all dimensions of the "
-                f"vectors; number {missing[0]} is missing",
-                given=missing[0],
+                f"vectors; number {missing[0]} is missing"
             )
+            raise error_at(location, message, missing[0])
     for name in names:
         if contents.columns[name].kind != "numbers":
-            raise error_at(
-                location,
-                f"column {name!r} has {contents.columns[name].about}, not one number per row",
-                given=name,
-            )
+            problem = f"column {name!r} has {contents.columns[name].about}, not one number per row"
+            raise error_at(location, problem, name)
     return np.stack([_load_floats(contents, name) for name in names], axis=1)
 
 
 def _load_matrix(contents: Contents, name: str) -> NDArray[Any]:
     location, column = str(contents.path), contents.columns[name]
     if column.kind != "matrix":
-        raise error_at(
-            location,
-            f"{name!r} must have one list of numbers per row; it has {column.about}",
-            given=name,
-        )
+        problem = f"{name!r} must have one list of numbers per row; it has {column.about}"
+        raise error_at(location, problem, name)
     array = _load_floats(contents, name)
     if array.ndim != 2:
-        raise error_at(
-            location, f"{name!r} must be [n d]; given {list(array.shape)}", given=array.shape
-        )
+        raise error_at(location, f"{name!r} must be [n d]; given {list(array.shape)}", array.shape)
     return array
 
 
@@ -311,7 +292,7 @@ def _load_floats(contents: Contents, name: str) -> NDArray[Any]:
         location = str(contents.path)
         if error.location == location:
             raise
-        raise error_at(location, str(error), given=error.given) from error
+        raise error_at(location, str(error), error.given) from error
 
 
 def _refuse(
@@ -330,12 +311,8 @@ def _refuse(
         hint = f"Did you mean {npy.name}?"
     else:
         hint = "Choose one with `--vectors COLUMN`, or several with `--vectors 'PREFIX*'`."
-    raise error_at(
-        path,
-        f"{reason}; it has {listed or 'no columns'}. {hint}",
-        given=list(columns) if given is None else given,
-        allowed=allowed,
-    )
+    problem = f"{reason}; it has {listed or 'no columns'}. {hint}"
+    raise error_at(path, problem, list(columns) if given is None else given, allowed)
 
 
 def _quoted(names: Iterable[str], word: str = "and") -> str:

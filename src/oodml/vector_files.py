@@ -78,12 +78,8 @@ def read_vectors(
 
 def _check_suffix(path: Path, allowed: tuple[str, ...]) -> None:
     if path.suffix.lower() not in allowed:
-        raise error_at(
-            path,
-            f"unsupported suffix {path.suffix!r}; allowed: {', '.join(allowed)}",
-            given=path.suffix,
-            allowed=allowed,
-        )
+        problem = f"unsupported suffix {path.suffix!r}; allowed: {', '.join(allowed)}"
+        raise error_at(path, problem, path.suffix, allowed)
 
 
 def _check_signature(path: Path) -> None:
@@ -104,12 +100,8 @@ def _check_signature(path: Path) -> None:
         raise error_at(path, "the file is empty")
     for signature, suffix in _SIGNATURES.items():
         if start.startswith(signature) and path.suffix.lower() != suffix:
-            raise error_at(
-                path,
-                f"its contents are those of a {suffix} file; rename it",
-                given=path.suffix,
-                allowed=(suffix,),
-            )
+            problem = f"its contents are those of a {suffix} file; rename it"
+            raise error_at(path, problem, path.suffix, (suffix,))
 
 
 def _text_columns(columns: Columns) -> Columns:
@@ -165,12 +157,11 @@ def _pickled_column(path: Path, name: str) -> Column:
     """An array that only pickle can load."""
 
     def refuse() -> NoReturn:
-        raise error_at(
-            path,
+        problem = (
             f"{name!r} is an array of Python objects; loading it could run code. Save "
-            f"labels as text, `{name}.astype(str)`, and vectors as numbers, `np.stack({name})`.",
-            given=name,
+            f"labels as text, `{name}.astype(str)`, and vectors as numbers, `np.stack({name})`."
         )
+        raise error_at(path, problem, name)
 
     is_vectors = name.strip().casefold() in VECTORS
     return Column("matrix" if is_vectors else "text", refuse, "Python objects")
@@ -320,16 +311,14 @@ def _parse_number(text: str) -> float | None:
 
 
 def _refuse_row(path: Path, name: str, row: int, problem: str) -> NoReturn:
-    raise error_at(path, f"row {row} of {name!r} {problem}", given=row)
+    raise error_at(path, f"row {row} of {name!r} {problem}", row)
 
 
 def _write_npy(columns: Columns, source: Mapping[str, Any], path: Path, target: Path) -> None:
     labels_file = target.with_suffix(".csv")
     if labels_file.exists() and not _is_own_csv(labels_file, b"class,id", b'"class","id"'):
-        raise OodmlError(
-            f"{target}: would overwrite {labels_file.name}, which is not a file of labels",
-            location=str(labels_file),
-        )
+        problem = f"{target}: would overwrite {labels_file.name}, which is not a file of labels"
+        raise OodmlError(problem, location=str(labels_file))
     names = {"classes": "class", "ids": "id", "superclasses": "superclass"}
     table = {names.get(key, key): values.tolist() for key, values in _text_columns(columns).items()}
     text = io.StringIO()
@@ -379,12 +368,11 @@ def _read_csv(path: Path) -> Contents:
     names = [name for name in header if name.strip()]
     if len(set(names)) < len(names):
         repeated = next(name for name in names if names.count(name) > 1)
-        raise error_at(path, f"two columns are called {repeated!r}", given=repeated)
+        raise error_at(path, f"two columns are called {repeated!r}", repeated)
     for line, row in lines:
         if len(row) != len(header):
-            raise error_at(
-                path, f"line {line} has {len(row)} fields, the header has {len(header)}", given=line
-            )
+            problem = f"line {line} has {len(row)} fields, the header has {len(header)}"
+            raise error_at(path, problem, line)
     columns = {
         name: _text_column(path, name, [row[i] for _, row in lines])
         for i, name in enumerate(header)
@@ -401,9 +389,8 @@ def _decode(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise error_at(
-            path, f"line {line} is not UTF-8 (perhaps Latin-1); save the file as UTF-8", given=line
-        ) from error
+        problem = f"line {line} is not UTF-8 (perhaps Latin-1); save the file as UTF-8"
+        raise error_at(path, problem, line) from error
 
 
 def _csv_rows(path: Path, text: str) -> list[tuple[int, list[str]]]:
@@ -415,7 +402,7 @@ def _csv_rows(path: Path, text: str) -> list[tuple[int, list[str]]]:
         for row in reader:
             rows.append((reader.line_num, row))
     except csv.Error as error:
-        raise error_at(path, f"line {reader.line_num}: {error}", given=reader.line_num) from error
+        raise error_at(path, f"line {reader.line_num}: {error}", reader.line_num) from error
     finally:
         csv.field_size_limit(limit)
     while rows and not rows[-1][1]:

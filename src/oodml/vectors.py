@@ -48,11 +48,8 @@ class VectorSet(Labeled):
     def __post_init__(self) -> None:
         self._set("vectors", as_float_array(self.vectors))
         if self.vectors.ndim != 2:
-            raise OodmlError(
-                f"vectors must be [n d]; given shape {self.vectors.shape}",
-                location="vectors",
-                given=self.vectors.shape,
-            )
+            problem = f"vectors must be [n d]; given shape {self.vectors.shape}"
+            raise OodmlError(problem, "vectors", self.vectors.shape)
         n = len(self.vectors)
         if len(self.ids) == 0 < n:
             self._set("ids", np.arange(n))
@@ -61,17 +58,16 @@ class VectorSet(Labeled):
             if getattr(self, name) is not None:
                 names = as_names(getattr(self, name), name, literal=True)
                 if names.shape != (n,):
-                    raise OodmlError(
-                        f"{len(names)} {name} for {n} vectors", location=name, given=len(names)
-                    )
+                    message = f"{len(names)} {name} for {n} vectors"
+                    raise OodmlError(message, location=name, given=len(names))
                 self._set(name, names)
         bad = np.flatnonzero(~np.isfinite(self.vectors).all(axis=1))
         if len(bad):
             raise OodmlError(
                 f"the vector of row {bad[0]} (id {str(self.ids[bad[0]])!r}) is not finite "
                 f"({len(bad)} of {n} rows)",
-                location="vectors",
-                given=int(bad[0]),
+                "vectors",
+                int(bad[0]),
             )
 
     def _set(self, name: str, value: Any) -> None:
@@ -141,4 +137,4 @@ class VectorSet(Labeled):
         try:
             return cls(source=source, **columns)
         except OodmlError as error:
-            raise error_at(file, str(error), given=error.given) from error
+            raise error_at(file, str(error), error.given) from error

@@ -7,7 +7,6 @@ from oodml import OodmlError
 from oodml.report import splits_figures as draw
 from oodml.shift.agreement import backbone_agreement
 from oodml.shift.build import SplitSettings, build_progression
-from oodml.shift.controls import random_splits, size_controls
 from tests.shift.samples import clustered
 
 FEATURES = clustered(20)
@@ -16,10 +15,9 @@ PROGRESSION = build_progression(FEATURES, SETTINGS)
 
 
 def test_every_figure_is_drawn(tmp_path: Path) -> None:
-    controls, chance = size_controls(PROGRESSION, FEATURES), random_splits(FEATURES, 10)
     agreement = backbone_agreement(PROGRESSION, {"a": FEATURES, "b": clustered(20, seed=1)})
     figures = (
-        draw.shift_per_step(PROGRESSION, controls, chance),
+        draw.shift_per_step(PROGRESSION),
         draw.progression_maps(PROGRESSION, FEATURES, [0, "R1"]),
         draw.progression_maps(PROGRESSION, FEATURES),
         draw.agreement_figure(agreement),
@@ -34,16 +32,6 @@ def test_every_figure_is_drawn(tmp_path: Path) -> None:
     assert titles[0].startswith("step 0, FID")
     with pytest.raises(OodmlError, match="allowed: .png, .pdf, .svg"):
         draw.save_figure(figures[0], tmp_path / "x.gif")
-
-
-def test_controls_stand_at_the_steps_they_belong_to() -> None:
-    controls = size_controls(PROGRESSION, FEATURES)
-    figure = draw.shift_per_step(PROGRESSION, controls)
-    crosses = figure.axes[0].collections[1].get_offsets()
-    assert len(crosses) == len(controls) > 0
-    order = [str(split.step) for split in PROGRESSION]
-    places = {order.index(str(control.step).split(" control ")[0]) for control in controls}
-    assert {int(x) for x, _ in crosses} == places
 
 
 def test_the_fragment_names_classes_and_shows_samples() -> None:

@@ -5,11 +5,11 @@ import pytest
 
 from oodml import OodmlError, Progression
 from oodml.shift.agreement import backbone_agreement
-from oodml.shift.controls import random_splits
+from oodml.shift.build import SplitSettings, build_progression
 from tests.shift.samples import clustered
 
 FEATURES = clustered(20)
-SPLITS = random_splits(FEATURES, 6)
+SPLITS = build_progression(FEATURES, SplitSettings(n_splits=6, harder=20))
 
 
 def test_scaled_and_rotated_features_agree() -> None:

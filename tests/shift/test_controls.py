@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from oodml import OodmlError, Progression, Split, frechet_distance, size_matched
-from oodml.shift.controls import random_splits, remeasure, size_controls
+from oodml.shift.controls import remeasure, size_controls
 from tests.shift.samples import clustered
 
 FEATURES = clustered(24)
@@ -45,18 +45,6 @@ def test_smaller_splits_of_a_progression_get_controls() -> None:
     assert [split.step for split in found] == ["R6 control 0", "R6 control 5"]
     late = Progression((Split("R2", NAMES[:11], NAMES[12:], 1.0), SMALL), "removal")
     assert len(size_controls(late, FEATURES, (0,))) == 1
-
-
-def test_random_splits_are_sorted_and_contain_all_classes() -> None:
-    found = random_splits(FEATURES, 20, seed=1, n_train=8)
-    shifts = [split.shift for split in found]
-    assert shifts == sorted(shifts)
-    assert shifts[3] == pytest.approx(shift_of(found[3]), rel=1e-9)
-    for split in found:
-        assert len(split.train) == 8
-        assert sorted(split.train + split.test) == list(NAMES)
-    with pytest.raises(OodmlError, match="n_train"):
-        random_splits(FEATURES, n_train=23)
 
 
 def test_remeasure_changes_only_the_shift() -> None:

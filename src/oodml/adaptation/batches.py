@@ -42,8 +42,6 @@ class SupportBatches:
 
     Args:
         generators: one per episode; all randomness comes from them.
-        views: the number of views of each image.
-        batch_size: the largest number of images per batch.
         per_class: the number of images per class and batch.
     """
 
@@ -99,12 +97,11 @@ class SupportBatches:
 def _usable_classes(support: Support, per_class: int) -> Int[Tensor, " u"]:
     usable = torch.nonzero(support.counts >= per_class).flatten()
     if len(usable) < 2:
-        raise OodmlError(
+        problem = (
             f"an episode has {len(usable)} classes with at least per_class = {per_class} support "
             f"images (of {len(support.names)} classes with at most {int(support.counts.max())} "
             'images each), but a loss needs two. Use objective = "prototypes" or "linear", or add '
-            "images",
-            location="support",
-            given=len(usable),
+            "images"
         )
+        raise OodmlError(problem, "support", len(usable))
     return usable

@@ -15,7 +15,7 @@ from oodml.adaptation.heads import Heads
 from oodml.adaptation.settings import AdaptSettings
 from oodml.adaptation.steps import train_heads
 from oodml.adaptation.support import class_means, support_of
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError, error_at, unknown
 from oodml.evaluate.query_lists import QueryLists
 from oodml.evaluate.retrieval import retrieval_metrics
 from oodml.randomness import generator
@@ -26,12 +26,7 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True)
 class AdaptResult:
-    """The effect of adaptation, one entry per episode.
-
-    Attributes:
-        heads: the adapted layers [e d f].
-        notes: what the metrics leave out, one sentence each.
-    """
+    """The effect of adaptation, one entry per episode."""
 
     before: tuple[Metrics, ...]
     after: tuple[Metrics, ...]
@@ -74,12 +69,8 @@ def adapt(
     """
     settings = settings or AdaptSettings()
     if settings.layers == "all":
-        raise OodmlError(
-            'layers = "all" adapts a network on images; on features, use layers = "last"',
-            location="adapt.layers",
-            given="all",
-            allowed=("last",),
-        )
+        problem = 'layers = "all" adapts a network on images; on features, use layers = "last"'
+        raise OodmlError(problem, "adapt.layers", "all", ("last",))
     labels = np.unique(np.asarray(classes), return_inverse=True)[1]
     ids = list(range(len(episodes))) if numbers is None else list(numbers)
     check_episodes(episodes, np.asarray(classes), len(features))
@@ -123,13 +114,7 @@ def fit_heads(
 
 
 class Queries:
-    """The query images of one episode.
-
-    Args:
-        labels: [n] integer labels of all images.
-        support: the rows of the support images of each class.
-        lists: the queries and the gallery among all images.
-    """
+    """The query images of one episode."""
 
     def __init__(
         self,
@@ -168,12 +153,11 @@ class Queries:
     def _accuracy(self, embeddings: Float[Tensor, "n d"], scores: bool) -> float:
         labels = self.labels[self.queries]
         if not np.isin(labels, self.support_labels).all():
-            raise OodmlError(
+            problem = (
                 'adapt: the metric "accuracy" requires support images of every class of the '
-                "queries; class-wise episodes have none",
-                location="adapt.metrics",
-                given="accuracy",
+                "queries; class-wise episodes have none"
             )
+            raise OodmlError(problem, "adapt.metrics", "accuracy")
         similarities = embeddings[self.queries]
         if not scores:
             means = class_means(embeddings, self.support)
@@ -193,11 +177,8 @@ def _views(
         return rows, features[rows][:, None]
     missing = [row for row in rows if row not in support_views]
     if missing:
-        raise OodmlError(
-            f"support_views has no views of support row {missing[0]}",
-            location="support_views",
-            given=missing[0],
-        )
+        problem = f"support_views has no views of support row {missing[0]}"
+        raise OodmlError(problem, "support_views", missing[0])
     return rows, torch.stack([support_views[row] for row in rows]).to(features)
 
 
@@ -216,14 +197,6 @@ def check_episodes(
                 raise OodmlError(f"{location} has no support image", location=location)
             for row in rows:
                 if not 0 <= row < n:
-                    raise OodmlError(
-                        f"{location}: row {row} is not in 0 … {n - 1}",
-                        location=location,
-                        given=row,
-                    )
+                    raise error_at(location, f"row {row} is not in 0 … {n - 1}", row)
                 if str(classes[row]) != str(name):
-                    raise OodmlError(
-                        f"{location}: row {row} has class {str(classes[row])!r}",
-                        location=location,
-                        given=row,
-                    )
+                    raise error_at(location, f"row {row} has class {str(classes[row])!r}", row)

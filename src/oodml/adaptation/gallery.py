@@ -38,11 +38,7 @@ class GalleryRecall:
 
 @dataclass(frozen=True)
 class GalleryResult:
-    """The effect of adding new classes to a gallery.
-
-    Attributes:
-        notes: what the numbers leave out, one sentence each.
-    """
+    """The effect of adding new classes to a gallery."""
 
     rows: tuple[GalleryRecall, ...]
     notes: tuple[str, ...]
@@ -65,19 +61,12 @@ def add_to_gallery(
     support or the gallery are left out, with a note.
 
     Args:
-        model: the model to adapt; it is not modified.
-        support: a few labeled images of new classes (or more images of known ones).
         query: images of new and known classes to search for.
-        device: where to compute; by default CUDA if available, else the CPU.
     """
     settings = settings or AdaptSettings()
     if settings.layers == "all":
-        raise OodmlError(
-            'layers = "all" cannot be combined with a gallery; use layers = "last"',
-            location="layers",
-            given="all",
-            allowed=("last",),
-        )
+        problem = 'layers = "all" cannot be combined with a gallery; use layers = "last"'
+        raise OodmlError(problem, "layers", "all", ("last",))
     resolved = resolve_device(device)
     features = {
         name: backbone_features(images, model, device=resolved)
@@ -121,12 +110,8 @@ def _leave_out_unknown(
     if not unknown:
         return query, features, ()
     if len(unknown) == len(query.class_names):
-        raise OodmlError(
-            f"no query class ({unknown[0]!r}, …) is in the support or the gallery",
-            location="query",
-            given=unknown[0],
-            allowed=sorted(known),
-        )
+        problem = f"no query class ({unknown[0]!r}, …) is in the support or the gallery"
+        raise OodmlError(problem, "query", unknown[0], sorted(known))
     rows = np.isin(query.classes, list(known))
     named = ", ".join(map(repr, unknown[:5])) + (", …" if len(unknown) > 5 else "")
     note = f"queries of classes in neither support nor gallery are left out: {named}"

@@ -36,15 +36,6 @@ def adapt_model(
     For all layers, each step augments and embeds its own batch, and the returned model includes
     its whole network. Query images that are also support images are left out, with a note in the
     result.
-
-    Args:
-        model: the model to adapt; it is not modified.
-        support: the labeled images to adapt to, of at least two classes.
-        device: where to compute; by default CUDA if available, else the CPU.
-
-    Returns:
-        The adapted model and a result with one episode. The metrics include "accuracy" if every
-        query class has support images.
     """
     settings = settings or AdaptSettings()
     resolved = resolve_device(device)
@@ -70,24 +61,21 @@ def check_classes(support: ImageSet, query: ImageSet) -> tuple[str, ...]:
     """Notes about query classes without support images."""
     for part, images in (("support", support), ("query", query)):
         if len(images.class_names) < 2:
-            raise OodmlError(
+            problem = (
                 f"all {part} images are of one class, {images.class_names[0]!r}; at least two are "
                 "needed. To add one class to those you have, give their images as a gallery "
-                "(--gallery FOLDER)",
-                location=part,
-                given=images.class_names,
+                "(--gallery FOLDER)"
             )
+            raise OodmlError(problem, part, images.class_names)
     known = set(support.class_names)
     missing = [name for name in query.class_names if name not in known]
     if len(missing) == len(query.class_names):
-        raise OodmlError(
+        problem = (
             f"no class of the queries ({missing[0]!r}, …) is among the support classes "
             f"({support.class_names[0]!r}, …); the folders of a class must have the same name in "
-            "both",
-            location="query",
-            given=missing[0],
-            allowed=support.class_names,
+            "both"
         )
+        raise OodmlError(problem, "query", missing[0], support.class_names)
     if not missing:
         return ()
     named = ", ".join(map(repr, missing[:5])) + (", …" if len(missing) > 5 else "")
@@ -108,9 +96,6 @@ def leave_out_copies(
     Args:
         features: [n f] their features.
         others: name, images, and features of the other sets.
-
-    Returns:
-        The remaining queries, their features, and a note for each set with common images.
     """
     notes = []
     for name, (images, other_features) in others.items():
@@ -119,12 +104,11 @@ def leave_out_copies(
             continue
         example = str(query.ids[np.flatnonzero(copies)[0]])
         if copies.all():
-            raise OodmlError(
+            problem = (
                 f"every query image is also a {name} image ({example!r}, …). Give other images as "
-                "queries",
-                location="query",
-                given=example,
+                "queries"
             )
+            raise OodmlError(problem, "query", example)
         number = int(copies.sum())
         what = (
             f"query image is also a {name} image and is"

@@ -41,19 +41,8 @@ def adapt_network(
     """Adapt the last layer or, with `layers = "all"`, the whole network to each episode.
 
     Args:
-        model: the model to adapt; it is not modified.
-        test: the images of the test classes.
         episodes: for each episode, the rows of `test` that are the support images of each class;
             all other rows are queries.
-        settings: how to adapt.
-        seed: random seed.
-        device: where to compute; by default CUDA if available, else the CPU.
-
-    Returns:
-        The metrics of each episode before and after.
-
-    Raises:
-        OodmlError: if an episode is invalid, or the objective cannot adapt a network.
     """
     require_loss(settings)
     resolved = resolve_device(device)
@@ -71,18 +60,13 @@ def adapt_network(
 
 
 def require_loss(settings: AdaptSettings) -> None:
-    """Check that the objective is a loss, which can adapt a network.
-
-    Raises:
-        OodmlError: if the objective is in closed form.
-    """
+    """Check that the objective is a loss, which can adapt a network."""
     if settings.closed_form:
-        raise OodmlError(
+        problem = (
             f"objective {settings.objective!r} is in closed form and cannot adapt a whole network; "
-            'use it with layers = "last"',
-            location="adapt.objective",
-            given=settings.objective,
+            'use it with layers = "last"'
         )
+        raise OodmlError(problem, "adapt.objective", settings.objective)
 
 
 def finetune_on_support(
@@ -97,12 +81,7 @@ def finetune_on_support(
     """A copy of the model, trained on the support images of one episode.
 
     Args:
-        model: the model; it is not modified.
-        images: the images that contain the support.
         members: the rows of the support images of each class.
-        settings: how to adapt.
-        seed, number: random seed and number of the episode.
-        device: where to compute.
     """
     support = support_of(members)
     sampler = SupportBatches(

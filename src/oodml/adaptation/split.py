@@ -11,7 +11,7 @@ from oodml.adaptation.episodes import AdaptResult, adapt
 from oodml.adaptation.heads import heads_of
 from oodml.adaptation.network import adapt_network
 from oodml.adaptation.settings import AdaptSettings
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.evaluate.query_lists import query_lists
 from oodml.images.image_set import ImageSet
 from oodml.model import Embedder
@@ -39,19 +39,14 @@ def adapt_split(
     Args:
         test: the images of the test classes. All are embedded once; for a loss, support images
             also once per augmented view.
-        head: the head to adapt; it is not modified.
-        shots: the number of support images per class, for the rows.
         model: the whole model, required for `layers = "all"`.
     """
     if settings.layers == "last":
         result = adapt_to_episodes(test, features_of, head, episodes, settings, seed)
         before, after = result.before, result.after
     elif model is None:
-        raise OodmlError(
-            'adapt: layers = "all" requires the model in addition to its features',
-            location="adapt.layers",
-            given="all",
-        )
+        problem = 'adapt: layers = "all" requires the model in addition to its features'
+        raise OodmlError(problem, "adapt.layers", "all")
     else:
         supports = support_rows(test, episodes)
         before, after = adapt_network(
@@ -123,11 +118,10 @@ def _rows(
         for image in ids:
             if image not in row_of:
                 location = f"episode {number}"
-                raise OodmlError(
-                    f"{location}: support image {image!r} of class {support_class!r} is not among "
-                    f"the test images of {test.name}",
-                    location=location,
-                    given=image,
+                problem = (
+                    f"support image {image!r} of class {support_class!r} is not among "
+                    f"the test images of {test.name}"
                 )
+                raise error_at(location, problem, image)
         rows[support_class] = [row_of[image] for image in ids]
     return rows

@@ -25,12 +25,7 @@ def train_heads(
     """Train one head per episode.
 
     Args:
-        head: a single head, where all episodes start.
         views: [s v f] features of the views of every support image of any episode.
-        support: the support images of each episode.
-        generators: one per episode.
-        settings: of the adaptation.
-        iterations: the number of steps.
     """
     heads = head.repeated(len(support))
     batches = SupportBatches(
@@ -54,12 +49,8 @@ def take_steps(
     """Take one optimizer step per batch; modifies the heads in place.
 
     Args:
-        heads: one head per episode.
         rows: [r f] the features that batches index.
         labels: [b] which images of a batch share a class.
-        batches: one per step.
-        classes: the largest number of support classes.
-        settings: of the adaptation.
     """
     device = rows.device
     labels = labels.to(device)

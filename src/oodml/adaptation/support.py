@@ -32,11 +32,7 @@ def support_of(members: Mapping[str, Sequence[int]]) -> Support:
 
 
 def class_means(embeddings: Float[Tensor, "s d"], support: Support) -> Float[Tensor, "c d"]:
-    """The mean embedding of each support class.
-
-    Args:
-        embeddings: [s d] of all images that `support` refers to.
-    """
+    """The mean embedding of each support class."""
     present = torch.arange(support.members.shape[1]) < support.counts[:, None]
     weights = (present / support.counts[:, None]).to(embeddings)
     members = support.members.to(embeddings.device)

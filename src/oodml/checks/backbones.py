@@ -11,10 +11,8 @@ def untrained_backbone(make: Make) -> Backbone:
     """The backbone without pretrained weights, in evaluation mode."""
     backbone = make(weights="none")
     if not isinstance(backbone, Backbone):
-        raise Violation(
-            f"it returns a {type(backbone).__name__}",
-            "Return oodml.backbones.Backbone(network, features, image_size, mean, std)",
-        )
+        remedy = "Return oodml.backbones.Backbone(network, features, image_size, mean, std)"
+        raise Violation(f"it returns a {type(backbone).__name__}", remedy)
     return backbone.eval()
 
 
@@ -30,10 +28,8 @@ def check_feature_maps(make: Make) -> None:
     with torch.inference_mode():
         maps = backbone(random_images(backbone))
     if maps.ndim != 4 or maps.shape[:2] != (2, backbone.features):
-        raise Violation(
-            f"{tuple(maps.shape)} for features={backbone.features}",
-            "Set `features` to the channels of the last feature map, before pooling",
-        )
+        remedy = "Set `features` to the channels of the last feature map, before pooling"
+        raise Violation(f"{tuple(maps.shape)} for features={backbone.features}", remedy)
     if not maps.isfinite().all():
         raise Violation("a map is not finite", "Check the normalization (mean, std) and weights")
 
@@ -78,10 +74,8 @@ def check_initialization(make: Make) -> None:
             torch.manual_seed(0)
             states.append(untrained_backbone(make).state_dict())
     if any(not torch.equal(states[0][key], states[1][key]) for key in states[0]):
-        raise Violation(
-            "the same seed gives two different networks",
-            "Initialize with torch's functions and seed nothing",
-        )
+        remedy = "Initialize with torch's functions and seed nothing"
+        raise Violation("the same seed gives two different networks", remedy)
 
 
 def check_state(make: Make) -> None:

@@ -20,22 +20,14 @@ PROVIDED = {
 
 
 class Factory:
-    """Creates new objects of a class or function of the catalog.
-
-    Args:
-        name: a name of the catalog or an import path.
-    """
+    """Creates new objects of a class or function of the catalog."""
 
     def __init__(self, kind: str, name: str, options: Mapping[str, Any]) -> None:
         self.kind, self.name, self.options = kind, name, dict(options)
         self.source = catalog.get_class(kind, name)
 
     def __call__(self, **provided: Any) -> Any:
-        """Create an object.
-
-        Args:
-            provided: what a run provides: the sizes of a method, the weights of a backbone.
-        """
+        """Create an object."""
         if self.kind == "losses":
             from oodml.checks.losses import SIZES
 
@@ -93,9 +85,8 @@ def check(
     catalog.check_options(factory.source, factory.options, name)
     if missing := factory.missing_options():
         arguments = " ".join(f"--option {option}=…" for option in missing)
-        raise error_at(
-            name, f"missing options {', '.join(missing)}; add {arguments}", allowed=missing
-        )
+        problem = f"missing options {', '.join(missing)}; add {arguments}"
+        raise error_at(name, problem, allowed=missing)
     basic = import_module(f"oodml.checks.{kind}").BASIC
     with torch.random.fork_rng(devices=[]):
         return check_requirements(requirements, factory, basic)
@@ -113,9 +104,8 @@ def kind_of(name: str) -> str:
     if len(kinds) == 1:
         return kinds[0]
     allowed = kinds or list(catalog.KINDS)
-    raise OodmlError(
-        f"{name!r}: {problem}; add --kind {' | '.join(allowed)}", given=name, allowed=allowed
-    )
+    message = f"{name!r}: {problem}; add --kind {' | '.join(allowed)}"
+    raise OodmlError(message, given=name, allowed=allowed)
 
 
 def _call_arguments(source: Any) -> set[str]:

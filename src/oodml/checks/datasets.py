@@ -14,10 +14,8 @@ def open_dataset(make: Make) -> ImageSet:
     """The images of the dataset."""
     images = make()
     if not isinstance(images, ImageSet):
-        raise Violation(
-            f"it returns a {type(images).__name__}",
-            "Return oodml.ImageSet(name, ids, classes, root=… or pixels=…)",
-        )
+        remedy = "Return oodml.ImageSet(name, ids, classes, root=… or pixels=…)"
+        raise Violation(f"it returns a {type(images).__name__}", remedy)
     return images
 
 
@@ -29,10 +27,8 @@ def check_classes(make: Make) -> None:
         raise Violation(f"{len(counts)} classes", "Set the class of each image in `classes`")
     small = int((counts < 2).sum())
     if 2 * small > len(counts):
-        raise Violation(
-            f"{small} of {len(counts)} classes have one image",
-            "Leave such classes out or use coarser ones: they have no positive pairs",
-        )
+        remedy = "Leave such classes out or use coarser ones: they have no positive pairs"
+        raise Violation(f"{small} of {len(counts)} classes have one image", remedy)
 
 
 def check_reading(make: Make) -> None:
@@ -50,10 +46,8 @@ def check_strings(make: Make) -> None:
     for name in ("ids", "classes", "superclasses"):
         column = getattr(images, name)
         if column is not None and column.dtype.kind != "U":
-            raise Violation(
-                f"{name} are {column.dtype}",
-                "Pass a numpy array of str: split files refer to these names",
-            )
+            remedy = "Pass a numpy array of str: split files refer to these names"
+            raise Violation(f"{name} are {column.dtype}", remedy)
 
 
 def check_determinism(make: Make) -> None:

@@ -41,9 +41,8 @@ def check_adaptation(make: Make) -> None:
     result, (features, head) = adapt_samples(make, 0, 1), _samples()
     embedded = result.heads.embed(features[None])
     if len(result.heads.weight) != 2:
-        raise Violation(
-            f"{len(result.heads.weight)} heads for two episodes", "Return one head per episode"
-        )
+        problem = f"{len(result.heads.weight)} heads for two episodes"
+        raise Violation(problem, "Return one head per episode")
     if not embedded.isfinite().all():
         raise Violation("an embedding is not finite", "Guard divisions, roots, and logarithms")
     if torch.equal(embedded[0], head.embed(features[None])[0]):

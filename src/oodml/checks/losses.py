@@ -87,10 +87,8 @@ def check_gradient(make: Make) -> None:
     if value.requires_grad:
         value.backward()  # type: ignore[no-untyped-call]
     if x.grad is None or not x.grad.abs().sum() > 0:
-        raise Violation(
-            "the gradient of the embeddings is zero or missing",
-            "Compute the loss from the given embeddings, without detach(), item(), or numpy()",
-        )
+        remedy = "Compute the loss from the given embeddings, without detach(), item(), or numpy()"
+        raise Violation("the gradient of the embeddings is zero or missing", remedy)
 
 
 def check_descent(make: Make) -> None:
@@ -158,10 +156,8 @@ def check_valid_mask(make: Make) -> None:
     masked = float(loss(x, y, triplets, valid).detach())
     filtered = float(loss(x, y, triplets[valid]).detach())
     if not close(masked, filtered, 1e-5):
-        raise Violation(
-            f"{masked:.6g} with the mask, {filtered:.6g} on the valid triplets alone",
-            "Average over the valid triplets only",
-        )
+        problem = f"{masked:.6g} with the mask, {filtered:.6g} on the valid triplets alone"
+        raise Violation(problem, "Average over the valid triplets only")
 
 
 def check_order(make: Make) -> None:
@@ -171,10 +167,8 @@ def check_order(make: Make) -> None:
     first = float(compute(loss, x, y).detach())
     second = float(compute(loss, x[order], y[order]).detach())
     if not close(first, second, 1e-4):
-        raise Violation(
-            f"{first:.6g} in one order, {second:.6g} in another",
-            "Find pairs by their labels, not by their position in the batch",
-        )
+        remedy = "Find pairs by their labels, not by their position in the batch"
+        raise Violation(f"{first:.6g} in one order, {second:.6g} in another", remedy)
 
 
 def check_determinism(make: Make) -> None:
@@ -227,10 +221,8 @@ def check_parameter_groups(make: Make) -> None:
     grouped = [id(parameter) for group in groups for parameter in group["params"]]
     trainable = [id(parameter) for parameter in _parameters(loss) if parameter.requires_grad]
     if sorted(grouped) != sorted(trainable):
-        raise Violation(
-            f"{len(grouped)} parameters in the groups, {len(trainable)} trainable",
-            "Put each trainable parameter in exactly one group",
-        )
+        problem = f"{len(grouped)} parameters in the groups, {len(trainable)} trainable"
+        raise Violation(problem, "Put each trainable parameter in exactly one group")
     if any("lr" not in group for group in groups):
         raise Violation("a group has no `lr`", "Give each group `lr` and `weight_decay`")
 

@@ -48,14 +48,7 @@ def build(make: Make, mode: str) -> tuple[Embedder, BaseMethod]:
 def train_on_squares(
     make: Make, mode: str, epochs: int = 2, checkpoint: Checkpoint | None = None
 ) -> tuple[Embedder, list[dict[str, float]]]:
-    """Train on tiny images.
-
-    Args:
-        checkpoint: the checkpoint to resume from and to write.
-
-    Returns:
-        The model and the training history.
-    """
+    """Train on tiny images."""
     images = squares(N_CLASSES)
     model, method = build(make, mode)
     source: BatchSource = ImageSource(images, images.labels, SIDE, "gentle")
@@ -89,10 +82,8 @@ def check_interface(make: Make) -> None:
     """It is a BaseMethod that declares its training modes and takes one or two views."""
     method = build(make, "finetune")[1]
     if not isinstance(method, BaseMethod):
-        raise Violation(
-            f"it is a {type(method).__name__}",
-            "Derive it from oodml.methods._base.BaseMethod and call super().__init__(sizes)",
-        )
+        remedy = "Derive it from oodml.methods._base.BaseMethod and call super().__init__(sizes)"
+        raise Violation(f"it is a {type(method).__name__}", remedy)
     if set(method.modes) - set(WIDTHS) or all(method.modes.values()):
         raise Violation(
             f"modes = {method.modes}",
@@ -110,10 +101,8 @@ def check_training(make: Make) -> None:
         if not all(np.isfinite(value) for row in history for value in row.values()):
             raise Violation(f"{mode}: {history}", "Guard divisions, roots, and logarithms")
         if _equal_weights(untrained, model):
-            raise Violation(
-                f"{mode}: no weight has changed",
-                "Compute the terms from batch.outputs or batch.features, without detach()",
-            )
+            remedy = "Compute the terms from batch.outputs or batch.features, without detach()"
+            raise Violation(f"{mode}: no weight has changed", remedy)
 
 
 def check_reproducibility(make: Make) -> None:
@@ -121,10 +110,8 @@ def check_reproducibility(make: Make) -> None:
     for mode in training_modes(make):
         (model, history), (again, same) = (train_on_squares(make, mode) for _ in range(2))
         if history != same or not _equal_weights(model, again):
-            raise Violation(
-                f"{mode}: two trainings differ",
-                "Draw only from batch.generator, and keep no state outside the method",
-            )
+            remedy = "Draw only from batch.generator, and keep no state outside the method"
+            raise Violation(f"{mode}: two trainings differ", remedy)
 
 
 def check_resume(make: Make) -> None:
@@ -138,9 +125,8 @@ def check_resume(make: Make) -> None:
             model, history = train_on_squares(make, mode, 2, checkpoint)
         whole, expected = train_on_squares(make, mode, 2)
         if history != expected or not _equal_weights(model, whole):
-            raise Violation(
-                f"{mode}: a resumed training differs from an uninterrupted one", STATE_REMEDY
-            )
+            problem = f"{mode}: a resumed training differs from an uninterrupted one"
+            raise Violation(problem, STATE_REMEDY)
 
 
 def check_parameter_groups(make: Make) -> None:
@@ -202,9 +188,8 @@ def check_head(make: Make) -> None:
             'Let head() return a module whose outputs by name include "embedding", with embed()',
         )
     if not torch.allclose(together[:1], alone, atol=1e-5):
-        raise Violation(
-            "an embedding depends on the other rows", "Use no batch statistics in evaluation mode"
-        )
+        remedy = "Use no batch statistics in evaluation mode"
+        raise Violation("an embedding depends on the other rows", remedy)
 
 
 def check_defaults(make: Make) -> None:

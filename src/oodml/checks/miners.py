@@ -89,9 +89,8 @@ def check_completeness(make: Make) -> None:
         if not possible and len(mine_checked(make(), *sample_rows(labels))):
             raise Violation(f"it returns triplets for labels {labels}", "Skip such anchors")
     if not len(mine_checked(make(), *sample_rows((0, 0, 1, 1, 2, 3)))):
-        raise Violation(
-            "it returns no triplets for labels 0 0 1 1 2 3", "Use every anchor that has a positive"
-        )
+        problem = "it returns no triplets for labels 0 0 1 1 2 3"
+        raise Violation(problem, "Use every anchor that has a positive")
 
 
 def check_generator(make: Make) -> None:
@@ -137,9 +136,8 @@ def check_vmap(make: Make) -> None:
         triplets, valid = miner.choose(x[batch], y[batch], uniform[batch])
         same = torch.equal(together[1][batch], valid)
         if not same or not torch.equal(together[0][batch][valid], triplets[valid]):
-            raise Violation(
-                "a batch alone gives other triplets", "Let no shape or branch depend on the data"
-            )
+            remedy = "Let no shape or branch depend on the data"
+            raise Violation("a batch alone gives other triplets", remedy)
 
 
 def check_half_precision(make: Make) -> None:

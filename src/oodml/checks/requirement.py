@@ -103,10 +103,8 @@ def check_docstring(make: Make) -> None:
     text = " ".join(filter(None, (inspect.getdoc(source), inspect.getdoc(source.__init__))))
     options = set(inspect.signature(source).parameters) - {"settings", "sizes", "weights"}
     if missing := sorted(name for name in options if name not in text):
-        raise Advice(
-            f"the docstring does not mention {', '.join(missing)}",
-            "Describe each option there; it is the only documentation of the option",
-        )
+        remedy = "Describe each option there; it is the only documentation of the option"
+        raise Advice(f"the docstring does not mention {', '.join(missing)}", remedy)
 
 
 def close(a: float, b: float, relative: float, absolute: float = 1e-6) -> bool:

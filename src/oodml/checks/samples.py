@@ -37,10 +37,7 @@ def sample_rows(labels: Sequence[int], seed: int = 0, kind: str = "unit") -> tup
 
 
 def squares(classes: int = 6, each: int = 8, side: int = 24, seed: int = 0) -> ImageSet:
-    """Noisy gray images of squares whose position and brightness depend on the class.
-
-    The classes have two superclasses.
-    """
+    """Noisy gray images of squares whose position and brightness depend on the class."""
     random = np.random.default_rng(seed)
     pixels = random.integers(0, 60, (classes * each, side, side)).astype(np.uint8)
     names = np.array([f"c{c:02d}" for c in range(classes) for _ in range(each)])

@@ -7,6 +7,7 @@ import typer
 
 from oodml.cli.model import Background, Device, TrustCode, Weights, named_model
 from oodml.cli.splits import open_data, parse_options
+from oodml.errors import OodmlError
 
 if TYPE_CHECKING:
     from oodml.adaptation.episodes import AdaptResult
@@ -102,17 +103,13 @@ COMMANDS = (adapt,)
 
 
 def _open_model(model: str, weights: str | None, trust_code: bool) -> "Embedder":
-    from oodml.errors import OodmlError
     from oodml.model import frozen_model, load_model
 
     if not Path(model).is_dir():
         return frozen_model(model, weights, normalize=True)
     if weights is not None:
-        raise OodmlError(
-            "--weights applies to a backbone; a trained model has its own",
-            location="--weights",
-            given=weights,
-        )
+        problem = "--weights applies to a backbone; a trained model has its own"
+        raise OodmlError(problem, "--weights", weights)
     return load_model(model, trust_code)
 
 

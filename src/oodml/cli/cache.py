@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from oodml.errors import unknown
+
 app = typer.Typer(
     no_args_is_help=True,
     help="List and delete cached features and images.",
@@ -46,7 +48,6 @@ def clear(
     """
     import shutil
 
-    from oodml.errors import unknown
     from oodml.files import cache_folder
     from oodml.study.preview import format_size
 

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from oodml.errors import OodmlError
+
 
 def check(
     name: Annotated[str, typer.Argument(help="An import path, module:Object, or a catalog name.")],
@@ -50,8 +52,6 @@ def check(
 
 def _parse_option(text: str) -> tuple[str, Any]:
     import tomllib
-
-    from oodml.errors import OodmlError
 
     key, sign, value = text.partition("=")
     if not sign:

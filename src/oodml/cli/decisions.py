@@ -65,7 +65,7 @@ def threshold(
     from dataclasses import asdict, replace
 
     from oodml.decisions.threshold import choose_threshold, score_queries
-    from oodml.errors import OodmlError
+    from oodml.errors import error_at
 
     for output in (out, figure):
         check_output(output, vectors, gallery)
@@ -80,11 +80,11 @@ def threshold(
     chosen = choose_threshold(queries, far, seed=seed, **options)
     if conformal:
         if chosen.conformal is None:
-            raise OodmlError(
-                f"--conformal: {chosen.classes} classes guarantee no rate below "
+            raise error_at(
+                "--conformal",
+                f"{chosen.classes} classes guarantee no rate below "
                 f"{1 / (chosen.classes + 1):.3g} in mode {mode}; given --far {far:g}",
-                location="--conformal",
-                given=far,
+                far,
             )
         chosen = replace(chosen, threshold=chosen.conformal)
     chosen.save(out)

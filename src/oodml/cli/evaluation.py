@@ -171,11 +171,8 @@ def _refuse_with_shards(**given: bool) -> None:
     for name, is_given in given.items():
         if is_given:
             option = f"--{name.replace('_', '-')}"
-            raise OodmlError(
-                f"{option} needs all vectors in one file that fits into memory",
-                location=option,
-                given=option,
-            )
+            problem = f"{option} needs all vectors in one file that fits into memory"
+            raise OodmlError(problem, option, option)
 
 
 def _print_result(result: "Evaluation", name: str, per_class: Path | None, as_json: bool) -> None:

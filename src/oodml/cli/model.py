@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from oodml.errors import OodmlError
+
 
 def named_model(text: str | None) -> str | None:
     """The folder of a run named RESULTS:METHOD[:SPLIT[:SEED]]; other texts unchanged."""
@@ -91,7 +93,6 @@ def embed(
     from oodml.datasets.table import NO_LABEL
     from oodml.devices import resolve_device
     from oodml.embedding import embed as embed_images
-    from oodml.errors import OodmlError
     from oodml.files import refuse_overwrite
     from oodml.model import load_model
     from oodml.vector_files import check_suffix
@@ -105,10 +106,8 @@ def embed(
     options = {name: value for name, value in given.items() if value is not None}
     if model and (backbone or options):
         flag = "--backbone" if backbone else f"--{next(iter(options)).replace('_', '-')}"
-        raise OodmlError(
-            f"{flag} applies to a backbone; a trained model (--model) has its own settings",
-            location=flag,
-        )
+        problem = f"{flag} applies to a backbone; a trained model (--model) has its own settings"
+        raise OodmlError(problem, location=flag)
     check_suffix(out)
     refuse_overwrite(out, data, weights, *model_files(Path(model) if model else None))
     resolve_device(device)
@@ -150,14 +149,12 @@ def export(
     Example: `oodml export results:margin --out model --onnx --safetensors`
     """
     from oodml.catalog import make_importable
-    from oodml.errors import OodmlError
     from oodml.export import export_onnx, export_safetensors, load_for_export
     from oodml.files import refuse_overwrite
 
     if not onnx and not safetensors:
-        raise OodmlError(
-            "choose a format: --onnx, --safetensors, or both", location="--onnx, --safetensors"
-        )
+        problem = "choose a format: --onnx, --safetensors, or both"
+        raise OodmlError(problem, location="--onnx, --safetensors")
     make_importable(Path.cwd())
     suffixes = [".safetensors"] * safetensors + [".onnx"] * onnx
     files = {suffix: _with_suffix(out, suffix) for suffix in suffixes}

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from oodml.errors import OodmlError
+
 if TYPE_CHECKING:
     from oodml.report.folder import StudyFolder
     from oodml.report.forecast import TargetForecast
@@ -150,17 +152,15 @@ def _target_features(target: str, folder: "StudyFolder", trust_code: bool) -> "V
     from oodml.backbones import is_user_code
     from oodml.datasets import open_unlabeled
     from oodml.embedding import embed
-    from oodml.errors import OodmlError
 
     source = folder.features.source if folder.features else {}
     backbone = str(source.get("backbone", "lite0"))
     if is_user_code(backbone) and not trust_code:
         raise OodmlError(
             f"user code computed the study's features ({backbone}); it was not imported. If you "
-            "trust the folder, pass --trust-code; otherwise pass the target's features as a file",
-            location="--trust-code",
-            given=backbone,
+            "trust the folder, pass --trust-code; otherwise pass the target's features as a file"
         )
+        raise OodmlError(problem, "--trust-code", backbone)
     return embed(
         open_unlabeled(target),
         backbone,
@@ -174,7 +174,6 @@ def _target_features(target: str, folder: "StudyFolder", trust_code: bool) -> "V
 def _weights(tag: str, file: str | None) -> str | None:
     """The weights with a tag of `weights_key`: the default, none, or the study's file."""
     from oodml.embedding import weights_key
-    from oodml.errors import OodmlError
 
     for weights in (None, "none", file):
         if weights_key(weights) == tag:
@@ -184,12 +183,11 @@ def _weights(tag: str, file: str | None) -> str | None:
         if file is None
         else f"{file} is missing or has other contents"
     )
-    raise OodmlError(
+    problem = (
         f"the study's features were computed with custom weights (content {tag}), but {reason}. "
-        "Restore the file, or pass the target's features as a file",
-        location=file or "plan.json",
-        given=tag,
+        "Restore the file, or pass the target's features as a file"
     )
+    raise OodmlError(problem, file or "plan.json", tag)
 
 
 COMMANDS = (report, forecast)

@@ -157,7 +157,7 @@ def from_command(
 
     Example: `oodml study from-command 'python ood_main.py --loss margin --bs 112' --out study.toml`
     """
-    from oodml.errors import OodmlError
+    from oodml.errors import error_at
     from oodml.files import write_text
     from oodml.study.spec.original_command import studies_from_text
 
@@ -168,7 +168,7 @@ def from_command(
     for study in studies:
         file = out if single else out.with_name(f"{out.stem}_{study.name}{out.suffix}")
         if file.exists():
-            raise OodmlError(f"{file}: exists already; choose another --out", location=str(file))
+            raise error_at(file, "exists already; choose another --out")
         write_text(file, study.text)
         for flag, note in study.notes.items():
             typer.echo(f"{flag}: {note}")

@@ -7,6 +7,8 @@ import typer
 
 from oodml.cli.model import Background, Device, Weights
 from oodml.cli.splits import features_of_splits, open_data
+from oodml.cli.vectors import print_table
+from oodml.errors import OodmlError
 
 if TYPE_CHECKING:
     from oodml.shift.summary import ShiftReport
@@ -74,7 +76,7 @@ def shift(
     Example: `oodml shift train_photos/ new_catalog/`
     """
     from oodml.devices import resolve_device
-    from oodml.errors import OodmlError
+    from oodml.shift.files import read_splits
     from oodml.shift.measures import find_measure
     from oodml.shift.summary import shift_report
 
@@ -90,9 +92,16 @@ def shift(
     if splits is not None:
         if a is not None:
             raise OodmlError("give either A and B or --splits, not both", location="--splits")
-        first, second = _split_sides(
-            splits, step, vectors, data, backbone, weights, image_size, device, background
-        )
+        if vectors is None and data is None:
+            raise OodmlError("--splits requires --vectors or --data", location="--splits")
+        progression = read_splits(splits)
+        split = progression[-1] if step is None else progression.at(step)
+        images = None
+        if vectors is None and data is not None:
+            images = open_data(data, background=background)
+        source = (images, vectors, backbone, weights, image_size, device)
+        features = features_of_splits(progression, splits, *source)
+        first, second = features.subset(split.train), features.subset(split.test)
     elif a is None or b is None:
         raise OodmlError("give A and B, two folders or vector files, or --splits", location="A B")
     else:
@@ -136,48 +145,17 @@ def _is_table_of_images(path: Path) -> bool:
         return False
 
 
-def _split_sides(
-    splits: Path,
-    step: str | None,
-    vectors: Path | None,
-    data: str | None,
-    backbone: str | None,
-    weights: str | None,
-    image_size: int | None,
-    device: str | None,
-    background: str | None,
-) -> tuple["VectorSet", "VectorSet"]:
-    from oodml.errors import OodmlError
-    from oodml.shift.files import read_splits
-
-    progression = read_splits(splits)
-    split = progression[-1] if step is None else progression.at(step)
-    if vectors is None and data is None:
-        raise OodmlError("--splits requires --vectors or --data", location="--splits")
-    images = None if vectors is not None or data is None else open_data(data, background=background)
-    features = features_of_splits(
-        progression, splits, images, vectors, backbone, weights, image_size, device
-    )
-    return features.subset(split.train), features.subset(split.test)
-
-
 def _print_report(report: "ShiftReport") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    images, classes = report.images, report.classes
-    table = Table(
-        title=f"A: {images[0]} images of {classes[0]} classes, "
-        f"B: {images[1]} images of {classes[1]} classes",
-        caption="interval: 95%, over classes. by chance: permutation baseline, the value expected "
-        "from sampling alone",
-    )
-    for column in ("measure", "value", "interval", "by chance"):
-        table.add_column(column, justify="left" if column == "measure" else "right")
-    table.add_column("note", style="dim")
+    rows = []
     for shift in report:
         interval = "" if shift.low is None else f"{shift.low:.4g} – {shift.high:.4g}"
         chance = "" if shift.chance is None else f"{shift.chance:.4g}"
         value = "undefined" if shift.value is None else f"{shift.value:.4g}"
-        table.add_row(shift.measure, value, interval, chance, shift.note)
-    Console().print(table)
+        rows.append((shift.measure, value, interval, chance, shift.note))
+    sides = zip("AB", report.images, report.classes, strict=True)
+    title = ", ".join(f"{name}: {n} images of {classes} classes" for name, n, classes in sides)
+    print_table(title, ("measure", "value", "interval", "by chance", "note"), rows, ["note"])
+    typer.echo(
+        "interval: 95%, over classes. by chance: permutation baseline, the value expected from "
+        "sampling alone"
+    )

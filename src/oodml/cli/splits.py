@@ -1,12 +1,14 @@
 """`oodml splits …`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from oodml.cli.model import Device, Weights
+from oodml.cli.vectors import print_table
+from oodml.errors import OodmlError, error_at
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -89,10 +91,13 @@ def build(
 
     Example: `oodml splits build --data photos/ --out photos.json`
     """
+    from oodml.devices import resolve_device
+    from oodml.embedding import embed
     from oodml.files import refuse_overwrite
     from oodml.shift.build import SplitSettings, build_progression
     from oodml.shift.controls import size_controls
     from oodml.shift.files import check_split_suffix, write_splits
+    from oodml.vectors import VectorSet
 
     check_split_suffix(out)
     refuse_overwrite(out, vectors, data, weights)
@@ -113,7 +118,16 @@ def build(
         "seed": seed,
     }
     settings = parse_options(SplitSettings, values)
-    images, features = _open(data, vectors, backbone, device, weights=weights, size=image_size)
+    resolve_device(device)
+    images = None if data is None else open_data(data)
+    if vectors is not None:
+        features = VectorSet.load(vectors)
+    elif images is not None:
+        size = image_size
+        features = embed(images, backbone, weights=weights, image_size=size, device=device)
+    else:
+        problem = "give --data (a dataset's name, a folder, or a table) or --vectors (a file)"
+        raise OodmlError(problem, location="--data")
     progression = build_progression(features, settings, tuple(shots or ()), episodes, images)
     write_splits(progression, out)
     _print_splits(progression)
@@ -154,7 +168,10 @@ def show(
     Maps, and the map on the page, require --data or --vectors.
     Example: `oodml splits show photos.json --data photos/ --figure fid.png --maps classes.png`
     """
-    from oodml.files import refuse_overwrite
+    from oodml.files import refuse_overwrite, write_text
+    from oodml.report import splits_figures as draw
+    from oodml.report.class_map import class_map
+    from oodml.report.thumbnails import thumbnails
     from oodml.shift.files import read_splits
 
     for output in filter(None, (figure, maps, page)):
@@ -165,7 +182,17 @@ def show(
     features = None
     if maps or (page and (data or vectors)):
         features = features_of_splits(progression, file, images, vectors, backbone, device=device)
-    _draw(progression, features, images, figure, maps, page, step, umap)
+    if figure:
+        draw.save_figure(draw.shift_per_step(progression), figure)
+    if maps and features is not None:
+        draw.save_figure(draw.progression_maps(progression, features, step, umap), maps)
+    if page:
+        pictures = None
+        if features is not None:
+            pictures = thumbnails(images, class_map(features).samples, 64, 5_000_000)
+        fragment = draw.progression_html(progression, features, pictures, True, umap)
+        title = progression.data or "splits"
+        write_text(page, f"<!doctype html><meta charset='utf-8'><title>{title}</title>{fragment}")
     for path in filter(None, (figure, maps, page)):
         typer.echo(f"wrote {path}")
 
@@ -242,7 +269,6 @@ def check(file: File, data: Data = None) -> None:
 
     Example: `oodml splits check photos.json --data photos/`
     """
-    from oodml.errors import error_at
     from oodml.images.fingerprint import fingerprint
     from oodml.shift.checks import find_data_problems
     from oodml.shift.files import read_splits
@@ -308,16 +334,13 @@ def parse_options(settings: type[Settings], values: Mapping[str, object]) -> Set
     """Settings from the values of options; an invalid value is reported with its option."""
     from pydantic import ValidationError
 
-    from oodml.errors import OodmlError
-
     try:
         return settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         option = "--" + str(first["loc"][0]).replace("_", "-").replace("n-splits", "splits")
-        raise OodmlError(
-            f"{option} {first['input']!r}: {first['msg']}", location=option, given=first["input"]
-        ) from None
+        problem = f"{option} {first['input']!r}: {first['msg']}"
+        raise OodmlError(problem, location=option, given=first["input"]) from None
 
 
 def open_data(data: str, **options: Any) -> "ImageSet":
@@ -344,7 +367,6 @@ def features_of_splits(
     Options override what the file records. If it records no input, the assumption is printed.
     """
     from oodml.embedding import embed
-    from oodml.errors import OodmlError
     from oodml.shift.features import recorded_features
     from oodml.vectors import VectorSet
 
@@ -375,7 +397,6 @@ def features_of_splits(
 def _weights(file: Path, recorded: str, given: str | None) -> str | None:
     """The weights of the backbone that splits were built on; the file records a hash of them."""
     from oodml.embedding import weights_key
-    from oodml.errors import OodmlError
 
     if given is not None:
         if weights_key(given) != recorded:
@@ -383,108 +404,36 @@ def _weights(file: Path, recorded: str, given: str | None) -> str | None:
         return given
     if recorded in ("own", "none"):
         return None if recorded == "own" else "none"
-    raise OodmlError(
-        f"{file} was built with the weights file {recorded}; pass it as --weights",
-        location="--weights",
-        given=None,
-    )
-
-
-def _open(
-    data: str | None,
-    vectors: Path | None,
-    backbone: str,
-    device: str | None,
-    weights: str | None,
-    size: int | None,
-) -> tuple["ImageSet | None", "VectorSet"]:
-    """The images, if there are any, and their features."""
-    from oodml.devices import resolve_device
-    from oodml.embedding import embed
-    from oodml.errors import OodmlError
-    from oodml.vectors import VectorSet
-
-    resolve_device(device)
-    images = None if data is None else open_data(data)
-    if vectors is not None:
-        return images, VectorSet.load(vectors)
-    if images is None:
-        raise OodmlError(
-            "give --data (a dataset's name, a folder, or a table) or --vectors (a file)",
-            location="--data",
-        )
-    return images, embed(images, backbone, weights=weights, image_size=size, device=device)
+    problem = f"{file} was built with the weights file {recorded}; pass it as --weights"
+    raise OodmlError(problem, "--weights", None)
 
 
 def _number(text: str) -> int | str:
     return int(text) if text.lstrip("-").isdigit() else text
 
 
-def _draw(
-    progression: "Progression",
-    features: "VectorSet | None",
-    images: "ImageSet | None",
-    figure: Path | None,
-    maps: Path | None,
-    page: Path | None,
-    steps: Sequence[str] | None,
-    umap: bool,
-) -> None:
-    from oodml.report import splits_figures as draw
-
-    if figure:
-        draw.save_figure(draw.shift_per_step(progression), figure)
-    if maps and features is not None:
-        draw.save_figure(draw.progression_maps(progression, features, steps, umap), maps)
-    if page:
-        from oodml.files import write_text
-        from oodml.report.class_map import class_map
-        from oodml.report.thumbnails import thumbnails
-
-        pictures = None
-        if features is not None:
-            pictures = thumbnails(images, class_map(features).samples, 64, 5_000_000)
-        fragment = draw.progression_html(progression, features, pictures, True, umap)
-        title = progression.data or "splits"
-        write_text(page, f"<!doctype html><meta charset='utf-8'><title>{title}</title>{fragment}")
-
-
 def _print_splits(progression: "Progression") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     about = [progression.data, progression.backbone, progression.procedure]
-    table = Table(title=", ".join(filter(None, about)))
     fid = progression.shift_measure == "fid_class_means"
     shift = "FID" if fid else progression.shift_measure
-    for column in ("step", shift, "train", "test", "validation", "episodes"):
-        table.add_column(column, justify="right")
+    rows = []
     for split in progression:
         episodes = ", ".join(
             f"{len(drawn)}×{shots}{' by class' if drawn and drawn[0].class_wise else ''}"
             for shots, drawn in split.episodes.items()
         )
         counts = (len(split.train), len(split.test), len(split.validation))
-        table.add_row(str(split.step), f"{split.shift:.4g}", *map(str, counts), episodes)
-    Console().print(table)
+        rows.append((str(split.step), f"{split.shift:.4g}", *map(str, counts), episodes))
+    heads = ("step", shift, "train", "test", "validation", "episodes")
+    print_table(", ".join(filter(None, about)), heads, rows)
 
 
 def _print_agreement(agreement: "Agreement") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="FID of class means; rank correlation with the first backbone")
-    for column in ("backbone", *map(str, agreement.steps), "Spearman", "Kendall"):
-        table.add_column(column, justify="right")
-    rows = zip(
-        agreement.backbones,
-        agreement.shifts,
-        agreement.spearman[0],
-        agreement.kendall[0],
-        strict=True,
-    )
-    for name, shifts, spearman, kendall in rows:
-        numbers = (f"{shift:.4g}" for shift in shifts)
-        table.add_row(name, *numbers, f"{spearman:.3f}", f"{kendall:.3f}")
-    Console().print(table)
+    rows = []
+    for row, name in enumerate(agreement.backbones):
+        shifts = (f"{shift:.4g}" for shift in agreement.shifts[row])
+        ranks = (agreement.spearman[0, row], agreement.kendall[0, row])
+        rows.append((name, *shifts, *(f"{value:.3f}" for value in ranks)))
+    heads = ("backbone", *map(str, agreement.steps), "Spearman", "Kendall")
+    print_table("FID of class means; rank correlation with the first backbone", heads, rows)
     typer.echo(f"largest difference between FIDs scaled to 0–1: {agreement.largest_gap:.3f}")

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from oodml.cli.vectors import print_table
+from oodml.errors import OodmlError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -120,8 +123,7 @@ def run(
         if on.startswith("slurm"):
             from oodml.study.workers.executors import slurm_script
 
-            options = dict(_parse_pair(option, "--job") for option in job or ())
-            typer.echo(slurm_script(out, workers, options))
+            typer.echo(slurm_script(out, workers, _job_options(job)))
         return
     study = smoke_study(study, out) if smoke else study
     status = _lead(
@@ -176,7 +178,7 @@ def search(
             threads=threads,
             device=own_device,
             executor=on,
-            job_options=dict(_parse_pair(option, "--job") for option in job or ()),
+            job_options=_job_options(job),
             retry=retry,
             replace=replace,
         ),
@@ -293,7 +295,6 @@ def init(
 
     Example: `oodml study init photos/ --out photos.toml`
     """
-    from oodml.errors import OodmlError
     from oodml.files import write_text
     from oodml.study.spec.template import shipped_text, study_text
 
@@ -360,21 +361,16 @@ def _print_chosen(study: "Study", out: Path) -> None:
 
 
 def _print_table(wide: "pd.DataFrame", down: Iterable[str], title: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    cells = zip(wide.index, wide.to_numpy().tolist(), strict=True)
+    rows = [(*(key if isinstance(key, tuple) else (key,)), *row) for key, row in cells]
+    print_table(title, (*down, *map(str, wide.columns)), rows, list(down))
 
-    names = list(down)
-    grid = Table(title=title, title_justify="left")
-    for name in (*names, *map(str, wide.columns)):
-        grid.add_column(name, justify="left" if name in names else "right")
-    for key, cells in zip(wide.index, wide.to_numpy().tolist(), strict=True):
-        grid.add_row(*(key if isinstance(key, tuple) else (key,)), *cells)
-    Console().print(grid)
+
+def _job_options(job: Iterable[str] | None) -> dict[str, str]:
+    return dict(_parse_pair(option, "--job") for option in job or ())
 
 
 def _parse_pair(text: str, option: str) -> tuple[str, str]:
-    from oodml.errors import OodmlError
-
     name, sign, value = text.partition("=")
     if not sign:
         raise OodmlError(f"{option} {text!r}: expected NAME=VALUE", location=option, given=text)

@@ -63,17 +63,18 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2))
 
 
-def print_table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print a table; numbers are aligned to the right."""
+def print_table(
+    title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], text: Sequence[str] = ()
+) -> None:
+    """Print a table; all columns but the first and those of `text` are aligned to the right."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title=Text(title) if title else None, title_justify="left"
-    )  # brackets in file names are not markup
+    # Text, because brackets in file names are not markup.
+    table = Table(title=Text(title) if title else None, title_justify="left")
     for position, head in enumerate(heads):
-        table.add_column(head, justify="right" if position else "left")
+        table.add_column(head, justify="right" if position and head not in text else "left")
     for row in rows:
         table.add_row(*row)
     console = Console()

@@ -55,15 +55,7 @@ def open_images(
 
 
 def open_unlabeled(data: str | Path, *, skip_corrupt: bool = False) -> ImageSet:
-    """Open images whose classes are not used: a folder with images at any depth, or as above.
-
-    Args:
-        data: as in `open_images`.
-        skip_corrupt: leave out images that cannot be read.
-
-    Raises:
-        OodmlError: if there are no images.
-    """
+    """Open images whose classes are not used: a folder with images at any depth, or as above."""
     path = Path(data).expanduser()
     known = isinstance(data, str) and data in names("datasets")
     if known or not path.is_dir() or is_saved_dataset(path):
@@ -100,10 +92,7 @@ def _open(data: str | Path, options: dict[str, Any]) -> ImageSet:
 
 
 def _has_module(import_path: str) -> bool:
-    """Whether the top-level module of an import path exists; nothing is imported.
-
-    A folder without Python files is a namespace package for Python, but contains no function.
-    """
+    """Whether the top-level module of an import path exists; nothing is imported."""
     module = import_path.partition(":")[0]
     top = module.partition(".")[0]
     if top in sys.modules and sys.modules[top].__spec__ is None:  # a script
@@ -130,8 +119,8 @@ def _unknown_data(data: str | Path) -> OodmlError:
         data,
         f"no such file or folder{module}, and no dataset of this name.{hint} Datasets: "
         f"{', '.join(names('datasets'))}.",
-        given=str(data),
-        allowed=names("datasets"),
+        str(data),
+        names("datasets"),
     )
 
 
@@ -149,7 +138,7 @@ def _load(kind: str, options: dict[str, Any], /, **fixed: Any) -> ImageSet:
         raise OodmlError(message, location=kind) from error
     if not isinstance(images, ImageSet):
         kind_given = type(images).__name__
-        raise error_at(kind, f"returned {kind_given} instead of an ImageSet", given=images)
+        raise error_at(kind, f"returned {kind_given} instead of an ImageSet", images)
     return images
 
 

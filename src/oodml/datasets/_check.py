@@ -39,7 +39,6 @@ class CheckReport:
         duplicates: groups of ids with equal pixels but different classes.
         repeats: the number of readable images that repeat an earlier one of the same class.
         traits: the ids of the images with each of `oodml.images.decode.TRAITS`.
-        background: the color behind transparent pixels.
         skipped: the number of files in the folder that are not read, by suffix.
     """
 
@@ -72,11 +71,8 @@ def check(
         advance: called after each image.
     """
     if minimum < 2:
-        raise OodmlError(
-            f"minimum must be at least 2, because retrieval needs a pair; given {minimum}",
-            location="minimum",
-            given=minimum,
-        )
+        message = f"minimum must be at least 2, because retrieval needs a pair; given {minimum}"
+        raise OodmlError(message, "minimum", minimum)
     checked = []
     for image in _check_all(images):
         checked.append(image)

@@ -74,11 +74,7 @@ def fetch(
     sha256: str | None = None,
     progress: OnProgress = lambda received, total: None,
 ) -> ImageSet:
-    """Download a dataset to `root` unless it is there, and open it.
-
-    Args:
-        sha256: its checksum; may be omitted if it is a copy of the known archive.
-    """
+    """Download a dataset to `root` unless it is there, and open it."""
     archive = _find_archive(name, url, sha256)
     root = Path(root).expanduser()
     root.mkdir(parents=True, exist_ok=True)
@@ -134,21 +130,17 @@ def _download(archive: Archive, target: Path, progress: OnProgress) -> None:
             advanced = part.exists() and part.stat().st_size > before
             stalled = 0 if advanced else stalled + 1
             if stalled == ATTEMPTS:
-                raise error_at(
-                    archive.url, f"{error}; repeat the command to resume from {part}"
-                ) from error
+                problem = f"{error}; repeat the command to resume from {part}"
+                raise error_at(archive.url, problem) from error
             time.sleep(WAIT_SECONDS * stalled)
     with part.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if digest != archive.sha256:
         part.unlink()
-        raise error_at(
-            archive.url,
-            f"the SHA-256 of the file is {digest} instead of {archive.sha256}; "
-            "the file was removed",
-            given=digest,
-            allowed=[archive.sha256],
+        message = (
+            f"the SHA-256 of the file is {digest} instead of {archive.sha256}; the file was removed"
         )
+        raise error_at(archive.url, message, digest, [archive.sha256])
     part.replace(target)
 
 
@@ -175,12 +167,8 @@ def _receive(archive: Archive, part: Path, progress: OnProgress) -> None:
         length = response.headers.get("Content-Length")
         total = received + int(length) if length is not None else archive.size
         if archive.size is not None and total != archive.size:
-            raise error_at(
-                archive.url,
-                f"the file has {total} bytes instead of {archive.size}",
-                given=total,
-                allowed=[str(archive.size)],
-            )
+            problem = f"the file has {total} bytes instead of {archive.size}"
+            raise error_at(archive.url, problem, total, [str(archive.size)])
         with part.open("ab" if received else "wb") as stream:
             while block := response.read(BLOCK_BYTES):
                 received += stream.write(block)

@@ -16,10 +16,7 @@ N_KINDS = 4
 
 
 def reduce_images(images: ImageSet, n_classes: int, per_class: int) -> ImageSet:
-    """The first images of some classes, drawn from all superclasses and parts in turn.
-
-    The choice does not depend on the order of the images.
-    """
+    """The first images of some classes, drawn from all superclasses and parts in turn."""
     order = np.argsort(images.ids, kind="stable")
     groups: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     first = dict(zip(images.classes[order][::-1].tolist(), order[::-1].tolist(), strict=True))
@@ -33,10 +30,7 @@ def reduce_images(images: ImageSet, n_classes: int, per_class: int) -> ImageSet:
 
 
 def write_miniature(name: str, root: Path, n_classes: int = 24, per_class: int = 6) -> Path:
-    """Write generated images in the layout of a dataset, and return the root folder.
-
-    The images of a class share two colors and a stripe width, so that there is something to learn.
-    """
+    """Write generated images in the layout of a dataset, and return the root folder."""
     if name not in MINIATURES:
         message = f"{name}: there is no miniature; allowed: {', '.join(MINIATURES)}"
         raise OodmlError(message, given=name, allowed=MINIATURES)

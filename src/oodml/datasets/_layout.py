@@ -20,11 +20,8 @@ def first_existing(name: str, root: str | Path, candidates: Sequence[str]) -> Pa
     for candidate in candidates:
         if (root / candidate).exists():
             return root / candidate
-    raise OodmlError(
-        f"{name}: {root} contains none of {', '.join(candidates)}",
-        location=str(root),
-        allowed=candidates,
-    )
+    problem = f"{name}: {root} contains none of {', '.join(candidates)}"
+    raise OodmlError(problem, location=str(root), allowed=candidates)
 
 
 def class_folders(name: str, root: Path) -> ImageSet:
@@ -51,22 +48,17 @@ def read_rows(path: Path, header: Sequence[str], skip: int = 0) -> list[list[str
         raise error_at(path, f"not a readable list: {error}") from error
     first = lines[skip].split() if len(lines) > skip else []
     if first != list(header):
-        raise OodmlError(
+        message = (
             f"{path}: line {skip + 1}: expected the header {' '.join(header)!r}, "
-            f"given {' '.join(first)!r}",
-            location=f"{path}:{skip + 1}",
-            given=first,
-            allowed=header,
+            f"given {' '.join(first)!r}"
         )
+        raise OodmlError(message, f"{path}:{skip + 1}", first, header)
     rows = []
     for number, line in enumerate(lines[skip + 1 :], skip + 2):
         fields = line.split()
         if fields and len(fields) != len(header):
-            raise OodmlError(
-                f"{path}: line {number}: expected {len(header)} fields, given {line!r}",
-                location=f"{path}:{number}",
-                given=line,
-            )
+            problem = f"{path}: line {number}: expected {len(header)} fields, given {line!r}"
+            raise OodmlError(problem, f"{path}:{number}", line)
         if fields:
             rows.append(fields)
     if not rows:
@@ -77,12 +69,7 @@ def read_rows(path: Path, header: Sequence[str], skip: int = 0) -> list[list[str
 def listed_images(
     list_path: Path, name: str, root: Path, entries: Sequence[Sequence[str]]
 ) -> ImageSet:
-    """The images of a list, sorted by path.
-
-    Args:
-        root: the folder that paths are relative to.
-        entries: (path, class, superclass, part) of each image.
-    """
+    """The images of a list, sorted by path."""
     ids, classes, superclasses, parts = np.array(sorted(map(tuple, entries))).T
     require_files(list_path, root, ids)
     return ImageSet(name, ids, classes, superclasses, root=root, partition=parts)
@@ -98,9 +85,8 @@ def require_files(list_path: Path, root: Path, paths: Names) -> None:
             ". The folder has this name in another Unicode normalization (NFC or NFD); write it in "
             "the list as in the folder"
         )
-        raise error_at(
-            list_path,
+        problem = (
             f"{missing[0]!r} does not exist in {root} "
-            f"({len(missing)} of {len(paths)} listed images are missing){hint if same else ''}",
-            given=missing[0],
+            f"({len(missing)} of {len(paths)} listed images are missing){hint if same else ''}"
         )
+        raise error_at(list_path, problem, missing[0])

@@ -22,11 +22,7 @@ def is_vector_file(path: Path) -> bool:
 
 
 def open_vectors(path: Path, name: str | None = None) -> VectorImages:
-    """The rows of a file of vectors, sorted by id.
-
-    Args:
-        name: the name of the data in results; by default the file's name.
-    """
+    """The rows of a file of vectors, sorted by id."""
     vectors = VectorSet.load(path)
     vectors = vectors.select(vectors.ids.argsort(kind="stable"))
     return VectorImages(

@@ -62,13 +62,11 @@ def _tiles(encoded: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
 
 def _checked(option: str, names: Sequence[str], known: list[str]) -> list[str]:
     if isinstance(names, str) or not names:
-        raise OodmlError(
+        problem = (
             f"emoji: {option}: expected a list of one or more of {', '.join(known)}; "
-            f"given {names!r}",
-            location=option,
-            given=names,
-            allowed=known,
+            f"given {names!r}"
         )
+        raise OodmlError(problem, option, names, known)
     for name in names:
         if name not in known:
             raise unknown(option.removesuffix("s"), name, known, "emoji")

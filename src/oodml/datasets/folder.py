@@ -40,11 +40,8 @@ def dataset(
     depth = _depth(root, paths) if labeled else 0
     classes = [str(path.parent) for path in paths]
     if len(set(classes)) == 1 and labeled and not allow_one_class:
-        raise error_at(
-            root,
-            f"all images are in one class, {classes[0]!r}; at least two are required",
-            given=classes[0],
-        )
+        problem = f"all images are in one class, {classes[0]!r}; at least two are required"
+        raise error_at(root, problem, classes[0])
     refuse_same_names(classes, str(root))
     return ImageSet(
         name or _unicode(root.resolve().name),
@@ -72,12 +69,12 @@ def image_paths(root: Path) -> tuple[list[PurePosixPath], tuple[tuple[str, int],
     skipped = tuple(sorted(others.items()))
     counts = ", ".join(f"{count} × {suffix}" for suffix, count in skipped)
     if not paths:
-        raise OodmlError(
-            f"{root}: contains no images ({', '.join(SUFFIXES)})"
+        raise error_at(
+            root,
+            f"contains no images ({', '.join(SUFFIXES)})"
             + (f"; other files: {counts}" if skipped else ""),
-            location=str(root),
-            given=skipped or None,
-            allowed=SUFFIXES,
+            skipped or None,
+            SUFFIXES,
         )
     if unreadable := [suffix for suffix in others if suffix in OTHER_IMAGE_SUFFIXES]:
         logging.getLogger("oodml").warning(
@@ -124,18 +121,15 @@ def _depth(root: Path, paths: list[PurePosixPath]) -> int:
     example = {len(path.parts): path for path in reversed(paths)}
     for depth, path in sorted(example.items()):
         if depth not in (2, 3):
-            raise error_at(
-                root,
+            problem = (
                 f"{str(path)!r} is at the wrong depth; "
-                "allowed: class/image or superclass/class/image",
-                given=str(path),
-                allowed=("class/image", "superclass/class/image"),
+                "allowed: class/image or superclass/class/image"
             )
+            raise error_at(root, problem, str(path), ("class/image", "superclass/class/image"))
     if len(example) > 1:
-        raise error_at(
-            root,
+        problem = (
             f"images at different depths: {str(example[2])!r} (class/image) and "
-            f"{str(example[3])!r} (superclass/class/image)",
-            given=str(example[2]),
+            f"{str(example[3])!r} (superclass/class/image)"
         )
+        raise error_at(root, problem, str(example[2]))
     return next(iter(example))

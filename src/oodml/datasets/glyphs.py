@@ -33,13 +33,11 @@ def dataset(scripts: Sequence[str] | None = None) -> ImageSet:
         return images
     known = np.unique(superclasses).tolist()
     if isinstance(scripts, str) or not scripts:
-        raise OodmlError(
+        problem = (
             f"glyphs: scripts: expected a list of one or more of {', '.join(known)}; "
-            f"given {scripts!r}",
-            location="scripts",
-            given=scripts,
-            allowed=known,
+            f"given {scripts!r}"
         )
+        raise OodmlError(problem, "scripts", scripts, known)
     for script in scripts:
         if script not in known:
             raise unknown("script", script, known, "glyphs")

@@ -85,7 +85,7 @@ def _load(
     except OodmlError:
         raise
     except (OSError, ValueError, RuntimeError) as error:
-        raise OodmlError(f"hf:{name}: {error}", location=f"hf:{name}") from error
+        raise error_at(f"hf:{name}", f"{error}") from error
     return parts if isinstance(parts, Mapping) else {str(parts.split or NO_SPLIT): parts}
 
 

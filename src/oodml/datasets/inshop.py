@@ -36,11 +36,8 @@ def dataset(root: str | Path) -> ImageSet:
         if part not in PARTS:
             raise unknown("evaluation_status", part, PARTS, f"{path}: {name}")
         if name.count("/") != 4:
-            raise error_at(
-                path,
-                f"image_name: expected img/DEPARTMENT/KIND/ID/FILE, given {name!r}",
-                given=name,
-            )
+            problem = f"image_name: expected img/DEPARTMENT/KIND/ID/FILE, given {name!r}"
+            raise error_at(path, problem, name)
         kinds.setdefault(item, "/".join(name.split("/")[1:3]))
     return listed_images(
         path, "inshop", images, [(name, item, kinds[item], part) for name, item, part in entries]

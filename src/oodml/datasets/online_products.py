@@ -41,8 +41,7 @@ def dataset(root: str | Path) -> ImageSet:
             kind, slash, file = name.partition("/")
             product, underscore, _ = file.partition("_")
             if not (kind and slash and product and underscore) or "/" in file:
-                raise error_at(
-                    path, f"path: expected KIND_final/PRODUCT_N.JPG, given {name!r}", given=name
-                )
+                problem = f"path: expected KIND_final/PRODUCT_N.JPG, given {name!r}"
+                raise error_at(path, problem, name)
             entries.append((name, product, kind.removesuffix("_final"), part))
     return listed_images(lists["train"].parent, "online_products", images, entries)

@@ -64,9 +64,8 @@ def dataset(
         raise error_at(path, "lists no images")
     if len(np.unique(columns["class"])) == 1:
         only = str(columns["class"][0])
-        raise error_at(
-            path, f"all images are in one class, {only!r}; at least two are required", given=only
-        )
+        problem = f"all images are in one class, {only!r}; at least two are required"
+        raise error_at(path, problem, only)
     order = np.argsort(columns["path"], kind="stable")
     columns = {column: values[order] for column, values in columns.items()}
     require_files(path, base, columns["path"])
@@ -116,12 +115,8 @@ def _named_columns(path: Path, table: dict[str, NDArray[Any]]) -> dict[str, Name
         elif column in ("path", "class"):
             given = ", ".join(map(repr, table)) or "none"
             hint = "; separate columns by commas" if len(table) == 1 and ";" in given else ""
-            raise error_at(
-                path,
-                f"column {column!r} is missing; the columns are {given}{hint}",
-                given=list(table),
-                allowed=names,
-            )
+            problem = f"column {column!r} is missing; the columns are {given}{hint}"
+            raise error_at(path, problem, list(table), names)
     return columns
 
 
@@ -145,11 +140,8 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
             raise OodmlError(message, location=str(path), given=name)
     for line, row in rows:
         if len(row) != len(header):
-            raise OodmlError(
-                f"{path}: line {line} has {len(row)} fields, the header has {len(header)}",
-                location=f"{path}:{line}",
-                given=row,
-            )
+            problem = f"{path}: line {line} has {len(row)} fields, the header has {len(header)}"
+            raise OodmlError(problem, f"{path}:{line}", row)
     cells = np.array([row for _, row in rows[1:]], dtype=object).reshape(-1, len(header) or 1)
     return {name: cells[:, index] for index, name in enumerate(header)}
 
@@ -160,10 +152,9 @@ def _text(path: Path, column: str, values: NDArray[Any]) -> Names:
     missing = np.flatnonzero(find_missing(array))
     if len(missing):
         given = array[missing[0]]
-        raise OodmlError(
+        problem = (
             f"{path}: column {column!r} has no value in row {missing[0] + 1} (counted from 1), but "
-            f"{given!r}; {len(missing)} of {len(array)} rows have none",
-            location=f"{column}, row {missing[0] + 1}",
-            given=given,
+            f"{given!r}; {len(missing)} of {len(array)} rows have none"
         )
+        raise OodmlError(problem, f"{column}, row {missing[0] + 1}", given)
     return as_names(array, column, location=str(path)).astype(np.str_)

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.evaluate.inputs import Array, as_labels, as_vectors, check_seed, encode_labels
 from oodml.evaluate.metric_family import MetricFamily
 from oodml.evaluate.precision import resolved_points
@@ -109,15 +109,10 @@ def kmeans(
     import faiss
 
     if not 1 <= n_clusters <= len(vectors):
-        raise OodmlError(
-            f"{n_clusters} clusters for {len(vectors)} vectors; allowed: 1 to {len(vectors)}",
-            location="n_clusters",
-            given=n_clusters,
-        )
+        problem = f"{n_clusters} clusters for {len(vectors)} vectors; allowed: 1 to {len(vectors)}"
+        raise OodmlError(problem, "n_clusters", n_clusters)
     if restarts < 1:
-        raise OodmlError(
-            f"restarts: {restarts}; allowed: from 1", location="restarts", given=restarts
-        )
+        raise error_at("restarts", f"{restarts}; allowed: from 1", restarts)
     search = faiss.Kmeans(
         vectors.shape[1],
         n_clusters,

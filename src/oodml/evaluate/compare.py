@@ -76,16 +76,14 @@ def compare(
         OodmlError: for an unknown metric, or if the models have different numbers of rows.
     """
     if len(a) != len(b):
-        raise OodmlError(
-            f"a has {len(a)} vectors and b has {len(b)}; both must have the same images",
-            given=(len(a), len(b)),
-        )
+        problem = f"a has {len(a)} vectors and b has {len(b)}; both must have the same images"
+        raise OodmlError(problem, given=(len(a), len(b)))
     if not 0 < confidence < 1 or resamples < 1:
         raise OodmlError(
             f"confidence {confidence} and resamples {resamples}; allowed: a confidence between 0 "
             "and 1, and at least one resample",
-            location="confidence" if not 0 < confidence < 1 else "resamples",
-            given=(confidence, resamples),
+            "confidence" if not 0 < confidence < 1 else "resamples",
+            (confidence, resamples),
         )
     check_seed(seed)
     options = {"ks": tuple(ks), "distance": distance, "seed": seed, "per_query": True, **protocol}

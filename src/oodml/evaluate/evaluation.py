@@ -203,20 +203,14 @@ def align_by_id(a: VectorSet, b: VectorSet, a_name: str = "A", b_name: str = "B"
         ids = vectors.ids[order]
         repeated = ids[1:][ids[1:] == ids[:-1]]
         if len(repeated):
-            raise error_at(
-                name,
-                f"id {str(repeated[0])!r} appears twice; ids must be unique",
-                given=str(repeated[0]),
-            )
+            message = f"id {str(repeated[0])!r} appears twice; ids must be unique"
+            raise error_at(name, message, str(repeated[0]))
         orders.append(order)
     missing = [np.setdiff1d(a.ids, b.ids), np.setdiff1d(b.ids, a.ids)]
     for ids, name in zip(missing, (b_name, a_name), strict=True):
         if len(ids):
-            raise error_at(
-                name,
-                f"no vector of image {str(ids[0])!r} ({len(ids)} images are missing)",
-                given=str(ids[0]),
-            )
+            problem = f"no vector of image {str(ids[0])!r} ({len(ids)} images are missing)"
+            raise error_at(name, problem, str(ids[0]))
     rows = np.empty(len(a), dtype=np.int64)
     rows[orders[0]] = orders[1]
     aligned = b.select(rows)
@@ -226,15 +220,14 @@ def align_by_id(a: VectorSet, b: VectorSet, a_name: str = "A", b_name: str = "B"
         raise OodmlError(
             f"image {image!r} has class {str(a.classes[different[0]])!r} in {a_name} and "
             f"{str(aligned.classes[different[0]])!r} in {b_name}",
-            location=b_name,
-            given=image,
+            b_name,
+            image,
         )
     return aligned
 
 
 def _superclasses(vectors: VectorSet) -> Names:
     if vectors.superclasses is None:
-        raise OodmlError(
-            "relevance by superclass: the vectors have no superclasses", location="superclasses"
-        )
+        problem = "relevance by superclass: the vectors have no superclasses"
+        raise OodmlError(problem, location="superclasses")
     return vectors.superclasses

@@ -73,15 +73,11 @@ def write_index(
         raise unknown("index", kind, KINDS)
     target = Path(path)
     if target.suffix.lower() in READABLE:
-        raise error_at(
-            target,
-            f"an index is not a {target.suffix} file; choose another suffix, such as .faiss",
-            given=target.suffix,
-        )
+        problem = f"an index is not a {target.suffix} file; choose another suffix, such as .faiss"
+        raise error_at(target, problem, target.suffix)
     if len(vectors) < 2:
-        raise OodmlError(
-            f"an index needs at least two vectors; given {len(vectors)}", given=len(vectors)
-        )
+        message = f"an index needs at least two vectors; given {len(vectors)}"
+        raise OodmlError(message, given=len(vectors))
     check_seed(seed, bits=31)
     if effort is not None and kind == "flat":
         raise OodmlError(
@@ -91,9 +87,7 @@ def write_index(
             allowed=("ivf", "hnsw"),
         )
     if effort is not None and effort < 1:
-        raise OodmlError(
-            f"effort: {effort}; allowed: whole numbers from 1", location="effort", given=effort
-        )
+        raise error_at("effort", f"{effort}; allowed: whole numbers from 1", effort)
     rows = _index_rows(vectors, distance)
     metric = faiss.METRIC_INNER_PRODUCT if distance == "cosine" else faiss.METRIC_L2
     try:

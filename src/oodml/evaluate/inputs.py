@@ -47,11 +47,8 @@ def as_vectors(vectors: Array, distance: str = "euclidean", name: str = "vectors
     if isinstance(vectors, Tensor):
         rows = rows.to(vectors.device)
     if rows.ndim != 2 or rows.numel() == 0:
-        raise OodmlError(
-            f"{name} must be [n d] with at least one row; given {list(rows.shape)}",
-            location=name,
-            given=tuple(rows.shape),
-        )
+        problem = f"{name} must be [n d] with at least one row; given {list(rows.shape)}"
+        raise OodmlError(problem, name, tuple(rows.shape))
     refuse_rows(~torch.isfinite(rows.sum(1)) & ~torch.isfinite(rows).all(1), name, "is not finite")
     if distance == "cosine":
         reason = "is zero and has no direction; use distance='euclidean'"
@@ -65,22 +62,16 @@ def refuse_rows(is_bad: Bool[Tensor, " n"], name: str, reason: str) -> None:
     """Raise an error that names the first bad row."""
     rows = is_bad.nonzero()[:, 0]
     if len(rows):
-        raise error_at(
-            name,
-            f"row {int(rows[0])} {reason} ({len(rows)} of {len(is_bad)} rows)",
-            given=int(rows[0]),
-        )
+        problem = f"row {int(rows[0])} {reason} ({len(rows)} of {len(is_bad)} rows)"
+        raise error_at(name, problem, int(rows[0]))
 
 
 def as_labels(labels: Array, n: int, name: str = "labels") -> NDArray[Any]:
     """Convert labels to an array [n] of integers or strings, never through floats."""
     values = as_label_array(labels)
     if values.shape != (n,):
-        raise OodmlError(
-            f"{name} must be [{n}], one per row; given shape {list(values.shape)}",
-            location=name,
-            given=values.shape,
-        )
+        problem = f"{name} must be [{n}], one per row; given shape {list(values.shape)}"
+        raise OodmlError(problem, name, values.shape)
     missing = np.flatnonzero(find_missing(values, literal=True))
     if len(missing):
         raise missing_error(values, missing, name, "")
@@ -94,16 +85,12 @@ def as_labels(labels: Array, n: int, name: str = "labels") -> NDArray[Any]:
     if values.dtype.kind == "O":
         kinds = {str if isinstance(value, str) else type(value) for value in values.tolist()}
         if str in kinds and len(kinds) > 1:
-            raise OodmlError(
-                f"{name} must be integers or strings, not both", location=name, given=kinds
-            )
+            message = f"{name} must be integers or strings, not both"
+            raise OodmlError(message, location=name, given=kinds)
         values = values.astype(np.str_) if kinds == {str} else np.array(values.tolist())
     if values.dtype.kind not in "iubU":
-        raise OodmlError(
-            f"{name} must be integers or strings; given {values.dtype}",
-            location=name,
-            given=str(values.dtype),
-        )
+        message = f"{name} must be integers or strings; given {values.dtype}"
+        raise OodmlError(message, name, str(values.dtype))
     return values
 
 
@@ -111,11 +98,7 @@ def check_seed(seed: int, bits: int = 63) -> None:
     """Refuse a seed that a random generator cannot use."""
     is_integer = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
     if not is_integer or not 0 <= seed < 2**bits:
-        raise OodmlError(
-            f"seed: {seed!r}; allowed: whole numbers from 0 to {2**bits - 1}",
-            location="seed",
-            given=seed,
-        )
+        raise error_at("seed", f"{seed!r}; allowed: whole numbers from 0 to {2**bits - 1}", seed)
 
 
 def encode_labels(*labels: NDArray[Any]) -> tuple[NDArray[Any], list[NDArray[np.int64]]]:
@@ -126,12 +109,11 @@ def encode_labels(*labels: NDArray[Any]) -> tuple[NDArray[Any], list[NDArray[np.
     """
     if len({values.dtype.kind == "U" for values in labels}) > 1:
         kinds = ", ".join(str(values.dtype) for values in labels)
-        raise OodmlError(
+        problem = (
             f"labels of queries and gallery must have the same type; given {kinds}. Convert both "
-            "to text",
-            location="labels",
-            given=kinds,
+            "to text"
         )
+        raise OodmlError(problem, "labels", kinds)
     joined = np.concatenate(labels)
     if joined.dtype.kind == "f":  # numpy joins int64 and uint64 as float64, which merges large ids
         joined = np.concatenate([values.astype(object) for values in labels])

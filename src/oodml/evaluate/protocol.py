@@ -74,9 +74,9 @@ def gallery_protocol(
     if others.shape[1] != queries.shape[1]:
         raise OodmlError(
             f"gallery vectors have {others.shape[1]} dimensions, the queries {queries.shape[1]}",
-            location="gallery",
-            given=others.shape[1],
-            allowed=(str(queries.shape[1]),),
+            "gallery",
+            others.shape[1],
+            (str(queries.shape[1]),),
         )
     other_relevance: Relevance | None = None
     if isinstance(relevance, Mapping):
@@ -84,10 +84,8 @@ def gallery_protocol(
     elif relevance is not None:
         other_relevance = gallery_relevance
     if relevance is not None and other_relevance is None:
-        raise OodmlError(
-            "relevance given as an array needs gallery_relevance for the gallery",
-            location="gallery_relevance",
-        )
+        problem = "relevance given as an array needs gallery_relevance for the gallery"
+        raise OodmlError(problem, location="gallery_relevance")
     names = as_labels(labels, len(queries))
     other_names = as_labels(gallery_labels, len(others), "gallery_labels")
     targets = _groups(relevance, names, "relevance")
@@ -108,9 +106,6 @@ def _groups(relevance: Relevance | None, labels: NDArray[Any], name: str) -> NDA
         return as_labels(relevance, len(labels), name)
     missing = sorted({label for label in labels.tolist() if label not in relevance}, key=str)
     if missing:
-        raise error_at(
-            name,
-            f"no group for label {missing[0]!r} ({len(missing)} labels are missing)",
-            given=missing[0],
-        )
+        problem = f"no group for label {missing[0]!r} ({len(missing)} labels are missing)"
+        raise error_at(name, problem, missing[0])
     return as_labels([relevance[label] for label in labels.tolist()], len(labels), name)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError, error_at, unknown
 from oodml.evaluate.inputs import Array, as_labels, check_seed, encode_labels
 from oodml.evaluate.metric_family import MetricFamily
 from oodml.evaluate.protocol import RetrievalProtocol, gallery_protocol, query_protocol
@@ -257,12 +257,8 @@ def check_cutoffs(ks: Iterable[int]) -> tuple[int, ...]:
     cutoffs = tuple(dict.fromkeys(ks))
     for k in cutoffs:
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-            raise OodmlError(
-                f"ks: {k!r} is not a whole number from 1",
-                location="ks",
-                given=k,
-                allowed=("whole numbers from 1",),
-            )
+            problem = f"{k!r} is not a whole number from 1"
+            raise error_at("ks", problem, k, ("whole numbers from 1",))
     return tuple(int(k) for k in cutoffs)
 
 

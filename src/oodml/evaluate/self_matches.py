@@ -53,8 +53,8 @@ def self_matches(
         name = "" if ids is None else f" ({as_labels(ids, len(queries), 'ids')[row]!s})"
         raise OodmlError(
             f"query {row}{name} is in the gallery with another label ({len(conflicts)} images)",
-            location="gallery_labels",
-            given=row,
+            "gallery_labels",
+            row,
         )
     n_copies = _count_copies(queries, gallery, groups, gallery_groups, pairs)
     if n_others:

@@ -209,11 +209,8 @@ def spectral_decay(spectrum: Float[np.ndarray, " s"], k: int) -> float:
         The divergence; NaN if no value remains that a Gram matrix can distinguish from 0.
     """
     if k == 0:
-        raise OodmlError(
-            "rho@0 is the spectrum, not a number; use `normalized_spectrum`",
-            location="rhos",
-            given=0,
-        )
+        problem = "rho@0 is the spectrum, not a number; use `normalized_spectrum`"
+        raise OodmlError(problem, "rhos", 0)
     values = np.maximum(spectrum, 1e-8 * spectrum[0])[abs(k) - 1 :]
     if not len(values) or not values[0] > NOISE * spectrum[0]:
         return nan

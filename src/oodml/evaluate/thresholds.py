@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from oodml.errors import OodmlError
+from oodml.errors import error_at
 
 BINS = 1024
 BLOCK = 512
@@ -33,11 +33,8 @@ def operating_point_inconsistency(
     """
     low, high = false_accept_rates
     if not 0 < low < high < 1:
-        raise OodmlError(
-            f"false_accept_rates: {false_accept_rates}; allowed: 0 < low < high < 1",
-            location="false_accept_rates",
-            given=false_accept_rates,
-        )
+        problem = f"{false_accept_rates}; allowed: 0 < low < high < 1"
+        raise error_at("false_accept_rates", problem, false_accept_rates)
     own, other = _pair_histograms(unit, classes)
     has_both = (own.sum(1) > 0) & (other.sum(1) > 0)
     if has_both.sum() < 2:

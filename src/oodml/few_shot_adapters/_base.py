@@ -27,11 +27,7 @@ Triplets = tuple[Int[Tensor, "e b 3"], Bool[Tensor, "e b"]]
 
 
 class StepAdapter:
-    """An adapter that takes optimizer steps on a loss, for all episodes at once.
-
-    Args:
-        settings: the settings of the adaptation.
-    """
+    """An adapter that takes optimizer steps on a loss, for all episodes at once."""
 
     closed_form: ClassVar[bool] = False
 
@@ -81,9 +77,6 @@ class ClosedFormAdapter:
 
     It receives the test view of each support image: statistics of augmented views, such as class
     means, do not fit the test views of the queries.
-
-    Args:
-        settings: the settings of the adaptation.
 
     Attributes:
         scores_classes: whether the embedding consists of one score per support class.

@@ -30,12 +30,11 @@ class Adapter(ClosedFormAdapter):
         its embedding. One linear layer therefore suffices.
         """
         if len(head.part_weights) > 1:
-            raise OodmlError(
+            problem = (
                 f'objective "linear" requires a head with one part; this one has '
-                f"{len(head.part_weights)}, which are normalized separately. Use another objective",
-                location="adapt.objective",
-                given="linear",
+                f"{len(head.part_weights)}, which are normalized separately. Use another objective"
             )
+            raise OodmlError(problem, "adapt.objective", "linear")
         embeddings = head.embed(features[None])[0]
         layers = [_ridge(embeddings, one, self.settings.ridge) for one in support]
         most = max(len(rows) for rows in layers)

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", "ICO", "DIB")
 SUFFIXES = (
@@ -69,7 +69,6 @@ def decode(path: Path, at_least: int | None = None, background: str = "white") -
     Args:
         at_least: the short side that suffices, in pixels. A JPEG may then be decoded at 1/2, 1/4,
             or 1/8 of its size if that leaves at least this many pixels.
-        background: the color behind transparent pixels, see `parse_background`.
     """
     try:
         require_regular_file(path)
@@ -93,12 +92,8 @@ def parse_background(value: object) -> tuple[int, int, int]:
     if isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value):
         return int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16)
     allowed = ("white", "black", "#rrggbb")
-    raise OodmlError(
-        f'background: given {value!r}; allowed: "white", "black", or a color as "#rrggbb"',
-        location="background",
-        given=value,
-        allowed=allowed,
-    )
+    problem = f'given {value!r}; allowed: "white", "black", or a color as "#rrggbb"'
+    raise error_at("background", problem, value, allowed)
 
 
 def traits_of(data: bytes) -> str:

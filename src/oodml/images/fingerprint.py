@@ -86,10 +86,7 @@ class FileRecords:
 
 @dataclass(frozen=True)
 class DecodedFile(Generic[T]):
-    """The result of decoding one file: its hash and traits, and the image or the problem.
-
-    `value` is the transformed image.
-    """
+    """The result of decoding one file: its hash and traits, and the image or the problem."""
 
     hash: str
     traits: str = ""
@@ -103,9 +100,6 @@ def fingerprint(images: ImageSet) -> str:
     The contents are the pixels in memory, or the bytes of the files and how they are decoded: the
     background counts only if an image is transparent. A file is read only if it changed since it
     was last read. The result is cached on the `ImageSet` object.
-
-    Raises:
-        OodmlError: if a file cannot be read.
     """
     cache = vars(images)  # not a field: copies made by `select` do not inherit it
     if "_fingerprint" not in cache:
@@ -139,20 +133,13 @@ def _content(name: str, traits: str, background: str) -> str:
 
 
 def reader_fingerprints(images: ImageSet) -> dict[str, str]:
-    """Fingerprints of the code of a user's `ImageSet` subclass, which may decode files differently.
-
-    Empty for the classes of this package.
-    """
+    """Fingerprints of the code of a user's subclass, which may decode files differently."""
     kind = type(images)
     return {} if kind.__module__.startswith("oodml.") else class_fingerprints(kind)
 
 
 def file_records(images: ImageSet) -> FileRecords:
-    """The records of all files; files without a valid record are read in parallel.
-
-    Raises:
-        OodmlError: if a file cannot be read.
-    """
+    """The records of all files; files without a valid record are read in parallel."""
     times = file_times(images)
     records = cached_records(images, times)
     rows = np.flatnonzero(records.hashes == "")
@@ -217,10 +204,7 @@ def decode_files(
     """Decode images in parallel and yield, in order, the transformed image or the problem.
 
     Args:
-        images: the images.
-        rows: the rows to decode.
         transform: applied to each decoded image, in the decoding thread.
-        at_least: the short side that suffices, see `ImageSet.read`.
     """
 
     def decode(row: int) -> DecodedFile[T]:
@@ -282,7 +266,6 @@ def save_decoded(
     """Cache and return the records of files that were all decoded.
 
     Args:
-        images: the images.
         times: the sizes and times of the files before they were read.
         files: [n] of each file, the hash of its bytes, its traits, and why decoding failed, or "".
     """

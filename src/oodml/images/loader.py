@@ -25,12 +25,7 @@ Transform = Callable[[Image.Image, int], NDArray[Any]]
 
 
 def test_views(images: ImageSet, size: int, recipe: Recipe, transform: Transform | None) -> View:
-    """A function that returns the test view of a row.
-
-    Args:
-        size: side of the square view in pixels.
-        transform: the network's own test transform, used if the recipe asks for it.
-    """
+    """A function that returns the test view of a row."""
     if recipe.own_test and transform is not None:
         return lambda row: transform(as_pil(images.input_image(row)), size)
     return lambda row: test_view(images.input_image(row), size, recipe)
@@ -51,7 +46,6 @@ def batches(
     Args:
         jobs: for each batch, its rows and the function that returns their views.
         threads: by default the number of processors, at most 8. The result does not depend on it.
-        ahead: the number of batches prepared in advance.
     """
     count = threads or min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(count) as pool:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from oodml.arrays import Names
-from oodml.errors import OodmlError
+from oodml.errors import error_at
 from oodml.files import cache_folder, content_hash, log_cache_failure
 from oodml.images.fingerprint import (
     FileRecords,
@@ -45,7 +45,6 @@ class PixelCache:
     """The decoded images of one cache file. All arrays are in the order of the sorted `contents`.
 
     Attributes:
-        pixels: the bytes of all images, memory-mapped.
         contents: [m] the hash of each image file and how it was decoded.
         offsets: [m] the position of each image in `pixels`.
         shapes: [m 2] height and width.
@@ -89,27 +88,14 @@ class ResizedImages(ImageSet):
 
 
 def is_cacheable(images: ImageSet) -> bool:
-    """Whether resized images may replace these.
-
-    False for images in memory and for subclasses, which may decode files differently.
-    """
+    """Whether resized images may replace these."""
     return type(images) is ImageSet and images.pixels is None
 
 
 def resized_images(
     images: ImageSet, short: int, *, fill_cache: bool = True, log: Log = no_log
 ) -> ResizedImages:
-    """The images on disk, resized to a short side in pixels if they are larger.
-
-    Args:
-        images: a set for which `is_cacheable` is true.
-        short: the short side.
-        fill_cache: whether to decode and store images that are not in the cache.
-        log: called with progress messages.
-
-    Raises:
-        OodmlError: if `fill_cache` is set and images are corrupt; the error lists them.
-    """
+    """The images on disk, resized to a short side in pixels if they are larger."""
     if fill_cache:
         records = fill_pixel_cache(images, short, log)
         refuse_corrupt(images, records.problems.tolist(), "Repair or remove them.")
@@ -215,13 +201,12 @@ class _DiskSpace:
         self.log(f"pixel cache of {self.name}: {self.count} images, short side {self.short}, "
                  f"about {text} in {self.folder}")  # fmt: skip
         if size > self.free:
-            raise OodmlError(
-                f"{self.folder}: the pixel cache of {self.name} needs about {text}, but only "
+            problem = (
+                f"the pixel cache of {self.name} needs about {text}, but only "
                 f"{self.free / 1e9:.1f} GB are free. Set OODML_CACHE to a folder on another disk, "
-                f'or set model.input_cache to a side below {self.short} or to "off"',
-                location=str(self.folder),
-                given="model.input_cache",
+                f'or set model.input_cache to a side below {self.short} or to "off"'
             )
+            raise error_at(self.folder, problem, "model.input_cache")
 
 
 def _cache_path(images: ImageSet, records: FileRecords, short: int) -> Path:
@@ -244,10 +229,8 @@ def _open(folder: Path) -> PixelCache | None:
         if len(mapped) != expected:
             raise ValueError(f"pixels.bin has {len(mapped)} bytes instead of {expected}")
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise OodmlError(
-            f"{folder}: the pixel cache is damaged ({error}). Delete it; the next run recreates it",
-            location=str(folder),
-        ) from error
+        problem = f"the pixel cache is damaged ({error}). Delete it; the next run recreates it"
+        raise error_at(folder, problem) from error
     return PixelCache(np.asarray(mapped), **values)
 
 

@@ -32,9 +32,7 @@ class Recipe:
     Attributes:
         area: the range of the fraction of the image that a random crop covers. None resizes the
             short side to 256/224 of the input size and crops a square of the input size.
-        flip: whether to mirror half of the train views.
         jitter: the largest relative change of brightness, contrast, and saturation.
-        gray: the fraction of train views converted to gray.
         whole: whether the test view is the whole image instead of its center.
         enlarge: the view's size as a multiple of the input size.
         own_test: whether the test view is the network's own, if it has one.

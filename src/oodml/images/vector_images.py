@@ -22,6 +22,6 @@ def pixels_error(name: str, location: str = "data") -> OodmlError:
     return OodmlError(
         f"{name}: the data are vectors, without pixels. Training a whole network, adapting all "
         "layers, and embedding with another network need a folder or table of images",
-        location=location,
-        given=name,
+        location,
+        name,
     )

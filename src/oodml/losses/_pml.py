@@ -67,10 +67,6 @@ class Loss(BaseLoss):
     """A loss of pytorch-metric-learning with the interface of oodml's losses.
 
     VICRegLoss, which compares views without labels, compares each row with another of its class.
-
-    Args:
-        wrapped: class of pytorch-metric-learning.
-        options: options of that class.
     """
 
     def __init__(self, wrapped: type, **options: Any) -> None:
@@ -102,10 +98,6 @@ class Miner:
     """A miner of pytorch-metric-learning with the interface of oodml's miners.
 
     Pairs are converted to triplets.
-
-    Args:
-        wrapped: class of pytorch-metric-learning.
-        options: options of that class.
     """
 
     def __init__(self, wrapped: type, **options: Any) -> None:

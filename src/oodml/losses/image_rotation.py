@@ -13,10 +13,6 @@ class Loss(LabelLoss):
     """Cross-entropy of a linear classifier that predicts the number of quarter turns, 0 to 3.
 
     The labels are numbers of quarter turns, not classes. The classifier has no bias.
-
-    Args:
-        dim: dimension of the embedding.
-        generator: source of the classifier's initial weights.
     """
 
     rotates = True

@@ -16,7 +16,6 @@ class Loss(LabelLoss):
     vectors of their class names. Pairs of one class have the value 1 + shift in both.
 
     Args:
-        n_classes: number of classes.
         class_vectors: vector of each class name [n_classes t]. By default all classes are equally
             unlike. The method `criterion` computes them from the names of the training classes.
         shift: added to the cosines between class names (γ in the paper).

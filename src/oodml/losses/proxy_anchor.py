@@ -18,8 +18,6 @@ class Loss(LabelLoss):
     batch, the repulsion over all classes.
 
     Args:
-        n_classes: number of classes.
-        dim: dimension of the embedding.
         alpha: sharpness.
         delta: margin.
         lr_factor: learning rate of the class vectors as a multiple of the base learning rate.
@@ -28,7 +26,6 @@ class Loss(LabelLoss):
         similarity: "cosine", or "euclidean" for the negative distance of normalized vectors.
         published: reproduce the original code: the attraction is weighted by the number of rows of
             each class (in mode "nca" its exponential is), and delta is subtracted from distances.
-        generator: source of the initial class vectors.
     """
 
     def __init__(

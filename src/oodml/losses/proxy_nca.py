@@ -18,8 +18,6 @@ class Loss(LabelLoss):
     Embeddings and class vectors are scaled to length `radius` before they are compared.
 
     Args:
-        n_classes: number of classes.
-        dim: dimension of the embedding.
         radius: length of the compared vectors.
         similarity: "squared" or "plain" for the negative (squared) Euclidean distance, "cosine"
             for the inner product.
@@ -29,7 +27,6 @@ class Loss(LabelLoss):
         lr_factor: learning rate of the class vectors as a multiple of the base learning rate.
         published: divide only the similarity to the correct class by the temperature, as the
             original code does.
-        generator: source of the initial class vectors.
     """
 
     def __init__(

@@ -13,14 +13,7 @@ from oodml.model import Embedder
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes that a method is built for.
-
-    Attributes:
-        n_classes: number of training classes.
-        dim: dimension of the embedding.
-        feature_dim: dimension of the pooled features.
-        class_names: names of the training classes in the order of their labels, if known.
-    """
+    """The sizes that a method is built for."""
 
     n_classes: int
     dim: int
@@ -70,9 +63,6 @@ class BaseMethod(nn.Module):
     the method's parameters and buffers, and whatever else `get_extra_state` returns: optimizers,
     queues, counters. Override `get_extra_state` and `set_extra_state` if the method carries such
     state between steps. `oodml check` verifies that training resumes exactly.
-
-    Args:
-        sizes: the sizes that the method is built for.
     """
 
     modes: ClassVar[dict[str, str]] = {"finetune": "", "head": ""}

@@ -35,21 +35,17 @@ def embed_class_names(
         vectors = torch.as_tensor(np.asarray(catalog.import_object(source)(list(names)))).float()
         if vectors.ndim != 2 or len(vectors) != len(names):
             given = tuple(vectors.shape)
-            raise OodmlError(
+            message = (
                 f"{source}: returned an array {list(given)}; expected [{len(names)} t], one row "
-                "per class name",
-                location="class_vectors",
-                given=given,
+                "per class name"
             )
+            raise OodmlError(message, "class_vectors", given)
         return vectors
     stored = VectorSet.load(source)
     missing = sorted(set(names) - set(stored.classes.tolist()))
     if missing:
-        raise OodmlError(
-            f"{source}: no vector for the class {missing[0]!r} ({len(missing)} are missing)",
-            location="class_vectors",
-            given=missing,
-        )
+        problem = f"{source}: no vector for the class {missing[0]!r} ({len(missing)} are missing)"
+        raise OodmlError(problem, "class_vectors", missing)
     means = [stored.vectors[stored.classes == name].mean(0) for name in names]
     return torch.from_numpy(np.stack(means)).float()
 

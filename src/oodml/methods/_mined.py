@@ -23,8 +23,6 @@ class MinedLoss(nn.Module):
         dim: dimension of the embedding, passed to losses that have this option.
         loss: name or import path of the loss.
         miner: name or import path of the miner; None or "" for none.
-        loss_options: options of the loss; they override `n_classes` and `dim`.
-        miner_options: options of the miner.
         class_names: names of the classes, for losses with the option `class_vectors`.
     """
 
@@ -48,19 +46,17 @@ class MinedLoss(nn.Module):
         self.loss = catalog.load("losses", loss, **options)
         self.miner = catalog.load("miners", miner, **(miner_options or {})) if miner else None
         if "labels" not in inspect.signature(self.loss.forward).parameters:
-            raise OodmlError(
+            problem = (
                 f"loss {loss!r} is not computed from embeddings and labels, but part of a method: "
-                "moco and fast_moco of method moco, s2sd of s2sd, adversarial_separation of diva",
-                location="loss",
-                given=loss,
+                "moco and fast_moco of method moco, s2sd of s2sd, adversarial_separation of diva"
             )
+            raise OodmlError(problem, "loss", loss)
         if miner and not accepts_triplets(self.loss):
-            raise OodmlError(
+            problem = (
                 f"loss {loss!r} takes no triplets, so miner {miner!r} would have no effect; "
-                "remove miner or choose another loss",
-                location="miner",
-                given=miner,
+                "remove miner or choose another loss"
             )
+            raise OodmlError(problem, "miner", miner)
 
     def forward(
         self,

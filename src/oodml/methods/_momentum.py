@@ -17,7 +17,6 @@ class MomentumMethod(BaseMethod):
     `terms` calls `encode_keys` once per step; `after_step` appends these keys to the queue.
 
     Args:
-        sizes: the sizes that the method is built for.
         momentum: momentum of the copy.
         queue_batches: length of the queue, in batches.
     """

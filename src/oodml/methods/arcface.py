@@ -8,7 +8,6 @@ class Method(criterion.Method):
     """Classification by angles to learned class vectors, with a margin on the correct angle.
 
     Args:
-        sizes: the sizes that the method is built for.
         margin: angular margin in radians.
         scale: factor on the cosines.
         vector_lr: learning rate of the class vectors.

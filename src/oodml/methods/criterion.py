@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError, error_at, unknown
 from oodml.losses._hyperbolic import to_ball
 from oodml.methods._base import BaseMethod, Batch, Sizes
 from oodml.methods._mined import CrossBatchMemory, Matryoshka, MinedLoss, groups_of
@@ -28,8 +28,6 @@ class PoincareHead(nn.Module):
     ball, which is scaled to radius 1; this changes no ranking.
 
     Args:
-        features: dimension of the pooled features.
-        dim: dimension of the embedding.
         curvature: the ball has the curvature -curvature.
         clip: length that longer outputs are shortened to.
     """
@@ -63,8 +61,6 @@ class Method(BaseMethod):
             that have these options.
         loss: name of a loss, `pml.NAME` of pytorch-metric-learning, or import path.
         miner: the same for a miner, or None.
-        loss_options: options of the loss.
-        miner_options: options of the miner.
         losses: further losses, tables with the keys `loss`, `miner`, `loss_options`,
             `miner_options`, `dims`, `memory`, `memory_start`, and `weight`. Each term is logged.
         dims: average the loss over prefixes of the embedding with these lengths (Matryoshka).
@@ -106,9 +102,8 @@ class Method(BaseMethod):
         }
         tables = [*([first] if loss else []), *losses]
         if not tables:
-            raise OodmlError(
-                "give a `loss`, or a list of `losses`", location="loss", allowed=("loss", "losses")
-            )
+            problem = "give a `loss`, or a list of `losses`"
+            raise OodmlError(problem, location="loss", allowed=("loss", "losses"))
         self.mined = nn.ModuleList(_build(sizes, table) for table in tables)
         self.weights = [float(table.get("weight", 1.0)) for table in tables]
         names = [str(table["loss"]) for table in tables]
@@ -144,14 +139,12 @@ def _build(sizes: Sizes, table: Mapping[str, Any]) -> nn.Module:
         if key not in TERM_KEYS:
             raise unknown("key", key, TERM_KEYS, "losses")
     if not table.get("loss"):
-        raise OodmlError("losses: an entry has no `loss`", location="losses", given=dict(table))
+        raise error_at("losses", "an entry has no `loss`", dict(table))
     dims = table.get("dims") or ()
     options: dict[str, Any] = {key: table.get(key) for key in TERM_KEYS[:4]}
     for dim in dims:
         if not 1 <= dim <= sizes.dim:
-            raise OodmlError(
-                f"dims: {dim} is not from 1 to model.dim, {sizes.dim}", location="dims", given=dim
-            )
+            raise error_at("dims", f"{dim} is not from 1 to model.dim, {sizes.dim}", dim)
     made = [
         MinedLoss(sizes.n_classes, dim, class_names=sizes.class_names, **options)
         for dim in dims or (sizes.dim,)

@@ -25,8 +25,6 @@ class Head(nn.Module):
     The embedding is the concatenation of the weighted parts, scaled to unit length.
 
     Args:
-        features: dimension of the pooled features.
-        dim: dimension of the embedding, a multiple of four.
         part_weights: weights of the discriminative, shared, intra, and selfsimilarity parts.
     """
 
@@ -104,18 +102,14 @@ class Method(MomentumMethod):
     ) -> None:
         super().__init__(sizes, momentum, queue_batches)
         if sizes.dim % len(PARTS):
-            raise OodmlError(
-                f"diva: model.dim = {sizes.dim} is not a multiple of 4",
-                location="model.dim",
-                given=sizes.dim,
-            )
+            problem = f"diva: model.dim = {sizes.dim} is not a multiple of 4"
+            raise OodmlError(problem, "model.dim", sizes.dim)
         if len(part_weights) != len(PARTS):
-            raise OodmlError(
+            message = (
                 f"diva: part_weights needs {len(PARTS)} numbers, one per part; "
-                f"{list(part_weights)} was given",
-                location="part_weights",
-                given=list(part_weights),
+                f"{list(part_weights)} was given"
             )
+            raise OodmlError(message, "part_weights", list(part_weights))
         self.alpha = alpha
         self.part_weights = tuple(part_weights)
         part = sizes.dim // len(PARTS)

@@ -8,7 +8,6 @@ class Method(criterion.Method):
     """Margin loss with one learned boundary β per class and one triplet per anchor.
 
     Args:
-        sizes: the sizes that the method is built for.
         margin: distance on either side of β.
         beta: initial β.
         beta_lr: learning rate of β.

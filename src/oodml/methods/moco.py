@@ -19,12 +19,10 @@ class Method(MomentumMethod):
     Class labels are not used.
 
     Args:
-        sizes: the sizes that the method is built for.
         temperature: divisor of the inner products.
         momentum: momentum of the model copy that encodes the second views.
         queue_batches: length of the queue of keys, in batches.
         loss: "moco", or "fast_moco" to weight keys by their distance.
-        loss_options: further options of the loss.
     """
 
     def __init__(

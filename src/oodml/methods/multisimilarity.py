@@ -8,7 +8,6 @@ class Method(criterion.Method):
     """Softly weighted positive and negative pairs of each anchor.
 
     Args:
-        sizes: the sizes that the method is built for.
         positive_weight: sharpness of the sum over positives (α in the paper).
         negative_weight: sharpness of the sum over negatives (β in the paper).
         margin: tolerance of the pair mining.

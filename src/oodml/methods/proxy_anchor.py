@@ -8,7 +8,6 @@ class Method(criterion.Method):
     """One learned vector per class attracts the rows of its class and repels all others.
 
     Args:
-        sizes: the sizes that the method is built for.
         alpha: sharpness.
         delta: margin.
         lr_factor: learning rate of the class vectors as a multiple of the base learning rate.

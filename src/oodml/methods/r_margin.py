@@ -10,7 +10,6 @@ class Method(criterion.Method):
     Values of the paper for CUB, CARS, SOP: probability .4, .35, .15; beta .6, .6, .9.
 
     Args:
-        sizes: the sizes that the method is built for.
         probability: probability that a triplet is replaced by (anchor, anchor, other row of the
             anchor's class).
         margin: distance on either side of β.

@@ -25,7 +25,6 @@ class Method(BaseMethod):
     pooling "avg+max".
 
     Args:
-        sizes: the sizes that the method is built for.
         weight: weight of the distillation from the target heads.
         feature_weight: weight of the distillation from the pooled features.
         feature_start: training step at which the distillation from features starts.

@@ -19,7 +19,6 @@ class Method(margin_method.Method):
     Values of the paper for CUB, CARS, SOP: weight .2, .2, .02; every 10, 10, 200; SOP hidden 50.
 
     Args:
-        sizes: the sizes that the method is built for.
         weight: weight of the adversarial term.
         every: training steps between two discriminator steps.
         chunk: number of feature entries in a chunk; a remainder shorter than a chunk is ignored.

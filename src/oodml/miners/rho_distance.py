@@ -22,11 +22,8 @@ class Miner(DistanceMiner):
 
     def __init__(self, probability: float = 0.2, lowest: float = 0.5) -> None:
         if not 0 <= probability <= 1:
-            raise OodmlError(
-                f"miner rho_distance: probability {probability} is not in [0, 1]",
-                location="probability",
-                given=probability,
-            )
+            problem = f"miner rho_distance: probability {probability} is not in [0, 1]"
+            raise OodmlError(problem, "probability", probability)
         super().__init__(lowest)
         self.probability = probability
 

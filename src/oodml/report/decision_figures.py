@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from oodml.decisions.open_set import OpenSetScores
-from oodml.errors import OodmlError
+from oodml.errors import error_at
 from oodml.files import replacing
 from oodml.report.paper import paper_style
 from oodml.report.style import LIGHT
@@ -24,9 +24,7 @@ def png_axes(path: Path, width: float = 4.2, height: float = 2.9) -> Iterator["A
     from matplotlib.figure import Figure
 
     if path.suffix.lower() != ".png":
-        raise OodmlError(
-            f"{path}: figures are written as .png", location=str(path), allowed=(".png",)
-        )
+        raise error_at(path, "figures are written as .png", allowed=(".png",))
     with paper_style():
         figure = Figure((width, height))
         yield figure.add_subplot()

@@ -11,7 +11,7 @@ import pandas as pd
 from oodml.analysis.controls import is_control, without_controls
 from oodml.analysis.formatting import count_noun, format_list
 from oodml.catalog import make_importable
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.images.image_set import ImageSet
 from oodml.images.vector_images import VectorImages
 from oodml.results.plan import StudyPlan, read_plan
@@ -85,23 +85,20 @@ def read_folder(
     """
     path = Path(directory)
     if not path.is_dir():
-        raise OodmlError(f"{path}: no such folder; give the folder of a study", location=str(path))
+        raise error_at(path, "no such folder; give the folder of a study")
     everything = read_results(path / "results.parquet")
     table = on_progression(everything)
     further = everything[everything["stage"] == Stage.TEST_DATA]
     if not (table["stage"] == Stage.ZERO_SHOT).any():
-        raise OodmlError(
-            f"{path}: results.parquet has no zero-shot results yet; run the study",
-            location=str(path / "results.parquet"),
-        )
+        problem = f"{path}: results.parquet has no zero-shot results yet; run the study"
+        raise OodmlError(problem, location=str(path / "results.parquet"))
     names = sorted(table["data"].unique())
     if len(names) > 1:
-        raise OodmlError(
+        message = (
             f"{path}: the results are from several datasets ({', '.join(names)}); "
-            "a report describes one",
-            location=str(path / "results.parquet"),
-            given=names,
+            "a report describes one"
         )
+        raise OodmlError(message, str(path / "results.parquet"), names)
     notes: list[str] = []
     plan = _read_plan(path / "plan.json", notes)
     _note_unfinished(plan, table, notes)

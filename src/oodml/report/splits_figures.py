@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from oodml.errors import OodmlError, install_command
+from oodml.errors import OodmlError, error_at, install_command
 from oodml.files import replacing
 from oodml.report.class_map import ClassMap, class_map, class_sides
-from oodml.results.schema import controlled_step
 from oodml.shift.agreement import Agreement
 from oodml.shift.splits import Progression, Split
 from oodml.vectors import VectorSet
@@ -29,19 +28,10 @@ SUFFIXES = (".png", ".pdf", ".svg")
 SHIFT_LABEL = "FID of class means"
 
 
-def shift_per_step(
-    progression: Progression, controls: Progression | None = None, chance: Progression | None = None
-) -> "Figure":
-    """The shift of every split, as dots sized by the number of classes.
-
-    Args:
-        progression: the splits.
-        controls: size-matched controls, drawn as crosses at the split they belong to.
-        chance: random splits, whose range of shifts is shaded.
-    """
+def shift_per_step(progression: Progression) -> "Figure":
+    """The shift of every split, as dots sized by the number of classes."""
     figure, axes = _figure(1, (7.0, 4.0))
     _draw_steps(axes[0], progression)
-    _draw_controls(axes[0], progression, controls, chance)
     return figure
 
 
@@ -51,14 +41,7 @@ def progression_maps(
     steps: Sequence[int | str] | None = None,
     umap: bool = False,
 ) -> "Figure":
-    """Maps of the class means, colored by side, for some steps.
-
-    Args:
-        progression: the splits.
-        features: the features of the images.
-        steps: the steps to draw; by default the first, the middle, and the last.
-        umap: compute positions with UMAP instead of principal axes.
-    """
+    """Maps of the class means, colored by side, for some steps."""
     chosen = [progression.at(step) for step in steps] if steps else _first_middle_last(progression)
     drawn = _class_positions(features, umap)
     figure, axes = _figure(len(chosen), (3.2 * len(chosen), 3.4))
@@ -86,19 +69,11 @@ def agreement_figure(agreement: Agreement) -> "Figure":
 
 
 def save_figure(figure: "Figure", path: str | Path) -> None:
-    """Write a figure to a PNG, PDF, or SVG file, depending on the suffix.
-
-    Raises:
-        OodmlError: for another suffix.
-    """
+    """Write a figure to a PNG, PDF, or SVG file, depending on the suffix."""
     target = Path(path)
     if target.suffix not in SUFFIXES:
-        raise OodmlError(
-            f"{target}: suffix {target.suffix!r}; allowed: {', '.join(SUFFIXES)}",
-            location=str(target),
-            given=target.suffix,
-            allowed=SUFFIXES,
-        )
+        problem = f"suffix {target.suffix!r}; allowed: {', '.join(SUFFIXES)}"
+        raise error_at(target, problem, target.suffix, SUFFIXES)
     with replacing(target) as temporary:
         figure.savefig(temporary, dpi=150, bbox_inches="tight")
 
@@ -113,7 +88,6 @@ def progression_html(
     """An HTML fragment: shift per step, and a map of the classes with a slider over the steps.
 
     Args:
-        progression: the splits.
         features: the features of the images; without them there is no map.
         pictures: data URIs by image id, such as those of `thumbnails`. The picture of a class is
             shown when the pointer is over it.
@@ -245,10 +219,8 @@ def _class_positions(features: VectorSet, umap: bool) -> ClassMap:
     try:
         from umap import UMAP
     except ImportError as error:
-        raise OodmlError(
-            f"UMAP is not installed; run `{install_command('umap')}`, or use principal axes",
-            location="umap",
-        ) from error
+        problem = f"UMAP is not installed; run `{install_command('umap')}`, or use principal axes"
+        raise OodmlError(problem, location="umap") from error
     rows = np.isin(features.class_names, drawn.classes)
     points: Float[np.ndarray, "n 2"] = UMAP(random_state=0, n_jobs=1).fit_transform(
         features.class_means()[rows]
@@ -274,27 +246,6 @@ def _draw_steps(axis: "Axes", progression: Progression) -> None:
     axis.set_xticks(positions[::every], [str(s.step) for s in splits][::every], rotation=45)
     axis.set_xlabel("Step")
     axis.set_ylabel(SHIFT_LABEL)
-
-
-def _draw_controls(
-    axis: "Axes",
-    progression: Progression,
-    controls: Progression | None,
-    chance: Progression | None,
-) -> None:
-    if chance is not None:
-        shifts = [split.shift for split in chance]
-        axis.axhspan(min(shifts), max(shifts), color=NEITHER, alpha=0.5, label="random splits")
-    position = {str(split.step): number for number, split in enumerate(progression)}
-    dots = [
-        (position[parent], control.shift)
-        for control in controls or ()
-        if (parent := controlled_step(control.step)) in position
-    ]
-    if dots:
-        axis.scatter(*zip(*dots, strict=True), marker="x", color=TRAIN, label="same size, no shift")
-    if chance is not None or dots:
-        axis.legend(frameon=False)
 
 
 def _figure(columns: int, size: tuple[float, float]) -> tuple["Figure", Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from oodml.analysis.table import methods, ranked_metrics
-from oodml.errors import OodmlError, unknown
+from oodml.errors import error_at, unknown
 from oodml.files import write_text
 from oodml.images.image_set import ImageSet
 from oodml.progress import Progress
@@ -106,8 +106,8 @@ def _check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OodmlError(
-            f"{folder}: not writable ({error.strerror}). Choose another folder with --out, or "
+        raise error_at(
+            folder,
+            f"not writable ({error.strerror}). Choose another folder with --out, or "
             "make it writable.",
-            location=str(folder),
         ) from error

@@ -94,10 +94,7 @@ def registered_metrics() -> list[Metric]:
 
 
 def find_metric(name: str) -> Metric:
-    """The metric of a name in the results table, such as "recall@10" for "recall@k".
-
-    An unregistered name has the family "other", its own name as a label, and no bounds.
-    """
+    """The metric of a name in the results table, such as "recall@10" for "recall@k"."""
     base, k, published = _parse(name)
     metric = _REGISTRY.get(base + PUBLISHED if published else base) or _REGISTRY.get(base)
     if metric is None:
@@ -130,13 +127,11 @@ def check_bounds(name: str, value: float) -> float:
     """Return the value unchanged if it is within the metric's bounds or NaN."""
     low, high = find_metric(name).bounds
     if not math.isnan(value) and not low - _TOLERANCE <= value <= high + _TOLERANCE:
-        raise OodmlError(
+        problem = (
             f"internal error: {name} is {value}, outside {low} to {high}. Please report it with "
-            "the vectors that cause it.",
-            location=name,
-            given=value,
-            allowed=(str(low), str(high)),
+            "the vectors that cause it."
         )
+        raise OodmlError(problem, name, value, (str(low), str(high)))
     return value
 
 

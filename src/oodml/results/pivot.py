@@ -31,11 +31,8 @@ def pivot(table: pd.DataFrame, rows: Sequence[str], columns: str) -> pd.DataFram
         if name not in KEY_COLUMNS:
             raise unknown("column", name, KEY_COLUMNS)
     if len(set(rows)) < len(rows) or columns in rows:
-        raise OodmlError(
-            f"--rows {','.join(rows)} --columns {columns}: use each column once",
-            location="--columns",
-            given=columns,
-        )
+        problem = f"--rows {','.join(rows)} --columns {columns}: use each column once"
+        raise OodmlError(problem, "--columns", columns)
     if table.empty:
         raise OodmlError("no results yet; `oodml study status` shows the state of the study")
     keys = [*rows, columns]

@@ -194,6 +194,5 @@ def read_run(path: Path) -> FinishedRun:
     try:
         return FinishedRun.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, ValidationError) as error:
-        raise error_at(
-            path, f"damaged or missing ({error}). Delete {path.parent} and run the study again."
-        ) from error
+        problem = f"damaged or missing ({error}). Delete {path.parent} and run the study again."
+        raise error_at(path, problem) from error

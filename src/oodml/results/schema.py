@@ -95,13 +95,11 @@ def result_rows(
     """
     missing = [name for name in MEASURED_COLUMNS if name not in rows.columns]
     if missing:
-        raise OodmlError(
+        problem = (
             f"run {identity['run']}: column {missing[0]!r} is missing from its rows; "
-            f"required: {', '.join(MEASURED_COLUMNS)}",
-            location=str(identity["run"]),
-            given=missing,
-            allowed=MEASURED_COLUMNS,
+            f"required: {', '.join(MEASURED_COLUMNS)}"
         )
+        raise OodmlError(problem, str(identity["run"]), missing, MEASURED_COLUMNS)
     columns = {name: identity[name] for name in COLUMNS if name not in MEASURED_COLUMNS}
     table = rows.assign(**columns)
     if "data" in rows.columns:
@@ -180,27 +178,18 @@ def check_results(table: pd.DataFrame, location: str = "results table") -> pd.Da
     """Return the table unchanged if it is a valid results table."""
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
-        raise error_at(
-            location,
-            f"column {missing[0]!r} is missing; required: {', '.join(COLUMNS)}",
-            given=missing,
-            allowed=COLUMNS,
-        )
+        problem = f"column {missing[0]!r} is missing; required: {', '.join(COLUMNS)}"
+        raise error_at(location, problem, missing, COLUMNS)
     key = [name for name in KEY_COLUMNS if name not in ("run", "shift")]
     repeated = table[table.duplicated(key)]
     if len(repeated):
         row = ", ".join(f"{name} {repeated.iloc[0][name]}" for name in key)
-        raise error_at(
-            location, f"{len(repeated)} numbers appear twice; the first: {row}", given=row
-        )
+        raise error_at(location, f"{len(repeated)} numbers appear twice; the first: {row}", row)
     shifts = table.groupby(["data", "split"], observed=True)["shift"].nunique()
     if (shifts > 1).any():
         split = shifts[shifts > 1].index[0][1]
-        raise error_at(
-            location,
-            f"split {split!r} has several shifts; a study has one progression",
-            given=split,
-        )
+        message = f"split {split!r} has several shifts; a study has one progression"
+        raise error_at(location, message, split)
     return table
 
 

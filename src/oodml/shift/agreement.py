@@ -15,15 +15,7 @@ from oodml.vectors import VectorSet
 
 @dataclass(frozen=True)
 class Agreement:
-    """The shift of the same splits under several networks.
-
-    Attributes:
-        backbones: [b] the networks.
-        steps: [s] the steps of the splits.
-        shifts: [b s] the shift of each split under each network.
-        normalized: [b s] the shifts, scaled to the range 0 to 1 for each network.
-        spearman, kendall: [b b] rank correlation between the shifts of two networks.
-    """
+    """The shift of the same splits under several networks."""
 
     backbones: tuple[str, ...]
     steps: tuple[int | str, ...]
@@ -39,19 +31,13 @@ class Agreement:
 
 
 def backbone_agreement(progression: Progression, features: Mapping[str, VectorSet]) -> Agreement:
-    """Measure a progression on the features of at least two networks.
-
-    Args:
-        features: by the network's name, each with all classes of the progression.
-    """
+    """Measure a progression on the features of at least two networks."""
     if len(features) < 2:
-        raise OodmlError(
-            f"{len(features)} backbones; a comparison needs at least 2", given=len(features)
-        )
+        problem = f"{len(features)} backbones; a comparison needs at least 2"
+        raise OodmlError(problem, given=len(features))
     if len(progression) < 2:
-        raise OodmlError(
-            f"{len(progression)} splits; ranking needs at least 2", given=len(progression)
-        )
+        problem = f"{len(progression)} splits; ranking needs at least 2"
+        raise OodmlError(problem, given=len(progression))
     shifts = np.array(
         [
             [split.shift for split in remeasure(progression, vectors)]

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from oodml.backbones import Pooling
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.images.image_set import ImageSet
 from oodml.images.transforms import Augmentation
 from oodml.results.schema import STANDARD_STEP
@@ -96,13 +96,7 @@ def build_progression(
     n_episodes: int = 10,
     images: ImageSet | None = None,
 ) -> Progression:
-    """Build splits of the classes of `vectors`, with validation classes and few-shot episodes.
-
-    Args:
-        shots: the numbers of support images per class to draw episodes for.
-        n_episodes: the number of episodes per split and number of shots.
-        images: the images behind the vectors, for their own train and test partition.
-    """
+    """Build splits of the classes of `vectors`, with validation classes and few-shot episodes."""
     if len(vectors.class_names) < 4:
         raise OodmlError(
             f"{len(vectors.class_names)} classes; at least 4 are needed, 2 to train and 2 to test",
@@ -184,11 +178,8 @@ def _exact(vectors: VectorSet, settings: SplitSettings, train: Sequence[str]) ->
 def _published(vectors: VectorSet, settings: SplitSettings, train: Sequence[str]) -> Progression:
     missing = sorted(set(train) - set(vectors.class_names))
     if missing:
-        raise OodmlError(
-            f"train class {missing[0]!r} is not among the classes of the vectors",
-            location="splits.train_classes",
-            given=missing[0],
-        )
+        problem = f"train class {missing[0]!r} is not among the classes of the vectors"
+        raise OodmlError(problem, "splits.train_classes", missing[0])
     procedure = _PublishedProcedure(vectors, settings)
     first = sorted(set(train))
     second = [name for name in vectors.class_names if name not in set(train)]
@@ -223,47 +214,33 @@ class _PublishedProcedure:
         settings = self._settings
         default = HISTORY_EASIER if easier else HISTORY
         means = self._means_of(train), self._means_of(test)
-        if settings.unit == "superclass":
-            superclasses = _superclasses(self._vectors)
-            least = min(len({superclasses[name] for name in side}) for side in (train, test))
-            history = self._history(default, least)
-            return superclass_progression(
-                *means,
-                train,
-                test,
-                superclasses,
-                iterations,
-                settings.swaps,
-                history,
-                easier,
-                settings.measure,
-            )
-        history = self._history(default, min(len(train), len(test)))
-        return published_progression(
-            *means, train, test, iterations, settings.swaps, history, easier, settings.measure
-        )
+        if settings.unit == "class":
+            options = self._options(default, min(len(train), len(test)))
+            return published_progression(*means, train, test, iterations, easier=easier, **options)
+        units = _superclasses(self._vectors)
+        least = min(len({units[name] for name in side}) for side in (train, test))
+        options = self._options(default, least) | {"easier": easier}
+        return superclass_progression(*means, train, test, units, iterations, **options)
 
     def remove(self, split: Split, iterations: int) -> Progression:
         """Remove classes from a split."""
-        return removal_progression(
-            self._means_of(split.train),
-            self._means_of(split.test),
-            split.train,
-            split.test,
-            iterations,
-            self._settings.swaps,
-            self._history(HISTORY, min(len(split.train), len(split.test))),
-            self._settings.measure,
-        )
+        means = self._means_of(split.train), self._means_of(split.test)
+        options = self._options(HISTORY, min(len(split.train), len(split.test)))
+        return removal_progression(*means, split.train, split.test, iterations, **options)
 
     def _means_of(self, classes: Sequence[str]) -> Matrix:
         return self._means[[self._position[name] for name in classes]]
 
-    def _history(self, default: int, least: int) -> int:
-        """The published value, limited by the number of classes on the smaller side."""
-        if self._settings.history is not None:
-            return self._settings.history
-        return max(0, min(default, least - self._settings.swaps))
+    def _options(self, default: int, least: int) -> dict[str, Any]:
+        """The options; the published history is limited by the classes on the smaller side."""
+        swaps, history = self._settings.swaps, self._settings.history
+        if history is None:
+            history = max(0, min(default, least - swaps))
+        return {
+            "swaps_per_iteration": swaps,
+            "history": history,
+            "measure": self._settings.measure,
+        }
 
 
 def _iterations(settings: SplitSettings, least: int) -> dict[str, int]:
@@ -283,12 +260,8 @@ def _select(splits: Sequence[Split], settings: SplitSettings) -> tuple[Split, ..
         wanted = set(map(str, settings.steps))
         existing = [str(split.step) for split in splits]
         for step in sorted(wanted - set(existing)):
-            raise OodmlError(
-                f"splits.steps: there is no step {step}. Existing steps: {', '.join(existing)}",
-                location="splits.steps",
-                given=step,
-                allowed=existing,
-            )
+            problem = f"there is no step {step}. Existing steps: {', '.join(existing)}"
+            raise error_at("splits.steps", problem, step, existing)
         return tuple(split for split in ordered if str(split.step) in wanted)
     if settings.n_splits == "all":
         return tuple(ordered)
@@ -321,9 +294,9 @@ def _add_samples(
 
 def _superclasses(vectors: VectorSet) -> dict[str, str]:
     if vectors.superclasses is None:
-        raise OodmlError("splits: the data has no superclasses", location="splits")
+        raise error_at("splits", "the data has no superclasses")
     return dict(zip(vectors.classes.tolist(), vectors.superclasses.tolist(), strict=True))
 
 
 def _error(key: str, message: str) -> OodmlError:
-    return OodmlError(f"splits.{key}: {message}", location=f"splits.{key}")
+    return error_at(f"splits.{key}", f"{message}")

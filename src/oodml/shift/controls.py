@@ -1,4 +1,4 @@
-"""Controls: size-matched splits without extra shift, random splits, and remeasuring splits."""
+"""Controls: size-matched splits without extra shift, and remeasuring splits."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.results.schema import STANDARD_STEP, control_step
 from oodml.shift.class_mean_fid import ClassMeanFid, GramFid, class_mean_fid
 from oodml.shift.measures import STANDARD_MEASURE, progression_measure
@@ -45,11 +45,7 @@ def size_matched(
 def size_controls(
     progression: Progression, features: VectorSet, seeds: Sequence[int] = (0, 1, 2)
 ) -> Progression:
-    """Size-matched controls of every split that has lost classes, one per seed.
-
-    Classes are drawn from the standard split (step 0); if the progression has none, from the
-    standard split of the classes of its largest split.
-    """
+    """Size-matched controls of every split that has lost classes, one per seed."""
     measure = _SplitMeasure(features, progression.shift_measure)
     largest = max(progression, key=lambda split: len(split.train))
     standard = next((s for s in progression if s.step == STANDARD_STEP), None)
@@ -62,40 +58,6 @@ def size_controls(
         splits=tuple(controls),
         procedure="size-matched controls",
         settings={"of": progression.procedure},
-    )
-
-
-def random_splits(
-    features: VectorSet, count: int = 100, seed: int = 0, n_train: int | None = None
-) -> Progression:
-    """Random splits of all classes, sorted by shift: the distribution expected by chance.
-
-    Args:
-        features: the vectors to measure the shift with.
-        n_train: the number of train classes; half by default.
-    """
-    names = list(features.class_names)
-    n_train = len(names) // 2 if n_train is None else n_train
-    if not 2 <= n_train <= len(names) - 2:
-        raise OodmlError(
-            f"n_train = {n_train}; with {len(names)} classes it must be 2 to {len(names) - 2}",
-            location="n_train",
-            given=n_train,
-        )
-    measure = _SplitMeasure(features)
-    generator = np.random.default_rng(seed)
-    splits = []
-    for number in range(count):
-        permuted = generator.permutation(names).tolist()
-        sides = tuple(sorted(permuted[:n_train])), tuple(sorted(permuted[n_train:]))
-        splits.append(measure.measure(Split(f"random {number}", *sides, math.nan)))
-    return Progression(
-        tuple(sorted(splits, key=lambda split: split.shift)),
-        "random",
-        data=str(features.source.get("data", "")),
-        fingerprint=str(features.source.get("fingerprint", "")),
-        backbone=str(features.source.get("backbone", "")),
-        seed=seed,
     )
 
 
@@ -122,11 +84,7 @@ class _SplitMeasure:
     def measure(self, split: Split) -> Split:
         for name in (*split.train, *split.test):
             if name not in self._position:
-                raise OodmlError(
-                    f"step {split.step}: no vectors of class {name!r}",
-                    location=f"step {split.step}",
-                    given=name,
-                )
+                raise error_at(f"step {split.step}", f"no vectors of class {name!r}", name)
         train, test = (
             np.array([self._position[name] for name in side]) for side in (split.train, split.test)
         )
@@ -141,10 +99,7 @@ def _standard_split(split: Split) -> Split:
 
 def _draw(generator: np.random.Generator, names: Sequence[str], count: int, side: str) -> list[str]:
     if count > len(names):
-        raise OodmlError(
-            f"{count} {side} classes are needed, but the standard split has {len(names)}",
-            location=side,
-            given=count,
-        )
+        problem = f"{count} {side} classes are needed, but the standard split has {len(names)}"
+        raise OodmlError(problem, side, count)
     drawn = generator.choice(sorted(names), size=count, replace=False)
     return [str(name) for name in drawn]

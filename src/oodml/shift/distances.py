@@ -47,17 +47,12 @@ def as_sets(a: Num[np.ndarray, "n d"], b: Num[np.ndarray, "m e"]) -> tuple[Matri
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     for name, rows in (("first", first), ("second", second)):
         if len(rows) < 2:
-            raise OodmlError(
-                f"the {name} set has {len(rows)} rows; a covariance needs at least 2",
-                location=f"{name} set",
-                given=len(rows),
-            )
+            problem = f"the {name} set has {len(rows)} rows; a covariance needs at least 2"
+            raise OodmlError(problem, f"{name} set", len(rows))
         bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if len(bad):
-            raise OodmlError(
-                f"row {bad[0]} of the {name} set is not finite ({len(bad)} such rows)",
-                location=f"row {bad[0]} of the {name} set",
-            )
+            problem = f"row {bad[0]} of the {name} set is not finite ({len(bad)} such rows)"
+            raise OodmlError(problem, location=f"row {bad[0]} of the {name} set")
     if first.shape[1] != second.shape[1]:
         raise OodmlError(
             f"the sets have {first.shape[1]} and {second.shape[1]} dimensions; they must be equal",

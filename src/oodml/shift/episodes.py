@@ -10,7 +10,7 @@ from pathlib import PurePath
 
 import numpy as np
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, invalid
 from oodml.files import content_hash
 from oodml.shift.splits import Episode, Progression, Split
 
@@ -23,9 +23,8 @@ def sample_validation(train: Sequence[str], share: float = 0.25, seed: int = 0) 
     At least one class is chosen and at least one is left to train on; none if `share` is 0.
     """
     if not 0 <= share < 1:
-        raise OodmlError(
-            f"validation share {share}; it must be in [0, 1)", location="validation", given=share
-        )
+        problem = f"validation share {share}; it must be in [0, 1)"
+        raise OodmlError(problem, location="validation", given=share)
     if share == 0 or len(train) < 2:
         return ()
     count = min(max(1, int(share * len(train) + 0.5)), len(train) - 1)
@@ -64,17 +63,11 @@ def sample_episodes(
     """
     images = images_of(ids, classes, test_classes)
     if n_episodes < 0:
-        raise OodmlError(
-            f"n_episodes = {n_episodes}; it must be at least 0",
-            location="n_episodes",
-            given=n_episodes,
-        )
+        raise invalid("n_episodes", n_episodes, "it must be at least 0")
     episodes = {}
     for count in shots:
         if count < 1:
-            raise OodmlError(
-                f"shots = {count}; it must be at least 1", location="shots", given=count
-            )
+            raise invalid("shots", count, "it must be at least 1")
         large = [name for name in test_classes if len(images[name]) > count]
         by_class = 2 * len(large) < len(test_classes) if class_wise is None else class_wise
         if class_wise is None and by_class:
@@ -160,11 +153,8 @@ def _episode(
     images: Mapping[str, tuple[str, ...]], names: Sequence[str], shots: int, seed: int, number: int
 ) -> Episode:
     if not names:
-        raise OodmlError(
-            f"no test class has more than {shots} images ({shots} support images and a query)",
-            location="shots",
-            given=shots,
-        )
+        problem = f"no test class has more than {shots} images ({shots} support images and a query)"
+        raise OodmlError(problem, "shots", shots)
     return Episode(
         {name: _draw(images[name], shots, "episode", seed, shots, number, name) for name in names}
     )
@@ -181,22 +171,20 @@ def _class_episode(
 def _count_support_classes(images: Mapping[str, tuple[str, ...]], shots: int) -> int:
     """The number of support classes of a class-wise episode."""
     if len(images) < 4:
-        raise OodmlError(
+        problem = (
             f"{len(images)} test classes with at most {shots} images each are too few for "
-            "class-wise episodes; use at least 4 classes or fewer shots",
-            location="shots",
-            given=shots,
+            "class-wise episodes; use at least 4 classes or fewer shots"
         )
+        raise OodmlError(problem, "shots", shots)
     total = sum(map(len, images.values()))
     singles = [name for name in images if len(images[name]) == 1]
     if len(images) - len(singles) < 2:
-        raise OodmlError(
+        problem = (
             "class-wise episodes need 2 test classes with at least 2 images; "
             f"{len(singles)} of the {len(images)} test classes have one image: {_list(singles)}. "
-            "Remove these classes or set fewer shots",
-            location="shots",
-            given=shots,
+            "Remove these classes or set fewer shots"
         )
+        raise OodmlError(problem, "shots", shots)
     wanted = max(2, round(shots * len(images) ** 2 / total))
     return min(wanted, len(images) // 2, len(images) - len(singles))
 
@@ -205,12 +193,11 @@ def _refuse_shots(images: Mapping[str, tuple[str, ...]], shots: int) -> None:
     """Refuse shots that no test class can provide; class-wise episodes would hide the mistake."""
     most = max(map(len, images.values()))
     if shots > most:
-        raise OodmlError(
+        problem = (
             f"shots = {shots}, but the largest test class has {most} images: {_list(images)}. "
-            f"Set shots below {most}",
-            location="shots",
-            given=shots,
+            f"Set shots below {most}"
         )
+        raise OodmlError(problem, "shots", shots)
 
 
 def _list(names: Iterable[str]) -> str:

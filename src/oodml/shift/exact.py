@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Num
 from numpy.typing import NDArray
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, invalid
 from oodml.progress import Progress
 from oodml.shift.class_mean_fid import GramFid, Positions, center_block
 from oodml.shift.distances import Matrix
@@ -88,9 +88,7 @@ def evenly_spaced(splits: Sequence[Split], count: int) -> list[Split]:
     Both ends are included if `count` is at least 2.
     """
     if count < 1:
-        raise OodmlError(
-            f"n_splits = {count}; it must be at least 1", location="n_splits", given=count
-        )
+        raise invalid("n_splits", count, "it must be at least 1")
     ordered = sorted(splits, key=lambda split: split.shift)
     shifts = np.array([split.shift for split in ordered])
     targets = np.linspace(shifts[0], shifts[-1], count)
@@ -125,9 +123,8 @@ class _Search:
         position = {name: row for row, name in enumerate(self._names)}
         for name in train:
             if name not in position:
-                raise OodmlError(
-                    f"train class {name!r} is not among the classes", location="train", given=name
-                )
+                problem = f"train class {name!r} is not among the classes"
+                raise OodmlError(problem, location="train", given=name)
         chosen = {position[name] for name in train}
         order = sorted(range(len(self._names)), key=lambda row: self._names[row])
         first = np.array([row for row in order if row in chosen], dtype=np.int64)
@@ -225,15 +222,10 @@ def _between(path: list[Split], ends: tuple[float, float]) -> list[Split]:
     low, high = ends
     shifts = [split.shift for split in path]
     if not low < high:
-        raise OodmlError(
-            f"ends = {ends}; the first must be below the second", location="ends", given=ends
-        )
+        raise invalid("ends", ends, "the first must be below the second")
     if low < min(shifts) or high > max(shifts):
-        raise OodmlError(
-            f"ends = {ends}; the search reaches FIDs from {min(shifts):.4g} to {max(shifts):.4g}",
-            location="ends",
-            given=ends,
-        )
+        problem = f"the search reaches FIDs from {min(shifts):.4g} to {max(shifts):.4g}"
+        raise invalid("ends", ends, problem)
     nearest = [min(shifts, key=lambda shift: abs(shift - end)) for end in ends]
     return [split for split in path if nearest[0] <= split.shift <= nearest[1]]
 
@@ -257,19 +249,13 @@ def _check_input(
     if not np.isfinite(means).all():
         raise OodmlError("the class means are not all finite", location="means")
     if image_tolerance is not None and image_tolerance < 0:
-        raise OodmlError(
-            f"image_tolerance = {image_tolerance}; it must be at least 0",
-            location="image_tolerance",
-            given=image_tolerance,
-        )
+        raise invalid("image_tolerance", image_tolerance, "it must be at least 0")
     if image_tolerance is not None and images is None:
-        raise OodmlError(
-            "image_tolerance needs `images`, the number of images of each class", location="images"
-        )
+        problem = "image_tolerance needs `images`, the number of images of each class"
+        raise OodmlError(problem, location="images")
     if images is not None and len(images) != len(names):
-        raise OodmlError(
-            f"{len(images)} numbers of images for {len(names)} classes", location="images"
-        )
+        problem = f"{len(images)} numbers of images for {len(names)} classes"
+        raise OodmlError(problem, location="images")
 
 
 def _swap_limit(most: int | None) -> int | str:

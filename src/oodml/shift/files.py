@@ -119,11 +119,7 @@ def write_splits(progression: Progression, path: str | Path) -> None:
 
 
 def check_against(progression: Progression, ids: Sequence[str], classes: Sequence[str]) -> None:
-    """Check that splits match the images.
-
-    Args:
-        ids, classes: [n] the id and class of every image.
-    """
+    """Check that splits match the images."""
     check(progression, ids, classes, location=progression.data or "splits")
 
 
@@ -157,7 +153,7 @@ def _read_bytes(source: Path, limit: int | None) -> bytes:
     try:
         size = source.stat().st_size
         if size > most:
-            raise error_at(source, f"{size:,} bytes; the limit is {most:,}", given=size)
+            raise error_at(source, f"{size:,} bytes; the limit is {most:,}", size)
         return source.read_bytes()
     except OSError as error:
         raise error_at(source, f"could not be read: {error.strerror or error}") from None
@@ -167,17 +163,12 @@ def _decode(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise OodmlError(
-            f"not UTF-8 text at byte {error.start}", location=f"byte {error.start}"
-        ) from None
+        problem = f"not UTF-8 text at byte {error.start}"
+        raise OodmlError(problem, location=f"byte {error.start}") from None
 
 
 def check_split_suffix(path: Path) -> None:
     """Refuse a file whose suffix is not in `SUFFIXES`."""
     if path.suffix not in SUFFIXES:
-        raise error_at(
-            path,
-            f"suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}",
-            given=path.suffix,
-            allowed=SUFFIXES,
-        )
+        problem = f"suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}"
+        raise error_at(path, problem, path.suffix, SUFFIXES)

@@ -29,10 +29,7 @@ def fid_images(pool: Pool) -> Measure:
 
 @register("images", by_default=False)
 def fid_images_extrapolated(pool: Pool) -> Measure:
-    """FID of the images, extrapolated to infinitely many (Chong & Forsyth 2020).
-
-    A line in 1/fraction is fitted to the FIDs of fractions of the images and evaluated at 0.
-    """
+    """FID of the images, extrapolated to infinitely many (Chong & Forsyth 2020)."""
 
     def limit(vectors: Matrix, first: Positions, second: Positions) -> float:
         generator = np.random.default_rng(pool.seed)

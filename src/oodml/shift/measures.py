@@ -25,14 +25,7 @@ Needs = Literal["class means", "images"]
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure, applied to given data.
-
-    Attributes:
-        value: computes the shift between two sides.
-        note: what the value is, in one line.
-        slow: whether to use fewer resamples for its interval.
-        approximate: a faster version for resamples; None uses `value`.
-    """
+    """A measure, applied to given data."""
 
     value: Shift
     note: str
@@ -42,14 +35,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class RegisteredMeasure:
-    """A measure in the registry.
-
-    Attributes:
-        name: its name on the command line and in results.
-        make: applies it to class means [c d], or to a `Pool` if it needs images.
-        needs: what it is computed from.
-        by_default: whether reports include it by default.
-    """
+    """A measure in the registry."""
 
     name: str
     make: Callable[[Any], Measure]
@@ -74,11 +60,7 @@ def register(
 
 
 def find_measure(name: str, needs: Needs | None = None) -> RegisteredMeasure:
-    """The measure with a given name.
-
-    Args:
-        needs: accept only measures that are computed from this.
-    """
+    """The measure with a given name."""
     known = [one.name for one in MEASURES.values() if needs in (None, one.needs)]
     if name not in known:
         raise unknown(f"measure of {needs}" if needs else "measure", name, known)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 
 MOST_INSTRUCTIONS = 20_000_000
 MOST_TUPLES = 1000
@@ -64,22 +64,19 @@ def _check_instructions(data: bytes) -> None:
             if count > MOST_INSTRUCTIONS or tuples > MOST_TUPLES:
                 raise ValueError("more instructions or tuples than a split file needs")
     except Exception as error:  # `genops` raises several kinds of errors on damaged files
-        raise OodmlError(
-            f"byte {position}: not a complete, plain pickle: {str(error)[:120]}",
-            location=f"byte {position}",
-        ) from None
+        problem = f"not a complete, plain pickle: {str(error)[:120]}"
+        raise error_at(f"byte {position}", problem) from None
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> "_Constructor":
         if (module, name) not in _CONSTRUCTORS:
             allowed = [".".join(pair) for pair in _CONSTRUCTORS]
-            raise OodmlError(
+            problem = (
                 f"the pickle names {module[:60]}.{name[:60]}, which could run code; nothing was "
-                f"run. Allowed: {', '.join(allowed)}",
-                given=f"{module}.{name}",
-                allowed=allowed,
+                f"run. Allowed: {', '.join(allowed)}"
             )
+            raise OodmlError(problem, given=f"{module}.{name}", allowed=allowed)
         return _CONSTRUCTORS[module, name]
 
 

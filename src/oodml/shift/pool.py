@@ -19,7 +19,6 @@ class Pool:
     Args:
         a, b: the two sets, with at least two classes each.
         max_images: the number of images per set to use; each class keeps at least one.
-        seed: random seed for choosing the images, and for measures that draw random numbers.
 
     Attributes:
         first, second: the positions of the classes of `a` and `b`.
@@ -33,8 +32,8 @@ class Pool:
             if len(vectors.class_names) < 2:
                 raise OodmlError(
                     f"the {name} set has {len(vectors.class_names)} classes; at least 2 are needed",
-                    location=f"{name} set",
-                    given=len(vectors.class_names),
+                    f"{name} set",
+                    len(vectors.class_names),
                 )
         n_first = len(a.class_names)
         self.means: Matrix = np.concatenate([a.class_means(), b.class_means()])

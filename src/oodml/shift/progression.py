@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Num
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, invalid
 from oodml.progress import track
 from oodml.shift.class_mean_fid import Positions, class_mean_fid
 from oodml.shift.distances import Matrix, as_sets
@@ -120,12 +120,11 @@ def removal_progression(
             continue
         train, test = _remove(train, test, pairs)
         if min(len(train), len(test)) < 2:
-            raise OodmlError(
-                f"iterations = {iterations}: removal at step {step} would leave fewer than 2 "
-                f"classes on a side; at most {iteration + 1} iterations are possible",
-                location="iterations",
-                given=iterations,
+            problem = (
+                f"removal at step {step} would leave fewer than 2 "
+                f"classes on a side; at most {iteration + 1} iterations are possible"
             )
+            raise invalid("iterations", iterations, problem)
         shift = shift_of(train, test)
     settings = _settings(iterations, swaps_per_iteration, history, fid.method)
     return Progression(tuple(splits), "removal", measure, settings)
@@ -158,13 +157,12 @@ class _Candidates:
             if position not in used:
                 used.append(position)
                 return position
-        raise OodmlError(
+        problem = (
             f"history = {used.maxlen} with swaps_per_iteration = {self._count} leaves no class to "
             f"exchange among the {len(ranking)} {('train', 'test')[side]} classes; lower one of "
-            "them",
-            location="history",
-            given=used.maxlen,
+            "them"
         )
+        raise OodmlError(problem, "history", used.maxlen)
 
 
 def _exchange(train: Positions, test: Positions, pairs: Pairs) -> tuple[Positions, Positions]:
@@ -204,9 +202,7 @@ def _check_counts(iterations: int, swaps: int, history: int) -> None:
         ("history", history, 0),
     ):
         if value < least:
-            raise OodmlError(
-                f"{name} = {value}; it must be at least {least}", location=name, given=value
-            )
+            raise invalid(name, value, f"it must be at least {least}")
 
 
 def _check_input(
@@ -219,10 +215,8 @@ def _check_input(
     train, test = as_sets(train_means, test_means)
     for side, means, classes in (("train", train, train_classes), ("test", test, test_classes)):
         if len(means) != len(classes):
-            raise OodmlError(
-                f"{len(classes)} {side} classes for {len(means)} {side} means",
-                location=f"{side}_classes",
-            )
+            problem = f"{len(classes)} {side} classes for {len(means)} {side} means"
+            raise OodmlError(problem, location=f"{side}_classes")
     names = [str(name) for name in (*train_classes, *test_classes)]
     if len(set(names)) < len(names):
         name = next(name for position, name in enumerate(names) if name in names[:position])

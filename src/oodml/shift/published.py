@@ -97,9 +97,8 @@ class _Reader:
         episodes = {}
         for shots, numbered in _mapping(value, f"{location}, test_episodes").items():
             if type(shots) is not int or not 0 < shots < 1_000_000:
-                raise _error(
-                    f"{location}, test_episodes", f"{_short(shots)} is not a number of shots"
-                )
+                problem = f"{_short(shots)} is not a number of shots"
+                raise _error(f"{location}, test_episodes", problem)
             here = f"{location}, {shots} shots"
             if list(_mapping(numbered, here)) != list(range(len(numbered))):
                 raise _error(here, "the episodes are not numbered 0, 1, 2 …")

@@ -47,12 +47,12 @@ def from_text(text: str) -> Progression:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))[:200]
         value = str(first["input"])[:60]
-        raise error_at(key, f"{first['msg']}; given {value!r}", given=value) from None
+        raise error_at(key, f"{first['msg']}; given {value!r}", value) from None
     for split, raw in zip(parsed.splits, document["splits"], strict=True):
         for shots, key in zip(split.episodes, raw.get("episodes", ()), strict=False):
             if str(shots) != key or not 0 < shots < 1_000_000:
                 location = f"step {split.step}: episodes"
-                raise error_at(location, f"{key[:60]!r} is not a number of shots", given=key)
+                raise error_at(location, f"{key[:60]!r} is not a number of shots", key)
     return Progression(**{item.name: getattr(parsed, item.name) for item in fields(Progression)})
 
 
@@ -110,27 +110,22 @@ def _parse(text: str) -> dict[str, Any]:
 
 def _check_head(document: dict[str, Any]) -> None:
     if document.get("format") != "oodml.splits":
-        raise OodmlError(
-            'not a split file: "format" must be "oodml.splits"',
-            location="format",
-            given=document.get("format"),
-            allowed=("oodml.splits",),
-        )
+        problem = 'not a split file: "format" must be "oodml.splits"'
+        raise OodmlError(problem, "format", document.get("format"), ("oodml.splits",))
     if document.get("version") != VERSION:
         raise OodmlError(
             f"version {str(document.get('version'))[:60]}: this release reads version {VERSION}",
-            location="version",
-            given=document.get("version"),
-            allowed=(str(VERSION),),
+            "version",
+            document.get("version"),
+            (str(VERSION),),
         )
     stated = document.get("hash")
     if stated != "" and stated != _hash({**document, "hash": ""}):
-        raise OodmlError(
+        message = (
             "the content does not match its hash: the file is damaged or was edited. "
-            'To accept a file edited by hand, set its "hash" to ""',
-            location="hash",
-            given=stated,
+            'To accept a file edited by hand, set its "hash" to ""'
         )
+        raise OodmlError(message, "hash", stated)
 
 
 def _hash(document: Mapping[str, Any]) -> str:
@@ -142,9 +137,8 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise OodmlError(
-            f"key {repeated[:60]!r} appears twice", location=repeated[:60], given=repeated
-        )
+        problem = f"key {repeated[:60]!r} appears twice"
+        raise OodmlError(problem, location=repeated[:60], given=repeated)
     return values
 
 

@@ -21,12 +21,7 @@ def superclass_train_classes(superclass_of: Mapping[str, str], wanted: Iterable[
 
 
 def partition_train_classes(classes: Names, partition: Names | None) -> list[str] | None:
-    """The classes of a dataset's own "train" images, sorted; None if it has no such partition.
-
-    Args:
-        classes: [n] the class of each image.
-        partition: [n] the part of the dataset that each image belongs to, or None.
-    """
+    """The classes of a dataset's own "train" images, sorted; None if it has no such partition."""
     if partition is None or not (partition == "train").any():
         return None
     inside = set(classes[partition == "train"].tolist())

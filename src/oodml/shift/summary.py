@@ -23,13 +23,11 @@ class MeasuredShift:
     """One measure of shift.
 
     Attributes:
-        measure: its name.
         value: the shift; None if it is undefined for these vectors.
         low, high: 95% interval, value ± 1.96 standard deviations over classes resampled with
             replacement; None if a side has fewer than 4 classes.
         chance: the value expected from sampling alone (permutation baseline): the mean over
             random assignments of the classes to the two sides.
-        note: what the value is.
     """
 
     measure: str
@@ -42,12 +40,7 @@ class MeasuredShift:
 
 @dataclass(frozen=True)
 class ShiftReport:
-    """The shift between two sets by several measures.
-
-    Attributes:
-        shifts: one entry per measure.
-        images, classes: the numbers of images and classes of each set.
-    """
+    """The shift between two sets by several measures."""
 
     shifts: tuple[MeasuredShift, ...]
     images: tuple[int, int]

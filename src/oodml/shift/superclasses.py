@@ -6,7 +6,8 @@ Online Products does. The unit that moves is therefore all classes of a supercla
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Num
@@ -30,34 +31,12 @@ def superclass_progression(
     easier: bool = False,
     measure: str = STANDARD_MEASURE,
 ) -> Progression:
-    """`published_progression` with superclasses in place of classes.
-
-    The recorded shift is that of the class means, so it is comparable with other progressions.
-    Steps count the pairs of units exchanged. The numbers of train and test classes can change.
-
-    Args:
-        superclass_of: the superclass of every class. A unit's mean is the mean of its class means.
-
-    The other arguments are those of `published_progression`.
-    """
-    train, test = (
-        _units(means, classes, superclass_of, side)
-        for means, classes, side in (
-            (train_means, train_classes, "train"),
-            (test_means, test_classes, "test"),
-        )
-    )
+    """`published_progression` with superclasses in place of classes."""
+    train = _units(train_means, train_classes, superclass_of, "train")
+    test = _units(test_means, test_classes, superclass_of, "test")
     members = train.members | test.members
-    moved = published_progression(
-        train.means,
-        test.means,
-        list(train.members),
-        list(test.members),
-        iterations,
-        swaps_per_iteration,
-        history,
-        easier,
-    )
+    units = (train.means, test.means, list(train.members), list(test.members))
+    moved = published_progression(*units, iterations, swaps_per_iteration, history, easier)
     position = {str(name): row for row, name in enumerate((*train_classes, *test_classes))}
     means = np.concatenate([train_means, test_means])
     shift = progression_measure(measure, means, class_mean_fid(means))
@@ -76,8 +55,7 @@ def superclass_progression(
     )
 
 
-@dataclass(frozen=True)
-class _Units:
+class _Units(NamedTuple):
     """The superclasses of one side: the classes of each unit by its name, and the units' means."""
 
     members: dict[str, list[str]]

@@ -32,9 +32,6 @@ def swap_shifts(
 ) -> Float[np.ndarray, "n m"]:
     """FID of the class means after swapping train class i and test class j, for every i and j.
 
-    Args:
-        train, test: positions of the classes of each side.
-
     Returns:
         FIDs, accurate to about 1e-5 of their scale.
     """

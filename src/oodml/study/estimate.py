@@ -44,11 +44,6 @@ def measure_runs(runs: Sequence[RunPlan], images: ImageSet, episodes: int) -> di
     """The cost of one run of each method, by label, with cached features.
 
     Methods that train the same whole network are measured once; it takes most of their time.
-
-    Args:
-        runs: the runs of the study.
-        images: its images.
-        episodes: the number of few-shot episodes of each split.
     """
     evaluation = _seconds_of_evaluation(images, int(runs[0].model["dim"]))
     costs: dict[str, Cost] = {}

@@ -7,7 +7,7 @@ import numpy as np
 
 from oodml.arrays import Names
 from oodml.datasets import open_images
-from oodml.errors import OodmlError
+from oodml.errors import error_at
 from oodml.files import content_hash
 from oodml.images.fingerprint import Log, file_records
 from oodml.images.fingerprint import fingerprint as image_fingerprint
@@ -31,12 +31,11 @@ def open_further_data(study: Study, images: ImageSet) -> dict[str, ImageSet]:
         further = open_images(source.name, **source.options)
         name = given or further.name
         if name in (images.name, *opened):
-            raise OodmlError(
-                f"test_data: two datasets of the study are called {name!r}. Name them in a table: "
-                f"[test_data] with one line NAME = {source.name!r} each",
-                location="test_data",
-                given=name,
+            problem = (
+                f"two datasets of the study are called {name!r}. Name them in a table: "
+                f"[test_data] with one line NAME = {source.name!r} each"
             )
+            raise error_at("test_data", problem, name)
         check_class_sizes((), further)
         _refuse_shared_images(images, further, name)
         opened[name] = further
@@ -47,13 +46,12 @@ def _refuse_shared_images(images: ImageSet, further: ImageSet, name: str) -> Non
     shared = np.isin(_contents(further), _contents(images))
     if shared.any():
         first = str(further.ids[shared][0])
-        raise OodmlError(
-            f"test_data: {int(shared.sum())} of {len(further)} images of {name} are also in "
+        problem = (
+            f"{int(shared.sum())} of {len(further)} images of {name} are also in "
             f"{images.name}, which the models are trained on; the first: {first!r}. Remove them "
-            "from one of the two.",
-            location="test_data",
-            given=first,
+            "from one of the two."
         )
+        raise error_at("test_data", problem, first)
 
 
 def _contents(images: ImageSet) -> Names:
@@ -69,11 +67,7 @@ def plan_tests(
     progression: Progression,
     features: Features | None = None,
 ) -> dict[str, tuple[FurtherTest, ...]]:
-    """The further tests of every split, by its step as text.
-
-    Args:
-        features: the features that shift is measured on; without them the shift is unknown.
-    """
+    """The further tests of every split, by its step as text."""
     own = features(images) if features and further else None
     new = {name: features(one) for name, one in further.items()} if features else {}
     return {

@@ -37,14 +37,9 @@ class LaunchOptions:
     """How a study is executed. None of these options changes the numbers.
 
     Attributes:
-        workers: number of processes; 1 works in this process.
-        threads: torch threads of each worker; by default the cores are divided among workers.
-        device: torch device; by default CUDA if available, else the CPU.
         executor: "local", "ray" or an address "ray://…", "slurm", or "slurm:local" (submitit's
             own executor on this machine).
         job_options: Slurm options under their submitit names, e.g. {"slurm_partition": "gpu"}.
-        retry: repeat failed runs.
-        smoke: run only the easiest and the hardest split.
         replace: remove the results table and splits of another study from the folder.
         checkpoint_seconds: minimum number of seconds between two checkpoints of a run.
         trackers: such as "tensorboard"; see `oodml.study.tracking`.
@@ -118,14 +113,7 @@ def run_study(
 def search_study(
     study: Study, folder: str | Path, *, execute_trial: Execute | None = None, **options: Any
 ) -> Study:
-    """Choose the options of a study that have ranges; the trials are stored in `folder/search`.
-
-    Args:
-        execute_trial: executes a trial; by default it trains and validates.
-
-    Returns:
-        the study with the options that its search chose.
-    """
+    """Choose the options of a study that have ranges; the trials are stored in `folder/search`."""
     if study.search is None:
         raise OodmlError(
             f"{study.name}: no search. Add `search = 20` (the number of trials of each method) at "

@@ -37,12 +37,7 @@ CHANGED = (
 
 @dataclass(frozen=True)
 class Run:
-    """A run that can be executed: a `RunPlan` with validated settings and its split.
-
-    Attributes:
-        shots: shots of the few-shot episodes to adapt to, from `split.episodes`.
-        code: fingerprints of the user's code, by name; see `oodml.user_code`.
-    """
+    """A run that can be executed: a `RunPlan` with validated settings and its split."""
 
     data: str
     fingerprint: str
@@ -86,30 +81,18 @@ class Run:
 
     def settings(self) -> dict[str, Any]:
         """The fields of the run's `RunPlan` as JSON values, without its id and position."""
-        return {
-            "data": self.data,
-            "fingerprint": self.fingerprint,
-            "label": self.label,
-            "method": self.method,
-            "trains": self.trains,
+        return {name: getattr(self, name) for name in _SHARED} | {
             "options": dict(self.options),
-            "model": self.model.model_dump(mode="json"),
-            "train": self.train.model_dump(mode="json"),
-            "adapt": self.adapt.model_dump(mode="json"),
+            **{part: getattr(self, part).model_dump(mode="json") for part in _PARTS},
             "split": str(self.split.step),
             "shift": float(self.split.shift),
             "shots": list(self.shots),
-            "seed": self.seed,
             "test_data": [one.model_dump() for one in self.test_data],
             "code": dict(self.code),
         }
 
     def to_plan(self, position: int = 0, **fields: Any) -> RunPlan:
-        """The entry of the run in the plan.
-
-        Args:
-            position: the index of its split in the progression.
-        """
+        """The entry of the run in the plan."""
         return RunPlan(id=self.id, position=position, **self.settings(), **fields)
 
 
@@ -119,10 +102,7 @@ def plan_runs(
     images: ImageSet,
     tests: Mapping[str, Sequence[FurtherTest]] | None = None,
 ) -> list[RunPlan]:
-    """Every variant on every split with every seed.
-
-    The first seed comes first for all variants and splits, so that complete curves appear early.
-    """
+    """Every variant on every split with every seed."""
     fingerprint = image_fingerprint(images)
     shots = tuple(sorted(set(study.shots)))
     hashes = {wanted: [hash_of_split(s, wanted) for s in progression] for wanted in {shots, ()}}
@@ -134,21 +114,16 @@ def plan_runs(
 
     def plan_run(variant: Variant, position: int, seed: int) -> RunPlan:
         wanted = shots if variant.few_shot else ()
+        names = ("label", "method", "options", "trains", *_PARTS)
         run = Run(
+            **{name: getattr(variant, name) for name in names},
             data=images.name,
             fingerprint=fingerprint,
-            label=variant.label,
-            method=variant.method,
-            options=variant.options,
-            model=variant.model,
-            train=variant.train,
-            adapt=variant.adapt,
             split=progression[position],
             shots=wanted,
             seed=seed,
             split_hash=hashes[wanted][position],
             code=code[variant.label],
-            trains=variant.trains,
             test_data=tuple((tests or {}).get(str(progression[position].step), ())),
         )
         return run.to_plan(position, input_short=planned_short(images, variant.model))
@@ -169,19 +144,14 @@ def code_references(variant: Variant) -> tuple[Any, ...]:
 def run_from_plan(plan: RunPlan, split: Split) -> Run:
     """The run that a plan describes, on its split."""
     return Run(
-        data=plan.data,
-        fingerprint=plan.fingerprint,
-        label=plan.label,
-        method=plan.method,
+        **{name: getattr(plan, name) for name in _SHARED},
         options=plan.options,
         model=parse_model_settings(plan.model),
         train=TrainSettings.model_validate(plan.train),
         adapt=AdaptSettings.model_validate(plan.adapt),
         split=split,
         shots=plan.shots,
-        seed=plan.seed,
         code=plan.code,
-        trains=plan.trains,
         test_data=plan.test_data,
     )
 

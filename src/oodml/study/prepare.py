@@ -59,13 +59,7 @@ _DEFAULT_SPLITS = SplitSettings.model_validate({})
 
 @dataclass(frozen=True)
 class Context:
-    """What every run of a study receives.
-
-    Attributes:
-        artifacts: the checkpoints, trackers, and failed weights of the current run. None in a
-            process that follows another one.
-        further: the further datasets to test on, by their names in the results.
-    """
+    """What every run of a study receives."""
 
     images: ImageSet
     progression: Progression
@@ -112,7 +106,6 @@ def prepare(
     If several processes start on one folder, one of them builds and the others wait.
 
     Args:
-        smoke: plan only the easiest and the hardest split.
         precompute: also fill the cache with the features and pixels that runs need, so that
             several workers do not compute the same.
     """
@@ -225,12 +218,7 @@ def plan_study(
     smoke: bool = False,
     tests: Mapping[str, Sequence[FurtherTest]] | None = None,
 ) -> StudyPlan:
-    """The plan of a study: every variant on every split with every seed.
-
-    Args:
-        smoke: plan only the easiest and the hardest split.
-        tests: the further datasets to test on, by the step of the split (as text).
-    """
+    """The plan of a study: every variant on every split with every seed."""
     by_shift = sorted(range(len(progression)), key=lambda position: progression[position].shift)
     positions = {by_shift[0], by_shift[-1]} if smoke else set(by_shift)
     splits = study.splits if isinstance(study.splits, SplitSettings) else _DEFAULT_SPLITS
@@ -290,12 +278,7 @@ def frozen_features(
     view: int | None = None,
     device: torch.device | str | None = None,
 ) -> VectorSet:
-    """Features [n f] of images under the frozen backbone that settings name, from the cache.
-
-    Args:
-        settings: of a model, or of the splits, whose shift is measured on these features.
-        view: the number of an augmented training view; None for the test view.
-    """
+    """Features [n f] of images under the frozen backbone that settings name, from the cache."""
     options = settings.model_dump(include={"weights", "image_size", "pooling", "augmentation"})
     return embed(images, settings.backbone, view=view, device=device, **options)
 
@@ -328,11 +311,6 @@ def precompute_features(
     as failed; the others are not affected.
 
     Args:
-        runs: the runs.
-        images: the whole dataset.
-        store: the study folder.
-        device: torch device.
-        log: called with progress messages.
         further: the further datasets to test on, of which only the test view is needed.
     """
     for model, group in group_by_network(runs).items():
@@ -399,15 +377,13 @@ def _check_progression(
             raise error_at(
                 store.splits,
                 f"split {split.step} has the class {unknown[0]!r}, which is not in {images.name}",
-                given=unknown[0],
+                unknown[0],
             )
         check_split(split, images, str(store.splits), validate)
         missing = sorted(set(study.shots) - set(split.episodes))
         if missing:
-            raise OodmlError(
+            problem = (
                 f"split {split.step} has no episodes with {missing[0]} shots, only with "
-                f"{sorted(split.episodes)}. Remove {missing[0]} from `shots`.",
-                location="shots",
-                given=missing[0],
-                allowed=map(str, sorted(split.episodes)),
+                f"{sorted(split.episodes)}. Remove {missing[0]} from `shots`."
             )
+            raise OodmlError(problem, "shots", missing[0], map(str, sorted(split.episodes)))

@@ -34,9 +34,6 @@ def preview(study: Study, folder: str | Path, smoke: bool = False) -> str:
     For a search, it lists the trials that are known; later ones depend on their results. Time and
     disk are estimated from the runs that have finished in `folder`, or from a short measurement.
     Nothing is written to the folder.
-
-    Args:
-        folder: the study folder, which need not exist.
     """
     store = Store(Path(folder).resolve())
     images = open_images(study.data.name, **study.data.options)

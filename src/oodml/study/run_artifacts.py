@@ -18,11 +18,7 @@ from oodml.training.trainer import NonFiniteError
 
 @dataclass(frozen=True)
 class RunArtifacts:
-    """Where a run writes its checkpoints, its trackers, and the weights it fails with.
-
-    Attributes:
-        checkpoint_seconds: minimum number of seconds between two checkpoints.
-    """
+    """Where a run writes its checkpoints, its trackers, and the weights it fails with."""
 
     store: Store
     run: RunPlan

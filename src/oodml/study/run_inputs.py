@@ -54,11 +54,7 @@ def open_run_inputs(run: Run, context: Context) -> RunInputs:
 
 
 class CachedFeatures:
-    """Features of all images under a frozen backbone, computed once per view and cached.
-
-    Args:
-        needs_backbone: whether models need a backbone, too, to adapt all layers.
-    """
+    """Features of all images under a frozen backbone, computed once per view and cached."""
 
     def __init__(
         self,

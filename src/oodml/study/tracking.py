@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from oodml.errors import OodmlError, unknown
+from oodml.errors import invalid, unknown
 from oodml.results.plan import RunPlan
 
 MetricLog = Callable[[Mapping[str, float], int], None]
@@ -29,20 +29,13 @@ def check_trackers(names: Sequence[str]) -> tuple[str, ...]:
         if name not in TRACKERS:
             raise unknown("tracker", name, TRACKERS, "--track")
         if importlib.util.find_spec(name) is None:
-            raise OodmlError(
-                f"--track {name}: the package is not installed. Run `pip install {name}`.",
-                location="--track",
-                given=name,
-            )
+            problem = f"the package is not installed. Run `pip install {name}`."
+            raise invalid("--track", name, problem)
     return tuple(names)
 
 
 def epoch_metrics(stage: str, row: Mapping[str, float]) -> dict[str, float]:
-    """A row of the training history under the names for trackers.
-
-    Loss terms are prefixed with the stage, "train" or "refit"; "validation_recall@1" becomes
-    "validation/recall@1".
-    """
+    """A row of the training history under the names for trackers."""
     evaluated = [name for name in row if name.startswith(("validation_", "test_"))]
     terms = {name: row[name] for name in row if name not in evaluated and name != "epoch"}
     metrics = {name.replace("_", "/", 1): row[name] for name in evaluated}
@@ -59,9 +52,6 @@ def track_run(names: Sequence[str], study: str, run: RunPlan, folder: Path) -> I
     """Track a run while the block runs.
 
     A failing tracker is logged and disabled; it never fails the run.
-
-    Args:
-        study: the project that the run belongs to.
     """
     with _environment(_locations(names, folder)):
         active = _start(names, study, run, folder)

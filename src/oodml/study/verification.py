@@ -12,7 +12,7 @@ import pandas as pd
 
 from oodml.catalog import names
 from oodml.devices import resolve_device
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.report.folder import StudyFolder, read_folder
 from oodml.report.series import chance_levels, image_counts
 from oodml.results.metrics import check_bounds
@@ -128,19 +128,13 @@ def repeat_runs(
     device: str | None = None,
     trust_code: bool = False,
 ) -> list[Repeat]:
-    """Repeat a random sample of a study's finished runs, and compare the numbers.
-
-    Args:
-        folder: the study folder, which is not changed.
-        data: the folder or table of the dataset, if the study does not say where it is.
-        trust_code: import user code that the study names.
-    """
+    """Repeat a random sample of a study's finished runs, and compare the numbers."""
     store, path = Store(Path(folder)), Path(folder)
     plan = store.read_plan()
     finished = [run for run in plan.runs if (store.runs / run.id / "run.json").exists()]
     chosen = random.Random(seed).sample(finished, min(n, len(finished)))
     if not chosen:
-        raise OodmlError(f"{path}: no finished runs to repeat", location=str(path))
+        raise error_at(path, "no finished runs to repeat")
     changes = {"runs": tuple(chosen), "keeping": {}, "source": _locate_data(plan, data)}
     changes["import_from"] = (*plan.import_from, str(Path.cwd())) if trust_code else ()
     plan = plan.model_copy(update=changes)
@@ -183,10 +177,8 @@ def _locate_data(plan: StudyPlan, data: str | Path | None) -> dict[str, Any]:
             return {**source, "options": {**source["options"], "root": str(data)}}
         return {**source, "name": str(data)}
     if not source.get("name"):
-        raise OodmlError(
-            f"the study does not say where the images of {plan.runs[0].data} are; pass --data",
-            location="--data",
-        )
+        problem = f"the study does not say where the images of {plan.runs[0].data} are; pass --data"
+        raise OodmlError(problem, location="--data")
     return source
 
 
@@ -197,6 +189,6 @@ def _refuse_user_code(plan: StudyPlan) -> None:
     if used := user_code_names([source.get("name") for source in sources], values):
         raise OodmlError(
             f"the study runs user code ({', '.join(used)}). If you trust it, pass --trust-code.",
-            location="--trust-code",
-            given=used,
+            "--trust-code",
+            used,
         )

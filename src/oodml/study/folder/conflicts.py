@@ -49,12 +49,11 @@ def resolve_conflicts(
         return _replace(store, _difference(previous, study, fingerprint))
     difference = _difference(previous, study, fingerprint)
     if difference and _has_results(store):
-        raise error_at(
-            store.folder,
+        problem = (
             f"contains another study: {difference}. Choose another folder with "
-            "--out, or pass --replace to remove its results table and splits.",
-            given=study.name,
+            "--out, or pass --replace to remove its results table and splits."
         )
+        raise error_at(store.folder, problem, study.name)
     refuse_foreign_rows(store)
     return ""
 

@@ -18,9 +18,6 @@ def run_folder(text: str | Path) -> Path | None:
 
     Returns:
         None if `text` does not start with a study folder and a colon.
-
-    Raises:
-        OodmlError: if the study has no finished run of this name.
     """
     folder, colon, name = str(text).partition(":")
     store = Store(Path(folder).expanduser())

@@ -46,7 +46,6 @@ class Status:
             one); None while no run has finished.
         pending: number of trials that a search samples once the planned ones finish.
         search: the status of the search that precedes the runs.
-        left_out: ids of corrupt images that were skipped.
         phase: what the process that prepares the study is doing; "" if there is none.
     """
 

@@ -81,10 +81,7 @@ class Store:
         return {name.removesuffix(".txt") for name in names if name.endswith(".txt")}
 
     def result_folders(self) -> dict[str, Path]:
-        """The folders that contain rows of results, by run id.
-
-        These are the finished runs, and failed runs that had measured something before.
-        """
+        """The folders that contain rows of results, by run id."""
         partial = {
             name: folder
             for name in _visible_names(self.folder / "failed")

@@ -48,16 +48,7 @@ def run_search(
     artifact_options: Mapping[str, Any] | None = None,
     log: Log = no_log,
 ) -> Study:
-    """Choose the options of a study that have ranges. Finished trials are not repeated.
-
-    Args:
-        store: its folder; trials are stored in the folder `search` inside.
-        execute_trial: executes a trial; by default it trains and validates.
-        smoke: whether the study is a smoke test.
-
-    Returns:
-        the study with the chosen options; a study without a search unchanged.
-    """
+    """Choose the options of a study that have ranges. Finished trials are not repeated."""
     if study.search is None:
         return study
     images = open_images(study.data.name, **study.data.options)

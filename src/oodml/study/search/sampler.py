@@ -105,9 +105,7 @@ def _import_optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise OodmlError(
-            f"the study has a search, which needs optuna. Run `{install_command('search')}`.",
-            location="search",
-        ) from error
+        problem = f"the study has a search, which needs optuna. Run `{install_command('search')}`."
+        raise OodmlError(problem, location="search") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

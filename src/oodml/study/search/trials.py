@@ -31,11 +31,7 @@ ROUND = 5
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a trial.
-
-    Attributes:
-        value: of the metric, or None if the trial failed.
-    """
+    """The result of a trial."""
 
     value: float | None = None
     epoch: int | None = None
@@ -119,10 +115,7 @@ def method_searches(study: Study, progression: Progression, images: ImageSet) ->
 
 
 def rounds(searches: Sequence[MethodSearch]) -> Iterator[list[tuple[MethodSearch, list[Trial]]]]:
-    """Yield the trials of one round after another.
-
-    Call `read_outcomes` on each round before the next one is requested.
-    """
+    """Yield the trials of one round after another."""
     while incomplete := [one for one in searches if not one.is_complete]:
         yield [(one, one.sample_round()) for one in incomplete]
 
@@ -135,12 +128,11 @@ def searched_split(progression: Progression, settings: SearchSettings) -> Split:
     step = default if settings.split is None else settings.split
     split = progression.at(step)
     if not split.validation:
-        raise OodmlError(
+        problem = (
             f"search: split {step} has no validation classes to choose options on; set "
-            "splits.validation, or choose another split",
-            location="search.split",
-            given=step,
+            "splits.validation, or choose another split"
         )
+        raise OodmlError(problem, "search.split", step)
     return split
 
 
@@ -186,12 +178,11 @@ def read_outcome(trial: Trial, store: Store, metric: str) -> Outcome:
     names = metric.split("+")
     missing = [name for name in names if name not in values]
     if missing:
-        raise error_at(
-            folder,
+        problem = (
             f"{missing[0]} of the validation classes is missing; a search needs at least "
-            "one epoch, and validation classes with two images",
-            given=missing[0],
+            "one epoch, and validation classes with two images"
         )
+        raise error_at(folder, problem, missing[0])
     value = float(sum(values[name] for name in names))
     record = read_run(folder / "run.json")
     return Outcome(value, int(values.get("epoch", 0)), record.seconds, reason="")

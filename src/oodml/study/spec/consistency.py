@@ -30,12 +30,7 @@ def check_method(
     train: TrainSettings,
     location: str,
 ) -> None:
-    """Build a method once, and refuse settings that contradict each other or the method.
-
-    Args:
-        model: the settings of the network that it trains.
-        location: the file and table of the method, for the error.
-    """
+    """Build a method once, and refuse settings that contradict each other or the method."""
     try:
         built = method(Sizes(n_classes=4, dim=model.dim, feature_dim=8), **options)
     except Exception as error:  # user code raises anything
@@ -58,56 +53,43 @@ def check_class_sizes(shots: Sequence[int], images: ImageSet, location: str = "s
     """Refuse data whose classes all have one image, and shots that no class has enough images for.
 
     An episode needs `shots` support images of a class and at least one more as a query.
-
-    Args:
-        shots: the numbers of support images per class.
-        location: the file and key that contain the shots.
     """
     counts = _class_counts(images)
     largest = max(counts, key=lambda name: counts[name])
     if counts[largest] < 2:
-        raise OodmlError(
-            f"data: every class of {images.name} has only one image ({_name_some(counts)}); "
-            "retrieval needs classes with at least two images",
-            location="data",
-            given=images.name,
+        problem = (
+            f"every class of {images.name} has only one image ({_name_some(counts)}); "
+            "retrieval needs classes with at least two images"
         )
+        raise error_at("data", problem, images.name)
     for n in sorted(shots, reverse=True):
         if n >= counts[largest]:
-            raise error_at(
-                location,
+            problem = (
                 f"{n} shots need a class with at least {n + 1} images; the largest "
                 f"class of {images.name}, {largest!r}, has {counts[largest]}. Remove {n} from "
-                "`shots`.",
-                given=n,
+                "`shots`."
             )
+            raise error_at(location, problem, n)
 
 
 def check_split(split: Split, images: ImageSet, location: str, validate: bool = False) -> None:
-    """Refuse a split whose classes cannot be evaluated: retrieval needs classes of two images.
-
-    Args:
-        location: the file of the splits, or the study.
-        validate: whether the split must have validation classes.
-    """
+    """Refuse a split whose classes cannot be evaluated: retrieval needs classes of two images."""
     counts = _class_counts(images)
     where = f"{location}: split {split.step}"
     if validate and not split.validation:
-        raise OodmlError(
+        problem = (
             f"{where} has no validation classes although splits.validation is above 0; its "
             f"{len(split.train)} training classes are too few. Set splits.validation = 0 to train "
-            "without validation.",
-            location=location,
-            given=split.step,
+            "without validation."
         )
+        raise OodmlError(problem, location, split.step)
     for side, names in (("test", split.test), ("validation", split.validation)):
         if names and all(counts.get(name, 0) < 2 for name in names):
-            raise OodmlError(
+            problem = (
                 f"{where}: all of its {side} classes have only one image, so retrieval has no "
-                f"positives: {_name_some(names)}. Add images to them, or choose other splits.",
-                location=location,
-                given=tuple(sorted(names)),
+                f"positives: {_name_some(names)}. Add images to them, or choose other splits."
             )
+            raise OodmlError(problem, location, tuple(sorted(names)))
 
 
 def _name_some(names: Iterable[str]) -> str:

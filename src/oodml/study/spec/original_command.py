@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import tomli_w
 
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError, error_at, invalid, unknown
 from oodml.study.spec.shipped import shipped_studies
 
 SCRIPTS = ("fewshot_diva_ood_main.py", "fewshot_ood_main.py", "ood_diva_main.py", "ood_main.py")
@@ -32,12 +32,7 @@ class Flag(NamedTuple):
 
 @dataclass
 class OriginalStudy:
-    """A study from command lines.
-
-    Attributes:
-        name: a name for its file, such as "cub200_zero_shot".
-        notes: what becomes of the given flags that are no setting of a study.
-    """
+    """A study from command lines."""
 
     name: str
     tables: dict[str, Any]
@@ -69,10 +64,8 @@ def studies_from_text(text: str) -> list[OriginalStudy]:
     lines = [line.strip() for line in re.sub(r"\\\r?\n", " ", text).splitlines()]
     commands = [one for one in lines if one[:1] != "#" and any(name in one for name in SCRIPTS)]
     if not commands:
-        raise OodmlError(
-            f"no command of the original code, `python` with one of {', '.join(SCRIPTS)}",
-            given=text[:200], allowed=SCRIPTS,
-        )  # fmt: skip
+        problem = f"no command of the original code, `python` with one of {', '.join(SCRIPTS)}"
+        raise OodmlError(problem, given=text[:200], allowed=SCRIPTS)  # fmt: skip
     studies: dict[str, OriginalStudy] = {}
     for line in commands:
         script, given = _parse(line)
@@ -108,7 +101,7 @@ def _value(name: str, words: list[str]) -> Any:
     if isinstance(default, bool):
         return True
     if not words:
-        raise OodmlError(f"{name}: a value is missing", location=name)
+        raise error_at(name, "a value is missing")
     return words if isinstance(default, list) else words[0]
 
 
@@ -295,15 +288,13 @@ def _numbers(values: Values, flag: str) -> list[Any]:
     try:
         return [int(float(one)) if float(one).is_integer() else float(one) for one in values[flag]]
     except ValueError:
-        raise OodmlError(
-            f"{flag} {values[flag]}: expected a number", location=flag, given=values[flag]
-        ) from None
+        raise invalid(flag, values[flag], "expected a number") from None
 
 
 def _only(values: list[Any], flags: str) -> Any:
     """The common value of several."""
     if any(not _same(one, values[0]) for one in values):
-        raise OodmlError(f"{flags}: must be equal; given {values}", location=flags, given=values)
+        raise error_at(flags, f"must be equal; given {values}", values)
     return values[0]
 
 

@@ -61,12 +61,7 @@ class Choices(BaseModel):
 
 
 class NumberRange(BaseModel):
-    """The numbers from `low` to `high`, both included.
-
-    Attributes:
-        log: whether to sample uniformly in the logarithm.
-        whole: whether to sample integers only.
-    """
+    """The numbers from `low` to `high`, both included."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -119,9 +114,8 @@ def parse_search(value: object, file: Path) -> SearchSettings | None:
         return None
     if not isinstance(value, dict | int) or isinstance(value, bool):
         keys = ", ".join(SearchSettings.model_fields)
-        raise key_error(
-            file, "search", value, f"expected a number of trials per method, or a table with {keys}"
-        )
+        problem = f"expected a number of trials per method, or a table with {keys}"
+        raise key_error(file, "search", value, problem)
     table = value if isinstance(value, dict) else {"trials": value}
     if isinstance(table.get("split"), int) and not isinstance(table["split"], bool):
         table = table | {"split": str(table["split"])}

@@ -22,13 +22,7 @@ from oodml.study.spec.variants import (
 def parse_searched_variants(
     methods: Mapping[str, Table], bases: Mapping[str, Table], seeds: tuple[int, ...], file: Path
 ) -> Iterator[Variant]:
-    """The variants of a study file with default options, and their ranges.
-
-    A method that does not train has no ranges.
-
-    Args:
-        seeds: the seeds of methods that do not set their own.
-    """
+    """The variants of a study file with default options, and their ranges."""
     for part, kind in PARTS.items():
         for table in tables_to_validate(bases[part], kind, part, file):
             parse_settings(kind, table, part, file)

@@ -29,7 +29,6 @@ def open_study(which: str | Path, data: Path | None = None, splits: Path | None 
     shipped study start at the current folder.
 
     Args:
-        data: the folder or table of the dataset, replacing the one in the file.
         splits: a file of splits to use instead of building them.
     """
     name = _shipped_name(str(which))
@@ -51,21 +50,16 @@ def open_study(which: str | Path, data: Path | None = None, splits: Path | None 
 
 
 def check_data(study: Study, which: str) -> None:
-    """Check that the published dataset of a study is on this machine.
-
-    Args:
-        which: how the user named it, for the commands in the message.
-    """
+    """Check that the published dataset of a study is on this machine."""
     name, root = study.data.name, Path(study.data.options.get("root", study.data.name))
     if name not in PUBLISHED or root.expanduser().is_dir():
         return
-    raise OodmlError(
+    problem = (
         f"data: {name} is not in {root}. Run `oodml data fetch {name} --root {root}`, which "
         f"downloads it or prints how to, and then `oodml study run {which} --data {root} --out …`. "
-        "Without the data, `--smoke` tests the study on generated images.",
-        location="data.root",
-        given=str(root),
+        "Without the data, `--smoke` tests the study on generated images."
     )
+    raise OodmlError(problem, "data.root", str(root))
 
 
 def _shipped_name(which: str) -> str | None:
@@ -83,17 +77,13 @@ def _shipped_name(which: str) -> str | None:
     if path.exists():
         return None
     error = unknown("study", which, studies)
-    raise OodmlError(
-        f"{error} The path of a study file FILE.toml is allowed as well.",
-        given=which,
-        allowed=error.allowed,
-    )
+    problem = f"{error} The path of a study file FILE.toml is allowed as well."
+    raise OodmlError(problem, given=which, allowed=error.allowed)
 
 
 def _replace_root(table: Any, data: Path) -> Any:
     if not data.expanduser().exists():
-        raise OodmlError(
-            f"--data {data}: no such folder or table", location="--data", given=str(data)
-        )
+        problem = f"--data {data}: no such folder or table"
+        raise OodmlError(problem, location="--data", given=str(data))
     path = str(data.expanduser().resolve())
     return dict(table) | {"root": path} if isinstance(table, dict) else path

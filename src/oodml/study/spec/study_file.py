@@ -122,16 +122,13 @@ def read_toml_text(file: Path) -> str:
         files = [path.name for path in sorted(file.parent.glob("*.toml"))]
         close = difflib.get_close_matches(file.name, files, n=1)
         hint = f" Did you mean {str(file.parent / close[0])!r}?" if close else ""
-        raise OodmlError(
-            f"{file}: no such study file.{hint}", location=location, allowed=files
-        ) from error
+        message = f"{file}: no such study file.{hint}"
+        raise OodmlError(message, location=location, allowed=files) from error
     except OSError as error:
         raise OodmlError(f"{file}: cannot read it: {error.strerror}", location=location) from error
     except UnicodeDecodeError as error:
-        raise OodmlError(
-            f"{file}: not a TOML file, which is UTF-8 text: {error}. Save it as UTF-8.",
-            location=location,
-        ) from error
+        problem = f"{file}: not a TOML file, which is UTF-8 text: {error}. Save it as UTF-8."
+        raise OodmlError(problem, location=location) from error
 
 
 def _describe_folder(folder: Path) -> str:
@@ -164,11 +161,11 @@ def parse_study(tables: Table, file: Path) -> Study:
     variants = tuple(parse(methods, bases, keys.seeds, file))
     refuse_repeats(variants, file)
     if search is not None and not any(variant.ranges for variant in variants):
-        raise OodmlError(
-            f"{file}: search: no key has a range. List values, or write "
+        raise error_at(
+            f"{file}: search",
+            "no key has a range. List values, or write "
             "{low = 1e-5, high = 1e-2, log = true}, for an option of a method or for a key of "
             "[train] or [model]",
-            location=f"{file}: search",
         )
     return Study(
         name=keys.name or file.stem,
@@ -277,12 +274,8 @@ def _locate(name: str, file: Path, key: str) -> str:
     if is_import_path(name):
         return name
     error = unknown("dataset", name, names("datasets"), f"{file}: {key}")
-    raise OodmlError(
-        f"{error} A path of a folder or table is allowed as well, but {path} does not exist.",
-        location=error.location,
-        given=name,
-        allowed=error.allowed,
-    )
+    problem = f"{error} A path of a folder or table is allowed as well, but {path} does not exist."
+    raise OodmlError(problem, error.location, name, error.allowed)
 
 
 def _parse_splits(table: Table, model: Table, file: Path) -> SplitSettings | SplitFile:

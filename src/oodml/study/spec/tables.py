@@ -42,7 +42,6 @@ def parse_settings(kind: type[Settings], table: object, key: str, file: Path) ->
     Types are strict: `"3"` is not a number. A whole number may stand for a real number.
 
     Args:
-        table: the table as read from the file.
         key: the dotted key of the table, "" for the top of the file.
     """
     table = require_table(table, key, file)
@@ -71,7 +70,7 @@ def key_error(
 ) -> OodmlError:
     """The error for a wrong value in a study file."""
     location = f"{file}: {key}"
-    return error_at(location, f"given {given!r}; {problem}", given=given, allowed=allowed)
+    return error_at(location, f"given {given!r}; {problem}", given, allowed)
 
 
 def _refuse_non_finite(value: object, key: str, file: Path) -> None:
@@ -161,11 +160,7 @@ def option_schema(thing: Any, skip: Sequence[str]) -> type[BaseModel]:
 def combinations(
     table: Table, kind: type[BaseModel], key: str, file: Path
 ) -> Iterator[tuple[Table, Table]]:
-    """Every combination of the values that keys list where one value is expected.
-
-    Yields:
-        The table with one value per key, and the chosen values alone.
-    """
+    """Every combination of the values that keys list where one value is expected."""
     listed = {name: value for name, value in table.items() if lists_values(name, value, kind)}
     for name, values in listed.items():
         check_listed(values, f"{key}.{name}" if key else name, file)

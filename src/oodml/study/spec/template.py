@@ -56,12 +56,7 @@ iterations = 300        # steps of each episode
 
 
 def shipped_text(name: str, root: Path | None, file: Path) -> str:
-    """The text of a study that comes with the package.
-
-    Args:
-        root: the folder of its dataset; by default as in the shipped file.
-        file: where the text will be written.
-    """
+    """The text of a study that comes with the package."""
     studies = shipped_studies()
     name = name.removeprefix(PREFIX)
     if name not in studies:
@@ -76,22 +71,16 @@ def study_text(data: str, file: Path, root: Path | None = None) -> str:
     """The text of a first study file.
 
     Shots and batch size fit the data.
-
-    Args:
-        data: a folder or table of images, or a dataset's name.
-        file: where the text will be written; paths in it start at its folder.
-        root: the folder of a published dataset.
     """
     options: dict[str, Any] = {} if root is None else {"root": root}
     images = open_images(data, **options)
     counts = np.unique(images.labels, return_counts=True)[1]
     if len(counts) < MIN_CLASSES:
-        raise error_at(
-            data,
+        problem = (
             f"{len(counts)} classes; a study needs at least {MIN_CLASSES} to divide into "
-            "training and test classes",
-            given=len(counts),
+            "training and test classes"
         )
+        raise error_at(data, problem, len(counts))
     shots = [n for n in SHOTS if n + QUERIES <= counts.min()]
     smallest = f"              # the smallest class has {counts.min()} images"
     text = TEXT

@@ -39,9 +39,7 @@ class Variant(BaseModel):
     """One configuration of a method in a study, with everything that it runs with.
 
     Attributes:
-        label: the name in the results.
         method: the name or import path of the method.
-        options: options of the method, including defaults.
         trains: False for baselines; they are deterministic and run with one seed.
         ranges: what a search may change; "beta" is an option, "train.lr" a key of a part.
     """
@@ -96,11 +94,7 @@ class MethodKeys(BaseModel):
 def parse_variants(
     methods: Mapping[str, Table], bases: Mapping[str, Table], seeds: tuple[int, ...], file: Path
 ) -> Iterator[Variant]:
-    """The variants of a study file.
-
-    Args:
-        seeds: the seeds of methods that do not set their own.
-    """
+    """The variants of a study file."""
     for part, kind in PARTS.items():
         refuse_intervals(bases[part], kind, part, file)
         for table, _ in combinations(bases[part], kind, part, file):
@@ -146,10 +140,7 @@ def method_variants(
 def _part_settings(
     bases: Mapping[str, Table], own: MethodKeys, unused: set[str], key: str, file: Path
 ) -> Iterator[tuple[dict[str, Any], Table]]:
-    """The settings of a method for every combination of listed values, and the chosen values.
-
-    The parts in `unused` do not affect the method; lists in them add no variants.
-    """
+    """The settings of a method for every combination of listed values, and the chosen values."""
     choices: list[list[tuple[str, BaseModel, Table]]] = []
     for part, kind in PARTS.items():
         merged = bases[part] | getattr(own, part)
@@ -213,7 +204,7 @@ def refuse_repeats(variants: tuple[Variant, ...], file: Path) -> None:
             labels.add(label)
             runs |= dict.fromkeys(_runs_of(variant), label)
             continue
-        raise error_at(location, problem, given=label)
+        raise error_at(location, problem, label)
 
 
 def _runs_of(variant: Variant) -> list[tuple[str, int]]:
@@ -272,9 +263,5 @@ def _check_mode(method: Any, name: str, mode: str, location: str) -> None:
     reason = method.modes.get(mode, "it supports other modes")
     if reason:
         allowed = [other for other, problem in method.modes.items() if not problem]
-        raise error_at(
-            location,
-            f"{name} does not support mode {mode!r}: {reason}. Allowed: {', '.join(allowed)}.",
-            given=mode,
-            allowed=allowed,
-        )
+        message = f"{name} does not support mode {mode!r}: {reason}. Allowed: {', '.join(allowed)}."
+        raise error_at(location, message, mode, allowed)

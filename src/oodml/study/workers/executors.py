@@ -25,12 +25,11 @@ def check_executor(executor: str) -> None:
     elif executor in ("slurm", "slurm:local"):
         _import("submitit", "slurm")
         if executor == "slurm" and shutil.which("srun") is None:
-            raise OodmlError(
+            problem = (
                 "executor slurm: this machine has no `srun`. Start the study on a login node of "
-                "the cluster, or try slurm:local here. `--dry-run` prints the job script.",
-                location="executor",
-                given=executor,
+                "the cluster, or try slurm:local here. `--dry-run` prints the job script."
             )
+            raise OodmlError(problem, "executor", executor)
     elif executor != "local":
         raise unknown("executor", executor, EXECUTORS)
 
@@ -87,7 +86,7 @@ def slurm_script(folder: Path, workers: int, options: Mapping[str, str]) -> str:
     try:
         script = slurm._make_sbatch_string(command, Path(folder).resolve() / "slurm", **parameters)
     except TypeError as error:
-        raise OodmlError(f"--job: {error}", location="--job", given=tuple(options)) from error
+        raise error_at("--job", f"{error}", tuple(options)) from error
     return f"# job script of each of {workers} workers\n{script}"
 
 
@@ -98,7 +97,7 @@ def _slurm_executor(cluster: str, folder: Path, options: Mapping[str, str]) -> A
     try:
         executor.update_parameters(**{key: _parse_number(value) for key, value in options.items()})
     except (NameError, TypeError, ValueError) as error:
-        raise OodmlError(f"--job: {error}", location="--job", given=tuple(options)) from error
+        raise error_at("--job", f"{error}", tuple(options)) from error
     return executor
 
 
@@ -106,11 +105,8 @@ def _import(name: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise OodmlError(
-            f"{name} is not installed. Run `{install_command(extra)}`.",
-            location="executor",
-            given=name,
-        ) from error
+        problem = f"{name} is not installed. Run `{install_command(extra)}`."
+        raise OodmlError(problem, "executor", name) from error
 
 
 def _parse_number(value: str) -> int | float | str:

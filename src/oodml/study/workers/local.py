@@ -126,9 +126,7 @@ def _startup_error(status: int) -> OodmlError:
             'call it under `if __name__ == "__main__":`, because workers import the script'
         )
     return OodmlError(
-        f"workers exit with status {status} before their first run; {reason}",
-        location="workers",
-        given=status,
+        f"workers exit with status {status} before their first run; {reason}", "workers", status
     )
 
 

@@ -45,7 +45,6 @@ def work(
 
     Args:
         folder: a prepared study folder. Other processes may work on it at the same time.
-        execute: executes a run; `oodml.study.run.execute` by default.
         patience: seconds without a heartbeat after which another process counts as dead.
     """
     if threads is not None:
@@ -67,10 +66,7 @@ def default_execute() -> Execute:
 def claim_runs(
     store: Store, patience: float = PATIENCE
 ) -> Generator[tuple[RunPlan, Claim], None, None]:
-    """Yield runs that are not settled, each with its claim, until all runs are settled.
-
-    A claim is released when the next run is requested or the generator is closed.
-    """
+    """Yield runs that are not settled, each with its claim, until all runs are settled."""
     claims = Claims(store.claims, patience)
     waiting = {run.id: run for run in store.read_plan().runs}
     while waiting:
