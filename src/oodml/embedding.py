@@ -28,7 +28,7 @@ from oodml.backbones import (
 )
 from oodml.backbones._base import SUMS
 from oodml.devices import resolve_device
-from oodml.errors import invalid, unknown
+from oodml.errors import OodmlError, invalid, unknown
 from oodml.evaluate.query_lists import listed_parts
 from oodml.files import cache_folder, content_hash, log_cache_failure, replacing
 from oodml.images.fingerprint import decoding_settings, fingerprint, reader_fingerprints

@@ -155,12 +155,10 @@ def refuse_same_names(names: Iterable[str], location: str) -> None:
     for name in sorted({str(name) for name in names}):
         other = first.setdefault(unicodedata.normalize("NFC", name).strip(), name)
         if other != name:
-            raise OodmlError(
-                f"{location}: the classes {other!a} and {name!a} look the same; they differ only "
-                "in surrounding space or Unicode normalization (NFC, NFD). Give them one name, or "
-                "different ones.",
-                location=location,
-                given=name,
+            problem = (
+                f"the classes {other!a} and {name!a} look the same; they differ only in "
+                "surrounding space or Unicode normalization (NFC, NFD). Give them one name, or "
+                "different ones."
             )
             raise error_at(location, problem, name)
 

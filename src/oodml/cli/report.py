@@ -156,7 +156,7 @@ def _target_features(target: str, folder: "StudyFolder", trust_code: bool) -> "V
     source = folder.features.source if folder.features else {}
     backbone = str(source.get("backbone", "lite0"))
     if is_user_code(backbone) and not trust_code:
-        raise OodmlError(
+        problem = (
             f"user code computed the study's features ({backbone}); it was not imported. If you "
             "trust the folder, pass --trust-code; otherwise pass the target's features as a file"
         )

@@ -29,6 +29,9 @@ SCHEMA = 2
 LATER = {"tune", "lora", "layer_decay", "gradient_checkpointing", "chunk_size", "retain", "ema",
          "average"}  # fmt: skip
 """Settings that run ids ignore at their defaults, because earlier versions did not have them."""
+_PARTS = ("model", "train", "adapt")
+_SHARED = ("data", "fingerprint", "label", "method", "seed", "trains")
+"""The fields that a run and its plan have in common as they are."""
 CHANGED = (
     "changed since the study was planned. Run `oodml study run` again: it plans the changed runs "
     "again and starts its own workers"
