@@ -72,10 +72,7 @@ def add_to_gallery(
         name: backbone_features(images, model, device=resolved)
         for name, images in (("support", support), ("gallery", gallery), ("query", query))
     }
-    others = {
-        "support": (support, features["support"]),
-        "gallery": (gallery, features["gallery"]),
-    }
+    others = {"support": (support, features["support"]), "gallery": (gallery, features["gallery"])}
     query, features["query"], notes = leave_out_copies(query, features["query"], others)
     query, features["query"], unknown = _leave_out_unknown(
         query, features["query"], {*support.class_names, *gallery.class_names}

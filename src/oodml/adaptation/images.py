@@ -189,11 +189,7 @@ def rows_by_class(images: ImageSet, first: int = 0) -> dict[str, list[int]]:
 
 
 def view_features(
-    images: ImageSet,
-    model: Embedder,
-    settings: AdaptSettings,
-    seed: int,
-    device: torch.device,
+    images: ImageSet, model: Embedder, settings: AdaptSettings, seed: int, device: torch.device
 ) -> dict[int, Float[torch.Tensor, "v f"]] | None:
     """The features of the augmented views of each image; None for an objective without views."""
     if settings.closed_form:

@@ -84,10 +84,7 @@ def make_optimizer(
     layers: Sequence[Tensor], beta: Tensor, settings: AdaptSettings
 ) -> torch.optim.Optimizer:
     """The optimizer of the adapted layers and of β, without weight decay."""
-    groups = [
-        {"params": layers, "lr": settings.lr},
-        {"params": [beta], "lr": settings.beta_lr},
-    ]
+    groups = [{"params": layers, "lr": settings.lr}, {"params": [beta], "lr": settings.beta_lr}]
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=settings.momentum, fused=True)
     return torch.optim.Adam(groups, fused=True)

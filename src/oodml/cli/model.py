@@ -31,8 +31,7 @@ Device = Annotated[
     typer.Option(help="cpu, cuda, cuda:1, or mps (default: cuda if available, else cpu)."),
 ]
 Weights = Annotated[
-    str | None,
-    typer.Option(help='Weights file of a backbone, or "none" for untrained weights.'),
+    str | None, typer.Option(help='Weights file of a backbone, or "none" for untrained weights.')
 ]
 
 Out = Annotated[
@@ -61,8 +60,7 @@ Background = Annotated[
     ),
 ]
 SkipUnlabeled = Annotated[
-    bool,
-    typer.Option("--skip-unlabeled", help="Leave out the rows of a table that have no label."),
+    bool, typer.Option("--skip-unlabeled", help="Leave out the rows of a table that have no label.")
 ]
 SkipCorrupt = Annotated[
     bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be read.")

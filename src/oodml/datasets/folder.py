@@ -15,10 +15,7 @@ from oodml.label_names import refuse_same_names
 
 
 def dataset(
-    root: str | Path,
-    name: str | None = None,
-    allow_one_class: bool = False,
-    labeled: bool = True,
+    root: str | Path, name: str | None = None, allow_one_class: bool = False, labeled: bool = True
 ) -> ImageSet:
     """Read a folder of images, sorted by path.
 

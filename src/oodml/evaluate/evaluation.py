@@ -14,12 +14,7 @@ from oodml.evaluate.chance import chance_clustering, chance_metrics
 from oodml.evaluate.clustering import clustering_metrics
 from oodml.evaluate.query_lists import query_lists
 from oodml.evaluate.registry import find_metric
-from oodml.evaluate.retrieval import (
-    PerQuery,
-    average_metrics,
-    metrics_per_class,
-    retrieval_metrics,
-)
+from oodml.evaluate.retrieval import PerQuery, average_metrics, metrics_per_class, retrieval_metrics
 from oodml.evaluate.structure import structure_metrics
 from oodml.vectors import VectorSet
 

@@ -259,9 +259,7 @@ def cached_records(images: ImageSet, times: FileTimes) -> FileRecords:
 
 
 def save_decoded(
-    images: ImageSet,
-    times: FileTimes,
-    files: Sequence[tuple[str, str, str]],
+    images: ImageSet, times: FileTimes, files: Sequence[tuple[str, str, str]]
 ) -> FileRecords:
     """Cache and return the records of files that were all decoded.
 

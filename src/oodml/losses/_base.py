@@ -66,10 +66,7 @@ class RandomLabelLoss(LabelLoss):
             return self.compute_random(full_precision(embeddings), labels, generator)
 
     def compute_random(
-        self,
-        embeddings: Vectors,
-        labels: Labels,
-        generator: torch.Generator | None,
+        self, embeddings: Vectors, labels: Labels, generator: torch.Generator | None
     ) -> Scalar:
         """Return the loss of embeddings that have at least single precision."""
         raise NotImplementedError

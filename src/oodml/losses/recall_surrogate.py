@@ -39,10 +39,7 @@ class Loss(RandomLabelLoss):
         self.rank_temperature, self.recall_temperature = rank_temperature, recall_temperature
 
     def compute_random(
-        self,
-        embeddings: Vectors,
-        labels: Labels,
-        generator: torch.Generator | None,
+        self, embeddings: Vectors, labels: Labels, generator: torch.Generator | None
     ) -> Scalar:
         valid = torch.ones_like(labels, dtype=torch.bool)
         if self.mix:
@@ -67,10 +64,7 @@ class Loss(RandomLabelLoss):
         return masked_mean(1 - torch.stack(recalls).mean(0), valid & known.any(1))
 
     def _mixed(
-        self,
-        embeddings: Vectors,
-        labels: Labels,
-        generator: torch.Generator | None,
+        self, embeddings: Vectors, labels: Labels, generator: torch.Generator | None
     ) -> tuple[Vectors, Tensor]:
         """Each row mixed with the next row of its class, and whether there is one."""
         following = next_of_class(labels)

@@ -150,12 +150,7 @@ class CrossBatchMemory(nn.Module):
         self.rows: Tensor | None = None
         self.labels: Tensor | None = None
 
-    def forward(
-        self,
-        embeddings: Vectors,
-        labels: Labels,
-        generator: torch.Generator,
-    ) -> Scalar:
+    def forward(self, embeddings: Vectors, labels: Labels, generator: torch.Generator) -> Scalar:
         """Return the loss of a batch and append the batch to the memory."""
         rows, known, n = embeddings, labels, len(labels)
         if self.rows is not None and self.labels is not None and self.step >= self.start:

@@ -236,11 +236,7 @@ class _PublishedProcedure:
         swaps, history = self._settings.swaps, self._settings.history
         if history is None:
             history = max(0, min(default, least - swaps))
-        return {
-            "swaps_per_iteration": swaps,
-            "history": history,
-            "measure": self._settings.measure,
-        }
+        return {"swaps_per_iteration": swaps, "history": history, "measure": self._settings.measure}
 
 
 def _iterations(settings: SplitSettings, least: int) -> dict[str, int]:
