@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from oodml.cli.model import Device
 from oodml.cli.vectors import print_table
 from oodml.errors import OodmlError
 
@@ -36,6 +35,10 @@ Workers = Annotated[int, typer.Option(help="Number of processes.", min=1)]
 Threads = Annotated[
     int | None,
     typer.Option(help="Threads per worker. By default the cores are divided among workers.", min=1),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(help="cpu, cuda, cuda:1, or mps (default: cuda if available, else cpu)."),
 ]
 Precision = Annotated[
     str | None, typer.Option(help="fp32 or bf16, for methods that train the whole network.")
