@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from oodml.cli.tables import print_table
 from oodml.cli.vectors import (
     COLUMN,
     DISTANCE,
@@ -17,7 +18,6 @@ from oodml.cli.vectors import (
     load_vectors,
     print_json,
     print_skipped,
-    print_table,
 )
 
 if TYPE_CHECKING:

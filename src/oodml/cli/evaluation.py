@@ -7,6 +7,7 @@ import typer
 
 from oodml.cli import decisions
 from oodml.cli.model import named_vectors
+from oodml.cli.tables import print_table
 from oodml.cli.vectors import (
     COLUMN,
     DISTANCE,
@@ -19,7 +20,6 @@ from oodml.cli.vectors import (
     load_vectors,
     print_json,
     print_skipped,
-    print_table,
 )
 from oodml.errors import OodmlError
 

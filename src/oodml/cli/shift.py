@@ -7,7 +7,7 @@ import typer
 
 from oodml.cli.model import Background, Device, Weights
 from oodml.cli.splits import features_of_splits, open_data
-from oodml.cli.vectors import print_table
+from oodml.cli.tables import print_table
 from oodml.errors import OodmlError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from oodml.cli.model import Device, Weights
-from oodml.cli.vectors import print_table
+from oodml.cli.tables import print_table
 from oodml.errors import OodmlError, error_at
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from oodml.cli.vectors import print_table
+from oodml.cli.tables import print_table
 from oodml.errors import OodmlError
 
 if TYPE_CHECKING:

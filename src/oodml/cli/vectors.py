@@ -1,6 +1,5 @@
 """Options and output that commands on files of vectors share."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,21 +60,3 @@ def print_json(value: Any) -> None:
     import json
 
     typer.echo(json.dumps(value, indent=2))
-
-
-def print_table(
-    title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], text: Sequence[str] = ()
-) -> None:
-    """Print a table; all columns but the first and those of `text` are aligned to the right."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    # Text, because brackets in file names are not markup.
-    table = Table(title=Text(title) if title else None, title_justify="left")
-    for position, head in enumerate(heads):
-        table.add_column(head, justify="right" if position and head not in text else "left")
-    for row in rows:
-        table.add_row(*row)
-    console = Console()
-    console.print(table, width=None if console.is_terminal else 200)
