@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from oodml.errors import OodmlError, install_command, unknown
+from oodml.errors import OodmlError, error_at, install_command, unknown
 from oodml.study.folder.store import Store
 from oodml.study.workers.work import Execute, work
 
