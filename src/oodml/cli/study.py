@@ -366,10 +366,6 @@ def _print_table(wide: "pd.DataFrame", down: Iterable[str], title: str) -> None:
     print_table(title, (*down, *map(str, wide.columns)), rows, list(down))
 
 
-def _job_options(job: Iterable[str] | None) -> dict[str, str]:
-    return dict(_parse_pair(option, "--job") for option in job or ())
-
-
 def _parse_pair(text: str, option: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not sign:
