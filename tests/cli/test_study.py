@@ -21,7 +21,7 @@ from tests.study.toy import execute, execute_badly, make_study
 
 @pytest.fixture(autouse=True)
 def _toy_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_default_execute", lambda: execute)
+    monkeypatch.setattr(workers, "default_execute", lambda: execute)
 
 
 def call(*arguments: object) -> Result:
@@ -45,13 +45,13 @@ def test_a_study_is_run_and_its_status_told(out: Path) -> None:
 
 
 def test_failures_end_non_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_default_execute", lambda: execute_badly)
+    monkeypatch.setattr(workers, "default_execute", lambda: execute_badly)
     file, out = make_study(tmp_path, 1), tmp_path / "out"
     ended = call("study", "run", file, "--out", out)
     assert ended.exit_code == 1
     assert "RuntimeError: the boundary is gone" in ended.output
     assert "margin on split 0, seed 0" in ended.output
-    monkeypatch.setattr(workers, "_default_execute", lambda: execute)
+    monkeypatch.setattr(workers, "default_execute", lambda: execute)
     assert call("study", "run", file, "--out", out, "--retry").exit_code == 0
 
 
