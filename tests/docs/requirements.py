@@ -223,6 +223,7 @@ REQUIREMENTS: dict[str, Requirements] = {
     "docs/studies.md": studies,
     "docs/tutorials/own_folder.md": nothing,
     "docs/tutorials/python.md": python,
+    "docs/tutorials/your_training.md": python,
     "docs/tutorials/own_embeddings.md": nothing,
     "docs/tutorials/cluster.md": cluster,
 }

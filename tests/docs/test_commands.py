@@ -4,6 +4,7 @@ Studies run all their methods for one epoch on few splits. The fast tests replac
 pixels and skip the commands in `SLOW`; the slow tests run everything.
 """
 
+import importlib.util
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -33,6 +34,9 @@ COMPILED = {
     "duckdb.sql": "duckdb is not a dependency",
 }
 """Python code containing these words is only compiled, with the reason."""
+for library in ("sentence_transformers", "oml"):
+    if importlib.util.find_spec(library) is None:
+        COMPILED[f"from {library}"] = "it is not installed"
 
 PAGES_WITH_CODE = [page for page in pages() if any(step.kind != "toml" for step in steps(page))]
 

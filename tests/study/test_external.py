@@ -167,3 +167,35 @@ def test_what_does_not_fit_the_split_is_refused(study: Path) -> None:
         with pytest.raises(OodmlError) as caught:
             oodml.record(results, test, **{"method": "own", "split": split.step, **options})
         assert key in (caught.value.location, caught.value.given)
+
+
+def test_networks_and_external_models_share_a_page(tmp_path: Path) -> None:
+    """Three networks, one model from files, and one from memory; nothing is lost by a new run."""
+    study = oodml.Study(
+        "glyphs",
+        {
+            "margin": {},
+            "raw": {"method": "frozen", "backbone": "pixels"},
+            "random": {"method": "frozen", "backbone": "small"},
+            "imagenet": {"method": "frozen", "backbone": "lite0"},
+        },
+        name="glyphs",
+        model={"backbone": "pixels", "views": 1, "image_size": 32},
+        train={"epochs": 1, "batch_size": 8},
+        splits={"n_splits": 2, "backbone": "pixels", "image_size": 32},
+    )
+    spec = study.spec
+    assert spec is not None
+    data = spec.data.model_copy(update={"options": {"scripts": ["greek"], "few": [8, 6]}})
+    study.spec = spec.model_copy(update={"data": data})
+    study.run(tmp_path / "results")
+    for split, vectors in vectors_of(tmp_path / "results", "margin").items():
+        vectors.save(tmp_path / "mine" / f"{split}-0.npz")
+        oodml.record(tmp_path / "results", vectors, method="recorded", split=split)
+    add_files(tmp_path / "results", "mine", str(tmp_path / "mine" / "{split}-{seed}.npz"))
+    (tmp_path / "results" / "results.parquet").unlink()
+    study.run(tmp_path / "results")
+    computed = tables(read_folder(tmp_path / "results"))
+    names = {"margin", "raw", "random", "imagenet", "mine", "recorded"}
+    assert names <= set(computed["curves"]["method"])
+    assert study.report().page.exists()

@@ -202,7 +202,9 @@ def reduced_code(n: int, reduce: str, width: int, size: int) -> Code:
         if reduce == "truncate":
             part = rows[:, :n].contiguous()
         else:
-            part = rows @ torch.linalg.eigh(fit.T @ fit)[1].flip(1)[:, :n]
+            gram = fit.T.double() @ fit.double()
+            axes = torch.linalg.svd(gram)[0]  # eigh fails to converge with few rows
+            part = rows @ axes.to(rows.dtype)[:, :n]
         return part, part
 
     name = f"{n} dimensions" if reduce == "truncate" else f"{n} dimensions (PCA)"

@@ -84,6 +84,7 @@ class MethodKeys(BaseModel):
 
     method: str | None = None
     label: str | None = Field(None, min_length=1)
+    backbone: str | None = None
     model: Table = Field(default_factory=dict)
     train: Table = Field(default_factory=dict)
     adapt: Table = Field(default_factory=dict)
@@ -109,6 +110,8 @@ def method_variants(
     """The variants of one method's table: one for every combination of listed values."""
     key = f"methods.{label}"
     own = parse_settings(MethodKeys, table, key, file)
+    if own.backbone is not None:
+        own = own.model_copy(update={"model": own.model | {"backbone": own.backbone}})
     name = own.method or label
     method = find_method(name, f"{file}: {key}")
     schema = option_schema(method, NOT_OPTIONS)
