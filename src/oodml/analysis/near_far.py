@@ -97,7 +97,8 @@ def describe_near_and_far(rows: pd.DataFrame, metric: str = "recall@1") -> str:
     if not np.isfinite(row["crossing"]):
         return f"{start}."
     low, high = (format_number(row[f"crossing_{end}"], 2) for end in ("low", "high"))
-    interval = "" if np.isnan(row["crossing_low"]) else f" (95% interval {low} to {high})"
+    bounds = f"{low} to {high}" if np.isfinite(row["crossing_high"]) else f"{low} or more"
+    interval = "" if np.isnan(row["crossing_low"]) else f" (95% interval {bounds})"
     return (
         f"{start}. From shift {format_number(row['crossing'], 2)} on{interval}, "
         f"{row['baseline']} is better."
