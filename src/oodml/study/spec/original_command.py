@@ -254,7 +254,7 @@ def _adapt(values: Values) -> dict[str, Any]:
         "lr": _number(values, "--lr") * _number(values, "--finetune_lr_multi"),
         **_options(values, _tables()["methods"]["margin"]),
     }
-    return adapt | ({} if PAPER_ITERATIONS.get(shots) == steps else {"iterations": steps})
+    return adapt | {"iterations": "paper" if PAPER_ITERATIONS.get(shots) == steps else steps}
 
 
 def _options(values: Values, spec: Values) -> dict[str, Any]:
