@@ -70,7 +70,7 @@ def own_output(images: ImageSet, network: nn.Module, projects: bool) -> NDArray[
 def test_embedding_is_the_networks_own(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     images = photographs()
     backbone = load_backbone(name, "none")
-    monkeypatch.setattr("oodml.embedding.load_backbone", lambda *_: backbone)
+    monkeypatch.setattr("oodml.embedding.load_backbone", lambda *_, **__: backbone)
     vectors = embed(images, name, weights="none", cache=False).vectors
     expected = own_output(images, backbone.network.eval(), name in PROJECTIONS)
     assert vectors.shape == (2, backbone.width("model"))
