@@ -109,7 +109,7 @@ MISTAKES = {
         None,
         "margin",
     ),
-    "missing option": ('[methods.a]\nmethod = "criterion"\n', "methods.a.loss", None, None),
+    "missing option": ('[methods.a]\nmethod = "criterion"\n', "methods.a", None, None),
 }
 
 
