@@ -264,12 +264,12 @@ def test_zero_shot_results_remain_when_the_few_shot_stage_fails(
         status = run_study(study, out, device="cpu")
     assert [reason for _, reason in status.failed] == ["RuntimeError: two singletons"]
     table = read_results(out / "results.parquet")
-    assert set(table.stage) == {"zero_shot", "validation"}
+    assert set(table.stage) == {"zero_shot", "validation", "training"}
     status = run_study(study, out, device="cpu", retry=True)
     assert not status.failed
     again = read_results(out / "results.parquet")
-    assert set(again.stage) == {"zero_shot", "validation", "before", "after"}
-    same = again[again.stage.isin(["zero_shot", "validation"])].reset_index(drop=True)
+    assert set(again.stage) == {"zero_shot", "validation", "training", "before", "after"}
+    same = again[again.stage.isin(["zero_shot", "validation", "training"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(same, table, check_exact=True)
     assert not list((out / "failed").iterdir())
 

@@ -14,11 +14,14 @@ class Loss(LabelLoss):
     """Cross-entropy of the scaled cosines to learned class vectors, with an angular margin.
 
     Args:
+        n_classes: number of classes.
+        dim: dimension of the embedding.
         margin: angle in radians that is added to the angle to the correct class vector.
         scale: factor on the cosines.
         vector_lr: learning rate of the class vectors.
         published: clamp cosines to at least 1e-10, as the original code does. Embeddings more
             than 90° from their class vector then receive no gradient toward it.
+        generator: source of the initial class vectors.
     """
 
     def __init__(

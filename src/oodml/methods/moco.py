@@ -23,6 +23,7 @@ class Method(MomentumMethod):
         momentum: momentum of the model copy that encodes the second views.
         queue_batches: length of the queue of keys, in batches.
         loss: "moco", or "fast_moco" to weight keys by their distance.
+        loss_options: further options of the loss.
     """
 
     def __init__(
