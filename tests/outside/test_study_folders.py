@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -225,7 +226,7 @@ def test_a_network_that_fails_does_not_stop_the_others(
     )
     study = read_study(tmp_path / "study.toml")
 
-    def offline(name: str, weights: str | None = None) -> object:
+    def offline(name: str, weights: str | None = None, **_: Any) -> object:
         if name == "small":
             raise ConnectionError("cannot reach the hub")
         return load_backbone(name, weights)
