@@ -49,7 +49,8 @@ def test_the_table_holds_every_number(study: Path) -> None:
     assert " ".join(table.columns) == columns
     runs = table[["split", "method", "seed"]].drop_duplicates()
     assert len(runs) == 2 * (2 + 1)  # the baseline runs once per split
-    assert set(table["stage"]) == {"zero_shot", "validation", "before", "after"}
+    stages = {"zero_shot", "validation", "training", "before", "after"}
+    assert set(table["stage"]) == stages
     tested = table[table["stage"] == "zero_shot"]
     expected = {"recall@1", "recall@2", "recall@4", "recall@8", "map@r", "map@1000", "nmi"}
     assert expected <= set(tested["metric"])

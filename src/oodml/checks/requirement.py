@@ -97,11 +97,15 @@ def _origin(error: BaseException) -> str:
     return origin
 
 
+SUPPLIED = {"settings", "sizes", "weights", "n_classes", "dim", "generator"}
+"""Arguments that the program supplies; all others are options of the user."""
+
+
 def check_docstring(make: Make) -> None:
     """Its docstring describes its options."""
     source = getattr(make, "source", make)
     text = " ".join(filter(None, (inspect.getdoc(source), inspect.getdoc(source.__init__))))
-    options = set(inspect.signature(source).parameters) - {"settings", "sizes", "weights"}
+    options = set(inspect.signature(source).parameters) - SUPPLIED
     if missing := sorted(name for name in options if name not in text):
         remedy = "Describe each option there; it is the only documentation of the option"
         raise Advice(f"the docstring does not mention {', '.join(missing)}", remedy)

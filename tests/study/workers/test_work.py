@@ -69,7 +69,8 @@ def test_real_runs_are_the_same_to_the_bit_whoever_does_them(tmp_path: Path) -> 
         status = run_study(study, out, workers=workers, threads=1, device="cpu")
         assert (len(status.done), status.failed) == (4, [])
     pd.testing.assert_frame_equal(table(tmp_path / "1"), table(tmp_path / "2"), check_exact=True)
-    assert set(table(tmp_path / "1").stage) == {"zero_shot", "validation", "before", "after"}
+    stages = {"zero_shot", "validation", "training", "before", "after"}
+    assert set(table(tmp_path / "1").stage) == stages
     assert (tmp_path / "1" / "features.npz").exists()
 
 

@@ -170,7 +170,8 @@ def _head_mode_problems(
         )
     changed = {f"model.{key}" for key in ("tune", "lora") if key in model.model_fields_set}
     names = ("layer_decay", "gradient_checkpointing", "chunk_size", "average")
-    changed |= {f"train.{key}" for key in names if key in train.model_fields_set}
+    default = TrainSettings.model_fields
+    changed |= {f"train.{key}" for key in names if getattr(train, key) != default[key].default}
     pulls = [key for key in ("embedding", "weights") if getattr(train.retain, key)]
     changed |= {f"train.retain.{key}" for key in pulls}
     for key in sorted(changed):

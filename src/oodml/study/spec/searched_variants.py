@@ -101,4 +101,5 @@ class _MethodTables:
 
 def _is_required(name: str, schema: type[BaseModel]) -> bool:
     """Whether an option has no default, so that the first trial needs a value for it."""
-    return name in schema.model_fields and schema.model_fields[name].is_required()
+    field = schema.model_fields.get(name)
+    return field is not None and (field.is_required() or field.default is None)
