@@ -1,141 +1,375 @@
-"""Forecasts of a metric on a target, from the target's shift to the training classes."""
+"""Forecasts of Recall@1 on an unlabeled target: the level of the frozen network, and gains."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
-from oodml.analysis.ags import Numbers
-from oodml.analysis.leave_out import LEVELS, MIN_GROUPS, leave_out
-from oodml.analysis.lines import fit_lines
-from oodml.analysis.table import clip_to_bounds, shifts, standard_split, zero_shot
+from oodml.analysis.conformal import MIN_GROUPS, half_width
+from oodml.analysis.signal_models import LevelModel, fit_level, fit_ridge, from_logit, to_logit
+from oodml.analysis.small_targets import SmallTargets, hint
 from oodml.errors import OodmlError
+
+LEVELS = (0.8, 0.95)
+NEAR = float(np.log(2))
+"""Errors on small targets of other sizes count less: the standard deviation of their Gaussian
+weights, in log images and log images per class. With twice the images, an error counts 61%."""
+MIN_OTHERS = 5
+"""A group is left out if at least this many small targets have no classes of it."""
+Predict = Callable[[Any], Float[np.ndarray, " k"]]
+"""A fitted model: from what is known of a target to the predictions of k candidates."""
+
+
+@dataclass(frozen=True)
+class TargetSignals:
+    """What is known of a target without labels.
+
+    Attributes:
+        values: [q s] the signals of its queries.
+        images: the number of its images.
+        shift: of its images to the training classes, a mean over the study's splits.
+        classes: the number of its classes, if given.
+    """
+
+    values: Float[np.ndarray, "q s"]
+    images: int
+    shift: float
+    classes: float | None = None
+
+
+@dataclass(frozen=True)
+class TargetForecast:
+    """The forecast for a target.
+
+    Attributes:
+        methods: one row per method, by descending expected value: `method`, `expected` Recall@1,
+            its bounds `low_80` to `high_95`, and the `gain` over the features of the frozen
+            network with `gain_low_80` and `gain_high_80`.
+        sizes: the rows "images per class", "classes", and "singletons" (the share of images
+            without a partner), with `expected`, and `low` and `high` of an 80% interval.
+        correct: [q] the chance that each query's neighbor in the frozen network is of its class.
+        outside: the signals outside the range of the small targets, the farthest first.
+        widening: the factor by which this widens the intervals.
+        groups: the number of groups that were left out to calibrate the intervals.
+    """
+
+    methods: pd.DataFrame
+    sizes: pd.DataFrame
+    correct: Float[np.ndarray, " q"]
+    outside: tuple[str, ...]
+    widening: float
+    groups: int
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether there are enough groups to calibrate the intervals."""
+        return self.groups >= MIN_GROUPS
 
 
 class Prediction(NamedTuple):
-    """The expected value for a new split and the bounds of its interval."""
+    """A quantity of a new target, and of the left-out targets [c] without their groups."""
 
-    expected: float
-    low: float
-    high: float
-
-
-def line_forecast(
-    shift: Numbers, value: Numbers, at: float, level: float = 0.8, widening: float = 1.0
-) -> Prediction:
-    """Forecast a method's value at a shift with the least-squares line through its splits.
-
-    Args:
-        shift: [n] the shift of at least 3 splits.
-        value: [n] the metric on each split.
-        at: the shift of the new split.
-        level: the confidence level of the interval for a new observation (Student t with n-2
-            degrees of freedom).
-        widening: a factor on the half width of the interval.
-    """
-    x, y = _points(shift, value)
-    lines = fit_lines(x, y[None, :], np.arange(len(x)))
-    target = np.array([at], dtype=np.float64)
-    expected = float(lines.expected(target)[0, 0])
-    half = float(lines.half_width(target, level)[0, 0]) * widening
-    return Prediction(expected, expected - half, expected + half)
+    value: float
+    left_out: Float[np.ndarray, " c"]
 
 
-def leave_splits_out(
-    table: pd.DataFrame, measures: pd.DataFrame, metric: str = "recall@1"
-) -> pd.DataFrame:
-    """`leave_out` for splits: one row per fit, measure, method, and split.
+class CrossFit:
+    """A model of small targets, and the same without each group.
 
-    All methods have correlated errors on a split, so a split is a group.
+    The targets with classes of a single group are left out: they are what a target of new kinds
+    of images is to the study.
 
     Args:
-        table: the results table.
-        measures: one row per split (index), one column per measure of shift.
-        metric: the metric to forecast.
+        items: what a model predicts from, for each target.
+        fit: fits candidates to the targets with given positions.
+        truth: [t] the quantity to predict.
+        groups: [t g] the groups of each target.
+        scale: applied to predictions before errors are compared.
+        weights: [t] of the errors, within their group.
+        combine: from the errors of candidates to their weights; by default `by_precision`.
     """
-    means = zero_shot(table, metric).groupby(level="method").mean()
-    splits = [split for split in means.columns if split in measures.index]
-    forecasts = leave_out(means[splits], measures.loc[splits], splits)
-    return forecasts.rename(columns={"point": "split"})
+
+    def __init__(
+        self,
+        items: Sequence[Any],
+        fit: Callable[[Int[np.ndarray, " _"]], Predict],
+        truth: Float[np.ndarray, " t"],
+        groups: Bool[np.ndarray, "t g"],
+        scale: Callable[[Any], Any] = np.asarray,
+        weights: Float[np.ndarray, " t"] | None = None,
+        combine: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.combine = combine or by_precision
+        single = groups & (groups.sum(axis=1, keepdims=True) == 1)
+        single &= (~groups).sum(axis=0) >= MIN_OTHERS
+        self.shown = np.flatnonzero(single.any(axis=1))
+        if not len(self.shown):
+            raise OodmlError(
+                "a forecast requires small targets of at least two groups of test classes; the "
+                "study's test classes are too few, or have too few images",
+                location="test classes",
+            )
+        self.names, self.group_of = np.unique(groups[self.shown].argmax(1), return_inverse=True)
+        self.full = fit(np.arange(len(items)))
+        self.without = [fit(np.flatnonzero(~groups[:, group])) for group in self.names]
+        rows = zip(self.shown.tolist(), self.group_of.tolist(), strict=True)
+        self.left_out = np.stack([self.without[group](items[row]) for row, group in rows])
+        missed = np.abs(scale(self.left_out) - scale(truth[self.shown])[:, None])
+        own = np.ones(len(self.shown)) if weights is None else weights[self.shown]
+        sums = np.stack([np.bincount(self.group_of, column * own) for column in missed.T])
+        self.errors = sums / np.bincount(self.group_of, own)
+        """[k g] the mean error of each candidate on each group that was left out."""
+        self.truth = truth[self.shown]
+
+    def predict(self, item: Any, errors: Any = None) -> Prediction:
+        """Predict with all candidates, weighted by their errors on left-out groups.
+
+        For a left-out target, the weights come from the errors on the other groups.
+
+        Args:
+            item: what is known of the target.
+            errors: [k g] the errors to weight by; by default those of this model.
+        """
+        errors = self.errors if errors is None else errors
+        others = errors.sum(axis=1, keepdims=True) - errors
+        left_out = (self.left_out * self.combine(others)[:, self.group_of].T).sum(axis=1)
+        return Prediction(float(self.full(item) @ self.combine(errors.sum(axis=1))), left_out)
 
 
-def forecast_methods(
-    table: pd.DataFrame,
-    measure: "pd.Series[float]",
-    at: float,
-    metric: str = "recall@1",
-    widening: tuple[float, float] = (1.0, 1.0),
-    fit: str = "own",
-) -> pd.DataFrame:
-    """Forecast what every method, baselines included, will score at a shift.
+class Forecaster:
+    """Forecasts targets from the small targets of a study.
 
     Args:
-        table: the results table.
-        measure: the shift of each split (index).
-        at: the shift of the target.
-        metric: the metric to forecast.
-        widening: the factors on the half widths of the 80% and the 95% interval.
-        fit: one of `FITS`.
-
-    Returns:
-        One row per method, by descending expected value: `expected`, `low_80` to `high_95`
-        (clipped to the metric's bounds), and `relative`, the expected value as a share of that on
-        the standard split (or the easiest, without one).
-
-    Raises:
-        OodmlError: if no method has results on at least 3 splits.
+        small: the small targets.
+        sized: whether the number of classes of a target is given.
     """
-    means = zero_shot(table, metric).groupby(level="method").mean()
-    splits = [split for split in means.columns if split in measure.index]
-    means = means.loc[means[splits].notna().sum(axis=1) >= MIN_GROUPS - 1, splits]
-    if means.empty:
-        raise OodmlError(
-            f"a forecast requires a method with results on at least {MIN_GROUPS - 1} splits",
-            location="results table",
-            given=len(splits),
+
+    def __init__(self, small: SmallTargets, sized: bool = False) -> None:
+        self.small, self.sized = small, sized
+        self.means = np.stack([values.mean(axis=0) for values in small.signals])
+        self.level_model = fit_level(small.signals, small.correct)
+        items = list(zip(small.signals, small.hints(), strict=True))
+        self.level = CrossFit(
+            items,
+            lambda rows: _fit_levels(small, rows, sized),
+            to_logit(small.level),
+            small.groups,
+            from_logit,
         )
-    x = measure[splits].to_numpy(dtype=np.float64)
-    lines = fit_lines(x, means.to_numpy(dtype=np.float64), np.arange(len(splits)), fit)
-    target = np.array([at], dtype=np.float64)
-    forecasts = pd.DataFrame({"method": means.index, "expected": lines.expected(target)[:, 0]})
-    for level, factor in zip(LEVELS, widening, strict=True):
-        half = lines.half_width(target, level)[:, 0] * factor
-        forecasts[f"low_{100 * level:.0f}"] = forecasts["expected"] - half
-        forecasts[f"high_{100 * level:.0f}"] = forecasts["expected"] + half
-    forecasts = clip_forecasts(forecasts, metric)
-    start = standard_split(splits) or str(shifts(table).index[0])
-    initial = means.get(start, pd.Series(np.nan, means.index)).to_numpy()
-    forecasts["relative"] = forecasts["expected"] / initial
-    order = ["expected", "method"]
-    return forecasts.sort_values(order, ascending=[False, True]).reset_index(drop=True)
-
-
-def separated_forecast(forecasts: pd.DataFrame) -> str | None:
-    """The method whose 80% interval is above that of every other method, if there is one."""
-    best = forecasts.iloc[0]
-    others = forecasts.iloc[1:]
-    if len(others) and bool((others["high_80"] < best["low_80"]).all()):
-        return str(best["method"])
-    return None
-
-
-def clip_forecasts(forecasts: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """A copy with expected values and bounds clipped to the metric's possible values."""
-    prefixes = ("expected", "low_", "high_")
-    names = [str(name) for name in forecasts if str(name).startswith(prefixes)]
-    return clip_to_bounds(forecasts, metric, names)
-
-
-def _points(
-    shift: Numbers, value: Numbers
-) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    x, y = np.asarray([*shift], np.float64), np.asarray([*value], np.float64)
-    if len(x) != len(y) or len(x) < MIN_GROUPS - 1 or len(np.unique(x)) < 2:
-        raise OodmlError(
-            f"a forecast requires {MIN_GROUPS - 1} splits of different shift; given {len(x)} "
-            f"shifts ({len(np.unique(x))} different) and {len(y)} values",
-            location="shift",
-            given=len(x),
+        self.tested = np.flatnonzero(small.values.notna().all(axis=1))
+        known = np.stack(
+            [np.log(small.sizes["images"]), small.sizes["shift"], to_logit(small.level)], 1
         )
-    return x, y
+        gains = small.values.sub(small.level, axis=0)
+        queries = small.queries[self.tested].astype(np.float64)
+        self.gains = {
+            str(method): CrossFit(
+                list(known[self.tested, None]),
+                partial(_fit_gains, known[self.tested], values.to_numpy()[self.tested], queries),
+                values.to_numpy()[self.tested],
+                small.groups[self.tested],
+                weights=queries,
+                combine=only_best,
+            )
+            for method, values in gains.items()
+        }
+        per_class, singletons = small.hints()[:, 1], small.sizes["singletons"].to_numpy()
+        self.sizes = {
+            "images per class": self._cross_fit(per_class),
+            "singletons": self._cross_fit(to_logit(singletons)),
+        }
+
+    def _cross_fit(self, y: Float[np.ndarray, " t"]) -> CrossFit:
+        """A line over the means of signals."""
+        items = list(self.means[:, None])
+        return CrossFit(items, partial(_fit_line, self.means, y), y, self.small.groups)
+
+    def forecast(self, target: TargetSignals) -> TargetForecast:
+        """Forecast every method on a target."""
+        classes = 1.0 if target.classes is None else target.classes
+        level = self.level.predict((target.values, hint(target.images, classes)))
+        outside, widening = self._range(target)
+        known = np.array([[np.log(target.images), target.shift, level.value]])
+        choice = sum(model.errors for model in self.gains.values())
+        rows = []
+        for method, model in self.gains.items():
+            gain = model.predict(known, choice)
+            row = self._value(method, level, gain, target, widening)
+            rows.append({"method": method} | row)
+        methods = pd.DataFrame(rows).sort_values(["expected", "method"], ascending=[False, True])
+        return TargetForecast(
+            methods.reset_index(drop=True),
+            self._sizes(target),
+            self.level_model.correct(target.values),
+            outside,
+            widening,
+            len(self.level.names),
+        )
+
+    def _weights(
+        self, model: CrossFit, rows: Int[np.ndarray, " c"], target: TargetSignals
+    ) -> Float[np.ndarray, " c"]:
+        """Weights of left-out targets: like the target counts more, and every group the same.
+
+        A target is like another if it has about as many images, and seems to have about as many
+        of each class.
+        """
+        sizes = self.sizes["images per class"]
+        own = sizes.predict(target.values.mean(axis=0, keepdims=True))
+        per_class = np.full(len(self.means), np.nan)
+        per_class[sizes.shown] = own.left_out
+        images = np.log(self.small.sizes["images"].to_numpy()[rows] / target.images)
+        distance = np.hypot(images, per_class[rows] - own.value)
+        near = np.exp(-((distance / NEAR) ** 2) / 2) + 1e-6
+        return np.asarray(near / np.bincount(model.group_of, near)[model.group_of])
+
+    def _value(
+        self,
+        method: str,
+        level: Prediction,
+        gain: Prediction,
+        target: TargetSignals,
+        widening: float,
+    ) -> dict[str, float]:
+        """The expected value of a method and its gain, with their intervals.
+
+        The errors of level and gain are independent, so the squares of their half widths add up.
+        """
+        center = _total(level.value, gain.value)
+        slope = 1 / float(_logit_noise(center, 1.0))
+        row = {"expected": float(from_logit(center))}
+        for share in LEVELS:
+            half = self._gain_half(method, gain, target, share)
+            total = widening * float(np.hypot(self._level_half(level, target, share), half / slope))
+            row[f"low_{100 * share:.0f}"] = float(from_logit(center - total))
+            row[f"high_{100 * share:.0f}"] = float(from_logit(center + total))
+        half = widening * self._gain_half(method, gain, target, LEVELS[0])
+        bounds = {"gain_low_80": gain.value - half, "gain_high_80": gain.value + half}
+        return row | {"gain": gain.value} | bounds
+
+    def _level_half(self, level: Prediction, target: TargetSignals, share: float) -> float:
+        """The half width of the interval of the level, in logits."""
+        model = self.level
+        weights = self._weights(model, model.shown, target)
+        noise = _logit_noise(level.left_out, self.small.queries[model.shown])
+        own = float(_logit_noise(level.value, len(target.values)))
+        errors = np.abs(model.truth - level.left_out)
+        return half_width(errors, weights, share, len(model.names), noise, own)
+
+    def _gain_half(
+        self, method: str, gain: Prediction, target: TargetSignals, share: float
+    ) -> float:
+        """The half width of the interval of a gain."""
+        model = self.gains[method]
+        rows = self.tested[model.shown]
+        weights = self._weights(model, rows, target)
+        spread = self.small.spread[method].to_numpy()[rows]
+        noise = spread / self.small.queries[rows]
+        own = float(np.average(spread, weights=weights)) / len(target.values)
+        errors = np.abs(model.truth - gain.left_out)
+        return half_width(errors, weights, share, len(model.names), noise, own)
+
+    def _sizes(self, target: TargetSignals) -> pd.DataFrame:
+        """The estimated sizes of the target, with 80% intervals."""
+        rows = {}
+        for name, model in self.sizes.items():
+            estimate = model.predict(target.values.mean(axis=0, keepdims=True))
+            weights = self._weights(model, model.shown, target)
+            missed = np.abs(model.truth - estimate.left_out)
+            half = half_width(missed, weights, LEVELS[0], len(model.names))
+            scale = from_logit if name == "singletons" else np.exp
+            rows[name] = [float(scale(estimate.value + sign * half)) for sign in (0, -1, 1)]
+        rows["images per class"] = [max(size, 1.0) for size in rows["images per class"]]
+        value, low, high = rows["images per class"]
+        rows["classes"] = [target.images / size for size in (value, high, low)]
+        return pd.DataFrame.from_dict(rows, orient="index", columns=["expected", "low", "high"])
+
+    def _range(self, target: TargetSignals) -> tuple[tuple[str, ...], float]:
+        """The names of the signals outside the range seen, and the widening because of them."""
+        low, high = self.means.min(axis=0), self.means.max(axis=0)
+        mean = target.values.mean(axis=0)
+        excess = np.maximum(low - mean, mean - high) / np.maximum(high - low, 1e-12)
+        order = np.argsort(-excess, kind="stable")
+        names = tuple(self.small.names[i] for i in order if excess[i] > 1e-6)
+        return names, 1.0 + max(0.0, float(excess.max()))
+
+
+def by_precision(errors: Any) -> Any:
+    """Weights [k …] of candidates in inverse proportion to their squared errors [k …]."""
+    weights = 1 / np.maximum(errors, 1e-12) ** 2
+    return weights / weights.sum(axis=0)
+
+
+def only_best(errors: Any) -> Any:
+    """Weight 1 for the candidate with the smallest error, 0 for the others."""
+    positions = np.arange(len(errors)).reshape(-1, *[1] * (errors.ndim - 1))
+    return (positions == errors.argmin(axis=0)).astype(np.float64)
+
+
+def _total(level: Any, gain: Any) -> Any:
+    """The logit of a level plus a gain in Recall@1."""
+    return to_logit(np.clip(from_logit(level) + gain, 0.0, 1.0))
+
+
+def _logit_noise(value: Any, queries: Any) -> Any:
+    """The variance of the logit of a share among some queries."""
+    share = np.clip(from_logit(value), 0.02, 0.98)
+    return 1 / (queries * share * (1 - share))
+
+
+def _fit_levels(small: SmallTargets, rows: Int[np.ndarray, " _"], sized: bool) -> Predict:
+    """The candidates for the level; with sizes, models that use them are added, and the mean."""
+    plain = fit_level(*_level_data(small, rows, False))
+    if not sized:
+        return lambda item: plain.predict(item[0])
+    informed: LevelModel = fit_level(*_level_data(small, rows, True))
+
+    def predict(item: Any) -> Float[np.ndarray, " k"]:
+        one, two = plain.predict(item[0]), informed.predict(add_hint(*item))
+        return np.array([*one, *two, (one[-1] + two[-1]) / 2])
+
+    return predict
+
+
+def _level_data(small: SmallTargets, rows: Int[np.ndarray, " _"], sized: bool) -> Any:
+    signals = [small.signals[row] for row in rows]
+    if sized:
+        hints = small.hints()[rows]
+        signals = [add_hint(values, one) for values, one in zip(signals, hints, strict=True)]
+    return signals, [small.correct[row] for row in rows]
+
+
+def add_hint(
+    values: Float[np.ndarray, "q s"], sizes: Float[np.ndarray, " 2"]
+) -> Float[np.ndarray, "q t"]:
+    """The signals of a target with its sizes as further columns."""
+    return np.column_stack([values, np.tile(sizes, (len(values), 1))])
+
+
+def _fit_line(
+    x: Float[np.ndarray, "t s"], y: Float[np.ndarray, " t"], rows: Int[np.ndarray, " _"]
+) -> Predict:
+    line = fit_ridge(x[rows], y[rows], np.ones(len(rows)))
+    return lambda item: line(item)
+
+
+def _fit_gains(
+    x: Float[np.ndarray, "t s"],
+    y: Float[np.ndarray, " t"],
+    queries: Float[np.ndarray, " t"],
+    rows: Int[np.ndarray, " _"],
+) -> Predict:
+    """The candidates for a gain: none, its mean, half of it, a line over log images, shift, and
+    level, and the mean of line and mean."""
+    weights = queries[rows] / queries[rows].mean()
+    mean, line = float(np.average(y[rows], weights=weights)), fit_ridge(x[rows], y[rows], weights)
+
+    def predict(item: Any) -> Float[np.ndarray, " k"]:
+        value = float(line(item)[0])
+        return np.array([0.0, mean, mean / 2, value, (mean + value) / 2])
+
+    return predict

@@ -63,6 +63,12 @@ def zero_shot(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     return wide.where(np.isfinite(wide)).reindex(columns=order)
 
 
+def zero_shot_runs(table: pd.DataFrame) -> pd.DataFrame:
+    """The runs with zero-shot results: `run`, `method`, `split`, and `seed`."""
+    rows = table[table["stage"] == Stage.ZERO_SHOT].drop_duplicates("run")
+    return rows[["run", "method", "split", "seed"]]
+
+
 def to_rows(wide: pd.DataFrame, name: str) -> pd.DataFrame:
     """One row per cell of a matrix that is not NaN, with the value in the column `name`."""
     cells = cast("pd.Series[float]", wide.stack())

@@ -19,10 +19,24 @@ def nearest_neighbors(
         gallery: [n] which vectors to search; by default all.
     """
     gallery = np.ones(len(vectors), dtype=np.bool_) if gallery is None else gallery
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = vectors / np.maximum(norms, 1e-12)
+    unit = unit_vectors(vectors)
     similarity = unit[queries] @ unit.T
     similarity[np.arange(len(queries)), queries] = -np.inf
     similarity[:, ~gallery] = -np.inf
     most = int(gallery.sum()) - int(gallery[queries].any())
     return np.argsort(-similarity, axis=1, kind="stable")[:, : min(k, most)]
+
+
+def nearest_neighbor(
+    unit: Float[np.ndarray, "n d"], queries: Int[np.ndarray, " q"]
+) -> Int[np.ndarray, " q"]:
+    """The row of the nearest unit vector of each query, without the query itself."""
+    similarity = unit[queries] @ unit.T
+    similarity[np.arange(len(queries)), queries] = -np.inf
+    return np.asarray(similarity.argmax(axis=1))
+
+
+def unit_vectors(vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    """Vectors scaled to length 1; zero vectors stay."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, 1e-12))
