@@ -19,11 +19,11 @@ from oodml.analysis.formatting import (
     format_percent,
 )
 from oodml.analysis.table import ranked_metrics, shifts, standard_split
-from oodml.analysis.target_shift import MEASURE_LABELS
 from oodml.evaluate.registry import find_metric
 from oodml.progress import format_duration
 from oodml.report.answer import answer
 from oodml.report.folder import StudyFolder
+from oodml.report.level_and_gain import describe_losses
 from oodml.report.payload import page_data
 from oodml.report.tables import select
 from oodml.results.schema import Stage, baselines_of
@@ -59,7 +59,6 @@ def page_environment() -> "Environment":
     )
     environment.filters |= {
         "label": lambda name: find_metric(name).label,
-        "measure": lambda name: MEASURE_LABELS.get(name, name),
         "number": format_number,
         "percent": format_percent,
         "level": format_level,
@@ -104,7 +103,9 @@ def _page_values(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dic
         "published_data": folder.data in PUBLISHED_DATA,
         "refit": any(settings.get("refit") for settings in trains),
         "search": folder.plan.search,
-        "calibrations": _calibrations(tables["calibration"]),
+        "losses": _records(tables["losses"]),
+        "trial": _records(tables["trial"]),
+        "level_and_gain": describe_losses(tables["losses"]),
         "further": _records(select(tables, "test_data", ranked[0])),
         "runs": _runs(folder, tables["runs"]),
         "settings": folder.settings,
@@ -161,21 +162,6 @@ def _untrained_methods() -> list[str]:
     """The methods of the catalog that can serve as a baseline."""
     names = catalog.names("methods")
     return [name for name in names if not catalog.get_class("methods", name).trains]
-
-
-def _calibrations(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The calibration of each kind of forecast, with its description."""
-    if table.empty:
-        return []
-    return [
-        {
-            "kind": kind,
-            "metric": rows["metric"].iloc[0],
-            "description": rows["description"].iloc[0],
-            "rows": _records(rows),
-        }
-        for kind, rows in table.groupby("kind", sort=False)
-    ]
 
 
 def _runs(folder: StudyFolder, runs: pd.DataFrame) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import pandas as pd
 from oodml.analysis.formatting import is_percent
 from oodml.analysis.structure import structure_metrics_of
 from oodml.analysis.table import methods, metrics, ranked_metrics, standard_split
-from oodml.analysis.target_shift import MEASURE_LABELS
 from oodml.evaluate.registry import find_metric
 from oodml.report.class_map import ClassMap, class_map, class_sides
 from oodml.report.examples import Examples, find_examples
@@ -41,7 +40,6 @@ def page_data(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dict[s
         "baselines": sorted(baselines_of(table)),
         "metrics": {name: _metric(name) for name in metrics(table)},
         "ranked": ranked_metrics(table),
-        "measures": MEASURE_LABELS,
         "standard": standard_split(splits["split"]),
         "splits": _records(splits),
         "curves": _nested(tables["curves"], "metric", "method"),
@@ -53,7 +51,7 @@ def page_data(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dict[s
         "published": _nested(tables["published"], "metric", "method"),
         "few_shot": _nested(tables["few_shot"], "metric"),
         "compression": _nested(tables["compression"], "method"),
-        "forecast": _nested(tables["forecasts"], "kind", "measure"),
+        "gains": _nested(tables["gains"], "method"),
         "structure_measures": structure_metrics_of(table),
         "structure": _nested(tables["structure_points"], "measure"),
         "map": None if drawn is None else _map(drawn, folder),

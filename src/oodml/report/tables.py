@@ -28,7 +28,7 @@ from oodml.analysis.structure import (
 from oodml.analysis.table import metrics, ranked_metrics, shifts, to_rows, trained
 from oodml.report.decisions import compression_table, open_set_table
 from oodml.report.folder import StudyFolder
-from oodml.report.forecast import left_out_forecasts, superclass_recalls
+from oodml.report.level_and_gain import gains, losses, trial_scores
 from oodml.report.series import (
     chance_levels,
     chance_scores,
@@ -38,6 +38,7 @@ from oodml.report.series import (
     seed_values,
     split_sizes,
 )
+from oodml.report.superclasses import superclass_recalls
 from oodml.results.schema import Stage
 
 Tables = dict[str, pd.DataFrame]
@@ -60,7 +61,8 @@ def tables(folder: StudyFolder) -> Tables:
         - `chance`, `chance_ags`: chance levels by split, and their AGS.
         - `findings`: question, answer, and figures, by metric.
         - `best_test_epoch_diagnostic`: see `epoch_gap`.
-        - `recall_by_superclass`, `forecasts`, `calibration`: see `oodml.report.forecast`.
+        - `recall_by_superclass`: Recall@1 of each superclass in each run.
+        - `gains`, `losses`, `trial`: see `oodml.report.level_and_gain`.
         - `test_data`: each quality metric by further dataset, method, and split.
         - `published`: curves of the paper that are comparable with this study.
         - `open_set`, `compression`: see `oodml.report.decisions`.
@@ -74,7 +76,7 @@ def tables(folder: StudyFolder) -> Tables:
         table, folder.progression, image_counts(folder.images or folder.features)
     )
     recalls = superclass_recalls(folder)
-    left_out = left_out_forecasts(folder, recalls, main)
+    gain_table = gains(folder)
     correlations = structure_correlations(trained(table), main)
     drawn = _for_each([*rows], lambda metric: curves(rows[metric], metric))
     return {
@@ -96,8 +98,9 @@ def tables(folder: StudyFolder) -> Tables:
         "findings": _findings(folder, ranked, correlations),
         "best_test_epoch_diagnostic": epoch_gap(trained(table), main),
         "recall_by_superclass": recalls,
-        "forecasts": _concat([one.drawn() for one in left_out]),
-        "calibration": _concat([one.summary() for one in left_out]),
+        "gains": gain_table,
+        "losses": losses(folder, gain_table),
+        "trial": trial_scores(folder),
         "published": _published(folder),
         "test_data": further_levels(folder.further),
         "runs": _runs(folder),

@@ -1,7 +1,7 @@
 "use strict";
 // What each figure draws: a function of the data and the reader's choices that returns traces, layout, and rows.
 const study = JSON.parse(document.getElementById("data").textContent);
-const state = { metric: study.ranked[0], hidden: new Set(), few: "gain", scale: "near", measure: Object.keys(study.structure)[0], left: Object.keys(study.forecast)[0], forecast: Object.keys(Object.values(study.forecast)[0] ?? {})[0], sides: {} };
+const state = { metric: study.ranked[0], hidden: new Set(), few: "gain", scale: "near", measure: Object.keys(study.structure)[0], sides: {} };
 const MIN_BAND_SEEDS = 3; // With fewer seeds, figures show the seeds as dots: a t interval is too wide to be of use.
 const splitNames = study.splits.map((split) => split.split);
 const methodOf = Object.fromEntries(study.methods.map((method) => [method.name, method]));
@@ -180,20 +180,17 @@ const figures = {
       rows: rows.map((row) => [row.method, row.split, row.shift, row.shots, row.before, row.after, row.gain, row.gain_low, row.gain_high, row.over, row.n]) };
   },
 
-  forecast(canvas) {
-    const rows = (study.forecast[state.left]?.[state.forecast] ?? []).filter((row) => !state.hidden.has(row.method)), metric = rows[0]?.metric ?? state.metric;
-    const range = rangeOf(rows.flatMap((row) => [row.truth, row.expected, row.low_80, row.high_80])), format = hoverFormat(metric);
-    const traces = [{ x: range, y: range, mode: "lines", line: { color: css("--quiet"), width: 1, dash: "dot" }, hoverinfo: "skip" }, ...shown().map((method) => {
-      const own = rows.filter((row) => row.method === method.name), color = colorOf(method.name);
-      return { x: own.map((row) => row.truth), y: own.map((row) => row.expected), type: "scatter", mode: "markers", name: escaped(method.name),
-        marker: { size: 9, color, symbol: method.symbol, line: { color: css("--paper"), width: 1 } },
-        error_y: { type: "data", symmetric: false, array: own.map((row) => row.high_80 - row.expected), arrayminus: own.map((row) => row.expected - row.low_80), color: faint(color, 0.5), thickness: 1.5, width: 0 },
-        customdata: own.map((row) => [row.superclass ? `${row.superclass}, split ${row.split}` : `split ${row.split}`, level(row.low_80, metric), level(row.high_80, metric)]), hovertemplate: `%{fullData.name}, %{customdata[0]}<br>forecast <b>%{y:${format}}</b> (%{customdata[1]} to %{customdata[2]})<br>measured <b>%{x:${format}}</b><extra></extra>` };
-    })];
-    const inside = rows.filter((row) => row.low_80 <= row.truth && row.truth <= row.high_80).length, bySuperclass = rows.some((row) => row.superclass);
-    const name = labelOf(metric), head = ["method", "split", ...(bySuperclass ? ["superclass"] : []), "fit", "shift", "truth", "expected", "low_80", "high_80", "low_95", "high_95"];
-    const note = rows.length ? `${inside} of ${rows.length} whiskers (${Math.round((100 * inside) / rows.length)}%) reach the line.` : "";
-    return { traces, note, layout: layout(canvas, { xaxis: levelAxis(`${name}, measured`, metric), yaxis: levelAxis(`${name}, forecast`, metric, { range }) }), head, rows: rows.map((row) => head.map((key) => row[key])) };
+  gains(canvas) {
+    const methods = shown().filter((method) => study.gains[method.name]), points = (method) => study.gains[method.name].map((row) => ({ ...row, mean: row.gain, low: row.gain_low, high: row.gain_high }));
+    const all = methods.flatMap(points), range = rangeOf([0, ...all.flatMap((row) => (row.low === null ? [row.mean] : [row.mean, row.low, row.high]))].map((value) => 100 * value));
+    const scaled = (method) => points(method).map((row) => ({ ...row, mean: 100 * row.mean, low: row.low === null ? null : 100 * row.low, high: row.high === null ? null : 100 * row.high }));
+    const template = { hovertemplate: "<b>%{y:.1f}</b> points<extra>%{fullData.name}</extra>" };
+    const traces = [...methods.map((method) => band(method, scaled(method))), ...methods.map((method) => curve(method, scaled(method), "recall@1", template))];
+    const head = ["method", "split", "shift", "value", "level", "gain", "gain_low", "gain_high", "equal"];
+    return { traces, note: "Above zero, training helps.", layout: layout(canvas, { hovermode: "x unified", margin: { l: 56, r: labelRoom(canvas, methods.map((method) => method.name)), t: 12, b: 48 },
+      xaxis: axis(shiftTitle(canvas), { showgrid: false, ticks: "outside", tickcolor: css("--line"), hoverformat: ".1f" }), yaxis: axis("Gain in Recall@1, points", { range, zeroline: true, zerolinecolor: css("--quiet"), zerolinewidth: 1 }),
+      annotations: endLabels(canvas, methods.map((method) => ({ name: method.name, y: scaled(method).at(-1).mean })), range) }),
+      head, rows: all.map((row) => head.map((key) => row[key])) };
   },
 
   structure(canvas) {

@@ -122,9 +122,6 @@ function controls() {
   const metric = document.getElementById("metric"), filter = document.getElementById("filter");
   metric.onchange = () => { state.metric = metric.value; document.querySelectorAll("[data-metric]").forEach((part) => { part.hidden = part.dataset.metric !== state.metric; }); redraw(); };
   chooser("measure", Object.keys(study.structure), labelOf, (name) => { state.measure = name; });
-  const measures = () => chooser("forecast-measure", Object.keys(study.forecast[state.left] ?? {}), labelOf, (name) => { state.forecast = name; });
-  chooser("forecast-kind", Object.keys(study.forecast), (kind) => `each ${kind}`, (kind) => { state.left = kind; state.forecast = Object.keys(study.forecast[kind])[0]; measures(); });
-  measures();
   toggle("few", (value) => { state.few = value; });
   toggle("scale", (value) => { state.scale = value; });
   document.getElementById("theme").onclick = () => { const next = isDark() ? "light" : "dark"; document.documentElement.dataset.theme = next; try { localStorage.setItem("oodml-theme", next); } catch (error) { /* The choice is lost on reload. */ } chips(); redraw(); };

@@ -1,0 +1,130 @@
+"""The level of the frozen network and the gain of training, along a study's progression."""
+
+import numpy as np
+import pandas as pd
+
+from oodml.analysis.ags import aggregated_generalization_score
+from oodml.analysis.forecast_scores import score_forecasts
+from oodml.analysis.formatting import format_list, format_number, format_points
+from oodml.analysis.intervals import student_interval
+from oodml.analysis.level_and_gain import divide_loss, equal_difficulty, fit_gain, zero_crossing
+from oodml.analysis.small_targets import ALL_CLASSES
+from oodml.analysis.table import zero_shot
+from oodml.errors import OodmlError
+from oodml.report.folder import StudyFolder
+from oodml.report.small_targets import (
+    draw_targets,
+    frozen_hits,
+    membership,
+    method_hits,
+    method_values,
+    nearest_recall,
+    require_features,
+)
+from oodml.results.schema import baselines_of
+
+METRIC = "recall@1"
+GAIN_COLUMNS = (
+    "method", "split", "shift", "value", "level", "gain", "gain_low", "gain_high",
+)  # fmt: skip
+
+
+def gains(folder: StudyFolder) -> pd.DataFrame:
+    """The level and the gain of each trained method on each split, by ascending shift.
+
+    Returns:
+        `value` is Recall@1 of the method, `level` that of the features that shift is measured on,
+        and `gain` their difference, with its 95% interval over seeds. Empty if the study lacks
+        features or a second split.
+    """
+    empty = pd.DataFrame(columns=[*GAIN_COLUMNS])
+    if folder.features is None or folder.progression is None or len(folder.progression) < 2:
+        return empty
+    if METRIC not in set(folder.table["metric"]):
+        return empty
+    wide = zero_shot(folder.table, METRIC).drop(index=[*baselines_of(folder.table)], level="method")
+    rows = []
+    for split in folder.progression:
+        name, level = str(split.step), nearest_recall(folder.features.subset(split.test))
+        for method, values in wide.get(name, pd.Series(dtype=float)).dropna().groupby("method"):
+            mean, low, high, _ = student_interval(values - level)
+            rows.append((method, name, split.shift, mean + level, level, mean, low, high))
+    return pd.DataFrame(rows, columns=empty.columns).sort_values(["method", "shift"])
+
+
+def losses(folder: StudyFolder, table: pd.DataFrame) -> pd.DataFrame:
+    """The loss of each trained method along the progression, divided into difficulty and shift.
+
+    Args:
+        folder: the study.
+        table: the result of `gains`, which receives the column `equal`: the value at the mean
+            difficulty of the splits.
+
+    Returns:
+        One row per method: `raw`, `difficulty` and `shift` with the bounds of 95% intervals over
+        superclasses, `ags_gain`, and `crossing`, the shift from which training no longer helps.
+    """
+    table["equal"] = np.nan
+    try:
+        features, progression = require_features(folder)
+        draws = [draw for draw in draw_targets(folder) if draw.split != ALL_CLASSES]
+    except OodmlError:
+        return pd.DataFrame()
+    if not draws:
+        return pd.DataFrame()
+    shift = np.array([progression[draw.split].shift for draw in draws])
+    groups = membership(draws)
+    correct = [frozen_hits(features, draw) for draw in draws]
+    level = np.array([np.nanmean(own) for own in correct])
+    values, _ = method_values(correct, method_hits(folder, draws))
+    rows = []
+    for method, own in table.groupby("method"):
+        if method not in values or len(own) < 2 or own["shift"].nunique() < 2:
+            continue
+        gain = values[method].to_numpy() - level
+        model = fit_gain(gain, shift, level, np.ones(len(gain)))
+        ends = own.iloc[[0, -1]]
+        loss = divide_loss(gain, shift, level, groups, ends)
+        equal = equal_difficulty(own["value"].to_numpy(), own["level"].to_numpy(), model.level)
+        table.loc[own.index, "equal"] = equal
+        parts = {"difficulty": loss.difficulty, "shift": loss.shift}
+        row: dict[str, object] = {"method": method, "raw": loss.raw}
+        for name, part in parts.items():
+            row |= {name: part.value, f"{name}_low": part.low, f"{name}_high": part.high}
+        row["ags_gain"] = aggregated_generalization_score(own["shift"], own["gain"])
+        crossing = zero_crossing(own["shift"].to_numpy(), own["gain"].to_numpy())
+        rows.append(row | {"crossing": np.nan if crossing is None else crossing})
+    return pd.DataFrame(rows)
+
+
+def describe_losses(table: pd.DataFrame) -> str:
+    """How much of the loss along the progression is difficulty, and how much shift."""
+    if table.empty:
+        return ""
+    raw, difficulty, shift = (table[name].mean() for name in ("raw", "difficulty", "shift"))
+    text = (
+        f"From the easiest to the hardest split, trained methods lose {format_points(raw)} points "
+        f"of Recall@1 on average: {format_points(difficulty)} because the test classes become more "
+        f"difficult for any network, and {format_points(shift)} because training helps less on "
+        "classes unlike the training classes"
+    )
+    crossed = table.dropna(subset=["crossing"])
+    if (table["ags_gain"] <= 0).all():
+        return f"{text}. On average over the progression, no method gains over the frozen network."
+    if crossed.empty:
+        return f"{text}. No method stops helping within the progression."
+    names = [
+        f"{row['method']} from a shift of {format_number(row['crossing'], 1)}"
+        for row in crossed.to_dict("records")
+    ]
+    return f"{text}. Training stops helping with {format_list(names)}."
+
+
+def trial_scores(folder: StudyFolder) -> pd.DataFrame:
+    """The scores of the trial of forecasts in the study's folder, if there is one."""
+    rows = []
+    for name, label in (("trial", "without labels"), ("trial_sized", "number of classes given")):
+        path = folder.path / f"{name}.parquet"
+        if path.exists():
+            rows.append({"forecast": label} | score_forecasts(pd.read_parquet(path)))
+    return pd.DataFrame(rows)

@@ -1,0 +1,167 @@
+"""The small targets of a study folder: their images, and what every method scores on them."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+from oodml.analysis.small_targets import (
+    ALL_CLASSES,
+    MIN_CLASSES,
+    Draw,
+    draw_small_targets,
+    group_classes,
+)
+from oodml.analysis.table import zero_shot_runs
+from oodml.errors import OodmlError
+from oodml.evaluate.clustering import kmeans
+from oodml.evaluate.neighbors import nearest_neighbor, unit_vectors
+from oodml.report.folder import StudyFolder
+from oodml.shift.splits import Progression
+from oodml.vectors import VectorSet
+
+MAX_CLUSTERS = 8
+
+
+def require_features(folder: StudyFolder) -> tuple[VectorSet, Progression]:
+    """The study's features and splits.
+
+    Raises:
+        OodmlError: if one is missing.
+    """
+    if folder.features is None or folder.progression is None:
+        raise OodmlError(
+            f"{folder.path}: a forecast requires splits.json and features.npz",
+            location=str(folder.path),
+        )
+    return folder.features, folder.progression
+
+
+def draw_targets(folder: StudyFolder, seed: int = 0) -> list[Draw]:
+    """Small targets among the test classes of a study's splits.
+
+    Raises:
+        OodmlError: if there are none with enough images.
+    """
+    features, progression = require_features(folder)
+    position = {name: label for label, name in enumerate(features.class_names)}
+    tests = [np.array([position[name] for name in split.test]) for split in progression]
+    groups = class_groups(features, np.unique(np.concatenate(tests)))
+    generator = np.random.default_rng(seed)
+    draws = draw_small_targets(features.labels, groups, tests, generator)
+    if not draws:
+        raise OodmlError(
+            f"{folder.path}: the test classes have too few images for a forecast",
+            location=str(folder.path),
+        )
+    return draws
+
+
+def class_groups(features: VectorSet, tested: Int[np.ndarray, " t"]) -> NDArray[np.int64]:
+    """[c] the group of each class: its superclass, or a cluster of similar classes.
+
+    Clusters are used unless at least two superclasses have at least 5 classes that are tested on
+    some split.
+    """
+    names = features.class_names
+    superclasses: Mapping[str, str] = {}
+    if features.superclasses is not None:
+        pairs = zip(features.classes.tolist(), features.superclasses.tolist(), strict=True)
+        superclasses = dict(pairs)
+    counts = Counter(superclasses.get(names[label], "") for label in tested.tolist())
+    if sum(count >= MIN_CLASSES for count in counts.values()) < 2:
+        count = max(min(2, len(names) // 3), min(MAX_CLUSTERS, len(names) // 6), 1)
+        return kmeans(features.class_means(), count, seed=0)
+    groups = group_classes(superclasses)
+    return np.array([groups[name] for name in names])
+
+
+def membership(draws: Sequence[Draw]) -> NDArray[np.bool_]:
+    """[t g] which groups each target has classes of."""
+    groups = np.zeros((len(draws), 1 + max(max(draw.groups) for draw in draws)), dtype=np.bool_)
+    for row, draw in enumerate(draws):
+        groups[row, list(draw.groups)] = True
+    return groups
+
+
+def hits(
+    labels: Int[np.ndarray, " n"], queries: Int[np.ndarray, " q"], neighbors: Int[np.ndarray, " q"]
+) -> Float[np.ndarray, " q"]:
+    """Whether each query's neighbor is of its class; NaN for a query without a partner."""
+    correct = np.asarray(labels[neighbors] == labels[queries], dtype=np.float64)
+    correct[np.bincount(labels)[labels[queries]] < 2] = np.nan
+    return correct
+
+
+def nearest_recall(vectors: VectorSet) -> float:
+    """Recall@1 (cosine) of all images; NaN if none has a partner."""
+    every = np.arange(len(vectors))
+    near = nearest_neighbor(unit_vectors(vectors.vectors), every)
+    return float(np.nanmean(hits(vectors.labels, every, near)))
+
+
+def run_vectors(folder: StudyFolder) -> Iterator[tuple[str, int, VectorSet]]:
+    """The method, the position of the split, and the test embeddings of each run."""
+    position = {str(split.step): index for index, split in enumerate(folder.progression or ())}
+    for row in zero_shot_runs(folder.table).to_dict("records"):
+        vectors = folder.vectors(str(row["run"])) if str(row["split"]) in position else None
+        if vectors is not None:
+            yield str(row["method"]), position[str(row["split"])], vectors
+
+
+def frozen_hits(features: VectorSet, draw: Draw) -> Float[np.ndarray, " q"]:
+    """Whether the neighbor of each query is of its class, by some features."""
+    near = nearest_neighbor(unit_vectors(features.vectors[draw.rows]), draw.queries)
+    return hits(features.labels[draw.rows], draw.queries, near)
+
+
+def method_hits(
+    folder: StudyFolder, draws: Sequence[Draw]
+) -> dict[str, dict[int, Float[np.ndarray, " _"]]]:
+    """How often the neighbor of each query is of its class, by method and position of the target.
+
+    The mean over seeds. Targets of all classes are left out, and so are methods without results on
+    some split.
+    """
+    features, _ = require_features(folder)
+    sums: dict[str, dict[int, list[NDArray[np.float64]]]] = {}
+    for method, split, vectors in run_vectors(folder):
+        row_of = {name: row for row, name in enumerate(vectors.ids.tolist())}
+        position = np.array([row_of.get(name, -1) for name in features.ids.tolist()])
+        unit = unit_vectors(vectors.vectors)
+        for index, draw in enumerate(draws):
+            if draw.split == split:
+                near = nearest_neighbor(unit[position[draw.rows]], draw.queries)
+                own = hits(features.labels[draw.rows], draw.queries, near)
+                sums.setdefault(method, {}).setdefault(index, []).append(own)
+    tested = sum(draw.split != ALL_CLASSES for draw in draws)
+    return {
+        method: {index: np.mean(seeds, axis=0) for index, seeds in found.items()}
+        for method, found in sums.items()
+        if len(found) == tested
+    }
+
+
+def method_values(
+    correct: Sequence[Float[np.ndarray, " _"]],
+    methods: Mapping[str, Mapping[int, Float[np.ndarray, " _"]]],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Recall@1 of each method on each small target, and the variance of its gain over queries.
+
+    Args:
+        correct: the hits [q] of the frozen network on each target.
+        methods: the result of `method_hits`.
+    """
+    values = {
+        method: {index: np.nanmean(own) for index, own in found.items()}
+        for method, found in methods.items()
+    }
+    spread = {
+        method: {index: np.nanvar(own - correct[index]) for index, own in found.items()}
+        for method, found in methods.items()
+    }
+    rows = range(len(correct))
+    return pd.DataFrame(values).reindex(rows), pd.DataFrame(spread).reindex(rows)
