@@ -36,6 +36,7 @@ FLOORS = (
     {"study.estimate", "study.workers"},
     {"study.search"},
     {"study.launch", "study.preview", "study.verification"},
+    {"forecasting"},
     {"first_study", "fit"},
     {"cli"},
     {"interactive"},

@@ -19,11 +19,14 @@ from oodml.analysis.formatting import (
 )
 from oodml.datasets import open_images, open_unlabeled, without_corrupt
 from oodml.embedding import embed
-from oodml.errors import error_at
+from oodml.errors import OodmlError, error_at
 from oodml.files import write_text
+from oodml.forecasting.features import FeatureViews
+from oodml.forecasting.target import forecast_target
 from oodml.images.image_set import ImageSet
 from oodml.progress import Progress, format_duration, observe_progress
-from oodml.report.forecast import forecast_target
+from oodml.report.folder import StudyFolder
+from oodml.report.small_targets import require_features
 from oodml.report.tables import select
 from oodml.report.write import Report, write_report
 from oodml.study.launch import run_study
@@ -329,16 +332,24 @@ def _sentences(report: Report, plan: Plan, new: str | None, target: VectorSet | 
     if plan.shots:
         sentences.append(_describe_adaptation(computed, str(best["method"]), plan.shots[0]))
     if target is not None:
-        forecast = forecast_target(report.folder, target, METRIC)
-        methods = forecast.methods
-        row = methods[methods["method"] == best["method"]].to_dict("records")[0]
-        outside = " It is outside the range of the study." if forecast.outside else ""
-        sentences.append(
-            f"On {new} ({len(target)} images), expect {format_level(row['expected'], METRIC)} "
-            f"Recall@1 from {best['method']} (80% interval "
-            f"{format_interval(row['low_80'], row['high_80'], METRIC)}).{outside}"
-        )
+        sentences.append(_describe_new(report.folder, f"{new}", target, str(best["method"])))
     return sentences
+
+
+def _describe_new(folder: StudyFolder, new: str, target: VectorSet, method: str) -> str:
+    features, _ = require_features(folder)
+    try:
+        forecast = forecast_target(folder, FeatureViews(features), FeatureViews(target))
+    except OodmlError as error:
+        return f"On {new} ({len(target)} images), no forecast is possible: {error}."
+    methods = forecast.methods
+    row = methods[methods["method"] == method].to_dict("records")[0]
+    outside = " It is outside the range of the study." if forecast.outside else ""
+    return (
+        f"On {new} ({len(target)} images), expect {format_level(row['expected'], METRIC)} "
+        f"Recall@1 from {method} (80% interval "
+        f"{format_interval(row['low_80'], row['high_80'], METRIC)}).{outside}"
+    )
 
 
 def _describe_folder(images: ImageSet, used: ImageSet, plan: Plan, seconds: float) -> str:

@@ -32,7 +32,7 @@ from oodml.vectors import VectorSet
 if TYPE_CHECKING:
     import pandas as pd
 
-    from oodml.report.forecast import TargetForecast
+    from oodml.forecasting.target import OpenForecast
     from oodml.report.write import Report
 
 _FROM_PYTHON = Path("Python")
@@ -212,19 +212,29 @@ class Study:
 
         return write_report(self.folder, out=out)
 
-    def forecast(self, target: str | Path, metric: str = "recall@1") -> "TargetForecast":
+    def forecast(
+        self,
+        target: str | Path,
+        *,
+        classes: float | None = None,
+        images_per_class: float | None = None,
+    ) -> "OpenForecast":
         """Forecast what the methods will score on images of unknown classes.
 
         Args:
             target: a folder of images, or a file of features as those of the study.
-            metric: the metric to forecast.
+            classes: the number of classes of the target, if known.
+            images_per_class: the number of images per class, instead of `classes`.
         """
-        from oodml.cli.report import _target_features
+        from oodml.forecasting.target import open_forecast
         from oodml.report.folder import read_folder
-        from oodml.report.forecast import forecast_target
 
-        folder = read_folder(self.folder)
-        return forecast_target(folder, _target_features(str(target), folder, False), metric)
+        return open_forecast(
+            read_folder(self.folder),
+            str(target),
+            classes=classes,
+            images_per_class=images_per_class,
+        )
 
     def __repr__(self) -> str:
         if self._folder is not None and (self._folder / "plan.json").exists():

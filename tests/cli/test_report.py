@@ -69,7 +69,7 @@ def test_a_forecast_embeds_the_target_with_the_weights_of_the_study(tmp_path: Pa
         found = CliRunner().invoke(app, ["forecast", str(tmp_path), "--target", str(target)])
         if found.exception:
             raise found.exception
-        return found.output
+        return found.output.partition("\n\n")[2].partition("\n\n")[0]  # the table
 
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps({"shift_weights": str(weights)}))

@@ -14,6 +14,7 @@ from oodml.cli import (
     decisions,
     evaluation,
     first_study,
+    forecast,
     model,
     report,
     share,
@@ -24,7 +25,9 @@ from oodml.cli import (
 from oodml.cli.errors import report_error, tolerate_any_text
 
 PANELS = {
-    "Compare methods": ("demo", "try", "data", "study", "report", "forecast", "leaderboard"),
+    "Compare methods": (
+        *("demo", "try", "data", "study", "report", "forecast", "forecast-trial", "leaderboard"),
+    ),
     "Build splits and measure shift": ("splits", "shift"),
     "Compute and use embeddings": (
         "embed",
@@ -76,10 +79,22 @@ for group in (splits, study, data, cache):
     group_name = group.__name__.rpartition(".")[2]
     app.add_typer(group.app, name=group_name, rich_help_panel=_panel(group_name))
 for module in (
-    *(study, first_study, shift, evaluation, decisions, adaptation, model, check, report, share),
+    *(
+        study,
+        first_study,
+        shift,
+        evaluation,
+        decisions,
+        adaptation,
+        model,
+        check,
+        report,
+        forecast,
+        share,
+    ),
 ):
     for command in module.COMMANDS:
-        command_name = command.__name__.rstrip("_")
+        command_name = command.__name__.rstrip("_").replace("_", "-")
         app.command(name=command_name, rich_help_panel=_panel(command_name))(command)
 
 

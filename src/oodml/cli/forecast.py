@@ -1,0 +1,107 @@
+"""`oodml forecast` and `oodml forecast-trial`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from oodml.cli.report import StudyDirectory, TrustCode
+
+
+def forecast(
+    directory: StudyDirectory,
+    target: Annotated[
+        str, typer.Option(help="A folder of unlabeled images, or a vector file of their features.")
+    ],
+    classes: Annotated[
+        int | None, typer.Option(help="The number of classes in the target, if known.", min=2)
+    ] = None,
+    images_per_class: Annotated[
+        float | None, typer.Option(help="Images per class, instead of --classes.", min=1)
+    ] = None,
+    judge: Annotated[
+        int | None, typer.Option(help="Write a page for judging this many queries.", min=10)
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the page of --judge.")] = Path("judge"),
+    judged: Annotated[
+        list[Path] | None,
+        typer.Option(help="Answers from the page of --judge. Repeat it to compare two people."),
+    ] = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Forecast Recall@1 of the methods of a study on images of unknown classes.
+
+    Example: `oodml forecast results/ --target new_images/`
+    """
+    from oodml.errors import OodmlError
+    from oodml.forecasting.answer import describe_forecast
+    from oodml.forecasting.judge import describe_judged, write_judge_page
+    from oodml.forecasting.target import open_forecast
+    from oodml.report.folder import read_folder
+    from oodml.share.pack import study_folder
+
+    if classes is not None and images_per_class is not None:
+        raise OodmlError(
+            "--classes and --images-per-class exclude each other", location="--images-per-class"
+        )
+    with study_folder(directory) as path:
+        opened = open_forecast(
+            read_folder(path, trust_code=trust_code),
+            target,
+            classes=classes,
+            images_per_class=images_per_class,
+            trust_code=trust_code,
+        )
+        typer.echo(describe_forecast(opened))
+        if judge is not None:
+            page = write_judge_page(opened, judge, out)
+            typer.echo(f"Judge the queries on {page}, then pass the saved file with --judged.")
+        if judged:
+            typer.echo(describe_judged(opened, judged, out))
+
+
+def forecast_trial(
+    data: Annotated[
+        str, typer.Option(help="A folder or table of images with superclasses, or a dataset.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the trial. Run it again to resume.")],
+    methods: Annotated[
+        str, typer.Option(help="Methods to train, separated by commas; frozen is added.")
+    ] = "margin,multisimilarity,proxy_anchor",
+    groups: Annotated[
+        str, typer.Option(help="What is left out; superclass is the only choice.")
+    ] = "superclass",
+    seeds: Annotated[int, typer.Option(help="Seeds per method.", min=1)] = 3,
+    n_splits: Annotated[int, typer.Option(help="Splits per study.", min=1)] = 2,
+    epochs: Annotated[int, typer.Option(help="Epochs per run.", min=1)] = 10,
+    backbone: Annotated[str, typer.Option(help="The network whose features are used.")] = "lite0",
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of its input in pixels.", min=8)
+    ] = None,
+    augmentation: Annotated[
+        str, typer.Option(help='The transforms; "gentle" for characters, logos, and text.')
+    ] = "base",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, or mps.")] = None,
+) -> None:
+    """Leave superclasses out, forecast them from studies of the others, and score the forecasts.
+
+    Example: `oodml forecast-trial --data photos/ --out trial/`
+    """
+    from oodml.forecasting.trial import TrialSettings, describe_trial, run_trial
+
+    settings = TrialSettings(
+        data=data,
+        methods=tuple(name.strip() for name in methods.split(",") if name.strip() != "frozen"),
+        groups=groups,
+        seeds=seeds,
+        n_splits=n_splits,
+        epochs=epochs,
+        backbone=backbone,
+        image_size=image_size,
+        augmentation=augmentation,
+    )
+    trial = run_trial(settings, out, device, log=lambda text: typer.echo(text, err=True))
+    typer.echo(describe_trial(trial))
+
+
+COMMANDS = (forecast, forecast_trial)

@@ -1,0 +1,112 @@
+"""A forecast in sentences and a table, the answer first."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from oodml.analysis.conformal import MIN_GROUPS
+from oodml.analysis.formatting import count_noun, format_list, format_number, format_points
+from oodml.forecasting.target import OpenForecast
+from oodml.results.schema import baselines_of
+
+MAX_SIGNALS = 3
+SINGLETONS = 0.02
+"""A share of images without a partner from which it is mentioned."""
+
+
+def describe_forecast(opened: OpenForecast) -> str:
+    """The forecast as text: which method, how sure, the table, and what limits the forecast."""
+    forecast = opened.forecast
+    lines = [choose_method(opened), level_sentence(opened), "", *_table(forecast.methods), ""]
+    if opened.folder.plan.smoke:
+        lines.insert(0, "Smoke test: these numbers are not results.")
+    return "\n".join([*lines, *_reasons(opened)])
+
+
+def choose_method(opened: OpenForecast) -> str:
+    """Which method to use, and whether training helps for sure."""
+    methods = opened.forecast.methods
+    best = methods.iloc[0]
+    frozen = sorted(baselines_of(opened.folder.table))
+    own = methods[methods["method"].isin(frozen)]
+    if str(best["method"]) in frozen:
+        return f"Use {best['method']}: no trained method is expected to score higher here."
+    if own.empty:
+        return f"{best['method']} is expected to score highest."
+    base = own.iloc[0]
+    gain = best["gain"] - base["gain"]
+    low, high = (best[f"gain_{side}_80"] - base["gain"] for side in ("low", "high"))
+    sure = "training helps" if low > 0 else "whether training helps is not certain"
+    return (
+        f"{best['method']} is expected to score highest, {format_points(gain, sign=True)} points "
+        f"of Recall@1 over {base['method']} (80% interval {format_points(low, sign=True)} to "
+        f"{format_points(high, sign=True)}): {sure}."
+    )
+
+
+def level_sentence(opened: OpenForecast) -> str:
+    """The level of the best method, with its interval."""
+    best = opened.forecast.methods.iloc[0]
+    value, low, high = (100 * best[name] for name in ("expected", "low_80", "high_80"))
+    return (
+        f"Expect {value:.0f}% Recall@1 from it on {opened.name} "
+        f"({len(opened.target.test)} images); the 80% interval is {low:.0f} to {high:.0f}%."
+    )
+
+
+def _table(methods: pd.DataFrame) -> Iterator[str]:
+    width = max(12, *map(len, methods["method"]))
+    yield f"{'method':{width}}  Recall@1   80% interval     95% interval      gain   80% interval"
+    for row in methods.to_dict("records"):
+        yield (
+            f"{row['method']:{width}}  {row['expected']:8.3f}   "
+            f"{row['low_80']:.3f} to {row['high_80']:.3f}   "
+            f"{row['low_95']:.3f} to {row['high_95']:.3f}   "
+            f"{row['gain']:+.3f}   {row['gain_low_80']:+.3f} to {row['gain_high_80']:+.3f}"
+        )
+
+
+def _reasons(opened: OpenForecast) -> Iterator[str]:
+    """Why the interval is as wide as it is, and what would narrow it."""
+    forecast = opened.forecast
+    if forecast.calibrated:
+        yield (
+            f"Intervals are the errors on {forecast.groups} groups of classes, each left out of "
+            "the model that forecast it."
+        )
+    else:
+        yield (
+            "The intervals are not calibrated: the study has "
+            f"{count_noun(forecast.groups, 'group')} of classes, and {MIN_GROUPS} are required. "
+            "They are as wide as the largest error on a group that was left out."
+        )
+    if forecast.outside:
+        names = format_list(forecast.outside[:MAX_SIGNALS])
+        more = len(forecast.outside) - MAX_SIGNALS
+        rest = f" and {count_noun(more, 'further signal')}" if more > 0 else ""
+        yield (
+            f"The target is outside the range of the study in {names}{rest}; intervals are "
+            f"{format_number(forecast.widening, 2)} times as wide because of it."
+        )
+    if not opened.target.augmented:
+        yield (
+            "Only features were given, so the forecast does without augmented views. Pass the "
+            "images as the target for a more accurate forecast."
+        )
+    yield from _sizes(forecast.sizes)
+    yield "To narrow the interval, judge 50 queries (--judge 50), or give --classes if you know it."
+
+
+def _sizes(sizes: pd.DataFrame) -> Iterator[str]:
+    classes, per_class, singletons = (
+        sizes.loc[name] for name in ("classes", "images per class", "singletons")
+    )
+    yield (
+        f"The target seems to have {classes['expected']:.0f} classes (80% interval "
+        f"{classes['low']:.0f} to {classes['high']:.0f}) of {per_class['expected']:.1f} images."
+    )
+    if singletons["expected"] >= SINGLETONS:
+        yield (
+            f"About {100 * singletons['expected']:.0f}% of its images have no partner of their "
+            "class; Recall@1 leaves them out."
+        )

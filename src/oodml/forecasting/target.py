@@ -1,0 +1,171 @@
+"""The forecast of a new target from a study folder."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from oodml.analysis.forecast import Forecaster, TargetForecast, TargetSignals
+from oodml.analysis.small_targets import ALL_CLASSES, SmallTargets, describe_sizes
+from oodml.analysis.target_shift import Axes, principal_axes
+from oodml.errors import OodmlError
+from oodml.evaluate.signals import query_signals, signal_names
+from oodml.forecasting.features import FeatureViews, study_views, target_views
+from oodml.images.image_set import ImageSet
+from oodml.report.folder import StudyFolder
+from oodml.report.small_targets import (
+    draw_targets,
+    hits,
+    membership,
+    method_hits,
+    method_values,
+    require_features,
+)
+from oodml.shift.distances import frechet_distance
+
+MIN_TARGET = 20
+
+
+@dataclass(frozen=True)
+class ForecastStudy:
+    """A study with everything that its forecasts use.
+
+    Attributes:
+        small: its small targets.
+        axes: the axes that shift is measured on.
+        train: [n k] of each split, the training images on these axes.
+        views: the number of augmented views.
+    """
+
+    small: SmallTargets
+    axes: Axes
+    train: tuple[Float[np.ndarray, "n k"], ...]
+    views: int
+
+    def signals(self, views: FeatureViews, classes: float | None = None) -> TargetSignals:
+        """The signals of a target.
+
+        Args:
+            views: the features of its images.
+            classes: the number of its classes, if known.
+        """
+        if len(views.test) < MIN_TARGET:
+            raise OodmlError(
+                f"the target has {len(views.test)} images; a forecast requires {MIN_TARGET}",
+                location="target",
+                given=len(views.test),
+            )
+        projected = self.axes.project(views.test).vectors
+        shift = float(np.mean([frechet_distance(train, projected) for train in self.train]))
+        used = views.vectors[: 1 + self.views]
+        return TargetSignals(query_signals(used).values, len(projected), shift, classes)
+
+
+def open_forecast_study(folder: StudyFolder, views: FeatureViews, seed: int = 0) -> ForecastStudy:
+    """Draw the small targets of a study, and measure their values and signals.
+
+    Args:
+        folder: the study.
+        views: the features of its images.
+        seed: of the draws.
+    """
+    features, progression = require_features(folder)
+    axes = principal_axes(features)
+    projected = axes.project(features)
+    train = tuple(projected.subset(split.train).vectors for split in progression)
+    draws, labels = draw_targets(folder, seed), features.labels
+    measured = [query_signals([v[d.rows] for v in views.vectors], d.queries) for d in draws]
+    sizes = pd.DataFrame([describe_sizes(labels[draw.rows]) for draw in draws])
+    sizes["shift"] = [
+        np.nan
+        if draw.split == ALL_CLASSES
+        else frechet_distance(train[draw.split], projected.vectors[draw.rows])
+        for draw in draws
+    ]
+    correct = [
+        hits(labels[draw.rows], draw.queries, signals.neighbors)
+        for draw, signals in zip(draws, measured, strict=True)
+    ]
+    small = SmallTargets(
+        signal_names(len(views.augmented)),
+        membership(draws),
+        sizes,
+        [signals.values for signals in measured],
+        correct,
+        *method_values(correct, method_hits(folder, draws)),
+    )
+    if small.values.empty:
+        raise OodmlError(
+            f"{folder.path}: a forecast requires a method with results on every split",
+            location=str(folder.path),
+        )
+    return ForecastStudy(small, axes, train, len(views.augmented))
+
+
+@dataclass(frozen=True)
+class OpenForecast:
+    """The forecast of a target, with what it was computed from.
+
+    Attributes:
+        folder: the study.
+        target: the features of the target.
+        forecast: the forecast.
+        images: the images of the target, or None if only features were given.
+        name: the name of the target.
+    """
+
+    folder: StudyFolder
+    target: FeatureViews
+    forecast: TargetForecast
+    images: ImageSet | None
+    name: str
+
+
+def open_forecast(
+    folder: StudyFolder,
+    target: str,
+    *,
+    classes: float | None = None,
+    images_per_class: float | None = None,
+    trust_code: bool = False,
+    device: str | None = None,
+) -> OpenForecast:
+    """Forecast Recall@1 of every method of a study on unlabeled images.
+
+    Args:
+        folder: the study.
+        target: a folder, a table, or a dataset of images, or a file of their features.
+        classes: the number of classes of the target, if known.
+        images_per_class: the number of images per class, instead of `classes`.
+        trust_code: import user code that the folder names.
+        device: torch device.
+
+    Raises:
+        OodmlError: if the study lacks features, splits, or results, or the target is too small.
+    """
+    study = study_views(folder, trust_code, device)
+    views, images = target_views(target, folder, trust_code, device)
+    if images_per_class is not None:
+        classes = len(views.test) / images_per_class
+    return OpenForecast(
+        folder, views, forecast_target(folder, study, views, classes), images, target
+    )
+
+
+def forecast_target(
+    folder: StudyFolder, study: FeatureViews, target: FeatureViews, classes: float | None = None
+) -> TargetForecast:
+    """Forecast Recall@1 of every method of a study on unlabeled images.
+
+    Args:
+        folder: the study.
+        study: the features of its images; see `study_views`.
+        target: the features of the target; its classes are not used.
+        classes: the number of classes of the target, if known.
+    """
+    if not (study.augmented and target.augmented):
+        study, target = study.without_augmented(), target.without_augmented()
+    opened = open_forecast_study(folder, study)
+    forecaster = Forecaster(opened.small, classes is not None)
+    return forecaster.forecast(opened.signals(target, classes))

@@ -1,0 +1,396 @@
+"""A trial of forecasts: superclasses are left out of a study and forecast by it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tomli_w
+from jaxtyping import Int
+
+from oodml.analysis.forecast import Forecaster, TargetForecast
+from oodml.analysis.forecast_scores import KEY, error_difference, score_forecasts
+from oodml.analysis.judgments import combine, judged_recall, sample_queries
+from oodml.analysis.small_targets import group_classes
+from oodml.datasets import open_images
+from oodml.embedding import embed
+from oodml.errors import OodmlError, unknown
+from oodml.evaluate.neighbors import nearest_neighbor, unit_vectors
+from oodml.files import replacing, write_text
+from oodml.forecasting.features import N_VIEWS, FeatureViews, augmented_features
+from oodml.forecasting.judge import forecast_values
+from oodml.forecasting.target import MIN_TARGET, ForecastStudy, open_forecast_study
+from oodml.images.image_set import ImageSet
+from oodml.report.folder import StudyFolder, read_folder
+from oodml.report.small_targets import hits, nearest_recall, require_features, run_vectors
+from oodml.results.schema import Stage
+from oodml.shift.build import SplitSettings, build_progression
+from oodml.shift.files import write_splits
+from oodml.study.launch import run_study
+from oodml.study.plan import Run
+from oodml.study.prepare import Context
+from oodml.study.run import metric_rows, train_run
+from oodml.study.run_inputs import open_run_inputs
+from oodml.study.spec.study_file import read_study
+
+MAX_LEAVE_OUTS = 10
+RANDOM_CLASSES = (10, 30, 100)
+JUDGED, JUDGE_DRAWS = (50, 100), 20
+"""The numbers of judged queries, and how often they are sampled."""
+BASELINE = "frozen"
+COLUMNS = (
+    "leave", "target", "method", "n_images", "n_classes", "truth", "expected", "low_80", "high_80",
+    "low_95", "high_95", "gain", "gain_expected", "mean_of_splits", "size_matched_mean",
+)  # fmt: skip
+Log = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class TrialSettings:
+    """The studies of a trial.
+
+    Attributes:
+        data: a folder or table of images, or a dataset's name.
+        groups: what is left out; only "superclass".
+        methods: the methods to train; the frozen network is added.
+        seeds: the number of seeds.
+        n_splits: the number of splits of each study.
+        epochs: of each run.
+        backbone, image_size, augmentation: of the frozen network's features.
+    """
+
+    data: str
+    groups: str = "superclass"
+    methods: tuple[str, ...] = ("margin", "multisimilarity", "proxy_anchor")
+    seeds: int = 3
+    n_splits: int = 2
+    epochs: int = 10
+    backbone: str = "lite0"
+    image_size: int | None = None
+    augmentation: str = "base"
+
+    def model(self) -> dict[str, Any]:
+        """The table `[model]` of the studies."""
+        table = {"backbone": self.backbone, "augmentation": self.augmentation, "views": N_VIEWS}
+        return table | ({} if self.image_size is None else {"image_size": self.image_size})
+
+    def splits(self) -> SplitSettings:
+        """How the splits of the studies are built."""
+        options: dict[str, Any] = {"n_splits": self.n_splits, "validation": 0.0}
+        options["procedure"] = "published"  # the exact search takes minutes per study
+        options["backbone"] = self.backbone
+        options |= {"augmentation": self.augmentation, "image_size": self.image_size}
+        return SplitSettings.model_validate(options)
+
+
+@dataclass(frozen=True)
+class ForecastTrial:
+    """The forecasts of a trial.
+
+    Attributes:
+        rows: the table `trial.parquet`, with the columns `COLUMNS`.
+        sized: the same for forecasts with the number of classes given.
+        judged: for each target, method, and number of judged `queries`, the mean `error` of one
+            of its models over samples of queries, and the `coverage_90` and `half_90` of the
+            intervals. The answers are the true classes.
+    """
+
+    rows: pd.DataFrame
+    sized: pd.DataFrame
+    judged: pd.DataFrame
+
+
+def run_trial(
+    settings: TrialSettings, out: Path, device: str | None = None, log: Log = lambda _: None
+) -> ForecastTrial:
+    """Leave groups of classes out, run a study of the others, and forecast the left-out classes.
+
+    A second call continues an interrupted trial; finished runs are not repeated.
+
+    Args:
+        settings: the studies.
+        out: the folder of the trial; receives the tables of `ForecastTrial` as `trial.parquet`,
+            `trial_sized.parquet`, and `trial_judged.parquet`.
+        device: torch device.
+        log: called with a message before each step.
+
+    Raises:
+        OodmlError: if the images have too few superclasses.
+    """
+    if settings.groups != "superclass":
+        raise unknown("group", settings.groups, ["superclass"], "--groups")
+    images = open_images(settings.data, skip_corrupt=True)
+    groups = _leave_outs(images)
+    views = _embed(images, settings, device)
+    parts: list[tuple[pd.DataFrame, ...]] = []
+    for number, (name, classes) in enumerate(groups.items(), 1):
+        log(f"Leaving out {name} ({number} of {len(groups)}).")
+        rest = views.select(np.flatnonzero(~np.isin(images.classes, classes)))
+        folder = _run_study(settings, out / "studies", number, rest, classes, device)
+        parts.append(_forecast_left_out(name, folder, rest, views, classes))
+    tables = [pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True)]
+    for table, suffix in zip(tables, ("", "_sized", "_judged"), strict=True):
+        with replacing(out / f"trial{suffix}.parquet") as temporary:
+            table.to_parquet(temporary, index=False)
+    return ForecastTrial(*tables)
+
+
+def _leave_outs(images: ImageSet) -> dict[str, list[str]]:
+    """The classes of each leave-out, by the names of its superclasses."""
+    superclass_of = images.superclass_of
+    if len(set(superclass_of.values())) < 3:
+        raise OodmlError(
+            f"{images.name}: a trial leaves superclasses out and requires at least 3",
+            location=images.name,
+            given=len(set(superclass_of.values())),
+        )
+    leave_outs: dict[str, list[str]] = {}
+    groups = group_classes(superclass_of, MAX_LEAVE_OUTS, 1)
+    for group in sorted(set(groups.values())):
+        classes = [name for name, own in groups.items() if own == group]
+        leave_outs["+".join(sorted({superclass_of[name] for name in classes}))] = classes
+    return leave_outs
+
+
+def _embed(images: ImageSet, settings: TrialSettings, device: str | None) -> FeatureViews:
+    options: dict[str, Any] = {
+        "backbone": settings.backbone,
+        "image_size": settings.image_size,
+        "augmentation": settings.augmentation,
+        "device": device,
+    }
+    return FeatureViews(embed(images, **options), augmented_features(images, options))
+
+
+def _run_study(
+    settings: TrialSettings,
+    out: Path,
+    number: int,
+    rest: FeatureViews,
+    left_out: Sequence[str],
+    device: str | None,
+) -> StudyFolder:
+    """Run the study without the left-out classes.
+
+    Its runs also embed the left-out classes, so that one run gives the study's values and the
+    truth; the splits of the returned folder do not contain them.
+    """
+    progression = build_progression(rest.test, settings.splits())
+    extended = tuple(replace(split, test=(*split.test, *left_out)) for split in progression)
+    file = out / f"{number}.toml"
+    write_splits(replace(progression, splits=extended), out / f"{number}.json")
+    write_text(file, _study_text(settings, f"{number}.json", min(len(s.train) for s in extended)))
+    path = out / str(number)
+    status = run_study(read_study(file), path, device=device, execute=_train_and_embed)
+    if status.failed:
+        raise OodmlError(
+            f"{path}: {len(status.failed)} runs failed; `oodml study status {path}` lists the "
+            "reasons",
+            location=str(path),
+        )
+    return replace(read_folder(path), features=rest.test, progression=progression)
+
+
+def _train_and_embed(run: Run, context: Context, folder: Path) -> pd.DataFrame:
+    """Execute a run of which only the embeddings are used; it measures Recall@1."""
+    with context.open_log() as log:
+        model, _ = train_run(run, context, log)
+    test = open_run_inputs(run, context).embed(model, run.split.test)
+    test.save(folder / "vectors.npz")
+    return pd.DataFrame(metric_rows(Stage.ZERO_SHOT, {"recall@1": nearest_recall(test)}))
+
+
+def _study_text(settings: TrialSettings, splits: str, n_train: int) -> str:
+    path = Path(settings.data).expanduser()
+    methods: dict[str, Any] = {name: {} for name in (*settings.methods, BASELINE)}
+    tables = {
+        "data": {
+            "name": str(path.resolve()) if path.exists() else settings.data,
+            "skip_corrupt": True,
+        },
+        "seeds": list(range(settings.seeds)),
+        "splits": {"file": splits},
+        "model": settings.model(),
+        "train": {"epochs": settings.epochs, "batch_size": min(112, 2 * max(2, n_train // 2))},
+        "methods": methods,
+    }
+    return tomli_w.dumps(tables)
+
+
+def _forecast_left_out(
+    name: str, folder: StudyFolder, rest: FeatureViews, views: FeatureViews, classes: Sequence[str]
+) -> tuple[pd.DataFrame, ...]:
+    """The rows of one leave-out: without and with the number of classes given, and judged."""
+    study = open_forecast_study(folder, rest)
+    guess = _mean_of_splits(folder)
+    forecasters = [Forecaster(study.small, sized) for sized in (False, True)]
+    parts: list[list[pd.DataFrame]] = [[], [], []]
+    for target, rows in _targets(views, classes):
+        truth = _truth(folder, views, rows)
+        n_classes = len(np.unique(views.test.labels[rows]))
+        own = study.signals(views.select(rows))
+        tables = []
+        for forecaster in forecasters:
+            given = replace(own, classes=float(n_classes) if forecaster.sized else None)
+            forecast = forecaster.forecast(given)
+            table = _rows(forecast, truth, study, len(rows))
+            tables.append(table.assign(mean_of_splits=table["method"].map(guess)))
+            if not forecaster.sized:
+                judged = _judge(forecast, folder, views, rows)
+        for part, table in zip(parts, (*tables, judged), strict=True):
+            part.append(table.assign(leave=name, target=target, n_classes=n_classes))
+    whole, sized, simulated = (pd.concat(part) for part in parts)
+    return whole[[*COLUMNS]], sized[[*COLUMNS]], simulated
+
+
+def _judge(
+    forecast: TargetForecast, folder: StudyFolder, views: FeatureViews, rows: Int[np.ndarray, " n"]
+) -> pd.DataFrame:
+    """Simulate judging queries of a target, with the true classes as answers."""
+    ids, labels, every = (
+        views.test.ids[rows].tolist(),
+        views.test.labels[rows],
+        np.arange(len(rows)),
+    )
+    generator, table = np.random.default_rng(0), []
+    models = {method: vectors for method, _, vectors in run_vectors(folder)}
+    priors = forecast_values(forecast)
+    for method, vectors in models.items():
+        row_of = {name: row for row, name in enumerate(vectors.ids.tolist())}
+        unit = unit_vectors(vectors.vectors[[row_of[name] for name in ids]])
+        correct = hits(labels, every, nearest_neighbor(unit, every))
+        truth = float(np.nanmean(correct))
+        for count in JUDGED:
+            if count >= len(rows):
+                continue
+            values = []
+            for _ in range(JUDGE_DRAWS):
+                sample = sample_queries(forecast.correct, count, generator)
+                judged = judged_recall(
+                    forecast.correct, sample.queries, correct[sample.queries], sample.probability
+                )
+                values.append(combine(judged, priors[method]))
+            value, low, high = np.array(values).T
+            inside = (low <= truth) & (truth <= high)
+            row = {"method": method, "queries": count, "n_images": len(rows), "truth": truth}
+            row["error"] = np.abs(value - truth).mean()
+            table.append(row | {"coverage_90": inside.mean(), "half_90": (high - low).mean() / 2})
+    return pd.DataFrame(table)
+
+
+def _rows(
+    forecast: TargetForecast, truth: dict[str, float], study: ForecastStudy, n_images: int
+) -> pd.DataFrame:
+    """The forecast of each method beside its value."""
+    table = forecast.methods.assign(n_images=n_images)
+    table["truth"] = table["method"].map(truth)
+    frozen = table.set_index("method").loc[BASELINE]
+    table["gain_expected"] = table["expected"] - frozen["expected"]
+    table["gain"] = table["truth"] - frozen["truth"]
+    small = study.small.values.dropna()
+    ratio = study.small.sizes["images"][small.index] / n_images
+    near = np.exp(-((np.log(ratio) / np.log(2)) ** 2) / 2) + 1e-6
+    matched = small.mul(near, axis=0).sum() / near.sum()
+    table["size_matched_mean"] = table["method"].map(matched.to_dict())
+    return table
+
+
+def _targets(
+    views: FeatureViews, classes: Sequence[str]
+) -> Iterator[tuple[str, Int[np.ndarray, " n"]]]:
+    """The name and the rows of each target: all left-out classes, single superclasses, and random
+    classes."""
+    test = views.test
+    assert test.superclasses is not None
+    sets = {"whole": np.array(classes)}
+    superclasses = np.unique(test.superclasses[np.isin(test.classes, classes)]).tolist()
+    for name in superclasses if len(superclasses) > 1 else ():
+        sets[str(name)] = np.unique(test.classes[test.superclasses == name])
+    generator = np.random.default_rng(0)
+    for count in RANDOM_CLASSES:
+        if count < len(classes):
+            chosen = generator.choice(np.array(classes), count, replace=False)
+            sets[f"{count} random classes"] = chosen
+    for name, chosen in sets.items():
+        rows = np.flatnonzero(np.isin(test.classes, chosen))
+        if len(rows) >= MIN_TARGET and len(chosen) > 1:
+            yield name, rows
+
+
+def _truth(
+    folder: StudyFolder, views: FeatureViews, rows: Int[np.ndarray, " n"]
+) -> dict[str, float]:
+    """Recall@1 of each method on some images, as a mean over splits and seeds."""
+    ids, labels = views.test.ids[rows].tolist(), views.test.labels[rows]
+    every = np.arange(len(rows))
+    values: dict[tuple[str, int], list[float]] = {}
+    for method, split, vectors in run_vectors(folder):
+        row_of = {name: row for row, name in enumerate(vectors.ids.tolist())}
+        unit = unit_vectors(vectors.vectors[[row_of[name] for name in ids]])
+        value = float(np.nanmean(hits(labels, every, nearest_neighbor(unit, every))))
+        values.setdefault((method, split), []).append(value)
+    means = pd.Series({key: np.mean(found) for key, found in values.items()})
+    return {str(name): float(value) for name, value in means.groupby(level=0).mean().items()}
+
+
+def _mean_of_splits(folder: StudyFolder) -> dict[str, float]:
+    """Recall@1 of each method on the test classes of the study, as a mean over splits."""
+    features, progression = require_features(folder)
+    values = [
+        _truth(
+            replace(folder, progression=replace(progression, splits=(split,))),
+            FeatureViews(features),
+            np.flatnonzero(np.isin(features.classes, split.test)),
+        )
+        for split in progression
+    ]
+    return {str(name): float(value) for name, value in pd.DataFrame(values).mean().items()}
+
+
+def describe_trial(trial: ForecastTrial) -> str:
+    """The table of scores in points of Recall@1, and the comparisons with the guesses."""
+    guesses = ("mean_of_splits", "size_matched_mean")
+    bounds = ["low_80", "high_80", "low_95", "high_95"]
+    tables = {"without labels": trial.rows, "classes given": trial.sized} | {
+        name.replace("_", " "): trial.rows.assign(
+            expected=trial.rows[name],
+            gain_expected=trial.rows[name] - _frozen_value(trial.rows, name),
+        ).drop(columns=bounds)
+        for name in guesses
+    }
+    names = ["error", "coverage_80", "coverage_95", "half_80", "interval_score"]
+    names += ["gain_error", "regret"]
+    lines = [f"{'forecast':24}" + "".join(f"{name.replace('_', ' '):>15}" for name in names)]
+    for label, rows in tables.items():
+        scores = score_forecasts(rows)
+        cells = (f"{100 * scores[name]:15.1f}" if name in scores else f"{'':15}" for name in names)
+        lines.append(f"{label:24}" + "".join(cells))
+    for name in guesses:
+        value, low, high = (100 * number for number in error_difference(trial.rows, name))
+        lines.append(
+            f"The error is {value:.1f} points smaller than that of the {name.replace('_', ' ')} "
+            f"(95% interval {low:.1f} to {high:.1f})."
+        )
+    regret = score_forecasts(_always_frozen(trial.rows))["regret"]
+    lines.append(f"Regret of always choosing {BASELINE}: {100 * regret:.1f}.")
+    if trial.judged.empty:
+        return "\n".join(lines)
+    means = trial.judged.groupby(["queries", "leave"])[["error", "coverage_90", "half_90"]].mean()
+    for count, row in means.groupby("queries").mean().iterrows():
+        lines.append(
+            f"With {count} judged queries: error {100 * row['error']:.1f}, coverage of the 90% "
+            f"interval {100 * row['coverage_90']:.0f}%, half width {100 * row['half_90']:.1f}."
+        )
+    return "\n".join(lines)
+
+
+def _frozen_value(rows: pd.DataFrame, column: str) -> "pd.Series[float]":
+    """The value of the frozen network in each row's target."""
+    frozen = rows[rows["method"] == BASELINE].set_index(KEY)[column].rename("frozen")
+    return rows[KEY].join(frozen, on=KEY)["frozen"]
+
+
+def _always_frozen(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(expected=(rows["method"] == BASELINE).astype(float))

@@ -1,0 +1,142 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from oodml.cli import app
+from oodml.embedding import embed
+from oodml.errors import OodmlError
+from oodml.forecasting.answer import describe_forecast
+from oodml.forecasting.judge import judged_methods, read_answers, write_judge_page
+from oodml.forecasting.target import OpenForecast, open_forecast
+from oodml.report.folder import read_folder
+from oodml.report.level_and_gain import describe_losses, gains, losses
+from oodml.study.launch import run_study
+from oodml.study.spec.study_file import read_study
+from tests.forecasting.drawings import drawings, write_drawings
+
+STUDY = """
+data = "photos"
+seeds = [0, 1]
+methods = ["margin", "frozen"]
+[splits]
+n_splits = 2
+backbone = "pixels"
+image_size = 16
+validation = 0.0
+[model]
+backbone = "pixels"
+image_size = 16
+views = 2
+[train]
+epochs = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study, beside the folder of a target."""
+    folder = tmp_path_factory.mktemp("forecast")
+    images = drawings(superclasses=7)
+    assert images.superclasses is not None
+    write_drawings(images.select(images.superclasses != "group6"), folder / "photos")
+    write_drawings(images.select(images.superclasses == "group6"), folder / "new")
+    (folder / "study.toml").write_text(STUDY)
+    run_study(read_study(folder / "study.toml"), folder / "study", device="cpu")
+    return folder / "study"
+
+
+@pytest.fixture(scope="module")
+def opened(study: Path) -> OpenForecast:
+    return open_forecast(read_folder(study), str(study.parent / "new"), device="cpu")
+
+
+def test_the_answer_comes_first(opened: OpenForecast) -> None:
+    methods = opened.forecast.methods
+    assert set(methods["method"]) == {"margin", "frozen"}
+    assert methods["expected"].is_monotonic_decreasing
+    assert opened.forecast.groups > 1
+    first = describe_forecast(opened).splitlines()[0]
+    assert methods["method"].iloc[0] in first
+
+
+def test_labels_of_the_target_are_not_used(study: Path, opened: OpenForecast) -> None:
+    test = opened.target.test
+    renamed = replace(test, classes=np.full(len(test), "?"))
+    renamed.save(study.parent / "renamed.npz")
+    test.save(study.parent / "target.npz")
+    one, other = (
+        open_forecast(read_folder(study), str(study.parent / f"{name}.npz"))
+        for name in ("renamed", "target")
+    )
+    pd.testing.assert_frame_equal(one.forecast.methods, other.forecast.methods)
+    assert one.images is None
+
+
+def test_the_command(study: Path) -> None:
+    arguments = ["forecast", str(study), "--target", str(study.parent / "new")]
+    found = CliRunner().invoke(app, [*arguments, "--classes", "5"])
+    assert found.exit_code == 0, found.output
+    assert "margin" in found.output
+    both = CliRunner().invoke(app, [*arguments, "--classes", "5", "--images-per-class", "6"])
+    assert isinstance(both.exception, OodmlError)
+
+
+def test_small_targets_are_refused(study: Path, opened: OpenForecast) -> None:
+    opened.target.test.select(np.arange(8)).save(study.parent / "few.npz")
+    with pytest.raises(OodmlError) as error:
+        open_forecast(read_folder(study), str(study.parent / "few.npz"))
+    assert error.value.given == 8
+
+
+def test_judged_queries_give_the_value(opened: OpenForecast, tmp_path: Path) -> None:
+    page = write_judge_page(opened, 28, tmp_path)
+    assert "__DATA__" not in page.read_text()
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    class_of = dict(zip(opened.target.test.ids, opened.target.test.classes, strict=True))
+    rows = [
+        (one["query"], name, "same" if class_of[one["query"]] == class_of[name] else "different")
+        for one in plan["queries"]
+        for name in set(one["neighbors"].values())
+    ]
+    table = pd.DataFrame(rows, columns=["query", "neighbor", "answer"])
+    table.to_csv(tmp_path / "judged.csv", index=False)
+    (answers,) = read_answers([tmp_path / "judged.csv"])
+    results = judged_methods(opened, plan, answers)
+    assert {one.method for one in results} == {"margin", "frozen"}
+    for one in results:
+        assert one.judged.low <= one.combined.expected <= one.judged.high
+    half = {key: value for key, value in answers.items() if key[0] < plan["queries"][14]["query"]}
+    assert len(judged_methods(opened, plan, half)) == 2  # answering may go on later
+    table.assign(answer="maybe").to_csv(tmp_path / "bad.csv", index=False)
+    with pytest.raises(OodmlError) as error:
+        read_answers([tmp_path / "bad.csv"])
+    assert error.value.given == "maybe"
+
+
+def test_level_and_gain_of_a_study(study: Path) -> None:
+    folder = read_folder(study)
+    table = gains(folder)
+    assert set(table["method"]) == {"margin"}
+    np.testing.assert_allclose(table["level"] + table["gain"], table["value"])
+    loss = losses(folder, table)
+    assert table["equal"].notna().all()
+    assert loss["raw"].iloc[0] == pytest.approx(table["value"].iloc[0] - table["value"].iloc[1])
+    assert "points" in describe_losses(loss)
+
+
+def test_features_are_required(study: Path) -> None:
+    folder = replace(read_folder(study), features=None)
+    assert gains(folder).empty
+    assert losses(folder, gains(folder)).empty
+
+
+def test_views_are_those_of_the_study(opened: OpenForecast) -> None:
+    images = opened.images
+    assert images is not None
+    view = embed(images, "pixels", image_size=16, view=1, device="cpu").vectors
+    np.testing.assert_array_equal(opened.target.augmented[1], view)
