@@ -15,6 +15,7 @@ from tests.docs.pages import ROOT, Step
 NOT_HERE = {
     r"^oodml study run paper_\w+ .*--data ": "needs the dataset, and a GPU for days",
     r"^oodml data fetch ": "downloads a gigabyte",
+    r"--judged judged.csv": "needs a person; tests/forecasting/test_target.py answers",
     r"--on (slurm\b(?!:local)|ray)": "needs a cluster",
     r"README\.md.*--smoke --out trial": "takes minutes; docs/tutorials/cluster.md contains it, too",
     r"^torchrun ": "needs several GPUs; tests/study/workers/test_torchrun.py runs two processes",
