@@ -29,10 +29,8 @@ def aggregated_generalization_score(shift: Numbers, value: Numbers) -> float:
     values = _finite(value, "value")
     weights = ags_weights(shift)
     if len(values) != len(weights):
-        raise OodmlError(
-            f"AGS: {len(weights)} shifts for {len(values)} values", location="value",
-            given=len(values),
-        )  # fmt: skip
+        problem = f"AGS: {len(weights)} shifts for {len(values)} values"
+        raise OodmlError(problem, "value", len(values))
     return float(weights @ values)
 
 
@@ -49,16 +47,12 @@ def ags_weights(shift: Numbers) -> NDArray[np.float64]:
     """
     shifts = _finite(shift, "shift")
     if len(shifts) < 2:
-        raise OodmlError(
-            f"AGS: at least 2 splits are required; given {len(shifts)}",
-            location="shift", given=len(shifts),
-        )  # fmt: skip
+        problem = f"AGS: at least 2 splits are required; given {len(shifts)}"
+        raise OodmlError(problem, "shift", len(shifts))
     points, position, sharing = np.unique(shifts, return_inverse=True, return_counts=True)
     if len(points) < 2:
-        raise OodmlError(
-            f"AGS: all {len(shifts)} splits have the shift {shifts[0]:g}",
-            location="shift", given=float(shifts[0]),
-        )  # fmt: skip
+        problem = f"AGS: all {len(shifts)} splits have the shift {shifts[0]:g}"
+        raise OodmlError(problem, "shift", float(shifts[0]))
     gaps = np.diff(points) / (points[-1] - points[0])
     weights = (np.append(gaps, 0.0) + np.append(0.0, gaps)) / 2
     return np.asarray((weights / sharing)[position], dtype=np.float64)
@@ -67,14 +61,10 @@ def ags_weights(shift: Numbers) -> NDArray[np.float64]:
 def _finite(numbers: Numbers, name: str) -> NDArray[np.float64]:
     array = np.asarray([*numbers], dtype=np.float64)
     if array.ndim != 1:
-        raise OodmlError(
-            f"AGS: {name} must contain one number per split; given shape {array.shape}",
-            location=name, given=array.shape,
-        )  # fmt: skip
+        problem = f"AGS: {name} must contain one number per split; given shape {array.shape}"
+        raise OodmlError(problem, name, array.shape)
     bad = np.flatnonzero(~np.isfinite(array))
     if len(bad):
-        raise OodmlError(
-            f"AGS: {name} of split {bad[0]} is {array[bad[0]]}; it must be finite",
-            location=name, given=float(array[bad[0]]),
-        )  # fmt: skip
+        problem = f"AGS: {name} of split {bad[0]} is {array[bad[0]]}; it must be finite"
+        raise OodmlError(problem, name, float(array[bad[0]]))
     return array

@@ -71,11 +71,10 @@ def load_backbone(
     keep_freed_memory()
     check_backbone_name(name)
     if name == VECTORS:
-        raise OodmlError(
-            "the features are vectors of a file; no network is known that embeds images like them",
-            location="backbone",
-            given=name,
+        problem = (
+            "the features are vectors of a file; no network is known that embeds images like them"
         )
+        raise OodmlError(problem, "backbone", name)
     with isolated(seed, "backbone", name):
         if is_library(name):
             return library_backbone(name, weights, trust_code)
@@ -83,12 +82,11 @@ def load_backbone(
             return timm_backbone(name, weights)
         backbone = catalog.load("backbones", name, weights=weights)
     if not isinstance(backbone, Backbone):
-        raise OodmlError(
+        problem = (
             f"backbone {name!r}: returned a {type(backbone).__name__}; expected "
-            "oodml.backbones.Backbone",
-            location="backbone",
-            given=name,
+            "oodml.backbones.Backbone"
         )
+        raise OodmlError(problem, "backbone", name)
     return backbone
 
 
@@ -108,10 +106,8 @@ def check_backbone_name(name: str, location: str = "") -> None:
     close = difflib.get_close_matches(name, [*own, *networks], n=3)
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     prefix = f"{location}: " if location else ""
-    raise OodmlError(
+    problem = (
         f"{prefix}unknown backbone {name!r}.{hint} Allowed: {', '.join(own)}, any timm network, "
-        "or an import path module:function.",
-        location=location or "backbone",
-        given=name,
-        allowed=[*own, *close],
+        "or an import path module:function."
     )
+    raise OodmlError(problem, location or "backbone", name, [*own, *close])

@@ -159,13 +159,11 @@ class Backbone(nn.Module):
             return extract(normalized)  # type: ignore[no-any-return]
         except AssertionError as error:  # timm's networks of a fixed input size
             height, width = images.shape[2:]
-            raise OodmlError(
+            problem = (
                 f"the network does not accept images of {height}×{width} pixels: {error}. Remove "
-                f"image_size to use its own, {self.image_size}.",
-                location="image_size",
-                given=height,
-                allowed=(str(self.image_size),),
-            ) from error
+                f"image_size to use its own, {self.image_size}."
+            )
+            raise OodmlError(problem, "image_size", height, (str(self.image_size),)) from error
 
     def _deployed(self, output: Tensor) -> Tensor:
         return output if self._pool is None else self._pool(self.network, output)
@@ -209,17 +207,13 @@ def load_weights(network: nn.Module, path: Path) -> None:
     given = {key: value for key, value in read_weights(path).items() if key in wanted}
     missing = sorted(key for key in set(wanted) - set(given) if "num_batches" not in key)
     if missing:
-        raise OodmlError(
-            f"{path}: {len(missing)} tensors of the network are missing, first {missing[0]!r}",
-            location=location,
-            given=missing,
-        )
+        problem = f"{path}: {len(missing)} tensors of the network are missing, first {missing[0]!r}"
+        raise OodmlError(problem, location, missing)
     for key, value in given.items():
         if value.shape != wanted[key].shape:
-            raise OodmlError(
+            problem = (
                 f"{path}: {key} has the shape {tuple(value.shape)}; "
-                f"expected {tuple(wanted[key].shape)}",
-                location=location,
-                given=tuple(value.shape),
+                f"expected {tuple(wanted[key].shape)}"
             )
+            raise OodmlError(problem, location, tuple(value.shape))
     network.load_state_dict(given, strict=False)

@@ -50,29 +50,24 @@ def library_backbone(name: str, weights: str | None, trust_code: bool) -> Backbo
     """
     library, _, model = name.partition(":")
     if weights not in (None, "none"):
-        raise OodmlError(
+        problem = (
             f"backbone {name!r}: weights {weights!r} apply to timm networks and your own; give the "
-            "path of a local model folder after the prefix",
-            location="weights",
-            given=weights,
+            "path of a local model folder after the prefix"
         )
+        raise OodmlError(problem, "weights", weights)
     try:
         return _LOADERS[library](model, weights is None, trust_code)
     except ImportError as error:
-        raise OodmlError(
+        problem = (
             f"backbone {name!r} needs {library}: pip install 'oodml[{EXTRAS[library]}]' "
-            f"({error.name or error})",
-            location="backbone",
-            given=name,
-        ) from error
+            f"({error.name or error})"
+        )
+        raise OodmlError(problem, "backbone", name) from error
     except Exception as error:  # the hub clients raise many types of exceptions
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         advice = "" if trust_code else " (code of a repository runs only with --trust-code)"
-        raise OodmlError(
-            f"backbone {name!r}: could not load it ({type(error).__name__}: {reason}){advice}",
-            location="backbone",
-            given=name,
-        ) from error
+        problem = f"backbone {name!r}: could not load it ({type(error).__name__}: {reason}){advice}"
+        raise OodmlError(problem, "backbone", name) from error
 
 
 class _Encoder(nn.Module):
@@ -101,12 +96,11 @@ def _wrap(
         prepared = np.asarray(preprocess(image), dtype=np.float32).transpose(1, 2, 0)
         if prepared.shape[:2] != (size, size):
             given = f"{prepared.shape[0]}×{prepared.shape[1]}"
-            raise OodmlError(
+            problem = (
                 f"image_size {size}: the network's own preprocessing gives {given} pixels; remove "
-                'image_size, or set augmentation = "base"',
-                location="image_size",
-                given=size,
+                'image_size, or set augmentation = "base"'
             )
+            raise OodmlError(problem, "image_size", size)
         return prepared * stds + means
 
     network = _Encoder(model, encode).eval()

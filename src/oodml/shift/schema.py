@@ -113,12 +113,10 @@ def _check_head(document: dict[str, Any]) -> None:
         problem = 'not a split file: "format" must be "oodml.splits"'
         raise OodmlError(problem, "format", document.get("format"), ("oodml.splits",))
     if document.get("version") != VERSION:
-        raise OodmlError(
-            f"version {str(document.get('version'))[:60]}: this release reads version {VERSION}",
-            "version",
-            document.get("version"),
-            (str(VERSION),),
+        problem = (
+            f"version {str(document.get('version'))[:60]}: this release reads version {VERSION}"
         )
+        raise OodmlError(problem, "version", document.get("version"), (str(VERSION),))
     stated = document.get("hash")
     if stated != "" and stated != _hash({**document, "hash": ""}):
         message = (

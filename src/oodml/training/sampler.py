@@ -21,20 +21,16 @@ class ClassBalanced:
 
     def __init__(self, labels: NDArray[np.int64], batch_size: int, per_class: int) -> None:
         if batch_size < 2 * per_class:
-            raise OodmlError(
-                f"train.batch_size {batch_size} must be at least twice train.per_class {per_class}",
-                location="train.batch_size",
-                given=batch_size,
+            problem = (
+                f"train.batch_size {batch_size} must be at least twice train.per_class {per_class}"
             )
+            raise OodmlError(problem, "train.batch_size", batch_size)
         order = np.argsort(labels, kind="stable")
         bounds = np.flatnonzero(np.diff(labels[order])) + 1
         self.members = [rows for rows in np.split(order, bounds) if len(rows)]
         if len(self.members) < 2:
-            raise OodmlError(
-                f"training needs at least two classes; given {len(self.members)}",
-                location="train classes",
-                given=len(self.members),
-            )
+            problem = f"training needs at least two classes; given {len(self.members)}"
+            raise OodmlError(problem, "train classes", len(self.members))
         self.classes = min(len(self.members), batch_size // per_class)
         self.per_class = max(per_class, batch_size // self.classes)
         self.batches = max(1, len(labels) // batch_size)

@@ -62,11 +62,8 @@ class FeatureSource:
     def batches(self, rows: Iterator[Rows], seed: int, n_views: int) -> Iterator[Views]:
         """Batches with randomly selected views; see `BatchSource`."""
         if len(self.views) < n_views:
-            raise OodmlError(
-                f"model.views: given {len(self.views)}; the method needs at least {n_views}",
-                location="model.views",
-                given=len(self.views),
-            )
+            problem = f"model.views: given {len(self.views)}; the method needs at least {n_views}"
+            raise OodmlError(problem, "model.views", len(self.views))
         random = np.random.Generator(np.random.PCG64(seed))
         for batch in rows:
             order = random.random((len(self.views), len(batch))).argsort(axis=0)

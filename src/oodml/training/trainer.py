@@ -131,12 +131,10 @@ class Trainer:
     def _rotate(self, view: Views, n: int) -> tuple[Views, Tensor]:
         """The images of a batch of n, rotated by random quarter turns, and the number of turns."""
         if not view.images:
-            raise OodmlError(
-                'image rotation needs images, not cached features: set model.mode = "finetune"',
-                location="model.mode",
-                given="head",
-                allowed=("finetune",),
+            problem = (
+                'image rotation needs images, not cached features: set model.mode = "finetune"'
             )
+            raise OodmlError(problem, "model.mode", "head", ("finetune",))
         turns = torch.randint(4, (n,), generator=self.random)
         own = turns[distributed.own_share(n)]
         return Views(view.rows, images=[rotate(part, own) for part in view.images]), turns

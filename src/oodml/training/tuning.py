@@ -124,20 +124,16 @@ def _add_lora(backbone: Backbone, settings: LoraSettings) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise OodmlError(
-            f"model.tune = \"lora\" needs peft: pip install 'oodml[lora]' ({error})",
-            location="model.tune",
-        ) from error
+        problem = f"model.tune = \"lora\" needs peft: pip install 'oodml[lora]' ({error})"
+        raise OodmlError(problem, "model.tune") from error
     names = list(settings.targets) or _default_targets(backbone.network)
     config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=names)
     try:
         inject_adapter_in_model(config, backbone.network)
     except ValueError as error:  # no module of that name, or one that cannot be adapted
         allowed = sorted({name.rpartition(".")[2] for name in _adaptable(backbone.network)})
-        raise OodmlError(
-            f"model.lora.targets: {error}", location="model.lora.targets", given=names,
-            allowed=allowed,
-        ) from error  # fmt: skip
+        problem = f"model.lora.targets: {error}"
+        raise OodmlError(problem, "model.lora.targets", names, allowed) from error
 
 
 def _adaptable(network: nn.Module) -> list[str]:
@@ -159,12 +155,11 @@ def _default_targets(network: nn.Module) -> list[str]:
 def _checkpoint_gradients(backbone: Backbone, name: str) -> None:
     enable = getattr(backbone.network, "set_grad_checkpointing", None)
     if enable is None:
-        raise OodmlError(
+        problem = (
             f"train.gradient_checkpointing: the network {name!r} does not support it; set "
-            "train.chunk_size, which saves memory with any network",
-            location="train.gradient_checkpointing",
-            given=name,
+            "train.chunk_size, which saves memory with any network"
         )
+        raise OodmlError(problem, "train.gradient_checkpointing", name)
     enable(True)
 
 
