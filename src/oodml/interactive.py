@@ -12,8 +12,7 @@ from oodml.catalog import make_importable
 from oodml.errors import OodmlError
 from oodml.fit import train_with_progress
 from oodml.images.fingerprint import fingerprint
-from oodml.images.image_set import ImageSet
-from oodml.images.vector_images import VectorImages
+from oodml.images.image_set import ImageSet, VectorImages
 from oodml.model import Embedder, ModelTable
 from oodml.results.pivot import filter_rows, pivot
 from oodml.results.schema import read_results

@@ -7,9 +7,8 @@ import torch
 
 import oodml
 from oodml.adaptation import AdaptSettings, Heads
-from oodml.adaptation.batches import SupportBatches
 from oodml.adaptation.steps import train_heads
-from oodml.adaptation.support import support_of
+from oodml.adaptation.support import SupportBatches, support_of
 from oodml.errors import OodmlError
 from oodml.losses.margin import Loss as MarginLoss
 from oodml.losses.multisimilarity import Loss as MultiSimilarityLoss

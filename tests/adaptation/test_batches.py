@@ -3,8 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oodml.adaptation.batches import SupportBatches
-from oodml.adaptation.support import support_of
+from oodml.adaptation.support import SupportBatches, support_of
 from oodml.errors import OodmlError
 
 

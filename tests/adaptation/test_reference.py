@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from oodml.adaptation import AdaptSettings, Heads
-from oodml.adaptation.batches import SupportBatch
 from oodml.adaptation.steps import take_steps
+from oodml.adaptation.support import SupportBatch
 from oodml.losses.multisimilarity import multisimilarity_loss
 from oodml.miners.distance import negative_probabilities
 

@@ -6,7 +6,7 @@ import torch
 
 import oodml
 from oodml.methods._base import Sizes
-from oodml.methods._class_names import embed_class_names, trigram_counts
+from oodml.methods._mined import embed_class_names, trigram_counts
 from oodml.methods.criterion import Method
 
 NAMES = ("red fox", "red wolf", "oak")

@@ -5,8 +5,8 @@ from PIL import Image
 
 from oodml import OodmlError
 from oodml.report import splits_figures as draw
-from oodml.shift.agreement import backbone_agreement
 from oodml.shift.build import SplitSettings, build_progression
+from oodml.shift.controls import backbone_agreement
 from tests.shift.samples import clustered
 
 FEATURES = clustered(20)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from oodml import OodmlError, Progression
-from oodml.shift.agreement import backbone_agreement
 from oodml.shift.build import SplitSettings, build_progression
+from oodml.shift.controls import backbone_agreement
 from tests.shift.samples import clustered
 
 FEATURES = clustered(20)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from oodml import frechet_distance
-from oodml.shift.class_mean_fid import CovarianceFid, GramFid, class_mean_fid
+from oodml.shift.distances import CovarianceFid, GramFid, class_mean_fid
 
 
 @pytest.mark.parametrize("kind", [GramFid, CovarianceFid])

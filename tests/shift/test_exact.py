@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oodml import OodmlError, exact_progression, frechet_distance
-from oodml.shift.class_mean_fid import GramFid
+from oodml.shift.distances import GramFid
 from oodml.shift.exact import evenly_spaced
 from oodml.shift.splits import Split
 from oodml.shift.swaps import swap_shifts

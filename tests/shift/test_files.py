@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from oodml import Episode, OodmlError, Progression, Split, read_splits, write_splits
 from oodml.shift import files
-from oodml.shift.plain_pickle import load_plain
-from oodml.shift.published import from_published, to_published
+from oodml.shift.published import from_published, load_plain, to_published
 from oodml.shift.schema import from_text, json_schema, to_text
 
 SHARED = settings(

@@ -5,9 +5,8 @@ import pytest
 from scipy.stats import wasserstein_distance_nd
 
 from oodml import OodmlError, VectorSet, frechet_distance, shift_report
-from oodml.shift.image_measures import _wasserstein
+from oodml.shift.image_measures import Pool, _wasserstein
 from oodml.shift.measures import MEASURES
-from oodml.shift.pool import Pool
 from oodml.shift.summary import DEFAULT
 from tests.shift.samples import clustered
 

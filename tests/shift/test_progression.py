@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oodml import OodmlError, published_progression, removal_progression
-from oodml.shift.class_mean_fid import CovarianceFid
+from oodml.shift.distances import CovarianceFid
 from oodml.shift.progression import _Candidates
 from oodml.shift.splits import Progression
 

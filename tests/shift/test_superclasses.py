@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from oodml import OodmlError, frechet_distance, published_progression
-from oodml.shift.superclasses import superclass_progression
+from oodml.shift.progression import superclass_progression
 
 GENERATOR = np.random.default_rng(0)
 MEANS = GENERATOR.normal(size=(48, 6)) + np.repeat(GENERATOR.normal(size=(12, 6)), 4, axis=0)

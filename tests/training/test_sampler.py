@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oodml.errors import OodmlError
-from oodml.training.sampler import ClassBalanced
+from oodml.training.sources import ClassBalanced
 
 
 @given(

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from oodml import catalog
-from oodml.adaptation.batches import SupportBatch, SupportBatches
 from oodml.adaptation.episodes import Metrics, Queries, check_episodes
 from oodml.adaptation.settings import AdaptSettings
 from oodml.adaptation.steps import make_optimizer
-from oodml.adaptation.support import support_of
+from oodml.adaptation.support import SupportBatch, SupportBatches, support_of
 from oodml.devices import resolve_device
 from oodml.embedding import embed
 from oodml.errors import OodmlError

@@ -7,10 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from oodml import catalog
-from oodml.adaptation.batches import SupportBatch, SupportBatches
 from oodml.adaptation.heads import Heads
 from oodml.adaptation.settings import AdaptSettings
-from oodml.adaptation.support import Support
+from oodml.adaptation.support import Support, SupportBatch, SupportBatches
 from oodml.progress import track
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from oodml.images.image_set import ImageSet
-    from oodml.shift.agreement import Agreement
+    from oodml.shift.controls import Agreement
     from oodml.shift.splits import Progression
     from oodml.vectors import VectorSet
 
@@ -309,7 +309,7 @@ def backbones(
     Example: `oodml splits backbones glyphs.json --data glyphs --backbone lite0 --backbone pixels`
     """
     from oodml.files import refuse_overwrite
-    from oodml.shift.agreement import backbone_agreement
+    from oodml.shift.controls import backbone_agreement
     from oodml.shift.files import read_splits
 
     if figure:
@@ -367,7 +367,7 @@ def features_of_splits(
     Options override what the file records. If it records no input, the assumption is printed.
     """
     from oodml.embedding import embed
-    from oodml.shift.features import recorded_features
+    from oodml.shift.splits import recorded_features
     from oodml.vectors import VectorSet
 
     if vectors is not None:

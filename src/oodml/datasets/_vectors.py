@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from oodml.images.vector_images import VectorImages
+from oodml.images.image_set import VectorImages
 from oodml.vectors import VectorSet
 
 SUFFIXES = (".npz", ".safetensors", ".npy")

@@ -12,10 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.func import vmap
 
-from oodml.adaptation.batches import SupportBatch
 from oodml.adaptation.heads import Heads
 from oodml.adaptation.settings import AdaptSettings
-from oodml.adaptation.support import Support
+from oodml.adaptation.support import Support, SupportBatch
 from oodml.losses._base import squared_distances
 from oodml.miners.distance import Miner
 

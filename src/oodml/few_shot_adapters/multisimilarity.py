@@ -2,7 +2,7 @@
 
 from torch.func import vmap
 
-from oodml.adaptation.batches import SupportBatch
+from oodml.adaptation.support import SupportBatch
 from oodml.few_shot_adapters._base import Betas, Embeddings, Labels, Losses, StepAdapter
 from oodml.losses.multisimilarity import multisimilarity_loss
 

@@ -120,3 +120,22 @@ class ImageSet(Labeled):
 def native_name(name: str) -> str:
     """A Unicode file name as Python represents it in the current locale, which may not be UTF-8."""
     return os.fsdecode(name.encode("utf-8", "surrogateescape"))
+
+
+@dataclass(frozen=True, repr=False)
+class VectorImages(ImageSet):
+    """A collection without pictures; `pixels` contains the vector [d] of each row."""
+
+    def read(self, index: int, at_least: int | None = None) -> Image.Image:
+        """Raise OodmlError: there are no pixels."""
+        raise pixels_error(self.name)
+
+
+def pixels_error(name: str, location: str = "data") -> OodmlError:
+    """The error where something needs pixels but the data are vectors."""
+    return OodmlError(
+        f"{name}: the data are vectors, without pixels. Training a whole network, adapting all "
+        "layers, and embedding with another network need a folder or table of images",
+        location,
+        name,
+    )

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from oodml.errors import OodmlError, error_at, install_command
 from oodml.files import replacing
 from oodml.report.class_map import ClassMap, class_map, class_sides
-from oodml.shift.agreement import Agreement
+from oodml.shift.controls import Agreement
 from oodml.shift.splits import Progression, Split
 from oodml.vectors import VectorSet
 

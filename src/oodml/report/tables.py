@@ -26,15 +26,16 @@ from oodml.analysis.structure import (
     structure_points,
 )
 from oodml.analysis.table import metrics, ranked_metrics, shifts, to_rows, trained
-from oodml.report.decisions import compression_table, open_set_table
 from oodml.report.folder import StudyFolder
 from oodml.report.level_and_gain import gains, losses, trial_scores
 from oodml.report.series import (
     chance_levels,
     chance_scores,
+    compression_table,
     curves,
     further_levels,
     image_counts,
+    open_set_table,
     seed_values,
     split_sizes,
 )
@@ -65,7 +66,7 @@ def tables(folder: StudyFolder) -> Tables:
         - `gains`, `losses`, `trial`: see `oodml.report.level_and_gain`.
         - `test_data`: each quality metric by further dataset, method, and split.
         - `published`: curves of the paper that are comparable with this study.
-        - `open_set`, `compression`: see `oodml.report.decisions`.
+        - `open_set`, `compression`: see `oodml.report.series`.
         - `runs`: seconds and host of each run.
     """
     table = folder.table

@@ -15,21 +15,22 @@ from oodml.results.schema import STANDARD_STEP
 from oodml.shift.distances import Matrix
 from oodml.shift.episodes import sample_episodes, sample_validation
 from oodml.shift.exact import MOST_SWAPS, evenly_spaced, exact_progression
-from oodml.shift.features import record_features
 from oodml.shift.measures import STANDARD_MEASURE, find_measure
 from oodml.shift.progression import (
     HISTORY,
     HISTORY_EASIER,
     published_progression,
     removal_progression,
+    superclass_progression,
 )
-from oodml.shift.splits import Progression, Split
-from oodml.shift.start import (
+from oodml.shift.splits import (
+    Progression,
+    Split,
     partition_train_classes,
+    record_features,
     standard_train_classes,
     superclass_train_classes,
 )
-from oodml.shift.superclasses import superclass_progression
 from oodml.vectors import VectorSet
 
 _BY_DEFAULT = {"harder": 25, "easier": 15, "removal": 0}

@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 
 from oodml.errors import OodmlError, invalid
 from oodml.progress import Progress
-from oodml.shift.class_mean_fid import GramFid, Positions, center_block
-from oodml.shift.distances import Matrix
+from oodml.shift.distances import GramFid, Matrix, Positions, center_block
 from oodml.shift.measures import STANDARD_MEASURE, progression_measure
-from oodml.shift.splits import Progression, Split
-from oodml.shift.start import standard_train_classes
+from oodml.shift.splits import Progression, Split, standard_train_classes
 from oodml.shift.swaps import swap_shifts
 
 # The search needs about forty arrays of one float64 per swap; this is about 1 GiB.

@@ -11,8 +11,7 @@ from oodml.errors import OodmlError, error_at
 from oodml.files import replacing, write_text
 from oodml.hub import download, is_hub_address, parse_address
 from oodml.shift.checks import check
-from oodml.shift.plain_pickle import load_plain
-from oodml.shift.published import from_published, to_published
+from oodml.shift.published import from_published, load_plain, to_published
 from oodml.shift.schema import from_text, to_text
 from oodml.shift.splits import Progression, Split
 

@@ -13,8 +13,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from oodml.errors import unknown
-from oodml.shift.class_mean_fid import ClassMeanFid, CovarianceFid, GramFid, Positions
-from oodml.shift.distances import Matrix, as_sets
+from oodml.shift.distances import ClassMeanFid, CovarianceFid, GramFid, Matrix, Positions, as_sets
 
 STANDARD_MEASURE = "fid_class_means"
 """The measure of the published progressions."""

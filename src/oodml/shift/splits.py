@@ -1,12 +1,13 @@
-"""Class splits: `Episode`, `Split`, and `Progression`, a series of splits with growing shift."""
+"""Class splits, series of splits with growing shift, and the train classes that one starts from."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import ConfigDict, FiniteFloat
 
-from oodml.errors import unknown
+from oodml.arrays import Names
+from oodml.errors import OodmlError, unknown
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
@@ -103,3 +104,46 @@ class Progression:
         if str(step) not in by_step:
             raise unknown("step", step, by_step, self.data)
         return by_step[str(step)]
+
+
+def standard_train_classes(classes: Iterable[str]) -> list[str]:
+    """The first half of the sorted class names, the customary train classes."""
+    ordered = sorted(str(name) for name in classes)
+    return ordered[: len(ordered) // 2]
+
+
+def superclass_train_classes(superclass_of: Mapping[str, str], wanted: Iterable[str]) -> list[str]:
+    """The classes of the wanted superclasses, sorted."""
+    chosen, known = set(wanted), set(superclass_of.values())
+    for name in sorted(chosen - known):
+        raise unknown("superclass", name, known)
+    return sorted(name for name, superclass in superclass_of.items() if superclass in chosen)
+
+
+def partition_train_classes(classes: Names, partition: Names | None) -> list[str] | None:
+    """The classes of a dataset's own "train" images, sorted; None if it has no such partition."""
+    if partition is None or not (partition == "train").any():
+        return None
+    inside = set(classes[partition == "train"].tolist())
+    outside = set(classes[partition != "train"].tolist())
+    for name in sorted(inside & outside):
+        raise OodmlError(
+            f"class {name!r} has both train and other images in the dataset's own partition, so "
+            "the partition does not split classes",
+            given=name,
+        )
+    return sorted(inside)
+
+
+RECORDED = ("weights", "image_size", "augmentation", "pooling")
+"""Entries of `VectorSet.source` that the shift depends on, besides the backbone."""
+
+
+def record_features(source: Mapping[str, Any]) -> dict[str, int | str]:
+    """The entries of a vector set's source to store in the settings of a progression."""
+    return {key: source[key] for key in RECORDED if isinstance(source.get(key), int | str)}
+
+
+def recorded_features(progression: Progression) -> dict[str, Any]:
+    """What `record_features` stored; empty for files of version 0.1 and for published files."""
+    return {key: progression.settings[key] for key in RECORDED if key in progression.settings}

@@ -9,9 +9,9 @@ import numpy as np
 from oodml.errors import OodmlError, unknown
 from oodml.progress import Progress
 from oodml.shift import image_measures
-from oodml.shift.class_mean_fid import Positions
+from oodml.shift.distances import Positions
+from oodml.shift.image_measures import Pool
 from oodml.shift.measures import MEASURES, find_measure
-from oodml.shift.pool import Pool
 from oodml.vectors import VectorSet
 
 assert image_measures  # importing it registers its measures

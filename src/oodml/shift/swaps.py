@@ -18,9 +18,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from oodml.shift.class_mean_fid import Positions, center_block
-from oodml.shift.distances import Matrix
-from oodml.shift.threads import limit_threads
+from oodml.shift.distances import Matrix, Positions, center_block, limit_threads
 
 _STEP = 0.8
 _BEYOND = 20.0

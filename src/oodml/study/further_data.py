@@ -14,9 +14,8 @@ from oodml.images.fingerprint import fingerprint as image_fingerprint
 from oodml.images.image_set import ImageSet
 from oodml.results.plan import FurtherTest
 from oodml.shift.build import SplitSettings
-from oodml.shift.features import recorded_features
 from oodml.shift.measures import class_mean_shift
-from oodml.shift.splits import Progression, Split
+from oodml.shift.splits import Progression, Split, recorded_features
 from oodml.study.spec.consistency import check_class_sizes
 from oodml.study.spec.study_file import Study
 from oodml.vectors import VectorSet

@@ -17,12 +17,16 @@ from oodml.files import write_text
 from oodml.methods._base import BaseMethod
 from oodml.model import Embedder, FinetuneSettings
 from oodml.randomness import derived_seed, generator
-from oodml.training.best_weights import BestWeights, Metrics
-from oodml.training.checkpoint import Checkpoint, TrainingState, load_checkpoint
+from oodml.training.checkpoint import (
+    BestWeights,
+    Checkpoint,
+    Metrics,
+    TrainingState,
+    load_checkpoint,
+)
 from oodml.training.retention import Retention, backbone_weights, search_path
-from oodml.training.sampler import ClassBalanced
 from oodml.training.settings import TrainSettings
-from oodml.training.sources import BatchSource
+from oodml.training.sources import BatchSource, ClassBalanced
 from oodml.training.trainer import NonFiniteError, Trainer
 from oodml.training.tuning import Tuning, count_parameters, peak_memory
 

@@ -14,7 +14,7 @@ from oodml.datasets import is_import_path
 from oodml.datasets._vectors import is_vector_file
 from oodml.errors import OodmlError, error_at, unknown
 from oodml.images.decode import parse_background
-from oodml.images.vector_images import pixels_error
+from oodml.images.image_set import pixels_error
 from oodml.shift.build import SplitSettings
 from oodml.study.spec.ranges import SearchSettings, Seed, parse_search
 from oodml.study.spec.searched_variants import parse_searched_variants

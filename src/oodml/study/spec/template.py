@@ -10,8 +10,7 @@ import numpy as np
 
 from oodml.datasets import open_images
 from oodml.errors import error_at, unknown
-from oodml.images.image_set import ImageSet
-from oodml.images.vector_images import VectorImages
+from oodml.images.image_set import ImageSet, VectorImages
 from oodml.study.spec.shipped import PREFIX, shipped_studies
 
 SHOTS = (2, 5)
