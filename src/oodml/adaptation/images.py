@@ -170,7 +170,6 @@ class _Task:
         return adapted.eval(), AdaptResult((metrics[0],), (metrics[1],), heads)
 
     def _lists(self) -> QueryLists | None:
-        """The lists of the query images, which follow the support images."""
         lists = query_lists(self.query)
         if lists is None:
             return None

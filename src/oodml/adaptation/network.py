@@ -110,7 +110,6 @@ def finetune_on_support(
 def _views(
     model: Embedder, images: ImageSet, steps: Sequence[SupportBatch], seed: int, number: int
 ) -> Iterator[Tensor]:
-    """The augmented images of each step; every step draws new augmentations."""
     augmentation = recipe(model.settings.augmentation)
     return batches(
         (

@@ -161,7 +161,6 @@ def compare_pairs(
 def _differences(
     scores: pd.DataFrame, first: str, second: str, baselines: Collection[str]
 ) -> NDArray[np.float64]:
-    """The differences by seed; a baseline has the same value for every seed."""
     both = [
         scores[name].dropna().mean() if name in baselines else scores[name]
         for name in (first, second)

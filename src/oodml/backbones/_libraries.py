@@ -14,18 +14,10 @@ from oodml.backbones._base import Backbone
 from oodml.errors import OodmlError
 from oodml.files import content_hash
 
-EXTRAS = {
-    "open_clip": "open_clip",
-    "transformers": "transformers",
-    "sentence-transformers": "sentence-transformers",
-    "torchvision": "torchvision",
-}
-"""The extra that installs the library of each prefix."""
-
 
 def is_library(name: str) -> bool:
     """Whether a backbone's name has the prefix of a library, such as "open_clip:"."""
-    return name.partition(":")[0] in EXTRAS
+    return name.partition(":")[0] in _LOADERS
 
 
 def local_files(name: str) -> str:
@@ -59,7 +51,7 @@ def library_backbone(name: str, weights: str | None, trust_code: bool) -> Backbo
         return _LOADERS[library](model, weights is None, trust_code)
     except ImportError as error:
         problem = (
-            f"backbone {name!r} needs {library}: pip install 'oodml[{EXTRAS[library]}]' "
+            f"backbone {name!r} needs {library}: pip install 'oodml[{library}]' "
             f"({error.name or error})"
         )
         raise OodmlError(problem, "backbone", name) from error
@@ -89,7 +81,6 @@ def _wrap(
     mean: Any,
     std: Any,
 ) -> Backbone:
-    """A backbone from a network and a function that returns its normalized input [3 h w]."""
     means, stds = (np.asarray(one, dtype=np.float32).reshape(-1) for one in (mean, std))
 
     def transform(image: Image.Image, size: int) -> NDArray[Any]:

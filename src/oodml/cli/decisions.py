@@ -290,7 +290,7 @@ def test_drift(
     results = {file.name: drift(known, VectorSet.load(file, labels=""), seed) for file in files}
     if page is not None:
         from oodml.datasets import open_images
-        from oodml.report.drift import write_drift_page
+        from oodml.report.decision_figures import write_drift_page
 
         write_drift_page(
             page, Path(index).name, results, None if data is None else open_images(data)

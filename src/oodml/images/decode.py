@@ -125,13 +125,11 @@ def require_regular_file(path: Path) -> None:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """The formats in `FORMATS` that this installation of Pillow supports."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """Convert an opened image to upright, opaque, 8-bit RGB."""
     _scale_color_key(image)
     levels = _integer_levels(image) if image.mode.startswith("I") else 0
     if image.mode == "L" and _tiff_tag(image, SAMPLE_FORMAT) == SIGNED:
@@ -183,7 +181,6 @@ def _raw_mode(image: Image.Image) -> str:
 
 
 def _tiff_tag(image: Image.Image, tag: int) -> int | None:
-    """The first value of a TIFF tag, or None."""
     value = getattr(image, "tag_v2", {}).get(tag)
     value = value[0] if isinstance(value, tuple) and value else value
     return int(value) if isinstance(value, int | float) else None
@@ -242,7 +239,6 @@ def _to_srgb(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
 
 
 def _profile_mode(image: Image.Image) -> str:
-    """The mode that a color profile applies to."""
     if image.mode == "CMYK":
         return "CMYK"
     return "L" if image.mode[:1] in ("1", "L", "I", "F") else "RGB"

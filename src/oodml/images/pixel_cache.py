@@ -146,7 +146,6 @@ def list_pixel_caches() -> list[tuple[str, int]]:
 
 
 def _fill(images: ImageSet, short: int, log: Log) -> FileRecords:
-    """Decode and store all images, and record which could not be read."""
     times = file_times(images)
     folder = cache_folder() / "pixels"
     folder.mkdir(parents=True, exist_ok=True)
@@ -217,7 +216,6 @@ def _cache_path(images: ImageSet, records: FileRecords, short: int) -> Path:
 
 
 def _open(folder: Path) -> PixelCache | None:
-    """The cache in a folder, its pixels memory-mapped."""
     if not folder.exists():
         return None
     try:

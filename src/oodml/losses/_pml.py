@@ -41,7 +41,6 @@ def wrapper_of(kind: str, name: str) -> Any:
 
 
 def _signature(wrapped: type) -> inspect.Signature:
-    """All options of a class and its base classes."""
     options: dict[str, inspect.Parameter] = {}
     for owner in wrapped.__mro__[:-1]:
         if not owner.__module__.startswith("pytorch_metric_learning."):
@@ -104,7 +103,6 @@ class Miner:
         self.inner = _make(wrapped, options)
 
     def __call__(self, embeddings: Vectors, labels: Labels, generator: torch.Generator) -> Triplets:
-        """Return the mined triplets; `generator` seeds the wrapped miner."""
         from pytorch_metric_learning.utils.loss_and_miner_utils import convert_to_triplets
 
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))

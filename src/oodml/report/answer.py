@@ -47,8 +47,6 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Ranking:
-    """The methods by descending score, and the comparison of the best one with the others."""
-
     data: str
     metric: str
     score: str
@@ -145,7 +143,6 @@ def _headline(ranking: _Ranking) -> Answer:
 
 
 def _without_interval(ranking: _Ranking) -> Answer:
-    """The order of the scores, without naming a winner."""
     best, second = ranking.best, ranking.order.iloc[1]
     several = int(ranking.order["seeds"].max()) > 1
     detail = EQUAL_SEEDS if several else NO_INTERVAL
@@ -165,7 +162,6 @@ def _without_interval(ranking: _Ranking) -> Answer:
 
 
 def _undecided(ranking: _Ranking) -> Answer:
-    """Several methods are not separated from the best one."""
     best, data, tied = ranking.best, ranking.data, ranking.tied
     baselines = [name for name in tied if not ranking.row(name)["trains"]]
     if not best["trains"]:
@@ -207,7 +203,6 @@ def _best_trained(ranking: _Ranking) -> str:
 
 
 def _facts(ranking: _Ranking, chance: float | None) -> tuple[Fact, ...]:
-    """The score, the loss, and the value on the hardest split of the best trained method."""
     if not ranking.order["trains"].any():
         return ()
     row = ranking.row(_best_trained(ranking))

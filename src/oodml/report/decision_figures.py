@@ -1,5 +1,7 @@
-"""Figures of the commands on vectors, as PNG."""
+"""Figures and pages of the commands on vectors."""
 
+import base64
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,11 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from oodml.decisions.drift import Drift
 from oodml.decisions.open_set import OpenSetScores
 from oodml.errors import error_at
-from oodml.files import replacing
-from oodml.report.paper import paper_style
-from oodml.report.style import LIGHT
+from oodml.files import replacing, write_text
+from oodml.images.image_set import ImageSet
+from oodml.report.page import page_environment
+from oodml.report.style import LIGHT, asset, paper_style
+from oodml.report.thumbnails import thumbnails
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,3 +82,37 @@ def growth_figure(tables: Mapping[int, pd.DataFrame], path: Path) -> None:
         axes.set_xscale("log")
         axes.set(xlabel="Images in the gallery", ylabel="Recall@k")
         axes.legend()
+
+
+EXAMPLES = 8
+"""The number of images shown of each new cluster."""
+
+
+def write_drift_page(
+    path: Path, index: str, results: Mapping[str, Drift], images: ImageSet | None
+) -> None:
+    """Write the page of some files of new vectors.
+
+    Args:
+        results: the drift of each file.
+        images: the images that the ids name, or None to show ids.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        chart = Path(folder) / "chart.png"
+        with png_axes(chart, 6) as axes:
+            colors = [LIGHT[1] if one.p <= 0.05 else LIGHT[0] for one in results.values()]
+            axes.bar([*results], [one.value for one in results.values()], color=colors)
+            axes.axhline(1, color="#333333", linewidth=0.8, linestyle="--")
+            axes.set(ylabel="Drift, relative to chance")
+            axes.tick_params(axis="x", rotation=30)
+        encoded = base64.b64encode(chart.read_bytes()).decode()
+    shown = [
+        name for one in results.values() for group in one.clusters for name in group[:EXAMPLES]
+    ]
+    values = {
+        "index": index, "results": results, "chart": encoded, "limit": EXAMPLES,
+        "farther": sum(one.p <= 0.05 for one in results.values()),
+        "images": thumbnails(images, shown, 96, 2_000_000),
+    }  # fmt: skip
+    page = page_environment().from_string(asset("drift.html"))
+    write_text(path, page.render(**values))

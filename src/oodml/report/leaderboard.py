@@ -18,7 +18,8 @@ from oodml.errors import OodmlError
 from oodml.files import write_text
 from oodml.report.answer import answer
 from oodml.report.folder import StudyFolder, read_folder
-from oodml.report.page import asset, page_environment
+from oodml.report.page import page_environment
+from oodml.report.style import asset
 from oodml.report.tables import select, tables
 from oodml.results.schema import Stage
 from oodml.share.merge import merge_studies
@@ -78,7 +79,6 @@ def write_leaderboard(packs: str | Path, out: str | Path) -> Path:
 
 
 def _board(entries: Sequence[Entry], folder: Path) -> dict[str, Any]:
-    """The ranking of packs with the same images and splits, for the template."""
     merge = merge_studies([entry.folder for entry in entries], folder)
     study = read_folder(folder)
     computed = tables(study)
@@ -122,7 +122,6 @@ def _rows(
 
 
 def _costs(study: StudyFolder) -> dict[str, dict[str, Any]]:
-    """Time, devices, trained parameters, and settings of each method, from its runs."""
     costs: dict[str, dict[str, Any]] = {}
     labels = {run.id: run.label for run in study.plan.runs}
     for name, run in study.runs.items():

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from importlib.resources import files
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from oodml.report.answer import answer
 from oodml.report.folder import StudyFolder
 from oodml.report.level_and_gain import describe_losses
 from oodml.report.payload import page_data
+from oodml.report.style import asset
 from oodml.report.tables import select
 from oodml.results.schema import Stage, baselines_of
 
@@ -74,7 +74,6 @@ def page_environment() -> "Environment":
 
 
 def _page_values(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """The variables of the template."""
     table = folder.table
     ranked = ranked_metrics(table)
     order = shifts(table)
@@ -154,12 +153,10 @@ def _ranking(tables: Mapping[str, pd.DataFrame], metric: str) -> dict[str, Any]:
 
 
 def _cells(rows: pd.DataFrame, column: str, value: str) -> dict[tuple[str, str], Any]:
-    """Values by (method, column)."""
     return dict(zip(zip(rows["method"], rows[column], strict=True), rows[value], strict=True))
 
 
 def _untrained_methods() -> list[str]:
-    """The methods of the catalog that can serve as a baseline."""
     names = catalog.names("methods")
     return [name for name in names if not catalog.get_class("methods", name).trains]
 
@@ -180,11 +177,6 @@ def _runs(folder: StudyFolder, runs: pd.DataFrame) -> dict[str, Any]:
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = frame.to_dict("records")  # type: ignore[assignment]
     return records
-
-
-def asset(name: str) -> str:
-    """A file of the page's assets."""
-    return files("oodml.report").joinpath("assets", name).read_text("utf-8")
 
 
 def _plotly() -> str:

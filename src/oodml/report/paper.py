@@ -1,16 +1,15 @@
 """The report's figures for print, as PNG and PDF."""
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from oodml.evaluate.registry import find_metric
 from oodml.files import replacing
-from oodml.report.style import Style
+from oodml.report.style import Style, paper_style
 from oodml.report.tables import select
 from oodml.results.schema import STANDARD_SPLIT
 
@@ -65,23 +64,6 @@ def write_figures(
             if figure is not None
             for suffix in formats
         ]
-
-
-@contextmanager
-def paper_style() -> Iterator[None]:
-    """Matplotlib settings for print: small type, thin lines, no frame."""
-    import matplotlib as mpl
-
-    style: Any = {
-        "font.size": 8, "axes.titlesize": 8, "axes.spines.top": False, "axes.spines.right": False,
-        "axes.linewidth": 0.6, "axes.grid": True, "axes.grid.axis": "y", "grid.color": "#e4e4e4",
-        "grid.linewidth": 0.5, "lines.linewidth": 1.3, "lines.markersize": 4,
-        "legend.frameon": False, "figure.constrained_layout.use": True, "pdf.fonttype": 42,
-        "savefig.dpi": 200, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
-        "text.parse_math": False, "svg.hashsalt": "oodml",
-    }  # fmt: skip
-    with mpl.rc_context(style):
-        yield
 
 
 def generalization_figure(
@@ -188,13 +170,11 @@ def _draw_line(
 
 
 def _wrap(name: str) -> str:
-    """A method's name in at most two lines of `NAME_WIDTH` characters."""
     lines = textwrap.wrap(name, NAME_WIDTH) or [name]
     return "\n".join(lines[:2]) + ("…" if len(lines) > 2 else "")
 
 
 def _legend_width(styles: Styles) -> float:
-    """The width of the longest name and its marker, in inches."""
     return 0.5 + 0.065 * min(NAME_WIDTH, max(map(len, styles), default=0))
 
 

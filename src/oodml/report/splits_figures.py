@@ -13,6 +13,7 @@ from jaxtyping import Float
 from oodml.errors import OodmlError, error_at, install_command
 from oodml.files import replacing
 from oodml.report.class_map import ClassMap, class_map, class_sides
+from oodml.report.style import asset
 from oodml.shift.controls import Agreement
 from oodml.shift.splits import Progression, Split
 from oodml.vectors import VectorSet
@@ -103,7 +104,7 @@ def progression_html(
     if features is not None:
         drawn = _class_positions(features, umap)
         shown = {name: uri for name, uri in (pictures or {}).items() if name in drawn.samples}
-        script = _HOVER.replace("PICTURES", json.dumps(shown)) if shown else None
+        script = asset("hover.js").replace("PICTURES", json.dumps(shown)) if shown else None
         slider = _map_with_slider(progression, drawn)
         parts.append(to_html(slider, full_html=False, include_plotlyjs=False, post_script=script))
     return "\n".join(parts)
@@ -131,27 +132,6 @@ def _shift_line(progression: Progression) -> Any:
         template="simple_white", height=360, title="Shift of each split", margin={"t": 50}
     )
     return line
-
-
-# Plotly's hover labels cannot contain images, so the picture of a class is laid over the map.
-_HOVER = """
-const map = document.getElementById('{plot_id}');
-const pictures = PICTURES;
-const shown = document.createElement('img');
-shown.alt = '';
-shown.style.cssText = 'position:fixed;display:none;width:96px;pointer-events:none;z-index:9;'
-  + 'border:1px solid #999;background:#fff';
-document.body.appendChild(shown);
-map.on('plotly_hover', event => {
-  const picture = pictures[event.points[0].customdata[1]];
-  if (!picture) return;
-  shown.src = picture;
-  shown.style.left = event.event.clientX + 16 + 'px';
-  shown.style.top = event.event.clientY + 16 + 'px';
-  shown.style.display = 'block';
-});
-map.on('plotly_unhover', () => { shown.style.display = 'none'; });
-"""
 
 
 def _map_with_slider(progression: Progression, drawn: ClassMap) -> Any:
@@ -212,7 +192,6 @@ def _split_title(split: Split) -> str:
 
 
 def _class_positions(features: VectorSet, umap: bool) -> ClassMap:
-    """The class means on principal axes, or by UMAP if requested."""
     drawn = class_map(features)
     if not umap:
         return drawn

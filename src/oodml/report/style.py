@@ -1,6 +1,8 @@
-"""The style of each method in figures: a color, a marker, and a line dash."""
+"""The style of figures and pages, and of each method: a color, a marker, and a line dash."""
 
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+from importlib.resources import files
 from typing import NamedTuple
 
 LIGHT = (
@@ -18,6 +20,18 @@ MARKERS = (
 )  # fmt: skip
 BASELINE_MARKERS = (("x", "x"), ("cross", "P"))
 DASHES = ("solid", "dash", "dashdot")
+
+
+def asset(name: str) -> str:
+    """A file of the page's assets."""
+    return files("oodml.report").joinpath("assets", name).read_text("utf-8")
+
+
+def paper_style() -> AbstractContextManager[None]:
+    """Matplotlib settings for print: small type, thin lines, no frame."""
+    from matplotlib import style
+
+    return style.context(str(files("oodml.report").joinpath("assets", "paper.mplstyle")))
 
 
 class Style(NamedTuple):

@@ -109,7 +109,6 @@ def tables(folder: StudyFolder) -> Tables:
 
 
 def _rankings(rows: Mapping[str, pd.DataFrame], ranked: list[str]) -> Tables:
-    """The tables of the ranking, from the rows of each metric."""
     order = shifts(rows[ranked[0]])
     single = None if order.nunique() > 1 else str(order.index[0])
     pairs = {metric: compare_pairs(rows[metric], metric, single) for metric in ranked}
@@ -177,7 +176,6 @@ def _published(folder: StudyFolder) -> pd.DataFrame:
 
 
 def _models(folder: StudyFolder) -> dict[str, Mapping[str, Any]]:
-    """The model settings of each method."""
     return {
         str(run.get("label", run.get("method"))): run.get("model") or {}
         for run in folder.runs.values()
@@ -201,7 +199,6 @@ def _runs(folder: StudyFolder) -> pd.DataFrame:
 
 
 def _for_each(names: list[str], compute: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
-    """The table of each metric, with the metric as the first column."""
     frames = {name: compute(name) for name in names}
     if all(frame.empty for frame in frames.values()):
         columns = next(iter(frames.values())).columns if frames else ()

@@ -100,7 +100,6 @@ def _select_methods(folder: StudyFolder, selected: Sequence[str]) -> StudyFolder
 
 
 def _check_writable(folder: Path) -> None:
-    """Raise before anything is computed if the folder cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -9,30 +9,15 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from oodml.errors import OodmlError
 
 Family = Literal[
-    "retrieval",
-    "clustering",
-    "classification",
-    "structure",
-    "open_set",
-    "compression",
+    "retrieval", "clustering", "classification", "structure", "open_set", "compression", "other",
     "count",
-    "other",
-]
-FAMILIES: tuple[Family, ...] = (
-    "retrieval",
-    "clustering",
-    "classification",
-    "structure",
-    "open_set",
-    "compression",
-    "other",
-    "count",
-)
+]  # fmt: skip
+FAMILIES: tuple[Family, ...] = get_args(Family)
 """The families in the order of display."""
 Chance = Literal["random ranking", "random clusters"]
 PUBLISHED = "_published"
@@ -50,8 +35,7 @@ class Metric:
         label: the name in figures and prose, with "@k" as in `name`.
         family: "retrieval", "clustering", and "classification" measure quality, "structure"
             describes the embedding, "open_set" and "compression" measure decisions that it is
-            used for, "count" counts queries or images, "other" is anything
-            unregistered.
+            used for, "count" counts queries or images, "other" is anything unregistered.
         bounds: the smallest and the largest possible value.
         higher_is_better: None where neither direction is better.
         chance: the baseline that the metric's chance level refers to, or None.

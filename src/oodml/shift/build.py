@@ -121,7 +121,6 @@ def build_progression(
 
 
 def _refuse_collapsed(vectors: VectorSet) -> None:
-    """Refuse vectors whose class means are equal: no split of them has any shift."""
     means = vectors.class_means()
     spread = np.abs(means - means.mean(axis=0)).max()
     if spread <= 4 * np.finfo(np.float32).eps * np.abs(means).max():
@@ -201,8 +200,6 @@ def _published(vectors: VectorSet, settings: SplitSettings, train: Sequence[str]
 
 
 class _PublishedProcedure:
-    """The published procedures on the class means of some vectors, with given settings."""
-
     def __init__(self, vectors: VectorSet, settings: SplitSettings) -> None:
         self._vectors, self._settings = vectors, settings
         self._means = vectors.class_means()
@@ -251,7 +248,6 @@ def _iterations(settings: SplitSettings, least: int) -> dict[str, int]:
 
 
 def _select(splits: Sequence[Split], settings: SplitSettings) -> tuple[Split, ...]:
-    """The wanted steps, or evenly spaced splits."""
     ordered = sorted(splits, key=lambda split: split.shift)
     if settings.steps is not None:
         wanted = set(map(str, settings.steps))
@@ -282,7 +278,6 @@ def _with_standard(chosen: Sequence[Split], splits: Sequence[Split]) -> Sequence
 def _add_samples(
     split: Split, vectors: VectorSet, settings: SplitSettings, shots: Sequence[int], n_episodes: int
 ) -> Split:
-    """The split with its validation classes and episodes."""
     ids, classes = vectors.ids.tolist(), vectors.classes.tolist()
     episodes = sample_episodes(ids, classes, split.test, shots, n_episodes, settings.seed)
     validation = sample_validation(split.train, settings.validation, settings.seed)

@@ -73,8 +73,6 @@ def remeasure(progression: Progression, features: VectorSet) -> Progression:
 
 
 class _SplitMeasure:
-    """Measures the shift of splits on the class means of some features."""
-
     def __init__(self, features: VectorSet, measure: str = STANDARD_MEASURE) -> None:
         self._position = {name: row for row, name in enumerate(features.class_names)}
         means = features.class_means()

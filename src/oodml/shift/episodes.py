@@ -169,7 +169,6 @@ def _class_episode(
 
 
 def _count_support_classes(images: Mapping[str, tuple[str, ...]], shots: int) -> int:
-    """The number of support classes of a class-wise episode."""
     if len(images) < 4:
         problem = (
             f"{len(images)} test classes with at most {shots} images each are too few for "

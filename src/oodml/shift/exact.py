@@ -98,8 +98,6 @@ def evenly_spaced(splits: Sequence[Split], count: int) -> list[Split]:
 
 
 class _Search:
-    """Searches swaps of the classes, within the limits on images."""
-
     def __init__(
         self,
         means: Num[np.ndarray, "n d"],

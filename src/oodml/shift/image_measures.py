@@ -158,7 +158,6 @@ def sliced_wasserstein(pool: Pool) -> Measure:
 
 
 def _wasserstein(a: Matrix, b: Matrix) -> float:
-    """Root mean square over the columns of the Wasserstein-2 distance of each."""
     count = max(len(a), len(b))
     quantiles = (np.arange(count) + 0.5) / count
     a, b = (

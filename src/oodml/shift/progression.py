@@ -212,7 +212,6 @@ def _check_input(
     train_classes: Sequence[str],
     test_classes: Sequence[str],
 ) -> tuple[Matrix, list[str]]:
-    """All class means and names, train classes first."""
     train, test = as_sets(train_means, test_means)
     for side, means, classes in (("train", train, train_classes), ("test", test, test_classes)):
         if len(means) != len(classes):

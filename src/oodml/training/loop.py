@@ -171,7 +171,6 @@ def _move_to_device(
 
 
 def _enter_training_mode(model: Embedder, method: BaseMethod, tuning: Tuning, frozen: bool) -> None:
-    """Prepare an epoch, with the backbone frozen or not."""
     distributed.broadcast_weights(model, method)
     model.train()
     method.train()

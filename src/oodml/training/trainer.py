@@ -158,7 +158,6 @@ class Trainer:
                 )
 
     def _trained_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """The parameters of the method, and those of the model in the optimizer, by name."""
         for name, parameter in self.method.named_parameters():
             yield f"the method's {name}", parameter
         optimized = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
