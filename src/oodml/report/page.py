@@ -21,6 +21,7 @@ from oodml.analysis.table import ranked_metrics, shifts, standard_split
 from oodml.evaluate.registry import find_metric
 from oodml.progress import format_duration
 from oodml.report.answer import answer
+from oodml.report.failures import page_failures
 from oodml.report.folder import StudyFolder
 from oodml.report.level_and_gain import describe_losses
 from oodml.report.payload import page_data
@@ -97,6 +98,7 @@ def _page_values(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dic
             name: _records(tables[name])
             for name in ("findings", "structure", "controls", "few_shot", "open_set", "compression")
         },
+        "failing": page_failures(folder, tables),
         "near_far": _records(select(tables, "near_and_far", ranked[0])),
         "epochs": _records(tables["best_test_epoch_diagnostic"]),
         "published_data": folder.data in PUBLISHED_DATA,

@@ -26,6 +26,7 @@ from oodml.analysis.structure import (
     structure_points,
 )
 from oodml.analysis.table import metrics, ranked_metrics, shifts, to_rows, trained
+from oodml.report.failures import failure_tables
 from oodml.report.folder import StudyFolder
 from oodml.report.level_and_gain import gains, losses, trial_scores
 from oodml.report.series import (
@@ -67,6 +68,8 @@ def tables(folder: StudyFolder) -> Tables:
         - `test_data`: each quality metric by further dataset, method, and split.
         - `published`: curves of the paper that are comparable with this study.
         - `open_set`, `compression`: see `oodml.report.series`.
+        - `by_kind`, `by_class`, `confused_pairs`, `exceptions`, `explained`: see
+          `oodml.report.failures`.
         - `runs`: seconds and host of each run.
     """
     table = folder.table
@@ -79,13 +82,15 @@ def tables(folder: StudyFolder) -> Tables:
     recalls = superclass_recalls(folder)
     gain_table = gains(folder)
     correlations = structure_correlations(trained(table), main)
+    rankings = _rankings(rows, ranked)
     drawn = _for_each([*rows], lambda metric: curves(rows[metric], metric))
     return {
         "curves": drawn,
         "open_set": open_set_table(drawn),
         "compression": compression_table(drawn),
         "seeds": _for_each(ranked, lambda metric: seed_values(rows[metric], metric)),
-        **_rankings(rows, ranked),
+        **rankings,
+        **failure_tables(folder, select(rankings, "ags", main)["method"].tolist()),
         "few_shot": _for_each(ranked, lambda metric: few_shot_gains(rows[metric], metric)),
         "structure": correlations,
         "structure_points": _structure_points(table, main),

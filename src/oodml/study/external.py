@@ -20,6 +20,7 @@ from oodml.catalog import make_importable
 from oodml.datasets import open_images
 from oodml.decisions.study import decision_metrics
 from oodml.errors import OodmlError
+from oodml.evaluate.confusions import confusions
 from oodml.evaluate.superclasses import superclass_recall
 from oodml.files import content_hash
 from oodml.images.fingerprint import fingerprint
@@ -225,6 +226,7 @@ class _Target:
         try:
             rows = pd.DataFrame([*self._measure(run, split, test)])
             test.save(folder / "vectors.npz")
+            confusions(test).to_parquet(folder / "confusions.parquet")
             if test.superclasses is not None:
                 superclass_recall(test).to_parquet(folder / "superclasses.parquet")
             write_run_rows(result_rows(rows, run.identity), folder)

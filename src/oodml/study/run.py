@@ -15,6 +15,7 @@ from oodml import catalog, distributed
 from oodml.adaptation.split import adapt_split
 from oodml.decisions.study import decision_metrics
 from oodml.evaluate.clustering import clustering_metrics
+from oodml.evaluate.confusions import confusions
 from oodml.evaluate.query_lists import query_lists, retrieval_arguments
 from oodml.evaluate.retrieval import retrieval_metrics
 from oodml.evaluate.structure import structure_metrics
@@ -78,6 +79,7 @@ def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
         rows += _test_further(job, model, len(history.rows))
         model.save(folder)
         test.save(folder / "vectors.npz")
+        confusions(test, **_distance(model)).to_parquet(folder / "confusions.parquet")
         if test.superclasses is not None:
             recalls = superclass_recall(test, **_distance(model))
             recalls.to_parquet(folder / "superclasses.parquet")

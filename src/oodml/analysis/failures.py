@@ -1,0 +1,222 @@
+"""Where retrieval fails: recall of superclasses and classes, confused pairs, and what explains it.
+
+The functions take confusions: the rows of `oodml.evaluate.confusions.confusions` for every run,
+with the columns `method`, `split`, and `seed`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from oodml.evaluate.compare import class_draws
+
+LEVEL_Z = 1.959964
+FALSE_DISCOVERIES = 0.1
+MIN_CLASSES = 20
+"""Classes that a regression requires."""
+PAIRS = 50
+"""Confused pairs per method and split."""
+TRAITS = ("images_per_class", "nearest_class", "similarity_to_training")
+
+
+def class_recalls(confusions: pd.DataFrame) -> pd.DataFrame:
+    """Recall@1 of each class by method and split.
+
+    Returns:
+        One row per method, split, and class: `superclass`, `recall` (the mean over seeds),
+        `queries`, and the bounds of the 95% Wilson interval of that number of queries.
+    """
+    key = ["method", "split", "seed", "class", "superclass"]
+    is_hit = confusions["class"] == confusions["other"]
+    counted = confusions.assign(hits=confusions["count"].where(is_hit, 0))
+    runs = counted.groupby(key)[["count", "hits"]].sum()
+    means = (runs["hits"] / runs["count"]).groupby(level=[0, 1, 3, 4]).mean()
+    queries = runs["count"].groupby(level=[0, 1, 3, 4]).max()
+    low, high = wilson_interval(means.to_numpy(float), queries.to_numpy(float))
+    table = pd.DataFrame({"recall": means, "low": low, "high": high, "queries": queries})
+    return table.reset_index()
+
+
+def wilson_interval(
+    share: Float[np.ndarray, " n"], count: Float[np.ndarray, " n"]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The 95% interval of a share of independent trials (Wilson 1927)."""
+    z2 = LEVEL_Z**2 / count
+    middle = (share + z2 / 2) / (1 + z2)
+    half = np.sqrt(z2 * share * (1 - share) + z2**2 / 4) / (1 + z2)
+    return np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)
+
+
+def kind_recalls(recalls: pd.DataFrame, seed: int = 0, resamples: int = 2000) -> pd.DataFrame:
+    """Recall@1 of each superclass by method and split.
+
+    Args:
+        recalls: the result of `class_recalls`.
+        seed: of the resamples.
+
+    Returns:
+        One row per method, split, and superclass: `recall`, the 95% interval from resampling its
+        classes (NaN for a single class), `classes`, and `queries`; empty without superclasses.
+    """
+    rows = []
+    named = recalls[recalls["superclass"] != ""]
+    for key, part in named.groupby(["method", "split", "superclass"], sort=False):
+        counts = part["queries"].to_numpy(float)
+        hits = part["recall"].to_numpy(float) * counts
+        low = high = float("nan")
+        if len(part) > 1:
+            draws = np.concatenate([*class_draws(len(part), resamples, seed)])
+            low, high = np.quantile((draws @ hits) / (draws @ counts), [0.025, 0.975])
+        rows.append((*key, hits.sum() / counts.sum(), low, high, len(part), int(counts.sum())))
+    columns = ["method", "split", "superclass", "recall", "low", "high", "classes", "queries"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def confused_pairs(confusions: pd.DataFrame, most: int = PAIRS) -> pd.DataFrame:
+    """The pairs of classes that each method confuses most often on each split.
+
+    Returns:
+        At most `most` rows per method and split, the largest share first: `class`, `other`, the
+        `share` of the class's queries whose nearest image has the other class (the mean over
+        seeds), and the ids of one such pair of images, `query` and `neighbor`.
+    """
+    by_class = ["method", "split", "class"]
+    seeds = confusions.groupby(["method", "split"])["seed"].nunique()
+    totals = confusions.groupby([*by_class, "seed"])["count"].sum()
+    totals = totals.groupby(level=[0, 1, 2]).mean().rename("total")
+    wrong = confusions[confusions["class"] != confusions["other"]]
+    grouped = wrong.sort_values("count", ascending=False).groupby([*by_class, "other"])
+    table = grouped[["query", "neighbor"]].first().assign(count=grouped["count"].sum())
+    table = table.reset_index().merge(totals.reset_index(), on=by_class)
+    n_seeds = [seeds[method, split] for method, split in table[by_class[:2]].to_numpy()]
+    table["share"] = table["count"] / np.array(n_seeds, dtype=float) / table["total"]
+    table = table.sort_values(["share", "count"], ascending=False, kind="stable")
+    best = table.groupby(by_class[:2], sort=False).head(most)
+    columns = [*by_class, "other", "share", "query", "neighbor"]
+    return best.sort_values(by_class[:2], kind="stable")[columns].reset_index(drop=True)
+
+
+def exceptions(recalls: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
+    """Classes on which another method is better than the one that leads overall.
+
+    Recall is averaged over the splits that test a class with both methods. The 95% interval of the
+    difference adds a success and a failure to each side (Agresti & Caffo 2000). It ignores that
+    both methods answer the same queries, which makes it too wide rather than too narrow.
+
+    Args:
+        recalls: the result of `class_recalls`.
+        order: the methods, the leader first.
+
+    Returns:
+        One row per other method and class on which it is better: `method`, `leader`, `class`,
+        `recall`, `leader_recall`, `difference`, `low`, `high`, and whether the difference is
+        `separated`, with at most 10% false discoveries among all classes (Benjamini & Hochberg).
+    """
+    wide = recalls.pivot_table("recall", ["split", "class"], "method")
+    queries = recalls.groupby("class")["queries"].max()
+    parts = []
+    for method in order[1:]:
+        if method not in wide or order[0] not in wide:
+            continue
+        means = wide[[method, order[0]]].dropna().groupby(level="class").mean()
+        if means.empty:
+            continue
+        b, a = (means[name].to_numpy(float) for name in (method, order[0]))
+        low, high, p = _difference(b, a, queries[means.index].to_numpy(float))
+        table = pd.DataFrame(
+            {"method": method, "leader": order[0], "class": means.index, "recall": b,
+             "leader_recall": a, "difference": b - a, "low": low, "high": high,
+             "separated": _discoveries(p)}
+        )  # fmt: skip
+        parts.append(table[b > a].sort_values("difference", ascending=False, kind="stable"))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _difference(
+    b: Float[np.ndarray, " n"], a: Float[np.ndarray, " n"], count: Float[np.ndarray, " n"]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """The bounds of the difference of two shares, and the level of its being 0."""
+    from scipy.special import ndtr
+
+    shares = [(count * share + 1) / (count + 2) for share in (b, a)]
+    error = np.sqrt(sum(share * (1 - share) for share in shares) / (count + 2))
+    middle = shares[0] - shares[1]
+    return middle - LEVEL_Z * error, middle + LEVEL_Z * error, 2 * ndtr(-np.abs(middle) / error)
+
+
+def _discoveries(p: Float[np.ndarray, " n"]) -> NDArray[np.bool_]:
+    from scipy.stats import false_discovery_control
+
+    return np.asarray(false_discovery_control(p) <= FALSE_DISCOVERIES)
+
+
+def explain_recall(
+    recalls: pd.DataFrame, traits: pd.DataFrame, seed: int = 0, resamples: int = 1000
+) -> pd.DataFrame:
+    """A linear regression of the recall of classes on their traits, for each method.
+
+    Traits are standardized. Splits have their own intercept, so that the coefficients do not
+    reflect how hard a split is. Intervals resample classes.
+
+    Args:
+        recalls: the result of `class_recalls`.
+        traits: `split`, `class`, and the columns `TRAITS`.
+        seed: of the resamples.
+
+    Returns:
+        One row per method and trait: `effect` (the change of recall per standard deviation), its
+        95% interval, `explained` (the share of the variance within splits that the regression
+        explains for classes left out of it), and `classes`; empty for fewer than 20 classes.
+    """
+    rows = []
+    for method, part in recalls.merge(traits, on=["split", "class"]).groupby("method", sort=False):
+        columns = ["recall", *TRAITS]
+        values = part[columns].to_numpy(float)
+        values -= part.groupby("split")[columns].transform("mean").to_numpy(float)
+        scale = values.std(0)
+        used = np.flatnonzero(scale[1:] > 1e-9)
+        groups = np.unique(part["class"].to_numpy(), return_inverse=True)[1]
+        if groups.max() + 1 < MIN_CLASSES or not len(used):
+            continue
+        x, y = values[:, 1 + used] / scale[1 + used], values[:, 0]
+        effects = np.linalg.lstsq(x, y, rcond=None)[0]
+        draws = _resampled_effects(x, y, groups, seed, resamples)
+        low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+        explained = _explained(x, y, groups, seed)
+        for i, position in enumerate(used):
+            bounds = effects[i], low[i], high[i]
+            rows.append((method, TRAITS[position], *bounds, explained, int(groups.max()) + 1))
+    columns = ["method", "trait", "effect", "low", "high", "explained", "classes"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _resampled_effects(
+    x: Float[np.ndarray, "n t"],
+    y: Float[np.ndarray, " n"],
+    groups: NDArray[np.int64],
+    seed: int,
+    resamples: int,
+) -> Float[np.ndarray, "r t"]:
+    """The effects in resamples of the classes."""
+    n = int(groups.max()) + 1
+    gram, moments = np.zeros((n, x.shape[1], x.shape[1])), np.zeros((n, x.shape[1]))
+    np.add.at(gram, groups, x[:, :, None] * x[:, None])
+    np.add.at(moments, groups, x * y[:, None])
+    draws = np.concatenate([*class_draws(n, resamples, seed)])
+    sums = np.tensordot(draws, gram, 1) + 1e-9 * np.eye(x.shape[1])
+    return np.linalg.solve(sums, (draws @ moments)[:, :, None])[:, :, 0]
+
+
+def _explained(
+    x: Float[np.ndarray, "n t"], y: Float[np.ndarray, " n"], groups: NDArray[np.int64], seed: int
+) -> float:
+    """The share of variance explained in ten-fold cross-validation over classes."""
+    folds = np.random.default_rng(seed).permutation(np.arange(groups.max() + 1) % 10)[groups]
+    errors = np.empty(len(y))
+    for fold in range(10):
+        rest = folds != fold
+        errors[~rest] = y[~rest] - x[~rest] @ np.linalg.lstsq(x[rest], y[rest], rcond=None)[0]
+    return float(1 - (errors**2).sum() / (y**2).sum()) if (y**2).sum() > 0 else float("nan")
