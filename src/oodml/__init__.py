@@ -39,6 +39,8 @@ _HOME = {
     "Study": "interactive",
     "open_study": "interactive",
     "record": "study.external",
+    "mteb_model": "mteb",
+    "as_mteb_task": "mteb",
     "adapt": "adaptation",
     "aggregated_generalization_score": "analysis.ags",
     "OodmlError": "errors",
@@ -67,6 +69,8 @@ if TYPE_CHECKING:
     from oodml.interactive import train as train
     from oodml.model import Embedder as Embedder
     from oodml.model import load_model as load_model
+    from oodml.mteb import as_mteb_task as as_mteb_task
+    from oodml.mteb import mteb_model as mteb_model
     from oodml.shift.controls import size_matched as size_matched
     from oodml.shift.distances import frechet_distance as frechet_distance
     from oodml.shift.episodes import sample_episodes as sample_episodes

@@ -156,7 +156,7 @@ def sharing(folder: Path) -> dict[str, Any]:
 
 
 def splits_elsewhere(folder: Path) -> dict[str, Any]:
-    """Write splits of a few classes, and name the images that the code uses."""
+    """Write images of a few classes and their splits, and name the images that the code uses."""
     from oodml.shift.files import write_splits
     from oodml.shift.splits import Progression, Split
 
@@ -164,6 +164,9 @@ def splits_elsewhere(folder: Path) -> dict[str, Any]:
     write_splits(Progression((split,), "published"), folder / "splits.json")
     classes = [name for name in "abcde" for _ in range(3)]
     paths = [f"{name}/{row}.png" for row, name in enumerate(classes)]
+    pixels = np.random.default_rng(0).integers(0, 255, (15, 16, 16, 3), dtype=np.uint8)
+    ids, names = np.array([path[:-4] for path in paths]), np.array(classes)
+    write_images(ImageSet("photos", ids, names, pixels=pixels), folder / "photos")
     return {"classes": classes, "paths": paths, "dataset": classes}
 
 

@@ -34,9 +34,9 @@ COMPILED = {
     "duckdb.sql": "duckdb is not a dependency",
 }
 """Python code containing these words is only compiled, with the reason."""
-for library in ("sentence_transformers", "oml"):
-    if importlib.util.find_spec(library) is None:
-        COMPILED[f"from {library}"] = "it is not installed"
+for words in ("from sentence_transformers", "from oml", "import mteb"):
+    if importlib.util.find_spec(words.split()[1]) is None:
+        COMPILED[words] = "it is not installed"
 
 PAGES_WITH_CODE = [page for page in pages() if any(step.kind != "toml" for step in steps(page))]
 

@@ -1,0 +1,154 @@
+"""Models and splits as objects of mteb (Massive Embedding Benchmark), for its tasks on images."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from oodml.embedding import embed
+from oodml.errors import OodmlError, install_command
+from oodml.images.image_set import ImageSet
+from oodml.model import Embedder, frozen_model, load_model
+from oodml.shift.splits import Split
+from oodml.study.folder.named_run import run_folder
+
+TEST, SUBSET = "test", "default"
+"""The names of a task's only split and subset in mteb."""
+
+
+def mteb_model(
+    model: Embedder | str | Path, name: str | None = None, trust_code: bool = False
+) -> Any:
+    """Make a model that `mteb.evaluate` accepts for tasks on images.
+
+    Args:
+        model: a model, its folder, a run of a study as "RESULTS:METHOD[:SPLIT[:SEED]]", or the
+            name of a backbone.
+        name: its name in the results of mteb; by default "oodml/" and what `model` names.
+        trust_code: as in `oodml.load_model`.
+
+    Returns:
+        An encoder of mteb; similarities are cosines.
+
+    Raises:
+        OodmlError: if mteb is not installed, or the model cannot be loaded.
+    """
+    _require_mteb()
+    from mteb.models import ModelMeta
+    from mteb.models.abs_encoder import AbsEncoder
+
+    embedder = model if isinstance(model, Embedder) else _open_model(model, trust_code)
+    unknown = {key: None for key, one in ModelMeta.model_fields.items() if one.is_required()}
+    label = embedder.settings.backbone if isinstance(model, Embedder) else str(model)
+    meta = unknown | {
+        "name": name or f"oodml/{re.sub(r'[^A-Za-z0-9.]+', '-', label).strip('-')}",
+        "revision": "1",
+        "modalities": ["image"],
+        "framework": ["PyTorch"],
+        "similarity_fn_name": "cosine",
+        "n_parameters": sum(weight.numel() for weight in embedder.parameters()),
+    }
+
+    class Encoder(AbsEncoder):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.model, self.mteb_model_meta = embedder, ModelMeta(**meta)
+
+        def encode(self, inputs: Any, **_: Any) -> NDArray[np.float32]:
+            parts = [embed(_in_memory(batch), embedder).vectors for batch in inputs]
+            return np.concatenate(parts).astype(np.float32)
+
+    return Encoder()
+
+
+def as_mteb_task(split: Split, images: ImageSet) -> Any:
+    """Make a retrieval task of mteb from the test classes of a split.
+
+    Each test image is a query among all others, so `hit_rate_at_1` is Recall@1 of oodml.
+
+    Args:
+        split: the split.
+        images: the images it was built from.
+
+    Returns:
+        A task for `mteb.evaluate`, with its images loaded.
+
+    Raises:
+        OodmlError: if mteb is not installed, or the images lack the test classes.
+    """
+    _require_mteb()
+    from datasets import Dataset, Features, Value
+    from datasets import Image as ImageFeature
+    from mteb.abstasks.retrieval import AbsTaskRetrieval
+    from mteb.abstasks.task_metadata import TaskMetadata
+
+    test = images.subset(split.test)
+    features = Features({"id": Value("string"), "image": ImageFeature()})
+    columns = {"id": test.ids.tolist(), "image": [test.read(row) for row in range(len(test))]}
+    table = Dataset.from_dict(columns, features)
+    relevant = {
+        name: dict.fromkeys(np.setdiff1d(test.ids[test.classes == own], [name]).tolist(), 1)
+        for name, own in zip(test.ids.tolist(), test.classes, strict=True)
+    }
+    title = re.sub(r"\W+", "", images.name).capitalize()
+
+    class Task(AbsTaskRetrieval):  # type: ignore[misc]
+        ignore_identical_ids = True
+        metadata = TaskMetadata(
+            name=f"{title}Split{split.step}I2IRetrieval",
+            description=f"{len(split.test)} classes of {images.name}, split {split.step}.",
+            dataset={"path": images.name, "revision": "1"},
+            type="Any2AnyRetrieval",
+            category="i2i",
+            modalities=["image"],
+            eval_splits=[TEST],
+            eval_langs=["eng-Latn"],
+            main_score="hit_rate_at_1",
+        )
+
+        def load_data(self, *_: Any, **__: Any) -> None:
+            data = {"corpus": table, "queries": table, "relevant_docs": relevant}
+            self.dataset = {SUBSET: {TEST: {**data, "top_ranked": None}}}
+            self.data_loaded = True
+
+    task = Task()
+    task.load_data()
+    return task
+
+
+def _require_mteb() -> None:
+    try:
+        import mteb  # noqa: F401
+    except ImportError as error:
+        raise OodmlError(
+            f"mteb is not installed: {install_command('mteb')}", location="mteb"
+        ) from error
+
+
+def _open_model(model: str | Path, trust_code: bool) -> Embedder:
+    folder = run_folder(model) or model
+    if Path(folder).is_dir() or str(folder).startswith("hf://"):
+        return load_model(folder, trust_code)
+    return frozen_model(str(model), normalize=True)
+
+
+@dataclass(frozen=True)
+class _Pictures(ImageSet):
+    """Images of different sizes in memory; `pixels` are their positions."""
+
+    pictures: Sequence[Image.Image] = ()
+
+    def read(self, index: int, at_least: int | None = None) -> Image.Image:
+        return self.pictures[index].convert("RGB")
+
+
+def _in_memory(batch: Any) -> ImageSet:
+    if "image" not in batch:
+        raise OodmlError(f"the model embeds images; given {sorted(batch)}", location="image")
+    rows = np.arange(len(batch["image"]))
+    names = rows.astype(str)
+    return _Pictures("batch", names, names, pixels=rows, pictures=batch["image"])
