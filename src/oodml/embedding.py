@@ -268,7 +268,8 @@ def _embed_with_model(
 
 def _vector_set(vectors: NDArray[Any], images: ImageSet, source: dict[str, Any]) -> VectorSet:
     parts = listed_parts(images)
-    return VectorSet(vectors, images.classes, images.ids, images.superclasses, source, parts)
+    rows = (vectors, images.classes, images.ids, images.superclasses)
+    return VectorSet(*rows, source, parts, images.attributes)
 
 
 def _run_model(

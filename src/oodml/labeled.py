@@ -1,10 +1,10 @@
 """Rows that each have a class: what image sets and vector sets share."""
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ class Labeled:
 
     classes: Names
     superclasses: Names | None
+    attributes: Mapping[str, Names]
     PER_ROW: ClassVar[tuple[str, ...]] = ("classes", "superclasses")
 
     def __len__(self) -> int:
@@ -52,7 +53,11 @@ class Labeled:
     def select(self, rows: Rows) -> Self:
         """The given rows, in the given order."""
         fields = {name: getattr(self, name) for name in self.PER_ROW}
-        chosen = {name: values[rows] for name, values in fields.items() if values is not None}
+        chosen: dict[str, Any] = {
+            name: values[rows] for name, values in fields.items() if values is not None
+        }
+        if self.attributes:
+            chosen["attributes"] = {name: row[rows] for name, row in self.attributes.items()}
         return replace(self, **chosen)  # type: ignore[type-var]
 
     def subset(self, classes: Iterable[str]) -> Self:

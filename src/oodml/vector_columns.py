@@ -25,6 +25,8 @@ IDS = ("ids", "id")
 SUPERCLASSES = ("superclasses", "superclass")
 LISTS = ("is_query", "is_gallery")
 PARTS = ("query", "gallery", "both", "unlisted")
+ATTRIBUTES = ("camera", "time", "location", "sequence", "junk", "relevance")
+"""Columns about single images that protocols of retrieval use; values may be missing."""
 DIMENSIONS = (
     "", "d", "dim", "e", "emb", "embedding", "embeddings", "f", "feat", "feature", "features",
     "v", "vec", "vector", "vectors",
@@ -92,8 +94,8 @@ def standard_columns(
     """Choose and check the columns of a file; arguments as in `vector_files.read_vectors`.
 
     Returns:
-        "vectors" [n d], "classes" [n], "ids" [n], optionally "superclasses" [n] and
-        "partition" [n]; and the source.
+        "vectors" [n d], "classes" [n], "ids" [n], optionally "superclasses" [n], "partition" [n],
+        and columns of `ATTRIBUTES` [n]; and the source.
     """
     matrix = _choose_vectors(contents, vectors)
     nameless = np.full(len(matrix), "unlabeled")
@@ -104,6 +106,10 @@ def standard_columns(
             raw[key] = as_label_array(contents.columns[name].load())
     parts = _list_parts(contents)
     raw |= {} if parts is None else {"partition": parts}
+    for key in ATTRIBUTES:
+        name = _only_match(contents, (key,))
+        if name is not None and contents.columns[name].kind != "matrix":
+            raw[key] = attribute_texts(contents.columns[name].load())
     location = str(contents.labels_location)
     for key, values in raw.items():
         if values.shape != (len(matrix),):
@@ -120,9 +126,22 @@ def standard_columns(
         source["skipped_unlabeled"] = int(unlabeled.sum())
     text: Columns = {
         key: as_names(values, key, location=location, literal=contents.literal or key == "ids")
+        if key not in ATTRIBUTES
+        else values
         for key, values in raw.items()
     }
     return {"vectors": matrix} | text, source
+
+
+def attribute_texts(values: Any) -> NDArray[Any]:
+    """[n] the values of a column of `ATTRIBUTES` as text; "" where a value is missing."""
+    array = as_label_array(values)
+    missing = find_missing(array)
+    numbers = [
+        int(value) if isinstance(value, float) and value.is_integer() else value
+        for value in np.where(missing, "", array.astype(object)).tolist()
+    ]
+    return np.array([str(value).strip() for value in numbers], dtype=np.str_)
 
 
 def _list_parts(contents: Contents) -> NDArray[Any] | None:

@@ -13,6 +13,7 @@ from oodml.arrays import Names, as_float_array
 from oodml.errors import OodmlError, error_at
 from oodml.label_names import as_names, refuse_same_names
 from oodml.labeled import Labeled
+from oodml.vector_columns import ATTRIBUTES
 
 
 def _no_names() -> Names:
@@ -31,6 +32,7 @@ class VectorSet(Labeled):
         source: where the vectors come from (data, fingerprint, backbone, …), as JSON values.
         partition: [n] "query", "gallery", "both", or "unlisted" where the dataset has lists of
             queries and of the gallery; else None.
+        attributes: [n] columns of `oodml.vector_columns.ATTRIBUTES` as text, "" where unknown.
 
     Raises:
         OodmlError: if shapes do not match, a vector is not finite, or a label is missing.
@@ -42,6 +44,7 @@ class VectorSet(Labeled):
     superclasses: Names | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
     partition: Names | None = None
+    attributes: Mapping[str, Names] = field(default_factory=dict)
 
     PER_ROW: ClassVar[tuple[str, ...]] = ("vectors", "classes", "ids", "superclasses", "partition")
 
@@ -54,6 +57,9 @@ class VectorSet(Labeled):
         if len(self.ids) == 0 < n:
             self._set("ids", np.arange(n))
             self._set("source", {**self.source, "ids": "row numbers"})
+        for name, values in self.attributes.items():
+            if len(values) != n:
+                raise OodmlError(f"{len(values)} {name} for {n} vectors", name, len(values))
         for name in self.PER_ROW[1:]:
             if getattr(self, name) is not None:
                 names = as_names(getattr(self, name), name, literal=True)
@@ -98,6 +104,7 @@ class VectorSet(Labeled):
         for name in ("superclasses", "partition"):
             if getattr(self, name) is not None:
                 columns[name] = getattr(self, name)
+        columns |= self.attributes
         vector_files.write_vectors(Path(path), columns, self.source)
 
     @classmethod
@@ -116,7 +123,8 @@ class VectorSet(Labeled):
         "superclass". The vectors are called "vectors", "vector", "embeddings", or "embedding", or
         are the only column with one list per row, or columns numbered like d0, d1, …. Columns
         "is_query" and "is_gallery", or "partition" with "query" and "gallery", are lists of what
-        is searched. An .npy has the labels in `NAME.csv` beside it.
+        is searched. "camera", "time", "location", "sequence", "junk", and "relevance" are used by
+        protocols of retrieval. An .npy has the labels in `NAME.csv` beside it.
 
         Args:
             path: a .npz, .safetensors, .parquet, .npy, or .csv file.
@@ -134,7 +142,8 @@ class VectorSet(Labeled):
             file, vectors=vectors, labels=labels, skip_unlabeled=skip_unlabeled
         )
         refuse_same_names(columns["classes"], str(file))
+        attributes = {name: columns.pop(name) for name in ATTRIBUTES if name in columns}
         try:
-            return cls(source=source, **columns)
+            return cls(source=source, attributes=attributes, **columns)
         except OodmlError as error:
             raise error_at(file, str(error), error.given) from error

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,29 @@ def test_evaluate_in_a_gallery_by_superclass(tmp_path: Path) -> None:
     )
     assert output["metrics"] == pytest.approx(expected)
     assert output["chance"]["precision@1"] == pytest.approx(0.5)
+
+
+def test_evaluate_by_the_rules_of_a_benchmark(tmp_path: Path) -> None:
+    test = vectors()
+    rows = np.arange(len(test))
+    replace(
+        test,
+        ids=np.array([f"{row}.jpg" for row in rows]),
+        partition=np.where(rows % 4 == 0, "query", "gallery"),
+        attributes={"camera": (rows % 3).astype(str)},
+    ).save(tmp_path / "people.npy")
+    files = ("--write-run", tmp_path / "a.run", "--write-qrels", tmp_path / "a.qrels")
+    words = ("evaluate", tmp_path / "people.npy", "--exclude", "same:camera", "--json")
+    output = json.loads(run(*words, *files).stdout)
+    again = ("evaluate", "--run", tmp_path / "a.run", "--qrels", tmp_path / "a.qrels", "--json")
+    ranked = json.loads(run(*again).stdout)["metrics"]
+    assert ranked == pytest.approx(output["metrics"])
+    named = json.loads(run(*words[:2], "--protocol", "veri", "--json").stdout)
+    assert list(named["metrics"])[:4] == ["map", "recall@1", "recall@5", "minp"]
+    assert named["metrics"]["map"] == pytest.approx(output["metrics"]["map"])
+    for bad in (("--protocol", "veri", "--k", 3), ("--exclude", "camera"), ("--run", "a.run")):
+        with pytest.raises(OodmlError):
+            run("evaluate", tmp_path / "people.npy", *bad)
 
 
 def test_evaluate_refuses_bad_options_and_missing_files(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from oodml.datasets import open_images
+from oodml.embedding import embed
 from oodml.errors import OodmlError
 
 from .trees import grow
@@ -96,3 +99,17 @@ def test_a_damaged_parquet_file_is_refused(root: Path) -> None:
     (root / "t.parquet").write_bytes(b"PAR1 nothing")
     with pytest.raises(OodmlError, match=r"t\.parquet"):
         open_images(root / "t.parquet")
+
+
+def test_columns_of_protocols_reach_the_vectors(tmp_path: Path) -> None:
+    lines = ["path,class,camera,relevance,is_query,is_gallery"]
+    for i in range(6):
+        Image.new("RGB", (8, 8), (40 * i, 0, 0)).save(tmp_path / f"{i}.png")
+        lines.append(f"{i}.png,{i % 2},{'' if i == 5 else i // 2},{i / 2},{i < 2},{i >= 2}")
+    (tmp_path / "people.csv").write_text("\n".join(lines))
+    images = open_images(str(tmp_path / "people.csv"))
+    vectors = embed(images.select(np.arange(5, -1, -1)), "pixels", image_size=8)
+    assert vectors.attributes["camera"].tolist() == ["", "2", "1", "1", "0", "0"]
+    assert vectors.attributes["relevance"].tolist() == ["2.5", "2.0", "1.5", "1.0", "0.5", "0.0"]
+    assert vectors.partition is not None
+    assert (vectors.partition == "query").sum() == 2

@@ -1,6 +1,7 @@
 """What the commands of each page need: files in an empty folder, and names for its Python code."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,16 @@ def readme(folder: Path) -> dict[str, Any]:
     return {}
 
 
+def re_identification() -> VectorSet:
+    """Vectors with cameras and lists of queries and gallery."""
+    made = vectors(each=16)
+    rows = np.arange(len(made))
+    names = np.array([f"{row:04}.jpg" for row in rows])
+    parts = np.where(rows % 4 == 0, "query", "gallery")
+    cameras = np.array(["1", "2", "3"])[rows % 3]
+    return replace(made, ids=names, partition=parts, attributes={"camera": cameras})
+
+
 def evaluation(folder: Path) -> dict[str, Any]:
     for seed, name in enumerate(("test", "queries", "catalog", "margin", "arcface")):
         vectors(seed=seed).save(folder / f"{name}.npz")
@@ -79,7 +90,10 @@ def evaluation(folder: Path) -> dict[str, Any]:
     for seed in (2, 3):
         vectors(seed=seed).save(folder / "shards" / f"part{seed}.npy")
     first, second = vectors(), vectors(seed=1)
+    people = re_identification()
+    people.save(folder / "people.parquet")
     return {
+        "people": people,
         "vectors": first.vectors, "labels": first.classes,
         "g": second.vectors, "names": second.classes,
         "superclass_of": dict(zip(first.classes, first.superclasses, strict=True)),

@@ -1,7 +1,7 @@
 """`oodml evaluate`, `oodml compare`, `oodml index`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,14 +21,15 @@ from oodml.cli.vectors import (
     print_json,
     print_skipped,
 )
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, unknown
 
 if TYPE_CHECKING:
     from oodml.evaluate.evaluation import Evaluation
+    from oodml.vectors import VectorSet
 
 
 def evaluate(
-    vectors: Annotated[Path, VECTORS],
+    vectors: Annotated[Path | None, VECTORS] = None,
     gallery: Annotated[
         Path | None,
         typer.Option(
@@ -41,8 +42,38 @@ def evaluate(
     ] = None,
     distance: Annotated[str, DISTANCE] = "cosine",
     by: Annotated[
-        str, typer.Option(help="What images must share to count as a match: class or superclass.")
+        str,
+        typer.Option(
+            help="What images must share to count as a match: class, superclass, or label (one of "
+            "several, as in 'cat|dog')."
+        ),
     ] = "class",
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="Rules and metrics of a benchmark: market1501, veri, msmt17, sop, inshop, "
+            "inaturalist, gldv2, or wildlife."
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="same:COLUMN: do not rank images of the query's class with its camera, time, "
+            "location, or sequence; may be repeated."
+        ),
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Instead of vectors: a ranking in TREC format.")
+    ] = None,
+    qrels: Annotated[
+        Path | None, typer.Option(help="Judgments of pairs of ids in TREC format; -1 is junk.")
+    ] = None,
+    write_run: Annotated[
+        Path | None, typer.Option(help="Write the 1000 nearest images in TREC format.")
+    ] = None,
+    write_qrels: Annotated[
+        Path | None, typer.Option(help="Write the matches in TREC format.")
+    ] = None,
     average: Annotated[
         str, typer.Option(help="Average over queries (micro) or over classes (macro).")
     ] = "micro",
@@ -99,15 +130,23 @@ def evaluate(
     """
     from oodml.evaluate.evaluation import evaluate_vectors
 
-    for output in (per_class, figure):
-        check_output(output, vectors, gallery, threshold, distractors)
+    for output in (per_class, figure, write_run, write_qrels):
+        check_output(output, vectors, gallery, threshold, distractors, run, qrels)
+    outputs = {"run_file": write_run, "qrels_file": write_qrels}
+    rules = {"protocol": protocol, "exclude": exclude, "qrels": qrels}
+    if run is not None or vectors is None:
+        _print_result(_evaluate_run(run, qrels, vectors, k, average), "run", per_class, as_json)
+        return
     if n_queries is not None or vectors.is_dir() or (gallery is not None and gallery.is_dir()):
         _refuse_with_shards(
-            by=by != "class",
+            by=by != "class" and by,
+            **rules,
+            write_run=write_run,
+            write_qrels=write_qrels,
             open_set=open_set,
-            distractors=distractors is not None,
-            vectors=column is not None,
-            labels=labels is not None,
+            distractors=distractors,
+            vectors=column,
+            labels=labels,
             skip_unlabeled=skip_unlabeled,
             queries=n_queries is not None and gallery is not None,
         )
@@ -127,18 +166,70 @@ def evaluate(
         pool = load_vectors(distractors, column, labels, skip_unlabeled)
         decisions.evaluate_sizes(queries, searched, pool, sizes, k, distance, seed, figure, as_json)
         return
-    result = evaluate_vectors(
+    options: dict[str, Any] = {"distance": distance, "average": average, "seed": seed}
+    ruled = _evaluate_rules(queries, searched, rules, by, k, options | outputs)
+    if ruled is None:
+        options |= {"by": by, "restarts": restarts, "retrieval_only": retrieval_only}
+        ruled = evaluate_vectors(queries, searched, ks=tuple(k or (1, 2, 4, 8)), **options)
+    _print_result(ruled, vectors.name, per_class, as_json)
+
+
+def _evaluate_rules(
+    queries: "VectorSet",
+    gallery: "VectorSet | None",
+    rules: dict[str, Any],
+    by: str,
+    k: list[int] | None,
+    options: dict[str, Any],
+) -> "Evaluation | None":
+    """The evaluation by the rules of a benchmark, or None if neither options nor columns ask it."""
+    from oodml.evaluate.judged import evaluate_judged, uses_columns
+    from oodml.evaluate.trec import read_qrels
+
+    outputs = options["run_file"], options["qrels_file"]
+    if not any((*rules.values(), *outputs, by == "label", uses_columns(queries, gallery))):
+        return None
+    if by == "superclass":
+        problem = "--by superclass: the rules of benchmarks apply to classes"
+        raise OodmlError(problem, "--by", by, ("class", "label"))
+    if rules["protocol"] and k:
+        raise OodmlError("--k: a protocol has its own cut-offs", "--k", k)
+    return evaluate_judged(
         queries,
-        searched,
-        ks=tuple(k or (1, 2, 4, 8)),
-        distance=distance,
-        by=by,
-        average=average,
-        seed=seed,
-        restarts=restarts,
-        retrieval_only=retrieval_only,
+        gallery,
+        protocol=rules["protocol"],
+        exclude=tuple(map(_excluded_column, rules["exclude"] or ())),
+        shared_label=by == "label",
+        qrels=read_qrels(rules["qrels"]) if rules["qrels"] else None,
+        ks=tuple(k or (1, 5, 10, 20)),
+        **options,
     )
-    _print_result(result, vectors.name, per_class, as_json)
+
+
+def _evaluate_run(
+    run: Path | None,
+    qrels: Path | None,
+    vectors: Path | None,
+    k: list[int] | None,
+    average: str,
+) -> "Evaluation":
+    from oodml.evaluate.judged import evaluate_run
+    from oodml.evaluate.trec import read_qrels, read_run
+
+    if run is None or qrels is None or vectors is not None:
+        problem = "pass either a file of vectors, or --run and --qrels"
+        raise OodmlError(problem, "VECTORS", vectors, ("--run", "--qrels"))
+    return evaluate_run(read_run(run), read_qrels(qrels), ks=k or (1, 5, 10, 20), average=average)
+
+
+def _excluded_column(text: str) -> str:
+    from oodml.vector_columns import ATTRIBUTES
+
+    column = text.removeprefix("same:")
+    if column == text or column not in ATTRIBUTES:
+        allowed = [f"same:{name}" for name in ATTRIBUTES if name not in ("junk", "relevance")]
+        raise unknown("value", text, allowed, "--exclude")
+    return column
 
 
 def _evaluate_shards(
@@ -166,7 +257,7 @@ def _evaluate_shards(
     )
 
 
-def _refuse_with_shards(**given: bool) -> None:
+def _refuse_with_shards(**given: Any) -> None:
     """Refuse options that need all vectors in memory."""
     for name, is_given in given.items():
         if is_given:
@@ -313,10 +404,13 @@ def index(
 def _print_evaluation(result: "Evaluation", name: str) -> None:
     sizes, metrics, has_intervals = result.sizes, result.metrics, bool(result.intervals)
     typer.echo(result.answer)
-    typer.echo(
-        f"{name}: {sizes['vectors']} vectors of {sizes['dimensions']} dimensions, "
-        f"{sizes['classes']} classes"
-    )
+    if "vectors" in sizes:
+        typer.echo(
+            f"{name}: {sizes['vectors']} vectors of {sizes['dimensions']} dimensions, "
+            f"{sizes['classes']} classes"
+        )
+    else:
+        typer.echo(f"{name}: {', '.join(f'{count} {what}' for what, count in sizes.items())}")
     rows = [
         (
             name,

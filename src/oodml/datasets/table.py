@@ -13,14 +13,21 @@ from oodml.datasets._layout import require_files
 from oodml.errors import OodmlError, error_at
 from oodml.images.image_set import ImageSet
 from oodml.label_names import as_label_array, as_names, find_missing, refuse_same_names
-from oodml.vector_columns import CLASSES, LISTS, SUPERCLASSES, parts_from_flags
+from oodml.vector_columns import (
+    ATTRIBUTES,
+    CLASSES,
+    LISTS,
+    SUPERCLASSES,
+    attribute_texts,
+    parts_from_flags,
+)
 
 COLUMNS = {
     "path": ("path",),
     "class": CLASSES,
     "superclass": SUPERCLASSES,
     "split": ("split",),
-    **{name: (name,) for name in LISTS},
+    **{name: (name,) for name in (*LISTS, *ATTRIBUTES)},
 }
 """The names that each column may have."""
 
@@ -40,7 +47,8 @@ def dataset(
     Args:
         path: the table. Its columns are `path` and `class`, optionally `superclass` and `split`
             (the partition), and `is_query` and `is_gallery` (what is searched when its class is
-            tested); the class may be called `label`, too.
+            tested); the class may be called `label`, too. The columns of
+            `oodml.vector_columns.ATTRIBUTES` (`camera`, `time`, …) are for protocols of retrieval.
         root: the folder that the table's paths are relative to; by default the table's folder.
         name: the name of the dataset in results; by default the file's name.
         skip_unlabeled: leave out rows without a class or superclass, and count them in `skipped`.
@@ -77,6 +85,7 @@ def dataset(
         root=base,
         partition=_partition(columns, path),
         skipped=((NO_LABEL, skipped),) if skip_unlabeled else (),
+        attributes={name: columns[name] for name in ATTRIBUTES if name in columns},
     )
 
 
@@ -111,7 +120,10 @@ def _named_columns(path: Path, table: dict[str, NDArray[Any]]) -> dict[str, Name
             raise OodmlError(message, location=str(path), given=present)
         if present:
             values = table[present[0]]
-            columns[column] = values if column in LISTS else _text(path, present[0], values)
+            if column in ATTRIBUTES:
+                columns[column] = attribute_texts(values)
+            else:
+                columns[column] = values if column in LISTS else _text(path, present[0], values)
         elif column in ("path", "class"):
             given = ", ".join(map(repr, table)) or "none"
             hint = "; separate columns by commas" if len(table) == 1 and ";" in given else ""

@@ -63,7 +63,7 @@ def evaluate_vectors(
     """
     if by not in ("class", "superclass"):
         raise unknown("relevance", by, ("class", "superclass"))
-    everything, queries, gallery, listed = _apply_lists(queries, gallery)
+    everything, queries, gallery, listed = apply_lists(queries, gallery)
     groups = _superclasses(queries) if by == "superclass" else None
     options = {} if gallery is None else _gallery_options(queries, gallery, by, everything)
     with warnings.catch_warnings(record=True) as raised:
@@ -137,7 +137,7 @@ def _gallery_options(
     return options
 
 
-def _apply_lists(
+def apply_lists(
     vectors: VectorSet, gallery: VectorSet | None
 ) -> tuple[VectorSet, VectorSet, VectorSet | None, list[str]]:
     """All vectors to evaluate, the queries and the gallery by a file's own lists, and a note.

@@ -6,7 +6,7 @@ positives; then the next tile overwrites it. There is no n×n matrix, and the ga
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,9 @@ POSITIVES = 2**25
 SORT_ABOVE = 256
 """Positives per query above which sorting a tile is cheaper than comparing with each."""
 
+NOT_RETRIEVED = 2**52
+"""The rank of a positive that a ranking does not contain."""
+
 
 @dataclass(frozen=True)
 class RankBlock:
@@ -51,11 +54,15 @@ class RankBlock:
         rows: [b] the queries.
         counts: [b] the number of positives of each, at least 1.
         ranks: [b p] from 1, ascending in each row, undefined beyond the row's count.
+        grades: [b p] the relevance of each positive, or None if all are equally relevant.
+        sizes: [b] the number of images that are ranked for each, or None if not counted.
     """
 
     rows: Int[Tensor, " b"]
     counts: Int[Tensor, " b"]
     ranks: Int[Tensor, "b p"]
+    grades: Float[Tensor, "b p"] | None = None
+    sizes: Int[Tensor, " b"] | None = None
 
     @property
     def valid(self) -> Bool[Tensor, "b p"]:
@@ -121,10 +128,7 @@ def positive_ranks(
         Blocks of ranks, in no particular order.
     """
     mean = None if more is None else more.mean
-    if distance == "poincare":
-        vectors = comparable_in_ball(protocol.queries, protocol.gallery)
-    else:
-        vectors = comparable(protocol.queries, protocol.gallery, distance == "euclidean", mean)
+    vectors = comparable_vectors(protocol.queries, protocol.gallery, distance, mean)
     layout = _layout(protocol)
     columns = (vectors.queries if vectors.gallery is None else vectors.gallery)[layout.columns]
     repeated = find_duplicates(columns)
@@ -143,6 +147,18 @@ def positive_ranks(
         yield counter.ranks()
 
 
+def comparable_vectors(
+    queries: Float[Tensor, "n d"],
+    gallery: Float[Tensor, "m d"] | None,
+    distance: str,
+    mean: Float[Tensor, " d"] | None = None,
+) -> Comparable:
+    """Prepare vectors for ranking by a distance of `oodml.evaluate.inputs.DISTANCES`."""
+    if distance == "poincare":
+        return comparable_in_ball(queries, gallery)
+    return comparable(queries, gallery, distance == "euclidean", mean)
+
+
 def _counters(
     layout: "_Layout",
     vectors: Comparable,
@@ -150,30 +166,32 @@ def _counters(
     repeated: tuple[Int[Tensor, " r"], Int[Tensor, " r"]],
     scratch: Float[Tensor, " s"],
     generator: torch.Generator,
-) -> Iterator["_Counter"]:
+) -> Iterator["RankCounter"]:
     """Count all columns for each block of queries."""
     size = max(1, min(QUERIES, STRIP // len(columns)))
     for begin in range(0, len(layout.rows), size):
         block = layout.block(slice(begin, begin + size))
-        tiles = _Tiles(vectors, vectors.queries[block.rows], columns, repeated)
+        tiles = Tiles(vectors, vectors.queries[block.rows], columns, repeated)
         low, high, strip = tiles.strip(
             int(block.start.min()), int((block.start + block.count).max())
         )
-        counter = _Counter(block, strip, low, scratch, generator, exact_ties=len(repeated[0]) > 0)
+        counter = _layout_counter(
+            block, strip, low, scratch, generator, exact_ties=len(repeated[0]) > 0
+        )
         for tile in itertools.chain(torch.split(strip, TILE, 1), tiles.others(low, high)):
             counter.add(tile)
         yield counter
 
 
 def _add_more(
-    counters: list["_Counter"], vectors: Comparable, more: MoreColumns
-) -> list["_Counter"]:
+    counters: list["RankCounter"], vectors: Comparable, more: MoreColumns
+) -> list["RankCounter"]:
     """Count further gallery images for all blocks of queries at once."""
     nothing = torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
     for chunk in more.chunks():
         columns = vectors.prepare(chunk)
         for counter in counters:
-            tiles = _Tiles(vectors, vectors.queries[counter.layout.rows], columns, nothing)
+            tiles = Tiles(vectors, vectors.queries[counter.rows], columns, nothing)
             for tile in tiles.others(0, 0):
                 counter.add(tile)
     return counters
@@ -230,7 +248,7 @@ def _own_positions(
     return own
 
 
-class _Tiles:
+class Tiles:
     """The scores of a block of queries, computed one tile at a time."""
 
     def __init__(
@@ -280,33 +298,30 @@ class _Tiles:
                 yield self.scores(begin + left, begin + right, out)
 
 
-class _Counter:
-    """Counts the scores above those of the positives of a block of queries, tile by tile."""
+class RankCounter:
+    """Counts the scores above those of the positives of a block of queries, tile by tile.
+
+    Args:
+        rows: [b] the queries.
+        positives: [b p] the scores of their positives, descending, with -inf beyond `counts`.
+        counts: [b] the number of positives of each.
+        scratch: memory for comparisons.
+        exact_ties: whether images at equal distance are known to exist.
+    """
 
     def __init__(
         self,
-        layout: _Layout,
-        strip: Float[Tensor, "b w"],
-        low: int,
+        rows: Int[Tensor, " b"],
+        positives: Float[Tensor, "b p"],
+        counts: Int[Tensor, " b"],
         scratch: Float[Tensor, " s"],
         generator: torch.Generator,
         exact_ties: bool = False,
     ) -> None:
-        """Read the scores of the positives from `strip`, whose first column is `low`.
-
-        A positive and its comparison use the same computed score: computing the product twice
-        may round differently and rank an image above itself.
-        """
-        self.layout, self.scratch, self.generator = layout, scratch, generator
-        _exclude_own(strip, layout, low)
-        slots = torch.arange(int(layout.count.max()), device=strip.device).expand(len(strip), -1)
-        in_group = slots < layout.count[:, None]
-        indices = torch.where(in_group, layout.start[:, None] + slots - low, 0)
-        positives = strip.gather(1, indices).masked_fill_(~in_group, -torch.inf)
-        self.n_positives = layout.count - (layout.own >= 0).sum(1)
-        positives = positives.sort(1, descending=True).values[:, : int(self.n_positives.max())]
-        self.positives = positives
-        self.valid = slots[:, : positives.shape[1]] < self.n_positives[:, None]
+        self.rows, self.n_positives = rows, counts
+        self.scratch, self.generator, self.positives = scratch, generator, positives
+        slots = torch.arange(positives.shape[1], device=positives.device)
+        self.valid = slots < counts[:, None]
         below = torch.nextafter(positives, torch.full_like(positives, -torch.inf))
         self.coin: Bool[Tensor, "b p"] | None = None
         if exact_ties or _ties_matter(positives, self.valid):
@@ -314,9 +329,9 @@ class _Counter:
         else:
             # If two images tie by accident of rounding, a coin decides their order: it moves the
             # limit to include or exclude the other image, which saves counting with both limits.
-            self.coin = torch.rand(positives.shape, generator=generator, device=strip.device) < 0.5
+            self.coin = torch.rand(positives.shape, generator=generator, device=rows.device) < 0.5
             self.limits = torch.where(self.coin, below, positives)[None]
-        self.above = torch.zeros(self.limits.shape, dtype=torch.float64, device=strip.device)
+        self.above = torch.zeros(self.limits.shape, dtype=torch.float64, device=rows.device)
 
     def add(self, tile: Float[Tensor, "b _"]) -> None:
         """Count the scores of further gallery images."""
@@ -330,10 +345,33 @@ class _Counter:
         """The ranks of the positives among all images that were counted."""
         above = self.above.long()
         if self.coin is not None:
-            return RankBlock(self.layout.rows, self.n_positives, above[0] - self.coin.long() + 1)
+            return RankBlock(self.rows, self.n_positives, above[0] - self.coin.long() + 1)
         level = above[1] - above[0]
         ranks = ranks_within_ties(above[0], level, self.positives, self.valid, self.generator)
-        return RankBlock(self.layout.rows, self.n_positives, ranks)
+        return RankBlock(self.rows, self.n_positives, ranks)
+
+
+def _layout_counter(
+    layout: _Layout,
+    strip: Float[Tensor, "b w"],
+    low: int,
+    scratch: Float[Tensor, " s"],
+    generator: torch.Generator,
+    exact_ties: bool = False,
+) -> RankCounter:
+    """The counter of queries whose positives are in `strip`, whose first column is `low`.
+
+    A positive and its comparison use the same computed score: computing the product twice
+    may round differently and rank an image above itself.
+    """
+    _exclude_own(strip, layout, low)
+    slots = torch.arange(int(layout.count.max()), device=strip.device).expand(len(strip), -1)
+    in_group = slots < layout.count[:, None]
+    indices = torch.where(in_group, layout.start[:, None] + slots - low, 0)
+    positives = strip.gather(1, indices).masked_fill_(~in_group, -torch.inf)
+    counts = layout.count - (layout.own >= 0).sum(1)
+    positives = positives.sort(1, descending=True).values[:, : int(counts.max())]
+    return RankCounter(layout.rows, positives, counts, scratch, generator, exact_ties)
 
 
 def _symmetric_blocks(layout: _Layout) -> list[tuple[int, int]]:
@@ -369,7 +407,7 @@ def _symmetric_ranks(
     bias = columns.square().sum(1) / -2 if euclidean else columns.new_zeros(0)
     ranges = [slice(begin + offset, end + offset) for begin, end in blocks]
 
-    def count(counter: _Counter, products: Float[Tensor, "b w"], part: slice) -> None:
+    def count(counter: RankCounter, products: Float[Tensor, "b w"], part: slice) -> None:
         counter.add((products + bias[part] if euclidean else products).contiguous())
 
     counters = []
@@ -377,7 +415,7 @@ def _symmetric_ranks(
         scores = torch.mm(columns[own], columns[own].T)
         scores = scores + bias[own] if euclidean else scores
         block = layout.block(slice(begin, end))
-        counters.append(_Counter(block, scores, own.start, scratch, generator))
+        counters.append(_layout_counter(block, scores, own.start, scratch, generator))
         counters[-1].add(scores)
         for low in range(0, offset, TILE):
             part = slice(low, min(offset, low + TILE))
@@ -409,20 +447,6 @@ def _ties_matter(positives: Float[Tensor, "b p"], valid: Bool[Tensor, "b p"]) ->
     pairs = valid[:, 1:].sum(1) * valid.sum(1) // 2
     equal = (positives[:, 1:] == positives[:, :-1]) & valid[:, 1:]
     return bool(pairs.sum() < PAIRS) or bool(equal.any())
-
-
-def _counts(
-    tiles: Iterable[Float[Tensor, "b _"]], limits: Float[Tensor, "c b p"], scratch: Tensor
-) -> Int[Tensor, "c b p"]:
-    """Count the scores of each row that are above each of its limits."""
-    counts = torch.zeros(limits.shape, dtype=torch.float64, device=limits.device)
-    for tile in tiles:
-        if limits.shape[2] > SORT_ABOVE:
-            ordered = tile.sort(1).values.expand(len(limits), -1, -1).contiguous()
-            counts += tile.shape[1] - torch.searchsorted(ordered, limits, right=True)
-        else:
-            _compare(tile, limits, counts, scratch)
-    return counts.long()
 
 
 def _compare(

@@ -1,6 +1,6 @@
 """Retrieval: how often an image's nearest neighbors share its class."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from oodml.evaluate.random_ranking import (
     expected_r_precision,
     expected_recall,
 )
-from oodml.evaluate.ranks import MoreColumns, RankBlock, positive_ranks
+from oodml.evaluate.ranks import NOT_RETRIEVED, MoreColumns, RankBlock, positive_ranks
 from oodml.results.metrics import PUBLISHED, check_bounds
 
 COUNTS = ("positives", "gallery_size")
@@ -39,15 +39,22 @@ class RankedPositives:
         counts: [b] R, the number of positives of each query.
         first: [b] the rank of the nearest positive.
         precision: [b p] the precision at each positive's rank.
+        gains: [b p] the relevance of each positive, 1 unless they are graded, 0 if not `valid`.
+        sizes: [b] the number of ranked images, if counted.
     """
 
     def __init__(self, block: RankBlock) -> None:
         slots = torch.arange(1, block.ranks.shape[1] + 1, device=block.ranks.device)
         self.valid = block.valid
         self.ranks = block.ranks.double()
+        if block.grades is not None:
+            self.ranks.masked_fill_(block.ranks == NOT_RETRIEVED, torch.inf)
         self.counts = block.counts.double()
         self.first = self.ranks[:, 0]
         self.precision = slots / self.ranks * self.valid
+        grades = torch.ones_like(self.ranks) if block.grades is None else block.grades.double()
+        self.gains = grades * self.valid
+        self.sizes = block.sizes
 
     def count_within(self, limit: Score | int) -> Score:
         """The number of positives at ranks up to the limit."""
@@ -276,9 +283,20 @@ def query_metrics(
 ) -> PerQuery:
     """Compute every metric of every query, "positives", and "gallery_size"."""
     functions = RETRIEVAL.functions(ks, published=protocol.gallery is None)
-    functions["positives"] = lambda positives: positives.counts
-    table = torch.full((len(protocol.queries), len(functions)), torch.nan, dtype=torch.float64)
-    for block in positive_ranks(protocol, distance=distance, generator=generator, more=more):
+    blocks = positive_ranks(protocol, distance=distance, generator=generator, more=more)
+    values = score_blocks(blocks, functions, len(protocol.queries))
+    n_more = 0 if more is None else more.count
+    values["gallery_size"] = (protocol.gallery_sizes + n_more).astype(np.float64)
+    return values
+
+
+def score_blocks(
+    blocks: Iterable[RankBlock], functions: Mapping[str, Callable[..., Score]], n: int
+) -> PerQuery:
+    """The metrics and "positives" of n queries, NaN (as published: 0) for queries in no block."""
+    functions = {**functions, "positives": lambda positives: positives.counts}
+    table = torch.full((n, len(functions)), torch.nan, dtype=torch.float64)
+    for block in blocks:
         positives = RankedPositives(block)
         columns = [function(positives) for function in functions.values()]
         table[block.rows.cpu()] = torch.stack(columns, 1).cpu()
@@ -286,8 +304,6 @@ def query_metrics(
     for name, column in values.items():
         if name.endswith(PUBLISHED):
             np.nan_to_num(column, copy=False)
-    n_more = 0 if more is None else more.count
-    values["gallery_size"] = (protocol.gallery_sizes + n_more).astype(np.float64)
     return values
 
 

@@ -1,8 +1,8 @@
 """A labeled collection of images, one per row."""
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,6 +37,7 @@ class ImageSet(Labeled):
         left_out: ids of the unreadable images that `skip_corrupt` removed.
         background: the color behind transparent pixels: "white", "black", or "#rrggbb".
         skipped: the files in the folder that are not read as images, as (suffix, count).
+        attributes: [n] columns of `oodml.vector_columns.ATTRIBUTES` as text, "" where unknown.
 
     Raises:
         OodmlError: if the columns differ in length, an id occurs twice, or a class has two
@@ -55,6 +56,7 @@ class ImageSet(Labeled):
     left_out: tuple[str, ...] = ()
     background: str = "white"
     skipped: tuple[tuple[str, int], ...] = ()
+    attributes: Mapping[str, Names] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for column in self.PER_ROW:

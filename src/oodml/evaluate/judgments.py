@@ -1,0 +1,211 @@
+"""Which gallery images are ranked for a query, and how relevant each is: cameras, junk, grades.
+
+A judgment is a number for a query and a gallery image: the relevance of a match is above 0, other
+images have 0, and images below 0 (junk) are not ranked for the query.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from oodml.arrays import Names
+from oodml.errors import error_at, unknown
+from oodml.evaluate.inputs import encode_labels, find_duplicates
+from oodml.evaluate.ranks import (
+    QUERIES,
+    SCRATCH,
+    TILE,
+    RankBlock,
+    RankCounter,
+    Tiles,
+    comparable_vectors,
+)
+from oodml.vectors import VectorSet
+
+JUNK = -1.0
+SCORES = 2**24
+"""Scores of a block of queries in memory at a time."""
+LABEL_SEPARATOR = "|"
+Judge = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+"""From rows of queries [b] to judgments [b m]."""
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How judgments follow from columns of the vectors.
+
+    Attributes:
+        exclude: columns of `oodml.vector_columns.ATTRIBUTES`; images of the query's class with the
+            same value are not ranked for it. A missing value equals no other.
+        junk_classes: classes of gallery images that are never ranked.
+        distractor_classes: classes of gallery images that are ranked but never a match.
+        shared_label: whether classes such as "cat|dog" are several labels. The relevance of an
+            image is then the number of labels that it shares with the query.
+    """
+
+    exclude: tuple[str, ...] = ()
+    junk_classes: tuple[str, ...] = ()
+    distractor_classes: tuple[str, ...] = ()
+    shared_label: bool = False
+
+
+def judge_by_class(queries: VectorSet, gallery: VectorSet, rules: Rules, own: Pairs) -> Judge:
+    """Judge by the classes and the other columns of queries and gallery.
+
+    A column "relevance" of the gallery grades its matches: 0 for distractors, -1 for junk. Images
+    with a true value (or -1) in a column "junk" are junk.
+
+    Args:
+        own: the queries [p] and gallery rows [p] that are the same image.
+
+    Raises:
+        OodmlError: if a column is missing or a relevance is not a number.
+    """
+    shared = _shared_labels if rules.shared_label else _same_class
+    n_shared = shared(queries.classes, gallery.classes)
+    weights = gallery_relevance(gallery)
+    weights[np.isin(gallery.classes, rules.distractor_classes)] = 0
+    junk = np.isin(gallery.classes, rules.junk_classes) | (weights < 0)
+    columns = [_column_codes(queries, gallery, name) for name in rules.exclude]
+
+    def judge(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        counts = n_shared(rows)
+        grades = counts * weights
+        for values, others in columns:
+            is_same = (values[rows, None] == others) & (values[rows, None] >= 0)
+            grades[(counts > 0) & is_same] = JUNK
+        grades[:, junk] = JUNK
+        return _exclude(grades, rows, own)
+
+    return judge
+
+
+def judge_by_pairs(
+    judged: Pairs, grades: NDArray[np.float32], shape: tuple[int, int], own: Pairs
+) -> Judge:
+    """Judge by a list of pairs with their grades; other pairs have 0, negative grades are junk."""
+    table = csr_array((grades, judged), shape=shape)
+
+    def judge(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return _exclude(table[rows].toarray().astype(np.float32), rows, own)
+
+    return judge
+
+
+def gallery_relevance(gallery: VectorSet) -> NDArray[np.float32]:
+    """[m] the relevance of gallery images where they match: 1 by default, -1 for junk."""
+    weights = np.ones(len(gallery), dtype=np.float32)
+    texts = gallery.attributes.get("relevance")
+    for row, text in enumerate([] if texts is None else texts.tolist()):
+        try:
+            weights[row] = float(text or 1)
+        except ValueError as error:
+            problem = f"row {row} of 'relevance' has {text!r}; expected a number"
+            raise error_at("relevance", problem, text) from error
+    if "junk" in gallery.attributes:
+        flags = np.char.lower(gallery.attributes["junk"])
+        weights[~np.isin(flags, ("", "0", "false"))] = JUNK
+    return weights
+
+
+def _exclude(
+    grades: NDArray[np.float32], rows: NDArray[np.int64], own: Pairs
+) -> NDArray[np.float32]:
+    positions = np.full(rows.max() + 1, -1)
+    positions[rows] = np.arange(len(rows))
+    inside = np.isin(own[0], rows)
+    grades[positions[own[0][inside]], own[1][inside]] = JUNK
+    return grades
+
+
+def _same_class(classes: Names, others: Names) -> Judge:
+    codes, other_codes = encode_labels(classes, others)[1]
+    return lambda rows: (codes[rows, None] == other_codes).astype(np.float32)
+
+
+def _shared_labels(classes: Names, others: Names) -> Judge:
+    labels = {name: set(name.split(LABEL_SEPARATOR)) for name in {*classes, *others}}
+    columns = {label: i for i, label in enumerate(sorted(set().union(*labels.values())))}
+
+    def incidence(names: Names) -> Any:
+        pairs = [(row, columns[one]) for row, name in enumerate(names) for one in labels[name]]
+        indices = tuple(np.array(pairs).T)
+        return csr_array((np.ones(len(pairs), np.float32), indices), (len(names), len(columns)))
+
+    queries, gallery = incidence(classes), incidence(others).T.tocsc()
+    return lambda rows: (queries[rows] @ gallery).toarray()
+
+
+def _column_codes(queries: VectorSet, gallery: VectorSet, name: str) -> Pairs:
+    for vectors in (queries, gallery):
+        if name not in vectors.attributes:
+            raise unknown("column", name, vectors.attributes, "exclude")
+    values, others = queries.attributes[name], gallery.attributes[name]
+    codes, other_codes = encode_labels(values, others)[1]
+    return np.where(values == "", -1, codes), other_codes
+
+
+def judged_scores(
+    queries: Float[Tensor, "n d"], gallery: Float[Tensor, "m d"], judge: Judge, distance: str
+) -> Iterator[tuple[NDArray[np.int64], Float[Tensor, "b m"], Float[Tensor, "b m"], bool]]:
+    """The scores of some queries at a time, larger for nearer images.
+
+    Yields:
+        The rows of the queries, their scores (-inf where an image is not ranked), the judgments,
+        and whether the gallery contains equal vectors.
+    """
+    vectors = comparable_vectors(queries, gallery, distance)
+    assert vectors.gallery is not None
+    repeated = find_duplicates(vectors.gallery)
+    size = max(1, min(QUERIES, SCORES // len(gallery)))
+    for begin in range(0, len(queries), size):
+        rows = np.arange(begin, min(begin + size, len(queries)))
+        asked = vectors.queries[torch.from_numpy(rows)]
+        tiles = Tiles(vectors, asked, vectors.gallery, repeated)
+        scores = tiles.strip(0, len(vectors.gallery))[2]
+        grades = torch.from_numpy(judge(rows)).to(scores.device)
+        yield rows, scores.masked_fill(grades < 0, -torch.inf), grades, len(repeated[0]) > 0
+
+
+def judged_ranks(
+    queries: Float[Tensor, "n d"],
+    gallery: Float[Tensor, "m d"],
+    judge: Judge,
+    *,
+    distance: str,
+    generator: torch.Generator,
+) -> Iterator[RankBlock]:
+    """The ranks and grades of the matches of every query that has one.
+
+    Args:
+        queries, gallery: vectors as given.
+        generator: of the order of images at equal distance.
+    """
+    scratch = gallery.new_empty(SCRATCH)
+    for rows, scores, grades, exact_ties in judged_scores(queries, gallery, judge, distance):
+        is_match = grades > 0
+        scored = is_match.any(1)
+        if not scored.any():
+            continue
+        scores, grades, is_match = scores[scored], grades[scored], is_match[scored]
+        counts = is_match.sum(1)
+        own, columns = scores.masked_fill(~is_match, -torch.inf).topk(int(counts.max()), dim=1)
+        # Matches at equal distance are in random order, so that their grades are, too.
+        order = torch.rand(own.shape, generator=generator, device=own.device).argsort(1)
+        own, columns = own.gather(1, order), columns.gather(1, order)
+        own, order = own.sort(stable=True, dim=1, descending=True)
+        own_grades = grades.gather(1, columns.gather(1, order))
+        ranked = torch.from_numpy(rows).to(scores.device)[scored]
+        counter = RankCounter(ranked, own, counts, scratch.to(scores), generator, exact_ties)
+        for tile in torch.split(scores, TILE, 1):
+            counter.add(tile)
+        block = counter.ranks()
+        yield RankBlock(ranked, counts, block.ranks, own_grades, (grades >= 0).sum(1))
