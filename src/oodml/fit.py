@@ -17,7 +17,7 @@ from oodml.analysis.table import ranked_metrics
 from oodml.backbones import VECTORS, load_backbone
 from oodml.catalog import make_importable
 from oodml.devices import resolve_device
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError, error_at, unknown
 from oodml.evaluate.registry import find_metric
 from oodml.files import write_text
 from oodml.images.image_set import ImageSet
@@ -32,62 +32,8 @@ from oodml.study.plan import Run, run_from_plan
 from oodml.study.prepare import Context
 from oodml.study.run import train_run
 
-CARD = """\
----
-library_name: oodml
-pipeline_tag: image-feature-extraction
-tags: [metric-learning, image-retrieval, {method}]
-license: other        # the license of these weights; choose one that the data and backbone allow
----
-
-# {name}
-
-An embedding model for image retrieval: `{method}` on the backbone `{backbone}`, trained on all
-{n_classes} classes ({n_images} images) of {data}. The scores below are those of the same method on
-classes that it was not trained on.
-
-```python
-import oodml
-
-model = oodml.load_model("{name}")
-vectors = oodml.embed(oodml.open_images("photos"), model)
-```
-
-## How it was trained
-
-The settings are those of the study. {epochs} The random seed is {seed}. All classes were used, so
-no test set is left.
-
-| setting | value |
-|---|---|
-{settings}
-
-## What to expect on new classes
-
-Measured on {n_splits} splits of growing distance between training and test classes{seeds}:
-
-| {metric} | value | 95% interval |
-|---|---|---|
-| AGS, the mean over shift | {ags} | {ags_interval} |
-| easiest split | {easiest} | |
-| hardest split | {hardest} | |
-| lost from the {start} to the hardest split | {loss} | {loss_interval} |
-
-{forecast}
-
-The model is not tested on images unlike those of {data}; measure the distance of yours with
-`oodml shift`.
-
-## Licenses
-
-Fill in before publishing:
-
-- images of {data}:
-- weights of `{backbone}`:
-- this model:
-
-Trained with oodml {version}; images {fingerprint}.
-"""
+CARD = Path(__file__).with_name("model_card.md")
+TOO_FEW_SPLITS = "The study has too few splits to check forecasts."
 
 
 def fit_model(
@@ -121,17 +67,15 @@ def fit_model(
     """
     target = Path(out)
     if target.exists():
-        raise OodmlError(f"{out}: exists already; choose another folder", location=str(out))
+        raise error_at(out, "exists already; choose another folder")
     study = read_folder(folder, trust_code=trust_code)
     computed = tables(study)
     scores = select(computed, "ags", ranked_metrics(study.table)[0]).set_index("method")
     planned = _planned_run(study, scores, method)
     images = study.images
     if images is None:
-        raise OodmlError(
-            f"{folder}: the images of the study could not be opened: {'; '.join(study.notes)}",
-            location=str(folder),
-        )
+        problem = f"the images of the study could not be opened: {'; '.join(study.notes)}"
+        raise error_at(folder, problem)
     make_importable(*study.plan.import_from)
     epochs = _epochs(study, planned)
     run = _run_on_all_classes(planned, images, epochs, seed)
@@ -139,9 +83,8 @@ def fit_model(
     how = "as in the study" if epochs is None else "the median that validation classes selected"
     how = f"It was trained for {run.train.epochs} epochs, {how}."
     how = how if run.trains else "Nothing was trained."
-    card = _card(
-        study, computed, scores.loc[[planned.label]].iloc[0], run, how, images, target.name
-    )
+    score = scores.loc[[planned.label]].iloc[0]
+    card = _card(study, computed, score, run, how, images, target.name)
     _write(target, model, run, card)
     return model
 
@@ -164,13 +107,9 @@ def _planned_run(study: StudyFolder, scores: pd.DataFrame, method: str | None) -
         raise OodmlError(f"{study.path}: no trained method has results", location="method")
     chosen = trained[0] if method is None else method
     if chosen not in own:
-        external = any(run.label == chosen for run in study.plan.runs)
-        if external:
-            raise OodmlError(
-                f"method {chosen!r} was trained elsewhere; train it on all classes there",
-                location="method",
-                given=chosen,
-            )
+        if any(run.label == chosen for run in study.plan.runs):
+            problem = f"method {chosen!r} was trained elsewhere; train it on all classes there"
+            raise OodmlError(problem, "method", chosen)
         raise unknown("method", chosen, own, str(study.path))
     return own[chosen]
 
@@ -210,7 +149,7 @@ def _card(
     for part, settings in parts.items():
         values |= {f"`{part}.{key}`": v for key, v in settings.model_dump(mode="json").items()}
     calibration = computed["calibration"]
-    known = [*calibration["description"].dropna().unique()] if len(calibration) else []
+    known = calibration["description"].dropna().tolist() if len(calibration) else []
 
     def level(key: str) -> str:
         return format_level(float(score[key]), metric)
@@ -219,7 +158,7 @@ def _card(
         low, high = float(score[f"{key}_low"]), float(score[f"{key}_high"])
         return format_interval(low, high, metric) if np.isfinite(low) else "none with one seed"
 
-    return CARD.format(
+    return CARD.read_text("utf-8").format(
         name=name,
         method=run.label,
         backbone=run.model.backbone,
@@ -239,9 +178,7 @@ def _card(
         start="standard" if np.isfinite(float(score["standard"])) else "easiest",
         loss=level("loss"),
         loss_interval=interval("loss"),
-        forecast=f"Validity of forecasts: {known[0]}"
-        if len(known)
-        else "The study has too few splits to check forecasts.",
+        forecast=f"Validity of forecasts: {known[0]}" if known else TOO_FEW_SPLITS,
         version=__version__,
         fingerprint=run.fingerprint,
     )

@@ -167,7 +167,7 @@ class Study:
             folder: the folder for the results.
             workers: number of processes; one works in this process, so that a script or notebook
                 needs no `if __name__ == "__main__"`.
-            options: the fields of `oodml.study.launch.LaunchOptions`, such as `device`.
+            options: the fields of `oodml.study.launch.Launcher`, such as `device`.
 
         Raises:
             OodmlError: if the study cannot start, or runs failed.

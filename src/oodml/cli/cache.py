@@ -22,7 +22,7 @@ def list_cache() -> None:
     """
     from oodml.files import cache_folder
     from oodml.images.pixel_cache import list_pixel_caches
-    from oodml.study.preview import format_size
+    from oodml.progress import format_size
 
     parts = _parts()
     typer.echo(f"{cache_folder()} (set OODML_CACHE to use another folder)")
@@ -49,7 +49,7 @@ def clear(
     import shutil
 
     from oodml.files import cache_folder
-    from oodml.study.preview import format_size
+    from oodml.progress import format_size
 
     parts = _parts()
     if part is not None and part not in parts:

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ from oodml.training.checkpoint import CHECKPOINT_SECONDS
 
 
 @dataclass(frozen=True)
-class LaunchOptions:
-    """How a study is executed. None of these options changes the numbers.
+class Launcher:
+    """Starts workers for the planned runs of a folder. No option changes the numbers.
 
     Attributes:
         executor: "local", "ray" or an address "ray://…", "slurm", or "slurm:local" (submitit's
@@ -55,6 +56,91 @@ class LaunchOptions:
     replace: bool = False
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     trackers: Sequence[str] = ()
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+
+    def log(self, message: str) -> None:
+        self.console.print(message, highlight=False, soft_wrap=True)
+
+    @cached_property
+    def resolved_device(self) -> str:
+        return str(resolve_device(self.device))
+
+    @property
+    def artifact_options(self) -> dict[str, Any]:
+        return {
+            "checkpoint_seconds": self.checkpoint_seconds,
+            "trackers": tuple(self.trackers),
+        }
+
+    @contextlib.contextmanager
+    def open(self, study: Study, folder: str | Path) -> Iterator[Store]:
+        """The study folder, once options and what it contains allow a start."""
+        self._check()
+        store = Store(Path(folder).resolve())
+        store.create()
+        try:
+            self._resolve_conflicts(study, store)
+            yield store
+        except OSError as error:
+            if is_disk_full(error):
+                raise unwritable_error(store.folder, error) from error
+            raise
+
+    def _check(self) -> None:
+        """Raise OodmlError if the options cannot be used on this machine."""
+        resolve_device(self.device)
+        _check_cache()
+        check_executor(self.executor)
+        check_trackers(self.trackers)
+        if distributed.is_distributed() and (self.workers > 1 or self.executor != "local"):
+            raise OodmlError(
+                "processes that train a run together do one run at a time: omit --workers and --on",
+                location="workers",
+            )
+
+    def _resolve_conflicts(self, study: Study, store: Store) -> None:
+        """Raise OodmlError if the folder contains another study, or remove it on request."""
+
+        def fingerprint() -> str:
+            return image_fingerprint(open_images(study.data.name, **study.data.options))
+
+        identity = plan_identity(study, self.smoke)
+        removed = resolve_conflicts(store, identity, fingerprint, self.replace)
+        if removed:
+            self.log(removed)
+
+    def search(self, study: Study, store: Store, execute_trial: Execute | None) -> Study:
+        """The study with the options that its search chooses; without a search, the study."""
+        return run_search(
+            study,
+            store,
+            self.run_workers,
+            execute_trial=execute_trial,
+            device=self.resolved_device,
+            retry=self.retry,
+            smoke=self.smoke,
+            artifact_options=self.artifact_options,
+            log=self.log,
+        )
+
+    def run_workers(self, store: Store, execute: Execute | None) -> None:
+        """Execute the planned runs of a folder and show progress."""
+        device, threads = self.resolved_device, self.threads
+        with live_progress(store, self.console):
+            if self.executor != "local":
+                arguments = (execute, self.workers, device, threads, self.job_options)
+                run_on_cluster(self.executor, store.folder, *arguments)
+            elif self.workers == 1:
+                with _terminate_as_interrupt():
+                    work(store.folder, execute, worker_device(device, 0), threads)
+            else:
+                threads = threads or max(1, (os.cpu_count() or 1) // self.workers)
+                pool = WorkerPool(store.folder, self.workers, execute, device, threads)
+                try:
+                    with _terminate_as_interrupt():
+                        pool.wait()
+                finally:
+                    pool.stop()
 
 
 def run_study(
@@ -74,7 +160,7 @@ def run_study(
         folder: the study folder; it is created if needed. Several processes may share it.
         execute: executes a run; by default it trains and tests.
         execute_trial: executes a trial of a search; by default it trains and validates.
-        options: the fields of `LaunchOptions`, e.g. `workers=2, device="cuda"`.
+        options: the fields of `Launcher`, e.g. `workers=2, device="cuda"`.
 
     Returns:
         the status of the study afterwards.
@@ -82,23 +168,19 @@ def run_study(
     Raises:
         OodmlError: if the study, the data, the folder, or an option does not allow a start.
     """
-    launcher = _Launcher(LaunchOptions(**options))
-    store = Store(Path(folder).resolve())
-    launcher.check()
-    store.create()
-    with _disk_full_as_oodml_error(store):
-        launcher.resolve_conflicts(study, store)
+    launcher = Launcher(**options)
+    with launcher.open(study, folder) as store:
         study = launcher.search(study, store, execute_trial)
         prepare(
             study,
             store,
-            smoke=launcher.options.smoke,
-            device=launcher.device,
+            smoke=launcher.smoke,
+            device=launcher.resolved_device,
             precompute=execute is None,
             artifact_options=launcher.artifact_options,
             log=launcher.log,
         )
-        if launcher.options.retry:
+        if launcher.retry:
             store.clear_failures()
         try:
             launcher.run_workers(store, execute)
@@ -120,100 +202,9 @@ def search_study(
             "the top of the file, and ranges of options.",
             location="search",
         )
-    launcher = _Launcher(LaunchOptions(**options))
-    store = Store(Path(folder).resolve())
-    launcher.check()
-    store.create()
-    with _disk_full_as_oodml_error(store):
-        launcher.resolve_conflicts(study, store)
+    launcher = Launcher(**options)
+    with launcher.open(study, folder) as store:
         return launcher.search(study, store, execute_trial)
-
-
-class _Launcher:
-    """Starts workers for the planned runs of a folder, and logs to the terminal."""
-
-    def __init__(self, options: LaunchOptions) -> None:
-        self.options = options
-        self.device = str(resolve_device(options.device))
-        self.console = Console(stderr=True)
-
-    def log(self, message: str) -> None:
-        self.console.print(message, highlight=False, soft_wrap=True)
-
-    @property
-    def artifact_options(self) -> dict[str, Any]:
-        return {
-            "checkpoint_seconds": self.options.checkpoint_seconds,
-            "trackers": tuple(self.options.trackers),
-        }
-
-    def check(self) -> None:
-        """Raise OodmlError if the options cannot be used on this machine."""
-        _check_cache()
-        check_executor(self.options.executor)
-        check_trackers(self.options.trackers)
-        elsewhere = self.options.workers > 1 or self.options.executor != "local"
-        if distributed.is_distributed() and elsewhere:
-            raise OodmlError(
-                "processes that train a run together do one run at a time: omit --workers and --on",
-                location="workers",
-            )
-
-    def resolve_conflicts(self, study: Study, store: Store) -> None:
-        """Raise OodmlError if the folder contains another study, or remove it on request."""
-
-        def fingerprint() -> str:
-            return image_fingerprint(open_images(study.data.name, **study.data.options))
-
-        identity = plan_identity(study, self.options.smoke)
-        removed = resolve_conflicts(store, identity, fingerprint, self.options.replace)
-        if removed:
-            self.log(removed)
-
-    def search(self, study: Study, store: Store, execute_trial: Execute | None) -> Study:
-        """The study with the options that its search chooses; without a search, the study."""
-        return run_search(
-            study,
-            store,
-            self.run_workers,
-            execute_trial=execute_trial,
-            device=self.device,
-            retry=self.options.retry,
-            smoke=self.options.smoke,
-            artifact_options=self.artifact_options,
-            log=self.log,
-        )
-
-    def run_workers(self, store: Store, execute: Execute | None) -> None:
-        """Execute the planned runs of a folder and show progress."""
-        options = self.options
-        with live_progress(store, self.console):
-            if options.executor != "local":
-                run_on_cluster(
-                    options.executor,
-                    store.folder,
-                    execute,
-                    options.workers,
-                    self.device,
-                    options.threads,
-                    options.job_options,
-                )
-            elif options.workers == 1:
-                with _terminate_as_interrupt():
-                    device = worker_device(self.device, 0)
-                    work(store.folder, execute, device, options.threads)
-            else:
-                self._run_pool(store, execute)
-
-    def _run_pool(self, store: Store, execute: Execute | None) -> None:
-        workers = self.options.workers
-        threads = self.options.threads or max(1, (os.cpu_count() or 1) // workers)
-        pool = WorkerPool(store.folder, workers, execute, self.device, threads)
-        try:
-            with _terminate_as_interrupt():
-                pool.wait()
-        finally:
-            pool.stop()
 
 
 def _check_cache() -> None:
@@ -225,16 +216,6 @@ def _check_cache() -> None:
         probe.unlink(missing_ok=True)
     except OSError as error:
         log_cache_failure(error)
-
-
-@contextlib.contextmanager
-def _disk_full_as_oodml_error(store: Store) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if is_disk_full(error):
-            raise unwritable_error(store.folder, error) from error
-        raise
 
 
 @contextlib.contextmanager

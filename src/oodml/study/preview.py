@@ -1,31 +1,52 @@
-"""What a study would run, before anything runs."""
+"""What a study would run, and the time and disk that it needs, before anything runs."""
 
+import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
 
 from oodml.datasets import open_images
+from oodml.datasets._few import reduce_images
+from oodml.devices import resolve_device
+from oodml.embedding import embed, is_cached
 from oodml.images.image_set import ImageSet
-from oodml.progress import format_duration
+from oodml.model import HeadSettings
+from oodml.progress import format_duration, format_size, hide_progress
 from oodml.results.plan import RunPlan
 from oodml.shift.build import SplitSettings
+from oodml.shift.episodes import sample_episodes
 from oodml.shift.files import read_splits
-from oodml.shift.splits import Progression
-from oodml.study.estimate import describe_features, measure_runs, split_in_half
+from oodml.shift.splits import Progression, Split
 from oodml.study.folder.status import StatusReader
 from oodml.study.folder.store import Store
 from oodml.study.further_data import open_further_data, plan_tests
-from oodml.study.plan import plan_runs
+from oodml.study.plan import Run, plan_runs, run_from_plan
 from oodml.study.prepare import (
+    Context,
+    group_by_network,
     plan_study,
     planned_progression_key,
     progression_key,
     read_split_file,
 )
+from oodml.study.run import execute, test_metrics
 from oodml.study.search.run_search import replay, with_chosen_options
 from oodml.study.search.trials import Trial, method_searches
 from oodml.study.spec.consistency import check_class_sizes
 from oodml.study.spec.study_file import SplitFile, Study
+from oodml.vectors import VectorSet
+
+HEAD_SAMPLE, FINETUNE_SAMPLE = (16, 8), (8, 4)
+"""The numbers of classes and of images per class that are measured, by mode."""
+MAX_EVALUATED = 2000
+"""Vectors that the evaluation is measured on; its time grows with the square of their number."""
+
+Cost = tuple[float, float]
+"""Seconds, and bytes of disk."""
 
 
 def preview(study: Study, folder: str | Path, smoke: bool = False) -> str:
@@ -53,13 +74,18 @@ def preview(study: Study, folder: str | Path, smoke: bool = False) -> str:
         study = chosen
     runs = plan_study(study, progression, images, key, smoke, tests).runs
     finished = store.finished_ids()
-    for run in runs:
-        lines.append(f"  {'done ' if run.id in finished else 'to do'}  {run.description}")
-    remaining = [run for run in runs if run.id not in finished]
-    count = f"{len(remaining)} of {len(runs)} runs to do"
-    if len(remaining) == len(runs):
+    lines += [f"  {'done ' if run.id in finished else 'to do'}  {run.description}" for run in runs]
+    done = [run for run in runs if run.id in finished]
+    left = [run for run in runs if run.id not in finished]
+    count = f"{len(left)} of {len(runs)} runs to do"
+    if not done:
         return "\n".join([*lines, *_describe_estimate(count, study, images, runs, smoke)])
-    return "\n".join([*lines, _describe_remaining(count, store, runs, finished)])
+    if left:
+        seconds = StatusReader(store).expected(done, left)
+        files = (file for run in done for file in (store.runs / run.id).iterdir())
+        size = sum(file.stat().st_size for file in files) / len(done) * len(left)
+        count += f", about {format_duration(seconds)} of one worker and {format_size(size)}"
+    return "\n".join([*lines, count])
 
 
 def _preview_without_splits(study: Study, images: ImageSet, smoke: bool) -> str:
@@ -143,28 +169,95 @@ def _known_progression(study: Study, images: ImageSet, store: Store) -> Progress
     return None
 
 
-def _describe_remaining(
-    count: str, store: Store, runs: Sequence[RunPlan], finished_ids: set[str]
-) -> str:
-    """The expected time and disk of the remaining runs, from the finished ones."""
-    finished = [run for run in runs if run.id in finished_ids]
-    remaining = [run for run in runs if run.id not in finished_ids]
-    if not remaining:
-        return count
-    seconds = StatusReader(store).expected(finished, remaining)
-    size = sum(_folder_size(store.runs / run.id) for run in finished) / len(finished)
-    needed = f"about {format_duration(seconds)} of one worker and "
-    return f"{count}, {needed}{format_size(size * len(remaining))}"
+def split_in_half(images: ImageSet, shots: Sequence[int], episodes: int) -> Split:
+    """A split of the sorted classes in two halves, in place of one that is not built yet."""
+    names = images.class_names
+    train, test = names[: len(names) // 2], names[len(names) // 2 :]
+    sampled = sample_episodes(images.ids.tolist(), images.classes.tolist(), test, shots, episodes)
+    return Split(0, tuple(train), tuple(test), 0.0, (), sampled)
 
 
-def _folder_size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
+def measure_runs(runs: Sequence[RunPlan], images: ImageSet, episodes: int) -> dict[str, Cost]:
+    """The cost of one run of each method, by label, with cached features.
+
+    Methods that train the same whole network are measured once; it takes most of their time.
+    """
+    evaluation = _seconds_of_evaluation(images, int(runs[0].model["dim"]))
+    costs: dict[str, Cost] = {}
+    measured: dict[str, Cost] = {}
+    for run in {run.label: run for run in runs}.values():
+        is_head = run.model["mode"] == "head"
+        key = run.label if is_head else json.dumps([run.model, run.shots], sort_keys=True)
+        if key not in measured:
+            sample = reduce_images(images, *(HEAD_SAMPLE if is_head else FINETUNE_SAMPLE))
+            shots = (2,) if run.shots and np.bincount(sample.labels).min() >= 4 else ()
+            split = split_in_half(sample, shots, episodes)
+            context = Context(sample, Progression((split,), ""), resolve_device(None))
+            short = replace(run_from_plan(run, split), shots=shots)
+            measured[key] = _cost(short, context, len(images) / 2, run.shots, evaluation)
+        costs[run.label] = measured[key]
+    return costs
 
 
-def format_size(size: float) -> str:
-    """Bytes as text, such as "3.1 MB"."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+def _cost(run: Run, context: Context, n: float, shots: Sequence[int], evaluation: float) -> Cost:
+    """The cost of a run that trains and tests on n images each."""
+    is_head, sampled = isinstance(run.model, HeadSettings), len(context.images) / 2
+    _measure(run, context, 1, 1)  # loads the network, and caches features
+    fixed, size = _measure(run, context, 1, 2)
+    epochs = 6 if is_head else 2
+    step = max(0.0, _measure(run, context, epochs, 2)[0] - fixed) / (epochs - 1)
+    if not is_head:  # the network's time is proportional to the number of images
+        step *= max(1.0, run.train.batch_size / sampled)
+        evaluation += fixed / (2 * sampled) * n
+    steps = max(1.0, n / run.train.batch_size) * run.train.epochs * (1 + run.train.refit)
+    seconds = fixed + evaluation + step * steps
+    if run.shots:
+        adaptation = max(0.0, _measure(run, context, 1, 12)[0] - fixed) / 10
+        seconds += adaptation * sum(run.adapt.steps(count) for count in shots)
+    return seconds, size + 4.0 * n * run.model.dim
+
+
+def _measure(run: Run, context: Context, epochs: int, iterations: int) -> Cost:
+    """The cost of a run with fewer epochs and adaptation steps."""
+    train = run.train.model_copy(update={"epochs": epochs, "refit": False, "warmup_epochs": 0})
+    adapt = run.adapt.model_copy(update={"iterations": iterations, "views": 1})
+    with TemporaryDirectory() as folder, hide_progress():
+        start = time.perf_counter()
+        execute(replace(run, train=train, adapt=adapt), context, Path(folder))
+        seconds = time.perf_counter() - start
+        return seconds, sum(path.stat().st_size for path in Path(folder).iterdir())
+
+
+def _seconds_of_evaluation(images: ImageSet, dim: int) -> float:
+    """The seconds that the metrics of half of the images take."""
+    wanted = len(images) // 2
+    count = min(wanted, MAX_EVALUATED)
+    vectors = np.random.default_rng(0).normal(size=(count, dim)).astype(np.float32)
+    start = time.perf_counter()
+    test_metrics(VectorSet(vectors, images.classes[:count], images.ids[:count]))
+    return (time.perf_counter() - start) * (wanted / count) ** 2
+
+
+def describe_features(runs: Sequence[RunPlan], images: ImageSet) -> tuple[list[str], Cost]:
+    """A line for each network: the images to embed and what is cached; and the total cost."""
+    lines, seconds, size = [], 0.0, 0.0
+    sample = reduce_images(images, HEAD_SAMPLE[0], 2)
+    for model, group in group_by_network(runs).items():
+        if not isinstance(model, HeadSettings):
+            continue
+        count = 1 + max(max(r.model["views"], r.adapt["views"] if r.shots else 0) for r in group)
+        options = model.model_dump(include={"weights", "image_size", "pooling", "augmentation"})
+        views = (None, *range(count - 1))
+        missing = sum(not is_cached(images, model.backbone, options, view) for view in views)
+        line = f"features of {model.backbone}: {count - missing} of {count} views of "
+        line += f"{len(images):,} images are cached"
+        if missing:
+            with hide_progress():
+                embed(sample.select(np.arange(1)), model.backbone, cache=False, **options)
+                start = time.perf_counter()
+                vectors = embed(sample, model.backbone, cache=False, **options).vectors
+            needed = (time.perf_counter() - start) / len(sample) * len(images) * missing
+            seconds, size = seconds + needed, size + 8.0 * vectors.shape[1] * len(images) * missing
+            line += f"; {missing * len(images):,} images to embed, about {format_duration(needed)}"
+        lines.append(line)
+    return lines, (seconds, size)

@@ -14,6 +14,7 @@ import torch
 from oodml import catalog, distributed
 from oodml.adaptation.split import adapt_split
 from oodml.decisions.study import decision_metrics
+from oodml.errors import OodmlError
 from oodml.evaluate.clustering import clustering_metrics
 from oodml.evaluate.confusions import confusions
 from oodml.evaluate.query_lists import query_lists, retrieval_arguments
@@ -29,7 +30,6 @@ from oodml.results.schema import Stage
 from oodml.study.folder.table import write_run_rows
 from oodml.study.plan import Run
 from oodml.study.prepare import Context
-from oodml.study.run_artifacts import nonfinite_error
 from oodml.study.run_inputs import RunInputs, open_run_inputs
 from oodml.study.spec.consistency import VALIDATION_KS
 from oodml.study.tracking import MetricLog, epoch_metrics, prefix_metrics
@@ -169,7 +169,9 @@ def _train(
         )
     except NonFiniteError as error:
         saved = artifacts.save_failed_model(model, error) if artifacts else ""
-        raise nonfinite_error(error, classes, saved) from error
+        names = sorted(classes)
+        problem = error.describe([names[label] for label in error.labels])
+        raise OodmlError(f"{problem} {saved}") from error
     return model, history
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 
-from oodml.errors import OodmlError
 from oodml.files import content_hash
 from oodml.model import Embedder
 from oodml.results.plan import RunPlan
@@ -47,9 +46,3 @@ class RunArtifacts:
         """The log of the run's metrics, which goes to its trackers."""
         study = self.store.read_plan().name if self.trackers else ""
         return track_run(self.trackers, study, self.run, self.store.folder / "tracking")
-
-
-def nonfinite_error(error: NonFiniteError, classes: Sequence[str], saved: str) -> OodmlError:
-    """The error of a diverged training, with class names and the location of saved weights."""
-    names = sorted(classes)
-    return OodmlError(f"{error.describe([names[label] for label in error.labels])} {saved}")

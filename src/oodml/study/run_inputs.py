@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,42 +18,11 @@ from oodml.training.sources import BatchSource, FeatureSource, ImageSource
 from oodml.vectors import VectorSet
 
 
-class RunInputs(Protocol):
-    """The images of a run, and how its model reads them."""
-
-    images: ImageSet
-
-    def load_backbone(self) -> Backbone | None:
-        """The backbone for a new model; None if the run never embeds images."""
-
-    def width(self, model: Embedder) -> int:
-        """The dimension of the features that the model's head is applied to."""
-
-    def source(self, classes: Sequence[str], model: Embedder) -> BatchSource:
-        """Training batches of some classes; labels are positions in the sorted class names."""
-
-    def embed(self, model: Embedder, classes: Sequence[str]) -> VectorSet:
-        """The model's embeddings of all images of some classes."""
-
-    def embed_images(self, model: Embedder, images: ImageSet) -> VectorSet:
-        """The model's embeddings of images of another dataset."""
-
-    def backbone_features(
-        self, model: Embedder, images: ImageSet, view: int | None, seed: int
-    ) -> VectorSet:
-        """The pooled features that the head is applied to, under the test view or a train view."""
-
-
-def open_run_inputs(run: Run, context: Context) -> RunInputs:
-    """The inputs that the settings of a run require."""
-    if isinstance(run.model, HeadSettings):
-        adapts_backbone = bool(run.shots) and run.adapt.layers == "all"
-        return CachedFeatures(run.model, context.images, context.device, adapts_backbone)
-    return LiveImages(run.model, context.images, context.device, run.seed)
-
-
 class CachedFeatures:
-    """Features of all images under a frozen backbone, computed once per view and cached."""
+    """Features of all images under a frozen backbone, computed once per view and cached.
+
+    `LiveImages` has the same methods.
+    """
 
     def __init__(
         self,
@@ -68,27 +36,27 @@ class CachedFeatures:
         self._features: dict[int | None, VectorSet] = {}
 
     def load_backbone(self) -> Backbone | None:
-        """The frozen backbone if a run adapts it."""
+        """The backbone for a new model; None unless a run adapts it."""
         if not self.needs_backbone:
             return None
         return load_backbone(self.settings.backbone, self.settings.weights)
 
     def width(self, model: Embedder) -> int:
-        """The dimension of the cached features."""
+        """The dimension of the features that the model's head is applied to."""
         return int(self.features().vectors.shape[1])
 
     def source(self, classes: Sequence[str], model: Embedder) -> BatchSource:
-        """Batches of cached features of several views; see `RunInputs`."""
+        """Training batches of some classes; labels are positions in the sorted class names."""
         rows, labels = class_rows(self.images, classes)
         views = [self.features(view).vectors[rows] for view in range(self.settings.views)]
         return FeatureSource(torch.from_numpy(np.stack(views)), labels)
 
     def embed(self, model: Embedder, classes: Sequence[str]) -> VectorSet:
-        """The head's embeddings of cached features."""
+        """The model's embeddings of all images of some classes."""
         return self._embed(model, self.features().select(class_rows(self.images, classes)[0]))
 
     def embed_images(self, model: Embedder, images: ImageSet) -> VectorSet:
-        """The head's embeddings of features that are computed once and cached."""
+        """The model's embeddings of images of another dataset."""
         return self._embed(model, frozen_features(self.settings, images, device=self.device))
 
     def _embed(self, model: Embedder, chosen: VectorSet) -> VectorSet:
@@ -100,7 +68,7 @@ class CachedFeatures:
     def backbone_features(
         self, model: Embedder, images: ImageSet, view: int | None, seed: int
     ) -> VectorSet:
-        """The cached features of some images."""
+        """The features that the head is applied to, under the test view or a training view."""
         features = self.features(view)
         return features.select(np.isin(features.ids, images.ids))
 
@@ -121,34 +89,39 @@ class LiveImages:
         self.images = input_images(images, settings)
 
     def load_backbone(self) -> Backbone | None:
-        """A backbone with its initial weights."""
         return load_backbone(self.settings.backbone, self.settings.weights, self.seed)
 
     def width(self, model: Embedder) -> int:
-        """The dimension of the backbone's pooled features."""
         return model.require_backbone().width(self.settings.pooling)
 
     def source(self, classes: Sequence[str], model: Embedder) -> BatchSource:
-        """Batches of augmented images; see `RunInputs`."""
         rows, labels = class_rows(self.images, classes)
         images = self.images.select(rows)
         return ImageSource(images, labels, model.image_size, self.settings.augmentation)
 
     def embed(self, model: Embedder, classes: Sequence[str]) -> VectorSet:
-        """The model's embeddings of the test view."""
         rows, _ = class_rows(self.images, classes)
         return self.embed_images(model, self.images.select(rows))
 
     def embed_images(self, model: Embedder, images: ImageSet) -> VectorSet:
-        """The model's embeddings of the test view."""
         return embed(images, model, device=self.device)
 
     def backbone_features(
         self, model: Embedder, images: ImageSet, view: int | None, seed: int
     ) -> VectorSet:
-        """The features of some images under the trained backbone."""
         vectors = backbone_features(images, model, view=view, seed=seed, device=self.device)
         return VectorSet(vectors, images.classes, images.ids, images.superclasses)
+
+
+RunInputs = CachedFeatures | LiveImages
+
+
+def open_run_inputs(run: Run, context: Context) -> RunInputs:
+    """The inputs that the settings of a run require."""
+    if isinstance(run.model, HeadSettings):
+        adapts_backbone = bool(run.shots) and run.adapt.layers == "all"
+        return CachedFeatures(run.model, context.images, context.device, adapts_backbone)
+    return LiveImages(run.model, context.images, context.device, run.seed)
 
 
 def class_rows(

@@ -1,11 +1,18 @@
 """Running a search: one round of trials after another, then the study with the chosen options."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from oodml.datasets import open_images
+from oodml.files import write_text
 from oodml.images.fingerprint import Log, no_log
 from oodml.images.image_set import ImageSet
 from oodml.model import parse_model_settings
@@ -13,6 +20,7 @@ from oodml.model_input import check_images
 from oodml.results.plan import StudyPlan
 from oodml.shift.files import read_splits, write_splits
 from oodml.shift.splits import Progression
+from oodml.study import run as study_run
 from oodml.study.folder.store import Store
 from oodml.study.prepare import (
     planned_progression_key,
@@ -20,7 +28,6 @@ from oodml.study.prepare import (
     prepare,
     progression_key,
 )
-from oodml.study.search.files import write_chosen, write_trials
 from oodml.study.search.sampler import sampler_name
 from oodml.study.search.trials import (
     MethodSearch,
@@ -30,7 +37,13 @@ from oodml.study.search.trials import (
     searched_split,
 )
 from oodml.study.spec.study_file import Study
+from oodml.study.spec.tables import Table
+from oodml.study.spec.variants import PARTS, Variant
 from oodml.study.workers.work import Execute
+
+TRIAL_COLUMNS = ("method", "trial", "run", "values", "value", "epoch", "seconds", "failed")
+NOT_SHARED = ("image_size",)
+"""Keys of [model] that [splits] would inherit; every method sets them itself."""
 
 RunWorkers = Callable[[Store, Execute | None], None]
 """Executes the planned runs of a store, on any executor."""
@@ -65,7 +78,7 @@ def run_search(
     labels = ", ".join(one.variant.label for one in searches)
     log(f"search: {study.search.trials} trials each of {labels}, on the validation classes of "
         f"split {split.step}")  # fmt: skip
-    log = _without_repeats(log)
+    log = cache(log)  # every round needs the same features
     for sampled in rounds(searches):
         plan = plan_search(study, searches, progression, images, key)
         plan = plan.model_copy(update={"keeping": dict(artifact_options or {})})
@@ -144,24 +157,74 @@ def _settle(
         if execute_trial is None:
             check_images(images, [parse_model_settings(run.model) for run in missing], log)
             precompute_features(missing, images, trials, device, log)
-        run_workers(trials, execute_trial or _default_execute_trial())
+        run_workers(trials, execute_trial or study_run.execute_trial)
     if not trials.plan_file.exists() or trials.read_plan() != plan:
         trials.write_plan(plan)
 
 
-def _without_repeats(log: Log) -> Log:
-    """Log each message once: every round needs the same features."""
-    logged: set[str] = set()
+def write_trials(searches: Iterable[MethodSearch], file: Path) -> None:
+    """Write all trials so far as CSV, one row per trial; its option values are JSON."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(TRIAL_COLUMNS)
+    for search in searches:
+        for trial in search.trials:
+            row = (search.variant.label, trial.number, trial.run.id, json.dumps(trial.values))
+            writer.writerow((*row, *astuple(trial.outcome)))
+    write_text(file, text.getvalue())
 
-    def log_once(message: str) -> None:
-        if message not in logged:
-            logged.add(message)
-            log(message)
 
-    return log_once
+def write_chosen(study: Study, file: Path) -> None:
+    """Write a study file with all settings of a study, including the chosen options."""
+    chosen = study.chosen or {}
+    comment = (
+        f"# Options chosen from {chosen.get('trials')} trials of each method with ranges, by "
+        f"{chosen.get('metric')} on\n# the validation classes of split {chosen.get('split')}. "
+        "The file trials.csv lists all trials.\n"
+    )
+    write_text(file, comment + tomli_w.dumps(study_tables(study)))
 
 
-def _default_execute_trial() -> Execute:
-    from oodml.study.run import execute_trial
+def study_tables(study: Study) -> Table:
+    """The tables of a file that parses to this study; paths are absolute, all keys explicit."""
+    shared = {
+        part: _common_items([_plain(getattr(variant, part)) for variant in study.variants])
+        for part in PARTS
+    }
+    shared["model"] = {k: v for k, v in shared["model"].items() if k not in NOT_SHARED}
+    return {
+        "name": study.name,
+        "data": {"name": study.data.name, **study.data.options},
+        "shots": list(study.shots),
+        "episodes": study.episodes,
+        "splits": _plain(study.splits),
+        **shared,
+        "methods": {variant.label: _method_table(variant, shared) for variant in study.variants},
+    }
 
-    return execute_trial
+
+def _method_table(variant: Variant, shared: Mapping[str, Table]) -> Table:
+    options = {name: value for name, value in variant.options.items() if value is not None}
+    table = {
+        "method": variant.method,
+        "seeds": list(variant.seeds),
+        "few_shot": variant.few_shot,
+        **options,
+    }
+    for part in PARTS:
+        values = _plain(getattr(variant, part))
+        own = {key: value for key, value in values.items() if key not in shared[part]}
+        if own:
+            table[part] = own
+    return table
+
+
+def _plain(settings: Any) -> Table:
+    """Settings as TOML values, without those that are None, which is their default."""
+    return {k: v for k, v in settings.model_dump(mode="json").items() if v is not None}
+
+
+def _common_items(tables: Sequence[Table]) -> Table:
+    """The items that all tables share."""
+    first = tables[0] if tables else {}
+    return {k: v for k, v in first.items() if all(k in t and t[k] == v for t in tables)}

@@ -71,15 +71,12 @@ class NumberRange(BaseModel):
     whole: bool = False
 
     def values_to_validate(self) -> tuple[float, ...]:
-        """The values to validate when the file is read: the bounds."""
         return (self.round(self.low), self.round(self.high))
 
     def with_validated(self, values: tuple[float, ...]) -> "NumberRange":
-        """The same interval."""
         return self
 
     def initial_value(self) -> float:
-        """The value in the first trial if the option has no default: the middle."""
         middle = (self.low * self.high) ** 0.5 if self.log else (self.low + self.high) / 2
         return self.round(middle)
 
@@ -90,7 +87,6 @@ class NumberRange(BaseModel):
         return min(self.high, max(self.low, float(f"{sample:.{DIGITS}g}")))
 
     def describe(self) -> str:
-        """The range in words."""
         low, high = (int(n) if self.whole else n for n in (self.low, self.high))
         return f"{low} to {high}" + (", logarithmic" if self.log else "")
 

@@ -17,9 +17,13 @@ from oodml.images.decode import parse_background
 from oodml.images.image_set import pixels_error
 from oodml.shift.build import SplitSettings
 from oodml.study.spec.ranges import SearchSettings, Seed, parse_search
-from oodml.study.spec.searched_variants import parse_searched_variants
 from oodml.study.spec.tables import Table, key_error, option_schema, parse_settings, resolve_path
-from oodml.study.spec.variants import Variant, parse_variants, refuse_repeats
+from oodml.study.spec.variants import (
+    Variant,
+    parse_searched_variants,
+    parse_variants,
+    refuse_repeats,
+)
 from oodml.training.settings import TrainSettings
 
 DATA_OPTIONS = ("few", "skip_corrupt", "background")

@@ -18,40 +18,7 @@ QUERIES = 2
 """Images per class that must remain for retrieval after the support images are taken."""
 MIN_CLASSES = 8
 
-TEXT = """\
-# A study of {name}: {images} images of {classes} classes{groups}.
-# Run it:          oodml study run {file} --out results
-# See the answer:  oodml report results
-data = {data}
-seeds = [0, 1, 2]       # every method is trained once per seed
-shots = {shots}{shots_comment}
-episodes = 10           # few-shot episodes per split
-# search = 20           # choose among listed values first: number of trials per method
-
-# How classes are divided into training and test classes, with growing shift between them.
-# [splits]
-# file = "splits.json"  # existing splits; by default they are built
-
-[model]
-backbone = "lite0"      # or any timm network; "small" with mode = "finetune" trains from scratch
-mode = "head"           # "head": one layer on cached features; "finetune": the whole network
-dim = 128               # dimension of the embedding
-
-[train]
-epochs = 40             # at most; the best epoch is chosen on validation classes
-batch_size = {batch_size}
-
-[adapt]                 # few-shot adaptation to `shots` labeled images of each test class
-objective = "margin"    # the loss that adapts the layer; "prototypes" takes no steps
-iterations = 300        # steps of each episode
-
-# The methods to compare; options go below a method's name. A list of values makes a grid.
-[methods.margin]
-[methods.multisimilarity]
-[methods.proxy_anchor]
-[methods.arcface]
-[methods.frozen]        # no training, the baseline
-"""
+TEXT = Path(__file__).with_name("first_study.toml").read_text("utf-8")
 
 
 def shipped_text(name: str, root: Path | None, file: Path) -> str:
