@@ -51,7 +51,6 @@ def describe_hardware(device: "torch.device") -> dict[str, str]:
 
 
 def _processor() -> str:
-    """The model of the processor, where Linux names it."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:

@@ -31,8 +31,6 @@ NO_TIMEOUT = timedelta(days=365)
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process, and the processes that it trains with."""
-
     rank: int = 0
     size: int = 1
     messages: Any = None
@@ -61,7 +59,6 @@ def join_processes(device: str) -> str:
 
 
 def leave_processes() -> None:
-    """Disconnect from the other processes when all work is done."""
     global _group
     if _group.size > 1:
         _group = ProcessGroup()
@@ -74,7 +71,6 @@ def is_leader() -> bool:
 
 
 def is_distributed() -> bool:
-    """Whether this process trains together with others."""
     return _group.size > 1
 
 
@@ -227,7 +223,6 @@ def run_on_all(work: Callable[[], T]) -> T:
 
 
 def _gather_failures(exception: Exception | None) -> list[str]:
-    """The error messages of all processes."""
     count = torch.tensor([int(exception is not None)])
     try:
         vote = dist.all_reduce(count, group=_group.votes, async_op=True)

@@ -43,7 +43,6 @@ class ExportedNetwork(nn.Module):
         self.pooling = model.settings.pooling
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
-        """The embeddings."""
         features = self.backbone.pooled(images, (self.pooling,))[self.pooling]
         return self.head.embed(features)  # type: ignore[no-any-return,operator]
 

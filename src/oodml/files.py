@@ -73,7 +73,6 @@ def cache_folder() -> Path:
 
 
 def log_cache_failure(error: Exception) -> None:
-    """Log that the cache cannot be written and that the program continues, once per process."""
     folder = cache_folder()
     if folder not in _unwritable:
         _unwritable.add(folder)

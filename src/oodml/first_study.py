@@ -137,8 +137,6 @@ def try_images(
 
 
 class _Budget:
-    """The time budget, which starts with the object."""
-
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
         self.seconds, self.clock, self.start = seconds, clock, clock()
 
@@ -150,8 +148,6 @@ class _Budget:
 
 @dataclass
 class _FirstStudy:
-    """The steps of `try_images`."""
-
     photos: str
     out: Path
     backbone: str

@@ -185,7 +185,6 @@ def _card(
 
 
 def _write(target: Path, model: Embedder, run: Run, card: str) -> None:
-    """Write the folder elsewhere and rename it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:

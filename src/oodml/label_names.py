@@ -64,7 +64,6 @@ def find_missing(values: NDArray[Any], *, literal: bool = False) -> NDArray[np.b
 def missing_error(
     values: NDArray[Any], rows: NDArray[np.int64], name: str, location: str
 ) -> OodmlError:
-    """The error for labels that are missing in the given rows."""
     first = values[rows[0]]
     prefix = f"{location}: " if location else ""
     remedy = "" if name == "ids" else " `--skip-unlabeled` excludes such rows of a file."
@@ -79,7 +78,6 @@ def missing_error(
 
 
 def _plain(value: Any) -> Any:
-    """A numpy scalar as a Python value, which messages show without its type."""
     return value.item() if isinstance(value, np.generic) else value
 
 

@@ -33,7 +33,6 @@ class Labeled:
         return tuple(np.unique(self.classes).tolist())
 
     def describe_classes(self) -> str:
-        """The numbers of classes and superclasses as text."""
         text = f"{len(self.class_names)} classes"
         groups = len(set(self.superclass_of.values()))
         return f"{text}, {groups} superclasses" if groups else text

@@ -196,11 +196,9 @@ class LinearHead(nn.Module):
         self.normalize = normalize
 
     def forward(self, features: Float[Tensor, "n f"]) -> Outputs:
-        """The embeddings under the name "embedding"."""
         return {"embedding": self.embed(features)}
 
     def embed(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n d"]:
-        """The embeddings."""
         output: Tensor = self.linear(features)
         return nn.functional.normalize(output, dim=1) if self.normalize else output
 
@@ -217,11 +215,9 @@ class IdentityHead(nn.Module):
         self.normalize = normalize
 
     def forward(self, features: Float[Tensor, "n f"]) -> Outputs:
-        """The embeddings under the name "embedding"."""
         return {"embedding": self.embed(features)}
 
     def embed(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
-        """The embeddings."""
         return nn.functional.normalize(features, dim=1) if self.normalize else features
 
 

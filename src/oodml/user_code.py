@@ -183,7 +183,6 @@ def _distribution(module: str) -> str:
 
 
 def _imported_modules(text: bytes) -> Iterator[str]:
-    """The top-level modules that a source file imports from outside its package."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):  # importing the file reports this error

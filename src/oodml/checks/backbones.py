@@ -17,7 +17,6 @@ def untrained_backbone(make: Make) -> Backbone:
 
 
 def random_images(backbone: Backbone, n: int = 2) -> Tensor:
-    """Random images of the backbone's own size."""
     side = backbone.image_size
     return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(0))
 

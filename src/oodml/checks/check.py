@@ -109,7 +109,6 @@ def kind_of(name: str) -> str:
 
 
 def _call_arguments(source: Any) -> set[str]:
-    """The arguments that objects of a class are called with."""
     call = getattr(source, "forward", None) or source.__call__
     return set(inspect.signature(call).parameters)
 

@@ -11,7 +11,6 @@ N_READ = 64
 
 
 def open_dataset(make: Make) -> ImageSet:
-    """The images of the dataset."""
     images = make()
     if not isinstance(images, ImageSet):
         remedy = "Return oodml.ImageSet(name, ids, classes, root=… or pixels=…)"

@@ -22,7 +22,6 @@ PAIRS = (0, 0, 1, 1, 2, 2, 3, 3)
 
 
 def _parameter(loss: Any, name: str) -> inspect.Parameter | None:
-    """An argument that the loss is called with."""
     return inspect.signature(getattr(loss, "forward", loss)).parameters.get(name)
 
 

@@ -48,7 +48,6 @@ def build(make: Make, mode: str) -> tuple[Embedder, BaseMethod]:
 def train_on_squares(
     make: Make, mode: str, epochs: int = 2, checkpoint: Checkpoint | None = None
 ) -> tuple[Embedder, list[dict[str, float]]]:
-    """Train on tiny images."""
     images = squares(N_CLASSES)
     model, method = build(make, mode)
     source: BatchSource = ImageSource(images, images.labels, SIDE, "gentle")
@@ -66,7 +65,6 @@ def train_on_squares(
 
 
 def training_modes(make: Make) -> list[str]:
-    """The modes in which the method trains."""
     method = build(make, "finetune")[1]
     if not method.trains:
         raise NotApplicable("it does not train")

@@ -43,7 +43,6 @@ class CheckResult:
 
     @property
     def failed(self) -> bool:
-        """Whether the requirement is not met."""
         return self.mark == "✗"
 
 
@@ -82,7 +81,6 @@ def check_requirements(
 
 
 def describe(requirement: Requirement) -> str:
-    """The requirement in one sentence."""
     return (inspect.getdoc(requirement) or requirement.__name__).splitlines()[0].rstrip(".")
 
 

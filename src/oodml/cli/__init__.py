@@ -13,7 +13,6 @@ from oodml.cli import (
     data,
     decisions,
     evaluation,
-    first_study,
     forecast,
     model,
     report,
@@ -78,21 +77,8 @@ app = typer.Typer(
 for group in (splits, study, data, cache):
     group_name = group.__name__.rpartition(".")[2]
     app.add_typer(group.app, name=group_name, rich_help_panel=_panel(group_name))
-for module in (
-    *(
-        study,
-        first_study,
-        shift,
-        evaluation,
-        decisions,
-        adaptation,
-        model,
-        check,
-        report,
-        forecast,
-        share,
-    ),
-):
+MODULES = (study, shift, evaluation, decisions, adaptation, model, check, report, forecast, share)
+for module in MODULES:
     for command in module.COMMANDS:
         command_name = command.__name__.rstrip("_").replace("_", "-")
         app.command(name=command_name, rich_help_panel=_panel(command_name))(command)

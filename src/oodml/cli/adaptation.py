@@ -5,8 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from oodml.cli.model import Background, Device, TrustCode, Weights, named_model
-from oodml.cli.splits import open_data, parse_options
+from oodml.cli.shared import (
+    Background,
+    Device,
+    TrustCode,
+    Weights,
+    named_model,
+    open_data,
+    parse_options,
+)
 from oodml.errors import OodmlError
 
 if TYPE_CHECKING:
@@ -57,20 +64,14 @@ def adapt(
 
     Example: `oodml adapt --model lite0 --support new/labeled --query new/test --out adapted`
     """
+    given = locals()
     from oodml.adaptation.gallery import add_to_gallery
     from oodml.adaptation.images import adapt_model
     from oodml.adaptation.settings import AdaptSettings
     from oodml.devices import resolve_device
     from oodml.files import refuse_overwrite
 
-    values = {
-        "objective": objective,
-        "layers": layers,
-        "iterations": iterations,
-        "lr": lr,
-        "views": views,
-    }
-    settings = parse_options(AdaptSettings, values)
+    settings = parse_options(AdaptSettings, given)
     resolve_device(device)
     if out is not None:
         refuse_overwrite(out, model, support, query, gallery)

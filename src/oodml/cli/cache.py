@@ -64,7 +64,6 @@ def clear(
 
 
 def _parts() -> dict[str, list[int]]:
-    """The sizes of the files in each part of the cache."""
     from oodml.files import cache_folder
 
     folder = cache_folder()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oodml.cli.model import Background, SkipUnlabeled
+from oodml.cli.shared import Background, Json, SkipUnlabeled
 
 if TYPE_CHECKING:
     from oodml.datasets._check import CheckReport, Quantiles
@@ -43,7 +43,7 @@ def check(
     ] = 2,
     background: Background = None,
     skip_unlabeled: SkipUnlabeled = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Decode all images of a dataset and report what may affect results.
 
@@ -121,7 +121,6 @@ def _print(report: "CheckReport") -> None:
 
 
 def _rows(report: "CheckReport") -> list[tuple[str, str]]:
-    """The label and text of each row of the table."""
     corrupt = _list(list(report.corrupt.values()))
     if report.corrupt:
         corrupt += "\nTo leave them out of a study: data = {name = …, skip_corrupt = true}"

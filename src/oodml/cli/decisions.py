@@ -5,20 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oodml.cli.tables import print_table
-from oodml.cli.vectors import (
-    COLUMN,
-    DISTANCE,
-    JSON,
-    LABELS,
-    SEED,
-    SKIP,
-    VECTORS,
-    check_output,
-    load_vectors,
-    print_json,
-    print_skipped,
-)
+from oodml.cli import shared
 
 if TYPE_CHECKING:
     from oodml.vectors import VectorSet
@@ -28,7 +15,7 @@ FIGURE = typer.Option(help="Write a figure to this PNG file.")
 
 
 def threshold(
-    vectors: Annotated[Path, VECTORS],
+    vectors: shared.Vectors,
     out: Annotated[Path, typer.Option(help="File of the threshold (JSON).")],
     far: Annotated[
         float, typer.Option(help="Share of unknown queries to accept (false-accept rate).")
@@ -48,13 +35,13 @@ def threshold(
         bool,
         typer.Option("--conformal", help="Use the threshold with the guaranteed rate."),
     ] = False,
-    distance: Annotated[str, DISTANCE] = "cosine",
-    seed: Annotated[int, SEED] = 0,
+    distance: shared.Distance = "cosine",
+    seed: shared.Seed = 0,
     figure: Annotated[Path | None, FIGURE] = None,
-    as_json: Annotated[bool, JSON] = False,
-    column: Annotated[str | None, COLUMN] = None,
-    labels: Annotated[str | None, LABELS] = None,
-    skip_unlabeled: Annotated[bool, SKIP] = False,
+    as_json: shared.Json = False,
+    column: shared.Column = None,
+    labels: shared.Labels = None,
+    skip_unlabeled: shared.SkipUnlabeled = False,
 ) -> None:
     """Choose the threshold that accepts a given share of queries of unknown classes.
 
@@ -68,16 +55,12 @@ def threshold(
     from oodml.errors import error_at
 
     for output in (out, figure):
-        check_output(output, vectors, gallery)
-    queries = load_vectors(vectors, column, labels, skip_unlabeled)
-    searched = gallery and load_vectors(gallery, column, labels, skip_unlabeled)
-    options: dict[str, Any] = {
-        "gallery": searched,
-        "mode": mode,
-        "score": score,
-        "distance": distance,
-    }
-    chosen = choose_threshold(queries, far, seed=seed, **options)
+        shared.check_output(output, vectors, gallery)
+    read = shared.vector_reader(column, labels, skip_unlabeled)
+    queries, searched = read(vectors), read(gallery)
+    options: dict[str, Any] = {"mode": mode, "score": score, "distance": distance, "seed": seed}
+    options["gallery"] = searched
+    chosen = choose_threshold(queries, far, **options)
     if conformal:
         if chosen.conformal is None:
             raise error_at(
@@ -91,10 +74,10 @@ def threshold(
     if figure is not None:
         from oodml.report.decision_figures import threshold_figure
 
-        scored, _ = score_queries(queries, seed=seed, **options)
+        scored, _ = score_queries(queries, **options)
         threshold_figure(scored, chosen.threshold, figure)
     if as_json:
-        print_json(asdict(chosen))
+        shared.print_json(asdict(chosen))
         return
     typer.echo(
         f"{out}: accept from {chosen.threshold:.4f} (95% interval over classes {chosen.low:.4f} … "
@@ -123,8 +106,6 @@ def evaluate_open_set(
     as_json: bool,
 ) -> None:
     """Print the open-set metrics of queries; without a gallery, half of the classes form it."""
-    from math import isfinite
-
     from oodml.decisions.open_set import gallery_scores, open_set_metrics, withheld_scores
     from oodml.decisions.threshold import Threshold, score_pairs
     from oodml.evaluate.structure import structure_metrics
@@ -147,12 +128,11 @@ def evaluate_open_set(
         threshold_figure(scored, limit, figure)
     counts = int(scored.known.sum()), int((~scored.known).sum())
     if as_json:
-        metrics = {name: value if isfinite(value) else None for name, value in values.items()}
-        print_json({"known": counts[0], "unknown": counts[1], "metrics": metrics})
+        shared.print_json({"known": counts[0], "unknown": counts[1], "metrics": values})
         return
     title = f"{counts[0]} known and {counts[1]} unknown queries"
     rows = [(name, f"{value:.4f}") for name, value in values.items()]
-    print_table(title, ("metric", "value"), rows)
+    shared.print_table(title, ("metric", "value"), rows)
 
 
 def evaluate_sizes(
@@ -179,7 +159,7 @@ def evaluate_sizes(
         growth_figure(tables, figure)
     rows = [{"k": k, **row} for k, table in tables.items() for row in table.to_dict("records")]
     if as_json:
-        print_json(rows)
+        shared.print_json(rows)
         return
     title = f"{len(growth.closer)} queries; up to {most} gallery images are exact"
     lines = [
@@ -188,11 +168,11 @@ def evaluate_sizes(
          "extrapolated, 80%" if row["extrapolated"] else "exact, 95%")
         for row in rows
     ]  # fmt: skip
-    print_table(title, ("gallery size", "k", "recall@k", "interval", ""), lines)
+    shared.print_table(title, ("gallery size", "k", "recall@k", "interval", ""), lines)
 
 
 def compress(
-    vectors: Annotated[Path, VECTORS],
+    vectors: shared.Vectors,
     fit: Annotated[
         Path | None,
         typer.Option(
@@ -220,13 +200,13 @@ def compress(
         ),
     ] = 4,
     k: Annotated[list[int] | None, typer.Option(help="Cut-off of recall; may be repeated.")] = None,
-    distance: Annotated[str, DISTANCE] = "cosine",
-    seed: Annotated[int, SEED] = 0,
+    distance: shared.Distance = "cosine",
+    seed: shared.Seed = 0,
     figure: Annotated[Path | None, FIGURE] = None,
-    as_json: Annotated[bool, JSON] = False,
-    column: Annotated[str | None, COLUMN] = None,
-    labels: Annotated[str | None, LABELS] = None,
-    skip_unlabeled: Annotated[bool, SKIP] = False,
+    as_json: shared.Json = False,
+    column: shared.Column = None,
+    labels: shared.Labels = None,
+    skip_unlabeled: shared.SkipUnlabeled = False,
 ) -> None:
     """Find out what smaller vectors cost: fewer dimensions, lower precision, or quantization.
 
@@ -234,10 +214,10 @@ def compress(
     """
     from oodml.decisions.compression import compress as compress_vectors
 
-    check_output(figure, vectors, fit)
-    rows = load_vectors(vectors, column, labels, skip_unlabeled)
-    others = None if fit is None else load_vectors(fit, column, labels, skip_unlabeled)
-    print_skipped(*filter(None, (rows, others)))
+    shared.check_output(figure, vectors, fit)
+    read = shared.vector_reader(column, labels, skip_unlabeled)
+    rows, others = read(vectors), read(fit)
+    shared.print_skipped(*filter(None, (rows, others)))
     table = compress_vectors(
         rows,
         others,
@@ -256,7 +236,7 @@ def compress(
 
         compression_figure(table, figure)
     if as_json:
-        print_json(table.to_dict("records"))
+        shared.print_json(table.to_dict("records"))
         return
     metrics = [name.removesuffix("_loss") for name in map(str, table) if name.endswith("_loss")]
     lines = [
@@ -266,7 +246,7 @@ def compress(
         for row in table.to_dict("records")
     ]  # fmt: skip
     heads = ("stored as", "bytes", *metrics, f"loss of {metrics[0]}", "95% interval")
-    print_table("", heads, lines)
+    shared.print_table("", heads, lines)
 
 
 def test_drift(
@@ -285,7 +265,7 @@ def test_drift(
 
     if index is None or not files:
         raise OodmlError("--test needs two or more files of vectors", location="--test")
-    check_output(page, Path(index), *files)
+    shared.check_output(page, Path(index), *files)
     known = VectorSet.load(index, labels="")
     results = {file.name: drift(known, VectorSet.load(file, labels=""), seed) for file in files}
     if page is not None:
@@ -296,7 +276,7 @@ def test_drift(
             page, Path(index).name, results, None if data is None else open_images(data)
         )
     if as_json:
-        print_json({name: result.as_dict() for name, result in results.items()})
+        shared.print_json({name: result.as_dict() for name, result in results.items()})
     else:
         rows = [
             (name, f"{one.value:.3f}", f"{one.p:.3g}", str(len(one.clusters)),
@@ -304,7 +284,7 @@ def test_drift(
             for name, one in results.items()
         ]  # fmt: skip
         heads = ("file", "drift", "p", "new clusters", "images in them", "")
-        print_table(f"against {Path(index).name}", heads, rows)
+        shared.print_table(f"against {Path(index).name}", heads, rows)
     if fail_above is not None and any(one.value > fail_above for one in results.values()):
         raise typer.Exit(1)
 

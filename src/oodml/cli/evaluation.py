@@ -5,22 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oodml.cli import decisions
-from oodml.cli.model import named_vectors
-from oodml.cli.tables import print_table
-from oodml.cli.vectors import (
-    COLUMN,
-    DISTANCE,
-    JSON,
-    LABELS,
-    SEED,
-    SKIP,
-    VECTORS,
-    check_output,
-    load_vectors,
-    print_json,
-    print_skipped,
-)
+from oodml.cli import decisions, shared
 from oodml.errors import OodmlError, unknown
 
 if TYPE_CHECKING:
@@ -29,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    vectors: Annotated[Path | None, VECTORS] = None,
+    vectors: shared.Vectors | None = None,
     gallery: Annotated[
         Path | None,
         typer.Option(
@@ -40,7 +25,7 @@ def evaluate(
     k: Annotated[
         list[int] | None, typer.Option(help="Cut-off of recall and precision; may be repeated.")
     ] = None,
-    distance: Annotated[str, DISTANCE] = "cosine",
+    distance: shared.Distance = "cosine",
     by: Annotated[
         str,
         typer.Option(
@@ -77,12 +62,12 @@ def evaluate(
     average: Annotated[
         str, typer.Option(help="Average over queries (micro) or over classes (macro).")
     ] = "micro",
-    seed: Annotated[int, SEED] = 0,
+    seed: shared.Seed = 0,
     restarts: Annotated[int, typer.Option(help="Runs of k-means; the best one counts.")] = 1,
     retrieval_only: Annotated[
         bool, typer.Option("--retrieval-only", help="Skip clustering and structure metrics.")
     ] = False,
-    as_json: Annotated[bool, JSON] = False,
+    as_json: shared.Json = False,
     per_class: Annotated[
         Path | None, typer.Option(help="Write the metrics of each class to this CSV file.")
     ] = None,
@@ -120,9 +105,9 @@ def evaluate(
     memory: Annotated[
         str, typer.Option(help="With a folder of files: memory for the vectors in use.")
     ] = "2GB",
-    column: Annotated[str | None, COLUMN] = None,
-    labels: Annotated[str | None, LABELS] = None,
-    skip_unlabeled: Annotated[bool, SKIP] = False,
+    column: shared.Column = None,
+    labels: shared.Labels = None,
+    skip_unlabeled: shared.SkipUnlabeled = False,
 ) -> None:
     """Compute every retrieval, clustering, and structure metric, with its chance level.
 
@@ -131,7 +116,7 @@ def evaluate(
     from oodml.evaluate.evaluation import evaluate_vectors
 
     for output in (per_class, figure, write_run, write_qrels):
-        check_output(output, vectors, gallery, threshold, distractors, run, qrels)
+        shared.check_output(output, vectors, gallery, threshold, distractors, run, qrels)
     outputs = {"run_file": write_run, "qrels_file": write_qrels}
     rules = {"protocol": protocol, "exclude": exclude, "qrels": qrels}
     if run is not None or vectors is None:
@@ -153,17 +138,17 @@ def evaluate(
         result = _evaluate_shards(vectors, gallery, n_queries, memory, k, distance, average, seed)
         _print_result(result, vectors.name, per_class, as_json)
         return
-    queries = load_vectors(vectors, column, labels, skip_unlabeled)
+    queries = shared.load_vectors(vectors, column, labels, skip_unlabeled)
     searched = None
     if gallery is not None:
-        searched = load_vectors(gallery, column, labels, skip_unlabeled)
+        searched = shared.load_vectors(gallery, column, labels, skip_unlabeled)
     if open_set:
         decisions.evaluate_open_set(
             queries, searched, threshold, score, far, distance, seed, figure, as_json
         )
         return
     if distractors is not None:
-        pool = load_vectors(distractors, column, labels, skip_unlabeled)
+        pool = shared.load_vectors(distractors, column, labels, skip_unlabeled)
         decisions.evaluate_sizes(queries, searched, pool, sizes, k, distance, seed, figure, as_json)
         return
     options: dict[str, Any] = {"distance": distance, "average": average, "seed": seed}
@@ -246,7 +231,7 @@ def _evaluate_shards(
     from oodml.evaluate.streaming import evaluate_shards, parse_memory
 
     return evaluate_shards(
-        None if gallery is None else load_vectors(vectors, None, None, False),
+        None if gallery is None else shared.load_vectors(vectors, None, None, False),
         Shards(vectors if gallery is None else gallery),
         ks=tuple(k or (1, 2, 4, 8)),
         distance=distance,
@@ -284,27 +269,27 @@ def compare(
     a: Annotated[
         Path,
         typer.Argument(
-            callback=named_vectors, help="Vectors of one model, or RESULTS:METHOD[:SPLIT[:SEED]]."
+            callback=shared.named_vectors, help="Vectors of one model, or RESULTS:METHOD[:SPLIT[:SEED]]."
         ),
     ],
     b: Annotated[
         Path,
         typer.Argument(
-            callback=named_vectors, help="Vectors of another model, of the same images (ids)."
+            callback=shared.named_vectors, help="Vectors of another model, of the same images (ids)."
         ),
     ],
     metric: Annotated[
         list[str] | None,
         typer.Option(help="Metric, as named by `oodml evaluate`; may be repeated."),
     ] = None,
-    distance: Annotated[str, DISTANCE] = "cosine",
+    distance: shared.Distance = "cosine",
     confidence: Annotated[float, typer.Option(help="Confidence level of the interval.")] = 0.95,
     resamples: Annotated[int, typer.Option(help="Number of resamples of the classes.")] = 10_000,
-    seed: Annotated[int, SEED] = 0,
-    as_json: Annotated[bool, JSON] = False,
-    column: Annotated[str | None, COLUMN] = None,
-    labels: Annotated[str | None, LABELS] = None,
-    skip_unlabeled: Annotated[bool, SKIP] = False,
+    seed: shared.Seed = 0,
+    as_json: shared.Json = False,
+    column: shared.Column = None,
+    labels: shared.Labels = None,
+    skip_unlabeled: shared.SkipUnlabeled = False,
 ) -> None:
     """Find out which of two models is better on the same images, and with what confidence.
 
@@ -318,8 +303,8 @@ def compare(
     from oodml.evaluate.evaluation import align_by_id
     from oodml.evaluate.query_lists import query_lists
 
-    first, second = (load_vectors(path, column, labels, skip_unlabeled) for path in (a, b))
-    print_skipped(first, second)
+    first, second = (shared.load_vectors(path, column, labels, skip_unlabeled) for path in (a, b))
+    shared.print_skipped(first, second)
     second = align_by_id(first, second, str(a), str(b))
     comparisons = oodml.compare(
         first.vectors,
@@ -333,7 +318,7 @@ def compare(
         lists=query_lists(first),
     )
     if as_json:
-        print_json([asdict(comparison) for comparison in comparisons])
+        shared.print_json([asdict(comparison) for comparison in comparisons])
         return
     rows = [
         (
@@ -348,27 +333,27 @@ def compare(
     ]
     heads = ("metric", "A", "B", "A - B", f"{confidence:.0%} interval", "A is better")
     typer.echo(f"A: {a}   B: {b}")
-    print_table("", heads, rows)
+    shared.print_table("", heads, rows)
 
 
 def index(
-    vectors: Annotated[Path, VECTORS],
+    vectors: shared.Vectors,
     out: Annotated[
         Path, typer.Option(help="File of the index; the ids are written to NAME.ids.csv.")
     ],
     kind: Annotated[str, typer.Option(help="flat (exact), ivf, or hnsw.")] = "flat",
-    distance: Annotated[str, DISTANCE] = "cosine",
+    distance: shared.Distance = "cosine",
     effort: Annotated[
         int | None,
         typer.Option(
             help="Lists searched (ivf, default 16) or candidates per query (hnsw, default 64)."
         ),
     ] = None,
-    seed: Annotated[int, SEED] = 0,
-    as_json: Annotated[bool, JSON] = False,
-    column: Annotated[str | None, COLUMN] = None,
-    labels: Annotated[str | None, LABELS] = None,
-    skip_unlabeled: Annotated[bool, SKIP] = False,
+    seed: shared.Seed = 0,
+    as_json: shared.Json = False,
+    column: shared.Column = None,
+    labels: shared.Labels = None,
+    skip_unlabeled: shared.SkipUnlabeled = False,
 ) -> None:
     """Write a faiss index for production, and measure its recall against exact search.
 
@@ -379,9 +364,9 @@ def index(
     from oodml.evaluate.index import write_index
 
     for output in (out, out.with_suffix(".ids.csv")):
-        check_output(output, vectors)
-    rows = load_vectors(vectors, column, labels, skip_unlabeled)
-    print_skipped(rows)
+        shared.check_output(output, vectors)
+    rows = shared.load_vectors(vectors, column, labels, skip_unlabeled)
+    shared.print_skipped(rows)
     report = write_index(
         rows,
         out,
@@ -391,7 +376,7 @@ def index(
         seed=seed,
     )
     if as_json:
-        print_json(asdict(report))
+        shared.print_json(asdict(report))
         return
     typer.echo(
         f"{out}: {report.kind} index of {report.vectors} vectors of {report.dimensions} "
@@ -425,14 +410,14 @@ def _print_evaluation(result: "Evaluation", name: str) -> None:
     counts = f"{metrics['queries']:.0f} queries"
     if metrics["singletons"]:
         counts += f"; {metrics['singletons']:.0f} without a positive are excluded"
-    print_table(counts, heads, rows)
+    shared.print_table(counts, heads, rows)
 
 
 def _print_evaluation_json(result: "Evaluation") -> None:
     from math import isfinite
 
     values = {name: value if isfinite(value) else None for name, value in result.metrics.items()}
-    print_json(
+    shared.print_json(
         {
             "answer": result.answer,
             "notes": result.notes,

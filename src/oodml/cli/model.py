@@ -1,38 +1,20 @@
-"""`oodml embed`, `oodml export`, `oodml demo`."""
+"""`oodml embed`, `oodml export`, `oodml fit`."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from oodml.cli.shared import (
+    Background,
+    Device,
+    ImageSize,
+    SkipUnlabeled,
+    TrustCode,
+    Weights,
+    named_model,
+)
 from oodml.errors import OodmlError
-
-
-def named_model(text: str | None) -> str | None:
-    """The folder of a run named RESULTS:METHOD[:SPLIT[:SEED]]; other texts unchanged."""
-    from oodml.study.folder.named_run import run_folder
-
-    return text if text is None else str(run_folder(text) or text)
-
-
-def named_vectors(path: Path | None) -> Path | None:
-    """The test vectors of a run named RESULTS:METHOD[:SPLIT[:SEED]]; other paths unchanged."""
-    from oodml.study.folder.named_run import run_folder
-
-    folder = None if path is None else run_folder(path)
-    return path if folder is None else folder / "vectors.npz"
-
-
-TrustCode = Annotated[
-    bool, typer.Option("--trust-code", help="Import the user code that the model names.")
-]
-Device = Annotated[
-    str | None,
-    typer.Option(help="cpu, cuda, cuda:1, or mps (default: cuda if available, else cpu)."),
-]
-Weights = Annotated[
-    str | None, typer.Option(help='Weights file of a backbone, or "none" for untrained weights.')
-]
 
 Out = Annotated[
     Path, typer.Option(help="The file to write: .npz, .safetensors, .parquet, or .npy.")
@@ -45,22 +27,12 @@ ModelFolder = Annotated[
         help="A trained model instead of a backbone: its folder, or RESULTS:METHOD[:SPLIT[:SEED]].",
     ),
 ]
-ImageSize = Annotated[int | None, typer.Option(help="Side of the square input in pixels.")]
 Pooling = Annotated[
     str | None,
     typer.Option(help="model (the network's own; default), cls, cls+avg, gem, avg, max, avg+max."),
 ]
 Augmentation = Annotated[
     str | None, typer.Option(help="Use the test transform of this augmentation.")
-]
-Background = Annotated[
-    str | None,
-    typer.Option(
-        help='Color behind transparent pixels: white, black, or "#rrggbb" (default: white).'
-    ),
-]
-SkipUnlabeled = Annotated[
-    bool, typer.Option("--skip-unlabeled", help="Leave out the rows of a table that have no label.")
 ]
 SkipCorrupt = Annotated[
     bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be read.")
@@ -202,25 +174,4 @@ def _with_suffix(file: Path, suffix: str) -> Path:
     return file.with_suffix(suffix) if file.suffix in known else file.with_name(file.name + suffix)
 
 
-def demo(
-    out: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("demo"),
-    workers: Annotated[
-        int | None, typer.Option(help="Number of processes (default: up to 4).")
-    ] = None,
-) -> None:
-    """Run the shipped study of characters in ten scripts, and write its report.
-
-    You can stop it and start it again at any time.
-
-    Example: `oodml demo --out demo`
-    """
-    import os
-
-    from oodml.cli.report import report
-    from oodml.cli.study import run
-
-    run(Path("shipped:demo"), out=out, workers=workers or min(4, os.cpu_count() or 1))
-    report(out)
-
-
-COMMANDS = (demo, embed, export, fit)
+COMMANDS = (embed, export, fit)

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from oodml.cli.report import TrustCode
-from oodml.cli.study import Data, Device, Folder, app
+from oodml.cli.shared import Device
+from oodml.cli.study import Data, Folder, app
 
 Pack = Annotated[Path, typer.Argument(help="A pack: a .zip file of `oodml study pack`.")]
 

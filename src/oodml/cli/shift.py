@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oodml.cli.model import Background, Device, Weights
-from oodml.cli.splits import features_of_splits, open_data
-from oodml.cli.tables import print_table
+from oodml.cli.shared import Background, Device, Json, Seed, Weights, open_data, print_table
+from oodml.cli.splits import features_of_splits
 from oodml.errors import OodmlError
 
 if TYPE_CHECKING:
@@ -50,10 +49,10 @@ def shift(
     bootstrap: Annotated[
         int, typer.Option(min=0, help="Number of resamples for intervals; 0 for none.")
     ] = 100,
-    seed: Annotated[int, typer.Option(help="Random seed for resampling.")] = 0,
+    seed: Seed = 0,
     background: Background = None,
     device: Device = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Json = False,
     more: Annotated[
         list[Path] | None, typer.Argument(help="With --test: further files of new vectors.")
     ] = None,

@@ -1,24 +1,18 @@
 """`oodml splits …`."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oodml.cli.model import Device, Weights
-from oodml.cli.tables import print_table
+from oodml.cli.shared import Device, Weights, open_data, parse_options, print_table
 from oodml.errors import OodmlError, error_at
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from oodml.images.image_set import ImageSet
     from oodml.shift.controls import Agreement
     from oodml.shift.splits import Progression
     from oodml.vectors import VectorSet
-
-Settings = TypeVar("Settings", bound="BaseModel")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -91,6 +85,10 @@ def build(
 
     Example: `oodml splits build --data photos/ --out photos.json`
     """
+    given = locals() | {
+        "n_splits": splits if splits == "all" else _number(splits),
+        "train_superclasses": tuple(train_superclass) if train_superclass else None,
+    }
     from oodml.devices import resolve_device
     from oodml.embedding import embed
     from oodml.files import refuse_overwrite
@@ -101,23 +99,7 @@ def build(
 
     check_split_suffix(out)
     refuse_overwrite(out, vectors, data, weights)
-    values = {
-        "procedure": procedure,
-        "backbone": backbone,
-        "weights": weights,
-        "image_size": image_size,
-        "measure": measure,
-        "n_splits": splits if splits == "all" else _number(splits),
-        "harder": harder,
-        "easier": easier,
-        "removal": removal,
-        "swaps": swaps,
-        "unit": unit,
-        "train_superclasses": tuple(train_superclass) if train_superclass else None,
-        "validation": validation,
-        "seed": seed,
-    }
-    settings = parse_options(SplitSettings, values)
+    settings = parse_options(SplitSettings, given)
     resolve_device(device)
     images = None if data is None else open_data(data)
     if vectors is not None:
@@ -328,28 +310,6 @@ def backbones(
 
         save_figure(agreement_figure(agreement), figure)
         typer.echo(f"wrote {figure}")
-
-
-def parse_options(settings: type[Settings], values: Mapping[str, object]) -> Settings:
-    """Settings from the values of options; an invalid value is reported with its option."""
-    from pydantic import ValidationError
-
-    try:
-        return settings.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-").replace("n-splits", "splits")
-        problem = f"{option} {first['input']!r}: {first['msg']}"
-        raise OodmlError(problem, location=option, given=first["input"]) from None
-
-
-def open_data(data: str, **options: Any) -> "ImageSet":
-    """The images of a dataset's name, a folder, or a table."""
-    from oodml.catalog import make_importable
-    from oodml.datasets import open_images
-
-    make_importable(Path.cwd())
-    return open_images(data, **options)
 
 
 def features_of_splits(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from oodml.cli.tables import print_table
+from oodml.cli.shared import Device, print_table
 from oodml.errors import OodmlError
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ app = typer.Typer(
     help="Run studies: compare methods on splits of growing shift, with several seeds.",
     rich_markup_mode="markdown",
 )
-COMMANDS = ()
 T = TypeVar("T")
 
 Folder = Annotated[Path, typer.Argument(help="Folder with the results of a study.")]
@@ -35,10 +34,6 @@ Workers = Annotated[int, typer.Option(help="Number of processes.", min=1)]
 Threads = Annotated[
     int | None,
     typer.Option(help="Threads per worker. By default the cores are divided among workers.", min=1),
-]
-Device = Annotated[
-    str | None,
-    typer.Option(help="cpu, cuda, cuda:1, or mps (default: cuda if available, else cpu)."),
 ]
 Precision = Annotated[
     str | None, typer.Option(help="fp32 or bf16, for methods that train the whole network.")
@@ -305,6 +300,72 @@ def init(
     text = shipped_text(from_, root, out) if from_ else study_text(str(data), out, root)
     write_text(out, text)
     typer.echo(f"Wrote {out}. Run it: oodml study run {out} --out results")
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("demo"),
+    workers: Annotated[
+        int | None, typer.Option(help="Number of processes (default: up to 4).")
+    ] = None,
+) -> None:
+    """Run the shipped study of characters in ten scripts, and write its report.
+
+    You can stop it and start it again at any time.
+
+    Example: `oodml demo --out demo`
+    """
+    import os
+
+    from oodml.cli.report import report
+
+    run(Path("shipped:demo"), out=out, workers=workers or min(4, os.cpu_count() or 1))
+    report(out)
+
+
+def try_(
+    photos: Annotated[
+        str, typer.Argument(help="A folder or table of labeled images, or a dataset's name.")
+    ],
+    new: Annotated[
+        str | None, typer.Option(help="A folder of new images, labeled or not, to forecast.")
+    ] = None,
+    backbone: Annotated[
+        str, typer.Option(help="The network whose features are used: lite0, or a timm network.")
+    ] = "lite0",
+    minutes: Annotated[float, typer.Option(help="Time budget in minutes.", min=0.1)] = 10.0,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the study. By default try-NAME in the current folder."),
+    ] = None,
+    device: Device = None,
+) -> None:
+    """Find out in minutes how retrieval of your images holds up on new classes.
+
+    Compares a frozen network with trained heads on splits of growing shift.
+
+    Example: `oodml try photos/ --new next_season/`
+    """
+    from oodml.first_study import try_images
+
+    folder = out or Path(f"try-{Path(photos).resolve().name}")
+    result = try_images(
+        photos,
+        folder,
+        new=new,
+        backbone=backbone,
+        minutes=minutes,
+        device=device,
+        log=lambda message: typer.echo(message, err=True),
+    )
+    typer.echo("\n".join(result.sentences))
+    typer.echo(f"Report: {result.page.resolve()}")
+    typer.echo(
+        f"To extend the study, edit {result.study_file} and run: "
+        f"oodml study run {result.study_file} --out {folder}"
+    )
+
+
+COMMANDS = (demo, try_)
 
 
 def _open(

@@ -23,7 +23,6 @@ class PackedImages(ImageSet):
     thumbnails: Mapping[str, bytes] = field(default_factory=dict)
 
     def read(self, index: int, at_least: int | None = None) -> Image.Image:
-        """Decode the thumbnail of an image."""
         name = str(self.ids[index])
         if name not in self.thumbnails:
             raise OodmlError(f"{name}: the pack does not contain this image", given=name)
@@ -43,7 +42,6 @@ def write_packed_images(
 
 
 def read_packed_images(path: Path, name: str) -> PackedImages:
-    """Read the images of a packed study."""
     try:
         table = pd.read_parquet(path)
         pictures = dict(zip(table["id"], table["thumbnail"], strict=True))

@@ -136,7 +136,6 @@ def add_files(
 
 
 def _matching_files(pattern: str) -> Iterator[tuple[str | None, int, Path]]:
-    """The split, the seed, and the path of every file that a pattern matches."""
     text = re.escape(str(Path(pattern))).replace(r"\{split\}", "(?P<split>.+?)")
     expression = re.compile(text.replace(r"\{seed\}", r"(?P<seed>\d+)"))
     wildcard = Path(pattern.replace("{split}", "*").replace("{seed}", "*"))
@@ -172,8 +171,6 @@ def _create_study(folder: Path, data: str | None, splits: Path | None) -> None:
 
 @dataclass(frozen=True)
 class _Target:
-    """A study folder that receives external runs."""
-
     folder: Path
 
     @cached_property
@@ -213,7 +210,6 @@ class _Target:
         replace_existing: bool,
         location: str = "vectors",
     ) -> str:
-        """Check the vectors, measure them, and publish the run."""
         started = time.perf_counter()
         split = self.progression.at(step)
         test = _test_vectors(vectors, split, self.images, location)

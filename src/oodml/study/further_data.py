@@ -24,7 +24,6 @@ Features = Callable[[ImageSet], VectorSet | None]
 
 
 def open_further_data(study: Study, images: ImageSet) -> dict[str, ImageSet]:
-    """The further datasets of a study by their names in the results."""
     opened: dict[str, ImageSet] = {}
     for given, source in study.test_data:
         further = open_images(source.name, **source.options)
@@ -54,7 +53,6 @@ def _refuse_shared_images(images: ImageSet, further: ImageSet, name: str) -> Non
 
 
 def _contents(images: ImageSet) -> Names:
-    """[n] a hash of each image."""
     if images.pixels is None:
         return file_records(images).hashes
     return np.array([content_hash(str(one.shape), one.tobytes()) for one in images.pixels])
@@ -111,7 +109,6 @@ def recorded_split_settings(progression: Progression) -> SplitSettings | None:
 
 
 def describe_tests(tests: Mapping[str, tuple[FurtherTest, ...]], log: Log) -> None:
-    """Log the shift to every further dataset."""
     shifts: dict[str, list[float]] = {}
     for test in itertools.chain.from_iterable(tests.values()):
         shifts.setdefault(test.data, []).extend([] if test.shift is None else [test.shift])

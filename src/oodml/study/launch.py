@@ -110,7 +110,6 @@ class Launcher:
             self.log(removed)
 
     def search(self, study: Study, store: Store, execute_trial: Execute | None) -> Study:
-        """The study with the options that its search chooses; without a search, the study."""
         return run_search(
             study,
             store,

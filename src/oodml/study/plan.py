@@ -95,7 +95,6 @@ class Run:
         }
 
     def to_plan(self, position: int = 0, **fields: Any) -> RunPlan:
-        """The entry of the run in the plan."""
         return RunPlan(id=self.id, position=position, **self.settings(), **fields)
 
 
@@ -145,7 +144,6 @@ def code_references(variant: Variant) -> tuple[Any, ...]:
 
 
 def run_from_plan(plan: RunPlan, split: Split) -> Run:
-    """The run that a plan describes, on its split."""
     return Run(
         **{name: getattr(plan, name) for name in _SHARED},
         options=plan.options,

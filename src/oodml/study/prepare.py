@@ -73,12 +73,10 @@ class Context:
         return self.artifacts.open_log() if self.artifacts else nullcontext(lambda _, epoch: None)
 
     def run(self, planned: RunPlan) -> Run:
-        """The run that the plan describes, on its split."""
         return run_from_plan(planned, self.progression[planned.position])
 
 
 def open_context(store: Store, device: str) -> Context:
-    """Open the context of a prepared study."""
     plan = store.read_plan()
     make_importable(*plan.import_from)
     images = open_images(plan.source["name"], **plan.source["options"])
@@ -138,7 +136,6 @@ def prepare(
 
 
 def add_external_runs(store: Store, progression: Progression) -> None:
-    """Add the external runs in the folder to the plan."""
     with _preparing(store, no_log):
         _write_external_runs(store, progression)
 
@@ -200,7 +197,6 @@ def plan_identity(study: Study, smoke: bool = False, fingerprint: str = "") -> S
 
 
 def _splits_content(splits: SplitSettings | SplitFile) -> bytes:
-    """The file of the splits, or the settings that they are built with."""
     if isinstance(splits, SplitFile):
         return splits.file.read_bytes()
     values = resolve_defaults(splits.backbone, splits.model_dump(mode="json"))
@@ -261,7 +257,6 @@ def planned_progression_key(store: Store) -> str | None:
 
 
 def read_split_file(splits: SplitFile, images: ImageSet) -> Progression:
-    """Read the splits of a file, with support images named as the dataset names them."""
     ids, classes = images.ids.tolist(), images.classes.tolist()
     progression = read_splits(splits.file)
     try:

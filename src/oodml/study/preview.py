@@ -111,7 +111,6 @@ def _preview_without_splits(study: Study, images: ImageSet, smoke: bool) -> str:
 def _describe_estimate(
     count: str, study: Study, images: ImageSet, runs: Sequence[RunPlan], smoke: bool
 ) -> list[str]:
-    """The features to embed, and the time and disk of all runs, from a short measurement."""
     if smoke:
         return [count]
     try:
@@ -229,7 +228,6 @@ def _measure(run: Run, context: Context, epochs: int, iterations: int) -> Cost:
 
 
 def _seconds_of_evaluation(images: ImageSet, dim: int) -> float:
-    """The seconds that the metrics of half of the images take."""
     wanted = len(images) // 2
     count = min(wanted, MAX_EVALUATED)
     vectors = np.random.default_rng(0).normal(size=(count, dim)).astype(np.float32)

@@ -45,8 +45,6 @@ TEST_EPOCH_METRICS = ("recall@1", "map@r")
 
 @dataclass(frozen=True)
 class _Job:
-    """A run, and what it works with."""
-
     run: Run
     context: Context
     inputs: RunInputs
@@ -234,7 +232,6 @@ def _distance(model: Embedder) -> dict[str, str]:
 
 
 def test_metrics(test: VectorSet, **options: Any) -> Metrics:
-    """All metrics of the vectors of some test classes."""
     return (
         _retrieval_metrics(test, **options)
         | clustering_metrics(test.vectors, test.labels)

@@ -64,7 +64,6 @@ def track_run(names: Sequence[str], study: str, run: RunPlan, folder: Path) -> I
 
 
 def _start(names: Sequence[str], study: str, run: RunPlan, folder: Path) -> dict[str, Any]:
-    """The trackers that could be started, by name, with the run's configuration logged."""
     title = f"{run.label} {run.split} {run.seed}".replace("/", "-")
     values = run.model_dump(mode="json", include=_CONFIGURATION)
     configuration = dict(_flatten(values))
@@ -88,7 +87,6 @@ def _log_to(active: dict[str, Any]) -> MetricLog:
 
 
 def _locations(names: Sequence[str], folder: Path) -> dict[str, str]:
-    """The environment variables that set where trackers write files."""
     variables = {
         "mlflow": ("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}"),
         "trackio": ("TRACKIO_DIR", str(folder / "trackio")),
@@ -98,7 +96,6 @@ def _locations(names: Sequence[str], folder: Path) -> dict[str, str]:
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables while the block runs, except those that are set already."""
     new = {name: value for name, value in values.items() if name not in os.environ}
     os.environ.update(new)
     try:

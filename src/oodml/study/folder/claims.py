@@ -39,7 +39,6 @@ class Claim:
         return self.path.with_name(f"{self.name}.{self.number + 1}").exists()
 
     def renew(self) -> None:
-        """Update the time stamp, which shows that this process is alive."""
         try:
             os.utime(self.path)
         except OSError:
@@ -71,7 +70,6 @@ class Claims:
         return self._create(name, number + 1)
 
     def release(self, claim: Claim) -> None:
-        """Remove a claim once its run is published."""
         claim.path.unlink(missing_ok=True)
 
     def current(self) -> dict[str, tuple[int, Path]]:
@@ -131,7 +129,6 @@ def read_claim(path: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def heartbeat(claim: Claim, every: float = HEARTBEAT) -> Iterator[None]:
-    """Renew a claim every few seconds while the block runs."""
     done = threading.Event()
 
     def renew() -> None:

@@ -81,7 +81,6 @@ class _LineDisplay:
 
 
 def format_progress(status: Status) -> str:
-    """One line: how many runs are done, which are running, and the time left."""
     smoke = "smoke test: " if status.smoke else ""
     parts = [f"{smoke}{len(status.done)} of {status.total} {status.unit} done"]
     if status.failed:
@@ -95,7 +94,6 @@ def format_progress(status: Status) -> str:
 
 
 def render_status(status: Status) -> Group:
-    """A progress bar with the running runs below it."""
     settled = len(status.done) + len(status.failed)
     head = Grid.grid(padding=(0, 1))
     bar = ProgressBar(total=max(1, status.total), completed=settled, width=40)

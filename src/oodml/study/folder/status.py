@@ -32,7 +32,6 @@ class Running:
 
     @property
     def lost(self) -> bool:
-        """Whether the process is probably gone."""
         return self.silent > PATIENCE
 
 
@@ -69,7 +68,6 @@ class Status:
 
     @property
     def planned(self) -> list[RunPlan]:
-        """All planned runs."""
         failed = [run for run, _ in self.failed]
         return [*self.done, *(one.run for one in self.running), *failed, *self.missing]
 
@@ -84,7 +82,6 @@ class StatusReader:
         self._seconds: dict[str, float] = {}
 
     def status(self) -> Status:
-        """The current status."""
         plan = self._current_plan()
         unique = {run.id: run for run in plan.runs}
         claimed = self._running(unique)
@@ -130,7 +127,6 @@ class StatusReader:
         return sum(sum(values) / len(values) for values in samples)
 
     def _current_plan(self) -> StudyPlan:
-        """The plan, read again when its file has changed."""
         path = self.store.plan_file
         modified = path.stat().st_mtime_ns if path.exists() else -1
         if modified != self._plan_modified:
@@ -215,7 +211,6 @@ def describe_failures(status: Status) -> list[str]:
 
 
 def format_status(status: Status) -> str:
-    """The status as text for the terminal."""
     lines = [format_status(status.search)] if status.search is not None else []
     smoke = " (smoke test, no results)" if status.smoke else ""
     lines.append(f"{status.name}{smoke}: {len(status.done)} of {status.total} {status.unit} done")

@@ -60,7 +60,6 @@ class Store:
         return self.folder / "plan.json"
 
     def create(self) -> None:
-        """Create the folder."""
         parts = (self.runs, self.claims, self.folder / "failed", self.folder / "unfinished")
         try:
             for part in parts:
@@ -72,16 +71,13 @@ class Store:
             raise unwritable_error(self.folder, error) from error
 
     def finished_ids(self) -> set[str]:
-        """The ids of the finished runs."""
         return set(_visible_names(self.runs))
 
     def failed_ids(self) -> set[str]:
-        """The ids of the failed runs."""
         names = _visible_names(self.folder / "failed")
         return {name.removesuffix(".txt") for name in names if name.endswith(".txt")}
 
     def result_folders(self) -> dict[str, Path]:
-        """The folders that contain rows of results, by run id."""
         partial = {
             name: folder
             for name in _visible_names(self.folder / "failed")
@@ -90,7 +86,6 @@ class Store:
         return partial | {name: self.runs / name for name in _visible_names(self.runs)}
 
     def unsettled(self, runs: Iterable[RunPlan]) -> list[RunPlan]:
-        """The runs that have neither finished nor failed."""
         settled = self.finished_ids() | self.failed_ids()
         return [run for run in runs if run.id not in settled and not run.external]
 
@@ -100,11 +95,9 @@ class Store:
         return [read_run(self.runs / name / "run.json") for name in names]
 
     def is_settled(self, run: str) -> bool:
-        """Whether a run has finished or failed."""
         return (self.runs / run).exists() or self.failure_file(run).exists()
 
     def failure_file(self, run: str) -> Path:
-        """The file with the traceback of a failed run."""
         return self.folder / "failed" / f"{run}.txt"
 
     def failed_folder(self, run: str) -> Path:
@@ -112,7 +105,6 @@ class Store:
         return self.folder / "failed" / run
 
     def create_unfinished(self, run: str, claim: Claim) -> Path:
-        """Create an empty folder for a run's files until it has finished."""
         folder = self.folder / "unfinished" / f"{run}-{claim.token}"
         folder.mkdir(parents=True)
         return folder
@@ -172,11 +164,9 @@ class Store:
         return self.claims / "phase.txt"
 
     def record_failure(self, run: str, text: str) -> None:
-        """Record why a run failed."""
         write_text(self.failure_file(run), text)
 
     def clear_failure(self, run: str) -> None:
-        """Remove the record of a failed run and what the run left."""
         self.failure_file(run).unlink(missing_ok=True)
         shutil.rmtree(self.failed_folder(run), ignore_errors=True)
 
@@ -186,11 +176,9 @@ class Store:
             self.failure_file(run).unlink(missing_ok=True)
 
     def write_plan(self, plan: StudyPlan) -> None:
-        """Write the plan, so that workers and `oodml study status` need no study file."""
         write_plan(plan, self.plan_file)
 
     def read_plan(self) -> StudyPlan:
-        """Read the plan."""
         return read_plan(self.plan_file)
 
     def clean_up(self) -> None:
@@ -221,13 +209,11 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def failure_text(run: RunPlan, error: BaseException, advice: str = "") -> str:
-    """What is recorded of a failed run: its description and the traceback."""
     lines = "".join(traceback.format_exception(error))
     return f"{run.description}\n{lines}{advice}"
 
 
 def unwritable_error(folder: Path, error: BaseException) -> OodmlError:
-    """The error for a folder that cannot be written, with its remedy."""
     if is_disk_full(error):
         return error_at(
             folder,
@@ -243,6 +229,5 @@ def unwritable_error(folder: Path, error: BaseException) -> OodmlError:
 
 
 def _visible_names(folder: Path) -> list[str]:
-    """The names in a folder, without temporary files."""
     names = os.listdir(folder) if folder.is_dir() else []
     return [name for name in names if not name.startswith(".")]

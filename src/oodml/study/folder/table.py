@@ -57,7 +57,6 @@ def write_run_rows(rows: pd.DataFrame, folder: Path) -> None:
 
 
 def read_run_rows(folder: Path) -> pd.DataFrame:
-    """Read the rows of a run from its folder."""
     path = folder / "rows.parquet"
     try:
         return pd.read_parquet(path)
@@ -91,7 +90,6 @@ def refuse_foreign_rows(store: Store) -> None:
 
 
 def _foreign_rows(table: pd.DataFrame, store: Store) -> int:
-    """The number of rows that are not among the rows of the folder's runs."""
     if "run" not in table.columns:
         return len(table)
     planned = {run.id for run in store.read_plan().runs} if store.plan_file.exists() else set()

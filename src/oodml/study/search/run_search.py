@@ -93,7 +93,6 @@ def run_search(
 
 
 def _open_trials(store: Store, progression: Progression, retry: bool) -> Store:
-    """The folder of the trials with the split that is searched."""
     trials = Store(store.folder / "search")
     trials.create()
     write_splits(progression, trials.splits)
@@ -175,7 +174,6 @@ def write_trials(searches: Iterable[MethodSearch], file: Path) -> None:
 
 
 def write_chosen(study: Study, file: Path) -> None:
-    """Write a study file with all settings of a study, including the chosen options."""
     chosen = study.chosen or {}
     comment = (
         f"# Options chosen from {chosen.get('trials')} trials of each method with ranges, by "
@@ -225,6 +223,5 @@ def _plain(settings: Any) -> Table:
 
 
 def _common_items(tables: Sequence[Table]) -> Table:
-    """The items that all tables share."""
     first = tables[0] if tables else {}
     return {k: v for k, v in first.items() if all(k in t and t[k] == v for t in tables)}

@@ -83,12 +83,10 @@ class Sampler:
 
 
 def sampler_name() -> str:
-    """The name and version of the sampler, for the record."""
     return f"TPE of optuna {_import_optuna().__version__}"
 
 
 def _to_value(one: Range, sample: Any) -> Any:
-    """The value of an option for optuna's parameter."""
     return one.values[sample] if isinstance(one, Choices) else one.round(sample)
 
 

@@ -31,8 +31,6 @@ ROUND = 5
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a trial."""
-
     value: float | None = None
     epoch: int | None = None
     seconds: float | None = None
@@ -51,8 +49,6 @@ class Trial:
 
 @dataclass
 class MethodSearch:
-    """The trials of one method so far."""
-
     variant: Variant
     settings: SearchSettings
     plan: Callable[[Variant], RunPlan]
@@ -63,11 +59,9 @@ class MethodSearch:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all trials have been sampled."""
         return len(self.trials) >= self.settings.trials
 
     def sample_round(self) -> list[Trial]:
-        """Sample the trials of the next round."""
         count = min(ROUND, self.settings.trials - len(self.trials))
         trials = [self._sample_trial(len(self.trials) + index) for index in range(count)]
         self.trials += trials
@@ -80,7 +74,6 @@ class MethodSearch:
             self.sampler.report(trial.number, trial.outcome.value)
 
     def best(self, folder: Path) -> Trial:
-        """The first trial with the highest value."""
         scored = [(t.outcome.value, -t.number) for t in self.trials if t.outcome.value is not None]
         if not scored:
             raise error_at(
@@ -115,7 +108,6 @@ def method_searches(study: Study, progression: Progression, images: ImageSet) ->
 
 
 def rounds(searches: Sequence[MethodSearch]) -> Iterator[list[tuple[MethodSearch, list[Trial]]]]:
-    """Yield the trials of one round after another."""
     while incomplete := [one for one in searches if not one.is_complete]:
         yield [(one, one.sample_round()) for one in incomplete]
 
@@ -137,7 +129,6 @@ def searched_split(progression: Progression, settings: SearchSettings) -> Split:
 
 
 def without_test(split: Split) -> Split:
-    """The split for a trial: without test classes and episodes."""
     return replace(split, test=(), episodes={})
 
 

@@ -100,7 +100,6 @@ def _name_some(names: Iterable[str]) -> str:
 
 
 def _class_counts(images: ImageSet) -> dict[str, int]:
-    """The number of images of every class."""
     names, counts = np.unique(images.classes, return_counts=True)
     return dict(zip(names.tolist(), counts.tolist(), strict=True))
 

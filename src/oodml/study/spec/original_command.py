@@ -32,8 +32,6 @@ class Flag(NamedTuple):
 
 @dataclass
 class OriginalStudy:
-    """A study from command lines."""
-
     name: str
     tables: dict[str, Any]
     notes: dict[str, str] = field(default_factory=dict)
@@ -74,7 +72,6 @@ def studies_from_text(text: str) -> list[OriginalStudy]:
 
 
 def _parse(line: str) -> tuple[str, Values]:
-    """The script of a command, and its flags with their values as text."""
     words = shlex.split(line.rstrip("; &"), comments=True)
     start = next(n for n, word in enumerate(words) if word.endswith(SCRIPTS))
     given: dict[str, list[str]] = {}
@@ -89,7 +86,6 @@ def _parse(line: str) -> tuple[str, Values]:
 
 
 def _full_name(flag: str) -> str:
-    """The name of a flag, which may be abbreviated."""
     matches = [name for name in original_flags() if name.startswith(flag)]
     if flag not in matches and len(matches) != 1:
         raise unknown("flag", flag, original_flags(), "original command")
@@ -157,7 +153,6 @@ def _add_method(methods: dict[str, Any], table: dict[str, Any], group: str) -> N
 
 
 def _method(values: Values, script: str, paper_diva: Values) -> dict[str, Any]:
-    """The method of a command, with its options."""
     name = "diva" if "diva" in script else _choice(values, "--loss")
     if name == "margin" and values["--with_entropy"]:
         name = "uniform_prior"
@@ -292,14 +287,12 @@ def _numbers(values: Values, flag: str) -> list[Any]:
 
 
 def _only(values: list[Any], flags: str) -> Any:
-    """The common value of several."""
     if any(not _same(one, values[0]) for one in values):
         raise error_at(flags, f"must be equal; given {values}", values)
     return values[0]
 
 
 def _same(first: Any, second: Any) -> bool:
-    """Whether two values are equal as text or as numbers."""
     if isinstance(first, list) and isinstance(second, list):
         return len(first) == len(second) and all(map(_same, first, second))
     try:

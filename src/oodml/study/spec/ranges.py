@@ -48,7 +48,6 @@ class Choices(BaseModel):
         return self.values
 
     def with_validated(self, values: tuple[Any, ...]) -> "Choices":
-        """The same choices with validated values."""
         return Choices(values=values)
 
     def initial_value(self) -> Any:
@@ -56,7 +55,6 @@ class Choices(BaseModel):
         return self.values[0]
 
     def describe(self) -> str:
-        """The range in words."""
         return f"one of {', '.join(map(str, self.values))}"
 
 
@@ -95,8 +93,6 @@ Range = Choices | NumberRange
 
 
 class _Bounds(BaseModel):
-    """An interval as written in a study file."""
-
     model_config = ConfigDict(extra="forbid")
 
     low: Number

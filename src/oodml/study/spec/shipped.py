@@ -63,7 +63,6 @@ def check_data(study: Study, which: str) -> None:
 
 
 def _shipped_name(which: str) -> str | None:
-    """The name of a shipped study, or None if `which` is a path."""
     studies, path = shipped_studies(), Path(which)
     name = which.removeprefix(PREFIX)
     if which.startswith(PREFIX) and name not in studies:

@@ -114,7 +114,6 @@ def _small_model(model: ModelSettings, untrained: bool) -> ModelSettings:
 
 
 def _accepts_any_size(model: ModelSettings) -> bool:
-    """Whether the network accepts images of any size, according to timm."""
     import timm
 
     config = timm.get_pretrained_cfg(model.backbone, allow_unregistered=True)

@@ -40,8 +40,6 @@ class Source(BaseModel):
 
 
 class SplitFile(BaseModel):
-    """Splits that are read from a file instead of being built."""
-
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     file: Path
@@ -78,8 +76,6 @@ class Study(BaseModel):
 
 
 class StudyKeys(BaseModel):
-    """The keys of a study file; the tables in it are not validated yet."""
-
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     data: str | Table

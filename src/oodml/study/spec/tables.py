@@ -59,7 +59,6 @@ def resolve_path(path: str | Path, file: Path) -> Path:
 
 
 def require_table(value: object, key: str, file: Path) -> Table:
-    """The value if it is a table."""
     if not isinstance(value, dict):
         raise key_error(file, key, value, "expected a table")
     return value
@@ -114,7 +113,6 @@ def _settings_error(
 
 
 def _of_key(first: ErrorDetails, errors: list[ErrorDetails], table: object) -> list[ErrorDetails]:
-    """The errors of the same key, one for every type that the key accepts."""
     path = _path_in(table, first["loc"])
     return [one for one in errors if _path_in(table, one["loc"]) == path]
 
@@ -210,7 +208,6 @@ def _accepts_list(annotation: Any) -> bool:
 
 
 def _choices(error: ErrorDetails) -> list[str]:
-    """The allowed values of an error."""
     if error["type"] != "literal_error":
         return []
     return re.findall(r"'([^']*)'", error["ctx"]["expected"])

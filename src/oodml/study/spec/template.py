@@ -22,7 +22,6 @@ TEXT = Path(__file__).with_name("first_study.toml").read_text("utf-8")
 
 
 def shipped_text(name: str, root: Path | None, file: Path) -> str:
-    """The text of a study that comes with the package."""
     studies = shipped_studies()
     name = name.removeprefix(PREFIX)
     if name not in studies:
@@ -71,7 +70,6 @@ def _describe_groups(images: ImageSet) -> str:
 
 
 def _data_entry(file: Path, data: str, root: Path | None) -> str:
-    """The value of `data` in the file."""
     name = json.dumps(_data_value(file, data), ensure_ascii=False)
     if root is None:
         return name

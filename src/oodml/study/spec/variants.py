@@ -79,8 +79,6 @@ class Variant(BaseModel):
 
 
 class MethodKeys(BaseModel):
-    """The keys of a method's table that are not options of the method."""
-
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
     method: str | None = None
@@ -96,7 +94,6 @@ class MethodKeys(BaseModel):
 def parse_variants(
     methods: Mapping[str, Table], bases: Mapping[str, Table], seeds: tuple[int, ...], file: Path
 ) -> Iterator[Variant]:
-    """The variants of a study file."""
     for part, kind in PARTS.items():
         refuse_intervals(bases[part], kind, part, file)
         for table, _ in combinations(bases[part], kind, part, file):
@@ -237,7 +234,6 @@ def _variant_label(label: str, chosen: Table) -> str:
 
 
 def find_method(name: str, location: str) -> Any:
-    """The class of a method."""
     if ":" not in name and name not in names("methods"):
         raise unknown("method", name, names("methods"), location)
     return get_class("methods", name)

@@ -1,0 +1,156 @@
+"""Options, input, and output that several commands share."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from oodml.errors import OodmlError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from oodml.images.image_set import ImageSet
+    from oodml.vectors import VectorSet
+
+Settings = TypeVar("Settings", bound="BaseModel")
+
+
+def named_model(text: str | None) -> str | None:
+    """The folder of a run named RESULTS:METHOD[:SPLIT[:SEED]]; other texts unchanged."""
+    from oodml.study.folder.named_run import run_folder
+
+    return text if text is None else str(run_folder(text) or text)
+
+
+def named_vectors(path: Path | None) -> Path | None:
+    """The test vectors of a run named RESULTS:METHOD[:SPLIT[:SEED]]; other paths unchanged."""
+    from oodml.study.folder.named_run import run_folder
+
+    folder = None if path is None else run_folder(path)
+    return path if folder is None else folder / "vectors.npz"
+
+
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Import the user code that the model names.")
+]
+Device = Annotated[
+    str | None,
+    typer.Option(help="cpu, cuda, cuda:1, or mps (default: cuda if available, else cpu)."),
+]
+Weights = Annotated[
+    str | None, typer.Option(help='Weights file of a backbone, or "none" for untrained weights.')
+]
+ImageSize = Annotated[int | None, typer.Option(help="Side of the square input in pixels.")]
+Background = Annotated[
+    str | None,
+    typer.Option(
+        help='Color behind transparent pixels: white, black, or "#rrggbb" (default: white).'
+    ),
+]
+Vectors = Annotated[
+    Path,
+    typer.Argument(
+        callback=named_vectors,
+        help="Vectors: .npz, .safetensors, .parquet, .csv, or .npy with labels in a .csv of the "
+        "same name; or a run of a study, RESULTS:METHOD[:SPLIT[:SEED]].",
+    ),
+]
+Distance = Annotated[
+    str, typer.Option(help="cosine, euclidean (of the vectors as given), or poincare.")
+]
+Seed = Annotated[int, typer.Option(help="Random seed for ties, k-means, and resampling.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Column = Annotated[
+    str | None,
+    typer.Option(
+        "--vectors",
+        metavar="COLUMN",
+        help="Column of the vectors, or a pattern such as 'pc*' for one column per dimension.",
+    ),
+]
+Labels = Annotated[
+    str | None, typer.Option("--labels", metavar="COLUMN", help="Column of the classes.")
+]
+SkipUnlabeled = Annotated[
+    bool,
+    typer.Option("--skip-unlabeled", help="Leave out rows that have no label."),
+]
+
+
+def parse_options(settings: type[Settings], values: Mapping[str, object]) -> Settings:
+    """Settings from those values that they have a field for; errors name the option."""
+    from pydantic import ValidationError
+
+    try:
+        known = {name: values[name] for name in settings.model_fields if name in values}
+        return settings.model_validate(known)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-").replace("n-splits", "splits")
+        problem = f"{option} {first['input']!r}: {first['msg']}"
+        raise OodmlError(problem, location=option, given=first["input"]) from None
+
+
+def open_data(data: str, **options: Any) -> "ImageSet":
+    """The images of a dataset's name, a folder, or a table."""
+    from oodml.catalog import make_importable
+    from oodml.datasets import open_images
+
+    make_importable(Path.cwd())
+    return open_images(data, **options)
+
+
+def vector_reader(
+    column: str | None, labels: str | None, skip_unlabeled: bool
+) -> Callable[[Path | None], Any]:
+    """A function that reads a file of vectors, if one is given; see `VectorSet.load`."""
+    from oodml.vectors import VectorSet
+
+    read = partial(VectorSet.load, vectors=column, labels=labels, skip_unlabeled=skip_unlabeled)
+    return lambda path: path and read(path)
+
+
+def print_skipped(*sets: "VectorSet") -> None:
+    """Print how many rows without a label are excluded."""
+    skipped = sum(int(vectors.source.get("skipped_unlabeled", 0)) for vectors in sets)
+    if skipped:
+        typer.secho(f"{skipped} rows without a label are excluded.", fg="yellow", err=True)
+
+
+def check_output(output: Path | None, *inputs: Path | None) -> None:
+    """Refuse to overwrite an input, or the labels beside it."""
+    from oodml.files import refuse_overwrite
+    from oodml.vector_files import files_of
+
+    if output is not None:
+        files = [file for path in inputs if path is not None for file in files_of(path)]
+        refuse_overwrite(output, *files)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON; numbers that are not finite become null."""
+    import json
+
+    finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
+    typer.echo(json.dumps(finite, indent=2))
+
+
+def print_table(
+    title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], text: Sequence[str] = ()
+) -> None:
+    """Print a table; all columns but the first and those of `text` are aligned to the right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    # Text, because brackets in file names are not markup.
+    table = Table(title=Text(title) if title else None, title_justify="left")
+    for position, head in enumerate(heads):
+        table.add_column(head, justify="right" if position and head not in text else "left")
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    console.print(table, width=None if console.is_terminal else 200)
