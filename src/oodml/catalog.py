@@ -10,7 +10,6 @@ pytorch-metric-learning.
 
 import importlib
 import inspect
-import operator
 import pkgutil
 import sys
 import warnings
@@ -77,20 +76,13 @@ def get_class(kind: str, name: str) -> Any:
         raise unknown(KINDS[kind].lower(), name, names(kind))
     if name in _files(kind):
         return getattr(importlib.import_module(f"oodml.{kind}.{name}"), KINDS[kind])
-    return _load_plugin(plugins(kind)[name])
+    entry = plugins(kind)[name]
+    return _load_entry(entry, f"{_describe(entry)} from {entry.value!r}")
 
 
 def import_object(path: str) -> Any:
     """Import the object at `package.module:Object`."""
-    module, _, attribute = path.partition(":")
-    try:
-        return operator.attrgetter(attribute)(importlib.import_module(module))
-    except Exception as error:  # user code may raise anything
-        raise OodmlError(
-            f"could not import {path!r} (expected package.module:Object): "
-            f"{type(error).__name__}: {error}",
-            given=path,
-        ) from error
+    return _load_entry(EntryPoint(path, path, ""), f"{path!r} (expected package.module:Object)")
 
 
 def load(kind: str, name: str, /, **options: Any) -> Any:
@@ -150,12 +142,9 @@ def _describe(entry: EntryPoint) -> str:
     return f"{entry.name!r}" + (f" of {entry.dist.name} {entry.dist.version}" if entry.dist else "")
 
 
-def _load_plugin(entry: EntryPoint) -> Any:
+def _load_entry(entry: EntryPoint, description: str) -> Any:
     try:
         return entry.load()
-    except Exception as error:  # a module of another package may raise anything
-        raise OodmlError(
-            f"could not import {_describe(entry)} from {entry.value!r}: "
-            f"{type(error).__name__}: {error}",
-            given=entry.name,
-        ) from error
+    except Exception as error:  # code of others may raise anything
+        problem = f"could not import {description}: {type(error).__name__}: {error}"
+        raise OodmlError(problem, given=entry.name) from error

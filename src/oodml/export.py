@@ -19,8 +19,7 @@ from oodml.model import (
     build_model,
     describe_model,
     finetune_settings,
-    frozen_model,
-    load_model,
+    open_model,
     reading_model,
     rename_legacy,
 )
@@ -57,18 +56,9 @@ def load_for_export(
             embeddings are its pooled, unnormalized features, as with `oodml embed`.
     """
     folder = Path(name)
-    if folder.is_dir():
-        if weights is not None:
-            problem = (
-                f"weights {weights!r}: {folder} is a trained model with its own weights; weights "
-                "apply to a backbone's name only"
-            )
-            raise OodmlError(problem, "weights", weights)
-        model = load_model(folder, trust_code)
-    elif len(folder.parts) > 1 and ":" not in str(name):
+    if len(folder.parts) > 1 and ":" not in str(name) and not folder.is_dir():
         raise error_at(folder, "no such folder")
-    else:
-        model = frozen_model(str(name), weights, normalize=False)
+    model = open_model(name, weights, trust_code, normalize=False)
     return model, model_metadata(model, _read_run(folder))
 
 

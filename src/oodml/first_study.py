@@ -34,13 +34,13 @@ from oodml.study.plan import Run
 from oodml.study.prepare import Context
 from oodml.study.run import execute
 from oodml.study.spec.study_file import read_study
+from oodml.study.spec.template import MIN_CLASSES, check_class_count
 from oodml.vectors import VectorSet
 
 METHODS = ("margin", "multisimilarity", "proxy_anchor")
 BASELINE = "frozen"
 METRIC = "recall@1"
 N_SPLITS = 5
-MIN_CLASSES = 8
 SEEDS = 5
 MAX_VIEWS = 4
 SAMPLE = 32
@@ -157,7 +157,7 @@ class _FirstStudy:
 
     def run(self, new: str | None) -> FirstStudy:
         images = open_images(self.photos)
-        _check_size(images)
+        check_class_count(images)
         unlabeled = None if new is None else open_unlabeled(new)
         self.log(f"Measuring the speed of {self.backbone} on {min(SAMPLE, len(images))} images.")
         plan, target = self.compute_features(images, unlabeled, self.seconds_per_image(images))
@@ -286,16 +286,6 @@ def _sample(images: ImageSet, count: int) -> ImageSet:
     """At most `count` images, evenly spaced."""
     rows = np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64)
     return images.select(np.unique(rows))
-
-
-def _check_size(images: ImageSet) -> None:
-    counts = np.bincount(images.labels)
-    if len(counts) < MIN_CLASSES:
-        problem = (
-            f"{len(counts)} classes; at least {MIN_CLASSES} are needed to divide "
-            "them into training and test classes"
-        )
-        raise error_at(images.name, problem, len(counts))
 
 
 def _study_text(photos: str, images: ImageSet, backbone: str, plan: Plan) -> str:

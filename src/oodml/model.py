@@ -314,6 +314,18 @@ def frozen_model(backbone: str, weights: str | None = None, *, normalize: bool) 
     return Embedder(settings, IdentityHead(normalize), load_backbone(backbone, weights)).eval()
 
 
+def open_model(
+    name: str | Path, weights: str | None = None, trust_code: bool = False, *, normalize: bool
+) -> Embedder:
+    """The trained model in a folder, or a backbone as a model; see `frozen_model`."""
+    if not Path(name).is_dir():
+        return frozen_model(str(name), weights, normalize=normalize)
+    if weights is not None:
+        problem = f"weights {weights!r} apply to a backbone; the trained model {name} has its own"
+        raise OodmlError(problem, "--weights", weights)
+    return load_model(name, trust_code)
+
+
 def to_float(images: Tensor) -> Float[Tensor, "n 3 h w"]:
     """Images as floating-point numbers in [0, 1]; floating-point images are returned unchanged."""
     return images.float() / 255 if images.dtype == torch.uint8 else images

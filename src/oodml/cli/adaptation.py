@@ -14,13 +14,11 @@ from oodml.cli.shared import (
     open_data,
     parse_options,
 )
-from oodml.errors import OodmlError
 
 if TYPE_CHECKING:
     from oodml.adaptation.episodes import AdaptResult
     from oodml.adaptation.gallery import GalleryResult
     from oodml.images.image_set import ImageSet
-    from oodml.model import Embedder
 
 
 def adapt(
@@ -70,23 +68,18 @@ def adapt(
     from oodml.adaptation.settings import AdaptSettings
     from oodml.devices import resolve_device
     from oodml.files import refuse_overwrite
+    from oodml.model import open_model
 
     settings = parse_options(AdaptSettings, given)
     resolve_device(device)
     if out is not None:
         refuse_overwrite(out, model, support, query, gallery)
     labeled, queries = (_open_labeled(path, background) for path in (support, query))
-    start = _open_model(model, weights, trust_code)
+    start = open_model(model, weights, trust_code, normalize=True)
     if gallery is not None:
-        adapted, added = add_to_gallery(
-            start,
-            labeled,
-            queries,
-            _open_labeled(gallery, background),
-            settings,
-            seed=seed,
-            device=device,
-        )
+        more = _open_labeled(gallery, background)
+        inputs = (start, labeled, queries, more, settings)
+        adapted, added = add_to_gallery(*inputs, seed=seed, device=device)
         notes, lines = added.notes, _format_recalls(added)
     else:
         adapted, result = adapt_model(start, labeled, queries, settings, seed=seed, device=device)
@@ -101,17 +94,6 @@ def adapt(
 
 
 COMMANDS = (adapt,)
-
-
-def _open_model(model: str, weights: str | None, trust_code: bool) -> "Embedder":
-    from oodml.model import frozen_model, load_model
-
-    if not Path(model).is_dir():
-        return frozen_model(model, weights, normalize=True)
-    if weights is not None:
-        problem = "--weights applies to a backbone; a trained model has its own"
-        raise OodmlError(problem, "--weights", weights)
-    return load_model(model, trust_code)
 
 
 def _open_labeled(path: Path, background: str | None) -> "ImageSet":

@@ -177,16 +177,9 @@ def check_listed(values: Sequence[Any], key: str, file: Path) -> None:
 
 
 def _contains(values: Sequence[Any], value: Any) -> bool:
-    """Whether a value is in a list; True is not 1 here, and nan equals itself."""
-    return any(
-        (isinstance(other, bool) == isinstance(value, bool) and other == value)
-        or (_is_nan(other) and _is_nan(value))
-        for other in values
-    )
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+    """Whether a value is in a list; True is not 1 here."""
+    same_kind = (other for other in values if isinstance(other, bool) == isinstance(value, bool))
+    return any(other == value for other in same_kind)
 
 
 def lists_values(name: str, value: object, kind: type[BaseModel]) -> bool:

@@ -39,13 +39,8 @@ def study_text(data: str, file: Path, root: Path | None = None) -> str:
     """
     options: dict[str, Any] = {} if root is None else {"root": root}
     images = open_images(data, **options)
-    counts = np.unique(images.labels, return_counts=True)[1]
-    if len(counts) < MIN_CLASSES:
-        problem = (
-            f"{len(counts)} classes; a study needs at least {MIN_CLASSES} to divide into "
-            "training and test classes"
-        )
-        raise error_at(data, problem, len(counts))
+    check_class_count(images)
+    counts = np.bincount(images.labels)
     shots = [n for n in SHOTS if n + QUERIES <= counts.min()]
     smallest = f"              # the smallest class has {counts.min()} images"
     text = TEXT
@@ -62,6 +57,16 @@ def study_text(data: str, file: Path, root: Path | None = None) -> str:
         shots_comment="         # labeled images per new class" if shots else smallest,
         batch_size=min(112, 2 * (len(counts) // 4)),
     )
+
+
+def check_class_count(images: ImageSet) -> None:
+    """Raise OodmlError if there are too few classes for a study."""
+    if (count := len(images.class_names)) < MIN_CLASSES:
+        problem = (
+            f"{count} classes; a study needs at least {MIN_CLASSES} to divide into training and "
+            "test classes"
+        )
+        raise error_at(images.name, problem, count)
 
 
 def _describe_groups(images: ImageSet) -> str:
