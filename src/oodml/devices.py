@@ -70,9 +70,5 @@ def _check_cuda(index: int, device: object) -> None:
 
 
 def _refuse(problem: str, device: object) -> OodmlError:
-    return OodmlError(
-        f"{problem} Allowed: {', '.join(DEVICES)}. Leave out --device to choose automatically.",
-        "device",
-        str(device),
-        DEVICES,
-    )
+    hint = f"Allowed: {', '.join(DEVICES)}. Leave out --device to choose automatically."
+    return OodmlError(f"{problem} {hint}", "device", str(device), DEVICES)

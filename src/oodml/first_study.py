@@ -254,11 +254,8 @@ class _FirstStudy:
         write_text(file, _study_text(self.photos, images, self.backbone, plan))
         status = run_study(read_study(file), self.out, device=self.device, execute=execute_in_time)
         if status.failed:
-            raise error_at(
-                self.out,
-                f"{len(status.failed)} runs failed; `oodml study status {self.out}` "
-                "lists the reasons",
-            )
+            problem = f"{len(status.failed)} runs failed; see `oodml study status {self.out}`"
+            raise error_at(self.out, problem)
 
 
 def plan_first_study(images: ImageSet, affordable: float) -> Plan:

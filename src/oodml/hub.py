@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 
 PREFIX = "hf://"
 _ADDRESS = re.compile(r"(?:datasets/)?([\w.-]+/[\w.-]+?)(?:@([\w./-]+?))?(?:/([\w./-]+))?")
@@ -33,11 +33,8 @@ def parse_address(text: str | Path) -> Address:
     """The parts of "hf://user/name@revision/file", or of "user/name"."""
     match = _ADDRESS.fullmatch(re.sub(r"^hf:/+", "", str(text)))
     if not match or ".." in str(text):
-        raise OodmlError(
-            f"{text}: not an address on the hub; expected hf://user/name, with @revision and "
-            "/file if needed",
-            location=str(text), given=str(text),
-        )  # fmt: skip
+        problem = "not an address on the hub; expected hf://user/name[@revision][/file]"
+        raise error_at(text, problem, str(text))
     return Address(match[1], match[2], match[3] or "")
 
 
@@ -81,8 +78,8 @@ def upload(folder: Path, repository: str, kind: str) -> str:
 
 def _hub_error(repository: str, error: Exception) -> OodmlError:
     reason = str(error).strip().partition("\n")[0]
-    return OodmlError(
+    problem = (
         f"{PREFIX}{repository}: {type(error).__name__}: {reason}. Check the name, the network, and "
-        "for private repositories the login (`hf auth login`).",
-        location=repository, given=repository,
-    )  # fmt: skip
+        "for private repositories the login (`hf auth login`)."
+    )
+    return OodmlError(problem, repository, repository)

@@ -9,7 +9,7 @@ import tomli_w
 
 from oodml.backbones import VECTORS
 from oodml.catalog import make_importable
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.fit import train_with_progress
 from oodml.images.fingerprint import fingerprint
 from oodml.images.image_set import ImageSet, VectorImages
@@ -178,10 +178,8 @@ class Study:
         status = run_study(self.spec, folder, workers=workers, **options)
         if status.failed:
             run, reason = status.failed[0]
-            raise OodmlError(
-                f"{len(status.failed)} runs failed; the first, {run.description}: {reason}",
-                location=str(folder),
-            )
+            problem = f"{len(status.failed)} runs failed; the first, {run.description}: {reason}"
+            raise error_at(folder, problem)
         return self
 
     def status(self) -> Status:

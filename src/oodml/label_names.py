@@ -120,12 +120,9 @@ def _one_name(value: Any, row: int, name: str, location: str) -> str:
 
 
 def _bad_label(value: Any, row: int, name: str, location: str) -> OodmlError:
-    prefix = f"{location}: " if location else ""
-    return OodmlError(
-        f"{prefix}{name} must be text or whole numbers; row {row} has {value!r}",
-        location or name,
-        row,
-    )
+    where = f"{location}: {name}" if location else name
+    problem = f"{where} must be text or whole numbers; row {row} has {value!r}"
+    return OodmlError(problem, location or name, row)
 
 
 def look_alikes(names: Iterable[str], others: Iterable[str]) -> Mapping[str, str]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from oodml.backbones import Backbone, Pooling, is_user_code, load_backbone
 from oodml.backbones import pool_features as pool_features
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.files import replacing, write_text
 from oodml.hub import download, is_hub_address, parse_address
 from oodml.images.transforms import Augmentation
@@ -251,11 +251,8 @@ class Embedder(nn.Module):
             OodmlError: if the model was built without one.
         """
         if self.backbone is None:
-            raise OodmlError(
-                f"the model has no backbone: pass load_backbone({self.settings.backbone!r}) to "
-                "Embedder to embed images",
-                location="backbone",
-            )
+            missing = f"load_backbone({self.settings.backbone!r})"
+            raise OodmlError(f"the model has no backbone: pass {missing} to Embedder", "backbone")
         return self.backbone
 
     @property
@@ -357,11 +354,8 @@ def describe_head(head: nn.Module) -> dict[str, object]:
     kind = type(head)
     options = getattr(head, "options", None)
     if options is None:
-        raise OodmlError(
-            f"head {kind.__name__}: add an attribute `options` with the arguments of __init__, so "
-            "that the head can be saved",
-            location=kind.__name__,
-        )
+        problem = "to be saved, a head needs an attribute `options`, the arguments of __init__"
+        raise error_at(kind.__name__, problem)
     return {"kind": f"{kind.__module__}:{kind.__qualname__}", **options}
 
 
@@ -391,7 +385,7 @@ def load_model(run_folder: str | Path, trust_code: bool = False) -> Embedder:
     folder = Path(run_folder)
     file = folder / "model.json"
     if not file.exists():
-        raise OodmlError(f"{folder}: not a run folder (no model.json)", location=str(folder))
+        raise error_at(folder, "not a run folder (no model.json)")
     with reading_model(folder):
         description = json.loads(file.read_text(encoding="utf-8"))
         model = build_model(description, file, trust_code)
@@ -408,7 +402,7 @@ def reading_model(path: str | Path) -> Iterator[None]:
         raise
     except Exception as error:  # damaged files raise many types of exceptions
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        raise OodmlError(f"{path}: cannot load the model: {reason}", location=str(path)) from error
+        raise error_at(path, f"cannot load the model: {reason}") from error
 
 
 def build_model(
@@ -432,13 +426,11 @@ def build_model(
     if is_user_code(settings.backbone):
         untrusted = f"backbone {settings.backbone}"
     if untrusted and not trust_code:
-        raise OodmlError(
-            f"{location}: the model uses code outside oodml ({untrusted}). If you trust it, pass "
-            "trust_code=True (--trust-code).",
-            location=str(location),
-            given=untrusted.partition(" ")[2],
-            allowed=HEADS,
+        problem = (
+            f"the model uses code outside oodml ({untrusted}). If you trust it, pass "
+            "trust_code=True (--trust-code)."
         )
+        raise error_at(location, problem, untrusted.partition(" ")[2], HEADS)
     weights = "none" if isinstance(settings, FinetuneSettings) else settings.weights
     head = catalog.import_object(kind)(**options)
     backbone = load_backbone(settings.backbone, weights, trust_code=trust_code)

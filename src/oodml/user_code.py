@@ -78,11 +78,8 @@ def _fingerprint(module: str) -> str:
     """The fingerprint of a top-level module; "" if it does not exist."""
     spec = _find_spec(module)
     if spec is None and module == "__main__":
-        raise OodmlError(
-            "code defined in an interactive session has no source file that identifies it; "
-            "move it to a module",
-            location=module,
-        )
+        problem = "code of an interactive session has no source file; move it to a module"
+        raise OodmlError(problem, module)
     if spec is None:
         return ""
     if not _is_user_module(spec):

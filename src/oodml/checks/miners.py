@@ -16,23 +16,13 @@ def _ordinary(y: Tensor, a: Tensor, p: Tensor, n: Tensor) -> Tensor:
     return (y[a] == y[p]) & (a != p) & (y[a] != y[n])
 
 
-def _within(y: Tensor, a: Tensor, p: Tensor, n: Tensor) -> Tensor:
-    return (y[a] == y[p]) & (y[a] == y[n]) & (p != n)
-
-
-def _across(y: Tensor, a: Tensor, p: Tensor, n: Tensor) -> Tensor:
-    return (y[a] != y[p]) & (y[a] != y[n]) & (y[p] != y[n])
-
-
-def _ordinary_or_apart(y: Tensor, a: Tensor, p: Tensor, n: Tensor) -> Tensor:
-    return _ordinary(y, a, p, n) | ((a == p) & (y[a] == y[n]) & (a != n))
-
-
 RELATIONS: dict[str, Relation] = {
     "ordinary": _ordinary,
-    "within": _within,
-    "across": _across,
-    "ordinary or apart": _ordinary_or_apart,
+    "within": lambda y, a, p, n: (y[a] == y[p]) & (y[a] == y[n]) & (p != n),
+    "across": lambda y, a, p, n: (y[a] != y[p]) & (y[a] != y[n]) & (y[p] != y[n]),
+    "ordinary or apart": lambda y, a, p, n: (
+        _ordinary(y, a, p, n) | ((a == p) & (y[a] == y[n]) & (a != n))
+    ),
 }
 """Relations between the labels of a triplet; see `BaseMiner.relation`. Each function returns
 which triplets satisfy the relation, given labels and rows of anchors, positives, negatives."""

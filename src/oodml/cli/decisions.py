@@ -63,12 +63,9 @@ def threshold(
     chosen = choose_threshold(queries, far, **options)
     if conformal:
         if chosen.conformal is None:
-            raise error_at(
-                "--conformal",
-                f"{chosen.classes} classes guarantee no rate below "
-                f"{1 / (chosen.classes + 1):.3g} in mode {mode}; given --far {far:g}",
-                far,
-            )
+            least = f"{1 / (chosen.classes + 1):.3g} in mode {mode}"
+            problem = f"{chosen.classes} classes guarantee no rate below {least}; given {far:g}"
+            raise error_at("--conformal", problem, far)
         chosen = replace(chosen, threshold=chosen.conformal)
     chosen.save(out)
     if figure is not None:
@@ -295,9 +292,8 @@ def _numbers(option: str, text: str) -> list[int]:
     try:
         return [int(float(part)) for part in text.split(",") if part.strip()]
     except ValueError as error:
-        raise OodmlError(
-            f"{option} {text}: not a list of numbers such as 64,32", location=option, given=text
-        ) from error
+        problem = f"{option} {text}: not a list of numbers such as 64,32"
+        raise OodmlError(problem, option, text) from error
 
 
 COMMANDS = (threshold, compress)

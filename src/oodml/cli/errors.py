@@ -103,10 +103,8 @@ def _expected_message(error: Exception) -> str | None:
         )
     if isinstance(error, MemoryError) or any(reason in text.lower() for reason in _NO_MEMORY):
         reason = f" ({text.splitlines()[0]})" if text else ""
-        return (
-            f"not enough memory{reason}. Lower the batch size, the image size, or the number of "
-            "workers."
-        )
+        remedy = "Lower the batch size, the image size, or the number of workers."
+        return f"not enough memory{reason}. {remedy}"
     if isinstance(error, OSError) and error.errno in _PLAIN_ERRORS:
         file = f"{error.filename}: " if error.filename is not None else ""
         return f"{file}{error.strerror}. Check that the path exists and that you may use it."

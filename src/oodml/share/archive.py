@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.files import content_hash, replacing
 
 MANIFEST = "manifest.json"
@@ -57,7 +57,7 @@ def extract_archive(file: Path, folder: Path) -> dict[str, Any]:
                 target.write_bytes(archive.read(name))
     except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise OodmlError(f"{file}: not a readable pack: {reason}", location=str(file)) from error
+        raise error_at(file, f"not a readable pack: {reason}") from error
     manifest = _read_manifest(file, folder / MANIFEST)
     _check_files(file, folder, names, manifest)
     return manifest
@@ -69,12 +69,8 @@ def _checked_names(file: Path, archive: zipfile.ZipFile) -> list[str]:
     names = [member.filename for member in members]
     size = sum(member.file_size for member in members)
     if size > SIZE_LIMIT or file.stat().st_size > SIZE_LIMIT or len(members) > MEMBER_LIMIT:
-        raise OodmlError(
-            f"{file}: {size:,} bytes in {len(members):,} files; the limits are {SIZE_LIMIT:,} and "
-            f"{MEMBER_LIMIT:,}",
-            location=str(file),
-            given=size,
-        )
+        limits = f"the limits are {SIZE_LIMIT:,} and {MEMBER_LIMIT:,}"
+        raise error_at(file, f"{size:,} bytes in {len(members):,} files; {limits}", size)
     for member in members:
         if not _NAME.fullmatch(member.filename) and member.filename != MANIFEST:
             raise damaged(file, member.filename, "such a file is not part of a pack")
@@ -116,12 +112,8 @@ def _check_files(file: Path, folder: Path, names: list[str], manifest: dict[str,
 
 def damaged(file: Path, name: str, problem: str) -> OodmlError:
     """The error for a pack whose content is not what its author wrote."""
-    return OodmlError(
-        f"{file}: {name!r:.120} {problem}. The pack is damaged or was changed; get it again from "
-        "its author.",
-        location=name,
-        given=str(file),
-    )
+    remedy = "The pack is damaged or was changed; get it again from its author."
+    return OodmlError(f"{file}: {name!r:.120} {problem}. {remedy}", name, str(file))
 
 
 def _write_zip(folder: Path, names: list[str], out: Path) -> None:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError, error_at, unknown
 from oodml.results.plan import read_plan
 from oodml.results.schema import STANDARD_SPLIT, Stage, read_results
 from oodml.share.pack import refuse_existing, study_folder
@@ -16,7 +16,6 @@ from oodml.shift.files import read_splits, write_splits
 
 MODEL_FILES = ("model.json", "model.safetensors", "README.md", "run.json")
 SPLIT_FILES = ("*.json", "README.md")
-_CROISSANT = {"@vocab": "https://schema.org/", "cr": "http://mlcommons.org/croissant/"}
 
 
 def write_model_folder(results: Path, method: str, split: str | None, out: Path) -> str:
@@ -36,12 +35,10 @@ def write_model_folder(results: Path, method: str, split: str | None, out: Path)
     run = min(runs, key=lambda one: one.seed)
     source = results / "runs" / run.id
     if not (source / "model.safetensors").exists():
-        raise OodmlError(f"{source}: no model; the run has not finished", location=str(source))
+        raise error_at(source, "no model; the run has not finished")
     if run.model.get("weights") not in (None, "none") and run.model.get("mode") == "head":
-        raise OodmlError(
-            f"{run.description}: its backbone has a local weights file, which others do not have",
-            location="model.weights", given=run.model["weights"],
-        )  # fmt: skip
+        problem = f"{run.description}: the backbone has a local weights file, which others lack"
+        raise OodmlError(problem, "model.weights", run.model["weights"])
     out.mkdir(parents=True, exist_ok=True)
     for name in ("model.json", "model.safetensors"):
         shutil.copyfile(source / name, out / name)
@@ -58,12 +55,15 @@ def write_splits_folder(file: Path, out: Path, name: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_splits(progression, out / "splits.json")
     description = describe_splits(progression)
-    header = {"tags": ["metric-learning", "image-retrieval", "oodml"], "pretty_name": name}
-    use = f'```python\nimport oodml\n\nsplits = oodml.read_splits("hf://{name}")\n```'
-    text = f"# Splits of {progression.data or name}\n\n{description}\n\n{use}\n"
-    (out / "README.md").write_text(_front_matter(header) + text, "utf-8")
     digest = hashlib.sha256((out / "splits.json").read_bytes()).hexdigest()
-    metadata = _croissant(name, description.partition("\n")[0], digest)
+    card = _template("hub_splits_card.md")
+    text = card.format(name=name, data=progression.data or name, description=description)
+    (out / "README.md").write_text(text, "utf-8")
+    metadata = json.loads(_template("croissant.json"))
+    metadata |= {"name": name, "description": description.partition("\n")[0]}
+    metadata["url"] += name
+    url = f"{metadata['url']}/resolve/main/splits.json"
+    metadata["distribution"][0] |= {"contentUrl": url, "sha256": digest}
     (out / "croissant.json").write_text(json.dumps(metadata, indent=1), "utf-8")
 
 
@@ -77,52 +77,8 @@ def _model_card(results: Path, method: str, run: dict[str, Any]) -> str:
     lines = [f"| split | shift | {' | '.join(metrics)} |", "|---" * (2 + len(metrics)) + "|"]
     for shift, step, *values in wide[metrics].reset_index().to_numpy().tolist():
         lines.append(f"| {step} | {shift:.1f} | {' | '.join(f'{v:.4f}' for v in values)} |")
-    model, train = run["model"], run["train"]
-    header = {
-        "library_name": "oodml",
-        "pipeline_tag": "image-feature-extraction",
-        "tags": ["metric-learning", "image-retrieval", "oodml"],
-    }
-    return _front_matter(header) + "\n".join([
-        f"# {method} on {run['data']}\n",
-        f"An embedding model with {model['dim']} dimensions: {run['method']} on "
-        f"{model['backbone']} (mode {model['mode']}), trained on split {run['split']} with seed "
-        f"{run['seed']} for at most {train['epochs']} epochs. "
-        "`run.json` contains all settings and versions.\n",
-        "## How it holds up on new classes\n",
-        "Means over seeds of the study, on test classes that were not trained on; each split is a "
-        "training of its own. The model in this repository is that of one run.\n",
-        *lines,
-        "\n## Use\n",
-        '```python\nimport oodml\n\nmodel = oodml.load_model("hf://USER/NAME")\n'
-        "embeddings = model(images)  # [n 3 h w] -> [n d]\n```\n",
-    ])  # fmt: skip
+    return _template("hub_model_card.md").format(table="\n".join(lines), **run)
 
 
-def _front_matter(values: dict[str, Any]) -> str:
-    """A YAML header; JSON values are YAML."""
-    lines = [f"{key}: {json.dumps(value)}" for key, value in values.items()]
-    return "\n".join(["---", *lines, "---", ""])
-
-
-def _croissant(name: str, description: str, digest: str) -> dict[str, Any]:
-    url = f"https://huggingface.co/datasets/{name}"
-    file = {
-        "@type": "cr:FileObject", "@id": "splits.json", "name": "splits.json",
-        "contentUrl": f"{url}/resolve/main/splits.json", "encodingFormat": "application/json",
-        "sha256": digest,
-    }  # fmt: skip
-    fields = [
-        {
-            "@type": "cr:Field", "@id": f"splits/{key}", "name": key, "dataType": kind,
-            "source": {"fileObject": {"@id": "splits.json"},
-                       "extract": {"jsonPath": f"$.splits[*].{key}"}},
-        }
-        for key, kind in (("step", "Text"), ("shift", "Float"), ("train", "Text"), ("test", "Text"))
-    ]  # fmt: skip
-    return {
-        "@context": _CROISSANT, "@type": "Dataset", "name": name, "description": description,
-        "conformsTo": "http://mlcommons.org/croissant/1.0", "url": url, "distribution": [file],
-        "cr:recordSet": [{"@type": "cr:RecordSet", "@id": "splits", "name": "splits",
-                          "field": fields}],
-    }  # fmt: skip
+def _template(name: str) -> str:
+    return Path(__file__).with_name(name).read_text("utf-8")

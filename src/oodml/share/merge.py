@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from oodml.errors import OodmlError
+from oodml.errors import error_at
 from oodml.files import write_text
 from oodml.results.plan import RunPlan, StudyPlan, read_plan, write_plan
 from oodml.results.schema import COLUMNS, Stage, baselines_of, read_results, write_results
@@ -125,7 +125,7 @@ def largest_difference(
 def _read(folder: Path, name: str) -> _Study:
     plan = read_plan(folder / "plan.json")
     if plan.smoke:
-        raise OodmlError(f"{name}: a smoke test, whose numbers are not results", location=name)
+        raise error_at(name, "a smoke test, whose numbers are not results")
     table, splits = read_results(folder / "results.parquet"), read_splits(folder / "splits.json")
     return _Study(name, folder, table, plan, splits)
 
@@ -138,9 +138,7 @@ def _join_splits(first: _Study, joined: Progression, other: _Study) -> Progressi
         lists.insert(0, f"the images differ (fingerprints {ours} and {theirs})")
     if lists:
         shown = "; ".join(lists[:3]) + (f"; and {len(lists) - 3} more" if lists[3:] else "")
-        raise OodmlError(
-            f"{other.name}: cannot be merged: {shown}", location=other.name, given=lists
-        )
+        raise error_at(other.name, f"cannot be merged: {shown}", lists)
     both = (
         replace(split, episodes={**other.progression.at(split.step).episodes, **split.episodes})
         for split in joined

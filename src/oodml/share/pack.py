@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from oodml import vector_files
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.files import content_hash
 from oodml.images.image_set import ImageSet
 from oodml.results.plan import StudyPlan, read_plan
@@ -57,10 +57,8 @@ def pack_study(
     """
     source, target = Path(folder), Path(out)
     if target.suffix != SUFFIX:
-        raise OodmlError(
-            f"{target}: suffix {target.suffix!r}; a pack is a .zip file",
-            location="--out", given=target.suffix, allowed=(SUFFIX,),
-        )  # fmt: skip
+        problem = f"{target}: suffix {target.suffix!r}; a pack is a .zip file"
+        raise OodmlError(problem, "--out", target.suffix, (SUFFIX,))
     table, plan = read_results(source / "results.parquet"), read_plan(source / "plan.json")
     progression = read_splits(source / "splits.json")
     with tempfile.TemporaryDirectory() as temporary:
@@ -101,9 +99,7 @@ def open_pack(file: str | Path, out: str | Path) -> dict[str, Any]:
 def refuse_existing(folder: Path) -> None:
     """Raise OodmlError if a folder that would be created exists and is not empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OodmlError(
-            f"{folder}: exists already; choose another folder with --out", location=str(folder)
-        )
+        raise error_at(folder, "exists already; choose another folder with --out")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from oodml.adaptation.split import adapt_split
 from oodml.catalog import make_importable
 from oodml.datasets import open_images
 from oodml.decisions.study import decision_metrics
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.evaluate.confusions import confusions
 from oodml.evaluate.superclasses import superclass_recall
 from oodml.files import content_hash
@@ -154,9 +154,7 @@ def _create_study(folder: Path, data: str | None, splits: Path | None) -> None:
     if Store(folder).plan_file.exists():
         return
     if data is None or splits is None:
-        raise OodmlError(
-            f"{folder}: a new study needs both --splits FILE and --data", location=str(folder)
-        )
+        raise error_at(folder, "a new study needs both --splits FILE and --data")
     tables = {
         "name": folder.name or "study",
         "data": str(Path(data).resolve()) if Path(data).exists() else data,
@@ -186,10 +184,8 @@ class _Target:
         make_importable(*plan.import_from)
         images = open_images(plan.source["name"], **plan.source["options"])
         if plan.fingerprint != fingerprint(images):
-            raise OodmlError(
-                f"{self.folder}: the images of {images.name} changed since the study was planned",
-                location=str(self.folder),
-            )
+            problem = f"the images of {images.name} changed since the study was planned"
+            raise error_at(self.folder, problem)
         return images
 
     @cached_property
@@ -240,11 +236,8 @@ class _Target:
         plan = self.store.read_plan()
         own = [run for run in plan.runs if not run.external]
         if method in {run.label for run in own}:
-            raise OodmlError(
-                f"method {method!r}: the study trains a method of this name; choose another",
-                location="method",
-                given=method,
-            )
+            problem = f"method {method!r}: the study trains a method of this name; choose another"
+            raise OodmlError(problem, "method", method)
         shots = sorted({n for run in own for n in run.shots} or split.episodes)
         adapt = next((run.adapt for run in own if run.shots), AdaptSettings().model_dump())
         classes = hash_of_split(split, ())
@@ -268,20 +261,18 @@ class _Target:
             if (other.label, other.split) != (run.label, run.split):
                 continue
             if other.id == run.id and not replace_existing:
-                raise OodmlError(
+                problem = (
                     f"{self.folder}: {run.description} is recorded already; pass --replace "
-                    "(replace_existing=True) to replace it",
-                    location="seed",
-                    given=run.seed,
+                    "(replace_existing=True) to replace it"
                 )
+                raise OodmlError(problem, "seed", run.seed)
             stored = VectorSet.load(self.store.runs / other.id / "vectors.npz").vectors
             if other.id != run.id and np.array_equal(stored, test.vectors):
-                raise OodmlError(
+                problem = (
                     f"{run.description}: its vectors are equal to those of seed {other.seed}; "
-                    "every seed needs its own training",
-                    location="seed",
-                    given=run.seed,
+                    "every seed needs its own training"
                 )
+                raise OodmlError(problem, "seed", run.seed)
 
     def _measure(self, run: RunPlan, split: Split, test: VectorSet) -> Iterator[Mapping[str, Any]]:
         yield from metric_rows(Stage.ZERO_SHOT, test_metrics(test))

@@ -93,10 +93,8 @@ class Launcher:
         check_executor(self.executor)
         check_trackers(self.trackers)
         if distributed.is_distributed() and (self.workers > 1 or self.executor != "local"):
-            raise OodmlError(
-                "processes that train a run together do one run at a time: omit --workers and --on",
-                location="workers",
-            )
+            problem = "processes that train together do one run at a time: omit --workers and --on"
+            raise OodmlError(problem, "workers")
 
     def _resolve_conflicts(self, study: Study, store: Store) -> None:
         """Raise OodmlError if the folder contains another study, or remove it on request."""
@@ -196,11 +194,8 @@ def search_study(
 ) -> Study:
     """Choose the options of a study that have ranges; the trials are stored in `folder/search`."""
     if study.search is None:
-        raise OodmlError(
-            f"{study.name}: no search. Add `search = 20` (the number of trials of each method) at "
-            "the top of the file, and ranges of options.",
-            location="search",
-        )
+        remedy = "Add `search = 20` (trials of each method) at the top of the file, and ranges."
+        raise OodmlError(f"{study.name}: no search. {remedy}", "search")
     launcher = Launcher(**options)
     with launcher.open(study, folder) as store:
         return launcher.search(study, store, execute_trial)

@@ -369,11 +369,8 @@ def _check_progression(
     for split in progression:
         unknown = sorted({*split.train, *split.test} - known)
         if unknown:
-            raise error_at(
-                store.splits,
-                f"split {split.step} has the class {unknown[0]!r}, which is not in {images.name}",
-                unknown[0],
-            )
+            problem = f"split {split.step}: class {unknown[0]!r} is not in {images.name}"
+            raise error_at(store.splits, problem, unknown[0])
         check_split(split, images, str(store.splits), validate)
         missing = sorted(set(study.shots) - set(split.episodes))
         if missing:

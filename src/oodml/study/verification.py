@@ -187,8 +187,5 @@ def _refuse_user_code(plan: StudyPlan) -> None:
     sources = (plan.source, *plan.test_sources.values())
     values = [run.model_dump(mode="json", include=fields) for run in plan.runs]
     if used := user_code_names([source.get("name") for source in sources], values):
-        raise OodmlError(
-            f"the study runs user code ({', '.join(used)}). If you trust it, pass --trust-code.",
-            "--trust-code",
-            used,
-        )
+        problem = f"the study runs user code ({', '.join(used)}). To trust it, pass --trust-code."
+        raise OodmlError(problem, "--trust-code", used)

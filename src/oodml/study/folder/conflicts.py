@@ -40,11 +40,8 @@ def resolve_conflicts(
         _remove(store, (*_SHARED, "runs", "failed", "unfinished", "tracking", "miniature"))
         return f"{store.folder}: removed the results of a smoke test"
     if previous.source and study.smoke and not previous.smoke:
-        raise error_at(
-            store.folder,
-            "contains a study, whose results the smoke test would replace. Choose "
-            "another folder with --out.",
-        )
+        problem = "the smoke test would replace its results. Choose another folder with --out."
+        raise error_at(store.folder, problem)
     if replace:
         return _replace(store, _difference(previous, study, fingerprint))
     difference = _difference(previous, study, fingerprint)
@@ -100,11 +97,8 @@ def _replace(store: Store, difference: str) -> str:
 def _refuse_while_used(store: Store) -> None:
     claims = Claims(store.claims)
     if any(not claims.is_dead(path) for _, path in claims.current().values()):
-        raise error_at(
-            store.folder,
-            "another process is working on what this folder contains. Stop it, or "
-            "choose another folder with --out.",
-        )
+        problem = "another process is working in it. Stop it, or choose another folder with --out."
+        raise error_at(store.folder, problem)
 
 
 def _remove(store: Store, names: tuple[str, ...]) -> None:

@@ -215,17 +215,11 @@ def failure_text(run: RunPlan, error: BaseException, advice: str = "") -> str:
 
 def unwritable_error(folder: Path, error: BaseException) -> OodmlError:
     if is_disk_full(error):
-        return error_at(
-            folder,
-            "the disk is full. Free some space (`oodml cache list` shows the size of "
-            "the cache) and run the study again; finished runs are not repeated.",
-        )
+        hint = "Free some space (see `oodml cache list`) and run the study again"
+        return error_at(folder, f"the disk is full. {hint}; finished runs are not repeated.")
     reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-    return error_at(
-        folder,
-        f"not writable ({reason}). Choose another folder with --out, or make it "
-        "writable; finished runs are not repeated.",
-    )
+    hint = "Choose another folder with --out, or make it writable"
+    return error_at(folder, f"not writable ({reason}). {hint}; finished runs are not repeated.")
 
 
 def _visible_names(folder: Path) -> list[str]:

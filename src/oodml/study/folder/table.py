@@ -61,11 +61,8 @@ def read_run_rows(folder: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise error_at(
-            path,
-            f"damaged or missing ({error}). Delete {folder} and run the study again; only "
-            "this run is repeated.",
-        ) from error
+        remedy = f"Delete {folder} and run the study again; only this run is repeated."
+        raise error_at(path, f"damaged or missing ({error}). {remedy}") from error
 
 
 def refuse_foreign_rows(store: Store) -> None:

@@ -76,12 +76,9 @@ class MethodSearch:
     def best(self, folder: Path) -> Trial:
         scored = [(t.outcome.value, -t.number) for t in self.trials if t.outcome.value is not None]
         if not scored:
-            raise error_at(
-                folder,
-                f"all {len(self.trials)} trials of {self.variant.label} failed: "
-                f"{self.trials[0].outcome.reason}. See the tracebacks in {folder / 'failed'}; "
-                "pass --retry to repeat the trials.",
-            )
+            problem = f"all {len(self.trials)} trials of {self.variant.label} failed"
+            reason = f"{self.trials[0].outcome.reason}. See the tracebacks in {folder / 'failed'}"
+            raise error_at(folder, f"{problem}: {reason}; pass --retry to repeat the trials.")
         return self.trials[-max(scored)[1]]
 
     def _sample_trial(self, number: int) -> Trial:

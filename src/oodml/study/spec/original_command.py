@@ -137,10 +137,8 @@ def _refuse_fixed(given: Values, values: Values) -> None:
         if flag in ("--tau", "--gamma"):
             same = constant or values["--scheduler"] == "none"
         if kind == "fixed" and not same:
-            raise OodmlError(
-                f"{flag} {values[flag]}: a study cannot have this value: {text}",
-                location=flag, given=values[flag], allowed=(str(default),),
-            )  # fmt: skip
+            problem = f"{flag} {values[flag]}: a study cannot have this value: {text}"
+            raise OodmlError(problem, flag, values[flag], (str(default),))
 
 
 def _add_method(methods: dict[str, Any], table: dict[str, Any], group: str) -> None:

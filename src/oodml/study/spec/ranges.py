@@ -136,11 +136,11 @@ def refuse_intervals(table: Table, kind: type[BaseModel], key: str, file: Path) 
     """Raise an error if a table contains bounds although the study has no search."""
     for name, value in table.items():
         if _is_interval(name, value, kind):
-            raise key_error(
-                file, f"{key}.{name}", value,
+            problem = (
                 "only a search samples from an interval. Add `search = 20` (trials per method) at "
-                "the top of the file, or list values",
-            )  # fmt: skip
+                "the top of the file, or list values"
+            )
+            raise key_error(file, f"{key}.{name}", value, problem)
 
 
 def tables_to_validate(

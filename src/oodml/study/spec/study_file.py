@@ -161,12 +161,9 @@ def parse_study(tables: Table, file: Path) -> Study:
     variants = tuple(parse(methods, bases, keys.seeds, file))
     refuse_repeats(variants, file)
     if search is not None and not any(variant.ranges for variant in variants):
-        raise error_at(
-            f"{file}: search",
-            "no key has a range. List values, or write "
-            "{low = 1e-5, high = 1e-2, log = true}, for an option of a method or for a key of "
-            "[train] or [model]",
-        )
+        problem = "no key has a range. List values, or write {low = 1e-5, high = 1e-2, log = true}"
+        where = "for an option of a method or for a key of [train] or [model]"
+        raise error_at(f"{file}: search", f"{problem}, {where}")
     return Study(
         name=keys.name or file.stem,
         data=source,
