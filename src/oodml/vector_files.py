@@ -26,9 +26,11 @@ _CSV_FIELD_LIMIT = 2**27
 """Characters per field, enough for a vector as text."""
 
 
-def check_suffix(path: Path) -> None:
+def check_suffix(path: Path, allowed: tuple[str, ...] = SUFFIXES) -> None:
     """Refuse an output with an unsupported suffix, before anything is computed for it."""
-    _check_suffix(path, SUFFIXES)
+    if path.suffix.lower() not in allowed:
+        problem = f"unsupported suffix {path.suffix!r}; allowed: {', '.join(allowed)}"
+        raise error_at(path, problem, path.suffix, allowed)
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
@@ -57,15 +59,10 @@ def read_vectors(
 ) -> tuple[Columns, dict[str, Any]]:
     """Read the columns of a file as `write_vectors` takes them, and their source.
 
-    Args:
-        vectors: the column of the vectors, or a pattern such as "pc*" for one column per
-            dimension; by default chosen by the rule of `oodml.vector_columns`.
-        labels: the column of the classes; by default one of `vector_columns.CLASSES`. "" reads
-            a file without classes: every row has the class "unlabeled".
-        skip_unlabeled: exclude rows without a class or superclass, and record their number in
-            the source as "skipped_unlabeled".
+    The arguments are those of `VectorSet.load`. Without classes (`labels=""`), every row has the
+    class "unlabeled".
     """
-    _check_suffix(path, READABLE)
+    check_suffix(path, READABLE)
     _check_signature(path)
     try:
         contents = _READERS[path.suffix.lower()](path)
@@ -74,12 +71,6 @@ def read_vectors(
         raise
     except Exception as error:  # each library raises its own exceptions for damaged files
         raise error_at(path, f"not a readable {path.suffix} file: {error}") from error
-
-
-def _check_suffix(path: Path, allowed: tuple[str, ...]) -> None:
-    if path.suffix.lower() not in allowed:
-        problem = f"unsupported suffix {path.suffix!r}; allowed: {', '.join(allowed)}"
-        raise error_at(path, problem, path.suffix, allowed)
 
 
 def _check_signature(path: Path) -> None:
@@ -272,8 +263,8 @@ def _text_column(path: Path, name: str, texts: list[str | None]) -> Column:
     """A column of text: lists such as "[0.5, 1.2]", numbers, or labels."""
     first = next((text.strip() for text in texts if text), "")
     if first.startswith("["):
-        parse_lists = partial(_parse_lists, path, name, texts)
-        return Column("matrix", lambda: texts, "lists as text", parse_lists)
+        parse = partial(_parse_lists, path, name, texts)
+        return Column("matrix", lambda: texts, "lists as text", parse)
     if _parse_number(first) is not None:
         parse_numbers = partial(_parse_numbers, path, name, texts)
         return Column("numbers", lambda: texts, "numbers", parse_numbers)
@@ -335,16 +326,11 @@ def _write_npy(columns: Columns, source: Mapping[str, Any], path: Path, target: 
 def _read_npy(path: Path) -> Contents:
     labels_file = path.with_suffix(".csv")
     if not labels_file.exists():
-        raise OodmlError(
-            f"{path}: {labels_file.name} is missing; save the labels there, in a column 'class'",
-            location=str(labels_file),
-        )
+        problem = f"{labels_file.name} is missing; save the labels there, in a column 'class'"
+        raise OodmlError(f"{path}: {problem}", str(labels_file))
     contents = _read_csv(labels_file)
-    columns = {
-        name: column
-        for name, column in contents.columns.items()
-        if name.strip().casefold() not in VECTORS
-    }
+    names = [name for name in contents.columns if name.strip().casefold() not in VECTORS]
+    columns = {name: contents.columns[name] for name in names}
     try:
         columns["vectors"] = _array_column(np.load(path, allow_pickle=False))
     except ValueError as error:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from oodml.cli.shared import print_table
 from oodml.errors import OodmlError
 
 
@@ -26,9 +27,6 @@ def check(
 
     Example: `oodml check mylab.losses:Foo --option margin=0.3`
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from oodml.catalog import make_importable
     from oodml.checks import check as check_all
     from oodml.checks import kind_of
@@ -36,13 +34,10 @@ def check(
     make_importable(Path.cwd())
     kind = kind or kind_of(name)
     results = check_all(name, kind, dict(_parse_option(text) for text in option or ()))
-    table = Table(title=f"{name} ({kind})", title_justify="left", box=None, pad_edge=False)
-    for title in ("", "requirement", "problem and remedy"):
-        table.add_column(title, overflow="fold")
-    for result in results:
-        details = "\n".join(part for part in (result.problem, result.remedy) if part)
-        table.add_row(result.mark, result.requirement, details)
-    Console().print(table, markup=False, highlight=False)
+    heads = ("", "requirement", "problem and remedy")
+    details = ("\n".join(filter(None, (one.problem, one.remedy))) for one in results)
+    rows = [(r.mark, r.requirement, text) for r, text in zip(results, details, strict=True)]
+    print_table(f"{name} ({kind})", heads, rows, heads)
     failed = sum(result.failed for result in results)
     summary = f"{failed} of {len(results)} requirements not met"
     typer.echo(summary if failed else "all requirements met")

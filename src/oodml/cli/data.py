@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oodml.cli.shared import Background, Json, SkipUnlabeled
+from oodml.cli.shared import Background, Json, SkipUnlabeled, print_json, print_table
 
 if TYPE_CHECKING:
     from oodml.datasets._check import CheckReport, Quantiles
@@ -54,7 +54,6 @@ def check(
 
     Example: `oodml data check photos/` or `oodml data check cub200 --root ~/data`
     """
-    import json
     import shlex
     import warnings
     from dataclasses import asdict
@@ -71,9 +70,9 @@ def check(
     with Progress(f"Decoding {images.name}", len(images)) as progress:
         report = check_images(images, minimum, progress.advance)
     if as_json:
-        typer.echo(json.dumps(asdict(report), indent=2, ensure_ascii=False))
+        print_json(asdict(report))
     else:
-        _print(report)
+        print_table(report.name, ("", ""), _rows(report), ("",))
         if root is None:
             typer.echo(f"Next: oodml study init {shlex.quote(data)}")
     if report.corrupt:
@@ -105,19 +104,6 @@ def fetch(
 
         images = fetch_images(name, root, url, sha256, advance)
     typer.echo(f"{name}: {len(images)} images of {len(images.class_names)} classes in {root}")
-
-
-def _print(report: "CheckReport") -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=escape(report.name), show_header=False, title_justify="left")
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for label, text in _rows(report):
-        table.add_row(label, escape(text))
-    Console().print(table)
 
 
 def _rows(report: "CheckReport") -> list[tuple[str, str]]:

@@ -135,22 +135,27 @@ def print_json(value: Any) -> None:
     import json
 
     finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
-    typer.echo(json.dumps(finite, indent=2))
+    typer.echo(json.dumps(finite, indent=2, ensure_ascii=False))
 
 
 def print_table(
     title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], text: Sequence[str] = ()
 ) -> None:
-    """Print a table; all columns but the first and those of `text` are aligned to the right."""
+    """Print a table; all columns but the first and those of `text` are aligned to the right.
+
+    Without heads, the table has no header.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     # Text, because brackets in file names are not markup.
-    table = Table(title=Text(title) if title else None, title_justify="left")
+    name = Text(title) if title else None
+    table = Table(title=name, title_justify="left", show_header=any(heads))
     for position, head in enumerate(heads):
-        table.add_column(head, justify="right" if position and head not in text else "left")
+        side = "right" if position and head not in text else "left"
+        table.add_column(head, justify=side, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     console = Console()
     console.print(table, width=None if console.is_terminal else 200)

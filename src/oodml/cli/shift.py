@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oodml.cli.shared import Background, Device, Json, Seed, Weights, open_data, print_table
+from oodml.cli.shared import (
+    Background,
+    Device,
+    Json,
+    Seed,
+    Weights,
+    open_data,
+    print_json,
+    print_table,
+)
 from oodml.cli.splits import features_of_splits
 from oodml.errors import OodmlError
 
@@ -109,9 +118,7 @@ def shift(
         first, second = (_load(n, backbone or "lite0", background, options) for n in (a, b))
     report = shift_report(first, second, measure or None, n_bootstrap=bootstrap, seed=seed)
     if json:
-        from json import dumps
-
-        typer.echo(dumps(report.as_dict(), indent=1, ensure_ascii=False))
+        print_json(report.as_dict())
         return
     _print_report(report)
 

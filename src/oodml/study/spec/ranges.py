@@ -1,7 +1,5 @@
 """What a search may change: the ranges in a study file, and the number of trials."""
 
-import types
-import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from oodml.errors import unknown
 from oodml.study.spec.consistency import validation_metrics
-from oodml.study.spec.tables import Table, check_listed, key_error, lists_values, parse_settings
+from oodml.study.spec.tables import (
+    Table,
+    accepted_types,
+    check_listed,
+    key_error,
+    lists_values,
+    parse_settings,
+)
 
 Number = Annotated[int | float, Field(allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -128,7 +133,7 @@ def find_ranges(table: Table, kind: type[BaseModel], key: str, file: Path) -> di
             ranges[name] = Choices(values=tuple(value))
         elif _is_interval(name, value, kind):
             bounds = parse_settings(_Bounds, value, dotted, file)
-            ranges[name] = _make_interval(bounds, _accepted_types(name, kind), dotted, file)
+            ranges[name] = _make_interval(bounds, accepted_types(name, kind), dotted, file)
     return ranges
 
 
@@ -171,22 +176,4 @@ def _make_interval(bounds: _Bounds, accepted: set[type], key: str, file: Path) -
 def _is_interval(name: str, value: object, kind: type[BaseModel]) -> bool:
     if not isinstance(value, dict) or not {"low", "high"} & value.keys():
         return False
-    return not any(issubclass(one, Mapping) for one in _accepted_types(name, kind))
-
-
-def _accepted_types(name: str, kind: type[BaseModel]) -> set[type]:
-    """The types that a field accepts; empty if it accepts anything or is unknown."""
-    field = kind.model_fields.get(name)
-    accepted = set() if field is None else set(_types(field.annotation))
-    return set() if Any in accepted else accepted - {type(None)}
-
-
-def _types(annotation: Any) -> Iterator[type]:
-    origin = typing.get_origin(annotation)
-    if origin is typing.Literal:
-        yield from (type(value) for value in typing.get_args(annotation))
-    elif origin in (typing.Union, types.UnionType, Annotated):
-        for part in typing.get_args(annotation):
-            yield from _types(part)
-    elif isinstance(origin or annotation, type):
-        yield origin or annotation
+    return not any(issubclass(one, Mapping) for one in accepted_types(name, kind))

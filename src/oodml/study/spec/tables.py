@@ -184,20 +184,27 @@ def _contains(values: Sequence[Any], value: Any) -> bool:
 
 def lists_values(name: str, value: object, kind: type[BaseModel]) -> bool:
     """Whether a key has a list of values where its field takes a single value."""
+    accepted = accepted_types(name, kind)
+    lists = [one for one in accepted if issubclass(one, Sequence | set) and one is not str]
+    return isinstance(value, list) and bool(accepted) and not lists
+
+
+def accepted_types(name: str, kind: type[BaseModel]) -> set[type]:
+    """The types that a field accepts; empty if it accepts anything or is unknown."""
     field = kind.model_fields.get(name)
-    return isinstance(value, list) and field is not None and not _accepts_list(field.annotation)
+    accepted = set() if field is None else set(_types(field.annotation))
+    return set() if Any in accepted else accepted - {type(None)}
 
 
-def _accepts_list(annotation: Any) -> bool:
-    if annotation is Any:
-        return True
+def _types(annotation: Any) -> Iterator[type]:
     origin = typing.get_origin(annotation)
-    if origin in (typing.Union, types.UnionType):
-        return any(_accepts_list(part) for part in typing.get_args(annotation))
-    if origin is Annotated:
-        return _accepts_list(typing.get_args(annotation)[0])
-    kind = origin or annotation
-    return inspect.isclass(kind) and issubclass(kind, Sequence | set) and kind is not str
+    if origin is typing.Literal:
+        yield from (type(value) for value in typing.get_args(annotation))
+    elif origin in (typing.Union, types.UnionType, Annotated):
+        for part in typing.get_args(annotation):
+            yield from _types(part)
+    elif isinstance(origin or annotation, type):
+        yield origin or annotation
 
 
 def _choices(error: ErrorDetails) -> list[str]:

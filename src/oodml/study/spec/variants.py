@@ -127,8 +127,9 @@ def method_variants(
         settings["model"] = _check_model(settings["model"], method, name, own, key, file)
         for one, chosen_options in options:
             check_method(method, one, settings["model"], settings["train"], f"{file}: {key}")
+            values = (f"{name}={value}" for name, value in (chosen | chosen_options).items())
             yield Variant(
-                label=_variant_label(own.label or label, chosen | chosen_options),
+                label=" ".join([own.label or label, *values]),
                 method=name,
                 options=one,
                 seeds=own_seeds if method.trains else own_seeds[:1],
@@ -148,10 +149,10 @@ def _part_settings(
         if part == "model":
             _refuse_views(merged, own, bases["model"], key, file)
         refuse_intervals(merged, kind, f"{key}.{part}", file)
-        parsed = [
-            (part, parse_settings(kind, table, f"{key}.{part}", file), _prefix(part, chosen))
-            for table, chosen in combinations(merged, kind, f"{key}.{part}", file)
-        ]
+        parsed: list[tuple[str, BaseModel, Table]] = []
+        for table, chosen in combinations(merged, kind, f"{key}.{part}", file):
+            dotted = {f"{part}.{name}": value for name, value in chosen.items()}
+            parsed.append((part, parse_settings(kind, table, f"{key}.{part}", file), dotted))
         parsed = [(part, parsed[0][1], {})] if part in unused else parsed
         choices.append(_applicable(parsed) if part == "model" else parsed)
     for combination in itertools.product(*choices):
@@ -180,11 +181,6 @@ def _applicable(parsed: list[tuple[str, BaseModel, Table]]) -> list[tuple[str, B
         own = {k: v for k, v in chosen.items() if k.partition(".")[2] not in ignored}
         applicable.setdefault(repr(own), (part, settings, own))
     return list(applicable.values())
-
-
-def _prefix(part: str, chosen: Table) -> Table:
-    """Chosen values by their dotted keys, so that train.lr and adapt.lr stay apart."""
-    return {f"{part}.{name}": value for name, value in chosen.items()}
 
 
 def refuse_repeats(variants: tuple[Variant, ...], file: Path) -> None:
@@ -220,17 +216,12 @@ def _runs_of(variant: Variant) -> list[tuple[str, int]]:
 
 def _plain_options(options: BaseModel) -> Table:
     """All options with their values, except defaults that JSON cannot represent."""
-    values = options.model_dump()
-    given = options.model_fields_set
-    return {key: value for key, value in values.items() if key in given or _is_plain(value)}
-
-
-def _is_plain(value: object) -> bool:
-    return value is None or isinstance(value, bool | int | float | str)
-
-
-def _variant_label(label: str, chosen: Table) -> str:
-    return " ".join([label, *(f"{key}={value}" for key, value in chosen.items())])
+    plain = (bool, int, float, str, type(None))
+    return {
+        key: value
+        for key, value in options.model_dump().items()
+        if key in options.model_fields_set or isinstance(value, plain)
+    }
 
 
 def find_method(name: str, location: str) -> Any:
@@ -244,7 +235,10 @@ def _check_model(
 ) -> ModelTable:
     """The settings of the network with absolute paths; its backbone and mode are checked."""
     check_backbone_name(model.backbone, f"{file}: {_dotted('model', 'backbone', own, key)}")
-    _check_mode(method, name, model.mode, f"{file}: {key}")
+    if reason := method.modes.get(model.mode, "it supports other modes"):
+        allowed = [mode for mode, problem in method.modes.items() if not problem]
+        message = f"{name} does not support mode {model.mode!r}: {reason}. Allowed: "
+        raise error_at(f"{file}: {key}", f"{message}{', '.join(allowed)}.", model.mode, allowed)
     if model.weights in (None, "none"):
         return model
     path = resolve_path(str(model.weights), file)
@@ -257,14 +251,6 @@ def _check_model(
 def _dotted(part: str, field: str, own: MethodKeys, key: str) -> str:
     """Where a key is: in the method's own table or in the study's."""
     return f"{key}.{part}.{field}" if field in getattr(own, part) else f"{part}.{field}"
-
-
-def _check_mode(method: Any, name: str, mode: str, location: str) -> None:
-    reason = method.modes.get(mode, "it supports other modes")
-    if reason:
-        allowed = [other for other, problem in method.modes.items() if not problem]
-        message = f"{name} does not support mode {mode!r}: {reason}. Allowed: {', '.join(allowed)}."
-        raise error_at(location, message, mode, allowed)
 
 
 def parse_searched_variants(
