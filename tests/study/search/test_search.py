@@ -27,7 +27,6 @@ from oodml.study.launch import run_study, search_study
 from oodml.study.plan import Run
 from oodml.study.prepare import Context
 from oodml.study.preview import preview
-from oodml.study.search import run_search as search_run
 from oodml.study.spec.smoke import smoke_study
 from oodml.study.spec.study_file import Study, read_study
 from oodml.study.workers.local import process_context
@@ -422,7 +421,7 @@ def test_another_metric_and_a_sum_may_be_chosen_by(tmp_path: Path) -> None:
 
 
 def test_the_command_tells_what_it_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search_run, "_default_execute_trial", lambda: toy_trial)
+    monkeypatch.setattr("oodml.study.run.execute_trial", toy_trial)
     file, out = make_search(tmp_path, head="search = 6"), tmp_path / "out"
     called = CliRunner().invoke(app, ["study", "search", str(file), "--out", str(out)])
     assert called.exit_code == 0, called.output
