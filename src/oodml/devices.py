@@ -15,9 +15,6 @@ def resolve_device(device: "str | torch.device | None" = None) -> "torch.device"
     """The device that a user asked for, checked; without a request, CUDA if available, else CPU.
 
     Call it before anything is computed: cached results make torch's own errors come late or never.
-
-    Args:
-        device: "cpu", "cuda", "cuda:1", "mps", or None.
     """
     import torch
 

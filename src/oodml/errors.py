@@ -36,11 +36,7 @@ def invalid(key: str, given: object, problem: str) -> OodmlError:
 
 
 def unknown(kind: str, given: object, allowed: Iterable[str], location: str = "") -> OodmlError:
-    """The error for a name that does not exist, with the closest existing name as a suggestion.
-
-    Args:
-        kind: what the name refers to, such as "loss" or "key".
-    """
+    """The error for a name of a kind, such as "loss", that does not exist; suggests the closest."""
     options = sorted(allowed)
     close = difflib.get_close_matches(str(given), options, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""

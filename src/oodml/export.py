@@ -49,11 +49,9 @@ class ExportedNetwork(nn.Module):
 def load_for_export(
     name: str | Path, trust_code: bool = False, weights: str | None = None
 ) -> tuple[Embedder, dict[str, str]]:
-    """Load a model and its metadata.
+    """Load a trained model from its folder, or a backbone by its name; and its metadata.
 
-    Args:
-        name: the folder of a run or of an adapted model, or the name of a backbone. A backbone's
-            embeddings are its pooled, unnormalized features, as with `oodml embed`.
+    A backbone's embeddings are its pooled, unnormalized features, as with `oodml embed`.
     """
     folder = Path(name)
     if len(folder.parts) > 1 and ":" not in str(name) and not folder.is_dir():

@@ -36,13 +36,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def refuse_overwrite(output: str | Path, *inputs: str | Path | None) -> None:
-    """Refuse an output file that is one of the files that it is computed from.
-
-    Links and different spellings of one path count as the same file.
-
-    Args:
-        inputs: the files that are read; None is ignored.
-    """
+    """Refuse an output file that is one of the inputs; links and other spellings count, too."""
     target = Path(output)
     for source in inputs:
         if source is not None and _is_same_file(target, Path(source)):

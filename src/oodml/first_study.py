@@ -133,17 +133,7 @@ def try_images(
     Raises:
         OodmlError: if there are too few classes, or a run failed.
     """
-    return _FirstStudy(photos, out, backbone, device, log, _Budget(60.0 * minutes, clock)).run(new)
-
-
-class _Budget:
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
-        self.seconds, self.clock, self.start = seconds, clock, clock()
-
-    @property
-    def left(self) -> float:
-        """The seconds until only the time reserved for the report is left."""
-        return self.seconds * (1 - RESERVE) - (self.clock() - self.start)
+    return _FirstStudy(photos, out, backbone, device, log, 60.0 * minutes, clock).run(new)
 
 
 @dataclass
@@ -153,7 +143,16 @@ class _FirstStudy:
     backbone: str
     device: str | None
     log: Log
-    budget: _Budget
+    seconds: float
+    clock: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        self.start = self.clock()
+
+    @property
+    def left(self) -> float:
+        """The seconds until only the time reserved for the report is left."""
+        return self.seconds * (1 - RESERVE) - (self.clock() - self.start)
 
     def run(self, new: str | None) -> FirstStudy:
         images = open_images(self.photos)
@@ -165,7 +164,7 @@ class _FirstStudy:
         self.log("Writing the report.")
         report = write_report(self.out)
         used = report.folder.images or images
-        sentences = [_describe_folder(images, used, plan, self.budget.seconds)]
+        sentences = [_describe_folder(images, used, plan, self.seconds)]
         sentences += _sentences(report, plan, new, target)
         return FirstStudy(tuple(sentences), report.page, self.out / "study.toml")
 
@@ -173,16 +172,16 @@ class _FirstStudy:
         """The time to embed one image, after the network has been loaded once."""
         sample = without_corrupt(_sample(images, SAMPLE))
         embed(sample.select(np.arange(1)), self.backbone, device=self.device, cache=False)
-        start = self.budget.clock()
+        start = self.clock()
         embed(sample, self.backbone, device=self.device, cache=False)
-        return (self.budget.clock() - start) / len(sample)
+        return (self.clock() - start) / len(sample)
 
     def compute_features(
         self, images: ImageSet, new: ImageSet | None, seconds: float
     ) -> tuple[Plan, VectorSet | None]:
         """Fill the cache with features; returns the plan that they allow, and those of `new`."""
         while True:
-            affordable = FEATURE_SHARE * self.budget.left / max(seconds, 1e-9)
+            affordable = FEATURE_SHARE * self.left / max(seconds, 1e-9)
             count = int(np.clip(NEW_SHARE * affordable, MIN_NEW, MAX_NEW))
             sample = None if new is None else _sample(new, count)
             extra = 0 if sample is None else len(sample)
@@ -198,12 +197,12 @@ class _FirstStudy:
                 with observe_progress(self.stop_if_slow(np.inf if smallest else seconds)):
                     self.embed(used)
                     for view in range(plan.views):
-                        if view and self.budget.left < 2 * time_of_view:
+                        if view and self.left < 2 * time_of_view:
                             plan = replace(plan, views=view)
                             break
-                        start = self.budget.clock()
+                        start = self.clock()
                         self.embed(used, view)
-                        time_of_view = self.budget.clock() - start
+                        time_of_view = self.clock() - start
                 target = None if sample is None else self.embed(without_corrupt(sample))
                 return plan, target
             except _OutOfTimeError as slow:
@@ -220,7 +219,7 @@ class _FirstStudy:
             taken = progress.clock() - progress.started
             slow = taken > OVERRUN * planned * max(progress.done, 4 * SAMPLE)
             left = ((progress.total or 0) - progress.done) * taken / max(progress.done, 1)
-            if progress.unit == "images" and slow and 2 * left > self.budget.left:
+            if progress.unit == "images" and slow and 2 * left > self.left:
                 raise _OutOfTimeError(progress.done / taken)
 
         return check
@@ -229,10 +228,10 @@ class _FirstStudy:
         """Run the study in stages of more methods and seeds; returns the largest one that fits."""
         stages = [plan, replace(plan, methods=METHODS)]
         stages += [replace(stages[1], seeds=count) for count in range(2, SEEDS + 1)]
-        done, start, runs = None, self.budget.clock(), 0
+        done, start, runs = None, self.clock(), 0
         for stage in stages:
             count = N_SPLITS * (len(stage.methods) * stage.seeds + 1)
-            if done and (count - runs) * (self.budget.clock() - start) > runs * self.budget.left:
+            if done and (count - runs) * (self.clock() - start) > runs * self.left:
                 break
             seeds = f"{stage.seeds} seed" + "s" * (stage.seeds > 1)
             self.log(f"Comparing {', '.join(stage.methods)} and {BASELINE}, {seeds}.")
@@ -246,7 +245,7 @@ class _FirstStudy:
 
     def run_stage(self, images: ImageSet, plan: Plan, may_stop: bool = False) -> None:
         def execute_in_time(run: Run, context: Context, folder: Path) -> pd.DataFrame:
-            if may_stop and self.budget.left <= 0:
+            if may_stop and self.left <= 0:
                 raise _OutOfTimeError
             return execute(run, context, folder)
 

@@ -41,11 +41,7 @@ def parse_address(text: str | Path) -> Address:
 def download(
     address: Address, kind: str, patterns: Sequence[str], folder: Path | None = None
 ) -> Path:
-    """Download files of a repository, or find them in the local cache.
-
-    Returns:
-        The folder of the files.
-    """
+    """Download files of a repository, or find them in the local cache; return their folder."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 

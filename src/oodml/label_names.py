@@ -141,11 +141,7 @@ def look_alikes(names: Iterable[str], others: Iterable[str]) -> Mapping[str, str
 
 
 def refuse_same_names(names: Iterable[str], location: str) -> None:
-    """Refuse class names that differ only in Unicode normalization or in surrounding space.
-
-    Args:
-        location: where the names come from, for the error.
-    """
+    """Refuse class names that differ only in Unicode normalization or in surrounding space."""
     first: dict[str, str] = {}
     for name in sorted({str(name) for name in names}):
         other = first.setdefault(unicodedata.normalize("NFC", name).strip(), name)

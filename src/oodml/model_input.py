@@ -38,12 +38,7 @@ def planned_short(images: ImageSet, settings: ModelSettings) -> int | None:
 def input_images(
     images: ImageSet, settings: ModelSettings, *, fill_cache: bool = True, log: Log = no_log
 ) -> ImageSet:
-    """The images that a model reads, in training and in testing.
-
-    Args:
-        fill_cache: whether to store resized images in the pixel cache. The images are the same
-            without it.
-    """
+    """The images that a model reads in training and testing, with and without a filled cache."""
     short = planned_short(images, settings)
     if short is None:
         return images

@@ -1,8 +1,9 @@
 """`oodml study …`: run studies and see their state and results."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -122,22 +123,13 @@ def run(
         return
     study = smoke_study(study, out) if smoke else study
     status = _lead(
-        lambda own_device: run_study(
-            study,
-            out,
-            workers=workers,
-            threads=threads,
-            device=own_device,
-            executor=on,
-            job_options=_job_options(job, gpus_per_run, cpus_per_run),
-            retry=retry,
-            smoke=smoke,
-            replace=replace,
-            checkpoint_seconds=checkpoint,
-            trackers=[name.strip() for name in track.split(",") if name.strip()],
-        ),
+        partial(run_study, study, out, workers=workers, executor=on, retry=retry, replace=replace),
         device,
         threads,
+        job_options=_job_options(job, gpus_per_run, cpus_per_run),
+        smoke=smoke,
+        checkpoint_seconds=checkpoint,
+        trackers=[name.strip() for name in track.split(",") if name.strip()],
     )
     if status is not None:
         _print_outcome(status, out)
@@ -165,21 +157,9 @@ def search(
     from oodml.study.launch import search_study
 
     study = _open(file, data, splits, precision)
-    chosen = _lead(
-        lambda own_device: search_study(
-            study,
-            out,
-            workers=workers,
-            threads=threads,
-            device=own_device,
-            executor=on,
-            job_options=_job_options(job),
-            retry=retry,
-            replace=replace,
-        ),
-        device,
-        threads,
-    )
+    lead = partial(search_study, study, out, workers=workers, executor=on, retry=retry)
+    job_options = _job_options(job)
+    chosen = _lead(lead, device, threads, job_options=job_options, replace=replace)
     if chosen is not None:
         _print_chosen(chosen, out)
 
@@ -381,12 +361,17 @@ def _open(
     return with_precision(study, precision, file) if precision else study
 
 
-def _lead(lead: Callable[[str], T], device: str | None, threads: int | None) -> T | None:
+def _lead(
+    lead: Callable[..., T], device: str | None, threads: int | None, **options: Any
+) -> T | None:
     """The result of `lead`, or None in a process that follows another one; Ctrl-C ends it."""
     from oodml.study.workers.torchrun import lead_or_follow
 
+    def lead_on(own_device: str) -> T:
+        return lead(device=own_device, threads=threads, **options)
+
     try:
-        return lead_or_follow(lead, device, threads)
+        return lead_or_follow(lead_on, device, threads)
     except KeyboardInterrupt:
         typer.echo("Stopped. Run the same command again to resume; finished runs are not repeated.")
         raise typer.Exit(130) from None

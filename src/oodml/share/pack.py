@@ -78,11 +78,7 @@ def pack_study(
 
 
 def open_pack(file: str | Path, out: str | Path) -> dict[str, Any]:
-    """Check a pack and extract it to a study folder. No code is run.
-
-    Returns:
-        The manifest of the pack.
-    """
+    """Check a pack, extract it to a study folder, and return its manifest. No code is run."""
     pack, target = Path(file), Path(out)
     refuse_existing(target)
     target.parent.mkdir(parents=True, exist_ok=True)

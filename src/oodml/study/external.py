@@ -102,21 +102,15 @@ def add_files(
 ) -> list[str]:
     """Add files of vectors to a study, one run for each.
 
+    Arguments and errors are those of `record`. With `data` and a split file, the folder may be new.
+
     Args:
-        folder: a study folder; with `data` and `splits` it may be new.
-        method: the name of the method in the results.
         pattern: the path of the files with {split} and {seed}, such as "mine/{split}-{seed}.npz".
             Without {split}, one file contains all images, of a model that was not trained on the
             splits; each split uses its test classes.
-        data: the data of a new study.
-        splits: the split file of a new study.
-        replace_existing: as in `record`.
 
     Returns:
         The descriptions of the runs.
-
-    Raises:
-        OodmlError: as in `record`, or if no file matches.
     """
     if data is not None or splits is not None:
         _create_study(Path(folder), data, splits)
@@ -291,11 +285,7 @@ class _Target:
 
 
 def _test_vectors(vectors: VectorSet, split: Split, images: ImageSet, location: str) -> VectorSet:
-    """The vectors in the order of the split's test images, with their labels.
-
-    Raises:
-        OodmlError: naming ids that are unknown, repeated, missing, or of training classes.
-    """
+    """The vectors in the order of the split's test images, with their labels, after checks."""
 
     def fail(problem: str, names: Sequence[str]) -> OodmlError:
         shown = ", ".join(map(repr, names[:MAX_NAMED])) + (", …" if len(names) > MAX_NAMED else "")

@@ -101,11 +101,8 @@ def prepare(
 ) -> None:
     """Build the progression if the folder does not have it yet, and write the plan.
 
-    If several processes start on one folder, one of them builds and the others wait.
-
-    Args:
-        precompute: also fill the cache with the features and pixels that runs need, so that
-            several workers do not compute the same.
+    If several processes start on one folder, one of them builds and the others wait. `precompute`
+    also fills the cache, so that several workers do not compute the same features and pixels.
     """
     images = open_images(study.data.name, **study.data.options)
     check_class_sizes(study.shots, images)
@@ -303,10 +300,7 @@ def precompute_features(
     """Fill the cache with the frozen features that planned runs need.
 
     If a network fails, for example because its weights cannot be downloaded, its runs are recorded
-    as failed; the others are not affected.
-
-    Args:
-        further: the further datasets to test on, of which only the test view is needed.
+    as failed; the others are not affected. Of `further` datasets, only the test view is needed.
     """
     for model, group in group_by_network(runs).items():
         try:

@@ -106,12 +106,7 @@ def execute_trial(run: Run, context: Context, folder: Path) -> pd.DataFrame:
 
 
 def train_run(run: Run, context: Context, log: MetricLog) -> tuple[Embedder, History]:
-    """Train and validate only; the model of a run and the course of its training.
-
-    Args:
-        context: what the runs of the study share.
-        log: called with the metrics and the number of each epoch.
-    """
+    """Train and validate only; the model of a run and the course of its training."""
     with isolated(run.seed, "run"):
         model, history, _ = _fit(_Job(run, context, open_run_inputs(run, context), log))
     return model, history

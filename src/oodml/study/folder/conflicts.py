@@ -19,18 +19,11 @@ _SHARED = ("results.parquet", "splits.json", "features.npz", "study.toml", "sear
 def resolve_conflicts(
     store: Store, study: StudyPlan, fingerprint: Callable[[], str], replace: bool = False
 ) -> str:
-    """Make sure that a study can use a folder.
+    """Make sure that a study can use a folder; return what was removed, as a message, or "".
 
-    Results of a smoke test are removed when the real study starts.
-
-    Args:
-        study: the study that is about to run; its runs need not be planned yet.
-        fingerprint: returns the hash of its images; only called if the data moved.
-        replace: remove what is in the way. Finished runs stay in `runs/`; they are reused where
-            they match.
-
-    Returns:
-        what was removed, as a message; "" if nothing was.
+    Results of a smoke test are removed when the real study starts. With `replace`, results of
+    another study are removed, too, except finished runs, which are reused where they match.
+    `fingerprint` returns the hash of the images; it is only called if the data moved.
     """
     previous = store.read_plan() if store.plan_file.exists() else StudyPlan()
     if previous.smoke and not study.smoke:

@@ -8,16 +8,10 @@ from oodml.study.folder.store import Store
 
 
 def run_folder(text: str | Path) -> Path | None:
-    """The folder of the finished run that a text names.
+    """The folder of the finished run that a text such as "results:margin:0:1" names, or None.
 
     The form is RESULTS:METHOD[:SPLIT[:SEED]], where RESULTS is a study folder. Without a split it
     is the standard split, or the easiest if there is none; without a seed it is the smallest.
-
-    Args:
-        text: such as "results:margin" or "results:margin:0:1".
-
-    Returns:
-        None if `text` does not start with a study folder and a colon.
     """
     folder, colon, name = str(text).partition(":")
     store = Store(Path(folder).expanduser())

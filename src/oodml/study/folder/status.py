@@ -181,13 +181,10 @@ def read_status(folder: str | Path) -> Status:
 
 
 def group_failures(failures: Iterable[tuple[str, str, T]]) -> dict[str, list[T]]:
-    """Failed runs by reason, the most frequent reason first; reasons do not contain run ids.
+    """Group failures (run id, reason, value) by reason, the most frequent first, without run ids.
 
     Runs whose loss or weights are not finite are one group, whatever the step; the reason is that
     of the first.
-
-    Args:
-        failures: the id of each run, its reason, and what to group.
     """
     groups: dict[str, list[T]] = {}
     reasons: dict[str, str] = {}

@@ -10,7 +10,6 @@ import shutil
 import time
 import traceback
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from oodml.errors import OodmlError, error_at
@@ -29,35 +28,18 @@ from oodml.study.folder.claims import Claim, Claims, this_process
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
 
 
-@dataclass(frozen=True)
 class Store:
     """A study folder. Every method leaves it consistent, even if the process is killed."""
 
-    folder: Path
-
-    @property
-    def claims(self) -> Path:
-        return self.folder / "claims"
-
-    @property
-    def runs(self) -> Path:
-        return self.folder / "runs"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
-
-    @property
-    def results(self) -> Path:
-        return self.folder / "results.parquet"
-
-    @property
-    def splits(self) -> Path:
-        return self.folder / "splits.json"
-
-    @property
-    def plan_file(self) -> Path:
-        return self.folder / "plan.json"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.claims = folder / "claims"
+        self.runs = folder / "runs"
+        self.checkpoints = folder / "checkpoints"
+        self.results = folder / "results.parquet"
+        self.splits = folder / "splits.json"
+        self.plan_file = folder / "plan.json"
+        self._phase_file = self.claims / "phase.txt"
 
     def create(self) -> None:
         parts = (self.runs, self.claims, self.folder / "failed", self.folder / "unfinished")
@@ -158,10 +140,6 @@ class Store:
             return self._phase_file.read_text(encoding="utf-8")
         except OSError:
             return "starting"
-
-    @property
-    def _phase_file(self) -> Path:
-        return self.claims / "phase.txt"
 
     def record_failure(self, run: str, text: str) -> None:
         write_text(self.failure_file(run), text)

@@ -152,11 +152,7 @@ def plan_search(
 
 
 def read_outcome(trial: Trial, store: Store, metric: str) -> Outcome:
-    """Read the outcome of a settled trial from its folder.
-
-    Args:
-        metric: the metric to maximize; "a+b" is the sum of two.
-    """
+    """Read the outcome of a settled trial; the metric "a+b" is the sum of two."""
     folder = store.runs / trial.run.id
     if not folder.exists():
         text = store.failure_file(trial.run.id).read_text(encoding="utf-8", errors="replace")

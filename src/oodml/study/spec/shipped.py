@@ -26,10 +26,7 @@ def open_study(which: str | Path, data: Path | None = None, splits: Path | None 
 
     "shipped:NAME" always is a shipped study. So is a bare NAME, without suffix and folder, unless
     there is a file of that name; a folder of that name does not matter. Relative paths in a
-    shipped study start at the current folder.
-
-    Args:
-        splits: a file of splits to use instead of building them.
+    shipped study start at the current folder. `splits` is a file to use instead of building them.
     """
     name = _shipped_name(str(which))
     if name is not None:

@@ -37,12 +37,9 @@ EXPECTED = {
 
 
 def parse_settings(kind: type[Settings], table: object, key: str, file: Path) -> Settings:
-    """Validate the table at `key` of a file.
+    """Validate the table at the dotted `key` of a file, "" for its top.
 
     Types are strict: `"3"` is not a number. A whole number may stand for a real number.
-
-    Args:
-        key: the dotted key of the table, "" for the top of the file.
     """
     table = require_table(table, key, file)
     _refuse_non_finite(table, key, file)
