@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    vectors: shared.Vectors | None = None,
+    vectors: Annotated[Path | None, shared.VECTORS] = None,
     gallery: Annotated[
         Path | None,
         typer.Option(
@@ -118,6 +118,8 @@ def evaluate(
     for output in (per_class, figure, write_run, write_qrels):
         shared.check_output(output, vectors, gallery, threshold, distractors, run, qrels)
     outputs = {"run_file": write_run, "qrels_file": write_qrels}
+    options: dict[str, Any] = {"distance": distance, "average": average, "seed": seed}
+    ks = tuple(k or (1, 2, 4, 8))
     rules = {"protocol": protocol, "exclude": exclude, "qrels": qrels}
     if run is not None or vectors is None:
         _print_result(_evaluate_run(run, qrels, vectors, k, average), "run", per_class, as_json)
@@ -135,27 +137,24 @@ def evaluate(
             skip_unlabeled=skip_unlabeled,
             queries=n_queries is not None and gallery is not None,
         )
-        result = _evaluate_shards(vectors, gallery, n_queries, memory, k, distance, average, seed)
+        result = _evaluate_shards(vectors, gallery, memory, n_queries=n_queries, ks=ks, **options)
         _print_result(result, vectors.name, per_class, as_json)
         return
-    queries = shared.load_vectors(vectors, column, labels, skip_unlabeled)
-    searched = None
-    if gallery is not None:
-        searched = shared.load_vectors(gallery, column, labels, skip_unlabeled)
+    read = shared.vector_reader(column, labels, skip_unlabeled)
+    queries, searched = read(vectors), read(gallery)
     if open_set:
         decisions.evaluate_open_set(
             queries, searched, threshold, score, far, distance, seed, figure, as_json
         )
         return
     if distractors is not None:
-        pool = shared.load_vectors(distractors, column, labels, skip_unlabeled)
+        pool = read(distractors)
         decisions.evaluate_sizes(queries, searched, pool, sizes, k, distance, seed, figure, as_json)
         return
-    options: dict[str, Any] = {"distance": distance, "average": average, "seed": seed}
     ruled = _evaluate_rules(queries, searched, rules, by, k, options | outputs)
     if ruled is None:
         options |= {"by": by, "restarts": restarts, "retrieval_only": retrieval_only}
-        ruled = evaluate_vectors(queries, searched, ks=tuple(k or (1, 2, 4, 8)), **options)
+        ruled = evaluate_vectors(queries, searched, ks=ks, **options)
     _print_result(ruled, vectors.name, per_class, as_json)
 
 
@@ -218,28 +217,15 @@ def _excluded_column(text: str) -> str:
 
 
 def _evaluate_shards(
-    vectors: Path,
-    gallery: Path | None,
-    n_queries: int | None,
-    memory: str,
-    k: list[int] | None,
-    distance: str,
-    average: str,
-    seed: int,
+    vectors: Path, gallery: Path | None, memory: str, **options: Any
 ) -> "Evaluation":
     from oodml.evaluate.shards import Shards
     from oodml.evaluate.streaming import evaluate_shards, parse_memory
+    from oodml.vectors import VectorSet
 
-    return evaluate_shards(
-        None if gallery is None else shared.load_vectors(vectors, None, None, False),
-        Shards(vectors if gallery is None else gallery),
-        ks=tuple(k or (1, 2, 4, 8)),
-        distance=distance,
-        average=average,
-        seed=seed,
-        memory=parse_memory(memory),
-        n_queries=n_queries,
-    )
+    queries = None if gallery is None else VectorSet.load(vectors)
+    searched = Shards(gallery or vectors)
+    return evaluate_shards(queries, searched, memory=parse_memory(memory), **options)
 
 
 def _refuse_with_shards(**given: Any) -> None:
@@ -260,24 +246,15 @@ def _print_result(result: "Evaluation", name: str, per_class: Path | None, as_js
     for note in result.notes:
         typer.secho(note, fg="yellow", err=True)
     if as_json:
-        _print_evaluation_json(result)
+        names = ("answer", "notes", "sizes", "metrics", "chance", "intervals")
+        shared.print_json({key: getattr(result, key) for key in names})
     else:
         _print_evaluation(result, name)
 
 
 def compare(
-    a: Annotated[
-        Path,
-        typer.Argument(
-            callback=shared.named_vectors, help="Vectors of one model, or RESULTS:METHOD[:SPLIT[:SEED]]."
-        ),
-    ],
-    b: Annotated[
-        Path,
-        typer.Argument(
-            callback=shared.named_vectors, help="Vectors of another model, of the same images (ids)."
-        ),
-    ],
+    a: shared.Vectors,
+    b: shared.Vectors,
     metric: Annotated[
         list[str] | None,
         typer.Option(help="Metric, as named by `oodml evaluate`; may be repeated."),
@@ -293,7 +270,8 @@ def compare(
 ) -> None:
     """Find out which of two models is better on the same images, and with what confidence.
 
-    Classes are resampled, not images, and both models are scored on the same resamples.
+    A and B are vectors of the same images (ids). Classes are resampled, not images, and both models
+    are scored on the same resamples.
 
     Example: `oodml compare margin.npz arcface.npz --metric recall@1`
     """
@@ -303,7 +281,7 @@ def compare(
     from oodml.evaluate.evaluation import align_by_id
     from oodml.evaluate.query_lists import query_lists
 
-    first, second = (shared.load_vectors(path, column, labels, skip_unlabeled) for path in (a, b))
+    first, second = map(shared.vector_reader(column, labels, skip_unlabeled), (a, b))
     shared.print_skipped(first, second)
     second = align_by_id(first, second, str(a), str(b))
     comparisons = oodml.compare(
@@ -365,16 +343,9 @@ def index(
 
     for output in (out, out.with_suffix(".ids.csv")):
         shared.check_output(output, vectors)
-    rows = shared.load_vectors(vectors, column, labels, skip_unlabeled)
+    rows = shared.vector_reader(column, labels, skip_unlabeled)(vectors)
     shared.print_skipped(rows)
-    report = write_index(
-        rows,
-        out,
-        kind=kind,
-        distance=distance,
-        effort=effort,
-        seed=seed,
-    )
+    report = write_index(rows, out, kind=kind, distance=distance, effort=effort, seed=seed)
     if as_json:
         shared.print_json(asdict(report))
         return
@@ -411,22 +382,6 @@ def _print_evaluation(result: "Evaluation", name: str) -> None:
     if metrics["singletons"]:
         counts += f"; {metrics['singletons']:.0f} without a positive are excluded"
     shared.print_table(counts, heads, rows)
-
-
-def _print_evaluation_json(result: "Evaluation") -> None:
-    from math import isfinite
-
-    values = {name: value if isfinite(value) else None for name, value in result.metrics.items()}
-    shared.print_json(
-        {
-            "answer": result.answer,
-            "notes": result.notes,
-            "sizes": result.sizes,
-            "metrics": values,
-            "chance": result.chance,
-            "intervals": result.intervals,
-        }
-    )
 
 
 COMMANDS = (evaluate, compare, index)

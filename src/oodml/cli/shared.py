@@ -50,14 +50,12 @@ Background = Annotated[
         help='Color behind transparent pixels: white, black, or "#rrggbb" (default: white).'
     ),
 ]
-Vectors = Annotated[
-    Path,
-    typer.Argument(
-        callback=named_vectors,
-        help="Vectors: .npz, .safetensors, .parquet, .csv, or .npy with labels in a .csv of the "
-        "same name; or a run of a study, RESULTS:METHOD[:SPLIT[:SEED]].",
-    ),
-]
+VECTORS = typer.Argument(
+    callback=named_vectors,
+    help="Vectors: .npz, .safetensors, .parquet, .csv, or .npy with labels in a .csv of the same "
+    "name; or a run of a study, RESULTS:METHOD[:SPLIT[:SEED]].",
+)
+Vectors = Annotated[Path, VECTORS]
 Distance = Annotated[
     str, typer.Option(help="cosine, euclidean (of the vectors as given), or poincare.")
 ]
