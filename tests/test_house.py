@@ -26,7 +26,7 @@ FLOORS = (
     {"datasets", "evaluate", "model", "shift"},
     {"analysis", "decisions", "methods", "model_input"},
     {"embedding", "training"},
-    {"adaptation", "study.run_artifacts"},
+    {"adaptation", "study.run_artifacts", "text_queries"},
     {"checks", "few_shot_adapters", "oodml", "share", "study.spec"},
     {"export", "report", "study.further_data", "study.plan"},
     {"study.prepare"},

@@ -16,6 +16,7 @@ _HOME = {
     "Embedder": "model",
     "load_model": "model",
     "embed": "embedding",
+    "embed_texts": "text_queries",
     "frechet_distance": "shift.distances",
     "Split": "shift.splits",
     "Episode": "shift.splits",
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
     from oodml.shift.splits import Split as Split
     from oodml.shift.summary import shift_report as shift_report
     from oodml.study.external import record as record
+    from oodml.text_queries import embed_texts as embed_texts
     from oodml.vectors import VectorSet as VectorSet
 
 

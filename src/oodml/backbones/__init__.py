@@ -22,6 +22,7 @@ __all__ = [
     "Pooling",
     "check_backbone_name",
     "combine_poolings",
+    "is_library",
     "is_user_code",
     "load_backbone",
     "local_files",

@@ -67,6 +67,8 @@ class Backbone(nn.Module):
         test_transform: the authors' own test transform, from an image and a side in pixels; by
             default the one of the augmentation "base".
         only_pooled: whether the network's output is the embedding itself, without a feature map.
+        encode_text: maps texts to vectors [n d] in the space of the embedding, for models with a
+            text tower.
     """
 
     mean: Tensor
@@ -85,8 +87,10 @@ class Backbone(nn.Module):
         dim: int | None = None,
         test_transform: TestTransform | None = None,
         only_pooled: bool = False,
+        encode_text: Callable[[list[str]], Tensor] | None = None,
     ) -> None:
         super().__init__()
+        self.encode_text = encode_text
         self.network = network
         self.set_memory_format(torch.channels_last if channels_last else torch.contiguous_format)
         self.features = features

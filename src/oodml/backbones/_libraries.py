@@ -1,6 +1,7 @@
 """Networks of open_clip, transformers, sentence-transformers, and torchvision, by a prefix."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ def _wrap(
     preprocess: Callable[[Image.Image], Tensor],
     mean: Any,
     std: Any,
+    encode_text: Callable[[list[str]], Tensor] | None = None,
 ) -> Backbone:
     means, stds = (np.asarray(one, dtype=np.float32).reshape(-1) for one in (mean, std))
 
@@ -106,6 +108,7 @@ def _wrap(
         tuple(stds.tolist()),
         test_transform=transform,
         only_pooled=True,
+        encode_text=encode_text,
     )
 
 
@@ -118,7 +121,12 @@ def _open_clip(name: str, pretrained: bool, trust_code: bool) -> Backbone:
         architecture, options = f"local-dir:{name}", {"load_weights": pretrained}
     model, _, preprocess = open_clip.create_model_and_transforms(architecture, **options)
     visual: Any = model.visual
-    return _wrap(visual, _first, preprocess, visual.image_mean, visual.image_std)
+    tokenize = open_clip.get_tokenizer(architecture)
+
+    def encode_text(texts: list[str]) -> Tensor:
+        return model.eval().encode_text(tokenize(texts))  # type: ignore[no-any-return]
+
+    return _wrap(visual, _first, preprocess, visual.image_mean, visual.image_std, encode_text)
 
 
 def _first(model: Any, images: Tensor) -> Tensor:
@@ -127,7 +135,7 @@ def _first(model: Any, images: Tensor) -> Tensor:
 
 
 def _transformers(name: str, pretrained: bool, trust_code: bool) -> Backbone:
-    from transformers import AutoConfig, AutoImageProcessor, AutoModel
+    from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
     options = {"trust_remote_code": trust_code}
     if pretrained:
@@ -135,7 +143,15 @@ def _transformers(name: str, pretrained: bool, trust_code: bool) -> Backbone:
     else:
         model = AutoModel.from_config(AutoConfig.from_pretrained(name, **options), **options)
     processor = AutoImageProcessor.from_pretrained(name, **options)
-    return _wrap(model, _image_features, *_processing(processor))
+
+    def encode_text(texts: list[str]) -> Tensor:
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+        tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
+        output = model.get_text_features(**tokens.to(model.device))
+        return output if isinstance(output, Tensor) else output.pooler_output
+
+    text = encode_text if hasattr(model, "get_text_features") else None
+    return _wrap(model, _image_features, *_processing(processor), text)
 
 
 def _processing(processor: Any) -> tuple[Callable[[Image.Image], Tensor], Any, Any]:
@@ -170,7 +186,11 @@ def _sentence_transformers(name: str, pretrained: bool, trust_code: bool) -> Bac
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()
     processor = getattr(model[0].processor, "image_processor", model[0].processor)
-    return _wrap(model, _sentence_embedding, *_processing(processor))
+    reads_text = getattr(model[0].processor, "tokenizer", None) is not None
+    encode = partial(model.encode, convert_to_tensor=True, show_progress_bar=False)
+    return _wrap(
+        model, _sentence_embedding, *_processing(processor), encode if reads_text else None
+    )
 
 
 def _sentence_embedding(model: Any, images: Tensor) -> Tensor:

@@ -94,12 +94,20 @@ def evaluate(
         str, typer.Option(help="With --distractors: gallery sizes, such as 1e4,1e6.")
     ] = "",
     figure: Annotated[Path | None, decisions.FIGURE] = None,
-    n_queries: Annotated[
-        int | None,
+    queried: Annotated[
+        str | None,
         typer.Option(
             "--queries",
             help="Without --gallery: the number of vectors that are queries, sampled with the "
-            "share of each class; metrics then have 95% intervals.",
+            "share of each class; or, with --backbone, a CSV file of text and class. Metrics then "
+            "have 95% intervals.",
+        ),
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of vectors: images, and a model with a text tower that searches them for "
+            "the texts of --queries, such as open_clip:ViT-B-32/laion2b_s34b_b79k."
         ),
     ] = None,
     memory: Annotated[
@@ -121,6 +129,11 @@ def evaluate(
     options: dict[str, Any] = {"distance": distance, "average": average, "seed": seed}
     ks = tuple(k or (1, 2, 4, 8))
     rules = {"protocol": protocol, "exclude": exclude, "qrels": qrels}
+    if backbone is not None:
+        result = _evaluate_text(str(vectors), backbone, queried, k, seed)
+        _print_result(result, str(vectors), per_class, as_json)
+        return
+    n_queries = _number_of_queries(queried)
     if run is not None or vectors is None:
         _print_result(_evaluate_run(run, qrels, vectors, k, average), "run", per_class, as_json)
         return
@@ -188,6 +201,26 @@ def _evaluate_rules(
         ks=tuple(k or (1, 5, 10, 20)),
         **options,
     )
+
+
+def _evaluate_text(
+    data: str, backbone: str, file: str | None, k: list[int] | None, seed: int
+) -> "Evaluation":
+    from oodml.catalog import make_importable
+    from oodml.text_queries import evaluate_prompts
+
+    if file is None:
+        problem = "--backbone: pass --queries, a CSV file with the columns text and class"
+        raise OodmlError(problem, "--queries")
+    make_importable(Path.cwd())
+    return evaluate_prompts(data, backbone, Path(file), ks=tuple(k or (1, 2, 4, 8)), seed=seed)
+
+
+def _number_of_queries(text: str | None) -> int | None:
+    if text is None or text.isdigit():
+        return None if text is None else int(text)
+    problem = f"--queries {text}: give a number, or a CSV file of texts with --backbone"
+    raise OodmlError(problem, "--queries", text)
 
 
 def _evaluate_run(

@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 register_metric(Metric("accuracy", "Accuracy", "classification"))
+register_metric(Metric("names_known", "Accuracy, names known", "classification"))
 for _name, _label in (
     ("queries", "Queries"),
     ("singletons", "Queries without a positive"),

@@ -13,6 +13,7 @@ import torch
 
 from oodml import catalog, distributed
 from oodml.adaptation.split import adapt_split
+from oodml.backbones import is_library
 from oodml.decisions.study import decision_metrics
 from oodml.errors import OodmlError
 from oodml.evaluate.clustering import clustering_metrics
@@ -24,7 +25,7 @@ from oodml.evaluate.superclasses import superclass_recall
 from oodml.files import write_text
 from oodml.images.image_set import ImageSet
 from oodml.methods._base import BaseMethod, Sizes
-from oodml.model import Embedder, LinearHead
+from oodml.model import Embedder, IdentityHead, LinearHead
 from oodml.randomness import isolated
 from oodml.results.schema import Stage
 from oodml.study.folder.table import write_run_rows
@@ -33,6 +34,7 @@ from oodml.study.prepare import Context
 from oodml.study.run_inputs import RunInputs, open_run_inputs
 from oodml.study.spec.consistency import VALIDATION_KS
 from oodml.study.tracking import MetricLog, epoch_metrics, prefix_metrics
+from oodml.text_queries import text_metrics
 from oodml.training.checkpoint import Metrics
 from oodml.training.loop import Evaluate, History, train, write_history
 from oodml.training.trainer import NonFiniteError
@@ -71,6 +73,8 @@ def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
         rows = [
             *metric_rows(Stage.VALIDATION, history.validation | {"epoch": float(history.epoch)})
         ]
+        if is_library(run.model.backbone) and isinstance(model.head, IdentityHead):
+            metrics |= text_metrics(test, run.model.backbone)
         rows += metric_rows(Stage.ZERO_SHOT, metrics)
         rows += metric_rows(Stage.ZERO_SHOT, _decisions(job, model, test))
         rows += metric_rows(Stage.BEST_TEST_EPOCH, best_test)

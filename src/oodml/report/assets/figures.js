@@ -101,6 +101,13 @@ const figures = {
       values.push(...y);
     });
     if (published.length) notes.push("Thin dotted lines: the published curves, read from a figure of the paper.");
+    const named = metric === "recall@1" ? methods.filter((method) => study.curves.names_known?.[method.name]) : [];
+    named.forEach((method) => {
+      const points = study.curves.names_known[method.name], y = points.map((point) => point.mean);
+      traces.push({ x: points.map((point) => point.shift), y, mode: "lines", line: { color: colorOf(method.name), width: 1.5, dash: "dashdot" }, name: `${escaped(method.name)}, names known`, hovertemplate: `%{y:${hoverFormat(metric)}}<extra>%{fullData.name}</extra>` });
+      values.push(...y);
+    });
+    if (named.length) notes.push("Dash-dotted: the share of images whose nearest class name, as text, is their class's.");
     const chance = study.chance[metric] ?? [], known = chance.map((row) => row.chance);
     if (known.length) {
       const [low, high] = rangeOf(values), fits = state.scale === "chance" || Math.min(...known) > low - 0.2 * (high - low);

@@ -1,0 +1,156 @@
+"""Text as a query, for models with a text tower: prompts, and the names of classes."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+
+from oodml.backbones import Backbone, load_backbone
+from oodml.datasets import open_images
+from oodml.embedding import embed, evaluation_mode
+from oodml.errors import OodmlError, error_at
+from oodml.evaluate.evaluation import Evaluation, evaluate_vectors
+from oodml.vectors import VectorSet
+
+NAMES_KNOWN = "names_known"
+TEMPLATE = "a photo of a {}."
+BATCH, RESAMPLES = 256, 2000
+
+
+def embed_texts(
+    texts: Sequence[str], backbone: Backbone | str, *, trust_code: bool = False
+) -> Float[np.ndarray, "n d"]:
+    """Embed texts with the text tower of a model such as CLIP, in the space of its images.
+
+    Args:
+        texts: the texts.
+        backbone: a backbone or its name, as in `oodml.backbones.load_backbone`.
+        trust_code: as in `load_backbone`.
+
+    Raises:
+        OodmlError: if the model has no text tower.
+    """
+    name = backbone if isinstance(backbone, str) else ""
+    network = load_backbone(name, trust_code=trust_code) if name else backbone
+    assert isinstance(network, Backbone)
+    if network.encode_text is None:
+        problem = (
+            f"the model {name} has no text tower; use a CLIP-like one by its library, such as "
+            "open_clip:ViT-B-32/laion2b_s34b_b79k"
+        )
+        raise OodmlError(problem, "backbone", name)
+    starts = range(0, len(texts), BATCH)
+    with evaluation_mode(network):
+        parts = [network.encode_text(list(texts[start : start + BATCH])) for start in starts]
+    return torch.cat(parts).float().cpu().numpy()
+
+
+def class_prompts(classes: Sequence[str], template: str = TEMPLATE) -> list[str]:
+    """A prompt of each class, such as "a photo of a Barn Swallow." of "136.Barn_Swallow".
+
+    Folders and leading numbers are left out, and underscores are spaces.
+    """
+    names = [re.sub(r"^\d+[._-]+", "", name.rpartition("/")[2]) or name for name in classes]
+    return [template.format(name.replace("_", " ")) for name in names]
+
+
+def names_known(test: VectorSet, backbone: Backbone | str) -> float:
+    """The share of images whose nearest class name is that of their class (zero-shot accuracy).
+
+    Args:
+        test: the embeddings of images under the model.
+        backbone: the model, with a text tower.
+    """
+    texts = torch.from_numpy(embed_texts(class_prompts(test.class_names), backbone))
+    images = torch.from_numpy(test.vectors).float()
+    nearest = (images @ torch.nn.functional.normalize(texts, dim=1).T).argmax(1).numpy()
+    return float((nearest == test.labels).mean())
+
+
+def text_metrics(test: VectorSet, backbone: str) -> dict[str, float]:
+    """`names_known` of a frozen model; nothing if it has no text tower."""
+    network = load_backbone(backbone)
+    return {} if network.encode_text is None else {NAMES_KNOWN: names_known(test, network)}
+
+
+def read_prompts(file: Path) -> tuple[list[str], list[str]]:
+    """The columns `text` and `class` of a CSV file.
+
+    Raises:
+        OodmlError: if a column is missing, or a row has no value.
+    """
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise error_at(file, f"cannot read it as CSV: {error}") from error
+    for column in ("text", "class"):
+        if column not in table:
+            raise error_at(file, f"no column {column!r}", [*table.columns], ("text", "class"))
+        empty = np.flatnonzero(table[column].str.strip() == "")
+        if len(empty):
+            raise error_at(file, f"row {empty[0] + 2} has no {column}", int(empty[0]) + 2)
+    if table.empty:
+        raise error_at(file, "no rows")
+    return table["text"].tolist(), table["class"].tolist()
+
+
+def evaluate_prompts(
+    data: str,
+    backbone: str,
+    file: Path,
+    *,
+    ks: Sequence[int] = (1, 2, 4, 8),
+    seed: int = 0,
+    trust_code: bool = False,
+) -> Evaluation:
+    """Retrieve the images of a dataset by text.
+
+    Args:
+        data: a folder, a table, or a dataset's name.
+        backbone: a model with a text tower.
+        file: a CSV file with the columns `text` and `class`.
+        ks: the cut-offs of recall.
+        seed: of the resampled classes.
+        trust_code: as in `load_backbone`.
+
+    Returns:
+        The retrieval metrics with their chance levels, and 95% intervals that resample classes,
+        since prompts of one class are not independent.
+
+    Raises:
+        OodmlError: if no image has the class of a prompt.
+    """
+    texts, classes = read_prompts(file)
+    images = open_images(data)
+    absent = sorted(set(classes) - set(images.class_names))
+    if absent:
+        problem = f"no image of {images.name} has the class {absent[0]!r}"
+        raise error_at(file, problem, absent[0], images.class_names)
+    vectors = embed_texts(texts, backbone, trust_code=trust_code)
+    rows = np.arange(len(texts)).astype(str)
+    queries = VectorSet(vectors, np.array(classes), rows)
+    gallery = embed(images, backbone, trust_code=trust_code)
+    result = evaluate_vectors(queries, gallery, ks=ks, seed=seed, retrieval_only=True)
+    return replace(result, intervals=_intervals(result.per_class, [*result.metrics], seed))
+
+
+def _intervals(
+    per_class: pd.DataFrame, names: Sequence[str], seed: int
+) -> dict[str, tuple[float, float]]:
+    """95% percentile intervals of metrics under resampling of classes."""
+    n = len(per_class)
+    chosen = np.random.default_rng(seed).integers(n, size=(RESAMPLES, n))
+    weight = per_class["images"].to_numpy(dtype=np.float64)[chosen]
+    intervals = {}
+    for name in names if n > 1 else ():
+        if name in per_class:
+            values = per_class[name].to_numpy(dtype=np.float64)[chosen]
+            means = (values * weight).sum(1) / weight.sum(1)
+            low, high = np.quantile(means, [0.025, 0.975]).tolist()
+            intervals[name] = (low, high)
+    return intervals
