@@ -34,7 +34,7 @@ from torch.nn.functional import normalize
 
 import oodml
 from oodml.adaptation import AdaptSettings, Heads
-from oodml.adaptation.steps import train_heads
+from oodml.adaptation.heads import train_heads
 from oodml.adaptation.support import Support, support_of
 from oodml.analysis.intervals import student_interval
 from oodml.embedding import evaluation_mode

@@ -14,8 +14,7 @@ from oodml.fit import train_with_progress
 from oodml.images.fingerprint import fingerprint
 from oodml.images.image_set import ImageSet, VectorImages
 from oodml.model import Embedder, ModelTable
-from oodml.results.pivot import filter_rows, pivot
-from oodml.results.schema import read_results
+from oodml.results.schema import filter_rows, pivot, read_results
 from oodml.shift.build import SplitSettings, build_progression
 from oodml.shift.splits import Progression, Split
 from oodml.study.folder.status import Status, read_status

@@ -7,7 +7,7 @@ import torch
 
 import oodml
 from oodml.adaptation import AdaptSettings, Heads
-from oodml.adaptation.steps import train_heads
+from oodml.adaptation.heads import train_heads
 from oodml.adaptation.support import SupportBatches, support_of
 from oodml.errors import OodmlError
 from oodml.losses.margin import Loss as MarginLoss

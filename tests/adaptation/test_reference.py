@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from oodml.adaptation import AdaptSettings, Heads
-from oodml.adaptation.steps import take_steps
+from oodml.adaptation.heads import take_steps
 from oodml.adaptation.support import SupportBatch
 from oodml.losses.multisimilarity import multisimilarity_loss
 from oodml.miners.distance import negative_probabilities

@@ -17,7 +17,7 @@ from oodml.analysis.ranking import beat_probability, compare_methods, compare_pa
 from oodml.cli import app
 from oodml.errors import OodmlError
 from oodml.report.folder import read_folder
-from oodml.report.paper_tables import ags_latex, escape_latex
+from oodml.report.paper import ags_latex, escape_latex
 from oodml.report.tables import select, tables
 from oodml.report.write import write_report
 from oodml.results.schema import write_results

@@ -12,7 +12,7 @@ import pytest
 from oodml.errors import OodmlError
 from oodml.images.image_set import ImageSet
 from oodml.report.folder import read_folder
-from oodml.report.payload import page_data, report_thumbnails
+from oodml.report.page import page_data, report_thumbnails
 from oodml.report.tables import tables
 from oodml.share import archive
 from oodml.share.pack import open_pack, pack_study, study_folder

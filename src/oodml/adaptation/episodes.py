@@ -11,9 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from oodml import catalog
-from oodml.adaptation.heads import Heads
+from oodml.adaptation.heads import Heads, train_heads
 from oodml.adaptation.settings import AdaptSettings
-from oodml.adaptation.steps import train_heads
 from oodml.adaptation.support import class_means, support_of
 from oodml.errors import OodmlError, error_at, unknown
 from oodml.evaluate.query_lists import QueryLists

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from oodml.adaptation.episodes import fit_heads
 from oodml.adaptation.heads import Heads, heads_of
@@ -17,6 +17,9 @@ from oodml.errors import OodmlError
 from oodml.evaluate.retrieval import retrieval_metrics
 from oodml.images.image_set import ImageSet
 from oodml.model import Embedder
+
+_Images = tuple[Float[np.ndarray, "n f"], Names]
+"""The features and the classes of images."""
 
 
 @dataclass(frozen=True)
@@ -77,26 +80,28 @@ def add_to_gallery(
     query, features["query"], unknown = _leave_out_unknown(
         query, features["query"], {*support.class_names, *gallery.class_names}
     )
-    search = _Search(
-        torch.from_numpy(features["support"]),
-        torch.from_numpy(features["gallery"]),
-        torch.from_numpy(features["query"]),
-        support.classes,
-        gallery.classes,
-        query.classes,
-    )
-    start = heads_of(model.head, search.support.shape[1])
+    given = features["gallery"], gallery.classes
+    vectors = np.concatenate([features["gallery"], features["support"]])
+    added = vectors, np.concatenate([gallery.classes, support.classes])
+    start = heads_of(model.head, features["support"].shape[1])
     views = view_features(support, model, settings, seed, resolved)
-    adapted = search.fit(start.to(resolved), _members(support, gallery), settings, views, seed)
+    if views is not None:  # the test view of a gallery image stands for all its views
+        tests = torch.from_numpy(features["gallery"])[:, None].expand(-1, settings.views, -1)
+        views |= dict(enumerate(tests, len(views)))
+    rows = torch.from_numpy(np.concatenate([features["support"], features["gallery"]])).to(resolved)
+    members = _members(support, gallery)
+    adapted = fit_heads(rows, [members], start.to(resolved), settings, views, seed)
+    adapted = adapted.to(torch.device("cpu"))
     is_new = ~np.isin(query.classes, gallery.class_names)
-    rows = tuple(
-        search.recall(name, chosen, start, adapted)
-        for name, chosen in (("new classes", is_new), ("other classes", ~is_new))
-        if chosen.any()
-    )
-    head = adapted.module(model.head)
-    embedder = Embedder(model.settings, head, model.backbone).eval()
-    return embedder, GalleryResult(rows, (*notes, *unknown))
+    recalls = []
+    for name, chosen in (("new classes", is_new), ("other classes", ~is_new)):
+        if chosen.any():
+            queries = features["query"][chosen], query.classes[chosen]
+            before = None if name == "new classes" else _recall(queries, given, start)
+            after = _recall(queries, added, start), _recall(queries, added, adapted)
+            recalls.append(GalleryRecall(name, int(chosen.sum()), before, *after))
+    embedder = Embedder(model.settings, adapted.module(model.head), model.backbone).eval()
+    return embedder, GalleryResult(tuple(recalls), (*notes, *unknown))
 
 
 def _leave_out_unknown(
@@ -115,62 +120,15 @@ def _leave_out_unknown(
     return query.select(rows), features[rows], (note,)
 
 
-@dataclass(frozen=True)
-class _Search:
-    support: Float[torch.Tensor, "s f"]
-    gallery: Float[torch.Tensor, "g f"]
-    query: Float[torch.Tensor, "q f"]
-    support_classes: Names
-    gallery_classes: Names
-    query_classes: Names
-
-    def fit(
-        self,
-        start: Heads,
-        members: dict[str, list[int]],
-        settings: AdaptSettings,
-        views: dict[int, Float[torch.Tensor, "v f"]] | None,
-        seed: int,
-    ) -> Heads:
-        """The head adapted to the support and the gallery."""
-        if views is not None:  # the test view of a gallery image stands for all its views
-            first = len(views)
-            views = views | {
-                first + row: one.expand(settings.views, -1) for row, one in enumerate(self.gallery)
-            }
-        features = torch.cat([self.support, self.gallery]).to(start.weight.device)
-        heads = fit_heads(features, [members], start, settings, views, seed)
-        return heads.to(torch.device("cpu"))
-
-    def recall(
-        self, name: str, chosen: Bool[np.ndarray, " q"], start: Heads, adapted: Heads
-    ) -> GalleryRecall:
-        """Recall@1 of the chosen queries before and after."""
-        known = name != "new classes"
-        return GalleryRecall(
-            name,
-            int(chosen.sum()),
-            self._recall(chosen, start, added=False) if known else None,
-            self._recall(chosen, start, added=True),
-            self._recall(chosen, adapted, added=True),
-        )
-
-    def _recall(self, chosen: Bool[np.ndarray, " q"], head: Heads, added: bool) -> float:
-        parts = [self.gallery, *([self.support] if added else [])]
-        names = [self.gallery_classes, *([self.support_classes] if added else [])]
-        with torch.no_grad():
-            queries, gallery = (
-                head.embed(rows[None])[0].numpy()
-                for rows in (self.query[torch.from_numpy(chosen)], torch.cat(parts))
-            )
-        metrics = retrieval_metrics(
-            queries,
-            self.query_classes[chosen],
-            ks=(1,),
-            gallery=gallery,
-            gallery_labels=np.concatenate(names),
-        )
-        return float(metrics["recall@1"])
+@torch.no_grad()
+def _recall(queries: _Images, gallery: _Images, head: Heads) -> float:
+    embedded = [
+        head.embed(torch.from_numpy(rows)[None])[0].numpy() for rows, _ in (queries, gallery)
+    ]
+    metrics = retrieval_metrics(
+        embedded[0], queries[1], ks=(1,), gallery=embedded[1], gallery_labels=gallery[1]
+    )
+    return float(metrics["recall@1"])
 
 
 def _members(support: ImageSet, gallery: ImageSet) -> dict[str, list[int]]:

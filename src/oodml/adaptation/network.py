@@ -12,8 +12,8 @@ from torch import Tensor
 
 from oodml import catalog
 from oodml.adaptation.episodes import Metrics, Queries, check_episodes
+from oodml.adaptation.heads import make_optimizer
 from oodml.adaptation.settings import AdaptSettings
-from oodml.adaptation.steps import make_optimizer
 from oodml.adaptation.support import SupportBatch, SupportBatches, support_of
 from oodml.devices import resolve_device
 from oodml.embedding import embed

@@ -31,7 +31,7 @@ def pack(
     Example: `oodml study pack results --out study.zip`
     """
     from oodml.report.folder import read_folder
-    from oodml.report.payload import report_thumbnails
+    from oodml.report.page import report_thumbnails
     from oodml.share.pack import pack_study
 
     study = read_folder(folder)

@@ -228,8 +228,7 @@ def table(
     Example: `oodml study table results --where method=margin,arcface --columns seed`
     """
     from oodml.files import refuse_overwrite, write_text
-    from oodml.results.pivot import filter_rows, pivot
-    from oodml.results.schema import Stage, is_smoke, read_results
+    from oodml.results.schema import Stage, filter_rows, is_smoke, pivot, read_results
     from oodml.study.folder.store import Store
 
     wanted = {"stage": stage.split(","), "metric": metric.split(",")}

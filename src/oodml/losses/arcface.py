@@ -5,8 +5,7 @@ import math
 import torch
 from torch.nn import functional
 
-from oodml.losses._base import LabelLoss
-from oodml.losses._proxies import class_mask, class_vectors
+from oodml.losses._base import LabelLoss, class_mask, class_vectors
 from oodml.shapes import Labels, Scalar, Vectors
 
 

@@ -3,8 +3,14 @@
 import torch
 
 from oodml.errors import unknown
-from oodml.losses._base import LabelLoss, log1p_sum_exp, masked_mean
-from oodml.losses._proxies import class_mask, class_vectors, cosines
+from oodml.losses._base import (
+    LabelLoss,
+    class_mask,
+    class_vectors,
+    cosines,
+    log1p_sum_exp,
+    masked_mean,
+)
 from oodml.shapes import Labels, Scalar, Vectors
 
 MODES = ("anchor", "nca")

@@ -5,8 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from oodml.errors import unknown
-from oodml.losses._base import LabelLoss
-from oodml.losses._proxies import class_mask, class_vectors, cosines
+from oodml.losses._base import LabelLoss, class_mask, class_vectors, cosines
 from oodml.shapes import Labels, Scalar, Vectors
 
 SIMILARITIES = ("squared", "plain", "cosine")

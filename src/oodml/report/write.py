@@ -13,8 +13,7 @@ from oodml.progress import Progress
 from oodml.report.answer import Answer, answer
 from oodml.report.folder import StudyFolder, read_folder
 from oodml.report.page import page
-from oodml.report.paper import FORMATS, WIDTHS, write_figures
-from oodml.report.paper_tables import write_tables
+from oodml.report.paper import FORMATS, WIDTHS, write_figures, write_tables
 from oodml.report.style import method_styles
 from oodml.report.tables import Tables, tables
 from oodml.results.schema import baselines_of

@@ -5,7 +5,7 @@ metadata lists the baselines. In memory, `read_results` adds the Boolean column 
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from oodml.errors import OodmlError, error_at
+from oodml.errors import OodmlError, error_at, unknown
 from oodml.files import replacing
 
 COLUMNS = {
@@ -198,3 +198,42 @@ def baselines_of(table: pd.DataFrame) -> set[str]:
     if "trains" not in table.columns:
         return {_LEGACY_BASELINE} & set(table["method"])
     return set(table.loc[~table["trains"].astype(bool), "method"])
+
+
+def filter_rows(table: pd.DataFrame, where: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """The rows whose columns have one of the given values, compared as text."""
+    for column, values in where.items():
+        if column not in KEY_COLUMNS:
+            raise unknown("column", column, KEY_COLUMNS)
+        text = table[column].astype("str")
+        for value in values:
+            if not text.eq(value).any():
+                raise unknown(column, value, text.dropna().unique().tolist())
+        table = table[text.isin(values)]
+    return table
+
+
+def pivot(table: pd.DataFrame, rows: Sequence[str], columns: str) -> pd.DataFrame:
+    """Means of `value` as text, for each value of `rows` (down) and of `columns` (across).
+
+    A cell with several numbers (seeds, episodes) is "mean ± standard deviation". Rows and columns
+    keep the order of the table.
+    """
+    for name in (*rows, columns):
+        if name not in KEY_COLUMNS:
+            raise unknown("column", name, KEY_COLUMNS)
+    if len(set(rows)) < len(rows) or columns in rows:
+        problem = f"--rows {','.join(rows)} --columns {columns}: use each column once"
+        raise OodmlError(problem, "--columns", columns)
+    if table.empty:
+        raise OodmlError("no results yet; `oodml study status` shows the state of the study")
+    keys = [*rows, columns]
+    text = table[keys].astype("str").assign(value=table["value"])
+    statistics = text.groupby(keys, sort=False)["value"].agg(["mean", "std", "count"])
+    cells = [_format_cell(*one) for one in statistics.itertuples(index=False)]
+    wide = pd.Series(cells, index=statistics.index).unstack(columns, fill_value="", sort=False)
+    return wide[list(dict.fromkeys(text[columns]))]
+
+
+def _format_cell(mean: float, deviation: float, count: int) -> str:
+    return f"{mean:.4f}" if count == 1 else f"{mean:.4f} ± {deviation:.4f}"

@@ -14,7 +14,7 @@ from oodml.catalog import names
 from oodml.devices import resolve_device
 from oodml.errors import OodmlError, error_at
 from oodml.report.folder import StudyFolder, read_folder
-from oodml.report.series import chance_levels, image_counts
+from oodml.report.tables import chance_levels, image_counts
 from oodml.results.metrics import check_bounds
 from oodml.results.plan import RunPlan, StudyPlan, read_run, write_plan
 from oodml.results.schema import COLUMNS, Stage, read_results

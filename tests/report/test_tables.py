@@ -3,7 +3,7 @@ import pytest
 
 from oodml.analysis.intervals import student_interval
 from oodml.report.folder import read_folder
-from oodml.report.series import chance_levels, curves, image_counts, split_sizes
+from oodml.report.tables import chance_levels, curves, image_counts, split_sizes
 from tests.analysis.tables import falling, results
 from tests.report.conftest import Made
 
