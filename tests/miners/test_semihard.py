@@ -3,7 +3,7 @@ from pathlib import Path
 import torch
 
 import oodml
-from oodml.miners._base import distances
+from oodml.miners._base import distances, negative_mask
 from oodml.miners.semihard import semihard_negatives
 from tests.losses._reference import read
 
@@ -14,7 +14,7 @@ def test_the_originals_candidates(reference: Path) -> None:
     expected = arrays["a_semihard_candidates[anchor,pos]"]
     between = distances(x)
     for positive in range(32):
-        mask = semihard_negatives(between, y, between[:, positive], 0.2)
+        mask = semihard_negatives(between, negative_mask(y), between[:, positive], 0.2)
         possible = (y == y[positive]) & (torch.arange(32) != positive)
         assert torch.equal(mask[possible], expected[possible, positive])
 

@@ -93,9 +93,7 @@ class Backbone(nn.Module):
         self.encode_text = encode_text
         self.network = network
         self.set_memory_format(torch.channels_last if channels_last else torch.contiguous_format)
-        self.features = features
-        self.image_size = image_size
-        self.test_transform = test_transform
+        self.features, self.image_size, self.test_transform = features, image_size, test_transform
         self.dim = dim or features
         self._pool, self._only_pooled = pool, only_pooled
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)

@@ -108,7 +108,6 @@ def mine_triplets(
     """A random positive and a distance-weighted negative of each image, and which are valid.
 
     Args:
-        embeddings: [e b d].
         labels: [b] which images of a batch share a class.
         uniform: [e 2 b] random numbers in [0, 1) that choose the positive and the negative.
     """

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -244,18 +244,14 @@ def file_times(images: ImageSet) -> FileTimes:
 
 def cached_records(images: ImageSet, times: FileTimes) -> FileRecords:
     """The cached records of the files whose size and times did not change."""
-    table = _read_table(images)
-    none = FileRecords.empty(len(images))
-    if len(table.ids) == 0:
+    table, none = _read_table(images), FileRecords.empty(len(images))
+    ids = table["ids"]
+    if len(ids) == 0:
         return none
-    rows = np.searchsorted(table.ids, images.ids).clip(max=len(table.ids) - 1)
-    valid = (table.ids[rows] == images.ids) & (table.times[rows] == times).all(axis=1)
-    return FileRecords(
-        np.where(valid, table.hashes[rows], none.hashes),
-        np.where(valid, table.traits[rows], none.traits),
-        valid & table.decoded[rows],
-        np.where(valid, table.problems[rows], none.problems),
-    )
+    rows = np.searchsorted(ids, images.ids).clip(max=len(ids) - 1)
+    valid = (ids[rows] == images.ids) & (table["times"][rows] == times).all(axis=1)
+    columns = {name: np.where(valid, table[name][rows], no) for name, no in vars(none).items()}
+    return FileRecords(**columns)
 
 
 def save_decoded(
@@ -282,20 +278,15 @@ def save_records(images: ImageSet, times: FileTimes, records: FileRecords) -> No
     settled = (times[:, 0] >= 0) & (times[:, 2] <= (time.time() - SETTLE_SECONDS) * 1e9)
     settled &= (records.hashes != "") & (records.hashes != MISSING)
     table = _read_table(images)
-    other = ~np.isin(table.ids, images.ids)
-    columns = {
-        "ids": np.concatenate([table.ids[other], images.ids[settled]]),
-        "times": np.concatenate([table.times[other], times[settled]]),
-        "hashes": np.concatenate([table.hashes[other], records.hashes[settled]]),
-        "traits": np.concatenate([table.traits[other], records.traits[settled]]),
-        "decoded": np.concatenate([table.decoded[other], records.decoded[settled]]),
-        "problems": np.concatenate([table.problems[other], records.problems[settled]]),
-    }
+    other = ~np.isin(table["ids"], images.ids)
+    columns = {"ids": images.ids, "times": times, **vars(records)}
+    for name, values in columns.items():
+        columns[name] = np.concatenate([table[name][other], values[settled]])
     order = np.argsort(columns["ids"])
-    arrays: dict[str, NDArray[Any]] = {name: values[order] for name, values in columns.items()}
+    sorted_columns: dict[str, Any] = {name: values[order] for name, values in columns.items()}
     try:
         with replacing(table_path(images)) as temporary:
-            np.savez(temporary, allow_pickle=False, **arrays)
+            np.savez(temporary, allow_pickle=False, **sorted_columns)
     except OSError as error:
         log_cache_failure(error)
 
@@ -308,24 +299,15 @@ def table_path(images: ImageSet) -> Path:
     return cache_folder() / "contents" / f"{key[:24]}.npz"
 
 
-@dataclass(frozen=True)
-class _Table:
-    """The cached records of a folder, sorted by id."""
-
-    ids: Names = field(default_factory=lambda: np.zeros(0, dtype="U1"))
-    times: FileTimes = field(default_factory=lambda: np.zeros((0, 3), dtype=np.int64))
-    hashes: Names = field(default_factory=lambda: np.zeros(0, dtype="U1"))
-    traits: Names = field(default_factory=lambda: np.zeros(0, dtype="U1"))
-    decoded: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
-    problems: Names = field(default_factory=lambda: np.zeros(0, dtype="U1"))
-
-
-def _read_table(images: ImageSet) -> _Table:
+def _read_table(images: ImageSet) -> dict[str, NDArray[Any]]:
+    """The cached ids, times, and records of a folder, sorted by id."""
+    ids, times = np.full(0, ""), np.zeros((0, 3), dtype=np.int64)
+    empty = {"ids": ids, "times": times, **vars(FileRecords.empty(0))}
     try:
         with table_path(images).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return _Table(**{name: file[name] for name in _Table.__dataclass_fields__})
+            return {name: file[name] for name in empty}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # damaged, or an older version
-        return _Table()
+        return empty
 
 
 def _text(values: Sequence[str]) -> Names:

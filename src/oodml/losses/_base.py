@@ -32,8 +32,6 @@ class LabelLoss(BaseLoss):
         """Return the loss of a batch, computed in full precision even under autocast.
 
         Args:
-            embeddings: embeddings [n d].
-            labels: class of each row [n].
             triplets: always None; present so that all losses have the same signature.
         """
         with torch.autocast(embeddings.device.type, enabled=False):
@@ -57,8 +55,6 @@ class RandomLabelLoss(LabelLoss):
         """Return the loss of a batch; see `LabelLoss`.
 
         Args:
-            embeddings: embeddings [n d].
-            labels: class of each row [n].
             triplets: always None.
             generator: source of randomness; without it the loss is deterministic.
         """
@@ -85,8 +81,6 @@ class TripletLoss(BaseLoss):
         """Return the loss of a batch, computed in full precision even under autocast.
 
         Args:
-            embeddings: embeddings [n d].
-            labels: class of each row [n].
             triplets: rows of anchor, positive, and negative [t 3]; by default every triplet that
                 the labels allow.
             valid: mask [t] of the triplets that count. A miner with fixed output shapes marks

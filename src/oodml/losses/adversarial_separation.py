@@ -36,8 +36,7 @@ class Loss(BaseLoss):
     ) -> None:
         super().__init__()
         self.pairs = list(pairs)
-        self.weight = weight
-        self.lr = lr
+        self.weight, self.lr = weight, lr
         self.regressors = nn.ModuleDict(
             {
                 f"{source}-{target}": nn.Sequential(

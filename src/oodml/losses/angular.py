@@ -29,8 +29,7 @@ class Loss(TripletLoss):
     ) -> None:
         super().__init__()
         self.squared_tangent = math.tan(math.radians(angle)) ** 2
-        self.angular_weight = angular_weight
-        self.norm_weight = norm_weight
+        self.angular_weight, self.norm_weight = angular_weight, norm_weight
 
     def compute(
         self, embeddings: Vectors, labels: Labels, triplets: Triplets, valid: Mask

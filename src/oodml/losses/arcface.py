@@ -34,9 +34,7 @@ class Loss(LabelLoss):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.margin = margin
-        self.scale = scale
-        self.vector_lr = vector_lr
+        self.margin, self.scale, self.vector_lr = margin, scale, vector_lr
         self.lowest_cosine = 1e-10 if published else -1 + 1e-6
         self.published = published
         self.vectors = class_vectors(n_classes, dim, generator)

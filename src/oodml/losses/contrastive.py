@@ -14,8 +14,7 @@ class Loss(TripletLoss):
 
     def __init__(self, positive_margin: float = 0.0, negative_margin: float = 1.0) -> None:
         super().__init__()
-        self.positive_margin = positive_margin
-        self.negative_margin = negative_margin
+        self.positive_margin, self.negative_margin = positive_margin, negative_margin
 
     def compute(
         self, embeddings: Vectors, labels: Labels, triplets: Triplets, valid: Mask

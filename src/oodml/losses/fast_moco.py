@@ -32,9 +32,7 @@ class Loss(MocoLoss):
         published: bool = False,
     ) -> None:
         super().__init__(temperature)
-        self.lowest = lowest
-        self.highest = highest
-        self.published = published
+        self.lowest, self.highest, self.published = lowest, highest, published
 
     def to_queue(
         self, queries: Float[Tensor, "n d"], queue: Float[Tensor, "m d"]

@@ -22,7 +22,6 @@ def margin_loss(
     `torch.func.vmap`.
 
     Args:
-        embeddings: embeddings [n d].
         triplets: rows of anchor, positive, and negative [t 3].
         boundaries: boundary β of each triplet [t].
         margin: distance on either side of the boundary.
@@ -65,8 +64,7 @@ class Loss(TripletLoss):
         learn_beta: bool = True,
     ) -> None:
         super().__init__()
-        self.margin = margin
-        self.beta_lr = beta_lr
+        self.margin, self.beta_lr = margin, beta_lr
         start = torch.full((n_classes or 1,), float(beta))
         self.beta = nn.Parameter(start, requires_grad=learn_beta)
 

@@ -27,8 +27,6 @@ def multisimilarity_loss(
     Shapes do not depend on the data, so the function works under `torch.func.vmap`.
 
     Args:
-        embeddings: embeddings [n d].
-        labels: class of each row [n].
         positive_weight: sharpness of the sum over positives (α in the paper).
         negative_weight: sharpness of the sum over negatives (β in the paper).
         threshold: similarity around which pairs are penalized (λ in the paper).
@@ -75,21 +73,8 @@ class Loss(LabelLoss):
         super().__init__()
         if similarity not in SIMILARITIES:
             raise unknown("similarity", similarity, SIMILARITIES, "loss multisimilarity")
-        self.similarity = similarity
-        self.positive_weight = positive_weight
-        self.negative_weight = negative_weight
-        self.margin = margin
-        self.threshold = threshold
-        self.published = published
+        weights = positive_weight, negative_weight
+        self.options = *weights, margin, threshold, similarity, published
 
     def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:
-        return multisimilarity_loss(
-            embeddings,
-            labels,
-            self.positive_weight,
-            self.negative_weight,
-            self.margin,
-            self.threshold,
-            self.similarity,
-            self.published,
-        )
+        return multisimilarity_loss(embeddings, labels, *self.options)

@@ -51,12 +51,8 @@ class Loss(LabelLoss):
             raise unknown("mode", mode, MODES, "loss proxy_anchor")
         if similarity not in SIMILARITIES:
             raise unknown("similarity", similarity, SIMILARITIES, "loss proxy_anchor")
-        self.mode = mode
-        self.similarity = similarity
-        self.alpha = alpha
-        self.delta = delta
-        self.lr_factor = lr_factor
-        self.published = published
+        self.mode, self.similarity, self.alpha, self.delta = mode, similarity, alpha, delta
+        self.lr_factor, self.published = lr_factor, published
         self.vectors = class_vectors(n_classes, dim, generator)
 
     def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:

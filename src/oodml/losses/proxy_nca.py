@@ -43,12 +43,8 @@ class Loss(LabelLoss):
         super().__init__()
         if similarity not in SIMILARITIES:
             raise unknown("similarity", similarity, SIMILARITIES, "loss proxy_nca")
-        self.radius = radius
-        self.temperature = temperature
-        self.published = published
-        self.similarity = similarity
-        self.to_probability = to_probability
-        self.lr_factor = lr_factor
+        self.radius, self.temperature, self.published = radius, temperature, published
+        self.similarity, self.to_probability, self.lr_factor = similarity, to_probability, lr_factor
         self.vectors = class_vectors(n_classes, dim, generator)
 
     def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:

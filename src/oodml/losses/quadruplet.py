@@ -30,10 +30,8 @@ class Loss(TripletLoss):
         fourth: Int[Tensor, " m"] | None = None,
     ) -> None:
         super().__init__()
-        self.first_margin = first_margin
-        self.second_margin = second_margin
-        self.published = published
-        self.fourth = fourth
+        self.first_margin, self.second_margin = first_margin, second_margin
+        self.published, self.fourth = published, fourth
 
     def compute(
         self, embeddings: Vectors, labels: Labels, triplets: Triplets, valid: Mask

@@ -15,7 +15,6 @@ def triplet_loss(
     Shapes do not depend on the data, so the function works under `torch.func.vmap`.
 
     Args:
-        embeddings: embeddings [n d].
         triplets: rows of anchor, positive, and negative [t 3].
     """
     positive, negative = squared_distances(embeddings, triplets)

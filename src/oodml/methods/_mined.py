@@ -71,8 +71,6 @@ class MinedLoss(nn.Module):
         """Return the loss of a batch.
 
         Args:
-            embeddings: embeddings [n d].
-            labels: class of each row [n].
             generator: source of randomness of the miner, and of losses that draw numbers.
             anchors: mined triplets of later rows are ignored; None keeps all.
         """

@@ -50,9 +50,7 @@ class Method(BaseMethod):
         miner_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(sizes)
-        self.weight = weight
-        self.feature_weight = feature_weight
-        self.feature_start = feature_start
+        self.weight, self.feature_weight, self.feature_start = weight, feature_weight, feature_start
         if loss == "margin":
             loss_options = {"beta": 0.6, "beta_lr": 1e-5} | (loss_options or {})
         if miner == "rho_distance":

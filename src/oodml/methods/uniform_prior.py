@@ -47,8 +47,7 @@ class Method(margin_method.Method):
         beta_lr: float = 5e-4,
     ) -> None:
         super().__init__(sizes, margin, beta, beta_lr)
-        self.weight = weight
-        self.every = every
+        self.weight, self.every = weight, every
         self.chunk = min(chunk, sizes.feature_dim)
         self.discriminator = nn.Sequential(
             nn.Linear(self.chunk, hidden),

@@ -9,6 +9,9 @@ from torch.nn import functional
 
 from oodml.shapes import Labels, MaskedTriplets, Triplets, Uniform, Vectors
 
+Pairs = Bool[Tensor, "n n"]
+Partners = tuple[Int[Tensor, " n"], Int[Tensor, " n"]]
+
 
 class BaseMiner:
     """Chooses triplets of rows (anchor, positive, negative) from a batch."""
@@ -22,12 +25,7 @@ class BaseMiner:
     """
 
     def __call__(self, embeddings: Vectors, labels: Labels, generator: torch.Generator) -> Triplets:
-        """Return triplets; an anchor without a positive or negative has none.
-
-        Args:
-            embeddings: embeddings [n d].
-            labels: class of each row [n].
-        """
+        """Return triplets; an anchor without a positive or negative has none."""
         triplets, valid = self.masked(embeddings, labels, generator)
         return triplets[valid]
 
@@ -58,7 +56,26 @@ class BaseMiner:
 
         Args:
             embeddings: embeddings [n d], at least in single precision.
-            labels: class of each row [n].
+            uniform: `draws` random numbers per row [k n].
+        """
+        raise NotImplementedError
+
+
+class PairMiner(BaseMiner):
+    """Chooses one positive and one negative of each row, which is the anchor."""
+
+    def choose(self, embeddings: Vectors, labels: Labels, uniform: Uniform) -> MaskedTriplets:
+        positives, negatives = positive_mask(labels), negative_mask(labels)
+        partners = self.partners(embeddings, positives, negatives, uniform)
+        return one_triplet_per_row(*partners), positives.any(1) & negatives.any(1)
+
+    def partners(
+        self, embeddings: Vectors, positives: Pairs, negatives: Pairs, uniform: Uniform
+    ) -> Partners:
+        """Return a positive and a negative of each row.
+
+        Args:
+            positives, negatives: masks of the positives and negatives of each row [n n].
             uniform: `draws` random numbers per row [k n].
         """
         raise NotImplementedError

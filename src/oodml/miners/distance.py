@@ -4,16 +4,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from oodml.miners._base import (
-    BaseMiner,
-    draw,
-    draw_from,
-    negative_mask,
-    one_triplet_per_row,
-    positive_mask,
-    unit_distances,
-)
-from oodml.shapes import Labels, MaskedTriplets, Uniform, Vectors
+from oodml.miners._base import PairMiner, Pairs, Partners, draw, draw_from, unit_distances
+from oodml.shapes import Uniform, Vectors
 
 
 def log_inverse_density(distance: Float[Tensor, "*shape"], dim: int) -> Float[Tensor, "*shape"]:
@@ -45,7 +37,7 @@ def negative_probabilities(
     return log_weights.masked_fill(~allowed, -torch.inf).softmax(1).nan_to_num(0.0)
 
 
-class Miner(BaseMiner):
+class Miner(PairMiner):
     """One triplet per anchor: a random positive and a distance-weighted negative.
 
     Args:
@@ -56,8 +48,8 @@ class Miner(BaseMiner):
     def __init__(self, lowest: float = 0.5) -> None:
         self.lowest = lowest
 
-    def choose(self, embeddings: Vectors, labels: Labels, uniform: Uniform) -> MaskedTriplets:
-        positives, negatives = positive_mask(labels), negative_mask(labels)
+    def partners(
+        self, embeddings: Vectors, positives: Pairs, negatives: Pairs, uniform: Uniform
+    ) -> Partners:
         weights = negative_probabilities(embeddings, negatives, self.lowest)
-        triplets = one_triplet_per_row(draw_from(positives, uniform[0]), draw(weights, uniform[1]))
-        return triplets, positives.any(1) & negatives.any(1)
+        return draw_from(positives, uniform[0]), draw(weights, uniform[1])

@@ -5,16 +5,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from oodml.errors import unknown
-from oodml.miners._base import (
-    BaseMiner,
-    draw,
-    draw_from,
-    negative_mask,
-    one_triplet_per_row,
-    positive_mask,
-    unit_distances,
-)
-from oodml.shapes import Labels, MaskedTriplets, Uniform, Vectors
+from oodml.miners._base import PairMiner, Pairs, Partners, draw, draw_from, unit_distances
+from oodml.shapes import Uniform, Vectors
 
 RANGES = {
     "uniform": (0.0, 2.0),
@@ -43,7 +35,7 @@ def bin_weights(
     return inside / counts.gather(1, position).clamp(min=1)
 
 
-class Miner(BaseMiner):
+class Miner(PairMiner):
     """One triplet per anchor: a random positive and a negative from a random distance bin.
 
     Args:
@@ -59,11 +51,11 @@ class Miner(BaseMiner):
         self.range = RANGES[mode]
         self.n_bins = n_bins
 
-    def choose(self, embeddings: Vectors, labels: Labels, uniform: Uniform) -> MaskedTriplets:
-        positives, negatives = positive_mask(labels), negative_mask(labels)
+    def partners(
+        self, embeddings: Vectors, positives: Pairs, negatives: Pairs, uniform: Uniform
+    ) -> Partners:
         between = unit_distances(embeddings)
         weights = bin_weights(between, negatives, *self.range, self.n_bins)
         fallback = negatives.to(weights.dtype)
         weights = torch.where(weights.any(1, keepdim=True), weights, fallback)
-        triplets = one_triplet_per_row(draw_from(positives, uniform[0]), draw(weights, uniform[1]))
-        return triplets, positives.any(1) & negatives.any(1)
+        return draw_from(positives, uniform[0]), draw(weights, uniform[1])

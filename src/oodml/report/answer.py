@@ -75,6 +75,10 @@ class _Ranking:
         return f"{format_difference(difference, self.metric)} {unit}{self.label}"
 
     @property
+    def best_trained(self) -> str:
+        return str(self.order.loc[self.order["trains"].astype(bool), "method"].iloc[0])
+
+    @property
     def label(self) -> str:
         return find_metric(self.metric).label
 
@@ -112,65 +116,53 @@ def answer(tables: Mapping[str, pd.DataFrame], data: str, metric: str) -> Answer
 
 
 def _headline(ranking: _Ranking) -> Answer:
-    best, label, data = ranking.best, ranking.label, ranking.data
+    best = ranking.best
     if len(ranking.order) == 1:
         value = ranking.level(float(best[ranking.score]))
         what = "an AGS" if ranking.score == "ags" else "a value"
         return Answer(
-            f"On {data}, {best['method']} has {what} of {value} in {label}.",
+            f"On {ranking.data}, {best['method']} has {what} of {value} in {ranking.label}.",
             ("There is no other method to compare it with.",),
         )
-    known = [value for value in ranking.probabilities.values() if value == value]
-    if not known:
-        return _without_interval(ranking)
-    if len(ranking.tied) > 1:
-        return _undecided(ranking)
-    second = str(ranking.order.iloc[1]["method"])
-    probability = float(ranking.probabilities[second])
+    second = str(ranking.order["method"].iloc[1])
+    has_interval = any(value == value for value in ranking.probabilities.values())
+    certain = has_interval and len(ranking.tied) == 1
+    probability = float(ranking.probabilities[second]) if certain else None
+    several = int(ranking.order["seeds"].max()) > 1
+    details = () if has_interval else (EQUAL_SEEDS if several else NO_INTERVAL,)
     if not best["trains"]:
-        return Answer(
-            f"On {data}, no trained method matches {best['method']}, which is not trained: "
-            f"{_best_trained(ranking)} is {ranking.lead(_best_trained(ranking))} "
-            f"behind, with {format_probability(probability)} probability.",
-            probability=probability,
+        text = _behind_baseline(ranking, probability, has_interval)
+    elif not has_interval:
+        lead = ranking.lead(second)
+        text = f"{best['method']} scores {lead} above {second}, without a confidence interval"
+    elif probability is None:
+        text = _undecided(ranking)
+    else:
+        claim = "generalizes best as shift grows" if ranking.score == "ags" else "scores highest"
+        text = (
+            f"{best['method']} {claim}: {ranking.lead(second)} ahead of {second}, with "
+            f"{format_probability(probability)} probability"
         )
-    claim = "generalizes best as shift grows" if ranking.score == "ags" else "scores highest"
-    return Answer(
-        f"On {data}, {best['method']} {claim}: {ranking.lead(second)} ahead of "
-        f"{second}, with {format_probability(probability)} probability.",
-        probability=probability,
+    return Answer(f"On {ranking.data}, {text}.", details, probability)
+
+
+def _behind_baseline(ranking: _Ranking, probability: float | None, has_interval: bool) -> str:
+    method, claim = ranking.best_trained, "no trained method matches"
+    if probability is not None:
+        certainty = f"with {format_probability(probability)} probability"
+    elif has_interval:
+        claim, certainty = "training does not clearly improve on", "with no certain order"
+    else:
+        claim, certainty = "no trained method scores above", "without a confidence interval"
+    return (
+        f"{claim} {ranking.best['method']}, which is not trained: {method} is "
+        f"{ranking.lead(method)} behind, {certainty}"
     )
 
 
-def _without_interval(ranking: _Ranking) -> Answer:
-    best, second = ranking.best, ranking.order.iloc[1]
-    several = int(ranking.order["seeds"].max()) > 1
-    detail = EQUAL_SEEDS if several else NO_INTERVAL
-    if not best["trains"]:
-        method = _best_trained(ranking)
-        headline = (
-            f"On {ranking.data}, no trained method scores above {best['method']}, which is not "
-            f"trained: {method} is {ranking.lead(method)} behind, "
-            "without a confidence interval."
-        )
-    else:
-        headline = (
-            f"On {ranking.data}, {best['method']} scores {ranking.lead(str(second['method']))} "
-            f"above {second['method']}, without a confidence interval."
-        )
-    return Answer(headline, (detail,))
-
-
-def _undecided(ranking: _Ranking) -> Answer:
-    best, data, tied = ranking.best, ranking.data, ranking.tied
+def _undecided(ranking: _Ranking) -> str:
+    best, tied = ranking.best["method"], ranking.tied
     baselines = [name for name in tied if not ranking.row(name)["trains"]]
-    if not best["trains"]:
-        method = _best_trained(ranking)
-        return Answer(
-            f"On {data}, training does not clearly improve on {best['method']}, which is not "
-            f"trained: {method} is {ranking.lead(method)} behind, with no "
-            "certain order."
-        )
     if baselines:
         probability = ranking.probabilities.get(baselines[0], float("nan"))
         certainty = (
@@ -178,34 +170,25 @@ def _undecided(ranking: _Ranking) -> Answer:
             if probability == probability
             else "without a confidence interval"
         )
-        return Answer(
-            f"On {data}, no method is clearly better than {baselines[0]}, which is not trained: "
-            f"{best['method']} is {ranking.lead(baselines[0])} ahead, "
-            f"{certainty}."
+        return (
+            f"no method is clearly better than {baselines[0]}, which is not trained: {best} is "
+            f"{ranking.lead(baselines[0])} ahead, {certainty}"
         )
     spread = ranking.lead(tied[-1])
     behind = [name for name in ranking.order["method"] if name not in tied]
     if not behind:
-        return Answer(
-            f"On {data}, no method is clearly better than another: {format_list(tied)} are within "
-            f"{spread}."
-        )
+        return f"no method is clearly better than another: {format_list(tied)} are within {spread}"
     certainty = format_probability(ranking.probabilities[behind[0]])
-    return Answer(
-        f"On {data}, {format_list(tied)} lead, within {spread} and in no certain "
-        f"order. {behind[0]} is {ranking.lead(behind[0])} behind {best['method']}, with "
-        f"{certainty} probability."
+    return (
+        f"{format_list(tied)} lead, within {spread} and in no certain order. {behind[0]} is "
+        f"{ranking.lead(behind[0])} behind {best}, with {certainty} probability"
     )
-
-
-def _best_trained(ranking: _Ranking) -> str:
-    return str(ranking.order.loc[ranking.order["trains"].astype(bool), "method"].iloc[0])
 
 
 def _facts(ranking: _Ranking, chance: float | None) -> tuple[Fact, ...]:
     if not ranking.order["trains"].any():
         return ()
-    row = ranking.row(_best_trained(ranking))
+    row = ranking.row(ranking.best_trained)
     name, order = row["method"], ranking.order
     others = order[order["method"] != name]
     beside = [

@@ -56,8 +56,7 @@ class FeatureSource:
     """
 
     def __init__(self, views: Float[Tensor, "v n f"], labels: Rows) -> None:
-        self.views = views
-        self.labels = labels
+        self.views, self.labels = views, labels
 
     def batches(self, rows: Iterator[Rows], seed: int, n_views: int) -> Iterator[Views]:
         """Batches with randomly selected views; see `BatchSource`."""
@@ -81,9 +80,7 @@ class ImageSource:
     """
 
     def __init__(self, images: ImageSet, labels: Rows, size: int, augmentation: str) -> None:
-        self.images = images
-        self.labels = labels
-        self.size = size
+        self.images, self.labels, self.size = images, labels, size
         self.recipe = recipe(augmentation)
 
     def batches(self, rows: Iterator[Rows], seed: int, n_views: int) -> Iterator[Views]:
