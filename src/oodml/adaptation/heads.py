@@ -152,12 +152,7 @@ def take_steps(
     classes: int,
     settings: AdaptSettings,
 ) -> None:
-    """Take one optimizer step per batch; modifies the heads in place.
-
-    Args:
-        rows: [r f] the features that batches index.
-        labels: [b] which images of a batch share a class.
-    """
+    """Take one optimizer step per batch; modifies the heads in place."""
     device = rows.device
     labels = labels.to(device)
     adapter = catalog.load("few_shot_adapters", settings.objective, settings=settings)

@@ -43,10 +43,7 @@ def student_interval(values: Numbers, level: float = 0.95) -> Interval:
     """The Student-t interval of the mean.
 
     A single value has no interval, and neither have equal values: their sample variance is zero,
-    which says nothing about the spread of further values.
-
-    Args:
-        values: [n] finite numbers.
+    which says nothing about the spread of further values. Values must be finite.
     """
     from scipy.special import stdtrit
 
@@ -72,9 +69,6 @@ def probability_positive(differences: Numbers) -> float:
     The Student-t posterior of a normal mean under a flat prior, which is one minus the one-sided
     p value of the t test. NaN for a single difference and for equal differences, whose variance
     is unknown; 0.5 where all differences are zero.
-
-    Args:
-        differences: [n] finite numbers, one per seed.
     """
     from scipy.special import stdtr
 

@@ -81,11 +81,7 @@ def _summary(
 
 
 def drop(values: pd.DataFrame, start: str, end: str, constant: bool = False) -> Interval:
-    """The loss from one split to another, paired by seed.
-
-    Args:
-        values: [seeds splits] the metric.
-    """
+    """The loss from one split to another, paired by seed."""
     paired = (values[start] - values[end]).dropna()
     if len(paired):
         return method_interval(paired, constant)
@@ -195,14 +191,12 @@ class Misranking:
     """Whether the standard split alone would have ranked the methods differently.
 
     Attributes:
-        standard: the methods by descending value on the standard split.
+        agreement: Kendall's τ between the two rankings.
         inverted: pairs (better by AGS, better on the standard split) where both orders are
             separated.
         tied_inverted: the remaining pairs with a different order.
     """
 
-    standard: tuple[str, ...]
-    overall: tuple[str, ...]
     agreement: float
     inverted: tuple[tuple[str, str], ...]
     tied_inverted: tuple[tuple[str, str], ...]
@@ -240,10 +234,5 @@ def misranking(
             if score[better] > score[other] and standard[better] < standard[other]:
                 lowest = min(overall.loc[better, other], by_standard.loc[other, better])
                 (certain if lowest >= level else uncertain).append((better, other))
-    return Misranking(
-        tuple(standard.sort_values(ascending=False, kind="stable").index),
-        tuple(score.sort_values(ascending=False, kind="stable").index),
-        float(kendalltau(standard, score).statistic),
-        tuple(certain),
-        tuple(uncertain),
-    )
+    agreement = float(kendalltau(standard, score).statistic)
+    return Misranking(agreement, tuple(certain), tuple(uncertain))

@@ -47,11 +47,7 @@ class Loss(BaseLoss):
         )
 
     def forward(self, outputs: Mapping[str, Float[Tensor, "n _"]]) -> Scalar:
-        """Return the sum of the terms of all pairs.
-
-        Args:
-            outputs: outputs of the heads by name.
-        """
+        """Return the sum of the terms of all pairs."""
         device = next(iter(outputs.values())).device
         with torch.autocast(device.type, enabled=False):
             reversed_ = {name: reverse_gradient(full_precision(x)) for name, x in outputs.items()}

@@ -22,13 +22,7 @@ class Loss(BaseLoss):
     def forward(
         self, queries: Float[Tensor, "n d"], keys: Float[Tensor, "n d"], queue: Float[Tensor, "m d"]
     ) -> Scalar:
-        """Return the loss of a batch.
-
-        Args:
-            queries: embeddings of the first views [n d].
-            keys: embeddings of the second views of the same images [n d].
-            queue: keys of other images [m d].
-        """
+        """Return the loss of first views, given keys of their second views and of other images."""
         with torch.autocast(queries.device.type, enabled=False):
             queries, keys, queue = (full_precision(part) for part in (queries, keys, queue))
             to_key = (queries * keys).sum(1, keepdim=True) / self.temperature

@@ -23,12 +23,7 @@ class Loss(BaseLoss):
         self.temperature = temperature
 
     def forward(self, student: Float[Tensor, "n d"], teacher: Float[Tensor, "n t"]) -> Scalar:
-        """Return the loss of a batch; no gradient flows to the teacher.
-
-        Args:
-            student: embeddings of the student [n d].
-            teacher: embeddings of the teacher for the same rows [n t].
-        """
+        """Return the loss of a batch; no gradient flows to the teacher."""
         with torch.autocast(student.device.type, enabled=False):
             learned = self.log_probabilities(full_precision(student))
             target = self.log_probabilities(full_precision(teacher.detach()))

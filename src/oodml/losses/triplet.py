@@ -13,9 +13,6 @@ def triplet_loss(
     """Mean hinge of d(anchor, positive)² - d(anchor, negative)² + margin over valid triplets.
 
     Shapes do not depend on the data, so the function works under `torch.func.vmap`.
-
-    Args:
-        triplets: rows of anchor, positive, and negative [t 3].
     """
     positive, negative = squared_distances(embeddings, triplets)
     return triplet_of_squared(positive, negative, valid, margin)

@@ -23,11 +23,7 @@ def bin_weights(
     high: float,
     n_bins: int,
 ) -> Float[Tensor, "n m"]:
-    """Weights that draw each nonempty bin of [low, high] equally often, uniformly within a bin.
-
-    Args:
-        allowed: mask of the rows that may be drawn.
-    """
+    """Weights that draw each nonempty bin of [low, high] equally often, uniformly within a bin."""
     inside = allowed & (between >= low) & (between <= high)
     position = ((between - low) / (high - low) * n_bins).long().clamp(0, n_bins - 1)
     counts = between.new_zeros(len(between), n_bins)

@@ -10,11 +10,7 @@ from oodml.shapes import Uniform, Vectors
 def semihard_negatives(
     between: Float[Tensor, "n n"], negatives: Pairs, to_positive: Float[Tensor, " n"], margin: float
 ) -> Pairs:
-    """Mask of the negatives that are farther than each anchor's positive by less than the margin.
-
-    Args:
-        to_positive: distance of each anchor to its positive.
-    """
+    """Mask of the negatives that are farther than the positive by less than the margin."""
     beyond = between - to_positive[:, None]
     return negatives & (beyond > 0) & (beyond < margin)
 

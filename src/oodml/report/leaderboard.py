@@ -39,7 +39,7 @@ class Entry(NamedTuple):
 
 
 def write_leaderboard(packs: str | Path, out: str | Path) -> Path:
-    """Write `index.html`, which needs no network, and copies of the packs.
+    """Write `index.html`, which needs no network, and copies of the packs; return its path.
 
     Packs of the same images and splits become one ranking. The paper's curves are added as
     references; they have no interval.
@@ -47,9 +47,6 @@ def write_leaderboard(packs: str | Path, out: str | Path) -> Path:
     Args:
         packs: a folder with packs, at any depth.
         out: the folder to write to.
-
-    Returns:
-        The path of the page.
 
     Raises:
         OodmlError: if there is no pack, or one is damaged or a smoke test.

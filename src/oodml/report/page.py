@@ -44,12 +44,7 @@ PUBLISHED_DATA = ("cars196", "cub200", "online_products")
 
 
 def page(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> str:
-    """The page of a study.
-
-    Args:
-        folder: the study.
-        tables: the result of `oodml.report.tables.tables`.
-    """
+    """The page of a study."""
     template = page_environment().from_string(asset("template.html"))
     return template.render(**_page_values(folder, tables))
 
@@ -204,12 +199,7 @@ MAX_EXAMPLE_IMAGES = 1200
 
 
 def page_data(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """The metrics, methods, series, map, examples, and images of a page.
-
-    Args:
-        folder: the study.
-        tables: the result of `oodml.report.tables.tables`.
-    """
+    """The metrics, methods, series, map, examples, and images of a page."""
     table = folder.table
     splits = tables["progression"]
     examples = _find_examples(folder, splits["split"].tolist())

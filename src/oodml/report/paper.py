@@ -39,7 +39,7 @@ def write_figures(
     formats: Sequence[str] = FORMATS[:2],
     width: str = "auto",
 ) -> list[Path]:
-    """Write every figure.
+    """Write every figure and return the paths of the files.
 
     Args:
         tables: the result of `oodml.report.tables.tables`.
@@ -49,9 +49,6 @@ def write_figures(
         formats: among `FORMATS`.
         width: a key of `WIDTHS`: with "auto", the legend is added to the right of the figure;
             "column" and "text" are the widths of a paper, with the legend below the figure.
-
-    Returns:
-        The paths of the files.
     """
     with paper_style():
         figures = {
@@ -210,12 +207,9 @@ LATEX_ESCAPES = str.maketrans(
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], metric: str, target: Path) -> list[Path]:
-    """Write every table that has rows as CSV, and two as LaTeX.
+    """Write every table that has rows as CSV, and two as LaTeX, and return the paths.
 
     `ags.tex` is the ranking by `metric`, and `splits.tex` has the metric of each method and split.
-
-    Returns:
-        The paths of the files.
     """
     paths = []
     for name, frame in tables.items():
@@ -268,12 +262,7 @@ def _tabular(columns: str, header: Sequence[str], rows: Sequence[Sequence[str]])
 
 
 def ags_latex(order: pd.DataFrame, chance: float | None = None) -> str:
-    """The ranking of `compare_methods` as a LaTeX tabular (booktabs).
-
-    Args:
-        order: the ranking.
-        chance: the AGS of chance, which becomes the last row.
-    """
+    """The ranking, and the AGS of chance, as a LaTeX tabular (booktabs)."""
     header = ("Method", "AGS", r"95\% interval", "Hardest split", r"Loss (\%)")
     rows = [_cells(row) for row in order.to_dict("records")]
     if chance is not None:

@@ -334,11 +334,7 @@ def _chance(counts: NDArray[np.int64], names: list[str]) -> dict[str, float]:
 
 
 def chance_scores(table: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
-    """The AGS of chance for each metric with a chance level on every split.
-
-    Returns:
-        One row per metric: `metric` and `chance`.
-    """
+    """The AGS of chance for each metric with a chance level on every split."""
     n_splits = len(shifts(table))
     rows = [
         (metric, aggregated_generalization_score(part["shift"], part["chance"]))
@@ -363,10 +359,6 @@ OPEN_SET = ("auroc", "false_accepts", "false_rejects", "tar@0.05")
 
 def _near_and_far(curves: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
     """The means of metrics on the splits of smallest and largest shift.
-
-    Args:
-        curves: the table `curves` of the report.
-        names: metrics.
 
     Returns:
         One row per method that has all metrics: `method` and, for each metric, `NAME_near` and

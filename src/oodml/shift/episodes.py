@@ -55,9 +55,6 @@ def sample_episodes(
             half of them; classes with one image are always queries). None does this if more than
             half of the test classes have too few images, as in Stanford Online Products.
 
-    Returns:
-        The episodes for each number of shots.
-
     Raises:
         OodmlError: if a class has no image, or the classes are too small for the shots.
     """

@@ -78,13 +78,12 @@ class Trainer:
     def train_epoch(
         self, epoch: int, source: BatchSource, order: list[Rows], seed: int
     ) -> dict[str, float]:
-        """Train on each batch once. In distributed training, images are divided among processes.
+        """Train on each batch once and return the mean of each loss term.
+
+        In distributed training, images are divided among processes.
 
         Args:
             epoch: the number of the epoch, from 1.
-
-        Returns:
-            The mean of each loss term.
         """
         started, own = time.perf_counter(), order
         if self.model.trained_backbone is not None:

@@ -98,11 +98,7 @@ def _layer_of(name: str, layers: dict[str, int]) -> int:
 
 
 def tuned_names(backbone: Backbone, tune: str, layers: dict[str, int]) -> set[str]:
-    """The names of the parameters that train with `model.tune`.
-
-    Args:
-        layers: as `layer_numbers` returns them.
-    """
+    """The names of the parameters that train with `model.tune`."""
     names = [name for name, _ in backbone.named_parameters()]
     if tune == "full":
         return set(names)
