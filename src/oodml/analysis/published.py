@@ -43,10 +43,7 @@ def published_curve(data: str, method: str) -> tuple[list[float], list[float]]:
 
 
 def comparable_curves(
-    data: str,
-    shifts: Sequence[float],
-    shift_backbone: str,
-    models: Mapping[str, Mapping[str, Any]],
+    data: str, shifts: Sequence[float], shift_backbone: str, models: Mapping[str, Mapping[str, Any]]
 ) -> pd.DataFrame:
     """The published curves that a study can be compared with.
 

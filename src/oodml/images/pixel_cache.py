@@ -154,7 +154,7 @@ def _fill(images: ImageSet, short: int, log: Log) -> FileRecords:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
         target = Path(temporary) / "cache"
         target.mkdir()
-        room = _DiskSpace(images.name, len(images), short, folder, log)
+        free, sampled = shutil.disk_usage(folder).free, min(64, len(images))
         with (target / "pixels.bin").open("wb") as stream:
             rows = np.arange(len(images))
             decoded = decode_files(images, rows, lambda image: shrink(image, short), 2 * short)
@@ -165,7 +165,9 @@ def _fill(images: ImageSet, short: int, log: Log) -> FileRecords:
                     resized = not isinstance(file.value, Image.Image)
                     entries[file.hash] = (stream.tell(), *pixels.shape[:2], resized)
                     stream.write(np.ascontiguousarray(pixels).data)
-                room.advance(stream.tell())
+                if len(files) == sampled:
+                    size = stream.tell() * len(images) // sampled
+                    _check_space(images, short, folder, size, free, log)
             stream.flush()
             os.fsync(stream.fileno())
         records = save_decoded(images, times, files)
@@ -182,30 +184,22 @@ def _fill(images: ImageSet, short: int, log: Log) -> FileRecords:
     return records
 
 
-class _DiskSpace:
-    """Logs how large the cache becomes, and stops before the disk is full."""
-
-    def __init__(self, name: str, count: int, short: int, folder: Path, log: Log) -> None:
-        self.name, self.count, self.short, self.folder, self.log = name, count, short, folder, log
-        self.done = 0
-        self.free = shutil.disk_usage(folder).free
-
-    def advance(self, written: int) -> None:
-        self.done += 1
-        if self.done == min(64, self.count):
-            self._check_space(written * self.count // self.done)
-
-    def _check_space(self, size: int) -> None:
-        text = f"{size / 1e9:.1f} GB" if size > 1e8 else f"{size / 1e6:.1f} MB"
-        self.log(f"pixel cache of {self.name}: {self.count} images, short side {self.short}, "
-                 f"about {text} in {self.folder}")  # fmt: skip
-        if size > self.free:
-            problem = (
-                f"the pixel cache of {self.name} needs about {text}, but only "
-                f"{self.free / 1e9:.1f} GB are free. Set OODML_CACHE to a folder on another disk, "
-                f'or set model.input_cache to a side below {self.short} or to "off"'
-            )
-            raise error_at(self.folder, problem, "model.input_cache")
+def _check_space(
+    images: ImageSet, short: int, folder: Path, size: int, free: int, log: Log
+) -> None:
+    """Log how large the cache becomes, and stop before the disk is full."""
+    text = f"{size / 1e9:.1f} GB" if size > 1e8 else f"{size / 1e6:.1f} MB"
+    log(
+        f"pixel cache of {images.name}: {len(images)} images, short side {short}, "
+        f"about {text} in {folder}"
+    )
+    if size > free:
+        problem = (
+            f"the pixel cache of {images.name} needs about {text}, but only {free / 1e9:.1f} GB "
+            "are free. Set OODML_CACHE to a folder on another disk, or set model.input_cache to a "
+            f'side below {short} or to "off"'
+        )
+        raise error_at(folder, problem, "model.input_cache")
 
 
 def _cache_path(images: ImageSet, records: FileRecords, short: int) -> Path:

@@ -58,10 +58,7 @@ class Loss(RandomLabelLoss):
         return lr * self.lr_factor
 
     def compute_random(
-        self,
-        embeddings: Vectors,
-        labels: Labels,
-        generator: torch.Generator | None,
+        self, embeddings: Vectors, labels: Labels, generator: torch.Generator | None
     ) -> Scalar:
         points = to_ball(embeddings, self.curvature, self.clip)
         proxies = to_ball(self.proxies, self.curvature, self.clip)

@@ -1,10 +1,10 @@
 """Reading a study folder for its report. What is missing becomes a note, not an error."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -17,6 +17,8 @@ from oodml.results.plan import StudyPlan, read_plan
 from oodml.results.schema import Stage, on_progression, read_results
 from oodml.shift.splits import Progression
 from oodml.vectors import VectorSet
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def read_folder(
         )
         raise OodmlError(message, str(path / "results.parquet"), names)
     notes: list[str] = []
-    plan = _read_plan(path / "plan.json", notes)
+    plan = _read(path / "plan.json", read_plan, notes) or StudyPlan()
     _note_unfinished(plan, table, notes)
     _note_inputs(plan, notes)
     if trust_code:
@@ -124,14 +126,18 @@ def read_folder(
     )
 
 
-def _read_plan(path: Path, notes: list[str]) -> StudyPlan:
+def _read(
+    path: Path, reader: Callable[[Path], T], notes: list[str], problem: str = "", missing: str = ""
+) -> T | None:
+    """The contents of a file; if it is damaged or missing, None and a note."""
     if not path.exists():
-        return StudyPlan()
+        notes += [missing] if missing else []
+        return None
     try:
-        return read_plan(path)
+        return reader(path)
     except OodmlError as error:
-        notes.append(str(error))
-        return StudyPlan()
+        notes.append(f"{problem}{error}")
+        return None
 
 
 def _note_unfinished(plan: StudyPlan, table: pd.DataFrame, notes: list[str]) -> None:
@@ -165,13 +171,10 @@ def _note_inputs(plan: StudyPlan, notes: list[str]) -> None:
 def _read_progression(path: Path, done: set[str], notes: list[str]) -> Progression | None:
     from oodml.shift.files import read_splits
 
-    if not path.exists():
-        notes.append("splits.json is missing, so the progression cannot be drawn.")
-        return None
-    try:
-        progression = read_splits(path)
-    except OodmlError as error:
-        notes.append(f"The progression cannot be drawn: {error}")
+    missing = "splits.json is missing, so the progression cannot be drawn."
+    problem = "The progression cannot be drawn: "
+    progression = _read(path, read_splits, notes, problem, missing)
+    if progression is None:
         return None
     splits = tuple(
         split
@@ -194,14 +197,8 @@ def _read_progression(path: Path, done: set[str], notes: list[str]) -> Progressi
 
 
 def _read_features(path: Path, notes: list[str]) -> VectorSet | None:
-    if not path.exists():
-        notes.append("features.npz is missing, so the map of classes cannot be drawn.")
-        return None
-    try:
-        return VectorSet.load(path)
-    except OodmlError as error:
-        notes.append(f"The map of classes cannot be drawn: {error}")
-        return None
+    missing = "features.npz is missing, so the map of classes cannot be drawn."
+    return _read(path, VectorSet.load, notes, "The map of classes cannot be drawn: ", missing)
 
 
 def _open_images(plan: StudyPlan, notes: list[str], trust_code: bool) -> ImageSet | None:
@@ -232,13 +229,7 @@ def _packed_images(path: Path, data: str, notes: list[str]) -> ImageSet | None:
     """The images of a pack, which name and classify what cannot be opened here."""
     from oodml.share.packed_images import PACKED_IMAGES, read_packed_images
 
-    if not (path / PACKED_IMAGES).exists():
-        return None
-    try:
-        return read_packed_images(path / PACKED_IMAGES, data)
-    except OodmlError as error:
-        notes.append(str(error))
-        return None
+    return _read(path / PACKED_IMAGES, lambda file: read_packed_images(file, data), notes)
 
 
 def _read_runs(path: Path, notes: list[str]) -> dict[str, Mapping[str, Any]]:

@@ -19,7 +19,6 @@ from oodml.shift.splits import Progression, Split
 from oodml.vectors import VectorSet
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 TRAIN, TEST, NEITHER = "#2a6f97", "#d1495b", "#cccccc"
@@ -31,8 +30,16 @@ SHIFT_LABEL = "FID of class means"
 
 def shift_per_step(progression: Progression) -> "Figure":
     """The shift of every split, as dots sized by the number of classes."""
-    figure, axes = _figure(1, (7.0, 4.0))
-    _draw_steps(axes[0], progression)
+    figure, (axis,) = _figure(1, (7.0, 4.0))
+    splits = progression.splits
+    positions = np.arange(len(splits))
+    shifts = [split.shift for split in splits]
+    sizes = [10 + 40 * len(split.train) / len(splits[0].train) for split in splits]
+    axis.plot(positions, shifts, color=NEITHER, zorder=1)
+    axis.scatter(positions, shifts, s=sizes, color=TEST, zorder=2, label=progression.procedure)
+    every = max(1, len(positions) // 15)
+    axis.set_xticks(positions[::every], [str(s.step) for s in splits][::every], rotation=45)
+    axis.set(xlabel="Step", ylabel=SHIFT_LABEL)
     return figure
 
 
@@ -212,19 +219,6 @@ def _first_middle_last(progression: Progression) -> list[Split]:
     last = len(progression.splits) - 1
     chosen = np.unique(np.linspace(0, last, min(3, last + 1)).astype(int))
     return [progression.splits[int(position)] for position in chosen]
-
-
-def _draw_steps(axis: "Axes", progression: Progression) -> None:
-    splits = progression.splits
-    positions = np.arange(len(splits))
-    shifts = [split.shift for split in splits]
-    sizes = [10 + 40 * len(split.train) / len(splits[0].train) for split in splits]
-    axis.plot(positions, shifts, color=NEITHER, zorder=1)
-    axis.scatter(positions, shifts, s=sizes, color=TEST, zorder=2, label=progression.procedure)
-    every = max(1, len(positions) // 15)
-    axis.set_xticks(positions[::every], [str(s.step) for s in splits][::every], rotation=45)
-    axis.set_xlabel("Step")
-    axis.set_ylabel(SHIFT_LABEL)
 
 
 def _figure(columns: int, size: tuple[float, float]) -> tuple["Figure", Any]:

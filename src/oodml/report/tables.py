@@ -22,11 +22,7 @@ from oodml.analysis.ranking import (
     seed_scores,
     separated_leader,
 )
-from oodml.analysis.structure import (
-    structure_correlations,
-    structure_metrics_of,
-    structure_points,
-)
+from oodml.analysis.structure import structure_correlations, structure_metrics_of, structure_points
 from oodml.analysis.table import (
     clip_to_bounds,
     is_quality,

@@ -11,7 +11,8 @@ from oodml.errors import OodmlError, invalid
 from oodml.progress import Progress
 from oodml.shift.distances import GramFid, Matrix, Positions, center_block
 from oodml.shift.measures import STANDARD_MEASURE, progression_measure
-from oodml.shift.splits import Progression, Split, standard_train_classes
+from oodml.shift.progression import exchange
+from oodml.shift.splits import Progression, Split, split_at, standard_train_classes
 from oodml.shift.swaps import swap_shifts
 
 # The search needs about forty arrays of one float64 per swap; this is about 1 GiB.
@@ -145,7 +146,7 @@ class _Search:
         train, test = sides
         shift = self._shift(train, test)
         quota = None if self._images is None else float(self._images[train].sum())
-        splits, extreme, last = [self._split(0, train, test, shift)], shift, 0
+        splits, extreme, last = [split_at(0, self._names, train, test, shift)], shift, 0
         moved: deque[int] = deque(maxlen=2 * _RESTING_SWAPS)
         progress = Progress("Building splits", None, "exchanges")
         while (most is None or len(splits) <= most) and len(splits) <= last + patience + 1:
@@ -160,7 +161,7 @@ class _Search:
                 break
             moved.extend(np.setxor1d(train, best[0][0]).tolist())
             (train, test), shift = best
-            splits.append(self._split(sign * len(splits), train, test, shift))
+            splits.append(split_at(sign * len(splits), self._names, train, test, shift))
             progress.advance()
             if _is_better(shift, extreme, sign):
                 extreme, last = shift, len(splits) - 1
@@ -171,7 +172,7 @@ class _Search:
             return swap_shifts(self._fid.gram, train, test)
         return np.array(
             [
-                [self._shift(*_swap(train, test, i, j)) for j in range(len(test))]
+                [self._shift(*exchange(train, test, [(i, j)])) for j in range(len(test))]
                 for i in range(len(train))
             ]
         )
@@ -189,7 +190,7 @@ class _Search:
             done = rank >= _ALWAYS_EVALUATED
             if best and done and estimate + 2 * error < sign * best[1]:
                 break
-            sides = _swap(train, test, *divmod(int(flat), len(test)))
+            sides = exchange(train, test, [divmod(int(flat), len(test))])
             shift = self._shift(*sides)
             error = max(error, abs(estimate - sign * shift))
             if best is None or sign * (shift - best[1]) > 0:
@@ -202,16 +203,6 @@ class _Search:
         now = float(self._images[train].sum())
         after = now - self._images[train][:, None] + self._images[test][None, :]
         return np.asarray(np.abs(after - quota) <= self._tolerance * quota)
-
-    def _split(self, step: int, train: Positions, test: Positions, shift: float) -> Split:
-        names = self._names
-        return Split(step, tuple(names[i] for i in train), tuple(names[i] for i in test), shift)
-
-
-def _swap(train: Positions, test: Positions, i: int, j: int) -> tuple[Positions, Positions]:
-    train, test = train.copy(), test.copy()
-    train[i], test[j] = test[j], train[i]
-    return train, test
 
 
 def _between(path: list[Split], ends: tuple[float, float]) -> list[Split]:

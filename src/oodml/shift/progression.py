@@ -16,7 +16,7 @@ from oodml.errors import OodmlError, invalid
 from oodml.progress import track
 from oodml.shift.distances import Matrix, Positions, as_sets, class_mean_fid
 from oodml.shift.measures import STANDARD_MEASURE, progression_measure
-from oodml.shift.splits import Progression, Split
+from oodml.shift.splits import Progression, Split, split_at
 
 HISTORY, HISTORY_EASIER = 5, 30
 
@@ -64,9 +64,9 @@ def published_progression(
     splits = []
     for iteration in track(range(iterations), "Building splits", iterations, "steps"):
         step = sign * iteration * swaps_per_iteration
-        splits.append(_split(names, step, train, test, shift(train, test)))
+        splits.append(split_at(step, names, train, test, shift(train, test)))
         if iteration + 1 < iterations:
-            train, test = _exchange(train, test, candidates.pairs(*fid.margins(train, test)))
+            train, test = exchange(train, test, candidates.pairs(*fid.margins(train, test)))
     settings = _settings(iterations, swaps_per_iteration, history, fid.method)
     procedure = "published_easier" if easier else "published"
     return Progression(tuple(splits), procedure, measure, settings)
@@ -90,12 +90,8 @@ def removal_progression(
 
     Args:
         train_means, test_means: [n d], [m d] the mean feature of each class of the split to start
-            from, such as the last split of `published_progression`.
-        train_classes, test_classes: the names of the classes, in the same order.
-        iterations: the number of splits to record.
-        swaps_per_iteration: the number of pairs to exchange.
-        history: positions used in this many previous exchanges are skipped.
-        measure: the registered measure of class means to record as the shift.
+            from, such as the last split of `published_progression`. The other arguments are those
+            of that function.
 
     Raises:
         OodmlError: if the input is inconsistent, or fewer than 2 classes would remain on a side.
@@ -110,11 +106,11 @@ def removal_progression(
     splits = []
     for iteration in track(range(iterations), "Building splits", iterations, "steps"):
         step = f"R{iteration * swaps_per_iteration}"
-        splits.append(_split(names, step, train, test, shift))
+        splits.append(split_at(step, names, train, test, shift))
         if iteration + 1 == iterations:
             break
         pairs = candidates.pairs(*fid.margins(train, test))
-        exchanged = _exchange(train, test, pairs)
+        exchanged = exchange(train, test, pairs)
         exchanged_shift = shift_of(*exchanged)
         if exchanged_shift < shift:
             (train, test), shift = exchanged, exchanged_shift
@@ -166,7 +162,8 @@ class _Candidates:
         raise OodmlError(problem, "history", used.maxlen)
 
 
-def _exchange(train: Positions, test: Positions, pairs: Pairs) -> tuple[Positions, Positions]:
+def exchange(train: Positions, test: Positions, pairs: Pairs) -> tuple[Positions, Positions]:
+    """Copies of both sides in which class i of the first and j of the second are exchanged."""
     train, test = train.copy(), test.copy()
     for i, j in pairs:
         train[i], test[j] = test[j], train[i]
@@ -181,12 +178,6 @@ def _start(n_train: int, n: int) -> tuple[Positions, Positions]:
     return np.arange(n_train), np.arange(n_train, n)
 
 
-def _split(
-    names: list[str], step: int | str, train: Positions, test: Positions, shift: float
-) -> Split:
-    return Split(step, tuple(names[i] for i in train), tuple(names[i] for i in test), shift)
-
-
 def _settings(iterations: int, swaps: int, history: int, method: str) -> dict[str, int | str]:
     return {
         "iterations": iterations,
@@ -197,11 +188,8 @@ def _settings(iterations: int, swaps: int, history: int, method: str) -> dict[st
 
 
 def _check_counts(iterations: int, swaps: int, history: int) -> None:
-    for name, value, least in (
-        ("iterations", iterations, 1),
-        ("swaps_per_iteration", swaps, 1),
-        ("history", history, 0),
-    ):
+    counts = {"iterations": (iterations, 1), "swaps_per_iteration": (swaps, 1)}
+    for name, (value, least) in (counts | {"history": (history, 0)}).items():
         if value < least:
             raise invalid(name, value, f"it must be at least {least}")
 

@@ -209,39 +209,30 @@ class _Reader:
         values = _mapping(value, location)
         for key in _REQUIRED:
             if key not in values:
-                raise _error(location, f"key {key!r} is missing", allowed=_KEYS)
+                raise error_at(location, f"key {key!r} is missing", allowed=_KEYS)
         for key in values:
             if key not in _KEYS:
-                raise _error(location, f"unknown key {_short(key)}", allowed=_KEYS)
+                raise error_at(location, f"unknown key {_short(key)}", allowed=_KEYS)
         train = self._names(values["train"], f"{location}, train")
         validation = self._names(values.get("split_val", []), f"{location}, split_val")
         others = self._names(values.get("split_train", []), f"{location}, split_train")
         if others and {*others, *validation} != set(train):
-            raise _error(location, "split_train and split_val together differ from train")
-        if type(values["fid"]) not in (float, int):
-            kind = type(values["fid"]).__name__
-            raise _error(f"{location}, fid", f"a {kind}; expected a number")
-        step = values.get("step", number)
-        if type(step) not in (int, str):
-            raise _error(f"{location}, step", f"a {type(step).__name__}; expected a step")
-        return Split(
-            step,
-            train,
-            self._names(values["test"], f"{location}, test"),
-            _float(values["fid"]),
-            validation,
-            self._episodes(values.get("test_episodes", {}), location),
-        )
+            raise error_at(location, "split_train and split_val together differ from train")
+        fid = _expect(values["fid"], (float, int), f"{location}, fid", "a number")
+        step = _expect(values.get("step", number), (int, str), f"{location}, step", "a step")
+        test = self._names(values["test"], f"{location}, test")
+        episodes = self._episodes(values.get("test_episodes", {}), location)
+        return Split(step, train, test, _float(fid), validation, episodes)
 
     def _episodes(self, value: Any, location: str) -> dict[int, tuple[Episode, ...]]:
         episodes = {}
         for shots, numbered in _mapping(value, f"{location}, test_episodes").items():
             if type(shots) is not int or not 0 < shots < 1_000_000:
                 problem = f"{_short(shots)} is not a number of shots"
-                raise _error(f"{location}, test_episodes", problem)
+                raise error_at(f"{location}, test_episodes", problem)
             here = f"{location}, {shots} shots"
             if list(_mapping(numbered, here)) != list(range(len(numbered))):
-                raise _error(here, "the episodes are not numbered 0, 1, 2 …")
+                raise error_at(here, "the episodes are not numbered 0, 1, 2 …")
             episodes[shots] = tuple(
                 self._episode(episode, f"{here}, episode {number}")
                 for number, episode in numbered.items()
@@ -253,17 +244,11 @@ class _Reader:
             return Episode(dict.fromkeys(self._names(value, location), ()), class_wise=True)
         support = _mapping(value, location)
         self._add(support, location)
-        return Episode(
-            {
-                _name(name, location): self._names(samples, location)
-                for name, samples in support.items()
-            }
-        )
+        named = {_name(name, location): rows for name, rows in support.items()}
+        return Episode({name: self._names(rows, location) for name, rows in named.items()})
 
     def _names(self, value: Any, location: str) -> tuple[str, ...]:
-        if type(value) not in (list, tuple):
-            raise _error(location, f"a {type(value).__name__}; expected a list of names")
-        self._add(value, location)
+        self._add(_expect(value, (list, tuple), location, "a list of names"), location)
         if id(value) not in self._names_of:
             plain = all(type(name) is str for name in value)
             self._names_of[id(value)] = tuple(
@@ -274,20 +259,20 @@ class _Reader:
     def _add(self, values: Sized, location: str) -> None:
         self._count += len(values)
         if self._count > _MOST_NAMES:
-            raise _error(location, f"more than {_MOST_NAMES:,} names in the file")
+            raise error_at(location, f"more than {_MOST_NAMES:,} names in the file")
 
 
 def _name(value: Any, location: str) -> str:
-    if type(value) is int:
-        value = str(value)
-    if type(value) is not str:
-        raise _error(location, f"a {type(value).__name__}; expected a name")
-    return value
+    return str(_expect(value, (int, str), location, "a name"))
 
 
 def _mapping(value: Any, location: str) -> Mapping[Any, Any]:
-    if type(value) is not dict:
-        raise _error(location, f"a {type(value).__name__}; expected a dict")
+    return _expect(value, (dict,), location, "a dict")  # type: ignore[no-any-return]
+
+
+def _expect(value: Any, kinds: tuple[type, ...], location: str, expected: str) -> Any:
+    if type(value) not in kinds:
+        raise error_at(location, f"a {type(value).__name__}; expected {expected}")
     return value
 
 
@@ -301,7 +286,3 @@ def _float(value: float) -> float:
 def _short(value: Any) -> str:
     """A short form that does not recurse into containers."""
     return f"{value!r:.60}" if type(value) in (str, int, float) else f"a {type(value).__name__}"
-
-
-def _error(location: str, message: str, allowed: tuple[str, ...] = ()) -> OodmlError:
-    return error_at(location, message, allowed=allowed)

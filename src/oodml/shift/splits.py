@@ -1,9 +1,11 @@
 """Class splits, series of splits with growing shift, and the train classes that one starts from."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ConfigDict, FiniteFloat
 
 from oodml.arrays import Names
@@ -104,6 +106,17 @@ class Progression:
         if str(step) not in by_step:
             raise unknown("step", step, by_step, self.data)
         return by_step[str(step)]
+
+
+def split_at(
+    step: int | str,
+    names: Sequence[str],
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+    shift: float,
+) -> Split:
+    """The split whose sides are the classes at some positions of a list of names."""
+    return Split(step, tuple(names[i] for i in train), tuple(names[i] for i in test), shift)
 
 
 def standard_train_classes(classes: Iterable[str]) -> list[str]:
