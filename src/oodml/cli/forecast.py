@@ -62,14 +62,14 @@ def forecast(
 
 def forecast_trial(
     data: Annotated[
-        str, typer.Option(help="A folder or table of images with superclasses, or a dataset.")
+        str, typer.Option(help="A folder with superclasses, a table of images, or a dataset.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the trial. Run it again to resume.")],
     methods: Annotated[
         str, typer.Option(help="Methods to train, separated by commas; frozen is added.")
     ] = "margin,multisimilarity,proxy_anchor",
     groups: Annotated[
-        str, typer.Option(help="What is left out; superclass is the only choice.")
+        str, typer.Option(help="The column whose values are left out, such as camera or style.")
     ] = "superclass",
     seeds: Annotated[int, typer.Option(help="Seeds per method.", min=1)] = 3,
     n_splits: Annotated[int, typer.Option(help="Splits per study.", min=1)] = 2,
@@ -83,7 +83,9 @@ def forecast_trial(
     ] = "base",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, or mps.")] = None,
 ) -> None:
-    """Leave superclasses out, forecast them from studies of the others, and score the forecasts.
+    """Leave groups of images out, forecast them from studies of the others, and score this.
+
+    A group is a superclass, or a value of another column of a table (--groups).
 
     Example: `oodml forecast-trial --data photos/ --out trial/`
     """

@@ -7,15 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from oodml.catalog import check_options, load, names
+from oodml.arrays import Names
+from oodml.catalog import check_options, get_class, load, names
 from oodml.datasets._check import without_corrupt
 from oodml.datasets._few import reduce_images
 from oodml.datasets._vectors import SUFFIXES, is_vector_file, open_vectors
 from oodml.datasets.huggingface import is_saved_dataset
-from oodml.errors import OodmlError, error_at
+from oodml.datasets.table import table_columns
+from oodml.errors import OodmlError, error_at, unknown
 from oodml.images.image_set import ImageSet
 
-__all__ = ["is_import_path", "open_images", "open_unlabeled", "without_corrupt"]
+__all__ = ["image_column", "is_import_path", "open_images", "open_unlabeled", "without_corrupt"]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 
@@ -61,6 +63,32 @@ def open_unlabeled(data: str | Path, *, skip_corrupt: bool = False) -> ImageSet:
     if known or not path.is_dir() or is_saved_dataset(path):
         return open_images(data, skip_corrupt=skip_corrupt)
     return open_images(data, skip_corrupt=skip_corrupt, labeled=False)
+
+
+def image_column(data: str | Path, images: ImageSet, name: str) -> Names:
+    """[n] the value of each image in a column: "superclass", one of a table, or one that the file
+    of a dataset computes in a function `columns(images)`, such as "style" of emoji.
+
+    Args:
+        data: what the images were opened from; see `open_images`.
+        images: the images.
+        name: the column.
+
+    Raises:
+        OodmlError: if there is no such column.
+    """
+    columns: dict[str, Names] = {}
+    path = Path(data).expanduser()
+    if isinstance(data, str) and data in names("datasets"):
+        module = sys.modules[get_class("datasets", data).__module__]
+        columns = module.columns(images) if hasattr(module, "columns") else {}
+    elif path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
+        columns = table_columns(path, images)
+    if images.superclasses is not None:
+        columns["superclass"] = images.superclasses
+    if name not in columns:
+        raise unknown("column", name, sorted(columns), images.name)
+    return columns[name]
 
 
 def _open(data: str | Path, options: dict[str, Any]) -> ImageSet:

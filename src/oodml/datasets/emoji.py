@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from oodml.arrays import Names
 from oodml.errors import OodmlError, unknown
 from oodml.images.image_set import ImageSet
 
@@ -50,6 +51,11 @@ def dataset(groups: Sequence[str] | None = None, styles: Sequence[str] | None = 
     wanted = _checked("groups", groups, np.unique(superclasses).tolist())
     chosen_rows = np.isin(images.classes, classes[np.isin(superclasses, wanted)])
     return images.select(chosen_rows)
+
+
+def columns(images: ImageSet) -> dict[str, Names]:
+    """The style of each image, in the column "style"."""
+    return {"style": np.array([name.rpartition("/")[2] for name in images.ids.tolist()])}
 
 
 def _tiles(encoded: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:

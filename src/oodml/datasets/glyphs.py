@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from oodml.arrays import Names
 from oodml.errors import OodmlError, unknown
 from oodml.images.image_set import ImageSet
 
@@ -42,6 +43,12 @@ def dataset(scripts: Sequence[str] | None = None) -> ImageSet:
         if script not in known:
             raise unknown("script", script, known, "glyphs")
     return images.select(np.isin(superclasses, list(scripts)))
+
+
+def columns(images: ImageSet) -> dict[str, Names]:
+    """The font of each image, in the column "font"."""
+    names = [name.rpartition("/")[2].partition("-")[2] for name in images.ids.tolist()]
+    return {"font": np.array(names)}
 
 
 def character(class_name: str) -> str:

@@ -89,6 +89,15 @@ def dataset(
     )
 
 
+def table_columns(path: Path, images: ImageSet) -> dict[str, Names]:
+    """All columns of a table, as text, for the images that were read from it."""
+    table = _read(path)
+    (key,) = (name for name in table if name.strip().casefold() == "path")
+    row_of = {str(name): row for row, name in enumerate(table[key].tolist())}
+    rows = [row_of[name] for name in images.ids.tolist()]
+    return {name: np.array([str(values[row]) for row in rows]) for name, values in table.items()}
+
+
 def _drop_unlabeled(table: dict[str, NDArray[Any]]) -> int:
     """Remove the rows without a class or superclass, and return their number."""
     labels = [name for name in table if name.strip().casefold() in (*CLASSES, *SUPERCLASSES)]

@@ -1,28 +1,32 @@
-"""A trial of forecasts: superclasses are left out of a study and forecast by it."""
+"""A trial of forecasts: groups of images are left out of a study and forecast by it."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import tomli_w
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from oodml.analysis.forecast import Forecaster, TargetForecast
 from oodml.analysis.forecast_scores import KEY, error_difference, score_forecasts
 from oodml.analysis.judgments import combine, judged_recall, sample_queries
 from oodml.analysis.small_targets import group_classes
-from oodml.datasets import open_images
+from oodml.arrays import Names
+from oodml.datasets import image_column, open_images
 from oodml.embedding import embed
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError
 from oodml.evaluate.neighbors import nearest_neighbor, unit_vectors
 from oodml.files import replacing, write_text
 from oodml.forecasting.features import N_VIEWS, FeatureViews, augmented_features
 from oodml.forecasting.judge import forecast_values
 from oodml.forecasting.target import MIN_TARGET, ForecastStudy, open_forecast_study
 from oodml.images.image_set import ImageSet
+from oodml.model import HeadSettings
 from oodml.report.folder import StudyFolder, read_folder
 from oodml.report.small_targets import hits, nearest_recall, require_features, run_vectors
 from oodml.results.schema import Stage
@@ -32,14 +36,17 @@ from oodml.study.launch import run_study
 from oodml.study.plan import Run
 from oodml.study.prepare import Context
 from oodml.study.run import metric_rows, train_run
-from oodml.study.run_inputs import open_run_inputs
+from oodml.study.run_inputs import CachedFeatures
 from oodml.study.spec.study_file import read_study
+from oodml.vectors import VectorSet
 
 MAX_LEAVE_OUTS = 10
 RANDOM_CLASSES = (10, 30, 100)
 JUDGED, JUDGE_DRAWS = (50, 100), 20
 """The numbers of judged queries, and how often they are sampled."""
 BASELINE = "frozen"
+LEFT_OUT = "\0left out"
+"""The class of left-out images in training, which no split contains."""
 COLUMNS = (
     "leave", "target", "method", "n_images", "n_classes", "truth", "expected", "low_80", "high_80",
     "low_95", "high_95", "gain", "gain_expected", "mean_of_splits", "size_matched_mean",
@@ -53,7 +60,8 @@ class TrialSettings:
 
     Attributes:
         data: a folder or table of images, or a dataset's name.
-        groups: what is left out; only "superclass".
+        groups: the column whose values are left out: "superclass", or one such as "style", whose
+            images have the classes of others.
         methods: the methods to train; the frozen network is added.
         seeds: the number of seeds.
         n_splits: the number of splits of each study.
@@ -105,7 +113,7 @@ class ForecastTrial:
 def run_trial(
     settings: TrialSettings, out: Path, device: str | None = None, log: Log = lambda _: None
 ) -> ForecastTrial:
-    """Leave groups of classes out, run a study of the others, and forecast the left-out classes.
+    """Leave groups of images out, run a study of the others, and forecast the left-out images.
 
     A second call continues an interrupted trial; finished runs are not repeated.
 
@@ -117,19 +125,17 @@ def run_trial(
         log: called with a message before each step.
 
     Raises:
-        OodmlError: if the images have too few superclasses.
+        OodmlError: if the images have too few groups, or the folder has another trial.
     """
-    if settings.groups != "superclass":
-        raise unknown("group", settings.groups, ["superclass"], "--groups")
     images = open_images(settings.data, skip_corrupt=True)
-    groups = _leave_outs(images)
+    leave_outs = _leave_outs(images, image_column(settings.data, images, settings.groups))
+    _check_folder(settings, out)
     views = _embed(images, settings, device)
     parts: list[tuple[pd.DataFrame, ...]] = []
-    for number, (name, classes) in enumerate(groups.items(), 1):
-        log(f"Leaving out {name} ({number} of {len(groups)}).")
-        rest = views.select(np.flatnonzero(~np.isin(images.classes, classes)))
-        folder = _run_study(settings, out / "studies", number, rest, classes, device)
-        parts.append(_forecast_left_out(name, folder, rest, views, classes))
+    for number, (name, left) in enumerate(leave_outs.items(), 1):
+        log(f"Leaving out {name} ({number} of {len(leave_outs)}).")
+        folder = _run_study(settings, out / "studies", number, views, left, device)
+        parts.append(_forecast_left_out(name, folder, views, left))
     tables = [pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True)]
     for table, suffix in zip(tables, ("", "_sized", "_judged"), strict=True):
         with replacing(out / f"trial{suffix}.parquet") as temporary:
@@ -137,21 +143,44 @@ def run_trial(
     return ForecastTrial(*tables)
 
 
-def _leave_outs(images: ImageSet) -> dict[str, list[str]]:
-    """The classes of each leave-out, by the names of its superclasses."""
-    superclass_of = images.superclass_of
-    if len(set(superclass_of.values())) < 3:
+def _check_folder(settings: TrialSettings, out: Path) -> None:
+    """Record the settings in the folder, or check that they are those of its trial."""
+    file, text = out / "trial.json", json.dumps(asdict(settings), indent=1)
+    if not file.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(file, text)
+    elif file.read_text("utf-8") != text:
         raise OodmlError(
-            f"{images.name}: a trial leaves superclasses out and requires at least 3",
-            location=images.name,
-            given=len(set(superclass_of.values())),
+            f"{file}: the trial in this folder has other settings; pass another folder as --out",
+            location=str(file),
         )
-    leave_outs: dict[str, list[str]] = {}
-    groups = group_classes(superclass_of, MAX_LEAVE_OUTS, 1)
-    for group in sorted(set(groups.values())):
-        classes = [name for name, own in groups.items() if own == group]
-        leave_outs["+".join(sorted({superclass_of[name] for name in classes}))] = classes
-    return leave_outs
+
+
+def _leave_outs(images: ImageSet, column: Names) -> dict[str, Bool[np.ndarray, " n"]]:
+    """The images of each leave-out, by the values of the column that they have.
+
+    Where one value has a single image of most classes, neighboring values are left out together,
+    because Recall@1 requires two.
+    """
+    values = dict(zip(images.ids.tolist(), column.tolist(), strict=True))
+    group_of = np.array([*group_classes(values, MAX_LEAVE_OUTS, 1).values()])
+    n_groups = 1 + int(group_of.max())
+    for width in range(1, n_groups - 1):
+        windows = [np.arange(first, first + width) % n_groups for first in range(n_groups)]
+        masks = [np.isin(group_of, window) for window in windows]
+        if all(_images_per_class(images, left) >= 2 for left in masks):
+            return {"+".join(np.unique(column[left]).tolist()): left for left in masks}
+    raise OodmlError(
+        f"{images.name}: a trial leaves groups of images out, and requires at least 3 groups with "
+        "two images per class",
+        location=images.name,
+        given=n_groups,
+    )
+
+
+def _images_per_class(images: ImageSet, rows: Bool[np.ndarray, " n"]) -> float:
+    counts = np.unique(images.classes[rows], return_counts=True)[1]
+    return float(np.median(counts))
 
 
 def _embed(images: ImageSet, settings: TrialSettings, device: str | None) -> FeatureViews:
@@ -168,36 +197,43 @@ def _run_study(
     settings: TrialSettings,
     out: Path,
     number: int,
-    rest: FeatureViews,
-    left_out: Sequence[str],
+    views: FeatureViews,
+    left: Bool[np.ndarray, " n"],
     device: str | None,
 ) -> StudyFolder:
-    """Run the study without the left-out classes.
+    """Run a study without the left-out images.
 
-    Its runs also embed the left-out classes, so that one run gives the study's values and the
-    truth; the splits of the returned folder do not contain them.
+    Its runs also embed these images, so that one run gives the study's values and the truth.
     """
-    progression = build_progression(rest.test, settings.splits())
-    extended = tuple(replace(split, test=(*split.test, *left_out)) for split in progression)
-    file = out / f"{number}.toml"
-    write_splits(replace(progression, splits=extended), out / f"{number}.json")
-    write_text(file, _study_text(settings, f"{number}.json", min(len(s.train) for s in extended)))
-    path = out / str(number)
-    status = run_study(read_study(file), path, device=device, execute=_train_and_embed)
+    rest = views.test.select(~left)
+    progression = build_progression(rest, settings.splits())
+    file, path = out / f"{number}.toml", out / str(number)
+    write_splits(progression, out / f"{number}.json")
+    n_train = min(len(split.train) for split in progression)
+    write_text(file, _study_text(settings, f"{number}.json", n_train))
+    execute = partial(_train_and_embed, left_out=views.test.ids[left])
+    status = run_study(read_study(file), path, device=device, execute=execute)
     if status.failed:
         raise OodmlError(
             f"{path}: {len(status.failed)} runs failed; `oodml study status {path}` lists the "
             "reasons",
             location=str(path),
         )
-    return replace(read_folder(path), features=rest.test, progression=progression)
+    return replace(read_folder(path), features=rest, progression=progression)
 
 
-def _train_and_embed(run: Run, context: Context, folder: Path) -> pd.DataFrame:
+def _train_and_embed(run: Run, context: Context, folder: Path, left_out: Names) -> pd.DataFrame:
     """Execute a run of which only the embeddings are used; it measures Recall@1."""
+    assert isinstance(run.model, HeadSettings)
+    inputs = CachedFeatures(run.model, context.images, context.device)
+    for view in (None, *range(run.model.views)):
+        inputs.features(view)  # of all images, under their own classes
+    left = np.isin(context.images.ids, left_out)
+    names = np.where(left, LEFT_OUT, context.images.classes)
+    inputs.images = replace(context.images, classes=names, superclasses=None)
     with context.open_log() as log:
-        model, _ = train_run(run, context, log)
-    test = open_run_inputs(run, context).embed(model, run.split.test)
+        model, _ = train_run(run, context, log, inputs)
+    test = inputs.embed(model, (*run.split.test, LEFT_OUT))
     test.save(folder / "vectors.npz")
     return pd.DataFrame(metric_rows(Stage.ZERO_SHOT, {"recall@1": nearest_recall(test)}))
 
@@ -220,14 +256,14 @@ def _study_text(settings: TrialSettings, splits: str, n_train: int) -> str:
 
 
 def _forecast_left_out(
-    name: str, folder: StudyFolder, rest: FeatureViews, views: FeatureViews, classes: Sequence[str]
+    name: str, folder: StudyFolder, views: FeatureViews, left: Bool[np.ndarray, " n"]
 ) -> tuple[pd.DataFrame, ...]:
     """The rows of one leave-out: without and with the number of classes given, and judged."""
-    study = open_forecast_study(folder, rest)
+    study = open_forecast_study(folder, views.select(np.flatnonzero(~left)))
     guess = _mean_of_splits(folder)
     forecasters = [Forecaster(study.small, sized) for sized in (False, True)]
     parts: list[list[pd.DataFrame]] = [[], [], []]
-    for target, rows in _targets(views, classes):
+    for target, rows in _targets(views.test, left):
         truth = _truth(folder, views, rows)
         n_classes = len(np.unique(views.test.labels[rows]))
         own = study.signals(views.select(rows))
@@ -298,23 +334,21 @@ def _rows(
 
 
 def _targets(
-    views: FeatureViews, classes: Sequence[str]
+    vectors: VectorSet, left: Bool[np.ndarray, " n"]
 ) -> Iterator[tuple[str, Int[np.ndarray, " n"]]]:
-    """The name and the rows of each target: all left-out classes, single superclasses, and random
-    classes."""
-    test = views.test
-    assert test.superclasses is not None
-    sets = {"whole": np.array(classes)}
-    superclasses = np.unique(test.superclasses[np.isin(test.classes, classes)]).tolist()
+    """The name and the rows of each target: all left-out images, and those of single superclasses
+    and of random classes."""
+    classes = np.unique(vectors.classes[left])
+    sets = {"whole": classes}
+    superclasses = sorted({vectors.superclass_of.get(name, "") for name in classes.tolist()})
     for name in superclasses if len(superclasses) > 1 else ():
-        sets[str(name)] = np.unique(test.classes[test.superclasses == name])
+        sets[name] = np.unique(vectors.classes[vectors.superclasses == name])
     generator = np.random.default_rng(0)
     for count in RANDOM_CLASSES:
         if count < len(classes):
-            chosen = generator.choice(np.array(classes), count, replace=False)
-            sets[f"{count} random classes"] = chosen
+            sets[f"{count} random classes"] = generator.choice(classes, count, replace=False)
     for name, chosen in sets.items():
-        rows = np.flatnonzero(np.isin(test.classes, chosen))
+        rows = np.flatnonzero(left & np.isin(vectors.classes, chosen))
         if len(rows) >= MIN_TARGET and len(chosen) > 1:
             yield name, rows
 

@@ -109,10 +109,16 @@ def execute_trial(run: Run, context: Context, folder: Path) -> pd.DataFrame:
     return pd.DataFrame(metric_rows(Stage.VALIDATION, metrics))
 
 
-def train_run(run: Run, context: Context, log: MetricLog) -> tuple[Embedder, History]:
-    """Train and validate only; the model of a run and the course of its training."""
+def train_run(
+    run: Run, context: Context, log: MetricLog, inputs: RunInputs | None = None
+) -> tuple[Embedder, History]:
+    """Train and validate only; the model of a run and the course of its training.
+
+    `inputs` are what to train on, if not all images of the split's classes.
+    """
     with isolated(run.seed, "run"):
-        model, history, _ = _fit(_Job(run, context, open_run_inputs(run, context), log))
+        inputs = inputs or open_run_inputs(run, context)
+        model, history, _ = _fit(_Job(run, context, inputs, log))
     return model, history
 
 
