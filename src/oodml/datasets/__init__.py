@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from oodml.arrays import Names
-from oodml.catalog import check_options, get_class, load, names
+from oodml.catalog import check_options, load, names
 from oodml.datasets._check import without_corrupt
 from oodml.datasets._few import reduce_images
 from oodml.datasets._vectors import SUFFIXES, is_vector_file, open_vectors
@@ -66,8 +66,8 @@ def open_unlabeled(data: str | Path, *, skip_corrupt: bool = False) -> ImageSet:
 
 
 def image_column(data: str | Path, images: ImageSet, name: str) -> Names:
-    """[n] the value of each image in a column: "superclass", one of a table, or one that the file
-    of a dataset computes in a function `columns(images)`, such as "style" of emoji.
+    """[n] the value of each image in a column: "superclass", an attribute such as "style" of emoji,
+    or any column of a table.
 
     Args:
         data: what the images were opened from; see `open_images`.
@@ -77,13 +77,10 @@ def image_column(data: str | Path, images: ImageSet, name: str) -> Names:
     Raises:
         OodmlError: if there is no such column.
     """
-    columns: dict[str, Names] = {}
+    columns = dict(images.attributes)
     path = Path(data).expanduser()
-    if isinstance(data, str) and data in names("datasets"):
-        module = sys.modules[get_class("datasets", data).__module__]
-        columns = module.columns(images) if hasattr(module, "columns") else {}
-    elif path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
-        columns = table_columns(path, images)
+    if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
+        columns = table_columns(path, images) | columns
     if images.superclasses is not None:
         columns["superclass"] = images.superclasses
     if name not in columns:

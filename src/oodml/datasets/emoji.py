@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from oodml.arrays import Names
 from oodml.errors import OodmlError, unknown
 from oodml.images.image_set import ImageSet
 
@@ -23,7 +22,7 @@ SIZE = 64
 def dataset(groups: Sequence[str] | None = None, styles: Sequence[str] | None = None) -> ImageSet:
     """Read all images, or those of some groups and styles.
 
-    An image's id is "GROUP/NAME/STYLE".
+    An image's id is "GROUP/NAME/STYLE"; the style is also in the attribute "style".
 
     Args:
         groups: superclasses, such as `["animals", "food"]`; None for all.
@@ -45,17 +44,13 @@ def dataset(groups: Sequence[str] | None = None, styles: Sequence[str] | None = 
         np.tile(classes, len(chosen))[order],
         np.tile(superclasses, len(chosen))[order],
         pixels=np.concatenate(pixels)[order],
+        attributes={"style": np.repeat(chosen, len(classes))[order]},
     )
     if groups is None:
         return images
     wanted = _checked("groups", groups, np.unique(superclasses).tolist())
     chosen_rows = np.isin(images.classes, classes[np.isin(superclasses, wanted)])
     return images.select(chosen_rows)
-
-
-def columns(images: ImageSet) -> dict[str, Names]:
-    """The style of each image, in the column "style"."""
-    return {"style": np.array([name.rpartition("/")[2] for name in images.ids.tolist()])}
 
 
 def _tiles(encoded: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from oodml.arrays import Names
 from oodml.errors import OodmlError, unknown
 from oodml.images.image_set import ImageSet
 
@@ -18,7 +17,7 @@ FILE = Path(__file__).with_name("glyphs.npz")
 
 
 def dataset(scripts: Sequence[str] | None = None) -> ImageSet:
-    """Read all 5780 images, or those of some scripts.
+    """Read all 5780 images, or those of some scripts; the attribute "font" is the typeface.
 
     Args:
         scripts: names of scripts, such as `["latin_upper", "arabic"]`; None for all.
@@ -29,7 +28,9 @@ def dataset(scripts: Sequence[str] | None = None) -> ImageSet:
     with np.load(FILE, allow_pickle=False) as arrays:
         names = ("ids", "classes", "superclasses", "pixels")
         ids, classes, superclasses, pixels = (arrays[name] for name in names)
-    images = ImageSet("glyphs", ids, classes, superclasses, pixels=pixels)
+    fonts = np.array([name.rpartition("/")[2].partition("-")[2] for name in ids.tolist()])
+    attributes = {"font": fonts}
+    images = ImageSet("glyphs", ids, classes, superclasses, pixels=pixels, attributes=attributes)
     if scripts is None:
         return images
     known = np.unique(superclasses).tolist()
@@ -43,12 +44,6 @@ def dataset(scripts: Sequence[str] | None = None) -> ImageSet:
         if script not in known:
             raise unknown("script", script, known, "glyphs")
     return images.select(np.isin(superclasses, list(scripts)))
-
-
-def columns(images: ImageSet) -> dict[str, Names]:
-    """The font of each image, in the column "font"."""
-    names = [name.rpartition("/")[2].partition("-")[2] for name in images.ids.tolist()]
-    return {"font": np.array(names)}
 
 
 def character(class_name: str) -> str:
