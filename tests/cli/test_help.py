@@ -34,10 +34,15 @@ def test_the_commands_that_later_work_relies_on() -> None:
     assert expected <= set(LEAVES)
 
 
+def test_the_root_help_shows_no_type_of_flags() -> None:
+    assert "<bool>" not in CliRunner().invoke(app, ["--help"]).stdout
+
+
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
 def test_help_has_an_example(path: tuple[str, ...]) -> None:
     shown = CliRunner().invoke(app, [*path, "--help"])
     assert shown.exit_code == 0
+    assert "<bool>" not in shown.stdout
     text = " ".join(shown.output.replace("│", " ").split())
     assert f"oodml {' '.join(path)}" in text.split("Example", 1)[-1], text
 

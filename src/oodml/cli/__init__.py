@@ -1,6 +1,7 @@
 """The `oodml` command: one short function per subcommand, which imports what it needs."""
 
 import sys
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
@@ -55,10 +56,19 @@ class _OrderedGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         command = super().get_command(ctx, cmd_name)
         for one in (command, *getattr(command, "commands", {}).values()):
-            for option in one.get_params(ctx) if one else ():
-                if getattr(option, "is_flag", False):
-                    option.metavar = ""  # a flag has no value; Typer would show <bool>
+            _hide_flag_values(one.get_params(ctx) if one else ())
         return command
+
+    def get_params(self, ctx: Any) -> Any:
+        params = super().get_params(ctx)
+        _hide_flag_values(params)
+        return params
+
+
+def _hide_flag_values(options: Iterable[Any]) -> None:
+    for option in options:
+        if getattr(option, "is_flag", False):
+            option.metavar = ""  # a flag has no value; Typer would show <bool>
 
 
 def _panel(name: str) -> str | None:
