@@ -41,6 +41,7 @@ from oodml.model_input import input_images
 from oodml.progress import Progress
 from oodml.randomness import derived_seed
 from oodml.user_code import code_fingerprints
+from oodml.vector_columns import ATTRIBUTES
 from oodml.vectors import VectorSet
 
 CACHE_VERSION = "2"
@@ -269,7 +270,8 @@ def _embed_with_model(
 def _vector_set(vectors: NDArray[Any], images: ImageSet, source: dict[str, Any]) -> VectorSet:
     parts = listed_parts(images)
     rows = (vectors, images.classes, images.ids, images.superclasses)
-    return VectorSet(*rows, source, parts, images.attributes)
+    used = {name: images.attributes[name] for name in ATTRIBUTES if name in images.attributes}
+    return VectorSet(*rows, source, parts, used)
 
 
 def _run_model(

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from oodml.cli.shared import Background, Json, SkipUnlabeled, print_json, print_table
+from oodml.errors import OodmlError
 
 if TYPE_CHECKING:
     from oodml.datasets._check import CheckReport, Quantiles
+    from oodml.decisions.leakage import Leakage
+    from oodml.images.image_set import ImageSet
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,6 +46,24 @@ def check(
     ] = 2,
     background: Background = None,
     skip_unlabeled: SkipUnlabeled = False,
+    near_duplicates: Annotated[
+        bool, typer.Option("--near-duplicates", help="Also find almost equal images.")
+    ] = False,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="With --near-duplicates: compare features of this network, not pixels."),
+    ] = None,
+    similarity: Annotated[
+        float | None,
+        typer.Option(help="Correlation of pixels or cosine of features of near-duplicates, from."),
+    ] = None,
+    splits: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --near-duplicates: a split file or a study, to find test images with a "
+            "near-duplicate among the training images."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Decode all images of a dataset and report what may affect results.
@@ -52,7 +73,7 @@ def check(
 
     Exits with status 1 if images are corrupt.
 
-    Example: `oodml data check photos/` or `oodml data check cub200 --root ~/data`
+    Example: `oodml data check photos/` or `oodml data check photos/ --near-duplicates`
     """
     import shlex
     import warnings
@@ -62,6 +83,9 @@ def check(
     from oodml.datasets._check import check as check_images
     from oodml.progress import Progress
 
+    if not near_duplicates and (backbone or splits or similarity is not None):
+        given = "--backbone" if backbone else "--splits" if splits else "--similarity"
+        raise OodmlError(f"{given} needs --near-duplicates", location=given)
     options: dict[str, Any] = {} if root is None else {"root": root}
     options |= {"skip_unlabeled": True} if skip_unlabeled else {}
     images = open_images(data, background=background, **options)
@@ -69,10 +93,13 @@ def check(
     warnings.filterwarnings("ignore", module="PIL")
     with Progress(f"Decoding {images.name}", len(images)) as progress:
         report = check_images(images, minimum, progress.advance)
+    leakage = _find_leakage(images, backbone, similarity, splits) if near_duplicates else None
     if as_json:
-        print_json(asdict(report))
+        more = {} if leakage is None else {"near_duplicates": asdict(leakage)}
+        print_json(asdict(report) | more)
     else:
-        print_table(report.name, ("", ""), _rows(report), ("",))
+        print_table(report.name, ("", ""), [*_rows(report), *_leakage_rows(leakage)], ("",))
+        _print_recalls(leakage)
         if root is None:
             typer.echo(f"Next: oodml study init {shlex.quote(data)}")
     if report.corrupt:
@@ -104,6 +131,63 @@ def fetch(
 
         images = fetch_images(name, root, url, sha256, advance)
     typer.echo(f"{name}: {len(images)} images of {len(images.class_names)} classes in {root}")
+
+
+def _find_leakage(
+    images: "ImageSet", backbone: str | None, similarity: float | None, splits: Path | None
+) -> "Leakage":
+    from oodml.decisions import leakage
+    from oodml.progress import Progress
+    from oodml.report.folder import read_folder
+    from oodml.shift.files import read_splits
+
+    vectors = []
+    if backbone is None:
+        with Progress("Comparing images", len(images)) as progress:
+            least = leakage.CORRELATION if similarity is None else similarity
+            groups = leakage.near_duplicates(images, least, progress.advance)
+    else:
+        from oodml.embedding import embed
+
+        features = embed(images, backbone)
+        least = leakage.SIMILARITY if similarity is None else similarity
+        groups = leakage.similar_groups(features.vectors, least)
+        vectors.append(("", backbone, features))
+    if splits is None:
+        return leakage.measure_leakage(images, groups, (), vectors)
+    is_study = splits.is_dir()
+    progression = read_splits(splits / "splits.json" if is_study else splits)
+    if is_study:
+        vectors += read_folder(splits, images).first_vectors()
+    elif vectors:
+        vectors += [(str(s.step), vectors[0][1], features.subset(s.test)) for s in progression]
+    return leakage.measure_leakage(images, groups, list(progression), vectors)
+
+
+def _leakage_rows(leakage: "Leakage | None") -> list[tuple[str, str]]:
+    if leakage is None:
+        return []
+    pairs = {"within a class": leakage.within, "across classes": leakage.across}
+    rows = [
+        (f"near-duplicates {kind}", _list([" ≈ ".join(group) for group in groups]))
+        for kind, groups in pairs.items()
+    ]
+    if leakage.splits:
+        lines = (
+            "split {split}: {leaked} of {test} test images".format(**s) for s in leakage.splits
+        )
+        rows.append(("near-duplicates in training", "\n".join(lines)))
+    return rows
+
+
+def _print_recalls(leakage: "Leakage | None") -> None:
+    if leakage is not None and leakage.recalls:
+        rows = [
+            (row["split"] or "all", row["vectors"], f"{row['recall']:.4f}", f"{row['without']:.4f}")
+            for row in leakage.recalls
+        ]
+        heads = ("split", "vectors", "all images", "without near-duplicates")
+        print_table("Recall@1", heads, rows, ("vectors",))
 
 
 def _rows(report: "CheckReport") -> list[tuple[str, str]]:

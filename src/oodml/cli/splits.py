@@ -63,6 +63,16 @@ def build(
     unit: Annotated[str, typer.Option(help="What is swapped: class or superclass (published).")] = (
         "class"
     ),
+    group: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of a table of images: classes with a common value stay together."
+        ),
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(help="Column of dates or numbers: train on the earlier half of the classes."),
+    ] = None,
     train_superclass: Annotated[
         list[str] | None,
         typer.Option(help="A superclass to train on at the start; may be repeated."),

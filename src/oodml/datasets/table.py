@@ -32,6 +32,8 @@ COLUMNS = {
 """The names that each column may have."""
 
 
+MAX_TEXT = 100
+"""Characters of a value; columns with longer values, such as captions, are not stored."""
 NO_LABEL = "rows without a label"
 """The rows that `skip_unlabeled` leaves out, in `ImageSet.skipped`."""
 
@@ -43,6 +45,8 @@ def dataset(
     skip_unlabeled: bool = False,
 ) -> ImageSet:
     """Read the images that a table lists, sorted by path.
+
+    All other columns of short values are `attributes`, by which splits can be grouped or ordered.
 
     Args:
         path: the table. Its columns are `path` and `class`, optionally `superclass` and `split`
@@ -75,6 +79,7 @@ def dataset(
         problem = f"all images are in one class, {only!r}; at least two are required"
         raise error_at(path, problem, only)
     order = np.argsort(columns["path"], kind="stable")
+    attributes = {name: values[order] for name, values in _further_columns(table).items()}
     columns = {column: values[order] for column, values in columns.items()}
     require_files(path, base, columns["path"])
     return ImageSet(
@@ -85,7 +90,7 @@ def dataset(
         root=base,
         partition=_partition(columns, path),
         skipped=((NO_LABEL, skipped),) if skip_unlabeled else (),
-        attributes={name: columns[name] for name in ATTRIBUTES if name in columns},
+        attributes=attributes | {name: columns[name] for name in ATTRIBUTES if name in columns},
     )
 
 
@@ -106,6 +111,17 @@ def _drop_unlabeled(table: dict[str, NDArray[Any]]) -> int:
     for name in table if len(dropped) else ():
         table[name] = table[name][~dropped]
     return int(dropped.sum())
+
+
+def _further_columns(table: dict[str, NDArray[Any]]) -> dict[str, Names]:
+    """The columns that are not in `COLUMNS`, if their values are short."""
+    known = {name for names in COLUMNS.values() for name in names}
+    return {
+        name: attribute_texts(values)
+        for name, values in table.items()
+        if name.strip().casefold() not in known
+        and all(np.ndim(value) == 0 and len(str(value)) <= MAX_TEXT for value in values)
+    }
 
 
 def _partition(columns: dict[str, Names], path: Path) -> Names | None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from oodml.errors import OodmlError
 from oodml.evaluate.inputs import as_vectors, check_seed
 from oodml.evaluate.precision import resolved_unit_rows
+from oodml.shift.columns import connect
 from oodml.vectors import VectorSet
 
 MAX_IMAGES = 1000
@@ -97,9 +98,6 @@ def new_clusters(
     index: Float[np.ndarray, "n d"], new: Float[np.ndarray, "m d"]
 ) -> list[NDArray[np.int64]]:
     """The rows of each group of new unit vectors that are unusually far from the index."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     limit = float(np.quantile(_nearest(index, index, True), UNUSUAL))
     far = np.flatnonzero(_nearest(new, index, False) < limit)
     pairs = [
@@ -108,9 +106,7 @@ def new_clusters(
     ]
     if not pairs:
         return []
-    first, second = np.concatenate(pairs).T
-    graph = coo_array((np.ones(len(first)), (first, second)), shape=(len(far), len(far)))
-    labels = connected_components(graph, directed=False)[1]
+    labels = connect(np.concatenate(pairs), len(far))
     groups = [far[labels == label] for label in np.unique(labels)]
     return sorted((g for g in groups if len(g) >= MIN_CLUSTER), key=len, reverse=True)
 

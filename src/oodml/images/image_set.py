@@ -37,7 +37,7 @@ class ImageSet(Labeled):
         left_out: ids of the unreadable images that `skip_corrupt` removed.
         background: the color behind transparent pixels: "white", "black", or "#rrggbb".
         skipped: the files in the folder that are not read as images, as (suffix, count).
-        attributes: [n] columns of `oodml.vector_columns.ATTRIBUTES` as text, "" where unknown.
+        attributes: [n] further columns of a table as text, "" where unknown.
 
     Raises:
         OodmlError: if the columns differ in length, an id occurs twice, or a class has two

@@ -10,7 +10,6 @@ from oodml.arrays import Names
 from oodml.evaluate.neighbors import nearest_neighbors
 from oodml.evaluate.query_lists import query_lists
 from oodml.report.folder import StudyFolder
-from oodml.results.schema import Stage
 from oodml.vectors import VectorSet
 
 MAX_CANDIDATES = 400
@@ -65,12 +64,7 @@ def find_examples(
 
 def _embeddings(folder: StudyFolder, split: str) -> dict[str, VectorSet]:
     """The test embeddings of each method's first seed, where they are of the same images."""
-    table = folder.table
-    rows = table[(table["split"] == split) & (table["stage"] == Stage.ZERO_SHOT)]
-    first_seeds = rows.sort_values(["method", "seed"]).drop_duplicates("method")
-    runs = zip(first_seeds["method"], first_seeds["run"], strict=True)
-    stored = {str(name): folder.vectors(str(run)) for name, run in runs}
-    spaces = {name: space for name, space in stored.items() if space is not None}
+    spaces = {method: vectors for _, method, vectors in folder.first_vectors(split)}
     first = next(iter(spaces.values()), None)
     return {
         name: space

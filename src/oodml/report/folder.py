@@ -1,7 +1,7 @@
 """Reading a study folder for its report. What is missing becomes a note, not an error."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,6 +59,15 @@ class StudyFolder:
         """The test embeddings of a run, or None if the run did not save them."""
         path = self.path / "runs" / run / "vectors.npz"
         return VectorSet.load(path) if path.exists() else None
+
+    def first_vectors(self, split: str | None = None) -> Iterator[tuple[str, str, VectorSet]]:
+        """The split, the method, and the test embeddings of each method's first seed."""
+        rows = self.table[self.table["stage"] == Stage.ZERO_SHOT].sort_values(["method", "seed"])
+        rows = rows if split is None else rows[rows["split"] == split]
+        for row in rows.drop_duplicates(["method", "split"]).to_dict("records"):
+            vectors = self.vectors(str(row["run"]))
+            if vectors is not None:
+                yield str(row["split"]), str(row["method"]), vectors
 
     def failures(self) -> dict[str, list[str]]:
         """The failed runs as text, grouped by their error."""

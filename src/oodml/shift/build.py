@@ -1,6 +1,6 @@
 """Build a progression from settings: where to start, how to search, which splits to return."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -12,6 +12,7 @@ from oodml.errors import OodmlError, error_at
 from oodml.images.image_set import ImageSet
 from oodml.images.transforms import Augmentation
 from oodml.results.schema import STANDARD_STEP
+from oodml.shift.columns import class_units, time_progression, whole_units
 from oodml.shift.distances import Matrix
 from oodml.shift.episodes import sample_episodes, sample_validation
 from oodml.shift.exact import MOST_SWAPS, evenly_spaced, exact_progression
@@ -59,6 +60,12 @@ class SplitSettings(BaseModel):
         removal: the number of removal iterations after the hardest published split.
         swaps, history: of the published procedure, see `published_progression`.
         unit: what the published procedure moves: a class, or all classes of a superclass.
+        group: a column of a table of images, such as the recording. Classes with images of the
+            same value, directly or through other classes, stay on one side, also among the
+            validation classes; the published procedure moves them together.
+        time: a column of dates or numbers. A class is as old as its first image. The earlier half
+            of the classes is trained on, and the later ones are tested in `n_splits` parts, in
+            the order of time.
         ends: the lowest and highest shift wanted (exact).
         image_tolerance: the largest relative change of the number of train images (exact).
         validation: the fraction of train classes used for validation.
@@ -84,6 +91,8 @@ class SplitSettings(BaseModel):
     swaps: int = Field(2, ge=1)
     history: int | None = Field(None, ge=0)
     unit: Literal["class", "superclass"] = "class"
+    group: str | None = None
+    time: str | None = None
     ends: tuple[float, float] | None = None
     image_tolerance: float | None = Field(None, ge=0)
     validation: float = Field(0.25, ge=0, lt=1)
@@ -105,10 +114,12 @@ def build_progression(
         )
     find_measure(settings.measure, "class means")
     _refuse_collapsed(vectors)
-    train = _train_classes(vectors, settings, images)
-    exact = _is_exact(settings, len(train), len(vectors.class_names))
-    built = _exact(vectors, settings, train) if exact else _published(vectors, settings, train)
-    splits = tuple(_add_samples(s, vectors, settings, shots, n_episodes) for s in built)
+    units = {} if settings.group is None else class_units(settings.group, images)
+    if settings.time is None:
+        built = _from_standard(vectors, settings, images, units)
+    else:
+        built = _by_time(vectors, settings, images)
+    splits = tuple(_add_samples(s, vectors, settings, shots, n_episodes, units) for s in built)
     return replace(
         built,
         splits=splits,
@@ -118,6 +129,27 @@ def build_progression(
         backbone=str(vectors.source.get("backbone", "")),
         seed=settings.seed,
     )
+
+
+def _from_standard(
+    vectors: VectorSet,
+    settings: SplitSettings,
+    images: ImageSet | None,
+    units: Mapping[str, str],
+) -> Progression:
+    train = _train_classes(vectors, settings, images)
+    train = whole_units(train, units) if units else train
+    if _is_exact(settings, len(train), len(vectors.class_names)):
+        return _exact(vectors, settings, train)
+    return _published(vectors, settings, train, units)
+
+
+def _by_time(vectors: VectorSet, settings: SplitSettings, images: ImageSet | None) -> Progression:
+    for name in ("group", "train_classes", "train_superclasses", "harder", "easier", "steps"):
+        if getattr(settings, name) is not None:
+            raise _error(name, "it cannot be combined with time")
+    n_splits = None if settings.n_splits == "all" else settings.n_splits
+    return time_progression(vectors, settings.time or "", images, n_splits, settings.measure)
 
 
 def _refuse_collapsed(vectors: VectorSet) -> None:
@@ -145,6 +177,11 @@ def _train_classes(
 
 
 def _is_exact(settings: SplitSettings, n_train: int, n: int) -> bool:
+    if settings.group is not None:
+        if settings.procedure == "exact" or settings.removal or settings.unit != "class":
+            allowed = 'procedure = "published" without removal and unit'
+            raise _error("group", f"it requires {allowed}")
+        return False
     if settings.procedure == "auto":
         most = MOST_SWAPS // (30 if settings.measure == STANDARD_MEASURE else 1000)
         small = n_train * (n - n_train) <= most
@@ -175,12 +212,14 @@ def _exact(vectors: VectorSet, settings: SplitSettings, train: Sequence[str]) ->
     return replace(whole, splits=_select(whole.splits, settings))
 
 
-def _published(vectors: VectorSet, settings: SplitSettings, train: Sequence[str]) -> Progression:
+def _published(
+    vectors: VectorSet, settings: SplitSettings, train: Sequence[str], units: Mapping[str, str]
+) -> Progression:
     missing = sorted(set(train) - set(vectors.class_names))
     if missing:
         problem = f"train class {missing[0]!r} is not among the classes of the vectors"
         raise OodmlError(problem, "splits.train_classes", missing[0])
-    procedure = _PublishedProcedure(vectors, settings)
+    procedure = _PublishedProcedure(vectors, settings, units)
     first = sorted(set(train))
     second = [name for name in vectors.class_names if name not in set(train)]
     counts = _iterations(settings, min(len(first), len(second)))
@@ -200,8 +239,10 @@ def _published(vectors: VectorSet, settings: SplitSettings, train: Sequence[str]
 
 
 class _PublishedProcedure:
-    def __init__(self, vectors: VectorSet, settings: SplitSettings) -> None:
-        self._vectors, self._settings = vectors, settings
+    def __init__(
+        self, vectors: VectorSet, settings: SplitSettings, units: Mapping[str, str]
+    ) -> None:
+        self._vectors, self._settings, self._units = vectors, settings, units
         self._means = vectors.class_means()
         self._position = {name: row for row, name in enumerate(vectors.class_names)}
 
@@ -212,10 +253,10 @@ class _PublishedProcedure:
         settings = self._settings
         default = HISTORY_EASIER if easier else HISTORY
         means = self._means_of(train), self._means_of(test)
-        if settings.unit == "class":
+        if settings.unit == "class" and not self._units:
             options = self._options(default, min(len(train), len(test)))
             return published_progression(*means, train, test, iterations, easier=easier, **options)
-        units = _superclasses(self._vectors)
+        units = self._units or _superclasses(self._vectors)
         least = min(len({units[name] for name in side}) for side in (train, test))
         options = self._options(default, least) | {"easier": easier}
         return superclass_progression(*means, train, test, units, iterations, **options)
@@ -276,11 +317,18 @@ def _with_standard(chosen: Sequence[Split], splits: Sequence[Split]) -> Sequence
 
 
 def _add_samples(
-    split: Split, vectors: VectorSet, settings: SplitSettings, shots: Sequence[int], n_episodes: int
+    split: Split,
+    vectors: VectorSet,
+    settings: SplitSettings,
+    shots: Sequence[int],
+    n_episodes: int,
+    units: Mapping[str, str],
 ) -> Split:
     ids, classes = vectors.ids.tolist(), vectors.classes.tolist()
     episodes = sample_episodes(ids, classes, split.test, shots, n_episodes, settings.seed)
-    validation = sample_validation(split.train, settings.validation, settings.seed)
+    sampled = dict.fromkeys(units.get(name, name) for name in split.train)
+    drawn = {*sample_validation([*sampled], settings.validation, settings.seed)}
+    validation = tuple(name for name in split.train if units.get(name, name) in drawn)
     return replace(split, validation=validation, episodes=episodes)
 
 

@@ -198,6 +198,7 @@ def _splits_content(splits: SplitSettings | SplitFile) -> bytes:
         return splits.file.read_bytes()
     values = resolve_defaults(splits.backbone, splits.model_dump(mode="json"))
     values["weights"] = weights_key(splits.weights)
+    values = {k: v for k, v in values.items() if v is not None or k not in ("group", "time")}
     if values["pooling"] == "avg":  # as before there was a choice
         del values["pooling"]
     return json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode()
@@ -239,6 +240,8 @@ def progression_key(study: Study, images: ImageSet) -> str:
         return content_hash(fingerprint, splits)
     order = np.argsort(images.ids)
     columns = [c[order].tolist() for c in (images.superclasses, images.partition) if c is not None]
+    used = [images.attributes.get(name or "") for name in (study.splits.group, study.splits.time)]
+    columns += [c[order].tolist() for c in used if c is not None]
     fingerprint = content_hash(fingerprint, json.dumps(columns))
     episodes = json.dumps([sorted(study.shots), study.episodes])
     return content_hash(

@@ -71,8 +71,8 @@ def _small_splits(
     changes: dict[str, Any] = {
         "n_splits": 2, "steps": None, "history": None, "swaps": 1,
         "train_classes": _train_classes(own, data),
-        "harder": min(3, 25 if own.harder is None else own.harder),
-        "easier": min(2, 15 if own.easier is None else own.easier),
+        "harder": None if own.time else min(3, 25 if own.harder is None else own.harder),
+        "easier": None if own.time else min(2, 15 if own.easier is None else own.easier),
         "removal": None, "ends": None, "image_tolerance": None,
     }  # fmt: skip
     if untrained:

@@ -1,0 +1,251 @@
+"""Near-duplicates: images that are almost equal, and what they do to recall.
+
+Images are compared by a 64-bit perceptual hash, and candidates by the correlation of their
+thumbnails in color (1 kB per image). The search is exact for hashes that differ in at most seven
+bits. It needs about n²/2000 comparisons of hashes if these are evenly distributed, in blocks.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8, UInt64
+from numpy.typing import NDArray
+from PIL import Image
+
+from oodml.errors import OodmlError
+from oodml.evaluate.inputs import as_vectors
+from oodml.evaluate.precision import resolved_unit_rows
+from oodml.evaluate.retrieval import retrieval_metrics
+from oodml.images.fingerprint import decode_files
+from oodml.images.image_set import ImageSet
+from oodml.shift.columns import connect
+from oodml.shift.splits import Split
+from oodml.vectors import VectorSet
+
+SIDE, LOW = 32, 8
+"""Pixels per side of the image that is hashed, and frequencies per axis in the hash."""
+BITS = 7
+CORRELATION = 0.99
+SIMILARITY = 0.99
+BLOCK = 2**22
+"""Pairs that are compared at a time."""
+
+
+def perceptual_hash(image: Image.Image) -> tuple[int, NDArray[np.uint8]]:
+    """The hash of an image, and its thumbnail [1152]: gray, and color in lower resolution.
+
+    A bit is set if one of the 64 lowest frequencies of the cosine transform of 32×32 gray pixels,
+    the mean excepted, is above their median (Zauner 2010).
+    """
+    from scipy.fft import dctn
+
+    small = image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    waves = dctn(np.asarray(small.convert("L"), dtype=np.float64), norm="ortho")
+    waves = waves[:LOW, :LOW].ravel()
+    waves[0] = np.median(waves[1:])
+    bits = waves > waves[0] + 1e-6
+    parts = small.convert("YCbCr").split()
+    gray, *colors = (one if i == 0 else one.reduce(SIDE // LOW) for i, one in enumerate(parts))
+    pixels = np.concatenate([np.asarray(one).ravel() for one in (gray, *colors)])
+    return int.from_bytes(np.packbits(bits).tobytes(), "big"), pixels
+
+
+def near_duplicates(
+    images: ImageSet,
+    correlation: float = CORRELATION,
+    advance: Callable[[], Any] = lambda: None,
+) -> Int[np.ndarray, " n"]:
+    """The groups of images that are linked by near-equal pairs.
+
+    Args:
+        images: the images; those that cannot be read are left out.
+        correlation: of the thumbnails of a pair, at least.
+        advance: called after each image is decoded.
+
+    Returns:
+        [n] the group of each image, -1 for images without a near-duplicate.
+    """
+    rows, hashes, thumbnails = [], [], []
+    for row, file in enumerate(decode_files(images, np.arange(len(images)), perceptual_hash)):
+        if file.value is not None:
+            rows.append(row)
+            hashes.append(file.value[0])
+            thumbnails.append(file.value[1].ravel())
+        advance()
+    if not rows:
+        return np.full(len(images), -1)
+    pixels = np.stack(thumbnails)
+    pairs = []
+    for part in close_hashes(np.array(hashes, dtype=np.uint64)):
+        for few in np.array_split(part, 1 + len(part) // 2**12):
+            similar = correlations(pixels[few[:, 0]], pixels[few[:, 1]]) >= correlation
+            pairs.append(few[similar])
+    groups = np.full(len(images), -1)
+    groups[rows] = _components(pairs, len(rows))
+    return groups
+
+
+def correlations(a: UInt8[np.ndarray, "p d"], b: UInt8[np.ndarray, "p d"]) -> NDArray[np.float64]:
+    """[p] the correlation of thumbnails as `perceptual_hash` returns them; 1 if both are plain."""
+    centered = []
+    for thumbnails in (a, b):
+        rows = thumbnails.astype(np.float64)
+        rows[:, : SIDE**2] -= rows[:, : SIDE**2].mean(1, keepdims=True)
+        rows[:, SIDE**2 :] = (rows[:, SIDE**2 :] - 128) * (SIDE / LOW)
+        centered.append(rows)
+    norms = [np.linalg.norm(rows, axis=1) for rows in centered]
+    products = np.einsum("pd,pd->p", *centered)
+    plain = (norms[0] == 0) & (norms[1] == 0)
+    return np.where(plain, 1.0, products / np.maximum(norms[0] * norms[1], 1e-9))
+
+
+def close_hashes(hashes: UInt64[np.ndarray, " n"], bits: int = BITS) -> Iterator[NDArray[np.int64]]:
+    """The pairs of hashes that differ in at most seven bits, in blocks [p 2].
+
+    Of four parts of 16 bits, one differs in at most one bit. Of equal hashes, each is paired with
+    the first one only.
+    """
+    unique, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    repeats = np.flatnonzero(first[inverse] != np.arange(len(hashes)))
+    yield np.stack([first[inverse[repeats]], repeats], axis=1)
+    for part in range(4):
+        keys = (unique >> np.uint64(16 * part)).astype(np.uint16)
+        order = np.argsort(keys, kind="stable")
+        ordered = keys[order]
+        for flipped in (0, *(1 << bit for bit in range(16))):
+            wanted = keys ^ np.uint16(flipped)
+            begin, end = (np.searchsorted(ordered, wanted, side) for side in ("left", "right"))
+            for rows, slots in _expand(begin, end - begin):
+                others = order[slots]
+                near = np.bitwise_count(unique[rows] ^ unique[others]) <= bits
+                chosen = near & (rows < others)
+                yield first[np.stack([rows[chosen], others[chosen]], axis=1)]
+
+
+def _expand(
+    begin: Int[np.ndarray, " n"], count: Int[np.ndarray, " n"]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Every row with each slot of its range, in blocks."""
+    ends = np.cumsum(count)
+    row = 0
+    while row < len(count):
+        done = ends[row - 1] if row else 0
+        last = max(row + 1, int(np.searchsorted(ends, done + BLOCK, "right")))
+        rows = np.repeat(np.arange(row, last), count[row:last])
+        offset = np.arange(len(rows)) - (ends[rows] - count[rows] - done)
+        yield rows, begin[rows] + offset
+        row = last
+
+
+def similar_groups(
+    vectors: Float[np.ndarray, "n d"],
+    similarity: float = SIMILARITY,
+    advance: Callable[[], Any] = lambda: None,
+) -> Int[np.ndarray, " n"]:
+    """[n] the groups of vectors that are linked by pairs of at least this cosine, -1 for none.
+
+    All pairs are compared, in blocks: n²/2 products, n·512 similarities in memory.
+    """
+    if not 0 < similarity <= 1:
+        raise OodmlError(
+            f"similarity {similarity}; it must be above 0 and at most 1",
+            location="similarity",
+            given=similarity,
+        )
+    unit = resolved_unit_rows(as_vectors(vectors, "cosine")).numpy()
+    pairs = []
+    for start in range(0, len(unit), 512):
+        near = np.argwhere(unit[start : start + 512] @ unit[start:].T >= similarity) + start
+        pairs.append(near[near[:, 0] < near[:, 1]])
+        advance()
+    return _components(pairs, len(unit))
+
+
+def _components(pairs: Sequence[NDArray[np.int64]], n: int) -> Int[np.ndarray, " n"]:
+    labels = connect(np.concatenate([np.empty((0, 2), np.int64), *pairs]), n)
+    return np.where(np.bincount(labels, minlength=n)[labels] > 1, labels, -1)
+
+
+def leaked_images(
+    groups: Int[np.ndarray, " n"], images: ImageSet, split: Split
+) -> NDArray[np.bool_]:
+    """[n] which images are test images with a near-duplicate among the split's train images."""
+    train, test = (np.isin(images.classes, side) for side in (split.train, split.test))
+    return np.asarray(test & np.isin(groups, groups[train & (groups >= 0)]))
+
+
+def recall_without(
+    vectors: VectorSet, groups: Int[np.ndarray, " n"], leaked: NDArray[np.bool_]
+) -> tuple[float, float]:
+    """Recall@1 of vectors with all images, and without near-duplicates.
+
+    Args:
+        vectors: [n d].
+        groups: [n] the group of each row, -1 for none; the first row of each group stays.
+        leaked: [n] rows that do not stay.
+    """
+    rows = np.flatnonzero(~leaked)
+    alone = groups[rows] < 0
+    firsts = np.unique(groups[rows][~alone], return_index=True)[1]
+    rest = vectors.select(np.sort(np.concatenate([rows[alone], rows[~alone][firsts]])))
+    values = [
+        float(retrieval_metrics(one.vectors, one.classes, ks=(1,))["recall@1"])
+        for one in (vectors, rest)
+    ]
+    return values[0], values[1]
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """Near-duplicates of a dataset, and what they do.
+
+    Attributes:
+        within, across: the ids of the groups in one class, and in several.
+        splits: one row per split: `split`, `leaked` (test images with a near-duplicate among the
+            train images), and `test` (all test images).
+        recalls: one row per set of vectors: `split`, `vectors`, `recall` (Recall@1 with all
+            images), and `without` (without leaked images and with one image per group).
+    """
+
+    within: tuple[tuple[str, ...], ...]
+    across: tuple[tuple[str, ...], ...]
+    splits: tuple[dict[str, Any], ...] = ()
+    recalls: tuple[dict[str, Any], ...] = ()
+
+
+def measure_leakage(
+    images: ImageSet,
+    groups: Int[np.ndarray, " n"],
+    splits: Iterable[Split] = (),
+    vectors: Iterable[tuple[str, str, VectorSet]] = (),
+) -> Leakage:
+    """Count near-duplicates within and across classes and splits, and measure Recall@1 without.
+
+    Args:
+        images: the images.
+        groups: [n] the group of each image, -1 for none.
+        splits: the splits.
+        vectors: the step of the split ("" for all images), a name, and the vectors.
+    """
+    within: list[tuple[str, ...]] = []
+    across: list[tuple[str, ...]] = []
+    order = np.argsort(groups, kind="stable")[(groups < 0).sum() :]
+    for rows in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if len(order) else ():
+        one_class = len(set(images.labels[rows].tolist())) == 1
+        (within if one_class else across).append(tuple(images.ids[rows].tolist()))
+    leaked = {str(split.step): leaked_images(groups, images, split) for split in splits}
+    counts = [
+        {"split": str(split.step), "leaked": int(leaked[str(split.step)].sum()),
+         "test": int(np.isin(images.classes, split.test).sum())}
+        for split in splits
+    ]  # fmt: skip
+    row_of = {name: row for row, name in enumerate(images.ids.tolist())}
+    recalls = []
+    for step, name, one in vectors:
+        rows = np.array([row_of[image] for image in one.ids.tolist()])
+        mask = leaked[step][rows] if step else np.zeros(len(rows), dtype=bool)
+        full, without = recall_without(one, groups[rows], mask)
+        recalls.append({"split": step, "vectors": name, "recall": full, "without": without})
+    return Leakage(tuple(within), tuple(across), tuple(counts), tuple(recalls))
