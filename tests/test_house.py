@@ -37,7 +37,7 @@ FLOORS = (
     {"study.search"},
     {"study.launch", "study.preview", "study.verification"},
     {"forecasting"},
-    {"first_study", "fit", "mteb"},
+    {"bulk", "first_study", "fit", "mteb"},
     {"cli"},
     {"interactive"},
     {"__main__"},

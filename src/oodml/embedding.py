@@ -118,6 +118,57 @@ def embed(
     return _vector_set(cached, images, source)
 
 
+class ImageEmbedder:
+    """Embeds many sets of images with one network, without the cache.
+
+    Args:
+        network: the name of a backbone, or a trained model.
+        batch_size: images per forward pass; halved when the memory of a GPU does not suffice. By
+            default 64 on the CPU and 1024 on a GPU.
+        options: weights, image_size, pooling, and augmentation as in `embed`.
+    """
+
+    def __init__(
+        self,
+        network: str | Embedder,
+        device: torch.device | str | None = None,
+        batch_size: int | None = None,
+        trust_code: bool = False,
+        **options: Any,
+    ) -> None:
+        self.device = resolve_device(device)
+        self.batch_size = batch_size or (64 if self.device.type == "cpu" else 1024)
+        _check_at_least("batch_size", self.batch_size, 1)
+        self.model = network if isinstance(network, Embedder) else None
+        if isinstance(network, Embedder):
+            return
+        settings = {"image_size": None, "pooling": "model", "augmentation": "model", **options}
+        weights = settings.pop("weights", None)
+        _check_options(network, **settings)
+        settings = resolve_defaults(network, settings)
+        self.backbone = load_backbone(network, weights, trust_code=trust_code)
+        self.pooling, self.recipe = settings["pooling"], recipe(settings["augmentation"])
+        self.backbone.check_pooling(self.pooling)
+        self.size = settings["image_size"] or self.backbone.image_size
+
+    def __call__(self, images: ImageSet) -> NDArray[np.float32]:
+        """[n d] the vectors of images."""
+        while True:
+            try:
+                return self._embed(images)
+            except torch.OutOfMemoryError:
+                if self.batch_size == 1:
+                    raise
+                self.batch_size //= 2
+
+    def _embed(self, images: ImageSet) -> NDArray[np.float32]:
+        if self.model is not None:
+            return _run_model(self.model, self.model, images, None, 0, self.device, self.batch_size)
+        view = test_views(images, self.size, self.recipe, self.backbone.test_transform)
+        features = _pooled_features(images, self.backbone, view, self.device, self.batch_size)
+        return combine_poolings(features, self.pooling).numpy()
+
+
 def _embed_with_function(
     images: ImageSet,
     model: Any,

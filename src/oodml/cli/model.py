@@ -17,7 +17,11 @@ from oodml.cli.shared import (
 from oodml.errors import OodmlError
 
 Out = Annotated[
-    Path, typer.Option(help="The file to write: .npz, .safetensors, .parquet, or .npy.")
+    Path,
+    typer.Option(
+        help="The file to write: .npz, .safetensors, .parquet, or .npy. `embed`: or a folder of "
+        "shards, which the same command resumes."
+    ),
 ]
 Backbone = Annotated[str | None, typer.Option(help="A pretrained backbone (default: lite0).")]
 ModelFolder = Annotated[
@@ -40,7 +44,13 @@ SkipCorrupt = Annotated[
 
 
 def embed(
-    data: Annotated[str, typer.Option(help="A dataset's name, a folder, or a table.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="A dataset's name, a folder, or a table. With a folder as --out, also tables of "
+            "URLs, WebDataset tars, and Parquet with images."
+        ),
+    ],
     out: Out,
     backbone: Backbone = None,
     model: ModelFolder = None,
@@ -53,6 +63,20 @@ def embed(
     background: Background = None,
     device: Device = None,
     trust_code: TrustCode = False,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Images per forward pass (default: 64 on the CPU, 1024 on a GPU)."),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(help="With shards: processes on this machine, or actors of Ray.")
+    ] = 1,
+    shard_size: Annotated[
+        int, typer.Option(help="With shards: images per shard; a tar is one shard.")
+    ] = 10_000,
+    shard_format: Annotated[
+        str, typer.Option(help="With shards: parquet, or npy with a .csv of ids and classes.")
+    ] = "parquet",
+    on: Annotated[str, typer.Option(help="With shards: local, ray, or ray://HOST:PORT.")] = "local",
 ) -> None:
     """Embed images with a pretrained backbone or a trained model, and write the vectors to a file.
 
@@ -78,11 +102,20 @@ def embed(
         flag = "--backbone" if backbone else f"--{next(iter(options)).replace('_', '-')}"
         problem = f"{flag} applies to a backbone; a trained model (--model) has its own settings"
         raise OodmlError(problem, location=flag)
+    table: dict[str, Any] = {"skip_unlabeled": True} if skip_unlabeled else {}
+    if not out.suffix or out.is_dir():
+        settings: dict[str, Any] = {"backbone": backbone, "model": model, "options": options}
+        settings |= {"device": device, "trust_code": trust_code, "batch_size": batch_size}
+        sharding = (workers, shard_size, shard_format, on)
+        _embed_shards(data, out, settings, sharding, {"background": background, **table})
+        return
+    if workers != 1 or on != "local":
+        problem = "--workers and --on write shards; pass a folder"
+        raise OodmlError(f"--out: {problem}", "--out", str(out))
     check_suffix(out)
     refuse_overwrite(out, data, weights, *model_files(Path(model) if model else None))
     resolve_device(device)
     make_importable(Path.cwd())
-    table: dict[str, Any] = {"skip_unlabeled": True} if skip_unlabeled else {}
     images = open_images(data, skip_corrupt=skip_corrupt, background=background, **table)
     if skip_unlabeled:
         typer.echo(f"rows without a label left out: {dict(images.skipped)[NO_LABEL]}", err=True)
@@ -90,10 +123,51 @@ def embed(
         names = ", ".join(images.left_out)
         typer.echo(f"corrupt images left out: {len(images.left_out)} ({names})", err=True)
     network = load_model(model, trust_code) if model else backbone or "lite0"
+    if batch_size is not None:
+        options["batch_size"] = batch_size
     vectors = embed_images(images, network, device=device, trust_code=trust_code, **options)  # type: ignore[arg-type]
     vectors.save(out)
     n, d = vectors.vectors.shape
     typer.echo(f"{out}: {n} vectors of {d} dimensions, {len(vectors.class_names)} classes")
+
+
+def _embed_shards(
+    data: str,
+    out: Path,
+    settings: dict[str, Any],
+    sharding: tuple[int, int, str, str],
+    images: dict[str, Any],
+) -> None:
+    from oodml.bulk.embed import SHARD_SUFFIXES, BulkSettings, embed_shards
+    from oodml.bulk.sources import open_source
+    from oodml.catalog import make_importable
+    from oodml.devices import resolve_device
+    from oodml.errors import unknown
+    from oodml.study.workers.executors import check_executor
+
+    workers, shard_size, shard_format, on = sharding
+    formats = [suffix[1:] for suffix in SHARD_SUFFIXES]
+    if shard_format not in formats:
+        raise unknown("format", shard_format, formats, "--shard-format")
+    for name, value in (("--workers", workers), ("--shard-size", shard_size)):
+        if value < 1:
+            raise OodmlError(f"{name}: at least 1 is required", name, value)
+    if on.startswith("slurm"):
+        raise unknown("executor", on, ("local", "ray", "ray://HOST:PORT"), "--on")
+    check_executor(on)
+    make_importable(Path.cwd())
+    settings["device"] = settings["device"] or resolve_device(None).type
+    if settings["model"]:
+        settings["model"] = str(Path(settings["model"]).resolve())
+    else:
+        settings["backbone"] = settings["backbone"] or "lite0"
+    chosen = BulkSettings(**settings, suffix=f".{shard_format}", code=str(Path.cwd()))
+    source = open_source(data, shard_size, **images)
+    n_shards, n_corrupt = embed_shards(source, out, chosen, workers, on)
+    corrupt = f"; {n_corrupt} corrupt images are listed in corrupt.csv" if n_corrupt else ""
+    typer.echo(
+        f"{out}: {n_shards} shards{corrupt}. Search them: `oodml evaluate … --gallery {out}`"
+    )
 
 
 def export(

@@ -43,6 +43,7 @@ def dataset(
     root: str | Path | None = None,
     name: str | None = None,
     skip_unlabeled: bool = False,
+    check_files: bool = True,
 ) -> ImageSet:
     """Read the images that a table lists, sorted by path.
 
@@ -56,6 +57,7 @@ def dataset(
         root: the folder that the table's paths are relative to; by default the table's folder.
         name: the name of the dataset in results; by default the file's name.
         skip_unlabeled: leave out rows without a class or superclass, and count them in `skipped`.
+        check_files: refuse a table of which an image does not exist.
 
     Raises:
         OodmlError: if a column or row is invalid.
@@ -81,7 +83,8 @@ def dataset(
     order = np.argsort(columns["path"], kind="stable")
     attributes = {name: values[order] for name, values in _further_columns(table).items()}
     columns = {column: values[order] for column, values in columns.items()}
-    require_files(path, base, columns["path"])
+    if check_files:
+        require_files(path, base, columns["path"])
     return ImageSet(
         name or path.stem,
         columns["path"],

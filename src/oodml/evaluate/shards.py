@@ -73,7 +73,8 @@ class Shards:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         files = self.folder.iterdir() if self.folder.is_dir() else [self.folder]
-        paths = sorted(path for path in files if path.suffix in SUFFIXES and path.is_file())
+        visible = (path for path in files if not path.name.startswith("."))  # not half-written
+        paths = sorted(path for path in visible if path.suffix in SUFFIXES and path.is_file())
         if not paths:
             raise OodmlError(
                 f"{folder}: no file of vectors. Allowed: {', '.join(SUFFIXES)}",

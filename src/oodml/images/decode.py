@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from oodml.errors import OodmlError, error_at
+from oodml.errors import error_at
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", "ICO", "DIB")
 SUFFIXES = (
@@ -63,16 +63,22 @@ _TRANSPOSE = {
 }
 
 
-def decode(path: Path, at_least: int | None = None, background: str = "white") -> Image.Image:
+def decode(
+    source: Path | bytes, at_least: int | None = None, background: str = "white", name: str = ""
+) -> Image.Image:
     """Decode an image file as 8-bit RGB.
 
     Args:
+        source: the file or its contents.
         at_least: the short side that suffices, in pixels. A JPEG may then be decoded at 1/2, 1/4,
             or 1/8 of its size if that leaves at least this many pixels.
+        name: for errors, if `source` is not a path.
     """
     try:
-        require_regular_file(path)
-        with Image.open(path, formats=_formats()) as image:
+        if isinstance(source, Path):
+            require_regular_file(source)
+        stream = source if isinstance(source, Path) else io.BytesIO(source)
+        with Image.open(stream, formats=_formats()) as image:
             if at_least is not None:
                 image.draft(None, (at_least, at_least))
             return _to_rgb(image, parse_background(background))
@@ -80,8 +86,9 @@ def decode(path: Path, at_least: int | None = None, background: str = "white") -
         raise
     except Exception as error:  # the decoder of each format raises its own exceptions
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
-        message = f"{path}: not a readable image: {reason}"
-        raise OodmlError(message, location=str(path), allowed=FORMATS) from error
+        location = str(source) if isinstance(source, Path) else name
+        problem = f"not a readable image: {reason}"
+        raise error_at(location, problem, allowed=FORMATS) from error
 
 
 def parse_background(value: object) -> tuple[int, int, int]:

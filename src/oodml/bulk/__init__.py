@@ -1,0 +1,1 @@
+"""Embedding of collections that are too large for one process, in shards."""

@@ -1,0 +1,304 @@
+"""Embedding in shards, by processes of this machine or by Ray: `oodml embed --out FOLDER`.
+
+A shard is written when all its images are embedded, under its final name. What exists is finished,
+so the same command resumes.
+"""
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import torch
+
+from oodml.bulk.sources import Collection, Job, TolerantImages
+from oodml.catalog import make_importable
+from oodml.embedding import ImageEmbedder
+from oodml.errors import OodmlError, error_at
+from oodml.files import replacing, write_text
+from oodml.model import load_model
+from oodml.model_input import input_short
+from oodml.progress import Progress, hide_progress
+from oodml.study.workers.local import (
+    end_with_parent,
+    process_context,
+    without_main_script,
+    worker_device,
+)
+from oodml.vectors import VectorSet
+
+SETTINGS = "embed.json"
+"""The file of what the shards of a folder are computed from."""
+CORRUPT = "corrupt.csv"
+SHARD_SUFFIXES = (".parquet", ".npy")
+
+
+@dataclass(frozen=True)
+class BulkSettings:
+    """How images are embedded.
+
+    Attributes:
+        backbone, model: the name of a backbone, or the folder of a model.
+        options: of the backbone, as in `oodml.embedding.embed`.
+        suffix: the format of the shards.
+        code: the folder of user code.
+    """
+
+    backbone: str | None
+    model: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    suffix: str = ".parquet"
+    device: str = "cpu"
+    batch_size: int | None = None
+    trust_code: bool = False
+    code: str = "."
+
+    def identity(self) -> dict[str, Any]:
+        """What the vectors depend on, as JSON values."""
+        values = asdict(self)
+        return {key: values[key] for key in ("backbone", "model", "options", "suffix")}
+
+
+class ShardWriter:
+    """Loads the network once and embeds jobs."""
+
+    def __init__(self, settings: BulkSettings) -> None:
+        make_importable(settings.code)
+        self.suffix = settings.suffix
+        network: Any = settings.backbone
+        if settings.model is not None:
+            network = load_model(settings.model, settings.trust_code)
+        self.short = None if settings.model is None else input_short(network.settings)
+        self.embed = ImageEmbedder(
+            network,
+            settings.device,
+            settings.batch_size,
+            settings.trust_code,
+            **settings.options,
+        )
+
+    def write(self, job: Job, folder: Path) -> int:
+        """Write the shard of a job into a folder; return the number of images, corrupt ones too."""
+        parts, problems, n = [], list[tuple[str, str]](), 0
+        for images in job.parts():
+            tolerant = TolerantImages.wrap(images, self.short)
+            vectors = self.embed(tolerant) if len(images) else np.zeros((0, 0))
+            bad = sorted(tolerant.problems)
+            problems += [(str(images.ids[row]), tolerant.problems[row]) for row in bad]
+            readable = np.setdiff1d(np.arange(len(images)), bad)
+            n += len(images)
+            if len(readable):
+                rows = (images.classes, images.ids, images.superclasses)
+                given = VectorSet(vectors, *rows, {}, images.partition, images.attributes)
+                parts.append(given.select(readable))
+        path = folder / f"{shard_name(job.number)}{self.suffix}"
+        if problems:
+            write_text(path.with_suffix(".corrupt.csv"), _csv(problems))
+        if parts:
+            _join(parts).save(path)
+        else:
+            path.with_suffix(".empty").touch()
+        return n
+
+
+def shard_name(number: int) -> str:
+    """The name of a shard without its suffix."""
+    return f"part-{number:06}"
+
+
+def embed_shards(
+    source: Collection, out: Path, settings: BulkSettings, workers: int = 1, on: str = "local"
+) -> tuple[int, int]:
+    """Embed a collection into a folder of shards, except for shards that exist.
+
+    Args:
+        workers: processes, or actors of Ray.
+        on: "local", "ray", or "ray://HOST:PORT". Ray's nodes must reach images and model by the
+            same paths; only this machine writes to `out`.
+
+    Returns:
+        The numbers of shards, and of corrupt images, which `corrupt.csv` in the folder lists.
+
+    Raises:
+        OodmlError: if the folder contains shards of other images or of another network.
+    """
+    _check_folder(out, {**source.identity, **settings.identity()})
+    missing = [number for number in range(source.n_jobs) if not _is_done(out, number, settings)]
+    jobs = source.jobs(missing)
+    with Progress(f"Embedding into {out}", len(missing), "shards") as progress:
+        if on != "local":
+            done = _on_ray(None if on == "ray" else on, jobs, len(missing), settings, workers, out)
+        elif workers == 1:
+            done = _in_this_process(jobs, settings, out)
+        else:
+            done = _in_processes(jobs, settings, workers, out)
+        for _ in done:
+            progress.advance(1)
+    return source.n_jobs, _list_corrupt(out)
+
+
+def _check_folder(out: Path, identity: Mapping[str, Any]) -> None:
+    path = out / SETTINGS
+    out.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        if any(out.iterdir()):
+            raise error_at(out, "the folder is not empty and has no shards; choose another one")
+        write_text(path, json.dumps(identity, indent=1))
+        return
+    given = json.loads(path.read_text(encoding="utf-8"))
+    wanted = json.loads(json.dumps(identity))
+    different = [key for key in wanted if given.get(key) != wanted[key]]
+    if different:
+        key = different[0]
+        problem = f"the shards have {key} = {given.get(key)}, now {wanted[key]}; choose another one"
+        raise error_at(path, problem, wanted[key], (str(given.get(key)),))
+
+
+def _is_done(out: Path, number: int, settings: BulkSettings) -> bool:
+    path = out / f"{shard_name(number)}{settings.suffix}"
+    return path.exists() or path.with_suffix(".empty").exists()
+
+
+def _list_corrupt(out: Path) -> int:
+    """Join the lists of corrupt images of all shards; remove what interrupted commands left."""
+    rows: list[tuple[str, str]] = []
+    for path in sorted(out.glob("part-*.corrupt.csv")):
+        rows += [(row[0], row[1]) for row in csv.reader(io.StringIO(path.read_text("utf-8")))][1:]
+    for path in out.glob(".part-*"):
+        path.unlink(missing_ok=True)
+    write_text(out / CORRUPT, _csv(rows))
+    return len(rows)
+
+
+def _csv(rows: list[tuple[str, str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("id", "problem"), *rows])
+    return text.getvalue()
+
+
+def _join(parts: list[VectorSet]) -> VectorSet:
+    if len(parts) == 1:
+        return parts[0]
+
+    def joined(name: str) -> Any:
+        columns = [getattr(part, name) for part in parts]
+        return None if columns[0] is None else np.concatenate(columns)
+
+    columns = {name: joined(name) for name in VectorSet.PER_ROW}
+    attributes = {
+        name: np.concatenate([part.attributes[name] for part in parts])
+        for name in parts[0].attributes
+    }
+    return VectorSet(**columns, attributes=attributes)
+
+
+def _in_this_process(jobs: Iterator[Job], settings: BulkSettings, out: Path) -> Iterator[int]:
+    writer = ShardWriter(settings)
+    for job in jobs:
+        with hide_progress():
+            n = writer.write(job, out)
+        yield n
+
+
+_writer: list[ShardWriter] = []
+"""The writer of a worker process."""
+
+
+def _start_worker(settings: BulkSettings, threads: int, counter: Any) -> None:
+    Thread(target=end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    with counter.get_lock():
+        index, counter.value = counter.value, counter.value + 1
+    values = {**vars(settings), "device": worker_device(settings.device, index)}
+    _writer[:] = [ShardWriter(BulkSettings(**values))]
+
+
+def _write_in_worker(job: Job, out: Path) -> int:
+    with hide_progress():
+        return _writer[0].write(job, out)
+
+
+def _in_processes(
+    jobs: Iterator[Job], settings: BulkSettings, workers: int, out: Path
+) -> Iterator[int]:
+    context = process_context()
+    ShardWriter(settings)  # errors of the network appear here, once
+    threads = max(1, torch.get_num_threads() // workers)
+    arguments = (settings, threads, context.Value("i", 0))
+    with ExitStack() as stack:
+        stack.enter_context(without_main_script(None))
+        pool = stack.enter_context(ProcessPoolExecutor(workers, context, _start_worker, arguments))
+        pending: set[Future[int]] = set()
+        try:
+            for job in jobs:
+                if len(pending) >= 2 * workers:
+                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in done)
+                pending.add(pool.submit(_write_in_worker, job, out))
+            yield from (future.result() for future in pending)
+        except BrokenProcessPool as error:
+            problem = "a worker was killed, most likely because memory ran out; use fewer workers"
+            raise OodmlError(problem, "workers", workers) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+class RayShardWriter:
+    """An actor of Ray Data that turns a job into the files of its shard."""
+
+    def __init__(self, settings: BulkSettings) -> None:
+        self.writer = ShardWriter(settings)
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """One row per file: its name and its contents, the file that completes a shard last."""
+        files: list[tuple[str, bytes]] = []
+        with hide_progress():
+            for job in batch["job"]:
+                with tempfile.TemporaryDirectory() as folder:
+                    self.writer.write(job, Path(folder))
+                    paths = sorted(Path(folder).iterdir(), key=lambda path: path.suffix != ".csv")
+                    files += [(path.name, path.read_bytes()) for path in paths]
+        names, contents = zip(*files, strict=True)
+        return {"name": np.array(names), "data": np.array(contents, dtype=object)}
+
+
+def _on_ray(
+    address: str | None,
+    jobs: Iterator[Job],
+    n_jobs: int,
+    settings: BulkSettings,
+    workers: int,
+    out: Path,
+) -> Iterator[int]:
+    if not n_jobs:
+        return
+    import ray.data  # type: ignore[import-not-found,unused-ignore]
+
+    address = address or os.environ.get("RAY_ADDRESS")
+    cpus = None if address else workers
+    with ray.init(address=address, num_cpus=cpus, log_to_driver=False):
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        rows = [{"job": job} for job in jobs]
+        shards = ray.data.from_items(rows, override_num_blocks=n_jobs).map_batches(
+            RayShardWriter,
+            fn_constructor_args=(settings,),
+            batch_size=1,
+            concurrency=workers,
+            num_cpus=1,
+            num_gpus=1 if settings.device.startswith("cuda") else 0,
+        )
+        for row in shards.iter_rows():
+            with replacing(out / row["name"]) as temporary:
+                temporary.write_bytes(row["data"])
+            if not row["name"].endswith(".csv"):
+                yield 1

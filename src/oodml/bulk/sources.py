@@ -1,0 +1,331 @@
+"""The images of a large collection in parts: files, WebDataset tars, Parquet with images, URLs."""
+
+import glob
+import json
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from oodml.datasets import TABLE_SUFFIXES, open_images
+from oodml.errors import OodmlError, error_at
+from oodml.evaluate.query_lists import listed_parts
+from oodml.files import content_hash
+from oodml.images.decode import SUFFIXES, decode
+from oodml.images.image_set import ImageSet, InputImage, VectorImages, pixels_error
+from oodml.images.pixel_cache import shrink
+from oodml.vector_columns import ATTRIBUTES, CLASSES, IDS, SUPERCLASSES, attribute_texts
+
+CHUNK = 2048
+"""Images of a file that are in memory at a time."""
+UNLABELED = "unlabeled"
+IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp", "bytes")
+_BLANK = Image.new("RGB", (256, 256), "white")
+
+
+@dataclass(frozen=True)
+class Job:
+    """The images of one shard.
+
+    Attributes:
+        number: the number of the shard.
+        images: a part of an image set, or None.
+        file: a tar or Parquet file, if `images` is None.
+        rows: the rows of a Parquet file.
+        background: behind transparent pixels.
+    """
+
+    number: int
+    images: ImageSet | None = None
+    file: Path | None = None
+    rows: tuple[int, int] = (0, 0)
+    background: str = "white"
+
+    def parts(self) -> Iterator[ImageSet]:
+        """The images, some at a time."""
+        if self.images is not None:
+            yield self.images
+        elif self.file is not None:
+            read = _read_tar(self.file) if self.file.suffix == ".tar" else self._read_parquet()
+            for part in read:
+                yield replace(part, background=self.background)
+
+    def _read_parquet(self) -> Iterator["EncodedImages"]:
+        assert self.file is not None
+        return _read_parquet(self.file, *self.rows)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A collection in parts.
+
+    Attributes:
+        identity: what tells this collection from another, as JSON values.
+        n_jobs: the number of shards.
+        jobs: yields the jobs of the given numbers.
+    """
+
+    identity: Mapping[str, Any]
+    n_jobs: int
+    jobs: Callable[[list[int]], Iterator[Job]]
+
+
+def open_source(
+    data: str, shard_size: int, background: str | None = None, **options: Any
+) -> Collection:
+    """Open a collection for embedding in shards.
+
+    Args:
+        data: WebDataset tars or Parquet files with encoded images (a file, a folder of them, or a
+            pattern with *), a table whose paths may be URLs, or as in `open_images`.
+        shard_size: images per shard; a tar is always one shard.
+        background: the color behind transparent pixels.
+        options: as in `open_images`.
+    """
+    color = background or "white"
+    if files := _bulk_files(data):
+        if options:
+            option = next(iter(options))
+            raise error_at(data, f"option {option!r} applies to folders and tables", option)
+        return _file_source(files, shard_size, color)
+    if data.lower().endswith(TABLE_SUFFIXES) and Path(data).is_file():
+        options |= {"check_files": False}
+    images = open_images(data, background=background, **options)
+    if isinstance(images, VectorImages):
+        raise pixels_error(images.name)
+    if type(images) is ImageSet and any("://" in name for name in images.ids[:1]):
+        images = RemoteImages(**_values(images))
+    parts = listed_parts(images)
+    images = images if parts is None else replace(images, partition=parts)
+    starts = range(0, len(images), shard_size)
+
+    def jobs(numbers: list[int]) -> Iterator[Job]:
+        for number in numbers:
+            rows = np.arange(starts[number], min(starts[number] + shard_size, len(images)))
+            yield Job(number, images.select(rows))
+
+    identity = {"name": images.name, "images": len(images), "ids": content_hash(*images.ids)[:16]}
+    return Collection(identity | {"shard_size": shard_size}, len(starts), jobs)
+
+
+def _bulk_files(data: str) -> list[Path]:
+    """The tars, or the Parquet files with images, that `data` names."""
+    path = Path(data).expanduser()
+    if "*" in data:
+        paths = sorted(map(Path, glob.glob(str(path))))
+        if not paths:
+            raise error_at(data, "no file has such a name")
+    else:
+        paths = sorted(path.glob("*.*")) if path.is_dir() else [path]
+    tars = [path for path in paths if path.suffix == ".tar"]
+    return tars or [path for path in paths if path.suffix == ".parquet" and _image_column(path)]
+
+
+def _file_source(files: list[Path], shard_size: int, background: str) -> Collection:
+    listed: list[tuple[Path, tuple[int, int]]] = []
+    for file in files:
+        n = 0 if file.suffix == ".tar" else _n_rows(file)
+        starts = range(0, n, shard_size) if n else [0]
+        listed += [(file, (start, min(start + shard_size, n))) for start in starts]
+
+    def jobs(numbers: list[int]) -> Iterator[Job]:
+        for number in numbers:
+            yield Job(number, None, *listed[number], background)
+
+    sizes = {file.name: file.stat().st_size for file in files}
+    return Collection({"files": sizes, "shard_size": shard_size}, len(listed), jobs)
+
+
+@dataclass(frozen=True, repr=False)
+class EncodedImages(ImageSet):
+    """Encoded images in memory: `pixels` contains the bytes [n] of each."""
+
+    def read(self, index: int, at_least: int | None = None) -> Image.Image:
+        assert self.pixels is not None
+        return decode(self.pixels[index], at_least, self.background, str(self.ids[index]))
+
+
+@dataclass(frozen=True, repr=False)
+class RemoteImages(ImageSet):
+    """Images at URLs, read through fsspec; other ids are paths."""
+
+    def read(self, index: int, at_least: int | None = None) -> Image.Image:
+        import fsspec  # type: ignore[import-untyped,unused-ignore]
+
+        name = str(self.ids[index])
+        if "://" not in name:
+            return super().read(index, at_least)
+        try:
+            with fsspec.open(name, "rb") as file:
+                data = file.read()
+        except Exception as error:  # every file system raises its own exceptions
+            raise error_at(name, f"cannot be read: {error}") from error
+        return decode(data, at_least, self.background, name)
+
+
+@dataclass(frozen=True, repr=False)
+class TolerantImages(ImageSet):
+    """Images of which unreadable ones are white, and listed in `problems`.
+
+    Attributes:
+        inner: the images.
+        short: the short side that images are resized to if they are larger, or None.
+        problems: why images cannot be read, by row.
+    """
+
+    inner: ImageSet | None = None
+    short: int | None = None
+    problems: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def wrap(cls, images: ImageSet, short: int | None) -> "TolerantImages":
+        """The same images; `short` as in the class."""
+        return cls(**_values(images), inner=images, short=short)
+
+    def read(self, index: int, at_least: int | None = None) -> Image.Image:
+        assert self.inner is not None
+        try:
+            return self.inner.read(index, at_least)
+        except (OodmlError, OSError) as error:
+            self.problems[index] = str(error)
+            return _BLANK
+
+    def input_image(self, index: int) -> InputImage:
+        if self.short is None:
+            return self.read(index)
+        return shrink(self.read(index, 2 * self.short), self.short)
+
+
+def _values(images: ImageSet) -> dict[str, Any]:
+    return {one.name: getattr(images, one.name) for one in fields(ImageSet)}
+
+
+def _encoded(name: str, columns: Mapping[str, list[Any]], data: list[Any]) -> EncodedImages:
+    pixels = np.empty(len(data), dtype=object)
+    pixels[:] = data
+    texts = {key: attribute_texts(values) for key, values in columns.items()}
+    classes = np.where(texts["class"] == "", UNLABELED, texts["class"])
+    return EncodedImages(
+        name,
+        texts["id"],
+        classes,
+        texts.get("superclass"),
+        pixels=pixels,
+        attributes={key: texts[key] for key in ATTRIBUTES if key in texts},
+    )
+
+
+def _read_tar(path: Path) -> Iterator[EncodedImages]:
+    """Samples of a WebDataset: files with the same name up to the first dot.
+
+    The class is the text of .cls, or "class" or "label" in .json.
+    """
+    samples: list[dict[str, Any]] = []
+    try:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                if not member.isfile():
+                    continue
+                name = PurePosixPath(member.name)
+                stem, _, kind = name.name.partition(".")
+                key = str(name.with_name(stem))
+                if not samples or samples[-1]["key"] != key:
+                    if len(samples) >= CHUNK:
+                        yield _tar_images(path, samples)
+                        samples = []
+                    samples.append({"key": key})
+                file = tar.extractfile(member)
+                samples[-1][f".{kind.lower()}"] = b"" if file is None else file.read()
+    except (tarfile.TarError, OSError) as error:
+        raise error_at(path, f"cannot be read: {error}") from error
+    yield _tar_images(path, samples)
+
+
+def _tar_images(path: Path, samples: list[dict[str, Any]]) -> EncodedImages:
+    ids, classes, data = [], [], []
+    for sample in samples:
+        kinds = [kind for kind in sample if kind in SUFFIXES]
+        if kinds:
+            ids.append(f"{path.stem}/{sample['key']}")
+            classes.append(_tar_class(sample))
+            data.append(sample[kinds[0]])
+    return _encoded(path.stem, {"id": ids, "class": classes}, data)
+
+
+def _tar_class(sample: Mapping[str, Any]) -> str | None:
+    if ".cls" in sample:
+        return str(sample[".cls"].decode("utf-8", "replace").strip())
+    try:
+        values = json.loads(sample.get(".json", b"{}"))
+    except ValueError:
+        return None
+    named = [values[key] for key in CLASSES if key in values] if isinstance(values, dict) else []
+    return str(named[0]) if named else None
+
+
+def _open_parquet(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    try:
+        return pa.parquet.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise error_at(path, f"cannot be read: {error}") from error
+
+
+def _n_rows(path: Path) -> int:
+    with _open_parquet(path) as file:
+        return int(file.metadata.num_rows)
+
+
+def _image_column(path: Path) -> str | None:
+    """The column of encoded images: bytes, or "bytes" in a struct as Hugging Face stores them."""
+    import pyarrow as pa
+
+    if not path.is_file():
+        return None
+
+    def has_bytes(kind: Any) -> bool:
+        if pa.types.is_struct(kind):
+            return any(child.name == "bytes" and has_bytes(child.type) for child in kind)
+        return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+    with _open_parquet(path) as file:
+        names = [one.name for one in file.schema_arrow if has_bytes(one.type)]
+    preferred = [name for name in names if name.casefold() in IMAGE_COLUMNS]
+    return next(iter([*preferred, *names]), None)
+
+
+def _read_parquet(path: Path, begin: int, end: int) -> Iterator[EncodedImages]:
+    """Rows of a Parquet file; ids are "FILE/ROW" unless a column names them."""
+    image = _image_column(path)
+    wanted = {"id": IDS, "class": CLASSES, "superclass": SUPERCLASSES}
+    wanted |= {name: (name,) for name in ATTRIBUTES}
+    with _open_parquet(path) as file:
+        present = {
+            key: name
+            for key, names in wanted.items()
+            for name in file.schema_arrow.names
+            if name.casefold() in names
+        }
+        row = 0
+        for batch in file.iter_batches(CHUNK, columns=[image, *present.values()]):
+            low, high = max(begin - row, 0), min(end - row, len(batch))
+            start, row = row + max(low, 0), row + len(batch)
+            if low >= high:
+                continue
+            table = batch.slice(low, high - low).to_pydict()
+            data = [_image_bytes(value) for value in table[image]]
+            columns = {key: table[name] for key, name in present.items()}
+            columns.setdefault("class", [None] * len(data))
+            columns.setdefault("id", [f"{path.stem}/{start + i}" for i in range(len(data))])
+            yield _encoded(path.stem, columns, data)
+
+
+def _image_bytes(value: Any) -> bytes:
+    data = value.get("bytes") if isinstance(value, dict) else value
+    return data or b""
