@@ -28,7 +28,7 @@ FLOORS = (
     {"embedding", "training"},
     {"adaptation", "study.run_artifacts", "text_queries"},
     {"checks", "few_shot_adapters", "oodml", "share", "study.spec"},
-    {"export", "report", "study.further_data", "study.plan"},
+    {"export", "report", "study.file", "study.further_data", "study.plan"},
     {"study.prepare"},
     {"study.run_inputs"},
     {"study.run"},
