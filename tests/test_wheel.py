@@ -40,7 +40,6 @@ def test_every_file_of_the_package_is_in_the_wheel(wheel: Path) -> None:
         "License-Expression",
         "Requires-Python",
         "Description-Content-Type",
-        "Project-URL",
     ):
         assert f"\n{field}:" in text
 
