@@ -38,15 +38,15 @@ def invalid(key: str, given: object, problem: str) -> OodmlError:
 def unknown(kind: str, given: object, allowed: Iterable[str], location: str = "") -> OodmlError:
     """The error for a name of a kind, such as "loss", that does not exist; suggests the closest."""
     options = sorted(allowed)
-    close = difflib.get_close_matches(str(given), options, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    problem = f"unknown {kind} {given!r}.{suggest(given, options)} Allowed: {', '.join(options)}."
     prefix = f"{location}: " if location else ""
-    return OodmlError(
-        f"{prefix}unknown {kind} {given!r}.{hint} Allowed: {', '.join(options)}.",
-        location=location,
-        given=given,
-        allowed=options,
-    )
+    return OodmlError(f"{prefix}{problem}", location, given, options)
+
+
+def suggest(given: object, options: Iterable[str]) -> str:
+    """A question with the option that is closest to what was given; "" if none is close."""
+    close = difflib.get_close_matches(str(given), list(options), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def install_command(extra: str) -> str:

@@ -35,6 +35,18 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def creating_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `path` on success and is deleted on error."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+        folder = Path(temporary) / target.name
+        folder.mkdir()
+        yield folder
+        folder.replace(target)
+
+
 def refuse_overwrite(output: str | Path, *inputs: str | Path | None) -> None:
     """Refuse an output file that is one of the inputs; links and other spellings count, too."""
     target = Path(output)

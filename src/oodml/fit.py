@@ -1,8 +1,6 @@
 """A model to deploy: a study's method, trained on all classes, with a model card."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +17,7 @@ from oodml.catalog import make_importable
 from oodml.devices import resolve_device
 from oodml.errors import OodmlError, error_at, unknown
 from oodml.evaluate.registry import find_metric
-from oodml.files import write_text
+from oodml.files import creating_folder, write_text
 from oodml.images.image_set import ImageSet
 from oodml.model import Embedder
 from oodml.progress import Progress
@@ -85,7 +83,10 @@ def fit_model(
     how = how if run.trains else "Nothing was trained."
     score = scores.loc[[planned.label]].iloc[0]
     card = _card(study, computed, score, run, how, images, target.name)
-    _write(target, model, run, card)
+    with creating_folder(target) as staged:
+        model.save(staged)
+        write_text(staged / "run.json", run.to_plan().model_dump_json(indent=1))
+        write_text(staged / "README.md", card)
     return model
 
 
@@ -182,16 +183,3 @@ def _card(
         version=__version__,
         fingerprint=run.fingerprint,
     )
-
-
-def _write(target: Path, model: Embedder, run: Run, card: str) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        model.save(folder)
-        write_text(folder / "run.json", run.to_plan().model_dump_json(indent=1))
-        write_text(folder / "README.md", card)
-        folder.chmod(0o755)
-        folder.rename(target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

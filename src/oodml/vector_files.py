@@ -1,7 +1,6 @@
 """File formats of labeled vectors: .npz, .safetensors, .parquet, .npy with a .csv, and .csv."""
 
 import csv
-import difflib
 import io
 import json
 import re
@@ -13,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from oodml.errors import OodmlError, error_at
+from oodml.errors import OodmlError, error_at, suggest
 from oodml.files import replacing
 from oodml.vector_columns import VECTORS, Column, Columns, Contents, standard_columns
 
@@ -77,9 +76,7 @@ def _check_signature(path: Path) -> None:
     """Refuse missing and empty files, and files whose contents belong to another suffix."""
     if not path.exists():
         names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-        close = difflib.get_close_matches(path.name, names, n=1)
-        hint = f". Did you mean {close[0]!r}?" if close else ""
-        raise error_at(path, f"no such file{hint}")
+        raise error_at(path, f"no such file.{suggest(path.name, names)}")
     if path.is_dir():
         raise error_at(path, "a folder, not a file of vectors")
     try:

@@ -209,13 +209,13 @@ def push(
 
     from oodml.hub import parse_address, upload
     from oodml.share.hub_folder import write_model_folder, write_splits_folder
+    from oodml.study.folder.named_run import run_folder
 
     repository = parse_address(name).repository
     with TemporaryDirectory() as temporary:
         folder = dry_run or Path(temporary) / "files"
-        results, colon, method = what.rpartition(":")
-        if colon and not Path(what).exists():
-            typer.echo(write_model_folder(Path(results), method, split, folder))
+        if run := run_folder(f"{what}:{split}" if split else what):
+            typer.echo(write_model_folder(run, folder))
         else:
             write_splits_folder(Path(what), folder, repository)
         kind = "model" if (folder / "model.json").exists() else "dataset"

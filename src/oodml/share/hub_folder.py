@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from oodml.errors import OodmlError, error_at, unknown
-from oodml.results.plan import read_plan
-from oodml.results.schema import STANDARD_SPLIT, Stage, read_results
-from oodml.share.pack import refuse_existing, study_folder
+from oodml.errors import OodmlError, error_at
+from oodml.files import creating_folder
+from oodml.results.plan import read_run
+from oodml.results.schema import Stage, read_results
+from oodml.share.pack import refuse_existing
 from oodml.share.private import without_paths
 from oodml.shift.export import describe_splits
 from oodml.shift.files import read_splits, write_splits
@@ -18,60 +19,47 @@ MODEL_FILES = ("model.json", "model.safetensors", "README.md", "run.json")
 SPLIT_FILES = ("*.json", "README.md")
 
 
-def write_model_folder(results: Path, method: str, split: str | None, out: Path) -> str:
-    """Write the model of a run with a card; return the run's description.
-
-    The run is the one with the first seed on `split`, by default the standard split.
-    """
+def write_model_folder(run: Path, out: Path) -> str:
+    """Write the model in the folder of a study's run with a card; return the run's description."""
     refuse_existing(out)
-    plan = read_plan(results / "plan.json")
-    labels, steps = ({getattr(run, name) for run in plan.runs} for name in ("label", "split"))
-    if method not in labels:
-        raise unknown("method", method, labels, str(results))
-    step = split or (STANDARD_SPLIT if STANDARD_SPLIT in steps else plan.runs[0].split)
-    if step not in steps:
-        raise unknown("split", step, steps, "--split")
-    runs = [run for run in plan.runs if (run.label, run.split) == (method, step)]
-    run = min(runs, key=lambda one: one.seed)
-    source = results / "runs" / run.id
-    if not (source / "model.safetensors").exists():
-        raise error_at(source, "no model; the run has not finished")
-    if run.model.get("weights") not in (None, "none") and run.model.get("mode") == "head":
-        problem = f"{run.description}: the backbone has a local weights file, which others lack"
-        raise OodmlError(problem, "model.weights", run.model["weights"])
-    out.mkdir(parents=True, exist_ok=True)
-    for name in ("model.json", "model.safetensors"):
-        shutil.copyfile(source / name, out / name)
-    record = without_paths(json.loads((source / "run.json").read_text("utf-8")))
-    (out / "run.json").write_text(json.dumps(record, indent=1), "utf-8")
-    (out / "README.md").write_text(_model_card(results, method, record), "utf-8")
-    return run.description
+    planned = read_run(run / "run.json")
+    if not (run / "model.safetensors").exists():
+        raise error_at(run, "no model; it was trained elsewhere")
+    if planned.model.get("weights") not in (None, "none") and planned.model.get("mode") == "head":
+        problem = f"{planned.description}: the backbone has a local weights file, which others lack"
+        raise OodmlError(problem, "model.weights", planned.model["weights"])
+    record = without_paths(json.loads((run / "run.json").read_text("utf-8")))
+    with creating_folder(out) as staged:
+        for name in ("model.json", "model.safetensors"):
+            shutil.copyfile(run / name, staged / name)
+        (staged / "run.json").write_text(json.dumps(record, indent=1), "utf-8")
+        (staged / "README.md").write_text(_model_card(run.parents[1], record), "utf-8")
+    return planned.description
 
 
 def write_splits_folder(file: Path, out: Path, name: str) -> None:
     """Write splits with a dataset card and their metadata in the Croissant format."""
     refuse_existing(out)
     progression = read_splits(file)
-    out.mkdir(parents=True, exist_ok=True)
-    write_splits(progression, out / "splits.json")
     description = describe_splits(progression)
-    digest = hashlib.sha256((out / "splits.json").read_bytes()).hexdigest()
-    card = _template("hub_splits_card.md")
-    text = card.format(name=name, data=progression.data or name, description=description)
-    (out / "README.md").write_text(text, "utf-8")
+    data = progression.data or name
+    card = _template("hub_splits_card.md").format(name=name, data=data, description=description)
     metadata = json.loads(_template("croissant.json"))
     metadata |= {"name": name, "description": description.partition("\n")[0]}
     metadata["url"] += name
-    url = f"{metadata['url']}/resolve/main/splits.json"
-    metadata["distribution"][0] |= {"contentUrl": url, "sha256": digest}
-    (out / "croissant.json").write_text(json.dumps(metadata, indent=1), "utf-8")
+    with creating_folder(out) as staged:
+        write_splits(progression, staged / "splits.json")
+        digest = hashlib.sha256((staged / "splits.json").read_bytes()).hexdigest()
+        url = f"{metadata['url']}/resolve/main/splits.json"
+        metadata["distribution"][0] |= {"contentUrl": url, "sha256": digest}
+        (staged / "README.md").write_text(card, "utf-8")
+        (staged / "croissant.json").write_text(json.dumps(metadata, indent=1), "utf-8")
 
 
-def _model_card(results: Path, method: str, run: dict[str, Any]) -> str:
+def _model_card(results: Path, run: dict[str, Any]) -> str:
     """What the model is, how it was trained, and how it holds up on splits of growing shift."""
-    with study_folder(results) as folder:
-        table = read_results(folder / "results.parquet")
-    rows = table[(table["method"] == method) & (table["stage"] == Stage.ZERO_SHOT)]
+    table = read_results(results / "results.parquet")
+    rows = table[(table["method"] == run["label"]) & (table["stage"] == Stage.ZERO_SHOT)]
     metrics = [name for name in ("recall@1", "map@r") if (rows["metric"] == name).any()]
     wide = rows.pivot_table(index=["shift", "split"], columns="metric", values="value")
     lines = [f"| split | shift | {' | '.join(metrics)} |", "|---" * (2 + len(metrics)) + "|"]

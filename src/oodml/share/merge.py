@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,7 @@ from typing import Literal, NamedTuple
 import pandas as pd
 
 from oodml.errors import error_at
-from oodml.files import write_text
+from oodml.files import creating_folder, write_text
 from oodml.results.plan import RunPlan, StudyPlan, read_plan, write_plan
 from oodml.results.schema import COLUMNS, Stage, baselines_of, read_results, write_results
 from oodml.share.pack import refuse_existing, study_folder
@@ -189,9 +188,7 @@ def _add_methods(merge: Merge, study: _Study) -> dict[str, str]:
 
 
 def _write(merge: Merge, studies: Sequence[_Study], splits: Progression, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
-        staged = Path(temporary) / "study"
+    with creating_folder(target) as staged:
         for run, rows in merge.rows.items():
             if merge.folders[run].is_dir():
                 shutil.copytree(merge.folders[run], staged / "runs" / run)
@@ -205,7 +202,6 @@ def _write(merge: Merge, studies: Sequence[_Study], splits: Progression, target:
         write_plan(studies[0].plan.model_copy(update=changes), staged / "plan.json")
         table = pd.concat(merge.rows.values(), ignore_index=True)
         write_results(table, staged / "results.parquet", merge.baselines)
-        staged.replace(target)
 
 
 def _join_texts(studies: Sequence[_Study]) -> str:

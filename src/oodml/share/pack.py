@@ -13,7 +13,7 @@ import numpy as np
 
 from oodml import vector_files
 from oodml.errors import OodmlError, error_at
-from oodml.files import content_hash
+from oodml.files import content_hash, creating_folder
 from oodml.images.image_set import ImageSet
 from oodml.results.plan import StudyPlan, read_plan
 from oodml.results.schema import COLUMNS, read_results
@@ -81,14 +81,10 @@ def open_pack(file: str | Path, out: str | Path) -> dict[str, Any]:
     """Check a pack, extract it to a study folder, and return its manifest. No code is run."""
     pack, target = Path(file), Path(out)
     refuse_existing(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
-        staged = Path(temporary) / "study"
-        staged.mkdir()
+    with creating_folder(target) as staged:
         manifest = extract_archive(pack, staged)
         (staged / MANIFEST).unlink()
         _write_rows(staged)
-        staged.replace(target)
     return manifest
 
 

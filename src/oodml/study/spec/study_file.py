@@ -1,6 +1,5 @@
 """The study file: a TOML file that names data, splits, methods, seeds, and shots."""
 
-import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from oodml.backbones import VECTORS
 from oodml.catalog import get_class, make_importable, names
 from oodml.datasets import is_import_path
 from oodml.datasets._vectors import is_vector_file
-from oodml.errors import OodmlError, error_at, unknown
+from oodml.errors import OodmlError, error_at, suggest, unknown
 from oodml.images.decode import parse_background
 from oodml.images.image_set import pixels_error
 from oodml.shift.build import SplitSettings
@@ -113,22 +112,19 @@ def read_study(path: str | Path) -> Study:
 
 def read_toml_text(file: Path) -> str:
     """The text of a study file; a byte-order mark at its start is ignored."""
-    location = str(file)
     if file.is_dir():
-        raise OodmlError(f"{file}: {_describe_folder(file)}", location=location)
+        raise error_at(file, _describe_folder(file))
     try:
         return file.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         files = [path.name for path in sorted(file.parent.glob("*.toml"))]
-        close = difflib.get_close_matches(file.name, files, n=1)
-        hint = f" Did you mean {str(file.parent / close[0])!r}?" if close else ""
-        message = f"{file}: no such study file.{hint}"
-        raise OodmlError(message, location=location, allowed=files) from error
+        problem = f"no such study file.{suggest(file.name, files)}"
+        raise error_at(file, problem, allowed=files) from error
     except OSError as error:
-        raise OodmlError(f"{file}: cannot read it: {error.strerror}", location=location) from error
+        raise error_at(file, f"cannot read it: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        problem = f"{file}: not a TOML file, which is UTF-8 text: {error}. Save it as UTF-8."
-        raise OodmlError(problem, location=location) from error
+        problem = f"not a TOML file, which is UTF-8 text: {error}. Save it as UTF-8."
+        raise error_at(file, problem) from error
 
 
 def _describe_folder(folder: Path) -> str:

@@ -49,8 +49,7 @@ def study_text(data: str, file: Path, root: Path | None = None) -> str:
     return text.format(
         name=" ".join(images.name.split()),
         images=len(images),
-        classes=len(counts),
-        groups=_describe_groups(images),
+        classes=images.describe_classes(),
         file=file.name,
         data=_data_entry(file, data, root),
         shots=shots,
@@ -67,11 +66,6 @@ def check_class_count(images: ImageSet) -> None:
             "test classes"
         )
         raise error_at(images.name, problem, count)
-
-
-def _describe_groups(images: ImageSet) -> str:
-    count = len(set(images.superclass_of.values()))
-    return f" in {count} superclasses" if count else ""
 
 
 def _data_entry(file: Path, data: str, root: Path | None) -> str:
