@@ -65,20 +65,17 @@ def missing_error(
     values: NDArray[Any], rows: NDArray[np.int64], name: str, location: str
 ) -> OodmlError:
     first = values[rows[0]]
+    plain = first.item() if isinstance(first, np.generic) else first
     prefix = f"{location}: " if location else ""
     remedy = "" if name == "ids" else " `--skip-unlabeled` excludes such rows of a file."
     if isinstance(first, str) and first in MISSING_TEXT:
         remedy += f" Rename the class if {str(first)!r} is its name."
     return OodmlError(
-        f"{prefix}row {int(rows[0])} has no value in {name} ({_plain(first)!r}); {len(rows)} of "
+        f"{prefix}row {int(rows[0])} has no value in {name} ({plain!r}); {len(rows)} of "
         f"{len(values)} rows have none.{remedy}",
         location or name,
         int(rows[0]),
     )
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _is_missing(value: Any, literal: bool) -> bool:

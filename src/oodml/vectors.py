@@ -16,10 +16,6 @@ from oodml.labeled import Labeled
 from oodml.vector_columns import ATTRIBUTES
 
 
-def _no_names() -> Names:
-    return np.empty(0, dtype=np.str_)
-
-
 @dataclass(frozen=True)
 class VectorSet(Labeled):
     """Vectors with the class of each row.
@@ -40,7 +36,7 @@ class VectorSet(Labeled):
 
     vectors: NDArray[Any]
     classes: Names
-    ids: Names = field(default_factory=_no_names)
+    ids: Names = field(default_factory=lambda: np.empty(0, dtype=np.str_))
     superclasses: Names | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
     partition: Names | None = None

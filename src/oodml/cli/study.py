@@ -1,6 +1,6 @@
 """`oodml study …`: run studies and see their state and results."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -11,8 +11,6 @@ from oodml.cli.shared import Device, print_table
 from oodml.errors import OodmlError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from oodml.study.folder.status import Status
     from oodml.study.spec.study_file import Study
 
@@ -244,7 +242,10 @@ def table(
     everything = read_results(results)
     wide = pivot(filter_rows(everything, wanted), down, columns)
     smoke = "Smoke test, no results: " if is_smoke(results) else ""
-    _print_table(wide, down, f"{smoke}{metric}, {stage}")
+    cells = zip(wide.index, wide.to_numpy().tolist(), strict=True)
+    lines = [(*(key if isinstance(key, tuple) else (key,)), *row) for key, row in cells]
+    heads = (*down, *map(str, wide.columns))
+    print_table(f"{smoke}{metric}, {stage}", heads, lines, list(down))
     if stage == Stage.ZERO_SHOT and (everything["stage"] == Stage.TEST_DATA).any():
         typer.echo("The models were tested on further datasets, too: --stage test_data")
     if csv:
@@ -403,12 +404,6 @@ def _print_chosen(study: "Study", out: Path) -> None:
         default = "failed" if one["default"] is None else f"{one['default']:.4f}"
         typer.echo(f"{label}: {values}  {one['value']:.4f} (defaults {default})")
     typer.echo(f"study file with these options: {out}/search/chosen.toml")
-
-
-def _print_table(wide: "pd.DataFrame", down: Iterable[str], title: str) -> None:
-    cells = zip(wide.index, wide.to_numpy().tolist(), strict=True)
-    rows = [(*(key if isinstance(key, tuple) else (key,)), *row) for key, row in cells]
-    print_table(title, (*down, *map(str, wide.columns)), rows, list(down))
 
 
 def _parse_pair(text: str, option: str) -> tuple[str, str]:

@@ -84,7 +84,10 @@ def open_pack(file: str | Path, out: str | Path) -> dict[str, Any]:
     with creating_folder(target) as staged:
         manifest = extract_archive(pack, staged)
         (staged / MANIFEST).unlink()
-        _write_rows(staged)
+        table = read_results(staged / "results.parquet")
+        for run, rows in table.groupby("run"):  # so that the study can be resumed
+            if (folder := staged / "runs" / str(run)).is_dir():
+                write_run_rows(rows[[*COLUMNS]].reset_index(drop=True), folder)
     return manifest
 
 
@@ -174,11 +177,3 @@ def _copy_vectors(source: Path, target: Path, dtype: type[np.floating[Any]]) -> 
     if np.abs(vectors).max(initial=0) < np.finfo(dtype).max:
         columns["vectors"] = vectors.astype(dtype)
     vector_files.write_vectors(target, columns, without_paths(origin))
-
-
-def _write_rows(folder: Path) -> None:
-    """Write the rows of each run to its folder, so that the study can be resumed."""
-    table = read_results(folder / "results.parquet")
-    for run, rows in table.groupby("run"):
-        if (folder / "runs" / str(run)).is_dir():
-            write_run_rows(rows[[*COLUMNS]].reset_index(drop=True), folder / "runs" / str(run))

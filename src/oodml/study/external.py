@@ -118,7 +118,7 @@ def add_files(
     added = []
     for split, seed, path in _matching_files(pattern):
         vectors = VectorSet.load(path)
-        for step in [split] if split is not None else target.steps:
+        for step in [split] if split else [str(one.step) for one in target.progression]:
             chosen = vectors
             if split is None:
                 test = target.progression.at(step).test
@@ -185,10 +185,6 @@ class _Target:
     @cached_property
     def progression(self) -> Progression:
         return read_splits(self.store.splits)
-
-    @property
-    def steps(self) -> list[str]:
-        return [str(split.step) for split in self.progression]
 
     def add(
         self,

@@ -80,7 +80,8 @@ def _log_to(active: dict[str, Any]) -> MetricLog:
     def log(values: Mapping[str, float], epoch: int) -> None:
         for name in list(active):
             with _disable_on_error(name, active):
-                metrics = {_metric_name(key, name): float(value) for key, value in values.items()}
+                at = "_at_" if name == "mlflow" else "@"  # MLflow does not allow "@"
+                metrics = {key.replace("@", at): float(value) for key, value in values.items()}
                 active[name].log(metrics, step=epoch)
 
     return log
@@ -141,10 +142,6 @@ def _disable_on_error(name: str, active: dict[str, Any]) -> Iterator[None]:
     except Exception as error:  # trackers raise anything; none may fail a training
         active.pop(name, None)
         logging.getLogger("oodml").warning("tracker %s: %s; disabled for this run", name, error)
-
-
-def _metric_name(key: str, tracker: str) -> str:
-    return key.replace("@", "_at_") if tracker == "mlflow" else key  # MLflow does not allow "@"
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

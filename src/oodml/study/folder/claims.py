@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,12 @@ class Claims:
         number, path = self.current().get(name, (0, None))
         if path is not None and not self.is_dead(path):
             return None
-        return self._create(name, number + 1)
+        number += 1
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{name}.{number}"
+        owner = this_process() | {"token": uuid.uuid4().hex[:12], "since": time.time()}
+        created = _create_atomically(path, json.dumps(owner))
+        return Claim(name, path, number, owner["token"]) if created else None
 
     def release(self, claim: Claim) -> None:
         claim.path.unlink(missing_ok=True)
@@ -104,14 +109,6 @@ class Claims:
             if name and number.isdigit():
                 yield name, int(number), path
 
-    def _create(self, name: str, number: int) -> Claim | None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{name}.{number}"
-        owner = this_process() | {"token": uuid.uuid4().hex[:12], "since": time.time()}
-        if not _create_atomically(path, json.dumps(owner)):
-            return None
-        return Claim(name, path, number, owner["token"])
-
 
 def read_claim(path: Path) -> dict[str, Any] | None:
     """The owner of a claim, with the time stamp as "modified"; None if the claim is gone."""
@@ -127,15 +124,21 @@ def read_claim(path: Path) -> dict[str, Any] | None:
     return owner | {"modified": modified}
 
 
-@contextmanager
-def heartbeat(claim: Claim, every: float = HEARTBEAT) -> Iterator[None]:
-    done = threading.Event()
+def heartbeat(claim: Claim, every: float = HEARTBEAT) -> AbstractContextManager[None]:
+    """Renew a claim every few seconds while the block runs."""
 
-    def renew() -> None:
+    def renew(done: threading.Event) -> None:
         while not done.wait(every):
             claim.renew()
 
-    thread = threading.Thread(target=renew, daemon=True, name=f"heartbeat {claim.name}")
+    return in_background(f"heartbeat {claim.name}", renew)
+
+
+@contextmanager
+def in_background(name: str, work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Do work in a thread while the block runs; the event is set when the block ends."""
+    done = threading.Event()
+    thread = threading.Thread(target=work, args=(done,), daemon=True, name=name)
     thread.start()
     try:
         yield

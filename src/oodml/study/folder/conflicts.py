@@ -35,10 +35,11 @@ def resolve_conflicts(
     if previous.source and study.smoke and not previous.smoke:
         problem = "the smoke test would replace its results. Choose another folder with --out."
         raise error_at(store.folder, problem)
-    if replace:
-        return _replace(store, _difference(previous, study, fingerprint))
     difference = _difference(previous, study, fingerprint)
-    if difference and _has_results(store):
+    if replace:
+        return _replace(store, difference)
+    trials = Store(store.folder / "search")
+    if difference and (store.result_folders() or trials.result_folders()):
         problem = (
             f"contains another study: {difference}. Choose another folder with "
             "--out, or pass --replace to remove its results table and splits."
@@ -59,12 +60,6 @@ def _difference(previous: StudyPlan, study: StudyPlan, fingerprint: Callable[[],
     if previous.splits_key and previous.splits_key != study.splits_key:
         return "it has other splits"
     return ""
-
-
-def _has_results(store: Store) -> bool:
-    """Whether a run or a trial has finished in the folder."""
-    trials = Store(store.folder / "search")
-    return bool(store.result_folders() or trials.result_folders())
 
 
 def _describe_source(plan: StudyPlan) -> str:

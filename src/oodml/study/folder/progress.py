@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,6 +13,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from oodml.progress import format_duration
+from oodml.study.folder.claims import in_background
 from oodml.study.folder.status import Status, StatusReader
 from oodml.study.folder.store import Store
 from oodml.study.folder.table import ResultsTable
@@ -26,21 +28,14 @@ MAX_RUNNING = 8
 """Number of running runs that are listed."""
 
 
-@contextlib.contextmanager
-def live_progress(store: Store, console: Console | None = None) -> Iterator[None]:
+def live_progress(
+    store: Store, console: Console | None = None
+) -> contextlib.AbstractContextManager[None]:
     """Show progress and update `results.parquet` every minute while the block runs."""
-    done = threading.Event()
-    arguments = (store, done, console or Console(stderr=True))
-    thread = threading.Thread(target=_watch, args=arguments, daemon=True, name="progress")
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+    return in_background("progress", partial(_watch, store, console or Console(stderr=True)))
 
 
-def _watch(store: Store, done: threading.Event, console: Console) -> None:
+def _watch(store: Store, console: Console, done: threading.Event) -> None:
     reader, table, written = StatusReader(store), ResultsTable(store), time.monotonic()
     with _display(console) as show:
         while not done.wait(REFRESH):

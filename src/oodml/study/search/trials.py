@@ -57,10 +57,6 @@ class MethodSearch:
     def __post_init__(self) -> None:
         self.sampler = Sampler(self.variant, self.settings)
 
-    @property
-    def is_complete(self) -> bool:
-        return len(self.trials) >= self.settings.trials
-
     def sample_round(self) -> list[Trial]:
         count = min(ROUND, self.settings.trials - len(self.trials))
         trials = [self._sample_trial(len(self.trials) + index) for index in range(count)]
@@ -92,7 +88,7 @@ def method_searches(study: Study, progression: Progression, images: ImageSet) ->
     settings = study.search
     if settings is None:
         return []
-    visible = without_test(searched_split(progression, settings))
+    visible = replace(searched_split(progression, settings), test=(), episodes={})
     alone = replace(progression, splits=(visible,))
 
     def plan(variant: Variant) -> RunPlan:
@@ -105,7 +101,7 @@ def method_searches(study: Study, progression: Progression, images: ImageSet) ->
 
 
 def rounds(searches: Sequence[MethodSearch]) -> Iterator[list[tuple[MethodSearch, list[Trial]]]]:
-    while incomplete := [one for one in searches if not one.is_complete]:
+    while incomplete := [one for one in searches if len(one.trials) < one.settings.trials]:
         yield [(one, one.sample_round()) for one in incomplete]
 
 
@@ -123,10 +119,6 @@ def searched_split(progression: Progression, settings: SearchSettings) -> Split:
         )
         raise OodmlError(problem, "search.split", step)
     return split
-
-
-def without_test(split: Split) -> Split:
-    return replace(split, test=(), episodes={})
 
 
 def plan_search(

@@ -41,7 +41,8 @@ def parse_settings(kind: type[Settings], table: object, key: str, file: Path) ->
 
     Types are strict: `"3"` is not a number. A whole number may stand for a real number.
     """
-    table = require_table(table, key, file)
+    if not isinstance(table, dict):
+        raise key_error(file, key, table, "expected a table")
     _refuse_non_finite(table, key, file)
     try:
         text = json.dumps(table, default=str)
@@ -53,12 +54,6 @@ def parse_settings(kind: type[Settings], table: object, key: str, file: Path) ->
 def resolve_path(path: str | Path, file: Path) -> Path:
     """The absolute path of a path in a file, which is relative to the file's folder."""
     return (file.parent / Path(path).expanduser()).resolve()
-
-
-def require_table(value: object, key: str, file: Path) -> Table:
-    if not isinstance(value, dict):
-        raise key_error(file, key, value, "expected a table")
-    return value
 
 
 def key_error(
@@ -94,6 +89,8 @@ def _settings_error(
     )
     missing = first["type"] == "missing"
     names = _path_in(table, first["loc"][:-1] if missing else first["loc"])
+    path = _path_in(table, first["loc"])
+    same_key = [one for one in errors if _path_in(table, one["loc"]) == path]
     parts = [*([key] if key else []), *names, *([str(first["loc"][-1])] if missing else [])]
     location = f"{file}: {'.'.join(parts)}"
     if missing:
@@ -101,17 +98,13 @@ def _settings_error(
         return error_at(location, f"this {what} is required")
     if first["type"] == "extra_forbidden":
         return unknown("key", parts[-1], kind.model_fields, location)
-    allowed = [choice for one in _of_key(first, errors, table) for choice in _choices(one)]
+    texts = [one["ctx"]["expected"] for one in same_key if one["type"] == "literal_error"]
+    allowed = [choice for text in texts for choice in re.findall(r"'([^']*)'", text)]
     if first["type"] == "literal_error":
         return unknown("value", first["input"], allowed, location)
-    problems = dict.fromkeys(map(_describe_expected, _of_key(first, errors, table)))
+    problems = dict.fromkeys(map(_describe_expected, same_key))
     problem = " or ".join(problems).replace(" or expected ", " or ")
     return key_error(file, ".".join(parts), first["input"], problem, allowed)
-
-
-def _of_key(first: ErrorDetails, errors: list[ErrorDetails], table: object) -> list[ErrorDetails]:
-    path = _path_in(table, first["loc"])
-    return [one for one in errors if _path_in(table, one["loc"]) == path]
 
 
 def _describe_expected(error: ErrorDetails) -> str:
@@ -202,9 +195,3 @@ def _types(annotation: Any) -> Iterator[type]:
             yield from _types(part)
     elif isinstance(origin or annotation, type):
         yield origin or annotation
-
-
-def _choices(error: ErrorDetails) -> list[str]:
-    if error["type"] != "literal_error":
-        return []
-    return re.findall(r"'([^']*)'", error["ctx"]["expected"])

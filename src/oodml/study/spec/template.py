@@ -46,12 +46,15 @@ def study_text(data: str, file: Path, root: Path | None = None) -> str:
     text = TEXT
     if isinstance(images, VectorImages):  # there is no network
         text = "".join(s for s in TEXT.splitlines(True) if not s.startswith(("backbone", "mode")))
+    entry = json.dumps(_data_value(file, data), ensure_ascii=False)
+    if root is not None:
+        entry = f"{{name = {entry}, root = {json.dumps(_data_value(file, str(root)))}}}"
     return text.format(
         name=" ".join(images.name.split()),
         images=len(images),
         classes=images.describe_classes(),
         file=file.name,
-        data=_data_entry(file, data, root),
+        data=entry,
         shots=shots,
         shots_comment="         # labeled images per new class" if shots else smallest,
         batch_size=min(112, 2 * (len(counts) // 4)),
@@ -66,13 +69,6 @@ def check_class_count(images: ImageSet) -> None:
             "test classes"
         )
         raise error_at(images.name, problem, count)
-
-
-def _data_entry(file: Path, data: str, root: Path | None) -> str:
-    name = json.dumps(_data_value(file, data), ensure_ascii=False)
-    if root is None:
-        return name
-    return f"{{name = {name}, root = {json.dumps(_data_value(file, str(root)))}}}"
 
 
 def _data_value(file: Path, data: str) -> str:
