@@ -22,6 +22,7 @@ from oodml.images.image_set import ImageSet
 from oodml.model import Embedder
 from oodml.progress import Progress
 from oodml.report.folder import StudyFolder, read_folder
+from oodml.report.level_and_gain import describe_losses
 from oodml.report.tables import select, tables
 from oodml.results.plan import RunPlan
 from oodml.results.schema import Stage
@@ -31,7 +32,7 @@ from oodml.study.prepare import Context
 from oodml.study.run import train_run
 
 CARD = Path(__file__).with_name("model_card.md")
-TOO_FEW_SPLITS = "The study has too few splits to check forecasts."
+UNKNOWN_PARTS = "The study is too small to divide the loss into difficulty and shift."
 
 
 def fit_model(
@@ -149,8 +150,6 @@ def _card(
     values = {f"`{key}`": value for key, value in run.options.items()}
     for part, settings in parts.items():
         values |= {f"`{part}.{key}`": v for key, v in settings.model_dump(mode="json").items()}
-    calibration = computed["calibration"]
-    known = calibration["description"].dropna().tolist() if len(calibration) else []
 
     def level(key: str) -> str:
         return format_level(float(score[key]), metric)
@@ -179,7 +178,7 @@ def _card(
         start="standard" if np.isfinite(float(score["standard"])) else "easiest",
         loss=level("loss"),
         loss_interval=interval("loss"),
-        forecast=f"Validity of forecasts: {known[0]}" if known else TOO_FEW_SPLITS,
+        parts_of_loss=describe_losses(computed["losses"]) or UNKNOWN_PARTS,
         version=__version__,
         fingerprint=run.fingerprint,
     )
