@@ -24,24 +24,14 @@ from oodml.cli import (
 )
 from oodml.cli.errors import report_error, tolerate_any_text
 
+_COMPARE = "demo try data study report forecast forecast-trial leaderboard"
+_EMBED = "embed evaluate compare threshold index compress adapt export fit"
 PANELS = {
-    "Compare methods": (
-        *("demo", "try", "data", "study", "report", "forecast", "forecast-trial", "leaderboard"),
-    ),
-    "Build splits and measure shift": ("splits", "shift"),
-    "Compute and use embeddings": (
-        "embed",
-        "evaluate",
-        "compare",
-        "threshold",
-        "index",
-        "compress",
-        "adapt",
-        "export",
-        "fit",
-    ),
-    "Share": ("push", "pull"),
-    "Extend and maintain": ("check", "cache"),
+    "Compare methods": _COMPARE.split(),
+    "Build splits and measure shift": ["splits", "shift"],
+    "Compute and use embeddings": _EMBED.split(),
+    "Share": ["push", "pull"],
+    "Extend and maintain": ["check", "cache"],
 }
 """The commands of each panel of `oodml --help`, in the order of a typical workflow."""
 

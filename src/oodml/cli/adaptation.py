@@ -5,15 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from oodml.cli.shared import (
-    Background,
-    Device,
-    TrustCode,
-    Weights,
-    named_model,
-    open_data,
-    parse_options,
-)
+from oodml.cli import shared
+from oodml.cli.shared import option
 
 if TYPE_CHECKING:
     from oodml.adaptation.episodes import AdaptResult
@@ -24,39 +17,35 @@ if TYPE_CHECKING:
 def adapt(
     model: Annotated[
         str,
-        typer.Option(
-            callback=named_model,
-            help="The folder of a trained model, RESULTS:METHOD[:SPLIT[:SEED]], or a backbone.",
+        option(
+            "The folder of a trained model, RESULTS:METHOD[:SPLIT[:SEED]], or a backbone.",
+            callback=shared.named_model,
         ),
     ],
-    support: Annotated[
-        Path, typer.Option(help="Labeled images to adapt to: a folder CLASS/IMAGE.")
-    ],
-    query: Annotated[Path, typer.Option(help="Images to test on: a folder CLASS/IMAGE.")],
+    support: Annotated[Path, option("Labeled images to adapt to: a folder CLASS/IMAGE.")],
+    query: Annotated[Path, option("Images to test on: a folder CLASS/IMAGE.")],
     gallery: Annotated[
         Path | None,
-        typer.Option(
-            help="Labeled images of the classes you have: a folder CLASS/IMAGE. The support is "
+        option(
+            "Labeled images of the classes you have: a folder CLASS/IMAGE. The support is "
             "added to it; one new class is enough."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the adapted model.")] = None,
-    weights: Weights = None,
+    out: Annotated[Path | None, option("Folder for the adapted model.")] = None,
+    weights: shared.Weights = None,
     objective: Annotated[
-        str, typer.Option(help="margin, multisimilarity, triplet, prototypes, or linear.")
+        str, option("margin, multisimilarity, triplet, prototypes, or linear.")
     ] = "margin",
     layers: Annotated[
-        str, typer.Option(help="last: the last layer, on features; all: the whole network.")
+        str, option("last: the last layer, on features; all: the whole network.")
     ] = "last",
-    iterations: Annotated[int, typer.Option(help="Number of steps.")] = 300,
-    lr: Annotated[float, typer.Option(help="Learning rate of the adapted layers.")] = 2e-4,
-    views: Annotated[
-        int, typer.Option(help="Augmented views of each support image, for the last layer.")
-    ] = 4,
-    seed: Annotated[int, typer.Option(help="Random seed for views and batches.")] = 0,
-    background: Background = None,
-    device: Device = None,
-    trust_code: TrustCode = False,
+    iterations: Annotated[int, option("Number of steps.")] = 300,
+    lr: Annotated[float, option("Learning rate of the adapted layers.")] = 2e-4,
+    views: Annotated[int, option("Augmented views of each support image, for the last layer.")] = 4,
+    seed: Annotated[int, option("Random seed for views and batches.")] = 0,
+    background: shared.Background = None,
+    device: shared.Device = None,
+    trust_code: shared.TrustCode = False,
 ) -> None:
     """Adapt a model to a few labeled images of new classes, and print metrics before and after.
 
@@ -70,7 +59,7 @@ def adapt(
     from oodml.files import refuse_overwrite
     from oodml.model import open_model
 
-    settings = parse_options(AdaptSettings, given)
+    settings = shared.parse_options(AdaptSettings, given)
     resolve_device(device)
     if out is not None:
         refuse_overwrite(out, model, support, query, gallery)
@@ -102,7 +91,7 @@ def _open_labeled(path: Path, background: str | None) -> "ImageSet":
 
     one_class = path.is_dir() and not is_saved_dataset(path)
     options = {"allow_one_class": True} if one_class else {}
-    return open_data(str(path), background=background, **options)
+    return shared.open_data(str(path), background=background, **options)
 
 
 def _describe_losses(result: "AdaptResult") -> list[str]:

@@ -4,14 +4,10 @@ from typing import Annotated
 
 import typer
 
+from oodml.cli.shared import argument, command_group, option
 from oodml.errors import unknown
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="List and delete cached features and images.",
-    rich_markup_mode="markdown",
-)
-COMMANDS = ()
+app = command_group("List and delete cached features and images.")
 
 
 @app.command("list")
@@ -36,8 +32,8 @@ def list_cache() -> None:
 
 @app.command()
 def clear(
-    part: Annotated[str | None, typer.Argument(help="The part to delete; default: all.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    part: Annotated[str | None, argument("The part to delete; default: all.")] = None,
+    yes: Annotated[bool, option("Do not ask for confirmation.", "--yes")] = False,
 ) -> None:
     """Delete the cache or a part of it. Everything is recomputed when needed.
 

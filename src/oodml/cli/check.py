@@ -5,19 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
-from oodml.cli.shared import print_table
+from oodml.cli.shared import argument, option, print_table
 from oodml.errors import OodmlError
 
 
 def check(
-    name: Annotated[str, typer.Argument(help="An import path, module:Object, or a catalog name.")],
+    name: Annotated[str, argument("An import path, module:Object, or a catalog name.")],
     kind: Annotated[
-        str | None,
-        typer.Option(help="A kind of part, such as losses or miners; inferred by default."),
+        str | None, option("A kind of part, such as losses or miners; inferred by default.")
     ] = None,
     option: Annotated[
-        list[str] | None,
-        typer.Option(help="KEY=VALUE, with the value as in a study file. May be repeated."),
+        list[str] | None, option("KEY=VALUE, with the value as in a study file. May be repeated.")
     ] = None,
 ) -> None:
     """Check that your own loss, miner, method, network, dataset, or few-shot adapter works.

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oodml.cli.shared import Background, Json, SkipUnlabeled, print_json, print_table
+from oodml.cli import shared
+from oodml.cli.shared import argument, command_group, option
 from oodml.errors import OodmlError
 
 if TYPE_CHECKING:
@@ -13,12 +14,7 @@ if TYPE_CHECKING:
     from oodml.decisions.leakage import Leakage
     from oodml.images.image_set import ImageSet
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Check images before you use them, and download published datasets.",
-    rich_markup_mode="markdown",
-)
-COMMANDS = ()
+app = command_group("Check images before you use them, and download published datasets.")
 
 MAX_NAMES = 10
 """The number of names in a cell of the table; `--json` prints all."""
@@ -37,34 +33,31 @@ TRAIT_ROWS = (
 
 @app.command()
 def check(
-    data: Annotated[str, typer.Argument(help="A dataset's name, a folder, or a table.")],
+    data: Annotated[str, argument("A dataset's name, a folder, or a table.")],
     root: Annotated[
-        Path | None, typer.Option(help="The folder of a named dataset or of a table's images.")
+        Path | None, option("The folder of a named dataset or of a table's images.")
     ] = None,
-    minimum: Annotated[
-        int, typer.Option(help="Report classes with fewer readable images than this.")
-    ] = 2,
-    background: Background = None,
-    skip_unlabeled: SkipUnlabeled = False,
+    minimum: Annotated[int, option("Report classes with fewer readable images than this.")] = 2,
+    background: shared.Background = None,
+    skip_unlabeled: shared.SkipUnlabeled = False,
     near_duplicates: Annotated[
-        bool, typer.Option("--near-duplicates", help="Also find almost equal images.")
+        bool, option("Also find almost equal images.", "--near-duplicates")
     ] = False,
     backbone: Annotated[
-        str | None,
-        typer.Option(help="With --near-duplicates: compare features of this network, not pixels."),
+        str | None, option("With --near-duplicates: compare features of this network, not pixels.")
     ] = None,
     similarity: Annotated[
         float | None,
-        typer.Option(help="Correlation of pixels or cosine of features of near-duplicates, from."),
+        option("Correlation of pixels or cosine of features of near-duplicates, from."),
     ] = None,
     splits: Annotated[
         Path | None,
-        typer.Option(
-            help="With --near-duplicates: a split file or a study, to find test images with a "
+        option(
+            "With --near-duplicates: a split file or a study, to find test images with a "
             "near-duplicate among the training images."
         ),
     ] = None,
-    as_json: Json = False,
+    as_json: shared.Json = False,
 ) -> None:
     """Decode all images of a dataset and report what may affect results.
 
@@ -96,9 +89,9 @@ def check(
     leakage = _find_leakage(images, backbone, similarity, splits) if near_duplicates else None
     if as_json:
         more = {} if leakage is None else {"near_duplicates": asdict(leakage)}
-        print_json(asdict(report) | more)
+        shared.print_json(asdict(report) | more)
     else:
-        print_table(report.name, ("", ""), [*_rows(report), *_leakage_rows(leakage)], ("",))
+        shared.print_table(report.name, ("", ""), [*_rows(report), *_leakage_rows(leakage)], ("",))
         _print_recalls(leakage)
         if root is None:
             typer.echo(f"Next: oodml study init {shlex.quote(data)}")
@@ -108,10 +101,10 @@ def check(
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="cub200, online_products, cars196 or inshop.")],
-    root: Annotated[Path, typer.Option(help="The folder to download to.")],
-    url: Annotated[str | None, typer.Option(help="The address of another archive.")] = None,
-    sha256: Annotated[str | None, typer.Option(help="The checksum of that archive.")] = None,
+    name: Annotated[str, argument("cub200, online_products, cars196 or inshop.")],
+    root: Annotated[Path, option("The folder to download to.")],
+    url: Annotated[str | None, option("The address of another archive.")] = None,
+    sha256: Annotated[str | None, option("The checksum of that archive.")] = None,
 ) -> None:
     """Download a published dataset, verify its checksum, and unpack it.
 
@@ -187,7 +180,7 @@ def _print_recalls(leakage: "Leakage | None") -> None:
             for row in leakage.recalls
         ]
         heads = ("split", "vectors", "all images", "without near-duplicates")
-        print_table("Recall@1", heads, rows, ("vectors",))
+        shared.print_table("Recall@1", heads, rows, ("vectors",))
 
 
 def _rows(report: "CheckReport") -> list[tuple[str, str]]:

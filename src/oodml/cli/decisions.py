@@ -6,34 +6,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from oodml.cli import shared
+from oodml.cli.shared import option
 
 if TYPE_CHECKING:
     from oodml.vectors import VectorSet
 
-SCORE = typer.Option(help="Score of known classes: nearest, margin, density, or energy.")
-FIGURE = typer.Option(help="Write a figure to this PNG file.")
+SCORE = option("Score of known classes: nearest, margin, density, or energy.")
+FIGURE = option("Write a figure to this PNG file.")
 
 
 def threshold(
     vectors: shared.Vectors,
-    out: Annotated[Path, typer.Option(help="File of the threshold (JSON).")],
-    far: Annotated[
-        float, typer.Option(help="Share of unknown queries to accept (false-accept rate).")
-    ] = 0.01,
+    out: Annotated[Path, option("File of the threshold (JSON).")],
+    far: Annotated[float, option("Share of unknown queries to accept (false-accept rate).")] = 0.01,
     gallery: Annotated[
         Path | None,
-        typer.Option(
-            help="Vectors to search in; queries of other classes are unknown. By default, each "
+        option(
+            "Vectors to search in; queries of other classes are unknown. By default, each "
             "image searches the others with its own class left out."
         ),
     ] = None,
     mode: Annotated[
-        str, typer.Option(help="identification, or pairs to accept pairs of images.")
+        str, option("identification, or pairs to accept pairs of images.")
     ] = "identification",
     score: Annotated[str, SCORE] = "nearest",
     conformal: Annotated[
-        bool,
-        typer.Option("--conformal", help="Use the threshold with the guaranteed rate."),
+        bool, option("Use the threshold with the guaranteed rate.", "--conformal")
     ] = False,
     distance: shared.Distance = "cosine",
     seed: shared.Seed = 0,
@@ -172,31 +170,25 @@ def compress(
     vectors: shared.Vectors,
     fit: Annotated[
         Path | None,
-        typer.Option(
-            help="Vectors of training classes to fit codes on. By default, half of the classes "
+        option(
+            "Vectors of training classes to fit codes on. By default, half of the classes "
             "are used for fitting, and the other half is evaluated."
         ),
     ] = None,
-    dims: Annotated[str, typer.Option(help="Numbers of dimensions, such as 256,128,64.")] = "",
-    reduce: Annotated[
-        str, typer.Option(help="truncate (Matryoshka embeddings) or pca.")
-    ] = "truncate",
-    precision: Annotated[
-        str, typer.Option(help="Of float16, int8, and binary.")
-    ] = "float16,int8,binary",
-    pq: Annotated[
-        str, typer.Option(help="Bytes per vector of product quantization, such as 16,32.")
-    ] = "",
-    opq: Annotated[str, typer.Option(help="The same after a learned rotation.")] = "",
+    dims: Annotated[str, option("Numbers of dimensions, such as 256,128,64.")] = "",
+    reduce: Annotated[str, option("truncate (Matryoshka embeddings) or pca.")] = "truncate",
+    precision: Annotated[str, option("Of float16, int8, and binary.")] = "float16,int8,binary",
+    pq: Annotated[str, option("Bytes per vector of product quantization, such as 16,32.")] = "",
+    opq: Annotated[str, option("The same after a learned rotation.")] = "",
     rescore: Annotated[
         int,
-        typer.Option(
-            min=0,
-            help="Search this many times as many neighbors by binary codes, and sort them by "
+        option(
+            "Search this many times as many neighbors by binary codes, and sort them by "
             "int8 vectors; 0 for none.",
+            min=0,
         ),
     ] = 4,
-    k: Annotated[list[int] | None, typer.Option(help="Cut-off of recall; may be repeated.")] = None,
+    k: Annotated[list[int] | None, option("Cut-off of recall; may be repeated.")] = None,
     distance: shared.Distance = "cosine",
     seed: shared.Seed = 0,
     figure: Annotated[Path | None, FIGURE] = None,

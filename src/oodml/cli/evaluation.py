@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from oodml.cli import decisions, shared
+from oodml.cli.shared import option
 from oodml.errors import OodmlError, unknown
 
 if TYPE_CHECKING:
@@ -17,101 +18,92 @@ def evaluate(
     vectors: Annotated[Path | None, shared.VECTORS] = None,
     gallery: Annotated[
         Path | None,
-        typer.Option(
-            help="Vectors to search in; by default the queries. May contain other classes. A "
+        option(
+            "Vectors to search in; by default the queries. May contain other classes. A "
             "folder of files is read in chunks and need not fit into memory."
         ),
     ] = None,
     k: Annotated[
-        list[int] | None, typer.Option(help="Cut-off of recall and precision; may be repeated.")
+        list[int] | None, option("Cut-off of recall and precision; may be repeated.")
     ] = None,
     distance: shared.Distance = "cosine",
     by: Annotated[
         str,
-        typer.Option(
-            help="What images must share to count as a match: class, superclass, or label (one of "
+        option(
+            "What images must share to count as a match: class, superclass, or label (one of "
             "several, as in 'cat|dog')."
         ),
     ] = "class",
     protocol: Annotated[
         str | None,
-        typer.Option(
-            help="Rules and metrics of a benchmark: market1501, veri, msmt17, sop, inshop, "
+        option(
+            "Rules and metrics of a benchmark: market1501, veri, msmt17, sop, inshop, "
             "inaturalist, gldv2, or wildlife."
         ),
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(
-            help="same:COLUMN: do not rank images of the query's class with its camera, time, "
+        option(
+            "same:COLUMN: do not rank images of the query's class with its camera, time, "
             "location, or sequence; may be repeated."
         ),
     ] = None,
-    run: Annotated[
-        Path | None, typer.Option(help="Instead of vectors: a ranking in TREC format.")
-    ] = None,
+    run: Annotated[Path | None, option("Instead of vectors: a ranking in TREC format.")] = None,
     qrels: Annotated[
-        Path | None, typer.Option(help="Judgments of pairs of ids in TREC format; -1 is junk.")
+        Path | None, option("Judgments of pairs of ids in TREC format; -1 is junk.")
     ] = None,
     write_run: Annotated[
-        Path | None, typer.Option(help="Write the 1000 nearest images in TREC format.")
+        Path | None, option("Write the 1000 nearest images in TREC format.")
     ] = None,
-    write_qrels: Annotated[
-        Path | None, typer.Option(help="Write the matches in TREC format.")
-    ] = None,
+    write_qrels: Annotated[Path | None, option("Write the matches in TREC format.")] = None,
     average: Annotated[
-        str, typer.Option(help="Average over queries (micro) or over classes (macro).")
+        str, option("Average over queries (micro) or over classes (macro).")
     ] = "micro",
     seed: shared.Seed = 0,
-    restarts: Annotated[int, typer.Option(help="Runs of k-means; the best one counts.")] = 1,
+    restarts: Annotated[int, option("Runs of k-means; the best one counts.")] = 1,
     retrieval_only: Annotated[
-        bool, typer.Option("--retrieval-only", help="Skip clustering and structure metrics.")
+        bool, option("Skip clustering and structure metrics.", "--retrieval-only")
     ] = False,
     as_json: shared.Json = False,
     per_class: Annotated[
-        Path | None, typer.Option(help="Write the metrics of each class to this CSV file.")
+        Path | None, option("Write the metrics of each class to this CSV file.")
     ] = None,
     open_set: Annotated[
         bool,
-        typer.Option(
-            "--open-set",
-            help="Measure how well queries of classes outside the gallery are recognized.",
+        option(
+            "Measure how well queries of classes outside the gallery are recognized.", "--open-set"
         ),
     ] = False,
     threshold: Annotated[
-        Path | None, typer.Option(help="With --open-set: a file of `oodml threshold`.")
+        Path | None, option("With --open-set: a file of `oodml threshold`.")
     ] = None,
     score: Annotated[str, decisions.SCORE] = "nearest",
     far: Annotated[
-        list[float] | None,
-        typer.Option(help="With --open-set: a false-accept rate; may be repeated."),
+        list[float] | None, option("With --open-set: a false-accept rate; may be repeated.")
     ] = None,
     distractors: Annotated[
-        Path | None,
-        typer.Option(help="Images of other classes: report recall against the gallery's size."),
+        Path | None, option("Images of other classes: report recall against the gallery's size.")
     ] = None,
-    sizes: Annotated[
-        str, typer.Option(help="With --distractors: gallery sizes, such as 1e4,1e6.")
-    ] = "",
+    sizes: Annotated[str, option("With --distractors: gallery sizes, such as 1e4,1e6.")] = "",
     figure: Annotated[Path | None, decisions.FIGURE] = None,
     queried: Annotated[
         str | None,
-        typer.Option(
-            "--queries",
-            help="Without --gallery: the number of vectors that are queries, sampled with the "
+        option(
+            "Without --gallery: the number of vectors that are queries, sampled with the "
             "share of each class; or, with --backbone, a CSV file of text and class. Metrics then "
             "have 95% intervals.",
+            "--queries",
         ),
     ] = None,
     backbone: Annotated[
         str | None,
-        typer.Option(
-            help="Instead of vectors: images, and a model with a text tower that searches them for "
+        option(
+            "Instead of vectors: images, and a model with a text tower that searches them for "
             "the texts of --queries, such as open_clip:ViT-B-32/laion2b_s34b_b79k."
         ),
     ] = None,
     memory: Annotated[
-        str, typer.Option(help="With a folder of files: memory for the vectors in use.")
+        str, option("With a folder of files: memory for the vectors in use.")
     ] = "2GB",
     column: shared.Column = None,
     labels: shared.Labels = None,
@@ -265,9 +257,9 @@ def _refuse_with_shards(**given: Any) -> None:
     """Refuse options that need all vectors in memory."""
     for name, is_given in given.items():
         if is_given:
-            option = f"--{name.replace('_', '-')}"
-            problem = f"{option} needs all vectors in one file that fits into memory"
-            raise OodmlError(problem, option, option)
+            flag = f"--{name.replace('_', '-')}"
+            problem = f"{flag} needs all vectors in one file that fits into memory"
+            raise OodmlError(problem, flag, flag)
 
 
 def _print_result(result: "Evaluation", name: str, per_class: Path | None, as_json: bool) -> None:
@@ -289,12 +281,11 @@ def compare(
     a: shared.Vectors,
     b: shared.Vectors,
     metric: Annotated[
-        list[str] | None,
-        typer.Option(help="Metric, as named by `oodml evaluate`; may be repeated."),
+        list[str] | None, option("Metric, as named by `oodml evaluate`; may be repeated.")
     ] = None,
     distance: shared.Distance = "cosine",
-    confidence: Annotated[float, typer.Option(help="Confidence level of the interval.")] = 0.95,
-    resamples: Annotated[int, typer.Option(help="Number of resamples of the classes.")] = 10_000,
+    confidence: Annotated[float, option("Confidence level of the interval.")] = 0.95,
+    resamples: Annotated[int, option("Number of resamples of the classes.")] = 10_000,
     seed: shared.Seed = 0,
     as_json: shared.Json = False,
     column: shared.Column = None,
@@ -349,16 +340,12 @@ def compare(
 
 def index(
     vectors: shared.Vectors,
-    out: Annotated[
-        Path, typer.Option(help="File of the index; the ids are written to NAME.ids.csv.")
-    ],
-    kind: Annotated[str, typer.Option(help="flat (exact), ivf, or hnsw.")] = "flat",
+    out: Annotated[Path, option("File of the index; the ids are written to NAME.ids.csv.")],
+    kind: Annotated[str, option("flat (exact), ivf, or hnsw.")] = "flat",
     distance: shared.Distance = "cosine",
     effort: Annotated[
         int | None,
-        typer.Option(
-            help="Lists searched (ivf, default 16) or candidates per query (hnsw, default 64)."
-        ),
+        option("Lists searched (ivf, default 16) or candidates per query (hnsw, default 64)."),
     ] = None,
     seed: shared.Seed = 0,
     as_json: shared.Json = False,

@@ -5,78 +5,65 @@ from typing import Annotated, Any
 
 import typer
 
-from oodml.cli.shared import (
-    Background,
-    Device,
-    ImageSize,
-    SkipUnlabeled,
-    TrustCode,
-    Weights,
-    named_model,
-)
+from oodml.cli import shared
+from oodml.cli.shared import argument, option
 from oodml.errors import OodmlError
 
 Out = Annotated[
     Path,
-    typer.Option(
-        help="The file to write: .npz, .safetensors, .parquet, or .npy. `embed`: or a folder of "
+    option(
+        "The file to write: .npz, .safetensors, .parquet, or .npy. `embed`: or a folder of "
         "shards, which the same command resumes."
     ),
 ]
-Backbone = Annotated[str | None, typer.Option(help="A pretrained backbone (default: lite0).")]
+Backbone = Annotated[str | None, option("A pretrained backbone (default: lite0).")]
 ModelFolder = Annotated[
     str | None,
-    typer.Option(
-        callback=named_model,
-        help="A trained model instead of a backbone: its folder, or RESULTS:METHOD[:SPLIT[:SEED]].",
+    option(
+        "A trained model instead of a backbone: its folder, or RESULTS:METHOD[:SPLIT[:SEED]].",
+        callback=shared.named_model,
     ),
 ]
 Pooling = Annotated[
-    str | None,
-    typer.Option(help="model (the network's own; default), cls, cls+avg, gem, avg, max, avg+max."),
+    str | None, option("model (the network's own; default), cls, cls+avg, gem, avg, max, avg+max.")
 ]
-Augmentation = Annotated[
-    str | None, typer.Option(help="Use the test transform of this augmentation.")
-]
-SkipCorrupt = Annotated[
-    bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be read.")
-]
+Augmentation = Annotated[str | None, option("Use the test transform of this augmentation.")]
+SkipCorrupt = Annotated[bool, option("Leave out images that cannot be read.", "--skip-corrupt")]
 
 
 def embed(
     data: Annotated[
         str,
-        typer.Option(
-            help="A dataset's name, a folder, or a table. With a folder as --out, also tables of "
+        option(
+            "A dataset's name, a folder, or a table. With a folder as --out, also tables of "
             "URLs, WebDataset tars, and Parquet with images."
         ),
     ],
     out: Out,
     backbone: Backbone = None,
     model: ModelFolder = None,
-    weights: Weights = None,
-    image_size: ImageSize = None,
+    weights: shared.Weights = None,
+    image_size: shared.ImageSize = None,
     pooling: Pooling = None,
     augmentation: Augmentation = None,
     skip_corrupt: SkipCorrupt = False,
-    skip_unlabeled: SkipUnlabeled = False,
-    background: Background = None,
-    device: Device = None,
-    trust_code: TrustCode = False,
+    skip_unlabeled: shared.SkipUnlabeled = False,
+    background: shared.Background = None,
+    device: shared.Device = None,
+    trust_code: shared.TrustCode = False,
     batch_size: Annotated[
-        int | None,
-        typer.Option(help="Images per forward pass (default: 64 on the CPU, 1024 on a GPU)."),
+        int | None, option("Images per forward pass (default: 64 on the CPU, 1024 on a GPU).")
     ] = None,
     workers: Annotated[
-        int, typer.Option(help="With shards: processes on this machine, or actors of Ray.")
+        int, option("With shards: processes on this machine, or actors of Ray.")
     ] = 1,
     shard_size: Annotated[
-        int, typer.Option(help="With shards: images per shard; a tar is one shard.")
+        int, option("With shards: images per shard; a tar is one shard.")
     ] = 10_000,
     shard_format: Annotated[
-        str, typer.Option(help="With shards: parquet, or npy with a .csv of ids and classes.")
+        str, option("With shards: parquet, or npy with a .csv of ids and classes.")
     ] = "parquet",
-    on: Annotated[str, typer.Option(help="With shards: local, ray, or ray://HOST:PORT.")] = "local",
+    on: Annotated[str, option("With shards: local, ray, or ray://HOST:PORT.")] = "local",
 ) -> None:
     """Embed images with a pretrained backbone or a trained model, and write the vectors to a file.
 
@@ -173,18 +160,16 @@ def _embed_shards(
 def export(
     model: Annotated[
         str,
-        typer.Argument(
-            callback=named_model,
-            help="The folder of a trained model, RESULTS:METHOD[:SPLIT[:SEED]], or a backbone.",
+        argument(
+            "The folder of a trained model, RESULTS:METHOD[:SPLIT[:SEED]], or a backbone.",
+            callback=shared.named_model,
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The file to write; the suffix is optional.")],
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write ONNX, for any runtime.")] = False,
-    safetensors: Annotated[
-        bool, typer.Option("--safetensors", help="Write safetensors, for oodml.")
-    ] = False,
-    weights: Weights = None,
-    trust_code: TrustCode = False,
+    out: Annotated[Path, option("The file to write; the suffix is optional.")],
+    onnx: Annotated[bool, option("Write ONNX, for any runtime.", "--onnx")] = False,
+    safetensors: Annotated[bool, option("Write safetensors, for oodml.", "--safetensors")] = False,
+    weights: shared.Weights = None,
+    trust_code: shared.TrustCode = False,
 ) -> None:
     """Write a whole model, including its backbone, to one file.
 
@@ -217,14 +202,14 @@ def export(
 
 
 def fit(
-    results: Annotated[Path, typer.Argument(help="The folder of a study.")],
-    out: Annotated[Path, typer.Option(help="The model folder to create.")],
+    results: Annotated[Path, argument("The folder of a study.")],
+    out: Annotated[Path, option("The model folder to create.")],
     method: Annotated[
-        str | None, typer.Option(help="The method (default: the trained one with the best AGS).")
+        str | None, option("The method (default: the trained one with the best AGS).")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Random seed of the training.", min=0)] = 0,
-    device: Device = None,
-    trust_code: TrustCode = False,
+    seed: Annotated[int, option("Random seed of the training.", min=0)] = 0,
+    device: shared.Device = None,
+    trust_code: shared.TrustCode = False,
 ) -> None:
     """Train a method of a study on all classes, and write a model folder with a model card.
 

@@ -5,38 +5,34 @@ from typing import Annotated
 
 import typer
 
+from oodml.cli.shared import argument, option
+
 TrustCode = Annotated[
-    bool,
-    typer.Option("--trust-code", help="Import user code that the folder names. Runs that code."),
+    bool, option("Import user code that the folder names. Runs that code.", "--trust-code")
 ]
 StudyDirectory = Annotated[
-    Path, typer.Argument(metavar="DIR", help="The folder of a study, or a pack (.zip).")
+    Path, argument("The folder of a study, or a pack (.zip).", metavar="DIR")
 ]
 
 
 def report(
     directory: StudyDirectory,
     paper: Annotated[
-        bool, typer.Option(help="Also write figures and tables for a paper into DIR/report.")
+        bool, option("Also write figures and tables for a paper into DIR/report.")
     ] = True,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Write to this folder instead of DIR; for a pack, NAME of NAME.zip by default."
-        ),
+        option("Write to this folder instead of DIR; for a pack, NAME of NAME.zip by default."),
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(help="Metric of the figures, of the LaTeX tables, and printed.")
+        str | None, option("Metric of the figures, of the LaTeX tables, and printed.")
     ] = None,
-    methods: Annotated[
-        str, typer.Option(help="Methods to compare, separated by commas (default: all).")
-    ] = "",
+    methods: Annotated[str, option("Methods to compare, separated by commas (default: all).")] = "",
     formats: Annotated[
-        str, typer.Option("--format", help="Formats of the figures: png, pdf, svg.")
+        str, option("Formats of the figures: png, pdf, svg.", "--format")
     ] = "png,pdf",
     width: Annotated[
-        str,
-        typer.Option(help="Width of the figures: auto, or column or text of a two-column paper."),
+        str, option("Width of the figures: auto, or column or text of a two-column paper.")
     ] = "auto",
     trust_code: TrustCode = False,
 ) -> None:

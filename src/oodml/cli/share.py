@@ -6,21 +6,21 @@ from typing import Annotated
 import typer
 
 from oodml.cli.report import TrustCode
-from oodml.cli.shared import Device
+from oodml.cli.shared import Device, argument, option
 from oodml.cli.study import Data, Folder, app
 
-Pack = Annotated[Path, typer.Argument(help="A pack: a .zip file of `oodml study pack`.")]
+Pack = Annotated[Path, argument("A pack: a .zip file of `oodml study pack`.")]
 
 
 @app.command()
 def pack(
     folder: Folder,
-    out: Annotated[Path, typer.Option(help="The .zip file to write.")],
+    out: Annotated[Path, option("The .zip file to write.")],
     vectors: Annotated[
-        bool, typer.Option("--vectors", help="Include features, and test embeddings in float16.")
+        bool, option("Include features, and test embeddings in float16.", "--vectors")
     ] = False,
     thumbnails: Annotated[
-        bool, typer.Option("--thumbnails", help="Include small pictures for the report.")
+        bool, option("Include small pictures for the report.", "--thumbnails")
     ] = False,
 ) -> None:
     """Write a study to one file for others: no local paths, no user or host names, no code.
@@ -47,7 +47,7 @@ def pack(
 @app.command(name="open")
 def open_(
     pack: Pack,
-    out: Annotated[Path, typer.Option(help="The folder to create.")],
+    out: Annotated[Path, option("The folder to create.")],
 ) -> None:
     """Check a pack and extract it to a study folder. No code in it is run.
 
@@ -61,8 +61,8 @@ def open_(
 
 @app.command()
 def merge(
-    studies: Annotated[list[Path], typer.Argument(help="Study folders and packs, two or more.")],
-    out: Annotated[Path, typer.Option(help="The folder to create.")],
+    studies: Annotated[list[Path], argument("Study folders and packs, two or more.")],
+    out: Annotated[Path, option("The folder to create.")],
 ) -> None:
     """Join studies of the same data and splits into one table, one page, and one ranking.
 
@@ -83,8 +83,8 @@ def merge(
     typer.echo(f"{out}: {len(merged.rows)} runs{equal if merged.equal else ''}")
 
 
-Rerun = Annotated[int, typer.Option(help="Number of runs to repeat, drawn at random.", min=0)]
-Seed = Annotated[int, typer.Option(help="Random seed of the sample.")]
+Rerun = Annotated[int, option("Number of runs to repeat, drawn at random.", min=0)]
+Seed = Annotated[int, option("Random seed of the sample.")]
 
 
 @app.command()
@@ -147,10 +147,8 @@ def _repeat(
 
 @app.command(name="from-command")
 def from_command(
-    command: Annotated[
-        str, typer.Argument(help="A command line of the original code, or a file with many.")
-    ],
-    out: Annotated[Path, typer.Option(help="The study file to write.")] = Path("study.toml"),
+    command: Annotated[str, argument("A command line of the original code, or a file with many.")],
+    out: Annotated[Path, option("The study file to write.")] = Path("study.toml"),
 ) -> None:
     """Turn command lines of the original code (ood_main.py and others) into a study file.
 
@@ -178,8 +176,8 @@ def from_command(
 
 
 def leaderboard(
-    folder: Annotated[Path, typer.Argument(help="Folder with packs, at any depth.")],
-    out: Annotated[Path, typer.Option(help="Folder to write index.html and the packs to.")],
+    folder: Annotated[Path, argument("Folder with packs, at any depth.")],
+    out: Annotated[Path, option("Folder to write index.html and the packs to.")],
 ) -> None:
     """Write a static page that ranks the methods of packed studies.
 
@@ -191,14 +189,13 @@ def leaderboard(
 
 
 def push(
-    what: Annotated[str, typer.Argument(help="RESULTS:METHOD for a model, or a file of splits.")],
-    name: Annotated[str, typer.Argument(help="The repository on the hub: user/name.")],
+    what: Annotated[str, argument("RESULTS:METHOD for a model, or a file of splits.")],
+    name: Annotated[str, argument("The repository on the hub: user/name.")],
     split: Annotated[
-        str | None, typer.Option(help="The split that the model was trained on (default: 0).")
+        str | None, option("The split that the model was trained on (default: 0).")
     ] = None,
     dry_run: Annotated[
-        Path | None,
-        typer.Option(help="Write the exact files to this folder, and upload nothing."),
+        Path | None, option("Write the exact files to this folder, and upload nothing.")
     ] = None,
 ) -> None:
     """Upload a model or splits with a card to the Hugging Face hub.
@@ -223,9 +220,9 @@ def push(
 
 
 def pull(
-    name: Annotated[str, typer.Argument(help="A repository on the hub: user/name.")],
-    out: Annotated[Path, typer.Option(help="The folder to write to.")],
-    splits: Annotated[bool, typer.Option("--splits", help="Splits instead of a model.")] = False,
+    name: Annotated[str, argument("A repository on the hub: user/name.")],
+    out: Annotated[Path, option("The folder to write to.")],
+    splits: Annotated[bool, option("Splits instead of a model.", "--splits")] = False,
 ) -> None:
     """Download a model or splits from the Hugging Face hub. Only data files, no code.
 

@@ -18,6 +18,21 @@ if TYPE_CHECKING:
 Settings = TypeVar("Settings", bound="BaseModel")
 
 
+def command_group(text: str) -> typer.Typer:
+    """A group of commands with its help."""
+    return typer.Typer(no_args_is_help=True, help=text, rich_markup_mode="markdown")
+
+
+def option(text: str, *names: str, **settings: Any) -> Any:
+    """A command's option with its help; a flag is given its name, so that it has no `--no-…`."""
+    return typer.Option(*names, help=text, **settings)
+
+
+def argument(text: str, **settings: Any) -> Any:
+    """A command's argument with its help."""
+    return typer.Argument(help=text, **settings)
+
+
 def named_model(text: str | None) -> str | None:
     """The folder of a run named RESULTS:METHOD[:SPLIT[:SEED]]; other texts unchanged."""
     from oodml.study.folder.named_run import run_folder
@@ -33,49 +48,37 @@ def named_vectors(path: Path | None) -> Path | None:
     return path if folder is None else folder / "vectors.npz"
 
 
-TrustCode = Annotated[
-    bool, typer.Option("--trust-code", help="Import the user code that the model names.")
-]
+TrustCode = Annotated[bool, option("Import the user code that the model names.", "--trust-code")]
 Device = Annotated[
-    str | None,
-    typer.Option(help="cpu, cuda, cuda:1, or mps (default: cuda if available, else cpu)."),
+    str | None, option("cpu, cuda, cuda:1, or mps (default: cuda if available, else cpu).")
 ]
 Weights = Annotated[
-    str | None, typer.Option(help='Weights file of a backbone, or "none" for untrained weights.')
+    str | None, option('Weights file of a backbone, or "none" for untrained weights.')
 ]
-ImageSize = Annotated[int | None, typer.Option(help="Side of the square input in pixels.")]
+ImageSize = Annotated[int | None, option("Side of the square input in pixels.")]
 Background = Annotated[
     str | None,
-    typer.Option(
-        help='Color behind transparent pixels: white, black, or "#rrggbb" (default: white).'
-    ),
+    option('Color behind transparent pixels: white, black, or "#rrggbb" (default: white).'),
 ]
-VECTORS = typer.Argument(
-    callback=named_vectors,
-    help="Vectors: .npz, .safetensors, .parquet, .csv, or .npy with labels in a .csv of the same "
+VECTORS = argument(
+    "Vectors: .npz, .safetensors, .parquet, .csv, or .npy with labels in a .csv of the same "
     "name; or a run of a study, RESULTS:METHOD[:SPLIT[:SEED]].",
+    callback=named_vectors,
 )
 Vectors = Annotated[Path, VECTORS]
-Distance = Annotated[
-    str, typer.Option(help="cosine, euclidean (of the vectors as given), or poincare.")
-]
-Seed = Annotated[int, typer.Option(help="Random seed for ties, k-means, and resampling.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Distance = Annotated[str, option("cosine, euclidean (of the vectors as given), or poincare.")]
+Seed = Annotated[int, option("Random seed for ties, k-means, and resampling.")]
+Json = Annotated[bool, option("Print JSON instead of a table.", "--json")]
 Column = Annotated[
     str | None,
-    typer.Option(
+    option(
+        "Column of the vectors, or a pattern such as 'pc*' for one column per dimension.",
         "--vectors",
         metavar="COLUMN",
-        help="Column of the vectors, or a pattern such as 'pc*' for one column per dimension.",
     ),
 ]
-Labels = Annotated[
-    str | None, typer.Option("--labels", metavar="COLUMN", help="Column of the classes.")
-]
-SkipUnlabeled = Annotated[
-    bool,
-    typer.Option("--skip-unlabeled", help="Leave out rows that have no label."),
-]
+Labels = Annotated[str | None, option("Column of the classes.", "--labels", metavar="COLUMN")]
+SkipUnlabeled = Annotated[bool, option("Leave out rows that have no label.", "--skip-unlabeled")]
 
 
 def parse_options(settings: type[Settings], values: Mapping[str, object]) -> Settings:

@@ -5,16 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oodml.cli.shared import (
-    Background,
-    Device,
-    Json,
-    Seed,
-    Weights,
-    open_data,
-    print_json,
-    print_table,
-)
+from oodml.cli import shared
+from oodml.cli.shared import argument, option
 from oodml.cli.splits import features_of_splits
 from oodml.errors import OodmlError
 
@@ -25,58 +17,46 @@ if TYPE_CHECKING:
 
 def shift(
     a: Annotated[
-        str | None,
-        typer.Argument(help="The training data: a dataset's name, a folder, or a vector file."),
+        str | None, argument("The training data: a dataset's name, a folder, or a vector file.")
     ] = None,
     b: Annotated[
-        str | None,
-        typer.Argument(help="The new data: a dataset's name, a folder, or a vector file."),
+        str | None, argument("The new data: a dataset's name, a folder, or a vector file.")
     ] = None,
     splits: Annotated[
-        Path | None, typer.Option(help="A split file: measure train against test classes.")
+        Path | None, option("A split file: measure train against test classes.")
     ] = None,
-    step: Annotated[
-        str | None, typer.Option(help="The step of the split (default: the last one).")
-    ] = None,
-    vectors: Annotated[Path | None, typer.Option(help="A file of vectors for --splits.")] = None,
-    data: Annotated[str | None, typer.Option(help="The data for --splits.")] = None,
+    step: Annotated[str | None, option("The step of the split (default: the last one).")] = None,
+    vectors: Annotated[Path | None, option("A file of vectors for --splits.")] = None,
+    data: Annotated[str | None, option("The data for --splits.")] = None,
     backbone: Annotated[
-        str | None,
-        typer.Option(help="The frozen backbone (default: that of the splits, or lite0)."),
+        str | None, option("The frozen backbone (default: that of the splits, or lite0).")
     ] = None,
-    weights: Weights = None,
+    weights: shared.Weights = None,
     image_size: Annotated[
-        int | None,
-        typer.Option(help="Side of the square input in pixels (default: that of the splits)."),
+        int | None, option("Side of the square input in pixels (default: that of the splits).")
     ] = None,
-    pooling: Annotated[
-        str, typer.Option(help="How A and B are pooled, as in `oodml embed`.")
-    ] = "model",
+    pooling: Annotated[str, option("How A and B are pooled, as in `oodml embed`.")] = "model",
     measure: Annotated[
-        list[str] | None, typer.Option(help="A measure; may be repeated (default: all fast ones).")
+        list[str] | None, option("A measure; may be repeated (default: all fast ones).")
     ] = None,
     bootstrap: Annotated[
-        int, typer.Option(min=0, help="Number of resamples for intervals; 0 for none.")
+        int, option("Number of resamples for intervals; 0 for none.", min=0)
     ] = 100,
-    seed: Seed = 0,
-    background: Background = None,
-    device: Device = None,
-    json: Json = False,
+    seed: shared.Seed = 0,
+    background: shared.Background = None,
+    device: shared.Device = None,
+    json: shared.Json = False,
     more: Annotated[
-        list[Path] | None, typer.Argument(help="With --test: further files of new vectors.")
+        list[Path] | None, argument("With --test: further files of new vectors.")
     ] = None,
     test: Annotated[
-        bool,
-        typer.Option(
-            "--test", help="Test whether the images of B are like those of A; needs no labels."
-        ),
+        bool, option("Test whether the images of B are like those of A; needs no labels.", "--test")
     ] = False,
     fail_above: Annotated[
-        float | None,
-        typer.Option(help="With --test: exit with status 1 if the drift of a file is higher."),
+        float | None, option("With --test: exit with status 1 if the drift of a file is higher.")
     ] = None,
     page: Annotated[
-        Path | None, typer.Option(help="With --test: write a page with chart and new clusters.")
+        Path | None, option("With --test: write a page with chart and new clusters.")
     ] = None,
 ) -> None:
     """Measure the shift from A to B: two folders, two vector files, or the sides of a split.
@@ -106,7 +86,7 @@ def shift(
         split = progression[-1] if step is None else progression.at(step)
         images = None
         if vectors is None and data is not None:
-            images = open_data(data, background=background)
+            images = shared.open_data(data, background=background)
         source = (images, vectors, backbone, weights, image_size, device)
         features = features_of_splits(progression, splits, *source)
         first, second = features.subset(split.train), features.subset(split.test)
@@ -118,7 +98,7 @@ def shift(
         first, second = (_load(n, backbone or "lite0", background, options) for n in (a, b))
     report = shift_report(first, second, measure or None, n_bootstrap=bootstrap, seed=seed)
     if json:
-        print_json(report.as_dict())
+        shared.print_json(report.as_dict())
         return
     _print_report(report)
 
@@ -136,7 +116,7 @@ def _load(name: str, backbone: str, background: str | None, options: dict[str, A
         return VectorSet.load(path)
     from oodml.embedding import embed
 
-    return embed(open_data(name, background=background), backbone, **options)
+    return embed(shared.open_data(name, background=background), backbone, **options)
 
 
 def _is_table_of_images(path: Path) -> bool:
@@ -160,7 +140,7 @@ def _print_report(report: "ShiftReport") -> None:
         rows.append((shift.measure, value, interval, chance, shift.note))
     sides = zip("AB", report.images, report.classes, strict=True)
     title = ", ".join(f"{name}: {n} images of {classes} classes" for name, n, classes in sides)
-    print_table(title, ("measure", "value", "interval", "by chance", "note"), rows, ["note"])
+    shared.print_table(title, ("measure", "value", "interval", "by chance", "note"), rows, ["note"])
     typer.echo(
         "interval: 95%, over classes. by chance: permutation baseline, the value expected from "
         "sampling alone"

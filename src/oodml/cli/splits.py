@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oodml.cli.shared import Device, Weights, open_data, parse_options, print_table
+from oodml.cli import shared
+from oodml.cli.shared import argument, command_group, option
 from oodml.errors import OodmlError, error_at
 
 if TYPE_CHECKING:
@@ -14,22 +15,14 @@ if TYPE_CHECKING:
     from oodml.shift.splits import Progression
     from oodml.vectors import VectorSet
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Build, show, check, and convert class splits.",
-    rich_markup_mode="markdown",
-)
-COMMANDS = ()
+app = command_group("Build, show, check, and convert class splits.")
 
-File = Annotated[Path, typer.Argument(help="A split file: .json, or a published .pkl.")]
-Out = Annotated[Path, typer.Option(help="The file to write: .json or .pkl.")]
-Data = Annotated[str | None, typer.Option(help="A dataset's name, a folder, or a table.")]
-Vectors = Annotated[
-    Path | None, typer.Option(help="A file of vectors instead of --data and --backbone.")
-]
+File = Annotated[Path, argument("A split file: .json, or a published .pkl.")]
+Out = Annotated[Path, option("The file to write: .json or .pkl.")]
+Data = Annotated[str | None, option("A dataset's name, a folder, or a table.")]
+Vectors = Annotated[Path | None, option("A file of vectors instead of --data and --backbone.")]
 ImageSize = Annotated[
-    int | None,
-    typer.Option(help="Side of the square input in pixels (default: as recorded in the file)."),
+    int | None, option("Side of the square input in pixels (default: as recorded in the file).")
 ]
 
 
@@ -38,58 +31,45 @@ def build(
     out: Out,
     data: Data = None,
     vectors: Vectors = None,
-    backbone: Annotated[str, typer.Option(help="The frozen backbone.")] = "lite0",
-    weights: Weights = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="Side of the square input in pixels.")
-    ] = None,
-    procedure: Annotated[str, typer.Option(help="auto, exact, or published.")] = "auto",
+    backbone: Annotated[str, option("The frozen backbone.")] = "lite0",
+    weights: shared.Weights = None,
+    image_size: Annotated[int | None, option("Side of the square input in pixels.")] = None,
+    procedure: Annotated[str, option("auto, exact, or published.")] = "auto",
     measure: Annotated[
-        str, typer.Option(help="The measure of shift: fid_class_means or nearest_class.")
+        str, option("The measure of shift: fid_class_means or nearest_class.")
     ] = "fid_class_means",
-    splits: Annotated[
-        str, typer.Option(help="The number of splits, evenly spaced in shift, or all.")
-    ] = "5",
+    splits: Annotated[str, option("The number of splits, evenly spaced in shift, or all.")] = "5",
     harder: Annotated[
-        int | None, typer.Option(help="Largest number of swaps or iterations to harder splits.")
+        int | None, option("Largest number of swaps or iterations to harder splits.")
     ] = None,
     easier: Annotated[
-        int | None, typer.Option(help="Largest number of swaps or iterations to easier splits.")
+        int | None, option("Largest number of swaps or iterations to easier splits.")
     ] = None,
-    removal: Annotated[
-        int | None, typer.Option(help="Number of removal iterations (published).")
-    ] = None,
-    swaps: Annotated[int, typer.Option(help="Swaps per iteration (published).")] = 2,
-    unit: Annotated[str, typer.Option(help="What is swapped: class or superclass (published).")] = (
-        "class"
-    ),
+    removal: Annotated[int | None, option("Number of removal iterations (published).")] = None,
+    swaps: Annotated[int, option("Swaps per iteration (published).")] = 2,
+    unit: Annotated[str, option("What is swapped: class or superclass (published).")] = ("class"),
     group: Annotated[
         str | None,
-        typer.Option(
-            help="Column of a table of images: classes with a common value stay together."
-        ),
+        option("Column of a table of images: classes with a common value stay together."),
     ] = None,
     time: Annotated[
-        str | None,
-        typer.Option(help="Column of dates or numbers: train on the earlier half of the classes."),
+        str | None, option("Column of dates or numbers: train on the earlier half of the classes.")
     ] = None,
     train_superclass: Annotated[
-        list[str] | None,
-        typer.Option(help="A superclass to train on at the start; may be repeated."),
+        list[str] | None, option("A superclass to train on at the start; may be repeated.")
     ] = None,
     validation: Annotated[
-        float, typer.Option(help="Fraction of the train classes used for validation.")
+        float, option("Fraction of the train classes used for validation.")
     ] = 0.25,
     shots: Annotated[
-        list[int] | None,
-        typer.Option(help="Draw few-shot episodes with this many images; may be repeated."),
+        list[int] | None, option("Draw few-shot episodes with this many images; may be repeated.")
     ] = None,
-    episodes: Annotated[int, typer.Option(help="Episodes per number of shots.")] = 10,
+    episodes: Annotated[int, option("Episodes per number of shots.")] = 10,
     controls: Annotated[
-        int, typer.Option(help="Size-matched controls per smaller split, in OUT.controls.json.")
+        int, option("Size-matched controls per smaller split, in OUT.controls.json.")
     ] = 0,
-    seed: Annotated[int, typer.Option(help="Random seed for validation and episodes.")] = 0,
-    device: Device = None,
+    seed: Annotated[int, option("Random seed for validation and episodes.")] = 0,
+    device: shared.Device = None,
 ) -> None:
     """Build splits with growing shift for a collection of images or vectors.
 
@@ -109,9 +89,9 @@ def build(
 
     check_split_suffix(out)
     refuse_overwrite(out, vectors, data, weights)
-    settings = parse_options(SplitSettings, given)
+    settings = shared.parse_options(SplitSettings, given)
     resolve_device(device)
-    images = None if data is None else open_data(data)
+    images = None if data is None else shared.open_data(data)
     if vectors is not None:
         features = VectorSet.load(vectors)
     elif images is not None:
@@ -138,22 +118,16 @@ def show(
     data: Data = None,
     vectors: Vectors = None,
     backbone: Annotated[
-        str | None, typer.Option(help="The backbone for the map (default: that of the file).")
+        str | None, option("The backbone for the map (default: that of the file).")
     ] = None,
-    figure: Annotated[
-        Path | None, typer.Option(help="Draw shift per step: .png, .pdf, or .svg.")
-    ] = None,
-    maps: Annotated[
-        Path | None, typer.Option(help="Draw the class means: .png, .pdf, or .svg.")
-    ] = None,
+    figure: Annotated[Path | None, option("Draw shift per step: .png, .pdf, or .svg.")] = None,
+    maps: Annotated[Path | None, option("Draw the class means: .png, .pdf, or .svg.")] = None,
     page: Annotated[
-        Path | None, typer.Option(help="Write the shifts and a map as an interactive .html page.")
+        Path | None, option("Write the shifts and a map as an interactive .html page.")
     ] = None,
-    step: Annotated[
-        list[str] | None, typer.Option(help="A step to draw a map of; may be repeated.")
-    ] = None,
-    umap: Annotated[bool, typer.Option(help="Use UMAP instead of PCA.")] = False,
-    device: Device = None,
+    step: Annotated[list[str] | None, option("A step to draw a map of; may be repeated.")] = None,
+    umap: Annotated[bool, option("Use UMAP instead of PCA.")] = False,
+    device: shared.Device = None,
 ) -> None:
     """Print a table of splits, and draw them.
 
@@ -170,7 +144,7 @@ def show(
         refuse_overwrite(output, file, vectors, data)
     progression = read_splits(file)
     _print_splits(progression)
-    images = None if data is None else open_data(data)
+    images = None if data is None else shared.open_data(data)
     features = None
     if maps or (page and (data or vectors)):
         features = features_of_splits(progression, file, images, vectors, backbone, device=device)
@@ -207,7 +181,7 @@ def import_(file: File, out: Out, data: Data = None) -> None:
     refuse_overwrite(out, file, data)
     progression = read_splits(file)
     if data is not None:
-        images = open_data(data)
+        images = shared.open_data(data)
         ids, classes = images.ids.tolist(), images.classes.tolist()
         progression = fill_support(progression, ids, classes)
         progression = replace(progression, data=images.name, fingerprint=fingerprint(images))
@@ -220,10 +194,9 @@ def import_(file: File, out: Out, data: Data = None) -> None:
 @app.command()
 def export(
     file: File,
-    out: Annotated[Path, typer.Option(help="The file to write.")],
+    out: Annotated[Path, option("The file to write.")],
     kind: Annotated[
-        str | None,
-        typer.Option("--format", help="json, pickle, csv, or torch (default: by the suffix)."),
+        str | None, option("json, pickle, csv, or torch (default: by the suffix).", "--format")
     ] = None,
 ) -> None:
     """Write splits for other tools; "pickle" is the layout of the original code, in plain values.
@@ -267,7 +240,7 @@ def check(file: File, data: Data = None) -> None:
 
     progression = read_splits(file)
     if data is not None:
-        images = open_data(data)
+        images = shared.open_data(data)
         problems = find_data_problems(progression, images.ids.tolist(), images.classes.tolist())
         for problem in problems[:20]:
             typer.echo(problem)
@@ -285,16 +258,16 @@ def check(file: File, data: Data = None) -> None:
 @app.command()
 def backbones(
     file: File,
-    data: Annotated[str, typer.Option(help="A dataset's name, a folder, or a table.")],
-    backbone: Annotated[list[str], typer.Option(help="A frozen backbone; give at least two.")],
+    data: Annotated[str, option("A dataset's name, a folder, or a table.")],
+    backbone: Annotated[list[str], option("A frozen backbone; give at least two.")],
     image_size: ImageSize = None,
     weights: Annotated[
-        str | None, typer.Option(help="Weights file of the backbone that the splits were built on.")
+        str | None, option("shared.Weights file of the backbone that the splits were built on.")
     ] = None,
     figure: Annotated[
-        Path | None, typer.Option(help="Draw the shifts under each backbone: .png, .pdf, or .svg.")
+        Path | None, option("Draw the shifts under each backbone: .png, .pdf, or .svg.")
     ] = None,
-    device: Device = None,
+    device: shared.Device = None,
 ) -> None:
     """Measure the same splits with several backbones: does their order depend on the network?
 
@@ -306,7 +279,7 @@ def backbones(
 
     if figure:
         refuse_overwrite(figure, file, data, weights)
-    progression, images = read_splits(file), open_data(data)
+    progression, images = read_splits(file), shared.open_data(data)
     features = {}
     for name in backbone:
         own = weights if name == progression.backbone else None
@@ -395,7 +368,7 @@ def _print_splits(progression: "Progression") -> None:
         counts = (len(split.train), len(split.test), len(split.validation))
         rows.append((str(split.step), f"{split.shift:.4g}", *map(str, counts), episodes))
     heads = ("step", shift, "train", "test", "validation", "episodes")
-    print_table(", ".join(filter(None, about)), heads, rows)
+    shared.print_table(", ".join(filter(None, about)), heads, rows)
 
 
 def _print_agreement(agreement: "Agreement") -> None:
@@ -405,5 +378,5 @@ def _print_agreement(agreement: "Agreement") -> None:
         ranks = (agreement.spearman[0, row], agreement.kendall[0, row])
         rows.append((name, *shifts, *(f"{value:.3f}" for value in ranks)))
     heads = ("backbone", *map(str, agreement.steps), "Spearman", "Kendall")
-    print_table("FID of class means; rank correlation with the first backbone", heads, rows)
+    shared.print_table("FID of class means; rank correlation with the first backbone", heads, rows)
     typer.echo(f"largest difference between FIDs scaled to 0–1: {agreement.largest_gap:.3f}")

@@ -7,55 +7,41 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from oodml.cli.shared import Device, print_table
+from oodml.cli.shared import Device, argument, command_group, option, print_table
 from oodml.errors import OodmlError
 
 if TYPE_CHECKING:
     from oodml.study.folder.status import Status
     from oodml.study.spec.study_file import Study
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Run studies: compare methods on splits of growing shift, with several seeds.",
-    rich_markup_mode="markdown",
-)
+app = command_group("Run studies: compare methods on splits of growing shift, with several seeds.")
 T = TypeVar("T")
 
-Folder = Annotated[Path, typer.Argument(help="Folder with the results of a study.")]
-Out = Annotated[Path, typer.Option(help="Folder for the results. It is created if needed.")]
-Data = Annotated[
-    Path | None, typer.Option(help="Folder or table of the study's dataset, if it is elsewhere.")
-]
-Splits = Annotated[
-    Path | None, typer.Option(help="File with splits to use instead of building splits.")
-]
-Workers = Annotated[int, typer.Option(help="Number of processes.", min=1)]
+Folder = Annotated[Path, argument("Folder with the results of a study.")]
+Out = Annotated[Path, option("Folder for the results. It is created if needed.")]
+Data = Annotated[Path | None, option("Folder or table of the study's dataset, if it is elsewhere.")]
+Splits = Annotated[Path | None, option("File with splits to use instead of building splits.")]
+Workers = Annotated[int, option("Number of processes.", min=1)]
 Threads = Annotated[
-    int | None,
-    typer.Option(help="Threads per worker. By default the cores are divided among workers.", min=1),
+    int | None, option("Threads per worker. By default the cores are divided among workers.", min=1)
 ]
-Precision = Annotated[
-    str | None, typer.Option(help="fp32 or bf16, for methods that train the whole network.")
-]
-On = Annotated[
-    str, typer.Option(help="Where to run: local, ray, ray://HOST:PORT, slurm, or slurm:local.")
-]
+Precision = Annotated[str | None, option("fp32 or bf16, for methods that train the whole network.")]
+On = Annotated[str, option("Where to run: local, ray, ray://HOST:PORT, slurm, or slurm:local.")]
 Job = Annotated[
     list[str] | None,
-    typer.Option(
-        help="Slurm option under its submitit name, such as slurm_partition=gpu, or resource of "
+    option(
+        "Slurm option under its submitit name, such as slurm_partition=gpu, or resource of "
         "each run on Ray, such as num_gpus=0.5 or memory=8e9. May be repeated."
     ),
 ]
 GpusPerRun = Annotated[
-    float | None, typer.Option(help="On Ray: GPUs of each run; fractions share a GPU.", min=0)
+    float | None, option("On Ray: GPUs of each run; fractions share a GPU.", min=0)
 ]
-CpusPerRun = Annotated[float | None, typer.Option(help="On Ray: processors of each run.", min=0)]
+CpusPerRun = Annotated[float | None, option("On Ray: processors of each run.", min=0)]
 Replace = Annotated[
     bool,
-    typer.Option(
-        "--replace",
-        help="If the folder contains another study, remove its results table and splits.",
+    option(
+        "If the folder contains another study, remove its results table and splits.", "--replace"
     ),
 ]
 
@@ -63,8 +49,7 @@ Replace = Annotated[
 @app.command()
 def run(
     file: Annotated[
-        Path,
-        typer.Argument(help="A study file (TOML), or a study that comes with oodml: shipped:NAME."),
+        Path, argument("A study file (TOML), or a study that comes with oodml: shipped:NAME.")
     ],
     out: Out,
     data: Data = None,
@@ -77,23 +62,20 @@ def run(
     job: Job = None,
     gpus_per_run: GpusPerRun = None,
     cpus_per_run: CpusPerRun = None,
-    checkpoint: Annotated[
-        float, typer.Option(help="Seconds between two checkpoints of a run.", min=0)
-    ] = 60,
+    checkpoint: Annotated[float, option("Seconds between two checkpoints of a run.", min=0)] = 60,
     track: Annotated[
-        str,
-        typer.Option(help="Trackers, separated by commas: tensorboard, wandb, mlflow, trackio."),
+        str, option("Trackers, separated by commas: tensorboard, wandb, mlflow, trackio.")
     ] = "",
-    retry: Annotated[bool, typer.Option("--retry", help="Repeat failed runs.")] = False,
+    retry: Annotated[bool, option("Repeat failed runs.", "--retry")] = False,
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="Smoke test: two splits, one epoch, few images.")
+        bool, option("Smoke test: two splits, one epoch, few images.", "--smoke")
     ] = False,
     replace: Replace = False,
     dry_run: Annotated[
         bool,
-        typer.Option(
+        option(
+            "List what would run, and run nothing. With --on slurm, print the job script.",
             "--dry-run",
-            help="List what would run, and run nothing. With --on slurm, print the job script.",
         ),
     ] = False,
 ) -> None:
@@ -135,7 +117,7 @@ def run(
 
 @app.command()
 def search(
-    file: Annotated[Path, typer.Argument(help="A study file (TOML) with a search.")],
+    file: Annotated[Path, argument("A study file (TOML) with a search.")],
     out: Out,
     data: Data = None,
     splits: Splits = None,
@@ -145,7 +127,7 @@ def search(
     precision: Precision = None,
     on: On = "local",
     job: Job = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Repeat failed trials.")] = False,
+    retry: Annotated[bool, option("Repeat failed trials.", "--retry")] = False,
     replace: Replace = False,
 ) -> None:
     """Choose the options that have ranges, as `oodml study run` does first, and run nothing else.
@@ -164,17 +146,15 @@ def search(
 
 @app.command()
 def add(
-    folder: Annotated[Path, typer.Argument(help="The folder of a study.")],
-    method: Annotated[str, typer.Option(help="The method's name in the results.")],
-    vectors: Annotated[
-        str, typer.Option(help="Files of vectors, with {split} and {seed} in their path.")
-    ],
+    folder: Annotated[Path, argument("The folder of a study.")],
+    method: Annotated[str, option("The method's name in the results.")],
+    vectors: Annotated[str, option("Files of vectors, with {split} and {seed} in their path.")],
     data: Annotated[
-        str | None, typer.Option(help="For a new study: a dataset's name, a folder, or a table.")
+        str | None, option("For a new study: a dataset's name, a folder, or a table.")
     ] = None,
-    splits: Annotated[Path | None, typer.Option(help="For a new study: its split file.")] = None,
+    splits: Annotated[Path | None, option("For a new study: its split file.")] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Replace runs of the same method, split, and seed.")
+        bool, option("Replace runs of the same method, split, and seed.", "--replace")
     ] = False,
 ) -> None:
     """Add a model that you trained elsewhere: one file of test vectors per split and seed.
@@ -203,23 +183,20 @@ def status(folder: Folder) -> None:
 @app.command()
 def table(
     folder: Folder,
-    metric: Annotated[
-        str, typer.Option(help="One metric, or several separated by commas.")
-    ] = "recall@1",
+    metric: Annotated[str, option("One metric, or several separated by commas.")] = "recall@1",
     stage: Annotated[
-        str,
-        typer.Option(help="zero_shot, validation, before, after, best_test_epoch, or test_data."),
+        str, option("zero_shot, validation, before, after, best_test_epoch, or test_data.")
     ] = "zero_shot",
     where: Annotated[
-        list[str] | None, typer.Option(help="Keep rows with COLUMN=VALUE[,VALUE]. May be repeated.")
+        list[str] | None, option("Keep rows with COLUMN=VALUE[,VALUE]. May be repeated.")
     ] = None,
     rows: Annotated[
-        str, typer.Option(help="Columns of the results that become the rows of the table.")
+        str, option("Columns of the results that become the rows of the table.")
     ] = "method",
     columns: Annotated[
-        str, typer.Option(help="Column of the results that becomes the columns of the table.")
+        str, option("Column of the results that becomes the columns of the table.")
     ] = "split",
-    csv: Annotated[Path | None, typer.Option(help="Also write the table to this file.")] = None,
+    csv: Annotated[Path | None, option("Also write the table to this file.")] = None,
 ) -> None:
     """Print the results as a table: means, with standard deviations over seeds and episodes.
 
@@ -255,15 +232,14 @@ def table(
 @app.command()
 def init(
     data: Annotated[
-        str | None, typer.Argument(help="A folder or table of images, or a dataset's name.")
+        str | None, argument("A folder or table of images, or a dataset's name.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("study.toml"),
+    out: Annotated[Path, option("The file to write.")] = Path("study.toml"),
     root: Annotated[
-        Path | None, typer.Option(help="The folder of a published dataset such as cub200.")
+        Path | None, option("The folder of a published dataset such as cub200.")
     ] = None,
     from_: Annotated[
-        str | None,
-        typer.Option("--from", help="Copy a shipped study, such as paper_zero_shot_cub200."),
+        str | None, option("Copy a shipped study, such as paper_zero_shot_cub200.", "--from")
     ] = None,
 ) -> None:
     """Write a first study file for your images, or a copy of a shipped study, with comments.
@@ -283,10 +259,8 @@ def init(
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("demo"),
-    workers: Annotated[
-        int | None, typer.Option(help="Number of processes (default: up to 4).")
-    ] = None,
+    out: Annotated[Path, option("The folder for the results.")] = Path("demo"),
+    workers: Annotated[int | None, option("Number of processes (default: up to 4).")] = None,
 ) -> None:
     """Run the shipped study of characters in ten scripts, and write its report.
 
@@ -303,19 +277,16 @@ def demo(
 
 
 def try_(
-    photos: Annotated[
-        str, typer.Argument(help="A folder or table of labeled images, or a dataset's name.")
-    ],
+    photos: Annotated[str, argument("A folder or table of labeled images, or a dataset's name.")],
     new: Annotated[
-        str | None, typer.Option(help="A folder of new images, labeled or not, to forecast.")
+        str | None, option("A folder of new images, labeled or not, to forecast.")
     ] = None,
     backbone: Annotated[
-        str, typer.Option(help="The network whose features are used: lite0, or a timm network.")
+        str, option("The network whose features are used: lite0, or a timm network.")
     ] = "lite0",
-    minutes: Annotated[float, typer.Option(help="Time budget in minutes.", min=0.1)] = 10.0,
+    minutes: Annotated[float, option("Time budget in minutes.", min=0.1)] = 10.0,
     out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for the study. By default try-NAME in the current folder."),
+        Path | None, option("Folder for the study. By default try-NAME in the current folder.")
     ] = None,
     device: Device = None,
 ) -> None:
