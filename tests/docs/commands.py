@@ -13,7 +13,7 @@ from oodml.cli import app
 from tests.docs.pages import ROOT, Step
 
 NOT_HERE = {
-    r"^oodml study run paper_\w+ .*--data ": "needs the dataset, and a GPU for days",
+    r"^oodml study run (?:shipped:)?paper_\w+ .*--data ": "needs the dataset, and a GPU for days",
     r"^oodml data fetch ": "downloads a gigabyte",
     r"--judged judged.csv": "needs a person; tests/forecasting/test_target.py answers",
     r"--on (slurm\b(?!:local)|ray)": "needs a cluster",
@@ -25,7 +25,7 @@ NOT_HERE = {
 
 SLOW = {
     r"(README|studies|cluster|own_folder)\.md.* oodml report": "docs/report.md contains it, too",
-    r"^oodml study run paper_\w+ .*--smoke": "ResNet-50, all methods: minutes",
+    r"^oodml study run (?:shipped:)?paper_\w+ .*--smoke": "ResNet-50, all methods: minutes",
     r"--workers [2-9]|workers=[2-9]": "starts processes, which takes half a minute",
 }
 """Commands that only the slow tests run, with the reason."""
