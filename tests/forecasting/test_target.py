@@ -11,8 +11,14 @@ from oodml.cli import app
 from oodml.embedding import embed
 from oodml.errors import OodmlError
 from oodml.forecasting.answer import describe_forecast
+from oodml.forecasting.features import FeatureViews
 from oodml.forecasting.judge import judged_methods, read_answers, write_judge_page
-from oodml.forecasting.target import OpenForecast, open_forecast
+from oodml.forecasting.target import (
+    OpenForecast,
+    forecast_changes,
+    forecast_target,
+    open_forecast,
+)
 from oodml.report.folder import read_folder
 from oodml.report.level_and_gain import describe_losses, gains, losses
 from oodml.study.launch import run_study
@@ -140,3 +146,44 @@ def test_views_are_those_of_the_study(opened: OpenForecast) -> None:
     assert images is not None
     view = embed(images, "pixels", image_size=16, view=1, device="cpu").vectors
     np.testing.assert_array_equal(opened.target.augmented[1], view)
+
+
+def test_the_change_is_the_difference_of_two_forecasts(study: Path) -> None:
+    folder = read_folder(study)
+    assert folder.features is not None
+    index = folder.features
+    new = index.select(index.superclasses == "group2")
+    changes = forecast_changes(folder, "margin", index, {"same": index, "new": new})
+    assert changes["same"][0] == pytest.approx(0)
+    assert changes["same"][1] <= 0 <= changes["same"][2]
+    rows = np.random.default_rng(0).permutation(len(index))[: len(new)]
+    levels = [
+        forecast_target(folder, FeatureViews(index), FeatureViews(one)).methods.set_index("method")
+        for one in (new, index.select(rows))
+    ]
+    level, base = (table.loc["margin"] for table in levels)
+    expected = level["expected"] - base["expected"]
+    assert changes["new"][0] == pytest.approx(expected, abs=1e-6)
+    low = np.hypot(level["expected"] - level["low_80"], base["high_80"] - base["expected"])
+    assert changes["new"][1] == pytest.approx(expected - low, abs=1e-6)
+    with pytest.raises(OodmlError) as error:
+        forecast_changes(folder, "margn", index, {"new": new})
+    assert error.value.given == "margn"
+    narrow = replace(new, vectors=new.vectors[:, :4])
+    with pytest.raises(OodmlError) as error:
+        forecast_changes(folder, "margin", index, {"new": narrow})
+    assert error.value.location == "new"
+
+
+def test_drift_with_the_expected_change(study: Path, tmp_path: Path) -> None:
+    features = read_folder(study).features
+    assert features is not None
+    features.save(tmp_path / "index.npz")
+    features.select(features.superclasses == "group2").save(tmp_path / "new.npz")
+    files = [str(tmp_path / name) for name in ("index.npz", "new.npz")]
+    arguments = ["shift", *files, "--test", "--model", f"{study}:margin"]
+    page = tmp_path / "drift.html"
+    result = CliRunner().invoke(app, [*arguments, "--json", "--page", str(page)])
+    assert len(json.loads(result.stdout)["new.npz"]["recall_change"]) == 3
+    assert "Recall@1" in page.read_text()
+    assert CliRunner().invoke(app, [*arguments[:-1], "margin"]).exit_code == 1

@@ -201,6 +201,7 @@ def compress(
 
     Example: `oodml compress vectors.npz --fit train.npz --dims 256,128 --pq 32`
     """
+    from oodml.analysis.formatting import format_points
     from oodml.decisions.compression import compress as compress_vectors
 
     shared.check_output(figure, vectors, fit)
@@ -230,11 +231,11 @@ def compress(
     metrics = [name.removesuffix("_loss") for name in map(str, table) if name.endswith("_loss")]
     lines = [
         (row["code"], f"{row['bytes']:.0f}", *(f"{row[name]:.4f}" for name in metrics),
-         f"{row[f'{metrics[0]}_loss']:+.4f}",
-         f"{row[f'{metrics[0]}_low']:+.4f} … {row[f'{metrics[0]}_high']:+.4f}")
+         "{} ({}…{})".format(*(format_points(row[f"{metrics[0]}_{part}"])
+                                 for part in ("loss", "low", "high"))))
         for row in table.to_dict("records")
     ]  # fmt: skip
-    heads = ("stored as", "bytes", *metrics, f"loss of {metrics[0]}", "95% interval")
+    heads = ("stored as", "bytes", *metrics, f"points lost of {metrics[0]} (95%)")
     shared.print_table("", heads, lines)
 
 
@@ -245,18 +246,31 @@ def test_drift(
     fail_above: float | None,
     page: Path | None,
     data: str | None,
+    model: str | None,
     as_json: bool,
 ) -> None:
     """Print the drift of files of new vectors; exit with status 1 if one is above the limit."""
+    from dataclasses import replace
+
+    from oodml.analysis.formatting import format_points
     from oodml.decisions.drift import drift
     from oodml.errors import OodmlError
+    from oodml.forecasting.target import forecast_changes
+    from oodml.report.folder import read_folder
     from oodml.vectors import VectorSet
 
     if index is None or not files:
         raise OodmlError("--test needs two or more files of vectors", location="--test")
     shared.check_output(page, Path(index), *files)
     known = VectorSet.load(index, labels="")
-    results = {file.name: drift(known, VectorSet.load(file, labels=""), seed) for file in files}
+    new = {file.name: VectorSet.load(file, labels="") for file in files}
+    results = {name: drift(known, vectors, seed) for name, vectors in new.items()}
+    if model is not None:
+        results_folder, colon, method = model.rpartition(":")
+        if not colon:
+            raise OodmlError(f"--model {model}: expected RESULTS:METHOD", "--model", model)
+        changes = forecast_changes(read_folder(results_folder), method, known, new, seed)
+        results = {name: replace(one, change=changes[name]) for name, one in results.items()}
     if page is not None:
         from oodml.datasets import open_images
         from oodml.report.decision_figures import write_drift_page
@@ -268,12 +282,19 @@ def test_drift(
         shared.print_json({name: result.as_dict() for name, result in results.items()})
     else:
         rows = [
-            (name, f"{one.value:.3f}", f"{one.p:.3g}", str(len(one.clusters)),
-             f"{sum(map(len, one.clusters))}", one.verdict)
+            (name, f"{one.value:.3f}", f"{one.p:.3g}",
+             f"{len(one.clusters)} ({sum(map(len, one.clusters))} images)", one.verdict)
             for name, one in results.items()
         ]  # fmt: skip
-        heads = ("file", "drift", "p", "new clusters", "images in them", "")
+        heads = ("file", "drift", "p", "new clusters", "")
         shared.print_table(f"against {Path(index).name}", heads, rows)
+        for name, one in results.items():
+            if one.change is not None:
+                change, low, high = (format_points(value, sign=True) for value in one.change)
+                typer.echo(
+                    f"{name}: Recall@1 of {model} is expected to change by {change} points "
+                    f"(80% interval {low} to {high})."
+                )
     if fail_above is not None and any(one.value > fail_above for one in results.values()):
         raise typer.Exit(1)
 

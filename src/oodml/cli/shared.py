@@ -159,4 +159,4 @@ def print_table(
     for row in rows:
         table.add_row(*map(Text, row))
     console = Console()
-    console.print(table, width=None if console.is_terminal else 200)
+    (console if console.is_terminal else Console(width=200)).print(table)

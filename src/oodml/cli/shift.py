@@ -55,6 +55,13 @@ def shift(
     fail_above: Annotated[
         float | None, option("With --test: exit with status 1 if the drift of a file is higher.")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="With --test: RESULTS:METHOD, a method of a study, to forecast the change of its "
+            "Recall@1. The files then contain features of the study's network."
+        ),
+    ] = None,
     page: Annotated[
         Path | None, option("With --test: write a page with chart and new clusters.")
     ] = None,
@@ -72,7 +79,7 @@ def shift(
         from oodml.cli.decisions import test_drift
 
         test_drift(a, [Path(name) for name in (b, *(more or ())) if name], seed, fail_above, page,
-                   data, json)  # fmt: skip
+                   data, model, json)  # fmt: skip
         return
     resolve_device(device)
     for name in measure or ():

@@ -32,11 +32,13 @@ class Drift:
         clusters: the ids of the images of each new cluster, largest first: images that are
             farther from the index than 99.5% of its own images are from each other, in groups of
             at least three that are closer to each other than that.
+        change: the expected change of Recall@1 from the index, and its 80% interval, or None.
     """
 
     value: float
     p: float
     clusters: tuple[tuple[str, ...], ...]
+    change: tuple[float, float, float] | None = None
 
     @property
     def verdict(self) -> str:
@@ -46,7 +48,8 @@ class Drift:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         clusters = [list(cluster) for cluster in self.clusters]
-        return {"drift": self.value, "p": self.p, "clusters": clusters}
+        values = {"drift": self.value, "p": self.p, "clusters": clusters}
+        return values | ({} if self.change is None else {"recall_change": [*self.change]})
 
 
 def drift(index: VectorSet, new: VectorSet, seed: int = 0, permutations: int = 999) -> Drift:

@@ -1,5 +1,6 @@
 """The forecast of a new target from a study folder."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from jaxtyping import Float
 from oodml.analysis.forecast import Forecaster, TargetForecast, TargetSignals
 from oodml.analysis.small_targets import ALL_CLASSES, SmallTargets, describe_sizes
 from oodml.analysis.target_shift import Axes, principal_axes
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at, unknown
 from oodml.evaluate.signals import query_signals, signal_names
 from oodml.forecasting.features import FeatureViews, study_views, target_views
 from oodml.images.image_set import ImageSet
@@ -23,6 +24,7 @@ from oodml.report.small_targets import (
     require_features,
 )
 from oodml.shift.distances import frechet_distance
+from oodml.vectors import VectorSet
 
 MIN_TARGET = 20
 
@@ -169,3 +171,63 @@ def forecast_target(
     opened = open_forecast_study(folder, study)
     forecaster = Forecaster(opened.small, classes is not None)
     return forecaster.forecast(opened.signals(target, classes))
+
+
+def forecast_changes(
+    folder: StudyFolder,
+    method: str,
+    index: VectorSet,
+    new: Mapping[str, VectorSet],
+    seed: int = 0,
+) -> dict[str, tuple[float, float, float]]:
+    """The expected change of Recall@1 of a method from an index to sets of new images.
+
+    Args:
+        folder: the study.
+        method: one of its methods.
+        index: features of the study's network, like those of `new`.
+        new: the features of each set.
+        seed: of the draws that make the index and the set equal in size, on which recall depends.
+
+    Returns:
+        For each set, the forecast for it minus that for the index, and an 80% interval, which
+        takes the errors of the two forecasts as independent.
+
+    Raises:
+        OodmlError: if the vectors are not as wide as the study's features, or the method has no
+            forecast.
+    """
+    features, _ = require_features(folder)
+    width = features.vectors.shape[1]
+    for name, one in {"index": index, **new}.items():
+        if one.vectors.shape[1] != width:
+            raise error_at(
+                name,
+                f"{one.vectors.shape[1]} dimensions; the features of the study's network, "
+                f"{features.source.get('backbone', 'unknown')}, have {width}",
+                one.vectors.shape[1],
+                (str(width),),
+            )
+    study = open_forecast_study(folder, FeatureViews(features))
+    forecaster = Forecaster(study.small, False)
+
+    def forecast(vectors: VectorSet) -> tuple[float, float, float]:
+        table = forecaster.forecast(study.signals(FeatureViews(vectors))).methods
+        rows = table.set_index("method")
+        if method not in rows.index:
+            raise unknown("method", method, [*rows.index], "--model")
+        expected, low, high = rows.loc[method, ["expected", "low_80", "high_80"]]
+        return float(expected), float(expected - low), float(high - expected)
+
+    changes = {}
+    for name, vectors in new.items():
+        size = min(len(index), len(vectors))
+        sides = (
+            one.select(np.random.default_rng(seed).permutation(len(one))[:size])
+            for one in (index, vectors)
+        )
+        base, level = map(forecast, sides)
+        change = level[0] - base[0]
+        errors = float(np.hypot(level[1], base[2])), float(np.hypot(level[2], base[1]))
+        changes[name] = (change, change - errors[0], change + errors[1])
+    return changes

@@ -102,6 +102,7 @@ def write_drift_page(
         with png_axes(chart, 6) as axes:
             colors = [LIGHT[1] if one.p <= 0.05 else LIGHT[0] for one in results.values()]
             axes.bar([*results], [one.value for one in results.values()], color=colors)
+            axes.set_axisbelow(True)
             axes.axhline(1, color="#333333", linewidth=0.8, linestyle="--")
             axes.set(ylabel="Drift, relative to chance")
             axes.tick_params(axis="x", rotation=30)
@@ -111,6 +112,7 @@ def write_drift_page(
     ]
     values = {
         "index": index, "results": results, "chart": encoded, "limit": EXAMPLES,
+        "forecast": any(one.change for one in results.values()),
         "farther": sum(one.p <= 0.05 for one in results.values()),
         "images": thumbnails(images, shown, 96, 2_000_000),
     }  # fmt: skip
