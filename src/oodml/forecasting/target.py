@@ -216,8 +216,9 @@ def forecast_changes(
         rows = table.set_index("method")
         if method not in rows.index:
             raise unknown("method", method, [*rows.index], "--model")
-        expected, low, high = rows.loc[method, ["expected", "low_80", "high_80"]]
-        return float(expected), float(expected - low), float(high - expected)
+        row = rows.loc[[method], ["expected", "low_80", "high_80"]].to_numpy(float)
+        expected, low, high = row[0].tolist()
+        return expected, expected - low, high - expected
 
     changes = {}
     for name, vectors in new.items():
