@@ -188,9 +188,3 @@ def test_few_needs_two_classes_and_one_image(tmp_path: Path, few: str) -> None:
     with pytest.raises(OodmlError) as raised:
         read(tmp_path, f'data = {{name = "glyphs", few = {few}}}\nmethods = ["margin"]\n')
     assert raised.value.location.endswith("data.few")
-
-
-def test_scripts_of_earlier_versions_find_their_import() -> None:
-    from oodml.study import file
-
-    assert file.read_study is read_study
