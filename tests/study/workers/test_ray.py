@@ -11,6 +11,7 @@ import pytest
 
 from oodml.study.launch import run_study
 from oodml.study.spec.study_file import Study, read_study
+from oodml.study.workers.local import process_context
 from oodml.study.workers.ray_runs import _chunks, _code_files, _read_files, _write_files
 
 STUDY = """
@@ -87,6 +88,39 @@ def test_images_and_user_code_travel(cluster: Any, tmp_path: Path) -> None:
     run_study(study, tmp_path / "one", device="cpu")
     status = run_study(study, tmp_path / "ray", device="cpu", executor="ray")
     assert not status.failed
+    one, ray = (pd.read_parquet(tmp_path / name / "results.parquet") for name in ("one", "ray"))
+    pd.testing.assert_frame_equal(one, ray, check_exact=True)
+
+
+def drive(folder: Path) -> None:
+    run_study(read_study(folder / "study.toml"), folder / "ray", device="cpu", executor="ray")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("cluster")
+def test_a_driver_killed_twice_and_started_again_gives_the_rows_of_one_process(
+    tmp_path: Path,
+) -> None:
+    study = small_study(tmp_path)
+    run_study(study, tmp_path / "one", device="cpu")
+    runs = tmp_path / "ray" / "runs"
+    finished: dict[str, int] = {}
+    for limit in (1, 4):
+        driver = process_context().Process(target=drive, args=(tmp_path,))
+        driver.start()
+        while driver.is_alive() and len(list(runs.glob("*/run.json"))) < limit:
+            driver.join(0.02)
+        driver.kill()
+        driver.join()
+        times = {path.parent.name: path.stat().st_mtime_ns for path in runs.glob("*/run.json")}
+        assert limit <= len(times) < 9
+        assert finished.items() <= times.items()
+        finished = times
+    status = run_study(study, tmp_path / "ray", device="cpu", executor="ray")
+    assert (len(status.done), len(status.failed)) == (9, 0)
+    times = {path.parent.name: path.stat().st_mtime_ns for path in runs.glob("*/run.json")}
+    assert finished.items() <= times.items()
     one, ray = (pd.read_parquet(tmp_path / name / "results.parquet") for name in ("one", "ray"))
     pd.testing.assert_frame_equal(one, ray, check_exact=True)
 
