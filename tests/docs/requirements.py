@@ -217,6 +217,17 @@ def decisions(folder: Path) -> dict[str, Any]:
     return sets
 
 
+def scale(folder: Path) -> dict[str, Any]:
+    """Images in a folder, and the same in a tar."""
+    import tarfile
+
+    characters(folder / "photos", "greek")
+    (folder / "tars").mkdir()
+    with tarfile.open(folder / "tars" / "0.tar", "w") as tar:
+        tar.add(folder / "photos", arcname="")
+    return {}
+
+
 def nothing(folder: Path) -> dict[str, Any]:
     return {}
 
@@ -255,6 +266,7 @@ REQUIREMENTS: dict[str, Requirements] = {
     "docs/level_and_gain.md": level_and_gain,
     "docs/models.md": nothing,
     "docs/report.md": report,
+    "docs/scale.md": scale,
     "docs/sharing.md": sharing,
     "docs/shift.md": shift,
     "docs/splits_elsewhere.md": splits_elsewhere,
