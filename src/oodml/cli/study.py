@@ -66,6 +66,13 @@ def run(
     track: Annotated[
         str, option("Trackers, separated by commas: tensorboard, wandb, mlflow, trackio.")
     ] = "",
+    storage: Annotated[
+        str | None,
+        option(
+            "Keep a copy of the study folder in this folder or URL (s3://…, gs://…), and "
+            "continue from it on any machine."
+        ),
+    ] = None,
     retry: Annotated[bool, option("Repeat failed runs.", "--retry")] = False,
     smoke: Annotated[
         bool, option("Smoke test: two splits, one epoch, few images.", "--smoke")
@@ -108,6 +115,7 @@ def run(
         threads,
         job_options=_job_options(job, gpus_per_run, cpus_per_run),
         smoke=smoke,
+        storage=storage,
         checkpoint_seconds=checkpoint,
         trackers=[name.strip() for name in track.split(",") if name.strip()],
     )

@@ -21,6 +21,7 @@ from oodml.images.fingerprint import fingerprint as image_fingerprint
 from oodml.study.folder.conflicts import resolve_conflicts
 from oodml.study.folder.progress import live_progress
 from oodml.study.folder.status import Status, StatusReader
+from oodml.study.folder.storage import mirrored
 from oodml.study.folder.store import Store, is_disk_full, unwritable_error
 from oodml.study.folder.table import ResultsTable
 from oodml.study.prepare import plan_identity, prepare
@@ -44,6 +45,7 @@ class Launcher:
         replace: remove the results table and splits of another study from the folder.
         checkpoint_seconds: minimum number of seconds between two checkpoints of a run.
         trackers: such as "tensorboard"; see `oodml.study.tracking`.
+        storage: a folder or URL that keeps a copy of the study folder; see `mirrored`.
     """
 
     workers: int = 1
@@ -56,6 +58,7 @@ class Launcher:
     replace: bool = False
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     trackers: Sequence[str] = ()
+    storage: str | None = None
     console: Console = field(default_factory=lambda: Console(stderr=True))
 
     def log(self, message: str) -> None:
@@ -78,9 +81,11 @@ class Launcher:
         self._check()
         store = Store(Path(folder).resolve())
         store.create()
+        copy = mirrored(store.folder, self.storage) if self.storage else contextlib.nullcontext()
         try:
-            self._resolve_conflicts(study, store)
-            yield store
+            with copy:
+                self._resolve_conflicts(study, store)
+                yield store
         except OSError as error:
             if is_disk_full(error):
                 raise unwritable_error(store.folder, error) from error
