@@ -1,5 +1,7 @@
 """Codes against naive computations, faiss, and their own guarantees."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,9 @@ from oodml.decisions.compression import (
     quantized_code,
     reduced_code,
 )
+from oodml.decisions.study import decision_metrics
 from oodml.errors import OodmlError
+from oodml.evaluate.query_lists import query_lists
 from oodml.evaluate.retrieval import retrieval_metrics
 from tests.decisions.samples import clusters
 
@@ -150,3 +154,22 @@ def test_the_interval_of_the_loss_covers_in_1000_draws() -> None:
         one = compare_values("x", loss, np.zeros(200), labels, seed, 400)
         inside += one.low <= 0.1 <= one.high
     assert 0.92 <= inside / 1000 <= 0.98
+
+
+def test_lists_of_queries_and_gallery_are_used() -> None:
+    sample, fit = clusters(classes=10, each=8, width=16, seed=1), clusters(width=16, seed=2)
+    parts = np.array(["query", "gallery", "both", "gallery"] * 20)
+    listed = replace(sample, partition=parts)
+    table = compress(listed, fit, precision=["int8", "binary"], rescore=100, resamples=20)
+    values = table.set_index("code")["recall@1"]
+    lists = query_lists(listed)
+    assert lists is not None
+    expected = retrieval_metrics(**lists.arguments(listed.vectors, listed.labels), ks=(1,))
+    assert values["float32"] == pytest.approx(expected["recall@1"])
+    assert values["binary, rescored 100x"] == pytest.approx(values["int8"], abs=1e-6)
+
+
+def test_studies_measure_nothing_in_hyperbolic_space() -> None:
+    assert decision_metrics(clusters(), clusters(seed=1), True, distance="poincare") == {}
+    flat = decision_metrics(clusters(), clusters(seed=1), True, distance="euclidean")
+    assert flat != decision_metrics(clusters(), clusters(seed=1), True)

@@ -1,6 +1,7 @@
 """Recall by gallery size against enumeration of all galleries, and held-out sizes."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -78,3 +79,17 @@ def test_distractors_of_a_queried_class_are_refused() -> None:
         count_distractors(queries, queries)
     assert caught.value.location == "--distractors"
     assert isinstance(count_distractors(queries, pool), Growth)
+
+
+def test_the_gallery_of_listed_queries_is_searched() -> None:
+    sample, pool = clusters(classes=12, each=6), clusters(classes=20, each=5, seed=7)
+    pool = replace(pool, classes=np.char.add("pool", pool.classes))
+    listed = replace(sample, partition=np.array(["query", "gallery", "both"] * 24))
+    growth = count_distractors(listed, pool)
+    rows = np.arange(72)
+    named = replace(sample, ids=np.array([f"i{row}" for row in rows]))
+    queries, gallery = named.select(rows % 3 != 1), named.select(rows % 3 != 0)
+    expected = count_distractors(queries, pool, gallery)
+    assert growth.within.tolist() == expected.within.tolist()
+    assert growth.closer.tolist() == expected.closer.tolist()
+    assert growth.base == 48

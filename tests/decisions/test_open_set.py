@@ -1,6 +1,7 @@
 """Open-set metrics and thresholds against naive loops, scikit-learn, and simulations."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -211,3 +212,16 @@ def test_the_interval_of_the_threshold_covers_in_1000_draws() -> None:
         low, high = np.quantile(limits, [0.025, 0.975])
         inside += low <= truth <= high
     assert 0.92 <= inside / 1000 <= 0.98
+
+
+def test_withheld_classes_of_listed_queries_and_gallery() -> None:
+    sample = clusters(classes=12, each=6)
+    listed = replace(sample, partition=np.array(["query", "gallery", "both"] * 24))
+    scored = withheld_scores(listed, seed=3)
+    order = np.random.default_rng(3).permutation(12)
+    unit = sample.vectors / np.linalg.norm(sample.vectors, axis=1, keepdims=True)
+    queries = [i for i in range(72) if i % 3 != 1]
+    gallery = [j for j in range(72) if j % 3 != 0 and sample.labels[j] in order[:6]]
+    expected = [max(float(unit[i] @ unit[j]) for j in gallery if j != i) for i in queries]
+    assert scored.scores == pytest.approx(np.array(expected), abs=1e-5)
+    assert scored.known.tolist() == [bool(sample.labels[i] in order[:6]) for i in queries]

@@ -3,10 +3,12 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import oodml
+from oodml.cli import app
 from oodml.errors import OodmlError
-from oodml.evaluate.index import write_index
+from oodml.evaluate.index import index_errors, write_index
 
 
 def cloud(n: int = 1500) -> oodml.VectorSet:
@@ -47,3 +49,53 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
         write_index(cloud(1), tmp_path / "x.faiss")
     assert too_few.value.given == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_errors_of_the_index_are_separated_from_those_of_the_model(
+    tmp_path: Path, separate: bool
+) -> None:
+    vectors = cloud()
+    gallery = vectors.select(np.random.default_rng(1).permutation(len(vectors)))
+    path = tmp_path / "x.faiss"
+    write_index(gallery, path, kind="ivf", effort=1)
+    queries = vectors if separate else gallery
+    table = index_errors(queries, path, gallery if separate else None, ks=(1, 5), resamples=50)
+    metrics = oodml.retrieval_metrics(vectors.vectors, vectors.classes, ks=(1, 5))
+    assert table["exact"].tolist() == pytest.approx([metrics["recall@1"], metrics["recall@5"]])
+    index = faiss.read_index(str(path))
+    unit = vectors.vectors / np.linalg.norm(vectors.vectors, axis=1, keepdims=True)
+    hits, right = [], []
+    exact = unit @ unit.T
+    np.fill_diagonal(exact, -2)
+    for row in range(len(vectors)):
+        near = [gallery.ids[j] for j in index.search(unit[row : row + 1], 3)[1][0] if j >= 0]
+        near = [name for name in near if name != vectors.ids[row]]
+        hits.append(bool(near) and vectors.classes[int(near[0])] == vectors.classes[row])
+        right.append(vectors.classes[exact[row].argmax()] == vectors.classes[row])
+    first = table.iloc[0]
+    assert first["index"] == pytest.approx(np.mean(hits))
+    assert first["lost"] == pytest.approx(np.mean(np.array(right) & ~np.array(hits)))
+    assert first["lost"] - first["gained"] == pytest.approx(first["loss"])
+    assert first["low"] <= first["loss"] <= first["high"]
+
+
+def test_another_index_than_of_the_gallery_is_refused(tmp_path: Path) -> None:
+    vectors = cloud()
+    write_index(vectors, tmp_path / "x.faiss")
+    for other, distance in ((vectors.select(np.arange(100)), "cosine"), (vectors, "euclidean")):
+        with pytest.raises(OodmlError):
+            index_errors(other, tmp_path / "x.faiss", distance=distance)
+    (tmp_path / "bad.faiss").write_bytes(b"bad")
+    with pytest.raises(OodmlError):
+        index_errors(vectors, tmp_path / "bad.faiss")
+
+
+def test_the_command_names_the_share_of_the_index(tmp_path: Path) -> None:
+    vectors = cloud()
+    vectors.save(tmp_path / "v.npz")
+    write_index(vectors, tmp_path / "x.faiss", kind="ivf", effort=1)
+    arguments = ["evaluate", str(tmp_path / "v.npz"), "--index", str(tmp_path / "x.faiss")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0
+    assert "the index's" in result.output

@@ -85,6 +85,10 @@ def evaluate(
         Path | None, option("Images of other classes: report recall against the gallery's size.")
     ] = None,
     sizes: Annotated[str, option("With --distractors: gallery sizes, such as 1e4,1e6.")] = "",
+    index: Annotated[
+        Path | None,
+        option("A faiss index of the gallery, to separate its failures from the model's."),
+    ] = None,
     figure: Annotated[Path | None, decisions.FIGURE] = None,
     queried: Annotated[
         str | None,
@@ -117,13 +121,12 @@ def evaluate(
 
     for output in (per_class, figure, write_run, write_qrels):
         shared.check_output(output, vectors, gallery, threshold, distractors, run, qrels)
-    outputs = {"run_file": write_run, "qrels_file": write_qrels}
     options: dict[str, Any] = {"distance": distance, "average": average, "seed": seed}
     ks = tuple(k or (1, 2, 4, 8))
     rules = {"protocol": protocol, "exclude": exclude, "qrels": qrels}
     if backbone is not None:
-        result = _evaluate_text(str(vectors), backbone, queried, k, seed)
-        _print_result(result, str(vectors), per_class, as_json)
+        texts = _evaluate_text(str(vectors), backbone, queried, k, seed)
+        _print_result(texts, str(vectors), per_class, as_json)
         return
     n_queries = _number_of_queries(queried)
     if run is not None or vectors is None:
@@ -137,6 +140,7 @@ def evaluate(
             write_qrels=write_qrels,
             open_set=open_set,
             distractors=distractors,
+            index=index,
             vectors=column,
             labels=labels,
             skip_unlabeled=skip_unlabeled,
@@ -147,20 +151,53 @@ def evaluate(
         return
     read = shared.vector_reader(column, labels, skip_unlabeled)
     queries, searched = read(vectors), read(gallery)
+    shown = distance, seed, figure, as_json
+    if index is not None:
+        _print_index_errors(queries, searched, index, ks, distance, seed, as_json)
+        return
     if open_set:
-        decisions.evaluate_open_set(
-            queries, searched, threshold, score, far, distance, seed, figure, as_json
-        )
+        decisions.evaluate_open_set(queries, searched, threshold, score, far, *shown)
         return
     if distractors is not None:
-        pool = read(distractors)
-        decisions.evaluate_sizes(queries, searched, pool, sizes, k, distance, seed, figure, as_json)
+        decisions.evaluate_sizes(queries, searched, read(distractors), sizes, k, *shown)
         return
-    ruled = _evaluate_rules(queries, searched, rules, by, k, options | outputs)
+    files = {"run_file": write_run, "qrels_file": write_qrels}
+    ruled = _evaluate_rules(queries, searched, rules, by, k, options | files)
     if ruled is None:
         options |= {"by": by, "restarts": restarts, "retrieval_only": retrieval_only}
         ruled = evaluate_vectors(queries, searched, ks=ks, **options)
     _print_result(ruled, vectors.name, per_class, as_json)
+
+
+def _print_index_errors(
+    queries: "VectorSet",
+    gallery: "VectorSet | None",
+    index: Path,
+    ks: tuple[int, ...],
+    distance: str,
+    seed: int,
+    as_json: bool,
+) -> None:
+    from oodml.evaluate.index import index_errors
+
+    table = index_errors(queries, index, gallery, ks=ks, distance=distance, seed=seed)
+    if as_json:
+        shared.print_json(table.to_dict("records"))
+        return
+    rows = [
+        (f"{row['k']}", *(f"{row[name]:.4f}" for name in ("exact", "index", "lost", "gained")),
+         f"{100 * row['loss']:.1f} ({100 * row['low']:.1f}…{100 * row['high']:.1f})")
+        for row in table.to_dict("records")
+    ]  # fmt: skip
+    heads = ("k", "exact", "index", "lost", "gained", "points lost (95%)")
+    shared.print_table(f"recall@k with {index.name}", heads, rows)
+    first = table.iloc[0]
+    failures = 1 - first["exact"] + first["lost"]
+    if failures > 0:
+        typer.echo(
+            f"Of the failures at {first['k']:.0f}, {(1 - first['exact']) / failures:.0%} are the "
+            f"model's (exact search fails, too), and {first['lost'] / failures:.0%} the index's."
+        )
 
 
 def _evaluate_rules(

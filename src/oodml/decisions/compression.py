@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from oodml.decisions.open_set import check_flat
@@ -21,12 +22,13 @@ from oodml.evaluate.compare import compare_values
 from oodml.evaluate.inputs import as_vectors, check_seed
 from oodml.evaluate.precision import resolved_unit_rows
 from oodml.evaluate.protocol import RetrievalProtocol
+from oodml.evaluate.query_lists import own_images, searched_rows
 from oodml.evaluate.retrieval import query_metrics
 from oodml.progress import Progress
 from oodml.vectors import VectorSet
 
 PRECISIONS = ("float16", "int8", "binary")
-Values = dict[str, Float[np.ndarray, " n"]]
+Values = dict[str, Float[np.ndarray, " q"]]
 Encode = Callable[
     [Float[Tensor, "n d"], Float[Tensor, "m d"]], tuple[Float[Tensor, "n e"], Float[Tensor, "n e"]]
 ]
@@ -89,7 +91,7 @@ def compress(
     check_seed(seed)
     if fit is None:
         fit, vectors = halves(vectors, seed)
-    rows, others = (_rows(part, distance) for part in (vectors, fit))
+    rows, others = (flat_rows(part, distance) for part in (vectors, fit))
     if rows.shape[1] != others.shape[1]:
         raise OodmlError(
             f"the vectors to fit on have {others.shape[1]} dimensions, the others {rows.shape[1]}",
@@ -106,12 +108,13 @@ def compress(
     chosen += [quantized_code(n, False, width) for n in pq] + [
         quantized_code(n, True, width) for n in opq
     ]
-    results = []
+    results, sides = [], searched_rows(vectors)
     with Progress("Codes", len(chosen), "codes") as progress:
         for code in chosen:
-            results.append(code_metrics(code, rows, others, vectors.labels, ks, distance, seed))
+            values = code_metrics(code, rows, others, vectors.labels, ks, distance, seed, sides)
+            results.append(values)
             progress.advance()
-    return _table(chosen, results, vectors.labels, seed, resamples)
+    return _table(chosen, results, vectors.labels[sides[0]], seed, resamples)
 
 
 def halves(vectors: VectorSet, seed: int) -> tuple[VectorSet, VectorSet]:
@@ -122,7 +125,8 @@ def halves(vectors: VectorSet, seed: int) -> tuple[VectorSet, VectorSet]:
     return vectors.subset(names[: len(names) // 2]), vectors.subset(names[len(names) // 2 :])
 
 
-def _rows(vectors: VectorSet, distance: str) -> Float[Tensor, "n d"]:
+def flat_rows(vectors: VectorSet, distance: str) -> Float[Tensor, "n d"]:
+    """Unit vectors for the cosine, or the vectors as given."""
     check_flat(distance)
     rows = as_vectors(vectors.vectors, distance)
     return resolved_unit_rows(rows) if distance == "cosine" else rows
@@ -136,44 +140,58 @@ def code_metrics(
     ks: Sequence[int] = (1,),
     distance: str = "cosine",
     seed: int = 0,
+    sides: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
 ) -> Values:
-    """Recall@k and mAP@R of every query, where the other images are stored with a code."""
+    """Recall@k and mAP@R of every query, where the gallery is stored with a code.
+
+    `sides` are the rows of the queries and of the gallery; by default, both are all rows.
+    """
+    every = np.arange(len(rows))
+    asked, searched = (every, every) if sides is None else sides
+    own = own_images(asked, searched)
+    first, second = torch.from_numpy(asked), torch.from_numpy(searched)
     queries, decoded = code.encode(rows, fit)
     if code.rescore:
-        exact = _int8(rows, fit)[1]
-        return _rescored(rows, decoded, exact, labels, ks, code.rescore, distance, seed)
+        vectors = rows[first], queries[first], decoded[second], _int8(rows, fit)[1][second]
+        groups = labels[asked], labels[searched]
+        return _rescored(vectors, groups, own, ks, code.rescore, distance, seed)
     queries, decoded = (as_vectors(part, distance, code.name) for part in (queries, decoded))
-    every = np.arange(len(rows))
-    protocol = RetrievalProtocol(queries, labels, decoded, labels, (every, every))
+    sets = queries[first], labels[asked], decoded[second], labels[searched]
+    protocol = RetrievalProtocol(*sets, own)
     generator = torch.Generator().manual_seed(seed)
     values = query_metrics(protocol, tuple(ks), distance, generator)
     return {name: values[name] for name in (*(f"recall@{k}" for k in ks), "map@r")}
 
 
 def _rescored(
-    queries: Float[Tensor, "n d"],
-    codes: Float[Tensor, "n d"],
-    exact: Float[Tensor, "n d"],
-    labels: Int[np.ndarray, " n"],
+    vectors: tuple[Tensor, Tensor, Tensor, Tensor],
+    labels: tuple[NDArray[np.int64], NDArray[np.int64]],
+    own: tuple[NDArray[np.int64], NDArray[np.int64]],
     ks: Sequence[int],
     rescore: int,
     distance: str,
     seed: int,
 ) -> Values:
-    """Metrics where the nearest codes are sorted by their decoded vectors; ties are random."""
-    groups = torch.from_numpy(labels)
-    positives = torch.bincount(groups)[groups] - 1
+    """Metrics where the nearest codes are sorted by their decoded vectors; ties are random.
+
+    `vectors` are the queries, their codes, and the gallery's codes and decoded vectors.
+    """
+    queries, asked, codes, exact = vectors
+    groups, others = (torch.from_numpy(side) for side in labels)
+    itself = torch.full((len(queries),), -1)
+    itself[torch.from_numpy(own[0])] = torch.from_numpy(own[1])
+    counted = torch.bincount(others, minlength=int(groups.max()) + 1)[groups]
+    positives = counted - (itself >= 0).long()
     width = min(len(codes) - 1, rescore * max(*ks, int(positives.max())))
     ties = torch.rand(len(codes), generator=torch.Generator().manual_seed(seed))
-    values = np.full((len(codes), len(ks) + 1), np.nan)
+    values = np.full((len(queries), len(ks) + 1), np.nan)
     size = max(1, min(512, 2**24 // (width * codes.shape[1]), 2**26 // len(codes)))
     slots = torch.arange(1, width + 1)
-    for begin in range(0, len(codes), size):
+    for begin in range(0, len(queries), size):
         block = slice(begin, begin + size)
-        similarities = (codes[block] @ codes.T).add_(ties)  # codes differ by whole numbers
-        similarities[
-            torch.arange(len(similarities)), slots.new_tensor(range(len(codes)))[block]
-        ] = -torch.inf
+        similarities = (asked[block] @ codes.T).add_(ties)  # codes differ by whole numbers
+        listed = torch.nonzero(itself[block] >= 0)[:, 0]
+        similarities[listed, itself[block][listed]] = -torch.inf
         nearest = similarities.topk(width, dim=1).indices
         candidates = exact[nearest]
         if distance == "euclidean":
@@ -181,7 +199,7 @@ def _rescored(
         else:
             scores = (candidates @ queries[block, :, None])[:, :, 0] / candidates.norm(dim=2)
         order = nearest.gather(1, scores.argsort(1, descending=True))
-        hits = groups[order] == groups[block, None]
+        hits = others[order] == groups[block, None]
         counts = positives[block, None]
         precision = hits.cumsum(1) / slots * hits * (slots <= counts)
         columns = [hits[:, :k].any(1).double() for k in ks]

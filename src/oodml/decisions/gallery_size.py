@@ -5,7 +5,7 @@ the whole pool gives the expected recall for every smaller gallery, without draw
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from oodml.errors import OodmlError
 from oodml.evaluate.compare import class_draws
 from oodml.evaluate.inputs import Array, check_seed, encode_labels
+from oodml.evaluate.query_lists import query_lists
 from oodml.evaluate.retrieval import retrieval_metrics
 from oodml.vectors import VectorSet
 
@@ -56,12 +57,17 @@ def count_distractors(
 
     Args:
         distractors: images of other classes than the queries'.
-        gallery: the images that are always searched; by default the other queries.
+        gallery: the images that are always searched; by default the queries' own gallery or, if
+            they have no lists, the other queries.
 
     Raises:
         OodmlError: if a distractor has the class of a query.
     """
     check_seed(seed)
+    lists = query_lists(queries)
+    if gallery is None and lists is not None:
+        named = replace(queries, source={})  # row numbers name the images, too
+        queries, gallery = named.select(lists.queries), named.select(lists.gallery)
     shared = set(distractors.class_names) & set(queries.class_names)
     if shared:
         raise OodmlError(

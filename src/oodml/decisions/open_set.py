@@ -19,6 +19,7 @@ from oodml.errors import OodmlError, unknown
 from oodml.evaluate.inputs import as_vectors
 from oodml.evaluate.precision import Comparable, comparable
 from oodml.evaluate.protocol import gallery_protocol
+from oodml.evaluate.query_lists import own_images, searched_rows
 from oodml.evaluate.ranks import STRIP
 from oodml.progress import Progress
 from oodml.vectors import VectorSet
@@ -135,7 +136,9 @@ def withheld_scores(
     seed: int = 0,
     n_known: int | None = None,
 ) -> OpenSetScores:
-    """Score every image against a gallery from which some classes are withheld.
+    """Score queries against a gallery from which some classes are withheld.
+
+    Queries and gallery are the vectors' own lists; without lists, every image is both.
 
     Args:
         seed: of the choice of the classes in the gallery.
@@ -150,15 +153,19 @@ def withheld_scores(
             given=count,
         )
     order = np.random.default_rng(seed).permutation(len(vectors.class_names))
-    is_known = np.isin(vectors.labels, order[:count])
-    rows = as_vectors(vectors.vectors, distance)
-    gallery = np.flatnonzero(is_known)
-    pair = comparable(rows, rows[torch.from_numpy(gallery)], distance == "euclidean")
-    own = gallery, np.arange(len(gallery))
-    values = _score(pair, vectors.labels, vectors.labels[gallery], find_score(score), own)
-    has_positive = np.bincount(vectors.labels)[vectors.labels] > 1
+    rows, gallery = searched_rows(vectors)
+    gallery = gallery[np.isin(vectors.labels[gallery], order[:count])]
+    labels, others = vectors.labels[rows], vectors.labels[gallery]
+    is_known = np.isin(labels, order[:count])
+    points = as_vectors(vectors.vectors, distance)
+    first, second = (points[torch.from_numpy(side)] for side in (rows, gallery))
+    pair = comparable(first, second, distance == "euclidean")
+    own = own_images(rows, gallery)
+    values = _score(pair, labels, others, find_score(score), own)
+    positives = np.bincount(others, minlength=len(vectors.class_names))[labels]
+    has_positive = positives > np.isin(np.arange(len(rows)), own[0])
     used = ~is_known | has_positive  # without its own image, a single one would be unknown
-    columns = (values[0], is_known, values[1], vectors.labels)
+    columns = (values[0], is_known, values[1], labels)
     return OpenSetScores(*(column[used] for column in columns))
 
 

@@ -5,6 +5,7 @@ import torch
 from oodml.decisions.compression import (
     Code,
     code_metrics,
+    flat_rows,
     precision_code,
     quantized_code,
     reduced_code,
@@ -16,8 +17,7 @@ from oodml.decisions.open_set import (
     threshold_at,
     withheld_scores,
 )
-from oodml.evaluate.inputs import as_vectors
-from oodml.evaluate.precision import resolved_unit_rows
+from oodml.evaluate.query_lists import searched_rows
 from oodml.vectors import VectorSet
 
 RESCORE = 4
@@ -27,7 +27,11 @@ MIN_FIT = 256
 
 
 def decision_metrics(
-    test: VectorSet, validation: VectorSet | None, unseen: bool, seed: int = 0
+    test: VectorSet,
+    validation: VectorSet | None,
+    unseen: bool,
+    seed: int = 0,
+    distance: str = "cosine",
 ) -> dict[str, float]:
     """The open-set metrics of a run, and Recall@1 with compressed vectors.
 
@@ -36,14 +40,17 @@ def decision_metrics(
         validation: vectors of the validation classes, which everything is chosen on, or None.
         unseen: whether the model was not trained on them; else no threshold is chosen.
         seed: of the withheld classes.
+        distance: "cosine" or "euclidean"; for "poincare", nothing is measured.
     """
-    if len(test.class_names) < 2:
+    if len(test.class_names) < 2 or distance == "poincare":
         return {}
-    metrics = _open_set(test, validation if unseen else None, seed)
-    return metrics | ({} if validation is None else _compression(test, validation, seed))
+    metrics = _open_set(test, validation if unseen else None, seed, distance)
+    return metrics | ({} if validation is None else _compression(test, validation, seed, distance))
 
 
-def _open_set(test: VectorSet, validation: VectorSet | None, seed: int) -> dict[str, float]:
+def _open_set(
+    test: VectorSet, validation: VectorSet | None, seed: int, distance: str
+) -> dict[str, float]:
     """Half of the test classes are withheld from the gallery.
 
     The threshold accepts 5% of the validation images if their own class is left out. Scores depend
@@ -51,20 +58,21 @@ def _open_set(test: VectorSet, validation: VectorSet | None, seed: int) -> dict[
     """
     half, threshold = len(test.class_names) // 2, None
     if validation is not None and len(validation.class_names) > 1:
-        others = left_out_scores(validation)
+        others = left_out_scores(validation, distance=distance)
         threshold = threshold_at(others.scores[~others.known], FAR)
         half = min(half, len(validation.class_names) - 1)
-    return open_set_metrics(withheld_scores(test, seed=seed, n_known=half), (FAR,), threshold)
+    scores = withheld_scores(test, distance=distance, seed=seed, n_known=half)
+    return open_set_metrics(scores, (FAR,), threshold)
 
 
-def _compression(test: VectorSet, validation: VectorSet, seed: int) -> dict[str, float]:
-    rows, fit = (
-        resolved_unit_rows(as_vectors(part.vectors, "cosine")).float()
-        for part in (test, validation)
-    )
-    recalls = {}
+def _compression(
+    test: VectorSet, validation: VectorSet, seed: int, distance: str
+) -> dict[str, float]:
+    rows, fit = (flat_rows(part, distance).float() for part in (test, validation))
+    sides, recalls = searched_rows(test), {}
     for name, code in study_codes(rows.shape[1], len(fit)).items():
-        hits = code_metrics(code, rows, fit, test.labels, seed=seed)["recall@1"]
+        values = code_metrics(code, rows, fit, test.labels, (1,), distance, seed, sides)
+        hits = values["recall@1"]
         recalls[f"recall@1_{name}"] = float(torch.from_numpy(hits).nanmean())
     return recalls
 

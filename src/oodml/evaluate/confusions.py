@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 
 from oodml.evaluate.inputs import as_vectors
 from oodml.evaluate.precision import comparable, comparable_in_ball, difference_distances
-from oodml.evaluate.query_lists import query_lists
+from oodml.evaluate.query_lists import own_images, searched_rows
 from oodml.vectors import VectorSet
 
 COLUMNS = ("class", "other", "count", "query", "neighbor")
@@ -28,10 +28,7 @@ def confusions(vectors: VectorSet, distance: str = "cosine") -> pd.DataFrame:
         nearest image is correct: the number of queries (`count`), and the ids of the most similar
         such pair (`query`, `neighbor`). `superclass` is the superclass of `class`, or "".
     """
-    lists, labels = query_lists(vectors), vectors.labels
-    every = np.arange(len(vectors))
-    rows = every if lists is None else np.flatnonzero(lists.queries)
-    gallery = every if lists is None else np.flatnonzero(lists.gallery)
+    labels, (rows, gallery) = vectors.labels, searched_rows(vectors)
     positives = np.bincount(labels[gallery], minlength=len(vectors.class_names))
     rows = rows[positives[labels[rows]] > np.isin(rows, gallery)]
     nearest, scores = _nearest(vectors, rows, gallery, distance)
@@ -66,8 +63,8 @@ def _nearest(
         pair = comparable(*sides, distance == "euclidean")
     others = pair.queries if pair.gallery is None else pair.gallery
     bias = others.square().sum(1) / 2 if pair.euclidean else 0.0
-    own = np.searchsorted(gallery, rows)
-    own[np.take(gallery, own, mode="clip") != rows] = -1
+    own = np.full(len(rows), -1)
+    own[own_images(rows, gallery)[0]] = own_images(rows, gallery)[1]
     best, scores = np.empty(len(rows), np.int64), np.empty(len(rows))
     for begin in range(0, len(rows), BLOCK):
         block = slice(begin, begin + BLOCK)

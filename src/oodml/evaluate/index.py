@@ -1,5 +1,6 @@
 """A search index for production, and its recall compared with exact search."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from oodml.errors import OodmlError, error_at, unknown
+from oodml.evaluate.compare import compare_values
 from oodml.evaluate.inputs import as_vectors, check_seed, refuse_rows
 from oodml.evaluate.precision import unit_rows
 from oodml.files import replacing
@@ -102,7 +104,7 @@ def write_index(
         table.to_csv(temporary, index=False)
     tried = np.random.default_rng(seed).permutation(len(rows))[:queries]
     reach = min(k, len(rows) - 1)
-    best, near = (_neighbors(one, rows, tried, reach) for one in (exact, index))
+    best, near = (_neighbors(one, rows[tried], tried, reach) for one in (exact, index))
     shares = [len(np.intersect1d(a, b)) / reach for a, b in zip(best, near, strict=True)]
     recalls = [_recall_at_1(vectors.labels, tried, neighbors) for neighbors in (near, best)]
     return IndexReport(
@@ -146,13 +148,13 @@ def _build_index(
 
 
 def _neighbors(
-    index: Any, rows: Float[np.ndarray, "n d"], tried: NDArray[np.int64], k: int
+    index: Any, rows: Float[np.ndarray, "q d"], own: NDArray[np.int64], k: int
 ) -> Int[np.ndarray, "q k"]:
-    """The k nearest rows of each tried row, without itself; -1 where the index returns fewer."""
-    neighbors = index.search(rows[tried], k + 1)[1]
-    is_itself = neighbors == tried[:, None]
+    """The k nearest rows of each query, without its own (-1: none); -1 where there are fewer."""
+    neighbors = index.search(rows, k + 1)[1]
+    is_itself = (neighbors == own[:, None]) & (own >= 0)[:, None]
     is_itself[~is_itself.any(1), -1] = True  # the row is not among its neighbors: drop the last
-    return np.asarray(neighbors[~is_itself].reshape(len(tried), k), dtype=np.int64)
+    return np.asarray(neighbors[~is_itself].reshape(len(rows), k), dtype=np.int64)
 
 
 def _recall_at_1(
@@ -163,3 +165,88 @@ def _recall_at_1(
         return float("nan")
     first = neighbors[has_positive, 0]
     return float(((first >= 0) & (labels[first] == labels[tried[has_positive]])).mean())
+
+
+def index_errors(
+    queries: VectorSet,
+    path: str | Path,
+    gallery: VectorSet | None = None,
+    *,
+    ks: Sequence[int] = (1,),
+    distance: str = "cosine",
+    seed: int = 0,
+    resamples: int = 2000,
+) -> pd.DataFrame:
+    """Separate the failures of an index from those of the model: exact search against the index.
+
+    Args:
+        queries: those without a positive in the gallery are left out.
+        path: a faiss index of the gallery. If `NAME.ids.csv` is beside it, as `write_index` writes
+            it, its ids say which vector each row of the index is; else rows are in the same order.
+        gallery: the vectors of the index; by default the queries, each without itself.
+        ks: cut-offs of recall.
+        distance: "cosine", or "euclidean" for an index of Euclidean distances.
+        seed: of the resamples.
+
+    Returns:
+        One row per cut-off: `k`; Recall@k by `exact` search and with the `index`; the share of
+        queries that the index has `lost` and `gained`; and the 95% interval of exact - index
+        (`loss`, `low`, `high`) from resampling classes.
+    """
+    import faiss
+
+    known = queries if gallery is None else gallery
+    try:
+        index = faiss.read_index(str(path))
+    except RuntimeError as error:
+        raise error_at(path, f"not a faiss index: {error}") from error
+    stored = _index_rows(known, distance)
+    if (index.ntotal, index.d) != stored.shape:
+        problem = f"has {index.ntotal} rows of {index.d} dimensions, the gallery {stored.shape}"
+        raise error_at(path, problem, (index.ntotal, index.d), map(str, stored.shape))
+    inner = index.metric_type == faiss.METRIC_INNER_PRODUCT
+    if inner and distance == "euclidean":
+        raise error_at(path, "is an index of inner products; use cosine", distance, ("cosine",))
+    order = _index_order(Path(path), known)
+    position = {name: row for row, name in enumerate(known.ids[order].tolist())}
+    is_same = gallery is None or (queries.has_ids and gallery.has_ids)
+    own = np.array([position.get(name, -1) if is_same else -1 for name in queries.ids.tolist()])
+    labels = known.classes[order]
+    names, counts = np.unique(labels, return_counts=True)
+    number = dict(zip(names.tolist(), counts.tolist(), strict=True))
+    itself = np.where(own >= 0, labels[own] == queries.classes, False)
+    positives = np.array([number.get(name, 0) for name in queries.classes.tolist()]) - itself
+    used = positives > 0
+    if not used.any():
+        raise OodmlError("no query has a positive in the gallery", location="queries")
+    exact = _build_index("flat", stored[order], index.metric_type, None, 0)
+    rows = _index_rows(queries, distance)[used]
+    reach = min(max(ks), len(stored) - 1)
+    hits = []
+    for one in (exact, index):
+        near = _neighbors(one, rows, own[used], reach)
+        right = (labels[near] == queries.classes[used][:, None]) & (near >= 0)
+        hits.append(np.logical_or.accumulate(right, axis=1).astype(np.float64))
+    table = []
+    for k in ks:
+        best, given = (side[:, min(k, reach) - 1] for side in hits)
+        classes = queries.labels[used]
+        one = compare_values(f"recall@{k}", best, given, classes, seed, resamples)
+        table.append((k, one.a, one.b, float((best > given).mean()), float((given > best).mean()),
+                      one.difference, one.low, one.high))  # fmt: skip
+    columns = ["k", "exact", "index", "lost", "gained", "loss", "low", "high"]
+    return pd.DataFrame(table, columns=columns)
+
+
+def _index_order(path: Path, vectors: VectorSet) -> NDArray[np.int64]:
+    """The vector that each row of an index is."""
+    listed = path.with_suffix(".ids.csv")
+    if not listed.exists():
+        return np.arange(len(vectors))
+    ids = pd.read_csv(listed, dtype=str, keep_default_na=False)["id"].tolist()
+    row_of = {name: row for row, name in enumerate(vectors.ids.tolist())}
+    missing = [name for name in ids if name not in row_of]
+    if missing or len(ids) != len(vectors):
+        given = missing[0] if missing else len(ids)
+        raise error_at(listed, f"does not list the vectors of the gallery; given {given!r}", given)
+    return np.array([row_of[name] for name in ids])

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
+from numpy.typing import NDArray
 
 from oodml.arrays import Names
 
@@ -57,6 +58,20 @@ def query_lists(images: Any) -> QueryLists | None:
     if parts is None:
         return None
     return QueryLists(np.isin(parts, (QUERY, BOTH)), np.isin(parts, (GALLERY, BOTH)))
+
+
+def searched_rows(images: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows of the queries and of the gallery; without lists, both are all rows."""
+    lists, every = query_lists(images), np.arange(len(images.classes))
+    return (every, every) if lists is None else (every[lists.queries], every[lists.gallery])
+
+
+def own_images(
+    rows: NDArray[np.int64], gallery: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The positions of the rows that are queries and in the gallery: in either list."""
+    positions = np.intersect1d(rows, gallery, assume_unique=True, return_indices=True)[1:]
+    return positions[0], positions[1]
 
 
 def listed_parts(images: Any) -> Names | None:

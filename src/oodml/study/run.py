@@ -262,7 +262,9 @@ def _decisions(job: _Job, model: Embedder, test: VectorSet) -> Metrics:
     if run.split.validation:
         validation = job.inputs.embed(model, run.split.validation)
     unseen = not run.train.refit
-    return distributed.compute_once(lambda: decision_metrics(test, validation, unseen, run.seed))
+    return distributed.compute_once(
+        lambda: decision_metrics(test, validation, unseen, run.seed, **_distance(model))
+    )
 
 
 def _retrieval_metrics(test: VectorSet, **options: Any) -> Metrics:
