@@ -314,8 +314,8 @@ def frozen_model(backbone: str, weights: str | None = None, *, normalize: bool) 
 def open_model(
     name: str | Path, weights: str | None = None, trust_code: bool = False, *, normalize: bool
 ) -> Embedder:
-    """The trained model in a folder, or a backbone as a model; see `frozen_model`."""
-    if not Path(name).is_dir():
+    """The trained model in a folder or on the hub, or a backbone; see `frozen_model`."""
+    if not Path(name).is_dir() and not is_hub_address(name):
         return frozen_model(str(name), weights, normalize=normalize)
     if weights is not None:
         problem = f"weights {weights!r} apply to a backbone; the trained model {name} has its own"

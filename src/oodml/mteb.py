@@ -13,7 +13,7 @@ from PIL import Image
 from oodml.embedding import embed
 from oodml.errors import OodmlError, install_command
 from oodml.images.image_set import ImageSet
-from oodml.model import Embedder, frozen_model, load_model
+from oodml.model import Embedder, open_model
 from oodml.shift.splits import Split
 from oodml.study.folder.named_run import run_folder
 
@@ -42,7 +42,10 @@ def mteb_model(
     from mteb.models import ModelMeta
     from mteb.models.abs_encoder import AbsEncoder
 
-    embedder = model if isinstance(model, Embedder) else _open_model(model, trust_code)
+    embedder = model
+    if not isinstance(embedder, Embedder):
+        folder = run_folder(embedder) or embedder
+        embedder = open_model(folder, trust_code=trust_code, normalize=True)
     unknown = {key: None for key, one in ModelMeta.model_fields.items() if one.is_required()}
     label = embedder.settings.backbone if isinstance(model, Embedder) else str(model)
     meta = unknown | {
@@ -127,13 +130,6 @@ def _require_mteb() -> None:
         raise OodmlError(
             f"mteb is not installed: {install_command('mteb')}", location="mteb"
         ) from error
-
-
-def _open_model(model: str | Path, trust_code: bool) -> Embedder:
-    folder = run_folder(model) or model
-    if Path(folder).is_dir() or str(folder).startswith("hf://"):
-        return load_model(folder, trust_code)
-    return frozen_model(str(model), normalize=True)
 
 
 @dataclass(frozen=True)

@@ -49,10 +49,9 @@ def uses_triplets(loss: Any) -> bool:
     try:
         return not torch.equal(loss(x, y, every), loss(x, y, every[:1]))
     except Exception as error:  # user code may raise anything
-        raise Violation(
-            f"given triplets [t 3], it raises {type(error).__name__}: {error}",
-            "Compute the loss from the triplets, or annotate the argument as `triplets: None`",
-        ) from error
+        problem = f"given triplets [t 3], it raises {type(error).__name__}: {error}"
+        remedy = "Compute the loss from the triplets, or annotate the argument as `triplets: None`"
+        raise Violation(problem, remedy) from error
 
 
 def _compute_checked(loss: Any, x: Tensor, y: Tensor, batch: str) -> Tensor:
@@ -97,10 +96,8 @@ def check_descent(make: Make) -> None:
     (gradient,) = torch.autograd.grad(value, x)
     after = compute(loss, x - 1e-3 * gradient / gradient.norm().clamp(min=1e-12), y)
     if not after < value:
-        raise Violation(
-            f"it changes from {float(value.detach()):.6g} to {float(after.detach()):.6g}",
-            "Look for a detach() in one term, for rounding, or for random numbers",
-        )
+        change = f"it changes from {float(value.detach()):.6g} to {float(after.detach()):.6g}"
+        raise Violation(change, "Look for detach() in one term, rounding, or random numbers")
 
 
 def check_optimization(make: Make) -> None:
@@ -180,11 +177,10 @@ def check_determinism(make: Make) -> None:
     drew = not torch.equal(before, torch.get_rng_state())
     torch.set_rng_state(state)
     if first != second or drew:
-        differ = f"{first:.6g}, then {second:.6g}"
-        raise Violation(
-            differ if first != second else "it draws from the global random generator",
-            "Take a torch.Generator as an option, or leave randomness to a miner or method",
-        )
+        problem = f"{first:.6g}, then {second:.6g}"
+        problem = problem if first != second else "it draws from the global random generator"
+        remedy = "Take a torch.Generator as an option, or leave randomness to a miner or method"
+        raise Violation(problem, remedy)
 
 
 def check_half_precision(make: Make) -> None:
@@ -195,11 +191,8 @@ def check_half_precision(make: Make) -> None:
         value = _compute_checked(make(), half, y, "bfloat16")
     full = float(compute(make(), half.float(), y).detach())
     if not close(float(value), full, 0.05, 1e-3):
-        raise Violation(
-            f"{float(value):.5g} instead of {full:.5g}",
-            "Compute in full precision: embeddings.float() under "
-            "torch.autocast(device, enabled=False)",
-        )
+        remedy = "Compute on embeddings.float(), under torch.autocast(device, enabled=False)"
+        raise Violation(f"{float(value):.5g} instead of {full:.5g}", remedy)
 
 
 def check_inputs_unchanged(make: Make) -> None:
@@ -251,11 +244,8 @@ def check_synchronization(make: Make) -> None:
             arguments.append(torch.ones(len(arguments[-1]), dtype=torch.bool))
     operation = find_synchronization(lambda: loss(*arguments).backward())
     if operation:
-        raise Advice(
-            operation,
-            "Use torch.where and masked means, whose shapes are fixed. The loss is correct as it "
-            "is, but slower on a GPU",
-        )
+        remedy = "Use torch.where and masked means, whose shapes are fixed"
+        raise Advice(operation, f"{remedy}. The loss is correct as it is, but slower on a GPU")
 
 
 BASIC = (check_value, check_gradient)

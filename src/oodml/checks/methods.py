@@ -83,10 +83,8 @@ def check_interface(make: Make) -> None:
         remedy = "Derive it from oodml.methods._base.BaseMethod and call super().__init__(sizes)"
         raise Violation(f"it is a {type(method).__name__}", remedy)
     if set(method.modes) - set(WIDTHS) or all(method.modes.values()):
-        raise Violation(
-            f"modes = {method.modes}",
-            f"Map each of {', '.join(WIDTHS)} to '' if it is supported, else to the reason why not",
-        )
+        remedy = f"Map each of {', '.join(WIDTHS)} to '' if it is supported, else to the reason"
+        raise Violation(f"modes = {method.modes}", remedy)
     if method.n_views not in (1, 2):
         raise Violation(f"n_views = {method.n_views}", "Set n_views to 1 or 2")
 
@@ -142,11 +140,9 @@ def check_parameter_groups(make: Make) -> None:
     ):
         if wrong:
             parameters = ", ".join(names.get(p, "a parameter of the head") for p in wrong)
-            raise Violation(
-                f"{problem} {parameters}",
-                "Return each parameter once from parameter_groups(lr), except those that an "
-                "optimizer of the method trains",
-            )
+            remedy = "Return each parameter once from parameter_groups(lr)"
+            own = "except those that an optimizer of the method trains"
+            raise Violation(f"{problem} {parameters}", f"{remedy}, {own}")
 
 
 def _groups(method: BaseMethod) -> Iterator[dict[str, Any]]:
@@ -166,11 +162,8 @@ def check_saved_model(make: Make) -> None:
         loaded: Tensor = load_model(folder, trust_code=True)(images)
         expected: Tensor = model.eval()(images)
     if not torch.allclose(loaded, expected, atol=1e-6):
-        raise Violation(
-            "the embeddings differ",
-            "Give the head an attribute `options` with its arguments, and keep its state in "
-            "parameters and buffers",
-        )
+        remedy = "Give the head an attribute `options` with its arguments, and keep its state in"
+        raise Violation("the embeddings differ", f"{remedy} parameters and buffers")
 
 
 def check_head(make: Make) -> None:
@@ -181,10 +174,8 @@ def check_head(make: Make) -> None:
     with torch.inference_mode():
         outputs, together, alone = head(features), head.embed(features), head.embed(features[:1])
     if "embedding" not in outputs or together.ndim != 2 or len(together) != 5:
-        raise Violation(
-            f"outputs {list(outputs)}, embedding {tuple(together.shape)}",
-            'Let head() return a module whose outputs by name include "embedding", with embed()',
-        )
+        remedy = 'Let head() return a module with embed(), whose outputs include "embedding"'
+        raise Violation(f"outputs {list(outputs)}, embedding {tuple(together.shape)}", remedy)
     if not torch.allclose(together[:1], alone, atol=1e-5):
         remedy = "Use no batch statistics in evaluation mode"
         raise Violation("an embedding depends on the other rows", remedy)

@@ -39,21 +39,16 @@ def mine_checked(miner: Any, x: Tensor, y: Tensor, seed: int = 0) -> Tensor:
     if not isinstance(triplets, Tensor):
         raise Violation(f"it returns {type(triplets)}", "Return an int64 tensor [t, 3]")
     if triplets.shape[1:] != (3,) or triplets.dtype != torch.int64:
-        raise Violation(
-            f"it returns {triplets.dtype} {tuple(triplets.shape)}",
-            "Return int64 rows of anchor, positive, negative of shape [t, 3]; [0, 3] if there are "
-            "none",
-        )
+        remedy = "Return int64 rows of anchor, positive, negative, [t, 3]; [0, 3] if there are none"
+        raise Violation(f"it returns {triplets.dtype} {tuple(triplets.shape)}", remedy)
     if not ((triplets >= 0) & (triplets < len(y))).all():
         raise Violation("it returns rows that are not in the batch", "Return rows 0 to n - 1")
     relation = relation_of(miner)
     correct = RELATIONS[relation](y, *triplets.unbind(1))
     if not correct.all():
-        raise Violation(
-            f"labels {y.tolist()}: triplet {triplets[~correct][0].tolist()} is not {relation}",
-            "Mask the choice by the labels, or set the class attribute `relation` to one of: "
-            + ", ".join(RELATIONS),
-        )
+        problem = f"triplet {triplets[~correct][0].tolist()} is not {relation}"
+        remedy = "Mask the choice by the labels, or set the class attribute `relation` to one of: "
+        raise Violation(f"labels {y.tolist()}: {problem}", remedy + ", ".join(RELATIONS))
     return triplets
 
 
@@ -138,10 +133,8 @@ def check_half_precision(make: Make) -> None:
         cast = mine_checked(make(), x.clone().requires_grad_(), y)
         mine_checked(make(), x.bfloat16(), y)
     if not torch.equal(plain, cast):
-        raise Violation(
-            "other triplets under autocast",
-            "Compute distances on embeddings.float(), under torch.autocast(device, enabled=False)",
-        )
+        remedy = "Compute on embeddings.float(), under torch.autocast(device, enabled=False)"
+        raise Violation("other triplets under autocast", remedy)
 
 
 def check_inputs_unchanged(make: Make) -> None:
@@ -159,11 +152,8 @@ def check_synchronization(make: Make) -> None:
     mine: Any = getattr(miner, "masked", miner)
     operation = find_synchronization(lambda: mine(x, y, torch.Generator().manual_seed(0)))
     if operation:
-        raise Advice(
-            operation,
-            "Derive the miner from oodml.miners._base.BaseMiner, whose choose() has fixed shapes. "
-            "It is correct as it is, but slower on a GPU",
-        )
+        remedy = "Derive it from oodml.miners._base.BaseMiner, whose choose() has fixed shapes"
+        raise Advice(operation, f"{remedy}. It is correct as it is, but slower on a GPU")
 
 
 BASIC = (check_triplets,)

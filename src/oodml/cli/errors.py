@@ -26,17 +26,8 @@ _READABLE = {
 _FULL = ("No space left on device", "Disk quota exceeded")
 _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 _PLAIN_ERRORS = {
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOENT,
-    errno.EISDIR,
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.ENAMETOOLONG,
-    errno.EMFILE,
-    errno.ENOSPC,
-    errno.EDQUOT,
+    *("EACCES", "EPERM", "EROFS", "ENOENT", "EISDIR", "ENOTDIR", "EEXIST", "ENAMETOOLONG"),
+    *("EMFILE", "ENOSPC", "EDQUOT"),
 }
 
 
@@ -105,7 +96,7 @@ def _expected_message(error: Exception) -> str | None:
         reason = f" ({text.splitlines()[0]})" if text else ""
         remedy = "Lower the batch size, the image size, or the number of workers."
         return f"not enough memory{reason}. {remedy}"
-    if isinstance(error, OSError) and error.errno in _PLAIN_ERRORS:
+    if isinstance(error, OSError) and errno.errorcode.get(error.errno or 0) in _PLAIN_ERRORS:
         file = f"{error.filename}: " if error.filename is not None else ""
         return f"{file}{error.strerror}. Check that the path exists and that you may use it."
     return None
