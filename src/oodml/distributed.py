@@ -148,11 +148,9 @@ def synchronize_batch_norm(model: nn.Module, device: torch.device) -> None:
     if not is_distributed() or not norms:
         return
     if device.type != "cuda":
-        problem = (
-            "model.freeze_batch_norm = false: several processes can share batch statistics only "
-            "on CUDA. Remove the key, or train in one process."
-        )
-        raise OodmlError(problem, "model.freeze_batch_norm", False)
+        key, remedy = "model.freeze_batch_norm", "Remove the key, or train in one process"
+        problem = "several processes can share batch statistics only on CUDA"
+        raise OodmlError(f"{key} = false: {problem}. {remedy}.", key, False)
     convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
     for name, child in model.named_children():
         setattr(model, name, convert(child))

@@ -133,11 +133,8 @@ def _check_agreement(network: ExportedNetwork, session: Any, side: int, file: Pa
         length = max(1.0, float(expected.norm(dim=1).max()))
         largest = max(largest, float((output - expected).abs().max()) / length)
     if not largest < TOLERANCE:
-        problem = (
-            f"not written, because the embeddings of onnxruntime differ by {largest:.1e} "
-            f"(allowed: less than {TOLERANCE:.0e})"
-        )
-        raise error_at(file, problem, largest)
+        problem = f"not written: embeddings of onnxruntime differ by {largest:.1e}"
+        raise error_at(file, f"{problem} (allowed: less than {TOLERANCE:.0e})", largest)
     return largest
 
 

@@ -74,8 +74,6 @@ def upload(folder: Path, repository: str, kind: str) -> str:
 
 def _hub_error(repository: str, error: Exception) -> OodmlError:
     reason = str(error).strip().partition("\n")[0]
-    problem = (
-        f"{PREFIX}{repository}: {type(error).__name__}: {reason}. Check the name, the network, and "
-        "for private repositories the login (`hf auth login`)."
-    )
-    return OodmlError(problem, repository, repository)
+    problem = f"{PREFIX}{repository}: {type(error).__name__}: {reason}"
+    remedy = "Check name, network, and for private repositories the login (`hf auth login`)."
+    return OodmlError(f"{problem}. {remedy}", repository, repository)

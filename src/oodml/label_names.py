@@ -143,12 +143,9 @@ def refuse_same_names(names: Iterable[str], location: str) -> None:
     for name in sorted({str(name) for name in names}):
         other = first.setdefault(unicodedata.normalize("NFC", name).strip(), name)
         if other != name:
-            problem = (
-                f"the classes {other!a} and {name!a} look the same; they differ only in "
-                "surrounding space or Unicode normalization (NFC, NFD). Give them one name, or "
-                "different ones."
-            )
-            raise error_at(location, problem, name)
+            problem = f"the classes {other!a} and {name!a} look the same; they differ only in"
+            what = "surrounding space or Unicode normalization (NFC, NFD). Rename one of them."
+            raise error_at(location, f"{problem} {what}", name)
 
 
 def _fold(name: str) -> str:

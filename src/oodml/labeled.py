@@ -66,14 +66,9 @@ class Labeled:
         if missing:
             owner = getattr(self, "name", "the vectors")
             composed = {unicodedata.normalize("NFC", name) for name in self.class_names}
-            hint = (
-                ". A class has this name in another Unicode normalization (NFC or NFD)"
-                if unicodedata.normalize("NFC", missing[0]) in composed
-                else ""
-            )
-            problem = (
-                f"{owner}: no class {missing[0]!r}; {len(missing)} of the {len(wanted)} "
-                f"requested classes do not exist{hint}"
-            )
-            raise OodmlError(problem, given=missing[0], allowed=self.class_names)
+            problem = f"{owner}: no class {missing[0]!r}"
+            if unicodedata.normalize("NFC", missing[0]) in composed:
+                problem += " in this Unicode normalization (NFC or NFD), but in another one"
+            count = f"{len(missing)} of the {len(wanted)} requested classes do not exist"
+            raise OodmlError(f"{problem}; {count}", given=missing[0], allowed=self.class_names)
         return self.select(np.isin(self.classes, wanted))

@@ -426,11 +426,9 @@ def build_model(
     if is_user_code(settings.backbone):
         untrusted = f"backbone {settings.backbone}"
     if untrusted and not trust_code:
-        problem = (
-            f"the model uses code outside oodml ({untrusted}). If you trust it, pass "
-            "trust_code=True (--trust-code)."
-        )
-        raise error_at(location, problem, untrusted.partition(" ")[2], HEADS)
+        problem = f"the model uses code outside oodml ({untrusted})"
+        remedy = "If you trust it, pass trust_code=True (--trust-code)."
+        raise error_at(location, f"{problem}. {remedy}", untrusted.partition(" ")[2], HEADS)
     weights = "none" if isinstance(settings, FinetuneSettings) else settings.weights
     head = catalog.import_object(kind)(**options)
     backbone = load_backbone(settings.backbone, weights, trust_code=trust_code)

@@ -138,11 +138,11 @@ def _join_splits(first: _Study, joined: Progression, other: _Study) -> Progressi
     if lists:
         shown = "; ".join(lists[:3]) + (f"; and {len(lists) - 3} more" if lists[3:] else "")
         raise error_at(other.name, f"cannot be merged: {shown}", lists)
-    both = (
-        replace(split, episodes={**other.progression.at(split.step).episodes, **split.episodes})
-        for split in joined
-    )
-    return replace(joined, splits=tuple(both))
+    splits = []
+    for split in joined:
+        more = other.progression.at(split.step).episodes
+        splits.append(replace(split, episodes={**more, **split.episodes}))
+    return replace(joined, splits=tuple(splits))
 
 
 def _add(merge: Merge, study: _Study, splits: Progression) -> None:

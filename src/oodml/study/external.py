@@ -251,18 +251,13 @@ class _Target:
             if (other.label, other.split) != (run.label, run.split):
                 continue
             if other.id == run.id and not replace_existing:
-                problem = (
-                    f"{self.folder}: {run.description} is recorded already; pass --replace "
-                    "(replace_existing=True) to replace it"
-                )
-                raise OodmlError(problem, "seed", run.seed)
+                remedy = "pass --replace (replace_existing=True) to replace it"
+                problem = f"{run.description} is recorded already; {remedy}"
+                raise OodmlError(f"{self.folder}: {problem}", "seed", run.seed)
             stored = VectorSet.load(self.store.runs / other.id / "vectors.npz").vectors
             if other.id != run.id and np.array_equal(stored, test.vectors):
-                problem = (
-                    f"{run.description}: its vectors are equal to those of seed {other.seed}; "
-                    "every seed needs its own training"
-                )
-                raise OodmlError(problem, "seed", run.seed)
+                problem = f"its vectors equal those of seed {other.seed}; each needs a training"
+                raise OodmlError(f"{run.description}: {problem}", "seed", run.seed)
 
     def _measure(self, run: RunPlan, split: Split, test: VectorSet) -> Iterator[Mapping[str, Any]]:
         yield from metric_rows(Stage.ZERO_SHOT, test_metrics(test))

@@ -29,11 +29,8 @@ def open_further_data(study: Study, images: ImageSet) -> dict[str, ImageSet]:
         further = open_images(source.name, **source.options)
         name = given or further.name
         if name in (images.name, *opened):
-            problem = (
-                f"two datasets of the study are called {name!r}. Name them in a table: "
-                f"[test_data] with one line NAME = {source.name!r} each"
-            )
-            raise error_at("test_data", problem, name)
+            remedy = f"Name them in a table: [test_data] with one line NAME = {source.name!r} each"
+            raise error_at("test_data", f"two datasets are called {name!r}. {remedy}", name)
         check_class_sizes((), further)
         _refuse_shared_images(images, further, name)
         opened[name] = further
@@ -44,12 +41,9 @@ def _refuse_shared_images(images: ImageSet, further: ImageSet, name: str) -> Non
     shared = np.isin(_contents(further), _contents(images))
     if shared.any():
         first = str(further.ids[shared][0])
-        problem = (
-            f"{int(shared.sum())} of {len(further)} images of {name} are also in "
-            f"{images.name}, which the models are trained on; the first: {first!r}. Remove them "
-            "from one of the two."
-        )
-        raise error_at("test_data", problem, first)
+        count = f"{int(shared.sum())} of {len(further)} images of {name}"
+        problem = f"{count} are also in {images.name}, which the models are trained on"
+        raise error_at("test_data", f"{problem}, such as {first!r}. Remove them from one.", first)
 
 
 def _contents(images: ImageSet) -> Names:

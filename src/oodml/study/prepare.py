@@ -371,8 +371,6 @@ def _check_progression(
         check_split(split, images, str(store.splits), validate)
         missing = sorted(set(study.shots) - set(split.episodes))
         if missing:
-            problem = (
-                f"split {split.step} has no episodes with {missing[0]} shots, only with "
-                f"{sorted(split.episodes)}. Remove {missing[0]} from `shots`."
-            )
-            raise OodmlError(problem, "shots", missing[0], map(str, sorted(split.episodes)))
+            known = sorted(split.episodes)
+            problem = f"split {split.step} has no episodes with {missing[0]} shots, only {known}"
+            raise OodmlError(f"{problem}; change `shots`", "shots", missing[0], map(str, known))

@@ -102,9 +102,8 @@ def _preview_without_splits(study: Study, images: ImageSet, smoke: bool) -> str:
     standard = split_in_half(images, study.shots, study.episodes)
     progression = Progression(tuple(replace(standard, step=step) for step in range(n)), "")
     runs = plan_runs(study, progression, images)
-    text = (
-        f"at most {len(runs)} runs on {n} splits" if n == count else f"{len(runs)} runs per split"
-    )
+    text = f"at most {len(runs)} runs on {n} splits"
+    text = text if n == count else f"{len(runs)} runs per split"
     return "\n".join([*lines, *_describe_estimate(text, study, images, runs, smoke)])
 
 

@@ -40,11 +40,8 @@ def resolve_conflicts(
         return _replace(store, difference)
     trials = Store(store.folder / "search")
     if difference and (store.result_folders() or trials.result_folders()):
-        problem = (
-            f"contains another study: {difference}. Choose another folder with "
-            "--out, or pass --replace to remove its results table and splits."
-        )
-        raise error_at(store.folder, problem, study.name)
+        remedy = "Choose another folder, or pass --replace to remove its results table and splits"
+        raise error_at(store.folder, f"contains another study: {difference}. {remedy}.", study.name)
     refuse_foreign_rows(store)
     return ""
 

@@ -79,11 +79,9 @@ def refuse_foreign_rows(store: Store) -> None:
     if not foreign and not columns:
         return
     what = f"{foreign} rows" if foreign else f"the column {columns[0]!r}"
-    problem = (
-        f"this study did not write {what}, and updating the table would erase them. Move "
-        "the file elsewhere, or pass --replace to remove it."
-    )
-    raise error_at(path, problem, foreign or columns)
+    problem = f"this study did not write {what}, and updating the table would erase them"
+    remedy = "Move the file elsewhere, or pass --replace to remove it."
+    raise error_at(path, f"{problem}. {remedy}", foreign or columns)
 
 
 def _foreign_rows(table: pd.DataFrame, store: Store) -> int:

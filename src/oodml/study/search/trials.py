@@ -113,11 +113,9 @@ def searched_split(progression: Progression, settings: SearchSettings) -> Split:
     step = default if settings.split is None else settings.split
     split = progression.at(step)
     if not split.validation:
-        problem = (
-            f"search: split {step} has no validation classes to choose options on; set "
-            "splits.validation, or choose another split"
-        )
-        raise OodmlError(problem, "search.split", step)
+        problem = f"search: split {step} has no validation classes to choose options on"
+        remedy = "set splits.validation, or choose another split"
+        raise OodmlError(f"{problem}; {remedy}", "search.split", step)
     return split
 
 
@@ -154,11 +152,8 @@ def read_outcome(trial: Trial, store: Store, metric: str) -> Outcome:
     names = metric.split("+")
     missing = [name for name in names if name not in values]
     if missing:
-        problem = (
-            f"{missing[0]} of the validation classes is missing; a search needs at least "
-            "one epoch, and validation classes with two images"
-        )
-        raise error_at(folder, problem, missing[0])
+        needed = "a search needs one epoch or more, and validation classes with two images"
+        raise error_at(folder, f"{missing[0]} of validation is missing; {needed}", missing[0])
     value = float(sum(values[name] for name in names))
     record = read_run(folder / "run.json")
     return Outcome(value, int(values.get("epoch", 0)), record.seconds, reason="")

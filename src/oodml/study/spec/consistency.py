@@ -57,19 +57,13 @@ def check_class_sizes(shots: Sequence[int], images: ImageSet, location: str = "s
     counts = _class_counts(images)
     largest = max(counts, key=lambda name: counts[name])
     if counts[largest] < 2:
-        problem = (
-            f"every class of {images.name} has only one image ({_name_some(counts)}); "
-            "retrieval needs classes with at least two images"
-        )
-        raise error_at("data", problem, images.name)
+        problem = f"every class of {images.name} has only one image: {_name_some(counts)}"
+        raise error_at("data", f"{problem}; retrieval needs at least two", images.name)
     for n in sorted(shots, reverse=True):
         if n >= counts[largest]:
-            problem = (
-                f"{n} shots need a class with at least {n + 1} images; the largest "
-                f"class of {images.name}, {largest!r}, has {counts[largest]}. Remove {n} from "
-                "`shots`."
-            )
-            raise error_at(location, problem, n)
+            problem = f"{n} shots need a class with at least {n + 1} images; the largest class of"
+            size = f"{images.name}, {largest!r}, has {counts[largest]}"
+            raise error_at(location, f"{problem} {size}. Remove {n} from `shots`.", n)
 
 
 def check_split(split: Split, images: ImageSet, location: str, validate: bool = False) -> None:

@@ -141,10 +141,8 @@ def refuse_intervals(table: Table, kind: type[BaseModel], key: str, file: Path) 
     """Raise an error if a table contains bounds although the study has no search."""
     for name, value in table.items():
         if _is_interval(name, value, kind):
-            problem = (
-                "only a search samples from an interval. Add `search = 20` (trials per method) at "
-                "the top of the file, or list values"
-            )
+            remedy = "Add `search = 20` (trials per method) at the top of the file, or list values"
+            problem = f"only a search samples from an interval. {remedy}"
             raise key_error(file, f"{key}.{name}", value, problem)
 
 

@@ -166,9 +166,7 @@ def _refuse_views(merged: Table, own: MethodKeys, base: Table, key: str, file: P
         return
     if "views" in own.model or base.get("mode") == "finetune":
         where = f"{key}.model.views" if "views" in own.model else "model.views"
-        problem = (
-            'applies to mode = "head"; with mode = "finetune", every epoch has new views. Remove it'
-        )
+        problem = 'remove it; with mode = "finetune", every epoch has new views'
         raise key_error(file, where, merged["views"], problem)
 
 
@@ -289,10 +287,9 @@ class _MethodTables:
             return variant
         validated: dict[str, Range] = {}
         for name, one in ranges.items():
-            variants = (
-                self._variant(start | {name: value}, ranges) for value in one.values_to_validate()
-            )
-            validated[name] = one.with_validated(tuple(other.value(name) for other in variants))
+            given = [start | {name: value} for value in one.values_to_validate()]
+            values = (self._variant(values, ranges).value(name) for values in given)
+            validated[name] = one.with_validated(tuple(values))
         return variant.model_copy(update={"ranges": validated})
 
     @property
