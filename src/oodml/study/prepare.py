@@ -371,6 +371,6 @@ def _check_progression(
         check_split(split, images, str(store.splits), validate)
         missing = sorted(set(study.shots) - set(split.episodes))
         if missing:
-            known = sorted(split.episodes)
-            problem = f"split {split.step} has no episodes with {missing[0]} shots, only {known}"
-            raise OodmlError(f"{problem}; change `shots`", "shots", missing[0], map(str, known))
+            counts = sorted(split.episodes)
+            problem = f"split {split.step} has no episodes with {missing[0]} shots, only {counts}"
+            raise OodmlError(f"{problem}; change `shots`", "shots", missing[0], map(str, counts))
