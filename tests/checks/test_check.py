@@ -243,7 +243,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert invoke(path, "--option", "weight=-1.0")[0] == 0
     code, output = invoke(path, "--option", "weight=nan")
     assert code == 1
-    assert "✗ The loss of a batch is one finite number" in output
+    assert "✗ │ The loss of a batch is one finite number" in output
     assert "clamp" in output
     assert "Did you mean 'weight'" in invoke(path, "--option", "wieght=1")[1]
     assert "Did you mean 'losses'" in invoke(path, "--kind", "loss")[1]
