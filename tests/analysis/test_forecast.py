@@ -2,8 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from oodml.analysis.conformal import half_width, weighted_quantile
-from oodml.analysis.forecast import Forecaster, TargetSignals
+from oodml.analysis.forecast import Forecaster, TargetSignals, half_width, weighted_quantile
 from oodml.analysis.forecast_scores import interval_score, regret, score_forecasts
 from oodml.analysis.signal_models import fit_logistic, fit_ridge, from_logit, to_logit
 from oodml.analysis.small_targets import (

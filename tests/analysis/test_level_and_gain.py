@@ -2,13 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from oodml.analysis.difficulty import difficulty
-from oodml.analysis.level_and_gain import (
-    divide_loss,
-    equal_difficulty,
-    fit_gain,
-    zero_crossing,
-)
+from oodml.analysis.level_and_gain import difficulty, divide_loss, equal_difficulty, fit_gain
 from oodml.errors import OodmlError
 
 T, GROUPS = 240, 8
@@ -49,12 +43,6 @@ def test_equal_difficulty_keeps_the_mean() -> None:
     value = level + 0.05
     np.testing.assert_allclose(equal_difficulty(value, level, 0.0), [0.75] * 3)
     assert equal_difficulty(value, level, 0.3).mean() == pytest.approx(value.mean())
-
-
-def test_zero_crossings() -> None:
-    shift = np.array([30.0, 10.0, 20.0])
-    assert zero_crossing(shift, np.array([-0.01, 0.03, 0.01])) == pytest.approx(25)
-    assert zero_crossing(shift, np.array([0.01, 0.03, 0.02])) is None
 
 
 def test_difficulty_against_loops() -> None:

@@ -18,6 +18,7 @@ from oodml.forecasting.target import (
     forecast_changes,
     forecast_target,
     open_forecast,
+    principal_axes,
 )
 from oodml.report.folder import read_folder
 from oodml.report.level_and_gain import describe_losses, gains, losses
@@ -122,6 +123,18 @@ def test_judged_queries_give_the_value(opened: OpenForecast, tmp_path: Path) -> 
     with pytest.raises(OodmlError) as error:
         read_answers([tmp_path / "bad.csv"])
     assert error.value.given == "maybe"
+
+
+def test_principal_axes() -> None:
+    vectors = np.random.default_rng(2).normal(size=(200, 6)) * np.arange(1, 7)
+    projected = principal_axes(vectors, 6).project(vectors)
+    for i, j in ((0, 50), (3, 199)):
+        before = np.linalg.norm(vectors[i] - vectors[j])
+        assert np.linalg.norm(projected[i] - projected[j]) == pytest.approx(before)
+    assert (np.diff(projected.var(axis=0)) < 0).all()
+    with pytest.raises(OodmlError) as error:
+        principal_axes(vectors).project(vectors[:, :4])
+    assert error.value.given == 4
 
 
 def test_level_and_gain_of_a_study(study: Path) -> None:

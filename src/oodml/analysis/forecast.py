@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from oodml.analysis.conformal import MIN_GROUPS, half_width
 from oodml.analysis.signal_models import LevelModel, fit_level, fit_ridge, from_logit, to_logit
 from oodml.analysis.small_targets import SmallTargets, hint
 from oodml.errors import OodmlError
@@ -18,6 +17,8 @@ LEVELS = (0.8, 0.95)
 NEAR = float(np.log(2))
 """Errors on small targets of other sizes count less: the standard deviation of their Gaussian
 weights, in log images and log images per class. With twice the images, an error counts 61%."""
+MIN_GROUPS = 5
+"""With fewer groups, an interval cannot be calibrated; the largest error is used."""
 MIN_OTHERS = 5
 """A group is left out if at least this many small targets have no classes of it."""
 Predict = Callable[[Any], Float[np.ndarray, " k"]]
@@ -218,12 +219,15 @@ class Forecaster:
         A target is like another if it has about as many images, and seems to have about as many
         of each class.
         """
-        sizes = self.sizes["images per class"]
-        own = sizes.predict(target.values.mean(axis=0, keepdims=True))
-        per_class = np.full(len(self.means), np.nan)
-        per_class[sizes.shown] = own.left_out
+        if target.classes is None:
+            sizes = self.sizes["images per class"]
+            estimate = sizes.predict(target.values.mean(axis=0, keepdims=True))
+            own, per_class = estimate.value, np.full(len(self.means), np.nan)
+            per_class[sizes.shown] = estimate.left_out
+        else:
+            own, per_class = hint(target.images, target.classes)[1], self.small.hints()[:, 1]
         images = np.log(self.small.sizes["images"].to_numpy()[rows] / target.images)
-        distance = np.hypot(images, per_class[rows] - own.value)
+        distance = np.hypot(images, per_class[rows] - own)
         near = np.exp(-((distance / NEAR) ** 2) / 2) + 1e-6
         return np.asarray(near / np.bincount(model.group_of, near)[model.group_of])
 
@@ -373,3 +377,44 @@ def _fit_gains(
         return np.array([0.0, mean, mean / 2, value, (mean + value) / 2])
 
     return predict
+
+
+def weighted_quantile(
+    values: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"], level: float
+) -> float:
+    """The smallest value with at least a share `level` of the weight at or below it."""
+    order = np.argsort(values, kind="stable")
+    share = np.cumsum(weights[order]) / weights.sum()
+    index = min(int(np.searchsorted(share, level - 1e-9)), len(values) - 1)
+    return float(values[order[index]])
+
+
+def half_width(
+    errors: Float[np.ndarray, " n"],
+    weights: Float[np.ndarray, " n"],
+    level: float,
+    groups: int,
+    noise: Float[np.ndarray, " n"] | float = 0.0,
+    own_noise: float = 0.0,
+) -> float:
+    """The half width that covers a share `level` of left-out targets, for a new target.
+
+    Split conformal prediction with standardized errors (Lei et al., JASA 2018): an error consists
+    of that of the model, whose variance is the same for all targets, and of sampling noise, which
+    is larger for targets with few queries. Groups, not targets, are exchangeable, so every group
+    should have the same weight. With fewer than `MIN_GROUPS`, the largest error is covered.
+
+    Args:
+        errors: [n] the absolute errors on targets of left-out groups.
+        weights: [n] their weights.
+        level: the share to cover.
+        groups: the number of groups.
+        noise: [n] the variance of the sampling noise of each error.
+        own_noise: that of the new target.
+    """
+    squares = errors**2
+    mean = float(np.average(squares, weights=weights))
+    model = max(float(np.average(squares - noise, weights=weights)), mean / 4)
+    scaled = errors / np.sqrt(np.maximum(model + noise, 1e-12))
+    share = level if groups >= MIN_GROUPS else 1.0
+    return weighted_quantile(scaled, weights, share) * float(np.sqrt(model + own_noise))

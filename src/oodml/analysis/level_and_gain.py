@@ -1,13 +1,54 @@
-"""How much of a loss along a progression is due to difficulty, and how much to shift."""
+"""How difficult classes are, and how much of a loss along a progression is due to that."""
 
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
+from scipy.spatial.distance import cdist
+
+from oodml.arrays import Names
+from oodml.errors import OodmlError
+from oodml.evaluate.neighbors import unit_vectors
+from oodml.vectors import VectorSet
 
 RESAMPLES = 1000
 Values = Float[np.ndarray, " t"]
+
+
+class Difficulty(NamedTuple):
+    """What sets the level of Recall@1 on some classes, whatever a model was trained on.
+
+    Attributes:
+        images: the number of images.
+        classes: the number of classes.
+        images_per_class: their mean number of images.
+        spacing: the mean distance of a class mean to the nearest other class mean, on vectors of
+            length 1. It is smaller for more, and for more similar classes.
+    """
+
+    images: int
+    classes: int
+    images_per_class: float
+    spacing: float
+
+
+def difficulty(vectors: Float[np.ndarray, "n d"], classes: Names) -> Difficulty:
+    """Measure how difficult classes are for retrieval.
+
+    Args:
+        vectors: [n d] features of a frozen network.
+        classes: [n] the class of each image.
+
+    Raises:
+        OodmlError: for fewer than two classes.
+    """
+    means = VectorSet(unit_vectors(vectors), classes).class_means()
+    n, k = len(vectors), len(means)
+    if k < 2:
+        raise OodmlError("difficulty requires at least two classes", location="classes", given=k)
+    distances = cdist(means, means) + np.diag(np.full(k, np.inf))
+    return Difficulty(n, k, n / k, float(distances.min(axis=1).mean()))
 
 
 class GainModel(NamedTuple):
@@ -94,13 +135,3 @@ def equal_difficulty(value: Values, level: Values, level_effect: float) -> Value
         level_effect: `GainModel.level`.
     """
     return np.asarray(value - (1 + level_effect) * (level - level.mean()))
-
-
-def zero_crossing(shift: Values, gain: Values) -> float | None:
-    """The smallest shift at which the gain falls to zero, on straight lines between splits."""
-    order = np.argsort(shift)
-    x, y = shift[order], gain[order]
-    for left, right in zip(range(len(x) - 1), range(1, len(x)), strict=True):
-        if y[left] > 0 >= y[right]:
-            return float(x[left] + (x[right] - x[left]) * y[left] / (y[left] - y[right]))
-    return None

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from oodml.analysis.conformal import MIN_GROUPS
+from oodml.analysis.forecast import MIN_GROUPS
 from oodml.analysis.formatting import count_noun, format_list, format_number, format_points
 from oodml.forecasting.target import OpenForecast
 from oodml.results.schema import baselines_of

@@ -22,15 +22,15 @@ from oodml.analysis.judgments import (
     sample_queries,
 )
 from oodml.analysis.table import zero_shot_runs
-from oodml.embedding import embed, evaluation_mode
+from oodml.embedding import embed
 from oodml.errors import OodmlError
 from oodml.evaluate.neighbors import nearest_neighbor, unit_vectors
 from oodml.files import content_hash, write_text
-from oodml.forecasting.features import embedding_options
 from oodml.forecasting.target import OpenForecast
 from oodml.model import Embedder, HeadSettings, load_model
 from oodml.report.thumbnails import thumbnails
 from oodml.results.schema import baselines_of
+from oodml.study.run_inputs import CachedFeatures
 
 PIXELS, BYTES = 192, 20_000_000
 ANSWERS = ("same", "different", "none")
@@ -111,18 +111,14 @@ def method_neighbors(opened: OpenForecast) -> Neighbors:
 
 
 def _embed_target(opened: OpenForecast, run: str) -> Any:
-    """The embeddings of the target by a run, from its cached features where the head allows it."""
+    """The embeddings of the target by a run; features of a frozen backbone are cached."""
     model: Embedder = load_model(opened.folder.path / "runs" / run)
-    settings = model.settings
-    options = embedding_options(opened.folder, trust_code=True)
-    if isinstance(settings, HeadSettings) and all(
-        getattr(settings, name) == value for name, value in options.items()
-    ):
-        with evaluation_mode(model):
-            features = torch.from_numpy(opened.target.test.vectors)
-            return model.head.embed(features).numpy()  # type: ignore[operator]
-    assert opened.images is not None
-    return embed(opened.images, model).vectors
+    images, settings = opened.images, model.settings
+    assert images is not None
+    if isinstance(settings, HeadSettings):
+        inputs = CachedFeatures(settings, images, torch.device("cpu"))
+        return inputs.embed_images(model, images).vectors
+    return embed(images, model).vectors
 
 
 def read_answers(files: Sequence[Path]) -> list[dict[tuple[str, str], str]]:

@@ -9,7 +9,6 @@ from jaxtyping import Float
 
 from oodml.analysis.forecast import Forecaster, TargetForecast, TargetSignals
 from oodml.analysis.small_targets import ALL_CLASSES, SmallTargets, describe_sizes
-from oodml.analysis.target_shift import Axes, principal_axes
 from oodml.errors import OodmlError, error_at, unknown
 from oodml.evaluate.signals import query_signals, signal_names
 from oodml.forecasting.features import FeatureViews, study_views, target_views
@@ -27,6 +26,36 @@ from oodml.shift.distances import frechet_distance
 from oodml.vectors import VectorSet
 
 MIN_TARGET = 20
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The leading principal axes of a study's features, on which unlabeled shift is measured.
+
+    With fewer dimensions than images, the Fréchet distance depends little on the number of images
+    in the target. mean: [d] of the features. directions: [d k] the axes.
+    """
+
+    mean: Float[np.ndarray, " d"]
+    directions: Float[np.ndarray, "d k"]
+
+    def project(self, vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n k"]:
+        """The coordinates of the vectors on the axes."""
+        if vectors.shape[1] != len(self.mean):
+            raise OodmlError(
+                f"the target's vectors have {vectors.shape[1]} dimensions, and the study's "
+                f"features {len(self.mean)}; embed the target with the study's backbone",
+                location="target",
+                given=vectors.shape[1],
+            )
+        return np.asarray((vectors - self.mean) @ self.directions)
+
+
+def principal_axes(vectors: Float[np.ndarray, "n d"], dimensions: int = 32) -> Axes:
+    """The axes of largest variance."""
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    covariance = np.cov(vectors.astype(np.float64), rowvar=False).reshape(len(mean), -1)
+    return Axes(mean, np.linalg.eigh(covariance)[1][:, ::-1][:, :dimensions])
 
 
 @dataclass(frozen=True)
@@ -58,7 +87,7 @@ class ForecastStudy:
                 location="target",
                 given=len(views.test),
             )
-        projected = self.axes.project(views.test).vectors
+        projected = self.axes.project(views.test.vectors)
         shift = float(np.mean([frechet_distance(train, projected) for train in self.train]))
         used = views.vectors[: 1 + self.views]
         return TargetSignals(query_signals(used).values, len(projected), shift, classes)
@@ -73,16 +102,16 @@ def open_forecast_study(folder: StudyFolder, views: FeatureViews, seed: int = 0)
         seed: of the draws.
     """
     features, progression = require_features(folder)
-    axes = principal_axes(features)
-    projected = axes.project(features)
-    train = tuple(projected.subset(split.train).vectors for split in progression)
+    axes = principal_axes(features.vectors)
+    projected = axes.project(features.vectors)
+    train = tuple(projected[np.isin(features.classes, split.train)] for split in progression)
     draws, labels = draw_targets(folder, seed), features.labels
     measured = [query_signals([v[d.rows] for v in views.vectors], d.queries) for d in draws]
     sizes = pd.DataFrame([describe_sizes(labels[draw.rows]) for draw in draws])
     sizes["shift"] = [
         np.nan
         if draw.split == ALL_CLASSES
-        else frechet_distance(train[draw.split], projected.vectors[draw.rows])
+        else frechet_distance(train[draw.split], projected[draw.rows])
         for draw in draws
     ]
     correct = [

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import tomli_w
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from oodml.analysis.forecast import Forecaster, TargetForecast
 from oodml.analysis.forecast_scores import KEY, error_difference, score_forecasts
@@ -59,13 +59,10 @@ class TrialSettings:
     """The studies of a trial.
 
     Attributes:
-        data: a folder or table of images, or a dataset's name.
         groups: the column whose values are left out: "superclass", or one such as "style", whose
             images have the classes of others.
         methods: the methods to train; the frozen network is added.
-        seeds: the number of seeds.
-        n_splits: the number of splits of each study.
-        epochs: of each run.
+        seeds, n_splits, epochs: their numbers in each study.
         backbone, image_size, augmentation: of the frozen network's features.
     """
 
@@ -130,7 +127,10 @@ def run_trial(
     images = open_images(settings.data, skip_corrupt=True)
     leave_outs = _leave_outs(images, image_column(settings.data, images, settings.groups))
     _check_folder(settings, out)
-    views = _embed(images, settings, device)
+    options = {"device": device} | {
+        name: getattr(settings, name) for name in ("backbone", "image_size", "augmentation")
+    }
+    views = FeatureViews(embed(images, **options), augmented_features(images, options))
     parts: list[tuple[pd.DataFrame, ...]] = []
     for number, (name, left) in enumerate(leave_outs.items(), 1):
         log(f"Leaving out {name} ({number} of {len(leave_outs)}).")
@@ -181,16 +181,6 @@ def _leave_outs(images: ImageSet, column: Names) -> dict[str, Bool[np.ndarray, "
 def _images_per_class(images: ImageSet, rows: Bool[np.ndarray, " n"]) -> float:
     counts = np.unique(images.classes[rows], return_counts=True)[1]
     return float(np.median(counts))
-
-
-def _embed(images: ImageSet, settings: TrialSettings, device: str | None) -> FeatureViews:
-    options: dict[str, Any] = {
-        "backbone": settings.backbone,
-        "image_size": settings.image_size,
-        "augmentation": settings.augmentation,
-        "device": device,
-    }
-    return FeatureViews(embed(images, **options), augmented_features(images, options))
 
 
 def _run_study(
@@ -264,7 +254,7 @@ def _forecast_left_out(
     forecasters = [Forecaster(study.small, sized) for sized in (False, True)]
     parts: list[list[pd.DataFrame]] = [[], [], []]
     for target, rows in _targets(views.test, left):
-        truth = _truth(folder, views, rows)
+        truth = _truth(folder, views.test, rows)
         n_classes = len(np.unique(views.test.labels[rows]))
         own = study.signals(views.select(rows))
         tables = []
@@ -285,22 +275,12 @@ def _judge(
     forecast: TargetForecast, folder: StudyFolder, views: FeatureViews, rows: Int[np.ndarray, " n"]
 ) -> pd.DataFrame:
     """Simulate judging queries of a target, with the true classes as answers."""
-    ids, labels, every = (
-        views.test.ids[rows].tolist(),
-        views.test.labels[rows],
-        np.arange(len(rows)),
-    )
     generator, table = np.random.default_rng(0), []
-    models = {method: vectors for method, _, vectors in run_vectors(folder)}
     priors = forecast_values(forecast)
-    for method, vectors in models.items():
-        row_of = {name: row for row, name in enumerate(vectors.ids.tolist())}
-        unit = unit_vectors(vectors.vectors[[row_of[name] for name in ids]])
-        correct = hits(labels, every, nearest_neighbor(unit, every))
+    last = {method: correct for method, _, correct in _run_hits(folder, views.test, rows)}
+    for method, correct in last.items():
         truth = float(np.nanmean(correct))
-        for count in JUDGED:
-            if count >= len(rows):
-                continue
+        for count in (count for count in JUDGED if count < len(rows)):
             values = []
             for _ in range(JUDGE_DRAWS):
                 sample = sample_queries(forecast.correct, count, generator)
@@ -353,34 +333,36 @@ def _targets(
             yield name, rows
 
 
+def _run_hits(
+    folder: StudyFolder, vectors: VectorSet, rows: Int[np.ndarray, " n"]
+) -> Iterator[tuple[str, int, Float[np.ndarray, " n"]]]:
+    """The method and the split of each run that embedded some images, and their hits."""
+    ids, labels, every = vectors.ids[rows].tolist(), vectors.labels[rows], np.arange(len(rows))
+    for method, split, own in run_vectors(folder):
+        row_of = {name: row for row, name in enumerate(own.ids.tolist())}
+        if row_of.keys() >= set(ids):
+            unit = unit_vectors(own.vectors[[row_of[name] for name in ids]])
+            yield method, split, hits(labels, every, nearest_neighbor(unit, every))
+
+
 def _truth(
-    folder: StudyFolder, views: FeatureViews, rows: Int[np.ndarray, " n"]
+    folder: StudyFolder, vectors: VectorSet, rows: Int[np.ndarray, " n"]
 ) -> dict[str, float]:
     """Recall@1 of each method on some images, as a mean over splits and seeds."""
-    ids, labels = views.test.ids[rows].tolist(), views.test.labels[rows]
-    every = np.arange(len(rows))
-    values: dict[tuple[str, int], list[float]] = {}
-    for method, split, vectors in run_vectors(folder):
-        row_of = {name: row for row, name in enumerate(vectors.ids.tolist())}
-        unit = unit_vectors(vectors.vectors[[row_of[name] for name in ids]])
-        value = float(np.nanmean(hits(labels, every, nearest_neighbor(unit, every))))
-        values.setdefault((method, split), []).append(value)
-    means = pd.Series({key: np.mean(found) for key, found in values.items()})
-    return {str(name): float(value) for name, value in means.groupby(level=0).mean().items()}
+    values = [(m, split, np.nanmean(hit)) for m, split, hit in _run_hits(folder, vectors, rows)]
+    table = pd.DataFrame(values, columns=["method", "split", "value"])
+    return dict(table.groupby(["method", "split"])["value"].mean().groupby("method").mean())
 
 
 def _mean_of_splits(folder: StudyFolder) -> dict[str, float]:
     """Recall@1 of each method on the test classes of the study, as a mean over splits."""
     features, progression = require_features(folder)
-    values = [
-        _truth(
-            replace(folder, progression=replace(progression, splits=(split,))),
-            FeatureViews(features),
-            np.flatnonzero(np.isin(features.classes, split.test)),
-        )
-        for split in progression
-    ]
-    return {str(name): float(value) for name, value in pd.DataFrame(values).mean().items()}
+    values = []
+    for split in progression:
+        own = replace(folder, progression=replace(progression, splits=(split,)))
+        rows = np.flatnonzero(np.isin(features.classes, split.test))
+        values.append(_truth(own, features, rows))
+    return dict(pd.DataFrame(values).mean())
 
 
 def describe_trial(trial: ForecastTrial) -> str:

@@ -5,9 +5,9 @@ import pandas as pd
 
 from oodml.analysis.ags import aggregated_generalization_score
 from oodml.analysis.forecast_scores import score_forecasts
-from oodml.analysis.formatting import format_list, format_number, format_points
+from oodml.analysis.formatting import format_points
 from oodml.analysis.intervals import student_interval
-from oodml.analysis.level_and_gain import divide_loss, equal_difficulty, fit_gain, zero_crossing
+from oodml.analysis.level_and_gain import divide_loss, equal_difficulty, fit_gain
 from oodml.analysis.small_targets import ALL_CLASSES
 from oodml.analysis.table import zero_shot
 from oodml.errors import OodmlError
@@ -62,8 +62,7 @@ def losses(folder: StudyFolder, table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per method: `raw`, `difficulty` and `shift` with the bounds of 95% intervals over
-        superclasses, `other`, the part of `raw` that the fit explains by neither, `ags_gain`, and
-        `crossing`, the shift from which training no longer helps.
+        superclasses, `other`, the part of `raw` that the fit explains by neither, and `ags_gain`.
     """
     table["equal"] = np.nan
     try:
@@ -94,8 +93,7 @@ def losses(folder: StudyFolder, table: pd.DataFrame) -> pd.DataFrame:
             row |= {name: part.value, f"{name}_low": part.low, f"{name}_high": part.high}
         row["other"] = loss.raw - loss.difficulty.value - loss.shift.value
         row["ags_gain"] = aggregated_generalization_score(own["shift"], own["gain"])
-        crossing = zero_crossing(own["shift"].to_numpy(), own["gain"].to_numpy())
-        rows.append(row | {"crossing": np.nan if crossing is None else crossing})
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -112,16 +110,9 @@ def describe_losses(table: pd.DataFrame) -> str:
         f"{shift} because training helps less on classes unlike the training classes, and {other} "
         "for reasons that small targets do not show"
     )
-    crossed = table.dropna(subset=["crossing"])
     if (table["ags_gain"] <= 0).all():
         return f"{text}. On average over the progression, no method gains over the frozen network."
-    if crossed.empty:
-        return f"{text}. No method stops helping within the progression."
-    names = [
-        f"{row['method']} from a shift of {format_number(row['crossing'], 1)}"
-        for row in crossed.to_dict("records")
-    ]
-    return f"{text}. Training stops helping with {format_list(names)}."
+    return f"{text}."
 
 
 def trial_scores(folder: StudyFolder) -> pd.DataFrame:
