@@ -91,7 +91,6 @@ class CrossFit:
         groups: [t g] the groups of each target.
         scale: applied to predictions before errors are compared.
         weights: [t] of the errors, within their group.
-        combine: from the errors of candidates to their weights; by default `by_precision`.
     """
 
     def __init__(
@@ -102,9 +101,7 @@ class CrossFit:
         groups: Bool[np.ndarray, "t g"],
         scale: Callable[[Any], Any] = np.asarray,
         weights: Float[np.ndarray, " t"] | None = None,
-        combine: Callable[[Any], Any] | None = None,
     ) -> None:
-        self.combine = combine or by_precision
         single = groups & (groups.sum(axis=1, keepdims=True) == 1)
         single &= (~groups).sum(axis=0) >= MIN_OTHERS
         self.shown = np.flatnonzero(single.any(axis=1))
@@ -126,19 +123,15 @@ class CrossFit:
         """[k g] the mean error of each candidate on each group that was left out."""
         self.truth = truth[self.shown]
 
-    def predict(self, item: Any, errors: Any = None) -> Prediction:
+    def predict(self, item: Any) -> Prediction:
         """Predict with all candidates, weighted by their errors on left-out groups.
 
         For a left-out target, the weights come from the errors on the other groups.
-
-        Args:
-            item: what is known of the target.
-            errors: [k g] the errors to weight by; by default those of this model.
         """
-        errors = self.errors if errors is None else errors
-        others = errors.sum(axis=1, keepdims=True) - errors
-        left_out = (self.left_out * self.combine(others)[:, self.group_of].T).sum(axis=1)
-        return Prediction(float(self.full(item) @ self.combine(errors.sum(axis=1))), left_out)
+        total = self.errors.sum(axis=1, keepdims=True)
+        others = by_precision(total - self.errors)[:, self.group_of]
+        left_out = (self.left_out * others.T).sum(axis=1)
+        return Prediction(float(self.full(item) @ by_precision(total)[:, 0]), left_out)
 
 
 class Forecaster:
@@ -174,7 +167,6 @@ class Forecaster:
                 values.to_numpy()[self.tested],
                 small.groups[self.tested],
                 weights=queries,
-                combine=only_best,
             )
             for method, values in gains.items()
         }
@@ -195,10 +187,9 @@ class Forecaster:
         level = self.level.predict((target.values, hint(target.images, classes)))
         outside, widening = self._range(target)
         known = np.array([[np.log(target.images), target.shift, level.value]])
-        choice = sum(model.errors for model in self.gains.values())
         rows = []
         for method, model in self.gains.items():
-            gain = model.predict(known, choice)
+            gain = model.predict(known)
             row = self._value(method, level, gain, target, widening)
             rows.append({"method": method} | row)
         methods = pd.DataFrame(rows).sort_values(["expected", "method"], ascending=[False, True])
@@ -306,12 +297,6 @@ def by_precision(errors: Any) -> Any:
     """Weights [k …] of candidates in inverse proportion to their squared errors [k …]."""
     weights = 1 / np.maximum(errors, 1e-12) ** 2
     return weights / weights.sum(axis=0)
-
-
-def only_best(errors: Any) -> Any:
-    """Weight 1 for the candidate with the smallest error, 0 for the others."""
-    positions = np.arange(len(errors)).reshape(-1, *[1] * (errors.ndim - 1))
-    return (positions == errors.argmin(axis=0)).astype(np.float64)
 
 
 def _total(level: Any, gain: Any) -> Any:
