@@ -225,12 +225,7 @@ class Study:
         from oodml.forecasting.target import open_forecast
         from oodml.report.folder import read_folder
 
-        return open_forecast(
-            read_folder(self.folder),
-            str(target),
-            classes=classes,
-            images_per_class=images_per_class,
-        )
+        return open_forecast(read_folder(self.folder), str(target), classes, images_per_class)
 
     def __repr__(self) -> str:
         if self._folder is not None and (self._folder / "plan.json").exists():

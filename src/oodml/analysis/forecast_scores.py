@@ -27,23 +27,17 @@ def regret(rows: pd.DataFrame, column: str = "expected") -> "pd.Series[float]":
 def score_forecasts(rows: pd.DataFrame) -> dict[str, float]:
     """Score forecasts; every leave-out counts the same.
 
-    Args:
-        rows: the columns of `trial.parquet`; bounds may be missing for a guess.
-
-    Returns:
-        `error`, `half_80`, `interval_score`, `gain_error`, and `regret` as differences of
-        Recall@1, and `coverage_80` and `coverage_95` as shares.
+    `rows` are those of `trial.parquet`; bounds may be missing for a guess. `error`, `half_80`,
+    `interval_score`, `gain_error`, and `regret` are differences of Recall@1.
     """
     columns = {"error": (rows["truth"] - rows["expected"]).abs()}
-    for level in (80, 95):
-        if f"low_{level}" in rows:
+    if "low_80" in rows:
+        for level in (80, 95):
             inside = rows["truth"].between(rows[f"low_{level}"], rows[f"high_{level}"])
             columns[f"coverage_{level}"] = inside.astype(float)
-    if "low_80" in rows:
-        bounds = rows["low_80"].to_numpy(), rows["high_80"].to_numpy()
         columns["half_80"] = (rows["high_80"] - rows["low_80"]) / 2
-        score = interval_score(rows["truth"].to_numpy(), *bounds, 0.8)
-        columns["interval_score"] = pd.Series(score, rows.index)
+        truth, low, high = rows[["truth", "low_80", "high_80"]].to_numpy().T
+        columns["interval_score"] = pd.Series(interval_score(truth, low, high, 0.8), rows.index)
     gains = (rows["gain"] - rows["gain_expected"]).abs()
     columns["gain_error"] = gains[rows["gain"] != 0].reindex(rows.index)
     means = pd.DataFrame(columns).groupby(rows["leave"]).mean().mean()

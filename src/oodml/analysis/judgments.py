@@ -15,10 +15,7 @@ weight is more than twice that of simple random sampling."""
 
 
 class JudgedSample(NamedTuple):
-    """Queries to judge.
-
-    queries: [k] distinct rows. probability: [n] the chance of each row to be among them.
-    """
+    """Queries to judge, and the chance of each row to be among them."""
 
     queries: Int[np.ndarray, " k"]
     probability: Float[np.ndarray, " n"]
@@ -41,10 +38,7 @@ def sample_queries(
     its predicted correctness (Zrnic and Candès, Active Statistical Inference, 2024). Sampling is
     systematic in random order, so exactly `count` queries are drawn with exactly these chances.
 
-    Args:
-        correct: [n] the predicted chance that each query's neighbor is of its class.
-        count: the number of queries to draw; at most n.
-        generator: random numbers.
+    `correct` [n] is the predicted chance that each query's neighbor is of its class.
     """
     n = len(correct)
     count = min(count, n)
@@ -88,8 +82,6 @@ def judged_recall(
         answers: [k] 1 if the neighbor is of the query's class, 0 if not, and NaN if no other image
             is, so that Recall@1 leaves the query out.
         probability: [n] the chance of each query to be sampled.
-        level: the confidence level.
-        seed: of the folds.
 
     Raises:
         OodmlError: if fewer than 10 queries with a partner are judged.
@@ -165,11 +157,8 @@ def _interval(
 def combine(judged: JudgedValue, forecast: JudgedValue) -> JudgedValue:
     """The judged value, moved toward a forecast in proportion to their precision.
 
-    The bounds stay those of the judged value, which are valid whatever the forecast is.
-
-    Args:
-        judged: with a 90% interval.
-        forecast: with an 80% interval.
+    The bounds stay those of the judged value (a 90% interval), which are valid whatever the
+    forecast (with an 80% interval) is.
     """
     own, other = (
         ((value.high - value.low) / 2 / quantile) ** 2 + 1e-9

@@ -107,7 +107,6 @@ def divide_loss(
         groups: [t g] its superclasses; they are resampled for the intervals.
         ends: two rows, the easiest and the hardest split, with `shift`, `level`, and `value` of
             the method.
-        seed: of the resampling.
     """
     easy, hard = (row for _, row in ends.iterrows())
     fall, distance = float(easy["level"] - hard["level"]), float(easy["shift"] - hard["shift"])
@@ -127,11 +126,8 @@ def divide_loss(
 
 
 def equal_difficulty(value: Values, level: Values, level_effect: float) -> Values:
-    """The values of a method on each split if all splits had the mean level of the frozen network.
+    """The values [s] of a method if all splits had the mean level of the frozen network.
 
-    Args:
-        value: [s] Recall@1 of the method.
-        level: [s] Recall@1 of the frozen network.
-        level_effect: `GainModel.level`.
+    `level_effect` is `GainModel.level`.
     """
     return np.asarray(value - (1 + level_effect) * (level - level.mean()))

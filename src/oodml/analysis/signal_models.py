@@ -17,20 +17,13 @@ Column = NDArray[np.float64]
 
 
 class LinearModel(NamedTuple):
-    """A linear function of signals that are clipped to their range and standardized.
+    """A linear function of signals [s] that are clipped to their range and standardized."""
 
-    Attributes:
-        low, high: [s] the range of each signal.
-        center, scale: [s] its mean and its standard deviation.
-        weights: [s] the coefficients.
-        intercept: the value at the center.
-    """
-
-    low: Float[np.ndarray, " s"]
-    high: Float[np.ndarray, " s"]
-    center: Float[np.ndarray, " s"]
-    scale: Float[np.ndarray, " s"]
-    weights: Float[np.ndarray, " s"]
+    low: Column
+    high: Column
+    center: Column
+    scale: Column
+    weights: Column
     intercept: float
 
     def __call__(self, signals: Float[np.ndarray, "n s"]) -> Float[np.ndarray, " n"]:
@@ -114,10 +107,6 @@ class LevelModel(NamedTuple):
     def correct(self, signals: Float[np.ndarray, "q s"]) -> Float[np.ndarray, " q"]:
         """The chance that each query's neighbor is of its class."""
         return np.asarray(1 / (1 + np.exp(-self.queries(signals))))
-
-
-MEMBERS = ("queries", "targets", "both")
-"""What `LevelModel.predict` returns."""
 
 
 def fit_level(

@@ -25,13 +25,9 @@ QUERIES = 150
 
 @dataclass(frozen=True)
 class Draw:
-    """A small target: the images of some test classes of a split, or of any classes.
+    """A small target: the images [n] of some test classes of a split, or of any classes.
 
-    Attributes:
-        split: the position of the split, or `ALL_CLASSES`.
-        rows: [n] the images.
-        queries: [q] which of them are queries.
-        groups: the groups of its classes.
+    `queries` [q] are positions among its images, and `groups` those of its classes.
     """
 
     split: int
@@ -92,12 +88,8 @@ def group_classes(
     """Divide classes into groups that are left out together, along their superclasses.
 
     Each superclass is a group unless there are too many or they are too small; then the largest
-    superclasses are distributed first, each to the group with the fewest classes.
-
-    Args:
-        superclasses: the superclass of each class.
-        most: the largest number of groups.
-        least: the mean number of classes per group, at least.
+    superclasses are distributed first, each to the group with the fewest classes. There are at
+    most `most` groups, of at least `least` classes on average.
     """
     names, counts = np.unique(list(superclasses.values()), return_counts=True)
     n_groups = max(1, min(most, len(names), len(superclasses) // least))
@@ -118,13 +110,7 @@ def draw_small_targets(
 ) -> list[Draw]:
     """Draw small targets: classes of one group, of two, or of all but one, at several sizes.
 
-    They are drawn from the test classes of each split, and from all classes.
-
-    Args:
-        labels: [n] the class of each image.
-        groups: [c] the group of each class.
-        tests: the test classes of each split.
-        generator: random numbers.
+    They are drawn from the test classes `tests` of each split, and from all classes.
     """
     rows_of = [np.flatnonzero(labels == label) for label in range(len(groups))]
     draws = []

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from oodml.cli.report import StudyDirectory, TrustCode
+from oodml.cli.shared import Device, ImageSize
 
 
 def forecast(
@@ -33,25 +34,15 @@ def forecast(
 
     Example: `oodml forecast results/ --target new_images/`
     """
-    from oodml.errors import OodmlError
     from oodml.forecasting.answer import describe_forecast
     from oodml.forecasting.judge import describe_judged, write_judge_page
     from oodml.forecasting.target import open_forecast
     from oodml.report.folder import read_folder
     from oodml.share.pack import study_folder
 
-    if classes is not None and images_per_class is not None:
-        raise OodmlError(
-            "--classes and --images-per-class exclude each other", location="--images-per-class"
-        )
     with study_folder(directory) as path:
-        opened = open_forecast(
-            read_folder(path, trust_code=trust_code),
-            target,
-            classes=classes,
-            images_per_class=images_per_class,
-            trust_code=trust_code,
-        )
+        folder = read_folder(path, trust_code=trust_code)
+        opened = open_forecast(folder, target, classes, images_per_class, trust_code=trust_code)
         typer.echo(describe_forecast(opened))
         if judge is not None:
             page = write_judge_page(opened, judge, out)
@@ -75,13 +66,11 @@ def forecast_trial(
     n_splits: Annotated[int, typer.Option(help="Splits per study.", min=1)] = 2,
     epochs: Annotated[int, typer.Option(help="Epochs per run.", min=1)] = 10,
     backbone: Annotated[str, typer.Option(help="The network whose features are used.")] = "lite0",
-    image_size: Annotated[
-        int | None, typer.Option(help="Side of its input in pixels.", min=8)
-    ] = None,
+    image_size: ImageSize = None,
     augmentation: Annotated[
         str, typer.Option(help='The transforms; "gentle" for characters, logos, and text.')
     ] = "base",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, or mps.")] = None,
+    device: Device = None,
 ) -> None:
     """Leave groups of images out, forecast them from studies of the others, and score this.
 
@@ -91,17 +80,9 @@ def forecast_trial(
     """
     from oodml.forecasting.trial import TrialSettings, describe_trial, run_trial
 
-    settings = TrialSettings(
-        data=data,
-        methods=tuple(name.strip() for name in methods.split(",") if name.strip() != "frozen"),
-        groups=groups,
-        seeds=seeds,
-        n_splits=n_splits,
-        epochs=epochs,
-        backbone=backbone,
-        image_size=image_size,
-        augmentation=augmentation,
-    )
+    trained = tuple(name.strip() for name in methods.split(",") if name.strip() != "frozen")
+    features = (backbone, image_size, augmentation)
+    settings = TrialSettings(data, groups, trained, seeds, n_splits, epochs, *features)
     trial = run_trial(settings, out, device, log=lambda text: typer.echo(text, err=True))
     typer.echo(describe_trial(trial))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from numpy.typing import NDArray
 
 from oodml.backbones import is_user_code
@@ -15,6 +15,7 @@ from oodml.embedding import embed, weights_key
 from oodml.errors import OodmlError
 from oodml.images.image_set import ImageSet
 from oodml.report.folder import StudyFolder
+from oodml.report.small_targets import require_features
 from oodml.vector_files import SUFFIXES
 from oodml.vectors import VectorSet
 
@@ -24,28 +25,14 @@ N_VIEWS = 2
 
 @dataclass(frozen=True)
 class FeatureViews:
-    """Features of images under the test view, and under augmented views if there are any.
-
-    Attributes:
-        test: the features under the test view.
-        augmented: [n f] the features under each augmented view.
-    """
+    """Features [n f] of images under the test view, and under augmented views if any."""
 
     test: VectorSet
     augmented: tuple[NDArray[np.float32], ...] = ()
 
-    @property
-    def vectors(self) -> list[Float[np.ndarray, "n f"]]:
-        """The features under every view, the test view first."""
-        return [self.test.vectors, *self.augmented]
-
     def select(self, rows: Int[np.ndarray, " m"]) -> "FeatureViews":
         """The views of some images."""
         return FeatureViews(self.test.select(rows), tuple(view[rows] for view in self.augmented))
-
-    def without_augmented(self) -> "FeatureViews":
-        """Only the test view."""
-        return FeatureViews(self.test)
 
 
 def study_views(
@@ -56,12 +43,7 @@ def study_views(
     Raises:
         OodmlError: if the study has no features or splits.
     """
-    features = folder.features
-    if features is None or folder.progression is None:
-        raise OodmlError(
-            f"{folder.path}: a forecast requires splits.json and features.npz",
-            location=str(folder.path),
-        )
+    features, _ = require_features(folder)
     if folder.images is None:
         return FeatureViews(features)
     rows = {name: row for row, name in enumerate(folder.images.ids.tolist())}
@@ -75,14 +57,7 @@ def study_views(
 def target_views(
     target: str, folder: StudyFolder, trust_code: bool = False, device: str | None = None
 ) -> tuple[FeatureViews, ImageSet | None]:
-    """The target's features, computed like those of the study, and its images.
-
-    Args:
-        target: a folder, a table, or a dataset of images, or a file of their features.
-        folder: the study.
-        trust_code: import user code that computed the study's features.
-        device: torch device.
-    """
+    """The target's features, computed like those of the study, and its images."""
     if target.endswith(SUFFIXES):
         return FeatureViews(VectorSet.load(target)), None
     options = embedding_options(folder, trust_code) | {"device": device}

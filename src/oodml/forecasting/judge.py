@@ -48,13 +48,7 @@ class JudgedMethod:
 
 
 def write_judge_page(opened: OpenForecast, count: int, out: Path, seed: int = 0) -> Path:
-    """Write a page with queries and their neighbors, and `plan.json` with what is judged.
-
-    Args:
-        opened: the forecast of the target.
-        count: the number of queries.
-        out: the folder.
-        seed: of the sampling.
+    """Write a page with `count` queries and their neighbors, and `plan.json` with what is judged.
 
     Raises:
         OodmlError: if the target is a file of features.
@@ -199,10 +193,7 @@ def _value(one: Mapping[str, Any], method: str, answers: Mapping[tuple[str, str]
 def describe_judged(opened: OpenForecast, judged: Sequence[Path], folder: Path) -> str:
     """Recall@1 of each method from judged queries, and how far people agree.
 
-    Args:
-        opened: the forecast of the target.
-        judged: the files of answers; the first one's answer counts where several have one.
-        folder: the folder with the `plan.json` of the page.
+    The answer of the first file counts where several have one.
     """
     try:
         plan = json.loads((folder / "plan.json").read_text("utf-8"))

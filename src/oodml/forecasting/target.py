@@ -60,27 +60,15 @@ def principal_axes(vectors: Float[np.ndarray, "n d"], dimensions: int = 32) -> A
 
 @dataclass(frozen=True)
 class ForecastStudy:
-    """A study with everything that its forecasts use.
-
-    Attributes:
-        small: its small targets.
-        axes: the axes that shift is measured on.
-        train: [n k] of each split, the training images on these axes.
-        views: the number of augmented views.
-    """
+    """A study with everything that its forecasts use; `train` are the training images of each split
+    on the axes that shift is measured on."""
 
     small: SmallTargets
     axes: Axes
     train: tuple[Float[np.ndarray, "n k"], ...]
-    views: int
 
     def signals(self, views: FeatureViews, classes: float | None = None) -> TargetSignals:
-        """The signals of a target.
-
-        Args:
-            views: the features of its images.
-            classes: the number of its classes, if known.
-        """
+        """The signals of a target, with the number of its classes if known."""
         if len(views.test) < MIN_TARGET:
             raise OodmlError(
                 f"the target has {len(views.test)} images; a forecast requires {MIN_TARGET}",
@@ -89,24 +77,19 @@ class ForecastStudy:
             )
         projected = self.axes.project(views.test.vectors)
         shift = float(np.mean([frechet_distance(train, projected) for train in self.train]))
-        used = views.vectors[: 1 + self.views]
-        return TargetSignals(query_signals(used).values, len(projected), shift, classes)
+        values = query_signals([views.test.vectors, *views.augmented]).values
+        return TargetSignals(values, len(projected), shift, classes)
 
 
 def open_forecast_study(folder: StudyFolder, views: FeatureViews, seed: int = 0) -> ForecastStudy:
-    """Draw the small targets of a study, and measure their values and signals.
-
-    Args:
-        folder: the study.
-        views: the features of its images.
-        seed: of the draws.
-    """
+    """Draw the small targets of a study, and measure their values and signals."""
     features, progression = require_features(folder)
     axes = principal_axes(features.vectors)
     projected = axes.project(features.vectors)
     train = tuple(projected[np.isin(features.classes, split.train)] for split in progression)
     draws, labels = draw_targets(folder, seed), features.labels
-    measured = [query_signals([v[d.rows] for v in views.vectors], d.queries) for d in draws]
+    every = (views.test.vectors, *views.augmented)
+    measured = [query_signals([view[d.rows] for view in every], d.queries) for d in draws]
     sizes = pd.DataFrame([describe_sizes(labels[draw.rows]) for draw in draws])
     sizes["shift"] = [
         np.nan
@@ -131,20 +114,12 @@ def open_forecast_study(folder: StudyFolder, views: FeatureViews, seed: int = 0)
             f"{folder.path}: a forecast requires a method with results on every split",
             location=str(folder.path),
         )
-    return ForecastStudy(small, axes, train, len(views.augmented))
+    return ForecastStudy(small, axes, train)
 
 
 @dataclass(frozen=True)
 class OpenForecast:
-    """The forecast of a target, with what it was computed from.
-
-    Attributes:
-        folder: the study.
-        target: the features of the target.
-        forecast: the forecast.
-        images: the images of the target, or None if only features were given.
-        name: the name of the target.
-    """
+    """The forecast of a target; `images` is None if only features were given."""
 
     folder: StudyFolder
     target: FeatureViews
@@ -156,9 +131,9 @@ class OpenForecast:
 def open_forecast(
     folder: StudyFolder,
     target: str,
-    *,
     classes: float | None = None,
     images_per_class: float | None = None,
+    *,
     trust_code: bool = False,
     device: str | None = None,
 ) -> OpenForecast:
@@ -175,6 +150,11 @@ def open_forecast(
     Raises:
         OodmlError: if the study lacks features, splits, or results, or the target is too small.
     """
+    if classes is not None and images_per_class is not None:
+        raise OodmlError(
+            "the number of classes and of images per class exclude each other",
+            location="images_per_class",
+        )
     study = study_views(folder, trust_code, device)
     views, images = target_views(target, folder, trust_code, device)
     if images_per_class is not None:
@@ -187,16 +167,12 @@ def open_forecast(
 def forecast_target(
     folder: StudyFolder, study: FeatureViews, target: FeatureViews, classes: float | None = None
 ) -> TargetForecast:
-    """Forecast Recall@1 of every method of a study on unlabeled images.
+    """Forecast Recall@1 of every method of a study from its features and those of the target.
 
-    Args:
-        folder: the study.
-        study: the features of its images; see `study_views`.
-        target: the features of the target; its classes are not used.
-        classes: the number of classes of the target, if known.
+    The classes of the target are not used; `classes` is their number, if known.
     """
     if not (study.augmented and target.augmented):
-        study, target = study.without_augmented(), target.without_augmented()
+        study, target = FeatureViews(study.test), FeatureViews(target.test)
     opened = open_forecast_study(folder, study)
     forecaster = Forecaster(opened.small, classes is not None)
     return forecaster.forecast(opened.signals(target, classes))

@@ -76,18 +76,16 @@ class TrialSettings:
     image_size: int | None = None
     augmentation: str = "base"
 
-    def model(self) -> dict[str, Any]:
-        """The table `[model]` of the studies."""
-        table = {"backbone": self.backbone, "augmentation": self.augmentation, "views": N_VIEWS}
-        return table | ({} if self.image_size is None else {"image_size": self.image_size})
+    @property
+    def features(self) -> dict[str, Any]:
+        """The settings of the frozen network's features."""
+        names = ("backbone", "image_size", "augmentation")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def splits(self) -> SplitSettings:
-        """How the splits of the studies are built."""
-        options: dict[str, Any] = {"n_splits": self.n_splits, "validation": 0.0}
-        options["procedure"] = "published"  # the exact search takes minutes per study
-        options["backbone"] = self.backbone
-        options |= {"augmentation": self.augmentation, "image_size": self.image_size}
-        return SplitSettings.model_validate(options)
+        """How the splits of the studies are built; the exact search would take minutes each."""
+        options = {"n_splits": self.n_splits, "validation": 0.0, "procedure": "published"}
+        return SplitSettings.model_validate(options | self.features)
 
 
 @dataclass(frozen=True)
@@ -98,8 +96,7 @@ class ForecastTrial:
         rows: the table `trial.parquet`, with the columns `COLUMNS`.
         sized: the same for forecasts with the number of classes given.
         judged: for each target, method, and number of judged `queries`, the mean `error` of one
-            of its models over samples of queries, and the `coverage_90` and `half_90` of the
-            intervals. The answers are the true classes.
+            model, and `coverage_90` and `half_90` of its intervals, over samples of queries.
     """
 
     rows: pd.DataFrame
@@ -116,8 +113,8 @@ def run_trial(
 
     Args:
         settings: the studies.
-        out: the folder of the trial; receives the tables of `ForecastTrial` as `trial.parquet`,
-            `trial_sized.parquet`, and `trial_judged.parquet`.
+        out: receives the tables of `ForecastTrial` as `trial.parquet`, `trial_sized.parquet`, and
+            `trial_judged.parquet`.
         device: torch device.
         log: called with a message before each step.
 
@@ -127,9 +124,7 @@ def run_trial(
     images = open_images(settings.data, skip_corrupt=True)
     leave_outs = _leave_outs(images, image_column(settings.data, images, settings.groups))
     _check_folder(settings, out)
-    options = {"device": device} | {
-        name: getattr(settings, name) for name in ("backbone", "image_size", "augmentation")
-    }
+    options = {"device": device} | settings.features
     views = FeatureViews(embed(images, **options), augmented_features(images, options))
     parts: list[tuple[pd.DataFrame, ...]] = []
     for number, (name, left) in enumerate(leave_outs.items(), 1):
@@ -238,7 +233,7 @@ def _study_text(settings: TrialSettings, splits: str, n_train: int) -> str:
         },
         "seeds": list(range(settings.seeds)),
         "splits": {"file": splits},
-        "model": settings.model(),
+        "model": settings.features | {"views": N_VIEWS},
         "train": {"epochs": settings.epochs, "batch_size": min(112, 2 * max(2, n_train // 2))},
         "methods": methods,
     }
@@ -369,27 +364,24 @@ def describe_trial(trial: ForecastTrial) -> str:
     """The table of scores in points of Recall@1, and the comparisons with the guesses."""
     guesses = ("mean_of_splits", "size_matched_mean")
     bounds = ["low_80", "high_80", "low_95", "high_95"]
-    tables = {"without labels": trial.rows, "classes given": trial.sized} | {
-        name.replace("_", " "): trial.rows.assign(
-            expected=trial.rows[name],
-            gain_expected=trial.rows[name] - _frozen_value(trial.rows, name),
-        ).drop(columns=bounds)
-        for name in guesses
+    scores = {
+        "without labels": score_forecasts(trial.rows),
+        "classes given": score_forecasts(trial.sized),
     }
-    names = ["error", "coverage_80", "coverage_95", "half_80", "interval_score"]
-    names += ["gain_error", "regret"]
-    lines = [f"{'forecast':24}" + "".join(f"{name.replace('_', ' '):>15}" for name in names)]
-    for label, rows in tables.items():
-        scores = score_forecasts(rows)
-        cells = (f"{100 * scores[name]:15.1f}" if name in scores else f"{'':15}" for name in names)
-        lines.append(f"{label:24}" + "".join(cells))
+    for name in guesses:
+        gain = trial.rows[name] - _frozen_value(trial.rows, name)
+        rows = trial.rows.assign(expected=trial.rows[name], gain_expected=gain)
+        scores[name] = score_forecasts(rows.drop(columns=bounds))
+    table = pd.DataFrame(scores).T.rename(index=lambda name: name.replace("_", " "))
+    lines = [(100 * table).to_string(na_rep="", float_format="{:.1f}".format)]
     for name in guesses:
         value, low, high = (100 * number for number in error_difference(trial.rows, name))
         lines.append(
             f"The error is {value:.1f} points smaller than that of the {name.replace('_', ' ')} "
             f"(95% interval {low:.1f} to {high:.1f})."
         )
-    regret = score_forecasts(_always_frozen(trial.rows))["regret"]
+    frozen = trial.rows.assign(expected=(trial.rows["method"] == BASELINE).astype(float))
+    regret = score_forecasts(frozen)["regret"]
     lines.append(f"Regret of always choosing {BASELINE}: {100 * regret:.1f}.")
     if trial.judged.empty:
         return "\n".join(lines)
@@ -406,7 +398,3 @@ def _frozen_value(rows: pd.DataFrame, column: str) -> "pd.Series[float]":
     """The value of the frozen network in each row's target."""
     frozen = rows[rows["method"] == BASELINE].set_index(KEY)[column].rename("frozen")
     return rows[KEY].join(frozen, on=KEY)["frozen"]
-
-
-def _always_frozen(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.assign(expected=(rows["method"] == BASELINE).astype(float))

@@ -123,8 +123,7 @@ def method_hits(
 ) -> dict[str, dict[int, Float[np.ndarray, " _"]]]:
     """How often the neighbor of each query is of its class, by method and position of the target.
 
-    The mean over seeds. Targets of all classes are left out, and so are methods without results on
-    some split.
+    A mean over seeds. Targets of all classes and methods that lack a split are left out.
     """
     features, _ = require_features(folder)
     sums: dict[str, dict[int, list[NDArray[np.float64]]]] = {}
@@ -151,17 +150,11 @@ def method_values(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Recall@1 of each method on each small target, and the variance of its gain over queries.
 
-    Args:
-        correct: the hits [q] of the frozen network on each target.
-        methods: the result of `method_hits`.
+    `correct` are the hits of the frozen network, and `methods` those of `method_hits`.
     """
-    values = {
-        method: {index: np.nanmean(own) for index, own in found.items()}
-        for method, found in methods.items()
-    }
-    spread = {
-        method: {index: np.nanvar(own - correct[index]) for index, own in found.items()}
-        for method, found in methods.items()
-    }
+    values, spread = (
+        {method: {row: f(row, own) for row, own in hit.items()} for method, hit in methods.items()}
+        for f in (lambda _, own: np.nanmean(own), lambda row, own: np.nanvar(own - correct[row]))
+    )
     rows = range(len(correct))
     return pd.DataFrame(values).reindex(rows), pd.DataFrame(spread).reindex(rows)
