@@ -213,11 +213,8 @@ def _choose_classes(contents: Contents, requested: str | None) -> NDArray[Any]:
     arrays = [as_label_array(columns[name].load()) for name in matches]
     if len(arrays) > 1 and not _is_same_partition(arrays):
         location = str(contents.labels_location)
-        problem = (
-            f"columns {_quoted(matches)} contain different classes; choose one, for "
-            f"example `--labels {matches[0]}`"
-        )
-        raise error_at(location, problem, matches)
+        problem = f"columns {_quoted(matches)} contain different classes"
+        raise error_at(location, f"{problem}; choose one: `--labels {matches[0]}`", matches)
     return arrays[0]
 
 
@@ -281,11 +278,8 @@ def _stack_dimensions(contents: Contents, names: list[str]) -> NDArray[Any]:
         first = min(*numbers, 1) if len(numbers) > 1 else numbers[0]
         missing = sorted({*range(first, first + len(names))} - {*numbers})
         if missing:
-            message = (
-                f"columns {names[0]!r} to {names[-1]!r} are not all dimensions of the "
-                f"vectors; number {missing[0]} is missing"
-            )
-            raise error_at(location, message, missing[0])
+            problem = f"columns {names[0]!r} to {names[-1]!r} are not all dimensions"
+            raise error_at(location, f"{problem}; number {missing[0]} is missing", missing[0])
     for name in names:
         if contents.columns[name].kind != "numbers":
             problem = f"column {name!r} has {contents.columns[name].about}, not one number per row"

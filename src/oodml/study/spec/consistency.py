@@ -71,12 +71,9 @@ def check_split(split: Split, images: ImageSet, location: str, validate: bool = 
     counts = _class_counts(images)
     where = f"{location}: split {split.step}"
     if validate and not split.validation:
-        problem = (
-            f"{where} has no validation classes although splits.validation is above 0; its "
-            f"{len(split.train)} training classes are too few. Set splits.validation = 0 to train "
-            "without validation."
-        )
-        raise OodmlError(problem, location, split.step)
+        problem = f"no validation classes; its {len(split.train)} training classes are too few"
+        remedy = "Set splits.validation = 0 to train without validation."
+        raise OodmlError(f"{where} has {problem}. {remedy}", location, split.step)
     for side, names in (("test", split.test), ("validation", split.validation)):
         if names and all(counts.get(name, 0) < 2 for name in names):
             problem = (
@@ -100,85 +97,56 @@ def _class_counts(images: ImageSet) -> dict[str, int]:
 
 def _contradictions(model: ModelTable, train: TrainSettings, method: BaseMethod) -> Iterator[str]:
     yield from _batch_problems(train)
-    yield from _epoch_problems(model, train)
+    yield from _epoch_problems(train)
     for name in train.select.split("+"):
         if name not in validation_metrics():
             yield str(unknown("metric", name, validation_metrics(), "train.select"))
     if model.mode == "head":
         yield from _head_mode_problems(model, train, method)
     if train.chunk_size and not model.freeze_batch_norm:
-        yield (
-            f"train.chunk_size {train.chunk_size}: with model.freeze_batch_norm = false, batch "
-            "norm would see chunks instead of the batch; remove one of the keys"
-        )
+        both = f"train.chunk_size {train.chunk_size} and model.freeze_batch_norm = false"
+        yield f"{both}: batch norm would see chunks, not the batch; remove one of the keys"
     if not model.normalize and method.head() is not None:
         yield "model.normalize = false: the method has its own head, which always normalizes"
 
 
 def _batch_problems(train: TrainSettings) -> Iterator[str]:
     size, per_class = train.batch_size, train.per_class
+    keys = f"train.batch_size {size}, train.per_class {per_class}"
     if size < 2 * per_class:
-        yield (
-            f"train.batch_size {size} holds fewer than two classes of "
-            f"train.per_class {per_class} images"
-        )
+        yield f"{keys}: a batch holds fewer than two classes"
     if size % per_class:
         below = size - size % per_class
-        yield (
-            f"train.batch_size {size} is not a multiple of train.per_class {per_class}; "
-            f"use {below} or {below + per_class}"
-        )
+        yield f"{keys}: not a multiple; use a batch size of {below} or {below + per_class}"
 
 
-def _epoch_problems(model: ModelTable, train: TrainSettings) -> Iterator[str]:
-    if train.warmup_epochs and model.mode == "head":
-        yield (
-            f'train.warmup_epochs {train.warmup_epochs}: with model.mode = "head" the backbone is '
-            "always frozen; remove train.warmup_epochs"
-        )
-    if train.warmup_epochs and train.warmup_epochs >= train.epochs:
-        yield (
-            f"train.warmup_epochs {train.warmup_epochs} of train.epochs {train.epochs}: the "
-            'backbone would never train; lower it, or set model.mode = "head"'
-        )
-    if 0 < train.epochs < train.evaluate_every:
-        yield (
-            f"train.evaluate_every {train.evaluate_every} exceeds train.epochs {train.epochs}: "
-            "there would be only one epoch to choose from"
-        )
+def _epoch_problems(train: TrainSettings) -> Iterator[str]:
+    epochs, warmup, every = train.epochs, train.warmup_epochs, train.evaluate_every
+    if warmup and warmup >= epochs:
+        yield f"train.warmup_epochs {warmup} of {epochs}: the backbone would never train; lower it"
+    if 0 < epochs < every:
+        yield f"train.evaluate_every {every} of {epochs} epochs: only one could be chosen"
 
 
 def _head_mode_problems(
     model: ModelTable, train: TrainSettings, method: BaseMethod
 ) -> Iterator[str]:
-    if train.precision == "bf16":
-        yield (
-            'train.precision "bf16" applies to the backbone, which model.mode = "head" never runs '
-            'during training; use "fp32", or mode = "finetune"'
-        )
-    if not model.freeze_batch_norm:
-        yield (
-            'model.freeze_batch_norm = false: with model.mode = "head" the backbone is frozen; '
-            'remove the key, or set mode = "finetune"'
-        )
-    changed = {f"model.{key}" for key in ("tune", "lora") if key in model.model_fields_set}
-    names = ("layer_decay", "gradient_checkpointing", "chunk_size", "average")
     default = TrainSettings.model_fields
-    changed |= {f"train.{key}" for key in names if getattr(train, key) != default[key].default}
+    names = ("warmup_epochs", "layer_decay", "gradient_checkpointing", "chunk_size", "average")
+    changed = {f"train.{key}" for key in names if getattr(train, key) != default[key].default}
+    changed |= {f"model.{key}" for key in ("tune", "lora") if key in model.model_fields_set}
     pulls = [key for key in ("embedding", "weights") if getattr(train.retain, key)]
     changed |= {f"train.retain.{key}" for key in pulls}
+    others = {
+        "train.precision": train.precision == "bf16",
+        "model.freeze_batch_norm": not model.freeze_batch_norm,
+        "model.input_cache": isinstance(model.input_cache, int),
+    }
+    changed |= {key for key, is_changed in others.items() if is_changed}
     for key in sorted(changed):
         yield f'{key} applies to a backbone that trains; remove it, or set model.mode = "finetune"'
-    if isinstance(model.input_cache, int):
-        yield (
-            f'model.input_cache {model.input_cache}: with model.mode = "head" every image is read '
-            "once, from its file; remove the key"
-        )
     if method.rotates:
-        yield (
-            'the loss rotates images, but model.mode = "head" trains on cached features; set '
-            'mode = "finetune"'
-        )
+        yield 'model.mode = "head": the loss rotates images; set model.mode = "finetune"'
     if model.views < method.n_views:
         yield f"model.views {model.views}: the method compares {method.n_views} views of an image"
 
