@@ -15,8 +15,7 @@ from oodml.report.folder import read_folder
 from oodml.report.page import page_data, report_thumbnails
 from oodml.report.tables import tables
 from oodml.share import archive
-from oodml.share.pack import open_pack, pack_study, study_folder
-from oodml.share.private import toml_without_paths, without_paths
+from oodml.share.pack import open_pack, pack_study, study_folder, toml_without_paths, without_paths
 from tests.share.studies import planned_study
 
 PRIVATE = ("/home/zebulon", "zebulon-laptop")

@@ -10,8 +10,7 @@ from oodml.errors import OodmlError, error_at
 from oodml.files import creating_folder
 from oodml.results.plan import read_run
 from oodml.results.schema import Stage, read_results
-from oodml.share.pack import refuse_existing
-from oodml.share.private import without_paths
+from oodml.share.pack import refuse_existing, without_paths
 from oodml.shift.export import describe_splits
 from oodml.shift.files import read_splits, write_splits
 

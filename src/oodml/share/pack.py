@@ -1,6 +1,7 @@
 """A study as one file: results, splits, settings, and environment, without local paths."""
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,6 @@ from oodml.results.plan import StudyPlan, read_plan
 from oodml.results.schema import COLUMNS, read_results
 from oodml.share.archive import MANIFEST, extract_archive, write_archive
 from oodml.share.packed_images import PACKED_IMAGES, write_packed_images
-from oodml.share.private import toml_without_paths, without_paths
 from oodml.shift.files import read_splits, write_splits
 from oodml.shift.splits import Progression
 from oodml.study.folder.status import failure_reason
@@ -27,6 +27,11 @@ from oodml.study.folder.table import write_run_rows
 from oodml.vectors import VectorSet
 
 SUFFIX = ".zip"
+_QUOTED = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*'")
+_PATH = re.compile(r"(?<![\w.:/\\~-])(?:~\w*|[A-Za-z]:)?[/\\][^\s\"'<>|;,()\[\]{}]*")
+_ABSOLUTE = re.compile(r"(?:~\w*[/\\]|[A-Za-z]:[/\\]|/|\\\\|file:)")
+_OPTIONS = ("# --data ", "# --splits ")
+"""Comments of `oodml study run`, which state paths of its command line."""
 
 
 def pack_study(
@@ -177,3 +182,35 @@ def _copy_vectors(source: Path, target: Path, dtype: type[np.floating[Any]]) -> 
     if np.abs(vectors).max(initial=0) < np.finfo(dtype).max:
         columns["vectors"] = vectors.astype(dtype)
     vector_files.write_vectors(target, columns, without_paths(origin))
+
+
+def without_paths(value: Any) -> Any:
+    """JSON values with the last part of each absolute path, and nothing under the key "host"."""
+    if isinstance(value, str):
+        return _shorten(value) if _ABSOLUTE.match(value) else _PATH.sub(_last_part, value)
+    if isinstance(value, Mapping):
+        return {k: "" if k == "host" else without_paths(entry) for k, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_paths(entry) for entry in value]
+    return value
+
+
+def toml_without_paths(text: str) -> str:
+    """The text of a study file in which absolute paths are replaced by their last part."""
+    lines = [line for line in text.splitlines() if not line.startswith(_OPTIONS)]
+    shortened = _QUOTED.sub(_shorten_quoted, "\n".join(lines))
+    return _PATH.sub(_last_part, shortened) + "\n"
+
+
+def _shorten_quoted(match: re.Match[str]) -> str:
+    quote, text = match[0][0], match[0][1:-1]
+    return f"{quote}{_shorten(text) if _ABSOLUTE.match(text) else text}{quote}"
+
+
+def _last_part(match: re.Match[str]) -> str:
+    return _shorten(match[0])
+
+
+def _shorten(path: str) -> str:
+    """The last part of a path; a bare separator stays."""
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1] or path[:1]
