@@ -6,27 +6,27 @@ from typing import Annotated
 import typer
 
 from oodml.cli.report import StudyDirectory, TrustCode
-from oodml.cli.shared import Device, ImageSize
+from oodml.cli.shared import Device, ImageSize, option
 
 
 def forecast(
     directory: StudyDirectory,
     target: Annotated[
-        str, typer.Option(help="A folder of unlabeled images, or a vector file of their features.")
+        str, option("A folder of unlabeled images, or a vector file of their features.")
     ],
     classes: Annotated[
-        int | None, typer.Option(help="The number of classes in the target, if known.", min=2)
+        int | None, option("The number of classes in the target, if known.", min=2)
     ] = None,
     images_per_class: Annotated[
-        float | None, typer.Option(help="Images per class, instead of --classes.", min=1)
+        float | None, option("Images per class, instead of --classes.", min=1)
     ] = None,
     judge: Annotated[
-        int | None, typer.Option(help="Write a page for judging this many queries.", min=10)
+        int | None, option("Write a page for judging this many queries.", min=10)
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the page of --judge.")] = Path("judge"),
+    out: Annotated[Path, option("Folder for the page of --judge.")] = Path("judge"),
     judged: Annotated[
         list[Path] | None,
-        typer.Option(help="Answers from the page of --judge. Repeat it to compare two people."),
+        option("Answers from the page of --judge. Repeat it to compare two people."),
     ] = None,
     trust_code: TrustCode = False,
 ) -> None:
@@ -52,23 +52,21 @@ def forecast(
 
 
 def forecast_trial(
-    data: Annotated[
-        str, typer.Option(help="A folder with superclasses, a table of images, or a dataset.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for the trial. Run it again to resume.")],
+    data: Annotated[str, option("A folder with superclasses, a table of images, or a dataset.")],
+    out: Annotated[Path, option("Folder for the trial. Run it again to resume.")],
     methods: Annotated[
-        str, typer.Option(help="Methods to train, separated by commas; frozen is added.")
+        str, option("Methods to train, separated by commas; frozen is added.")
     ] = "margin,multisimilarity,proxy_anchor",
     groups: Annotated[
-        str, typer.Option(help="The column whose values are left out, such as camera or style.")
+        str, option("The column whose values are left out, such as camera or style.")
     ] = "superclass",
-    seeds: Annotated[int, typer.Option(help="Seeds per method.", min=1)] = 3,
-    n_splits: Annotated[int, typer.Option(help="Splits per study.", min=1)] = 2,
-    epochs: Annotated[int, typer.Option(help="Epochs per run.", min=1)] = 10,
-    backbone: Annotated[str, typer.Option(help="The network whose features are used.")] = "lite0",
+    seeds: Annotated[int, option("Seeds per method.", min=1)] = 3,
+    n_splits: Annotated[int, option("Splits per study.", min=1)] = 2,
+    epochs: Annotated[int, option("Epochs per run.", min=1)] = 10,
+    backbone: Annotated[str, option("The network whose features are used.")] = "lite0",
     image_size: ImageSize = None,
     augmentation: Annotated[
-        str, typer.Option(help='The transforms; "gentle" for characters, logos, and text.')
+        str, option('The transforms; "gentle" for characters, logos, and text.')
     ] = "base",
     device: Device = None,
 ) -> None:
