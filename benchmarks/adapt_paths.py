@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from oodml.adaptation import AdaptSettings
-from oodml.adaptation.network import adapt_network
+from oodml.adaptation.images import adapt_network
 from oodml.adaptation.split import adapt_to_episodes, support_rows
 from oodml.analysis.intervals import student_interval
 from oodml.backbones import load_backbone

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from oodml.adaptation import AdaptSettings
-from oodml.adaptation.network import adapt_network, finetune_on_support
+from oodml.adaptation.images import adapt_network, finetune_on_support
 from oodml.adaptation.split import adapt_split, support_rows
 from oodml.errors import OodmlError
 from oodml.model import Embedder

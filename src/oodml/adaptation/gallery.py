@@ -18,7 +18,7 @@ from oodml.evaluate.retrieval import retrieval_metrics
 from oodml.images.image_set import ImageSet
 from oodml.model import Embedder
 
-_Images = tuple[Float[np.ndarray, "n f"], Names]
+_Images = tuple[Float[np.ndarray, "_ f"], Names]
 """The features and the classes of images."""
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from oodml.adaptation.episodes import AdaptResult, adapt
 from oodml.adaptation.heads import heads_of
-from oodml.adaptation.network import adapt_network
+from oodml.adaptation.images import adapt_network
 from oodml.adaptation.settings import AdaptSettings
 from oodml.errors import OodmlError, error_at
 from oodml.evaluate.query_lists import query_lists

@@ -55,7 +55,7 @@ def _method_effects(
             ("by_size", values[start] - middle), ("by_shift", middle - values[split])
         ):  # fmt: skip
             known = losses.dropna()
-            loss = method_interval(known, constant) if len(known) else Interval.missing()
+            loss = method_interval(known, constant) if len(known) else Interval()
             row |= {name: loss.mean, f"{name}_low": loss.low, f"{name}_high": loss.high}
         rows.append(row)
     return rows

@@ -16,6 +16,8 @@ from oodml.analysis.table import shifts, trained, zero_shot
 from oodml.evaluate.registry import find_metric
 
 Verdict = Literal["yes", "no", "undecided"]
+Answer = tuple[Verdict, str]
+"""The verdict, and the figures behind it."""
 
 
 @dataclass(frozen=True)
@@ -43,58 +45,51 @@ def findings(
         return []
     if correlations is None:
         correlations = structure_correlations(runs, metric)
-    return [
-        falls_with_shift(runs, metric),
-        spread_grows(runs, metric),
-        standard_misranks(runs, metric),
-        adaptation_helps(runs, metric),
-        Finding(
-            "Is the progression nearly independent of the feature network?",
+    answers: dict[str, Answer] = {
+        "Does quality fall as shift grows?": _falls_with_shift(runs, metric),
+        "Do methods differ more as shift grows?": _spread_grows(runs, metric),
+        "Would the standard split alone have misranked the methods?": _misranks(runs, metric),
+        "Does few-shot adaptation always help, and more at larger shift?": _adapts(runs, metric),
+        "Is the progression nearly independent of the feature network?": (
             "undecided",
             "The study measures shift with one network. The command oodml splits backbones "
             "compares several.",
         ),
-        structure_does_not_predict(runs, correlations),
-        pretraining_raises_level(runs, metric, backbones or {}),
-    ]
+        "Do structure measures fail to predict generalization?": _structure(runs, correlations),
+        "Does better pretraining raise the level but not change the slope?": _pretraining(
+            runs, metric, backbones or {}
+        ),
+    }
+    return [Finding(question, *answer) for question, answer in answers.items()]
 
 
-def falls_with_shift(table: pd.DataFrame, metric: str) -> Finding:
+def _falls_with_shift(table: pd.DataFrame, metric: str) -> Answer:
     """Whether every method is worse on the hardest split than on the easiest, over seeds."""
-    question = "Does quality fall as shift grows?"
     wide, order = zero_shot(table, metric), shifts(table)
     order = order[order.index.isin(wide.columns)]
     if len(order) < 2:
-        return Finding(question, "undecided", "There is only one split.")
+        return "undecided", "There is only one split."
     first, last = str(order.index[0]), str(order.index[-1])
     drops = {name: drop(rows, first, last) for name, rows in wide.groupby(level="method")}
     falling = [name for name, loss in drops.items() if loss.low > 0]
     rising = [name for name, loss in drops.items() if loss.high < 0]
-    answer: Verdict = "undecided"
-    if len(falling) == len(drops):
-        answer = "yes"
-    elif rising:
-        answer = "no"
+    answer: Verdict = "yes" if len(falling) == len(drops) else "no" if rising else "undecided"
     losses = [loss.mean for loss in drops.values()]
     figures = (
         f"From the easiest to the hardest split, methods lose {format_points(min(losses))} to "
         f"{format_points(max(losses))} points"
     )
     if all(np.isnan(loss.low) for loss in drops.values()):
-        return Finding(question, answer, f"{figures}. One seed gives no confidence interval.")
-    return Finding(
-        question,
-        answer,
-        f"{figures}; the 95% interval over seeds is above zero for {len(falling)} of {len(drops)}.",
-    )
+        return answer, f"{figures}. One seed gives no confidence interval."
+    share = f"{len(falling)} of {len(drops)}"
+    return answer, f"{figures}; the 95% interval over seeds is above zero for {share}."
 
 
-def spread_grows(table: pd.DataFrame, metric: str) -> Finding:
+def _spread_grows(table: pd.DataFrame, metric: str) -> Answer:
     """Whether the best and the worst method differ more on harder splits, over seeds."""
-    question = "Do methods differ more as shift grows?"
     wide, order = zero_shot(table, metric), shifts(table)
     if wide.index.get_level_values("method").nunique() < 2 or wide.shape[1] < 2:
-        return Finding(question, "undecided", "This needs two methods and two splits.")
+        return "undecided", "This needs two methods and two splits."
     grouped = wide.groupby(level="method").mean()
     spread = grouped.max() - grouped.min()
     by_seed = wide.groupby(level="seed")
@@ -104,70 +99,57 @@ def spread_grows(table: pd.DataFrame, metric: str) -> Finding:
         f"easiest split and {format_points(spread.iloc[-1])} on the hardest."
     )
     if len(seeds) < 2 or order[wide.columns].nunique() < 2:
-        return Finding(question, "undecided", f"{figures} One seed gives no confidence interval.")
+        return "undecided", f"{figures} One seed gives no confidence interval."
     slope = student_interval([np.polyfit(order[wide.columns], row, 1)[0] for row in seeds.values])
-    return Finding(question, _sign(slope.low, slope.high), figures)
+    return "yes" if slope.low > 0 else "no" if slope.high < 0 else "undecided", figures
 
 
-def standard_misranks(table: pd.DataFrame, metric: str) -> Finding:
+def _misranks(table: pd.DataFrame, metric: str) -> Answer:
     """Whether the standard split and AGS order some pair of methods differently, both certainly."""
-    question = "Would the standard split alone have misranked the methods?"
     comparison = misranking(table, metric)
     if comparison is None:
-        return Finding(
-            question, "undecided",
-            "This needs the standard split, a second split, and two methods on each.",
-        )  # fmt: skip
+        return (
+            "undecided",
+            "This needs the standard split, another split, and two methods on each.",
+        )
     figures = f"Kendall's τ between the two rankings is {format_number(comparison.agreement, 2)}."
     if comparison.inverted:
         better, other = comparison.inverted[0]
-        return Finding(
-            question, "yes",
-            f"{figures} The standard split ranks {other} above {better}; AGS ranks it below.",
-        )  # fmt: skip
-    if comparison.tied_inverted:
-        n = len(comparison.tied_inverted)
-        verb = "changes" if n == 1 else "change"
-        return Finding(
-            question, "undecided",
-            f"{figures} {count_noun(n, 'pair')} {verb} order, but not beyond the noise of seeds.",
-        )  # fmt: skip
-    return Finding(question, "no", figures)
+        ranked = f"The standard split ranks {other} above {better}; AGS ranks it below."
+        return "yes", f"{figures} {ranked}"
+    if not comparison.tied_inverted:
+        return "no", figures
+    n = len(comparison.tied_inverted)
+    changed = f"{count_noun(n, 'pair')} {'changes' if n == 1 else 'change'} order"
+    return "undecided", f"{figures} {changed}, but not beyond the noise of seeds."
 
 
-def adaptation_helps(table: pd.DataFrame, metric: str) -> Finding:
+def _adapts(table: pd.DataFrame, metric: str) -> Answer:
     """Whether few-shot adaptation helps everywhere, and more at larger shift."""
-    question = "Does few-shot adaptation always help, and more at larger shift?"
     gains = few_shot_gains(table, metric)
     if gains.empty:
-        return Finding(question, "undecided", "No run was adapted to test classes.")
-    helps = bool((gains["gain_low"] > 0).all())
-    hurts = bool((gains["gain_high"] < 0).any())
+        return "undecided", "No run was adapted to test classes."
+    helps, hurts = gains["gain_low"] > 0, gains["gain_high"] < 0
     slopes = gain_slopes(table, metric)
     grows, shrinks = (slopes["slope_low"] > 0).sum(), (slopes["slope_high"] < 0).sum()
     answer: Verdict = "undecided"
-    if helps and len(slopes) and grows == len(slopes):
+    if helps.all() and len(slopes) and grows == len(slopes):
         answer = "yes"
-    elif hurts or shrinks:
+    elif hurts.any() or shrinks:
         answer = "no"
-    return Finding(
-        question,
-        answer,
+    return answer, (
         f"The gain is {format_points(gains['gain'].min())} to {format_points(gains['gain'].max())} "
-        f"points, and its 95% interval is above zero in {int((gains['gain_low'] > 0).sum())} of "
-        f"{len(gains)} cases. It grows with shift for {int(grows)} of {len(slopes)} combinations "
-        f"of method and shots, and shrinks for {int(shrinks)}.",
+        f"points, and its 95% interval is above zero in {int(helps.sum())} of {len(gains)} cases. "
+        f"It grows with shift for {int(grows)} of {len(slopes)} combinations of method and shots, "
+        f"and shrinks for {int(shrinks)}."
     )
 
 
-def structure_does_not_predict(
-    table: pd.DataFrame, correlations: pd.DataFrame, strong: float = 0.5
-) -> Finding:
+def _structure(table: pd.DataFrame, correlations: pd.DataFrame, strong: float = 0.5) -> Answer:
     """Whether no structure measure has a strong rank correlation with the metric within splits."""
-    question = "Do structure measures fail to predict generalization?"
     correlations = correlations.dropna(subset=["within"])
     if correlations.empty or table["method"].nunique() < 2:
-        return Finding(question, "undecided", "No structure measure varies between runs.")
+        return "undecided", "No structure measure varies between runs."
     best = correlations.iloc[int(correlations["within"].abs().to_numpy().argmax())]
     bounds = correlations[["within_low", "within_high"]]
     above = (bounds["within_low"] > strong) | (bounds["within_high"] < -strong)
@@ -178,19 +160,16 @@ def structure_does_not_predict(
         f" of {find_metric(best['measure']).label}"
     )
     if np.isnan(best["within_low"]):
-        return Finding(question, answer, f"{figures}. One seed gives no confidence interval.")
+        return answer, f"{figures}. One seed gives no confidence interval."
     low, high = (format_number(best[name], 2, True) for name in ("within_low", "within_high"))
-    return Finding(question, answer, f"{figures} (95% interval {low} to {high}).")
+    return answer, f"{figures} (95% interval {low} to {high})."
 
 
-def pretraining_raises_level(
-    table: pd.DataFrame, metric: str, backbones: Mapping[str, str]
-) -> Finding:
+def _pretraining(table: pd.DataFrame, metric: str, backbones: Mapping[str, str]) -> Answer:
     """Level and slope by backbone; a question for studies of several backbones."""
-    question = "Does better pretraining raise the level but not change the slope?"
     names = {backbones[name] for name in table["method"].unique() if name in backbones}
     if len(names) < 2:
-        return Finding(question, "undecided", "This study has only one network.")
+        return "undecided", "This study has only one network."
     lines = compare_methods(table, metric)
     means = lines.groupby(lines["method"].map(backbones))[["level", "slope"]].mean()
     figures = "; ".join(
@@ -198,10 +177,4 @@ def pretraining_raises_level(
         f"slope {format_points(row['slope'], True)} points"
         for name, row in means.iterrows()
     )
-    return Finding(
-        question, "undecided", f"{figures}. The results do not show which is better pretrained."
-    )
-
-
-def _sign(low: float, high: float) -> Verdict:
-    return "yes" if low > 0 else "no" if high < 0 else "undecided"
+    return "undecided", f"{figures}. The results do not show which is better pretrained."

@@ -23,20 +23,10 @@ class Interval(NamedTuple):
     (which give no estimate of the variance), and for baselines, which are constants.
     """
 
-    mean: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def without_bounds(cls, mean: float, n: int) -> "Interval":
-        """A mean that has no interval."""
-        return cls(mean, np.nan, np.nan, n)
-
-    @classmethod
-    def missing(cls) -> "Interval":
-        """The interval of no values."""
-        return cls(np.nan, np.nan, np.nan, 0)
+    mean: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
+    n: int = 0
 
 
 def student_interval(values: Numbers, level: float = 0.95) -> Interval:
@@ -50,7 +40,7 @@ def student_interval(values: Numbers, level: float = 0.95) -> Interval:
     sample = _sample(values)
     mean, n = float(sample.mean()), len(sample)
     if _all_equal(sample):
-        return Interval.without_bounds(mean, n)
+        return Interval(mean, n=n)
     half = float(stdtrit(n - 1, (1 + level) / 2)) * float(sample.std(ddof=1)) / n**0.5
     return Interval(mean, mean - half, mean + half, n)
 
@@ -59,7 +49,7 @@ def method_interval(values: Numbers, constant: bool) -> Interval:
     """The interval of a method's mean over seeds; a baseline (`constant`) has none."""
     if constant:
         sample = _sample(values)
-        return Interval.without_bounds(float(sample.mean()), len(sample))
+        return Interval(float(sample.mean()), n=len(sample))
     return student_interval(values)
 
 
@@ -99,8 +89,8 @@ def ags_interval(
     if len(complete):
         return student_interval(complete @ weights, level)
     if np.isnan(values).all(axis=0).any():
-        return Interval.missing()
-    return Interval.without_bounds(float(np.nanmean(values, axis=0) @ weights), 0)
+        return Interval()
+    return Interval(float(np.nanmean(values, axis=0) @ weights))
 
 
 def bootstrap_interval(
@@ -118,11 +108,11 @@ def bootstrap_interval(
     n = len(values)
     estimate = float(statistic(np.asarray(values, dtype=np.float64)))
     if n < 2:
-        return Interval.without_bounds(estimate, n)
+        return Interval(estimate, n=n)
     rows = generator.integers(n, size=(draws, n))
     estimates = np.array([statistic(values[row]) for row in rows])
     if np.isnan(estimates).all():
-        return Interval.without_bounds(estimate, n)
+        return Interval(estimate, n=n)
     low, high = np.nanquantile(estimates, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high), n)
 

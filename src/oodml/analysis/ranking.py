@@ -85,14 +85,14 @@ def drop(values: pd.DataFrame, start: str, end: str, constant: bool = False) -> 
     paired = (values[start] - values[end]).dropna()
     if len(paired):
         return method_interval(paired, constant)
-    return Interval.without_bounds(float(values[start].mean() - values[end].mean()), 0)
+    return Interval(float(values[start].mean() - values[end].mean()))
 
 
 def _score(shift: "pd.Series[float]", values: pd.DataFrame, constant: bool) -> Interval:
     if shift.nunique() < 2:
-        return Interval.missing()
+        return Interval()
     score = ags_interval(shift.to_numpy(), values.to_numpy(dtype=np.float64))
-    return Interval.without_bounds(score.mean, score.n) if constant else score
+    return Interval(score.mean, n=score.n) if constant else score
 
 
 def _line(shift: "pd.Series[float]", mean: "pd.Series[float]") -> tuple[float, float]:

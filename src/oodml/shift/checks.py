@@ -1,6 +1,7 @@
 """Consistency checks of a progression, by itself and against the data it refers to."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from oodml.errors import error_at
@@ -125,10 +126,4 @@ def _episodes(split: Split) -> Iterator[tuple[str, Episode]]:
 
 
 def _repeated(values: Iterable[int | str]) -> list[int | str]:
-    seen: set[int | str] = set()
-    repeated = []
-    for value in values:
-        if value in seen:
-            repeated.append(value)
-        seen.add(value)
-    return repeated
+    return [value for value, count in Counter(values).items() if count > 1]

@@ -14,6 +14,7 @@ from oodml.methods._base import BaseMethod
 from oodml.model import Embedder
 from oodml.training.trainer import Trainer
 
+_LOG = logging.getLogger("oodml")
 Metrics = dict[str, float]
 
 
@@ -39,16 +40,12 @@ class BestWeights:
         Args:
             metrics: metrics of the validation classes, or None if they were not evaluated.
         """
-        if metrics is None:
-            if not self.metrics:
-                self._store(model, epoch)
-            return
-        value = self.score(metrics)
-        if value > self.best:
+        value = float("-inf") if metrics is None else self.score(metrics)
+        if metrics is not None and value > self.best:
             self.best, self.metrics = value, metrics
-            self._store(model, epoch)
-        elif not self.metrics:
-            self._store(model, epoch)
+        elif self.metrics:
+            return
+        self._store(model, epoch)
 
     def restore(self, model: Embedder) -> None:
         """Load the weights of the selected epoch into the model."""
@@ -126,7 +123,7 @@ class TrainingState:
         warning is logged and nothing changes: the training starts from the beginning.
         """
         if not self._fits(state):
-            logging.getLogger("oodml").warning(
+            _LOG.warning(
                 "the checkpoint contains modules that the method creates during training; the "
                 "training starts from the beginning"
             )
@@ -178,11 +175,10 @@ class Checkpoint:
                 torch.save({"key": VERSION + self.key, "state": state.state_dict()}, path)
         except Exception as error:  # a full disk, or user code in get_extra_state
             if not self._failed:
-                logging.getLogger("oodml").warning(
-                    "%s: could not save the checkpoint: %s. The training continues without one.",
-                    self.path,
-                    error,
+                message = (
+                    "%s: could not save the checkpoint: %s. The training continues without one."
                 )
+                _LOG.warning(message, self.path, error)
             self._failed = True
         self._saved_at = time.monotonic()
 
@@ -200,9 +196,7 @@ class Checkpoint:
             problem = f"could not load the checkpoint: {str(error).partition(chr(10))[0]}"
         if not problem:
             return self.path
-        logging.getLogger("oodml").warning(
-            "%s: %s; the training starts from the beginning", self.path, problem
-        )
+        _LOG.warning("%s: %s; the training starts from the beginning", self.path, problem)
         return None
 
 
