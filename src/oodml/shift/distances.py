@@ -7,7 +7,7 @@ of each side by the classes that moved, which is cheaper with many more classes 
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.linalg
@@ -135,17 +135,22 @@ def _factor(sigma: Matrix) -> Matrix:
 Positions = NDArray[np.int64]
 
 
-@runtime_checkable
-class ClassMeanFid(Protocol):
+class ClassMeanFid:
     """FID of two sides; each side is given by the positions of its classes among all classes."""
 
-    method: str
+    method: ClassVar[str]
 
     def shift(self, train: Positions, test: Positions) -> float:
         """FID of the class means of the two sides."""
+        raise NotImplementedError
 
     def margins(self, train: Positions, test: Positions) -> tuple[Matrix, Matrix]:
         """Each class's Euclidean distance to the other side's mean minus that to its own side's."""
+        difference = self._distances(test) - self._distances(train)
+        return difference[train], -difference[test]
+
+    def _distances(self, side: Positions) -> Matrix:
+        raise NotImplementedError
 
 
 def class_mean_fid(means: Num[np.ndarray, "n d"]) -> ClassMeanFid:
@@ -153,7 +158,7 @@ def class_mean_fid(means: Num[np.ndarray, "n d"]) -> ClassMeanFid:
     return GramFid(means) if len(means) <= 2 * means.shape[1] else CovarianceFid(means)
 
 
-class GramFid:
+class GramFid(ClassMeanFid):
     """FID from the Gram matrix [n n] of all class means; each value costs one SVD of a block."""
 
     method = "gram matrix, singular values"
@@ -163,19 +168,12 @@ class GramFid:
         self.gram: Matrix = centered @ centered.T
 
     def shift(self, train: Positions, test: Positions) -> float:
-        """FID of the class means of the two sides."""
         block = self.gram[np.ix_(train, test)]
         scale = np.sqrt((len(train) - 1) * (len(test) - 1))
         outer = self._mean_product(train), self._mean_product(test)
         offset = outer[0] + outer[1] - 2 * block.mean()
         spread = self._variance(train, outer[0]) + self._variance(test, outer[1])
         return max(0.0, float(offset + spread - 2 * nuclear_norm(center_block(block)) / scale))
-
-    def margins(self, train: Positions, test: Positions) -> tuple[Matrix, Matrix]:
-        """Each class's Euclidean distance to the other side's mean minus that to its own side's."""
-        to_train, to_test = self._distances(train), self._distances(test)
-        difference = to_test - to_train
-        return difference[train], -difference[test]
 
     def _mean_product(self, side: Positions) -> float:
         return float(self.gram[np.ix_(side, side)].mean())
@@ -189,7 +187,7 @@ class GramFid:
         return np.asarray(np.sqrt(np.clip(squares + self._mean_product(side), 0, None)))
 
 
-class CovarianceFid:
+class CovarianceFid(ClassMeanFid):
     """FID from the covariance [d d] of each side, updated by the classes that moved."""
 
     method = "updated covariances, eigenvalues"
@@ -200,16 +198,10 @@ class CovarianceFid:
         self._train, self._test = _Moments(self._means), _Moments(self._means)
 
     def shift(self, train: Positions, test: Positions) -> float:
-        """FID of the class means of the two sides."""
         offset = self._means[train].mean(axis=0) - self._means[test].mean(axis=0)
         first, second = self._train.covariance(train), self._test.covariance(test)
         spread = np.trace(first) + np.trace(second)
         return max(0.0, float(offset @ offset + spread - 2 * trace_of_root(first, second)))
-
-    def margins(self, train: Positions, test: Positions) -> tuple[Matrix, Matrix]:
-        """Each class's Euclidean distance to the other side's mean minus that to its own side's."""
-        difference = self._distances(test) - self._distances(train)
-        return difference[train], -difference[test]
 
     def _distances(self, side: Positions) -> Matrix:
         mean = self._means[side].mean(axis=0)

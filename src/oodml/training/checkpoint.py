@@ -175,10 +175,8 @@ class Checkpoint:
                 torch.save({"key": VERSION + self.key, "state": state.state_dict()}, path)
         except Exception as error:  # a full disk, or user code in get_extra_state
             if not self._failed:
-                message = (
-                    "%s: could not save the checkpoint: %s. The training continues without one."
-                )
-                _LOG.warning(message, self.path, error)
+                problem = f"{self.path}: could not save the checkpoint: {error}"
+                _LOG.warning("%s. The training continues without one.", problem)
             self._failed = True
         self._saved_at = time.monotonic()
 
