@@ -39,8 +39,7 @@ from oodml.adaptation.support import Support, support_of
 from oodml.analysis.intervals import student_interval
 from oodml.embedding import evaluation_mode
 from oodml.images.image_set import ImageSet
-from oodml.images.loader import batches, train_views
-from oodml.images.transforms import recipe
+from oodml.images.transforms import batches, recipe, train_views
 from oodml.miners.distance import negative_probabilities
 
 EPISODES, CLASSES, SHOTS, IMAGES, BATCH, FEATURES, DIM = 10, 98, 2, 22, 112, 2048, 512

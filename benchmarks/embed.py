@@ -28,8 +28,7 @@ from oodml.backbones import load_backbone
 from oodml.datasets import open_images
 from oodml.embedding import embed, evaluation_mode
 from oodml.images.image_set import ImageSet
-from oodml.images.loader import batches, test_views
-from oodml.images.transforms import recipe
+from oodml.images.transforms import batches, recipe, test_views
 from oodml.model import to_float
 
 BATCH = 64

@@ -33,9 +33,8 @@ from torch import Tensor
 from oodml.backbones import load_backbone
 from oodml.datasets import open_images
 from oodml.images.image_set import ImageSet
-from oodml.images.loader import batches, train_views
 from oodml.images.pixel_cache import resized_images
-from oodml.images.transforms import recipe, sufficient_short
+from oodml.images.transforms import batches, recipe, sufficient_short, train_views
 
 SIZE, BATCH = 224, 112
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

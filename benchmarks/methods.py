@@ -19,8 +19,7 @@ from torch.nn.functional import normalize
 
 import oodml
 from oodml import catalog
-from oodml.methods._base import Batch, Sizes
-from oodml.methods._momentum import MomentumMethod
+from oodml.methods._base import Batch, MomentumMethod, Sizes
 from oodml.model import Embedder, HeadSettings, LinearHead
 from oodml.randomness import generator, isolated
 

@@ -33,9 +33,8 @@ from oodml.evaluate.query_lists import listed_parts
 from oodml.files import cache_folder, content_hash, log_cache_failure, replacing
 from oodml.images.fingerprint import decoding_settings, fingerprint, reader_fingerprints
 from oodml.images.image_set import ImageSet, VectorImages
-from oodml.images.loader import View, batches, test_views, train_views
 from oodml.images.pixel_cache import ResizedImages
-from oodml.images.transforms import recipe
+from oodml.images.transforms import View, batches, recipe, test_views, train_views
 from oodml.model import Embedder, to_float
 from oodml.model_input import input_images
 from oodml.progress import Progress

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from oodml.analysis.controls import is_control, size_effects, without_controls
+from oodml.analysis.diagnostics import is_control, size_effects, without_controls
 from oodml.analysis.intervals import student_interval
 from tests.analysis.tables import falling, results
 

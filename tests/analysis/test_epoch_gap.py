@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from oodml.analysis.epoch_gap import epoch_gap
+from oodml.analysis.diagnostics import epoch_gap
 from oodml.analysis.intervals import student_interval
 from oodml.results.schema import Stage
 from tests.analysis.tables import falling

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from oodml.analysis.few_shot import episode_gains, few_shot_gains, gain_slopes
+from oodml.analysis.gains import episode_gains, few_shot_gains, gain_slopes
 from oodml.analysis.intervals import student_interval
 from tests.analysis.tables import falling, few_shot_results
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from oodml.analysis.near_far import crossing_shift, describe_near_and_far, near_and_far
+from oodml.analysis.gains import crossing_shift, describe_near_and_far, near_and_far
 from tests.analysis.tables import results
 
 

@@ -3,7 +3,11 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from oodml.analysis.structure import structure_correlations, structure_metrics_of, structure_points
+from oodml.analysis.diagnostics import (
+    structure_correlations,
+    structure_metrics_of,
+    structure_points,
+)
 from tests.analysis.tables import results
 
 

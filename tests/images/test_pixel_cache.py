@@ -15,15 +15,14 @@ from oodml.files import cache_folder
 from oodml.images import pixel_cache as module
 from oodml.images.fingerprint import check_files
 from oodml.images.image_set import ImageSet
-from oodml.images.loader import batches, train_views
-from oodml.images.loader import test_views as make_test_views
 from oodml.images.pixel_cache import (
     ResizedImages,
     fill_pixel_cache,
     list_pixel_caches,
     resized_images,
 )
-from oodml.images.transforms import RECIPES, recipe
+from oodml.images.transforms import RECIPES, batches, recipe, train_views
+from oodml.images.transforms import test_views as make_test_views
 from oodml.model import Embedder, FinetuneSettings, HeadSettings, LinearHead
 from oodml.model_input import input_images, input_short, planned_short
 from oodml.randomness import isolated

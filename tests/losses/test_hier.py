@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 import oodml
-from oodml.losses._hyperbolic import ball_distances, to_ball
+from oodml.losses._base import ball_distances, to_ball
 from tests.losses.loops import sample
 
 

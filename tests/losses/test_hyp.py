@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import oodml
-from oodml.losses._hyperbolic import ball_distances, to_ball
+from oodml.losses._base import ball_distances, to_ball
 from tests.losses.loops import sample
 
 C, CLIP, TAU = 0.3, 1.5, 0.4

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from oodml import OodmlError, VectorSet, shift_report
 from oodml.cli import app
 from oodml.shift.build import SplitSettings, build_progression
-from oodml.shift.checks import check
+from oodml.shift.splits import check
 
 
 def vector_set(means: Any, n_images: int = 3) -> VectorSet:

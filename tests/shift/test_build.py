@@ -7,9 +7,8 @@ from pydantic import ValidationError
 
 from oodml import ImageSet, OodmlError, VectorSet, exact_progression, published_progression
 from oodml.shift.build import SplitSettings, build_progression
-from oodml.shift.checks import check
 from oodml.shift.measures import MEASURES, Measure, class_mean_shift, register
-from oodml.shift.splits import partition_train_classes, recorded_features
+from oodml.shift.splits import check, partition_train_classes, recorded_features
 from tests.shift.samples import clustered
 
 DATA = clustered(30)

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from oodml import Episode, OodmlError, Progression, Split
-from oodml.shift.checks import check, find_data_problems, find_problems
 from oodml.shift.files import check_against
+from oodml.shift.splits import check, find_data_problems, find_problems
 
 SPLIT = Split(0, ("a", "b"), ("c", "d"), 1.0, ("b",), {1: (Episode({"c": ("c1",)}),)})
 IDS = ["a1", "b1", "c1", "c2", "d1"]

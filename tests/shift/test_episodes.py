@@ -6,8 +6,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from oodml import Episode, OodmlError, Progression, Split, sample_episodes
-from oodml.shift.checks import find_data_problems, find_problems
 from oodml.shift.episodes import fill_support, sample_validation
+from oodml.shift.splits import find_data_problems, find_problems
 
 
 def data(sizes: list[int]) -> tuple[list[str], list[str]]:

@@ -10,8 +10,13 @@ from typer.testing import CliRunner
 
 from oodml.cli import app
 from oodml.errors import OodmlError
-from oodml.shift.export import describe_splits, export_splits
-from oodml.shift.files import PUBLISHED_FILES, read_splits, write_splits
+from oodml.shift.files import (
+    PUBLISHED_FILES,
+    describe_splits,
+    export_splits,
+    read_splits,
+    write_splits,
+)
 from oodml.shift.splits import Progression, Split
 
 SPLITS = Progression(

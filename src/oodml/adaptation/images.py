@@ -24,8 +24,7 @@ from oodml.embedding import backbone_features, embed
 from oodml.errors import OodmlError
 from oodml.evaluate.query_lists import QueryLists, query_lists
 from oodml.images.image_set import ImageSet
-from oodml.images.loader import batches, train_views
-from oodml.images.transforms import recipe
+from oodml.images.transforms import batches, recipe, train_views
 from oodml.model import Embedder, finetune_settings
 from oodml.model_input import input_images
 from oodml.progress import track

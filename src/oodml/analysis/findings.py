@@ -7,11 +7,11 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from oodml.analysis.few_shot import few_shot_gains, gain_slopes
+from oodml.analysis.diagnostics import structure_correlations
 from oodml.analysis.formatting import count_noun, format_number, format_percent, format_points
+from oodml.analysis.gains import few_shot_gains, gain_slopes
 from oodml.analysis.intervals import student_interval
 from oodml.analysis.ranking import compare_methods, drop, misranking
-from oodml.analysis.structure import structure_correlations
 from oodml.analysis.table import shifts, trained, zero_shot
 from oodml.evaluate.registry import find_metric
 

@@ -205,8 +205,7 @@ def export(
     """
     from oodml.errors import unknown
     from oodml.files import refuse_overwrite
-    from oodml.shift.export import FORMATS, export_splits
-    from oodml.shift.files import read_splits
+    from oodml.shift.files import FORMATS, export_splits, read_splits
 
     suffixes = {suffix: name for name, suffix in FORMATS.items()}
     if kind is None and out.suffix not in suffixes:
@@ -222,8 +221,7 @@ def describe(file: File) -> None:
 
     Example: `oodml splits describe photos.json`
     """
-    from oodml.shift.export import describe_splits
-    from oodml.shift.files import read_splits
+    from oodml.shift.files import describe_splits, read_splits
 
     typer.echo(describe_splits(read_splits(file)))
 
@@ -235,8 +233,8 @@ def check(file: File, data: Data = None) -> None:
     Example: `oodml splits check photos.json --data photos/`
     """
     from oodml.images.fingerprint import fingerprint
-    from oodml.shift.checks import find_data_problems
     from oodml.shift.files import read_splits
+    from oodml.shift.splits import find_data_problems
 
     progression = read_splits(file)
     if data is not None:

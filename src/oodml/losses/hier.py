@@ -4,8 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from oodml.losses._base import RandomLabelLoss
-from oodml.losses._hyperbolic import ball_distances, to_ball
+from oodml.losses._base import RandomLabelLoss, ball_distances, to_ball
 from oodml.shapes import Labels, Scalar, Vectors
 
 

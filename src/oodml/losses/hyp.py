@@ -1,7 +1,6 @@
 """Contrastive loss with hyperbolic distances (Hyp, Ermolov et al. 2022, arXiv 2203.10833)."""
 
-from oodml.losses._base import LabelLoss
-from oodml.losses._hyperbolic import ball_distances, to_ball
+from oodml.losses._base import LabelLoss, ball_distances, to_ball
 from oodml.losses.supcon import contrast
 from oodml.shapes import Labels, Scalar, Vectors
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from oodml.errors import OodmlError, error_at, unknown
-from oodml.losses._hyperbolic import to_ball
+from oodml.losses._base import to_ball
 from oodml.methods._base import BaseMethod, Batch, Sizes
 from oodml.methods._mined import CrossBatchMemory, Matryoshka, MinedLoss, groups_of
 from oodml.shapes import Scalar, Vectors

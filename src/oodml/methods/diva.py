@@ -11,9 +11,8 @@ from torch.nn import functional
 from oodml.errors import OodmlError
 from oodml.losses.adversarial_separation import Loss as Separation
 from oodml.losses.fast_moco import Loss as FastMoco
-from oodml.methods._base import Batch, Sizes
+from oodml.methods._base import Batch, MomentumMethod, Sizes
 from oodml.methods._mined import MinedLoss, groups_of
-from oodml.methods._momentum import MomentumMethod
 
 PARTS = ("discriminative", "shared", "intra", "selfsimilarity")
 MINERS = {"discriminative": "distance", "shared": "shared_neg_distance", "intra": "intra_random"}

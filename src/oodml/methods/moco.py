@@ -7,8 +7,7 @@ from torch import Tensor
 
 from oodml import catalog
 from oodml.errors import unknown
-from oodml.methods._base import Batch, Sizes
-from oodml.methods._momentum import MomentumMethod
+from oodml.methods._base import Batch, MomentumMethod, Sizes
 
 LOSSES = ("moco", "fast_moco")
 

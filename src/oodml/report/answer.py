@@ -14,8 +14,8 @@ from oodml.analysis.formatting import (
     format_probability,
     is_percent,
 )
+from oodml.analysis.gains import describe_near_and_far
 from oodml.analysis.intervals import SEPARATED
-from oodml.analysis.near_far import describe_near_and_far
 from oodml.evaluate.registry import find_metric
 from oodml.report.tables import select
 

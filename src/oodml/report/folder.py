@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from oodml.analysis.controls import is_control, without_controls
+from oodml.analysis.diagnostics import is_control, without_controls
 from oodml.analysis.formatting import count_noun, format_list
 from oodml.catalog import make_importable
 from oodml.errors import OodmlError, error_at

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from oodml import __version__, catalog
+from oodml.analysis.diagnostics import structure_metrics_of
 from oodml.analysis.formatting import (
     count_noun,
     format_difference,
@@ -20,7 +21,6 @@ from oodml.analysis.formatting import (
     format_percent,
     is_percent,
 )
-from oodml.analysis.structure import structure_metrics_of
 from oodml.analysis.table import methods, metrics, ranked_metrics, shifts, standard_split
 from oodml.evaluate.registry import find_metric
 from oodml.progress import format_duration

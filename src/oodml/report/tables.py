@@ -8,12 +8,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from oodml.analysis.ags import aggregated_generalization_score
-from oodml.analysis.controls import size_effects
-from oodml.analysis.epoch_gap import epoch_gap
-from oodml.analysis.few_shot import few_shot_gains
+from oodml.analysis.diagnostics import (
+    epoch_gap,
+    size_effects,
+    structure_correlations,
+    structure_metrics_of,
+    structure_points,
+)
 from oodml.analysis.findings import findings
+from oodml.analysis.gains import few_shot_gains, near_and_far
 from oodml.analysis.intervals import SEPARATED, method_interval
-from oodml.analysis.near_far import near_and_far
 from oodml.analysis.published import comparable_curves
 from oodml.analysis.ranking import (
     compare_methods,
@@ -22,7 +26,6 @@ from oodml.analysis.ranking import (
     seed_scores,
     separated_leader,
 )
-from oodml.analysis.structure import structure_correlations, structure_metrics_of, structure_points
 from oodml.analysis.table import (
     clip_to_bounds,
     is_quality,

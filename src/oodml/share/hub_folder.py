@@ -11,8 +11,7 @@ from oodml.files import creating_folder
 from oodml.results.plan import read_run
 from oodml.results.schema import Stage, read_results
 from oodml.share.pack import refuse_existing, without_paths
-from oodml.shift.export import describe_splits
-from oodml.shift.files import read_splits, write_splits
+from oodml.shift.files import describe_splits, read_splits, write_splits
 
 MODEL_FILES = ("model.json", "model.safetensors", "README.md", "run.json")
 SPLIT_FILES = ("*.json", "README.md")

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from oodml.errors import OodmlError
 from oodml.images.image_set import ImageSet
-from oodml.images.loader import batches, train_views
-from oodml.images.transforms import recipe
+from oodml.images.transforms import batches, recipe, train_views
 from oodml.randomness import derived_seed
 
 Rows = NDArray[np.int64]

@@ -1,0 +1,170 @@
+"""Diagnostics: structure of the embedding, the best test epoch, and the number of classes."""
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from oodml.analysis.intervals import Interval, bootstrap_interval, method_interval, student_interval
+from oodml.analysis.table import metrics, shifts, standard_split, zero_shot
+from oodml.evaluate.registry import find_metric
+from oodml.results.schema import Stage, baselines_of, controlled_step
+
+
+def structure_metrics_of(table: pd.DataFrame) -> list[str]:
+    """The metrics of the family "structure"."""
+    return [name for name in metrics(table) if find_metric(name).family == "structure"]
+
+
+def structure_points(table: pd.DataFrame, measure: str, metric: str = "recall@1") -> pd.DataFrame:
+    """One row per run with both values: method, seed, split, shift, measure, metric."""
+    both = {"measure": zero_shot(table, measure), "metric": zero_shot(table, metric)}
+    long = pd.concat({name: wide.stack() for name, wide in both.items()}, axis=1).dropna()
+    long = long.reset_index()
+    long["shift"] = long["split"].map(shifts(table)).astype(float)
+    return long
+
+
+def structure_correlations(
+    table: pd.DataFrame, metric: str = "recall@1", seed: int = 0
+) -> pd.DataFrame:
+    """Rank correlations of each structure measure with a metric, over all runs.
+
+    Returns:
+        One row per measure. `overall` is over all runs; it can be due to shift alone, which moves
+        both. `within` ranks within each split, so it compares models that are tested on the same
+        classes. Its 95% interval resamples the seeds of each method.
+    """
+    from scipy.stats import spearmanr
+
+    rows = []
+    for measure in structure_metrics_of(table):
+        points = structure_points(table, measure, metric)
+        if min(points["measure"].nunique(), points["metric"].nunique()) < 2 or len(points) < 3:
+            continue
+        overall = float(spearmanr(points["measure"], points["metric"]).statistic)
+        blocks = _seed_blocks(points)
+        within = bootstrap_interval(
+            blocks, _within_split, np.random.default_rng(seed), draws=500 if len(blocks) > 1 else 0
+        )
+        rows.append((measure, overall, within.mean, within.low, within.high, len(points)))
+    columns = ["measure", "overall", "within", "within_low", "within_high", "runs"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _seed_blocks(points: pd.DataFrame) -> Float[np.ndarray, "seeds two methods splits"]:
+    wide = points.pivot(index="seed", columns=["method", "split"], values=["measure", "metric"])
+    names, splits = points["method"].unique(), points["split"].unique()
+    columns = pd.MultiIndex.from_product([["measure", "metric"], names, splits])
+    block = wide.reindex(columns=columns).to_numpy(dtype=np.float64)
+    return block.reshape(len(wide), 2, len(names), len(splits))
+
+
+def _within_split(blocks: Float[np.ndarray, "seeds two methods splits"]) -> float:
+    from scipy.stats import rankdata
+
+    splits = blocks.transpose(1, 3, 0, 2).reshape(2, blocks.shape[3], -1)
+    ranks = rankdata(splits, axis=2, nan_policy="omit")
+    centered = ranks - np.nanmean(ranks, axis=2, keepdims=True)
+    known = np.isfinite(centered).all(axis=0)
+    first, second = centered[0][known], centered[1][known]
+    scale = np.sqrt((first**2).sum() * (second**2).sum())
+    return float((first * second).sum() / scale) if scale > 0 else float("nan")
+
+
+GAP_COLUMNS = (
+    "method", "split", "shift", "chosen", "best", "gap", "gap_low", "gap_high", "seeds",
+    "chosen_epoch", "best_epoch",
+)  # fmt: skip
+
+
+def epoch_gap(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
+    """Compare the epoch selected on validation classes with the best epoch on test classes.
+
+    The best of many test evaluations is high by chance too, so a gap above zero is no sign of a
+    bad selection. Runs with `refit` are evaluated during their refit, which ends at the selected
+    epoch; their gap is understated.
+
+    Returns:
+        One row per method and split, by ascending shift; empty if no run recorded its epochs.
+        `chosen` and `best` are means of the metric over seeds that have both. `gap` is their
+        paired difference with its 95% Student-t interval over seeds.
+    """
+    key = ["method", "split", "seed"]
+    columns = {
+        "chosen": (Stage.ZERO_SHOT, metric), "best": (Stage.BEST_TEST_EPOCH, metric),
+        "chosen_epoch": (Stage.VALIDATION, "epoch"),
+        "best_epoch": (Stage.BEST_TEST_EPOCH, "epoch"),
+    }  # fmt: skip
+    values = {}
+    for name, (stage, measured) in columns.items():
+        rows = table[(table["stage"] == stage) & (table["metric"] == measured)]
+        values[name] = rows.set_index(key)["value"]
+    wide = pd.DataFrame(values).dropna(subset=["chosen", "best"]).reset_index()
+    shift = shifts(table)
+    gaps = [
+        (method, split, shift[str(split)], *_summary(group))
+        for (method, split), group in wide.groupby(["method", "split"])
+    ]
+    frame = pd.DataFrame(gaps, columns=[*GAP_COLUMNS])
+    return frame.sort_values(["method", "shift"], kind="stable").reset_index(drop=True)
+
+
+def _summary(group: pd.DataFrame) -> tuple[float, ...]:
+    gap = student_interval(group["best"] - group["chosen"])
+    means = [float(group[name].mean()) for name in ("chosen", "best")]
+    epochs = [float(group[name].mean()) for name in ("chosen_epoch", "best_epoch")]
+    return (*means, gap.mean, gap.low, gap.high, gap.n, *epochs)
+
+
+def is_control(split: str) -> bool:
+    """Whether a split is a size-matched control of another split."""
+    return controlled_step(split) is not None
+
+
+def without_controls(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the progression itself."""
+    return table[~table["split"].map(is_control).astype(bool)]
+
+
+def size_effects(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
+    """How much of the loss on a split is due to fewer classes, and how much to shift.
+
+    Returns:
+        One row per method and split with controls; empty without controls. `by_size` is the loss
+        from the standard split to the mean of the controls, `by_shift` the loss from there to
+        the split itself. `_low` and `_high` are 95% intervals over seeds.
+    """
+    controls: dict[str, list[str]] = {}
+    for split in table["split"].unique():
+        if (parent := controlled_step(split)) is not None:
+            controls.setdefault(parent, []).append(split)
+    rows = []
+    if controls:
+        wide, baselines = zero_shot(table, metric), baselines_of(table)
+        for method, values in wide.groupby(level="method"):
+            rows += _method_effects(str(method), values, controls, str(method) in baselines)
+    names = [f"{name}{end}" for name in ("by_size", "by_shift") for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=["method", "split", "controls", "value", *names])
+
+
+def _method_effects(
+    method: str, values: pd.DataFrame, controls: dict[str, list[str]], constant: bool
+) -> list[dict[str, float | str | int]]:
+    start = standard_split(values.columns)
+    rows = []
+    for split, names in controls.items():
+        if start is None or split not in values.columns:
+            continue
+        middle = values[names].mean(axis=1)
+        row: dict[str, float | str | int] = {
+            "method": method, "split": split, "controls": len(names),
+            "value": float(values[split].mean()),
+        }  # fmt: skip
+        for name, losses in (
+            ("by_size", values[start] - middle), ("by_shift", middle - values[split])
+        ):  # fmt: skip
+            known = losses.dropna()
+            loss = method_interval(known, constant) if len(known) else Interval()
+            row |= {name: loss.mean, f"{name}_low": loss.low, f"{name}_high": loss.high}
+        rows.append(row)
+    return rows
