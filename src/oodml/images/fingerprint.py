@@ -80,8 +80,11 @@ class FileRecords:
 
     def contents(self, background: str) -> Names:
         """[n] what determines the decoded pixels: the hash and how the file is decoded."""
-        pairs = zip(self.hashes.tolist(), self.traits.tolist(), strict=True)
-        return np.array([_content(*pair, background) for pair in pairs], dtype=np.str_)
+        contents = []
+        for name, traits in zip(self.hashes.tolist(), self.traits.tolist(), strict=True):
+            decoding = [trait for trait in traits.split() if trait in DECODED_TRAITS]
+            contents.append(" ".join([name, *decoding, *[background] * ("alpha" in decoding)]))
+        return _text(contents)
 
 
 @dataclass(frozen=True)
@@ -125,11 +128,6 @@ def decoding_settings(images: ImageSet) -> dict[str, str]:
     """The settings that the decoded pixels depend on: the background, if images are transparent."""
     fingerprint(images)
     return {"background": images.background} if vars(images).get("_transparent") else {}
-
-
-def _content(name: str, traits: str, background: str) -> str:
-    decoding = [trait for trait in traits.split() if trait in DECODED_TRAITS]
-    return " ".join([name, *decoding, *([background] if "alpha" in decoding else [])])
 
 
 def reader_fingerprints(images: ImageSet) -> dict[str, str]:

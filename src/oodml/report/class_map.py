@@ -46,13 +46,13 @@ def class_map(features: VectorSet, max_classes: int = 2000, seed: int = 0) -> Cl
     if len(drawn) > max_classes:
         drawn = np.sort(np.random.default_rng(seed).choice(drawn, max_classes, replace=False))
     samples = _nearest_to_mean(features, means)
-    names = np.asarray(features.class_names)
+    names, groups = np.asarray(features.class_names), features.superclasses
     return ClassMap(
         tuple(names[drawn].tolist()),
         points[drawn] / max(float(np.abs(points).max()), 1e-12),
         float((scale[:2] ** 2).sum()) / total if total else 0.0,
         tuple(features.ids[samples[drawn]].tolist()),
-        _superclasses(features, samples[drawn]),
+        None if groups is None else tuple(groups[samples[drawn]].tolist()),
     )
 
 
@@ -69,9 +69,3 @@ def _nearest_to_mean(
     order = np.lexsort((distance, features.labels))
     first = np.unique(features.labels[order], return_index=True)[1]
     return np.asarray(order[first])
-
-
-def _superclasses(features: VectorSet, rows: Int[np.ndarray, " n"]) -> tuple[str, ...] | None:
-    if features.superclasses is None:
-        return None
-    return tuple(features.superclasses[rows].tolist())

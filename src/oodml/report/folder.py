@@ -118,6 +118,10 @@ def read_folder(
     settings = path / "study.toml"
     if images is None:
         images = _open_images(plan, notes, trust_code)
+    progression = _read_progression(path / "splits.json", set(table["split"]), notes)
+    missing = "features.npz is missing, so the map of classes cannot be drawn."
+    problem = "The map of classes cannot be drawn: "
+    features = _read(path / "features.npz", VectorSet.load, notes, problem, missing)
     return StudyFolder(
         path=path,
         table=without_controls(table),
@@ -126,8 +130,8 @@ def read_folder(
         further=None if further.empty else further,
         settings=settings.read_text("utf-8", "replace") if settings.exists() else "",
         plan=plan,
-        progression=_read_progression(path / "splits.json", set(table["split"]), notes),
-        features=_read_features(path / "features.npz", notes),
+        progression=progression,
+        features=features,
         images=_packed_images(path, names[0], notes) if images is None else images,
         runs=_read_runs(path / "runs", notes),
         failed=_read_failures(path / "failed"),
@@ -203,11 +207,6 @@ def _read_progression(path: Path, done: set[str], notes: list[str]) -> Progressi
         notes.append("splits.json contains none of the splits that have results.")
         return None
     return replace(progression, splits=splits)
-
-
-def _read_features(path: Path, notes: list[str]) -> VectorSet | None:
-    missing = "features.npz is missing, so the map of classes cannot be drawn."
-    return _read(path, VectorSet.load, notes, "The map of classes cannot be drawn: ", missing)
 
 
 def _open_images(plan: StudyPlan, notes: list[str], trust_code: bool) -> ImageSet | None:

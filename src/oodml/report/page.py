@@ -68,7 +68,9 @@ def page_environment() -> "Environment":
         "difference": format_difference,
         "level_interval": _level_interval,
         "shift_limit": lambda shift: "none" if shift == inf else format_number(shift, 2),
-        "difference_interval": _difference_interval,
+        "difference_interval": lambda row, name, metric: format_interval(
+            row[f"{name}_low"], row[f"{name}_high"], metric, difference=True
+        ),
         "duration": format_duration,
         "listed": format_list,
         "counted": count_noun,
@@ -132,11 +134,6 @@ def _level_interval(row: Mapping[str, Any], name: str, metric: str) -> str:
     if not row["trains"]:
         return "not trained"
     return "one seed" if row["seeds"] < 2 else "no interval"
-
-
-def _difference_interval(row: Mapping[str, Any], name: str, metric: str) -> str:
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return format_interval(low, high, metric, difference=True)
 
 
 def _ranking(tables: Mapping[str, pd.DataFrame], metric: str) -> dict[str, Any]:

@@ -167,7 +167,8 @@ def _structure_points(table: pd.DataFrame, metric: str) -> pd.DataFrame:
         name: structure_points(table, name, metric).rename(columns={"measure": "x", "metric": "y"})
         for name in structure_metrics_of(table)
     }
-    return _concat([frame.assign(measure=name) for name, frame in points.items()])
+    frames = [frame.assign(measure=name) for name, frame in points.items()]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def _published(folder: StudyFolder) -> pd.DataFrame:
@@ -209,10 +210,6 @@ def _for_each(names: list[str], compute: Callable[[str], pd.DataFrame]) -> pd.Da
     filled = {name: frame for name, frame in frames.items() if len(frame)}
     joined = pd.concat(filled, names=["metric", "row"]).reset_index(level="metric")
     return joined.reset_index(drop=True)
-
-
-def _concat(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def select(tables: Mapping[str, pd.DataFrame], name: str, metric: str) -> pd.DataFrame:

@@ -230,10 +230,9 @@ def pivot(table: pd.DataFrame, rows: Sequence[str], columns: str) -> pd.DataFram
     keys = [*rows, columns]
     text = table[keys].astype("str").assign(value=table["value"])
     statistics = text.groupby(keys, sort=False)["value"].agg(["mean", "std", "count"])
-    cells = [_format_cell(*one) for one in statistics.itertuples(index=False)]
+    cells = [
+        f"{mean:.4f}" if count == 1 else f"{mean:.4f} ± {deviation:.4f}"
+        for mean, deviation, count in statistics.itertuples(index=False)
+    ]
     wide = pd.Series(cells, index=statistics.index).unstack(columns, fill_value="", sort=False)
     return wide[list(dict.fromkeys(text[columns]))]
-
-
-def _format_cell(mean: float, deviation: float, count: int) -> str:
-    return f"{mean:.4f}" if count == 1 else f"{mean:.4f} ± {deviation:.4f}"

@@ -121,7 +121,8 @@ def _measure(name: str, pool: Pool, n_bootstrap: int, seed: int) -> MeasuredShif
             resampled.append(shift(*sides))
             progress.advance()
         for _ in range(count):
-            permuted.append(shift(*_permute(generator, pool)))
+            both = generator.permutation(np.concatenate([pool.first, pool.second]))
+            permuted.append(shift(both[: len(pool.first)], both[len(pool.first) :]))
             progress.advance()
     margin = 1.96 * float(np.nanstd(resampled, ddof=1))
     chance = float(np.nanmean(permuted))
@@ -134,8 +135,3 @@ def _resample(generator: np.random.Generator, classes: Positions) -> Positions:
         drawn = generator.choice(classes, size=len(classes))
         if len(np.unique(drawn)) > 1:
             return drawn
-
-
-def _permute(generator: np.random.Generator, pool: Pool) -> tuple[Positions, Positions]:
-    permuted = generator.permutation(np.concatenate([pool.first, pool.second]))
-    return permuted[: len(pool.first)], permuted[len(pool.first) :]

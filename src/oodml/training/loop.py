@@ -78,7 +78,8 @@ def train(
         teacher: pretrained features [n f] of the source's images; see `Retention`.
     """
     keep_freed_memory()
-    start = _pretrained_weights(model) if settings.average else {}
+    backbone = model.trained_backbone
+    start = backbone_weights(backbone) if settings.average and backbone is not None else {}
     tuning = Tuning(model, settings)
     _move_to_device(model, method, settings, device)
     retention = None
@@ -122,14 +123,10 @@ def train(
     }
     tuning.finish()
     history = History(state.rows, best.epoch, best.metrics, cost=cost)
-    if not (settings.average and validate and model.trained_backbone is not None):
+    if not (settings.average and validate and backbone is not None):
         return history
     path, metrics = _choose_average(model, start, settings, best, validate, diagnose)
     return replace(history, path=path, validation=metrics)
-
-
-def _pretrained_weights(model: Embedder) -> dict[str, Tensor]:
-    return {} if model.trained_backbone is None else backbone_weights(model.trained_backbone)
 
 
 def _choose_average(
