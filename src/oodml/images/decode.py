@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageColor, UnidentifiedImageError
 
 from oodml.errors import error_at
 
@@ -93,11 +93,9 @@ def decode(
 
 def parse_background(value: object) -> tuple[int, int, int]:
     """The RGB color of "white", "black", or "#rrggbb"."""
-    named = {"white": (255, 255, 255), "black": (0, 0, 0)}
-    if isinstance(value, str) and value in named:
-        return named[value]
-    if isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value):
-        return int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16)
+    if isinstance(value, str) and re.fullmatch("white|black|#[0-9a-fA-F]{6}", value):
+        red, green, blue = ImageColor.getrgb(value)[:3]
+        return red, green, blue
     allowed = ("white", "black", "#rrggbb")
     problem = f'given {value!r}; allowed: "white", "black", or a color as "#rrggbb"'
     raise error_at("background", problem, value, allowed)
@@ -272,8 +270,7 @@ def _profile_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform 
 
 def _apply_profile(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
     """Convert the colors and leave transparency as it is."""
-    mode = "CMYK" if image.mode == "CMYK" else _profile_mode(image)
-    colors = image.convert(mode)
+    colors = image.convert(_profile_mode(image))
     colors = ImageCms.applyTransform(colors, transform) or colors
     if image.has_transparency_data:
         colors.putalpha(image.convert("RGBA").getchannel("A"))
