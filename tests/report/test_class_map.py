@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from oodml.report.class_map import class_map, class_sides
+from oodml.report.splits_figures import class_map, class_sides
 from oodml.shift.splits import Split
 from oodml.vectors import VectorSet
 

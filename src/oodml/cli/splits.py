@@ -136,8 +136,8 @@ def show(
     """
     from oodml.files import refuse_overwrite, write_text
     from oodml.report import splits_figures as draw
-    from oodml.report.class_map import class_map
-    from oodml.report.thumbnails import thumbnails
+    from oodml.report.examples import thumbnails
+    from oodml.report.splits_figures import class_map
     from oodml.shift.files import read_splits
 
     for output in filter(None, (figure, maps, page)):

@@ -28,7 +28,7 @@ from oodml.evaluate.neighbors import nearest_neighbor, unit_vectors
 from oodml.files import content_hash, write_text
 from oodml.forecasting.target import OpenForecast
 from oodml.model import Embedder, HeadSettings, load_model
-from oodml.report.thumbnails import thumbnails
+from oodml.report.examples import thumbnails
 from oodml.results.schema import baselines_of
 from oodml.study.run_inputs import CachedFeatures
 

@@ -15,9 +15,9 @@ from oodml.decisions.open_set import OpenSetScores
 from oodml.errors import error_at
 from oodml.files import replacing, write_text
 from oodml.images.image_set import ImageSet
+from oodml.report.examples import thumbnails
 from oodml.report.page import page_environment
 from oodml.report.style import LIGHT, asset, paper_style
-from oodml.report.thumbnails import thumbnails
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,14 +1,18 @@
-"""Example queries with their nearest neighbors, which show what a number means."""
+"""Example queries with their nearest neighbors, and thumbnails of images."""
 
-from collections.abc import Mapping
+import base64
+import io
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from oodml.arrays import Names
+from oodml.errors import OodmlError
 from oodml.evaluate.neighbors import nearest_neighbors
 from oodml.evaluate.query_lists import query_lists
+from oodml.images.image_set import ImageSet
 from oodml.report.folder import StudyFolder
 from oodml.vectors import VectorSet
 
@@ -114,3 +118,40 @@ def _evenly_spaced(
 
 def _as_tuples(array: Names) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(row) for row in array.tolist())
+
+
+def thumbnails(
+    images: ImageSet | None, ids: Iterable[str], pixels: int, budget: int
+) -> dict[str, str]:
+    """Data URIs of images, by id.
+
+    Args:
+        images: the images, or None.
+        ids: the ids of the images; ids that the set does not contain are skipped.
+        budget: the total size in bytes at which to stop.
+    """
+    if images is None:
+        return {}
+    rows = {name: row for row, name in enumerate(images.ids.tolist())}
+    uris: dict[str, str] = {}
+    spent = 0
+    for name in dict.fromkeys(ids):
+        if name not in rows:
+            continue
+        try:
+            uri = _data_uri(images, rows[name], pixels)
+        except (OodmlError, OSError):  # the page shows the name instead
+            continue
+        spent += len(uri)
+        if spent > budget:
+            break
+        uris[name] = uri
+    return uris
+
+
+def _data_uri(images: ImageSet, row: int, pixels: int) -> str:
+    image = images.read(row)
+    image.thumbnail((pixels, pixels))
+    stream = io.BytesIO()
+    image.save(stream, "WEBP", quality=78, method=2)
+    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -17,8 +17,8 @@ from oodml.analysis.failures import (
 from oodml.analysis.table import zero_shot_runs
 from oodml.errors import OodmlError
 from oodml.evaluate.confusions import confusions
+from oodml.report.examples import thumbnails
 from oodml.report.folder import StudyFolder
-from oodml.report.thumbnails import thumbnails
 
 SHOWN = 12
 """Rows of each list on the page."""

@@ -25,14 +25,13 @@ from oodml.analysis.table import methods, metrics, ranked_metrics, shifts, stand
 from oodml.evaluate.registry import find_metric
 from oodml.progress import format_duration
 from oodml.report.answer import answer
-from oodml.report.class_map import ClassMap, class_map, class_sides
-from oodml.report.examples import Examples, find_examples
+from oodml.report.examples import Examples, find_examples, thumbnails
 from oodml.report.failures import page_failures
 from oodml.report.folder import StudyFolder
 from oodml.report.level_and_gain import describe_losses
+from oodml.report.splits_figures import ClassMap, class_map, class_sides
 from oodml.report.style import asset, method_styles
 from oodml.report.tables import select
-from oodml.report.thumbnails import thumbnails
 from oodml.results.schema import Stage, baselines_of
 
 if TYPE_CHECKING:
