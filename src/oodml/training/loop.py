@@ -138,19 +138,12 @@ def _choose_average(
     diagnose: Evaluate | None,
 ) -> tuple[list[dict[str, float]], Metrics]:
     """Evaluate the averages, leave the best in the model, and return all rows and its metrics."""
-    measured: list[Metrics] = []
 
-    def evaluate() -> Metrics:
-        measured.append(validate())
-        row = _prefix("validation", measured[-1])
-        return row | _prefix("test", diagnose() if diagnose else {})
+    def evaluate() -> tuple[Metrics, Metrics]:
+        metrics, test = validate(), diagnose() if diagnose else {}
+        return metrics, _prefix("validation", metrics) | _prefix("test", test)
 
-    def score(row: Metrics) -> float:
-        return best.score({k.removeprefix("validation_"): v for k, v in row.items()})
-
-    backbone = model.require_backbone()
-    path, chosen = search_path(backbone, start, settings.average, evaluate, score)
-    return path, measured[chosen]
+    return search_path(model.require_backbone(), start, settings.average, evaluate, best.score)
 
 
 def _move_to_device(

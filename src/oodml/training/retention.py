@@ -131,9 +131,9 @@ def search_path(
     backbone: Backbone,
     start: dict[str, Tensor],
     shares: Sequence[float],
-    evaluate: Callable[[], dict[str, float]],
+    evaluate: Callable[[], tuple[dict[str, float], dict[str, float]]],
     score: Callable[[dict[str, float]], float],
-) -> tuple[list[dict[str, float]], int]:
+) -> tuple[list[dict[str, float]], dict[str, float]]:
     """Evaluate the path from pretrained to trained weights (WiSE-FT, arXiv 2109.01903).
 
     The backbone is left with the best weights; its head keeps the trained ones on the whole path.
@@ -141,21 +141,23 @@ def search_path(
     Args:
         start: the pretrained weights.
         shares: the shares of the trained weights to try; 0 and 1 are added.
-        evaluate: computes the metrics of a point.
+        evaluate: computes the metrics of a point, and the row that records it.
         score: the value to maximize, given these metrics.
 
     Returns:
-        One row of "share" and metrics per point, and the index of the best one.
+        One row per point, with its "share", and the metrics of the best one.
     """
     end = backbone_weights(backbone)
     points = sorted({0.0, *shares, 1.0})
-    rows: list[dict[str, float]] = []
+    measured, rows = [], []
     for share in points:
         _interpolate(backbone, start, end, share)
-        rows.append({"share": share} | evaluate())
-    best = max(range(len(points)), key=lambda i: (score(rows[i]), points[i]))
+        metrics, row = evaluate()
+        measured.append(metrics)
+        rows.append({"share": share} | row)
+    best = max(range(len(points)), key=lambda i: (score(measured[i]), points[i]))
     _interpolate(backbone, start, end, points[best])
-    return rows, best
+    return rows, measured[best]
 
 
 @torch.no_grad()
