@@ -50,7 +50,7 @@ __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from oodml.adaptation import adapt as adapt
-    from oodml.analysis.ags import (
+    from oodml.analysis.intervals import (
         aggregated_generalization_score as aggregated_generalization_score,
     )
     from oodml.catalog import load as load

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oodml.analysis.ags import aggregated_generalization_score, ags_weights
+from oodml.analysis.intervals import aggregated_generalization_score, ags_weights
 from oodml.analysis.published import published_curve, published_results
 from oodml.errors import OodmlError
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import linregress, ttest_rel
 
-from oodml.analysis.ags import aggregated_generalization_score
+from oodml.analysis.intervals import aggregated_generalization_score
 from oodml.analysis.ranking import (
     beat_probability,
     compare_methods,

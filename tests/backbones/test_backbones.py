@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
 
 from oodml.backbones import load_backbone
-from oodml.backbones._timm import MEAN, STD, _load_in_order, _weights_file
+from oodml.backbones._libraries import MEAN, STD, _load_in_order, _weights_file
 from oodml.errors import OodmlError
 from oodml.model import pool_features
 

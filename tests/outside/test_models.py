@@ -103,7 +103,7 @@ def test_a_hub_failure_is_one_line_and_is_not_repeated(monkeypatch: pytest.Monke
         raise ConnectionError("\n\nno route to the hub\nRetrying in 8s\nTraceback …")
 
     monkeypatch.setattr(timm, "create_model", fail)
-    monkeypatch.setattr("oodml.backbones._timm._failures", {})
+    monkeypatch.setattr("oodml.backbones._libraries._failures", {})
     for _ in range(2):
         with pytest.raises(OodmlError, match="no route to the hub") as caught:
             load_backbone("resnet18")

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 
 from oodml import OodmlError, exact_progression, frechet_distance
 from oodml.shift.distances import GramFid
-from oodml.shift.exact import evenly_spaced
+from oodml.shift.exact import evenly_spaced, swap_shifts
 from oodml.shift.splits import Split
-from oodml.shift.swaps import swap_shifts
 from tests.shift.samples import clustered
 
 

@@ -201,8 +201,8 @@ def test_retention_terms() -> None:
 
 def test_retention_terms_equal_their_formulas() -> None:
     from oodml.methods._base import Batch
-    from oodml.training.retention import Retention
     from oodml.training.settings import Retain
+    from oodml.training.tuning import Retention
 
     random = torch.Generator().manual_seed(0)
     x, z, t = (torch.randn(5, d, generator=random) for d in (6, 3, 6))
@@ -244,7 +244,7 @@ def test_the_average_with_the_best_validation_is_used() -> None:
 
 
 def test_the_moving_average_is_evaluated_and_used() -> None:
-    from oodml.training.retention import MovingAverage
+    from oodml.training.tuning import MovingAverage
 
     parameter = torch.nn.Parameter(torch.zeros(1))
     average = MovingAverage([parameter], 0.75)

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from oodml.analysis.ags import ags_weights
 from oodml.analysis.intervals import (
     SEPARATED,
     Interval,
     ags_interval,
+    ags_weights,
     method_interval,
     probability_positive,
     student_interval,

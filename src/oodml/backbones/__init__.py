@@ -7,8 +7,13 @@ from typing import Any
 from oodml import catalog
 from oodml.allocator import keep_freed_memory
 from oodml.backbones._base import POOLINGS, Backbone, Pooling, combine_poolings, pool_features
-from oodml.backbones._libraries import is_library, library_backbone, local_files
-from oodml.backbones._timm import timm_backbone, timm_names
+from oodml.backbones._libraries import (
+    is_library,
+    library_backbone,
+    local_files,
+    timm_backbone,
+    timm_names,
+)
 from oodml.errors import OodmlError
 from oodml.randomness import isolated
 

@@ -1,7 +1,7 @@
 """EfficientNet-Lite1, trained on ImageNet."""
 
 from oodml.backbones._base import Backbone
-from oodml.backbones._timm import lite
+from oodml.backbones._libraries import lite
 
 
 def backbone(weights: str | None = None) -> Backbone:

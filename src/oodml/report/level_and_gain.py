@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from oodml.analysis.ags import aggregated_generalization_score
 from oodml.analysis.forecast_scores import score_forecasts
 from oodml.analysis.formatting import format_points
 from oodml.analysis.intervals import student_interval

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from oodml.analysis.ags import aggregated_generalization_score
 from oodml.analysis.diagnostics import (
     epoch_gap,
     size_effects,
@@ -17,7 +16,7 @@ from oodml.analysis.diagnostics import (
 )
 from oodml.analysis.findings import findings
 from oodml.analysis.gains import few_shot_gains, near_and_far
-from oodml.analysis.intervals import SEPARATED, method_interval
+from oodml.analysis.intervals import SEPARATED, aggregated_generalization_score, method_interval
 from oodml.analysis.published import comparable_curves
 from oodml.analysis.ranking import (
     compare_methods,

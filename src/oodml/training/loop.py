@@ -24,11 +24,17 @@ from oodml.training.checkpoint import (
     TrainingState,
     load_checkpoint,
 )
-from oodml.training.retention import Retention, backbone_weights, search_path
 from oodml.training.settings import TrainSettings
 from oodml.training.sources import BatchSource, ClassBalanced
 from oodml.training.trainer import NonFiniteError, Trainer
-from oodml.training.tuning import Tuning, count_parameters, peak_memory
+from oodml.training.tuning import (
+    Retention,
+    Tuning,
+    backbone_weights,
+    count_parameters,
+    peak_memory,
+    search_path,
+)
 
 Evaluate = Callable[[], Metrics]
 """Computes metrics of the model in its current state."""

@@ -17,10 +17,9 @@ from oodml.losses._base import full_precision
 from oodml.losses.image_rotation import rotate
 from oodml.methods._base import BaseMethod, Batch
 from oodml.model import Embedder
-from oodml.training.retention import MovingAverage, Retention
 from oodml.training.settings import TrainSettings
 from oodml.training.sources import BatchSource, Views
-from oodml.training.tuning import Tuning
+from oodml.training.tuning import MovingAverage, Retention, Tuning
 
 Rows = NDArray[np.int64]
 Terms = dict[str, Tensor]
