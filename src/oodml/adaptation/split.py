@@ -104,24 +104,18 @@ def _vectors(features_of: BackboneFeatures, images: ImageSet, view: int | None) 
 def support_rows(test: ImageSet, episodes: Sequence[Episode]) -> list[dict[str, list[int]]]:
     """The rows of the support images of each episode, by class."""
     row_of = {name: row for row, name in enumerate(test.ids.tolist())}
-    return [_rows(number, one, row_of, test) for number, one in enumerate(episodes)]
-
-
-def _rows(
-    number: int, episode: Episode, row_of: dict[str, int], test: ImageSet
-) -> dict[str, list[int]]:
-    rows: dict[str, list[int]] = {}
-    for support_class, ids in episode.support.items():
-        if episode.class_wise and not ids:
-            rows[support_class] = np.flatnonzero(test.classes == support_class).tolist()
-            continue
-        for image in ids:
-            if image not in row_of:
-                location = f"episode {number}"
+    supports: list[dict[str, list[int]]] = [{} for _ in episodes]
+    for number, episode in enumerate(episodes):
+        for name, ids in episode.support.items():
+            unknown = [image for image in ids if image not in row_of]
+            if unknown:
                 problem = (
-                    f"support image {image!r} of class {support_class!r} is not among "
-                    f"the test images of {test.name}"
+                    f"support image {unknown[0]!r} of class {name!r} is not among the test images "
+                    f"of {test.name}"
                 )
-                raise error_at(location, problem, image)
-        rows[support_class] = [row_of[image] for image in ids]
-    return rows
+                raise error_at(f"episode {number}", problem, unknown[0])
+            rows = [row_of[image] for image in ids]
+            if episode.class_wise and not ids:
+                rows = np.flatnonzero(test.classes == name).tolist()
+            supports[number][name] = rows
+    return supports

@@ -6,8 +6,7 @@ from jaxtyping import Float
 
 from oodml.analysis.formatting import format_difference, format_interval, format_number, is_percent
 from oodml.analysis.intervals import student_interval
-from oodml.analysis.table import shifts, standard_split, zero_shot
-from oodml.errors import unknown
+from oodml.analysis.table import shifts, zero_shot
 from oodml.evaluate.registry import find_metric
 from oodml.results.schema import STANDARD_SPLIT, Stage, baselines_of
 
@@ -91,9 +90,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def near_and_far(
-    table: pd.DataFrame, metric: str = "recall@1", near: str = "easiest"
-) -> pd.DataFrame:
+def near_and_far(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
     """What each trained method gains over the baseline near and far from the training classes.
 
     The gain of a seed is compared with the baseline's mean. Intervals are 95% Student intervals
@@ -103,40 +100,29 @@ def near_and_far(
 
     Args:
         table: a results table with a baseline, such as the frozen network.
-        near: "easiest", or "standard" for the standard split.
 
     Returns:
         One row per method with `COLUMNS`; empty without a baseline or with a single split.
     """
-    if near not in ("easiest", "standard"):
-        raise unknown("near", near, ("easiest", "standard"))
     wide, order = zero_shot(table, metric), shifts(table)
     baselines = sorted(baselines_of(table) & set(wide.index.get_level_values("method")))
     baseline = "frozen" if "frozen" in baselines else next(iter(baselines), None)
     order = order[order.index.isin(wide.columns)]
     if baseline is None or order.nunique() < 2:
         return pd.DataFrame(columns=list(COLUMNS))
-    standard = standard_split(order.index)
-    first = standard if near == "standard" and standard is not None else str(order.index[0])
-    last, level = str(order.index[-1]), wide.loc[baseline].mean()
+    first, last, level = str(order.index[0]), str(order.index[-1]), wide.loc[baseline].mean()
     rows = []
     for method in sorted(set(wide.index.get_level_values("method")) - {baseline}):
         gains = wide.loc[method] - level
         if method in baselines or gains[order.index].isna().all().any():
             continue
         bounds = {name: student_interval(gains[name].dropna()) for name in order.index}
-        ends = {
-            f"crossing{suffix}": crossing_shift(
-                order.to_numpy(),
-                np.array([float(getattr(bounds[name], bound)) for name in order.index]),
-            )
-            for suffix, bound in (("", "mean"), ("_low", "low"), ("_high", "high"))
-        }
-        sides = {"near": bounds[first], "far": bounds[last]}
-        values = {f"{k}{s}": getattr(one, a) for k, one in sides.items()
-                  for s, a in (("", "mean"), ("_low", "low"), ("_high", "high"))}  # fmt: skip
-        named = {"method": method, "baseline": baseline, "near_split": first, "far_split": last}
-        rows.append(named | values | ends)
+        row = {"method": method, "baseline": baseline, "near_split": first, "far_split": last}
+        for suffix, bound in (("", "mean"), ("_low", "low"), ("_high", "high")):
+            values = np.array([float(getattr(bounds[name], bound)) for name in order.index])
+            row |= {f"near{suffix}": values[0], f"far{suffix}": values[-1]}
+            row |= {f"crossing{suffix}": crossing_shift(order.to_numpy(), values)}
+        rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

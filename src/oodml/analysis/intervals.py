@@ -132,9 +132,7 @@ def probability_positive(differences: Numbers) -> float:
     return float(stdtr(len(sample) - 1, float(sample.mean()) / error))
 
 
-def ags_interval(
-    shift: Numbers, values: Float[np.ndarray, "seeds splits"], level: float = 0.95
-) -> Interval:
+def ags_interval(shift: Numbers, values: Float[np.ndarray, "seeds splits"]) -> Interval:
     """The AGS of a method with its interval over seeds.
 
     The score is computed for each seed, so the interval allows for dependence between the splits
@@ -148,7 +146,7 @@ def ags_interval(
     weights = ags_weights(shift)
     complete = values[np.isfinite(values).all(axis=1)]
     if len(complete):
-        return student_interval(complete @ weights, level)
+        return student_interval(complete @ weights)
     if np.isnan(values).all(axis=0).any():
         return Interval()
     return Interval(float(np.nanmean(values, axis=0) @ weights))
@@ -158,7 +156,6 @@ def bootstrap_interval(
     values: Float[np.ndarray, "seeds ..."],
     statistic: Callable[[NDArray[np.float64]], float],
     generator: np.random.Generator,
-    level: float = 0.95,
     draws: int = 2000,
 ) -> Interval:
     """The percentile interval of a statistic under resampling of seeds with replacement.
@@ -174,7 +171,7 @@ def bootstrap_interval(
     estimates = np.array([statistic(values[row]) for row in rows])
     if np.isnan(estimates).all():
         return Interval(estimate, n=n)
-    low, high = np.nanquantile(estimates, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.nanquantile(estimates, [(1 - 0.95) / 2, (1 + 0.95) / 2])
     return Interval(estimate, float(low), float(high), n)
 
 

@@ -202,13 +202,10 @@ class Misranking:
     tied_inverted: tuple[tuple[str, str], ...]
 
 
-def misranking(
-    table: pd.DataFrame, metric: str = "recall@1", level: float = 0.95
-) -> Misranking | None:
+def misranking(table: pd.DataFrame, metric: str = "recall@1") -> Misranking | None:
     """Compare the ranking on the standard split with that by AGS, for trained methods.
 
-    Args:
-        level: the probability from which an order counts as certain.
+    An order is certain from a probability of 0.95.
 
     Returns:
         None without a standard split, a second split, or a second method.
@@ -233,6 +230,6 @@ def misranking(
         for other in names:
             if score[better] > score[other] and standard[better] < standard[other]:
                 lowest = min(overall.loc[better, other], by_standard.loc[other, better])
-                (certain if lowest >= level else uncertain).append((better, other))
+                (certain if lowest >= 0.95 else uncertain).append((better, other))
     agreement = float(kendalltau(standard, score).statistic)
     return Misranking(agreement, tuple(certain), tuple(uncertain))

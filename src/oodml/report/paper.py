@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,12 +51,13 @@ def write_figures(
         width: a key of `WIDTHS`: with "auto", the legend is added to the right of the figure;
             "column" and "text" are the widths of a paper, with the legend below the figure.
     """
+    drawn = _Figures(tables, metric, styles, WIDTHS[width])
     with paper_style():
         figures = {
-            "generalization": generalization_figure(tables, metric, styles, WIDTHS[width]),
-            "ags": ags_figure(tables, metric, styles, WIDTHS[width]),
-            "few_shot": few_shot_figure(tables, metric, styles, WIDTHS[width]),
-            "progression": progression_figure(tables, WIDTHS[width]),
+            "generalization": drawn.generalization(),
+            "ags": drawn.ags(),
+            "few_shot": drawn.few_shot(),
+            "progression": drawn.progression(),
         }
         return [
             _save(figure, target / f"{name}.{suffix}")
@@ -65,93 +67,102 @@ def write_figures(
         ]
 
 
-def generalization_figure(
-    tables: Mapping[str, pd.DataFrame], metric: str, styles: Styles, width: float | None = None
-) -> "Figure":
-    """The metric against shift: a line per method with the band of its 95% interval."""
-    figure, axes = _figure(3.4, 2.9, styles, width)
-    curves, seeds = select(tables, "curves", metric), select(tables, "seeds", metric)
-    for name, style in styles.items():
-        rows = curves[curves["method"] == name]
-        _draw_line(axes[0], rows, ("mean", "low", "high"), style, name)
-        if rows["n"].max() < MIN_BAND_SEEDS:
-            dots = seeds[seeds["method"] == name]
-            axes[0].plot(dots["shift"], dots["value"], ".", color=style.light, markersize=2)
-    axes[0].set(
-        xlabel="Shift between training and test classes (FID)", ylabel=find_metric(metric).label
-    )
-    _draw_legend(figure, axes[0], styles, width)
-    return figure
+@dataclass(frozen=True)
+class _Figures:
+    tables: Mapping[str, pd.DataFrame]
+    metric: str
+    styles: Styles
+    width: float | None
 
+    def generalization(self) -> "Figure":
+        """The metric against shift: a line per method with the band of its 95% interval."""
+        figure, (axis,) = self._figure(3.4, 2.9)
+        curves, seeds = (select(self.tables, name, self.metric) for name in ("curves", "seeds"))
+        for name, style in self.styles.items():
+            rows = curves[curves["method"] == name]
+            _draw_line(axis, rows, ("mean", "low", "high"), style, name)
+            if rows["n"].max() < MIN_BAND_SEEDS:
+                dots = seeds[seeds["method"] == name]
+                axis.plot(dots["shift"], dots["value"], ".", color=style.light, markersize=2)
+        label = find_metric(self.metric).label
+        axis.set(xlabel="Shift between training and test classes (FID)", ylabel=label)
+        self._draw_legend(figure, axis)
+        return figure
 
-def ags_figure(
-    tables: Mapping[str, pd.DataFrame], metric: str, styles: Styles, width: float | None = None
-) -> "Figure | None":
-    """The AGS of each method with its interval, the highest on top; None without scores."""
-    order = select(tables, "ags", metric).dropna(subset=["ags"])
-    if order.empty:
-        return None
-    figure, axes = _figure(2.6, 0.6 + 0.25 * len(order), styles, width, legend=False)
-    for height, row in enumerate(order.iloc[::-1].to_dict("records")):
-        style = styles[row["method"]]
-        axes[0].plot(row["ags"], height, style.marker, color=style.light)
-        axes[0].hlines(height, row["ags_low"], row["ags_high"], color=style.light)
-    axes[0].set_yticks(range(len(order)), [_wrap(name) for name in order["method"].iloc[::-1]])
-    axes[0].set(xlabel=f"AGS of {find_metric(metric).label}", ylim=(-0.6, len(order) - 0.4))
-    return figure
+    def ags(self) -> "Figure | None":
+        """The AGS of each method with its interval, the highest on top; None without scores."""
+        order = select(self.tables, "ags", self.metric).dropna(subset=["ags"])
+        if order.empty:
+            return None
+        figure, (axis,) = self._figure(2.6, 0.6 + 0.25 * len(order), legend=False)
+        for height, row in enumerate(order.iloc[::-1].to_dict("records")):
+            style = self.styles[row["method"]]
+            axis.plot(row["ags"], height, style.marker, color=style.light)
+            axis.hlines(height, row["ags_low"], row["ags_high"], color=style.light)
+        axis.set_yticks(range(len(order)), [_wrap(name) for name in order["method"].iloc[::-1]])
+        axis.set(xlabel=f"AGS of {find_metric(self.metric).label}", ylim=(-0.6, len(order) - 0.4))
+        return figure
 
+    def few_shot(self) -> "Figure | None":
+        """The gain from adaptation against shift, a panel per number of shots; None without any."""
+        gains = select(self.tables, "few_shot", self.metric)
+        if gains.empty:
+            return None
+        shots = sorted(gains["shots"].unique())
+        figure, axes = self._figure(2.3 * len(shots), 2.6, len(shots))
+        for axis, count in zip(axes, shots, strict=True):
+            for name, style in self.styles.items():
+                rows = gains[(gains["method"] == name) & (gains["shots"] == count)]
+                if len(rows):
+                    _draw_line(axis, rows, ("gain", "gain_low", "gain_high"), style, name)
+            axis.axhline(0, color="#555555", linewidth=0.6)
+            axis.set(title=f"{count} labeled images per class", xlabel="Shift (FID)")
+        axes[0].set_ylabel(f"Gain in {find_metric(self.metric).label}")
+        self._draw_legend(figure, axes[0])
+        return figure
 
-def few_shot_figure(
-    tables: Mapping[str, pd.DataFrame], metric: str, styles: Styles, width: float | None = None
-) -> "Figure | None":
-    """The gain from adaptation against shift, a panel per number of shots; None without gains."""
-    gains = select(tables, "few_shot", metric)
-    if gains.empty:
-        return None
-    shots = sorted(gains["shots"].unique())
-    figure, axes = _figure(2.3 * len(shots), 2.6, styles, width, len(shots))
-    for axis, count in zip(axes, shots, strict=True):
-        for name, style in styles.items():
-            rows = gains[(gains["method"] == name) & (gains["shots"] == count)]
-            if len(rows):
-                _draw_line(axis, rows, ("gain", "gain_low", "gain_high"), style, name)
-        axis.axhline(0, color="#555555", linewidth=0.6)
-        axis.set(title=f"{count} labeled images per class", xlabel="Shift (FID)")
-    axes[0].set_ylabel(f"Gain in {find_metric(metric).label}")
-    _draw_legend(figure, axes[0], styles, width)
-    return figure
+    def progression(self) -> "Figure":
+        """The shift of each split in ascending order; the standard split is a ring."""
+        alone = replace(self, styles={}, width=self.width or 3.6)
+        figure, (axis,) = alone._figure(3.6, 2.2, legend=False)
+        splits = self.tables["progression"]
+        positions = range(len(splits))
+        axis.plot(positions, splits["shift"], "-", color="#bbbbbb", zorder=1)
+        fills = ["white" if name == STANDARD_SPLIT else "#222222" for name in splits["split"]]
+        axis.scatter(positions, splits["shift"], c=fills, edgecolors="#222222", s=18, zorder=2)
+        axis.set_xticks(positions, splits["split"])
+        axis.set(xlabel="Split", ylabel="FID of class means", ylim=(0, None))
+        return figure
 
+    def _figure(
+        self, panel: float, height: float, panels: int = 1, legend: bool = True
+    ) -> "tuple[Figure, list[Axes]]":
+        """A figure of the width, or of a panel's width and the names of the methods beside it."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
 
-def progression_figure(tables: Mapping[str, pd.DataFrame], width: float | None = None) -> "Figure":
-    """The shift of each split in ascending order; the standard split is a ring."""
-    figure, axes = _figure(3.6, 2.2, {}, width or 3.6, legend=False)
-    splits = tables["progression"]
-    positions = range(len(splits))
-    axes[0].plot(positions, splits["shift"], "-", color="#bbbbbb", zorder=1)
-    fills = ["white" if name == STANDARD_SPLIT else "#222222" for name in splits["split"]]
-    axes[0].scatter(positions, splits["shift"], c=fills, edgecolors="#222222", s=18, zorder=2)
-    axes[0].set_xticks(positions, splits["split"])
-    axes[0].set(xlabel="Split", ylabel="FID of class means", ylim=(0, None))
-    return figure
+        rows = -(-len(self.styles) // self._legend_columns) if self.width and legend else 0
+        width = self.width or panel + self._legend_width
+        figure = Figure(figsize=(width, height + LEGEND_ROW * rows))
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(1, panels, sharey=True, squeeze=False)
+        return figure, list(axes[0])
 
+    @property
+    def _legend_width(self) -> float:
+        return 0.5 + 0.065 * min(NAME_WIDTH, max(map(len, self.styles), default=0))
 
-def _figure(
-    panel: float,
-    height: float,
-    styles: Styles,
-    width: float | None,
-    panels: int = 1,
-    legend: bool = True,
-) -> "tuple[Figure, list[Axes]]":
-    """A figure of this width, or of a panel's width and the names of the methods beside it."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    @property
+    def _legend_columns(self) -> int:
+        return max(1, int((self.width or 0) / self._legend_width))
 
-    rows = -(-len(styles) // _legend_columns(styles, width)) if width and legend else 0
-    figure = Figure(figsize=(width or panel + _legend_width(styles), height + LEGEND_ROW * rows))
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, panels, sharey=True, squeeze=False)
-    return figure, list(axes[0])
+    def _draw_legend(self, figure: "Figure", axis: "Axes") -> None:
+        handles, names = axis.get_legend_handles_labels()
+        if self.width is None:
+            figure.legend(handles, names, loc="outside right center")
+        else:
+            columns = self._legend_columns
+            figure.legend(handles, names, loc="outside lower center", ncols=columns)
 
 
 def _draw_line(
@@ -171,23 +182,6 @@ def _draw_line(
 def _wrap(name: str) -> str:
     lines = textwrap.wrap(name, NAME_WIDTH) or [name]
     return "\n".join(lines[:2]) + ("…" if len(lines) > 2 else "")
-
-
-def _legend_width(styles: Styles) -> float:
-    return 0.5 + 0.065 * min(NAME_WIDTH, max(map(len, styles), default=0))
-
-
-def _legend_columns(styles: Styles, width: float) -> int:
-    return max(1, int(width / _legend_width(styles)))
-
-
-def _draw_legend(figure: "Figure", axis: "Axes", styles: Styles, width: float | None) -> None:
-    handles, names = axis.get_legend_handles_labels()
-    if width is None:
-        figure.legend(handles, names, loc="outside right center")
-    else:
-        columns = _legend_columns(styles, width)
-        figure.legend(handles, names, loc="outside lower center", ncols=columns)
 
 
 def _save(figure: "Figure", path: Path) -> Path:
