@@ -8,13 +8,11 @@ import numpy as np
 
 from oodml.errors import OodmlError, unknown
 from oodml.progress import Progress
-from oodml.shift import image_measures
 from oodml.shift.distances import Positions
 from oodml.shift.image_measures import Pool
 from oodml.shift.measures import MEASURES, find_measure
 from oodml.vectors import VectorSet
 
-assert image_measures  # importing it registers its measures
 DEFAULT = tuple(measure.name for measure in MEASURES.values() if measure.by_default)
 
 
