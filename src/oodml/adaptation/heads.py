@@ -167,18 +167,11 @@ def take_steps(
         with torch.enable_grad():
             loss = adapter.losses(heads.normalized(outputs), labels, batch, beta).sum()
         gradient, beta.grad = torch.autograd.grad(loss, (outputs, beta), allow_unused=True)
-        _set_gradient(heads, features, gradient)
+        # The gradient uses its existing buffer; allocating one takes half a product more.
+        torch.bmm(gradient.transpose(1, 2), features, out=heads.weight.grad)
+        if heads.bias is not None:
+            heads.bias.grad = gradient.sum(1)
         optimizer.step()
-
-
-def _set_gradient(
-    heads: Heads, features: Float[Tensor, "e b f"], gradient: Float[Tensor, "e b d"]
-) -> None:
-    """Set the layer's gradient in its existing buffer; allocating one takes half a product more."""
-    assert heads.weight.grad is not None
-    torch.bmm(gradient.transpose(1, 2), features, out=heads.weight.grad)
-    if heads.bias is not None:
-        heads.bias.grad = gradient.sum(1)
 
 
 def make_optimizer(

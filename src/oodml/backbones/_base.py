@@ -120,8 +120,9 @@ class Backbone(nn.Module):
             self.check_pooling(name)
         output = self._run(images)
         wanted = {part for name in poolings for part in SUMS.get(name, (name,))}
-        deployed = self._pool is not None or self._only_pooled
-        parts = {"model": self._deployed(output)} if "model" in wanted and deployed else {}
+        parts = {}
+        if "model" in wanted and (self._pool is not None or self._only_pooled):
+            parts["model"] = output if self._pool is None else self._pool(self.network, output)
         if "cls" in wanted:
             parts["cls"] = output[:, 0]
         if wanted - parts.keys():
@@ -135,7 +136,9 @@ class Backbone(nn.Module):
         """The poolings that the network has."""
         if self._only_pooled:
             return ("model",)
-        return POOLINGS if self._has_class_token else tuple(p for p in POOLINGS if "cls" not in p)
+        tokens = int(getattr(self.network, "num_prefix_tokens", 0))
+        has_class_token = tokens > int(getattr(self.network, "num_reg_tokens", 0) or 0)
+        return POOLINGS if has_class_token else tuple(p for p in POOLINGS if "cls" not in p)
 
     def check_pooling(self, pooling: str) -> None:
         """Raise OodmlError if the network lacks a pooling, such as "cls" without a class token."""
@@ -147,11 +150,6 @@ class Backbone(nn.Module):
         if pooling == "model":
             return self.dim
         return self.features * (2 if pooling == "cls+avg" else 1)
-
-    @property
-    def _has_class_token(self) -> bool:
-        tokens = int(getattr(self.network, "num_prefix_tokens", 0))
-        return tokens > int(getattr(self.network, "num_reg_tokens", 0) or 0)
 
     def _run(self, images: Tensor) -> Tensor:
         normalized = (images - self.mean) / self.std
@@ -166,9 +164,6 @@ class Backbone(nn.Module):
                 f"image_size to use its own, {self.image_size}."
             )
             raise OodmlError(problem, "image_size", height, (str(self.image_size),)) from error
-
-    def _deployed(self, output: Tensor) -> Tensor:
-        return output if self._pool is None else self._pool(self.network, output)
 
     def _to_map(self, output: Tensor) -> Tensor:
         if output.ndim == 2:

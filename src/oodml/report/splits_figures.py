@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from oodml.errors import OodmlError, error_at, install_command
 from oodml.files import replacing
@@ -19,6 +19,13 @@ from oodml.vectors import VectorSet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+TRAIN, TEST, NEITHER = "#2a6f97", "#d1495b", "#cccccc"
+SIDES = {"train": ("training classes", TRAIN), "test": ("test classes", TEST),
+         "": ("in neither", NEITHER)}  # fmt: skip
+SUFFIXES = (".png", ".pdf", ".svg")
+SHIFT_LABEL = "FID of class means"
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,9 @@ def class_map(features: VectorSet, max_classes: int = 2000, seed: int = 0) -> Cl
     drawn = np.arange(len(means))
     if len(drawn) > max_classes:
         drawn = np.sort(np.random.default_rng(seed).choice(drawn, max_classes, replace=False))
-    samples = _nearest_to_mean(features, means)
+    distance = np.linalg.norm(features.vectors - means[features.labels], axis=1)
+    by_class = np.lexsort((distance, features.labels))
+    samples = by_class[np.unique(features.labels[by_class], return_index=True)[1]]
     names, groups = np.asarray(features.class_names), features.superclasses
     return ClassMap(
         tuple(names[drawn].tolist()),
@@ -72,22 +81,6 @@ def class_sides(drawn: ClassMap, split: Split) -> list[str]:
     """The side of each class of a map: "train", "test", or "" if it is not in the split."""
     side = dict.fromkeys(split.train, "train") | dict.fromkeys(split.test, "test")
     return [side.get(name, "") for name in drawn.classes]
-
-
-def _nearest_to_mean(
-    features: VectorSet, means: Float[np.ndarray, "classes d"]
-) -> Int[np.ndarray, " classes"]:
-    distance = np.linalg.norm(features.vectors - means[features.labels], axis=1)
-    order = np.lexsort((distance, features.labels))
-    first = np.unique(features.labels[order], return_index=True)[1]
-    return np.asarray(order[first])
-
-
-TRAIN, TEST, NEITHER = "#2a6f97", "#d1495b", "#cccccc"
-SIDES = {"train": ("training classes", TRAIN), "test": ("test classes", TEST),
-         "": ("in neither", NEITHER)}  # fmt: skip
-SUFFIXES = (".png", ".pdf", ".svg")
-SHIFT_LABEL = "FID of class means"
 
 
 def shift_per_step(progression: Progression) -> "Figure":
@@ -112,7 +105,9 @@ def progression_maps(
     umap: bool = False,
 ) -> "Figure":
     """Maps of the class means, colored by side, for some steps."""
-    chosen = [progression.at(step) for step in steps] if steps else _first_middle_last(progression)
+    last = len(progression) - 1
+    middle = np.unique(np.linspace(0, last, min(3, last + 1)).astype(int)).tolist()
+    chosen = [progression.at(one) for one in steps] if steps else [progression[i] for i in middle]
     drawn = _class_positions(features, umap)
     figure, axes = _figure(len(chosen), (3.2 * len(chosen), 3.4))
     for axis, split in zip(axes, chosen, strict=True):
@@ -275,12 +270,6 @@ def _class_positions(features: VectorSet, umap: bool) -> ClassMap:
     )
     centered = points - points.mean(axis=0)
     return replace(drawn, points=centered / np.abs(centered).max(), explained=0.0)
-
-
-def _first_middle_last(progression: Progression) -> list[Split]:
-    last = len(progression.splits) - 1
-    chosen = np.unique(np.linspace(0, last, min(3, last + 1)).astype(int))
-    return [progression.splits[int(position)] for position in chosen]
 
 
 def _figure(columns: int, size: tuple[float, float]) -> tuple["Figure", Any]:

@@ -50,7 +50,10 @@ def size_controls(
     measure = _SplitMeasure(features, progression.shift_measure)
     largest = max(progression, key=lambda split: len(split.train))
     standard = next((s for s in progression if s.step == STANDARD_STEP), None)
-    standard = standard or _standard_split(largest)
+    if standard is None:
+        names = sorted((*largest.train, *largest.test))
+        train = standard_train_classes(names)
+        standard = Split(STANDARD_STEP, tuple(train), tuple(names[len(train) :]), math.nan)
     size = len(standard.train) + len(standard.test)
     smaller = [s for s in progression if len(s.train) + len(s.test) < size]
     controls = [measure.measure(size_matched(s, seed, standard)) for s in smaller for seed in seeds]
@@ -88,12 +91,6 @@ class _SplitMeasure:
             np.array([self._position[name] for name in side]) for side in (split.train, split.test)
         )
         return replace(split, shift=self._shift(train, test))
-
-
-def _standard_split(split: Split) -> Split:
-    names = sorted((*split.train, *split.test))
-    train = standard_train_classes(names)
-    return Split(STANDARD_STEP, tuple(train), tuple(names[len(train) :]), math.nan)
 
 
 def _draw(generator: np.random.Generator, names: Sequence[str], count: int, side: str) -> list[str]:

@@ -23,6 +23,8 @@ from oodml.shift.splits import Episode, Progression, Split, check
 SUFFIXES = (".json", ".pkl")
 JSON_LIMIT = 512 * 2**20
 PICKLE_LIMIT = 64 * 2**20
+VERSION = 1
+"""The version of the JSON format."""
 
 
 @dataclass(frozen=True)
@@ -208,8 +210,11 @@ def export_splits(progression: Progression, path: Path, kind: str) -> None:
     else:
         import torch
 
+        documents = [_split_to_document(split) for split in progression]
+        for document in documents:
+            del document["episodes"]
         with replacing(path) as temporary:
-            torch.save([_plain(split) for split in progression], temporary)
+            torch.save(documents, temporary)
 
 
 def describe_splits(progression: Progression) -> str:
@@ -243,14 +248,6 @@ def describe_splits(progression: Progression) -> str:
         for one in progression
     ]
     return "\n".join([text, "", *rows])
-
-
-def _plain(split: Any) -> dict[str, Any]:
-    lists = {part: list(getattr(split, part)) for part in ("train", "validation", "test")}
-    return {"step": split.step, "shift": float(split.shift), **lists}
-
-
-VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,7 +122,8 @@ class TrainingState:
         If the method creates modules or parameters after `prepare`, the state does not fit. Then a
         warning is logged and nothing changes: the training starts from the beginning.
         """
-        if not self._fits(state):
+        method, model = self.method.state_dict(), self.model.trained.state_dict()
+        if (model.keys(), method.keys()) != (state["model"].keys(), state["method"].keys()):
             _LOG.warning(
                 "the checkpoint contains modules that the method creates during training; the "
                 "training starts from the beginning"
@@ -141,11 +142,6 @@ class TrainingState:
         torch.set_rng_state(random["global"].cpu())
         if len(random["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([one.cpu() for one in random["cuda"]])
-
-    def _fits(self, state: dict[str, Any]) -> bool:
-        model, method = self.model.trained.state_dict(), self.method.state_dict()
-        fits: bool = model.keys() == state["model"].keys()
-        return fits and bool(method.keys() == state["method"].keys())
 
 
 @dataclass

@@ -129,10 +129,6 @@ class ClassBalanced:
         """The rows of each batch of one epoch."""
         for _ in range(self.batches):
             classes = random.choice(len(self.members), self.classes, replace=False)
-            yield np.concatenate([self._sample_images(self.members[c], random) for c in classes])
-
-    def _sample_images(
-        self, members: NDArray[np.int64], random: np.random.Generator
-    ) -> NDArray[np.int64]:
-        count = min(self.per_class, len(members))
-        return members[random.permutation(len(members))[:count]]
+            members = [self.members[c] for c in classes]
+            chosen = [rows[random.permutation(len(rows))[: self.per_class]] for rows in members]
+            yield np.concatenate(chosen)
