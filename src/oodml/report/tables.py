@@ -151,10 +151,11 @@ def _ranks(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 def _findings(folder: StudyFolder, ranked: list[str], correlations: pd.DataFrame) -> pd.DataFrame:
     """The findings by each metric; the one about structure, which takes long, by the first."""
-    main = ranked[0]
+    main, models = ranked[0], _models(folder)
+    backbones = {name: str(one["backbone"]) for name, one in models.items() if "backbone" in one}
 
     def by_metric(metric: str) -> pd.DataFrame:
-        answers = findings(folder.table, metric, _backbones(folder), correlations)
+        answers = findings(folder.table, metric, backbones, correlations)
         kept = [one for one in answers if metric == main or "structure" not in one.question.lower()]
         return pd.DataFrame(kept, columns=["question", "answer", "figures"])
 
@@ -183,11 +184,6 @@ def _models(folder: StudyFolder) -> dict[str, Mapping[str, Any]]:
         str(run.get("label", run.get("method"))): run.get("model") or {}
         for run in folder.runs.values()
     }
-
-
-def _backbones(folder: StudyFolder) -> dict[str, str]:
-    models = _models(folder)
-    return {name: str(model["backbone"]) for name, model in models.items() if "backbone" in model}
 
 
 def _runs(folder: StudyFolder) -> pd.DataFrame:
