@@ -30,6 +30,10 @@ from oodml.model_input import input_images
 from oodml.progress import track
 from oodml.randomness import derived_seed, generator
 
+_TOLERANCE = 1e-5
+_CANDIDATES = 5
+_BLOCK = 1024
+
 
 def adapt_network(
     model: Embedder,
@@ -306,11 +310,6 @@ def view_features(
         for view in range(settings.views)
     ]
     return dict(enumerate(torch.from_numpy(np.stack(views, axis=1))))
-
-
-_TOLERANCE = 1e-5
-_CANDIDATES = 5
-_BLOCK = 1024
 
 
 def find_copies(

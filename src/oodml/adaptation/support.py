@@ -9,6 +9,9 @@ from torch import Tensor
 
 from oodml.errors import OodmlError
 
+STEPS_PER_DRAW = 32
+"""Steps whose random numbers are drawn together; the results of a seed depend on it."""
+
 
 @dataclass(frozen=True)
 class Support:
@@ -39,10 +42,6 @@ def class_means(embeddings: Float[Tensor, "s d"], support: Support) -> Float[Ten
     weights = (present / support.counts[:, None]).to(embeddings)
     members = support.members.to(embeddings.device)
     return torch.einsum("ckd,ck->cd", embeddings[members], weights)
-
-
-STEPS_PER_DRAW = 32
-"""Steps whose random numbers are drawn together; the results of a seed depend on it."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,11 @@ from oodml.analysis.table import metrics, shifts, standard_split, zero_shot
 from oodml.evaluate.registry import find_metric
 from oodml.results.schema import Stage, baselines_of, controlled_step
 
+GAP_COLUMNS = (
+    "method", "split", "shift", "chosen", "best", "gap", "gap_low", "gap_high", "seeds",
+    "chosen_epoch", "best_epoch",
+)  # fmt: skip
+
 
 def structure_metrics_of(table: pd.DataFrame) -> list[str]:
     """The metrics of the family "structure"."""
@@ -69,12 +74,6 @@ def _within_split(blocks: Float[np.ndarray, "seeds two methods splits"]) -> floa
     first, second = centered[0][known], centered[1][known]
     scale = np.sqrt((first**2).sum() * (second**2).sum())
     return float((first * second).sum() / scale) if scale > 0 else float("nan")
-
-
-GAP_COLUMNS = (
-    "method", "split", "shift", "chosen", "best", "gap", "gap_low", "gap_high", "seeds",
-    "chosen_epoch", "best_epoch",
-)  # fmt: skip
 
 
 def epoch_gap(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:

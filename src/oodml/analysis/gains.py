@@ -11,6 +11,10 @@ from oodml.evaluate.registry import find_metric
 from oodml.results.schema import STANDARD_SPLIT, Stage, baselines_of
 
 EPISODE_KEY = ["method", "split", "shots", "seed", "episode"]
+COLUMNS = (
+    "method", "baseline", "near_split", "near", "near_low", "near_high",
+    "far_split", "far", "far_low", "far_high", "crossing", "crossing_low", "crossing_high",
+)  # fmt: skip
 
 
 def episode_gains(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
@@ -82,12 +86,6 @@ def gain_slopes(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
         slope = student_interval(slopes)
         rows.append((method, shots, slope.mean, slope.low, slope.high))
     return pd.DataFrame(rows, columns=columns)
-
-
-COLUMNS = (
-    "method", "baseline", "near_split", "near", "near_low", "near_high",
-    "far_split", "far", "far_low", "far_high", "crossing", "crossing_low", "crossing_high",
-)  # fmt: skip
 
 
 def near_and_far(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:

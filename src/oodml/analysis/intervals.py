@@ -11,6 +11,10 @@ from oodml.errors import OodmlError
 
 Numbers: TypeAlias = Collection[Any]
 """A list, an array, or a column of numbers."""
+SEPARATED = 0.975
+"""The one-sided probability from which the two-sided 95% interval of a difference excludes 0."""
+_EQUAL = 1e-12
+"""Values that differ by no more than this (relative to their size) count as equal."""
 
 
 def aggregated_generalization_score(shift: Numbers, value: Numbers) -> float:
@@ -69,12 +73,6 @@ def _finite(numbers: Numbers, name: str) -> NDArray[np.float64]:
         problem = f"AGS: {name} of split {bad[0]} is {array[bad[0]]}; it must be finite"
         raise OodmlError(problem, name, float(array[bad[0]]))
     return array
-
-
-SEPARATED = 0.975
-"""The one-sided probability from which the two-sided 95% interval of a difference excludes 0."""
-_EQUAL = 1e-12
-"""Values that differ by no more than this (relative to their size) count as equal."""
 
 
 class Interval(NamedTuple):

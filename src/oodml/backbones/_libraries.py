@@ -21,15 +21,14 @@ from oodml.files import content_hash
 _data: Any = timm.data
 MAX_PROJECTION = 10_000
 """Last layers that are not ImageNet classifiers and smaller than this are projections (CLIP)."""
+_failures: dict[str, str] = {}
+"""Why pretrained weights could not be loaded, by network; the hub's retries take a minute."""
+MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3  # inputs are scaled as (255·x − 127) / 128
 
 
 def timm_names() -> list[str]:
     """The names of all timm networks, without and with the tag of their weights."""
     return [*timm.list_models(), *timm.list_pretrained()]
-
-
-_failures: dict[str, str] = {}
-"""Why pretrained weights could not be loaded, by network; the hub's retries take a minute."""
 
 
 def timm_backbone(name: str, weights: str | None = None) -> Backbone:
@@ -120,9 +119,6 @@ def _weights_error(name: str, reason: str) -> OodmlError:
         location="backbone",
         given=name,
     )
-
-
-MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3  # inputs are scaled as (255·x − 127) / 128
 
 
 def lite(size: int, weights: str | None) -> Backbone:

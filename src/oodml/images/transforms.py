@@ -31,6 +31,11 @@ from oodml.randomness import derived_seed
 Augmentation = Literal["model", "base", "big", "adv", "red", "gentle"]
 MAX_ASPECT = 16
 """The aspect ratio above which an image is cropped before its short side is enlarged."""
+Rows = NDArray[np.int64]
+View = Callable[[int], NDArray[Any]]
+"""Maps a row to a view of its image, [h w 3] uint8, or floating point in [0, 1]."""
+Transform = Callable[[Image.Image, int], NDArray[Any]]
+"""Maps an image and a side in pixels to a view."""
 
 
 @dataclass(frozen=True)
@@ -190,13 +195,6 @@ def _random_box(
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
     return (left, top, left + side, top + side)
-
-
-Rows = NDArray[np.int64]
-View = Callable[[int], NDArray[Any]]
-"""Maps a row to a view of its image, [h w 3] uint8, or floating point in [0, 1]."""
-Transform = Callable[[Image.Image, int], NDArray[Any]]
-"""Maps an image and a side in pixels to a view."""
 
 
 def test_views(images: ImageSet, size: int, recipe: Recipe, transform: Transform | None) -> View:

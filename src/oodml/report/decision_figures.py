@@ -22,6 +22,9 @@ from oodml.report.style import LIGHT, asset, paper_style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+EXAMPLES = 8
+"""The number of images shown of each new cluster."""
+
 
 @contextmanager
 def png_axes(path: Path, width: float = 4.2, height: float = 2.9) -> Iterator["Axes"]:
@@ -82,10 +85,6 @@ def growth_figure(tables: Mapping[int, pd.DataFrame], path: Path) -> None:
         axes.set_xscale("log")
         axes.set(xlabel="Images in the gallery", ylabel="Recall@k")
         axes.legend()
-
-
-EXAMPLES = 8
-"""The number of images shown of each new cluster."""
 
 
 def write_drift_page(

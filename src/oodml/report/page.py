@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 PUBLISHED_DATA = ("cars196", "cub200", "online_products")
 """Datasets of the paper, for which its conclusions are shown unfolded."""
+EXAMPLE_PIXELS, MAP_PIXELS = 96, 48
+EXAMPLE_BYTES, MAP_BYTES = 5_000_000, 2_000_000
+MAX_EXAMPLE_IMAGES = 1200
 
 
 def page(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> str:
@@ -187,11 +190,6 @@ def _plotly() -> str:
 
 def _script_safe(text: str) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-EXAMPLE_PIXELS, MAP_PIXELS = 96, 48
-EXAMPLE_BYTES, MAP_BYTES = 5_000_000, 2_000_000
-MAX_EXAMPLE_IMAGES = 1200
 
 
 def page_data(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:

@@ -30,6 +30,13 @@ LEGEND_ROW = 0.17
 """The height of a row of a legend below a figure, in inches."""
 MIN_BAND_SEEDS = 3
 """With fewer seeds, figures show the seeds as dots: a t interval is too wide to be of use."""
+NOT_WRITTEN = ("structure_points",)
+LATEX_ESCAPES = str.maketrans(
+    {
+        "\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
+        "\n": " ", "\r": " ", **{character: f"\\{character}" for character in "_%&#${}"},
+    }
+)  # fmt: skip
 
 
 def write_figures(
@@ -189,15 +196,6 @@ def _save(figure: "Figure", path: Path) -> Path:
     with replacing(path) as temporary:
         figure.savefig(temporary, metadata={field: None})
     return path
-
-
-NOT_WRITTEN = ("structure_points",)
-LATEX_ESCAPES = str.maketrans(
-    {
-        "\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
-        "\n": " ", "\r": " ", **{character: f"\\{character}" for character in "_%&#${}"},
-    }
-)  # fmt: skip
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], metric: str, target: Path) -> list[Path]:

@@ -48,6 +48,9 @@ from oodml.shift.splits import Progression
 from oodml.vectors import VectorSet
 
 Tables = dict[str, pd.DataFrame]
+SIZES = {"pca": 1 / 2, "int8": 1 / 4, "pq": 1 / 32, "rescored": 1 / 32, "binary": 1 / 32}
+"""The codes of studies, and their size relative to float32."""
+OPEN_SET = ("auroc", "false_accepts", "false_rejects", "tar@0.05")
 
 
 def tables(folder: StudyFolder) -> Tables:
@@ -341,11 +344,6 @@ def image_counts(images: ImageSet | VectorSet | None) -> dict[str, int]:
         return {}
     names, counts = np.unique(images.classes, return_counts=True)
     return dict(zip(names.tolist(), counts.tolist(), strict=True))
-
-
-SIZES = {"pca": 1 / 2, "int8": 1 / 4, "pq": 1 / 32, "rescored": 1 / 32, "binary": 1 / 32}
-"""The codes of studies, and their size relative to float32."""
-OPEN_SET = ("auroc", "false_accepts", "false_rejects", "tar@0.05")
 
 
 def _near_and_far(curves: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:

@@ -40,6 +40,11 @@ _SMOKE = b"oodml.smoke"
 _N_ROWS = b"oodml.n_rows"
 _LEGACY_BASELINE = "frozen"
 """The only baseline that tables of earlier versions, which lack the metadata, can contain."""
+STANDARD_STEP = 0
+"""The step of the split that a progression starts from."""
+STANDARD_SPLIT = str(STANDARD_STEP)
+"""The standard split as the results table names it."""
+_CONTROL = " control "
 
 
 class Stage(StrEnum):
@@ -56,13 +61,6 @@ class Stage(StrEnum):
     """Few-shot queries after adaptation."""
     TEST_DATA = "test_data"
     """All classes of a further dataset. Its name is in `data`, and `shift` is measured to it."""
-
-
-STANDARD_STEP = 0
-"""The step of the split that a progression starts from."""
-STANDARD_SPLIT = str(STANDARD_STEP)
-"""The standard split as the results table names it."""
-_CONTROL = " control "
 
 
 def control_step(step: int | str, seed: int) -> str:

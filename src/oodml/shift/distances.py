@@ -18,6 +18,11 @@ from threadpoolctl import ThreadpoolController
 from oodml.errors import OodmlError
 
 _SMALL = 256
+Matrix = NDArray[np.float64]
+# Below this ratio of the smallest to the largest pivot, the symmetric eigenvalue form, which
+# squares the singular values, would lose too many digits.
+_WELL_CONDITIONED = 1e-5
+Positions = NDArray[np.int64]
 
 
 def limit_threads(size: int) -> AbstractContextManager[Any]:
@@ -31,13 +36,6 @@ def limit_threads(size: int) -> AbstractContextManager[Any]:
 @cache
 def _controller() -> Any:
     return ThreadpoolController()
-
-
-Matrix = NDArray[np.float64]
-
-# Below this ratio of the smallest to the largest pivot, the symmetric eigenvalue form, which
-# squares the singular values, would lose too many digits.
-_WELL_CONDITIONED = 1e-5
 
 
 def frechet_distance(a: Num[np.ndarray, "n d"], b: Num[np.ndarray, "m e"]) -> float:
@@ -130,9 +128,6 @@ def _factor(sigma: Matrix) -> Matrix:
     noise = len(sigma) * np.finfo(np.float64).eps * max(eigenvalues[-1], 0.0)
     positive = eigenvalues > noise
     return np.asarray(vectors[:, positive] * np.sqrt(eigenvalues[positive]))
-
-
-Positions = NDArray[np.int64]
 
 
 class ClassMeanFid:

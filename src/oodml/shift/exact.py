@@ -18,6 +18,18 @@ from oodml.shift.splits import Progression, Split, split_at, standard_train_clas
 MOST_SWAPS = 3_000_000
 _ALWAYS_EVALUATED = 8
 _RESTING_SWAPS = 3
+_STEP = 0.8
+_BEYOND = 20.0
+_RANK = 1e-9
+_LAPLACE = (
+    (0, 1, 2, 3, 1),
+    (0, 2, 1, 3, -1),
+    (0, 3, 1, 2, 1),
+    (1, 2, 0, 3, 1),
+    (1, 3, 0, 2, -1),
+    (2, 3, 0, 1, 1),
+)
+Forms = tuple[Matrix, Matrix, Matrix]
 
 
 def exact_progression(
@@ -248,11 +260,6 @@ def _swap_limit(most: int | None) -> int | str:
     return "until no swap helps" if most is None else most
 
 
-_STEP = 0.8
-_BEYOND = 20.0
-_RANK = 1e-9
-
-
 def swap_shifts(
     gram: Float[np.ndarray, "c c"], train: Positions, test: Positions
 ) -> Float[np.ndarray, "n m"]:
@@ -349,17 +356,6 @@ def _log_determinant(parts: _Parts, y: float) -> Matrix:
             * (bottom[0][k] * bottom[1][m] - bottom[0][m] * bottom[1][k])
         )
     return np.asarray(np.log(np.maximum(determinant, np.finfo(np.float64).tiny)))
-
-
-_LAPLACE = (
-    (0, 1, 2, 3, 1),
-    (0, 2, 1, 3, -1),
-    (0, 3, 1, 2, 1),
-    (1, 2, 0, 3, 1),
-    (1, 3, 0, 2, -1),
-    (2, 3, 0, 1, 1),
-)
-Forms = tuple[Matrix, Matrix, Matrix]
 
 
 def _forms(parts: _Parts, y: float) -> tuple[Forms, Forms, list[list[Matrix]]]:

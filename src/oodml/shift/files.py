@@ -25,6 +25,11 @@ JSON_LIMIT = 512 * 2**20
 PICKLE_LIMIT = 64 * 2**20
 VERSION = 1
 """The version of the JSON format."""
+FORMATS = {"json": ".json", "pickle": ".pkl", "csv": ".csv", "torch": ".pt"}
+_MEASURES = {
+    "fid_class_means": "the Fréchet distance (FID) between the class means of its features",
+    "nearest_class": "the distance of each test class to its nearest training class",
+}
 
 
 @dataclass(frozen=True)
@@ -178,13 +183,6 @@ def check_split_suffix(path: Path) -> None:
     if path.suffix not in SUFFIXES:
         problem = f"suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}"
         raise error_at(path, problem, path.suffix, SUFFIXES)
-
-
-FORMATS = {"json": ".json", "pickle": ".pkl", "csv": ".csv", "torch": ".pt"}
-_MEASURES = {
-    "fid_class_means": "the Fréchet distance (FID) between the class means of its features",
-    "nearest_class": "the distance of each test class to its nearest training class",
-}
 
 
 def export_splits(progression: Progression, path: Path, kind: str) -> None:

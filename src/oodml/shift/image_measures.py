@@ -10,6 +10,10 @@ from oodml.shift.distances import Matrix, Positions, frechet_distance
 from oodml.shift.measures import Measure, register
 from oodml.vectors import VectorSet
 
+_DIRECTIONS = 128
+_FRACTIONS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+_BLOCK = 1024
+
 
 class Pool:
     """Class means and images of two vector sets.
@@ -81,11 +85,6 @@ def _choose_rows(vectors: VectorSet, most: int, seed: int) -> NDArray[np.int64]:
         rank[row] = seen[vectors.labels[row]]
         seen[vectors.labels[row]] += 1
     return np.sort(shuffled[np.argsort(rank[shuffled], kind="stable")][:most])
-
-
-_DIRECTIONS = 128
-_FRACTIONS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
-_BLOCK = 1024
 
 
 @register("images")

@@ -19,6 +19,7 @@ from oodml.shift.measures import STANDARD_MEASURE, progression_measure
 from oodml.shift.splits import Progression, Split, split_at
 
 HISTORY, HISTORY_EASIER = 5, 30
+Pairs = list[tuple[int, int]]
 
 
 def published_progression(
@@ -125,9 +126,6 @@ def removal_progression(
         shift = shift_of(train, test)
     settings = _settings(iterations, swaps_per_iteration, history, fid.method)
     return Progression(tuple(splits), "removal", measure, settings)
-
-
-Pairs = list[tuple[int, int]]
 
 
 class _Candidates:

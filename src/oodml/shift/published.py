@@ -27,6 +27,10 @@ _OTHERS = (
     "MARK GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL"
 )
 _ALLOWED = _TUPLES | _PUTS | _CALLS | set(_OTHERS.split())
+_KEYS = ("train", "test", "fid", "split_train", "split_val", "test_episodes", "step")
+_REQUIRED = ("train", "test", "fid")
+# A pickle can refer to one list any number of times; this limits the expanded size.
+_MOST_NAMES = 5_000_000
 
 
 def load_plain(data: bytes) -> Any:
@@ -144,12 +148,6 @@ _CONSTRUCTORS = {
     ("numpy", "dtype"): _Constructor(_Dtype),
     ("_codecs", "encode"): _Constructor(_encode),
 }
-
-
-_KEYS = ("train", "test", "fid", "split_train", "split_val", "test_episodes", "step")
-_REQUIRED = ("train", "test", "fid")
-# A pickle can refer to one list any number of times; this limits the expanded size.
-_MOST_NAMES = 5_000_000
 
 
 def from_published(content: Any) -> tuple[Split, ...]:

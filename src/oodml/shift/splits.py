@@ -14,6 +14,8 @@ from oodml.arrays import Names
 from oodml.errors import OodmlError, error_at, unknown
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
+RECORDED = ("weights", "image_size", "augmentation", "pooling")
+"""Entries of `VectorSet.source` that the shift depends on, besides the backbone."""
 
 
 @dataclass(frozen=True)
@@ -148,10 +150,6 @@ def partition_train_classes(classes: Names, partition: Names | None) -> list[str
             given=name,
         )
     return sorted(inside)
-
-
-RECORDED = ("weights", "image_size", "augmentation", "pooling")
-"""Entries of `VectorSet.source` that the shift depends on, besides the backbone."""
 
 
 def record_features(source: Mapping[str, Any]) -> dict[str, int | str]:

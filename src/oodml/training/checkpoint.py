@@ -16,6 +16,10 @@ from oodml.training.trainer import Trainer
 
 _LOG = logging.getLogger("oodml")
 Metrics = dict[str, float]
+CHECKPOINT_SECONDS = 60.0
+"""The default minimum time between two checkpoints, in seconds."""
+VERSION = "4"
+"""Increase it when the contents of a checkpoint change."""
 
 
 class BestWeights:
@@ -78,12 +82,6 @@ class BestWeights:
         self.epoch = epoch
         state = model.trained.state_dict()
         self.weights = {name: tensor.clone() for name, tensor in state.items()}
-
-
-CHECKPOINT_SECONDS = 60.0
-"""The default minimum time between two checkpoints, in seconds."""
-VERSION = "4"
-"""Increase it when the contents of a checkpoint change."""
 
 
 @dataclass

@@ -18,6 +18,8 @@ from oodml.model import Embedder, FinetuneSettings, LoraSettings
 from oodml.training.settings import Retain, TrainSettings
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+RELATION_TEMPERATURE = 0.1
+"""Temperature of the softmax over the cosines of a batch."""
 
 
 class Tuning:
@@ -180,10 +182,6 @@ def peak_memory(device: torch.device) -> int:
     except ImportError:  # Windows
         return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-RELATION_TEMPERATURE = 0.1
-"""Temperature of the softmax over the cosines of a batch."""
 
 
 class Retention:
