@@ -10,17 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from oodml import __version__, catalog
+from oodml.analysis import formatting
 from oodml.analysis.diagnostics import structure_metrics_of
-from oodml.analysis.formatting import (
-    count_noun,
-    format_difference,
-    format_interval,
-    format_level,
-    format_list,
-    format_number,
-    format_percent,
-    is_percent,
-)
 from oodml.analysis.table import methods, metrics, ranked_metrics, shifts, standard_split
 from oodml.evaluate.registry import find_metric
 from oodml.progress import format_duration
@@ -64,18 +55,18 @@ def page_environment() -> "Environment":
     )
     environment.filters |= {
         "label": lambda name: find_metric(name).label,
-        "number": format_number,
-        "percent": format_percent,
-        "level": format_level,
-        "difference": format_difference,
+        "number": formatting.format_number,
+        "percent": formatting.format_percent,
+        "level": formatting.format_level,
+        "difference": formatting.format_difference,
         "level_interval": _level_interval,
-        "shift_limit": lambda shift: "none" if shift == inf else format_number(shift, 2),
-        "difference_interval": lambda row, name, metric: format_interval(
+        "shift_limit": lambda shift: "none" if shift == inf else formatting.format_number(shift, 2),
+        "difference_interval": lambda row, name, metric: formatting.format_interval(
             row[f"{name}_low"], row[f"{name}_high"], metric, difference=True
         ),
         "duration": format_duration,
-        "listed": format_list,
-        "counted": count_noun,
+        "listed": formatting.format_list,
+        "counted": formatting.count_noun,
     }
     return environment
 
@@ -132,7 +123,7 @@ def _page_values(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dic
 def _level_interval(row: Mapping[str, Any], name: str, metric: str) -> str:
     """The interval of a level, or the reason why it has none."""
     if row[f"{name}_low"] == row[f"{name}_low"]:
-        return format_interval(row[f"{name}_low"], row[f"{name}_high"], metric)
+        return formatting.format_interval(row[f"{name}_low"], row[f"{name}_high"], metric)
     if not row["trains"]:
         return "not trained"
     return "one seed" if row["seeds"] < 2 else "no interval"
@@ -265,7 +256,7 @@ def _metric(name: str) -> dict[str, Any]:
     return {
         "label": metric.label, "family": metric.family, "bounds": metric.bounds,
         "chance": metric.chance, "higher_is_better": metric.higher_is_better,
-        "percent": is_percent(name),
+        "percent": formatting.is_percent(name),
     }  # fmt: skip
 
 

@@ -7,24 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from oodml.analysis.diagnostics import (
-    epoch_gap,
-    size_effects,
-    structure_correlations,
-    structure_metrics_of,
-    structure_points,
-)
+from oodml.analysis import diagnostics, ranking
 from oodml.analysis.findings import findings
 from oodml.analysis.gains import few_shot_gains, near_and_far
 from oodml.analysis.intervals import SEPARATED, aggregated_generalization_score, method_interval
 from oodml.analysis.published import comparable_curves
-from oodml.analysis.ranking import (
-    compare_methods,
-    compare_pairs,
-    ranks,
-    seed_scores,
-    separated_leader,
-)
 from oodml.analysis.table import (
     clip_to_bounds,
     is_quality,
@@ -87,7 +74,7 @@ def tables(folder: StudyFolder) -> Tables:
     levels = chance_levels(table, folder.progression, sizes)
     recalls = superclass_recalls(folder)
     gain_table = gains(folder)
-    correlations = structure_correlations(trained(table), main)
+    correlations = diagnostics.structure_correlations(trained(table), main)
     rankings = _rankings(rows, ranked)
     drawn = _for_each([*rows], lambda metric: curves(rows[metric], metric))
     return {
@@ -104,11 +91,11 @@ def tables(folder: StudyFolder) -> Tables:
         "progression": split_sizes(table, folder.progression, sizes),
         "controls": pd.DataFrame()
         if folder.controls is None
-        else size_effects(folder.controls, main),
+        else diagnostics.size_effects(folder.controls, main),
         "chance": levels,
         "chance_ags": chance_scores(table, levels),
         "findings": _findings(folder, ranked, correlations),
-        "best_test_epoch_diagnostic": epoch_gap(trained(table), main),
+        "best_test_epoch_diagnostic": diagnostics.epoch_gap(trained(table), main),
         "recall_by_superclass": recalls,
         "gains": gain_table,
         "losses": losses(folder, gain_table),
@@ -122,10 +109,10 @@ def tables(folder: StudyFolder) -> Tables:
 def _rankings(rows: Mapping[str, pd.DataFrame], ranked: list[str]) -> Tables:
     order = shifts(rows[ranked[0]])
     single = None if order.nunique() > 1 else str(order.index[0])
-    pairs = {metric: compare_pairs(rows[metric], metric, single) for metric in ranked}
+    pairs = {metric: ranking.compare_pairs(rows[metric], metric, single) for metric in ranked}
 
     def by_seed(metric: str) -> pd.DataFrame:
-        return to_rows(seed_scores(rows[metric], metric), "ags")[["method", "seed", "ags"]]
+        return to_rows(ranking.seed_scores(rows[metric], metric), "ags")[["method", "seed", "ags"]]
 
     return {
         "ags": _for_each(ranked, lambda metric: _scores(rows[metric], metric, pairs[metric])),
@@ -137,17 +124,18 @@ def _rankings(rows: Mapping[str, pd.DataFrame], ranked: list[str]) -> Tables:
 
 def _scores(table: pd.DataFrame, metric: str, pairs: pd.DataFrame) -> pd.DataFrame:
     """`compare_methods` with `shared_rank`: 1 plus the number of methods that are better."""
-    order = compare_methods(table, metric)
+    order = ranking.compare_methods(table, metric)
     above = pairs[pairs["probability"] >= SEPARATED].groupby("other").size()
     return order.assign(shared_rank=1 + order["method"].map(above).fillna(0).astype(int))
 
 
 def _ranks(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row per method and split; `separated` marks a method that is better than all others."""
-    wide = ranks(table, metric)
+    wide = ranking.ranks(table, metric)
     long = to_rows(wide, "rank")
     leaders = {
-        split: separated_leader(compare_pairs(table, metric, split)) for split in map(str, wide)
+        split: ranking.separated_leader(ranking.compare_pairs(table, metric, split))
+        for split in map(str, wide)
     }
     return long.assign(separated=long["split"].map(leaders) == long["method"])
 
@@ -167,8 +155,10 @@ def _findings(folder: StudyFolder, ranked: list[str], correlations: pd.DataFrame
 
 def _structure_points(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     points = {
-        name: structure_points(table, name, metric).rename(columns={"measure": "x", "metric": "y"})
-        for name in structure_metrics_of(table)
+        name: diagnostics.structure_points(table, name, metric).rename(
+            columns={"measure": "x", "metric": "y"}
+        )
+        for name in diagnostics.structure_metrics_of(table)
     }
     frames = [frame.assign(measure=name) for name, frame in points.items()]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
