@@ -43,7 +43,7 @@ _HOME = {
     "mteb_model": "mteb",
     "as_mteb_task": "mteb",
     "adapt": "adaptation",
-    "aggregated_generalization_score": "analysis.ags",
+    "aggregated_generalization_score": "analysis.intervals",
     "OodmlError": "errors",
 }
 __all__ = ["__version__", *_HOME]
