@@ -40,14 +40,10 @@ class Loss(MocoLoss):
         products = queries @ queue.T
         logits = products / self.temperature
         norms = queries.square().sum(1, keepdim=True) + queue.square().sum(1)
-        log_weights = self.log_weights((norms - 2 * products).detach(), queries.shape[1])
+        between = (norms - 2 * products).detach().clamp(min=self.lowest**2).sqrt()
+        log_weights = log_inverse_density(between, queries.shape[1])
+        log_weights = log_weights.masked_fill(between >= self.highest, -torch.inf)
         if self.published:
             return log_weights.softmax(0).nan_to_num(0.0) * logits
         shares = log_weights.log_softmax(1).nan_to_num(-torch.inf)
         return logits + shares + math.log(max(len(queue), 1))
-
-    def log_weights(self, squared: Float[Tensor, "n m"], dim: int) -> Float[Tensor, "n m"]:
-        """Unnormalized log weights of keys at the given squared distances."""
-        between = squared.clamp(min=self.lowest**2).sqrt()
-        weights = log_inverse_density(between, dim)
-        return weights.masked_fill(between >= self.highest, -torch.inf)

@@ -71,14 +71,11 @@ class Loss(TripletLoss):
     def compute(
         self, embeddings: Vectors, labels: Labels, triplets: Triplets, valid: Mask
     ) -> Scalar:
-        boundaries = self.boundaries(labels, triplets)
-        return margin_loss(embeddings, triplets, boundaries, valid, self.margin)
-
-    def boundaries(self, labels: Labels, triplets: Triplets) -> Float[Tensor, " t"]:
-        """β of each triplet, by the class of its anchor."""
         if len(self.beta) == 1:
-            return self.beta.expand(len(triplets))
-        return self.beta.index_select(0, labels.index_select(0, triplets[:, 0]))
+            boundaries = self.beta.expand(len(triplets))
+        else:
+            boundaries = self.beta.index_select(0, labels.index_select(0, triplets[:, 0]))
+        return margin_loss(embeddings, triplets, boundaries, valid, self.margin)
 
     def parameter_lr(self, lr: float) -> float:
         return self.beta_lr

@@ -1,8 +1,6 @@
 """ProxyNCA (Movshovitz-Attias et al. 2017, arXiv 1703.07464) and ProxyNCA++ (arXiv 2004.01113)."""
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from oodml.errors import unknown
 from oodml.losses._base import LabelLoss, class_mask, class_vectors, cosines
@@ -48,20 +46,18 @@ class Loss(LabelLoss):
         self.vectors = class_vectors(n_classes, dim, generator)
 
     def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:
-        similarities = self.similarities(cosines(embeddings, self.vectors))
+        cosine = cosines(embeddings, self.vectors)
+        squared = 2 * self.radius**2 * (1 - cosine).clamp(min=0)
+        if self.similarity == "cosine":
+            similarities = self.radius**2 * cosine
+        else:
+            similarities = -squared if self.similarity == "squared" else -(squared + 1e-12).sqrt()
         own = class_mask(labels, len(self.vectors))
         logits = similarities if self.published else similarities / self.temperature
         if not self.to_probability:
             logits = logits.masked_fill(own, -torch.inf)
         to_own = torch.where(own, similarities, 0).sum(1) / self.temperature
         return (logits.logsumexp(1) - to_own).mean()
-
-    def similarities(self, cosine: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
-        """Similarities of embeddings and class vectors, given their cosines."""
-        if self.similarity == "cosine":
-            return self.radius**2 * cosine
-        squared = 2 * self.radius**2 * (1 - cosine).clamp(min=0)
-        return -squared if self.similarity == "squared" else -(squared + 1e-12).sqrt()
 
     def parameter_lr(self, lr: float) -> float:
         return lr * self.lr_factor

@@ -55,7 +55,10 @@ class Method(BaseMethod):
             loss_options = {"beta": 0.6, "beta_lr": 1e-5} | (loss_options or {})
         if miner == "rho_distance":
             miner_options = {"probability": 0.4} | (miner_options or {})
-        self.targets = nn.ModuleList(target_head(sizes.feature_dim, size) for size in dims)
+        self.targets = nn.ModuleList(
+            nn.Sequential(nn.Linear(sizes.feature_dim, size), nn.ReLU(), nn.Linear(size, size))
+            for size in dims
+        )
         self.losses = nn.ModuleList(
             MinedLoss(sizes.n_classes, size, loss, miner, loss_options, miner_options)
             for size in (sizes.dim, *dims)
@@ -84,8 +87,3 @@ class Method(BaseMethod):
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         targets = {"params": list(self.targets.parameters()), "lr": lr, "weight_decay": 0.0}
         return [targets, *groups_of(self.losses, lr)]
-
-
-def target_head(features: int, dim: int) -> nn.Module:
-    """A head of two layers, without the final normalization."""
-    return nn.Sequential(nn.Linear(features, dim), nn.ReLU(), nn.Linear(dim, dim))
