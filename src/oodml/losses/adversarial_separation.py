@@ -36,7 +36,7 @@ class Loss(BaseLoss):
     ) -> None:
         super().__init__()
         self.pairs = list(pairs)
-        self.weight, self.lr = weight, lr
+        self.weight, self.own_lr = weight, lr
         self.regressors = nn.ModuleDict(
             {
                 f"{source}-{target}": nn.Sequential(
@@ -59,9 +59,6 @@ class Loss(BaseLoss):
         source, target = (functional.normalize(output, dim=1) for output in (source, target))
         predicted = functional.normalize(self.regressors[name](source), dim=1)
         return -self.weight * (target * predicted).square().mean()
-
-    def parameter_lr(self, lr: float) -> float:
-        return self.lr
 
 
 def reverse_gradient(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -34,7 +34,7 @@ class Loss(LabelLoss):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.margin, self.scale, self.vector_lr = margin, scale, vector_lr
+        self.margin, self.scale, self.own_lr = margin, scale, vector_lr
         self.lowest_cosine = 1e-10 if published else -1 + 1e-6
         self.published = published
         self.vectors = class_vectors(n_classes, dim, generator)
@@ -52,6 +52,3 @@ class Loss(LabelLoss):
             shifted = torch.where(cosine > -math.cos(self.margin), shifted, straight)
         logits = torch.where(class_mask(labels, len(self.vectors)), shifted, cosine)
         return functional.cross_entropy(self.scale * logits, labels)
-
-    def parameter_lr(self, lr: float) -> float:
-        return self.vector_lr

@@ -53,9 +53,6 @@ class Loss(RandomLabelLoss):
         length = 0.9 * (clip or 1) / dim**0.5
         self.proxies = nn.Parameter(torch.randn(proxies, dim, generator=generator) * length)
 
-    def parameter_lr(self, lr: float) -> float:
-        return lr * self.lr_factor
-
     def compute_random(
         self, embeddings: Vectors, labels: Labels, generator: torch.Generator | None
     ) -> Scalar:

@@ -64,7 +64,7 @@ class Loss(TripletLoss):
         learn_beta: bool = True,
     ) -> None:
         super().__init__()
-        self.margin, self.beta_lr = margin, beta_lr
+        self.margin, self.own_lr = margin, beta_lr
         start = torch.full((n_classes or 1,), float(beta))
         self.beta = nn.Parameter(start, requires_grad=learn_beta)
 
@@ -76,6 +76,3 @@ class Loss(TripletLoss):
         else:
             boundaries = self.beta.index_select(0, labels.index_select(0, triplets[:, 0]))
         return margin_loss(embeddings, triplets, boundaries, valid, self.margin)
-
-    def parameter_lr(self, lr: float) -> float:
-        return self.beta_lr

@@ -41,9 +41,6 @@ class Loss(LabelLoss):
         vectors = torch.randn(n_classes * proxies, dim, generator=generator)
         self.vectors = nn.Parameter(vectors / dim**0.5)
 
-    def parameter_lr(self, lr: float) -> float:
-        return lr * self.lr_factor
-
     def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:
         own = torch.arange(len(self.vectors), device=labels.device) % self.n_classes
         points = normalize(torch.cat([embeddings, self.vectors]), dim=1)

@@ -71,6 +71,3 @@ class Loss(LabelLoss):
         if self.published:
             return (own.sum(1) * pull).sum() / len(labels) + push.mean()
         return masked_mean(pull, own.any(1)) + push.mean()
-
-    def parameter_lr(self, lr: float) -> float:
-        return lr * self.lr_factor

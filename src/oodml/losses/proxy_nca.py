@@ -58,6 +58,3 @@ class Loss(LabelLoss):
             logits = logits.masked_fill(own, -torch.inf)
         to_own = torch.where(own, similarities, 0).sum(1) / self.temperature
         return (logits.logsumexp(1) - to_own).mean()
-
-    def parameter_lr(self, lr: float) -> float:
-        return lr * self.lr_factor
