@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float, Num
@@ -21,14 +22,11 @@ _RESTING_SWAPS = 3
 _STEP = 0.8
 _BEYOND = 20.0
 _RANK = 1e-9
-_LAPLACE = (
-    (0, 1, 2, 3, 1),
-    (0, 2, 1, 3, -1),
-    (0, 3, 1, 2, 1),
-    (1, 2, 0, 3, 1),
-    (1, 3, 0, 2, -1),
-    (2, 3, 0, 1, 1),
-)
+_LAPLACE = [
+    (i, j, *sorted({0, 1, 2, 3} - {i, j}), (-1) ** (i + j + 1))
+    for i, j in combinations(range(4), 2)
+]
+"""Expansion of a determinant along two rows: their columns, the columns of the others, the sign."""
 Forms = tuple[Matrix, Matrix, Matrix]
 
 
@@ -80,9 +78,10 @@ def exact_progression(
     ]
     if ends is not None:
         path = _between(path, ends)
+    unlimited = "until no swap helps"
     settings: dict[str, int | float | str | bool] = {
-        "harder": _swap_limit(harder),
-        "easier": _swap_limit(easier),
+        "harder": unlimited if harder is None else harder,
+        "easier": unlimited if easier is None else easier,
         "patience": patience,
         "evaluation": "all swaps by quadrature, the best by singular values",
     }
@@ -254,10 +253,6 @@ def _check_input(
     if images is not None and len(images) != len(names):
         problem = f"{len(images)} numbers of images for {len(names)} classes"
         raise OodmlError(problem, location="images")
-
-
-def _swap_limit(most: int | None) -> int | str:
-    return "until no swap helps" if most is None else most
 
 
 def swap_shifts(
