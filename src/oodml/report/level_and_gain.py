@@ -5,7 +5,7 @@ import pandas as pd
 
 from oodml.analysis.forecast_scores import score_forecasts
 from oodml.analysis.formatting import format_points
-from oodml.analysis.intervals import student_interval
+from oodml.analysis.intervals import aggregated_generalization_score, student_interval
 from oodml.analysis.level_and_gain import divide_loss, equal_difficulty, fit_gain
 from oodml.analysis.small_targets import ALL_CLASSES
 from oodml.analysis.table import zero_shot
