@@ -24,9 +24,10 @@ SIZE_LIMIT = 8 * 2**30
 MEMBER_LIMIT = 200_000
 """The largest number of files in a pack."""
 _ID = r"[A-Za-z0-9][\w.@=+ -]*"
+_RUN = r"run\.json|history\.csv|superclasses\.parquet|confusions\.parquet|vectors\.npz"
 _NAME = re.compile(
     rf"study\.toml|plan\.json|splits\.json|results\.parquet|features\.npz|images\.parquet|"
-    rf"failed/{_ID}\.txt|runs/{_ID}/(run\.json|history\.csv|superclasses\.parquet|vectors\.npz)",
+    rf"failed/{_ID}\.txt|runs/{_ID}/({_RUN})",
     re.ASCII,
 )
 
