@@ -106,6 +106,18 @@ def test_other_images_or_networks_are_refused(sources: Path, tmp_path: Path) -> 
         run("--data", sources / "tars", "--out", tmp_path / "other")
 
 
+def test_changed_weights_are_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    settings = BulkSettings("small", options={"weights": str(file)})
+    trained = BulkSettings(None, str(tmp_path))
+    file.write_text("one")
+    before = settings.identity(), trained.identity()
+    file.write_text("two")
+    assert all(
+        a != b for a, b in zip(before, (settings.identity(), trained.identity()), strict=True)
+    )
+
+
 def test_a_shard_of_corrupt_images_is_empty(tmp_path: Path) -> None:
     for name in ("a", "b"):
         for i in range(2):

@@ -23,7 +23,7 @@ import torch
 
 from oodml.bulk.sources import Collection, Job, TolerantImages
 from oodml.catalog import make_importable
-from oodml.embedding import ImageEmbedder
+from oodml.embedding import ImageEmbedder, weights_key
 from oodml.errors import OodmlError, error_at
 from oodml.files import replacing, write_text
 from oodml.model import load_model
@@ -66,7 +66,10 @@ class BulkSettings:
     def identity(self) -> dict[str, Any]:
         """What the vectors depend on, as JSON values."""
         values = asdict(self)
-        return {key: values[key] for key in ("backbone", "model", "options", "suffix")}
+        folder, weights = self.model, self.options.get("weights")
+        files = sorted(map(str, Path(folder).glob("*.safetensors"))) if folder else [weights]
+        values["weights"] = list(map(weights_key, files))
+        return {key: values[key] for key in ("backbone", "model", "options", "weights", "suffix")}
 
 
 class ShardWriter:

@@ -271,11 +271,10 @@ def _evaluate_run(
 def _excluded_column(text: str) -> str:
     from oodml.vector_columns import ATTRIBUTES
 
-    column = text.removeprefix("same:")
-    if column == text or column not in ATTRIBUTES:
-        allowed = [f"same:{name}" for name in ATTRIBUTES if name not in ("junk", "relevance")]
+    allowed = [f"same:{name}" for name in ATTRIBUTES if name not in ("junk", "relevance")]
+    if text not in allowed:
         raise unknown("value", text, allowed, "--exclude")
-    return column
+    return text.removeprefix("same:")
 
 
 def _evaluate_shards(

@@ -190,15 +190,14 @@ def _run_on_node(
     threads: int | None,
 ) -> Files:
     """Execute a run in this node's mirror of the study; return its files, or its failure."""
-    import ray  # type: ignore[import-not-found,unused-ignore]
-
     if threads is not None:
         torch.set_num_threads(threads)
     store, context = _open_mirror(bundle, device)
     run = next(run for run in store.read_plan().runs if run.id == name)
     shutil.rmtree(store.runs / name, ignore_errors=True)
     store.clear_failure(name)
-    newest = ray.get(mailbox.get.remote(name)) or checkpoints
+    # Ray would give the processor of a task that waits in `ray.get` to another task.
+    newest = mailbox.get.remote(name).future().result() or checkpoints
     _write_files(newest, store.checkpoints / name)
     while (claim := Claims(store.claims).take(name)) is None:
         time.sleep(POLL)  # an earlier attempt of this run on this node is about to end
@@ -310,7 +309,7 @@ def _open_mirror(bundle: _Bundle, device: str) -> tuple[Store, Context]:
             time.sleep(POLL)
             continue
         for reference in bundle.chunks:
-            _write_files(ray.get(reference), root)
+            _write_files(reference.future().result(), root)
         for number, files in enumerate(bundle.code):
             _write_files(files, root / f"code{number}")
         store.splits.write_bytes(bundle.splits)
