@@ -28,7 +28,6 @@ from oodml.images.image_set import ImageSet
 from oodml.report.failures import failure_tables
 from oodml.report.folder import StudyFolder
 from oodml.report.level_and_gain import gains, losses, trial_scores
-from oodml.report.superclasses import superclass_recalls
 from oodml.results.metrics import cutoffs
 from oodml.results.schema import Stage, baselines_of
 from oodml.shift.splits import Progression
@@ -57,7 +56,6 @@ def tables(folder: StudyFolder) -> Tables:
         - `chance`, `chance_ags`: chance levels by split, and their AGS.
         - `findings`: question, answer, and figures, by metric.
         - `best_test_epoch_diagnostic`: see `epoch_gap`.
-        - `recall_by_superclass`: Recall@1 of each superclass in each run.
         - `gains`, `losses`, `trial`: see `oodml.report.level_and_gain`.
         - `test_data`: each quality metric by further dataset, method, and split.
         - `published`: curves of the paper that are comparable with this study.
@@ -72,7 +70,6 @@ def tables(folder: StudyFolder) -> Tables:
     rows = {name: table[table["metric"] == name] for name in metrics(table)}
     sizes = image_counts(folder.images or folder.features)
     levels = chance_levels(table, folder.progression, sizes)
-    recalls = superclass_recalls(folder)
     gain_table = gains(folder)
     correlations = diagnostics.structure_correlations(trained(table), main)
     rankings = _rankings(rows, ranked)
@@ -96,7 +93,6 @@ def tables(folder: StudyFolder) -> Tables:
         "chance_ags": chance_scores(table, levels),
         "findings": _findings(folder, ranked, correlations),
         "best_test_epoch_diagnostic": diagnostics.epoch_gap(trained(table), main),
-        "recall_by_superclass": recalls,
         "gains": gain_table,
         "losses": losses(folder, gain_table),
         "trial": trial_scores(folder),

@@ -168,7 +168,7 @@ def _stage_run(source: Path, staged: Path, vectors: bool) -> None:
     if record.exists():
         values = without_paths(json.loads(record.read_text("utf-8")))
         (staged / record.name).write_text(json.dumps(values, indent=1), "utf-8")
-    for name in ("history.csv", "superclasses.parquet", "confusions.parquet"):
+    for name in ("history.csv", "confusions.parquet"):
         if (source / name).exists():
             shutil.copyfile(source / name, staged / name)
     if vectors and (source / "vectors.npz").exists():

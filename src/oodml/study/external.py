@@ -21,7 +21,6 @@ from oodml.datasets import open_images
 from oodml.decisions.study import decision_metrics
 from oodml.errors import OodmlError, error_at
 from oodml.evaluate.confusions import confusions
-from oodml.evaluate.superclasses import superclass_recall
 from oodml.files import content_hash
 from oodml.images.fingerprint import fingerprint
 from oodml.images.image_set import ImageSet
@@ -209,8 +208,6 @@ class _Target:
             rows = pd.DataFrame([*self._measure(run, split, test)])
             test.save(folder / "vectors.npz")
             confusions(test).to_parquet(folder / "confusions.parquet")
-            if test.superclasses is not None:
-                superclass_recall(test).to_parquet(folder / "superclasses.parquet")
             write_run_rows(result_rows(rows, run.identity), folder)
             if replace_existing:
                 shutil.rmtree(self.store.runs / run.id, ignore_errors=True)

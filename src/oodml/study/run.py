@@ -21,7 +21,6 @@ from oodml.evaluate.confusions import confusions
 from oodml.evaluate.query_lists import query_lists, retrieval_arguments
 from oodml.evaluate.retrieval import retrieval_metrics
 from oodml.evaluate.structure import structure_metrics
-from oodml.evaluate.superclasses import superclass_recall
 from oodml.files import write_text
 from oodml.images.image_set import ImageSet
 from oodml.methods._base import BaseMethod, Sizes
@@ -82,9 +81,6 @@ def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
         model.save(folder)
         test.save(folder / "vectors.npz")
         confusions(test, **_distance(model)).to_parquet(folder / "confusions.parquet")
-        if test.superclasses is not None:
-            recalls = superclass_recall(test, **_distance(model))
-            recalls.to_parquet(folder / "superclasses.parquet")
         write_history(history.rows, folder / "history.csv")
         if history.path:
             write_history(history.path, folder / "averages.csv")
