@@ -11,7 +11,8 @@ import oodml
 from oodml.errors import OodmlError
 from oodml.evaluate.structure import normalized_spectrum, spectral_decay
 
-NAMES = ("intra", "inter", "density", "alignment", "uniformity")
+TESTED_APART = {"opis"}
+"""Metrics without a naive computation here; those with a cut-off, too, have tests of their own."""
 
 
 def naive(vectors: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -44,8 +45,8 @@ def test_agrees_with_the_naive_loop(seed: int, n: int, n_classes: int) -> None:
     labels[:3] = [0, 0, 1]
     vectors = generator.standard_normal((n, 5))
     ours = oodml.structure_metrics(vectors, labels)
-    expected = naive(vectors, labels)
-    assert {name: ours[name] for name in NAMES} == pytest.approx(expected, abs=1e-6)
+    plain = {name: v for name, v in ours.items() if "@" not in name and name not in TESTED_APART}
+    assert plain == pytest.approx(naive(vectors, labels), abs=1e-6)
 
 
 def test_results_do_not_depend_on_blocks() -> None:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -145,6 +146,18 @@ def test_a_model_is_pushed_and_loaded_by_its_address(
     hub.clear()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert torch.equal(load_model("hf://ada/birds")(images), expected)  # from the local cache
+
+
+def test_a_fitted_model_is_pushed_with_its_own_card(
+    hub: dict[str, dict[str, bytes]], results: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(results / "runs" / "margin-0-0", model)
+    (model / "README.md").write_text("the card of the model")
+    run("push", str(model), "ada/fitted")
+    assert hub["ada/fitted"]["README.md"] == b"the card of the model"
+    images = torch.zeros(2, 3, 8, 8)
+    assert torch.equal(load_model("hf://ada/fitted")(images), load_model(model)(images))
 
 
 def test_splits_are_pushed_with_croissant_metadata_and_read_by_their_address(

@@ -48,7 +48,7 @@ def check(
     ] = None,
     similarity: Annotated[
         float | None,
-        option("Correlation of pixels or cosine of features of near-duplicates, from."),
+        option("Smallest correlation of pixels, or cosine of features, of near-duplicates."),
     ] = None,
     splits: Annotated[
         Path | None,

@@ -113,7 +113,7 @@ def evaluate(
     labels: shared.Labels = None,
     skip_unlabeled: shared.SkipUnlabeled = False,
 ) -> None:
-    """Compute every retrieval, clustering, and structure metric, with its chance level.
+    """Compute every retrieval and clustering metric with its chance level, and the structure.
 
     Example: `oodml evaluate test.npz --per-class classes.csv`
     """

@@ -189,11 +189,11 @@ def leaderboard(
 
 
 def push(
-    what: Annotated[str, argument("RESULTS:METHOD for a model, or a file of splits.")],
+    what: Annotated[
+        str,
+        argument("A model (RESULTS:METHOD[:SPLIT[:SEED]] or a folder of `oodml fit`), or splits."),
+    ],
     name: Annotated[str, argument("The repository on the hub: user/name.")],
-    split: Annotated[
-        str | None, option("The split that the model was trained on (default: 0).")
-    ] = None,
     dry_run: Annotated[
         Path | None, option("Write the exact files to this folder, and upload nothing.")
     ] = None,
@@ -211,7 +211,8 @@ def push(
     repository = parse_address(name).repository
     with TemporaryDirectory() as temporary:
         folder = dry_run or Path(temporary) / "files"
-        if run := run_folder(f"{what}:{split}" if split else what):
+        run = run_folder(what) or Path(what)
+        if (run / "model.json").exists():
             typer.echo(write_model_folder(run, folder))
         else:
             write_splits_folder(Path(what), folder, repository)

@@ -260,7 +260,7 @@ def backbones(
     backbone: Annotated[list[str], option("A frozen backbone; give at least two.")],
     image_size: ImageSize = None,
     weights: Annotated[
-        str | None, option("shared.Weights file of the backbone that the splits were built on.")
+        str | None, option("Weights file of the backbone that the splits were built on.")
     ] = None,
     figure: Annotated[
         Path | None, option("Draw the shifts under each backbone: .png, .pdf, or .svg.")

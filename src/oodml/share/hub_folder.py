@@ -18,7 +18,12 @@ SPLIT_FILES = ("*.json", "README.md")
 
 
 def write_model_folder(run: Path, out: Path) -> str:
-    """Write the model in the folder of a study's run with a card; return the run's description."""
+    """Write a model with a card, and return its description.
+
+    Args:
+        run: the folder of a study's run, or of a model of `oodml fit`, which has a card.
+        out: the folder to create.
+    """
     refuse_existing(out)
     planned = read_run(run / "run.json")
     if not (run / "model.safetensors").exists():
@@ -31,7 +36,9 @@ def write_model_folder(run: Path, out: Path) -> str:
         for name in ("model.json", "model.safetensors"):
             shutil.copyfile(run / name, staged / name)
         (staged / "run.json").write_text(json.dumps(record, indent=1), "utf-8")
-        (staged / "README.md").write_text(_model_card(run.parents[1], record), "utf-8")
+        card = run / "README.md"
+        text = card.read_text("utf-8") if card.exists() else _model_card(run.parents[1], record)
+        (staged / "README.md").write_text(text, "utf-8")
     return planned.description
 
 
