@@ -262,3 +262,23 @@ def test_twelve_methods_have_distinct_colors() -> None:
     assert len({style.dark for style in styles.values()}) == 12
     twenty = method_styles([f"m{k}" for k in range(24)], ())
     assert len({(style.light, style.marker, style.dash) for style in twenty.values()}) == 24
+
+
+def test_where_the_leading_method_fails(made: Made) -> None:
+    tables = {
+        name: pd.read_csv(made.folder / "report" / f"{name}.csv")
+        for name in ("by_kind", "by_class", "confused_pairs", "ags", "progression")
+    }
+    leader = tables["ags"]["method"].iloc[0]
+    hardest = str(tables["progression"]["split"].iloc[-1])
+    pairs = tables["confused_pairs"]
+    shown = pairs[(pairs["method"] == leader) & (pairs["split"].astype(str) == hardest)]
+    first = shown.iloc[0]
+    section = _without_scripts(made.page).partition('id="confused-pairs"')[2]
+    assert section.index(first["class"]) < section.index("% of the queries")
+    assert 'src="data:image' in section.partition("</section>")[0]
+    classes = tables["by_class"].groupby(["method", "split"])
+    weighted = classes.apply(lambda part: (part["recall"] * part["queries"]).sum())
+    totals = tables["by_kind"].assign(hits=lambda part: part["recall"] * part["queries"])
+    expected = totals.groupby(["method", "split"])["hits"].sum()
+    assert weighted.to_numpy() == pytest.approx(expected.to_numpy())
