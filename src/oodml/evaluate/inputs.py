@@ -49,7 +49,9 @@ def as_vectors(vectors: Array, distance: str = "euclidean", name: str = "vectors
     if rows.ndim != 2 or rows.numel() == 0:
         problem = f"{name} must be [n d] with at least one row; given {list(rows.shape)}"
         raise OodmlError(problem, name, tuple(rows.shape))
-    refuse_rows(~torch.isfinite(rows.sum(1)) & ~torch.isfinite(rows).all(1), name, "is not finite")
+    is_suspicious = ~torch.isfinite(rows.sum(1))
+    if is_suspicious.any():
+        refuse_rows(is_suspicious & ~torch.isfinite(rows).all(1), name, "is not finite")
     if distance == "cosine":
         reason = "is zero and has no direction; use distance='euclidean'"
         refuse_rows(~rows.any(1), name, reason)

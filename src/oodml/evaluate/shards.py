@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from oodml.arrays import as_float_array
 from oodml.errors import OodmlError
-from oodml.label_names import find_missing, missing_error
+from oodml.label_names import MISSING_TEXT, find_missing, missing_error
 from oodml.vector_columns import CLASSES, IDS, VECTORS
 
 SUFFIXES = (".npy", ".parquet", ".safetensors")
@@ -123,12 +123,13 @@ class Shards:
                 )
             columns.append(_encode(column, shard.labels_path))
         if names is None:
-            names = np.array(sorted({name for column in columns for name in column.names}))
+            distinct = {name for column in columns for name in column.names.to_pylist()}
+            names = np.array(sorted(distinct))
         wanted = pa.array(names.tolist(), pa.string())
         codes = np.empty(len(self), dtype=np.int32)
         begin = 0
         for column in columns:
-            found = pc.index_in(pa.array(column.names, pa.string()), wanted).fill_null(-1)
+            found = pc.index_in(column.names, wanted).fill_null(-1)
             codes[begin : begin + len(column.codes)] = found.to_numpy()[column.codes]
             begin += len(column.codes)
         return names, codes
@@ -185,21 +186,24 @@ class Shards:
 
 @dataclass(frozen=True)
 class _Encoded:
-    names: list[str]
+    names: Any
     codes: NDArray[np.int32]
 
 
 def _encode(column: Any, path: Path) -> _Encoded:
     """Text as codes of its distinct values; missing classes are refused with their row."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     encoded = column.dictionary_encode()
-    names = np.array(encoded.dictionary.to_pylist(), dtype=object)
-    missing = find_missing(names) if len(names) else np.zeros(0, dtype=np.bool_)
-    if column.null_count or missing.any():
+    names = encoded.dictionary
+    missing = pc.is_in(pc.utf8_trim_whitespace(names), pa.array(["", *MISSING_TEXT]))
+    if column.null_count or pc.any(missing).as_py():
         values = column.to_numpy(zero_copy_only=False)
-        raise missing_error(values, np.flatnonzero(find_missing(values)), "classes", str(path))
-    return _Encoded(names.tolist(), pc.cast(encoded.indices, "int32").to_numpy())
+        rows = np.flatnonzero(find_missing(values))
+        if len(rows):
+            raise missing_error(values, rows, "classes", str(path))
+    return _Encoded(names, pc.cast(encoded.indices, "int32").to_numpy())
 
 
 def _read_labels(path: Path, names: tuple[str, ...]) -> Any:
