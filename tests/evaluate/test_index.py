@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import faiss
@@ -99,3 +100,15 @@ def test_the_command_names_the_share_of_the_index(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0
     assert "the index's" in result.output
+
+
+def test_the_index_of_a_listed_gallery(tmp_path: Path) -> None:
+    vectors = cloud()
+    parts = np.where(np.arange(len(vectors)) % 7, "gallery", "query")
+    listed = replace(vectors, partition=parts)
+    gallery = listed.select(parts == "gallery")
+    write_index(gallery, tmp_path / "x.faiss", kind="ivf", effort=1)
+    table = index_errors(listed, tmp_path / "x.faiss", resamples=20)
+    queries = vectors.select(parts == "query")
+    expected = index_errors(queries, tmp_path / "x.faiss", gallery, resamples=20)
+    assert table.to_dict("records") == expected.to_dict("records")

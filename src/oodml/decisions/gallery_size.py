@@ -5,7 +5,7 @@ the whole pool gives the expected recall for every smaller gallery, without draw
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from oodml.errors import OodmlError
 from oodml.evaluate.compare import class_draws
 from oodml.evaluate.inputs import Array, check_seed, encode_labels
-from oodml.evaluate.query_lists import query_lists
+from oodml.evaluate.query_lists import split_lists
 from oodml.evaluate.retrieval import retrieval_metrics
 from oodml.vectors import VectorSet
 
@@ -64,10 +64,8 @@ def count_distractors(
         OodmlError: if a distractor has the class of a query.
     """
     check_seed(seed)
-    lists = query_lists(queries)
-    if gallery is None and lists is not None:
-        named = replace(queries, source={})  # row numbers name the images, too
-        queries, gallery = named.select(lists.queries), named.select(lists.gallery)
+    if gallery is None:
+        queries, gallery = split_lists(queries)
     shared = set(distractors.class_names) & set(queries.class_names)
     if shared:
         raise OodmlError(

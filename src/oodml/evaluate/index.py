@@ -14,6 +14,7 @@ from oodml.errors import OodmlError, error_at, unknown
 from oodml.evaluate.compare import compare_values
 from oodml.evaluate.inputs import as_vectors, check_seed, refuse_rows
 from oodml.evaluate.precision import unit_rows
+from oodml.evaluate.query_lists import split_lists
 from oodml.files import replacing
 from oodml.vector_files import READABLE
 from oodml.vectors import VectorSet
@@ -183,7 +184,8 @@ def index_errors(
         queries: those without a positive in the gallery are left out.
         path: a faiss index of the gallery. If `NAME.ids.csv` is beside it, as `write_index` writes
             it, its ids say which vector each row of the index is; else rows are in the same order.
-        gallery: the vectors of the index; by default the queries, each without itself.
+        gallery: the vectors of the index; by default the queries' own gallery or, if they have no
+            lists, the queries, each without itself.
         ks: cut-offs of recall.
         distance: "cosine", or "euclidean" for an index of Euclidean distances.
         seed: of the resamples.
@@ -195,6 +197,8 @@ def index_errors(
     """
     import faiss
 
+    if gallery is None:
+        queries, gallery = split_lists(queries)
     known = queries if gallery is None else gallery
     try:
         index = faiss.read_index(str(path))

@@ -1,6 +1,6 @@
 """A dataset's own lists of queries and of the gallery that they are searched in (In-shop)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,15 @@ def searched_rows(images: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The rows of the queries and of the gallery; without lists, both are all rows."""
     lists, every = query_lists(images), np.arange(len(images.classes))
     return (every, every) if lists is None else (every[lists.queries], every[lists.gallery])
+
+
+def split_lists(vectors: Any) -> tuple[Any, Any]:
+    """The queries and the gallery of vectors by their lists; without lists, all and None."""
+    lists = query_lists(vectors)
+    if lists is None:
+        return vectors, None
+    named = replace(vectors, source={})  # row numbers name the images, too
+    return named.select(lists.queries), named.select(lists.gallery)
 
 
 def own_images(
