@@ -50,7 +50,7 @@ def test_a_study_continues_from_its_copy(tmp_path: Path) -> None:
 
 
 def test_removed_files_are_removed_from_the_copy(tmp_path: Path) -> None:
-    folder, storage = tmp_path / "study", tmp_path / "storage"
+    folder, storage = tmp_path / "study", tmp_path / "a copy, 100%"
     for name in ("checkpoints/r/a.pt", "claims/r.json", "plan.json"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)

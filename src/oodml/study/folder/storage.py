@@ -8,11 +8,11 @@ from typing import Any
 
 from oodml.errors import error_at
 from oodml.files import replacing
+from oodml.study.folder.claims import in_background
 
 SECONDS = 10.0
 """Seconds between two copies while a study runs."""
-_OWN = ("claims", "unfinished")
-"""Folders of this machine, which are not copied."""
+Versions = dict[str, tuple[int, int]]
 
 
 @contextmanager
@@ -22,80 +22,63 @@ def mirrored(folder: Path, storage: str) -> Iterator[None]:
     Args:
         storage: a folder, or a URL such as "s3://bucket/study" that pyarrow opens.
     """
-    mirror = _Mirror(folder, storage)
-    mirror.pull()
-    done = threading.Event()
+    from pyarrow import fs
 
-    def push() -> None:
-        while not done.wait(SECONDS):
-            mirror.push()
-
-    thread = threading.Thread(target=push, daemon=True)
-    thread.start()
     try:
-        yield
+        url = storage if "://" in storage else Path(storage).expanduser().resolve().as_uri()
+        base, path = fs.FileSystem.from_uri(url)
+        base.create_dir(path)
+        remote = fs.SubTreeFileSystem(path, base)
+        listed = remote.get_file_info(fs.FileSelector("", recursive=True))
+    except (OSError, ValueError) as error:
+        raise error_at("--storage", f"{storage}: {error}", storage) from error
+    versions = _pull(folder, remote, {file.path for file in listed if file.is_file})
+
+    def push_often(done: threading.Event) -> None:
+        while not done.wait(SECONDS):
+            _push(folder, remote, versions)
+
+    try:
+        with in_background("storage", push_often):
+            yield
     finally:
-        done.set()
-        thread.join()
-        mirror.push()
+        _push(folder, remote, versions)
 
 
-class _Mirror:
-    def __init__(self, folder: Path, storage: str) -> None:
-        from pyarrow import fs
+def _pull(folder: Path, remote: Any, names: set[str]) -> Versions:
+    """Fetch files that do not exist here; of a run only if it was copied completely."""
+    versions: Versions = {}
+    for name in sorted(names, key=_order):
+        top, run = (*Path(name).parts, "")[:2]
+        is_finished = f"runs/{run}/run.json" in names
+        if (top == "runs" and not is_finished) or (top == "checkpoints" and is_finished):
+            continue
+        path = folder / name
+        if not path.exists() and not path.name.startswith("."):
+            with replacing(path) as temporary:
+                temporary.write_bytes(remote.open_input_stream(name).read())
+            versions[name] = _version(path)
+    return versions
 
-        self.folder, self.sent = folder, dict[str, tuple[int, int]]()
-        try:
-            if "://" in storage:
-                base, path = fs.FileSystem.from_uri(storage)
-            else:
-                base, path = fs.LocalFileSystem(), str(Path(storage).expanduser().resolve())
-            base.create_dir(path)
-            self.remote: Any = fs.SubTreeFileSystem(path, base)
-            everything = fs.FileSelector("", recursive=True)
-            listed = [one.path for one in self.remote.get_file_info(everything) if one.is_file]
-        except (OSError, ValueError) as error:
-            raise error_at("--storage", f"{storage}: {error}", storage) from error
-        self.listed = {name for name in listed if not Path(name).name.startswith(".")}
 
-    def pull(self) -> None:
-        """Fetch files that do not exist here; of a run only if it was copied completely."""
-        for name in sorted(self.listed, key=_order):
-            top, run = (*Path(name).parts, "")[:2]
-            is_partial = top == "runs" and f"runs/{run}/run.json" not in self.listed
-            is_obsolete = top == "checkpoints" and f"runs/{run}/run.json" in self.listed
-            if is_partial or is_obsolete or (self.folder / name).exists():
-                continue
-            data = self.remote.open_input_stream(name).read()
-            with replacing(self.folder / name) as temporary:
-                temporary.write_bytes(data)
-            self.sent[name] = _version(self.folder / name)
-
-    def push(self) -> None:
-        """Copy new and changed files; remove the copies of files that are gone."""
-        present = set()
-        for path in sorted(self.folder.rglob("*"), key=lambda path: _order(str(path))):
-            name = path.relative_to(self.folder).as_posix()
-            if name.split("/")[0] in _OWN or "/." in f"/{name}":
-                continue
-            with suppress(FileNotFoundError):  # a checkpoint that was just removed
-                if not path.is_file():
-                    continue
-                version = _version(path)
-                present.add(name)
-                if self.sent.get(name) != version:
-                    self._send(name, path.read_bytes())
-                    self.sent[name] = version
-        for name in self.sent.keys() - present:
-            del self.sent[name]
-            self.remote.delete_file(name)
-
-    def _send(self, name: str, data: bytes) -> None:
-        temporary = str(Path(name).with_name(f".{Path(name).name}"))
-        self.remote.create_dir(str(Path(name).parent))
-        with self.remote.open_output_stream(temporary) as stream:
-            stream.write(data)
-        self.remote.move(temporary, name)
+def _push(folder: Path, remote: Any, versions: Versions) -> None:
+    """Copy new and changed files, and remove the copies of files that are gone."""
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+    for name in sorted(paths, key=_order):
+        if name.startswith(("claims/", "unfinished/")) or "/." in f"/{name}":
+            continue
+        with suppress(FileNotFoundError):  # a checkpoint that was just removed
+            if paths[name].is_file() and versions.get(name) != _version(paths[name]):
+                version, data = _version(paths[name]), paths[name].read_bytes()
+                temporary = str(Path(name).with_name(f".{Path(name).name}"))
+                remote.create_dir(str(Path(name).parent))
+                with remote.open_output_stream(temporary) as stream:
+                    stream.write(data)
+                remote.move(temporary, name)
+                versions[name] = version
+    for name in versions.keys() - paths.keys():
+        del versions[name]
+        remote.delete_file(name)
 
 
 def _version(path: Path) -> tuple[int, int]:
