@@ -16,7 +16,6 @@ from oodml.report.small_targets import (
     frozen_hits,
     membership,
     method_hits,
-    method_values,
     nearest_recall,
     require_features,
 )
@@ -74,13 +73,14 @@ def losses(folder: StudyFolder, table: pd.DataFrame) -> pd.DataFrame:
     shift = np.array([progression[draw.split].shift for draw in draws])
     groups = membership(draws)
     correct = [frozen_hits(features, draw) for draw in draws]
-    level = np.array([np.nanmean(own) for own in correct])
-    values, _ = method_values(correct, method_hits(folder, draws))
+    level = np.array([np.nanmean(own[::2]) for own in correct])
+    base = np.array([np.nanmean(own[1::2]) for own in correct])  # other queries, other noise
+    runs = method_hits(folder, draws)
     rows = []
     for method, own in table.groupby("method"):
-        if method not in values or len(own) < 2 or own["shift"].nunique() < 2:
+        if method not in runs or len(own) < 2 or own["shift"].nunique() < 2:
             continue
-        gain = values[method].to_numpy() - level
+        gain = np.array([np.nanmean(runs[method][row][1::2]) for row in range(len(draws))]) - base
         model = fit_gain(gain, shift, level, np.ones(len(gain)))
         ends = own.iloc[[0, -1]]
         loss = divide_loss(gain, shift, level, groups, ends)
