@@ -26,6 +26,7 @@ NOT_HERE = {
 SLOW = {
     r"(README|studies|cluster|own_folder)\.md.* oodml report": "docs/report.md contains it, too",
     r"^oodml study run (?:shipped:)?paper_\w+ .*--smoke": "ResNet-50, all methods: minutes",
+    r"--groups style": "seven studies; tests/forecasting/test_trial.py leaves cameras out",
     r"--workers [2-9]|workers=[2-9]": "starts processes, which takes half a minute",
 }
 """Commands that only the slow tests run, with the reason."""

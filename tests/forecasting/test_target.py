@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,13 @@ from oodml.embedding import embed
 from oodml.errors import OodmlError
 from oodml.forecasting.answer import describe_forecast
 from oodml.forecasting.features import FeatureViews
-from oodml.forecasting.judge import judged_methods, read_answers, write_judge_page
+from oodml.forecasting.judge import (
+    _pairs,
+    describe_judged,
+    judged_methods,
+    read_answers,
+    write_judge_page,
+)
 from oodml.forecasting.target import (
     OpenForecast,
     forecast_changes,
@@ -26,6 +34,7 @@ from oodml.study.launch import run_study
 from oodml.study.spec.study_file import read_study
 from tests.forecasting.drawings import drawings, write_drawings
 
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 STUDY = """
 data = "photos"
 seeds = [0, 1]
@@ -135,6 +144,46 @@ def test_principal_axes() -> None:
     with pytest.raises(OodmlError) as error:
         principal_axes(vectors).project(vectors[:, :4])
     assert error.value.given == 4
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt install chromium)")
+def test_the_page_works_from_disk_with_keys_and_survives_a_reload(
+    opened: OpenForecast, tmp_path: Path
+) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+    file = write_judge_page(opened, 10, tmp_path / "judge")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_context(accept_downloads=True, offline=True).new_page()
+        page.goto(file.as_uri())
+        assert page.locator("#pair img").count() == 2
+        for key in ("s", "d", "n", "u"):
+            page.keyboard.press(key)
+        query = page.locator("#pair img").first.get_attribute("alt")
+        page.reload()
+        assert page.locator("#pair img").first.get_attribute("alt") == query
+        page.keyboard.press("n")
+        with page.expect_download() as download:
+            page.locator("#save").click()
+        download.value.save_as(tmp_path / "judged.csv")
+        browser.close()
+    (answers,) = read_answers([tmp_path / "judged.csv"])
+    assert list(answers.values()) == ["same", "different", "none"]
+
+
+def test_two_people_are_compared(opened: OpenForecast, tmp_path: Path) -> None:
+    write_judge_page(opened, 28, tmp_path)
+    pairs = _pairs(json.loads((tmp_path / "plan.json").read_text())["queries"])
+    table = pd.DataFrame(pairs, columns=["query", "neighbor"])
+    for name, share in (("one", 0.5), ("two", 0.75)):
+        table["answer"] = np.where(np.arange(len(table)) < share * len(table), "same", "different")
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    text = describe_judged(opened, [tmp_path / "one.csv", tmp_path / "two.csv"], tmp_path)
+    agreed = (np.arange(len(table)) < 0.5 * len(table)) | (
+        np.arange(len(table)) >= 0.75 * len(table)
+    )
+    assert f"{100 * agreed.mean():.0f}%" in text
+    assert "kappa" in text
 
 
 def test_level_and_gain_of_a_study(study: Path) -> None:

@@ -388,7 +388,7 @@ def describe_trial(trial: ForecastTrial) -> str:
     means = trial.judged.groupby(["queries", "leave"])[["error", "coverage_90", "half_90"]].mean()
     for count, row in means.groupby("queries").mean().iterrows():
         lines.append(
-            f"With {count} judged queries: error {100 * row['error']:.1f}, coverage of the 90% "
+            f"With {count:.0f} judged queries: error {100 * row['error']:.1f}, coverage of the 90% "
             f"interval {100 * row['coverage_90']:.0f}%, half width {100 * row['half_90']:.1f}."
         )
     return "\n".join(lines)
