@@ -80,7 +80,8 @@ def losses(folder: StudyFolder, table: pd.DataFrame) -> pd.DataFrame:
     for method, own in table.groupby("method"):
         if method not in runs or len(own) < 2 or own["shift"].nunique() < 2:
             continue
-        gain = np.array([np.nanmean(runs[method][row][1::2]) for row in range(len(draws))]) - base
+        hit = runs[str(method)]
+        gain = np.array([np.nanmean(hit[row][1::2]) for row in range(len(draws))]) - base
         model = fit_gain(gain, shift, level, np.ones(len(gain)))
         ends = own.iloc[[0, -1]]
         loss = divide_loss(gain, shift, level, groups, ends)
