@@ -31,7 +31,10 @@ def threshold(
     ] = "identification",
     score: Annotated[str, SCORE] = "nearest",
     conformal: Annotated[
-        bool, option("Use the threshold with the guaranteed rate.", "--conformal")
+        bool,
+        option(
+            "Use the threshold with the guaranteed rate; needs 1/far − 1 classes.", "--conformal"
+        ),
     ] = False,
     distance: shared.Distance = "cosine",
     seed: shared.Seed = 0,

@@ -53,7 +53,11 @@ def shift(
         bool, option("Test whether the images of B are like those of A; needs no labels.", "--test")
     ] = False,
     fail_above: Annotated[
-        float | None, option("With --test: exit with status 1 if the drift of a file is higher.")
+        float | None,
+        option(
+            "With --test: exit with status 1 if the drift of a file is higher; above 1 is more "
+            "than chance."
+        ),
     ] = None,
     model: Annotated[
         str | None,
