@@ -27,14 +27,8 @@ Predict = Callable[[Any], Float[np.ndarray, " k"]]
 
 @dataclass(frozen=True)
 class TargetSignals:
-    """What is known of a target without labels.
-
-    Attributes:
-        values: [q s] the signals of its queries.
-        images: the number of its images.
-        shift: of its images to the training classes, a mean over the study's splits.
-        classes: the number of its classes, if given.
-    """
+    """What is known of a target without labels: the signals of its queries, its number of images,
+    its mean shift from the training classes of the splits, and its number of classes if given."""
 
     values: Float[np.ndarray, "q s"]
     images: int
@@ -87,8 +81,6 @@ class CrossFit:
     Args:
         items: what a model predicts from, for each target.
         fit: fits candidates to the targets with given positions.
-        truth: [t] the quantity to predict.
-        groups: [t g] the groups of each target.
         scale: applied to predictions before errors are compared.
         weights: [t] of the errors, within their group.
     """
@@ -135,12 +127,7 @@ class CrossFit:
 
 
 class Forecaster:
-    """Forecasts targets from the small targets of a study.
-
-    Args:
-        small: the small targets.
-        sized: whether the number of classes of a target is given.
-    """
+    """Forecasts targets from the small targets of a study; `sized` if classes are counted."""
 
     def __init__(self, small: SmallTargets, sized: bool = False) -> None:
         self.small, self.sized = small, sized
@@ -391,9 +378,6 @@ def half_width(
 
     Args:
         errors: [n] the absolute errors on targets of left-out groups.
-        weights: [n] their weights.
-        level: the share to cover.
-        groups: the number of groups.
         noise: [n] the variance of the sampling noise of each error.
         own_noise: that of the new target.
     """

@@ -112,12 +112,9 @@ class LevelModel(NamedTuple):
 def fit_level(
     signals: Sequence[Float[np.ndarray, "_ s"]], correct: Sequence[Float[np.ndarray, " _"]]
 ) -> LevelModel:
-    """Fit both models to targets; each target has the same weight.
+    """Fit both models to the signals and hits of targets, which have the same weight each.
 
-    Args:
-        signals: of each target, the signals [q s] of its queries.
-        correct: of each target, whether the neighbor of each query is of its class; NaN for
-            queries without a partner, which Recall@1 leaves out.
+    A hit is NaN for a query without a partner, which Recall@1 leaves out.
     """
     known = [~np.isnan(values) for values in correct]
     weights = np.concatenate([np.full(k.sum(), 1 / k.sum()) for k in known])
