@@ -127,7 +127,7 @@ class CrossFit:
 
 
 class Forecaster:
-    """Forecasts targets from the small targets of a study; `sized` if classes are counted."""
+    """Forecasts targets of a study; `sized` if their numbers of classes are given."""
 
     def __init__(self, small: SmallTargets, sized: bool = False) -> None:
         self.small, self.sized = small, sized
