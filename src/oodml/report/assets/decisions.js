@@ -18,10 +18,13 @@ figures.compression = (canvas) => {
   const traces = methods.flatMap((method) => ["near", "far"].map((side) => {
     const rows = study.compression[method.name], full = study.curves["recall@1"][method.name].at(side === "near" ? 0 : -1);
     const points = [{ size: 1, value: full.mean, code: "float32" }, ...rows.map((row) => ({ size: row.size, value: row[side], code: labelOf(row.code) }))];
-    return { x: points.map((point) => point.size), y: points.map((point) => point.value), name: `${escaped(method.name)}, ${side}`, mode: "markers+lines", type: "scatter",
-      line: { color: colorOf(method.name), width: 1.4, dash: side === "near" ? "solid" : "dot" }, marker: { color: colorOf(method.name), size: 8, symbol: method.symbol },
-      customdata: points.map((point) => point.code), hovertemplate: "<b>%{y:.1%}</b>  %{customdata}<extra>%{fullData.name}</extra>" };
-  }));
+    const color = colorOf(method.name), best = points.filter((point) => points.every((other) => other.size !== point.size || other.value <= point.value)).sort((one, other) => one.size - other.size);
+    return [
+      { x: best.map((point) => point.size), y: best.map((point) => point.value), mode: "lines", type: "scatter", hoverinfo: "skip", line: { color, width: 1.4, dash: side === "near" ? "solid" : "dot" } },
+      { x: points.map((point) => point.size), y: points.map((point) => point.value), name: `${escaped(method.name)}, ${side}`, mode: "markers", type: "scatter", marker: { color, size: 8, symbol: method.symbol },
+        customdata: points.map((point) => point.code), hovertemplate: "<b>%{y:.1%}</b>  %{customdata}<extra>%{fullData.name}</extra>" },
+    ];
+  }).flat());
   return { traces, note: "",
     layout: layout(canvas, { xaxis: axis("Size relative to float32", { type: "log", tickvals: [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1], ticktext: ["1/32", "1/16", "1/8", "1/4", "1/2", "1"] }), yaxis: levelAxis("Recall@1", "recall@1") }),
     head: ["method", "code", "size", "near", "far"],
