@@ -143,10 +143,10 @@ def crossing_shift(shift: Float[np.ndarray, " k"], gain: Float[np.ndarray, " k"]
 
 
 def describe_near_and_far(rows: pd.DataFrame, metric: str = "recall@1") -> str:
-    """One sentence about the method with the largest gain near; "" without rows."""
+    """One sentence about the method of the first row; "" without rows."""
     if rows.empty:
         return ""
-    row = rows.iloc[int(rows["near"].astype(float).to_numpy().argmax())]
+    row = rows.iloc[0]
     label, unit = find_metric(metric).label, " points" if is_percent(metric) else ""
     near, far = (_describe_gain(row, side, metric) for side in ("near", "far"))
     start = f"Compared with {row['baseline']}, {row['method']} changes {label} by {near} "

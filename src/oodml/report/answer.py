@@ -108,7 +108,9 @@ def answer(tables: Mapping[str, pd.DataFrame], data: str, metric: str) -> Answer
     if single:
         detail = "With one split, the study does not show how quality changes with shift."
         result = replace(result, details=(*result.details, detail))
-    compared = describe_near_and_far(select(tables, "near_and_far", metric), metric)
+    gains = select(tables, "near_and_far", metric).set_index("method", drop=False)
+    ranked = [name for name in order["method"] if name in gains.index]
+    compared = describe_near_and_far(gains.loc[ranked], metric)
     if compared:
         result = replace(result, details=(*result.details, compared))
     chance = tables["chance_ags"].set_index("metric")["chance"].get(metric)
