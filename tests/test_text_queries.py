@@ -1,6 +1,7 @@
 """Text as a query: equal to the library's own text tower, and to a naive loop."""
 
 import json
+import string
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,31 @@ def test_texts_equal_the_librarys_own(clip: str) -> None:
     with torch.inference_mode():
         expected = model.encode_text(open_clip.get_tokenizer(location)(texts)).numpy()
     np.testing.assert_allclose(embed_texts(texts, clip), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_texts_equal_those_of_transformers(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    letters = [*string.ascii_lowercase, "."]
+    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{one}</w>" for one in letters)]
+    (tmp_path / "vocab.json").write_text(json.dumps({name: at for at, name in enumerate(tokens)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    files = str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt")
+    tokenizer = transformers.CLIPTokenizer(*files, model_max_length=16)
+    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = size | {"vocab_size": len(tokens), "max_position_embeddings": 16, "eos_token_id": 1}
+    vision = size | {"image_size": 32, "patch_size": 16}
+    config = transformers.CLIPConfig(vision_config=vision, text_config=text, projection_dim=16)
+    model = transformers.CLIPModel(config).eval()
+    crop = {"height": 32, "width": 32}
+    processor = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=crop)
+    for part in (model, tokenizer, processor):
+        part.save_pretrained(tmp_path / "model")
+    texts = ["a red cat", "dog"]
+    with torch.inference_mode():
+        output = model.get_text_features(**tokenizer(texts, padding=True, return_tensors="pt"))
+    expected = output if isinstance(output, torch.Tensor) else output.pooler_output
+    vectors = embed_texts(texts, f"transformers:{tmp_path / 'model'}")
+    np.testing.assert_allclose(vectors, expected.numpy(), rtol=1e-4, atol=1e-6)
 
 
 def test_names_become_prompts() -> None:
