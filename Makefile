@@ -20,6 +20,7 @@ check: $(VENV)/.installed       ## Style, types, tests.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[check]'
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/hadolint Dockerfile
 	$(BIN)/mypy
 	$(BIN)/mypy --strict tests/typing/user_code.py
 	$(PYTEST)
