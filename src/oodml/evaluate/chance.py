@@ -1,7 +1,6 @@
 """Chance levels: the value of each metric for embeddings without information."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -14,7 +13,7 @@ from oodml.evaluate.retrieval import RETRIEVAL
 
 def chance_metrics(
     positives: Float[np.ndarray, " n"],
-    gallery_size: int | NDArray[np.floating[Any]],
+    gallery_size: int | Float[np.ndarray, " _"],
     *,
     ks: Iterable[int] = (1, 2, 4, 8),
 ) -> dict[str, float]:
