@@ -139,18 +139,23 @@ def studies(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def report(folder: Path) -> dict[str, Any]:
-    """Run a small study."""
+def small_study(folder: Path, *scripts: str, few: tuple[int, int] = (12, 8)) -> dict[str, Any]:
+    """Run a small study of some scripts, and write new images of another."""
     from oodml.study.launch import run_study
     from oodml.study.spec.study_file import read_study
 
-    characters(folder / "photos", "greek", "hebrew")
+    characters(folder / "photos", *scripts, few=few)
     characters(folder / "new_images", "arabic")
     (folder / "study.toml").write_text(
         'data = "photos"\nmethods = ["margin", "frozen"]\n[model]\nviews = 1\n[train]\nepochs = 1\n'
     )
     run_study(quick(read_study(folder / "study.toml")), folder / "results")
     return {}
+
+
+def report(folder: Path) -> dict[str, Any]:
+    """Run a small study."""
+    return small_study(folder, "greek", "hebrew")
 
 
 def python(folder: Path) -> dict[str, Any]:
@@ -234,16 +239,7 @@ def nothing(folder: Path) -> dict[str, Any]:
 
 def forecast(folder: Path) -> dict[str, Any]:
     """Run a small study of three scripts."""
-    from oodml.study.launch import run_study
-    from oodml.study.spec.study_file import read_study
-
-    characters(folder / "photos", "greek", "hebrew", "cyrillic", few=(36, 8))
-    characters(folder / "new_images", "arabic")
-    (folder / "study.toml").write_text(
-        'data = "photos"\nmethods = ["margin", "frozen"]\n[model]\nviews = 1\n[train]\nepochs = 1\n'
-    )
-    run_study(quick(read_study(folder / "study.toml")), folder / "results")
-    return {}
+    return small_study(folder, "greek", "hebrew", "cyrillic", few=(36, 8))
 
 
 def level_and_gain(folder: Path) -> dict[str, Any]:

@@ -55,8 +55,8 @@ def test_every_section_and_figure_is_there(page: Any) -> None:
     for section in SECTIONS:
         assert page.locator(f"#{section}").count() == 1
     _draw_all(page)
-    assert page.locator("figure").count() == 8
-    assert page.locator("figure .main-svg").count() >= 8
+    assert page.locator("figure").count() == 9
+    assert page.locator("figure .main-svg").count() >= 9
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
 
 
@@ -156,6 +156,10 @@ def test_gains_of_training(page: Any) -> None:
     canvas = "document.querySelector('[data-figure=gains] .canvas')"
     names = page.evaluate(f"[...new Set({canvas}.data.map((trace) => trace.name))].filter(Boolean)")
     assert names
+    equal = page.evaluate("document.querySelector('[data-figure=equal] .canvas').data")
+    solid = [trace for trace in equal if trace["name"].endswith("equal difficulty")]
+    assert len(solid) == len(names)
+    assert all(0 <= value <= 1 for trace in solid for value in trace["y"])
     assert page.locator("#forecast .lede").is_visible()
 
 

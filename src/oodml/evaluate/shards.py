@@ -129,8 +129,8 @@ class Shards:
         codes = np.empty(len(self), dtype=np.int32)
         begin = 0
         for column in columns:
-            found = pc.index_in(column.names, wanted).fill_null(-1)
-            codes[begin : begin + len(column.codes)] = found.to_numpy()[column.codes]
+            positions = pc.index_in(column.names, wanted).fill_null(-1)
+            codes[begin : begin + len(column.codes)] = positions.to_numpy()[column.codes]
             begin += len(column.codes)
         return names, codes
 

@@ -138,9 +138,9 @@ def method_hits(
                 sums.setdefault(method, {}).setdefault(index, []).append(own)
     tested = sum(draw.split != ALL_CLASSES for draw in draws)
     return {
-        method: {index: np.mean(seeds, axis=0) for index, seeds in found.items()}
-        for method, found in sums.items()
-        if len(found) == tested
+        method: {index: np.mean(seeds, axis=0) for index, seeds in by_index.items()}
+        for method, by_index in sums.items()
+        if len(by_index) == tested
     }
 
 

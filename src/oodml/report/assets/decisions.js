@@ -30,3 +30,14 @@ figures.compression = (canvas) => {
     head: ["method", "code", "size", "near", "far"],
     rows: methods.flatMap((method) => study.compression[method.name].map((row) => [method.name, row.code, row.size, row.near, row.far])) };
 };
+
+figures.equal = (canvas) => {
+  const methods = shown().filter((method) => study.gains[method.name]?.some((row) => row.equal !== null));
+  const trace = (method, key) => ({ x: study.gains[method.name].map((row) => row.shift), y: study.gains[method.name].map((row) => row[key]), type: "scatter",
+    mode: key === "equal" ? "lines+markers" : "lines", name: `${escaped(method.name)}${key === "equal" ? ", equal difficulty" : ", as measured"}`, hovertemplate: "<b>%{y:.1%}</b><extra>%{fullData.name}</extra>",
+    line: { color: colorOf(method.name), width: key === "equal" ? 2.2 : 1.2, dash: key === "equal" ? "solid" : "dot" }, marker: { color: colorOf(method.name), size: 8, symbol: method.symbol } });
+  const rows = methods.flatMap((method) => study.gains[method.name].map((row) => [method.name, row.split, row.shift, row.value, row.equal]));
+  return { traces: methods.flatMap((method) => [trace(method, "value"), trace(method, "equal")]), note: "",
+    layout: layout(canvas, { xaxis: axis(shiftTitle(canvas), { showgrid: false, hoverformat: ".1f" }), yaxis: levelAxis("Recall@1", "recall@1") }),
+    head: ["method", "split", "shift", "value", "equal"], rows };
+};
