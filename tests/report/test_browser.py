@@ -221,6 +221,7 @@ def test_theme_is_switched(page: Any) -> None:
 def test_numbers_and_csv(page: Any) -> None:
     figure = page.locator("[data-figure=generalization]")
     figure.locator("summary").click()
+    figure.locator("table tbody tr").nth(11).wait_for()  # the rows appear when the figure is drawn
     assert figure.locator("table tbody tr").count() == 12
     with page.expect_download() as download:
         figure.get_by_role("button", name="CSV").click()
