@@ -12,11 +12,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = {
-    extra: needed
-    for extra, needed in PROJECT["optional-dependencies"].items()
-    if extra not in ("test", "docs", "check")
-}
+DECLARED = [
+    *PROJECT["dependencies"],
+    *(
+        requirement
+        for extra, requirements in PROJECT["optional-dependencies"].items()
+        if extra not in ("test", "docs", "check")
+        for requirement in requirements
+    ),
+]
 MODULES = {
     "faiss-cpu": "faiss",
     "open_clip_torch": "open_clip",
@@ -57,7 +61,7 @@ def imported() -> set[str]:
     return names - set(sys.stdlib_module_names) - {"oodml"}
 
 
-@pytest.mark.parametrize("requirement", [*PROJECT["dependencies"], *sum(EXTRAS.values(), [])])
+@pytest.mark.parametrize("requirement", DECLARED)
 def test_each_declared_package_is_used(requirement: str) -> None:
     module = module_of(requirement)
     mentioned = re.search(rf"[\"'.]{module}\b", source()) is not None
@@ -65,7 +69,7 @@ def test_each_declared_package_is_used(requirement: str) -> None:
 
 
 def test_each_imported_package_is_declared() -> None:
-    declared = {module_of(one) for one in [*PROJECT["dependencies"], *sum(EXTRAS.values(), [])]}
+    declared = {module_of(requirement) for requirement in DECLARED}
     assert imported() <= declared | {"pydantic_core"}  # a part of pydantic
 
 
