@@ -111,7 +111,7 @@ def test_the_other_commands_take_a_study_s_files(study: Path, tmp_path: Path) ->
     vectors = next(iter(study.glob("runs/*/vectors.npz")))
     assert "recall@1" in oodml_command("evaluate", vectors).lower()
     out = tmp_path / "v.safetensors"
-    oodml_command("embed", "--data", "glyphs", "--backbone", "pixels", "--image-size", 16,
+    oodml_command("embed", "--data", "glyphs", "--model", "pixels", "--image-size", 16,
                   "--out", out)  # fmt: skip
     assert len(oodml.VectorSet.load(out)) == len(open_images("glyphs"))
 

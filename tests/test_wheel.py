@@ -57,6 +57,6 @@ def test_the_wheel_runs_in_a_clean_environment(wheel: Path, tmp_path: Path) -> N
     assert "72 images" in images
     program = python.with_name("oodml")
     assert run(program, "--version", cwd=tmp_path).strip()
-    vectors = "--backbone", "pixels", "--out", "glyphs.npz"
+    vectors = "--model", "pixels", "--out", "glyphs.npz"
     run(program, "embed", "--data", "glyphs", *vectors, cwd=tmp_path)
     run(program, "evaluate", "glyphs.npz", "--retrieval-only", cwd=tmp_path)

@@ -214,7 +214,7 @@ def _choose_classes(contents: Contents, requested: str | None) -> NDArray[Any]:
     if len(arrays) > 1 and not _is_same_partition(arrays):
         location = str(contents.labels_location)
         problem = f"columns {_quoted(matches)} contain different classes"
-        raise error_at(location, f"{problem}; choose one: `--labels {matches[0]}`", matches)
+        raise error_at(location, f"{problem}; choose one: `--label-column {matches[0]}`", matches)
     return arrays[0]
 
 
@@ -319,11 +319,13 @@ def _refuse(
     if len(columns) == 1 and re.search(r"[;\t|]", next(iter(columns))):
         hint = "Separate the columns by commas."
     elif allowed == CLASSES:
-        hint = "Choose one with `--labels COLUMN`."
+        hint = "Choose one with `--label-column COLUMN`."
     elif path.suffix.lower() == ".csv" and npy.exists():
         hint = f"Did you mean {npy.name}?"
     else:
-        hint = "Choose one with `--vectors COLUMN`, or several with `--vectors 'PREFIX*'`."
+        hint = (
+            "Choose one with `--vector-column NAME`, or several with `--vector-column 'PREFIX*'`."
+        )
     problem = f"{reason}; it has {listed or 'no columns'}. {hint}"
     raise error_at(path, problem, list(columns) if given is None else given, allowed)
 

@@ -107,7 +107,7 @@ def test_the_command_prints_before_and_after_and_saves(model: Embedder, tmp_path
     model.save(tmp_path / "run")
     folders = [
         "--support", str(write(stripes(3, 0), tmp_path / "support")),
-        "--query", str(write(stripes(3, 50), tmp_path / "query")),
+        "--queries", str(write(stripes(3, 50), tmp_path / "query")),
     ]  # fmt: skip
     options = ["adapt", "--model", str(tmp_path / "run"), *folders, "--device", "cpu"]
     fast = ["--iterations", "5", "--views", "1", "--out", str(tmp_path / "adapted")]

@@ -24,7 +24,7 @@ SETTINGS = BulkSettings("small", options={"weights": "none", "image_size": 16})
 
 
 def run(*words: object) -> Result:
-    fixed = ("--backbone", "small", "--weights", "none", "--image-size", 16)
+    fixed = ("--model", "small", "--weights", "none", "--image-size", 16)
     texts = [str(word) for word in ("embed", *words, *fixed)]
     return CliRunner().invoke(app, texts, catch_exceptions=False)
 

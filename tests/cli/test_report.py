@@ -46,7 +46,7 @@ def test_a_forecast_runs_code_of_a_folder_only_if_it_is_trusted(
     (tmp_path / "study" / "plan.json").write_text(json.dumps({"import_from": [str(tmp_path)]}))
     (tmp_path / "their_network.py").write_text("raise RuntimeError('it ran')\n")
     monkeypatch.setattr(sys, "path", [*sys.path])
-    arguments = ["forecast", str(tmp_path / "study"), "--target", str(target)]
+    arguments = ["forecast", str(tmp_path / "study"), "--new", str(target)]
     found = CliRunner().invoke(app, arguments)
     assert isinstance(found.exception, OodmlError)
     assert found.exception.location == "--trust-code"
@@ -66,7 +66,7 @@ def test_a_forecast_embeds_the_target_with_the_weights_of_the_study(tmp_path: Pa
     target = write_folder(images.subset(seen), tmp_path / "target")
 
     def output(target: Path) -> str:
-        found = CliRunner().invoke(app, ["forecast", str(tmp_path), "--target", str(target)])
+        found = CliRunner().invoke(app, ["forecast", str(tmp_path), "--new", str(target)])
         if found.exception:
             raise found.exception
         return found.output.partition("\n\n")[2].partition("\n\n")[0]  # the table

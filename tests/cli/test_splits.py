@@ -62,7 +62,7 @@ def test_build_show_and_check(built: Path) -> None:
 
 def test_build_writes_controls_of_splits_that_lost_classes(tmp_path: Path, vectors: Path) -> None:
     out = tmp_path / "removed.json"
-    options = ["--procedure", "published", "--removal", 6, "--swaps", 1, "--splits", "all"]
+    options = ["--procedure", "published", "--removal", 6, "--swaps", 1, "--n-splits", "all"]
     run("splits", "build", "--vectors", vectors, "--out", out, *options, "--controls", 2)
     controls = read_splits(tmp_path / "removed.controls.json")
     of = {str(split.step): split for split in read_splits(out)}
@@ -131,7 +131,7 @@ def test_shift_of_two_folders(folder: Path) -> None:
 def test_backbones_are_compared(tmp_path: Path, folder: Path) -> None:
     out, figure = tmp_path / "folder.json", tmp_path / "agreement.png"
     run("splits", "build", "--data", folder, "--backbone", "pixels", "--out", out)
-    options = ["--data", folder, "--backbone", "pixels", "--backbone", "small"]
+    options = ["--data", folder, "--backbones", "pixels,small"]
     printed = run("splits", "backbones", out, *options, "--figure", figure)
     assert "Kendall" in printed
     assert figure.exists()

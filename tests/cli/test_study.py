@@ -177,13 +177,13 @@ def test_too_few_classes_are_told(tmp_path: Path) -> None:
 
 def test_the_cache_is_listed_and_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OODML_CACHE", str(tmp_path / "cache"))
-    assert "empty" in call("cache", "list").output
+    assert "empty" in call("data", "cache").output
     (tmp_path / "cache" / "features").mkdir(parents=True)
     (tmp_path / "cache" / "features" / "a.safetensors").write_bytes(b"x" * 2000)
-    assert "features: 1 files, 2.0 kB" in call("cache", "list").output
+    assert "features: 1 files, 2.0 kB" in call("data", "cache").output
     with pytest.raises(OodmlError, match="'features'"):
-        call("cache", "clear", "feature", "--yes")
-    assert "freed 2.0 kB" in call("cache", "clear", "--yes").output
+        call("data", "cache", "--clear", "feature", "--yes")
+    assert "freed 2.0 kB" in call("data", "cache", "--clear", "--yes").output
     assert not (tmp_path / "cache" / "features").exists()
 
 

@@ -18,7 +18,7 @@ NOT_HERE = {
     r"--judged judged.csv": "needs a person; tests/forecasting/test_target.py answers",
     r"--on (slurm\b(?!:local)|ray)": "needs a cluster",
     r"README\.md.*--smoke --out trial": "takes minutes; docs/tutorials/cluster.md contains it, too",
-    r"--backbone open_clip:": "downloads a model; tests/test_text_queries.py makes one",
+    r"--model open_clip:": "downloads a model; tests/test_text_queries.py makes one",
     r"^torchrun ": "needs several GPUs; tests/study/workers/test_torchrun.py runs two processes",
 }
 """Commands that are only parse, with the reason."""

@@ -214,7 +214,7 @@ def decisions(folder: Path) -> dict[str, Any]:
     names = whole.class_names
     parts = {
         "valid": names[:20], "train": names[:20], "queries": names[20:30], "pool": names[30:],
-        "gallery": names[20:25], "vectors": names[20:], "index": names, "week47": names[:12],
+        "gallery": names[20:25], "vectors": names[20:], "week47": names[:12],
     }  # fmt: skip
     sets = {name: whole.subset(part) for name, part in parts.items()}
     for name, part in sets.items():

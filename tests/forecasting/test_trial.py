@@ -88,4 +88,6 @@ def test_values_with_one_image_per_class_are_left_out_together() -> None:
 
 
 def test_help_has_an_example() -> None:
-    assert "oodml forecast-trial" in CliRunner().invoke(app, ["forecast-trial", "--help"]).output
+    assert (
+        "oodml study leave-out" in CliRunner().invoke(app, ["study", "leave-out", "--help"]).output
+    )

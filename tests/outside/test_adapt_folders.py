@@ -59,14 +59,14 @@ def test_support_images_among_the_queries_are_left_out(
     assert results[0].after == results[1].after
     assert results[0].notes == ()
     assert "8 query images" in results[1].notes[0]
-    shown = adapt("--support", support, "--query", leaked)
+    shown = adapt("--support", support, "--queries", leaked)
     assert shown.exit_code == 0
     assert "8 query images" in shown.stderr
 
 
 def test_the_same_folder_twice_is_refused(tmp_path: Path) -> None:
     support = write(tmp_path / "support", range(4), range(3))
-    result = adapt("--support", support, "--query", support)
+    result = adapt("--support", support, "--queries", support)
     assert isinstance(result.exception, OodmlError)
     assert result.exception.location == "query"
 
@@ -86,7 +86,7 @@ def test_equal_vectors_of_different_images_are_not_copies(tmp_path: Path) -> Non
 def test_query_classes_without_support_are_named(tmp_path: Path) -> None:
     support = write(tmp_path / "support", range(3), range(2))
     query = write(tmp_path / "query", range(5), range(2, 5))
-    result = adapt("--support", support, "--query", query)
+    result = adapt("--support", support, "--queries", query)
     assert result.exit_code == 0, result.output
     assert "c3" in result.stderr
     assert "c4" in result.stderr
@@ -97,7 +97,7 @@ def test_one_support_class_needs_a_gallery(tmp_path: Path) -> None:
     support = write(tmp_path / "support", range(6, 7), range(5))
     query = write(tmp_path / "query", range(7), range(5, 8))
     for folders in ((support, query), (query, support)):
-        result = adapt("--support", folders[0], "--query", folders[1])
+        result = adapt("--support", folders[0], "--queries", folders[1])
         assert isinstance(result.exception, OodmlError)
         assert "--gallery" in str(result.exception)
 
@@ -127,7 +127,7 @@ def test_the_command_adds_to_a_gallery_and_saves(tmp_path: Path) -> None:
     query = write(tmp_path / "query", range(8), range(5, 8))
     gallery = write(tmp_path / "gallery", range(6), range(6))
     out = tmp_path / "adapted"
-    result = adapt("--support", support, "--query", query, "--gallery", gallery, "--out", out)
+    result = adapt("--support", support, "--queries", query, "--gallery", gallery, "--out", out)
     assert result.exit_code == 0, result.output
     assert "new classes" in result.stdout
     assert "6 query images are also gallery images" in result.stderr
@@ -148,7 +148,7 @@ def test_the_command_adds_to_a_gallery_and_saves(tmp_path: Path) -> None:
 def test_bad_options_are_refused_before_images_are_read(
     options: tuple[str, ...], location: str
 ) -> None:
-    result = adapt("--support", "nowhere", "--query", "nowhere", *options)
+    result = adapt("--support", "nowhere", "--queries", "nowhere", *options)
     assert isinstance(result.exception, OodmlError)
     assert result.exception.location == location
 
@@ -156,7 +156,7 @@ def test_bad_options_are_refused_before_images_are_read(
 def test_weights_apply_to_a_backbone(tmp_path: Path) -> None:
     support = write(tmp_path / "support", range(3), range(2))
     query = write(tmp_path / "query", range(3), range(2, 4))
-    options = ("--support", support, "--query", query)
+    options = ("--support", support, "--queries", query)
     result = CliRunner().invoke(
         app, ["adapt", "--model", "small", "--weights", "none", *map(str, options),
               "--objective", "prototypes", "--out", str(tmp_path / "m")]

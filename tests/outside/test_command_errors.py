@@ -159,7 +159,7 @@ def test_outputs_never_replace_inputs(tmp_path: Path) -> None:
         ["splits", "import", splits, "--out", splits],
         ["splits", "show", splits, "--figure", splits],
         ["splits", "show", splits, "--vectors", file, "--page", file],
-        ["adapt", "--model", photos, "--support", photos, "--query", photos, "--out", photos],
+        ["adapt", "--model", photos, "--support", photos, "--queries", photos, "--out", photos],
     ]
     before = file.read_bytes(), splits.read_bytes()
     for command in commands:

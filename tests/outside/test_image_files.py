@@ -314,7 +314,7 @@ def test_rows_of_a_table_without_a_label_are_left_out_on_request(tmp_path: Path)
     assert report["images"] == 3
     assert report["skipped"] == {"rows without a label": 1}
     out = tmp_path / "v.npz"
-    command = ["embed", "--data", str(table), "--backbone", "pixels", "--out", str(out)]
+    command = ["embed", "--data", str(table), "--model", "pixels", "--out", str(out)]
     result = CliRunner().invoke(app, [*command, "--skip-unlabeled"])
     assert "1" in result.stderr
     assert len(np.load(out)["vectors"]) == 3
@@ -349,9 +349,9 @@ def test_the_background_of_a_command(tmp_path: Path, command: str) -> None:
         Image.new("RGBA", (32, 32), (shade, 0, 0, 100)).save(file)
     data, out = str(tmp_path / "data"), tmp_path / "v.npz"
     words = {
-        "embed": ["embed", "--data", data, "--backbone", "pixels", "--out", str(out)],
+        "embed": ["embed", "--data", data, "--model", "pixels", "--out", str(out)],
         "check": ["data", "check", data, "--json"],
-        "adapt": ["adapt", "--model", "pixels", "--support", data, "--query", data],
+        "adapt": ["adapt", "--model", "pixels", "--support", data, "--queries", data],
         "shift": ["shift", data, data, "--backbone", "pixels", "--bootstrap", "0", "--json"],
     }[command]
     refused = CliRunner().invoke(app, [*words, "--background", "blue"])

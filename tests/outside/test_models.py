@@ -135,7 +135,7 @@ def test_weights_are_given_to_embed_and_export_alike(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "w.pth")
     write_folder(squares(), tmp_path / "photos")
     weights = ["--weights", str(tmp_path / "w.pth")]
-    data = ["--data", str(tmp_path / "photos"), "--backbone", "small"]
+    data = ["--data", str(tmp_path / "photos"), "--model", "small"]
     runner = CliRunner()
     for command in (
         ["embed", *data, *weights, "--out", str(tmp_path / "v.npz")],

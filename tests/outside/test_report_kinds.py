@@ -113,7 +113,7 @@ def test_the_forecast_includes_baselines(tmp_path: Path) -> None:
     target = folder.features.subset(folder.progression.splits[1].test)
     target.save(tmp_path / "target.npz")
     result = CliRunner().invoke(
-        app, ["forecast", str(tmp_path), "--target", str(tmp_path / "target.npz")]
+        app, ["forecast", str(tmp_path), "--new", str(tmp_path / "target.npz")]
     )
     assert result.exit_code == 0, result.output
     assert "frozen" in result.output

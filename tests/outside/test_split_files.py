@@ -221,7 +221,7 @@ def test_show_lists_the_files_it_wrote(tmp_path: Path, photos: Path) -> None:
         ("shift", ("--measure", "fid"), "fid"),
         ("build", ("--device", "cuda:99"), "cuda:99"),
         ("build", ("--image-size", "0"), 0),
-        ("build", ("--splits", "0"), None),
+        ("build", ("--n-splits", "0"), None),
         ("build", ("--measure", "kid"), "kid"),
     ],
 )

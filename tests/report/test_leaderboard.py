@@ -35,7 +35,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         table = pd.concat([table, counted])
         table.to_parquet(study / "results.parquet")
         pack_study(study, folder / "in" / f"{name}.zip")
-    write_leaderboard(folder / "in", folder / "site")
+    write_leaderboard([folder / "in"], folder / "site")
     return folder / "site"
 
 
@@ -65,7 +65,7 @@ def test_the_paper_is_a_reference_without_intervals(site: Path) -> None:
 
 def test_a_folder_without_packs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OodmlError) as caught:
-        write_leaderboard(tmp_path, tmp_path / "site")
+        write_leaderboard([tmp_path], tmp_path / "site")
     assert caught.value.location == str(tmp_path)
 
 

@@ -139,7 +139,7 @@ def test_a_wrong_skip_corrupt_is_refused(folder: Path) -> None:
 
 def test_embed_leaves_corrupt_images_out(folder: Path) -> None:
     broken(folder, "c00/001.png")
-    command = ["embed", "--data", str(folder / "photos"), "--backbone", "pixels"]
+    command = ["embed", "--data", str(folder / "photos"), "--model", "pixels"]
     command += ["--out", str(folder / "v.npz")]
     stopped = CliRunner().invoke(app, command)
     assert stopped.exit_code != 0

@@ -44,7 +44,7 @@ def opened(finished: Path, tmp_path: Path) -> Path:
 
 
 def test_an_honest_study_has_no_problems_and_repeats_to_the_bit(finished: Path) -> None:
-    words = ["study", "verify", str(finished / "study.zip"), "--rerun", "2", "--device", "cpu"]
+    words = ["study", "verify", str(finished / "study.zip"), "--runs", "2", "--device", "cpu"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     repeats = repeat_runs(finished / "results", 1, device="cpu")

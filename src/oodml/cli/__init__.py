@@ -5,11 +5,9 @@ from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from oodml.cli import (
     adaptation,
-    cache,
     check,
     data,
     decisions,
@@ -23,20 +21,19 @@ from oodml.cli import (
     study,
 )
 from oodml.cli.errors import report_error, tolerate_any_text
+from oodml.cli.shared import CommandGroup
 
-_COMPARE = "demo try data study report forecast forecast-trial leaderboard"
-_EMBED = "embed evaluate compare threshold index compress adapt export fit"
 PANELS = {
-    "Compare methods": _COMPARE.split(),
-    "Build splits and measure shift": ["splits", "shift"],
-    "Compute and use embeddings": _EMBED.split(),
-    "Share": ["push", "pull"],
-    "Extend and maintain": ["check", "cache"],
+    "Look at data": ["try", "demo", "data", "embed"],
+    "Measure shift": ["shift", "splits"],
+    "Train and study": ["study", "report", "fit", "adapt"],
+    "Decide": ["evaluate", "compare", "threshold", "compress", "index", "forecast"],
+    "Share": ["export", "push", "pull", "check"],
 }
 """The commands of each panel of `oodml --help`, in the order of a typical workflow."""
 
 
-class _OrderedGroup(TyperGroup):
+class _OrderedGroup(CommandGroup):
     """Lists commands in the order of `PANELS`."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -74,7 +71,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for group in (splits, study, data, cache):
+for group in (data, splits, study):
     group_name = group.__name__.rpartition(".")[2]
     app.add_typer(group.app, name=group_name, rich_help_panel=_panel(group_name))
 MODULES = (study, shift, evaluation, decisions, adaptation, model, check, report, forecast, share)

@@ -15,15 +15,9 @@ if TYPE_CHECKING:
 
 
 def adapt(
-    model: Annotated[
-        str,
-        option(
-            "The folder of a trained model, RESULTS:METHOD[:SPLIT[:SEED]], or a backbone.",
-            callback=shared.named_model,
-        ),
-    ],
+    model: Annotated[str, shared.MODEL],
     support: Annotated[Path, option("Labeled images to adapt to: a folder CLASS/IMAGE.")],
-    query: Annotated[Path, option("Images to test on: a folder CLASS/IMAGE.")],
+    queries: Annotated[Path, option("Images to test on: a folder CLASS/IMAGE.")],
     gallery: Annotated[
         Path | None,
         option(
@@ -49,7 +43,7 @@ def adapt(
 ) -> None:
     """Adapt a model to a few labeled images of new classes, and print metrics before and after.
 
-    Example: `oodml adapt --model lite0 --support new/labeled --query new/test --out adapted`
+    Example: `oodml adapt --model lite0 --support new/labeled --queries new/test --out adapted`
     """
     given = locals()
     from oodml.adaptation.gallery import add_to_gallery
@@ -62,16 +56,16 @@ def adapt(
     settings = shared.parse_options(AdaptSettings, given)
     resolve_device(device)
     if out is not None:
-        refuse_overwrite(out, model, support, query, gallery)
-    labeled, queries = (_open_labeled(path, background) for path in (support, query))
+        refuse_overwrite(out, model, support, queries, gallery)
+    labeled, searched = (_open_labeled(path, background) for path in (support, queries))
     start = open_model(model, weights, trust_code, normalize=True)
     if gallery is not None:
         more = _open_labeled(gallery, background)
-        inputs = (start, labeled, queries, more, settings)
+        inputs = (start, labeled, searched, more, settings)
         adapted, added = add_to_gallery(*inputs, seed=seed, device=device)
         notes, lines = added.notes, _format_recalls(added)
     else:
-        adapted, result = adapt_model(start, labeled, queries, settings, seed=seed, device=device)
+        adapted, result = adapt_model(start, labeled, searched, settings, seed=seed, device=device)
         notes, lines = (*result.notes, *_describe_losses(result)), _format_metrics(result)
     for note in notes:
         typer.echo(f"note: {note}", err=True)

@@ -1,4 +1,4 @@
-"""`oodml data …`: check and download datasets."""
+"""`oodml data …`: check and download datasets, and the cache."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,14 +7,14 @@ import typer
 
 from oodml.cli import shared
 from oodml.cli.shared import argument, command_group, option
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, unknown
 
 if TYPE_CHECKING:
     from oodml.datasets._check import CheckReport, Quantiles
     from oodml.decisions.leakage import Leakage
     from oodml.images.image_set import ImageSet
 
-app = command_group("Check images before you use them, and download published datasets.")
+app = command_group("Check images, download published datasets, and list or clear the cache.")
 
 MAX_NAMES = 10
 """The number of names in a cell of the table; `--json` prints all."""
@@ -33,7 +33,7 @@ TRAIT_ROWS = (
 
 @app.command()
 def check(
-    data: Annotated[str, argument("A dataset's name, a folder, or a table.")],
+    data: shared.DataArgument,
     root: Annotated[
         Path | None, option("The folder of a named dataset or of a table's images.")
     ] = None,
@@ -68,7 +68,6 @@ def check(
 
     Example: `oodml data check photos/` or `oodml data check photos/ --near-duplicates`
     """
-    import shlex
     import warnings
     from dataclasses import asdict
 
@@ -94,7 +93,7 @@ def check(
         shared.print_table(report.name, ("", ""), [*_rows(report), *_leakage_rows(leakage)], ("",))
         _print_recalls(leakage)
         if root is None:
-            typer.echo(f"Next: oodml study init {shlex.quote(data)}")
+            shared.print_next("study", "init", data)
     if report.corrupt:
         raise typer.Exit(1)
 
@@ -124,6 +123,60 @@ def fetch(
 
         images = fetch_images(name, root, url, sha256, advance)
     typer.echo(f"{name}: {len(images)} images of {len(images.class_names)} classes in {root}")
+
+
+@app.command()
+def cache(
+    parts: Annotated[
+        list[str] | None, argument("Parts: features, pixels, contents, huggingface (default: all).")
+    ] = None,
+    clear: Annotated[bool, option("Delete the parts after a confirmation.", "--clear")] = False,
+    yes: Annotated[bool, option("With --clear: do not ask for confirmation.", "--yes")] = False,
+    as_json: shared.Json = False,
+) -> None:
+    """List the cache of features and images, or delete it. Everything is recomputed when needed.
+
+    Parts: `features` of frozen networks; `pixels`, decoded and resized images; `contents`, hashes
+    of image files and which can be read; `huggingface`, image files of Hugging Face datasets.
+
+    Example: `oodml data cache` or `oodml data cache --clear features`
+    """
+    import shutil
+
+    from oodml.files import cache_folder
+    from oodml.images.pixel_cache import list_pixel_caches
+    from oodml.progress import format_size
+
+    folder = cache_folder()
+    every = (
+        sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    )
+    for name in parts or ():
+        if name not in every:
+            raise unknown("part of the cache", name, every, str(folder))
+    files = {
+        name: [f for f in (folder / name).rglob("*") if f.is_file()] for name in parts or every
+    }
+    sizes = {name: sum(file.stat().st_size for file in own) for name, own in files.items()}
+    total = format_size(sum(sizes.values()))
+    if clear:
+        if not yes:
+            typer.confirm(f"delete {', '.join(sizes) or 'nothing'} ({total})?", abort=True)
+        for name in sizes:
+            shutil.rmtree(folder / name)
+    if as_json:
+        shared.print_json({"folder": str(folder), "bytes": sizes, "cleared": clear})
+        return
+    if clear:
+        typer.echo(f"freed {total}")
+        return
+    typer.echo(f"{folder} (set OODML_CACHE to use another folder): {total if sizes else 'empty'}")
+    for name, size in sizes.items():
+        typer.echo(f"  {name}: {len(files[name])} files, {format_size(size)}")
+        for description, own in list_pixel_caches() if name == "pixels" else ():
+            typer.echo(f"    {description}, {format_size(own)}")
+    if sizes:
+        shared.print_next("data", "cache", "--clear")
 
 
 def _find_leakage(

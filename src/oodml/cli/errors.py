@@ -89,8 +89,8 @@ def _expected_message(error: Exception) -> str | None:
     text = str(error)
     if any(reason in text for reason in _FULL):
         return (
-            f"the disk is full ({text}). Free some space, for example with `oodml cache clear`; "
-            "set OODML_CACHE to move the cache."
+            f"the disk is full ({text}). Free some space, for example with `oodml data cache "
+            "--clear`; set OODML_CACHE to move the cache."
         )
     if isinstance(error, MemoryError) or any(reason in text.lower() for reason in _NO_MEMORY):
         reason = f" ({text.splitlines()[0]})" if text else ""

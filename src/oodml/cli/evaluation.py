@@ -90,21 +90,23 @@ def evaluate(
         option("A faiss index of the gallery, to separate its failures from the model's."),
     ] = None,
     figure: Annotated[Path | None, decisions.FIGURE] = None,
-    queried: Annotated[
-        str | None,
+    n_queries: Annotated[
+        int | None,
         option(
-            "Without --gallery: the number of vectors that are queries, sampled with the "
-            "share of each class; or, with --backbone, a CSV file of text and class. Metrics then "
-            "have 95% intervals.",
-            "--queries",
+            "Without --gallery: the number of vectors that are queries, sampled with the share of "
+            "each class (default: all). Metrics then have 95% intervals.",
+            min=1,
         ),
     ] = None,
-    backbone: Annotated[
+    model: Annotated[
         str | None,
         option(
-            "Instead of vectors: images, and a model with a text tower that searches them for "
-            "the texts of --queries, such as open_clip:ViT-B-32/laion2b_s34b_b79k."
+            "Instead of vectors, give images and a model with a text tower that searches them for "
+            "the texts of --queries, such as open_clip:ViT-B-32/laion2b_s34b_b79k (default: none)."
         ),
+    ] = None,
+    queries: Annotated[
+        Path | None, option("With --model: a CSV file with the columns text and class.")
     ] = None,
     memory: Annotated[
         str, option("With a folder of files: memory for the vectors in use.")
@@ -124,11 +126,10 @@ def evaluate(
     options: dict[str, Any] = {"distance": distance, "average": average, "seed": seed}
     ks = tuple(k or (1, 2, 4, 8))
     rules = {"protocol": protocol, "exclude": exclude, "qrels": qrels}
-    if backbone is not None:
-        texts = _evaluate_text(str(vectors), backbone, queried, k, seed)
+    if model is not None:
+        texts = _evaluate_text(str(vectors), model, queries, k, seed)
         _print_result(texts, str(vectors), per_class, as_json)
         return
-    n_queries = _number_of_queries(queried)
     if run is not None or vectors is None:
         _print_result(_evaluate_run(run, qrels, vectors, k, average), "run", per_class, as_json)
         return
@@ -141,31 +142,31 @@ def evaluate(
             open_set=open_set,
             distractors=distractors,
             index=index,
-            vectors=column,
-            labels=labels,
+            vector_column=column,
+            label_column=labels,
             skip_unlabeled=skip_unlabeled,
-            queries=n_queries is not None and gallery is not None,
+            n_queries=n_queries is not None and gallery is not None,
         )
         result = _evaluate_shards(vectors, gallery, memory, n_queries=n_queries, ks=ks, **options)
         _print_result(result, vectors.name, per_class, as_json)
         return
     read = shared.vector_reader(column, labels, skip_unlabeled)
-    queries, searched = read(vectors), read(gallery)
+    rows, searched = read(vectors), read(gallery)
     shown = distance, seed, figure, as_json
     if index is not None:
-        _print_index_errors(queries, searched, index, ks, distance, seed, as_json)
+        _print_index_errors(rows, searched, index, ks, distance, seed, as_json)
         return
     if open_set:
-        decisions.evaluate_open_set(queries, searched, threshold, score, far, *shown)
+        decisions.evaluate_open_set(rows, searched, threshold, score, far, *shown)
         return
     if distractors is not None:
-        decisions.evaluate_sizes(queries, searched, read(distractors), sizes, k, *shown)
+        decisions.evaluate_sizes(rows, searched, read(distractors), sizes, k, *shown)
         return
     files = {"run_file": write_run, "qrels_file": write_qrels}
-    ruled = _evaluate_rules(queries, searched, rules, by, k, options | files)
+    ruled = _evaluate_rules(rows, searched, rules, by, k, options | files)
     if ruled is None:
         options |= {"by": by, "restarts": restarts, "retrieval_only": retrieval_only}
-        ruled = evaluate_vectors(queries, searched, ks=ks, **options)
+        ruled = evaluate_vectors(rows, searched, ks=ks, **options)
     _print_result(ruled, vectors.name, per_class, as_json)
 
 
@@ -233,23 +234,16 @@ def _evaluate_rules(
 
 
 def _evaluate_text(
-    data: str, backbone: str, file: str | None, k: list[int] | None, seed: int
+    data: str, model: str, file: Path | None, k: list[int] | None, seed: int
 ) -> "Evaluation":
     from oodml.catalog import make_importable
     from oodml.text_queries import evaluate_prompts
 
     if file is None:
-        problem = "--backbone: pass --queries, a CSV file with the columns text and class"
+        problem = "--model: pass --queries, a CSV file with the columns text and class"
         raise OodmlError(problem, "--queries")
     make_importable(Path.cwd())
-    return evaluate_prompts(data, backbone, Path(file), ks=tuple(k or (1, 2, 4, 8)), seed=seed)
-
-
-def _number_of_queries(text: str | None) -> int | None:
-    if text is None or text.isdigit():
-        return None if text is None else int(text)
-    problem = f"--queries {text}: give a number, or a CSV file of texts with --backbone"
-    raise OodmlError(problem, "--queries", text)
+    return evaluate_prompts(data, model, file, ks=tuple(k or (1, 2, 4, 8)), seed=seed)
 
 
 def _evaluate_run(

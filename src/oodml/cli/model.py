@@ -16,14 +16,6 @@ Out = Annotated[
         "shards, which the same command resumes."
     ),
 ]
-Backbone = Annotated[str | None, option("A pretrained backbone (default: lite0).")]
-ModelFolder = Annotated[
-    str | None,
-    option(
-        "A trained model instead of a backbone: its folder, or RESULTS:METHOD[:SPLIT[:SEED]].",
-        callback=shared.named_model,
-    ),
-]
 Pooling = Annotated[
     str | None, option("model (the network's own; default), cls, cls+avg, gem, avg, max, avg+max.")
 ]
@@ -35,13 +27,12 @@ def embed(
     data: Annotated[
         str,
         option(
-            "A dataset's name, a folder, or a table. With a folder as --out, also tables of "
-            "URLs, WebDataset tars, and Parquet with images."
+            "Images: a dataset's name, a folder, or a table. With a folder as --out, also tables "
+            "of URLs, WebDataset tars, and Parquet with images."
         ),
     ],
     out: Out,
-    backbone: Backbone = None,
-    model: ModelFolder = None,
+    model: Annotated[str, shared.MODEL] = "lite0",
     weights: shared.Weights = None,
     image_size: shared.ImageSize = None,
     pooling: Pooling = None,
@@ -54,20 +45,18 @@ def embed(
     batch_size: Annotated[
         int | None, option("Images per forward pass (default: 64 on the CPU, 1024 on a GPU).")
     ] = None,
-    workers: Annotated[
-        int, option("With shards: processes on this machine, or actors of Ray.")
-    ] = 1,
+    workers: shared.Workers = 1,
     shard_size: Annotated[
         int, option("With shards: images per shard; a tar is one shard.")
     ] = 10_000,
     shard_format: Annotated[
         str, option("With shards: parquet, or npy with a .csv of ids and classes.")
     ] = "parquet",
-    on: Annotated[str, option("With shards: local, ray, or ray://HOST:PORT.")] = "local",
+    on: shared.On = "local",
 ) -> None:
     """Embed images with a pretrained backbone or a trained model, and write the vectors to a file.
 
-    Example: `oodml embed --data photos/ --backbone lite0 --out photos.npz`
+    Example: `oodml embed --data photos/ --model lite0 --out photos.npz`
     """
     from oodml.catalog import make_importable
     from oodml.datasets import open_images
@@ -75,24 +64,24 @@ def embed(
     from oodml.devices import resolve_device
     from oodml.embedding import embed as embed_images
     from oodml.files import refuse_overwrite
+    from oodml.hub import is_hub_address
     from oodml.model import load_model
     from oodml.vector_files import check_suffix
 
-    given = {
-        "weights": weights,
-        "image_size": image_size,
-        "pooling": pooling,
-        "augmentation": augmentation,
-    }
+    given = {"weights": weights, "image_size": image_size, "pooling": pooling}
+    given["augmentation"] = augmentation
     options = {name: value for name, value in given.items() if value is not None}
-    if model and (backbone or options):
-        flag = "--backbone" if backbone else f"--{next(iter(options)).replace('_', '-')}"
+    trained = Path(model).is_dir() or is_hub_address(model)
+    if trained and options:
+        flag = f"--{next(iter(options)).replace('_', '-')}"
         problem = f"{flag} applies to a backbone; a trained model (--model) has its own settings"
         raise OodmlError(problem, location=flag)
     table: dict[str, Any] = {"skip_unlabeled": True} if skip_unlabeled else {}
     if not out.suffix or out.is_dir():
-        settings: dict[str, Any] = {"backbone": backbone, "model": model, "options": options}
-        settings |= {"device": device, "trust_code": trust_code, "batch_size": batch_size}
+        named = {"model": str(Path(model).resolve()) if Path(model).is_dir() else model}
+        settings: dict[str, Any] = {"backbone": None, **named} if trained else {"backbone": model}
+        settings |= {"options": options, "device": device, "trust_code": trust_code}
+        settings |= {"batch_size": batch_size}
         sharding = (workers, shard_size, shard_format, on)
         _embed_shards(data, out, settings, sharding, {"background": background, **table})
         return
@@ -100,7 +89,7 @@ def embed(
         problem = "--workers and --on write shards; pass a folder"
         raise OodmlError(f"--out: {problem}", "--out", str(out))
     check_suffix(out)
-    refuse_overwrite(out, data, weights, *model_files(Path(model) if model else None))
+    refuse_overwrite(out, data, weights, *model_files(Path(model)))
     resolve_device(device)
     make_importable(Path.cwd())
     images = open_images(data, skip_corrupt=skip_corrupt, background=background, **table)
@@ -109,7 +98,7 @@ def embed(
     if images.left_out:
         names = ", ".join(images.left_out)
         typer.echo(f"corrupt images left out: {len(images.left_out)} ({names})", err=True)
-    network = load_model(model, trust_code) if model else backbone or "lite0"
+    network = load_model(model, trust_code) if trained else model
     if batch_size is not None:
         options["batch_size"] = batch_size
     vectors = embed_images(images, network, device=device, trust_code=trust_code, **options)  # type: ignore[arg-type]
@@ -144,10 +133,6 @@ def _embed_shards(
     check_executor(on)
     make_importable(Path.cwd())
     settings["device"] = settings["device"] or resolve_device(None).type
-    if settings["model"]:
-        settings["model"] = str(Path(settings["model"]).resolve())
-    else:
-        settings["backbone"] = settings["backbone"] or "lite0"
     chosen = BulkSettings(**settings, suffix=f".{shard_format}", code=str(Path.cwd()))
     source = open_source(data, shard_size, **images)
     n_shards, n_corrupt = embed_shards(source, out, chosen, workers, on)
@@ -158,13 +143,7 @@ def _embed_shards(
 
 
 def export(
-    model: Annotated[
-        str,
-        argument(
-            "The folder of a trained model, RESULTS:METHOD[:SPLIT[:SEED]], or a backbone.",
-            callback=shared.named_model,
-        ),
-    ],
+    model: shared.ModelArgument,
     out: Annotated[Path, option("The file to write; the suffix is optional.")],
     onnx: Annotated[bool, option("Write ONNX, for any runtime.", "--onnx")] = False,
     safetensors: Annotated[bool, option("Write safetensors, for oodml.", "--safetensors")] = False,
@@ -221,10 +200,10 @@ def fit(
     typer.echo(f"{out}: model.json, model.safetensors, and the model card README.md")
 
 
-def model_files(model: Path | None) -> list[Path]:
+def model_files(model: Path) -> list[Path]:
     """The files of a model or run, which no output may overwrite."""
     names = ("model.json", "model.safetensors", "run.json", "rows.parquet", "vectors.npz")
-    return [model / name for name in names] if model else []
+    return [model / name for name in names]
 
 
 def _with_suffix(file: Path, suffix: str) -> Path:

@@ -5,22 +5,23 @@ from typing import Annotated
 
 import typer
 
-from oodml.cli.report import TrustCode
-from oodml.cli.shared import Device, argument, option
-from oodml.cli.study import Data, Folder, app
+from oodml.cli import shared
+from oodml.cli.shared import argument, option
+from oodml.cli.study import Data, StudyFolder, app
+from oodml.errors import unknown
 
 Pack = Annotated[Path, argument("A pack: a .zip file of `oodml study pack`.")]
 
 
 @app.command()
 def pack(
-    folder: Folder,
+    folder: StudyFolder,
     out: Annotated[Path, option("The .zip file to write.")],
     vectors: Annotated[
-        bool, option("Include features, and test embeddings in float16.", "--vectors")
+        bool, option("Include features, and test embeddings in float16.", "--with-vectors")
     ] = False,
     thumbnails: Annotated[
-        bool, option("Include small pictures for the report.", "--thumbnails")
+        bool, option("Include small pictures for the report.", "--with-thumbnails")
     ] = False,
 ) -> None:
     """Write a study to one file for others: no local paths, no user or host names, no code.
@@ -83,66 +84,41 @@ def merge(
     typer.echo(f"{out}: {len(merged.rows)} runs{equal if merged.equal else ''}")
 
 
-Rerun = Annotated[int, option("Number of runs to repeat, drawn at random.", min=0)]
-Seed = Annotated[int, option("Random seed of the sample.")]
-
-
 @app.command()
 def verify(
-    pack: Pack,
-    rerun: Rerun = 0,
-    seed: Seed = 0,
+    study: shared.Study,
+    runs: Annotated[int, option("Number of runs to repeat, drawn at random.", min=0)] = 0,
+    seed: shared.Seed = 0,
     data: Data = None,
-    device: Device = None,
-    trust_code: TrustCode = False,
+    device: shared.Device = None,
+    trust_code: shared.TrustCode = False,
+    as_json: shared.Json = False,
 ) -> None:
-    """Check a pack: hashes, contents, plausibility; and repeat a sample of its runs.
+    """Check a study or a pack: hashes, contents, plausibility; and repeat a sample of its runs.
 
-    Example: `oodml study verify study.zip --rerun 2 --data photos/`
+    A repeated run is equal to the bit, equal within rounding, or different. The exit status is 1 if
+    there is a problem, or a run fails or differs.
+
+    Example: `oodml study verify study.zip --runs 2 --data photos/`
     """
     from oodml.share.pack import study_folder
-    from oodml.study.verification import find_problems
+    from oodml.study.verification import find_problems, repeat_runs
 
-    with study_folder(pack) as folder:
+    with study_folder(study) as folder:
         problems = find_problems(folder)
-        for problem in problems:
-            typer.echo(problem)
-        typer.echo(f"{pack}: {len(problems) or 'no'} problems")
-        failed = bool(rerun) and _repeat(folder, rerun, seed, data, device, trust_code)
-    if problems or failed:
+        options = {"seed": seed, "data": data, "device": device, "trust_code": trust_code}
+        repeats = repeat_runs(folder, runs, **options) if runs else []
+    if as_json:
+        outcomes = [{"run": one.run.id, "outcome": one.outcome} for one in repeats]
+        shared.print_json({"problems": problems, "runs": outcomes})
+    else:
+        typer.echo(f"{study}: {len(problems) or 'no'} problems")
+        for line in (*problems, *repeats):
+            typer.echo(str(line))
+    if problems or any(one.outcome in ("different", "failed") for one in repeats):
         raise typer.Exit(1)
-
-
-@app.command()
-def reproduce(
-    folder: Folder,
-    runs: Rerun = 2,
-    seed: Seed = 0,
-    data: Data = None,
-    device: Device = None,
-    trust_code: TrustCode = False,
-) -> None:
-    """Repeat a sample of a study's runs and compare: equal to the bit, within rounding, different.
-
-    Example: `oodml study reproduce results --runs 3`
-    """
-    from oodml.share.pack import study_folder
-
-    with study_folder(folder) as path:
-        if _repeat(path, runs, seed, data, device, trust_code):
-            raise typer.Exit(1)
-
-
-def _repeat(
-    folder: Path, n: int, seed: int, data: Path | None, device: str | None, trust_code: bool
-) -> bool:
-    """Repeat runs, print the outcomes, and return whether a run failed or differs."""
-    from oodml.study.verification import repeat_runs
-
-    repeats = repeat_runs(folder, n, seed=seed, data=data, device=device, trust_code=trust_code)
-    for one in repeats:
-        typer.echo(str(one))
-    return any(one.outcome in ("different", "failed") for one in repeats)
+    if not as_json and not runs:
+        shared.print_next("study", "verify", study, "--runs", 2)
 
 
 @app.command(name="from-command")
@@ -173,19 +149,6 @@ def from_command(
             typer.echo(f"{flag}: {note}")
         methods = ", ".join(study.tables["methods"])
         typer.echo(f"{file}: {methods}. Run it: oodml study run {file} --data FOLDER --out results")
-
-
-def leaderboard(
-    folder: Annotated[Path, argument("Folder with packs, at any depth.")],
-    out: Annotated[Path, option("Folder to write index.html and the packs to.")],
-) -> None:
-    """Write a static page that ranks the methods of packed studies.
-
-    Example: `oodml leaderboard packs/ --out site/`
-    """
-    from oodml.report.leaderboard import write_leaderboard
-
-    typer.echo(f"Leaderboard: {write_leaderboard(folder, out).resolve()}")
 
 
 def push(
@@ -223,7 +186,7 @@ def push(
 def pull(
     name: Annotated[str, argument("A repository on the hub: user/name.")],
     out: Annotated[Path, option("The folder to write to.")],
-    splits: Annotated[bool, option("Splits instead of a model.", "--splits")] = False,
+    kind: Annotated[str, option("model or splits.")] = "model",
 ) -> None:
     """Download a model or splits from the Hugging Face hub. Only data files, no code.
 
@@ -232,9 +195,11 @@ def pull(
     from oodml.hub import download, parse_address
     from oodml.share.hub_folder import MODEL_FILES, SPLIT_FILES
 
-    kind, files = ("dataset", SPLIT_FILES) if splits else ("model", MODEL_FILES)
-    download(parse_address(name), kind, files, out)
+    kinds = {"model": ("model", MODEL_FILES), "splits": ("dataset", SPLIT_FILES)}
+    if kind not in kinds:
+        raise unknown("kind", kind, kinds, "--kind")
+    download(parse_address(name), *kinds[kind], out)
     typer.echo(f"wrote {out}")
 
 
-COMMANDS = (leaderboard, push, pull)
+COMMANDS = (push, pull)

@@ -1,11 +1,13 @@
 """Options, input, and output that several commands share."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperGroup
 
 from oodml.errors import OodmlError
 
@@ -18,9 +20,30 @@ if TYPE_CHECKING:
 Settings = TypeVar("Settings", bound="BaseModel")
 
 
+RENAMED = {
+    "cache": "data cache",
+    "forecast-trial": "study leave-out",
+    "leaderboard": "report",
+    "reproduce": "study verify --runs 2",
+    "search": "study run --search-only",
+}
+"""Commands of earlier versions, with what replaces them."""
+
+
+class CommandGroup(TyperGroup):
+    """A group whose error for an unknown command names the command that replaced it."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] in RENAMED and args[0] not in self.commands:
+            ctx.fail(f"No such command '{args[0]}'. Use 'oodml {RENAMED[args[0]]}'.")
+        return super().resolve_command(ctx, args)
+
+
 def command_group(text: str) -> typer.Typer:
     """A group of commands with its help."""
-    return typer.Typer(no_args_is_help=True, help=text, rich_markup_mode="markdown")
+    return typer.Typer(
+        cls=CommandGroup, no_args_is_help=True, help=text, rich_markup_mode="markdown"
+    )
 
 
 def option(text: str, *names: str, **settings: Any) -> Any:
@@ -48,36 +71,64 @@ def named_vectors(path: Path | None) -> Path | None:
     return path if folder is None else folder / "vectors.npz"
 
 
-TrustCode = Annotated[bool, option("Import the user code that the model names.", "--trust-code")]
+_MODEL = "the folder of a trained model, RESULTS:METHOD[:SPLIT[:SEED]], or a backbone."
+_DATA = "Images: a dataset's name, a folder, or a table."
+_SPLITS = "A split file: .json, or a published .pkl."
+_VECTORS = (
+    "of vectors: .npz, .safetensors, .parquet, .csv, or .npy with labels in a .csv of its name"
+)
+DATA = option(_DATA)
+VECTORS = argument(
+    f"A file {_VECTORS}; or a run of a study, RESULTS:METHOD[:SPLIT[:SEED]].",
+    callback=named_vectors,
+)
+MODEL = option(f"A model: {_MODEL}", callback=named_model)
+FIGURE = option("Draw a figure: .png, .pdf, or .svg (default: none).")
+Data = Annotated[str | None, option(f"{_DATA[:-1]} (default: none).")]
+DataArgument = Annotated[str, argument(_DATA)]
+SplitFile = Annotated[Path, argument(_SPLITS)]
+Splits = Annotated[Path | None, option(f"{_SPLITS[:-1]} (default: none).")]
+VectorFile = Annotated[Path | None, option(f"A file {_VECTORS} (default: none).")]
+Vectors = Annotated[Path, VECTORS]
+ModelArgument = Annotated[str, argument(f"A model: {_MODEL}", callback=named_model)]
+Study = Annotated[
+    Path, argument("The folder of a study, or a pack (.zip) of one.", metavar="STUDY")
+]
+Figure = Annotated[Path | None, FIGURE]
+TrustCode = Annotated[
+    bool, option("Import and run the user code that a model or study names.", "--trust-code")
+]
 Device = Annotated[
     str | None, option("cpu, cuda, cuda:1, or mps (default: cuda if available, else cpu).")
 ]
+Backbone = Annotated[str, option("A frozen network: lite0, or any of timm.")]
 Weights = Annotated[
-    str | None, option('Weights file of a backbone, or "none" for untrained weights.')
+    str | None,
+    option('A file of the backbone\'s weights, or "none" (default: its pretrained weights).'),
 ]
-ImageSize = Annotated[int | None, option("Side of the square input in pixels.")]
+ImageSize = Annotated[
+    int | None, option("Side of the square input in pixels (default: that of the backbone).")
+]
 Background = Annotated[
     str | None,
     option('Color behind transparent pixels: white, black, or "#rrggbb" (default: white).'),
 ]
-VECTORS = argument(
-    "Vectors: .npz, .safetensors, .parquet, .csv, or .npy with labels in a .csv of the same "
-    "name; or a run of a study, RESULTS:METHOD[:SPLIT[:SEED]].",
-    callback=named_vectors,
-)
-Vectors = Annotated[Path, VECTORS]
+Workers = Annotated[int, option("Number of processes.", min=1)]
+On = Annotated[str, option("Where to run: local, ray, ray://HOST:PORT; studies: slurm, too.")]
 Distance = Annotated[str, option("cosine, euclidean (of the vectors as given), or poincare.")]
-Seed = Annotated[int, option("Random seed for ties, k-means, and resampling.")]
-Json = Annotated[bool, option("Print JSON instead of a table.", "--json")]
+Seed = Annotated[int, option("Random seed.", min=0)]
+Json = Annotated[bool, option("Print JSON only.", "--json")]
 Column = Annotated[
     str | None,
     option(
-        "Column of the vectors, or a pattern such as 'pc*' for one column per dimension.",
-        "--vectors",
-        metavar="COLUMN",
+        "Column of the vectors, or a pattern such as 'pc*' for one column per dimension "
+        "(default: by its name and type).",
+        "--vector-column",
     ),
 ]
-Labels = Annotated[str | None, option("Column of the classes.", "--labels", metavar="COLUMN")]
+Labels = Annotated[
+    str | None, option("Column of the classes (default: by its name).", "--label-column")
+]
 SkipUnlabeled = Annotated[bool, option("Leave out rows that have no label.", "--skip-unlabeled")]
 
 
@@ -90,7 +141,7 @@ def parse_options(settings: type[Settings], values: Mapping[str, object]) -> Set
         return settings.model_validate(known)
     except ValidationError as error:
         first = error.errors()[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-").replace("n-splits", "splits")
+        option = "--" + str(first["loc"][0]).replace("_", "-")
         problem = f"{option} {first['input']!r}: {first['msg']}"
         raise OodmlError(problem, location=option, given=first["input"]) from None
 
@@ -129,6 +180,11 @@ def check_output(output: Path | None, *inputs: Path | None) -> None:
     if output is not None:
         files = [file for path in inputs if path is not None for file in files_of(path)]
         refuse_overwrite(output, *files)
+
+
+def print_next(*words: object) -> None:
+    """Print the command to type next."""
+    typer.echo(f"Next: {shlex.join(['oodml', *map(str, words)])}")
 
 
 def print_json(value: Any) -> None:

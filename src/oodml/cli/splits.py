@@ -38,7 +38,7 @@ def build(
     measure: Annotated[
         str, option("The measure of shift: fid_class_means or nearest_class.")
     ] = "fid_class_means",
-    splits: Annotated[str, option("The number of splits, evenly spaced in shift, or all.")] = "5",
+    n_splits: Annotated[str, option("Number of splits, evenly spaced in shift, or all.")] = "5",
     harder: Annotated[
         int | None, option("Largest number of swaps or iterations to harder splits.")
     ] = None,
@@ -76,7 +76,7 @@ def build(
     Example: `oodml splits build --data photos/ --out photos.json`
     """
     given = locals() | {
-        "n_splits": splits if splits == "all" else _number(splits),
+        "n_splits": n_splits if n_splits == "all" else _number(n_splits),
         "train_superclasses": tuple(train_superclass) if train_superclass else None,
     }
     from oodml.devices import resolve_device
@@ -257,7 +257,7 @@ def check(file: File, data: Data = None) -> None:
 def backbones(
     file: File,
     data: Annotated[str, option("A dataset's name, a folder, or a table.")],
-    backbone: Annotated[list[str], option("A frozen backbone; give at least two.")],
+    backbones: Annotated[str, option("Frozen backbones, separated by commas; at least two.")],
     image_size: ImageSize = None,
     weights: Annotated[
         str | None, option("Weights file of the backbone that the splits were built on.")
@@ -269,7 +269,7 @@ def backbones(
 ) -> None:
     """Measure the same splits with several backbones: does their order depend on the network?
 
-    Example: `oodml splits backbones glyphs.json --data glyphs --backbone lite0 --backbone pixels`
+    Example: `oodml splits backbones glyphs.json --data glyphs --backbones lite0,pixels`
     """
     from oodml.files import refuse_overwrite
     from oodml.shift.controls import backbone_agreement
@@ -279,7 +279,7 @@ def backbones(
         refuse_overwrite(figure, file, data, weights)
     progression, images = read_splits(file), shared.open_data(data)
     features = {}
-    for name in backbone:
+    for name in backbones.split(","):
         own = weights if name == progression.backbone else None
         features[name] = features_of_splits(
             progression, file, images, None, name, own, image_size, device

@@ -1,13 +1,13 @@
 """`oodml study …`: run studies and see their state and results."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from oodml.cli.shared import Device, argument, command_group, option, print_table
+from oodml.cli import shared
+from oodml.cli.shared import argument, command_group, option, print_table
 from oodml.errors import OodmlError
 
 if TYPE_CHECKING:
@@ -17,16 +17,14 @@ if TYPE_CHECKING:
 app = command_group("Run studies: compare methods on splits of growing shift, with several seeds.")
 T = TypeVar("T")
 
-Folder = Annotated[Path, argument("Folder with the results of a study.")]
+StudyFolder = Annotated[Path, argument("The folder of a study.", metavar="STUDY")]
 Out = Annotated[Path, option("Folder for the results. It is created if needed.")]
 Data = Annotated[Path | None, option("Folder or table of the study's dataset, if it is elsewhere.")]
 Splits = Annotated[Path | None, option("File with splits to use instead of building splits.")]
-Workers = Annotated[int, option("Number of processes.", min=1)]
 Threads = Annotated[
     int | None, option("Threads per worker. By default the cores are divided among workers.", min=1)
 ]
 Precision = Annotated[str | None, option("fp32 or bf16, for methods that train the whole network.")]
-On = Annotated[str, option("Where to run: local, ray, ray://HOST:PORT, slurm, or slurm:local.")]
 Job = Annotated[
     list[str] | None,
     option(
@@ -54,11 +52,11 @@ def run(
     out: Out,
     data: Data = None,
     splits: Splits = None,
-    workers: Workers = 1,
+    workers: shared.Workers = 1,
     threads: Threads = None,
-    device: Device = None,
+    device: shared.Device = None,
     precision: Precision = None,
-    on: On = "local",
+    on: shared.On = "local",
     job: Job = None,
     gpus_per_run: GpusPerRun = None,
     cpus_per_run: CpusPerRun = None,
@@ -73,6 +71,9 @@ def run(
             "continue from it on any machine."
         ),
     ] = None,
+    search_only: Annotated[
+        bool, option("Choose the options that have ranges, and run nothing else.", "--search-only")
+    ] = False,
     retry: Annotated[bool, option("Repeat failed runs.", "--retry")] = False,
     smoke: Annotated[
         bool, option("Smoke test: two splits, one epoch, few images.", "--smoke")
@@ -94,9 +95,10 @@ def run(
     """
     from tempfile import TemporaryDirectory
 
-    from oodml.study.launch import run_study
+    from oodml.study.launch import run_study, search_study
     from oodml.study.preview import preview
     from oodml.study.spec.smoke import smoke_study
+    from oodml.study.spec.study_file import Study
 
     study = _open(file, data, splits, precision, smoke)
     if dry_run:
@@ -109,47 +111,26 @@ def run(
             typer.echo(slurm_script(out, workers, _job_options(job)))
         return
     study = smoke_study(study, out) if smoke else study
-    status = _lead(
-        partial(run_study, study, out, workers=workers, executor=on, retry=retry, replace=replace),
+    result: Status | Study | None = _lead(
+        search_study if search_only else run_study,
         device,
         threads,
+        study=study,
+        folder=out,
+        workers=workers,
+        executor=on,
+        retry=retry,
+        replace=replace,
         job_options=_job_options(job, gpus_per_run, cpus_per_run),
         smoke=smoke,
         storage=storage,
         checkpoint_seconds=checkpoint,
         trackers=[name.strip() for name in track.split(",") if name.strip()],
     )
-    if status is not None:
-        _print_outcome(status, out)
-
-
-@app.command()
-def search(
-    file: Annotated[Path, argument("A study file (TOML) with a search.")],
-    out: Out,
-    data: Data = None,
-    splits: Splits = None,
-    workers: Workers = 1,
-    threads: Threads = None,
-    device: Device = None,
-    precision: Precision = None,
-    on: On = "local",
-    job: Job = None,
-    retry: Annotated[bool, option("Repeat failed trials.", "--retry")] = False,
-    replace: Replace = False,
-) -> None:
-    """Choose the options that have ranges, as `oodml study run` does first, and run nothing else.
-
-    Example: `oodml study search study.toml --out results`
-    """
-    from oodml.study.launch import search_study
-
-    study = _open(file, data, splits, precision)
-    lead = partial(search_study, study, out, workers=workers, executor=on, retry=retry)
-    job_options = _job_options(job)
-    chosen = _lead(lead, device, threads, job_options=job_options, replace=replace)
-    if chosen is not None:
-        _print_chosen(chosen, out)
+    if isinstance(result, Study):
+        _print_chosen(result, out)
+    elif result is not None:
+        _print_outcome(result, out)
 
 
 @app.command()
@@ -178,7 +159,7 @@ def add(
 
 
 @app.command()
-def status(folder: Folder) -> None:
+def status(folder: StudyFolder) -> None:
     """Show which runs are done, running, failed, or missing, and the expected time left.
 
     Example: `oodml study status results`
@@ -190,7 +171,7 @@ def status(folder: Folder) -> None:
 
 @app.command()
 def table(
-    folder: Folder,
+    folder: StudyFolder,
     metric: Annotated[str, option("One metric, or several separated by commas.")] = "recall@1",
     stage: Annotated[
         str, option("zero_shot, validation, before, after, best_test_epoch, or test_data.")
@@ -266,6 +247,45 @@ def init(
     typer.echo(f"Wrote {out}. Run it: oodml study run {out} --out results")
 
 
+@app.command(name="leave-out")
+def leave_out(
+    data: Annotated[str, shared.DATA],
+    out: Annotated[Path, option("Folder for the results. Run the command again to resume.")],
+    methods: Annotated[
+        str, option("Methods to train, separated by commas; frozen is added.")
+    ] = "margin,multisimilarity,proxy_anchor",
+    groups: Annotated[
+        str, option("The column whose values are left out, such as camera or style.")
+    ] = "superclass",
+    seeds: Annotated[int, option("Seeds per method.", min=1)] = 3,
+    n_splits: Annotated[int, option("Splits per study.", min=1)] = 2,
+    epochs: Annotated[int, option("Epochs per run.", min=1)] = 10,
+    backbone: shared.Backbone = "lite0",
+    image_size: shared.ImageSize = None,
+    augmentation: Annotated[
+        str, option('The transforms; "gentle" for characters, logos, and text.')
+    ] = "base",
+    device: shared.Device = None,
+    as_json: shared.Json = False,
+) -> None:
+    """Leave groups of images out, forecast them from studies of the others, and score this.
+
+    A group is a superclass, or a value of another column of a table (--groups).
+
+    Example: `oodml study leave-out --data photos/ --out trial/`
+    """
+    from oodml.forecasting.trial import TrialSettings, describe_trial, run_trial
+
+    trained = tuple(name.strip() for name in methods.split(",") if name.strip() != "frozen")
+    features = (backbone, image_size, augmentation)
+    settings = TrialSettings(data, groups, trained, seeds, n_splits, epochs, *features)
+    trial = run_trial(settings, out, device, log=lambda text: typer.echo(text, err=True))
+    if as_json:
+        shared.print_json(trial.rows.to_dict("records"))
+        return
+    typer.echo(describe_trial(trial))
+
+
 def demo(
     out: Annotated[Path, option("The folder for the results.")] = Path("demo"),
     workers: Annotated[int | None, option("Number of processes (default: up to 4).")] = None,
@@ -281,7 +301,7 @@ def demo(
     from oodml.cli.report import report
 
     run(Path("shipped:demo"), out=out, workers=workers or min(4, os.cpu_count() or 1))
-    report(out)
+    report([out])
 
 
 def try_(
@@ -296,7 +316,7 @@ def try_(
     out: Annotated[
         Path | None, option("Folder for the study. By default try-NAME in the current folder.")
     ] = None,
-    device: Device = None,
+    device: shared.Device = None,
 ) -> None:
     """Find out in minutes how retrieval of your images holds up on new classes.
 

@@ -54,7 +54,7 @@ def write_judge_page(opened: OpenForecast, count: int, out: Path, seed: int = 0)
         OodmlError: if the target is a file of features.
     """
     if opened.images is None:
-        raise OodmlError("--judge shows images: pass images as --target", location="--target")
+        raise OodmlError("--judge shows images: pass images as --new", location="--new")
     ids = opened.target.test.ids
     generator = np.random.default_rng(seed)
     sample = sample_queries(opened.forecast.correct, count, generator)

@@ -38,23 +38,26 @@ class Entry(NamedTuple):
     folder: Path
 
 
-def write_leaderboard(packs: str | Path, out: str | Path) -> Path:
+def write_leaderboard(packs: Sequence[str | Path], out: str | Path) -> Path:
     """Write `index.html`, which needs no network, and copies of the packs; return its path.
 
     Packs of the same images and splits become one ranking. The paper's curves are added as
     references; they have no interval.
 
     Args:
-        packs: a folder with packs, at any depth.
+        packs: packs, or folders with packs at any depth.
         out: the folder to write to.
 
     Raises:
         OodmlError: if there is no pack, or one is damaged or a smoke test.
     """
-    files, target = sorted(Path(packs).rglob(f"*{SUFFIX}")), Path(out)
-    files = [file for file in files if target.resolve() not in file.resolve().parents]
+    target = Path(out)
+    named = [Path(path) for path in packs]
+    listed = {f for path in named for f in ([path] if path.is_file() else path.rglob(f"*{SUFFIX}"))}
+    files = sorted(file for file in listed if target.resolve() not in file.resolve().parents)
     if not files:
-        raise OodmlError(f"{packs}: no packs; `oodml study pack` writes them", location=str(packs))
+        problem = f"{named[0]}: no packs; `oodml study pack` writes them"
+        raise OodmlError(problem, location=str(named[0]))
     (target / "packs").mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -423,7 +423,9 @@ def test_another_metric_and_a_sum_may_be_chosen_by(tmp_path: Path) -> None:
 def test_the_command_tells_what_it_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("oodml.study.run.execute_trial", toy_trial)
     file, out = make_search(tmp_path, head="search = 6"), tmp_path / "out"
-    called = CliRunner().invoke(app, ["study", "search", str(file), "--out", str(out)])
+    called = CliRunner().invoke(
+        app, ["study", "run", str(file), "--search-only", "--out", str(out)]
+    )
     assert called.exit_code == 0, called.output
     lines = called.stdout.splitlines()[-3:]
     assert lines[0].startswith("margin: beta=")

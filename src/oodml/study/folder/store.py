@@ -193,7 +193,7 @@ def failure_text(run: RunPlan, error: BaseException, advice: str = "") -> str:
 
 def unwritable_error(folder: Path, error: BaseException) -> OodmlError:
     if is_disk_full(error):
-        hint = "Free some space (see `oodml cache list`) and run the study again"
+        hint = "Free some space (see `oodml data cache`) and run the study again"
         return error_at(folder, f"the disk is full. {hint}; finished runs are not repeated.")
     reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
     hint = "Choose another folder with --out, or make it writable"
