@@ -95,7 +95,8 @@ def test_other_images_or_networks_are_refused(sources: Path, tmp_path: Path) -> 
         with pytest.raises(OodmlError) as error:
             run(*words, "--out", tmp_path / "v")
         assert error.value.location == str(tmp_path / "v" / "embed.json")
-    for words in (("--workers", 0), ("--shard-format", "csv"), ("--on", "slurm")):
+    assert run("--data", "x", "--out", tmp_path / "v", "--workers", 0).exit_code == 2
+    for words in (("--shard-format", "csv"), ("--on", "slurm")):
         with pytest.raises(OodmlError):
             run("--data", sources / "tars", "--out", tmp_path / "w", *words)
     with pytest.raises(OodmlError):

@@ -1,7 +1,7 @@
 """`oodml forecast`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,7 +43,7 @@ def forecast(
 
     with study_folder(study) as path:
         folder = read_folder(path, trust_code=trust_code)
-        options = {"trust_code": trust_code, "device": device}
+        options: Any = {"trust_code": trust_code, "device": device}
         opened = open_forecast(folder, new, classes, images_per_class, **options)
         text = [describe_forecast(opened)]
         if judge is not None:

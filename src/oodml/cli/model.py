@@ -47,7 +47,7 @@ def embed(
     ] = None,
     workers: shared.Workers = 1,
     shard_size: Annotated[
-        int, option("With shards: images per shard; a tar is one shard.")
+        int, option("With shards: images per shard; a tar is one shard.", min=1)
     ] = 10_000,
     shard_format: Annotated[
         str, option("With shards: parquet, or npy with a .csv of ids and classes.")
@@ -125,9 +125,6 @@ def _embed_shards(
     formats = [suffix[1:] for suffix in SHARD_SUFFIXES]
     if shard_format not in formats:
         raise unknown("format", shard_format, formats, "--shard-format")
-    for name, value in (("--workers", workers), ("--shard-size", shard_size)):
-        if value < 1:
-            raise OodmlError(f"{name}: at least 1 is required", name, value)
     if on.startswith("slurm"):
         raise unknown("executor", on, ("local", "ray", "ray://HOST:PORT"), "--on")
     check_executor(on)

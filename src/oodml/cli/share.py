@@ -1,7 +1,7 @@
 """`oodml study pack`, `open`, …: studies as files that others can open, join, and check."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -106,7 +106,7 @@ def verify(
 
     with study_folder(study) as folder:
         problems = find_problems(folder)
-        options = {"seed": seed, "data": data, "device": device, "trust_code": trust_code}
+        options: Any = {"seed": seed, "data": data, "device": device, "trust_code": trust_code}
         repeats = repeat_runs(folder, runs, **options) if runs else []
     if as_json:
         outcomes = [{"run": one.run.id, "outcome": one.outcome} for one in repeats]

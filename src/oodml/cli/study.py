@@ -95,6 +95,7 @@ def run(
     """
     from tempfile import TemporaryDirectory
 
+    from oodml.study.folder.status import Status
     from oodml.study.launch import run_study, search_study
     from oodml.study.preview import preview
     from oodml.study.spec.smoke import smoke_study
@@ -111,7 +112,7 @@ def run(
             typer.echo(slurm_script(out, workers, _job_options(job)))
         return
     study = smoke_study(study, out) if smoke else study
-    result: Status | Study | None = _lead(
+    result = _lead(
         search_study if search_only else run_study,
         device,
         threads,
@@ -129,7 +130,7 @@ def run(
     )
     if isinstance(result, Study):
         _print_chosen(result, out)
-    elif result is not None:
+    elif isinstance(result, Status):
         _print_outcome(result, out)
 
 
