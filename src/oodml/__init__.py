@@ -25,7 +25,7 @@ _HOME = {
     "removal_progression": "shift.progression",
     "exact_progression": "shift.exact",
     "size_matched": "shift.controls",
-    "shift_report": "shift.summary",
+    "shift_report": "shift.measures",
     "sample_episodes": "shift.episodes",
     "read_splits": "shift.files",
     "write_splits": "shift.files",
@@ -78,12 +78,12 @@ if TYPE_CHECKING:
     from oodml.shift.exact import exact_progression as exact_progression
     from oodml.shift.files import read_splits as read_splits
     from oodml.shift.files import write_splits as write_splits
+    from oodml.shift.measures import shift_report as shift_report
     from oodml.shift.progression import published_progression as published_progression
     from oodml.shift.progression import removal_progression as removal_progression
     from oodml.shift.splits import Episode as Episode
     from oodml.shift.splits import Progression as Progression
     from oodml.shift.splits import Split as Split
-    from oodml.shift.summary import shift_report as shift_report
     from oodml.study.external import record as record
     from oodml.text_queries import embed_texts as embed_texts
     from oodml.vectors import VectorSet as VectorSet

@@ -18,7 +18,7 @@ from oodml.cli import app
 from oodml.embedding import embed
 from oodml.shift.build import SplitSettings, build_progression
 from oodml.shift.files import to_text
-from oodml.shift.published import to_published
+from oodml.shift.published_format import to_published
 from oodml.study.prepare import read_split_file
 from oodml.study.spec.study_file import SplitFile
 

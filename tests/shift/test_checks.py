@@ -4,7 +4,6 @@ from typing import Any
 import pytest
 
 from oodml import Episode, OodmlError, Progression, Split
-from oodml.shift.files import check_against
 from oodml.shift.splits import check, find_data_problems, find_problems
 
 SPLIT = Split(0, ("a", "b"), ("c", "d"), 1.0, ("b",), {1: (Episode({"c": ("c1",)}),)})
@@ -61,7 +60,7 @@ def test_each_problem_is_found(change: dict[str, Any], message: str) -> None:
 def test_each_mismatch_with_the_data_is_found(change: dict[str, Any], message: str) -> None:
     assert any(message in problem for problem in find_data_problems(of(**change), IDS, CLASSES))
     with pytest.raises(OodmlError):
-        check_against(of(**change), IDS, CLASSES)
+        check(of(**change), IDS, CLASSES)
 
 
 def test_no_split_and_a_step_twice() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from oodml import Episode, OodmlError, Progression, Split, read_splits, write_splits
 from oodml.shift import files
 from oodml.shift.files import from_text, json_schema, to_text
-from oodml.shift.published import from_published, load_plain, to_published
+from oodml.shift.published_format import from_published, load_plain, to_published
 
 SHARED = settings(
     deadline=None,

@@ -5,9 +5,7 @@ import pytest
 from scipy.stats import wasserstein_distance_nd
 
 from oodml import OodmlError, VectorSet, frechet_distance, shift_report
-from oodml.shift.image_measures import Pool, _wasserstein
-from oodml.shift.measures import MEASURES
-from oodml.shift.summary import DEFAULT
+from oodml.shift.measures import DEFAULT, MEASURES, Pool, _wasserstein
 from tests.shift.samples import clustered
 
 A = clustered(12, dim=6)

@@ -11,7 +11,7 @@ from oodml.cli.splits import features_of_splits
 from oodml.errors import OodmlError
 
 if TYPE_CHECKING:
-    from oodml.shift.summary import ShiftReport
+    from oodml.shift.measures import ShiftReport
     from oodml.vectors import VectorSet
 
 
@@ -76,8 +76,7 @@ def shift(
     """
     from oodml.devices import resolve_device
     from oodml.shift.files import read_splits
-    from oodml.shift.measures import find_measure
-    from oodml.shift.summary import shift_report
+    from oodml.shift.measures import find_measure, shift_report
 
     if test:
         from oodml.cli.decisions import test_drift

@@ -175,7 +175,8 @@ def import_(file: File, out: Out, data: Data = None) -> None:
     from oodml.files import refuse_overwrite
     from oodml.images.fingerprint import fingerprint
     from oodml.shift.episodes import fill_support
-    from oodml.shift.files import check_against, check_split_suffix, read_splits, write_splits
+    from oodml.shift.files import check_split_suffix, read_splits, write_splits
+    from oodml.shift.splits import check
 
     check_split_suffix(out)
     refuse_overwrite(out, file, data)
@@ -185,7 +186,7 @@ def import_(file: File, out: Out, data: Data = None) -> None:
         ids, classes = images.ids.tolist(), images.classes.tolist()
         progression = fill_support(progression, ids, classes)
         progression = replace(progression, data=images.name, fingerprint=fingerprint(images))
-        check_against(progression, ids, classes)
+        check(progression, ids, classes)
     write_splits(progression, out)
     _print_splits(progression)
     typer.echo(f"wrote {out}")

@@ -13,8 +13,7 @@ from oodml.evaluate.precision import resolved_unit_rows
 from oodml.shift.columns import connect
 from oodml.vectors import VectorSet
 
-MAX_IMAGES = 1000
-"""Images per side of the test; more are sampled."""
+MAX_IMAGES = 1000  # images per side of the test; more are sampled
 SIGNIFICANT = 0.05
 UNUSUAL = 0.005
 """The share of the index's images that are farther from their nearest neighbor than the limit."""

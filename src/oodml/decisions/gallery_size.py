@@ -19,12 +19,9 @@ from oodml.evaluate.query_lists import split_lists
 from oodml.evaluate.retrieval import retrieval_metrics
 from oodml.vectors import VectorSet
 
-LEVEL = 0.8
-"""The confidence level of extrapolations."""
-N_SIZES = 12
-"""Sizes that the law is fitted to."""
-REACH = 30
-"""The law is fitted to galleries of at least 1/30 of the pool."""
+LEVEL = 0.8  # the confidence level of extrapolations
+N_SIZES = 12  # sizes that the law is fitted to
+REACH = 30  # the law is fitted to galleries of at least 1/30 of the pool
 
 
 @dataclass(frozen=True)
@@ -169,10 +166,7 @@ def fit_sizes(pool: int) -> NDArray[np.int64]:
 
 
 def _continue(
-    curves: Float[np.ndarray, "r s"],
-    sizes: NDArray[np.int64],
-    target: NDArray[np.int64],
-    seed: int,
+    curves: Float[np.ndarray, "r s"], sizes: NDArray[np.int64], target: NDArray[np.int64], seed: int
 ) -> Float[np.ndarray, "r t"]:
     """Each curve at the target sizes, with a random error like that for held-out sizes."""
     if not len(target):

@@ -29,8 +29,7 @@ SIDE, LOW = 32, 8
 BITS = 7
 CORRELATION = 0.99
 SIMILARITY = 0.99
-BLOCK = 2**22
-"""Pairs that are compared at a time."""
+BLOCK = 2**22  # pairs that are compared at a time
 
 
 def perceptual_hash(image: Image.Image) -> tuple[int, NDArray[np.uint8]]:
@@ -53,9 +52,7 @@ def perceptual_hash(image: Image.Image) -> tuple[int, NDArray[np.uint8]]:
 
 
 def near_duplicates(
-    images: ImageSet,
-    correlation: float = CORRELATION,
-    advance: Callable[[], Any] = lambda: None,
+    images: ImageSet, correlation: float = CORRELATION, advance: Callable[[], Any] = lambda: None
 ) -> Int[np.ndarray, " n"]:
     """The groups of images that are linked by near-equal pairs.
 

@@ -30,8 +30,7 @@ Score = Callable[[Float[Tensor, "b g"], Int[Tensor, " g"]], Float[Tensor, " b"]]
 Images that are excluded for a query have the similarity -inf. A higher score means known.
 """
 BLOCK = 512
-FAR = 0.05
-"""The false-accept rate at which studies choose their threshold."""
+FAR = 0.05  # the false-accept rate at which studies choose their threshold
 
 
 def nearest_score(similarities: Float[Tensor, "b g"], labels: Int[Tensor, " g"]) -> Tensor:
@@ -94,10 +93,7 @@ class OpenSetScores:
 
 
 def gallery_scores(
-    queries: VectorSet,
-    gallery: VectorSet,
-    score: str | Score = "nearest",
-    distance: str = "cosine",
+    queries: VectorSet, gallery: VectorSet, score: str | Score = "nearest", distance: str = "cosine"
 ) -> OpenSetScores:
     """Score queries against a gallery; a query's own image (same id and vector) is excluded.
 

@@ -20,10 +20,8 @@ from oodml.decisions.open_set import (
 from oodml.evaluate.query_lists import searched_rows
 from oodml.vectors import VectorSet
 
-RESCORE = 4
-"""How many times as many neighbors are searched with binary codes before rescoring."""
-MIN_FIT = 256
-"""The smallest number of vectors that a product quantizer is fitted on."""
+RESCORE = 4  # how many times as many neighbors are searched with binary codes before rescoring
+MIN_FIT = 256  # the smallest number of vectors that a product quantizer is fitted on
 
 
 def decision_metrics(

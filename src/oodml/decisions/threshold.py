@@ -25,8 +25,7 @@ from oodml.files import write_text
 from oodml.vectors import VectorSet
 
 MODES = ("identification", "pairs")
-MAX_PAIRS = 500_000
-"""Random pairs of images that `mode = "pairs"` uses at most."""
+MAX_PAIRS = 500_000  # random pairs of images that `mode = "pairs"` uses at most
 Side = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64] | None]
 """Descending scores, the class of each, and for pairs the class of the second image."""
 
@@ -207,18 +206,11 @@ def _draw(labels: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDAr
     shift = generator.integers(1, sizes[labels[same]])
     partner = order[starts[labels[same]] + (position[same] + shift) % sizes[labels[same]]]
     different = labels[first] != labels[second]
-    return (
-        np.concatenate([first[different], same]),
-        np.concatenate([second[different], partner]),
-    )
+    return (np.concatenate([first[different], same]), np.concatenate([second[different], partner]))
 
 
 def _resamples(
-    scored: OpenSetScores,
-    partners: NDArray[np.int64] | None,
-    far: float,
-    resamples: int,
-    seed: int,
+    scored: OpenSetScores, partners: NDArray[np.int64] | None, far: float, resamples: int, seed: int
 ) -> Iterator[tuple[float, float]]:
     """The threshold and the share of accepted known queries in each resample of the classes."""
     _, classes = np.unique(scored.classes, return_inverse=True)

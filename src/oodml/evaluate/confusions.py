@@ -49,10 +49,7 @@ def confusions(vectors: VectorSet, distance: str = "cosine") -> pd.DataFrame:
 
 
 def _nearest(
-    vectors: VectorSet,
-    rows: Int[np.ndarray, " q"],
-    gallery: Int[np.ndarray, " g"],
-    distance: str,
+    vectors: VectorSet, rows: Int[np.ndarray, " q"], gallery: Int[np.ndarray, " g"], distance: str
 ) -> tuple[Int[np.ndarray, " q"], Float[np.ndarray, " q"]]:
     """The row of the nearest gallery image of each query, without itself, and its similarity."""
     every = as_vectors(vectors.vectors, distance)

@@ -30,8 +30,7 @@ from oodml.evaluate.ranks import (
 from oodml.vectors import VectorSet
 
 JUNK = -1.0
-SCORES = 2**24
-"""Scores of a block of queries in memory at a time."""
+SCORES = 2**24  # scores of a block of queries in memory at a time
 LABEL_SEPARATOR = "|"
 Judge = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """From rows of queries [b] to judgments [b m]."""

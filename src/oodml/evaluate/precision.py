@@ -15,12 +15,9 @@ SAFE_SIZE = {torch.float32: 1e9, torch.float64: 1e100}
 """The sizes of numbers, and their reciprocals, whose squares neither overflow nor underflow."""
 RESOLVED = {torch.float32: 2e-4, torch.float64: 1e-11}
 """The smallest squared distance, relative to the longest squared vector, that products resolve."""
-UNRESOLVED = 0.1
-"""The share of queries whose nearest neighbors may be unresolved."""
-NEIGHBORS = 8
-"""The neighbor whose distance is estimated; nearer ones may be copies."""
-SAMPLE = 2**25
-"""Numbers that are read to estimate the distances of nearest neighbors."""
+UNRESOLVED = 0.1  # the share of queries whose nearest neighbors may be unresolved
+NEIGHBORS = 8  # the neighbor whose distance is estimated; nearer ones may be copies
+SAMPLE = 2**25  # numbers that are read to estimate the distances of nearest neighbors
 
 
 @dataclass(frozen=True)

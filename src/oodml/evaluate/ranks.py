@@ -25,25 +25,20 @@ from oodml.evaluate.precision import (
 from oodml.evaluate.protocol import RetrievalProtocol
 from oodml.evaluate.ties import ranks_within_ties
 
-QUERIES = 512
-"""Queries per block."""
-TILE = 1024
-"""Gallery images per tile."""
+QUERIES = 512  # queries per block
+TILE = 1024  # gallery images per tile
 SCRATCH = 2**20
 """Comparisons in memory at a time: few calls, and the results still fit into a cache."""
-STRIP = 2**26
-"""Maximum number of scores in memory at a time."""
+STRIP = 2**26  # maximum number of scores in memory at a time
 PAIRS = 2**14
 """If this many pairs of positives in a block do not tie, ties are accidents of rounding."""
 SYMMETRIC_ABOVE = 4096
 """Queries above which the product of two blocks serves both as queries, which halves the work."""
-POSITIVES = 2**25
-"""Scores of positives in memory at a time."""
+POSITIVES = 2**25  # scores of positives in memory at a time
 SORT_ABOVE = 256
 """Positives per query above which sorting a tile is cheaper than comparing with each."""
 
-NOT_RETRIEVED = 2**52
-"""The rank of a positive that a ranking does not contain."""
+NOT_RETRIEVED = 2**52  # the rank of a positive that a ranking does not contain
 
 
 @dataclass(frozen=True)

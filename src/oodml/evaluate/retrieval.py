@@ -25,8 +25,7 @@ from oodml.evaluate.random_ranking import (
 from oodml.evaluate.ranks import NOT_RETRIEVED, MoreColumns, RankBlock, positive_ranks
 from oodml.results.metrics import PUBLISHED, check_bounds
 
-COUNTS = ("positives", "gallery_size")
-"""Counts of each query that are returned with its metrics."""
+COUNTS = ("positives", "gallery_size")  # counts of each query that are returned with its metrics
 PerQuery = dict[str, NDArray[np.float64]]
 Score = Float[Tensor, " b"]
 

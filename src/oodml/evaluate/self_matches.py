@@ -19,8 +19,7 @@ from oodml.evaluate.inputs import Array, as_labels, encode_labels, row_hashes
 from oodml.label_names import look_alikes
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
-TOLERANCE = 1e-3
-"""How far two vectors of one image may differ, relative to their length."""
+TOLERANCE = 1e-3  # how far two vectors of one image may differ, relative to their length
 
 
 def self_matches(

@@ -331,8 +331,4 @@ def _safetensors_chunks(path: Path, rows: int) -> Iterator[NDArray[Any]]:
             yield file.get_slice(name)[begin : min(begin + rows, shape[0])]
 
 
-_READERS = {
-    ".npy": _npy_chunks,
-    ".parquet": _parquet_chunks,
-    ".safetensors": _safetensors_chunks,
-}
+_READERS = {".npy": _npy_chunks, ".parquet": _parquet_chunks, ".safetensors": _safetensors_chunks}

@@ -19,10 +19,8 @@ from oodml.evaluate.thresholds import operating_point_inconsistency
 from oodml.results.metrics import check_bounds
 
 BLOCK = 1024
-ROUNDING = 1e-13
-"""Cosine distances below this are rounding errors and count as 0."""
-NOISE = 1e-7
-"""Singular values below this share of the largest may be noise of the Gram matrix."""
+ROUNDING = 1e-13  # cosine distances below this are rounding errors and count as 0
+NOISE = 1e-7  # singular values below this share of the largest may be noise of the Gram matrix
 
 
 class Geometry:

@@ -17,8 +17,7 @@ from oodml.evaluate.judgments import Judge
 from oodml.evaluate.ranks import NOT_RETRIEVED, RankBlock
 from oodml.files import replacing
 
-DEPTH = 1000
-"""Images per query that are written to a run."""
+DEPTH = 1000  # images per query that are written to a run
 ROWS = 256
 
 

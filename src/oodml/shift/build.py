@@ -43,11 +43,8 @@ class SplitSettings(BaseModel):
     Attributes:
         procedure: "exact" (the best swap at each step), "published" (the paper's heuristic), or
             "auto": exact if the classes are few enough to search, otherwise published.
-        backbone: the frozen network whose class means the shift is measured on.
-        weights: a weights file for the backbone; None uses its own weights.
-        image_size: side length of the square input in pixels; None is the backbone's own.
-        pooling: how the network's output is pooled, as in `[model]`.
-        augmentation: the recipe whose test transform is used.
+        backbone, weights, image_size, pooling, augmentation: the frozen network whose class means
+            the shift is measured on, and its input, as in `[model]`.
         measure: the measure of shift; any registered measure of class means.
         n_splits: the number of splits, evenly spaced in shift and always including the standard
             split (step 0), or "all".
@@ -107,60 +104,48 @@ def build_progression(
     images: ImageSet | None = None,
 ) -> Progression:
     """Build splits of the classes of `vectors`, with validation classes and few-shot episodes."""
-    if len(vectors.class_names) < 4:
-        raise OodmlError(
-            f"{len(vectors.class_names)} classes; at least 4 are needed, 2 to train and 2 to test",
-            given=len(vectors.class_names),
-        )
+    count, means, source = len(vectors.class_names), vectors.class_means(), vectors.source
+    if count < 4:
+        problem = f"{count} classes; at least 4 are needed, 2 to train and 2 to test"
+        raise OodmlError(problem, given=count)
     find_measure(settings.measure, "class means")
-    _refuse_collapsed(vectors)
-    units = {} if settings.group is None else class_units(settings.group, images)
-    if settings.time is None:
-        built = _from_standard(vectors, settings, images, units)
-    else:
-        built = _by_time(vectors, settings, images)
-    splits = tuple(_add_samples(s, vectors, settings, shots, n_episodes, units) for s in built)
-    return replace(
-        built,
-        splits=splits,
-        settings={**built.settings, **record_features(vectors.source)},
-        data=str(vectors.source.get("data", "")),
-        fingerprint=str(vectors.source.get("fingerprint", "")),
-        backbone=str(vectors.source.get("backbone", "")),
-        seed=settings.seed,
-    )
-
-
-def _from_standard(
-    vectors: VectorSet,
-    settings: SplitSettings,
-    images: ImageSet | None,
-    units: Mapping[str, str],
-) -> Progression:
-    train = _train_classes(vectors, settings, images)
-    train = whole_units(train, units) if units else train
-    if _is_exact(settings, len(train), len(vectors.class_names)):
-        return _exact(vectors, settings, train)
-    return _published(vectors, settings, train, units)
-
-
-def _by_time(vectors: VectorSet, settings: SplitSettings, images: ImageSet | None) -> Progression:
-    for name in ("group", "train_classes", "train_superclasses", "harder", "easier", "steps"):
-        if getattr(settings, name) is not None:
-            raise _error(name, "it cannot be combined with time")
-    n_splits = None if settings.n_splits == "all" else settings.n_splits
-    return time_progression(vectors, settings.time or "", images, n_splits, settings.measure)
-
-
-def _refuse_collapsed(vectors: VectorSet) -> None:
-    means = vectors.class_means()
     spread = np.abs(means - means.mean(axis=0)).max()
     if spread <= 4 * np.finfo(np.float32).eps * np.abs(means).max():
         raise OodmlError(
-            f"all {len(means)} classes have the same mean vector, so every split has a shift of 0: "
+            f"all {count} classes have the same mean vector, so every split has a shift of 0: "
             "the embedding has collapsed. Use vectors of another network",
             location="vectors",
         )
+    units = {} if settings.group is None else class_units(settings.group, images)
+    if settings.time is not None:
+        for name in ("group", "train_classes", "train_superclasses", "harder", "easier", "steps"):
+            if getattr(settings, name) is not None:
+                raise _error(name, "it cannot be combined with time")
+        n_splits = None if settings.n_splits == "all" else settings.n_splits
+        built = time_progression(vectors, settings.time, images, n_splits, settings.measure)
+    else:
+        train = _train_classes(vectors, settings, images)
+        train = whole_units(train, units) if units else train
+        if _is_exact(settings, len(train), count):
+            built = _exact(vectors, settings, train)
+        else:
+            built = _published(vectors, settings, train, units)
+    ids, classes = vectors.ids.tolist(), vectors.classes.tolist()
+
+    def add_samples(split: Split) -> Split:
+        episodes = sample_episodes(ids, classes, split.test, shots, n_episodes, settings.seed)
+        sampled = dict.fromkeys(units.get(name, name) for name in split.train)
+        drawn = {*sample_validation([*sampled], settings.validation, settings.seed)}
+        validation = tuple(name for name in split.train if units.get(name, name) in drawn)
+        return replace(split, validation=validation, episodes=episodes)
+
+    return replace(
+        built,
+        splits=tuple(map(add_samples, built)),
+        settings={**built.settings, **record_features(source)},
+        seed=settings.seed,
+        **{name: str(source.get(name, "")) for name in ("data", "fingerprint", "backbone")},
+    )
 
 
 def _train_classes(
@@ -177,23 +162,21 @@ def _train_classes(
 
 
 def _is_exact(settings: SplitSettings, n_train: int, n: int) -> bool:
+    procedure, is_plain = settings.procedure, settings.unit == "class" and not settings.removal
     if settings.group is not None:
-        if settings.procedure == "exact" or settings.removal or settings.unit != "class":
+        if procedure == "exact" or not is_plain:
             allowed = 'procedure = "published" without removal and unit'
             raise _error("group", f"it requires {allowed}")
         return False
-    if settings.procedure == "auto":
+    if procedure == "auto":
         most = MOST_SWAPS // (30 if settings.measure == STANDARD_MEASURE else 1000)
-        small = n_train * (n - n_train) <= most
-        return small and not settings.removal and settings.unit == "class"
-    if settings.procedure == "exact":
-        if settings.removal:
-            raise _error("removal", 'it requires procedure = "published"')
-        if settings.unit != "class":
-            raise _error("unit", '"superclass" requires procedure = "published"')
-    elif settings.ends is not None or settings.image_tolerance is not None:
+        return n_train * (n - n_train) <= most and is_plain
+    if procedure == "exact" and not is_plain:
+        key = "removal" if settings.removal else "unit"
+        raise _error(key, 'it requires procedure = "published"')
+    if procedure == "published" and (settings.ends, settings.image_tolerance) != (None, None):
         raise _error("ends", 'ends and image_tolerance require procedure = "exact"')
-    return settings.procedure == "exact"
+    return procedure == "exact"
 
 
 def _exact(vectors: VectorSet, settings: SplitSettings, train: Sequence[str]) -> Progression:
@@ -219,117 +202,71 @@ def _published(
     if missing:
         problem = f"train class {missing[0]!r} is not among the classes of the vectors"
         raise OodmlError(problem, "splits.train_classes", missing[0])
-    procedure = _PublishedProcedure(vectors, settings, units)
     first = sorted(set(train))
     second = [name for name in vectors.class_names if name not in set(train)]
-    counts = _iterations(settings, min(len(first), len(second)))
-    harder = procedure.exchange(first, second, counts["harder"], easier=False)
+    units = units or ({} if settings.unit == "class" else _superclasses(vectors))
+    mean_of = dict(zip(vectors.class_names, vectors.class_means(), strict=True))
+    swaps = settings.swaps
+
+    def means(train: Sequence[str], test: Sequence[str]) -> tuple[Matrix, Matrix]:
+        return np.stack([mean_of[name] for name in train]), np.stack([mean_of[n] for n in test])
+
+    def options(default: int, least: int) -> dict[str, Any]:
+        """The published history is limited by the classes on the smaller side."""
+        limited = max(0, min(default, least - swaps))
+        history = limited if settings.history is None else settings.history
+        return {"swaps_per_iteration": swaps, "history": history, "measure": settings.measure}
+
+    def exchange(iterations: int, easier: bool) -> Progression:
+        least = min(len({units.get(name, name) for name in side}) for side in (first, second))
+        chosen = options(HISTORY_EASIER if easier else HISTORY, least)
+        sides = *means(first, second), first, second
+        if units:
+            return superclass_progression(*sides, units, iterations, easier=easier, **chosen)
+        return published_progression(*sides, iterations, easier=easier, **chosen)
+
+    most = 1 + min(len(first), len(second)) // (2 * swaps)
+    counts = {}
+    for name, default in _BY_DEFAULT.items():
+        wanted = getattr(settings, name)
+        counts[name] = min(default, most) if wanted is None else wanted
+    counts["harder"] = max(1, counts["harder"])
+    harder = exchange(counts["harder"], easier=False)
     splits = list(harder.splits)
     if counts["easier"] > 1:
-        easier = procedure.exchange(first, second, counts["easier"], easier=True)
-        splits = [*easier.splits[:0:-1], *splits]
+        splits = [*exchange(counts["easier"], easier=True).splits[:0:-1], *splits]
     if counts["removal"] > 1:
-        splits += procedure.remove(splits[-1], counts["removal"]).splits[1:]
-    made = {f"{name}_iterations": count for name, count in counts.items()}
-    return replace(
-        harder,
-        splits=_select(splits, settings),
-        settings={**{k: v for k, v in harder.settings.items() if k != "iterations"}, **made},
-    )
-
-
-class _PublishedProcedure:
-    def __init__(
-        self, vectors: VectorSet, settings: SplitSettings, units: Mapping[str, str]
-    ) -> None:
-        self._vectors, self._settings, self._units = vectors, settings, units
-        self._means = vectors.class_means()
-        self._position = {name: row for row, name in enumerate(vectors.class_names)}
-
-    def exchange(
-        self, train: Sequence[str], test: Sequence[str], iterations: int, easier: bool
-    ) -> Progression:
-        """Exchange classes or superclasses toward harder or easier splits."""
-        settings = self._settings
-        default = HISTORY_EASIER if easier else HISTORY
-        means = self._means_of(train), self._means_of(test)
-        if settings.unit == "class" and not self._units:
-            options = self._options(default, min(len(train), len(test)))
-            return published_progression(*means, train, test, iterations, easier=easier, **options)
-        units = self._units or _superclasses(self._vectors)
-        least = min(len({units[name] for name in side}) for side in (train, test))
-        options = self._options(default, least) | {"easier": easier}
-        return superclass_progression(*means, train, test, units, iterations, **options)
-
-    def remove(self, split: Split, iterations: int) -> Progression:
-        """Remove classes from a split."""
-        means = self._means_of(split.train), self._means_of(split.test)
-        options = self._options(HISTORY, min(len(split.train), len(split.test)))
-        return removal_progression(*means, split.train, split.test, iterations, **options)
-
-    def _means_of(self, classes: Sequence[str]) -> Matrix:
-        return self._means[[self._position[name] for name in classes]]
-
-    def _options(self, default: int, least: int) -> dict[str, Any]:
-        """The options; the published history is limited by the classes on the smaller side."""
-        swaps, history = self._settings.swaps, self._settings.history
-        if history is None:
-            history = max(0, min(default, least - swaps))
-        return {"swaps_per_iteration": swaps, "history": history, "measure": self._settings.measure}
-
-
-def _iterations(settings: SplitSettings, least: int) -> dict[str, int]:
-    """Iterations in each direction; defaults are limited by the number of classes."""
-    exchanges = least // (2 * settings.swaps)
-    counts = {}
-    for name, most in _BY_DEFAULT.items():
-        wanted = getattr(settings, name)
-        counts[name] = min(most, 1 + exchanges) if wanted is None else wanted
-    return {**counts, "harder": max(1, counts["harder"])}
+        sides = splits[-1].train, splits[-1].test
+        chosen = options(HISTORY, min(map(len, sides)))
+        splits += removal_progression(*means(*sides), *sides, counts["removal"], **chosen).splits[
+            1:
+        ]
+    made = {k: v for k, v in harder.settings.items() if k != "iterations"}
+    made |= {f"{name}_iterations": count for name, count in counts.items()}
+    return replace(harder, splits=_select(splits, settings), settings=made)
 
 
 def _select(splits: Sequence[Split], settings: SplitSettings) -> tuple[Split, ...]:
+    """The wanted splits; without `steps`, step 0 replaces the one closest in shift.
+
+    The easiest and the hardest split are replaced only if there is no other.
+    """
     ordered = sorted(splits, key=lambda split: split.shift)
     if settings.steps is not None:
-        wanted = set(map(str, settings.steps))
-        existing = [str(split.step) for split in splits]
+        wanted, existing = set(map(str, settings.steps)), [str(split.step) for split in splits]
         for step in sorted(wanted - set(existing)):
             problem = f"there is no step {step}. Existing steps: {', '.join(existing)}"
             raise error_at("splits.steps", problem, step, existing)
         return tuple(split for split in ordered if str(split.step) in wanted)
     if settings.n_splits == "all":
         return tuple(ordered)
-    return tuple(_with_standard(evenly_spaced(ordered, settings.n_splits), ordered))
-
-
-def _with_standard(chosen: Sequence[Split], splits: Sequence[Split]) -> Sequence[Split]:
-    """The chosen splits; if step 0 is not among them, it replaces the one closest in shift.
-
-    The easiest and the hardest split are replaced only if there is no other.
-    """
+    chosen = evenly_spaced(ordered, settings.n_splits)
     standard = next((split for split in splits if split.step == STANDARD_STEP), None)
-    if standard is None or standard in chosen:
-        return chosen
-    candidates = chosen[1:-1] or chosen
-    closest = min(candidates, key=lambda split: abs(split.shift - standard.shift))
-    replaced = [standard if split is closest else split for split in chosen]
-    return sorted(replaced, key=lambda split: split.shift)
-
-
-def _add_samples(
-    split: Split,
-    vectors: VectorSet,
-    settings: SplitSettings,
-    shots: Sequence[int],
-    n_episodes: int,
-    units: Mapping[str, str],
-) -> Split:
-    ids, classes = vectors.ids.tolist(), vectors.classes.tolist()
-    episodes = sample_episodes(ids, classes, split.test, shots, n_episodes, settings.seed)
-    sampled = dict.fromkeys(units.get(name, name) for name in split.train)
-    drawn = {*sample_validation([*sampled], settings.validation, settings.seed)}
-    validation = tuple(name for name in split.train if units.get(name, name) in drawn)
-    return replace(split, validation=validation, episodes=episodes)
+    if standard is not None and standard not in chosen:
+        candidates = chosen[1:-1] or chosen
+        closest = min(candidates, key=lambda split: abs(split.shift - standard.shift))
+        chosen[chosen.index(closest)] = standard
+    return tuple(sorted(chosen, key=lambda split: split.shift))
 
 
 def _superclasses(vectors: VectorSet) -> dict[str, str]:

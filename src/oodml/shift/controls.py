@@ -1,7 +1,7 @@
 """Controls of a progression: size-matched splits, and the shift on features of other networks."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,73 +32,62 @@ def size_matched(
         OodmlError: if `standard` has too few classes.
     """
     generator = np.random.default_rng(seed)
+    sides = []
     if standard is None:
         permuted = generator.permutation(sorted((*split.train, *split.test))).tolist()
-        train, test = permuted[: len(split.train)], permuted[len(split.train) :]
+        sides = [permuted[: len(split.train)], permuted[len(split.train) :]]
     else:
-        train = _draw(generator, standard.train, len(split.train), "train")
-        test = _draw(generator, standard.test, len(split.test), "test")
-    step = control_step(split.step, seed)
-    control = Split(step, tuple(sorted(train)), tuple(sorted(test)), math.nan)
-    return control if features is None else _SplitMeasure(features).measure(control)
+        for side in ("train", "test"):
+            names, count = getattr(standard, side), len(getattr(split, side))
+            if count > len(names):
+                problem = f"{count} {side} classes are needed, the standard split has {len(names)}"
+                raise OodmlError(problem, side, count)
+            sides.append(generator.choice(sorted(names), size=count, replace=False).tolist())
+    train, test = (tuple(sorted(side)) for side in sides)
+    control = Split(control_step(split.step, seed), train, test, math.nan)
+    return control if features is None else _measure(features)(control)
 
 
 def size_controls(
     progression: Progression, features: VectorSet, seeds: Sequence[int] = (0, 1, 2)
 ) -> Progression:
     """Size-matched controls of every split that has lost classes, one per seed."""
-    measure = _SplitMeasure(features, progression.shift_measure)
-    largest = max(progression, key=lambda split: len(split.train))
+    measure = _measure(features, progression.shift_measure)
     standard = next((s for s in progression if s.step == STANDARD_STEP), None)
     if standard is None:
+        largest = max(progression, key=lambda split: len(split.train))
         names = sorted((*largest.train, *largest.test))
         train = standard_train_classes(names)
         standard = Split(STANDARD_STEP, tuple(train), tuple(names[len(train) :]), math.nan)
     size = len(standard.train) + len(standard.test)
     smaller = [s for s in progression if len(s.train) + len(s.test) < size]
-    controls = [measure.measure(size_matched(s, seed, standard)) for s in smaller for seed in seeds]
-    return replace(
-        progression,
-        splits=tuple(controls),
-        procedure="size-matched controls",
-        settings={"of": progression.procedure},
-    )
+    controls = tuple(measure(size_matched(s, seed, standard)) for s in smaller for seed in seeds)
+    name, of = "size-matched controls", {"of": progression.procedure}
+    return replace(progression, splits=controls, procedure=name, settings=of)
 
 
 def remeasure(progression: Progression, features: VectorSet) -> Progression:
     """The same splits with the shift measured on other features."""
-    measure = _SplitMeasure(features, progression.shift_measure)
-    return replace(
-        progression,
-        splits=tuple(map(measure.measure, progression)),
-        backbone=str(features.source.get("backbone", "")),
-    )
+    splits = tuple(map(_measure(features, progression.shift_measure), progression))
+    return replace(progression, splits=splits, backbone=str(features.source.get("backbone", "")))
 
 
-class _SplitMeasure:
-    def __init__(self, features: VectorSet, measure: str = STANDARD_MEASURE) -> None:
-        self._position = {name: row for row, name in enumerate(features.class_names)}
-        means = features.class_means()
-        small = len(means) <= 4 * means.shape[1]
-        fid: ClassMeanFid = GramFid(means) if small else class_mean_fid(means)
-        self._shift = progression_measure(measure, means, fid)
+def _measure(features: VectorSet, measure: str = STANDARD_MEASURE) -> Callable[[Split], Split]:
+    """A function that measures the shift of a split."""
+    position = {name: row for row, name in enumerate(features.class_names)}
+    means = features.class_means()
+    small = len(means) <= 4 * means.shape[1]
+    fid: ClassMeanFid = GramFid(means) if small else class_mean_fid(means)
+    shift = progression_measure(measure, means, fid)
 
-    def measure(self, split: Split) -> Split:
+    def measured(split: Split) -> Split:
         for name in (*split.train, *split.test):
-            if name not in self._position:
+            if name not in position:
                 raise error_at(f"step {split.step}", f"no vectors of class {name!r}", name)
-        train, test = (
-            np.array([self._position[name] for name in side]) for side in (split.train, split.test)
-        )
-        return replace(split, shift=self._shift(train, test))
+        sides = (np.array([position[n] for n in side]) for side in (split.train, split.test))
+        return replace(split, shift=shift(*sides))
 
-
-def _draw(generator: np.random.Generator, names: Sequence[str], count: int, side: str) -> list[str]:
-    if count > len(names):
-        problem = f"{count} {side} classes are needed, but the standard split has {len(names)}"
-        raise OodmlError(problem, side, count)
-    drawn = generator.choice(sorted(names), size=count, replace=False)
-    return [str(name) for name in drawn]
+    return measured
 
 
 @dataclass(frozen=True)
@@ -120,25 +109,18 @@ class Agreement:
 
 def backbone_agreement(progression: Progression, features: Mapping[str, VectorSet]) -> Agreement:
     """Measure a progression on the features of at least two networks."""
-    if len(features) < 2:
-        problem = f"{len(features)} backbones; a comparison needs at least 2"
-        raise OodmlError(problem, given=len(features))
-    if len(progression) < 2:
-        problem = f"{len(progression)} splits; ranking needs at least 2"
-        raise OodmlError(problem, given=len(progression))
-    shifts = np.array(
-        [
-            [split.shift for split in remeasure(progression, vectors)]
-            for vectors in features.values()
-        ]
-    )
+    for count, of in ((len(features), "backbones"), (len(progression), "splits")):
+        if count < 2:
+            raise OodmlError(f"{count} {of}; a comparison needs at least 2", given=count)
+    measured = (remeasure(progression, vectors) for vectors in features.values())
+    shifts = np.array([[split.shift for split in one] for one in measured])
     low, spread = shifts.min(axis=1, keepdims=True), np.ptp(shifts, axis=1, keepdims=True)
     if not spread.all():
         name = list(features)[int(np.argmin(spread))]
         raise OodmlError(f"all splits have the same shift under {name!r}", given=name)
-    pairs = np.ones((2, len(shifts), len(shifts)))
-    for i, j in np.ndindex(len(shifts), len(shifts)):
-        pairs[0, i, j] = spearmanr(shifts[i], shifts[j]).statistic
-        pairs[1, i, j] = kendalltau(shifts[i], shifts[j]).statistic
+    pairs = [
+        np.array([[rank(a, b).statistic for b in shifts] for a in shifts])
+        for rank in (spearmanr, kendalltau)
+    ]
     steps = tuple(split.step for split in progression)
     return Agreement(tuple(features), steps, shifts, (shifts - low) / spread, *pairs)

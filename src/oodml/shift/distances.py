@@ -17,25 +17,22 @@ from threadpoolctl import ThreadpoolController
 
 from oodml.errors import OodmlError
 
-_SMALL = 256
 Matrix = NDArray[np.float64]
+Positions = NDArray[np.int64]
+_SMALL = 256
 # Below this ratio of the smallest to the largest pivot, the symmetric eigenvalue form, which
 # squares the singular values, would lose too many digits.
 _WELL_CONDITIONED = 1e-5
-Positions = NDArray[np.int64]
 
 
 def limit_threads(size: int) -> AbstractContextManager[Any]:
     """A context that limits linear algebra to one thread if matrices have few (`size`) rows."""
     if size > _SMALL:
         return nullcontext()
-    one_thread: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
-    return one_thread
+    return _controller().limit(limits=1, user_api="blas")  # type: ignore[no-any-return]
 
 
-@cache
-def _controller() -> Any:
-    return ThreadpoolController()
+_controller = cache(ThreadpoolController)
 
 
 def frechet_distance(a: Num[np.ndarray, "n d"], b: Num[np.ndarray, "m e"]) -> float:
@@ -56,7 +53,9 @@ def frechet_distance(a: Num[np.ndarray, "n d"], b: Num[np.ndarray, "m e"]) -> fl
     """
     first, second = as_sets(a, b)
     offset = first.mean(axis=0) - second.mean(axis=0)
-    a_rows, b_rows = _scaled(first), _scaled(second)
+    a_rows, b_rows = (
+        (rows - rows.mean(axis=0)) / np.sqrt(len(rows) - 1) for rows in (first, second)
+    )
     spread = np.sum(a_rows**2) + np.sum(b_rows**2)
     if min(len(first), len(second)) > first.shape[1]:
         root = trace_of_root(a_rows.T @ a_rows, b_rows.T @ b_rows)
@@ -76,11 +75,10 @@ def as_sets(a: Num[np.ndarray, "n d"], b: Num[np.ndarray, "m e"]) -> tuple[Matri
         if len(bad):
             problem = f"row {bad[0]} of the {name} set is not finite ({len(bad)} such rows)"
             raise OodmlError(problem, location=f"row {bad[0]} of the {name} set")
-    if first.shape[1] != second.shape[1]:
-        raise OodmlError(
-            f"the sets have {first.shape[1]} and {second.shape[1]} dimensions; they must be equal",
-            given=(first.shape[1], second.shape[1]),
-        )
+    widths = first.shape[1], second.shape[1]
+    if widths[0] != widths[1]:
+        problem = f"the sets have {widths[0]} and {widths[1]} dimensions; they must be equal"
+        raise OodmlError(problem, given=widths)
     return first, second
 
 
@@ -102,11 +100,6 @@ def trace_of_root(sigma1: Float[np.ndarray, "d d"], sigma2: Float[np.ndarray, "d
         return nuclear_norm(_factor(sigma1).T @ _factor(sigma2))
     eigenvalues = scipy.linalg.eigvalsh(lower.T @ sigma2 @ lower, check_finite=False)
     return float(np.sqrt(np.clip(eigenvalues, 0, None)).sum())
-
-
-def _scaled(rows: Matrix) -> Matrix:
-    centered = rows - rows.mean(axis=0)
-    return np.asarray(centered / np.sqrt(len(rows) - 1))
 
 
 def _compact(rows: Matrix) -> Matrix:

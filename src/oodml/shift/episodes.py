@@ -65,18 +65,31 @@ def sample_episodes(
     for count in shots:
         if count < 1:
             raise invalid("shots", count, "it must be at least 1")
-        large = [name for name in test_classes if len(images[name]) > count]
-        by_class = 2 * len(large) < len(test_classes) if class_wise is None else class_wise
-        if class_wise is None and by_class:
-            _refuse_shots(images, count)
-        if by_class:
-            n_support = _count_support_classes(images, count)
-            drawn = [
-                _class_episode(images, n_support, count, seed, number)
-                for number in range(n_episodes)
-            ]
-        else:
-            drawn = [_episode(images, large, count, seed, number) for number in range(n_episodes)]
+        names = [name for name in test_classes if len(images[name]) > count]
+        by_class = 2 * len(names) < len(test_classes) if class_wise is None else class_wise
+        if by_class and class_wise is None:
+            most = max(map(len, images.values()))
+            if count > most:  # class-wise episodes would hide the mistake
+                raise OodmlError(
+                    f"shots = {count}, but the largest test class has {most} images: "
+                    f"{_list(images)}. Set shots below {most}",
+                    "shots",
+                    count,
+                )
+        drawn = []
+        for number in range(n_episodes):
+            if by_class:
+                pairs = [name for name in images if len(images[name]) > 1]
+                n_support = _count_support_classes(images, count)
+                chosen = {*_draw(pairs, n_support, "class-wise", seed, count, number)}
+                support = {name: images[name] for name in images if name in chosen}
+            elif names:
+                key = ("episode", seed, count, number)
+                support = {name: _draw(images[name], count, *key, name) for name in names}
+            else:
+                problem = f"no test class has more than {count} images (support and a query)"
+                raise OodmlError(problem, "shots", count)
+            drawn.append(Episode(support, class_wise=by_class))
         episodes[count] = tuple(drawn)
     return episodes
 
@@ -96,24 +109,21 @@ def fill_support(
 
     def fill(split: Split) -> Split:
         images = images_of(ids, classes, split.test)
-        episodes = {
-            shots: tuple(replace(episode, support=_find_ids(episode, images)) for episode in drawn)
-            for shots, drawn in split.episodes.items()
-        }
+
+        def find(episode: Episode) -> Episode:
+            for name in episode.support:
+                if name not in images:
+                    raise OodmlError(f"support class {name!r} is not a test class", given=name)
+            support = {
+                name: images[name] if episode.class_wise else _match(name, files, images[name])
+                for name, files in episode.support.items()
+            }
+            return replace(episode, support=support)
+
+        episodes = {shots: tuple(map(find, drawn)) for shots, drawn in split.episodes.items()}
         return replace(split, episodes=episodes)
 
     return replace(progression, splits=tuple(map(fill, progression)))
-
-
-def _find_ids(
-    episode: Episode, images: Mapping[str, tuple[str, ...]]
-) -> dict[str, tuple[str, ...]]:
-    for name in episode.support:
-        if name not in images:
-            raise OodmlError(f"support class {name!r} is not a test class", given=name)
-    if episode.class_wise:
-        return {name: images[name] for name in episode.support}
-    return {name: _match(name, files, images[name]) for name, files in episode.support.items()}
 
 
 def _match(name: str, files: Sequence[str], images: tuple[str, ...]) -> tuple[str, ...]:
@@ -146,54 +156,25 @@ def images_of(
     return images
 
 
-def _episode(
-    images: Mapping[str, tuple[str, ...]], names: Sequence[str], shots: int, seed: int, number: int
-) -> Episode:
-    if not names:
-        problem = f"no test class has more than {shots} images ({shots} support images and a query)"
-        raise OodmlError(problem, "shots", shots)
-    return Episode(
-        {name: _draw(images[name], shots, "episode", seed, shots, number, name) for name in names}
-    )
-
-
-def _class_episode(
-    images: Mapping[str, tuple[str, ...]], count: int, shots: int, seed: int, number: int
-) -> Episode:
-    pairs = [name for name in images if len(images[name]) > 1]
-    drawn = set(_draw(pairs, count, "class-wise", seed, shots, number))
-    return Episode({name: images[name] for name in images if name in drawn}, class_wise=True)
-
-
 def _count_support_classes(images: Mapping[str, tuple[str, ...]], shots: int) -> int:
+    singles = [name for name in images if len(images[name]) == 1]
+    problem = ""
     if len(images) < 4:
         problem = (
             f"{len(images)} test classes with at most {shots} images each are too few for "
             "class-wise episodes; use at least 4 classes or fewer shots"
         )
-        raise OodmlError(problem, "shots", shots)
-    total = sum(map(len, images.values()))
-    singles = [name for name in images if len(images[name]) == 1]
-    if len(images) - len(singles) < 2:
+    elif len(images) - len(singles) < 2:
         problem = (
             "class-wise episodes need 2 test classes with at least 2 images; "
             f"{len(singles)} of the {len(images)} test classes have one image: {_list(singles)}. "
             "Remove these classes or set fewer shots"
         )
+    if problem:
         raise OodmlError(problem, "shots", shots)
+    total = sum(map(len, images.values()))
     wanted = max(2, round(shots * len(images) ** 2 / total))
     return min(wanted, len(images) // 2, len(images) - len(singles))
-
-
-def _refuse_shots(images: Mapping[str, tuple[str, ...]], shots: int) -> None:
-    """Refuse shots that no test class can provide; class-wise episodes would hide the mistake."""
-    most = max(map(len, images.values()))
-    if shots > most:
-        problem = (
-            f"shots = {shots}, but the largest test class has {most} images: {_list(images)}. "
-            f"Set shots below {most}"
-        )
-        raise OodmlError(problem, "shots", shots)
 
 
 def _list(names: Iterable[str]) -> str:

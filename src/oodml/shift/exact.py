@@ -6,7 +6,6 @@ from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float, Num
-from numpy.typing import NDArray
 
 from oodml.errors import OodmlError, invalid
 from oodml.progress import Progress
@@ -46,11 +45,11 @@ def exact_progression(
 ) -> Progression:
     """Splits at evenly spaced shifts, from easiest to hardest, by searching all swaps.
 
-    Each step considers every swap of one train and one test class and makes the one that raises
-    the shift most (or lowers it most, toward easier splits). The FIDs after all swaps are
-    estimated together (`swap_shifts`); the best candidates are then computed exactly until
-    no other can be better. The numbers of train and test classes never change. A split's step is
-    the number of swaps, negative toward easier.
+    Each step makes the swap of one train and one test class that raises the shift most (or lowers
+    it most, toward easier splits). The FIDs after all swaps are estimated together
+    (`swap_shifts`); the best candidates are then computed exactly until no other can be better.
+    The numbers of train and test classes never change. A split's step is the number of swaps,
+    negative toward easier.
 
     Args:
         means: [n d] the mean feature of each class.
@@ -72,16 +71,20 @@ def exact_progression(
     """
     search = _Search(means, classes, images, image_tolerance, measure)
     start = search.start(standard_train_classes(classes) if train is None else train)
-    path = [
-        *search.walk(start, -1, easier, patience)[:0:-1],
-        *search.walk(start, 1, harder, patience),
-    ]
+    easy, hard = search.walk(start, -1, easier, patience), search.walk(start, 1, harder, patience)
+    path = [*easy[:0:-1], *hard]
     if ends is not None:
-        path = _between(path, ends)
-    unlimited = "until no swap helps"
+        shifts = [split.shift for split in path]
+        if not ends[0] < ends[1]:
+            raise invalid("ends", ends, "the first must be below the second")
+        if ends[0] < min(shifts) or ends[1] > max(shifts):
+            problem = f"the search reaches FIDs from {min(shifts):.4g} to {max(shifts):.4g}"
+            raise invalid("ends", ends, problem)
+        low, high = (min(shifts, key=lambda shift: abs(shift - end)) for end in ends)
+        path = [split for split in path if low <= split.shift <= high]
     settings: dict[str, int | float | str | bool] = {
-        "harder": unlimited if harder is None else harder,
-        "easier": unlimited if easier is None else easier,
+        "harder": "until no swap helps" if harder is None else harder,
+        "easier": "until no swap helps" if easier is None else easier,
         "patience": patience,
         "evaluation": "all swaps by quadrature, the best by singular values",
     }
@@ -114,38 +117,48 @@ class _Search:
         means: Num[np.ndarray, "n d"],
         classes: Sequence[str],
         images: Num[np.ndarray, " m"] | None,
-        image_tolerance: float | None,
+        tolerance: float | None,
         measure: str,
     ) -> None:
-        self._names = [str(name) for name in classes]
-        _check_input(means, self._names, images, image_tolerance)
+        self._names = names = [str(name) for name in classes]
+        if len(means) != len(names):
+            raise OodmlError(f"{len(names)} classes for {len(means)} means", location="classes")
+        if len(set(names)) < len(names):
+            name = max(names, key=names.count)
+            raise OodmlError(f"class {name!r} appears twice", location="classes", given=name)
+        if not np.isfinite(means).all():
+            raise OodmlError("the class means are not all finite", location="means")
+        if tolerance is not None and tolerance < 0:
+            raise invalid("image_tolerance", tolerance, "it must be at least 0")
+        if images is None and tolerance is not None:
+            problem = "image_tolerance needs `images`, the number of images of each class"
+            raise OodmlError(problem, location="images")
+        if images is not None and len(images) != len(names):
+            problem = f"{len(images)} numbers of images for {len(names)} classes"
+            raise OodmlError(problem, location="images")
         self._fid = GramFid(means)
         self._estimated = measure == STANDARD_MEASURE
         self._shift = progression_measure(measure, means, self._fid)
-        self._images = None if image_tolerance is None else images
-        self._tolerance = image_tolerance
+        self._images, self._tolerance = images, tolerance
 
     def start(self, train: Sequence[str]) -> tuple[Positions, Positions]:
         """Positions of the train classes and of all others, each sorted by name."""
-        position = {name: row for row, name in enumerate(self._names)}
         for name in train:
-            if name not in position:
+            if name not in self._names:
                 problem = f"train class {name!r} is not among the classes"
                 raise OodmlError(problem, location="train", given=name)
-        chosen = {position[name] for name in train}
-        order = sorted(range(len(self._names)), key=lambda row: self._names[row])
-        first = np.array([row for row in order if row in chosen], dtype=np.int64)
-        second = np.array([row for row in order if row not in chosen], dtype=np.int64)
-        if min(len(first), len(second)) < 2:
+        order = np.array(sorted(range(len(self._names)), key=lambda row: self._names[row]))
+        chosen = np.isin(np.array(self._names)[order], train)
+        first, second = order[chosen], order[~chosen]
+        counts = len(first), len(second)
+        if min(counts) < 2:
+            problem = "{} train and {} test classes; each side needs at least 2"
+            raise OodmlError(problem.format(*counts), given=counts)
+        if counts[0] * counts[1] > MOST_SWAPS:
             raise OodmlError(
-                f"{len(first)} train and {len(second)} test classes; each side needs at least 2",
-                given=(len(first), len(second)),
-            )
-        if len(first) * len(second) > MOST_SWAPS:
-            raise OodmlError(
-                f"{len(first)} × {len(second)} swaps are too many for the exact search (limit "
+                f"{counts[0]} × {counts[1]} swaps are too many for the exact search (limit "
                 f'{MOST_SWAPS:,}); use procedure = "published"',
-                given=len(first) * len(second),
+                given=counts[0] * counts[1],
             )
         return first, second
 
@@ -155,13 +168,16 @@ class _Search:
         """The splits from the start to the last extreme, one swap apart."""
         train, test = sides
         shift = self._shift(train, test)
-        quota = None if self._images is None else float(self._images[train].sum())
+        quota = 0.0 if self._images is None else float(self._images[train].sum())
         splits, extreme, last = [split_at(0, self._names, train, test, shift)], shift, 0
         moved: deque[int] = deque(maxlen=2 * _RESTING_SWAPS)
         progress = Progress("Building splits", None, "exchanges")
         while (most is None or len(splits) <= most) and len(splits) <= last + patience + 1:
             estimates = sign * self._swap_shifts(train, test)
-            estimates[~self._allowed(train, test, quota)] = -np.inf
+            if self._images is not None and self._tolerance is not None:
+                now = float(self._images[train].sum())
+                after = now - self._images[train][:, None] + self._images[test][None, :]
+                estimates[np.abs(after - quota) > self._tolerance * quota] = -np.inf
             best = self._best_swap(train, test, sign, estimates)
             if best is None or not _is_better(best[1], extreme, sign):
                 estimates[np.isin(train, moved)] = -np.inf
@@ -180,12 +196,9 @@ class _Search:
     def _swap_shifts(self, train: Positions, test: Positions) -> Matrix:
         if self._estimated and np.any(center_block(self._fid.gram[np.ix_(train, test)])):
             return swap_shifts(self._fid.gram, train, test)
-        return np.array(
-            [
-                [self._shift(*exchange(train, test, [(i, j)])) for j in range(len(test))]
-                for i in range(len(train))
-            ]
-        )
+        swaps = np.ndindex(len(train), len(test))
+        shifts = [self._shift(*exchange(train, test, [swap])) for swap in swaps]
+        return np.array(shifts).reshape(len(train), len(test))
 
     def _best_swap(
         self, train: Positions, test: Positions, sign: int, estimates: Matrix
@@ -194,11 +207,9 @@ class _Search:
         error = 0.0
         for rank, flat in enumerate(np.argsort(-estimates, axis=None, kind="stable")):
             estimate = estimates.flat[flat]
-            if not np.isfinite(estimate):
-                break
             # No estimate is off by more than twice the error of the best ones.
-            done = rank >= _ALWAYS_EVALUATED
-            if best and done and estimate + 2 * error < sign * best[1]:
+            done = best and rank >= _ALWAYS_EVALUATED and estimate + 2 * error < sign * best[1]
+            if done or not np.isfinite(estimate):
                 break
             sides = exchange(train, test, [divmod(int(flat), len(test))])
             shift = self._shift(*sides)
@@ -207,52 +218,10 @@ class _Search:
                 best = sides, shift
         return best
 
-    def _allowed(self, train: Positions, test: Positions, quota: float | None) -> NDArray[np.bool_]:
-        if self._images is None or self._tolerance is None or quota is None:
-            return np.ones((len(train), len(test)), dtype=bool)
-        now = float(self._images[train].sum())
-        after = now - self._images[train][:, None] + self._images[test][None, :]
-        return np.asarray(np.abs(after - quota) <= self._tolerance * quota)
-
-
-def _between(path: list[Split], ends: tuple[float, float]) -> list[Split]:
-    low, high = ends
-    shifts = [split.shift for split in path]
-    if not low < high:
-        raise invalid("ends", ends, "the first must be below the second")
-    if low < min(shifts) or high > max(shifts):
-        problem = f"the search reaches FIDs from {min(shifts):.4g} to {max(shifts):.4g}"
-        raise invalid("ends", ends, problem)
-    nearest = [min(shifts, key=lambda shift: abs(shift - end)) for end in ends]
-    return [split for split in path if nearest[0] <= split.shift <= nearest[1]]
-
 
 def _is_better(shift: float, than: float, sign: int) -> bool:
     """Whether the shift is better by more than a rounding error, so that the search ends."""
     return sign * (shift - than) > 1e-10 * abs(than)
-
-
-def _check_input(
-    means: Num[np.ndarray, "n d"],
-    names: list[str],
-    images: Num[np.ndarray, " m"] | None,
-    image_tolerance: float | None,
-) -> None:
-    if len(means) != len(names):
-        raise OodmlError(f"{len(names)} classes for {len(means)} means", location="classes")
-    if len(set(names)) < len(names):
-        name = max(names, key=names.count)
-        raise OodmlError(f"class {name!r} appears twice", location="classes", given=name)
-    if not np.isfinite(means).all():
-        raise OodmlError("the class means are not all finite", location="means")
-    if image_tolerance is not None and image_tolerance < 0:
-        raise invalid("image_tolerance", image_tolerance, "it must be at least 0")
-    if image_tolerance is not None and images is None:
-        problem = "image_tolerance needs `images`, the number of images of each class"
-        raise OodmlError(problem, location="images")
-    if images is not None and len(images) != len(names):
-        problem = f"{len(images)} numbers of images for {len(names)} classes"
-        raise OodmlError(problem, location="images")
 
 
 def swap_shifts(
@@ -307,15 +276,14 @@ class _Parts:
     def __init__(self, gram: Matrix, train: Positions, test: Positions) -> None:
         block = gram[np.ix_(train, test)]
         u, s, vt = np.linalg.svd(center_block(block), full_matrices=True)
-        n, m = block.shape
-        self.nuclear = float(s.sum())
-        self.scale = float(s[0])
+        self.nuclear, self.scale = float(s.sum()), float(s[0])
         # Rounding turns zero singular values of a rank-deficient block into small ones.
         self.least = float(s[s > _RANK * s[0]][-1])
-        self.s, self.s_train, self.s_test = s, _padded(s, n), _padded(s, m)
-        self.h_train, self.h_test = _centered(u).T, _centered(vt.T).T
-        self.to_train = u.T @ _centered(gram[train])
-        self.to_test = vt @ _centered(gram[test])
+        self.s = s
+        self.s_train, self.s_test = (np.pad(s, (0, size - len(s))) for size in block.shape)
+        self.h_train, self.h_test = (u - u.mean(axis=0)).T, (vt.T - vt.T.mean(axis=0)).T
+        self.to_train = u.T @ (gram[train] - gram[train].mean(axis=0))
+        self.to_test = vt @ (gram[test] - gram[test].mean(axis=0))
         self.train, self.test = train, test
         norms = np.diagonal(gram)
         self.squares = norms[train][:, None] + norms[test][None, :] - 2 * block
@@ -339,17 +307,14 @@ def _log_determinant(parts: _Parts, y: float) -> Matrix:
         (1 + t[0][0], t[1][0], -y * q[0], -y * q[1]),
         (t[0][1], 1 + t[1][1], -y * q[1], -y * q[2]),
     )
-    bottom = (
+    low = (
         (y * p[0], y * p[1], 1 + t[0][0], t[0][1]),
         (y * p[1], y * p[2], t[1][0], 1 + t[1][1]),
     )
     determinant = np.zeros_like(parts.squares)
     for i, j, k, m, sign in _LAPLACE:
-        determinant += (
-            sign
-            * (top[0][i] * top[1][j] - top[0][j] * top[1][i])
-            * (bottom[0][k] * bottom[1][m] - bottom[0][m] * bottom[1][k])
-        )
+        first = sign * (top[0][i] * top[1][j] - top[0][j] * top[1][i])
+        determinant += first * (low[0][k] * low[1][m] - low[0][m] * low[1][k])
     return np.asarray(np.log(np.maximum(determinant, np.finfo(np.float64).tiny)))
 
 
@@ -374,34 +339,20 @@ def _forms(parts: _Parts, y: float) -> tuple[Forms, Forms, list[list[Matrix]]]:
     q11 = _squares(b, eb, left, right) - 2 * d2 * along + d2**2 * h_e_h
     q = (q11, d2 * h_e_h - along, np.broadcast_to(h_e_h, d2.shape))
 
-    h_g_h = h_p[:rank].T @ (g[:, None] * h_q[:rank])
-    h_g_b = h_p[:rank].T @ (g[:, None] * b[:rank])
-    a_g_h = a[:rank].T @ (g[:, None] * h_q[:rank])
-    a_g_b = a[:rank].T @ (g[:, None] * b[:rank])
+    g_h, g_b = (g[:, None] * side[:rank] for side in (h_q, b))
+    h_g_h, h_g_b = h_p[:rank].T @ g_h, h_p[:rank].T @ g_b
+    a_g_h, a_g_b = a[:rank].T @ g_h, a[:rank].T @ g_b
     row = h_g_b[:, right] - np.diagonal(h_g_b[:, left])[:, None]
     column = np.diagonal(a_g_h[right])[None, :] - a_g_h[left]
-    both = _differences(a_g_b, left, right)
+    # (x_b − x_a)ᵀ MEM (x_b − x_a) for every class a of the one and b of the other side
+    norms = np.diagonal(a_g_b)
+    across = a_g_b[np.ix_(left, right)] + a_g_b[np.ix_(right, left)].T
+    both = norms[left][:, None] + norms[right][None, :] - across
     t = [[row - d2 * h_g_h, -h_g_h], [both - d2 * column, -column]]
     return p, q, t
 
 
 def _squares(x: Matrix, fx: Matrix, left: Positions, right: Positions) -> Matrix:
     norms = np.einsum("kc,kc->c", x, fx)
-    return np.asarray(
-        norms[left][:, None] + norms[right][None, :] - 2 * (x[:, left].T @ fx[:, right])
-    )
-
-
-def _differences(form: Matrix, left: Positions, right: Positions) -> Matrix:
-    """(x_b − x_a)ᵀ form (x_b − x_a) for every a of `left` and b of `right`."""
-    diagonal = np.diagonal(form)
-    across = form[np.ix_(left, right)] + form[np.ix_(right, left)].T
-    return np.asarray(diagonal[left][:, None] + diagonal[right][None, :] - across)
-
-
-def _centered(matrix: Matrix) -> Matrix:
-    return np.asarray(matrix - matrix.mean(axis=0))
-
-
-def _padded(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    return np.concatenate([values, np.zeros(size - len(values))])
+    across = x[:, left].T @ fx[:, right]
+    return np.asarray(norms[left][:, None] + norms[right][None, :] - 2 * across)

@@ -1,8 +1,6 @@
 """Read and write split files: JSON, pickles in the published layout, CSV, and PyTorch."""
 
-import csv
 import hashlib
-import io
 import json
 import pickle
 import warnings
@@ -12,24 +10,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
 from oodml.errors import OodmlError, error_at, unknown
 from oodml.files import content_hash, replacing, write_text
 from oodml.hub import download, is_hub_address, parse_address
-from oodml.shift.published import from_published, load_plain, to_published
+from oodml.shift.published_format import from_published, load_plain, to_published
 from oodml.shift.splits import Episode, Progression, Split, check
 
 SUFFIXES = (".json", ".pkl")
 JSON_LIMIT = 512 * 2**20
 PICKLE_LIMIT = 64 * 2**20
-VERSION = 1
-"""The version of the JSON format."""
+VERSION = 1  # the version of the JSON format
 FORMATS = {"json": ".json", "pickle": ".pkl", "csv": ".csv", "torch": ".pt"}
-_MEASURES = {
-    "fid_class_means": "the Fréchet distance (FID) between the class means of its features",
-    "nearest_class": "the distance of each test class to its nearest training class",
-}
 
 
 @dataclass(frozen=True)
@@ -45,13 +39,10 @@ class PublishedFile:
     fids: tuple[float, ...]
 
     def matches(self, digest: str, splits: Sequence[Split]) -> bool:
-        """Whether a file is this one, by its SHA-256, or by its FIDs if that is unknown."""
-        if self.sha256:
+        """Whether a file is this one."""
+        if self.sha256 or len(splits) != len(self.fids):
             return digest == self.sha256
-        shifts = [split.shift for split in splits]
-        return len(shifts) == len(self.fids) and all(
-            abs(shift - fid) < 0.006 for shift, fid in zip(shifts, self.fids, strict=True)
-        )
+        return all(abs(one.shift - fid) < 0.006 for one, fid in zip(splits, self.fids, strict=True))
 
 
 PUBLISHED_FILES = {
@@ -95,17 +86,20 @@ def read_splits(path: str | Path, limit: int | None = None) -> Progression:
         path = download(address, "dataset", (file,)) / file
     source = Path(path)
     check_split_suffix(source)
-    data = _read_bytes(source, limit)
+    is_json = source.suffix == ".json"
+    most = limit or (JSON_LIMIT if is_json else PICKLE_LIMIT)
     try:
-        if source.suffix == ".json":
-            progression = from_text(_decode(data))
-        else:
-            progression = _from_pickle(source, data)
+        size = source.stat().st_size
+        if size > most:
+            raise error_at(source, f"{size:,} bytes; the limit is {most:,}", size)
+        data = source.read_bytes()
+    except OSError as error:
+        raise error_at(source, f"could not be read: {error.strerror or error}") from None
+    try:
+        progression = from_text(_decode(data)) if is_json else _from_pickle(source, data)
     except OodmlError as error:
         location = f"{source}: {error.location}" if error.location else str(source)
-        raise OodmlError(
-            f"{source}: {error}", location=location, given=error.given, allowed=error.allowed
-        ) from None
+        raise OodmlError(f"{source}: {error}", location, error.given, error.allowed) from None
     check(progression, location=str(source))
     return progression
 
@@ -124,50 +118,27 @@ def write_splits(progression: Progression, path: str | Path) -> None:
     check(progression, location=str(target))
     if target.suffix == ".json":
         write_text(target, to_text(progression))
-        return
-    with replacing(target) as temporary:
-        temporary.write_bytes(pickle.dumps(to_published(progression), protocol=2))
-
-
-def check_against(progression: Progression, ids: Sequence[str], classes: Sequence[str]) -> None:
-    """Check that splits match the images."""
-    check(progression, ids, classes, location=progression.data or "splits")
+    else:
+        with replacing(target) as temporary:
+            temporary.write_bytes(pickle.dumps(to_published(progression), protocol=2))
 
 
 def _from_pickle(source: Path, data: bytes) -> Progression:
     splits = from_published(load_plain(data))
     digest = hashlib.sha256(data).hexdigest()
-    published = next((one for one in PUBLISHED_FILES.values() if one.matches(digest, splits)), None)
-    if published is None:
-        if source.name in PUBLISHED_FILES:
-            warnings.warn(
-                f"{source} has the name of a published file but different content "
-                f"(SHA-256 {digest[:12]}…)",
-                stacklevel=3,
-            )
-        settings = {"file": source.name}
-        if [split.step for split in splits] == list(range(1, len(splits) + 1)):
-            settings["step"] = "number in the file"
-        return Progression(splits, "published file", settings=settings)
-    steps = zip(splits, published.steps, strict=True)
-    return Progression(
-        tuple(replace(split, step=step) for split, step in steps),
-        "published file",
-        settings={"file": source.name, "sha256": digest},
-        data=published.data,
-        backbone="resnet50",
-    )
-
-
-def _read_bytes(source: Path, limit: int | None) -> bytes:
-    most = limit or (JSON_LIMIT if source.suffix == ".json" else PICKLE_LIMIT)
-    try:
-        size = source.stat().st_size
-        if size > most:
-            raise error_at(source, f"{size:,} bytes; the limit is {most:,}", size)
-        return source.read_bytes()
-    except OSError as error:
-        raise error_at(source, f"could not be read: {error.strerror or error}") from None
+    for one in PUBLISHED_FILES.values():
+        if one.matches(digest, splits):
+            named = (replace(s, step=step) for s, step in zip(splits, one.steps, strict=True))
+            settings = {"file": source.name, "sha256": digest}
+            about = {"settings": settings, "data": one.data, "backbone": "resnet50"}
+            return Progression(tuple(named), "published file", **about)  # type: ignore[arg-type]
+    if source.name in PUBLISHED_FILES:
+        problem = f"different content (SHA-256 {digest[:12]}…)"
+        warnings.warn(f"{source} has the name of a published file but {problem}", stacklevel=3)
+    settings = {"file": source.name}
+    if [split.step for split in splits] == list(range(1, len(splits) + 1)):
+        settings["step"] = "number in the file"
+    return Progression(splits, "published file", settings=settings)
 
 
 def _decode(data: bytes) -> str:
@@ -197,14 +168,14 @@ def export_splits(progression: Progression, path: Path, kind: str) -> None:
     if kind in ("json", "pickle"):
         write_splits(progression, path)
     elif kind == "csv":
-        stream = io.StringIO(newline="")
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["step", "shift", "part", "class"])
-        for split in progression:
-            for part in ("train", "validation", "test"):
-                names = getattr(split, part)
-                writer.writerows([split.step, split.shift, part, name] for name in names)
-        write_text(path, stream.getvalue())
+        rows = [
+            (split.step, split.shift, part, name)
+            for split in progression
+            for part in ("train", "validation", "test")
+            for name in getattr(split, part)
+        ]
+        table = pd.DataFrame(rows, columns=["step", "shift", "part", "class"])
+        write_text(path, table.to_csv(index=False, lineterminator="\n"))
     else:
         import torch
 
@@ -220,32 +191,29 @@ def describe_splits(progression: Progression) -> str:
     shifts = [split.shift for split in progression]
     removed = any(str(split.step).startswith("R") for split in progression)
     seed = "" if progression.seed is None else f" (seed {progression.seed})"
-    data = progression.data or "the dataset"
     fingerprint = f" (fingerprint {progression.fingerprint})" if progression.fingerprint else ""
-    measure = _MEASURES.get(progression.shift_measure, progression.shift_measure)
     network = f" of {progression.backbone}" if progression.backbone else ""
+    measure = {
+        "fid_class_means": "the Fréchet distance (FID) between the class means of frozen "
+        f"features{network}",
+        "nearest_class": "the distance of each test class to its nearest training class",
+    }.get(progression.shift_measure, progression.shift_measure)
     text = (
-        f"We evaluate on {len(progression)} splits of {data}{fingerprint} into disjoint training "
-        f"and test classes, with a shift of {min(shifts):.1f} to {max(shifts):.1f}. Shift is "
-        f"{measure.replace('its features', f'frozen features{network}')}. Splits are built by the "
-        f'procedure "{progression.procedure}" of oodml {version("oodml")}{seed}, which moves '
-        "classes between the sides"
-    )
-    text += " and then removes classes from both. " if removed else ". "
-    text += (
-        "Models are selected on validation classes, a part of the training classes, and never on "
-        "test classes. Following Milbich et al. (2021), splits are named by their number of swaps."
+        f"We evaluate on {len(progression)} splits of {progression.data or 'the dataset'}"
+        f"{fingerprint} into disjoint training and test classes, with a shift of {min(shifts):.1f} "
+        f"to {max(shifts):.1f}. Shift is {measure}. Splits are built by the procedure "
+        f'"{progression.procedure}" of oodml {version("oodml")}{seed}, which moves classes between '
+        f"the sides{' and then removes classes from both' if removed else ''}. Models are selected "
+        "on validation classes, a part of the training classes, and never on test classes. "
+        "Following Milbich et al. (2021), splits are named by their number of swaps."
     )
     rows = [
-        "| split | shift | training classes | validation | test classes |",
-        "|---|---|---|---|---|",
-    ]
-    rows += [
         f"| {one.step} | {one.shift:.2f} | {len(one.train)} | {len(one.validation)} | "
         f"{len(one.test)} |"
         for one in progression
     ]
-    return "\n".join([text, "", *rows])
+    head = "| split | shift | training classes | validation | test classes |"
+    return "\n".join([text, "", head, "|---|---|---|---|---|", *rows])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,20 +235,45 @@ _FILE = TypeAdapter(SplitsFile)
 
 def to_text(progression: Progression) -> str:
     """Format a progression as JSON with one class per line, so that diffs show what moved."""
-    document = _to_document(progression)
+    names = ("data", "fingerprint", "backbone", "procedure", "shift_measure", "seed")
+    document = {
+        "format": "oodml.splits",
+        "version": VERSION,
+        "hash": "",
+        **{name: getattr(progression, name) for name in names},
+        "settings": dict(progression.settings),
+        "splits": [_split_to_document(split) for split in progression],
+    }
     return _format_json({**document, "hash": _hash(document)}, 0) + "\n"
 
 
 def from_text(text: str) -> Progression:
     """Parse the text of a split file."""
-    document = _parse(text)
-    _check_head(document)
+    try:
+        document = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+    except OodmlError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise OodmlError(f"not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise OodmlError("not a split file: the JSON is not an object")
+    for key, expected in (("format", "oodml.splits"), ("version", VERSION)):
+        if document.get(key) != expected:
+            problem = f'not a split file of this release: "{key}" must be {json.dumps(expected)}'
+            given = document.get(key)
+            raise OodmlError(f"{problem}; given {str(given)[:60]!r}", key, given, (str(expected),))
+    stated = document.get("hash")
+    if stated != "" and stated != _hash({**document, "hash": ""}):
+        message = (
+            "the content does not match its hash: the file is damaged or was edited. "
+            'To accept a file edited by hand, set its "hash" to ""'
+        )
+        raise OodmlError(message, "hash", stated)
     try:
         parsed = _FILE.validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))[:200]
-        value = str(first["input"])[:60]
+        key, value = ".".join(map(str, first["loc"]))[:200], str(first["input"])[:60]
         raise error_at(key, f"{first['msg']}; given {value!r}", value) from None
     for split, raw in zip(parsed.splits, document["splits"], strict=True):
         for shots, key in zip(split.episodes, raw.get("episodes", ()), strict=False):
@@ -295,69 +288,19 @@ def json_schema() -> dict[str, Any]:
     return _FILE.json_schema()
 
 
-def _to_document(progression: Progression) -> dict[str, Any]:
-    return {
-        "format": "oodml.splits",
-        "version": VERSION,
-        "hash": "",
-        "data": progression.data,
-        "fingerprint": progression.fingerprint,
-        "backbone": progression.backbone,
-        "procedure": progression.procedure,
-        "shift_measure": progression.shift_measure,
-        "seed": progression.seed,
-        "settings": dict(progression.settings),
-        "splits": [_split_to_document(split) for split in progression],
-    }
-
-
 def _split_to_document(split: Split) -> dict[str, Any]:
+    def plain(episode: Episode) -> dict[str, Any]:
+        support = {name: list(samples) for name, samples in episode.support.items()}
+        return {"support": support} | ({"class_wise": True} if episode.class_wise else {})
+
     return {
         "step": split.step,
         "shift": float(split.shift),
         "train": list(split.train),
         "test": list(split.test),
         "validation": list(split.validation),
-        "episodes": {
-            str(shots): [_episode_to_document(episode) for episode in episodes]
-            for shots, episodes in split.episodes.items()
-        },
+        "episodes": {str(k): [plain(one) for one in drawn] for k, drawn in split.episodes.items()},
     }
-
-
-def _episode_to_document(episode: Episode) -> dict[str, Any]:
-    support = {name: list(samples) for name, samples in episode.support.items()}
-    return {"support": support} | ({"class_wise": True} if episode.class_wise else {})
-
-
-def _parse(text: str) -> dict[str, Any]:
-    try:
-        document = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
-    except OodmlError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise OodmlError(f"not JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise OodmlError("not a split file: the JSON is not an object")
-    return document
-
-
-def _check_head(document: dict[str, Any]) -> None:
-    if document.get("format") != "oodml.splits":
-        problem = 'not a split file: "format" must be "oodml.splits"'
-        raise OodmlError(problem, "format", document.get("format"), ("oodml.splits",))
-    if document.get("version") != VERSION:
-        problem = (
-            f"version {str(document.get('version'))[:60]}: this release reads version {VERSION}"
-        )
-        raise OodmlError(problem, "version", document.get("version"), (str(VERSION),))
-    stated = document.get("hash")
-    if stated != "" and stated != _hash({**document, "hash": ""}):
-        message = (
-            "the content does not match its hash: the file is damaged or was edited. "
-            'To accept a file edited by hand, set its "hash" to ""'
-        )
-        raise OodmlError(message, "hash", stated)
 
 
 def _hash(document: Mapping[str, Any]) -> str:
@@ -369,8 +312,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        problem = f"key {repeated[:60]!r} appears twice"
-        raise OodmlError(problem, location=repeated[:60], given=repeated)
+        raise OodmlError(f"key {repeated[:60]!r} appears twice", repeated[:60], repeated)
     return values
 
 
@@ -383,15 +325,13 @@ def _format_json(value: Any, depth: int) -> str:
     flat = json.dumps(value, ensure_ascii=False, allow_nan=False)
     if not isinstance(value, (dict, list)) or not value:
         return flat
-    scalars = isinstance(value, list) and not any(isinstance(item, (dict, list)) for item in value)
-    if scalars and depth > 4:
-        return flat
     inner, outer = "\n" + " " * (depth + 1), "\n" + " " * depth
-    if isinstance(value, list):
-        items = [_format_json(item, depth + 1) for item in value]
-        return "[" + inner + ("," + inner).join(items) + outer + "]"
-    members = [
-        f"{json.dumps(key, ensure_ascii=False)}: {_format_json(item, depth + 1)}"
-        for key, item in value.items()
-    ]
-    return "{" + inner + ("," + inner).join(members) + outer + "}"
+    if isinstance(value, dict):
+        quoted = (json.dumps(key, ensure_ascii=False) for key in value)
+        values = (_format_json(item, depth + 1) for item in value.values())
+        items = [f"{key}: {item}" for key, item in zip(quoted, values, strict=True)]
+        return "{" + inner + ("," + inner).join(items) + outer + "}"
+    if depth > 4 and not any(isinstance(item, (dict, list)) for item in value):
+        return flat
+    items = [_format_json(item, depth + 1) for item in value]
+    return "[" + inner + ("," + inner).join(items) + outer + "]"

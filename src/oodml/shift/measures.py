@@ -1,22 +1,32 @@
-"""Measures of shift: their registry, and the measures that need only class means.
+"""Measures of shift, and a report of several measures with their uncertainty.
 
-Measures of the images' own vectors are in `image_measures`. To add a measure, write a function
-with the decorator `register` in either file. `oodml shift` then reports it, and one that needs
-only class means can also drive a progression (`SplitSettings.measure`).
+To add a measure, write a function with the decorator `register`. `oodml shift` then reports it,
+and one that needs only class means can also drive a progression (`SplitSettings.measure`).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Num
+from numpy.typing import NDArray
 
-from oodml.errors import unknown
-from oodml.shift.distances import ClassMeanFid, CovarianceFid, GramFid, Matrix, Positions, as_sets
+from oodml.errors import OodmlError, unknown
+from oodml.progress import Progress
+from oodml.shift.distances import (
+    ClassMeanFid,
+    CovarianceFid,
+    GramFid,
+    Matrix,
+    Positions,
+    as_sets,
+    frechet_distance,
+)
+from oodml.vectors import VectorSet
 
-STANDARD_MEASURE = "fid_class_means"
-"""The measure of the published progressions."""
+STANDARD_MEASURE = "fid_class_means"  # the measure of the published progressions
 Shift = Callable[[Positions, Positions], float]
 """The shift between two sides, each given by the positions of its classes."""
 Needs = Literal["class means", "images"]
@@ -34,7 +44,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class RegisteredMeasure:
-    """A measure in the registry."""
+    """A measure in the registry; `make` takes class means [c d] or a `Pool`."""
 
     name: str
     make: Callable[[Any], Measure]
@@ -84,14 +94,12 @@ def progression_measure(name: str, means: Num[np.ndarray, "n d"], fid: ClassMean
 @register("class means")
 def fid_class_means(means: Float[np.ndarray, "c d"]) -> Measure:
     """FID of the class means; the measure of the published progressions."""
-    most = max(2 * means.shape[1], 500)
-    fid: ClassMeanFid = (GramFid if len(means) <= most else CovarianceFid)(means)
-    repeats = isinstance(fid, GramFid)
+    small = len(means) <= max(2 * means.shape[1], 500)
+    fid: ClassMeanFid = (GramFid if small else CovarianceFid)(means)
 
     def value(first: Positions, second: Positions) -> float:
-        if repeats:
-            return fid.shift(first, second)
-        return fid.shift(np.unique(first), np.unique(second))
+        # A covariance is updated by the classes that moved, so none can occur twice.
+        return fid.shift(*((first, second) if small else map(np.unique, (first, second))))
 
     return Measure(value, "of class means; depends on the number of classes")
 
@@ -111,10 +119,280 @@ def nearest_class(means: Float[np.ndarray, "c d"]) -> Measure:
     def value(first: Positions, second: Positions) -> float:
         among = np.unique(first)
         own = distances[np.ix_(among, among)].min(axis=1).mean()
-        if own == 0:  # all classes of the first set have the same mean
-            return float("nan")
-        return float(distances[np.ix_(among, second)].min(axis=0).mean() / own)
+        across = distances[np.ix_(among, second)].min(axis=0).mean()
+        return float(across / own) if own else float("nan")
 
-    return Measure(
-        value, "mean distance from B's classes to the nearest of A, relative to within A"
+    return Measure(value, "mean distance from B's classes to the nearest of A, relative to A's own")
+
+
+_DIRECTIONS = 128
+_FRACTIONS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+_BLOCK = 1024
+
+
+class Pool:
+    """Class means and images of two vector sets with at least two classes each.
+
+    A class name that occurs in both sets counts as two classes. At most `max_images` images per
+    set are used; each class keeps at least one.
+
+    Attributes:
+        first, second: the positions of the classes of `a` and `b`.
+        means: [c d] class means.
+        vectors: [n d] the chosen images, sorted by class.
+        chosen: the rows of the images of both sets.
+        counts, starts: [c] the number of images of each class and the row where they start.
+        note: the number of images used, for the note of a measure.
+    """
+
+    def __init__(self, a: VectorSet, b: VectorSet, max_images: int, seed: int) -> None:
+        for name, vectors in (("first", a), ("second", b)):
+            count = len(vectors.class_names)
+            if count < 2:
+                problem = f"the {name} set has {count} classes; at least 2 are needed"
+                raise OodmlError(problem, f"{name} set", count)
+        n_first = len(a.class_names)
+        self.means: Matrix = np.concatenate([a.class_means(), b.class_means()])
+        self.first: Positions = np.arange(n_first)
+        self.second: Positions = np.arange(n_first, len(self.means))
+        self.seed = seed
+        self.chosen = chosen = [_choose_rows(one, max_images, seed) for one in (a, b)]
+        self.note = f"of {len(chosen[0])} and {len(chosen[1])} images"
+        labels = np.concatenate([a.labels[chosen[0]], b.labels[chosen[1]] + n_first])
+        # Sorted by class, so that the images of a class are a slice.
+        order = np.argsort(labels, kind="stable")
+        rows = np.concatenate([a.vectors[chosen[0]], b.vectors[chosen[1]]])
+        self.vectors: Matrix = rows.astype(np.float64)[order]
+        self.counts = np.bincount(labels, minlength=len(self.means))
+        self.starts = np.concatenate([[0], np.cumsum(self.counts)[:-1]])
+
+    @cached_property
+    def main_axes(self) -> Matrix:
+        """The images on the principal axes that contain 99.9% of their variance: [n k]."""
+        centered = self.vectors - self.vectors.mean(axis=0)
+        variances, axes = np.linalg.eigh(centered.T @ centered)
+        left_out = np.cumsum(np.clip(variances, 0, None)) <= 1e-3 * variances.sum()
+        return np.asarray(centered @ axes[:, ~left_out])
+
+    def rows(self, classes: Positions) -> NDArray[np.int64]:
+        """The rows of `vectors` of some classes; a repeated class repeats its rows."""
+        return np.concatenate(
+            [np.arange(self.starts[c], self.starts[c] + self.counts[c]) for c in classes]
+        )
+
+    def measure(self, shift: Callable[[Matrix, Matrix], float], note: str) -> Measure:
+        """A slow measure of two sets of images; resamples use their main axes."""
+
+        def of(vectors: Matrix) -> Shift:
+            return lambda first, second: shift(
+                vectors[self.rows(first)], vectors[self.rows(second)]
+            )
+
+        def approximate(first: Positions, second: Positions) -> float:
+            return of(self.main_axes)(first, second)
+
+        return Measure(of(self.vectors), f"{self.note}{note}", True, approximate)
+
+
+def _choose_rows(vectors: VectorSet, most: int, seed: int) -> NDArray[np.int64]:
+    """At most `most` rows, independent of their order, with at least one per class."""
+    most = max(most, len(vectors.class_names))
+    if len(vectors) <= most:
+        return np.arange(len(vectors))
+    by_id = np.argsort(vectors.ids, kind="stable")
+    shuffled = by_id[np.random.default_rng(seed).permutation(len(vectors))]
+    rank = np.zeros(len(vectors), dtype=np.int64)
+    seen = np.zeros(len(vectors.class_names), dtype=np.int64)
+    for row in shuffled:
+        rank[row] = seen[vectors.labels[row]]
+        seen[vectors.labels[row]] += 1
+    return np.sort(shuffled[np.argsort(rank[shuffled], kind="stable")][:most])
+
+
+@register("images")
+def fid_images(pool: Pool) -> Measure:
+    """FID of the images; biased upward by about a constant over the number of images."""
+    return pool.measure(frechet_distance, "; biased upward by about c/n")
+
+
+@register("images", by_default=False)
+def fid_images_extrapolated(pool: Pool) -> Measure:
+    """FID of the images, extrapolated to infinitely many (Chong & Forsyth 2020)."""
+
+    def limit(a: Matrix, b: Matrix) -> float:
+        generator = np.random.default_rng(pool.seed)
+        distances = []
+        for fraction in _FRACTIONS:
+            rows = [
+                generator.choice(len(side), size=max(2, round(fraction * len(side))), replace=False)
+                for side in (a, b)
+            ]
+            distances.append(frechet_distance(a[rows[0]], b[rows[1]]))
+        return float(np.polyfit(1 / np.array(_FRACTIONS), distances, 1)[1])
+
+    return pool.measure(limit, ", extrapolated to infinitely many")
+
+
+@register("images")
+def kid(pool: Pool) -> Measure:
+    """Unbiased squared MMD under the kernel (x·y/d + 1)³ (Bińkowski et al. 2018)."""
+    rows, counts = pool.vectors, pool.counts.astype(np.float64)
+    by_row = np.empty((len(rows), len(counts)))
+    for start in range(0, len(rows), _BLOCK):
+        kernel = (rows[start : start + _BLOCK] @ rows.T / rows.shape[1] + 1) ** 3
+        own = np.arange(len(kernel))
+        kernel[own, start + own] = 0
+        by_row[start : start + _BLOCK] = np.add.reduceat(kernel, pool.starts, axis=1)
+    # Sums of the kernel over image pairs of two classes, without self-pairs: [c c]
+    sums = np.asarray(np.add.reduceat(by_row, pool.starts, axis=0))
+    pairs = np.outer(counts, counts) - np.diag(counts)
+
+    def within(weights: Matrix) -> float:
+        return float(weights @ sums @ weights) / float(weights @ pairs @ weights)
+
+    def value(first: Positions, second: Positions) -> float:
+        a, b = (np.bincount(side, minlength=len(counts)).astype(float) for side in (first, second))
+        across = float(a @ sums @ b) / float((a * counts).sum() * (b * counts).sum())
+        return within(a) + within(b) - 2 * across
+
+    return Measure(value, f"{pool.note}; unbiased, so it can be negative")
+
+
+@register("images")
+def sliced_wasserstein(pool: Pool) -> Measure:
+    """Root mean square over random directions of the Wasserstein-2 distance along each."""
+    directions = np.random.default_rng(pool.seed).normal(size=(pool.vectors.shape[1], _DIRECTIONS))
+    projected = pool.vectors @ (directions / np.linalg.norm(directions, axis=0))
+
+    def value(first: Positions, second: Positions) -> float:
+        return _wasserstein(projected[pool.rows(first)], projected[pool.rows(second)])
+
+    return Measure(value, f"{pool.note}, {_DIRECTIONS} directions", slow=True)
+
+
+def _wasserstein(a: Matrix, b: Matrix) -> float:
+    count = max(len(a), len(b))
+    quantiles = (np.arange(count) + 0.5) / count
+    a, b = (
+        np.sort(side, axis=0)[np.minimum((quantiles * len(side)).astype(int), len(side) - 1)]
+        for side in (a, b)
     )
+    return float(np.sqrt(np.mean((a - b) ** 2)))
+
+
+DEFAULT = tuple(measure.name for measure in MEASURES.values() if measure.by_default)
+
+
+@dataclass(frozen=True)
+class MeasuredShift:
+    """One measure of shift.
+
+    Attributes:
+        value: the shift; None if it is undefined for these vectors.
+        low, high: 95% interval, value ± 1.96 standard deviations over classes resampled with
+            replacement; None if a side has fewer than 4 classes.
+        chance: the value expected from sampling alone (permutation baseline): the mean over
+            random assignments of the classes to the two sides.
+    """
+
+    measure: str
+    value: float | None
+    low: float | None
+    high: float | None
+    chance: float | None
+    note: str
+
+
+@dataclass(frozen=True)
+class ShiftReport:
+    """The shift between two sets by several measures."""
+
+    shifts: tuple[MeasuredShift, ...]
+    images: tuple[int, int]
+    classes: tuple[int, int]
+
+    def __iter__(self) -> Iterator[MeasuredShift]:
+        return iter(self.shifts)
+
+    def __getitem__(self, measure: str) -> MeasuredShift:
+        by_name = {shift.measure: shift for shift in self.shifts}
+        if measure not in by_name:
+            raise unknown("measure", measure, by_name)
+        return by_name[measure]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "images": list(self.images),
+            "classes": list(self.classes),
+            "measures": [asdict(shift) for shift in self.shifts],
+        }
+
+
+def shift_report(
+    a: VectorSet,
+    b: VectorSet,
+    measures: Sequence[str] | None = None,
+    *,
+    n_bootstrap: int = 100,
+    seed: int = 0,
+    max_images: int = 2000,
+) -> ShiftReport:
+    """Measure the shift from `a` to `b`: FID of class means and of images, kernel distance, ….
+
+    Args:
+        a, b: two sets of vectors of the same network, with at least two classes each.
+        measures: names from `oodml.shift.measures.MEASURES`; None uses all except the
+            extrapolated FID, which is slow.
+        n_bootstrap: the number of resamples for the interval and the permutation baseline; slow
+            measures use a tenth of it.
+        seed: random seed for the resamples and for choosing images.
+        max_images: image measures use at most this many images per set (or one per class, if
+            that is more).
+
+    Raises:
+        OodmlError: if the sets have different widths or a measure does not exist.
+    """
+    widths = a.vectors.shape[1], b.vectors.shape[1]
+    if widths[0] != widths[1]:
+        problem = f"the sets have {widths[0]} and {widths[1]} dimensions"
+        raise OodmlError(f"{problem}; embed both with the same network", given=widths)
+    chosen = [find_measure(name) for name in (DEFAULT if measures is None else measures)]
+    pool = Pool(a, b, max_images, seed)
+    shifts = tuple(_measure(one, pool, n_bootstrap, seed) for one in chosen)
+    return ShiftReport(shifts, (len(a), len(b)), (len(a.class_names), len(b.class_names)))
+
+
+def _measure(
+    registered: RegisteredMeasure, pool: Pool, n_bootstrap: int, seed: int
+) -> MeasuredShift:
+    measure = registered.make(pool.means if registered.needs == "class means" else pool)
+    name, sides = registered.name, (pool.first, pool.second)
+    value = measure.value(*sides)
+    if not np.isfinite(value):
+        return MeasuredShift(name, None, None, None, None, measure.note)
+    count = max(2, n_bootstrap // 10) if measure.slow else n_bootstrap
+    if min(map(len, sides)) < 4 or count < 2 or n_bootstrap == 0:
+        return MeasuredShift(name, value, None, None, None, measure.note)
+    generator = np.random.default_rng(seed)
+    shift = measure.approximate or measure.value
+    resampled, permuted = [], []
+    with Progress(f"Resamples of {name}", 2 * count, "resamples") as progress:
+        for _ in range(count):
+            resampled.append(shift(*(_resample(generator, side) for side in sides)))
+            progress.advance()
+        for _ in range(count):
+            both = generator.permutation(np.concatenate(sides))
+            permuted.append(shift(both[: len(pool.first)], both[len(pool.first) :]))
+            progress.advance()
+    margin = 1.96 * float(np.nanstd(resampled, ddof=1))
+    chance = float(np.nanmean(permuted))
+    return MeasuredShift(name, value, value - margin, value + margin, chance, measure.note)
+
+
+def _resample(generator: np.random.Generator, classes: Positions) -> Positions:
+    """As many classes, drawn with replacement, at least two of them different."""
+    while True:
+        drawn = generator.choice(classes, size=len(classes))
+        if len(np.unique(drawn)) > 1:
+            return drawn

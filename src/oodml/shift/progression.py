@@ -7,10 +7,9 @@ Learning", NeurIPS 2021.
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Num
 
 from oodml.errors import OodmlError, invalid
 from oodml.progress import track
@@ -53,22 +52,17 @@ def published_progression(
     Raises:
         OodmlError: if the input is inconsistent, or the history leaves no class to exchange.
     """
-    means, names = _check_input(train_means, test_means, train_classes, test_classes)
     if history is None:
         history = HISTORY_EASIER if easier else HISTORY
-    _check_counts(iterations, swaps_per_iteration, history)
-    fid = class_mean_fid(means)
-    shift = progression_measure(measure, means, fid)
-    train, test = _start(len(train_classes), len(means))
+    start = _Start(train_means, test_means, train_classes, test_classes, measure)
+    settings = start.settings(iterations, swaps_per_iteration, history)
     candidates = _Candidates(swaps_per_iteration, history, easier)
-    sign = -1 if easier else 1
-    splits = []
+    train, test, swaps, splits = start.train, start.test, swaps_per_iteration, []
     for iteration in track(range(iterations), "Building splits", iterations, "steps"):
-        step = sign * iteration * swaps_per_iteration
-        splits.append(split_at(step, names, train, test, shift(train, test)))
+        step = (-1 if easier else 1) * iteration * swaps
+        splits.append(split_at(step, start.names, train, test, start.shift(train, test)))
         if iteration + 1 < iterations:
-            train, test = exchange(train, test, candidates.pairs(*fid.margins(train, test)))
-    settings = _settings(iterations, swaps_per_iteration, history, fid.method)
+            train, test = exchange(train, test, candidates.pairs(*start.fid.margins(train, test)))
     procedure = "published_easier" if easier else "published"
     return Progression(tuple(splits), procedure, measure, settings)
 
@@ -97,34 +91,33 @@ def removal_progression(
     Raises:
         OodmlError: if the input is inconsistent, or fewer than 2 classes would remain on a side.
     """
-    means, names = _check_input(train_means, test_means, train_classes, test_classes)
-    _check_counts(iterations, swaps_per_iteration, history)
-    fid = class_mean_fid(means)
-    shift_of = progression_measure(measure, means, fid)
-    train, test = _start(len(train_classes), len(means))
+    start = _Start(train_means, test_means, train_classes, test_classes, measure)
+    settings = start.settings(iterations, swaps_per_iteration, history)
     candidates = _Candidates(swaps_per_iteration, history, easier=False)
-    shift = shift_of(train, test)
-    splits = []
+    train, test, splits = start.train, start.test, []
+    shift = start.shift(train, test)
     for iteration in track(range(iterations), "Building splits", iterations, "steps"):
         step = f"R{iteration * swaps_per_iteration}"
-        splits.append(split_at(step, names, train, test, shift))
+        splits.append(split_at(step, start.names, train, test, shift))
         if iteration + 1 == iterations:
             break
-        pairs = candidates.pairs(*fid.margins(train, test))
+        pairs = candidates.pairs(*start.fid.margins(train, test))
         exchanged = exchange(train, test, pairs)
-        exchanged_shift = shift_of(*exchanged)
+        exchanged_shift = start.shift(*exchanged)
         if exchanged_shift < shift:
             (train, test), shift = exchanged, exchanged_shift
             continue
-        train, test = _remove(train, test, pairs)
+        train, test = (
+            np.delete(train, [i for i, _ in pairs]),
+            np.delete(test, [j for _, j in pairs]),
+        )
         if min(len(train), len(test)) < 2:
             problem = (
-                f"removal at step {step} would leave fewer than 2 "
-                f"classes on a side; at most {iteration + 1} iterations are possible"
+                f"removal at step {step} would leave fewer than 2 classes on a side; at most "
+                f"{iteration + 1} iterations are possible"
             )
             raise invalid("iterations", iterations, problem)
-        shift = shift_of(train, test)
-    settings = _settings(iterations, swaps_per_iteration, history, fid.method)
+        shift = start.shift(train, test)
     return Progression(tuple(splits), "removal", measure, settings)
 
 
@@ -132,32 +125,29 @@ class _Candidates:
     """Chooses the positions to exchange; it skips those used recently on the same side."""
 
     def __init__(self, count: int, history: int, easier: bool) -> None:
-        self._count = count
-        self._easier = easier
+        self._count, self._easier = count, easier
         self._used: tuple[deque[int], deque[int]] = deque(maxlen=history), deque(maxlen=history)
 
     def pairs(self, train_margins: Matrix, test_margins: Matrix) -> Pairs:
         order = [np.argsort(margin, kind="stable") for margin in (train_margins, test_margins)]
-        if self._easier:
-            order = [ranking[::-1] for ranking in order]
-        rankings = [ranking.tolist() for ranking in order]
+        rankings = [(one[::-1] if self._easier else one).tolist() for one in order]
         return [
-            (self._take(0, rankings[0], rank), self._take(1, rankings[1], rank))
+            (self._take(0, rankings[0][rank:]), self._take(1, rankings[1][rank:]))
             for rank in range(self._count)
         ]
 
-    def _take(self, side: int, ranking: list[int], rank: int) -> int:
+    def _take(self, side: int, ranking: list[int]) -> int:
         used = self._used[side]
-        for position in ranking[rank:]:
+        for position in ranking:
             if position not in used:
                 used.append(position)
                 return position
-        problem = (
-            f"history = {used.maxlen} with swaps_per_iteration = {self._count} leaves no class to "
-            f"exchange among the {len(ranking)} {('train', 'test')[side]} classes; lower one of "
-            "them"
+        raise OodmlError(
+            f"history = {used.maxlen} with swaps_per_iteration = {self._count} leaves no "
+            f"{('train', 'test')[side]} class to exchange; lower one of them",
+            "history",
+            used.maxlen,
         )
-        raise OodmlError(problem, "history", used.maxlen)
 
 
 def exchange(train: Positions, test: Positions, pairs: Pairs) -> tuple[Positions, Positions]:
@@ -168,48 +158,43 @@ def exchange(train: Positions, test: Positions, pairs: Pairs) -> tuple[Positions
     return train, test
 
 
-def _remove(train: Positions, test: Positions, pairs: Pairs) -> tuple[Positions, Positions]:
-    return np.delete(train, [i for i, _ in pairs]), np.delete(test, [j for _, j in pairs])
+class _Start:
+    """The checked input of a procedure: all class means, names, and the positions of both sides."""
 
+    def __init__(
+        self,
+        train_means: Num[np.ndarray, "n d"],
+        test_means: Num[np.ndarray, "m e"],
+        train_classes: Sequence[str],
+        test_classes: Sequence[str],
+        measure: str,
+    ) -> None:
+        train, test = as_sets(train_means, test_means)
+        for side, rows, classes in (("train", train, train_classes), ("test", test, test_classes)):
+            if len(rows) != len(classes):
+                problem = f"{len(classes)} {side} classes for {len(rows)} {side} means"
+                raise OodmlError(problem, location=f"{side}_classes")
+        sides = set(map(str, train_classes)), set(map(str, test_classes))
+        self.names = [str(name) for name in (*train_classes, *test_classes)]
+        if len(set(self.names)) < len(self.names):
+            name = next(name for i, name in enumerate(self.names) if name in self.names[:i])
+            both = name in sides[0] & sides[1]
+            reason = "is in both train and test" if both else "appears twice"
+            raise OodmlError(f"class {name!r} {reason}", given=name)
+        means = np.concatenate([train, test])
+        self.fid = class_mean_fid(means)
+        self.shift = progression_measure(measure, means, self.fid)
+        self.train: Positions = np.arange(len(train))
+        self.test: Positions = np.arange(len(train), len(means))
 
-def _start(n_train: int, n: int) -> tuple[Positions, Positions]:
-    return np.arange(n_train), np.arange(n_train, n)
-
-
-def _settings(iterations: int, swaps: int, history: int, method: str) -> dict[str, int | str]:
-    return {
-        "iterations": iterations,
-        "swaps_per_iteration": swaps,
-        "history": history,
-        "fid_by": method,
-    }
-
-
-def _check_counts(iterations: int, swaps: int, history: int) -> None:
-    counts = {"iterations": (iterations, 1), "swaps_per_iteration": (swaps, 1)}
-    for name, (value, least) in (counts | {"history": (history, 0)}).items():
-        if value < least:
-            raise invalid(name, value, f"it must be at least {least}")
-
-
-def _check_input(
-    train_means: Num[np.ndarray, "n d"],
-    test_means: Num[np.ndarray, "m e"],
-    train_classes: Sequence[str],
-    test_classes: Sequence[str],
-) -> tuple[Matrix, list[str]]:
-    train, test = as_sets(train_means, test_means)
-    for side, means, classes in (("train", train, train_classes), ("test", test, test_classes)):
-        if len(means) != len(classes):
-            problem = f"{len(classes)} {side} classes for {len(means)} {side} means"
-            raise OodmlError(problem, location=f"{side}_classes")
-    names = [str(name) for name in (*train_classes, *test_classes)]
-    if len(set(names)) < len(names):
-        name = next(name for position, name in enumerate(names) if name in names[:position])
-        both = name in map(str, train_classes) and name in map(str, test_classes)
-        reason = "is in both train and test" if both else "appears twice"
-        raise OodmlError(f"class {name!r} {reason}", given=name)
-    return np.concatenate([train, test]), names
+    def settings(self, iterations: int, swaps: int, history: int) -> dict[str, int | str]:
+        """The checked settings, as a progression records them."""
+        counts = {"iterations": iterations, "swaps_per_iteration": swaps, "history": history}
+        for name, value in counts.items():
+            least = 0 if name == "history" else 1
+            if value < least:
+                raise invalid(name, value, f"it must be at least {least}")
+        return {**counts, "fid_by": self.fid.method}
 
 
 def superclass_progression(
@@ -225,46 +210,27 @@ def superclass_progression(
     measure: str = STANDARD_MEASURE,
 ) -> Progression:
     """`published_progression` with superclasses in place of classes."""
-    train = _units(train_means, train_classes, superclass_of, "train")
-    test = _units(test_means, test_classes, superclass_of, "test")
-    members = train.members | test.members
-    units = (train.means, test.means, list(train.members), list(test.members))
-    moved = published_progression(*units, iterations, swaps_per_iteration, history, easier)
-    position = {str(name): row for row, name in enumerate((*train_classes, *test_classes))}
+    names = [str(name) for name in (*train_classes, *test_classes)]
     means = np.concatenate([train_means, test_means])
-    shift = progression_measure(measure, means, class_mean_fid(means))
-
-    def expand(split: Split) -> Split:
-        sides = (split.train, split.test)
-        train, test = (tuple(name for unit in side for name in members[unit]) for side in sides)
-        rows = (np.array([position[name] for name in side]) for side in (train, test))
-        return replace(split, train=train, test=test, shift=shift(*rows))
-
-    return replace(
-        moved,
-        splits=tuple(map(expand, moved)),
-        shift_measure=measure,
-        settings={**moved.settings, "unit": "superclass of a side"},
-    )
-
-
-class _Units(NamedTuple):
-    """The superclasses of one side: the classes of each unit by its name, and the units' means."""
-
-    members: dict[str, list[str]]
-    means: Float[np.ndarray, "u d"]
-
-
-def _units(
-    means: Num[np.ndarray, "n d"],
-    classes: Sequence[str],
-    superclass_of: Mapping[str, str],
-    side: str,
-) -> _Units:
-    rows: defaultdict[str, list[int]] = defaultdict(list)
-    for row, name in enumerate(map(str, classes)):
+    rows: tuple[defaultdict[str, list[int]], ...] = defaultdict(list), defaultdict(list)
+    for row, name in enumerate(names):
         if name not in superclass_of:
             raise OodmlError(f"class {name!r} has no superclass", given=name)
-        rows[f"{side}:{superclass_of[name]}"].append(row)
-    members = {unit: [str(classes[row]) for row in of_unit] for unit, of_unit in rows.items()}
-    return _Units(members, np.stack([means[of_unit].mean(axis=0) for of_unit in rows.values()]))
+        is_test = row >= len(train_classes)
+        rows[is_test][f"{('train', 'test')[is_test]}:{superclass_of[name]}"].append(row)
+    train, test = (np.stack([means[unit].mean(axis=0) for unit in side.values()]) for side in rows)
+    options = iterations, swaps_per_iteration, history, easier
+    moved = published_progression(train, test, [*rows[0]], [*rows[1]], *options)
+    shift = progression_measure(measure, means, class_mean_fid(means))
+    members = rows[0] | rows[1]
+
+    def expand(split: Split) -> Split:
+        train, test = (
+            np.array([row for unit in side for row in members[unit]])
+            for side in (split.train, split.test)
+        )
+        return split_at(split.step, names, train, test, shift(train, test))
+
+    settings = {**moved.settings, "unit": "superclass of a side"}
+    splits = tuple(map(expand, moved))
+    return replace(moved, splits=splits, shift_measure=measure, settings=settings)

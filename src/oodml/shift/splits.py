@@ -166,14 +166,13 @@ def check(
     progression: Progression,
     ids: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
-    location: str = "splits",
+    location: str = "",
 ) -> None:
     """Check a progression, and with `ids` and `classes` also against the data.
 
     Args:
-        progression: the splits to check.
         ids, classes: [n] the id and class of every image of the data.
-        location: the file or dataset, for the error.
+        location: the file, for the error; by default the dataset.
 
     Raises:
         OodmlError: with the first problem and the number of others.
@@ -183,7 +182,7 @@ def check(
         problems += find_data_problems(progression, ids, classes)
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise error_at(location, f"{problems[0]}{more}")
+        raise error_at(location or progression.data or "splits", f"{problems[0]}{more}")
 
 
 def find_problems(progression: Progression) -> list[str]:
@@ -200,41 +199,44 @@ def find_data_problems(
 ) -> list[str]:
     """Mismatches with images [n] and their classes [n], one sentence each."""
     class_of = dict(zip(map(str, ids), map(str, classes), strict=True))
-    known = set(class_of.values())
-    problems: list[str] = []
+    known, problems = set(class_of.values()), []
     for split in progression:
-        here = f"step {split.step}"
-        for name in (*split.train, *split.test):
-            if name not in known:
-                problems.append(f"{here}: class {name!r} is not in the data")
-        for name, episode in _episodes(split):
-            problems += [f"{here}, {name}: {text}" for text in _support_problems(episode, class_of)]
-            if not _has_query(split, episode, class_of):
-                problems.append(f"{here}, {name}: every test image is support; none is a query")
+        here, test = f"step {split.step}", set(split.test)
+        missing = (name for name in (*split.train, *split.test) if name not in known)
+        problems += [f"{here}: class {name!r} is not in the data" for name in missing]
+        for place, episode in _episodes(split):
+            support = [(name, one) for name, rows in episode.support.items() for one in rows]
+            for name, one in support:
+                label, start = class_of.get(one), f"{here}, {place}: support image {one!r}"
+                if label is None:
+                    problems.append(f"{start} of class {name!r} is not in the data")
+                elif label != name:
+                    problems.append(
+                        f"{start} of class {name!r} has class {label!r} in the data and would also "
+                        "be a query"
+                    )
+            used = {one for _, one in support}
+            asked = test - set(episode.support) if episode.class_wise else test
+            if not any(name in asked and one not in used for one, name in class_of.items()):
+                problems.append(f"{here}, {place}: every test image is support; none is a query")
     return problems
 
 
 def _split_problems(split: Split) -> Iterator[str]:
-    train, test = set(split.train), set(split.test)
+    train, test, validation = set(split.train), set(split.test), split.validation
     if not math.isfinite(split.shift):
         yield f"shift {split.shift} is not a finite number"
-    for side, names in (("train", split.train), ("test", split.test)):
-        if not names:
+    for side, names in (("train", split.train), ("test", split.test), ("validation", validation)):
+        if not names and side != "validation":
             yield f"no {side} classes"
-        for name in _repeated(names):
-            yield f"class {name!r} appears twice in {side}"
-    for name in sorted(train & test):
-        yield f"class {name!r} is in both train and test"
-    for name in _repeated(split.validation):
-        yield f"class {name!r} appears twice in validation"
-    for name in split.validation:
-        if name not in train:
-            yield f"validation class {name!r} is not a train class"
-    if split.validation and train == set(split.validation):
+        yield from (f"class {name!r} appears twice in {side}" for name in _repeated(names))
+    yield from (f"class {name!r} is in both train and test" for name in sorted(train & test))
+    outside = (name for name in validation if name not in train)
+    yield from (f"validation class {name!r} is not a train class" for name in outside)
+    if validation and train == set(validation):
         yield "every train class is a validation class"
-    for name, episode in _episodes(split):
-        for problem in _episode_problems(episode, test):
-            yield f"{name}: {problem}"
+    for place, episode in _episodes(split):
+        yield from (f"{place}: {problem}" for problem in _episode_problems(episode, test))
 
 
 def _episode_problems(episode: Episode, test: set[str]) -> Iterator[str]:
@@ -251,32 +253,9 @@ def _episode_problems(episode: Episode, test: set[str]) -> Iterator[str]:
         yield "every test class is support; none has queries"
 
 
-def _support_problems(episode: Episode, class_of: dict[str, str]) -> Iterator[str]:
-    for name, samples in episode.support.items():
-        for sample in samples:
-            if sample not in class_of:
-                yield f"support image {sample!r} of class {name!r} is not in the data"
-            elif class_of[sample] != name:
-                yield (
-                    f"support image {sample!r} of class {name!r} has class {class_of[sample]!r} "
-                    "in the data and would also be a query"
-                )
-
-
-def _has_query(split: Split, episode: Episode, class_of: dict[str, str]) -> bool:
-    test = set(split.test)
-    whole = set(episode.support) if episode.class_wise else set()
-    support = {sample for samples in episode.support.values() for sample in samples}
-    return any(
-        name in test and name not in whole and image not in support
-        for image, name in class_of.items()
-    )
-
-
 def _episodes(split: Split) -> Iterator[tuple[str, Episode]]:
     for shots, episodes in split.episodes.items():
-        for number, episode in enumerate(episodes):
-            yield f"{shots} shots, episode {number}", episode
+        yield from ((f"{shots} shots, episode {n}", one) for n, one in enumerate(episodes))
 
 
 def _repeated(values: Iterable[int | str]) -> list[int | str]:

@@ -26,8 +26,8 @@ from oodml.progress import Progress, observe_progress
 from oodml.results.plan import FurtherTest, RunPlan, StudyPlan
 from oodml.shift.build import SplitSettings, build_progression
 from oodml.shift.episodes import fill_support
-from oodml.shift.files import check_against, read_splits, write_splits
-from oodml.shift.splits import Progression
+from oodml.shift.files import read_splits, write_splits
+from oodml.shift.splits import Progression, check
 from oodml.study.folder.claims import Claims, heartbeat
 from oodml.study.folder.store import Store, failure_text, is_disk_full
 from oodml.study.further_data import (
@@ -261,7 +261,7 @@ def read_split_file(splits: SplitFile, images: ImageSet) -> Progression:
     progression = read_splits(splits.file)
     try:
         filled = fill_support(progression, ids, classes)
-        check_against(filled, ids, classes)
+        check(filled, ids, classes)
     except OodmlError as error:
         raise error_at(splits.file, str(error), given=error.given) from error
     return filled

@@ -5,7 +5,7 @@ import pickle
 import pickletools
 import re
 import sys
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -142,9 +142,10 @@ def _encode(text: Any, encoding: Any) -> bytes:
     return text.encode("latin-1")
 
 
+_SCALAR = _Constructor(_scalar)
 _CONSTRUCTORS = {
-    ("numpy._core.multiarray", "scalar"): _Constructor(_scalar),
-    ("numpy.core.multiarray", "scalar"): _Constructor(_scalar),
+    ("numpy._core.multiarray", "scalar"): _SCALAR,
+    ("numpy.core.multiarray", "scalar"): _SCALAR,
     ("numpy", "dtype"): _Constructor(_Dtype),
     ("_codecs", "encode"): _Constructor(_encode),
 }
@@ -159,7 +160,7 @@ def from_published(content: Any) -> tuple[Split, ...]:
     them with `episodes.fill_support`.
     """
     reader = _Reader()
-    splits = _mapping(content, "the file")
+    splits = _expect(content, (dict,), "the file", "a dict")
     if list(splits) != list(range(1, len(splits) + 1)):
         raise OodmlError("the splits are not numbered 1, 2, 3 …")
     return tuple(reader.split(number, value) for number, value in splits.items())
@@ -170,115 +171,80 @@ def to_published(progression: Progression) -> dict[int, dict[str, Any]]:
 
     Each split also gets the entry "step", which the original code ignores.
     """
-    return {number: _plain_split(split) for number, split in enumerate(progression, start=1)}
 
+    def plain(episode: Episode) -> dict[str, list[str]] | list[str]:
+        support = {name: list(samples) for name, samples in episode.support.items()}
+        return list(support) if episode.class_wise else support
 
-def _plain_split(split: Split) -> dict[str, Any]:
-    validation = set(split.validation)
     return {
-        "train": list(split.train),
-        "test": list(split.test),
-        "fid": float(split.shift),
-        "step": split.step,
-        "split_train": [name for name in split.train if name not in validation],
-        "split_val": list(split.validation),
-        "test_episodes": {
-            shots: {number: _plain_episode(episode) for number, episode in enumerate(episodes)}
-            for shots, episodes in split.episodes.items()
-        },
+        number: {
+            "train": list(split.train),
+            "test": list(split.test),
+            "fid": float(split.shift),
+            "step": split.step,
+            "split_train": [name for name in split.train if name not in {*split.validation}],
+            "split_val": list(split.validation),
+            "test_episodes": {
+                shots: dict(enumerate(map(plain, drawn))) for shots, drawn in split.episodes.items()
+            },
+        }
+        for number, split in enumerate(progression, start=1)
     }
 
 
-def _plain_episode(episode: Episode) -> dict[str, list[str]] | list[str]:
-    if episode.class_wise:
-        return list(episode.support)
-    return {name: list(samples) for name, samples in episode.support.items()}
-
-
 class _Reader:
-    """Converts the file's objects, each list once, and limits the number of names."""
+    """Converts the file's objects, and limits the number of names."""
 
     def __init__(self) -> None:
         self._count = 0
-        self._names_of: dict[int, tuple[str, ...]] = {}
 
     def split(self, number: int, value: Any) -> Split:
-        location = f"split {number}"
-        values = _mapping(value, location)
-        for key in _REQUIRED:
-            if key not in values:
-                raise error_at(location, f"key {key!r} is missing", allowed=_KEYS)
-        for key in values:
-            if key not in _KEYS:
-                raise error_at(location, f"unknown key {_short(key)}", allowed=_KEYS)
-        train = self._names(values["train"], f"{location}, train")
-        validation = self._names(values.get("split_val", []), f"{location}, split_val")
-        others = self._names(values.get("split_train", []), f"{location}, split_train")
+        here = f"split {number}"
+        values = _expect(value, (dict,), here, "a dict")
+        missing = [key for key in _REQUIRED if key not in values]
+        if missing or not values.keys() <= {*_KEYS}:
+            extra = "".join(f", unknown {_short(key)}" for key in values if key not in _KEYS)[:200]
+            raise error_at(here, f"keys: missing {missing}{extra}", allowed=_KEYS)
+        train, test, others, validation = (
+            self._names(values.get(key, []), f"{here}, {key}")
+            for key in ("train", "test", "split_train", "split_val")
+        )
         if others and {*others, *validation} != set(train):
-            raise error_at(location, "split_train and split_val together differ from train")
-        fid = _expect(values["fid"], (float, int), f"{location}, fid", "a number")
-        step = _expect(values.get("step", number), (int, str), f"{location}, step", "a step")
-        test = self._names(values["test"], f"{location}, test")
-        episodes = self._episodes(values.get("test_episodes", {}), location)
-        return Split(step, train, test, _float(fid), validation, episodes)
-
-    def _episodes(self, value: Any, location: str) -> dict[int, tuple[Episode, ...]]:
-        episodes = {}
-        for shots, numbered in _mapping(value, f"{location}, test_episodes").items():
+            raise error_at(here, "split_train and split_val together differ from train")
+        fid = _expect(values["fid"], (float, int), f"{here}, fid", "a number")
+        step = _expect(values.get("step", number), (int, str), f"{here}, step", "a step")
+        episodes, place = {}, f"{here}, test_episodes"
+        sampled = _expect(values.get("test_episodes", {}), (dict,), place, "a dict")
+        for shots, numbered in sampled.items():
             if type(shots) is not int or not 0 < shots < 1_000_000:
-                problem = f"{_short(shots)} is not a number of shots"
-                raise error_at(f"{location}, test_episodes", problem)
-            here = f"{location}, {shots} shots"
-            if list(_mapping(numbered, here)) != list(range(len(numbered))):
-                raise error_at(here, "the episodes are not numbered 0, 1, 2 …")
-            episodes[shots] = tuple(
-                self._episode(episode, f"{here}, episode {number}")
-                for number, episode in numbered.items()
-            )
-        return episodes
+                raise error_at(place, f"{_short(shots)} is not a number of shots")
+            at = f"{here}, {shots} shots"
+            if list(_expect(numbered, (dict,), at, "a dict")) != list(range(len(numbered))):
+                raise error_at(at, "the episodes are not numbered 0, 1, 2 …")
+            drawn = (self._episode(one, f"{at}, episode {i}") for i, one in numbered.items())
+            episodes[shots] = tuple(drawn)
+        is_huge = type(fid) is int and abs(fid) > sys.float_info.max
+        shift = float("inf") if is_huge else float(fid)
+        return Split(step, train, test, shift, validation, episodes)
 
     def _episode(self, value: Any, location: str) -> Episode:
         if type(value) is list:
             return Episode(dict.fromkeys(self._names(value, location), ()), class_wise=True)
-        support = _mapping(value, location)
-        self._add(support, location)
-        named = {_name(name, location): rows for name, rows in support.items()}
-        return Episode({name: self._names(rows, location) for name, rows in named.items()})
+        rows = _expect(value, (dict,), location, "a dict")
+        support = zip(self._names([*rows], location), rows.values(), strict=True)
+        return Episode({name: self._names(samples, location) for name, samples in support})
 
     def _names(self, value: Any, location: str) -> tuple[str, ...]:
-        self._add(_expect(value, (list, tuple), location, "a list of names"), location)
-        if id(value) not in self._names_of:
-            plain = all(type(name) is str for name in value)
-            self._names_of[id(value)] = tuple(
-                value if plain else (_name(name, location) for name in value)
-            )
-        return self._names_of[id(value)]
-
-    def _add(self, values: Sized, location: str) -> None:
-        self._count += len(values)
+        self._count += len(_expect(value, (list, tuple), location, "a list of names"))
         if self._count > _MOST_NAMES:
             raise error_at(location, f"more than {_MOST_NAMES:,} names in the file")
-
-
-def _name(value: Any, location: str) -> str:
-    return str(_expect(value, (int, str), location, "a name"))
-
-
-def _mapping(value: Any, location: str) -> Mapping[Any, Any]:
-    return _expect(value, (dict,), location, "a dict")  # type: ignore[no-any-return]
+        return tuple(str(_expect(name, (int, str), location, "a name")) for name in value)
 
 
 def _expect(value: Any, kinds: tuple[type, ...], location: str, expected: str) -> Any:
     if type(value) not in kinds:
         raise error_at(location, f"a {type(value).__name__}; expected {expected}")
     return value
-
-
-def _float(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return float("inf")
 
 
 def _short(value: Any) -> str:
