@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from oodml.backbones import load_backbone
 from oodml.errors import OodmlError
@@ -144,23 +144,6 @@ def test_a_fine_tuned_model_does_not_need_its_initial_weights(tmp_path: Path) ->
     loaded = load_model(tmp_path / "run")
     torch.testing.assert_close(loaded(images), expected)
     assert loaded.settings == settings
-
-
-@pytest.mark.parametrize("mode", ["head", "finetune"])
-def test_models_of_earlier_versions_are_loaded(tmp_path: Path, mode: str) -> None:
-    """They name the backbone "trunk" and store the keys of both modes."""
-    original = model(mode, "small").eval()
-    original.save(tmp_path)
-    description = json.loads((tmp_path / "model.json").read_text())
-    description["settings"] = ModelTable.model_validate(description["settings"]).model_dump()
-    (tmp_path / "model.json").write_text(json.dumps(description))
-    state = load_file(tmp_path / "model.safetensors")
-    save_file(
-        {key.replace("backbone.", "trunk.", 1): value for key, value in state.items()},
-        tmp_path / "model.safetensors",
-    )
-    images = torch.rand(2, 3, 32, 32)
-    torch.testing.assert_close(load_model(tmp_path)(images), original(images))
 
 
 def test_a_custom_head_without_options_cannot_be_saved(tmp_path: Path) -> None:

@@ -57,19 +57,21 @@ def parse_docstring(docstring: str) -> tuple[str, dict[str, str]]:
 
     Returns:
         The text outside the section "Args:" or "Attributes:", and the description of each name
-        in the section.
+        in the section; several names may share one, as in "alpha, delta: sharpness and margin".
     """
     text: list[str] = []
     items: dict[str, str] = {}
+    names: list[str] = []
     in_section = False
     for line in docstring.splitlines():
         if line in ("Args:", "Attributes:"):
             in_section = True
         elif in_section and line.startswith("        "):
-            items[next(reversed(items))] += f" {line.strip()}"
+            items |= {name: f"{items[name]} {line.strip()}" for name in names}
         elif in_section and line.startswith("    "):
-            name, _, meaning = line.strip().partition(": ")
-            items[name] = meaning
+            described, _, meaning = line.strip().partition(": ")
+            names = described.split(", ")
+            items |= dict.fromkeys(names, meaning)
         elif line or not in_section:
             in_section = False
             text.append(line)

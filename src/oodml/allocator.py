@@ -9,12 +9,9 @@ import functools
 import os
 import sys
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Parameters of `mallopt` (man 3 mallopt)."""
-MMAP_THRESHOLD = 1 << 30
-"""Blocks below this size, in bytes, come from the heap, which is reused."""
-OLD_MMAP_THRESHOLD = 1 << 25
-"""The largest threshold that older versions of glibc accept."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of `mallopt` (man 3 mallopt)
+MMAP_THRESHOLDS = (1 << 30, 1 << 25)
+"""Blocks below this size, in bytes, come from the heap; older glibc accepts only the second."""
 TRIM_THRESHOLD = (1 << 31) - 1
 """Free memory at the top of the heap, in bytes, that is not returned to the kernel."""
 USER_SETTINGS = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "DYLD_INSERT_LIBRARIES")
@@ -27,9 +24,8 @@ def keep_freed_memory() -> bool:
     Nothing changes on other C libraries, or if the environment already configures an allocator
     (`MALLOC_…`, `GLIBC_TUNABLES`, `LD_PRELOAD`).
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    if any(name.startswith(USER_SETTINGS) for name in os.environ):
+    configured = any(name.startswith(USER_SETTINGS) for name in os.environ)
+    if configured or not sys.platform.startswith("linux"):
         return False
     try:
         libc = ctypes.CDLL(None)
@@ -37,7 +33,5 @@ def keep_freed_memory() -> bool:
         mallopt = libc.mallopt
     except (OSError, AttributeError):
         return False
-    accepted = mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD) or mallopt(
-        M_MMAP_THRESHOLD, OLD_MMAP_THRESHOLD
-    )
+    accepted = any(mallopt(M_MMAP_THRESHOLD, size) for size in MMAP_THRESHOLDS)
     return bool(accepted and mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD))

@@ -18,10 +18,7 @@ EXACT_IN_FLOAT32 = 2**24
 
 
 def as_float_array(values: Any, name: str = "vectors") -> NDArray[Any]:
-    """Convert numbers of any array type to a contiguous array of float32 or float64.
-
-    Args:
-        values: an array, tensor, data frame, or nested sequence of real numbers.
+    """An array, tensor, data frame, or nested sequence of real numbers as a contiguous array.
 
     Returns:
         float64 for float64, longer floats, and integers that float32 cannot represent; else
@@ -29,15 +26,15 @@ def as_float_array(values: Any, name: str = "vectors") -> NDArray[Any]:
     """
     array = _as_array(values, name)
     if array.dtype.kind not in "biuf":
-        problem = f"{name} must be real numbers; given {array.dtype}"
-        raise OodmlError(problem, name, str(array.dtype))
+        given = str(array.dtype)
+        raise OodmlError(f"{name} must be real numbers; given {given}", name, given)
     if array.dtype.kind == "f":
-        dtype = np.float32 if array.dtype.itemsize <= 4 else np.float64
+        fits = array.dtype.itemsize <= 4
     else:
         largest = max(abs(int(array.max())), abs(int(array.min()))) if array.size else 0
-        dtype = np.float32 if largest <= EXACT_IN_FLOAT32 else np.float64
+        fits = largest <= EXACT_IN_FLOAT32
     with np.errstate(over="ignore"):  # an infinite value is refused by its row
-        return np.require(array, dtype=dtype, requirements=["C", "W"])
+        return np.require(array, np.float32 if fits else np.float64, ["C", "W"])
 
 
 def _as_array(values: Any, name: str) -> NDArray[Any]:

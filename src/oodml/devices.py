@@ -21,13 +21,21 @@ def resolve_device(device: "str | torch.device | None" = None) -> "torch.device"
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = str(device).partition(":")
+    gpus = torch.cuda.device_count() if kind == "cuda" and torch.cuda.is_available() else 0
+    problem = ""
     if kind not in ("cpu", "cuda", "mps") or (str(device) != kind and not index.isdecimal()):
         hint = ' Did you mean "cuda"?' if kind.lower() in ("gpu", "nvidia", "cuda") else ""
-        raise _refuse(f"unknown device {str(device)!r}.{hint}", device)
-    if kind == "cuda":
-        _check_cuda(int(index or 0), device)
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise _refuse(f"device {str(device)!r}: torch does not find an Apple GPU (MPS).", device)
+        problem = f"unknown device {str(device)!r}.{hint}"
+    elif kind == "cuda" and not gpus:
+        reason = "" if torch.version.cuda else "; the installed torch is built without CUDA"
+        problem = f"device {str(device)!r}: torch does not find a CUDA GPU{reason}."
+    elif kind == "cuda" and int(index or 0) >= gpus:
+        problem = f"device {str(device)!r}: this machine has {gpus} CUDA GPUs."
+    elif kind == "mps" and not torch.backends.mps.is_available():
+        problem = f"device {str(device)!r}: torch does not find an Apple GPU (MPS)."
+    if problem:
+        hint = f"Allowed: {', '.join(DEVICES)}. Leave out --device to choose automatically."
+        raise OodmlError(f"{problem} {hint}", "device", str(device), DEVICES)
     return torch.device(str(device))
 
 
@@ -53,19 +61,3 @@ def _processor() -> str:
     except OSError:
         return ""
     return next((one.partition(":")[2].strip() for one in lines if one[:10] == "model name"), "")
-
-
-def _check_cuda(index: int, device: object) -> None:
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if not count:
-        reason = "" if torch.version.cuda else "; the installed torch is built without CUDA"
-        raise _refuse(f"device {str(device)!r}: torch does not find a CUDA GPU{reason}.", device)
-    if index >= count:
-        raise _refuse(f"device {str(device)!r}: this machine has {count} CUDA GPUs.", device)
-
-
-def _refuse(problem: str, device: object) -> OodmlError:
-    hint = f"Allowed: {', '.join(DEVICES)}. Leave out --device to choose automatically."
-    return OodmlError(f"{problem} {hint}", "device", str(device), DEVICES)

@@ -93,11 +93,16 @@ def embed(
     resolved = resolve_device(device)
     _check_at_least("batch_size", batch_size, 1)
     if isinstance(images, VectorImages) and backbone == VECTORS:
-        return _given_vectors(images)
+        assert images.pixels is not None
+        return _vector_set(images.pixels, images, _data_source(images) | {"backbone": VECTORS})
     if isinstance(backbone, Embedder):
-        return _embed_with_model(images, backbone, resolved, batch_size)
+        vectors = _run_model(backbone, backbone, images, None, 0, resolved, batch_size)
+        settings = backbone.settings.model_dump()
+        return _vector_set(vectors, images, _data_source(images) | {"model": settings})
     if not isinstance(backbone, str):
-        return _embed_with_function(images, backbone, transform, resolved, batch_size)
+        vectors = _apply_function(images, backbone, transform, resolved, batch_size)
+        name = type(backbone).__name__
+        return _vector_set(vectors, images, _data_source(images) | {"model": name})
     _check_options(backbone, image_size, pooling, augmentation)
     concrete = {"pooling": pooling, "augmentation": augmentation}
     pooling, augmentation = resolve_defaults(backbone, concrete).values()
@@ -113,8 +118,7 @@ def embed(
         if path:
             _write_features(path, images.ids, features, source)
         cached = combine_poolings(features, pooling).numpy()
-    source["pooling"] = pooling
-    return _vector_set(cached, images, source)
+    return _vector_set(cached, images, source | {"pooling": pooling})
 
 
 class ImageEmbedder:
@@ -122,8 +126,8 @@ class ImageEmbedder:
 
     Args:
         network: the name of a backbone, or a trained model.
-        batch_size: images per forward pass; halved when the memory of a GPU does not suffice. By
-            default 64 on the CPU and 1024 on a GPU.
+        batch_size: images per forward pass, by default 64 on the CPU and 1024 on a GPU; halved
+            when the memory of a GPU does not suffice.
         options: weights, image_size, pooling, and augmentation as in `embed`.
     """
 
@@ -152,58 +156,46 @@ class ImageEmbedder:
 
     def __call__(self, images: ImageSet) -> NDArray[np.float32]:
         """[n d] the vectors of images."""
-        while True:
-            try:
-                return self._embed(images)
-            except torch.OutOfMemoryError:
-                if self.batch_size == 1:
-                    raise
-                self.batch_size //= 2
-
-    def _embed(self, images: ImageSet) -> NDArray[np.float32]:
-        if self.model is not None:
-            return _run_model(self.model, self.model, images, None, 0, self.device, self.batch_size)
-        view = test_views(images, self.size, self.recipe, self.backbone.test_transform)
-        features = _pooled_features(images, self.backbone, view, self.device, self.batch_size)
-        return combine_poolings(features, self.pooling).numpy()
+        try:
+            if self.model is not None:
+                options = (None, 0, self.device, self.batch_size)
+                return _run_model(self.model, self.model, images, *options)
+            view = test_views(images, self.size, self.recipe, self.backbone.test_transform)
+            features = _pooled_features(images, self.backbone, view, self.device, self.batch_size)
+            return combine_poolings(features, self.pooling).numpy()
+        except torch.OutOfMemoryError:
+            if self.batch_size == 1:
+                raise
+        self.batch_size //= 2
+        return self(images)
 
 
-def _embed_with_function(
+def _apply_function(
     images: ImageSet,
     model: Any,
     transform: Callable[[Image.Image], Any] | None,
     device: torch.device,
     batch_size: int,
-) -> VectorSet:
+) -> NDArray[Any]:
+    """[n d] the rows of a module, a function, or an object with `encode`, for all images."""
     transform = transform or getattr(model, "transform", None)
     if transform is None and not hasattr(model, "encode"):
-        raise OodmlError(
-            "embed: pass `transform`, a function from an image to the input of the model",
-            location="transform",
-        )
-    if isinstance(model, torch.nn.Module) and transform is not None:
-        model.to(device)
-    parts: list[Any] = []
+        problem = "embed: pass `transform`, a function from an image to the input of the model"
+        raise OodmlError(problem, location="transform")
     module = model if isinstance(model, torch.nn.Module) else torch.nn.Identity()
+    if transform is not None:
+        module.to(device)
+    parts: list[Any] = []
     with evaluation_mode(module), Progress(f"Embedding {images.name}", len(images)) as progress:
         for start in range(0, len(images), batch_size):
-            rows = range(start, min(start + batch_size, len(images)))
-            batch = [images.read(row) for row in rows]
+            batch = [images.read(i) for i in range(start, min(start + batch_size, len(images)))]
             if transform is None:
                 parts.append(np.asarray(model.encode(batch, show_progress_bar=False)))
             else:
                 inputs = torch.stack([torch.as_tensor(transform(one)) for one in batch])
                 parts.append(torch.as_tensor(model(inputs.to(device))).float().cpu().numpy())
             progress.advance(len(batch))
-    source = {"data": images.name, "fingerprint": fingerprint(images)}
-    source["model"] = type(model).__name__
-    return _vector_set(np.concatenate(parts), images, source)
-
-
-def _given_vectors(images: VectorImages) -> VectorSet:
-    source = {"data": images.name, "fingerprint": fingerprint(images), "backbone": VECTORS}
-    assert images.pixels is not None
-    return _vector_set(images.pixels, images, source)
+    return np.concatenate(parts)
 
 
 def is_cached(
@@ -235,10 +227,15 @@ def _feature_source(
     view: int | None,
     seed: int,
 ) -> dict[str, Any]:
-    """What identifies the features of images, before pooling."""
+    """What identifies the features of images, before pooling: the pixels, and the network."""
+    pixels = _data_source(images)
+    if isinstance(images, ResizedImages):
+        pixels["pixels"] = f"short side {images.short}"
     files = local_files(backbone)
     return {
-        **_image_source(images),
+        **pixels,
+        **reader_fingerprints(images),
+        **decoding_settings(images),
         **code_fingerprints(backbone),
         **({"files": files} if files else {}),
         "backbone": backbone,
@@ -249,6 +246,10 @@ def _feature_source(
     }
 
 
+def _data_source(images: ImageSet) -> dict[str, Any]:
+    return {"data": images.name, "fingerprint": fingerprint(images)}
+
+
 def _check_options(backbone: str, image_size: int | None, pooling: str, augmentation: str) -> None:
     """Refuse invalid options before anything is computed."""
     if pooling not in POOLINGS:
@@ -257,14 +258,6 @@ def _check_options(backbone: str, image_size: int | None, pooling: str, augmenta
         _check_at_least("image_size", image_size, 8)
     recipe(augmentation)
     check_backbone_name(backbone)
-
-
-def _image_source(images: ImageSet) -> dict[str, Any]:
-    """What identifies the pixels that a network reads."""
-    source: dict[str, Any] = {"data": images.name, "fingerprint": fingerprint(images)}
-    if isinstance(images, ResizedImages):
-        source["pixels"] = f"short side {images.short}"
-    return source | reader_fingerprints(images) | decoding_settings(images)
 
 
 def _check_at_least(name: str, value: int, least: int) -> None:
@@ -308,20 +301,10 @@ def backbone_features(
     return _run_model(model, model.features, images, view, seed, resolved, batch_size)
 
 
-def _embed_with_model(
-    images: ImageSet, model: Embedder, device: torch.device, batch_size: int
-) -> VectorSet:
-    vectors = _run_model(model, model, images, None, 0, device, batch_size)
-    source: dict[str, Any] = {"data": images.name, "fingerprint": fingerprint(images)}
-    source["model"] = model.settings.model_dump()
-    return _vector_set(vectors, images, source)
-
-
 def _vector_set(vectors: NDArray[Any], images: ImageSet, source: dict[str, Any]) -> VectorSet:
-    parts = listed_parts(images)
     rows = (vectors, images.classes, images.ids, images.superclasses)
     used = {name: images.attributes[name] for name in ATTRIBUTES if name in images.attributes}
-    return VectorSet(*rows, source, parts, used)
+    return VectorSet(*rows, source, listed_parts(images), used)
 
 
 def _run_model(
@@ -335,9 +318,8 @@ def _run_model(
 ) -> NDArray[np.float32]:
     """The rows of a function of image batches, such as `model.features`, for all images."""
     images = input_images(images, model.settings, fill_cache=False)
-    augmentation = model.settings.augmentation
-    network = model.require_backbone()
-    transform = _make_view(images, network, model.image_size, augmentation, view, seed)
+    network, size = model.require_backbone(), model.image_size
+    transform = _make_view(images, network, size, model.settings.augmentation, view, seed)
     model.to(device)
     with evaluation_mode(model):
         rows = distributed.own_share(len(images))
@@ -372,13 +354,13 @@ def _pooled_features(
     """The features [n _] of every image under every pooling of the network, for the cache."""
     network.to(device)
     names = [name for name in network.poolings if name not in SUMS]
-    parts: dict[str, list[Tensor]] = {name: [] for name in names}
     with evaluation_mode(network):
-        for batch in _image_batches(images, view, batch_size):
-            pooled = network.pooled(to_float(batch.to(device)), names)
-            for name in names:
-                parts[name].append(pooled[name].cpu())
-    return {name: torch.cat(batches) for name, batches in parts.items()}
+        pooled = [
+            {key: part.cpu() for key, part in network.pooled(inputs, names).items()}
+            for batch in _image_batches(images, view, batch_size)
+            for inputs in [to_float(batch.to(device))]
+        ]
+    return {name: torch.cat([batch[name] for batch in pooled]) for name in names}
 
 
 def _cache_path(source: dict[str, Any], device: torch.device) -> Path:
@@ -402,12 +384,12 @@ def _write_features(
 
 def _read_features(path: Path, ids: Names, pooling: str) -> NDArray[np.float32] | None:
     """The cached features of these images in their order, or None to compute them."""
-    names = SUMS.get(pooling, (pooling,))
     try:
         if not path.exists():
             return None
         with safe_open(path, framework="pt") as file:
             stored = np.array(json.loads(bytes(file.get_tensor("ids").numpy())), dtype=np.str_)
+            names = SUMS.get(pooling, (pooling,))
             features = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError):  # a damaged file
         return None

@@ -21,7 +21,6 @@ from oodml.model import (
     finetune_settings,
     open_model,
     reading_model,
-    rename_legacy,
 )
 from oodml.model_input import input_short
 from oodml.randomness import generator
@@ -167,7 +166,7 @@ def load_exported(file: str | Path, trust_code: bool = False) -> Embedder:
         if described is None:
             raise error_at(file, "not a model exported by oodml")
         model = build_model(json.loads(described), file, trust_code)
-        state = rename_legacy(load_file(file))
+        state = load_file(file)
         for name in _INPUT_BUFFERS:
             getattr(model.require_backbone(), name).copy_(state.pop(f"input.{name}"))
         model.load_state_dict(state)

@@ -13,16 +13,11 @@ from oodml.errors import error_at
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path that replaces `path` on success and is deleted on error.
-
-    The temporary file is in the same folder and has the same suffix, for writers that choose a
-    format by suffix.
-    """
+    """Yield a path with the same suffix that replaces `path` on success and is deleted on error."""
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix
-    )
+    folder, prefix = target.parent, f".{target.stem}."
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=target.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -65,33 +60,27 @@ def _is_same_file(a: Path, b: Path) -> bool:
 
 
 def cache_folder() -> Path:
-    """The folder of cached features and images: $OODML_CACHE, or ~/.cache/oodml.
-
-    Without a home folder, it is a folder for temporary files.
-    """
+    """The folder of cached features and images: $OODML_CACHE, or ~/.cache/oodml."""
     if configured := os.environ.get("OODML_CACHE"):
         return Path(configured)
     try:
         return Path.home() / ".cache" / "oodml"
     except RuntimeError:  # the user has no home folder, as in some containers
-        return (
-            Path(tempfile.gettempdir()) / f"oodml-cache-{getattr(os, 'getuid', lambda: 'user')()}"
-        )
-
-
-def log_cache_failure(error: Exception) -> None:
-    folder = cache_folder()
-    if folder not in _unwritable:
-        _unwritable.add(folder)
-        logging.getLogger("oodml").warning(
-            "%s: could not write the cache (%s). Continuing without it; set OODML_CACHE to a "
-            "folder with write access and free space.",
-            folder,
-            error,
-        )
+        user = os.getuid() if hasattr(os, "getuid") else "user"
+        return Path(tempfile.gettempdir()) / f"oodml-cache-{user}"
 
 
 _unwritable: set[Path] = set()
+
+
+def log_cache_failure(error: Exception) -> None:
+    """Warn once that the cache cannot be written."""
+    folder = cache_folder()
+    if folder not in _unwritable:
+        _unwritable.add(folder)
+        problem = f"{folder}: could not write the cache ({error}). Continuing without it; set"
+        advice = "OODML_CACHE to a folder with write access and free space."
+        logging.getLogger("oodml").warning("%s %s", problem, advice)
 
 
 def write_text(path: str | Path, text: str) -> None:

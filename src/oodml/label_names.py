@@ -27,7 +27,29 @@ def as_names(
     missing = np.flatnonzero(find_missing(array, literal=literal))
     if len(missing):
         raise missing_error(array, missing, name, location)
-    return _text(array, name, location)
+    if array.dtype.kind in "iub":
+        return array.astype(np.str_)
+    values = array.tolist() if len(array) else []
+    texts = values if array.dtype.kind == "U" else [_as_text(value) for value in values]
+    for row, text in enumerate(texts):
+        if text is None or "\0" in text:
+            where = f"{location}: {name}" if location else name
+            problem = f"{where} must be text or whole numbers; row {row} has {values[row]!r}"
+            raise OodmlError(problem, location or name, row)
+    return array if array.dtype.kind == "U" else np.array(texts, dtype=np.str_)
+
+
+def _as_text(value: Any) -> str | None:
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, str | int) else None
 
 
 def as_label_array(values: Any) -> NDArray[Any]:
@@ -61,23 +83,6 @@ def find_missing(values: NDArray[Any], *, literal: bool = False) -> NDArray[np.b
     return np.asarray(blank if literal else blank | np.isin(text, MISSING_TEXT))
 
 
-def missing_error(
-    values: NDArray[Any], rows: NDArray[np.int64], name: str, location: str
-) -> OodmlError:
-    first = values[rows[0]]
-    plain = first.item() if isinstance(first, np.generic) else first
-    prefix = f"{location}: " if location else ""
-    remedy = "" if name == "ids" else " `--skip-unlabeled` excludes such rows of a file."
-    if isinstance(first, str) and first in MISSING_TEXT:
-        remedy += f" Rename the class if {str(first)!r} is its name."
-    return OodmlError(
-        f"{prefix}row {int(rows[0])} has no value in {name} ({plain!r}); {len(rows)} of "
-        f"{len(values)} rows have none.{remedy}",
-        location or name,
-        int(rows[0]),
-    )
-
-
 def _is_missing(value: Any, literal: bool) -> bool:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
@@ -88,38 +93,19 @@ def _is_missing(value: Any, literal: bool) -> bool:
     return isinstance(value, float | np.floating | np.datetime64) and bool(value != value)
 
 
-def _text(values: NDArray[Any], name: str, location: str) -> Names:
-    if values.dtype.kind in "iub":
-        return values.astype(np.str_)
-    if values.dtype.kind == "U":
-        text = [] if not len(values) else values.tolist()
-    else:
-        text = [_one_name(value, row, name, location) for row, value in enumerate(values.tolist())]
-    for row, label in enumerate(text):
-        if "\0" in label:
-            raise _bad_label(label, row, name, location)
-    return values if values.dtype.kind == "U" else np.array(text, dtype=np.str_)
-
-
-def _one_name(value: Any, row: int, name: str, location: str) -> str:
-    if isinstance(value, bytes):
-        try:
-            return value.decode("utf-8")
-        except UnicodeDecodeError:
-            raise _bad_label(value, row, name, location) from None
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, str | int):
-        return str(value)
-    raise _bad_label(value, row, name, location)
-
-
-def _bad_label(value: Any, row: int, name: str, location: str) -> OodmlError:
-    where = f"{location}: {name}" if location else name
-    problem = f"{where} must be text or whole numbers; row {row} has {value!r}"
-    return OodmlError(problem, location or name, row)
+def missing_error(
+    values: NDArray[Any], rows: NDArray[np.int64], name: str, location: str
+) -> OodmlError:
+    """The error for rows without a label, which names the first one and the remedy."""
+    first = values[rows[0]]
+    plain = first.item() if isinstance(first, np.generic) else first
+    prefix = f"{location}: " if location else ""
+    remedy = "" if name == "ids" else " `--skip-unlabeled` excludes such rows of a file."
+    if isinstance(first, str) and first in MISSING_TEXT:
+        remedy += f" Rename the class if {str(first)!r} is its name."
+    problem = f"row {int(rows[0])} has no value in {name} ({plain!r})"
+    count = f"{len(rows)} of {len(values)} rows have none"
+    return OodmlError(f"{prefix}{problem}; {count}.{remedy}", location or name, int(rows[0]))
 
 
 def look_alikes(names: Iterable[str], others: Iterable[str]) -> Mapping[str, str]:
@@ -130,11 +116,17 @@ def look_alikes(names: Iterable[str], others: Iterable[str]) -> Mapping[str, str
     """
     other_names = set(others)
     folded = {_fold(other): other for other in sorted(other_names)}
-    return {
-        name: folded[_fold(name)]
-        for name in sorted(set(names) - other_names)
-        if _fold(name) in folded
-    }
+    candidates = sorted(set(names) - other_names)
+    return {name: folded[_fold(name)] for name in candidates if _fold(name) in folded}
+
+
+def _fold(name: str) -> str:
+    text = unicodedata.normalize("NFKC", name).strip().casefold()
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return str(int(number)) if number.is_integer() else str(number)
 
 
 def refuse_same_names(names: Iterable[str], location: str) -> None:
@@ -146,12 +138,3 @@ def refuse_same_names(names: Iterable[str], location: str) -> None:
             problem = f"the classes {other!a} and {name!a} look the same; they differ only in"
             what = "surrounding space or Unicode normalization (NFC, NFD). Rename one of them."
             raise error_at(location, f"{problem} {what}", name)
-
-
-def _fold(name: str) -> str:
-    text = unicodedata.normalize("NFKC", name).strip().casefold()
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return str(int(number)) if number.is_integer() else str(number)

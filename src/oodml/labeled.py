@@ -33,9 +33,8 @@ class Labeled:
         return tuple(np.unique(self.classes).tolist())
 
     def describe_classes(self) -> str:
-        text = f"{len(self.class_names)} classes"
         groups = len(set(self.superclass_of.values()))
-        return f"{text}, {groups} superclasses" if groups else text
+        return f"{len(self.class_names)} classes" + f", {groups} superclasses" * bool(groups)
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
@@ -51,22 +50,17 @@ class Labeled:
 
     def select(self, rows: Rows) -> Self:
         """The given rows, in the given order."""
-        fields = {name: getattr(self, name) for name in self.PER_ROW}
-        chosen: dict[str, Any] = {
-            name: values[rows] for name, values in fields.items() if values is not None
-        }
-        if self.attributes:
-            chosen["attributes"] = {name: row[rows] for name, row in self.attributes.items()}
+        present = [name for name in self.PER_ROW if getattr(self, name) is not None]
+        chosen: dict[str, Any] = {name: getattr(self, name)[rows] for name in present}
+        chosen["attributes"] = {name: values[rows] for name, values in self.attributes.items()}
         return replace(self, **chosen)  # type: ignore[type-var]
 
     def subset(self, classes: Iterable[str]) -> Self:
         """The rows of the given classes, in the order of this set."""
         wanted = list(classes)
-        missing = sorted(set(wanted) - set(self.class_names))
-        if missing:
-            owner = getattr(self, "name", "the vectors")
+        if missing := sorted(set(wanted) - set(self.class_names)):
             composed = {unicodedata.normalize("NFC", name) for name in self.class_names}
-            problem = f"{owner}: no class {missing[0]!r}"
+            problem = f"{getattr(self, 'name', 'the vectors')}: no class {missing[0]!r}"
             if unicodedata.normalize("NFC", missing[0]) in composed:
                 problem += " in this Unicode normalization (NFC or NFD), but in another one"
             count = f"{len(missing)} of the {len(wanted)} requested classes do not exist"

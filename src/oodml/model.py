@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -26,11 +26,8 @@ def _check_input_cache(value: object) -> object:
     raise PydanticCustomError("input_cache", 'expected "auto", "off", or at least 16 pixels')
 
 
-InputCache = Annotated[
-    Annotated[int, Field(ge=16)] | Literal["auto", "off"], BeforeValidator(_check_input_cache)
-]
-
-
+Pixels = Annotated[int, Field(ge=16)]
+InputCache = Annotated[Pixels | Literal["auto", "off"], BeforeValidator(_check_input_cache)]
 Tune = Annotated[str, Field(pattern=r"^(head|norm|last:[1-9]\d*|lora|full)$")]
 
 
@@ -88,21 +85,16 @@ class ModelTable(CommonSettings):
 
     Attributes:
         backbone: a name from `oodml.names("backbones")`, a timm network, or an import path.
-        weights: a local weights file instead of the backbone's pretrained weights; "none" for
-            untrained weights.
-        mode: "head" trains one layer on features that are computed once; "finetune" trains the
-            whole network.
+        weights: a local file instead of the pretrained weights; "none" for untrained weights.
+        mode: "head" trains one layer on cached features; "finetune" trains the whole network.
         dim: dimension of the embedding.
         normalize: whether embeddings are scaled to unit length.
-        pooling: "model" is the embedding that the network's authors deploy, with its class token,
-            attention pooling, or projection; "cls" is the class token, "cls+avg" the concatenation
-            with the mean of the other tokens, "avg+max" the sum of both, and "gem" the generalized
-            mean. The backbones of oodml itself have no pooling of their own; there, "model" is
-            "avg".
+        pooling: "model" is the embedding that the network's authors deploy ("avg" for backbones
+            of oodml itself); "cls" is the class token, "cls+avg" the concatenation with the mean
+            of the other tokens, "avg+max" the sum of both, and "gem" the generalized mean.
         image_size: side of the square input in pixels; by default the backbone's own.
-        augmentation: the training and test transforms, a name from
-            `oodml.images.transforms.RECIPES`. "model" tests with the transform of the network's
-            authors and trains like "base".
+        augmentation: the training and test transforms, from `oodml.images.transforms.RECIPES`.
+            "model" tests with the transform of the network's authors and trains like "base".
         views: in head mode, the number of augmented views of each image that are embedded.
         tune: in finetune mode, what trains besides the head: "head" nothing, "norm" the scale and
             shift of normalization layers, "last:N" the last N layers (blocks), "lora" adapters
@@ -110,9 +102,8 @@ class ModelTable(CommonSettings):
         lora: the adapters; see `LoraSettings`.
         freeze_batch_norm: in finetune mode, keep the running statistics of batch norm; scale and
             shift still train.
-        input_cache: in finetune mode, the short side in pixels that larger images are resized to
-            once and cached at; "auto" is the size that the augmentation needs, "off" decodes the
-            original files in every epoch.
+        input_cache: in finetune mode, the short side in pixels that larger images are cached at;
+            "auto" is what the augmentation needs, "off" decodes the original files every epoch.
     """
 
     mode: Literal["head", "finetune"] = "head"
@@ -136,16 +127,13 @@ def keys_of_other_mode(mode: str) -> set[str]:
 
 
 def parse_model_settings(values: Mapping[str, Any]) -> ModelSettings:
-    """Model settings from the values of `ModelTable`, such as those in model.json.
-
-    Keys that do not apply in the mode are ignored: files of earlier versions contain all keys.
+    """Model settings from the values of `ModelTable`, without the keys of the other mode.
 
     Raises:
         pydantic.ValidationError: if a key or a value is invalid.
     """
     mode = values.get("mode", "head")
-    other = keys_of_other_mode(mode)
-    own = {key: value for key, value in values.items() if key not in other}
+    own = {key: values[key] for key in values if key not in keys_of_other_mode(mode)}
     return _settings.validate_python(own | {"mode": mode})
 
 
@@ -153,10 +141,8 @@ def finetune_settings(settings: ModelSettings) -> FinetuneSettings:
     """The settings as those of a whole network. A head-mode model reads the original images."""
     if isinstance(settings, FinetuneSettings):
         return settings
-    values = settings.model_dump() | {"mode": "finetune", "input_cache": "off"}
-    settings = parse_model_settings(values)
-    assert isinstance(settings, FinetuneSettings)
-    return settings
+    common = settings.model_dump(include=set(CommonSettings.model_fields))
+    return FinetuneSettings(**common, input_cache="off")
 
 
 HEADS = (
@@ -167,58 +153,36 @@ HEADS = (
 )
 """The heads that `load_model` imports without `trust_code`."""
 
-Outputs = dict[str, Float[Tensor, "n _"]]
 
-
-@runtime_checkable
-class EmbeddingHead(Protocol):
-    """A module from pooled features to embeddings."""
-
-    def __call__(self, features: Tensor) -> Outputs:
-        """The outputs [n _] of features [n f] by name; "embedding" is the trained embedding."""
-
-    def embed(self, features: Tensor) -> Tensor:
-        """The embeddings [n d] of features [n f] for evaluation."""
-
-
-class LinearHead(nn.Module):
-    """One linear layer.
-
-    Args:
-        features: dimension of the pooled features.
-        dim: dimension of the embedding.
-        normalize: whether embeddings are scaled to unit length.
-    """
-
-    def __init__(self, features: int, dim: int, normalize: bool = True) -> None:
-        super().__init__()
-        self.linear = nn.Linear(features, dim)
-        self.normalize = normalize
-
-    def forward(self, features: Float[Tensor, "n f"]) -> Outputs:
-        return {"embedding": self.embed(features)}
-
-    def embed(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n d"]:
-        output: Tensor = self.linear(features)
-        return nn.functional.normalize(output, dim=1) if self.normalize else output
-
-
-class IdentityHead(nn.Module):
-    """A head without parameters: the embeddings are the features.
-
-    Args:
-        normalize: whether embeddings are scaled to unit length.
-    """
-
+class _NormalizingHead(nn.Module):
     def __init__(self, normalize: bool = True) -> None:
         super().__init__()
         self.normalize = normalize
 
-    def forward(self, features: Float[Tensor, "n f"]) -> Outputs:
+    def forward(self, features: Float[Tensor, "n f"]) -> dict[str, Float[Tensor, "n _"]]:
         return {"embedding": self.embed(features)}
 
-    def embed(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
+    def embed(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n d"]:
         return nn.functional.normalize(features, dim=1) if self.normalize else features
+
+
+class IdentityHead(_NormalizingHead):
+    """A head without parameters: the embeddings are the features [n f].
+
+    Args:
+        normalize: whether embeddings are scaled to unit length.
+    """
+
+
+class LinearHead(_NormalizingHead):
+    """One linear layer, from features [n f] to embeddings [n d]; `normalize` as above."""
+
+    def __init__(self, features: int, dim: int, normalize: bool = True) -> None:
+        super().__init__(normalize)
+        self.linear = nn.Linear(features, dim)
+
+    def embed(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n d"]:
+        return super().embed(self.linear(features))
 
 
 class Embedder(nn.Module):
@@ -226,9 +190,9 @@ class Embedder(nn.Module):
 
     Args:
         settings: the model's settings.
-        head: a module with the methods of `EmbeddingHead`.
-        backbone: the network below the head. A head that is trained on cached features needs
-            none; then only `head` can be called.
+        head: a module from features [n f] to outputs [n _] by name, of which "embedding" is
+            trained, with a method `embed` from features to embeddings [n d] for evaluation.
+        backbone: the network below the head, unless only the head is used, on cached features.
     """
 
     def __init__(
@@ -245,11 +209,7 @@ class Embedder(nn.Module):
         return f"Embedder: {self.settings.backbone}, pooling {self.settings.pooling}, {head}"
 
     def require_backbone(self) -> Backbone:
-        """The backbone.
-
-        Raises:
-            OodmlError: if the model was built without one.
-        """
+        """The backbone; OodmlError if the model was built without one."""
         if self.backbone is None:
             missing = f"load_backbone({self.settings.backbone!r})"
             raise OodmlError(f"the model has no backbone: pass {missing} to Embedder", "backbone")
@@ -271,7 +231,7 @@ class Embedder(nn.Module):
         return self.settings.image_size or self.require_backbone().image_size
 
     def forward(self, images: Tensor) -> Float[Tensor, "n d"]:
-        """Embeddings [n d] of images [n 3 h w], uint8 or floating point in [0, 1]."""
+        """The embeddings [n d] of images [n 3 h w], uint8 or floating point in [0, 1]."""
         return self.head.embed(self.features(images))  # type: ignore[no-any-return,operator]
 
     def features(self, images: Tensor) -> Float[Tensor, "n f"]:
@@ -300,13 +260,7 @@ class Embedder(nn.Module):
 
 
 def frozen_model(backbone: str, weights: str | None = None, *, normalize: bool) -> Embedder:
-    """A pretrained backbone as a model; its embeddings are the pooled features.
-
-    Args:
-        backbone: as in `load_backbone`.
-        weights: as in `load_backbone`.
-        normalize: whether embeddings are scaled to unit length.
-    """
+    """A backbone, as in `load_backbone`, as a model whose embeddings are the pooled features."""
     settings = parse_model_settings({"backbone": backbone, "weights": weights})
     return Embedder(settings, IdentityHead(normalize), load_backbone(backbone, weights)).eval()
 
@@ -329,50 +283,33 @@ def to_float(images: Tensor) -> Float[Tensor, "n 3 h w"]:
 
 
 def describe_model(model: Embedder, settings: ModelSettings | None = None) -> dict[str, Any]:
-    """What `build_model` needs to build the model, as JSON values.
-
-    Args:
-        model: the model.
-        settings: replaces the model's settings.
-    """
+    """What `build_model` needs: settings (by default the model's), and the head's arguments."""
     settings = settings or model.settings
-    return {"settings": settings.model_dump(), "head": describe_head(model.head)}
+    return {"settings": settings.model_dump(), "head": _describe_head(model.head)}
 
 
-def describe_head(head: nn.Module) -> dict[str, object]:
-    """The import path ("kind") and the arguments that build the head, as JSON values.
-
-    Raises:
-        OodmlError: if a custom head lacks the attribute `options`, a mapping of its arguments.
-    """
+def _describe_head(head: nn.Module) -> dict[str, object]:
+    """The import path ("kind") and the arguments that build the head, as JSON values."""
     if isinstance(head, LinearHead):
-        linear = head.linear
-        sizes = {"features": linear.in_features, "dim": linear.out_features}
-        return {"kind": "oodml.model:LinearHead", **sizes, "normalize": head.normalize}
+        sizes = {"features": head.linear.in_features, "dim": head.linear.out_features}
+        return {"kind": HEADS[0], **sizes, "normalize": head.normalize}
     if isinstance(head, IdentityHead):
-        return {"kind": "oodml.model:IdentityHead", "normalize": head.normalize}
+        return {"kind": HEADS[1], "normalize": head.normalize}
     kind = type(head)
-    options = getattr(head, "options", None)
-    if options is None:
+    if not hasattr(head, "options"):
         problem = "to be saved, a head needs an attribute `options`, the arguments of __init__"
         raise error_at(kind.__name__, problem)
-    return {"kind": f"{kind.__module__}:{kind.__qualname__}", **options}
+    return {"kind": f"{kind.__module__}:{kind.__qualname__}", **head.options}
 
 
 def load_model(run_folder: str | Path, trust_code: bool = False) -> Embedder:
-    """Load a trained model.
-
-    By default only heads and backbones of oodml are imported, so that a folder from another
-    source cannot run code.
+    """Load a trained model with its backbone, in evaluation mode.
 
     Args:
-        run_folder: a folder with model.json and model.safetensors: a run of a study, or the
-            output of `oodml adapt`; or "hf://user/name", which is downloaded from the Hugging
-            Face hub.
-        trust_code: import the user code that model.json names.
-
-    Returns:
-        The model in evaluation mode, with its backbone.
+        run_folder: a folder with model.json and model.safetensors, such as a run of a study, or
+            "hf://user/name", which is downloaded from the Hugging Face hub.
+        trust_code: import the user code that model.json names. By default only heads and
+            backbones of oodml are imported: a folder from another source cannot run code.
 
     Raises:
         OodmlError: if the folder is not a model's, is damaged, or names user code.
@@ -389,7 +326,7 @@ def load_model(run_folder: str | Path, trust_code: bool = False) -> Embedder:
     with reading_model(folder):
         description = json.loads(file.read_text(encoding="utf-8"))
         model = build_model(description, file, trust_code)
-        model.trained.load_state_dict(rename_legacy(load_file(folder / "model.safetensors")))
+        model.trained.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval()
 
 
@@ -408,13 +345,10 @@ def reading_model(path: str | Path) -> Iterator[None]:
 def build_model(
     description: Mapping[str, Any], location: str | Path, trust_code: bool = False
 ) -> Embedder:
-    """Build a model from the output of `describe_model`; its head's weights are untrained.
-
-    The backbone's weights are untrained, too, if they are part of the saved state.
+    """Build a model from `describe_model`; weights that its saved state contains are untrained.
 
     Args:
-        description: the entries "settings" and "head".
-        location: the file that contains them, for error messages.
+        location: the file that contains the description, for error messages.
         trust_code: as in `load_model`.
     """
     from oodml import catalog
@@ -422,22 +356,15 @@ def build_model(
     settings = parse_model_settings(description["settings"])
     options = dict(description["head"])
     kind = str(options.pop("kind"))
-    untrusted = f"head {kind}" if kind not in HEADS else ""
-    if is_user_code(settings.backbone):
-        untrusted = f"backbone {settings.backbone}"
-    if untrusted and not trust_code:
-        problem = f"the model uses code outside oodml ({untrusted})"
-        remedy = "If you trust it, pass trust_code=True (--trust-code)."
-        raise error_at(location, f"{problem}. {remedy}", untrusted.partition(" ")[2], HEADS)
+    for part, name, unknown in (
+        ("backbone", settings.backbone, is_user_code(settings.backbone)),
+        ("head", kind, kind not in HEADS),
+    ):
+        if unknown and not trust_code:
+            problem = f"the model uses code outside oodml ({part} {name})"
+            remedy = "If you trust it, pass trust_code=True (--trust-code)."
+            raise error_at(location, f"{problem}. {remedy}", name, HEADS)
     weights = "none" if isinstance(settings, FinetuneSettings) else settings.weights
     head = catalog.import_object(kind)(**options)
     backbone = load_backbone(settings.backbone, weights, trust_code=trust_code)
     return Embedder(settings, head, backbone)
-
-
-def rename_legacy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A saved state under today's names; earlier versions called the backbone "trunk"."""
-    return {
-        f"backbone.{key.removeprefix('trunk.')}" if key.startswith("trunk.") else key: value
-        for key, value in state.items()
-    }

@@ -19,8 +19,7 @@ REPAIR = (
 def input_short(settings: ModelSettings) -> int | None:
     """The short side that a model's images on disk are resized to; None to read the files.
 
-    This is `input_cache` or, for "auto", what the augmentation needs (`sufficient_short`). Models
-    on cached features read every image only once per view and use the files.
+    Models on cached features read every image only once per view and use the files.
     """
     if not isinstance(settings, FinetuneSettings) or settings.input_cache == "off":
         return None

@@ -1,8 +1,7 @@
-"""Which columns of a file are the vectors, classes, ids, and superclasses.
+"""Which columns of a file are the vectors, classes, ids, and superclasses, in every format.
 
-All formats follow one rule, whatever the order and the case of the names: see `VECTORS`,
-`CLASSES`, `IDS`, and `SUPERCLASSES`. Without a column of `VECTORS`, the vectors are the only
-column with one list of numbers per row, or columns numbered like d0, d1, ….
+Without a column of `VECTORS`, the vectors are the only column with one list of numbers per row, or
+columns numbered like d0, d1, ….
 """
 
 import fnmatch
@@ -10,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,19 +50,16 @@ class Column:
     """A column or array of a file, whose values are read on demand.
 
     Attributes:
-        kind: "matrix" has one list of numbers per row, "numbers" one number, "text" one string.
+        kind: "matrix" has one list of numbers per row, "numbers" one number, "text" one string;
+            anything else is "other".
         about: a description for errors, such as "text".
         load_numbers: reads the values as numbers, where that is different.
     """
 
-    kind: Literal["matrix", "numbers", "text", "other"]
+    kind: str
     load: Callable[[], Any]
     about: str
     load_numbers: Callable[[], Any] | None = None
-
-    def numbers(self) -> Any:
-        """The values as numbers."""
-        return (self.load_numbers or self.load)()
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ class Contents:
     Attributes:
         source: where the vectors come from, if this package wrote the file.
         literal: whether text such as "nan" is a class name and not a missing label.
-        labels_file: the file of the labels: `path`, or the .csv beside an .npy.
+        labels_file: the file of the labels, if it is another one: the .csv beside an .npy.
     """
 
     path: Path
@@ -83,9 +79,21 @@ class Contents:
     labels_file: Path | None = None
 
     @property
-    def labels_location(self) -> Path:
+    def labels_location(self) -> str:
         """The file to name in errors about labels."""
-        return self.labels_file or self.path
+        return str(self.labels_file or self.path)
+
+    def matches(self, names: tuple[str, ...]) -> list[str]:
+        """The columns with one of these names, in any case."""
+        return [name for name in self.columns if name.strip().casefold() in names]
+
+    def labels(self, *names: str) -> NDArray[Any] | None:
+        """[n] the values of the only column with one of these names, or None."""
+        present = self.matches(names)
+        if len(present) > 1:
+            problem = f"columns {_quoted(present)} have the same meaning; remove one of them"
+            raise error_at(self.labels_location, problem, present)
+        return as_label_array(self.columns[present[0]].load()) if present else None
 
 
 def standard_columns(
@@ -98,63 +106,54 @@ def standard_columns(
         and columns of `ATTRIBUTES` [n]; and the source.
     """
     matrix = _choose_vectors(contents, vectors)
-    nameless = np.full(len(matrix), "unlabeled")
-    raw = {"classes": nameless if labels == "" else _choose_classes(contents, labels)}
-    for key, names in (("ids", IDS), ("superclasses", SUPERCLASSES)):
-        name = _only_match(contents, names)
-        if name is not None:
-            raw[key] = as_label_array(contents.columns[name].load())
-    parts = _list_parts(contents)
-    raw |= {} if parts is None else {"partition": parts}
+    n, location, source = len(matrix), contents.labels_location, dict(contents.source)
+    classes = np.full(n, "unlabeled") if labels == "" else _choose_classes(contents, labels)
+    chosen = {
+        "classes": classes,
+        "ids": contents.labels(*IDS),
+        "superclasses": contents.labels(*SUPERCLASSES),
+        "partition": _list_parts(contents),
+    }
     for key in ATTRIBUTES:
-        name = _only_match(contents, (key,))
-        if name is not None and contents.columns[name].kind != "matrix":
-            raw[key] = attribute_texts(contents.columns[name].load())
-    location = str(contents.labels_location)
+        if any(contents.columns[name].kind != "matrix" for name in contents.matches((key,))):
+            chosen[key] = attribute_texts(contents.labels(key))
+    raw = {key: values for key, values in chosen.items() if values is not None}
     for key, values in raw.items():
-        if values.shape != (len(matrix),):
+        if values.shape != (n,):
             size = len(values) if values.ndim == 1 else list(values.shape)
-            raise error_at(location, f"{size} {key} for {len(matrix)} vectors", values.shape)
-    source = dict(contents.source)
+            raise error_at(location, f"{size} {key} for {n} vectors", values.shape)
     if "ids" not in raw:
-        raw["ids"] = np.arange(len(matrix))
-        source["ids"] = "row numbers"
+        raw["ids"], source["ids"] = np.arange(n), "row numbers"
     unlabeled = _unlabeled_rows(contents, raw, skip_unlabeled)
     if unlabeled.any():
         matrix = matrix[~unlabeled]
         raw = {key: values[~unlabeled] for key, values in raw.items()}
         source["skipped_unlabeled"] = int(unlabeled.sum())
-    text: Columns = {
-        key: as_names(values, key, location=location, literal=contents.literal or key == "ids")
-        if key not in ATTRIBUTES
-        else values
-        for key, values in raw.items()
-    }
-    return {"vectors": matrix} | text, source
+    for key in [key for key in raw if key not in ATTRIBUTES]:
+        literal = contents.literal or key == "ids"
+        raw[key] = as_names(raw[key], key, location=location, literal=literal)
+    return {"vectors": matrix} | raw, source
 
 
 def attribute_texts(values: Any) -> NDArray[Any]:
     """[n] the values of a column of `ATTRIBUTES` as text; "" where a value is missing."""
     array = as_label_array(values)
-    missing = find_missing(array)
-    numbers = [
-        int(value) if isinstance(value, float) and value.is_integer() else value
-        for value in np.where(missing, "", array.astype(object)).tolist()
-    ]
-    return np.array([str(value).strip() for value in numbers], dtype=np.str_)
+    texts = []
+    for value in np.where(find_missing(array), "", array.astype(object)).tolist():
+        whole = isinstance(value, float) and value.is_integer()
+        texts.append(str(int(value) if whole else value).strip())
+    return np.array(texts, dtype=np.str_)
 
 
 def _list_parts(contents: Contents) -> NDArray[Any] | None:
     """[n] the part of `PARTS` of each row, if the file has lists of queries and gallery."""
-    name = _only_match(contents, ("partition",))
-    if name is not None:
-        parts = as_label_array(contents.columns[name].load())
+    parts = contents.labels("partition")
+    if parts is not None:
         return parts if parts.dtype.kind == "U" and np.isin(parts, PARTS).all() else None
-    names = [_only_match(contents, (flag,)) for flag in LISTS]
-    if None in names:
+    flags = {name: contents.labels(name) for name in LISTS}
+    if any(values is None for values in flags.values()):
         return None
-    flags = {str(name): contents.columns[str(name)].load() for name in names}
-    return parts_from_flags(flags, str(contents.labels_location))
+    return parts_from_flags(flags, contents.labels_location)
 
 
 def parts_from_flags(flags: Mapping[str, Any], location: str) -> NDArray[Any]:
@@ -178,43 +177,27 @@ def parts_from_flags(flags: Mapping[str, Any], location: str) -> NDArray[Any]:
 def _unlabeled_rows(contents: Contents, raw: Columns, skip: bool) -> NDArray[np.bool_]:
     """[n] the rows without a class or superclass; an error unless they are skipped."""
     unlabeled = np.zeros(len(raw["classes"]), dtype=np.bool_)
-    for key in ("classes", "superclasses"):
-        if key in raw:
-            missing = find_missing(raw[key], literal=contents.literal)
-            if missing.any() and not skip:
-                location = str(contents.labels_location)
-                raise missing_error(raw[key], np.flatnonzero(missing), key, location)
-            unlabeled |= missing
+    for key in [key for key in ("classes", "superclasses") if key in raw]:
+        missing = find_missing(raw[key], literal=contents.literal)
+        if missing.any() and not skip:
+            location = contents.labels_location
+            raise missing_error(raw[key], np.flatnonzero(missing), key, location)
+        unlabeled |= missing
     return unlabeled
-
-
-def _matches(contents: Contents, names: tuple[str, ...]) -> list[str]:
-    return [name for name in contents.columns if name.strip().casefold() in names]
-
-
-def _only_match(contents: Contents, names: tuple[str, ...]) -> str | None:
-    matches = _matches(contents, names)
-    if len(matches) > 1:
-        location = str(contents.labels_location)
-        problem = f"columns {_quoted(matches)} have the same meaning; remove one of them"
-        raise error_at(location, problem, matches)
-    return matches[0] if matches else None
 
 
 def _choose_classes(contents: Contents, requested: str | None) -> NDArray[Any]:
     columns = contents.columns
-    if requested is not None:
-        if requested not in columns:
-            _refuse(contents, f"no column {requested!r}", CLASSES, given=requested)
-        return as_label_array(columns[requested].load())
-    matches = _matches(contents, CLASSES)
+    if requested is not None and requested not in columns:
+        raise _column_error(contents, f"no column {requested!r}", CLASSES, requested)
+    matches = contents.matches(CLASSES) if requested is None else [requested]
     if not matches:
-        _refuse(contents, f"no labels in a column {_quoted(CLASSES, 'or')}", CLASSES)
+        raise _column_error(contents, f"no labels in a column {_quoted(CLASSES, 'or')}", CLASSES)
     arrays = [as_label_array(columns[name].load()) for name in matches]
     if len(arrays) > 1 and not _is_same_partition(arrays):
-        location = str(contents.labels_location)
         problem = f"columns {_quoted(matches)} contain different classes"
-        raise error_at(location, f"{problem}; choose one: `--label-column {matches[0]}`", matches)
+        advice = f"choose one: `--label-column {matches[0]}`"
+        raise error_at(contents.labels_location, f"{problem}; {advice}", matches)
     return arrays[0]
 
 
@@ -222,9 +205,8 @@ def _is_same_partition(arrays: list[NDArray[Any]]) -> bool:
     """Whether all columns divide the rows into the same classes."""
     if len({array.shape for array in arrays}) > 1 or arrays[0].ndim != 1:
         return False
-    rows = list(zip(*(map(str, array.tolist()) for array in arrays), strict=True))
-    n_pairs = len(set(rows))
-    return all(len({row[i] for row in rows}) == n_pairs for i in range(len(arrays)))
+    rows = set(zip(*(map(str, array.tolist()) for array in arrays), strict=True))
+    return all(len(set(names)) == len(rows) for names in zip(*rows, strict=True))
 
 
 def _choose_vectors(contents: Contents, requested: str | None) -> NDArray[Any]:
@@ -235,27 +217,24 @@ def _choose_vectors(contents: Contents, requested: str | None) -> NDArray[Any]:
             return _load_matrix(contents, requested)
         names = [name for name in columns if fnmatch.fnmatchcase(name, requested)]
         if not names:
-            _refuse(contents, f"no column {requested!r}", VECTORS, given=requested)
+            raise _column_error(contents, f"no column {requested!r}", VECTORS, requested)
         return _stack_dimensions(contents, names)
-    matches = _matches(contents, VECTORS) or [
+    matches = contents.matches(VECTORS) or [
         name
         for name, column in columns.items()
         if column.kind == "matrix" and not _NEVER_VECTORS.search(name.casefold())
     ]
+    families = [] if matches else _dimension_families(columns)
     if len(matches) == 1:
         return _load_matrix(contents, matches[0])
-    if matches:
-        reason = f"{_quoted(matches)} may all be the vectors"
-        _refuse(contents, reason, VECTORS, given=matches)
-    families = _dimension_families(columns)
     if len(families) == 1:
         return _stack_dimensions(contents, families[0])
-    if families:
-        first = [names[0] for names in families]
-        reason = f"the groups of columns that start with {_quoted(first)} may all be the vectors"
-        _refuse(contents, reason, VECTORS, given=first)
+    first = matches or [names[0] for names in families]
     reason = f"no vectors in a column {_quoted(VECTORS, 'or')} with one list per row"
-    _refuse(contents, reason, VECTORS)
+    if first:
+        groups = "" if matches else "the groups of columns that start with "
+        reason = f"{groups}{_quoted(first)} may all be the vectors"
+    raise _column_error(contents, reason, VECTORS, first or None)
 
 
 def _dimension_families(columns: Mapping[str, Column]) -> list[list[str]]:
@@ -288,32 +267,33 @@ def _stack_dimensions(contents: Contents, names: list[str]) -> NDArray[Any]:
 
 
 def _load_matrix(contents: Contents, name: str) -> NDArray[Any]:
-    location, column = str(contents.path), contents.columns[name]
+    column = contents.columns[name]
     if column.kind != "matrix":
         problem = f"{name!r} must have one list of numbers per row; it has {column.about}"
-        raise error_at(location, problem, name)
+        raise error_at(contents.path, problem, name)
     array = _load_floats(contents, name)
     if array.ndim != 2:
-        raise error_at(location, f"{name!r} must be [n d]; given {list(array.shape)}", array.shape)
+        problem = f"{name!r} must be [n d]; given {list(array.shape)}"
+        raise error_at(contents.path, problem, array.shape)
     return array
 
 
 def _load_floats(contents: Contents, name: str) -> NDArray[Any]:
+    column = contents.columns[name]
     try:
-        return as_float_array(contents.columns[name].numbers(), name)
+        return as_float_array((column.load_numbers or column.load)(), name)
     except OodmlError as error:
-        location = str(contents.path)
-        if error.location == location:
+        if error.location == str(contents.path):
             raise
-        raise error_at(location, str(error), error.given) from error
+        raise error_at(contents.path, str(error), error.given) from error
 
 
-def _refuse(
-    contents: Contents, reason: str, allowed: tuple[str, ...], *, given: Any = None
-) -> NoReturn:
-    """Raise an error that lists the columns of the file and the remedy."""
+def _column_error(
+    contents: Contents, reason: str, allowed: tuple[str, ...], given: Any = None
+) -> OodmlError:
+    """The error that lists the columns of the file and the remedy."""
     columns = contents.columns
-    path = contents.path if allowed == VECTORS else contents.labels_location
+    path = contents.path if allowed == VECTORS else Path(contents.labels_location)
     listed = ", ".join(f"{name!r} ({column.about})" for name, column in columns.items())
     npy = path.with_suffix(".npy")
     if len(columns) == 1 and re.search(r"[;\t|]", next(iter(columns))):
@@ -323,11 +303,9 @@ def _refuse(
     elif path.suffix.lower() == ".csv" and npy.exists():
         hint = f"Did you mean {npy.name}?"
     else:
-        hint = (
-            "Choose one with `--vector-column NAME`, or several with `--vector-column 'PREFIX*'`."
-        )
+        hint = "Choose one with `--vector-column NAME`, or several, such as 'PREFIX*'."
     problem = f"{reason}; it has {listed or 'no columns'}. {hint}"
-    raise error_at(path, problem, list(columns) if given is None else given, allowed)
+    return error_at(path, problem, list(columns) if given is None else given, allowed)
 
 
 def _quoted(names: Iterable[str], word: str = "and") -> str:

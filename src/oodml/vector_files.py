@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,7 +19,6 @@ from oodml.vector_columns import VECTORS, Column, Columns, Contents, standard_co
 SUFFIXES = (".npz", ".safetensors", ".parquet", ".npy")
 """The formats that are written; .csv is only read."""
 READABLE = (*SUFFIXES, ".csv")
-
 _SIGNATURES = {b"PK\x03\x04": ".npz", b"\x93NUMPY": ".npy", b"PAR1": ".parquet"}
 _CSV_FIELD_LIMIT = 2**27
 """Characters per field, enough for a vector as text."""
@@ -45,8 +44,44 @@ def write_vectors(path: Path, columns: Columns, source: Mapping[str, Any]) -> No
         source: where the vectors come from, as JSON values; .npy does not store it.
     """
     check_suffix(path)
+    suffix, about, vectors = path.suffix.lower(), json.dumps(dict(source)), columns["vectors"]
+    text = {key: values.tolist() for key, values in columns.items() if key != "vectors"}
+    if suffix == ".npy":
+        _write_labels(path.with_suffix(".csv"), path, text)
     with replacing(path) as temporary:
-        _WRITERS[path.suffix.lower()](columns, source, temporary, path)
+        if suffix == ".npz":
+            arrays: dict[str, Any] = {"source": np.array(about), **columns}
+            with temporary.open("wb") as stream:
+                np.savez(stream, **arrays)
+        elif suffix == ".npy":
+            with temporary.open("wb") as stream:
+                np.save(stream, vectors)
+        elif suffix == ".safetensors":
+            from safetensors.numpy import save_file
+
+            metadata = {key: json.dumps(values) for key, values in text.items()}
+            tensors = {"vectors": np.ascontiguousarray(vectors)}
+            save_file(tensors, temporary, metadata={**metadata, "source": about})
+        else:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+            table = pa.table({"vectors": lists} | {key: pa.array(text[key]) for key in text})
+            pq.write_table(table.replace_schema_metadata({"source": about}), temporary)
+
+
+def _write_labels(path: Path, vectors: Path, text: Mapping[str, list[str]]) -> None:
+    """Write the .csv beside an .npy, unless a table of something else has this name."""
+    if path.exists() and not _starts_with(path, b"class,id", b'"class","id"'):
+        problem = f"{vectors}: would overwrite {path.name}, which is not a file of labels"
+        raise OodmlError(problem, location=str(path))
+    names = {"classes": "class", "ids": "id", "superclasses": "superclass"}
+    # Quotes mark text such as "nan" as a class name for the reader.
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, quoting=csv.QUOTE_ALL, lineterminator="\n")
+        writer.writerow(names.get(key, key) for key in text)
+        writer.writerows(zip(*text.values(), strict=True))
 
 
 def read_vectors(
@@ -92,57 +127,34 @@ def _check_signature(path: Path) -> None:
             raise error_at(path, problem, path.suffix, (suffix,))
 
 
-def _text_columns(columns: Columns) -> Columns:
-    return {key: values for key, values in columns.items() if key != "vectors"}
-
-
-def _parse_source(text: Any) -> dict[str, Any] | None:
-    """The source that this package stores as a JSON object; None for anything else."""
+def _contents(path: Path, columns: dict[str, Column], source: Any) -> Contents:
+    """The contents of a file with the source as stored; text is literal in our own files."""
     try:
-        value = json.loads(text)
+        value = json.loads(source)
     except (TypeError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _write_npz(columns: Columns, source: Mapping[str, Any], path: Path, target: Path) -> None:
-    arrays: dict[str, Any] = {"source": np.array(json.dumps(dict(source))), **columns}
-    with path.open("wb") as stream:
-        np.savez(stream, **arrays)
+        value = None
+    own = isinstance(value, dict)
+    return Contents(path, columns, value if own else {}, literal=own)
 
 
 def _read_npz(path: Path) -> Contents:
-    columns: dict[str, Column] = {}
-    source = None
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-        for name in archive.files:
-            try:
-                array = archive[name]
-            except ValueError as error:
-                if "allow_pickle" not in str(error):
-                    raise
-                columns[name] = _pickled_column(path, name)
-                continue
-            if name == "source" and array.ndim == 0 and array.dtype.kind == "U":
-                source = _parse_source(str(array))
-            columns[name] = _array_column(array)
-    return Contents(path, columns, source or {}, literal=source is not None)
+        columns = {
+            name: _numpy_column(path, name, partial(archive.__getitem__, name))
+            for name in archive.files
+        }
+    source = columns.get("source")
+    is_text = source is not None and source.kind == "other"
+    return _contents(path, columns, str(source.load()) if source and is_text else None)
 
 
-def _array_column(array: Any) -> Column:
-    """A column of a numpy array or a tensor."""
-    shape, dtype = list(array.shape), str(array.dtype).removeprefix("torch.")
-    about = f"{dtype} {shape}"
-    is_text = bool(re.match(r"[<>|=]?[US]\d", dtype))
-    if len(shape) == 2 and not is_text:
-        return Column("matrix", lambda: array, about)
-    if len(shape) == 1:
-        return Column("text" if is_text else "numbers", lambda: array, about)
-    return Column("other", lambda: array, about)
-
-
-def _pickled_column(path: Path, name: str) -> Column:
-    """An array that only pickle can load."""
+def _numpy_column(path: Path, name: str, load: Callable[[], Any]) -> Column:
+    """A column of an array; one of Python objects is refused when its values are used."""
+    try:
+        return _array_column(load())
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
 
     def refuse() -> NoReturn:
         problem = (
@@ -155,27 +167,22 @@ def _pickled_column(path: Path, name: str) -> Column:
     return Column("matrix" if is_vectors else "text", refuse, "Python objects")
 
 
-def _write_safetensors(
-    columns: Columns, source: Mapping[str, Any], path: Path, target: Path
-) -> None:
-    from safetensors.numpy import save_file
-
-    text = _text_columns(columns)
-    metadata = {key: json.dumps(values.tolist()) for key, values in text.items()}
-    metadata["source"] = json.dumps(dict(source))
-    save_file({"vectors": np.ascontiguousarray(columns["vectors"])}, path, metadata=metadata)
+def _array_column(array: Any) -> Column:
+    """A column of a numpy array or a tensor."""
+    shape, dtype = list(array.shape), str(array.dtype).removeprefix("torch.")
+    is_text = bool(re.match(r"[<>|=]?[US]\d", dtype))
+    kinds = {1: "text" if is_text else "numbers", 2: "other" if is_text else "matrix"}
+    return Column(kinds.get(len(shape), "other"), lambda: array, f"{dtype} {shape}")
 
 
 def _read_safetensors(path: Path) -> Contents:
     """Tensors, and lists in the metadata: safetensors cannot store text otherwise."""
     from safetensors import safe_open
 
-    columns: dict[str, Column] = {}
     with safe_open(path, framework="pt") as file:
         metadata = dict(file.metadata() or {})
-        for name in file.keys():  # noqa: SIM118
-            columns[name] = _array_column(file.get_tensor(name))
-    source = _parse_source(metadata.pop("source", None))
+        columns = {name: _array_column(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+    source = metadata.pop("source", None)
     for name, text in metadata.items():
         try:
             values = json.loads(text)
@@ -183,33 +190,19 @@ def _read_safetensors(path: Path) -> Contents:
             continue
         if isinstance(values, list):
             columns.setdefault(name, Column("text", partial(list, values), "metadata"))
-    return Contents(path, columns, source or {}, literal=source is not None)
-
-
-def _write_parquet(columns: Columns, source: Mapping[str, Any], path: Path, target: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    vectors = columns["vectors"]
-    lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-    text = {key: pa.array(values.tolist()) for key, values in _text_columns(columns).items()}
-    table = pa.table({"vectors": lists, **text})
-    pq.write_table(table.replace_schema_metadata({"source": json.dumps(dict(source))}), path)
+    return _contents(path, columns, source)
 
 
 def _read_parquet(path: Path) -> Contents:
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)
-    if len(set(table.column_names)) < len(table.column_names):
+    names = table.column_names
+    if len(set(names)) < len(names):
         raise error_at(path, "two columns have the same name")
-    source = _parse_source((table.schema.metadata or {}).get(b"source"))
-    columns = {
-        name: _arrow_column(path, name, table[name])
-        for name in table.column_names
-        if not name.startswith("__index_level_")
-    }
-    return Contents(path, columns, source or {}, literal=source is not None)
+    names = [name for name in names if not name.startswith("__index_level_")]
+    columns = {name: _arrow_column(path, name, table[name]) for name in names}
+    return _contents(path, columns, (table.schema.metadata or {}).get(b"source"))
 
 
 def _arrow_column(path: Path, name: str, values: Any) -> Column:
@@ -248,47 +241,45 @@ def _list_matrix(path: Path, name: str, values: Any) -> NDArray[Any]:
         row = int(different[0])
         text = "no list" if lengths[row] < 0 else f"{lengths[row]} numbers"
         usual = int(lengths[lengths >= 0][0]) if (lengths >= 0).any() else 0
-        _refuse_row(path, name, row, f"has {text}; other rows have {usual}")
+        raise _row_error(path, name, row, f"has {text}; other rows have {usual}")
     flat = pa.concat_arrays([chunk.flatten() for chunk in values.chunks])
     if flat.null_count:
         first = int(np.flatnonzero(flat.is_null().to_numpy(zero_copy_only=False))[0])
-        _refuse_row(path, name, first // int(lengths[0]), "has a missing number")
+        raise _row_error(path, name, first // int(lengths[0]), "has a missing number")
     return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(lengths), -1)
+
+
+def _row_error(path: Path, name: str, row: int, problem: str) -> OodmlError:
+    return error_at(path, f"row {row} of {name!r} {problem}", row)
 
 
 def _text_column(path: Path, name: str, texts: list[str | None]) -> Column:
     """A column of text: lists such as "[0.5, 1.2]", numbers, or labels."""
     first = next((text.strip() for text in texts if text), "")
+
+    def parse(parse_one: Callable[[str], Any], what: str) -> list[Any]:
+        values = [parse_one((text or "").strip()) for text in texts]
+        for row, value in enumerate(values):
+            if value is None:
+                given = (texts[row] or "")[:40]
+                raise _row_error(path, name, row, f"is not a {what}: {given!r}")
+        return values
+
     if first.startswith("["):
-        parse = partial(_parse_lists, path, name, texts)
-        return Column("matrix", lambda: texts, "lists as text", parse)
+        parse_lists = partial(parse, _parse_list, "list of numbers")
+        return Column("matrix", lambda: texts, "lists as text", parse_lists)
     if _parse_number(first) is not None:
-        parse_numbers = partial(_parse_numbers, path, name, texts)
-        return Column("numbers", lambda: texts, "numbers", parse_numbers)
+        return Column("numbers", lambda: texts, "numbers", partial(parse, _parse_number, "number"))
     return Column("text", lambda: texts, "text")
 
 
-def _parse_lists(path: Path, name: str, texts: list[str | None]) -> list[NDArray[np.float64]]:
-    """Vectors from JSON lists, or from lists as numpy prints them."""
-    rows = []
-    for row, text in enumerate(texts):
-        match = re.fullmatch(r"\s*\[([^\[\]]*)\]\s*", text or "")
-        parts = [part for part in re.split(r"[\s,]+", match[1]) if part] if match else []
-        numbers = [_parse_number(part) for part in parts]
-        if not numbers or None in numbers:
-            _refuse_row(path, name, row, f"is not a list of numbers: {(text or '')[:40]!r}")
-        rows.append(np.array(numbers, dtype=np.float64))
-    return rows
-
-
-def _parse_numbers(path: Path, name: str, texts: list[str | None]) -> list[float]:
-    values = []
-    for row, text in enumerate(texts):
-        number = _parse_number((text or "").strip())
-        if number is None:
-            _refuse_row(path, name, row, f"is not a number: {(text or '')[:40]!r}")
-        values.append(number)
-    return values
+def _parse_list(text: str) -> NDArray[np.float64] | None:
+    """A vector from a JSON list, or from a list as numpy prints it."""
+    match = re.fullmatch(r"\[([^\[\]]*)\]", text)
+    numbers = (
+        [_parse_number(part) for part in re.split(r"[\s,]+", match[1]) if part] if match else []
+    )
+    return None if not numbers or None in numbers else np.array(numbers, dtype=np.float64)
 
 
 def _parse_number(text: str) -> float | None:
@@ -298,108 +289,77 @@ def _parse_number(text: str) -> float | None:
         return None
 
 
-def _refuse_row(path: Path, name: str, row: int, problem: str) -> NoReturn:
-    raise error_at(path, f"row {row} of {name!r} {problem}", row)
-
-
-def _write_npy(columns: Columns, source: Mapping[str, Any], path: Path, target: Path) -> None:
-    labels_file = target.with_suffix(".csv")
-    if labels_file.exists() and not _is_own_csv(labels_file, b"class,id", b'"class","id"'):
-        problem = f"{target}: would overwrite {labels_file.name}, which is not a file of labels"
-        raise OodmlError(problem, location=str(labels_file))
-    names = {"classes": "class", "ids": "id", "superclasses": "superclass"}
-    table = {names.get(key, key): values.tolist() for key, values in _text_columns(columns).items()}
-    text = io.StringIO()
-    # Quotes tell the reader that text such as "nan" is a class name.
-    writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    writer.writerow(table)
-    writer.writerows(zip(*table.values(), strict=True))
-    with path.open("wb") as stream:
-        np.save(stream, columns["vectors"])
-    with replacing(labels_file) as temporary:
-        temporary.write_bytes(text.getvalue().encode())
-
-
 def _read_npy(path: Path) -> Contents:
     labels_file = path.with_suffix(".csv")
     if not labels_file.exists():
         problem = f"{labels_file.name} is missing; save the labels there, in a column 'class'"
         raise OodmlError(f"{path}: {problem}", str(labels_file))
     contents = _read_csv(labels_file)
-    names = [name for name in contents.columns if name.strip().casefold() not in VECTORS]
-    columns = {name: contents.columns[name] for name in names}
-    try:
-        columns["vectors"] = _array_column(np.load(path, allow_pickle=False))
-    except ValueError as error:
-        if "allow_pickle" not in str(error):
-            raise
-        columns["vectors"] = _pickled_column(path, "vectors")
+    columns = {
+        name: column
+        for name, column in contents.columns.items()
+        if name.strip().casefold() not in VECTORS
+    }
+    columns["vectors"] = _numpy_column(path, "vectors", partial(np.load, path, allow_pickle=False))
     return Contents(path, columns, literal=contents.literal, labels_file=labels_file)
 
 
-def _is_own_csv(path: Path, *starts: bytes) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(16).startswith(starts)
-
-
 def _read_csv(path: Path) -> Contents:
-    """A table with a header, in UTF-8, separated by commas."""
-    rows = _csv_rows(path, _decode(path))
-    if not rows:
-        raise error_at(path, "the file is empty")
-    header, lines = rows[0][1], rows[1:]
-    names = [name for name in header if name.strip()]
-    if len(set(names)) < len(names):
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise error_at(path, f"two columns are called {repeated!r}", repeated)
-    for line, row in lines:
-        if len(row) != len(header):
-            problem = f"line {line} has {len(row)} fields, the header has {len(header)}"
-            raise error_at(path, problem, line)
     columns = {
-        name: _text_column(path, name, [row[i] for _, row in lines])
-        for i, name in enumerate(header)
+        name: _text_column(path, name, list(values))
+        for name, values in read_table(path).items()
         if name.strip()
     }
-    return Contents(path, columns, literal=_is_own_csv(path, b'"class","id"'))
+    return Contents(path, columns, literal=_starts_with(path, b'"class","id"'))
 
 
-def _decode(path: Path) -> str:
+def read_table(path: Path, delimiter: str = ",") -> dict[str, list[str]]:
+    """The columns of a table of text with a header, in UTF-8.
+
+    Blank lines are left out; in a table of one column they are blank cells, except at the end.
+
+    Raises:
+        OodmlError: if the file is not UTF-8, two columns have one name, or a row has another
+            number of fields than the header.
+    """
     content = path.read_bytes()
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise error_at(path, "is UTF-16; save it as UTF-8")
     try:
-        return content.decode("utf-8-sig")
+        stream = io.StringIO(content.decode("utf-8-sig"), newline="")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         problem = f"line {line} is not UTF-8 (perhaps Latin-1); save the file as UTF-8"
         raise error_at(path, problem, line) from error
-
-
-def _csv_rows(path: Path, text: str) -> list[tuple[int, list[str]]]:
-    """The rows with their line numbers; in a table of one column, a blank line is a blank cell."""
     limit = csv.field_size_limit(_CSV_FIELD_LIMIT)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows: list[tuple[int, list[str]]] = []
+    reader = csv.reader(stream, delimiter=delimiter, strict=True)
     try:
-        for row in reader:
-            rows.append((reader.line_num, row))
+        rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise error_at(path, f"line {reader.line_num}: {error}", reader.line_num) from error
     finally:
         csv.field_size_limit(limit)
     while rows and not rows[-1][1]:
         rows.pop()
-    is_single = bool(rows) and len(rows[0][1]) == 1
-    return [(line, row or [""] if is_single else row) for line, row in rows]
+    if not rows:
+        raise error_at(path, "the file is empty")
+    header = rows[0][1]
+    for name in header:
+        if name.strip() and header.count(name) > 1:
+            raise error_at(path, f"two columns are called {name!r}", name)
+    cells = [(line, row or [""]) for line, row in rows[1:] if row or len(header) == 1]
+    for line, row in cells:
+        if len(row) != len(header):
+            problem = f"line {line} has {len(row)} fields, the header has {len(header)}"
+            raise error_at(path, problem, line)
+    return {name: [row[i] for _, row in cells] for i, name in enumerate(header)}
 
 
-_WRITERS = {
-    ".npz": _write_npz,
-    ".safetensors": _write_safetensors,
-    ".parquet": _write_parquet,
-    ".npy": _write_npy,
-}
+def _starts_with(path: Path, *starts: bytes) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(16).startswith(starts)
+
+
 _READERS = {
     ".npz": _read_npz,
     ".safetensors": _read_safetensors,

@@ -53,24 +53,18 @@ class VectorSet(Labeled):
         if len(self.ids) == 0 < n:
             self._set("ids", np.arange(n))
             self._set("source", {**self.source, "ids": "row numbers"})
-        for name, values in self.attributes.items():
-            if len(values) != n:
-                raise OodmlError(f"{len(values)} {name} for {n} vectors", name, len(values))
         for name in self.PER_ROW[1:]:
             if getattr(self, name) is not None:
-                names = as_names(getattr(self, name), name, literal=True)
-                if names.shape != (n,):
-                    message = f"{len(names)} {name} for {n} vectors"
-                    raise OodmlError(message, location=name, given=len(names))
-                self._set(name, names)
+                self._set(name, as_names(getattr(self, name), name, literal=True))
+        columns = {name: getattr(self, name) for name in self.PER_ROW[1:]} | {**self.attributes}
+        for name, values in columns.items():
+            if values is not None and np.shape(values) != (n,):
+                raise OodmlError(f"{len(values)} {name} for {n} vectors", name, len(values))
         bad = np.flatnonzero(~np.isfinite(self.vectors).all(axis=1))
         if len(bad):
-            raise OodmlError(
-                f"the vector of row {bad[0]} (id {str(self.ids[bad[0]])!r}) is not finite "
-                f"({len(bad)} of {n} rows)",
-                "vectors",
-                int(bad[0]),
-            )
+            row = f"the vector of row {bad[0]} (id {str(self.ids[bad[0]])!r})"
+            problem = f"{row} is not finite ({len(bad)} of {n} rows)"
+            raise OodmlError(problem, "vectors", int(bad[0]))
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -96,12 +90,9 @@ class VectorSet(Labeled):
         Raises:
             OodmlError: for another suffix, or if the .csv is not a file of labels.
         """
-        columns = {"vectors": self.vectors, "classes": self.classes, "ids": self.ids}
-        for name in ("superclasses", "partition"):
-            if getattr(self, name) is not None:
-                columns[name] = getattr(self, name)
-        columns |= self.attributes
-        vector_files.write_vectors(Path(path), columns, self.source)
+        columns = {name: getattr(self, name) for name in self.PER_ROW} | {**self.attributes}
+        present = {name: values for name, values in columns.items() if values is not None}
+        vector_files.write_vectors(Path(path), present, self.source)
 
     @classmethod
     def load(
@@ -114,21 +105,19 @@ class VectorSet(Labeled):
     ) -> "VectorSet":
         """Read a file that `save` wrote, or one of your own with the same columns.
 
-        Columns or arrays are found by name, in any order and case: the classes as "classes",
-        "class", "labels", or "label", the images as "ids" or "id", and "superclasses" or
-        "superclass". The vectors are called "vectors", "vector", "embeddings", or "embedding", or
-        are the only column with one list per row, or columns numbered like d0, d1, …. Columns
-        "is_query" and "is_gallery", or "partition" with "query" and "gallery", are lists of what
-        is searched. "camera", "time", "location", "sequence", "junk", and "relevance" are used by
-        protocols of retrieval. An .npy has the labels in `NAME.csv` beside it.
+        Columns are identified by name, in any order and case: "classes", "class", "labels", or
+        "label"; "ids" or "id"; "superclasses" or "superclass". The vectors are "vectors",
+        "vector", "embeddings", or "embedding", or the only column with one list per row, or
+        columns numbered like d0, d1, …. "is_query" and "is_gallery", or "partition" with "query"
+        and "gallery", list what is searched; `oodml.vector_columns.ATTRIBUTES` are used by
+        protocols of retrieval.
 
         Args:
-            path: a .npz, .safetensors, .parquet, .npy, or .csv file.
-            vectors: the column of the vectors, or a pattern for one column per dimension, such
-                as "pc*".
+            path: a .npz, .safetensors, .parquet, or .csv file, or an .npy with a .csv of labels.
+            vectors: the column of the vectors, or a pattern such as "pc*" for one per dimension.
             labels: the column of the classes; "" reads a file without classes.
-            skip_unlabeled: exclude rows without a class or superclass instead of refusing the
-                file; their number is recorded in `source` as "skipped_unlabeled".
+            skip_unlabeled: exclude rows without a class or superclass, and record their number
+                in `source` as "skipped_unlabeled", instead of refusing the file.
 
         Raises:
             OodmlError: if the file is missing, damaged, ambiguous, or lacks a column or a label.

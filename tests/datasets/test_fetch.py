@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from oodml.cli import app
 from oodml.datasets import _fetch
-from oodml.datasets._unpack import unpack
+from oodml.datasets._fetch import unpack
 from oodml.errors import OodmlError
 
 from .trees import grow

@@ -1,7 +1,6 @@
 """The properties of the included dataset."""
 
 import re
-import unicodedata
 
 import numpy as np
 import pytest
@@ -51,18 +50,6 @@ def test_the_ink_is_inside_the_frame_and_centered(images: ImageSet) -> None:
         assert first.min() >= 2
         assert last.max() <= 61
         assert np.abs(first + last - 63).max() <= 2
-
-
-def test_each_class_has_a_character(images: ImageSet) -> None:
-    characters = [glyphs.character(name) for name in images.class_names]
-    assert len(set(characters)) == len(images.class_names)
-    assert all(len(character) == 1 for character in characters)
-    assert glyphs.character("greek/alpha") == "α"
-    assert glyphs.character("digits/7") == "7"
-    arabic = [glyphs.character(name) for name in images.class_names if name.startswith("arabic/")]
-    assert all(unicodedata.name(character).startswith("ARABIC") for character in arabic)
-    with pytest.raises(OodmlError, match="'greek/alpha'"):
-        glyphs.character("greek/alhpa")
 
 
 def test_scripts_can_be_chosen() -> None:

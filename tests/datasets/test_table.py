@@ -73,7 +73,7 @@ def test_numbers_are_read_as_names(root: Path) -> None:
     ("text", "word"),
     [
         ("path,kind\na.png,1\n", "'class'"),
-        ("", "'path'"),
+        ("", "empty"),
         ("path,class\na.png,x,\nc.png,y,\n", "line 2"),
         ("path,class\na.png,x\nc.png\n", "line 3"),
         ("path,class\na.png,x\nc.png,nan\n", "row 2"),

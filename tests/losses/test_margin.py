@@ -2,9 +2,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 import oodml
-from oodml.losses.margin import margin_loss
+from oodml.losses._base import squared_distances
+from oodml.losses.margin import margin_of_squared
 from tests.losses._reference import check, read
 
 
@@ -60,6 +62,10 @@ def test_many_heads_at_once() -> None:
     triplets = torch.randint(0, 8, (5, 6, 3), generator=generator)
     valid = torch.rand(5, 6, generator=generator) < 0.5
     beta = torch.full((5, 6), 1.2)
+
+    def margin_loss(x: Tensor, triplets: Tensor, beta: Tensor, valid: Tensor) -> Tensor:
+        return margin_of_squared(*squared_distances(x, triplets), beta, valid, 0.2)
+
     together = torch.func.vmap(margin_loss)(x, triplets, beta, valid)
     alone = [
         margin_loss(x[i], triplets[i][valid[i]], beta[i][valid[i]], valid[i][valid[i]])

@@ -2,9 +2,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 import oodml
-from oodml.losses.triplet import triplet_loss
+from oodml.losses._base import squared_distances
+from oodml.losses.triplet import triplet_of_squared
 from tests.losses._reference import check, read
 
 
@@ -27,6 +29,10 @@ def test_many_heads_at_once() -> None:
     x = torch.randn(5, 8, 4, generator=generator)
     triplets = torch.randint(0, 8, (5, 6, 3), generator=generator)
     valid = torch.rand(5, 6, generator=generator) < 0.5
+
+    def triplet_loss(x: Tensor, triplets: Tensor, valid: Tensor) -> Tensor:
+        return triplet_of_squared(*squared_distances(x, triplets), valid, 0.2)
+
     together = torch.func.vmap(triplet_loss)(x, triplets, valid)
     alone = [triplet_loss(x[i], triplets[i][valid[i]], valid[i][valid[i]]) for i in range(5)]
     torch.testing.assert_close(together, torch.stack(alone))

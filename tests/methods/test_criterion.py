@@ -118,10 +118,10 @@ def test_memory_adds_the_rows_of_earlier_batches(loss: str, miner: str | None) -
         if miner is None:
             torch.testing.assert_close(value, own(rows, known, *triplets))
         seen, labels = rows[:9], known[:9]
-        assert torch.equal(method.mined[0].rows, seen)
+        assert torch.equal(method.mined[0].memory[0], seen)
     restored = catalog.load("methods", "criterion", sizes=SIZES, loss=loss, miner=miner, memory=9)
     restored.load_state_dict(method.state_dict())
-    assert torch.equal(restored.mined[0].rows, seen)
+    assert torch.equal(restored.mined[0].memory[0], seen)
 
 
 def test_remembered_rows_are_no_anchors() -> None:

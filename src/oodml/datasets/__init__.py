@@ -60,19 +60,15 @@ def open_unlabeled(data: str | Path, *, skip_corrupt: bool = False) -> ImageSet:
     """Open images whose classes are not used: a folder with images at any depth, or as above."""
     path = Path(data).expanduser()
     known = isinstance(data, str) and data in names("datasets")
-    if known or not path.is_dir() or is_saved_dataset(path):
-        return open_images(data, skip_corrupt=skip_corrupt)
-    return open_images(data, skip_corrupt=skip_corrupt, labeled=False)
+    is_folder = path.is_dir() and not known and not is_saved_dataset(path)
+    return open_images(data, skip_corrupt=skip_corrupt, **({"labeled": False} if is_folder else {}))
 
 
 def image_column(data: str | Path, images: ImageSet, name: str) -> Names:
-    """[n] the value of each image in a column: "superclass", an attribute such as "style" of emoji,
-    or any column of a table.
+    """[n] the value of each image in a column of what the images were opened from.
 
     Args:
-        data: what the images were opened from; see `open_images`.
-        images: the images.
-        name: the column.
+        name: "superclass", an attribute such as "style" of emoji, or any column of a table.
 
     Raises:
         OodmlError: if there is no such column.
@@ -91,10 +87,8 @@ def image_column(data: str | Path, images: ImageSet, name: str) -> Names:
 def _open(data: str | Path, options: dict[str, Any]) -> ImageSet:
     if isinstance(data, str) and data.startswith("hf:"):
         return _load("huggingface", options, name=data.removeprefix("hf:"))
-    if isinstance(data, str) and data in names("datasets"):
-        return _load(data, options)
-    if isinstance(data, str) and is_import_path(data):
-        if not _has_module(data):
+    if isinstance(data, str) and (data in names("datasets") or is_import_path(data)):
+        if data not in names("datasets") and not _has_module(data):
             raise _unknown_data(data)
         return _load(data, options)
     path = Path(data).expanduser()
@@ -109,8 +103,8 @@ def _open(data: str | Path, options: dict[str, Any]) -> ImageSet:
         return _load("table", options, path=path)
     if path.is_file():
         allowed = (*TABLE_SUFFIXES, *SUFFIXES)
-        message = f"{path}: not a folder, nor a table of images or vectors ({', '.join(allowed)})"
-        raise OodmlError(message, location=str(path), allowed=allowed)
+        problem = f"not a folder, nor a table of images or vectors ({', '.join(allowed)})"
+        raise error_at(path, problem, allowed=allowed)
     if path.exists():
         raise error_at(path, "neither a file nor a folder")
     raise _unknown_data(data)
@@ -140,38 +134,29 @@ def _unknown_data(data: str | Path) -> OodmlError:
     if not near and not parent.exists():
         hint = f" The folder {str(parent)!r} does not exist either."
     module = f", no module {str(data).partition(':')[0]!r}" if is_import_path(str(data)) else ""
-    return error_at(
-        data,
-        f"no such file or folder{module}, and no dataset of this name.{hint} Datasets: "
-        f"{', '.join(names('datasets'))}.",
-        str(data),
-        names("datasets"),
-    )
+    known = f"Datasets: {', '.join(names('datasets'))}."
+    problem = f"no such file or folder{module}, and no dataset of this name.{hint} {known}"
+    return error_at(data, problem, str(data), names("datasets"))
 
 
 def _load(kind: str, options: dict[str, Any], /, **fixed: Any) -> ImageSet:
     """Call a dataset's function; missing options, and options that are `fixed`, are errors."""
     for option in options.keys() & fixed.keys():
-        message = f"{fixed[option]}: option {option!r} is not allowed for a {kind}"
-        raise OodmlError(message, location=str(fixed[option]), given=option)
+        raise error_at(fixed[option], f"option {option!r} is not allowed for a {kind}", option)
     try:
         images = load("datasets", kind, **options, **fixed)
     except TypeError as error:
         if "missing" not in str(error):
             raise
-        message = f"{kind}: {str(error).partition(' ')[2]}"
-        raise OodmlError(message, location=kind) from error
+        raise error_at(kind, str(error).partition(" ")[2]) from error
     if not isinstance(images, ImageSet):
-        kind_given = type(images).__name__
-        raise error_at(kind, f"returned {kind_given} instead of an ImageSet", images)
+        problem = f"returned {type(images).__name__} instead of an ImageSet"
+        raise error_at(kind, problem, images)
     return images
 
 
 def is_import_path(data: str) -> bool:
-    """Whether `data` is an import path `package.module:function`, so opening it runs user code.
-
-    An existing file or folder of this name is not an import path.
-    """
+    """Whether `data` names a user's function and no existing file; opening it runs user code."""
     module, colon, name = data.partition(":")
     identifiers = [*module.split("."), name]
     return bool(colon) and all(map(str.isidentifier, identifiers)) and not Path(data).exists()

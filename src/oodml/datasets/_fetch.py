@@ -2,21 +2,25 @@
 
 import hashlib
 import http.client
+import re
+import shutil
+import stat
+import tarfile
+import tempfile
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from oodml.catalog import load
-from oodml.datasets._unpack import unpack
 from oodml.errors import OodmlError, error_at, unknown
 from oodml.images.image_set import ImageSet
 
 OnProgress = Callable[[int, int], Any]
-"""Called with the number of bytes received and in total."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ MANUAL = {
         "Or pass --url and --sha256 of an archive you have"
     ),
 }
+PROTOCOLS = ("http://", "https://")
 ATTEMPTS = 5
 """The number of consecutive attempts that may receive nothing."""
 WAIT_SECONDS = 2.0
@@ -74,7 +79,12 @@ def fetch(
     sha256: str | None = None,
     progress: OnProgress = lambda received, total: None,
 ) -> ImageSet:
-    """Download a dataset to `root` unless it is there, and open it."""
+    """Download a dataset to `root` unless it is there, and open it.
+
+    Args:
+        url, sha256: an archive of your own choice, and its checksum.
+        progress: called with the number of bytes received and in total.
+    """
     archive = _find_archive(name, url, sha256)
     root = Path(root).expanduser()
     root.mkdir(parents=True, exist_ok=True)
@@ -95,24 +105,22 @@ def _find_archive(name: str, url: str | None, sha256: str | None) -> Archive:
     if known is None and name not in MANUAL:
         raise unknown("dataset to fetch", name, (*ARCHIVES, *MANUAL))
     if url is None and sha256 is not None:
-        raise OodmlError("--sha256 requires --url", location="--sha256", given=sha256)
-    if url is None:
-        if known is None:
-            raise OodmlError(f"{name} cannot be downloaded: {MANUAL[name]}", given=name)
-        return known
-    if not url.startswith(("http://", "https://")):
-        message = f"--url must start with http:// or https://; given {url!r}"
-        raise OodmlError(message, location="--url", given=url, allowed=("http://", "https://"))
-    if sha256 is None:
-        if known is None:
-            message = f"{name}: --url requires --sha256, because no checksum is known"
-            raise OodmlError(message, location="--sha256")
-        return replace(known, url=url)
-    digits = sha256.lower()
-    if len(digits) != 64 or set(digits) - set("0123456789abcdef"):
-        message = f"--sha256 must be 64 hexadecimal digits; given {sha256!r}"
-        raise OodmlError(message, location="--sha256", given=sha256)
-    return Archive(url, f"{name}-{digits[:12]}.archive", digits)
+        raise OodmlError("--sha256 requires --url", "--sha256", sha256)
+    if url is None and known is None:
+        raise OodmlError(f"{name} cannot be downloaded: {MANUAL[name]}", given=name)
+    if url is not None and not url.startswith(PROTOCOLS):
+        problem = f"--url must start with http:// or https://; given {url!r}"
+        raise OodmlError(problem, "--url", url, PROTOCOLS)
+    if sha256 is None and known is None:
+        problem = f"{name}: --url requires --sha256, because no checksum is known"
+        raise OodmlError(problem, "--sha256")
+    if known is not None and sha256 is None:
+        return replace(known, url=url or known.url)
+    digits = str(sha256).lower()
+    if not re.fullmatch("[0-9a-f]{64}", digits):
+        problem = f"--sha256 must be 64 hexadecimal digits; given {sha256!r}"
+        raise OodmlError(problem, "--sha256", sha256)
+    return Archive(str(url), f"{name}-{digits[:12]}.archive", digits)
 
 
 def _download(archive: Archive, target: Path, progress: OnProgress) -> None:
@@ -137,10 +145,8 @@ def _download(archive: Archive, target: Path, progress: OnProgress) -> None:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if digest != archive.sha256:
         part.unlink()
-        message = (
-            f"the SHA-256 of the file is {digest} instead of {archive.sha256}; the file was removed"
-        )
-        raise error_at(archive.url, message, digest, [archive.sha256])
+        problem = f"the SHA-256 is {digest} instead of {archive.sha256}; the file was removed"
+        raise error_at(archive.url, problem, digest, [archive.sha256])
     part.replace(target)
 
 
@@ -160,8 +166,8 @@ def _receive(archive: Archive, part: Path, progress: OnProgress) -> None:
         raise
     with response:
         if response.headers.get_content_type() == "text/html":
-            message = f"{archive.url}: the server returned a web page instead of an archive"
-            raise OodmlError(message, location=archive.url, given="text/html")
+            problem = "the server returned a web page instead of an archive"
+            raise error_at(archive.url, problem, "text/html")
         if response.status != 206:
             received = 0
         length = response.headers.get("Content-Length")
@@ -175,3 +181,35 @@ def _receive(archive: Archive, part: Path, progress: OnProgress) -> None:
                 progress(received, total or 0)
     if total is not None and received != total:
         raise OSError(f"the connection ended after {received} of {total} bytes")
+
+
+def unpack(archive: Path, target: Path) -> None:
+    """Unpack an archive into `target` completely or not at all; entries that exist remain."""
+    if not hasattr(tarfile, "data_filter"):
+        raise OodmlError("unpacking safely requires Python 3.11.4 or later")
+    with tempfile.TemporaryDirectory(dir=target, prefix=".unpacking-") as temporary:
+        folder = Path(temporary)
+        try:
+            if zipfile.is_zipfile(archive):
+                _unzip(archive, folder)
+            elif tarfile.is_tarfile(archive):
+                with tarfile.open(archive) as file:
+                    file.extractall(folder, filter="data")
+            else:
+                raise error_at(archive, "not a tar or zip archive")
+        except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError) as error:
+            raise error_at(archive, f"cannot unpack: {error}") from error
+        for entry in sorted(folder.iterdir()):
+            if not (target / entry.name).exists():
+                shutil.move(entry, target / entry.name)
+
+
+def _unzip(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as file:
+        for member in file.infolist():
+            path = (folder / member.filename).resolve()
+            leads_outside = not path.is_relative_to(folder.resolve()) or "\\" in member.filename
+            if leads_outside or stat.S_ISLNK(member.external_attr >> 16):
+                problem = "leads outside the folder" if leads_outside else "is a link"
+                raise error_at(archive, f"{member.filename!r} {problem}", member.filename)
+        file.extractall(folder)

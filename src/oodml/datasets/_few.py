@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from oodml.errors import OodmlError
+from oodml.errors import unknown
 from oodml.files import replacing, write_text
 from oodml.images.image_set import ImageSet
 
@@ -32,23 +32,18 @@ def reduce_images(images: ImageSet, n_classes: int, per_class: int) -> ImageSet:
 def write_miniature(name: str, root: Path, n_classes: int = 24, per_class: int = 6) -> Path:
     """Write generated images in the layout of a dataset, and return the root folder."""
     if name not in MINIATURES:
-        message = f"{name}: there is no miniature; allowed: {', '.join(MINIATURES)}"
-        raise OodmlError(message, given=name, allowed=MINIATURES)
-    lists: dict[str, list[str]] = {"train": [], "test": []}
+        raise unknown("dataset with a miniature", name, MINIATURES)
+    header = "image_id class_id super_class_id path"
+    lists = {"train": [header], "test": [header]}
     for label, index in itertools.product(range(n_classes), range(per_class)):
+        path, kind = f"{label + 1:03d}.class/{index}.jpg", label % N_KINDS
         if name == "online_products":
-            kind = f"kind{label % N_KINDS}_final"
-            path = f"{kind}/{label:06d}_{index}.JPG"
-            part = "train" if label < n_classes // 2 else "test"
-            row = f"{label * per_class + index + 1} {label + 1} {label % N_KINDS + 1} {path}"
-            lists[part].append(row)
-        else:
-            path = f"{label + 1:03d}.class/{index}.jpg"
+            path = f"kind{kind}_final/{label:06d}_{index}.JPG"
+            row = f"{label * per_class + index + 1} {label + 1} {kind + 1} {path}"
+            lists["train" if label < n_classes // 2 else "test"].append(row)
         _draw(root / "images" / path, label, index)
-    if name == "online_products":
-        for part, rows in lists.items():
-            text = "\n".join(["image_id class_id super_class_id path", *rows]) + "\n"
-            write_text(root / "Info_Files" / f"Ebay_{part}.txt", text)
+    for part in lists if name == "online_products" else ():
+        write_text(root / "Info_Files" / f"Ebay_{part}.txt", "\n".join(lists[part]) + "\n")
     return root
 
 

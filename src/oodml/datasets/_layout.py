@@ -8,7 +8,7 @@ import numpy as np
 
 from oodml.arrays import Names
 from oodml.datasets.folder import image_paths
-from oodml.errors import OodmlError, error_at
+from oodml.errors import OodmlError, error_at, unknown
 from oodml.images.image_set import ImageSet, native_name
 
 
@@ -27,17 +27,11 @@ def first_existing(name: str, root: str | Path, candidates: Sequence[str]) -> Pa
 def class_folders(name: str, root: Path) -> ImageSet:
     """Images whose class is the folder that contains them, at any depth."""
     paths, skipped = image_paths(root)
-    loose = [path for path in paths if len(path.parts) < 2]
-    if loose:
+    if loose := [path for path in paths if len(path.parts) < 2]:
         path = root / loose[0]
         raise OodmlError(f"{name}: {path} is not in a class folder", location=str(path))
-    return ImageSet(
-        name,
-        np.array([str(path) for path in paths]),
-        np.array([path.parts[-2] for path in paths]),
-        root=root,
-        skipped=skipped,
-    )
+    ids, classes = np.array([(str(path), path.parts[-2]) for path in paths]).T
+    return ImageSet(name, ids, classes, root=root, skipped=skipped)
 
 
 def read_rows(path: Path, header: Sequence[str], skip: int = 0) -> list[list[str]]:
@@ -48,19 +42,16 @@ def read_rows(path: Path, header: Sequence[str], skip: int = 0) -> list[list[str
         raise error_at(path, f"not a readable list: {error}") from error
     first = lines[skip].split() if len(lines) > skip else []
     if first != list(header):
-        message = (
-            f"{path}: line {skip + 1}: expected the header {' '.join(header)!r}, "
-            f"given {' '.join(first)!r}"
-        )
-        raise OodmlError(message, f"{path}:{skip + 1}", first, header)
+        problem = f"expected the header {' '.join(header)!r}, given {' '.join(first)!r}"
+        location = f"{path}:{skip + 1}"
+        raise OodmlError(f"{path}: line {skip + 1}: {problem}", location, first, header)
     rows = []
     for number, line in enumerate(lines[skip + 1 :], skip + 2):
         fields = line.split()
         if fields and len(fields) != len(header):
             problem = f"{path}: line {number}: expected {len(header)} fields, given {line!r}"
             raise OodmlError(problem, f"{path}:{number}", line)
-        if fields:
-            rows.append(fields)
+        rows += [fields] if fields else []
     if not rows:
         raise error_at(path, "lists no images")
     return rows
@@ -80,13 +71,22 @@ def require_files(list_path: Path, root: Path, paths: Names) -> None:
     missing = [path for path in paths.tolist() if not (root / native_name(path)).exists()]
     if missing:
         forms = [unicodedata.normalize(form, missing[0]) for form in ("NFC", "NFD")]
-        same = any((root / native_name(form)).exists() for form in forms)
-        hint = (
-            ". The folder has this name in another Unicode normalization (NFC or NFD); write it in "
-            "the list as in the folder"
-        )
-        problem = (
-            f"{missing[0]!r} does not exist in {root} "
-            f"({len(missing)} of {len(paths)} listed images are missing){hint if same else ''}"
-        )
+        count = f"{len(missing)} of {len(paths)} listed images are missing"
+        problem = f"{missing[0]!r} does not exist in {root} ({count})"
+        if any((root / native_name(form)).exists() for form in forms):
+            problem += (
+                ". The folder has this name in another Unicode normalization (NFC or NFD); write "
+                "it in the list as in the folder"
+            )
         raise error_at(list_path, problem, missing[0])
+
+
+def check_choice(dataset: str, option: str, names: Sequence[str], known: list[str]) -> None:
+    """Refuse an option such as `groups` unless it lists one or more of the known names."""
+    if isinstance(names, str) or not names:
+        expected = f"expected a list of one or more of {', '.join(known)}"
+        problem = f"{dataset}: {option}: {expected}; given {names!r}"
+        raise OodmlError(problem, option, names, known)
+    for name in names:
+        if name not in known:
+            raise unknown(option.removesuffix("s"), name, known, dataset)

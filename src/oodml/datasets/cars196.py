@@ -9,7 +9,7 @@ import numpy as np
 
 from oodml.arrays import Names
 from oodml.datasets._layout import class_folders, first_existing, require_files
-from oodml.errors import OodmlError
+from oodml.errors import error_at
 from oodml.images.image_set import ImageSet
 
 FOLDERS = ("images", "cars196/images", "car_data/car_data", "cars196/car_data/car_data")
@@ -33,31 +33,24 @@ def dataset(root: str | Path) -> ImageSet:
             `cars_test_annos_withlabels.mat`, directly or in a folder `cars196`.
     """
     path = first_existing("cars196", root, (*FOLDERS, *LISTS, *DEVKITS))
-    if path.name == "cars_meta.mat":
-        return _devkit_images(path)
-    if path.suffix == ".mat":
-        return _image_set(path, *_listed_images(path, path))
-    return class_folders("cars196", path)
-
-
-def _devkit_images(meta: Path) -> ImageSet:
-    """The images of both archives, by the lists of the devkit."""
-    home = meta.parent.parent
-    parts = []
-    for folder, lists in PARTS.items():
-        path = first_existing("cars196", home, lists)
-        ids, classes = _listed_images(path, meta, "fname")
-        parts.append((np.char.add(f"{folder}/", ids), classes))
-    return _image_set(home / meta.name, *map(np.concatenate, zip(*parts, strict=True)))
-
-
-def _image_set(path: Path, ids: Names, classes: Names) -> ImageSet:
+    home = path.parent
+    if path.suffix != ".mat":
+        return class_folders("cars196", path)
+    if path.name == "cars_meta.mat":  # both archives, by the lists of the devkit
+        home, parts = path.parent.parent, []
+        for folder, lists in PARTS.items():
+            listed = first_existing("cars196", home, lists)
+            names, labels = _listed_images(listed, path, "fname")
+            parts.append((np.char.add(f"{folder}/", names), labels))
+        ids, classes = map(np.concatenate, zip(*parts, strict=True))
+    else:
+        ids, classes = _listed_images(path, path, "relative_im_path")
     order = np.argsort(ids)
-    require_files(path, path.parent, ids[order])
-    return ImageSet("cars196", ids[order], classes[order], root=path.parent)
+    require_files(path, home, ids[order])
+    return ImageSet("cars196", ids[order], classes[order], root=home)
 
 
-def _listed_images(path: Path, meta: Path, column: str = "relative_im_path") -> tuple[Names, Names]:
+def _listed_images(path: Path, meta: Path, column: str) -> tuple[Names, Names]:
     """The images that a list names, and their classes, whose names are in `meta`."""
     from scipy.io import loadmat
 
@@ -70,6 +63,6 @@ def _listed_images(path: Path, meta: Path, column: str = "relative_im_path") -> 
             raise ValueError(f"class {numbers.min()}; classes are counted from 1")
         classes = names[numbers - 1]
     except Exception as error:  # a damaged file fails in various ways
-        message = f"{path}: not the published list of CARS196: {type(error).__name__}: {error}"
-        raise OodmlError(message, location=str(path)) from error
+        problem = f"not the published list of CARS196: {type(error).__name__}: {error}"
+        raise error_at(path, problem) from error
     return ids, classes

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from oodml.errors import OodmlError, unknown
+from oodml.datasets._layout import check_choice
 from oodml.images.image_set import ImageSet
 
 FILE = Path(__file__).with_name("emoji.npz")
@@ -34,7 +34,9 @@ def dataset(groups: Sequence[str] | None = None, styles: Sequence[str] | None = 
     with np.load(FILE, allow_pickle=False) as arrays:
         classes = arrays["classes"]
         known = arrays["styles"].tolist()
-        chosen = known if styles is None else _checked("styles", styles, known)
+        if styles is not None:
+            check_choice("emoji", "styles", styles, known)
+        chosen = [style for style in known if styles is None or style in styles]
         pixels = [_tiles(arrays[style], len(classes)) for style in chosen]
     superclasses = np.array([name.partition("/")[0] for name in classes.tolist()])
     order = np.arange(len(chosen) * len(classes)).reshape(len(chosen), -1).T.ravel()
@@ -48,9 +50,8 @@ def dataset(groups: Sequence[str] | None = None, styles: Sequence[str] | None = 
     )
     if groups is None:
         return images
-    wanted = _checked("groups", groups, np.unique(superclasses).tolist())
-    chosen_rows = np.isin(images.classes, classes[np.isin(superclasses, wanted)])
-    return images.select(chosen_rows)
+    check_choice("emoji", "groups", groups, np.unique(superclasses).tolist())
+    return images.select(np.isin(np.asarray(images.superclasses), list(groups)))
 
 
 def _tiles(encoded: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
@@ -59,16 +60,3 @@ def _tiles(encoded: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
     rows, columns = sheet.shape[0] // SIZE, sheet.shape[1] // SIZE
     tiles = sheet.reshape(rows, SIZE, columns, SIZE, 3).swapaxes(1, 2)
     return tiles.reshape(-1, SIZE, SIZE, 3)[:count]
-
-
-def _checked(option: str, names: Sequence[str], known: list[str]) -> list[str]:
-    if isinstance(names, str) or not names:
-        problem = (
-            f"emoji: {option}: expected a list of one or more of {', '.join(known)}; "
-            f"given {names!r}"
-        )
-        raise OodmlError(problem, option, names, known)
-    for name in names:
-        if name not in known:
-            raise unknown(option.removesuffix("s"), name, known, "emoji")
-    return [name for name in known if name in set(names)]

@@ -13,6 +13,8 @@ from oodml.images.decode import OTHER_IMAGE_SUFFIXES, SUFFIXES
 from oodml.images.image_set import ImageSet
 from oodml.label_names import refuse_same_names
 
+LEVELS = {2: "class/image", 3: "superclass/class/image"}
+
 
 def dataset(
     root: str | Path, name: str | None = None, allow_one_class: bool = False, labeled: bool = True
@@ -66,20 +68,12 @@ def image_paths(root: Path) -> tuple[list[PurePosixPath], tuple[tuple[str, int],
     skipped = tuple(sorted(others.items()))
     counts = ", ".join(f"{count} × {suffix}" for suffix, count in skipped)
     if not paths:
-        raise error_at(
-            root,
-            f"contains no images ({', '.join(SUFFIXES)})"
-            + (f"; other files: {counts}" if skipped else ""),
-            skipped or None,
-            SUFFIXES,
-        )
-    if unreadable := [suffix for suffix in others if suffix in OTHER_IMAGE_SUFFIXES]:
-        logging.getLogger("oodml").warning(
-            "%s: files skipped (%s). Images in %s cannot be read; convert them to PNG or JPEG.",
-            root,
-            counts,
-            ", ".join(sorted(unreadable)),
-        )
+        more = f"; other files: {counts}" if skipped else ""
+        problem = f"contains no images ({', '.join(SUFFIXES)}){more}"
+        raise error_at(root, problem, skipped or None, SUFFIXES)
+    if unreadable := ", ".join(sorted(others.keys() & set(OTHER_IMAGE_SUFFIXES))):
+        advice = f"Images in {unreadable} cannot be read; convert them to PNG or JPEG."
+        logging.getLogger("oodml").warning("%s: files skipped (%s). %s", root, counts, advice)
     return sorted(paths), skipped
 
 
@@ -107,26 +101,18 @@ def _walk(root: Path, below: str, parents: tuple[str, ...]) -> Iterator[tuple[st
                     yield from _walk(root, f"{path}/", (*parents, real))
             else:
                 suffix = os.path.splitext(entry.name)[1].lower()
-                special = (
-                    not entry.is_file() and not entry.is_symlink()
-                )  # a pipe, socket, or device
-                yield path, suffix in SUFFIXES and not special
+                is_regular = entry.is_file() or entry.is_symlink()  # no pipe, socket, or device
+                yield path, suffix in SUFFIXES and is_regular
 
 
 def _depth(root: Path, paths: list[PurePosixPath]) -> int:
     """The number of parts of every path: 2 without, 3 with superclasses."""
-    example = {len(path.parts): path for path in reversed(paths)}
+    example = {len(path.parts): str(path) for path in reversed(paths)}
     for depth, path in sorted(example.items()):
-        if depth not in (2, 3):
-            problem = (
-                f"{str(path)!r} is at the wrong depth; "
-                "allowed: class/image or superclass/class/image"
-            )
-            raise error_at(root, problem, str(path), ("class/image", "superclass/class/image"))
+        if depth not in LEVELS:
+            problem = f"{path!r} is at the wrong depth; allowed: {' or '.join(LEVELS.values())}"
+            raise error_at(root, problem, path, LEVELS.values())
     if len(example) > 1:
-        problem = (
-            f"images at different depths: {str(example[2])!r} (class/image) and "
-            f"{str(example[3])!r} (superclass/class/image)"
-        )
-        raise error_at(root, problem, str(example[2]))
+        both = " and ".join(f"{example[depth]!r} ({level})" for depth, level in LEVELS.items())
+        raise error_at(root, f"images at different depths: {both}", example[2])
     return next(iter(example))

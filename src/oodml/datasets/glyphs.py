@@ -5,12 +5,11 @@ black on white. scripts/render_glyphs.py renders them; glyphs_licenses.txt has t
 """
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from oodml.errors import OodmlError, unknown
+from oodml.datasets._layout import check_choice
 from oodml.images.image_set import ImageSet
 
 FILE = Path(__file__).with_name("glyphs.npz")
@@ -33,29 +32,5 @@ def dataset(scripts: Sequence[str] | None = None) -> ImageSet:
     images = ImageSet("glyphs", ids, classes, superclasses, pixels=pixels, attributes=attributes)
     if scripts is None:
         return images
-    known = np.unique(superclasses).tolist()
-    if isinstance(scripts, str) or not scripts:
-        problem = (
-            f"glyphs: scripts: expected a list of one or more of {', '.join(known)}; "
-            f"given {scripts!r}"
-        )
-        raise OodmlError(problem, "scripts", scripts, known)
-    for script in scripts:
-        if script not in known:
-            raise unknown("script", script, known, "glyphs")
+    check_choice("glyphs", "scripts", scripts, np.unique(superclasses).tolist())
     return images.select(np.isin(superclasses, list(scripts)))
-
-
-def character(class_name: str) -> str:
-    """The character of a class: `character("greek/alpha")` is "α"."""
-    characters = _characters()
-    if class_name not in characters:
-        raise unknown("class", class_name, characters, "glyphs")
-    return characters[class_name]
-
-
-@cache
-def _characters() -> dict[str, str]:
-    with np.load(FILE, allow_pickle=False) as arrays:
-        names, characters = arrays["class_names"].tolist(), arrays["characters"].tolist()
-    return dict(zip(names, characters, strict=True))

@@ -27,18 +27,13 @@ def dataset(
 ) -> ImageSet:
     """Read a dataset from the hub, from a builder on disk, or from a folder of `save_to_disk`.
 
-    The splits, if there are any, are the partition.
-
-    The encoded images are written to the cache once, unchanged.
+    The splits, if there are any, are the partition. The encoded images are written to the cache
+    once, unchanged.
 
     Args:
         name: the name on the hub, or the path of a builder or of a folder of `save_to_disk`.
-        split: the split to load, as in `datasets.load_dataset`; None for all.
-        config: the configuration, as in `datasets.load_dataset`.
-        revision: the revision, as in `datasets.load_dataset`.
-        image: the column of the images.
-        label: the column of the classes.
-        superclass: the column of the superclasses, if any.
+        split, config, revision: what to load, as in `datasets.load_dataset`; by default all splits.
+        image, label, superclass: the columns of the images, classes, and superclasses, if any.
 
     Raises:
         OodmlError: if the dataset or a column does not exist, or a label is missing.
@@ -52,18 +47,15 @@ def dataset(
     root = _export(name, parts, image)
     order = sorted(parts)
     ids = [f"{part}/{file.name}" for part in order for file in sorted((root / part).iterdir())]
-    return ImageSet(
-        name.rstrip("/").rpartition("/")[2],
-        np.array(ids),
-        np.concatenate([_texts(name, parts[part], label) for part in order]),
-        None
-        if superclass is None
-        else np.concatenate([_texts(name, parts[part], superclass) for part in order]),
-        root=root,
-        partition=None
-        if order == [NO_SPLIT]
-        else np.repeat(order, [len(parts[part]) for part in order]),
+    classes, *superclasses = (
+        np.concatenate([_texts(name, parts[part], column) for part in order])
+        for column in wanted[1:]
     )
+    splits = np.repeat(order, [len(parts[part]) for part in order])
+    partition = None if order == [NO_SPLIT] else splits
+    title = name.rstrip("/").rpartition("/")[2]
+    groups = superclasses[0] if superclasses else None
+    return ImageSet(title, np.array(ids), classes, groups, root=root, partition=partition)
 
 
 def _load(
@@ -72,20 +64,20 @@ def _load(
     try:
         import datasets
     except ImportError as error:
-        message = f"hf: datasets require more packages: {install_command('hf')}"
-        raise OodmlError(message, given=name, allowed=["oodml[hf]"]) from error
+        problem = f"hf: datasets require more packages: {install_command('hf')}"
+        raise OodmlError(problem, given=name, allowed=["oodml[hf]"]) from error
+    saved = is_saved_dataset(Path(name))
     try:
-        if is_saved_dataset(Path(name)):
+        if saved:
             parts = datasets.load_from_disk(name)
-            if split is not None and isinstance(parts, Mapping) and split not in parts:
-                raise unknown("split", split, parts, f"hf:{name}")
-            parts = parts[split] if split is not None and isinstance(parts, Mapping) else parts
         else:
             parts = datasets.load_dataset(name, config, split=split, revision=revision)
-    except OodmlError:
-        raise
     except (OSError, ValueError, RuntimeError) as error:
         raise error_at(f"hf:{name}", f"{error}") from error
+    if saved and split is not None and isinstance(parts, Mapping):
+        if split not in parts:
+            raise unknown("split", split, parts, f"hf:{name}")
+        parts = parts[split]
     return parts if isinstance(parts, Mapping) else {str(parts.split or NO_SPLIT): parts}
 
 
@@ -105,45 +97,35 @@ def _export(name: str, parts: Mapping[str, Any], image: str) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise error_at(
-            target.parent,
-            f"could not write the images of hf:{name} ({error}). Set OODML_CACHE "
-            "to a folder with write access",
-        ) from error
+        problem = f"could not write the images of hf:{name} ({error})"
+        advice = "Set OODML_CACHE to a folder with write access"
+        raise error_at(target.parent, f"{problem}. {advice}") from error
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as temporary:
         written = Path(temporary) / "images"
         for part, rows in parts.items():
             if not isinstance(rows.features[image], datasets.Image):
-                message = f"hf:{name}: column {image!r} does not contain images"
-                raise OodmlError(message, location=f"hf:{name}", given=image)
+                raise error_at(f"hf:{name}", f"column {image!r} does not contain images", image)
             (written / part).mkdir(parents=True)
             raw = rows.select_columns([image]).cast_column(image, datasets.Image(decode=False))
             for number, row in enumerate(raw):
-                _write(row[image], written / part / f"{number:08}", f"hf:{name}, {part} {number}")
+                if (cell := row[image]) is None:
+                    raise error_at(f"hf:{name}, {part} {number}", "the image is missing")
+                suffix = Path(cell["path"] or "").suffix.lower() or ".image"
+                data = cell["bytes"]
+                content = Path(cell["path"]).read_bytes() if data is None else data
+                (written / part / f"{number:08}{suffix}").write_bytes(content)
         written.rename(target)
     return target
 
 
-def _write(cell: Mapping[str, Any] | None, stem: Path, location: str) -> None:
-    if cell is None:
-        raise error_at(location, "the image is missing")
-    data, path = cell["bytes"], cell["path"]
-    suffix = Path(path or "").suffix.lower() or ".image"
-    stem.with_suffix(suffix).write_bytes(Path(path).read_bytes() if data is None else data)
-
-
 def _texts(name: str, rows: Any, column: str) -> Names:
     """A column as text: the names of class labels, or the values."""
-    values = rows[column][:]
-    feature = rows.features[column]
-    missing = [row for row, value in enumerate(values) if value is None or value == ""]
-    if hasattr(feature, "int2str"):
-        missing += [row for row, value in enumerate(values) if value == -1]  # unlabeled
+    values, feature = rows[column][:], rows.features[column]
+    named = hasattr(feature, "int2str")
+    empty = (None, "", -1) if named else (None, "")  # -1 is an unlabeled row
+    missing = [row for row, value in enumerate(values) if value in empty]
     if missing:
-        raise OodmlError(
-            f"hf:{name}: column {column!r} is empty in row {missing[0]} (counted from 0); "
-            f"{len(missing)} of {len(values)} rows are empty",
-            location=f"{column}, row {missing[0]}",
-        )
-    texts = feature.int2str(values) if hasattr(feature, "int2str") else map(str, values)
-    return np.array(list(texts), dtype=np.str_)
+        what = f"column {column!r} is empty in row {missing[0]} (counted from 0)"
+        problem = f"hf:{name}: {what}; {len(missing)} of {len(values)} rows are empty"
+        raise OodmlError(problem, location=f"{column}, row {missing[0]}")
+    return np.array(list(feature.int2str(values) if named else map(str, values)), dtype=np.str_)

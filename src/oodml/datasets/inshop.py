@@ -23,22 +23,18 @@ def dataset(root: str | Path) -> ImageSet:
         root: the folder that contains the list, directly or in `Eval`, and the images, in `img` or
             `Img/img`.
     """
-    path = first_existing(
-        "inshop",
-        root,
-        [f"{home}{folder}list_eval_partition.txt" for home in HOMES for folder in ("", "Eval/")],
-    )
+    folders = [f"{home}{folder}" for home in HOMES for folder in ("", "Eval/")]
+    path = first_existing("inshop", root, [f"{one}list_eval_partition.txt" for one in folders])
     home = path.parent.parent if path.parent.name == "Eval" else path.parent
     images = home if (home / "img").is_dir() else home / "Img"
-    entries = read_rows(path, HEADER, skip=1)
     kinds: dict[str, str] = {}
-    for name, item, part in entries:
+    entries = []
+    for name, item, part in read_rows(path, HEADER, skip=1):
         if part not in PARTS:
             raise unknown("evaluation_status", part, PARTS, f"{path}: {name}")
         if name.count("/") != 4:
             problem = f"image_name: expected img/DEPARTMENT/KIND/ID/FILE, given {name!r}"
             raise error_at(path, problem, name)
-        kinds.setdefault(item, "/".join(name.split("/")[1:3]))
-    return listed_images(
-        path, "inshop", images, [(name, item, kinds[item], part) for name, item, part in entries]
-    )
+        kind = kinds.setdefault(item, "/".join(name.split("/")[1:3]))
+        entries.append((name, item, kind, part))
+    return listed_images(path, "inshop", images, entries)

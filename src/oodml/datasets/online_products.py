@@ -24,19 +24,11 @@ def dataset(root: str | Path) -> ImageSet:
             directly or in `images`; or a folder that contains all of these in a folder
             `online_products` or `Stanford_Online_Products`.
     """
-    lists = {
-        part: first_existing(
-            "online_products",
-            root,
-            [f"{home}{folder}Ebay_{part}.txt" for home in HOMES for folder in ("Info_Files/", "")],
-        )
-        for part in ("train", "test")
-    }
-    home = lists["train"].parent
-    home = home.parent if home.name == "Info_Files" else home
-    images = home / "images" if (home / "images").is_dir() else home
+    folders = [f"{home}{folder}" for home in HOMES for folder in ("Info_Files/", "")]
     entries = []
-    for part, path in lists.items():
+    for part in ("train", "test"):
+        files = [f"{folder}Ebay_{part}.txt" for folder in folders]
+        path = first_existing("online_products", root, files)
         for _, _, _, name in read_rows(path, HEADER):
             kind, slash, file = name.partition("/")
             product, underscore, _ = file.partition("_")
@@ -44,4 +36,6 @@ def dataset(root: str | Path) -> ImageSet:
                 problem = f"path: expected KIND_final/PRODUCT_N.JPG, given {name!r}"
                 raise error_at(path, problem, name)
             entries.append((name, product, kind.removesuffix("_final"), part))
-    return listed_images(lists["train"].parent, "online_products", images, entries)
+    home = path.parent.parent if path.parent.name == "Info_Files" else path.parent
+    images = home / "images" if (home / "images").is_dir() else home
+    return listed_images(path.parent, "online_products", images, entries)

@@ -1,7 +1,5 @@
 """A CSV, TSV, or Parquet table of images with the columns path, class, superclass, and split."""
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from oodml.vector_columns import (
     attribute_texts,
     parts_from_flags,
 )
+from oodml.vector_files import read_table
 
 COLUMNS = {
     "path": ("path",),
@@ -30,12 +29,12 @@ COLUMNS = {
     **{name: (name,) for name in (*LISTS, *ATTRIBUTES)},
 }
 """The names that each column may have."""
-
-
 MAX_TEXT = 100
 """Characters of a value; columns with longer values, such as captions, are not stored."""
 NO_LABEL = "rows without a label"
 """The rows that `skip_unlabeled` leaves out, in `ImageSet.skipped`."""
+
+Table = dict[str, NDArray[Any]]
 
 
 def dataset(
@@ -65,36 +64,37 @@ def dataset(
     path = Path(path).expanduser()
     base = path.parent if root is None else Path(root).expanduser()
     if not isinstance(skip_unlabeled, bool):
-        raise OodmlError(
-            f"{path}: skip_unlabeled: given {skip_unlabeled!r}; expected true or false",
-            location="skip_unlabeled",
-            given=skip_unlabeled,
-        )
+        problem = f"{path}: skip_unlabeled: given {skip_unlabeled!r}; expected true or false"
+        raise OodmlError(problem, "skip_unlabeled", skip_unlabeled)
     table = _read(path)
-    skipped = _drop_unlabeled(table) if skip_unlabeled else 0
+    n_rows = len(next(iter(table.values()))) if table else 0
+    table = _labeled_rows(table) if skip_unlabeled else table
     columns = _named_columns(path, table)
     refuse_same_names(columns["class"], str(path))
-    if not len(columns["path"]):
+    n = len(columns["path"])
+    if not n:
         raise error_at(path, "lists no images")
     if len(np.unique(columns["class"])) == 1:
         only = str(columns["class"][0])
         problem = f"all images are in one class, {only!r}; at least two are required"
         raise error_at(path, problem, only)
-    order = np.argsort(columns["path"], kind="stable")
-    attributes = {name: values[order] for name, values in _further_columns(table).items()}
-    columns = {column: values[order] for column, values in columns.items()}
+    attributes = _further_columns(table) | {
+        name: columns.pop(name) for name in ATTRIBUTES if name in columns
+    }
+    parts = _partition(columns, path)
     if check_files:
-        require_files(path, base, columns["path"])
-    return ImageSet(
+        require_files(path, base, np.sort(columns["path"]))
+    images = ImageSet(
         name or path.stem,
         columns["path"],
         columns["class"],
         columns.get("superclass"),
         root=base,
-        partition=_partition(columns, path),
-        skipped=((NO_LABEL, skipped),) if skip_unlabeled else (),
-        attributes=attributes | {name: columns[name] for name in ATTRIBUTES if name in columns},
+        partition=parts,
+        skipped=((NO_LABEL, n_rows - n),) if skip_unlabeled else (),
+        attributes=attributes,
     )
+    return images.select(np.argsort(images.ids, kind="stable"))
 
 
 def table_columns(path: Path, images: ImageSet) -> dict[str, Names]:
@@ -106,17 +106,16 @@ def table_columns(path: Path, images: ImageSet) -> dict[str, Names]:
     return {name: np.array([str(values[row]) for row in rows]) for name, values in table.items()}
 
 
-def _drop_unlabeled(table: dict[str, NDArray[Any]]) -> int:
-    """Remove the rows without a class or superclass, and return their number."""
+def _labeled_rows(table: Table) -> Table:
+    """The rows with a class and superclass."""
     labels = [name for name in table if name.strip().casefold() in (*CLASSES, *SUPERCLASSES)]
     missing = [find_missing(as_label_array(table[name])) for name in labels]
-    dropped = np.any(missing, axis=0) if missing else np.zeros(0, dtype=np.bool_)
-    for name in table if len(dropped) else ():
-        table[name] = table[name][~dropped]
-    return int(dropped.sum())
+    if not missing:
+        return table
+    return {name: values[~np.any(missing, axis=0)] for name, values in table.items()}
 
 
-def _further_columns(table: dict[str, NDArray[Any]]) -> dict[str, Names]:
+def _further_columns(table: Table) -> dict[str, Names]:
     """The columns that are not in `COLUMNS`, if their values are short."""
     known = {name for names in COLUMNS.values() for name in names}
     return {
@@ -138,52 +137,42 @@ def _partition(columns: dict[str, Names], path: Path) -> Names | None:
     return parts
 
 
-def _named_columns(path: Path, table: dict[str, NDArray[Any]]) -> dict[str, Names]:
+def _named_columns(path: Path, table: Table) -> dict[str, Names]:
     """The columns of `COLUMNS` that the table has, as text."""
     columns = {}
     for column, names in COLUMNS.items():
         present = [name for name in table if name.strip().casefold() in names]
         if len(present) > 1:
-            message = f"{path}: both {present[0]!r} and {present[1]!r} name the {column}; keep one"
-            raise OodmlError(message, location=str(path), given=present)
-        if present:
-            values = table[present[0]]
-            if column in ATTRIBUTES:
-                columns[column] = attribute_texts(values)
-            else:
-                columns[column] = values if column in LISTS else _text(path, present[0], values)
-        elif column in ("path", "class"):
+            problem = f"both {present[0]!r} and {present[1]!r} name the {column}; keep one"
+            raise error_at(path, problem, present)
+        if not present and column in ("path", "class"):
             given = ", ".join(map(repr, table)) or "none"
             hint = "; separate columns by commas" if len(table) == 1 and ";" in given else ""
             problem = f"column {column!r} is missing; the columns are {given}{hint}"
             raise error_at(path, problem, list(table), names)
+        for name in present:
+            values = table[name]
+            if column in ATTRIBUTES:
+                values = attribute_texts(values)
+            elif column not in LISTS:
+                values = _text(path, name, values)
+            columns[column] = values
     return columns
 
 
-def _read(path: Path) -> dict[str, NDArray[Any]]:
+def _read(path: Path) -> Table:
     try:
         if path.suffix.lower() == ".parquet":
             import pandas as pd
 
             table = pd.read_parquet(path)
             return {str(name): table[name].to_numpy() for name in table.columns}
-        text = path.read_text(encoding="utf-8-sig")
-        delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        rows = [(reader.line_num, row) for row in reader if row]
-    except (OSError, ValueError, csv.Error) as error:
+        columns = read_table(path, "\t" if path.suffix.lower() == ".tsv" else ",")
+    except OodmlError:
+        raise
+    except (OSError, ValueError) as error:
         raise error_at(path, f"not a readable table: {error}") from error
-    header = rows[0][1] if rows else []
-    for name in header:
-        if header.count(name) > 1:
-            message = f"{path}: two columns are called {name!r}"
-            raise OodmlError(message, location=str(path), given=name)
-    for line, row in rows:
-        if len(row) != len(header):
-            problem = f"{path}: line {line} has {len(row)} fields, the header has {len(header)}"
-            raise OodmlError(problem, f"{path}:{line}", row)
-    cells = np.array([row for _, row in rows[1:]], dtype=object).reshape(-1, len(header) or 1)
-    return {name: cells[:, index] for index, name in enumerate(header)}
+    return {name: np.array(values, dtype=object) for name, values in columns.items()}
 
 
 def _text(path: Path, column: str, values: NDArray[Any]) -> Names:
@@ -191,10 +180,8 @@ def _text(path: Path, column: str, values: NDArray[Any]) -> Names:
     array = as_label_array(values)
     missing = np.flatnonzero(find_missing(array))
     if len(missing):
-        given = array[missing[0]]
-        problem = (
-            f"{path}: column {column!r} has no value in row {missing[0] + 1} (counted from 1), but "
-            f"{given!r}; {len(missing)} of {len(array)} rows have none"
-        )
-        raise OodmlError(problem, f"{column}, row {missing[0] + 1}", given)
+        row, given = int(missing[0]) + 1, array[missing[0]]
+        what = f"column {column!r} has no value in row {row} (counted from 1), but {given!r}"
+        problem = f"{path}: {what}; {len(missing)} of {len(array)} rows have none"
+        raise OodmlError(problem, f"{column}, row {row}", given)
     return as_names(array, column, location=str(path)).astype(np.str_)

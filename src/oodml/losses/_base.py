@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
+from torch.nn.functional import normalize
 
 from oodml.miners._base import negative_mask, positive_mask, squared_distance_matrix
 from oodml.shapes import Labels, Mask, Scalar, Triplets, Vectors
@@ -26,23 +27,18 @@ class BaseLoss(nn.Module):
         """Optimizer groups of the loss's parameters, given the base learning rate `lr`."""
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         own_lr = lr * self.lr_factor if self.own_lr is None else self.own_lr
-        group = {"params": parameters, "lr": own_lr, "weight_decay": 0.0}
-        return [group] if parameters else []
+        return [{"params": parameters, "lr": own_lr, "weight_decay": 0.0}] if parameters else []
 
 
 class LabelLoss(BaseLoss):
-    """A loss computed from embeddings and labels, without triplets."""
+    """A loss computed from embeddings and labels; `triplets`, as other losses have, is None."""
 
     def forward(self, embeddings: Vectors, labels: Labels, triplets: None = None) -> Scalar:
-        """Return the loss of a batch, computed in full precision even under autocast.
-
-        Args:
-            triplets: always None; present so that all losses have the same signature.
-        """
+        """Return the loss of a batch, computed in full precision even under autocast."""
         with torch.autocast(embeddings.device.type, enabled=False):
             return self.compute(full_precision(embeddings), labels)
 
-    def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:
+    def compute(self, rows: Vectors, labels: Labels) -> Scalar:
         """Return the loss of embeddings that have at least single precision."""
         raise NotImplementedError
 
@@ -55,20 +51,13 @@ class RandomLabelLoss(LabelLoss):
         embeddings: Vectors,
         labels: Labels,
         triplets: None = None,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> Scalar:
-        """Return the loss of a batch; see `LabelLoss`.
-
-        Args:
-            triplets: always None.
-            generator: source of randomness; without it the loss is deterministic.
-        """
+        """Return the loss of a batch; without a generator it is deterministic."""
         with torch.autocast(embeddings.device.type, enabled=False):
             return self.compute_random(full_precision(embeddings), labels, generator)
 
-    def compute_random(
-        self, embeddings: Vectors, labels: Labels, generator: torch.Generator | None
-    ) -> Scalar:
+    def compute_random(self, rows: Vectors, labels: Labels, generator: Generator | None) -> Scalar:
         """Return the loss of embeddings that have at least single precision."""
         raise NotImplementedError
 
@@ -88,8 +77,7 @@ class TripletLoss(BaseLoss):
         Args:
             triplets: rows of anchor, positive, and negative [t 3]; by default every triplet that
                 the labels allow.
-            valid: mask [t] of the triplets that count. A miner with fixed output shapes marks
-                anchors without a triplet this way (`Miner.masked`).
+            valid: mask [t] of the triplets that count, as `Miner.masked` returns it.
         """
         if triplets is None:
             triplets, valid = all_triplets(labels), None
@@ -98,9 +86,7 @@ class TripletLoss(BaseLoss):
         with torch.autocast(embeddings.device.type, enabled=False):
             return self.compute(full_precision(embeddings), labels, triplets, valid)
 
-    def compute(
-        self, embeddings: Vectors, labels: Labels, triplets: Triplets, valid: Mask
-    ) -> Scalar:
+    def compute(self, rows: Vectors, labels: Labels, triplets: Triplets, valid: Mask) -> Scalar:
         """Return the loss of the valid triplets; 0 if there are none."""
         raise NotImplementedError
 
@@ -132,11 +118,10 @@ def squared_distances(
     embeddings: Vectors, triplets: Triplets
 ) -> tuple[Float[Tensor, " t"], Float[Tensor, " t"]]:
     """Squared Euclidean distances anchor-positive and anchor-negative of each triplet."""
-    if len(triplets) <= 4 * len(embeddings):
-        rows = [embeddings.index_select(0, column) for column in triplets.unbind(1)]
-        to_positive, to_negative = rows[0] - rows[1], rows[0] - rows[2]
-        return to_positive.square().sum(-1), to_negative.square().sum(-1)
     anchor, positive, negative = triplets.unbind(1)
+    if len(triplets) <= 4 * len(embeddings):
+        a, p, n = (embeddings.index_select(0, rows) for rows in (anchor, positive, negative))
+        return (a - p).square().sum(-1), (a - n).square().sum(-1)
     # With many triplets per row, looking distances up is cheaper than copying the rows.
     between = squared_distance_matrix(embeddings)
     return between[anchor, positive], between[anchor, negative]
@@ -153,7 +138,7 @@ def log1p_sum_exp(values: Float[Tensor, "n m"], mask: Bool[Tensor, "n m"]) -> Fl
     return torch.cat([hidden.new_zeros(len(hidden), 1), hidden], dim=1).logsumexp(1)
 
 
-def class_vectors(n_classes: int, dim: int, generator: torch.Generator | None) -> nn.Parameter:
+def class_vectors(n_classes: int, dim: int, generator: Generator | None) -> nn.Parameter:
     """One learnable vector per class, with a uniformly random direction and expected length 1."""
     return nn.Parameter(torch.randn(n_classes, dim, generator=generator) / dim**0.5)
 
@@ -165,7 +150,6 @@ def class_mask(labels: Labels, n_classes: int) -> Bool[Tensor, "n c"]:
 
 def cosines(rows: Float[Tensor, "n d"], vectors: Float[Tensor, "c d"]) -> Float[Tensor, "n c"]:
     """Cosine similarity of each row to each vector."""
-    normalize = nn.functional.normalize
     return normalize(rows, dim=1) @ normalize(vectors, dim=1).T
 
 
@@ -175,7 +159,6 @@ def to_ball(
     """Map vectors into the Poincaré ball by the exponential map at its center (arXiv 2203.10833).
 
     Args:
-        vectors: vectors [n d].
         curvature: the ball has the curvature -curvature and the radius curvature^-½.
         clip: length that longer vectors are shortened to first (feature clipping), or None.
     """

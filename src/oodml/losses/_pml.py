@@ -14,6 +14,7 @@ from oodml.shapes import Labels, Mask, Scalar, Triplets, Vectors
 
 BASES = {"losses": "BaseMetricLossFunction", "miners": "BaseMiner"}
 SIZES = {"num_classes": "n_classes", "embedding_size": "dim"}
+"""The options of sizes, and their names in oodml."""
 
 
 def wrapper_of(kind: str, name: str) -> Any:
@@ -35,22 +36,17 @@ def wrapper_of(kind: str, name: str) -> Any:
     }
     if name not in classes:
         raise unknown("name", f"pml.{name}", (f"pml.{key}" for key in classes))
-    make = partial({"losses": Loss, "miners": Miner}[kind], classes[name])
-    make.__signature__ = _signature(classes[name])  # type: ignore[attr-defined]
-    return make
-
-
-def _signature(wrapped: type) -> inspect.Signature:
     options: dict[str, inspect.Parameter] = {}
-    for owner in wrapped.__mro__[:-1]:
-        if not owner.__module__.startswith("pytorch_metric_learning."):
-            continue
-        for key, parameter in inspect.signature(owner).parameters.items():
-            key = SIZES.get(key, key)
-            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and key not in options:
-                kind = inspect.Parameter.KEYWORD_ONLY
-                options[key] = inspect.Parameter(key, kind, default=parameter.default)
-    return inspect.Signature(list(options.values()))
+    for owner in classes[name].__mro__[:-1]:
+        if owner.__module__.startswith("pytorch_metric_learning."):
+            for key, one in inspect.signature(owner).parameters.items():
+                if one.kind is one.POSITIONAL_OR_KEYWORD:
+                    key = SIZES.get(key, key)
+                    options.setdefault(key, one.replace(name=key, kind=one.KEYWORD_ONLY))
+    parameters = [one.replace(annotation=one.empty) for one in options.values()]
+    make = partial({"losses": Loss, "miners": Miner}[kind], classes[name])
+    make.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return make
 
 
 def _make(wrapped: type, options: dict[str, Any]) -> Any:
@@ -58,8 +54,7 @@ def _make(wrapped: type, options: dict[str, Any]) -> Any:
     try:
         return wrapped(**{names.get(key, key): value for key, value in options.items()})
     except (TypeError, AssertionError) as error:
-        name = f"pml.{wrapped.__name__}"
-        raise error_at(name, str(error)) from error
+        raise error_at(f"pml.{wrapped.__name__}", str(error)) from error
 
 
 class Loss(BaseLoss):
@@ -85,7 +80,7 @@ class Loss(BaseLoss):
         tuples = None if triplets is None else triplets.unbind(1)
         with torch.autocast(embeddings.device.type, enabled=False):
             rows = full_precision(embeddings)
-            if type(self.inner).__name__ == "VICRegLoss":  # it compares two views of each image
+            if type(self.inner).__name__ == "VICRegLoss":
                 value: Tensor = self.inner(rows, ref_emb=rows[next_of_class(labels)])
             else:
                 value = self.inner(rows, labels, tuples)
@@ -94,10 +89,7 @@ class Loss(BaseLoss):
 
 
 class Miner:
-    """A miner of pytorch-metric-learning with the interface of oodml's miners.
-
-    Pairs are converted to triplets.
-    """
+    """A miner of pytorch-metric-learning as one of oodml; pairs are converted to triplets."""
 
     def __init__(self, wrapped: type, **options: Any) -> None:
         self.inner = _make(wrapped, options)

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
+from torch.nn import Linear, ModuleDict, ReLU, Sequential
+from torch.nn.functional import normalize
 
 from oodml.losses._base import BaseLoss, full_precision
 from oodml.shapes import Scalar
@@ -22,8 +23,7 @@ class Loss(BaseLoss):
         dims: dimension of each head's output, by name.
         pairs: names of the source and target head of each pair.
         weight: weight of the sum of terms.
-        hidden: width of the prediction networks.
-        lr: learning rate of the prediction networks.
+        hidden, lr: width and learning rate of the prediction networks.
     """
 
     def __init__(
@@ -35,16 +35,11 @@ class Loss(BaseLoss):
         lr: float = 1e-5,
     ) -> None:
         super().__init__()
-        self.pairs = list(pairs)
-        self.weight, self.own_lr = weight, lr
-        self.regressors = nn.ModuleDict(
-            {
-                f"{source}-{target}": nn.Sequential(
-                    nn.Linear(dims[source], hidden), nn.ReLU(), nn.Linear(hidden, dims[target])
-                )
-                for source, target in self.pairs
-            }
-        )
+        self.pairs, self.weight, self.own_lr = list(pairs), weight, lr
+        self.regressors = ModuleDict()
+        for a, b in pairs:
+            layers = Linear(dims[a], hidden), ReLU(), Linear(hidden, dims[b])
+            self.regressors[f"{a}-{b}"] = Sequential(*layers)
 
     def forward(self, outputs: Mapping[str, Float[Tensor, "n _"]]) -> Scalar:
         """Return the sum of the terms of all pairs."""
@@ -56,8 +51,8 @@ class Loss(BaseLoss):
 
     def term(self, source: Float[Tensor, "n s"], target: Float[Tensor, "n d"], name: str) -> Scalar:
         """The term of the pair `name`, before gradients are reversed."""
-        source, target = (functional.normalize(output, dim=1) for output in (source, target))
-        predicted = functional.normalize(self.regressors[name](source), dim=1)
+        source, target = (normalize(output, dim=1) for output in (source, target))
+        predicted = normalize(self.regressors[name](source), dim=1)
         return -self.weight * (target * predicted).square().mean()
 
 

@@ -5,7 +5,7 @@ import math
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional
+from torch.nn.functional import normalize
 
 from oodml.losses._base import TripletLoss, masked_mean
 from oodml.shapes import Labels, Mask, Scalar, Triplets, Vectors
@@ -15,13 +15,11 @@ class Loss(TripletLoss):
     """N-pair loss + `angular_weight` · angular loss + `norm_weight` · mean length.
 
     Each anchor-positive pair is compared with all of its negatives among the triplets; pairs may
-    have different numbers of negatives. The angular part uses normalized embeddings, the N-pair
-    part uses embeddings as given.
+    have different numbers of negatives. Only the angular part normalizes embeddings.
 
     Args:
         angle: bound on the angle at the negative, in degrees.
-        angular_weight: weight of the angular loss.
-        norm_weight: weight of the mean embedding length.
+        angular_weight, norm_weight: weights of the angular loss and the mean embedding length.
     """
 
     def __init__(
@@ -31,26 +29,20 @@ class Loss(TripletLoss):
         self.squared_tangent = math.tan(math.radians(angle)) ** 2
         self.angular_weight, self.norm_weight = angular_weight, norm_weight
 
-    def compute(
-        self, embeddings: Vectors, labels: Labels, triplets: Triplets, valid: Mask
-    ) -> Scalar:
+    def compute(self, rows: Vectors, labels: Labels, triplets: Triplets, valid: Mask) -> Scalar:
         anchor, positive, negative = triplets.unbind(1)
-        n_rows = len(labels)
-        pairs = anchor * n_rows + positive
-        far = anchor * n_rows + negative, positive * n_rows + negative
-        products = (embeddings @ embeddings.T).flatten()
+        n, tangent = len(labels), self.squared_tangent
+        pairs = anchor * n + positive
+        far = anchor * n + negative, positive * n + negative
+        products = (rows @ rows.T).flatten()
         npair = products.index_select(0, far[0]) - products.index_select(0, pairs)
-        unit = functional.normalize(embeddings, dim=1)
+        unit = normalize(rows, dim=1)
         cosines = (unit @ unit.T).flatten()
         to_both = cosines.index_select(0, far[0]) + cosines.index_select(0, far[1])
-        tangent = self.squared_tangent
         angular = 4 * tangent * to_both - 2 * (1 + tangent) * cosines.index_select(0, pairs)
-        length: Tensor = embeddings.norm(dim=1).mean()
-        return (
-            pair_mean(npair, pairs, n_rows**2, valid)
-            + self.angular_weight * pair_mean(angular, pairs, n_rows**2, valid)
-            + self.norm_weight * length
-        )
+        length: Tensor = rows.norm(dim=1).mean()
+        weighted = self.angular_weight * pair_mean(angular, pairs, n**2, valid)
+        return pair_mean(npair, pairs, n**2, valid) + weighted + self.norm_weight * length
 
 
 def pair_mean(

@@ -3,7 +3,8 @@
 import math
 
 import torch
-from torch.nn import functional
+from torch import Generator
+from torch.nn.functional import cross_entropy, normalize
 
 from oodml.losses._base import LabelLoss, class_mask, class_vectors
 from oodml.shapes import Labels, Scalar, Vectors
@@ -13,8 +14,6 @@ class Loss(LabelLoss):
     """Cross-entropy of the scaled cosines to learned class vectors, with an angular margin.
 
     Args:
-        n_classes: number of classes.
-        dim: dimension of the embedding.
         margin: angle in radians that is added to the angle to the correct class vector.
         scale: factor on the cosines.
         vector_lr: learning rate of the class vectors.
@@ -31,19 +30,17 @@ class Loss(LabelLoss):
         scale: float = 16.0,
         vector_lr: float = 5e-4,
         published: bool = False,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> None:
         super().__init__()
-        self.margin, self.scale, self.own_lr = margin, scale, vector_lr
-        self.lowest_cosine = 1e-10 if published else -1 + 1e-6
-        self.published = published
+        self.margin, self.scale, self.own_lr, self.published = margin, scale, vector_lr, published
         self.vectors = class_vectors(n_classes, dim, generator)
 
-    def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:
+    def compute(self, rows: Vectors, labels: Labels) -> Scalar:
         # The original code does not normalize embeddings, so its gradient is not tangential.
-        rows = embeddings if self.published else functional.normalize(embeddings, dim=1)
-        cosine = rows @ functional.normalize(self.vectors, dim=1).T
-        cosine = cosine.clamp(self.lowest_cosine, 1 - 1e-6)
+        unit = rows if self.published else normalize(rows, dim=1)
+        lowest = 1e-10 if self.published else -1 + 1e-6
+        cosine = (unit @ normalize(self.vectors, dim=1).T).clamp(lowest, 1 - 1e-6)
         sine = (1 - cosine.square()).sqrt()
         shifted = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
         if not self.published:
@@ -51,4 +48,4 @@ class Loss(LabelLoss):
             straight = cosine - self.margin * math.sin(self.margin)
             shifted = torch.where(cosine > -math.cos(self.margin), shifted, straight)
         logits = torch.where(class_mask(labels, len(self.vectors)), shifted, cosine)
-        return functional.cross_entropy(self.scale * logits, labels)
+        return cross_entropy(self.scale * logits, labels)

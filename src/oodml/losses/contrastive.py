@@ -16,12 +16,8 @@ class Loss(TripletLoss):
         super().__init__()
         self.positive_margin, self.negative_margin = positive_margin, negative_margin
 
-    def compute(
-        self, embeddings: Vectors, labels: Labels, triplets: Triplets, valid: Mask
-    ) -> Scalar:
-        positive, negative = (
-            (squared + 1e-8).sqrt() for squared in squared_distances(embeddings, triplets)
-        )
+    def compute(self, rows: Vectors, labels: Labels, triplets: Triplets, valid: Mask) -> Scalar:
+        positive, negative = ((d + 1e-8).sqrt() for d in squared_distances(rows, triplets))
         pull = (positive - self.positive_margin).relu()
         push = (self.negative_margin - negative).relu()
         return masked_mean(pull + push, valid)

@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from oodml.losses.moco import Loss as MocoLoss
+from oodml.losses import moco
 from oodml.miners.distance import log_inverse_density
 
 
-class Loss(MocoLoss):
+class Loss(moco.Loss):
     """Momentum contrast that weights each key of the queue by its distance to the query.
 
     The weight is the inverse density of that distance on the unit sphere. The weights of a query
@@ -18,8 +18,8 @@ class Loss(MocoLoss):
 
     Args:
         temperature: divisor of the inner products.
-        lowest: distances are clamped to at least this value.
-        highest: keys at this distance or farther have weight 0.
+        lowest, highest: distances are clamped to at least `lowest`; keys at the distance
+            `highest` or farther have weight 0.
         published: reproduce the original code: weights sum to 1 over the queries of each key and
             multiply the logits.
     """

@@ -2,7 +2,7 @@
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from oodml.losses._base import RandomLabelLoss, ball_distances, to_ball
 from oodml.shapes import Labels, Scalar, Vectors
@@ -20,7 +20,6 @@ class Loss(RandomLabelLoss):
     unrelated rows; in training, rows are drawn, and so is the noise of the choice of ancestors.
 
     Args:
-        dim: dimension of the embedding.
         proxies: number of proxies.
         margin: required difference of distances.
         temperature: temperature of the choice of ancestors.
@@ -44,7 +43,7 @@ class Loss(RandomLabelLoss):
         curvature: float = 0.1,
         clip: float | None = 2.3,
         lr_factor: float = 10.0,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> None:
         super().__init__()
         self.margin, self.temperature = margin, temperature
@@ -53,13 +52,10 @@ class Loss(RandomLabelLoss):
         length = 0.9 * (clip or 1) / dim**0.5
         self.proxies = nn.Parameter(torch.randn(proxies, dim, generator=generator) * length)
 
-    def compute_random(
-        self, embeddings: Vectors, labels: Labels, generator: torch.Generator | None
-    ) -> Scalar:
-        points = to_ball(embeddings, self.curvature, self.clip)
+    def compute_random(self, rows: Vectors, labels: Labels, generator: Generator | None) -> Scalar:
+        points = to_ball(rows, self.curvature, self.clip)
         proxies = to_ball(self.proxies, self.curvature, self.clip)
-        same = labels[:, None] == labels
-        term = self.hierarchy(points, proxies, same, generator)
+        term = self.hierarchy(points, proxies, labels[:, None] == labels, generator)
         return term + self.hierarchy(proxies, proxies, None, generator)
 
     def hierarchy(
@@ -67,7 +63,7 @@ class Loss(RandomLabelLoss):
         points: Vectors,
         proxies: Float[Tensor, "p d"],
         same: Bool[Tensor, "n n"] | None,
-        generator: torch.Generator | None,
+        generator: Generator | None,
     ) -> Scalar:
         """The term of some points, of which some pairs have the same class."""
         between = ball_distances(points.detach(), points.detach(), self.curvature)
@@ -77,14 +73,13 @@ class Loss(RandomLabelLoss):
         of_i, of_j, of_k = to_proxy[:, None].expand(-1, j.shape[1], -1), to_proxy[j], to_proxy[k]
         both = torch.maximum(of_i, of_j)
         low, high = self.ancestor(both, generator), self.ancestor(both.maximum(of_k), generator)
-        terms = ((of_i * (low - high)).sum(2) + self.margin).relu()
-        terms = terms + ((of_j * (low - high)).sum(2) + self.margin).relu()
-        terms = terms + ((of_k * (high - low)).sum(2) + self.margin).relu()
+        differences = (of_i, low - high), (of_j, low - high), (of_k, high - low)
+        i, j, k = (((x * y).sum(2) + self.margin).relu() for x, y in differences)
         differ = low.argmax(2) != high.argmax(2)
-        return torch.where(valid & differ, terms, 0).sum() / valid.sum().clamp(min=1)
+        return torch.where(valid & differ, i + j + k, 0).sum() / valid.sum().clamp(min=1)
 
     def related_rows(
-        self, closeness: Float[Tensor, "n n"], generator: torch.Generator | None
+        self, closeness: Float[Tensor, "n n"], generator: Generator | None
     ) -> tuple[Int[Tensor, "n t"], Int[Tensor, "n t"], Bool[Tensor, "n t"]]:
         """For each row, related rows, unrelated rows, and which of these pairs exist."""
         n = len(closeness)
@@ -100,7 +95,7 @@ class Loss(RandomLabelLoss):
         return j.indices, k.indices, j.values.isfinite() & k.values.isfinite()
 
     def ancestor(
-        self, largest: Float[Tensor, "n t p"], generator: torch.Generator | None
+        self, largest: Float[Tensor, "n t p"], generator: Generator | None
     ) -> Float[Tensor, "n t p"]:
         """The chosen proxy as a one-hot vector with the gradient of a softmax."""
         logits = -largest / self.temperature

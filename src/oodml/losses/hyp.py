@@ -9,8 +9,7 @@ class Loss(LabelLoss):
     """Each positive is identified among all other rows by its distance in the Poincaré ball.
 
     With two rows per class this is the loss of the paper. Combine it with `space = "poincare"`,
-    which evaluates by hyperbolic distance; embeddings of unit length all lie on one sphere, where
-    hyperbolic distance and cosine rank alike.
+    which evaluates by hyperbolic distance: with embeddings of unit length it ranks like the cosine.
 
     Args:
         temperature: divisor of the distances.
@@ -24,6 +23,6 @@ class Loss(LabelLoss):
         super().__init__()
         self.temperature, self.curvature, self.clip = temperature, curvature, clip
 
-    def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:
-        points = to_ball(embeddings, self.curvature, self.clip)
+    def compute(self, rows: Vectors, labels: Labels) -> Scalar:
+        points = to_ball(rows, self.curvature, self.clip)
         return contrast(-ball_distances(points, points, self.curvature) / self.temperature, labels)

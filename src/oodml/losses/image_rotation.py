@@ -2,27 +2,27 @@
 
 import torch
 from jaxtyping import Int, Shaped
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Generator, Tensor
+from torch.nn.functional import cross_entropy
 
-from oodml.losses._base import LabelLoss
+from oodml.losses._base import LabelLoss, class_vectors
 from oodml.shapes import Labels, Scalar, Vectors
 
 
 class Loss(LabelLoss):
-    """Cross-entropy of a linear classifier that predicts the number of quarter turns, 0 to 3.
+    """Cross-entropy of a linear classifier, without bias, of the number of quarter turns, 0 to 3.
 
-    The labels are numbers of quarter turns, not classes. The classifier has no bias.
+    The labels are numbers of quarter turns, not classes.
     """
 
     rotates = True
 
-    def __init__(self, dim: int, generator: torch.Generator | None = None) -> None:
+    def __init__(self, dim: int, generator: Generator | None = None) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(4, dim, generator=generator) / dim**0.5)
+        self.weight = class_vectors(4, dim, generator)
 
-    def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:
-        return functional.cross_entropy(embeddings @ self.weight.T, labels)
+    def compute(self, rows: Vectors, labels: Labels) -> Scalar:
+        return cross_entropy(rows @ self.weight.T, labels)
 
 
 def rotate(

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import kl_div, normalize
 
-from oodml.losses._base import LabelLoss
+from oodml.losses._base import LabelLoss, cosines
 from oodml.shapes import Labels, Scalar, Vectors
 
 
@@ -22,6 +22,8 @@ class Loss(LabelLoss):
         temperature: divisor of the cosines.
     """
 
+    cosines: Tensor
+
     def __init__(
         self,
         n_classes: int,
@@ -32,19 +34,15 @@ class Loss(LabelLoss):
         super().__init__()
         self.shift, self.temperature = shift, temperature
         vectors = torch.eye(n_classes) if class_vectors is None else class_vectors.float()
-        cosines = normalize(vectors, dim=1) @ normalize(vectors, dim=1).T
-        self.register_buffer("cosines", cosines, persistent=False)
+        self.register_buffer("cosines", cosines(vectors, vectors), persistent=False)
 
-    cosines: Tensor
-
-    def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:
+    def compute(self, rows: Vectors, labels: Labels) -> Scalar:
         same = labels[:, None] == labels
-        unit = normalize(embeddings, dim=1)
+        unit = normalize(rows, dim=1)
         named = self.cosines.to(unit)[labels][:, labels] + self.shift
-        logits = [
-            values.masked_fill(same, 1 + self.shift) / self.temperature
+        learned, target = (
+            (values.masked_fill(same, 1 + self.shift) / self.temperature).log_softmax(1)
             for values in (unit @ unit.T, named)
-        ]
-        learned, target = (one.log_softmax(1) for one in logits)
+        )
         loss = kl_div(learned, target, log_target=True, reduction="batchmean")
         return loss * self.temperature**2

@@ -8,28 +8,6 @@ from oodml.losses._base import TripletLoss, squared_distances
 from oodml.shapes import Labels, Mask, Scalar, Triplets, Vectors
 
 
-def margin_loss(
-    embeddings: Vectors,
-    triplets: Triplets,
-    boundaries: Float[Tensor, " t"],
-    valid: Mask,
-    margin: float = 0.2,
-) -> Scalar:
-    """Mean hinge loss around the boundary, over the triplets with at least one active hinge.
-
-    Positive pairs are pulled within boundary - margin, negative pairs are pushed beyond boundary
-    + margin, in Euclidean distance. Shapes do not depend on the data, so the function works under
-    `torch.func.vmap`.
-
-    Args:
-        triplets: rows of anchor, positive, and negative [t 3].
-        boundaries: boundary β of each triplet [t].
-        margin: distance on either side of the boundary.
-    """
-    positive, negative = squared_distances(embeddings, triplets)
-    return margin_of_squared(positive, negative, boundaries, valid, margin)
-
-
 def margin_of_squared(
     positive: Float[Tensor, " t"],
     negative: Float[Tensor, " t"],
@@ -37,7 +15,10 @@ def margin_of_squared(
     valid: Mask,
     margin: float,
 ) -> Scalar:
-    """`margin_loss` computed from the squared distances of the pairs of each triplet."""
+    """The margin loss from the squared distances of the pairs of each triplet.
+
+    Shapes do not depend on the data, so the function works under `torch.func.vmap`.
+    """
     pull = ((positive + 1e-8).sqrt() - boundaries + margin).relu()
     push = (boundaries - (negative + 1e-8).sqrt() + margin).relu()
     active = valid & ((pull > 0) | (push > 0))
@@ -45,13 +26,15 @@ def margin_of_squared(
 
 
 class Loss(TripletLoss):
-    """Margin loss with a learned boundary β: one per class, or one shared by all classes.
+    """Mean hinge loss around a learned boundary β, over triplets with at least one active hinge.
+
+    Positive pairs are pulled within β - margin, negative pairs are pushed beyond β + margin, in
+    Euclidean distance. There is one β per class, or one shared by all classes.
 
     Args:
         n_classes: number of classes, for one β per class; None for a shared β.
         margin: Euclidean distance on either side of β.
-        beta: initial β, a Euclidean distance.
-        beta_lr: learning rate of β.
+        beta, beta_lr: initial β, a Euclidean distance, and its learning rate.
         learn_beta: whether β is trained.
     """
 
@@ -68,11 +51,10 @@ class Loss(TripletLoss):
         start = torch.full((n_classes or 1,), float(beta))
         self.beta = nn.Parameter(start, requires_grad=learn_beta)
 
-    def compute(
-        self, embeddings: Vectors, labels: Labels, triplets: Triplets, valid: Mask
-    ) -> Scalar:
+    def compute(self, rows: Vectors, labels: Labels, triplets: Triplets, valid: Mask) -> Scalar:
         if len(self.beta) == 1:
             boundaries = self.beta.expand(len(triplets))
         else:
             boundaries = self.beta.index_select(0, labels.index_select(0, triplets[:, 0]))
-        return margin_loss(embeddings, triplets, boundaries, valid, self.margin)
+        pairs = squared_distances(rows, triplets)
+        return margin_of_squared(*pairs, boundaries, valid, self.margin)

@@ -9,7 +9,7 @@ from oodml.shapes import Scalar
 
 
 class Loss(BaseLoss):
-    """Cross-entropy of finding a query's own key among the keys of the queue.
+    """Cross-entropy of a query's own key among the keys of the queue.
 
     Args:
         temperature: divisor of the inner products.
@@ -26,8 +26,8 @@ class Loss(BaseLoss):
         with torch.autocast(queries.device.type, enabled=False):
             queries, keys, queue = (full_precision(part) for part in (queries, keys, queue))
             to_key = (queries * keys).sum(1, keepdim=True) / self.temperature
-            to_queue = self.to_queue(queries, queue)
-            return -torch.cat([to_key, to_queue], 1).log_softmax(1)[:, 0].mean()
+            logits = torch.cat([to_key, self.to_queue(queries, queue)], 1)
+            return -logits.log_softmax(1)[:, 0].mean()
 
     def to_queue(
         self, queries: Float[Tensor, "n d"], queue: Float[Tensor, "m d"]

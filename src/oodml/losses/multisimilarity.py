@@ -20,19 +20,7 @@ def multisimilarity_loss(
     similarity: str = "inner",
     published: bool = False,
 ) -> Scalar:
-    """Mean soft penalty of the hard pairs of each anchor, over anchors with hard pairs.
-
-    A positive is hard if it is less similar than the most similar negative plus the margin; a
-    negative is hard if it is more similar than the least similar positive minus the margin.
-    Shapes do not depend on the data, so the function works under `torch.func.vmap`.
-
-    Args:
-        positive_weight: sharpness of the sum over positives (α in the paper).
-        negative_weight: sharpness of the sum over negatives (β in the paper).
-        threshold: similarity around which pairs are penalized (λ in the paper).
-        similarity: "inner" for the inner product, "euclidean" for 1 - Euclidean distance.
-        published: allow an anchor to be its own hard positive, as the original code does.
-    """
+    """The loss with the options of `Loss`, in a form that works under `torch.func.vmap`."""
     if similarity == "inner":
         similarities = embeddings @ embeddings.T
     else:
@@ -50,11 +38,14 @@ def multisimilarity_loss(
 
 
 class Loss(LabelLoss):
-    """Multi-similarity loss; see `multisimilarity_loss`.
+    """Mean soft penalty of the hard pairs of each anchor, over anchors with hard pairs.
+
+    A positive is hard if it is less similar than the most similar negative plus the margin; a
+    negative is hard if it is more similar than the least similar positive minus the margin.
 
     Args:
-        positive_weight: sharpness of the sum over positives (α in the paper).
-        negative_weight: sharpness of the sum over negatives (β in the paper).
+        positive_weight, negative_weight: sharpness of the sums over positives and negatives (α
+            and β in the paper).
         margin: tolerance of the pair mining.
         threshold: similarity around which pairs are penalized (λ in the paper).
         similarity: "inner" for the inner product, "euclidean" for 1 - Euclidean distance.
@@ -73,8 +64,7 @@ class Loss(LabelLoss):
         super().__init__()
         if similarity not in SIMILARITIES:
             raise unknown("similarity", similarity, SIMILARITIES, "loss multisimilarity")
-        weights = positive_weight, negative_weight
-        self.options = *weights, margin, threshold, similarity, published
+        self.options = (positive_weight, negative_weight, margin, threshold, similarity, published)
 
-    def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:
-        return multisimilarity_loss(embeddings, labels, *self.options)
+    def compute(self, rows: Vectors, labels: Labels) -> Scalar:
+        return multisimilarity_loss(rows, labels, *self.options)

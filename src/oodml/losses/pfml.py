@@ -1,11 +1,11 @@
 """Potential-field metric learning (PFML, Bhatnagar & Ahuja 2025, arXiv 2405.18560)."""
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor, nn
+from torch import Generator
 from torch.nn.functional import normalize
 
-from oodml.losses._base import LabelLoss, masked_mean
+from oodml.losses._base import LabelLoss, class_vectors, masked_mean
+from oodml.miners._base import Pairs, negative_mask, positive_mask
 from oodml.shapes import Labels, Scalar, Vectors
 
 
@@ -14,14 +14,12 @@ class Loss(LabelLoss):
 
     Two points of one class at distance r have the energy -1/max(r, δ)^α: the attraction fades with
     the distance and vanishes within δ. Points of different classes have 1/min(r, δ)^α: they repel
-    each other only within δ. The energy is averaged over the pairs of each kind; the paper sums it.
+    each other only within δ. The energy, relative to δ^-α, is averaged over the pairs of each kind;
+    the paper sums it.
 
     Args:
-        n_classes: number of classes.
-        dim: dimension of the embedding.
         proxies: class vectors per class (M in the paper).
-        alpha: exponent of the decay.
-        delta: distance δ.
+        alpha, delta: exponent α of the decay, and the distance δ.
         lr_factor: learning rate of the class vectors as a multiple of the base learning rate.
         generator: source of the initial class vectors.
     """
@@ -34,27 +32,21 @@ class Loss(LabelLoss):
         alpha: float = 4.0,
         delta: float = 0.2,
         lr_factor: float = 100.0,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> None:
         super().__init__()
         self.n_classes, self.alpha, self.delta, self.lr_factor = n_classes, alpha, delta, lr_factor
-        vectors = torch.randn(n_classes * proxies, dim, generator=generator)
-        self.vectors = nn.Parameter(vectors / dim**0.5)
+        self.vectors = class_vectors(n_classes * proxies, dim, generator)
 
-    def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:
+    def compute(self, rows: Vectors, labels: Labels) -> Scalar:
         own = torch.arange(len(self.vectors), device=labels.device) % self.n_classes
-        points = normalize(torch.cat([embeddings, self.vectors]), dim=1)
+        points = normalize(torch.cat([rows, self.vectors]), dim=1)
         classes = torch.cat([labels, own])
-        same = classes[:, None] == classes
-        other = ~torch.eye(len(points), dtype=torch.bool, device=labels.device)
-        return self.energy(points, same & other, ~same)
+        return self.energy(points, positive_mask(classes), negative_mask(classes))
 
-    def energy(
-        self, points: Vectors, same: Bool[Tensor, "n n"], unlike: Bool[Tensor, "n n"]
-    ) -> Scalar:
-        """Mean attraction plus mean repulsion, relative to the energy δ^-α."""
+    def energy(self, points: Vectors, same: Pairs, unlike: Pairs) -> Scalar:
+        """Mean attraction plus mean repulsion."""
         squared = (2 - 2 * points @ points.T).clamp(min=0)
         ratio = (squared + 1e-12).sqrt() / self.delta
-        attraction = -(ratio.clamp(min=1) ** -self.alpha)
-        repulsion = ratio.clamp(0.1, 1) ** -self.alpha
-        return masked_mean(attraction, same) + masked_mean(repulsion, unlike)
+        attraction = masked_mean(-(ratio.clamp(min=1) ** -self.alpha), same)
+        return attraction + masked_mean(ratio.clamp(0.1, 1) ** -self.alpha, unlike)

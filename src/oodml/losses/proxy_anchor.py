@@ -1,16 +1,10 @@
 """Proxy-Anchor loss (Kim et al. 2020, arXiv 2003.13911)."""
 
-import torch
+from torch import Generator
 
 from oodml.errors import unknown
-from oodml.losses._base import (
-    LabelLoss,
-    class_mask,
-    class_vectors,
-    cosines,
-    log1p_sum_exp,
-    masked_mean,
-)
+from oodml.losses._base import LabelLoss, class_mask, class_vectors, cosines, masked_mean
+from oodml.losses._base import log1p_sum_exp as soft_sum
 from oodml.shapes import Labels, Scalar, Vectors
 
 MODES = ("anchor", "nca")
@@ -24,8 +18,7 @@ class Loss(LabelLoss):
     batch, the repulsion over all classes.
 
     Args:
-        alpha: sharpness.
-        delta: margin.
+        alpha, delta: sharpness and margin.
         lr_factor: learning rate of the class vectors as a multiple of the base learning rate.
         mode: "anchor", or "nca" to sum over class vectors for each embedding instead of the
             reverse.
@@ -44,30 +37,31 @@ class Loss(LabelLoss):
         mode: str = "anchor",
         similarity: str = "cosine",
         published: bool = False,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> None:
         super().__init__()
-        if mode not in MODES:
-            raise unknown("mode", mode, MODES, "loss proxy_anchor")
-        if similarity not in SIMILARITIES:
-            raise unknown("similarity", similarity, SIMILARITIES, "loss proxy_anchor")
+        for name, value, allowed in (
+            ("mode", mode, MODES),
+            ("similarity", similarity, SIMILARITIES),
+        ):
+            if value not in allowed:
+                raise unknown(name, value, allowed, "loss proxy_anchor")
         self.mode, self.similarity, self.alpha, self.delta = mode, similarity, alpha, delta
         self.lr_factor, self.published = lr_factor, published
         self.vectors = class_vectors(n_classes, dim, generator)
 
-    def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:
-        similarities, delta = cosines(self.vectors, embeddings), self.delta
+    def compute(self, rows: Vectors, labels: Labels) -> Scalar:
+        similarities, delta = cosines(self.vectors, rows), self.delta
         if self.similarity == "euclidean":
             similarities = -(2 - 2 * similarities).clamp(min=1e-12).sqrt()
             delta = -delta if self.published else delta
         own = class_mask(labels, len(self.vectors)).T
-        pulls = self.alpha * (delta - similarities)
-        pushes = self.alpha * (delta + similarities)
+        pulls, pushes = self.alpha * (delta - similarities), self.alpha * (delta + similarities)
         if self.mode == "nca":
             if self.published:
                 pulls = pulls + own.sum(1, keepdim=True).clamp(min=1).log()
-            return (log1p_sum_exp(pulls.T, own.T) + log1p_sum_exp(pushes.T, ~own.T)).mean()
-        pull, push = log1p_sum_exp(pulls, own), log1p_sum_exp(pushes, ~own)
+            return (soft_sum(pulls.T, own.T) + soft_sum(pushes.T, ~own.T)).mean()
+        pull, push = soft_sum(pulls, own), soft_sum(pushes, ~own)
         if self.published:
             return (own.sum(1) * pull).sum() / len(labels) + push.mean()
         return masked_mean(pull, own.any(1)) + push.mean()

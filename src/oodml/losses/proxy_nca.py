@@ -1,6 +1,7 @@
 """ProxyNCA (Movshovitz-Attias et al. 2017, arXiv 1703.07464) and ProxyNCA++ (arXiv 2004.01113)."""
 
 import torch
+from torch import Generator
 
 from oodml.errors import unknown
 from oodml.losses._base import LabelLoss, class_mask, class_vectors, cosines
@@ -36,7 +37,7 @@ class Loss(LabelLoss):
         temperature: float = 1.0,
         lr_factor: float = 50.0,
         published: bool = False,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> None:
         super().__init__()
         if similarity not in SIMILARITIES:
@@ -45,8 +46,8 @@ class Loss(LabelLoss):
         self.similarity, self.to_probability, self.lr_factor = similarity, to_probability, lr_factor
         self.vectors = class_vectors(n_classes, dim, generator)
 
-    def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:
-        cosine = cosines(embeddings, self.vectors)
+    def compute(self, rows: Vectors, labels: Labels) -> Scalar:
+        cosine = cosines(rows, self.vectors)
         squared = 2 * self.radius**2 * (1 - cosine).clamp(min=0)
         if self.similarity == "cosine":
             similarities = self.radius**2 * cosine

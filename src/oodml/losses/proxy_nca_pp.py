@@ -1,6 +1,6 @@
 """ProxyNCA++ (Teh et al. 2020, arXiv 2004.01113)."""
 
-import torch
+from torch import Generator
 
 from oodml.losses import proxy_nca
 
@@ -12,11 +12,8 @@ class Loss(proxy_nca.Loss):
     the length of the compared vectors, temperature = radius^-2), and the faster class vectors.
 
     Args:
-        n_classes: number of classes.
-        dim: dimension of the embedding.
         radius: length of the compared vectors.
         lr_factor: learning rate of the class vectors as a multiple of the base learning rate.
-        generator: source of the initial class vectors.
     """
 
     def __init__(
@@ -25,8 +22,7 @@ class Loss(proxy_nca.Loss):
         dim: int,
         radius: float = 3.0,
         lr_factor: float = 1000.0,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> None:
-        super().__init__(
-            n_classes, dim, radius, to_probability=True, lr_factor=lr_factor, generator=generator
-        )
+        more = {"lr_factor": lr_factor, "generator": generator}
+        super().__init__(n_classes, dim, radius, to_probability=True, **more)  # type: ignore[arg-type]

@@ -15,11 +15,9 @@ class Loss(TripletLoss):
     from the anchor's and from the negative's.
 
     Args:
-        first_margin: margin of the triplet hinge.
-        second_margin: margin of the second hinge.
-        published: reproduce the original code: the second hinge uses the rows `fourth`, whatever
-            their classes are.
-        fourth: rows used if `published` is set; all rows by default.
+        first_margin, second_margin: margins of the triplet hinge and of the second hinge.
+        published: reproduce the original code: the second hinge uses the rows `fourth` (by
+            default all rows), whatever their classes are.
     """
 
     def __init__(
@@ -33,19 +31,16 @@ class Loss(TripletLoss):
         self.first_margin, self.second_margin = first_margin, second_margin
         self.published, self.fourth = published, fourth
 
-    def compute(
-        self, embeddings: Vectors, labels: Labels, triplets: Triplets, valid: Mask
-    ) -> Scalar:
+    def compute(self, rows: Vectors, labels: Labels, triplets: Triplets, valid: Mask) -> Scalar:
         anchor, positive, negative = triplets.unbind(1)
         # This form has a zero gradient on the diagonal, where rows are compared with themselves.
-        between = torch.cdist(embeddings, embeddings, compute_mode="donot_use_mm_for_euclid_dist")
+        between = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
         to_positive = between[anchor, positive]
         near = (to_positive - between[anchor, negative] + self.first_margin).relu()
         apart = (to_positive[:, None] - between[negative] + self.second_margin).relu()
         other = labels[:, None] != labels
         allowed = other[anchor] & other[negative]
         if self.published:
-            rows = torch.arange(len(labels), device=labels.device)
-            fourth = rows if self.fourth is None else self.fourth
+            fourth = slice(None) if self.fourth is None else self.fourth
             apart, allowed = apart[:, fourth], torch.ones_like(allowed)[:, fourth]
         return masked_mean(near, valid) + masked_mean(apart, allowed & valid[:, None])

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from oodml.losses._base import RandomLabelLoss, masked_mean, next_of_class
 from oodml.shapes import Labels, Scalar, Vectors
@@ -18,8 +18,8 @@ class Loss(RandomLabelLoss):
 
     Args:
         ks: the cut-offs.
-        rank_temperature: temperature of the comparison of two similarities (τ₂ in the paper).
-        recall_temperature: temperature of the comparison of a rank with k (τ₁ in the paper).
+        rank_temperature, recall_temperature: temperatures of the comparison of two similarities
+            (τ₂ in the paper), and of a rank with k (τ₁).
         mix: whether to add mixed rows, with random proportions in training and halves without a
             generator. The paper mixes all pairs of a class, this loss one pair per row.
         positives: maximum number of positives per query, the least similar ones; a fixed number
@@ -38,18 +38,16 @@ class Loss(RandomLabelLoss):
         self.ks, self.mix, self.positives = tuple(ks), mix, positives
         self.rank_temperature, self.recall_temperature = rank_temperature, recall_temperature
 
-    def compute_random(
-        self, embeddings: Vectors, labels: Labels, generator: torch.Generator | None
-    ) -> Scalar:
+    def compute_random(self, rows: Vectors, labels: Labels, generator: Generator | None) -> Scalar:
         valid = torch.ones_like(labels, dtype=torch.bool)
         if self.mix:
-            mixed, paired = self._mixed(embeddings, labels, generator)
-            embeddings, labels = torch.cat([embeddings, mixed]), labels.repeat(2)
+            mixed, paired = self._mixed(rows, labels, generator)
+            rows, labels = torch.cat([rows, mixed]), labels.repeat(2)
             valid = torch.cat([valid, paired])
         n = len(labels)
         others = valid & ~torch.eye(n, dtype=torch.bool, device=labels.device)
         same = (labels[:, None] == labels) & others
-        similarities = embeddings @ embeddings.T
+        similarities = rows @ rows.T
         order = (-similarities.detach()).masked_fill(~same, -torch.inf)
         chosen = order.topk(min(self.positives, n)).indices
         known = same.gather(1, chosen)
@@ -64,7 +62,7 @@ class Loss(RandomLabelLoss):
         return masked_mean(1 - torch.stack(recalls).mean(0), valid & known.any(1))
 
     def _mixed(
-        self, embeddings: Vectors, labels: Labels, generator: torch.Generator | None
+        self, embeddings: Vectors, labels: Labels, generator: Generator | None
     ) -> tuple[Vectors, Tensor]:
         """Each row mixed with the next row of its class, and whether there is one."""
         following = next_of_class(labels)

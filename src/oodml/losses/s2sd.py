@@ -3,7 +3,7 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
+from torch.nn.functional import kl_div, normalize
 
 from oodml.losses._base import BaseLoss, full_precision
 from oodml.shapes import Scalar
@@ -25,11 +25,6 @@ class Loss(BaseLoss):
     def forward(self, student: Float[Tensor, "n d"], teacher: Float[Tensor, "n t"]) -> Scalar:
         """Return the loss of a batch; no gradient flows to the teacher."""
         with torch.autocast(student.device.type, enabled=False):
-            learned = self.log_probabilities(full_precision(student))
-            target = self.log_probabilities(full_precision(teacher.detach()))
-            return functional.kl_div(learned, target, log_target=True, reduction="batchmean")
-
-    def log_probabilities(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
-        """Log-softmax of the similarities of each row."""
-        unit = functional.normalize(rows, dim=1)
-        return (unit @ unit.T / self.temperature).log_softmax(1)
+            units = (normalize(full_precision(x), dim=1) for x in (student, teacher.detach()))
+            learned, target = ((x @ x.T / self.temperature).log_softmax(1) for x in units)
+            return kl_div(learned, target, log_target=True, reduction="batchmean")

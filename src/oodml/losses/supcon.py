@@ -35,5 +35,5 @@ class Loss(LabelLoss):
         super().__init__()
         self.temperature = temperature
 
-    def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:
-        return contrast(embeddings @ embeddings.T / self.temperature, labels)
+    def compute(self, rows: Vectors, labels: Labels) -> Scalar:
+        return contrast(rows @ rows.T / self.temperature, labels)

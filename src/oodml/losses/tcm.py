@@ -8,16 +8,14 @@ from oodml.shapes import Labels, Scalar, Vectors
 
 
 class Loss(LabelLoss):
-    """Mean violation of one pair of cosine margins that all classes share.
+    """Mean violation of one pair of cosine margins that all classes share, over violating pairs.
 
-    It makes one similarity threshold fit all classes and is meant to be added to another loss. Only
-    pairs that violate their margin are averaged.
+    It makes one similarity threshold fit all classes and is meant to be added to another loss.
 
     Args:
-        positive_margin: cosine that positive pairs should exceed.
-        negative_margin: cosine that negative pairs should stay below.
-        positive_weight: weight of the positive pairs (λ⁺ in the paper).
-        negative_weight: weight of the negative pairs (λ⁻ in the paper).
+        positive_margin, negative_margin: the cosines that positive pairs should exceed, and that
+            negative pairs should stay below.
+        positive_weight, negative_weight: weights of the pairs (λ⁺ and λ⁻ in the paper).
     """
 
     def __init__(
@@ -31,8 +29,8 @@ class Loss(LabelLoss):
         self.positive_margin, self.negative_margin = positive_margin, negative_margin
         self.positive_weight, self.negative_weight = positive_weight, negative_weight
 
-    def compute(self, embeddings: Vectors, labels: Labels) -> Scalar:
-        unit = normalize(embeddings, dim=1)
+    def compute(self, rows: Vectors, labels: Labels) -> Scalar:
+        unit = normalize(rows, dim=1)
         cosine = unit @ unit.T
         low, high = self.positive_margin - cosine, cosine - self.negative_margin
         pull = masked_mean(low, positive_mask(labels) & (low >= 0))

@@ -7,26 +7,15 @@ from oodml.losses._base import TripletLoss, masked_mean, squared_distances
 from oodml.shapes import Labels, Mask, Scalar, Triplets, Vectors
 
 
-def triplet_loss(
-    embeddings: Vectors, triplets: Triplets, valid: Mask, margin: float = 0.2
-) -> Scalar:
-    """Mean hinge of d(anchor, positive)² - d(anchor, negative)² + margin over valid triplets.
-
-    Shapes do not depend on the data, so the function works under `torch.func.vmap`.
-    """
-    positive, negative = squared_distances(embeddings, triplets)
-    return triplet_of_squared(positive, negative, valid, margin)
-
-
 def triplet_of_squared(
     positive: Float[Tensor, " t"], negative: Float[Tensor, " t"], valid: Mask, margin: float
 ) -> Scalar:
-    """`triplet_loss` computed from the squared distances of the pairs of each triplet."""
+    """The triplet loss from the squared distances of the pairs of each triplet, also by vmap."""
     return masked_mean((positive - negative + margin).relu(), valid)
 
 
 class Loss(TripletLoss):
-    """Triplet loss; see `triplet_loss`.
+    """Mean hinge of d(anchor, positive)² - d(anchor, negative)² + margin over triplets.
 
     Args:
         margin: squared Euclidean distance.
@@ -36,7 +25,5 @@ class Loss(TripletLoss):
         super().__init__()
         self.margin = margin
 
-    def compute(
-        self, embeddings: Vectors, labels: Labels, triplets: Triplets, valid: Mask
-    ) -> Scalar:
-        return triplet_loss(embeddings, triplets, valid, self.margin)
+    def compute(self, rows: Vectors, labels: Labels, triplets: Triplets, valid: Mask) -> Scalar:
+        return triplet_of_squared(*squared_distances(rows, triplets), valid, self.margin)

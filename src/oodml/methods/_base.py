@@ -32,13 +32,12 @@ class Batch:
         labels: class of each row [n], in 0 … n_classes - 1.
         step: training step, starting at 0.
         generator: the only source of randomness for the step, on the CPU.
-        images: uint8 images [m 3 h w], or None when training on cached features. In distributed
-            training each process has its own share of the images.
-        second_features: in head mode, features of a second augmented view of the same images,
-            for methods with `n_views = 2`.
-        second_images: in finetune mode, that second view as images.
-        encode: computes pooled features [n f] of images with a given model, in the precision of
-            the training. In distributed training it returns the features of all processes.
+        images: uint8 images [m 3 h w], of this process's share in distributed training, or None
+            when training on cached features.
+        second_features, second_images: a second augmented view of the same images, for methods
+            with `n_views = 2`: its features in head mode, its images in finetune mode.
+        encode: computes pooled features [n f] of images, of all processes, with a given model in
+            the precision of the training.
     """
 
     features: Float[Tensor, "n f"]
@@ -61,9 +60,9 @@ class BaseMethod(nn.Module):
     """A method: its loss terms, its own modules, and how they are optimized.
 
     A subclass overrides what it needs; the training loop uses nothing else. A checkpoint stores
-    the method's parameters and buffers, and whatever else `get_extra_state` returns: optimizers,
-    queues, counters. Override `get_extra_state` and `set_extra_state` if the method carries such
-    state between steps. `oodml check` verifies that training resumes exactly.
+    the method's parameters and buffers; override `get_extra_state` and `set_extra_state` for other
+    state, such as optimizers, queues, and counters. `oodml check` tests that training resumes
+    exactly.
     """
 
     modes: ClassVar[dict[str, str]] = {"finetune": "", "head": ""}
@@ -108,8 +107,7 @@ class MomentumMethod(BaseMethod):
     `terms` calls `encode_keys` once per step; `after_step` appends these keys to the queue.
 
     Args:
-        momentum: momentum of the copy.
-        queue_batches: length of the queue, in batches.
+        momentum, queue_batches: momentum of the copy, and length of the queue in batches.
     """
 
     n_views: ClassVar[int] = 2
@@ -123,7 +121,6 @@ class MomentumMethod(BaseMethod):
         self.queue: list[Tensor] = []
 
     def prepare(self, model: Embedder) -> None:
-        """Copy the model, or only its head in head mode."""
         self.teacher = copy.deepcopy(model.trained).requires_grad_(False)
         self.queue = []
 
@@ -134,14 +131,12 @@ class MomentumMethod(BaseMethod):
     @torch.no_grad()
     def encode_keys(self, batch: Batch) -> Float[Tensor, "n d"]:
         """The keys of a batch: the momentum copy's outputs for the second views."""
-        if batch.second_features is not None:
-            outputs = self.teacher(batch.second_features)
-        else:
-            assert batch.second_images is not None
+        if batch.second_images is not None:
             outputs = self.teacher.head(batch.encode(self.teacher, batch.second_images))
-        keys: Tensor = outputs[self.key_output]
-        self.keys = keys
-        return keys
+        else:
+            outputs = self.teacher(batch.second_features)
+        self.keys: Tensor = outputs[self.key_output]
+        return self.keys
 
     @torch.no_grad()
     def after_step(self, batch: Batch, model: Embedder) -> None:

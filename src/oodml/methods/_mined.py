@@ -1,6 +1,7 @@
 """A loss combined with its miner, on prefixes of the embedding, or with a memory of batches."""
 
 import inspect
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn.functional import normalize
 
 from oodml import catalog
@@ -22,10 +23,8 @@ class MinedLoss(nn.Module):
     """A loss, computed on the triplets of a miner if one is named.
 
     Args:
-        n_classes: number of classes, passed to losses that have this option.
-        dim: dimension of the embedding, passed to losses that have this option.
-        loss: name or import path of the loss.
-        miner: name or import path of the miner; None or "" for none.
+        n_classes, dim: numbers of classes and dimensions, passed to losses with these options.
+        loss, miner: names or import paths; None or "" for no miner.
         class_names: names of the classes, for losses with the option `class_vectors`.
     """
 
@@ -41,14 +40,14 @@ class MinedLoss(nn.Module):
     ) -> None:
         super().__init__()
         accepted = inspect.signature(catalog.get_class("losses", loss)).parameters
-        options: dict[str, Any] = {"n_classes": n_classes, "dim": dim}
-        options = {name: size for name, size in options.items() if name in accepted}
-        options |= loss_options or {}
+        sizes: dict[str, Any] = {"n_classes": n_classes, "dim": dim}
+        options = {name: sizes[name] for name in sizes if name in accepted} | (loss_options or {})
         if "class_vectors" in accepted and not isinstance(options.get("class_vectors"), Tensor):
             options["class_vectors"] = embed_class_names(class_names, options.get("class_vectors"))
         self.loss = catalog.load("losses", loss, **options)
         self.miner = catalog.load("miners", miner, **(miner_options or {})) if miner else None
-        if "labels" not in inspect.signature(self.loss.forward).parameters:
+        self.accepted = {*inspect.signature(self.loss.forward).parameters}
+        if "labels" not in self.accepted:
             problem = (
                 f"loss {loss!r} is not computed from embeddings and labels, but part of a method: "
                 "moco and fast_moco of method moco, s2sd of s2sd, adversarial_separation of diva"
@@ -62,11 +61,7 @@ class MinedLoss(nn.Module):
             raise OodmlError(problem, "miner", miner)
 
     def forward(
-        self,
-        embeddings: Vectors,
-        labels: Labels,
-        generator: torch.Generator,
-        anchors: int | None = None,
+        self, rows: Vectors, labels: Labels, generator: Generator, anchors: int | None = None
     ) -> Scalar:
         """Return the loss of a batch.
 
@@ -74,20 +69,18 @@ class MinedLoss(nn.Module):
             generator: source of randomness of the miner, and of losses that draw numbers.
             anchors: mined triplets of later rows are ignored; None keeps all.
         """
-        accepted = inspect.signature(self.loss.forward).parameters
+        arguments: tuple[Any, ...] = (rows, labels)
         if self.miner is None:
-            drawn = {"generator": generator} if "generator" in accepted else {}
-            return self.loss(embeddings, labels, **drawn)  # type: ignore[no-any-return]
-        masked = getattr(self.miner, "masked", None)
-        if masked is None or "valid" not in accepted:
-            triplets = self.miner(embeddings.detach(), labels, generator)
-            if anchors is not None:
-                triplets = triplets[triplets[:, 0] < anchors]
-            return self.loss(embeddings, labels, triplets)  # type: ignore[no-any-return]
-        triplets, valid = masked(embeddings.detach(), labels, generator)
-        if anchors is not None:
-            valid = valid & (triplets[:, 0] < anchors)
-        return self.loss(embeddings, labels, triplets, valid)  # type: ignore[no-any-return]
+            drawn = {"generator": generator} if "generator" in self.accepted else {}
+            return self.loss(*arguments, **drawn)  # type: ignore[no-any-return]
+        limit = len(rows) if anchors is None else anchors
+        if hasattr(self.miner, "masked") and "valid" in self.accepted:
+            triplets, valid = self.miner.masked(rows.detach(), labels, generator)
+            arguments += (triplets, valid if anchors is None else valid & (triplets[:, 0] < limit))
+        else:
+            triplets = self.miner(rows.detach(), labels, generator)
+            arguments += (triplets[triplets[:, 0] < limit],)
+        return self.loss(*arguments)  # type: ignore[no-any-return]
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """The loss's own optimizer groups if it defines any, else one with all its parameters."""
@@ -103,8 +96,7 @@ class Matryoshka(nn.Module):
     Prefixes are scaled to unit length if the embedding has unit length. The paper sums the losses.
 
     Args:
-        losses: the loss of each prefix.
-        dims: the length of each prefix.
+        losses, dims: the loss and the length of each prefix.
     """
 
     def __init__(self, losses: Iterable[MinedLoss], dims: Sequence[int]) -> None:
@@ -112,18 +104,13 @@ class Matryoshka(nn.Module):
         self.losses, self.dims = nn.ModuleList(losses), tuple(dims)
 
     def forward(
-        self,
-        embeddings: Vectors,
-        labels: Labels,
-        generator: torch.Generator,
-        anchors: int | None = None,
+        self, rows: Vectors, labels: Labels, generator: Generator, anchors: int | None = None
     ) -> Scalar:
         """Return the loss of a batch; see `MinedLoss`."""
-        length = embeddings.norm(dim=1, keepdim=True)
-        scaled = ((length - 1).abs() < 1e-3).all()
+        scaled = ((rows.norm(dim=1, keepdim=True) - 1).abs() < 1e-3).all()
         values = []
         for loss, dim in zip(self.losses, self.dims, strict=True):
-            prefix = embeddings[:, :dim]
+            prefix = rows[:, :dim]
             prefix = torch.where(scaled, normalize(prefix, dim=1), prefix)
             values.append(loss(prefix, labels, generator, anchors))
         return torch.stack(values).mean()
@@ -140,29 +127,24 @@ class CrossBatchMemory(nn.Module):
     without triplets also compare them with each other, which changes no gradient.
 
     Args:
-        loss: the loss.
-        size: number of remembered rows.
-        start: number of steps before the memory is used.
+        size, start: number of remembered rows, and of steps before they are used.
     """
 
     def __init__(self, loss: MinedLoss | Matryoshka, size: int, start: int = 0) -> None:
         super().__init__()
         self.loss, self.size, self.start, self.step = loss, size, start, 0
-        self.rows: Tensor | None = None
-        self.labels: Tensor | None = None
+        self.memory: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, embeddings: Vectors, labels: Labels, generator: torch.Generator) -> Scalar:
+    def forward(self, embeddings: Vectors, labels: Labels, generator: Generator) -> Scalar:
         """Return the loss of a batch and append the batch to the memory."""
-        rows, known, n = embeddings, labels, len(labels)
-        if self.rows is not None and self.labels is not None and self.step >= self.start:
-            rows, known = torch.cat([rows, self.rows.to(rows)]), torch.cat([known, self.labels])
-        value: Tensor = self.loss(rows, known, generator, n)
+        rows, classes = embeddings, labels
+        if self.memory is not None:
+            rows = torch.cat([embeddings, self.memory[0].to(embeddings)])
+            classes = torch.cat([labels, self.memory[1]])
+        used = (rows, classes) if self.step >= self.start else (embeddings, labels)
+        value: Tensor = self.loss(*used, generator, len(labels))
         self.step += 1
-        kept, own = embeddings.detach(), labels
-        if self.rows is not None and self.labels is not None:
-            kept = torch.cat([kept, self.rows.to(kept)])
-            own = torch.cat([own, self.labels])
-        self.rows, self.labels = kept[: self.size], own[: self.size]
+        self.memory = rows.detach()[: self.size], classes[: self.size]
         return value
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
@@ -170,10 +152,10 @@ class CrossBatchMemory(nn.Module):
         return self.loss.parameter_groups(lr)
 
     def get_extra_state(self) -> dict[str, Any]:
-        return {"rows": self.rows, "labels": self.labels, "step": self.step}
+        return {"memory": self.memory, "step": self.step}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.rows, self.labels, self.step = state["rows"], state["labels"], state["step"]
+        self.memory, self.step = state["memory"], state["step"]
 
 
 def groups_of(losses: Iterable[nn.Module], lr: float) -> list[dict[str, Any]]:
@@ -188,7 +170,6 @@ def embed_class_names(
     """One vector per class name; None without names.
 
     Args:
-        names: names of the classes.
         source: a file of vectors whose classes include the names (the vectors of a class are
             averaged), or the import path `package.module:function` of a function from a list of
             names to vectors [c t], such as a text model. By default, counts of letter trigrams.
@@ -204,11 +185,9 @@ def embed_class_names(
         vectors = torch.as_tensor(np.asarray(catalog.import_object(source)(list(names)))).float()
         if vectors.ndim != 2 or len(vectors) != len(names):
             given = tuple(vectors.shape)
-            message = (
-                f"{source}: returned an array {list(given)}; expected [{len(names)} t], one row "
-                "per class name"
-            )
-            raise OodmlError(message, "class_vectors", given)
+            expected = f"expected [{len(names)} t], one row per class name"
+            problem = f"{source}: returned an array {list(given)}; {expected}"
+            raise OodmlError(problem, "class_vectors", given)
         return vectors
     stored = VectorSet.load(source)
     missing = sorted(set(names) - set(stored.classes.tolist()))
@@ -222,10 +201,6 @@ def embed_class_names(
 def trigram_counts(names: Sequence[str]) -> Float[Tensor, "c t"]:
     """How often each sequence of three letters of all names occurs in each name."""
     padded = [f"  {name.lower()} " for name in names]
-    parts = [[text[i : i + 3] for i in range(len(text) - 2)] for text in padded]
-    columns = {part: i for i, part in enumerate(sorted({one for some in parts for one in some}))}
-    counts = torch.zeros(len(names), len(columns))
-    for row, some in enumerate(parts):
-        for part in some:
-            counts[row, columns[part]] += 1
-    return counts
+    parts = [Counter(text[i : i + 3] for i in range(len(text) - 2)) for text in padded]
+    columns = sorted({part for counts in parts for part in counts})
+    return torch.tensor([[float(counts[part]) for part in columns] for counts in parts])

@@ -24,12 +24,8 @@ TERM_KEYS = ("loss", "miner", "loss_options", "miner_options", "dims", "memory",
 class PoincareHead(nn.Module):
     """One linear layer whose embeddings are compared by hyperbolic distance.
 
-    Losses receive the output of the layer, clipped. For evaluation it is mapped into the Poincaré
-    ball, which is scaled to radius 1; this changes no ranking.
-
-    Args:
-        curvature: the ball has the curvature -curvature.
-        clip: length that longer outputs are shortened to.
+    Losses receive the output of the layer, shortened to the length `clip`. For evaluation it is
+    mapped into the Poincaré ball, which is scaled to radius 1; this changes no ranking.
     """
 
     distance = "poincare"
@@ -41,14 +37,11 @@ class PoincareHead(nn.Module):
         self.options = {"features": features, "dim": dim, "curvature": curvature, "clip": clip}
 
     def forward(self, features: Float[Tensor, "n f"]) -> dict[str, Vectors]:
-        """The clipped outputs under the name "embedding"."""
-        output = self.linear(features)
-        shortened = normalize(output, dim=1) * self.options["clip"]
-        longer = output.norm(dim=1, keepdim=True) > self.options["clip"]
-        return {"embedding": torch.where(longer, shortened, output)}
+        output, clip = self.linear(features), self.options["clip"]
+        longer = output.norm(dim=1, keepdim=True) > clip
+        return {"embedding": torch.where(longer, normalize(output, dim=1) * clip, output)}
 
     def embed(self, features: Float[Tensor, "n f"]) -> Vectors:
-        """The points of the unit ball."""
         curvature, clip = self.options["curvature"], self.options["clip"]
         return math.sqrt(curvature) * to_ball(self.linear(features), curvature, clip)
 
@@ -57,19 +50,18 @@ class Method(BaseMethod):
     """One loss on the embeddings, computed on the triplets of a miner if one is named.
 
     Args:
-        sizes: the sizes that the method is built for; `n_classes` and `dim` are passed to losses
-            that have these options.
-        loss: name of a loss, `pml.NAME` of pytorch-metric-learning, or import path.
-        miner: the same for a miner, or None.
+        loss, miner: names, `pml.NAME` of pytorch-metric-learning, or import paths; None for no
+            miner.
+        loss_options, miner_options: their options.
         losses: further losses, tables with the keys `loss`, `miner`, `loss_options`,
             `miner_options`, `dims`, `memory`, `memory_start`, and `weight`. Each term is logged.
         dims: average the loss over prefixes of the embedding with these lengths (Matryoshka).
-        memory: number of embeddings of earlier batches that the loss also sees (XBM).
-        memory_start: number of steps before the memory is used.
+        memory, memory_start: number of embeddings of earlier batches that the loss also sees
+            (XBM), and of steps before they are used.
         space: "euclidean", or "poincare" for a head whose embeddings are evaluated by hyperbolic
             distance, for losses such as hyp and hier.
-        curvature: the Poincaré ball has the curvature -curvature.
-        clip: length that longer outputs of the head are shortened to, in the Poincaré ball.
+        curvature, clip: the Poincaré ball has the curvature -curvature, and longer outputs of the
+            head are shortened to the length `clip`.
     """
 
     def __init__(
@@ -91,15 +83,8 @@ class Method(BaseMethod):
         if space not in SPACES:
             raise unknown("space", space, SPACES, "method criterion")
         self.space, self.curvature, self.clip = space, curvature, clip
-        first = {
-            "loss": loss,
-            "miner": miner,
-            "loss_options": loss_options,
-            "miner_options": miner_options,
-            "dims": dims,
-            "memory": memory,
-            "memory_start": memory_start,
-        }
+        values = loss, miner, loss_options, miner_options, dims, memory, memory_start
+        first = dict(zip(TERM_KEYS, values, strict=False))
         tables = [*([first] if loss else []), *losses]
         if not tables:
             problem = "give a `loss`, or a list of `losses`"
@@ -130,25 +115,18 @@ class Method(BaseMethod):
 
 
 def _build(sizes: Sizes, table: Mapping[str, Any]) -> nn.Module:
-    """The loss that a table describes.
-
-    Raises:
-        OodmlError: for unknown keys, a missing loss, or prefixes longer than the embedding.
-    """
+    """The loss that a table describes."""
     for key in table:
         if key not in TERM_KEYS:
             raise unknown("key", key, TERM_KEYS, "losses")
     if not table.get("loss"):
         raise error_at("losses", "an entry has no `loss`", dict(table))
-    dims = table.get("dims") or ()
-    options: dict[str, Any] = {key: table.get(key) for key in TERM_KEYS[:4]}
+    dims, size = table.get("dims") or (), int(table.get("memory", 0))
     for dim in dims:
         if not 1 <= dim <= sizes.dim:
             raise error_at("dims", f"{dim} is not from 1 to model.dim, {sizes.dim}", dim)
-    made = [
-        MinedLoss(sizes.n_classes, dim, class_names=sizes.class_names, **options)
-        for dim in dims or (sizes.dim,)
-    ]
+    options: dict[str, Any] = {key: table.get(key) for key in TERM_KEYS[:4]}
+    options["class_names"] = sizes.class_names
+    made = [MinedLoss(sizes.n_classes, dim, **options) for dim in dims or (sizes.dim,)]
     loss = Matryoshka(made, dims) if dims else made[0]
-    size = int(table.get("memory", 0))
     return CrossBatchMemory(loss, size, int(table.get("memory_start", 0))) if size else loss

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn.functional import normalize
 
 from oodml.errors import OodmlError
 from oodml.losses.adversarial_separation import Loss as Separation
@@ -21,36 +21,27 @@ MINERS = {"discriminative": "distance", "shared": "shared_neg_distance", "intra"
 class Head(nn.Module):
     """One linear layer whose output is split into four parts of unit length.
 
-    The embedding is the concatenation of the weighted parts, scaled to unit length.
-
-    Args:
-        part_weights: weights of the discriminative, shared, intra, and selfsimilarity parts.
+    The embedding is the concatenation of the parts times `part_weights`, scaled to unit length.
     """
 
     normalize = True
 
     def __init__(self, features: int, dim: int, part_weights: Sequence[float]) -> None:
         super().__init__()
-        self.linear = nn.Linear(features, dim)
-        self.part_weights = tuple(part_weights)
+        self.linear, self.part_weights = nn.Linear(features, dim), tuple(part_weights)
+        sizes = {"features": features, "dim": dim}
+        self.options = {**sizes, "part_weights": list(part_weights)}
 
     def forward(self, features: Float[Tensor, "n f"]) -> dict[str, Float[Tensor, "n _"]]:
         """The parts by name, and the embedding."""
         outputs = self.linear(features).chunk(len(PARTS), dim=1)
-        parts = [functional.normalize(output, dim=1) for output in outputs]
+        parts = [normalize(output, dim=1) for output in outputs]
         weighted = [w * part for w, part in zip(self.part_weights, parts, strict=True)]
-        embedding = functional.normalize(torch.cat(weighted, 1), dim=1)
+        embedding = normalize(torch.cat(weighted, 1), dim=1)
         return dict(zip(PARTS, parts, strict=True)) | {"embedding": embedding}
 
     def embed(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n d"]:
-        """The embedding."""
         return self(features)["embedding"]  # type: ignore[no-any-return]
-
-    @property
-    def options(self) -> dict[str, object]:
-        """The arguments that build the head."""
-        sizes = {"features": self.linear.in_features, "dim": self.linear.out_features}
-        return {**sizes, "part_weights": list(self.part_weights)}
 
 
 class Method(MomentumMethod):
@@ -65,18 +56,14 @@ class Method(MomentumMethod):
 
     Args:
         sizes: the sizes that the method is built for; `dim` is a multiple of four.
-        alpha: weight of the three auxiliary terms.
-        separation: weight of the adversarial separation.
+        alpha, separation: weights of the three auxiliary terms, and of the adversarial separation.
         part_weights: weights of the discriminative, shared, intra, and selfsimilarity parts in
             the embedding.
-        margin: margin of each margin loss.
-        beta: initial boundary of each margin loss.
-        beta_lr: learning rate of the boundaries.
+        margin, beta, beta_lr: of each margin loss, its margin, initial boundary, and the boundary's
+            learning rate.
         momentum: momentum of the model copy that encodes the second view.
-        temperature: temperature of fast MoCo.
-        queue_batches: length of the queue of keys, in batches.
-        hidden: width of the separation networks.
-        separation_lr: learning rate of the separation networks.
+        temperature, queue_batches: of fast MoCo, and the length of its queue in batches.
+        hidden, separation_lr: width and learning rate of the separation networks.
         published: reproduce the original code: the shared head learns from permuted labels, and
             fast MoCo uses its weights.
     """
@@ -104,31 +91,22 @@ class Method(MomentumMethod):
             problem = f"diva: model.dim = {sizes.dim} is not a multiple of 4"
             raise OodmlError(problem, "model.dim", sizes.dim)
         if len(part_weights) != len(PARTS):
-            message = (
-                f"diva: part_weights needs {len(PARTS)} numbers, one per part; "
-                f"{list(part_weights)} was given"
-            )
-            raise OodmlError(message, "part_weights", list(part_weights))
-        self.alpha = alpha
-        self.part_weights = tuple(part_weights)
+            problem = f"diva: part_weights needs {len(PARTS)} numbers, one per part"
+            given = list(part_weights)
+            raise OodmlError(f"{problem}; {given} was given", "part_weights", given)
+        self.alpha, self.part_weights = alpha, tuple(part_weights)
         part = sizes.dim // len(PARTS)
         options = {"margin": margin, "beta": beta, "beta_lr": beta_lr}
         miners = MINERS | ({"shared": "random_distance"} if published else {})
         permuted = {"shared": {"permute_labels": True}} if published else {}
-        self.margins = nn.ModuleDict(
-            {
-                name: MinedLoss(sizes.n_classes, part, "margin", miner, options, permuted.get(name))
-                for name, miner in miners.items()
-            }
-        )
+        self.margins = nn.ModuleDict()
+        for name, miner in miners.items():
+            mined = (sizes.n_classes, part, "margin", miner, options, permuted.get(name))
+            self.margins[name] = MinedLoss(*mined)
         self.contrast = FastMoco(temperature, published=published)
-        self.separation = Separation(
-            dict.fromkeys(PARTS, part),
-            [(name, PARTS[0]) for name in PARTS[1:]],
-            separation,
-            hidden,
-            separation_lr,
-        )
+        pairs = [(name, PARTS[0]) for name in PARTS[1:]]
+        widths = dict.fromkeys(PARTS, part)
+        self.separation = Separation(widths, pairs, separation, hidden, separation_lr)
 
     def head(self) -> nn.Module:
         return Head(self.sizes.feature_dim, self.sizes.dim, self.part_weights)

@@ -9,8 +9,7 @@ class Method(criterion.Method):
 
     Args:
         margin: distance on either side of β.
-        beta: initial β.
-        beta_lr: learning rate of β.
+        beta, beta_lr: initial β and its learning rate.
         miner: name of the miner that chooses triplets.
     """
 

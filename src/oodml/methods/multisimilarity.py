@@ -8,8 +8,8 @@ class Method(criterion.Method):
     """Softly weighted positive and negative pairs of each anchor.
 
     Args:
-        positive_weight: sharpness of the sum over positives (α in the paper).
-        negative_weight: sharpness of the sum over negatives (β in the paper).
+        positive_weight, negative_weight: sharpness of the sums over positives and negatives (α
+            and β in the paper).
         margin: tolerance of the pair mining.
         threshold: similarity around which pairs are penalized (λ in the paper).
     """
@@ -22,10 +22,6 @@ class Method(criterion.Method):
         margin: float = 0.1,
         threshold: float = 0.5,
     ) -> None:
-        options = {
-            "positive_weight": positive_weight,
-            "negative_weight": negative_weight,
-            "margin": margin,
-            "threshold": threshold,
-        }
+        weights = {"positive_weight": positive_weight, "negative_weight": negative_weight}
+        options = {**weights, "margin": margin, "threshold": threshold}
         super().__init__(sizes, "multisimilarity", None, options)

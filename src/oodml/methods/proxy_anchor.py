@@ -8,8 +8,7 @@ class Method(criterion.Method):
     """One learned vector per class attracts the rows of its class and repels all others.
 
     Args:
-        alpha: sharpness.
-        delta: margin.
+        alpha, delta: sharpness and margin.
         lr_factor: learning rate of the class vectors as a multiple of the base learning rate.
         published: weight classes by their number of rows in the batch, as the original code does.
     """

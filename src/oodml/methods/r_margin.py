@@ -13,8 +13,7 @@ class Method(criterion.Method):
         probability: probability that a triplet is replaced by (anchor, anchor, other row of the
             anchor's class).
         margin: distance on either side of β.
-        beta: initial β.
-        beta_lr: learning rate of β.
+        beta, beta_lr: initial β and its learning rate.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn.functional import normalize
 
 from oodml.losses.s2sd import Loss as Distillation
 from oodml.methods._base import BaseMethod, Batch, Sizes
@@ -25,13 +25,11 @@ class Method(BaseMethod):
     pooling "avg+max".
 
     Args:
-        weight: weight of the distillation from the target heads.
-        feature_weight: weight of the distillation from the pooled features.
+        weight, feature_weight: weights of the distillations from the target heads and features.
         feature_start: training step at which the distillation from features starts.
         dims: dimensions of the target heads (Linear, ReLU, Linear, unit length).
         temperature: temperature of both distillations.
-        loss: loss of the embedding and of each target head.
-        miner: miner of each of these losses.
+        loss, miner: loss of the embedding and of each target head, and its miner.
         loss_options: options of the loss; for margin they override beta .6 and beta_lr 1e-5.
         miner_options: options of the miner; for rho_distance they override probability .4.
     """
@@ -66,13 +64,13 @@ class Method(BaseMethod):
         self.distillation = Distillation(temperature)
 
     def terms(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        outputs = [batch.embeddings]
-        outputs += [functional.normalize(target(batch.features), dim=1) for target in self.targets]
+        targets = [normalize(target(batch.features), dim=1) for target in self.targets]
+        outputs = [batch.embeddings, *targets]
         embedding_loss, *target_losses = (
             loss(output, batch.labels, batch.generator)
             for loss, output in zip(self.losses, outputs, strict=True)
         )
-        distilled = [self.distillation(batch.embeddings, output) for output in outputs[1:]]
+        distilled = [self.distillation(batch.embeddings, output) for output in targets]
         losses = {
             "embedding": embedding_loss / 2,
             "targets": torch.stack(target_losses).mean() / 2,

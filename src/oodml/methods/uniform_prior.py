@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import Linear, ReLU
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from oodml.methods import margin as margin_method
 from oodml.methods._base import Batch, Sizes
@@ -22,17 +23,12 @@ class Method(margin_method.Method):
         weight: weight of the adversarial term.
         every: training steps between two discriminator steps.
         chunk: number of feature entries in a chunk; a remainder shorter than a chunk is ignored.
-        hidden: width of the discriminator.
-        discriminator_lr: learning rate of the discriminator's Adam optimizer.
-        margin: margin of the margin loss.
-        beta: initial boundary of the margin loss.
-        beta_lr: learning rate of the boundary.
+        hidden, discriminator_lr: width of the discriminator, and the learning rate of its Adam
+            optimizer.
+        margin, beta, beta_lr: of the margin loss; see the method margin.
     """
 
-    modes: ClassVar[dict[str, str]] = {
-        "finetune": "",
-        "head": "it trains the backbone's features, which are frozen in head mode",
-    }
+    modes: ClassVar[dict[str, str]] = {"finetune": "", "head": "it trains the backbone's features"}
 
     def __init__(
         self,
@@ -49,16 +45,10 @@ class Method(margin_method.Method):
         super().__init__(sizes, margin, beta, beta_lr)
         self.weight, self.every = weight, every
         self.chunk = min(chunk, sizes.feature_dim)
-        self.discriminator = nn.Sequential(
-            nn.Linear(self.chunk, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, 1),
-        )
-        self.optimizer = torch.optim.Adam(
-            self.discriminator.parameters(), lr=discriminator_lr, betas=(0.5, 0.999)
-        )
+        inner = Linear(self.chunk, hidden), ReLU(), Linear(hidden, hidden), ReLU()
+        self.discriminator = nn.Sequential(*inner, Linear(hidden, 1))
+        own = self.discriminator.parameters()
+        self.optimizer = torch.optim.Adam(own, lr=discriminator_lr, betas=(0.5, 0.999))
 
     def get_extra_state(self) -> dict[str, Any]:
         return {"optimizer": self.optimizer.state_dict()}
@@ -92,6 +82,4 @@ class Method(margin_method.Method):
 
 def discriminator_loss(logits: Float[Tensor, "m 1"], uniform: bool) -> Float[Tensor, ""]:
     """Binary cross-entropy of discriminator logits with the target "uniform" or "not uniform"."""
-    return functional.binary_cross_entropy_with_logits(
-        logits, torch.full_like(logits, float(uniform))
-    )
+    return binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(uniform)))

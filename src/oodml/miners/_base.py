@@ -4,8 +4,8 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
-from torch.nn import functional
+from torch import Generator, Tensor
+from torch.nn.functional import normalize
 
 from oodml.shapes import Labels, MaskedTriplets, Triplets, Uniform, Vectors
 
@@ -23,30 +23,26 @@ class BaseMiner:
     rows have one class. "across": they have three classes. "ordinary or apart": ordinary, or the
     anchor, itself as the positive, and another row of its class as the negative.
     """
+    draws = 2
+    """Number of random numbers that `choose` needs for each row."""
 
-    def __call__(self, embeddings: Vectors, labels: Labels, generator: torch.Generator) -> Triplets:
+    def __call__(self, embeddings: Vectors, labels: Labels, generator: Generator) -> Triplets:
         """Return triplets; an anchor without a positive or negative has none."""
         triplets, valid = self.masked(embeddings, labels, generator)
         return triplets[valid]
 
-    def masked(
-        self, embeddings: Vectors, labels: Labels, generator: torch.Generator
-    ) -> MaskedTriplets:
-        """Return a fixed number of triplets and a mask of the valid ones.
+    def masked(self, embeddings: Vectors, labels: Labels, generator: Generator) -> MaskedTriplets:
+        """Return a fixed number of triplets and a mask of the valid ones, for `TripletLoss`.
 
-        Nothing is copied to the host. Pass both to a loss as `triplets` and `valid`.
+        Nothing is copied to the host.
         """
-        uniform = torch.rand(
-            (self.draws, len(labels)), generator=generator, device=generator.device
-        ).to(labels.device)
+        shape, device = (self.draws, len(labels)), generator.device
+        uniform = torch.rand(shape, generator=generator, device=device).to(labels.device)
         embeddings = embeddings.detach()
         if embeddings.dtype in (torch.float16, torch.bfloat16):
             embeddings = embeddings.float()
         with torch.autocast(embeddings.device.type, enabled=False):
             return self.choose(embeddings, labels, uniform)
-
-    draws = 2
-    """Number of random numbers that `choose` needs for each row."""
 
     def choose(self, embeddings: Vectors, labels: Labels, uniform: Uniform) -> MaskedTriplets:
         """Return triplets and a mask of the valid ones, given random numbers from U[0, 1).
@@ -69,13 +65,11 @@ class PairMiner(BaseMiner):
         partners = self.partners(embeddings, positives, negatives, uniform)
         return one_triplet_per_row(*partners), positives.any(1) & negatives.any(1)
 
-    def partners(
-        self, embeddings: Vectors, positives: Pairs, negatives: Pairs, uniform: Uniform
-    ) -> Partners:
+    def partners(self, rows: Vectors, same: Pairs, other: Pairs, uniform: Uniform) -> Partners:
         """Return a positive and a negative of each row.
 
         Args:
-            positives, negatives: masks of the positives and negatives of each row [n n].
+            same, other: masks of the other rows of each row's class, and of rows of other classes.
             uniform: `draws` random numbers per row [k n].
         """
         raise NotImplementedError
@@ -93,10 +87,7 @@ def negative_mask(labels: Labels) -> Bool[Tensor, "n n"]:
 
 
 def draw(weights: Float[Tensor, "n m"], uniform: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """Draw one column per row in proportion to its weight (>= 0).
-
-    The result is arbitrary for rows whose weights are all 0.
-    """
+    """Draw one column per row in proportion to its weight (>= 0); any column if all are 0."""
     cumulative = weights.cumsum(1)
     # Below the total, so that rounding cannot select a column after the last positive weight.
     threshold = uniform.to(weights.dtype) * (1 - 1e-6) * cumulative[:, -1]
@@ -128,7 +119,7 @@ def squared_distance_matrix(embeddings: Vectors) -> Float[Tensor, "n n"]:
 
 def unit_distances(embeddings: Vectors) -> Float[Tensor, "n n"]:
     """Euclidean distances between all rows after scaling them to unit length."""
-    unit = functional.normalize(embeddings, dim=1)
+    unit = normalize(embeddings, dim=1)
     return (2 - 2 * unit @ unit.T).clamp(min=0).sqrt()
 
 

@@ -9,13 +9,7 @@ from oodml.shapes import Uniform, Vectors
 
 
 def log_inverse_density(distance: Float[Tensor, "*shape"], dim: int) -> Float[Tensor, "*shape"]:
-    """Log of the inverse density of distances between uniform points on the unit sphere.
-
-    The density is not normalized.
-
-    Args:
-        dim: dimension of the space that contains the sphere.
-    """
+    """Log of the inverse density, not normalized, of distances on the unit sphere in `dim` axes."""
     below_antipodal = (1 - distance.square() / 4).clamp(min=1e-6)
     return (2 - dim) * distance.log() - (dim - 3) / 2 * below_antipodal.log()
 
@@ -48,8 +42,6 @@ class Miner(PairMiner):
     def __init__(self, lowest: float = 0.5) -> None:
         self.lowest = lowest
 
-    def partners(
-        self, embeddings: Vectors, positives: Pairs, negatives: Pairs, uniform: Uniform
-    ) -> Partners:
-        weights = negative_probabilities(embeddings, negatives, self.lowest)
-        return draw_from(positives, uniform[0]), draw(weights, uniform[1])
+    def partners(self, rows: Vectors, same: Pairs, other: Pairs, uniform: Uniform) -> Partners:
+        weights = negative_probabilities(rows, other, self.lowest)
+        return draw_from(same, uniform[0]), draw(weights, uniform[1])

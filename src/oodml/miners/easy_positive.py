@@ -9,8 +9,6 @@ from oodml.shapes import Uniform, Vectors
 class Miner(PairMiner):
     """One triplet per anchor: the nearest positive and a random negative."""
 
-    def partners(
-        self, embeddings: Vectors, positives: Pairs, negatives: Pairs, uniform: Uniform
-    ) -> Partners:
-        nearest = distances(embeddings).masked_fill(~positives, torch.inf).argmin(1)
-        return nearest, draw_from(negatives, uniform[0])
+    def partners(self, rows: Vectors, same: Pairs, other: Pairs, uniform: Uniform) -> Partners:
+        nearest = distances(rows).masked_fill(~same, torch.inf).argmin(1)
+        return nearest, draw_from(other, uniform[0])

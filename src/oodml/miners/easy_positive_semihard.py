@@ -2,13 +2,8 @@
 
 import torch
 
-from oodml.miners._base import (
-    BaseMiner,
-    distances,
-    negative_mask,
-    one_triplet_per_row,
-    positive_mask,
-)
+from oodml.miners._base import BaseMiner, distances, negative_mask, positive_mask
+from oodml.miners._base import one_triplet_per_row as stack
 from oodml.shapes import Labels, MaskedTriplets, Uniform, Vectors
 
 
@@ -24,4 +19,4 @@ class Miner(BaseMiner):
         to_positive, positive = between.masked_fill(~positives, torch.inf).min(1)
         beyond = negative_mask(labels) & (between > to_positive[:, None])
         negative = between.masked_fill(~beyond, torch.inf).argmin(1)
-        return one_triplet_per_row(positive, negative), positives.any(1) & beyond.any(1)
+        return stack(positive, negative), positives.any(1) & beyond.any(1)

@@ -26,8 +26,8 @@ def bin_weights(
     """Weights that draw each nonempty bin of [low, high] equally often, uniformly within a bin."""
     inside = allowed & (between >= low) & (between <= high)
     position = ((between - low) / (high - low) * n_bins).long().clamp(0, n_bins - 1)
-    counts = between.new_zeros(len(between), n_bins)
-    counts = counts.scatter_add(1, position, inside.to(between.dtype))
+    empty = between.new_zeros(len(between), n_bins)
+    counts = empty.scatter_add(1, position, inside.to(between.dtype))
     return inside / counts.gather(1, position).clamp(min=1)
 
 
@@ -36,22 +36,17 @@ class Miner(PairMiner):
 
     Args:
         mode: range of distances on the unit sphere: "uniform" 0 to 2, "hard" 0 to .5, "semihard"
-            .3 to .7, "very_hard" 0 to .3. An anchor without a negative in the range gets any
-            negative.
+            .3 to .7, "very_hard" 0 to .3. Without a negative there, any negative is drawn.
         n_bins: number of bins of equal width.
     """
 
     def __init__(self, mode: str = "uniform", n_bins: int = 30) -> None:
         if mode not in RANGES:
             raise unknown("mode", mode, RANGES, "miner parametric")
-        self.range = RANGES[mode]
-        self.n_bins = n_bins
+        self.range, self.n_bins = RANGES[mode], n_bins
 
-    def partners(
-        self, embeddings: Vectors, positives: Pairs, negatives: Pairs, uniform: Uniform
-    ) -> Partners:
-        between = unit_distances(embeddings)
-        weights = bin_weights(between, negatives, *self.range, self.n_bins)
-        fallback = negatives.to(weights.dtype)
-        weights = torch.where(weights.any(1, keepdim=True), weights, fallback)
-        return draw_from(positives, uniform[0]), draw(weights, uniform[1])
+    def partners(self, rows: Vectors, same: Pairs, other: Pairs, uniform: Uniform) -> Partners:
+        between = unit_distances(rows)
+        weights = bin_weights(between, other, *self.range, self.n_bins)
+        weights = torch.where(weights.any(1, keepdim=True), weights, other.to(weights.dtype))
+        return draw_from(same, uniform[0]), draw(weights, uniform[1])

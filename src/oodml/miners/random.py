@@ -7,7 +7,5 @@ from oodml.shapes import Uniform, Vectors
 class Miner(PairMiner):
     """One triplet per anchor: a random other row of its class and a random row of another class."""
 
-    def partners(
-        self, embeddings: Vectors, positives: Pairs, negatives: Pairs, uniform: Uniform
-    ) -> Partners:
-        return draw_from(positives, uniform[0]), draw_from(negatives, uniform[1])
+    def partners(self, rows: Vectors, same: Pairs, other: Pairs, uniform: Uniform) -> Partners:
+        return draw_from(same, uniform[0]), draw_from(other, uniform[1])

@@ -3,7 +3,6 @@
 import torch
 
 from oodml.errors import OodmlError
-from oodml.miners._base import one_triplet_per_row
 from oodml.miners.distance import Miner as DistanceMiner
 from oodml.shapes import Labels, MaskedTriplets, Uniform, Vectors
 
@@ -29,9 +28,5 @@ class Miner(DistanceMiner):
 
     def choose(self, embeddings: Vectors, labels: Labels, uniform: Uniform) -> MaskedTriplets:
         triplets, valid = super().choose(embeddings, labels, uniform)
-        anchor, positive, negative = triplets.unbind(1)
-        apart = uniform[2] < self.probability
-        switched = one_triplet_per_row(
-            torch.where(apart, anchor, positive), torch.where(apart, positive, negative)
-        )
-        return switched, valid
+        apart = (uniform[2] < self.probability)[:, None]
+        return torch.where(apart, triplets[:, [0, 0, 1]], triplets), valid

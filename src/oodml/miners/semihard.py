@@ -27,11 +27,9 @@ class Miner(PairMiner):
     def __init__(self, margin: float = 0.2) -> None:
         self.margin = margin
 
-    def partners(
-        self, embeddings: Vectors, positives: Pairs, negatives: Pairs, uniform: Uniform
-    ) -> Partners:
-        positive = draw_from(positives, uniform[0])
-        between = distances(embeddings)
+    def partners(self, rows: Vectors, same: Pairs, other: Pairs, uniform: Uniform) -> Partners:
+        positive = draw_from(same, uniform[0])
+        between = distances(rows)
         to_positive = between.gather(1, positive[:, None])[:, 0]
-        semihard = semihard_negatives(between, negatives, to_positive, self.margin)
-        return positive, draw_from(prefer(semihard, negatives), uniform[1])
+        semihard = semihard_negatives(between, other, to_positive, self.margin)
+        return positive, draw_from(prefer(semihard, other), uniform[1])

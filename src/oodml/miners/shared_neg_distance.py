@@ -1,9 +1,9 @@
 """Triplets across three classes, to learn features shared by classes (Milbich et al. 2020)."""
 
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from oodml.miners._base import BaseMiner, draw, draw_from, negative_mask, one_triplet_per_row
+from oodml.miners._base import BaseMiner, Pairs, draw, draw_from, negative_mask, one_triplet_per_row
 from oodml.miners.distance import negative_probabilities
 from oodml.shapes import Labels, MaskedTriplets, Uniform, Vectors
 
@@ -21,13 +21,12 @@ class Miner(BaseMiner):
         self.lowest = lowest
 
     def choose(self, embeddings: Vectors, labels: Labels, uniform: Uniform) -> MaskedTriplets:
-        positive = self.choose_positive(embeddings, labels, uniform[0])
-        third = negative_mask(labels) & (labels != labels[positive][:, None])
+        unlike = negative_mask(labels)
+        positive = self.second(embeddings, unlike, uniform)
+        third = unlike & (labels != labels[positive][:, None])
         weights = negative_probabilities(embeddings, third, self.lowest)
         return one_triplet_per_row(positive, draw(weights, uniform[1])), third.any(1)
 
-    def choose_positive(
-        self, embeddings: Vectors, labels: Labels, uniform: Float[Tensor, " n"]
-    ) -> Int[Tensor, " n"]:
+    def second(self, rows: Vectors, unlike: Pairs, uniform: Uniform) -> Int[Tensor, " n"]:
         """One row of another class for each anchor."""
-        return draw_from(negative_mask(labels), uniform)
+        return draw_from(unlike, uniform[0])

@@ -24,9 +24,7 @@ class Miner(PairMiner):
     An anchor without a soft-hard positive (or negative) gets any positive (or negative).
     """
 
-    def partners(
-        self, embeddings: Vectors, positives: Pairs, negatives: Pairs, uniform: Uniform
-    ) -> Partners:
-        hard = softhard_pairs(embeddings, positives, negatives)
-        positive = draw_from(prefer(hard[0], positives), uniform[0])
-        return positive, draw_from(prefer(hard[1], negatives), uniform[1])
+    def partners(self, rows: Vectors, same: Pairs, other: Pairs, uniform: Uniform) -> Partners:
+        hard = softhard_pairs(rows, same, other)
+        positive = draw_from(prefer(hard[0], same), uniform[0])
+        return positive, draw_from(prefer(hard[1], other), uniform[1])
