@@ -10,9 +10,8 @@ import torch
 
 from oodml.errors import OodmlError
 from oodml.evaluate.judged import evaluate_judged, evaluate_run
-from oodml.evaluate.judgments import Judge, judged_ranks
-from oodml.evaluate.named_protocols import PROTOCOLS
 from oodml.evaluate.registry import find_metric
+from oodml.evaluate.relevance import PROTOCOLS, Judge, judged_ranks
 from oodml.evaluate.trec import Qrels, Ranking, read_qrels, read_run
 from oodml.vectors import VectorSet
 

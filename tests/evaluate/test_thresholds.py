@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from oodml.errors import OodmlError
-from oodml.evaluate.thresholds import BINS, operating_point_inconsistency
+from oodml.evaluate.structure import BINS, operating_point_inconsistency
 
 
 def naive(unit: np.ndarray, labels: np.ndarray, low: float, high: float) -> float:

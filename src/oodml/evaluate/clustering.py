@@ -13,7 +13,6 @@ from oodml.evaluate.metric_family import MetricFamily
 from oodml.evaluate.precision import resolved_points
 from oodml.results.metrics import check_bounds
 
-ITERATIONS = 20
 _Counts = NDArray[np.float64] | float
 
 
@@ -108,20 +107,14 @@ def kmeans(
     """Cluster vectors with faiss: 20 iterations on all points, the best of `restarts` runs."""
     import faiss
 
-    if not 1 <= n_clusters <= len(vectors):
-        problem = f"{n_clusters} clusters for {len(vectors)} vectors; allowed: 1 to {len(vectors)}"
+    n, width = vectors.shape
+    if not 1 <= n_clusters <= n:
+        problem = f"{n_clusters} clusters for {n} vectors; allowed: 1 to {n}"
         raise OodmlError(problem, "n_clusters", n_clusters)
     if restarts < 1:
         raise error_at("restarts", f"{restarts}; allowed: from 1", restarts)
-    search = faiss.Kmeans(
-        vectors.shape[1],
-        n_clusters,
-        niter=ITERATIONS,
-        nredo=restarts,
-        seed=seed,
-        min_points_per_centroid=1,
-        max_points_per_centroid=len(vectors),
-    )
+    limits = {"min_points_per_centroid": 1, "max_points_per_centroid": n}
+    search = faiss.Kmeans(width, n_clusters, niter=20, nredo=restarts, seed=seed, **limits)
     points = np.ascontiguousarray(vectors, dtype=np.float32)
     if not np.abs(points).max() < 1e15:  # faiss ends the process if a distance is not finite
         raise OodmlError("k-means: the vectors are too long; scale them", location="kmeans")
@@ -134,21 +127,14 @@ def kmeans(
 
 def cluster_agreement(clusters: NDArray[np.int64], classes: NDArray[np.int64]) -> dict[str, float]:
     """Compute "nmi", "ami", and "f1" of two assignments [n] of integers from 0."""
-    n = len(classes)
-    cluster_sizes = np.bincount(clusters).astype(np.float64)
-    class_sizes = np.bincount(classes).astype(np.float64)
+    sizes, class_sizes = (np.bincount(one).astype(np.float64) for one in (clusters, classes))
     pairs, shared = np.unique(clusters * len(class_sizes) + classes, return_counts=True)
     rows, columns = np.divmod(pairs, len(class_sizes))
-    table = Contingency(
-        shared.astype(np.float64),
-        cluster_sizes[rows] * class_sizes[columns] / n,
-        cluster_sizes[cluster_sizes > 0],
-        class_sizes[class_sizes > 0],
-    )
-    return {
-        name: check_bounds(name, function(table))
-        for name, function in CLUSTERING.functions().items()
-    }
+    expected = sizes[rows] * class_sizes[columns] / len(classes)
+    counted = shared.astype(np.float64)
+    table = Contingency(counted, expected, sizes[sizes > 0], class_sizes[class_sizes > 0])
+    functions = CLUSTERING.functions()
+    return {name: check_bounds(name, function(table)) for name, function in functions.items()}
 
 
 def _information(table: Contingency) -> tuple[float, float]:
@@ -166,11 +152,9 @@ def _expected_information(table: Contingency) -> float:
     The number of shared images is hypergeometric; clusters and classes of equal size are
     computed once.
     """
-    n = table.shared.sum()
-    sizes_a, times_a = np.unique(table.cluster_sizes, return_counts=True)
+    n, total = table.shared.sum(), 0.0
     sizes_b, times_b = np.unique(table.class_sizes, return_counts=True)
-    total = 0.0
-    for size, times in zip(sizes_a, times_a, strict=True):
+    for size, times in zip(*np.unique(table.cluster_sizes, return_counts=True), strict=True):
         shared = np.arange(1, size + 1)[:, None]
         possible = (shared <= sizes_b) & (shared >= size + sizes_b - n)
         inside = np.where(possible, shared, np.maximum(1, size + sizes_b - n))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError, invalid, unknown
 from oodml.evaluate.inputs import Array, as_labels, check_seed, encode_labels
 from oodml.evaluate.query_lists import QueryLists, retrieval_arguments
 from oodml.evaluate.retrieval import retrieval_metrics
@@ -57,8 +57,7 @@ def compare(
     The gallery does not change.
 
     Args:
-        a: [n d] the vectors of one model.
-        b: [n e] the vectors of the other model, of the same images in the same order.
+        a, b: [n d] and [n e] the vectors of the two models, of the same images in the same order.
         labels: [n] integers or strings.
         metrics: names of metrics that `retrieval_metrics` returns.
         ks: the cut-offs of recall and precision.
@@ -69,22 +68,16 @@ def compare(
         lists: which rows are queries and which the gallery; by default each searches all others.
         protocol: `relevance` as in `retrieval_metrics`.
 
-    Returns:
-        One comparison per metric.
-
     Raises:
         OodmlError: for an unknown metric, or if the models have different numbers of rows.
     """
     if len(a) != len(b):
         problem = f"a has {len(a)} vectors and b has {len(b)}; both must have the same images"
         raise OodmlError(problem, given=(len(a), len(b)))
-    if not 0 < confidence < 1 or resamples < 1:
-        raise OodmlError(
-            f"confidence {confidence} and resamples {resamples}; allowed: a confidence between 0 "
-            "and 1, and at least one resample",
-            "confidence" if not 0 < confidence < 1 else "resamples",
-            (confidence, resamples),
-        )
+    if not 0 < confidence < 1:
+        raise invalid("confidence", confidence, "it must be between 0 and 1")
+    if resamples < 1:
+        raise invalid("resamples", resamples, "it must be at least 1")
     check_seed(seed)
     options = {"ks": tuple(ks), "distance": distance, "seed": seed, "per_query": True, **protocol}
     labels = as_labels(labels, len(a))

@@ -64,37 +64,33 @@ def evaluate_vectors(
     if by not in ("class", "superclass"):
         raise unknown("relevance", by, ("class", "superclass"))
     everything, queries, gallery, listed = apply_lists(queries, gallery)
-    groups = _superclasses(queries) if by == "superclass" else None
-    options = {} if gallery is None else _gallery_options(queries, gallery, by, everything)
+    options: dict[str, Any] = {"relevance": _superclasses(queries) if by == "superclass" else None}
+    if gallery is not None:
+        options |= {"gallery": gallery.vectors, "gallery_labels": gallery.classes}
+        if by == "superclass":
+            options["gallery_relevance"] = _superclasses(gallery)
+        if everything is not queries or (queries.has_ids and gallery.has_ids):  # of one file
+            options |= {"ids": queries.ids, "gallery_ids": gallery.ids}
+    options |= {"ks": ks, "distance": distance, "seed": seed, "average": average}
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
-        values = retrieval_metrics(
-            queries.vectors,
-            queries.classes,
-            ks=ks,
-            distance=distance,
-            seed=seed,
-            relevance=groups,
-            average=average,
-            per_query=True,
-            **options,
-        )
+        values = retrieval_metrics(queries.vectors, queries.classes, per_query=True, **options)
     excluded = 0 if gallery is None else int((len(gallery) - values["gallery_size"]).sum())
     result = summarize(values, queries.classes, ks, average, queries.vectors.shape[1], by)
     if not retrieval_only:
-        clustering = clustering_metrics(
-            everything.vectors, everything.labels, seed=seed, restarts=restarts, distance=distance
+        rows, labels = everything.vectors, everything.labels
+        result.metrics.update(
+            clustering_metrics(rows, labels, seed=seed, restarts=restarts, distance=distance)
         )
-        result.metrics.update(clustering)
-        result.metrics.update(structure_metrics(everything.vectors, everything.labels))
-        result.chance.update(chance_clustering(np.bincount(everything.labels), seed))
-    unlabeled = sum(_n_unlabeled(vectors) for vectors in (queries, gallery))
+        result.metrics.update(structure_metrics(rows, labels))
+        result.chance.update(chance_clustering(np.bincount(labels), seed))
+    skipped = [one.source.get("skipped_unlabeled", 0) for one in (queries, gallery) if one]
     sizes = {
         "vectors": len(everything),
         "dimensions": queries.vectors.shape[1],
         "classes": len(everything.class_names),
         "self_matches": excluded,
-        "unlabeled": unlabeled,
+        "unlabeled": sum(map(int, skipped)),
     }
     notes = (*listed, *evaluation_notes(sizes, [str(warning.message) for warning in raised]))
     return replace(result, sizes=sizes, notes=notes)
@@ -125,18 +121,6 @@ def summarize(
     return Evaluation(metrics, chance, table, answer, (), sizes)
 
 
-def _gallery_options(
-    queries: VectorSet, gallery: VectorSet, by: str, everything: VectorSet
-) -> dict[str, Any]:
-    options = {"gallery": gallery.vectors, "gallery_labels": gallery.classes}
-    if by == "superclass":
-        options["gallery_relevance"] = _superclasses(gallery)
-    from_one_file = everything is not queries
-    if from_one_file or (queries.has_ids and gallery.has_ids):
-        options |= {"ids": queries.ids, "gallery_ids": gallery.ids}
-    return options
-
-
 def apply_lists(
     vectors: VectorSet, gallery: VectorSet | None
 ) -> tuple[VectorSet, VectorSet, VectorSet | None, list[str]]:
@@ -152,14 +136,10 @@ def apply_lists(
         return vectors, vectors, gallery, [ignored]
     queries, gallery = vectors.select(lists.queries), vectors.select(lists.gallery)
     every = vectors.select(lists.queries | lists.gallery)
-    note = f"The file lists {len(queries)} queries and a gallery of {len(gallery)} images"
     left = len(vectors) - len(every)
-    return (
-        every,
-        queries,
-        gallery,
-        [note + (f"; {left} other images are left out." if left else ".")],
-    )
+    rest = f"; {left} other images are left out." if left else "."
+    note = f"The file lists {len(queries)} queries and a gallery of {len(gallery)} images{rest}"
+    return every, queries, gallery, [note]
 
 
 def _answer(metrics: dict[str, float], chance: dict[str, float], by: str, average: str) -> str:
@@ -186,38 +166,22 @@ def evaluation_notes(sizes: dict[str, int], warned: list[str]) -> tuple[str, ...
     return tuple(notes)
 
 
-def _n_unlabeled(vectors: VectorSet | None) -> int:
-    return 0 if vectors is None else int(vectors.source.get("skipped_unlabeled", 0))
-
-
 def align_by_id(a: VectorSet, b: VectorSet, a_name: str = "A", b_name: str = "B") -> VectorSet:
     """Sort the rows of `b` into the order of the ids of `a`."""
-    orders = []
-    for vectors, name in ((a, a_name), (b, b_name)):
-        order = np.argsort(vectors.ids, kind="stable")
-        ids = vectors.ids[order]
-        repeated = ids[1:][ids[1:] == ids[:-1]]
-        if len(repeated):
-            message = f"id {str(repeated[0])!r} appears twice; ids must be unique"
-            raise error_at(name, message, str(repeated[0]))
-        orders.append(order)
-    missing = [np.setdiff1d(a.ids, b.ids), np.setdiff1d(b.ids, a.ids)]
-    for ids, name in zip(missing, (b_name, a_name), strict=True):
-        if len(ids):
-            problem = f"no vector of image {str(ids[0])!r} ({len(ids)} images are missing)"
-            raise error_at(name, problem, str(ids[0]))
-    rows = np.empty(len(a), dtype=np.int64)
-    rows[orders[0]] = orders[1]
-    aligned = b.select(rows)
-    different = np.flatnonzero(aligned.classes != a.classes)
-    if len(different):
-        image = str(a.ids[different[0]])
-        raise OodmlError(
-            f"image {image!r} has class {str(a.classes[different[0]])!r} in {a_name} and "
-            f"{str(aligned.classes[different[0]])!r} in {b_name}",
-            b_name,
-            image,
-        )
+    first, second = pd.Index(a.ids), pd.Index(b.ids)
+    for ids, name in ((first, a_name), (second, b_name)):
+        if ids.has_duplicates:
+            image = str(ids[ids.duplicated()].min())
+            raise error_at(name, f"id {image!r} appears twice; ids must be unique", image)
+    for missing, name in ((first.difference(second), b_name), (second.difference(first), a_name)):
+        if len(missing):
+            problem = f"no vector of image {missing[0]!r} ({len(missing)} images are missing)"
+            raise error_at(name, problem, missing[0])
+    aligned = b.select(second.get_indexer(first))
+    for row in np.flatnonzero(aligned.classes != a.classes)[:1]:
+        image, one, other = str(a.ids[row]), str(a.classes[row]), str(aligned.classes[row])
+        problem = f"image {image!r} has class {one!r} in {a_name} and {other!r} in {b_name}"
+        raise OodmlError(problem, b_name, image)
     return aligned
 
 

@@ -66,9 +66,6 @@ def write_index(
         seed: of the inverted lists and of the tried queries.
         k: the number of neighbors to compare with exact search.
         queries: the number of rows to try as queries, each without itself.
-
-    Returns:
-        The recall of the index.
     """
     import faiss
 
@@ -83,15 +80,11 @@ def write_index(
         raise OodmlError(message, given=len(vectors))
     check_seed(seed, bits=31)
     if effort is not None and kind == "flat":
-        raise OodmlError(
-            f"effort: {effort}; a flat index always searches everything. Choose --kind ivf or hnsw",
-            location="effort",
-            given=effort,
-            allowed=("ivf", "hnsw"),
-        )
+        problem = f"{effort}; a flat index always searches everything. Choose --kind ivf or hnsw"
+        raise error_at("effort", problem, effort, ("ivf", "hnsw"))
     if effort is not None and effort < 1:
         raise error_at("effort", f"{effort}; allowed: whole numbers from 1", effort)
-    rows = _index_rows(vectors, distance)
+    rows, labels = _index_rows(vectors, distance), vectors.labels
     metric = faiss.METRIC_INNER_PRODUCT if distance == "cosine" else faiss.METRIC_L2
     try:
         exact = _build_index("flat", rows, metric, None, seed)
@@ -106,11 +99,12 @@ def write_index(
     tried = np.random.default_rng(seed).permutation(len(rows))[:queries]
     reach = min(k, len(rows) - 1)
     best, near = (_neighbors(one, rows[tried], tried, reach) for one in (exact, index))
-    shares = [len(np.intersect1d(a, b)) / reach for a, b in zip(best, near, strict=True)]
-    recalls = [_recall_at_1(vectors.labels, tried, neighbors) for neighbors in (near, best)]
-    return IndexReport(
-        kind, len(rows), rows.shape[1], len(tried), reach, float(np.mean(shares)), *recalls
-    )
+    share = [len(np.intersect1d(a, b)) / reach for a, b in zip(best, near, strict=True)]
+    scored = np.bincount(labels)[labels[tried]] > 1
+    hits = ((one[:, 0] >= 0) & (labels[one[:, 0]] == labels[tried]) for one in (near, best))
+    recalls = [float(hit[scored].mean()) if scored.any() else np.nan for hit in hits]
+    n, width = rows.shape
+    return IndexReport(kind, n, width, len(tried), reach, float(np.mean(share)), *recalls)
 
 
 def _index_rows(vectors: VectorSet, distance: str) -> Float[np.ndarray, "n d"]:
@@ -158,16 +152,6 @@ def _neighbors(
     return np.asarray(neighbors[~is_itself].reshape(len(rows), k), dtype=np.int64)
 
 
-def _recall_at_1(
-    labels: NDArray[np.int64], tried: NDArray[np.int64], neighbors: Int[np.ndarray, "q k"]
-) -> float:
-    has_positive = np.bincount(labels)[labels[tried]] > 1
-    if not has_positive.any():
-        return float("nan")
-    first = neighbors[has_positive, 0]
-    return float(((first >= 0) & (labels[first] == labels[tried[has_positive]])).mean())
-
-
 def index_errors(
     queries: VectorSet,
     path: str | Path,
@@ -195,32 +179,19 @@ def index_errors(
         queries that the index has `lost` and `gained`; and the 95% interval of exact - index
         (`loss`, `low`, `high`) from resampling classes.
     """
-    import faiss
-
     if gallery is None:
         queries, gallery = split_lists(queries)
     known = queries if gallery is None else gallery
-    try:
-        index = faiss.read_index(str(path))
-    except RuntimeError as error:
-        raise error_at(path, f"not a faiss index: {error}") from error
     stored = _index_rows(known, distance)
-    if (index.ntotal, index.d) != stored.shape:
-        problem = f"has {index.ntotal} rows of {index.d} dimensions, the gallery {stored.shape}"
-        raise error_at(path, problem, (index.ntotal, index.d), map(str, stored.shape))
-    inner = index.metric_type == faiss.METRIC_INNER_PRODUCT
-    if inner and distance == "euclidean":
-        raise error_at(path, "is an index of inner products; use cosine", distance, ("cosine",))
+    index = _read_index(path, stored, distance)
     order = _index_order(Path(path), known)
-    position = {name: row for row, name in enumerate(known.ids[order].tolist())}
-    is_same = gallery is None or (queries.has_ids and gallery.has_ids)
-    own = np.array([position.get(name, -1) if is_same else -1 for name in queries.ids.tolist()])
+    own = np.full(len(queries), -1)
+    if gallery is None or (queries.has_ids and gallery.has_ids):
+        own = pd.Index(known.ids[order]).get_indexer(pd.Index(queries.ids))
     labels = known.classes[order]
-    names, counts = np.unique(labels, return_counts=True)
-    number = dict(zip(names.tolist(), counts.tolist(), strict=True))
-    itself = np.where(own >= 0, labels[own] == queries.classes, False)
-    positives = np.array([number.get(name, 0) for name in queries.classes.tolist()]) - itself
-    used = positives > 0
+    counts = pd.Series(labels).value_counts()
+    itself = (own >= 0) & (labels[own] == queries.classes)
+    used = counts.reindex(queries.classes, fill_value=0).to_numpy() > itself
     if not used.any():
         raise OodmlError("no query has a positive in the gallery", location="queries")
     exact = _build_index("flat", stored[order], index.metric_type, None, 0)
@@ -242,15 +213,29 @@ def index_errors(
     return pd.DataFrame(table, columns=columns)
 
 
+def _read_index(path: str | Path, stored: Float[np.ndarray, "n d"], distance: str) -> Any:
+    import faiss
+
+    try:
+        index = faiss.read_index(str(path))
+    except RuntimeError as error:
+        raise error_at(path, f"not a faiss index: {error}") from error
+    if (index.ntotal, index.d) != stored.shape:
+        problem = f"has {index.ntotal} rows of {index.d} dimensions, the gallery {stored.shape}"
+        raise error_at(path, problem, (index.ntotal, index.d), map(str, stored.shape))
+    if index.metric_type == faiss.METRIC_INNER_PRODUCT and distance == "euclidean":
+        raise error_at(path, "is an index of inner products; use cosine", distance, ("cosine",))
+    return index
+
+
 def _index_order(path: Path, vectors: VectorSet) -> NDArray[np.int64]:
     """The vector that each row of an index is."""
     listed = path.with_suffix(".ids.csv")
     if not listed.exists():
         return np.arange(len(vectors))
-    ids = pd.read_csv(listed, dtype=str, keep_default_na=False)["id"].tolist()
-    row_of = {name: row for row, name in enumerate(vectors.ids.tolist())}
-    missing = [name for name in ids if name not in row_of]
-    if missing or len(ids) != len(vectors):
-        given = missing[0] if missing else len(ids)
+    ids = pd.read_csv(listed, dtype=str, keep_default_na=False)["id"].to_numpy()
+    order = pd.Index(vectors.ids).get_indexer(pd.Index(ids))
+    if (order < 0).any() or len(ids) != len(vectors):
+        given = next(iter(ids[order < 0]), len(ids))
         raise error_at(listed, f"does not list the vectors of the gallery; given {given!r}", given)
-    return np.array([row_of[name] for name in ids])
+    return np.asarray(order)

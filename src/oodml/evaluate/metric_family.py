@@ -26,13 +26,18 @@ class Definition:
     compute: Callable[..., Any]
     expected: Callable[..., Any] | None
 
+    def expand(
+        self, function: Callable[..., Any], ks: Iterable[int]
+    ) -> dict[str, Callable[..., Any]]:
+        """A function by the metric's name, with one entry per k for "@k" metrics."""
+        name = self.metric.name
+        if "@k" not in name:
+            return {name: function}
+        return {name.replace("@k", f"@{k}"): partial(function, k=k) for k in ks}
+
 
 class MetricFamily(Generic[Inputs, Value]):
-    """Metrics that are computed from the same inputs, in the order of display.
-
-    Args:
-        family: the family that every metric is registered with.
-    """
+    """Metrics of one family that are computed from the same inputs, in the order of display."""
 
     def __init__(self, family: Family) -> None:
         self.family = family
@@ -51,12 +56,10 @@ class MetricFamily(Generic[Inputs, Value]):
     ) -> Callable[[Function], Function]:
         """A decorator that registers a function as a metric; see `Metric` and `Definition`."""
         baseline: Chance | None = "random ranking" if expected is not None else chance
+        metric = Metric(name, label, self.family, bounds, higher_is_better, baseline, published)
 
         def decorate(compute: Function) -> Function:
-            metric = register_metric(
-                Metric(name, label, self.family, bounds, higher_is_better, baseline, published)
-            )
-            self.definitions[name] = Definition(metric, compute, expected)
+            self.definitions[name] = Definition(register_metric(metric), compute, expected)
             return compute
 
         return decorate
@@ -65,30 +68,16 @@ class MetricFamily(Generic[Inputs, Value]):
         self, ks: Iterable[int] = (), *, published: bool = True
     ) -> dict[str, Callable[[Inputs], Value]]:
         """The function of each metric by its name, with one entry per k for "@k" metrics."""
-        chosen = [
-            definition
-            for definition in self.definitions.values()
-            if published or not definition.metric.published
-        ]
-        return {
-            name: function
-            for definition in chosen
-            for name, function in _expand(definition.metric.name, definition.compute, ks)
-        }
+        functions: dict[str, Callable[[Inputs], Value]] = {}
+        for one in self.definitions.values():
+            if published or not one.metric.published:
+                functions |= one.expand(one.compute, ks)
+        return functions
 
     def expected_values(self, ks: Iterable[int] = ()) -> dict[str, Callable[..., Any]]:
         """The expected value of each metric that has one, as in `functions`."""
-        return {
-            name: function
-            for definition in self.definitions.values()
-            if definition.expected is not None
-            for name, function in _expand(definition.metric.name, definition.expected, ks)
-        }
-
-
-def _expand(
-    name: str, function: Callable[..., Any], ks: Iterable[int]
-) -> Iterable[tuple[str, Callable[..., Any]]]:
-    if "@k" not in name:
-        return [(name, function)]
-    return [(name.replace("@k", f"@{k}"), partial(function, k=k)) for k in ks]
+        functions: dict[str, Callable[..., Any]] = {}
+        for one in self.definitions.values():
+            if one.expected is not None:
+                functions |= one.expand(one.expected, ks)
+        return functions

@@ -1,5 +1,11 @@
-"""Which images are queries, which are the gallery, and which gallery images are positives."""
+"""Which images are queries, which are the gallery, and which gallery images are positives.
 
+A gallery row with the id of a query and, up to rounding, its vector is the query's own image. It
+is never ranked for that query. Other copies of a query's vector and other rows with its id count
+as different images, and a warning gives their number.
+"""
+
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oodml.errors import OodmlError, error_at
-from oodml.evaluate.inputs import Array, as_labels, as_vectors, encode_labels
-from oodml.evaluate.self_matches import check_class_names, self_matches
+from oodml.evaluate.inputs import Array, as_labels, as_vectors, encode_labels, row_hashes
+from oodml.label_names import look_alikes
 
 Relevance = Mapping[Any, Any] | Array
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
+TOLERANCE = 1e-3  # how far two vectors of one image may differ, relative to their length
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class RetrievalProtocol:
     groups: NDArray[np.int64]
     gallery: Float[Tensor, "m d"] | None = None
     gallery_groups: NDArray[np.int64] | None = None
-    self_matches: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+    self_matches: Pairs | None = None
 
     @property
     def gallery_sizes(self) -> NDArray[np.int64]:
@@ -45,57 +53,55 @@ class RetrievalProtocol:
         return len(self.gallery) - np.bincount(pairs, minlength=len(self.groups))
 
 
-def query_protocol(
-    vectors: Array, labels: Array, distance: str, relevance: Relevance | None
-) -> RetrievalProtocol:
-    """Every image is a query among all others; arguments as in `retrieval_metrics`."""
-    queries = as_vectors(vectors, distance)
-    groups = _groups(relevance, as_labels(labels, len(queries)), "relevance")
-    return RetrievalProtocol(queries, encode_labels(groups)[1][0])
-
-
 def gallery_protocol(
     vectors: Array,
     labels: Array,
     distance: str,
-    relevance: Relevance | None,
+    relevance: Relevance | None = None,
     *,
-    gallery: Array,
-    gallery_labels: Array | None,
-    gallery_relevance: Array | None,
-    ids: Array | None,
-    gallery_ids: Array | None,
+    gallery: Array | None = None,
+    gallery_labels: Array | None = None,
+    gallery_relevance: Array | None = None,
+    ids: Array | None = None,
+    gallery_ids: Array | None = None,
 ) -> RetrievalProtocol:
-    """Queries are searched for in a separate gallery; arguments as in `retrieval_metrics`."""
+    """The protocol for the arguments of `retrieval_metrics`."""
+    queries = as_vectors(vectors, distance)
+    targets = _groups(relevance, as_labels(labels, len(queries)), "relevance")
+    if gallery is None:
+        if any(given is not None for given in (gallery_labels, gallery_relevance, gallery_ids)):
+            raise OodmlError("gallery_labels, gallery_relevance, and gallery_ids need a gallery")
+        return RetrievalProtocol(queries, encode_labels(targets)[1][0])
     if gallery_labels is None:
         raise OodmlError("a gallery needs gallery_labels", location="gallery_labels")
-    queries = as_vectors(vectors, distance)
     others = as_vectors(gallery, distance, "gallery").to(queries.device)
-    if others.shape[1] != queries.shape[1]:
-        raise OodmlError(
-            f"gallery vectors have {others.shape[1]} dimensions, the queries {queries.shape[1]}",
-            "gallery",
-            others.shape[1],
-            (str(queries.shape[1]),),
-        )
-    other_relevance: Relevance | None = None
-    if isinstance(relevance, Mapping):
-        other_relevance = relevance
-    elif relevance is not None:
-        other_relevance = gallery_relevance
-    if relevance is not None and other_relevance is None:
-        problem = "relevance given as an array needs gallery_relevance for the gallery"
-        raise OodmlError(problem, location="gallery_relevance")
-    names = as_labels(labels, len(queries))
+    check_widths(queries, others)
+    searched: Relevance | None = relevance
+    if relevance is not None and not isinstance(relevance, Mapping):
+        searched = gallery_relevance
+        if searched is None:
+            problem = "relevance given as an array needs gallery_relevance for the gallery"
+            raise OodmlError(problem, location="gallery_relevance")
     other_names = as_labels(gallery_labels, len(others), "gallery_labels")
-    targets = _groups(relevance, names, "relevance")
-    other_targets = _groups(other_relevance, other_names, "gallery_relevance")
-    check_class_names(targets, other_targets)
+    other_targets = _groups(searched, other_names, "gallery_relevance")
+    if targets.dtype.kind == other_targets.dtype.kind == "U":
+        similar = look_alikes(np.unique(targets).tolist(), np.unique(other_targets).tolist())
+        for name, other in list(similar.items())[:1]:
+            _warn(f"{len(similar)} labels of queries are spelled differently in the gallery, such "
+                  f"as {name!a} and {other!a}; they count as different classes")  # fmt: skip
     groups, gallery_groups = encode_labels(targets, other_targets)[1]
     dtype = torch.promote_types(queries.dtype, others.dtype)
     queries, others = queries.to(dtype), others.to(dtype)
     pairs = self_matches(queries, others, groups, gallery_groups, ids, gallery_ids)
     return RetrievalProtocol(queries, groups, others, gallery_groups, pairs)
+
+
+def check_widths(queries: Tensor | NDArray[Any], gallery: Tensor | NDArray[Any]) -> None:
+    """Refuse a gallery of other dimensions than the queries."""
+    width, other = queries.shape[1], gallery.shape[1]
+    if width != other:
+        problem = f"gallery vectors have {other} dimensions, the queries {width}"
+        raise OodmlError(problem, "gallery", other, (str(width),))
 
 
 def _groups(relevance: Relevance | None, labels: NDArray[Any], name: str) -> NDArray[Any]:
@@ -109,3 +115,83 @@ def _groups(relevance: Relevance | None, labels: NDArray[Any], name: str) -> NDA
         problem = f"no group for label {missing[0]!r} ({len(missing)} labels are missing)"
         raise error_at(name, problem, missing[0])
     return as_labels([relevance[label] for label in labels.tolist()], len(labels), name)
+
+
+def self_matches(
+    queries: Float[Tensor, "n d"],
+    gallery: Float[Tensor, "m d"],
+    groups: NDArray[np.int64],
+    gallery_groups: NDArray[np.int64],
+    ids: Array | None,
+    gallery_ids: Array | None,
+) -> Pairs:
+    """The queries and gallery rows of all pairs that are the same image.
+
+    Args:
+        groups, gallery_groups: [n] and [m] integers from 0: equal where an image is a match.
+        ids, gallery_ids: [n] and [m] the image of each row; None if unknown.
+    """
+    if (ids is None) != (gallery_ids is None):
+        raise OodmlError("give both ids and gallery_ids, or neither", location="ids")
+    pairs = _pairs_of_ids(len(queries), len(gallery), ids, gallery_ids)
+    is_same = _is_close(queries, gallery, pairs)
+    n_others = len(np.unique(pairs[0][~is_same]))
+    pairs = pairs[0][is_same], pairs[1][is_same]
+    conflicts = np.flatnonzero(groups[pairs[0]] != gallery_groups[pairs[1]])
+    if len(conflicts):
+        row = int(pairs[0][conflicts[0]])
+        name = "" if ids is None else f" ({as_labels(ids, len(queries), 'ids')[row]!s})"
+        count = f"{len(conflicts)} images"
+        problem = f"query {row}{name} is in the gallery with another label ({count})"
+        raise OodmlError(problem, "gallery_labels", row)
+    n_copies = _count_copies((queries, groups), (gallery, gallery_groups), pairs[0])
+    if n_others:
+        _warn(f"{n_others} of {len(queries)} queries share an id with a gallery image that has "
+              "another vector; they count as different images")  # fmt: skip
+    if n_copies:
+        remedy = "; give ids of both to exclude a query's own image" if ids is None else ""
+        _warn(f"{n_copies} of {len(queries)} queries have an identical vector with the same label "
+              f"in the gallery, which counts as a match{remedy}")  # fmt: skip
+    return pairs
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=5)
+
+
+def _pairs_of_ids(n: int, m: int, ids: Array | None, gallery_ids: Array | None) -> Pairs:
+    """All pairs of a query and a gallery row with the same id."""
+    if ids is None or gallery_ids is None:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    names = as_labels(ids, n, "ids"), as_labels(gallery_ids, m, "gallery_ids")
+    own, others = encode_labels(*names)[1]
+    order = np.argsort(others, kind="stable")
+    first, last = (np.searchsorted(others[order], own, side) for side in ("left", "right"))
+    counts = last - first
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(np.arange(n), counts), order[np.repeat(first, counts) + within]
+
+
+def _is_close(
+    queries: Float[Tensor, "n d"], gallery: Float[Tensor, "m d"], pairs: Pairs
+) -> NDArray[np.bool_]:
+    a, b = queries[torch.from_numpy(pairs[0])], gallery[torch.from_numpy(pairs[1])]
+    scale = torch.maximum(a.abs().amax(1), b.abs().amax(1)).clamp(min=1e-300).to(torch.float64)
+    a, b = a.double() / scale[:, None], b.double() / scale[:, None]
+    is_close = (a - b).norm(dim=1) <= TOLERANCE * torch.maximum(a.norm(dim=1), b.norm(dim=1))
+    return np.asarray(is_close.cpu().numpy())
+
+
+def _count_copies(
+    queries: tuple[Tensor, NDArray[np.int64]],
+    gallery: tuple[Tensor, NDArray[np.int64]],
+    excluded: NDArray[np.int64],
+) -> int:
+    """The queries with an identical vector of the same group in the gallery, besides their own."""
+    keys = []
+    for rows, groups in (queries, gallery):
+        with np.errstate(over="ignore"):
+            keys.append(row_hashes(rows).cpu().numpy() * np.int64(6364136223846793005) + groups)
+    own, others = encode_labels(*keys)[1]
+    counts = np.bincount(others, minlength=1 + max(own.max(), others.max()))[own]
+    return int((counts > np.bincount(excluded, minlength=len(own))).sum())

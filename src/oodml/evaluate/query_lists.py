@@ -14,12 +14,7 @@ QUERY, GALLERY, BOTH, UNLISTED = "query", "gallery", "both", "unlisted"
 
 @dataclass(frozen=True)
 class QueryLists:
-    """Which rows are queries, and which are the gallery; a row can be both.
-
-    Attributes:
-        queries: [n] mask of the queries.
-        gallery: [n] mask of the gallery.
-    """
+    """Which rows are queries [n], and which are the gallery [n]; a row can be both."""
 
     queries: Bool[np.ndarray, " n"]
     gallery: Bool[np.ndarray, " n"]
@@ -32,24 +27,20 @@ class QueryLists:
 
     def arguments(self, vectors: Any, labels: Any) -> dict[str, Any]:
         """The arguments of `retrieval_metrics` for vectors [n d] with labels [n]."""
-        rows = np.arange(len(labels))
-        if (self.queries == self.gallery).all():  # every query searches all others
-            return {"vectors": vectors[self.queries], "labels": labels[self.queries]}
-        both = (self.queries & self.gallery).any()
-        ids = {"ids": rows[self.queries], "gallery_ids": rows[self.gallery]} if both else {}
-        return {
-            "vectors": vectors[self.queries],
-            "labels": labels[self.queries],
-            "gallery": vectors[self.gallery],
-            "gallery_labels": labels[self.gallery],
-            **ids,
-        }
+        rows, first, second = np.arange(len(labels)), self.queries, self.gallery
+        arguments = {"vectors": vectors[first], "labels": labels[first]}
+        if (first == second).all():  # every query searches all others
+            return arguments
+        if (first & second).any():
+            arguments |= {"ids": rows[first], "gallery_ids": rows[second]}
+        return arguments | {"gallery": vectors[second], "gallery_labels": labels[second]}
 
 
 def retrieval_arguments(vectors: Any, labels: Any, lists: QueryLists | None) -> dict[str, Any]:
     """The arguments of `retrieval_metrics`; without lists, every row searches all others."""
-    plain = {"vectors": vectors, "labels": labels}
-    return plain if lists is None else lists.arguments(vectors, labels)
+    if lists is None:
+        return {"vectors": vectors, "labels": labels}
+    return lists.arguments(vectors, labels)
 
 
 def query_lists(images: Any) -> QueryLists | None:
@@ -90,7 +81,8 @@ def listed_parts(images: Any) -> Names | None:
     way: sorted by id, their images are alternately queries and gallery.
     """
     parts: Names | None = images.partition
-    if parts is None or not _has_lists(parts):
+    present = set() if parts is None else set(parts.tolist())
+    if parts is None or not ({QUERY, GALLERY} <= present or BOTH in present):
         return None
     parts = parts.astype("U8")
     moved = np.flatnonzero(~np.isin(parts, (QUERY, GALLERY, BOTH, UNLISTED)))
@@ -99,8 +91,3 @@ def listed_parts(images: Any) -> Names | None:
     is_query = (np.arange(len(order)) - first[1][first[2]]) % 2 == 0
     parts[order] = np.where(is_query, QUERY, GALLERY)
     return parts
-
-
-def _has_lists(parts: Names) -> bool:
-    present = set(parts.tolist())
-    return {QUERY, GALLERY} <= present or BOTH in present

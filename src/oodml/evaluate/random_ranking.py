@@ -21,20 +21,17 @@ def expected_recall(counts: Counts, size: int, k: int) -> Expected:
     log_missed = (
         gammaln(negatives + 1) - gammaln(rest + 1) - gammaln(size + 1) + gammaln(size - draws + 1)
     )
-    recall: Expected = 1 - np.exp(np.where(can_miss, log_missed, -np.inf))
-    return recall
+    return np.asarray(1 - np.exp(np.where(can_miss, log_missed, -np.inf)))
 
 
 def expected_precision(counts: Counts, size: int, k: int) -> Expected:
     """The expected share of positives among the k nearest."""
-    precision: Expected = counts / size * min(k, size) / k
-    return precision
+    return np.asarray(counts / size * min(k, size) / k)
 
 
 def expected_r_precision(counts: Counts, size: int) -> Expected:
     """The expected share of positives among the R nearest."""
-    share: Expected = counts / size
-    return share
+    return np.asarray(counts / size)
 
 
 def expected_map(counts: Counts, size: int) -> Expected:
@@ -55,7 +52,18 @@ def expected_map_at_1000(counts: Counts, size: int) -> Expected:
 
 def expected_mrr(counts: Counts, size: int) -> Expected:
     """The expected reciprocal rank of the first positive."""
-    return np.array([_reciprocal_rank(int(count), size) for count in counts])
+    means = []
+    for positives in counts.tolist():
+        ranks = np.arange(1, size - positives + 2)
+        log_probability = (
+            np.log(positives / (size - ranks + 1))
+            + gammaln(size - positives + 1)
+            - gammaln(size - positives - ranks + 2)
+            - gammaln(size + 1)
+            + gammaln(size - ranks + 2)
+        )
+        means.append(float((np.exp(log_probability) / ranks).sum()))
+    return np.array(means)
 
 
 def _precision_sum(counts: Counts, size: int, limit: Counts) -> Expected:
@@ -66,17 +74,4 @@ def _precision_sum(counts: Counts, size: int, limit: Counts) -> Expected:
     """
     harmonic = np.concatenate(([0.0], np.cumsum(1 / np.arange(1, size + 1))))
     before = (counts - 1) / max(size - 1, 1)
-    total: Expected = counts / size * (harmonic[limit] * (1 - before) + limit * before)
-    return total
-
-
-def _reciprocal_rank(positives: int, size: int) -> float:
-    ranks = np.arange(1, size - positives + 2)
-    log_probability = (
-        np.log(positives / (size - ranks + 1))
-        + gammaln(size - positives + 1)
-        - gammaln(size - positives - ranks + 2)
-        - gammaln(size + 1)
-        + gammaln(size - ranks + 2)
-    )
-    return float((np.exp(log_probability) / ranks).sum())
+    return np.asarray(counts / size * (harmonic[limit] * (1 - before) + limit * before))

@@ -5,7 +5,7 @@ Importing this module registers the metrics of retrieval, clustering, and struct
 
 from math import inf
 
-from oodml.evaluate import clustering, judged_metrics, retrieval, structure
+from oodml.evaluate import clustering, retrieval, structure
 from oodml.results.metrics import (
     FAMILIES,
     Family,
@@ -24,7 +24,6 @@ __all__ = [
     "check_bounds",
     "clustering",
     "find_metric",
-    "judged_metrics",
     "registered_metrics",
     "retrieval",
     "sort_metrics",

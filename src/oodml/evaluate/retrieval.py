@@ -12,7 +12,7 @@ from torch import Tensor
 from oodml.errors import OodmlError, error_at, unknown
 from oodml.evaluate.inputs import Array, as_labels, check_seed, encode_labels
 from oodml.evaluate.metric_family import MetricFamily
-from oodml.evaluate.protocol import RetrievalProtocol, gallery_protocol, query_protocol
+from oodml.evaluate.protocol import RetrievalProtocol, gallery_protocol
 from oodml.evaluate.random_ranking import (
     expected_map,
     expected_map_at_1000,
@@ -138,6 +138,47 @@ def published_average_precision(positives: RankedPositives) -> Score:
     return positives.precision.sum(1) / (positives.counts + 1)
 
 
+JUDGED: MetricFamily[RankedPositives, Score] = MetricFamily("retrieval")
+"""Metrics of retrieval that are computed only under a protocol."""
+
+
+@JUDGED.define("ndcg@k", "nDCG@k")
+def ndcg_at_k(positives: RankedPositives, k: float) -> Score:
+    """Relevance / log₂(1 + rank) up to rank k, relative to its largest possible sum."""
+    ideal = positives.gains.sort(1, descending=True).values
+    ranks = torch.arange(1, ideal.shape[1] + 1, device=ideal.device, dtype=torch.float64)
+    gain = (positives.gains * (positives.ranks <= k) / torch.log2(1 + positives.ranks)).sum(1)
+    return gain / (ideal * (ranks <= k) / torch.log2(1 + ranks)).sum(1)
+
+
+@JUDGED.define("ndcg", "nDCG")
+def ndcg(positives: RankedPositives) -> Score:
+    """nDCG over all ranks, with linear gains as in trec_eval (Järvelin and Kekäläinen, 2002)."""
+    return ndcg_at_k(positives, torch.inf)
+
+
+@JUDGED.define("map@k", "mAP@k")
+def map_at_k(positives: RankedPositives, k: int) -> Score:
+    """The precisions at ranks up to k, summed and divided by min(R, k)."""
+    return positives.precision_sum(k) / positives.counts.clamp(max=k)
+
+
+@JUDGED.define("map_trapezoid", "mAP (area)")
+def map_trapezoid(positives: RankedPositives) -> Score:
+    """The area under precision and recall by trapezoids, as in the code of Market-1501."""
+    slots = torch.arange(positives.ranks.shape[1], device=positives.ranks.device)
+    before = torch.where(positives.ranks > 1, slots / (positives.ranks - 1), 1.0)
+    area = (before + positives.precision) / 2 * positives.valid
+    return area.sum(1) / positives.counts
+
+
+@JUDGED.define("minp", "mINP")
+def inverse_negative_penalty(positives: RankedPositives) -> Score:
+    """The number of matches divided by the rank of the last (Ye et al., TPAMI 2021, eq. 3)."""
+    last = positives.ranks.gather(1, positives.counts.long()[:, None] - 1)[:, 0]
+    return positives.counts / last
+
+
 def retrieval_metrics(
     vectors: Array,
     labels: Array,
@@ -166,10 +207,9 @@ def retrieval_metrics(
       (Musgrave et al., A Metric Learning Reality Check, ECCV 2020);
     - "map@1000": the sum of i/rᵢ over rᵢ ≤ 1000, divided by the smaller of R and 1000.
 
-    Names with "_published" are the variants printed by the code of arXiv 2107.09562; they are
-    computed only without a gallery. There, excluded queries count as failures, precisions are
-    divided by the class size including the query ("map", "map@1000"), and "map@c" ends at that
-    rank. Perfect embeddings do not score 1.
+    Names with "_published" are the variants printed by the code of arXiv 2107.09562, computed only
+    without a gallery: excluded queries count as failures, precisions are divided by the class size
+    including the query, and "map@c" ends at that rank. Perfect embeddings do not score 1.
 
     Args:
         vectors: [n d]. float64 is compared in float64, everything else in float32, or in
@@ -179,8 +219,7 @@ def retrieval_metrics(
         gallery: [m d] the images to search instead; may contain further classes.
         gallery_labels: [m] their labels.
         distance: "cosine", "euclidean" on the vectors as given, or "poincare", the hyperbolic
-            distance of points of the unit ball. Images at equal distance are ranked in random
-            order.
+            distance of points of the unit ball. Images at equal distance are in random order.
         seed: of the order of ties.
         relevance: what makes an image a positive if not its label: a mapping from labels to
             groups (class to superclass), or [n] the group of each row.
@@ -201,32 +240,17 @@ def retrieval_metrics(
     cutoffs = check_cutoffs(ks)
     _check_average(average)
     check_seed(seed)
-    if gallery is None:
-        if any(given is not None for given in (gallery_labels, gallery_relevance, gallery_ids)):
-            raise OodmlError("gallery_labels, gallery_relevance, and gallery_ids need a gallery")
-        protocol = query_protocol(vectors, labels, distance, relevance)
-    else:
-        protocol = gallery_protocol(
-            vectors,
-            labels,
-            distance,
-            relevance,
-            gallery=gallery,
-            gallery_labels=gallery_labels,
-            gallery_relevance=gallery_relevance,
-            ids=ids,
-            gallery_ids=gallery_ids,
-        )
+    protocol = gallery_protocol(
+        vectors, labels, distance, relevance, gallery=gallery, gallery_labels=gallery_labels,
+        gallery_relevance=gallery_relevance, ids=ids, gallery_ids=gallery_ids,
+    )  # fmt: skip
     generator = torch.Generator(protocol.queries.device).manual_seed(seed)
     values = query_metrics(protocol, cutoffs, distance, generator)
     return values if per_query else average_metrics(values, labels, average)
 
 
 def metrics_per_class(values: PerQuery, labels: Array) -> tuple[NDArray[Any], PerQuery]:
-    """Average each metric over the queries of each class.
-
-    Args:
-        labels: [n] the label of each query.
+    """Average each metric over the queries of each class, by the label [n] of each query.
 
     Returns:
         The labels, sorted, and the means; NaN for a class without a scored query.
@@ -240,21 +264,18 @@ def average_metrics(values: PerQuery, labels: Array, average: str = "micro") -> 
     _check_average(average)
     scored = ~np.isnan(values["positives"])
     if not scored.any():
-        raise OodmlError(
-            f"none of the {len(scored)} queries has a positive in the gallery", location="labels"
-        )
+        problem = f"none of the {len(scored)} queries has a positive in the gallery"
+        raise OodmlError(problem, location="labels")
     _, (classes,) = encode_labels(as_labels(labels, len(scored)))
     means = {}
     for name, column in values.items():
-        if name in COUNTS:
-            continue
         if name.endswith(PUBLISHED):
             means[name] = float(column.mean())
         elif average == "micro":
             means[name] = float(column[scored].mean())
         else:
             means[name] = float(np.nanmean(_class_means(column, classes)))
-        check_bounds(name, means[name])
+    means = {name: check_bounds(name, x) for name, x in means.items() if name not in COUNTS}
     return means | {"queries": float(scored.sum()), "singletons": float((~scored).sum())}
 
 

@@ -1,24 +1,24 @@
 """The structure of an embedding: how classes are distributed, independent of neighbors."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
 from itertools import pairwise
 from math import inf, nan
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.evaluate.inputs import Array, as_labels, as_vectors, encode_labels, refuse_rows
 from oodml.evaluate.metric_family import MetricFamily
 from oodml.evaluate.precision import resolved_unit_rows, scale_to_safe_size
-from oodml.evaluate.thresholds import operating_point_inconsistency
 from oodml.results.metrics import check_bounds
 
 BLOCK = 1024
+BINS = 1024
 ROUNDING = 1e-13  # cosine distances below this are rounding errors and count as 0
 NOISE = 1e-7  # singular values below this share of the largest may be noise of the Gram matrix
 
@@ -119,8 +119,19 @@ def rho(geometry: Geometry, k: int) -> float:
 @STRUCTURE.define("uniformity", "Uniformity", bounds=(-8, 0), higher_is_better=False)
 def uniformity(geometry: Geometry) -> float:
     """log mean exp(-2 ‖x-y‖²) over all pairs (Wang & Isola, ICML 2020); NaN for one vector."""
-    n = len(geometry.unit)
-    total = sum(float(_potentials(part).double().sum()) for part in _upper_blocks(geometry.unit))
+    n, unit, total = len(geometry.unit), geometry.unit, 0.0
+    bounds = [*range(0, n, BLOCK), n]
+
+    def add(scores: Tensor) -> float:
+        return float(scores.mul_(4).sub_(4).clamp_(max=0).exp_().sum(1).double().sum())
+
+    for begin, end in pairwise(bounds):  # each pair once
+        rows = unit[begin:end]
+        square = rows @ rows.T
+        every = torch.ones_like(square, dtype=torch.bool)
+        total += add(square.masked_fill_(every.tril(), -torch.inf))
+        for left, right in pairwise(bound for bound in bounds if bound >= end):
+            total += add(rows @ unit[left:right].T)
     value = float(np.log(total / (n * (n - 1) / 2))) if n > 1 else nan
     return 0.0 if abs(value) < 1e-6 else value  # float32 cosines of equal directions round
 
@@ -128,9 +139,8 @@ def uniformity(geometry: Geometry) -> float:
 @STRUCTURE.define("opis", "OPIS", bounds=(0, 0.25), higher_is_better=False)
 def opis(geometry: Geometry) -> float:
     """How much the accuracy of classes differs at one threshold (Zhang et al., ICLR 2024)."""
-    return operating_point_inconsistency(
-        geometry.unit, geometry.classes, geometry.false_accept_rates
-    )
+    rates = geometry.false_accept_rates
+    return operating_point_inconsistency(geometry.unit, geometry.classes, rates)
 
 
 def structure_metrics(
@@ -175,15 +185,9 @@ def structure_metrics(
 
 
 def normalized_spectrum(vectors: Array) -> NDArray[np.float64]:
-    """Compute the singular values of vectors, normalized to sum 1, in descending order.
+    """[min(n, d)] the singular values of vectors [n d], normalized to sum 1, descending.
 
-    The values come from the smaller Gram matrix in float64, which costs n²d or nd² operations.
-
-    Args:
-        vectors: [n d].
-
-    Returns:
-        [min(n, d)] the normalized singular values.
+    They come from the smaller Gram matrix in float64, which costs n²d or nd² operations.
     """
     rows, _ = scale_to_safe_size(as_vectors(vectors), None)
     is_tall = rows.shape[0] >= rows.shape[1]
@@ -217,16 +221,63 @@ def spectral_decay(spectrum: Float[np.ndarray, " s"], k: int) -> float:
     return float((shares * log_ratio).sum() if k < 0 else -log_ratio.mean())
 
 
-def _potentials(scores: Float[Tensor, "b w"]) -> Float[Tensor, " b"]:
-    return scores.mul_(4).sub_(4).clamp_(max=0).exp_().sum(1)
+def operating_point_inconsistency(
+    unit: Float[Tensor, "n d"],
+    classes: Int[Tensor, " n"],
+    false_accept_rates: tuple[float, float] = (0.01, 0.1),
+) -> float:
+    """OPIS, the operating-point inconsistency score (Zhang et al., ICLR 2024); 0 is the best.
+
+    Two images are accepted as one class if their cosine reaches a threshold. The utility of a
+    class at a threshold is the harmonic mean of the share of its own pairs that are accepted and
+    the share of its pairs with other classes that are rejected. The score is the variance of
+    utility over classes, averaged over the thresholds at which the false-accept rate of all pairs
+    is in the given range. Thresholds are cosines in 1024 steps of 1/512. The paper uses distances,
+    so values are comparable only with each other.
+
+    Args:
+        unit: [n d] unit vectors.
+        classes: [n] integers from 0.
+
+    Returns:
+        The score; NaN if fewer than two classes have pairs of both kinds.
+    """
+    low, high = false_accept_rates
+    if not 0 < low < high < 1:
+        problem = f"{false_accept_rates}; allowed: 0 < low < high < 1"
+        raise error_at("false_accept_rates", problem, false_accept_rates)
+    own, other = _pair_histograms(unit, classes)
+    has_both = (own.sum(1) > 0) & (other.sum(1) > 0)
+    if has_both.sum() < 2:
+        return nan
+    false_accepts = _accepted_share(other.sum(0, keepdim=True))[0]
+    inside = (false_accepts >= low) & (false_accepts <= high)
+    if not inside.any():  # too few distinct cosines: use the threshold with the nearest rate
+        inside[(false_accepts - (low * high) ** 0.5).abs().argmin()] = True
+    accepted, rejected = _accepted_share(own[has_both]), 1 - _accepted_share(other[has_both])
+    utility = 2 * accepted * rejected / (accepted + rejected).clamp(min=1e-12)
+    return float(utility[:, inside].var(0, correction=0).mean())
 
 
-def _upper_blocks(unit: Float[Tensor, "n d"]) -> Iterator[Float[Tensor, "b w"]]:
-    """Blocks of dot products with each pair of rows once, and minus infinity elsewhere."""
-    bounds = [*range(0, len(unit), BLOCK), len(unit)]
-    for begin, end in pairwise(bounds):
-        rows = unit[begin:end]
-        square = rows @ rows.T
-        yield square.masked_fill_(torch.ones_like(square, dtype=torch.bool).tril(), -torch.inf)
-        for left, right in pairwise(bound for bound in bounds if bound >= end):
-            yield rows @ unit[left:right].T
+def _accepted_share(counts: Int[Tensor, "c bins"]) -> Float[Tensor, "c bins"]:
+    """The share of a row's pairs that reach the lower end of each bin."""
+    reaching = counts.flip(1).cumsum(1).flip(1).double()
+    return reaching / reaching[:, :1]
+
+
+def _pair_histograms(
+    unit: Float[Tensor, "n d"], classes: Int[Tensor, " n"]
+) -> tuple[Int[Tensor, "c bins"], Int[Tensor, "c bins"]]:
+    """For each class, the cosines of its own pairs and of its pairs with others, in bins."""
+    n_classes = int(classes.max()) + 1
+    shape = (n_classes, BINS)
+    total = torch.zeros(n_classes * BINS, dtype=torch.int64, device=unit.device)
+    own = torch.zeros_like(total)
+    for begin in range(0, len(unit), BLOCK // 2):
+        rows = slice(begin, begin + BLOCK // 2)
+        bins = (unit[rows] @ unit.T).add_(1).mul_(BINS / 2).long().clamp_(0, BINS - 1)
+        bins += classes[rows, None] * BINS
+        diagonal = torch.bincount(bins.diagonal(begin), minlength=len(own))
+        total += torch.bincount(bins.flatten(), minlength=len(own)) - diagonal
+        own += torch.bincount(bins[classes[rows, None] == classes], minlength=len(own)) - diagonal
+    return own.view(shape), (total - own).view(shape)

@@ -1,8 +1,10 @@
 """Rankings and judgments in the text formats of TREC: runs and qrels."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pandas as pd
@@ -13,12 +15,13 @@ from torch import Tensor
 
 from oodml.arrays import Names
 from oodml.errors import error_at
-from oodml.evaluate.judgments import Judge
 from oodml.evaluate.ranks import NOT_RETRIEVED, RankBlock
+from oodml.evaluate.relevance import Judge
 from oodml.files import replacing
 
 DEPTH = 1000  # images per query that are written to a run
 ROWS = 256
+Ids = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -87,20 +90,15 @@ def run_blocks(run: Ranking, qrels: Qrels) -> tuple[Names, Iterator[RankBlock]]:
     Returns:
         The queries, sorted, and blocks whose rows are positions in them.
     """
-    judged = pd.DataFrame(
-        {"query": qrels.queries, "image": qrels.images, "grade": qrels.grades.astype(np.float64)}
-    )
-    names = np.unique(qrels.queries)
+    key, grades = ["query", "image"], qrels.grades.astype(np.float64)
+    judged = pd.DataFrame({"query": qrels.queries, "image": qrels.images, "grade": grades})
     table = pd.DataFrame({"query": run.queries, "image": run.images, "score": run.scores})
-    table = table.merge(judged, how="left", on=["query", "image"])
-    table = table[~(table["grade"] < 0)].sort_values(
-        ["query", "score", "image"], ascending=[True, False, False]
-    )
+    table = table.merge(judged, how="left", on=key).query("not grade < 0")
+    table = table.sort_values(["query", "score", "image"], ascending=[True, False, False])
     table["rank"] = table.groupby("query").cumcount() + 1
-    ranked = judged[judged["grade"] > 0].merge(
-        table[["query", "image", "rank"]], how="left", on=["query", "image"]
-    )
+    ranked = judged[judged["grade"] > 0].merge(table[[*key, "rank"]], how="left", on=key)
     ranked["rank"] = ranked["rank"].fillna(NOT_RETRIEVED).astype(np.int64)
+    names = np.unique(qrels.queries)
     ranked["row"] = np.searchsorted(names, ranked["query"].to_numpy(dtype=names.dtype))
     return names, _padded(ranked.sort_values(["row", "rank"], kind="stable"), len(names))
 
@@ -120,10 +118,16 @@ def _padded(ranked: pd.DataFrame, n: int) -> Iterator[RankBlock]:
         yield RankBlock(*map(torch.from_numpy, (rows, counts, ranks, grades)))
 
 
+@contextmanager
+def _new_file(path: Path, ids: Ids) -> Iterator[TextIO]:
+    for names, kind in zip(ids, ("queries", "images"), strict=True):
+        check_ids(np.array(names), kind)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        yield file
+
+
 def write_run(
-    path: Path,
-    ids: tuple[tuple[str, ...], tuple[str, ...]],
-    blocks: Iterable[tuple[NDArray[np.int64], Float[Tensor, "b m"]]],
+    path: Path, ids: Ids, blocks: Iterable[tuple[NDArray[np.int64], Float[Tensor, "b m"]]]
 ) -> None:
     """Write the nearest `DEPTH` images of each query.
 
@@ -131,9 +135,7 @@ def write_run(
         ids: of the queries and of the gallery.
         blocks: rows of queries and their scores, -inf where an image is not ranked.
     """
-    for names, kind in zip(ids, ("queries", "images"), strict=True):
-        check_ids(np.array(names), kind)
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with _new_file(path, ids) as file:
         for rows, scores in blocks:
             nearest = scores.topk(min(DEPTH, scores.shape[1]), dim=1)
             for row, values, columns in zip(rows, *map(Tensor.tolist, nearest), strict=True):
@@ -142,11 +144,9 @@ def write_run(
                         file.write(f"{ids[0][row]} Q0 {ids[1][column]} {rank} {value!r} oodml\n")
 
 
-def write_qrels(path: Path, ids: tuple[tuple[str, ...], tuple[str, ...]], judge: Judge) -> None:
+def write_qrels(path: Path, ids: Ids, judge: Judge) -> None:
     """Write the matches and the junk of each query; other images are no matches."""
-    for names, kind in zip(ids, ("queries", "images"), strict=True):
-        check_ids(np.array(names), kind)
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with _new_file(path, ids) as file:
         for row, name in enumerate(ids[0]):
             (grades,) = judge(np.array([row]))
             for column in np.flatnonzero(grades):

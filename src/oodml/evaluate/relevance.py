@@ -4,8 +4,8 @@ A judgment is a number for a query and a gallery image: the relevance of a match
 images have 0, and images below 0 (junk) are not ranked for the query.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Rules:
-    """How judgments follow from columns of the vectors.
+    """How judgments follow from columns of the vectors, and what a benchmark's paper prints.
 
     Attributes:
         exclude: columns of `oodml.vector_columns.ATTRIBUTES`; images of the query's class with the
@@ -48,12 +48,70 @@ class Rules:
         distractor_classes: classes of gallery images that are ranked but never a match.
         shared_label: whether classes such as "cat|dog" are several labels. The relevance of an
             image is then the number of labels that it shares with the query.
+        metrics: what the paper prints; if empty, all metrics are returned.
+        needs_lists: whether queries and gallery are separate.
+        source: the paper and what to know about its numbers.
     """
 
     exclude: tuple[str, ...] = ()
     junk_classes: tuple[str, ...] = ()
     distractor_classes: tuple[str, ...] = ()
     shared_label: bool = False
+    metrics: tuple[str, ...] = ()
+    needs_lists: bool = True
+    source: str = ""
+
+
+_CMC = ("map", "recall@1", "recall@5", "recall@10")
+PROTOCOLS: Mapping[str, Rules] = {
+    "market1501": Rules(
+        ("camera",),
+        junk_classes=("-1",),
+        distractor_classes=("0", "0000"),
+        metrics=(*_CMC, "recall@20", "minp", "map_trapezoid"),
+        source="Market-1501 (Zheng et al., ICCV 2015): class -1 is junk, class 0 are distractors, "
+        "and images of the same person and camera are ignored. recall@k is the CMC at rank k; the "
+        "paper's code computes map_trapezoid, later papers map.",
+    ),
+    "veri": Rules(
+        ("camera",),
+        metrics=(*_CMC[:3], "minp"),
+        source="VeRi-776 (Liu et al., ECCV 2016): images of the same vehicle and camera are "
+        "ignored. Images are ranked, as in later papers; the paper ranks tracks.",
+    ),
+    "msmt17": Rules(
+        ("camera",),
+        metrics=(*_CMC, "recall@20"),
+        source="MSMT17 (Wei et al., CVPR 2018): images of the same person and camera are ignored.",
+    ),
+    "sop": Rules(
+        metrics=("recall@1", "recall@10", "recall@100", "recall@1000"),
+        needs_lists=False,
+        source="Stanford Online Products (Song et al., CVPR 2016): every test image searches the "
+        "others.",
+    ),
+    "inshop": Rules(
+        metrics=tuple(f"recall@{k}" for k in (1, 10, 20, 30, 40, 50)),
+        source="In-shop Clothes Retrieval (Liu et al., CVPR 2016): lists of queries and gallery.",
+    ),
+    "inaturalist": Rules(
+        metrics=("recall@1", "recall@4", "recall@16", "recall@32"),
+        needs_lists=False,
+        source="iNaturalist 2018 (Brown et al., Smooth-AP, ECCV 2020): every test image searches "
+        "the others.",
+    ),
+    "gldv2": Rules(
+        shared_label=True,
+        metrics=("map@100",),
+        source="Google Landmarks v2 retrieval (Weyand et al., CVPR 2020): an index image matches "
+        "if it shares a landmark with the query; mAP@100 divides by min(matches, 100).",
+    ),
+    "wildlife": Rules(
+        metrics=("recall@1", "recall@5"),
+        source="WildlifeDatasets (Čermák et al., WACV 2024): recall@1 is the accuracy of the "
+        "nearest neighbor. Exclude images of one encounter with `--exclude same:time`.",
+    ),
+}
 
 
 def judge_by_class(queries: VectorSet, gallery: VectorSet, rules: Rules, own: Pairs) -> Judge:
@@ -70,16 +128,23 @@ def judge_by_class(queries: VectorSet, gallery: VectorSet, rules: Rules, own: Pa
     """
     shared = _shared_labels if rules.shared_label else _same_class
     n_shared = shared(queries.classes, gallery.classes)
-    weights = gallery_relevance(gallery)
+    weights = _gallery_relevance(gallery)
     weights[np.isin(gallery.classes, rules.distractor_classes)] = 0
     junk = np.isin(gallery.classes, rules.junk_classes) | (weights < 0)
-    columns = [_column_codes(queries, gallery, name) for name in rules.exclude]
+    columns = []
+    for name in rules.exclude:
+        for vectors in (queries, gallery):
+            if name not in vectors.attributes:
+                raise unknown("column", name, vectors.attributes, "exclude")
+        values = queries.attributes[name]
+        codes, other_codes = encode_labels(values, gallery.attributes[name])[1]
+        columns.append((np.where(values == "", -1, codes), other_codes))
 
     def judge(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         counts = n_shared(rows)
         grades = counts * weights
-        for values, others in columns:
-            is_same = (values[rows, None] == others) & (values[rows, None] >= 0)
+        for codes, others in columns:
+            is_same = (codes[rows, None] == others) & (codes[rows, None] >= 0)
             grades[(counts > 0) & is_same] = JUNK
         grades[:, junk] = JUNK
         return _exclude(grades, rows, own)
@@ -99,11 +164,10 @@ def judge_by_pairs(
     return judge
 
 
-def gallery_relevance(gallery: VectorSet) -> NDArray[np.float32]:
+def _gallery_relevance(gallery: VectorSet) -> NDArray[np.float32]:
     """[m] the relevance of gallery images where they match: 1 by default, -1 for junk."""
     weights = np.ones(len(gallery), dtype=np.float32)
-    texts = gallery.attributes.get("relevance")
-    for row, text in enumerate([] if texts is None else texts.tolist()):
+    for row, text in enumerate(gallery.attributes.get("relevance", np.empty(0)).tolist()):
         try:
             weights[row] = float(text or 1)
         except ValueError as error:
@@ -143,15 +207,6 @@ def _shared_labels(classes: Names, others: Names) -> Judge:
     return lambda rows: (queries[rows] @ gallery).toarray()
 
 
-def _column_codes(queries: VectorSet, gallery: VectorSet, name: str) -> Pairs:
-    for vectors in (queries, gallery):
-        if name not in vectors.attributes:
-            raise unknown("column", name, vectors.attributes, "exclude")
-    values, others = queries.attributes[name], gallery.attributes[name]
-    codes, other_codes = encode_labels(values, others)[1]
-    return np.where(values == "", -1, codes), other_codes
-
-
 def judged_scores(
     queries: Float[Tensor, "n d"], gallery: Float[Tensor, "m d"], judge: Judge, distance: str
 ) -> Iterator[tuple[NDArray[np.int64], Float[Tensor, "b m"], Float[Tensor, "b m"], bool]]:
@@ -184,9 +239,7 @@ def judged_ranks(
 ) -> Iterator[RankBlock]:
     """The ranks and grades of the matches of every query that has one.
 
-    Args:
-        queries, gallery: vectors as given.
-        generator: of the order of images at equal distance.
+    `queries` and `gallery` are vectors as given; images at equal distance are in random order.
     """
     scratch = gallery.new_empty(SCRATCH)
     for rows, scores, grades, exact_ties in judged_scores(queries, gallery, judge, distance):
@@ -206,5 +259,4 @@ def judged_ranks(
         counter = RankCounter(ranked, own, counts, scratch.to(scores), generator, exact_ties)
         for tile in torch.split(scores, TILE, 1):
             counter.add(tile)
-        block = counter.ranks()
-        yield RankBlock(ranked, counts, block.ranks, own_grades, (grades >= 0).sum(1))
+        yield replace(counter.ranks(), grades=own_grades, sizes=(grades >= 0).sum(1))
