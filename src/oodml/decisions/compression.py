@@ -17,18 +17,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oodml.decisions.open_set import check_flat
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError, error_at, unknown
 from oodml.evaluate.compare import compare_values
 from oodml.evaluate.inputs import as_vectors, check_seed
 from oodml.evaluate.precision import resolved_unit_rows
 from oodml.evaluate.protocol import RetrievalProtocol
 from oodml.evaluate.query_lists import own_images, searched_rows
 from oodml.evaluate.retrieval import query_metrics
-from oodml.progress import Progress
+from oodml.progress import track
 from oodml.vectors import VectorSet
 
 PRECISIONS = ("float16", "int8", "binary")
-Values = dict[str, Float[np.ndarray, " q"]]
+MIN_FIT = 256  # the smallest number of vectors that a product quantizer is fitted on
+Values = dict[str, NDArray[np.float64]]
 Encode = Callable[
     [Float[Tensor, "n d"], Float[Tensor, "m d"]], tuple[Float[Tensor, "n e"], Float[Tensor, "n e"]]
 ]
@@ -89,40 +90,39 @@ def compress(
         resampling classes (METRIC_low, METRIC_high).
     """
     check_seed(seed)
-    if fit is None:
-        fit, vectors = halves(vectors, seed)
+    if fit is None:  # two halves of the classes, at random
+        names = np.random.default_rng(seed).permutation(np.array(vectors.class_names))
+        half = len(names) // 2
+        if not half:
+            problem = "codes are fitted on other classes; give at least two"
+            raise OodmlError(problem, given=len(names))
+        fit, vectors = vectors.subset(names[:half]), vectors.subset(names[half:])
     rows, others = (flat_rows(part, distance) for part in (vectors, fit))
-    if rows.shape[1] != others.shape[1]:
-        raise OodmlError(
-            f"the vectors to fit on have {others.shape[1]} dimensions, the others {rows.shape[1]}",
-            location="fit",
-            given=others.shape[1],
-        )
     width, size = rows.shape[1], rows.element_size()
+    if width != others.shape[1]:
+        problem = f"the vectors to fit on have {others.shape[1]} dimensions, the others {width}"
+        raise OodmlError(problem, location="fit", given=others.shape[1])
     chosen = [Code(f"float{8 * size}", width * size, lambda a, b: (a, a))]
     chosen += [reduced_code(n, reduce, width, size) for n in dims]
     chosen += [precision_code(name, width) for name in precision]
     if rescore:
-        binary = precision_code("binary", width)
-        chosen.append(Code(f"binary, rescored {rescore}x", binary.size, _binary, rescore))
-    chosen += [quantized_code(n, False, width) for n in pq] + [
-        quantized_code(n, True, width) for n in opq
+        one_bit = precision_code("binary", width).size
+        chosen.append(Code(f"binary, rescored {rescore}x", one_bit, _binary, rescore))
+    chosen += [
+        quantized_code(n, rotate, width) for rotate, ns in ((False, pq), (True, opq)) for n in ns
     ]
-    results, sides = [], searched_rows(vectors)
-    with Progress("Codes", len(chosen), "codes") as progress:
-        for code in chosen:
-            values = code_metrics(code, rows, others, vectors.labels, ks, distance, seed, sides)
-            results.append(values)
-            progress.advance()
-    return _table(chosen, results, vectors.labels[sides[0]], seed, resamples)
-
-
-def halves(vectors: VectorSet, seed: int) -> tuple[VectorSet, VectorSet]:
-    """Two halves of the classes, at random."""
-    names = np.random.default_rng(seed).permutation(np.array(vectors.class_names))
-    if len(names) < 2:
-        raise OodmlError("codes are fitted on other classes; give at least two", given=len(names))
-    return vectors.subset(names[: len(names) // 2]), vectors.subset(names[len(names) // 2 :])
+    sides, full, table = searched_rows(vectors), dict[str, NDArray[np.float64]](), []
+    labels = vectors.labels[sides[0]]
+    for code in track(chosen, "Codes", len(chosen), "codes"):
+        values = code_metrics(code, rows, others, vectors.labels, ks, distance, seed, sides)
+        full = full or values
+        row: dict[str, object] = {"code": code.name, "bytes": code.size}
+        for metric in full:
+            one = compare_values(metric, full[metric], values[metric], labels, seed, resamples)
+            row |= {metric: one.b, f"{metric}_loss": one.difference}
+            row |= {f"{metric}_low": one.low, f"{metric}_high": one.high}
+        table.append(row)
+    return pd.DataFrame(table)
 
 
 def flat_rows(vectors: VectorSet, distance: str) -> Float[Tensor, "n d"]:
@@ -146,21 +146,20 @@ def code_metrics(
 
     `sides` are the rows of the queries and of the gallery; by default, both are all rows.
     """
-    every = np.arange(len(rows))
-    asked, searched = (every, every) if sides is None else sides
-    own = own_images(asked, searched)
+    asked, searched = (np.arange(len(rows)), np.arange(len(rows))) if sides is None else sides
+    groups, own = (labels[asked], labels[searched]), own_images(asked, searched)
     first, second = torch.from_numpy(asked), torch.from_numpy(searched)
     queries, decoded = code.encode(rows, fit)
+    names = [*(f"recall@{k}" for k in ks), "map@r"]
     if code.rescore:
         vectors = rows[first], queries[first], decoded[second], _int8(rows, fit)[1][second]
-        groups = labels[asked], labels[searched]
-        return _rescored(vectors, groups, own, ks, code.rescore, distance, seed)
+        table = _rescored(vectors, groups, own, ks, code.rescore, distance, seed)
+        return dict(zip(names, table.T, strict=True))
     queries, decoded = (as_vectors(part, distance, code.name) for part in (queries, decoded))
-    sets = queries[first], labels[asked], decoded[second], labels[searched]
-    protocol = RetrievalProtocol(*sets, own)
+    protocol = RetrievalProtocol(queries[first], groups[0], decoded[second], groups[1], own)
     generator = torch.Generator().manual_seed(seed)
     values = query_metrics(protocol, tuple(ks), distance, generator)
-    return {name: values[name] for name in (*(f"recall@{k}" for k in ks), "map@r")}
+    return {name: values[name] for name in names}
 
 
 def _rescored(
@@ -171,7 +170,7 @@ def _rescored(
     rescore: int,
     distance: str,
     seed: int,
-) -> Values:
+) -> Float[np.ndarray, "q m"]:
     """Metrics where the nearest codes are sorted by their decoded vectors; ties are random.
 
     `vectors` are the queries, their codes, and the gallery's codes and decoded vectors.
@@ -184,9 +183,8 @@ def _rescored(
     positives = counted - (itself >= 0).long()
     width = min(len(codes) - 1, rescore * max(*ks, int(positives.max())))
     ties = torch.rand(len(codes), generator=torch.Generator().manual_seed(seed))
-    values = np.full((len(queries), len(ks) + 1), np.nan)
     size = max(1, min(512, 2**24 // (width * codes.shape[1]), 2**26 // len(codes)))
-    slots = torch.arange(1, width + 1)
+    slots, values = torch.arange(1, width + 1), []
     for begin in range(0, len(queries), size):
         block = slice(begin, begin + size)
         similarities = (asked[block] @ codes.T).add_(ties)  # codes differ by whole numbers
@@ -206,15 +204,16 @@ def _rescored(
         columns.append(precision.sum(1).double() / counts[:, 0].clamp(min=1))
         part = torch.stack(columns, 1)
         part[counts[:, 0] == 0] = torch.nan
-        values[block] = part.numpy()
-    return {name: values[:, i] for i, name in enumerate([*(f"recall@{k}" for k in ks), "map@r"])}
+        values.append(part.numpy())
+    return np.concatenate(values)
 
 
 def reduced_code(n: int, reduce: str, width: int, size: int) -> Code:
+    """The first dimensions, or those of the principal axes."""
     if reduce not in ("truncate", "pca"):
         raise unknown("reduction", reduce, ("truncate", "pca"))
     if not 0 < n <= width:
-        raise OodmlError(f"dims: {n}; the vectors have {width}", location="dims", given=n)
+        raise error_at("dims", f"{n}; the vectors have {width}", n)
 
     def encode(rows: Tensor, fit: Tensor) -> tuple[Tensor, Tensor]:
         if reduce == "truncate":
@@ -230,13 +229,15 @@ def reduced_code(n: int, reduce: str, width: int, size: int) -> Code:
 
 
 def precision_code(name: str, width: int) -> Code:
-    if name not in PRECISIONS:
+    """A code of `PRECISIONS`."""
+    codes = {
+        "float16": Code(name, 2 * width, lambda rows, fit: (rows, rows.half().to(rows.dtype))),
+        "int8": Code(name, width, _int8),
+        "binary": Code(name, math.ceil(width / 8), _binary),
+    }
+    if name not in codes:
         raise unknown("precision", name, PRECISIONS)
-    if name == "float16":
-        return Code(name, 2 * width, lambda rows, fit: (rows, rows.half().to(rows.dtype)))
-    if name == "int8":
-        return Code(name, width, _int8)
-    return Code(name, math.ceil(width / 8), _binary)
+    return codes[name]
 
 
 def _int8(rows: Tensor, fit: Tensor) -> tuple[Tensor, Tensor]:
@@ -251,24 +252,19 @@ def _binary(rows: Tensor, fit: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def quantized_code(n: int, rotate: bool, width: int) -> Code:
+    """Product quantization with n bytes per vector."""
     name = f"{'OPQ' if rotate else 'PQ'} {n}"
     if n < 1 or width % n:
-        raise OodmlError(
-            f"{name}: {width} dimensions cannot be divided into {n} parts",
-            location="pq",
-            given=n,
-            allowed=[str(m) for m in range(1, width + 1) if width % m == 0],
-        )
+        divisors = [str(m) for m in range(1, width + 1) if width % m == 0]
+        problem = f"{name}: {width} dimensions cannot be divided into {n} parts"
+        raise OodmlError(problem, "pq", n, divisors)
 
     def encode(rows: Tensor, fit: Tensor) -> tuple[Tensor, Tensor]:
         import faiss
 
-        if len(fit) < 256:
-            raise OodmlError(
-                f"{name}: needs at least 256 vectors to fit on; given {len(fit)}",
-                location="fit",
-                given=len(fit),
-            )
+        if len(fit) < MIN_FIT:
+            problem = f"{name}: needs at least {MIN_FIT} vectors to fit on; given {len(fit)}"
+            raise OodmlError(problem, "fit", len(fit))
         index: Any = faiss.IndexPQ(width, n, 8)
         index.pq.cp.min_points_per_centroid = 1
         if rotate:
@@ -280,21 +276,3 @@ def quantized_code(n: int, rotate: bool, width: int) -> Code:
         return rows, torch.from_numpy(index.sa_decode(codes)).to(rows.dtype)
 
     return Code(name, n, encode)
-
-
-def _table(
-    codes: Sequence[Code],
-    results: Sequence[Values],
-    labels: Int[np.ndarray, " n"],
-    seed: int,
-    resamples: int,
-) -> pd.DataFrame:
-    full, table = results[0], []
-    for code, values in zip(codes, results, strict=True):
-        row: dict[str, object] = {"code": code.name, "bytes": code.size}
-        for metric in full:
-            one = compare_values(metric, full[metric], values[metric], labels, seed, resamples)
-            row |= {metric: one.b, f"{metric}_loss": one.difference}
-            row |= {f"{metric}_low": one.low, f"{metric}_high": one.high}
-        table.append(row)
-    return pd.DataFrame(table)

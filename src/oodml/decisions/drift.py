@@ -63,19 +63,16 @@ def drift(index: VectorSet, new: VectorSet, seed: int = 0, permutations: int = 9
     """
     check_seed(seed)
     sides = [resolved_unit_rows(as_vectors(one.vectors, "cosine")).numpy() for one in (index, new)]
-    if sides[0].shape[1] != sides[1].shape[1] or min(map(len, sides)) < 8:
-        raise OodmlError(
-            f"drift needs two sides of at least 8 vectors of the same width; given "
-            f"{sides[0].shape} and {sides[1].shape}",
-            given=(sides[0].shape, sides[1].shape),
-        )
+    shapes = sides[0].shape, sides[1].shape
+    if shapes[0][1] != shapes[1][1] or min(map(len, sides)) < 8:
+        problem = "drift needs two sides of at least 8 vectors of the same width"
+        raise OodmlError(f"{problem}; given {shapes[0]} and {shapes[1]}", given=shapes)
     generator = np.random.default_rng(seed)
     samples = [one[generator.permutation(len(one))[:MAX_IMAGES]] for one in sides]
     observed, permuted = mmd_permutations(samples[0], samples[1], permutations, generator)
     p = (1 + int((permuted >= observed).sum())) / (1 + permutations)
     scale = float(np.quantile(permuted, 1 - SIGNIFICANT))
-    groups = new_clusters(sides[0], sides[1])
-    clusters = tuple(tuple(new.ids[rows].tolist()) for rows in groups)
+    clusters = tuple(tuple(new.ids[rows].tolist()) for rows in _new_clusters(*sides))
     return Drift(observed / scale if scale > 0 else float("nan"), p, clusters)
 
 
@@ -96,18 +93,18 @@ def mmd_permutations(
     return float(weights @ kernel @ weights), values
 
 
-def new_clusters(
+def _new_clusters(
     index: Float[np.ndarray, "n d"], new: Float[np.ndarray, "m d"]
 ) -> list[NDArray[np.int64]]:
     """The rows of each group of new unit vectors that are unusually far from the index."""
     limit = float(np.quantile(_nearest(index, index, True), UNUSUAL))
     far = np.flatnonzero(_nearest(new, index, False) < limit)
-    pairs = [
-        np.argwhere(new[far[begin : begin + 512]] @ new[far].T >= limit) + np.array([begin, 0])
-        for begin in range(0, len(far), 512)
-    ]
-    if not pairs:
+    if not len(far):
         return []
+    pairs = []
+    for begin in range(0, len(far), 512):
+        near = np.argwhere(new[far[begin : begin + 512]] @ new[far].T >= limit)
+        pairs.append(near + np.array([begin, 0]))
     labels = connect(np.concatenate(pairs), len(far))
     groups = [far[labels == label] for label in np.unique(labels)]
     return sorted((g for g in groups if len(g) >= MIN_CLUSTER), key=len, reverse=True)

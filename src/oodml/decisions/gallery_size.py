@@ -6,6 +6,7 @@ the whole pool gives the expected recall for every smaller gallery, without draw
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from oodml.errors import OodmlError
 from oodml.evaluate.compare import class_draws
-from oodml.evaluate.inputs import Array, check_seed, encode_labels
+from oodml.evaluate.inputs import check_seed, encode_labels
 from oodml.evaluate.query_lists import split_lists
 from oodml.evaluate.retrieval import retrieval_metrics
 from oodml.vectors import VectorSet
@@ -65,25 +66,25 @@ def count_distractors(
         queries, gallery = split_lists(queries)
     shared = set(distractors.class_names) & set(queries.class_names)
     if shared:
-        raise OodmlError(
-            f"distractors have {len(shared)} classes of the queries, such as {min(shared)!r}",
-            location="--distractors",
-            given=min(shared),
-        )
-    every = queries if gallery is None else gallery
-    ids, gallery_ids = _ids(queries, gallery)
+        problem = f"{len(shared)} classes of the queries, such as {min(shared)!r}"
+        raise OodmlError(f"distractors have {problem}", "--distractors", min(shared))
+    every, rows = (queries if gallery is None else gallery), np.arange(len(queries))
+    # Names by which a query's own image is found in the gallery.
+    if gallery is None:
+        ids, names = rows.astype(np.str_), rows.astype(np.str_)
+    elif queries.has_ids and gallery.has_ids:
+        ids, names = np.char.add("g", queries.ids), np.char.add("g", gallery.ids)
+    else:
+        ids, names = np.full(len(queries), "q"), np.arange(len(gallery)).astype(np.str_)
+    extra = np.array([f"d{row}" for row in range(len(distractors))])
+    sides = [(every.vectors, every.classes, names)]
+    further = (distractors.vectors, distractors.classes, extra)
+    sides.append(tuple(map(np.concatenate, zip(sides[0], further, strict=True))))  # type: ignore
     ranks = []
-    for vectors, classes, names in (
-        (every.vectors, every.classes, gallery_ids),
-        (
-            np.concatenate([every.vectors, distractors.vectors]),
-            np.concatenate([every.classes, distractors.classes]),
-            np.concatenate([gallery_ids, [f"d{row}" for row in range(len(distractors))]]),
-        ),
-    ):
+    for vectors, classes, gallery_ids in sides:
         values = retrieval_metrics(
             queries.vectors, queries.classes, ks=(), distance=distance, seed=seed, per_query=True,
-            gallery=vectors, gallery_labels=classes, ids=ids, gallery_ids=names,
+            gallery=vectors, gallery_labels=classes, ids=ids, gallery_ids=gallery_ids,
         )  # fmt: skip
         ranks.append(np.round(1 / values["mrr"]))
     scored = ~np.isnan(ranks[0])
@@ -93,31 +94,16 @@ def count_distractors(
     return Growth(ranks[0][scored], closer[scored], len(distractors), base, labels[scored])
 
 
-def _ids(queries: VectorSet, gallery: VectorSet | None) -> tuple[Array, Array]:
-    """Names by which a query's own image is found in the gallery."""
-    if gallery is None:
-        rows = np.arange(len(queries)).astype(np.str_)
-        return rows, rows
-    if queries.has_ids and gallery.has_ids:
-        return np.char.add("g", queries.ids), np.char.add("g", gallery.ids)
-    return np.full(len(queries), "q"), np.arange(len(gallery)).astype(np.str_)
-
-
 def recall_at_size(growth: Growth, size: int, k: int = 1) -> Float[np.ndarray, " q"]:
-    """The probability that each query succeeds with `size` distractors drawn from the pool.
+    """The probability [q] that each query succeeds with `size` distractors drawn from the pool.
 
-    Args:
-        size: at most the size of the pool.
-
-    Returns:
-        [q] the hypergeometric probability that fewer than k-(rank-1) closer distractors are drawn.
+    It is the hypergeometric probability that fewer than k-(rank-1) closer ones are drawn.
     """
     from scipy.stats import hypergeom
 
     allowed = k - growth.within
-    return np.where(
-        allowed < 0, 0.0, hypergeom.cdf(allowed, growth.pool, growth.closer.astype(int), size)
-    )
+    drawn = hypergeom.cdf(allowed, growth.pool, growth.closer.astype(int), size)
+    return np.where(allowed < 0, 0.0, drawn)
 
 
 def extrapolate(
@@ -136,43 +122,41 @@ def extrapolate(
     Returns:
         One row per size: `size`, `recall`, `low`, `high`, `extrapolated`.
     """
-    inside = [size for size in sizes if size <= growth.pool + growth.base]
-    fitted = fit_sizes(growth.pool)
-    exact = np.stack(
-        [recall_at_size(growth, max(0, size - growth.base), k) for size in inside]
-        + [recall_at_size(growth, int(size), k) for size in fitted]
-    )
+    most = growth.pool + growth.base
+    inside, beyond = ([n for n in sizes if (n > most) == larger] for larger in (False, True))
+    # The law is fitted to numbers of distractors that are evenly spaced on a logarithmic scale.
+    least = max(1, growth.pool / REACH)
+    fitted = np.unique(np.geomspace(least, growth.pool, N_SIZES).astype(int))
+    counted = [*(max(0, size - growth.base) for size in inside), *fitted.tolist()]
+    exact = np.stack([recall_at_size(growth, size, k) for size in counted])
     n_classes = int(growth.classes.max()) + 1
     sums = np.stack([np.bincount(growth.classes, row, n_classes) for row in exact])
     counts = np.bincount(growth.classes, minlength=n_classes)
     draws = np.concatenate([*class_draws(n_classes, resamples, seed)])
     weights = np.concatenate([np.ones((1, n_classes)), draws[draws @ counts > 0]])
     curves = (weights @ sums.T) / (weights @ counts)[:, None]
-    target = np.array([size for size in sizes if size > growth.pool + growth.base])
-    beyond = _continue(curves[:, len(inside) :], fitted + growth.base, target, seed)
+    law = _continue(curves[:, len(inside) :], fitted + growth.base, np.array(beyond), seed)
     rows = []
     for size in sizes:
-        extrapolated = size > growth.pool + growth.base
-        values = beyond[:, [*target].index(size)] if extrapolated else curves[:, inside.index(size)]
-        level = LEVEL if extrapolated else 0.95
+        further = size > most
+        values = law[:, beyond.index(size)] if further else curves[:, inside.index(size)]
+        level = LEVEL if further else 0.95
         low, high = np.quantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
-        rows.append((size, values[0], low, high, extrapolated))
+        rows.append((size, values[0], low, high, further))
     return pd.DataFrame(rows, columns=["size", "recall", "low", "high", "extrapolated"])
 
 
-def fit_sizes(pool: int) -> NDArray[np.int64]:
-    """Numbers of distractors, evenly spaced on a logarithmic scale, that the law is fitted to."""
-    return np.unique(np.geomspace(max(1, pool / REACH), pool, N_SIZES).astype(int))
-
-
 def _continue(
-    curves: Float[np.ndarray, "r s"], sizes: NDArray[np.int64], target: NDArray[np.int64], seed: int
+    curves: Float[np.ndarray, "r s"],
+    sizes: NDArray[np.int64],
+    target: NDArray[Any],
+    seed: int,
 ) -> Float[np.ndarray, "r t"]:
     """Each curve at the target sizes, with a random error like that for held-out sizes."""
     if not len(target):
         return np.empty((len(curves), 0))
-    half = len(sizes) // 2
-    logits = _logit(curves)
+    half, clipped = len(sizes) // 2, np.clip(curves, 1e-4, 1 - 1e-4)
+    logits = np.log(clipped / (1 - clipped))
     known = _law(logits[:, :half], sizes[:half], sizes[half:])
     gap = np.log(sizes[half:] / sizes[half - 1])
     miss = float(np.median(np.abs(known - logits[:, half:]) / gap))
@@ -190,8 +174,3 @@ def _law(
     middle = x.mean()
     slope = (logits * (x - middle)).sum(1) / ((x - middle) ** 2).sum()
     return np.asarray(logits[:, -1:] + slope[:, None] * (at - x[-1]))
-
-
-def _logit(values: Float[np.ndarray, "r s"]) -> Float[np.ndarray, "r s"]:
-    clipped = np.clip(values, 1e-4, 1 - 1e-4)
-    return np.asarray(np.log(clipped / (1 - clipped)))

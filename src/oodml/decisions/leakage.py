@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int, UInt8, UInt64
 from numpy.typing import NDArray
 from PIL import Image
 
-from oodml.errors import OodmlError
+from oodml.errors import invalid
 from oodml.evaluate.inputs import as_vectors
 from oodml.evaluate.precision import resolved_unit_rows
 from oodml.evaluate.retrieval import retrieval_metrics
@@ -52,7 +53,9 @@ def perceptual_hash(image: Image.Image) -> tuple[int, NDArray[np.uint8]]:
 
 
 def near_duplicates(
-    images: ImageSet, correlation: float = CORRELATION, advance: Callable[[], Any] = lambda: None
+    images: ImageSet,
+    correlation: float = CORRELATION,
+    advance: Callable[[], Any] = lambda: None,
 ) -> Int[np.ndarray, " n"]:
     """The groups of images that are linked by near-equal pairs.
 
@@ -64,23 +67,20 @@ def near_duplicates(
     Returns:
         [n] the group of each image, -1 for images without a near-duplicate.
     """
-    rows, hashes, thumbnails = [], [], []
+    decoded, groups = [], np.full(len(images), -1)
     for row, file in enumerate(decode_files(images, np.arange(len(images)), perceptual_hash)):
         if file.value is not None:
-            rows.append(row)
-            hashes.append(file.value[0])
-            thumbnails.append(file.value[1].ravel())
+            decoded.append((row, *file.value))
         advance()
-    if not rows:
-        return np.full(len(images), -1)
-    pixels = np.stack(thumbnails)
-    pairs = []
+    if not decoded:
+        return groups
+    rows, hashes, thumbnails = zip(*decoded, strict=True)
+    pixels, pairs = np.stack(thumbnails), []
     for part in close_hashes(np.array(hashes, dtype=np.uint64)):
         for few in np.array_split(part, 1 + len(part) // 2**12):
             similar = correlations(pixels[few[:, 0]], pixels[few[:, 1]]) >= correlation
             pairs.append(few[similar])
-    groups = np.full(len(images), -1)
-    groups[rows] = _components(pairs, len(rows))
+    groups[list(rows)] = _components(pairs, len(rows))
     return groups
 
 
@@ -146,11 +146,7 @@ def similar_groups(
     All pairs are compared, in blocks: n²/2 products, n·512 similarities in memory.
     """
     if not 0 < similarity <= 1:
-        raise OodmlError(
-            f"similarity {similarity}; it must be above 0 and at most 1",
-            location="similarity",
-            given=similarity,
-        )
+        raise invalid("similarity", similarity, "it must be above 0 and at most 1")
     unit = resolved_unit_rows(as_vectors(vectors, "cosine")).numpy()
     pairs = []
     for start in range(0, len(unit), 512):
@@ -165,33 +161,22 @@ def _components(pairs: Sequence[NDArray[np.int64]], n: int) -> Int[np.ndarray, "
     return np.where(np.bincount(labels, minlength=n)[labels] > 1, labels, -1)
 
 
-def leaked_images(
-    groups: Int[np.ndarray, " n"], images: ImageSet, split: Split
-) -> NDArray[np.bool_]:
-    """[n] which images are test images with a near-duplicate among the split's train images."""
-    train, test = (np.isin(images.classes, side) for side in (split.train, split.test))
-    return np.asarray(test & np.isin(groups, groups[train & (groups >= 0)]))
-
-
 def recall_without(
     vectors: VectorSet, groups: Int[np.ndarray, " n"], leaked: NDArray[np.bool_]
 ) -> tuple[float, float]:
     """Recall@1 of vectors with all images, and without near-duplicates.
 
-    Args:
-        vectors: [n d].
-        groups: [n] the group of each row, -1 for none; the first row of each group stays.
-        leaked: [n] rows that do not stay.
+    Of the rows that are not `leaked` [n], the first of each group [n] (-1: none) stays.
     """
     rows = np.flatnonzero(~leaked)
     alone = groups[rows] < 0
     firsts = np.unique(groups[rows][~alone], return_index=True)[1]
     rest = vectors.select(np.sort(np.concatenate([rows[alone], rows[~alone][firsts]])))
-    values = [
+    full, without = (
         float(retrieval_metrics(one.vectors, one.classes, ks=(1,))["recall@1"])
         for one in (vectors, rest)
-    ]
-    return values[0], values[1]
+    )
+    return full, without
 
 
 @dataclass(frozen=True)
@@ -221,9 +206,7 @@ def measure_leakage(
     """Count near-duplicates within and across classes and splits, and measure Recall@1 without.
 
     Args:
-        images: the images.
         groups: [n] the group of each image, -1 for none.
-        splits: the splits.
         vectors: the step of the split ("" for all images), a name, and the vectors.
     """
     within: list[tuple[str, ...]] = []
@@ -232,17 +215,15 @@ def measure_leakage(
     for rows in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if len(order) else ():
         one_class = len(set(images.labels[rows].tolist())) == 1
         (within if one_class else across).append(tuple(images.ids[rows].tolist()))
-    leaked = {str(split.step): leaked_images(groups, images, split) for split in splits}
-    counts = [
-        {"split": str(split.step), "leaked": int(leaked[str(split.step)].sum()),
-         "test": int(np.isin(images.classes, split.test).sum())}
-        for split in splits
-    ]  # fmt: skip
-    row_of = {name: row for row, name in enumerate(images.ids.tolist())}
-    recalls = []
+    leaked, counts, recalls = {"": np.zeros(len(images), dtype=bool)}, [], []
+    for split in splits:  # leaked: test images with a near-duplicate among the train images
+        train, test = (np.isin(images.classes, side) for side in (split.train, split.test))
+        mask = test & np.isin(groups, groups[train & (groups >= 0)])
+        leaked[str(split.step)] = mask
+        n_leaked, n_test = int(mask.sum()), int(test.sum())
+        counts.append({"split": str(split.step), "leaked": n_leaked, "test": n_test})
     for step, name, one in vectors:
-        rows = np.array([row_of[image] for image in one.ids.tolist()])
-        mask = leaked[step][rows] if step else np.zeros(len(rows), dtype=bool)
-        full, without = recall_without(one, groups[rows], mask)
+        rows = pd.Index(images.ids).get_indexer(pd.Index(one.ids))
+        full, without = recall_without(one, groups[rows], leaked[step][rows])
         recalls.append({"split": step, "vectors": name, "recall": full, "without": without})
     return Leakage(tuple(within), tuple(across), tuple(counts), tuple(recalls))

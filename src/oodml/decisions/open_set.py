@@ -93,7 +93,10 @@ class OpenSetScores:
 
 
 def gallery_scores(
-    queries: VectorSet, gallery: VectorSet, score: str | Score = "nearest", distance: str = "cosine"
+    queries: VectorSet,
+    gallery: VectorSet,
+    score: str | Score = "nearest",
+    distance: str = "cosine",
 ) -> OpenSetScores:
     """Score queries against a gallery; a query's own image (same id and vector) is excluded.
 
@@ -102,26 +105,18 @@ def gallery_scores(
         distance: "cosine", or "euclidean" with negative distances as similarities.
     """
     check_flat(distance)
-    has_ids = queries.has_ids and gallery.has_ids
+    ids = (queries.ids, gallery.ids) if queries.has_ids and gallery.has_ids else (None, None)
     protocol = gallery_protocol(
-        queries.vectors,
-        queries.classes,
-        distance,
-        None,
-        gallery=gallery.vectors,
-        gallery_labels=gallery.classes,
-        gallery_relevance=None,
-        ids=queries.ids if has_ids else None,
-        gallery_ids=gallery.ids if has_ids else None,
-    )
-    assert protocol.gallery is not None
-    assert protocol.gallery_groups is not None
-    own = protocol.self_matches or (np.empty(0, np.int64), np.empty(0, np.int64))
+        queries.vectors, queries.classes, distance, gallery=gallery.vectors,
+        gallery_labels=gallery.classes, ids=ids[0], gallery_ids=ids[1],
+    )  # fmt: skip
+    groups, others, own = protocol.groups, protocol.gallery_groups, protocol.self_matches
+    assert others is not None
+    assert own is not None
     vectors = comparable(protocol.queries, protocol.gallery, distance == "euclidean")
-    groups = protocol.groups
-    positives = np.bincount(protocol.gallery_groups, minlength=groups.max() + 1)[groups]
+    positives = np.bincount(others, minlength=groups.max() + 1)[groups]
     known = positives > np.bincount(own[0], minlength=len(groups))
-    values = _score(vectors, groups, protocol.gallery_groups, find_score(score), own)
+    values = _score(vectors, groups, others, find_score(score), own)
     return OpenSetScores(values[0], known, values[1], groups)
 
 
@@ -141,24 +136,21 @@ def withheld_scores(
         n_known: the number of classes in the gallery; by default half.
     """
     check_flat(distance)
-    count = len(vectors.class_names) // 2 if n_known is None else n_known
-    if not 0 < count < len(vectors.class_names):
-        raise OodmlError(
-            f"an open set needs known and unknown classes; given {len(vectors.class_names)} "
-            f"classes, {count} of them known",
-            given=count,
-        )
-    order = np.random.default_rng(seed).permutation(len(vectors.class_names))
+    n_classes = len(vectors.class_names)
+    count = n_classes // 2 if n_known is None else n_known
+    if not 0 < count < n_classes:
+        problem = f"given {n_classes} classes, {count} of them known"
+        raise OodmlError(f"an open set needs known and unknown classes; {problem}", given=count)
+    kept = np.random.default_rng(seed).permutation(n_classes)[:count]
     rows, gallery = searched_rows(vectors)
-    gallery = gallery[np.isin(vectors.labels[gallery], order[:count])]
+    gallery = gallery[np.isin(vectors.labels[gallery], kept)]
     labels, others = vectors.labels[rows], vectors.labels[gallery]
-    is_known = np.isin(labels, order[:count])
+    is_known = np.isin(labels, kept)
     points = as_vectors(vectors.vectors, distance)
     first, second = (points[torch.from_numpy(side)] for side in (rows, gallery))
-    pair = comparable(first, second, distance == "euclidean")
-    own = own_images(rows, gallery)
+    pair, own = comparable(first, second, distance == "euclidean"), own_images(rows, gallery)
     values = _score(pair, labels, others, find_score(score), own)
-    positives = np.bincount(others, minlength=len(vectors.class_names))[labels]
+    positives = np.bincount(others, minlength=n_classes)[labels]
     has_positive = positives > np.isin(np.arange(len(rows)), own[0])
     used = ~is_known | has_positive  # without its own image, a single one would be unknown
     columns = (values[0], is_known, values[1], labels)
@@ -176,10 +168,9 @@ def left_out_scores(
     check_flat(distance)
     if len(vectors.class_names) < 2:
         raise OodmlError("a threshold needs at least two classes", given=len(vectors.class_names))
-    rows = as_vectors(vectors.vectors, distance)
+    rows, labels = as_vectors(vectors.vectors, distance), vectors.labels
+    every, function = np.arange(len(vectors)), find_score(score)
     pair = comparable(rows, rows, distance == "euclidean")
-    labels, every = vectors.labels, np.arange(len(vectors))
-    function = find_score(score)
     known = _score(pair, labels, labels, function, (every, every))
     others = _score(pair, labels, labels, function, None)
     paired = np.flatnonzero(np.bincount(labels)[labels] > 1)
@@ -219,32 +210,29 @@ def _score(
     others = torch.from_numpy(gallery_labels)
     scores, correct = np.empty(len(queries)), np.empty(len(queries))
     size = max(1, min(BLOCK, STRIP // len(gallery)))
-    order = None if own is None else np.argsort(own[0], kind="stable")
+    mode = f"{'donot_use' if vectors.by_differences else 'use'}_mm_for_euclid_dist"
+    if own is not None:
+        order = np.argsort(own[0], kind="stable")
+        own = own[0][order], own[1][order]
     with Progress("Open-set scores", len(queries), "queries") as progress:
         for begin in range(0, len(queries), size):
             block = slice(begin, begin + size)
-            similarities = _similarities(queries[block], gallery, vectors)
+            if vectors.euclidean:
+                similarities = -torch.cdist(queries[block], gallery, compute_mode=mode)
+            else:
+                similarities = queries[block] @ gallery.T
             same = torch.from_numpy(labels[block])[:, None] == others[None]
-            if own is None or order is None:
+            if own is None:
                 similarities.masked_fill_(same, -torch.inf)
             else:
-                part = slice(*np.searchsorted(own[0][order], [begin, begin + size]))
-                pairs = own[0][order][part] - begin, own[1][order][part]
-                similarities[torch.from_numpy(pairs[0]), torch.from_numpy(pairs[1])] = -torch.inf
+                part = slice(*np.searchsorted(own[0], [begin, begin + size]))
+                pairs = torch.from_numpy(own[0][part] - begin), torch.from_numpy(own[1][part])
+                similarities[pairs] = -torch.inf
             scores[block] = score(similarities, others).double().numpy()
             tied = similarities == similarities.amax(1, keepdim=True)
             correct[block] = ((tied & same).sum(1) / tied.sum(1)).numpy()
             progress.advance(len(similarities))
     return scores, correct
-
-
-def _similarities(
-    queries: Float[Tensor, "b d"], gallery: Float[Tensor, "g d"], vectors: Comparable
-) -> Float[Tensor, "b g"]:
-    if not vectors.euclidean:
-        return queries @ gallery.T
-    mode = "donot_use_mm_for_euclid_dist" if vectors.by_differences else "use_mm_for_euclid_dist"
-    return -torch.cdist(queries, gallery, compute_mode=mode)
 
 
 def auroc(known: Float[np.ndarray, " k"], others: Float[np.ndarray, " u"]) -> float:
@@ -282,7 +270,7 @@ def threshold_at(others: Float[np.ndarray, " u"], far: float) -> float:
 def open_set_metrics(
     scored: OpenSetScores, fars: Sequence[float] = (FAR,), threshold: float | None = None
 ) -> dict[str, float]:
-    """Every open-set metric.
+    """Every open-set metric; NaN where there are no known or no unknown queries.
 
     - "auroc", "aupr": over all thresholds, with known queries as positives;
     - "fpr@95tpr": the share of unknown queries accepted where 95% of the known ones are;
@@ -292,28 +280,21 @@ def open_set_metrics(
       the threshold that is best for these queries;
     - with a threshold, "false_accepts", "false_rejects", "identified" (accepted with a nearest
       image of their class), and "balanced_accuracy" at it.
-
-    Returns:
-        The metrics; NaN where there are no known or no unknown queries.
     """
     known, others = scored.scores[scored.known], scored.scores[~scored.known]
     correct = scored.correct[scored.known]
-    values = {"auroc": auroc(known, others), "aupr": aupr(known, others)}
+    values = {"auroc": auroc(known, others), "aupr": aupr(known, others), "fpr@95tpr": np.nan}
     for far in fars:
         if not 0 < far < 1:
             raise OodmlError(f"false-accept rate {far}; allowed: between 0 and 1", given=far)
-    if not len(known) or not len(others):
-        fars, values["fpr@95tpr"] = (), float("nan")
-    else:
+    if len(known) and len(others):
         reached = np.sort(known)[len(known) - int(np.ceil(0.95 * len(known) - 1e-9))]
         values["fpr@95tpr"] = accepted_share(others, float(reached))
-    for far in fars:
-        limit = threshold_at(others, far)
-        values[f"tar@{far:g}"] = accepted_share(known, limit)
-        values[f"dir@{far:g}"] = float(((known >= limit) * correct).mean())
-    if len(known) and len(others):
-        steps = np.unique(scored.scores)
-        share = partial(np.searchsorted, v=steps)
+        for far in fars:
+            limit = threshold_at(others, far)
+            values[f"tar@{far:g}"] = accepted_share(known, limit)
+            values[f"dir@{far:g}"] = float(((known >= limit) * correct).mean())
+        share = partial(np.searchsorted, v=np.unique(scored.scores))
         rejected = share(np.sort(others)) / len(others) - share(np.sort(known)) / len(known)
         values["best_balanced_accuracy"] = float(0.5 + max(rejected.max(), 0.0) / 2)
     if threshold is not None:

@@ -1,8 +1,11 @@
 """The decisions of a run: chosen on validation classes, applied to the test classes."""
 
+from dataclasses import replace
+
 import torch
 
 from oodml.decisions.compression import (
+    MIN_FIT,
     Code,
     code_metrics,
     flat_rows,
@@ -21,7 +24,6 @@ from oodml.evaluate.query_lists import searched_rows
 from oodml.vectors import VectorSet
 
 RESCORE = 4  # how many times as many neighbors are searched with binary codes before rescoring
-MIN_FIT = 256  # the smallest number of vectors that a product quantizer is fitted on
 
 
 def decision_metrics(
@@ -33,6 +35,10 @@ def decision_metrics(
 ) -> dict[str, float]:
     """The open-set metrics of a run, and Recall@1 with compressed vectors.
 
+    Half of the test classes are withheld from the gallery. The threshold accepts 5% of the
+    validation images if their own class is left out. Scores depend on the size of the gallery, so
+    it has at most as many classes as the validation images search.
+
     Args:
         test: vectors of the test classes.
         validation: vectors of the validation classes, which everything is chosen on, or None.
@@ -42,37 +48,21 @@ def decision_metrics(
     """
     if len(test.class_names) < 2 or distance == "poincare":
         return {}
-    metrics = _open_set(test, validation if unseen else None, seed, distance)
-    return metrics | ({} if validation is None else _compression(test, validation, seed, distance))
-
-
-def _open_set(
-    test: VectorSet, validation: VectorSet | None, seed: int, distance: str
-) -> dict[str, float]:
-    """Half of the test classes are withheld from the gallery.
-
-    The threshold accepts 5% of the validation images if their own class is left out. Scores depend
-    on the size of the gallery, so it has at most as many classes as the validation images search.
-    """
     half, threshold = len(test.class_names) // 2, None
-    if validation is not None and len(validation.class_names) > 1:
+    if validation is not None and unseen and len(validation.class_names) > 1:
         others = left_out_scores(validation, distance=distance)
         threshold = threshold_at(others.scores[~others.known], FAR)
         half = min(half, len(validation.class_names) - 1)
     scores = withheld_scores(test, distance=distance, seed=seed, n_known=half)
-    return open_set_metrics(scores, (FAR,), threshold)
-
-
-def _compression(
-    test: VectorSet, validation: VectorSet, seed: int, distance: str
-) -> dict[str, float]:
-    rows, fit = (flat_rows(part, distance).float() for part in (test, validation))
-    sides, recalls = searched_rows(test), {}
-    for name, code in study_codes(rows.shape[1], len(fit)).items():
-        values = code_metrics(code, rows, fit, test.labels, (1,), distance, seed, sides)
-        hits = values["recall@1"]
-        recalls[f"recall@1_{name}"] = float(torch.from_numpy(hits).nanmean())
-    return recalls
+    metrics = open_set_metrics(scores, (FAR,), threshold)
+    if validation is not None:
+        rows, fit = (flat_rows(part, distance).float() for part in (test, validation))
+        sides = searched_rows(test)
+        for name, code in study_codes(rows.shape[1], len(fit)).items():
+            values = code_metrics(code, rows, fit, test.labels, (1,), distance, seed, sides)
+            mean = torch.from_numpy(values["recall@1"]).nanmean()
+            metrics[f"recall@1_{name}"] = float(mean)
+    return metrics
 
 
 def study_codes(width: int, n_fit: int) -> dict[str, Code]:
@@ -82,7 +72,7 @@ def study_codes(width: int, n_fit: int) -> dict[str, Code]:
         "pca": reduced_code(max(1, width // 2), "pca", width, 4),
         "int8": precision_code("int8", width),
         "binary": binary,
-        "rescored": Code("binary, rescored", binary.size, binary.encode, RESCORE),
+        "rescored": replace(binary, name="binary, rescored", rescore=RESCORE),
     }
     if width % 8 == 0 and n_fit >= MIN_FIT:
         codes["pq"] = quantized_code(width // 8, False, width)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -17,7 +18,7 @@ from oodml.decisions.open_set import (
     left_out_scores,
     threshold_at,
 )
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError, error_at, unknown
 from oodml.evaluate.compare import class_draws
 from oodml.evaluate.inputs import as_vectors, check_seed
 from oodml.evaluate.precision import comparable
@@ -26,8 +27,6 @@ from oodml.vectors import VectorSet
 
 MODES = ("identification", "pairs")
 MAX_PAIRS = 500_000  # random pairs of images that `mode = "pairs"` uses at most
-Side = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64] | None]
-"""Descending scores, the class of each, and for pairs the class of the second image."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +66,11 @@ class Threshold:
     def load(cls, path: str | Path) -> "Threshold":
         """Read a file that `save` wrote."""
         try:
-            values = json.loads(Path(path).read_text("utf-8"))
-            loaded = cls(**values)
+            loaded = cls(**json.loads(Path(path).read_text("utf-8")))
             loaded.threshold + loaded.far
         except (OSError, ValueError, TypeError) as error:
-            raise OodmlError(
-                f"{path}: not a threshold; `oodml threshold` writes one ({error})",
-                location=str(path),
-            ) from error
+            problem = f"not a threshold; `oodml threshold` writes one ({error})"
+            raise error_at(path, problem) from error
         return loaded
 
 
@@ -101,27 +97,23 @@ def choose_threshold(
     """
     check_seed(seed)
     if not 0 < far < 1:
-        raise OodmlError(f"far: {far}; allowed: between 0 and 1", location="far", given=far)
-    scored, partners = score_queries(
-        vectors, gallery=gallery, mode=mode, score=score, distance=distance, seed=seed
-    )
-    others = scored.scores[~scored.known]
-    if not len(others) or scored.known.sum() == 0:
-        raise OodmlError(
-            f"a threshold needs known and unknown queries; given {int(scored.known.sum())} and "
-            f"{len(others)}",
-            given=len(others),
-        )
+        raise error_at("far", f"{far}; allowed: between 0 and 1", far)
+    options: dict[str, Any] = {"mode": mode, "score": score, "distance": distance, "seed": seed}
+    scored, partners = score_queries(vectors, gallery=gallery, **options)
+    known, others = scored.scores[scored.known], scored.scores[~scored.known]
+    if not len(known) or not len(others):
+        problem = f"known and unknown queries; given {len(known)} and {len(others)}"
+        raise OodmlError(f"a threshold needs {problem}", given=len(others))
     limit = threshold_at(others, far)
     resampled = np.array([*_resamples(scored, partners, far, resamples, seed)])
-    low, high = np.quantile(resampled[:, 0], [0.025, 0.975], method="nearest")
-    tar_low, tar_high = np.nanquantile(resampled[:, 1], [0.025, 0.975])
+    low, high = np.quantile(resampled[:, 0], [0.025, 0.975], method="nearest").tolist()
+    tar_low, tar_high = np.nanquantile(resampled[:, 1], [0.025, 0.975]).tolist()
     classes = scored.classes[~scored.known]
     guarantee = None if mode == "pairs" else conformal_threshold(others, classes, far)
+    name = score if isinstance(score, str) else getattr(score, "__name__", "score")
     return Threshold(
-        limit, float(low), float(high), far,
-        accepted_share(scored.scores[scored.known], limit), float(tar_low), float(tar_high),
-        guarantee, mode, _score_name(mode, score), distance, len(np.unique(classes)), len(others),
+        limit, low, high, far, accepted_share(known, limit), tar_low, tar_high, guarantee, mode,
+        "similarity" if mode == "pairs" else name, distance, len(np.unique(classes)), len(others),
     )  # fmt: skip
 
 
@@ -142,12 +134,6 @@ def score_queries(
     if gallery is None:
         return left_out_scores(vectors, score, distance), None
     return gallery_scores(vectors, gallery, score, distance), None
-
-
-def _score_name(mode: str, score: str | Score) -> str:
-    if mode == "pairs":
-        return "similarity"
-    return score if isinstance(score, str) else getattr(score, "__name__", "score")
 
 
 def conformal_threshold(
@@ -183,7 +169,7 @@ def score_pairs(
     first, second = np.triu_indices(len(rows), 1) if len(rows) < 1000 else _draw(labels, seed)
     parts = []
     for begin in range(0, len(first), 2**16):
-        a, b = unit[first[begin : begin + 2**16]], unit[second[begin : begin + 2**16]]
+        a, b = (unit[side[begin : begin + 2**16]] for side in (first, second))
         value = -(a - b).norm(dim=1) if distance == "euclidean" else (a * b).sum(1)
         parts.append(value.double().numpy())
     known = labels[first] == labels[second]
@@ -197,53 +183,50 @@ def _draw(labels: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDAr
     n, count = len(labels), MAX_PAIRS // 2
     first = generator.integers(n, size=count)
     second = (first + generator.integers(1, n, size=count)) % n
-    order = np.argsort(labels, kind="stable")
-    sizes = np.bincount(labels)
+    order, sizes = np.argsort(labels, kind="stable"), np.bincount(labels)
     starts = np.cumsum(sizes) - sizes
     same = generator.choice(np.flatnonzero(sizes[labels] > 1), size=count)
     position = np.empty(n, dtype=np.int64)
     position[order] = np.arange(n) - starts[labels[order]]
-    shift = generator.integers(1, sizes[labels[same]])
-    partner = order[starts[labels[same]] + (position[same] + shift) % sizes[labels[same]]]
+    size, start = sizes[labels[same]], starts[labels[same]]
+    partner = order[start + (position[same] + generator.integers(1, size)) % size]
     different = labels[first] != labels[second]
-    return (np.concatenate([first[different], same]), np.concatenate([second[different], partner]))
+    pairs = (first[different], same), (second[different], partner)
+    return np.concatenate(pairs[0]), np.concatenate(pairs[1])
 
 
 def _resamples(
-    scored: OpenSetScores, partners: NDArray[np.int64] | None, far: float, resamples: int, seed: int
+    scored: OpenSetScores,
+    partners: NDArray[np.int64] | None,
+    far: float,
+    resamples: int,
+    seed: int,
 ) -> Iterator[tuple[float, float]]:
-    """The threshold and the share of accepted known queries in each resample of the classes."""
-    _, classes = np.unique(scored.classes, return_inverse=True)
-    if partners is not None:
-        _, both = np.unique(np.concatenate([scored.classes, partners]), return_inverse=True)
-        classes, partners = both[: len(classes)], both[len(classes) :]
-    sides: list[Side] = []
+    """The threshold and the share of accepted known queries in each resample of the classes.
+
+    A pair counts as often as both of its classes are drawn.
+    """
+    pairs = [scored.classes] if partners is None else [scored.classes, partners]
+    numbers = np.unique(np.concatenate(pairs), return_inverse=True)[1]
+    classes = numbers.reshape(len(pairs), -1)
+    sides = []
     for is_known in (False, True):
         rows = np.flatnonzero(scored.known == is_known)
         rows = rows[np.argsort(-scored.scores[rows], kind="stable")]
-        second = None if partners is None else partners[rows]
-        sides.append((scored.scores[rows], classes[rows], second))
-    n_classes = int(max(part.max() for part in (classes, partners) if part is not None)) + 1
+        sides.append((scored.scores[rows], classes[:, rows]))
+    (others, other_classes), (known, known_classes) = sides
     size = max(1, 2**22 // len(scored.scores))
-    for draws in class_draws(n_classes, resamples, seed):
+    for draws in class_draws(int(numbers.max()) + 1, resamples, seed):
         for begin in range(0, len(draws), size):
             weights = draws[begin : begin + size]
-            yield from _weighted_thresholds(sides, weights, far)
-
-
-def _weighted_thresholds(
-    sides: list[Side], weights: Float[np.ndarray, "r c"], far: float
-) -> Iterator[tuple[float, float]]:
-    """The threshold and the accepted share under each row of weights of the classes."""
-    totals = [
-        np.cumsum(weights[:, first] * (1 if second is None else weights[:, second]), axis=1)
-        for _, first, second in sides
-    ]
-    (others, _, _), (known, _, _) = sides
-    excess = totals[0] <= far * totals[0][:, -1:] + 1e-9
-    limits = others[np.minimum(excess.sum(1), len(others) - 1)]
-    accepted = np.searchsorted(-known, -limits, side="left")
-    shares = np.where(accepted > 0, totals[1][np.arange(len(limits)), accepted - 1], 0.0)
-    with np.errstate(invalid="ignore"):
-        rates = shares / totals[1][:, -1]
-    yield from zip(np.nextafter(limits, np.inf), rates, strict=True)
+            excess, total = (
+                np.cumsum(np.prod([weights[:, one] for one in side], axis=0), axis=1)
+                for side in (other_classes, known_classes)
+            )
+            within = excess <= far * excess[:, -1:] + 1e-9
+            limits = others[np.minimum(within.sum(1), len(others) - 1)]
+            accepted = np.searchsorted(-known, -limits, side="left")
+            shares = np.where(accepted > 0, total[np.arange(len(limits)), accepted - 1], 0.0)
+            with np.errstate(invalid="ignore"):
+                rates = shares / total[:, -1]
+            yield from zip(np.nextafter(limits, np.inf), rates, strict=True)
