@@ -121,36 +121,6 @@ def verify(
         shared.print_next("study", "verify", study, "--runs", 2)
 
 
-@app.command(name="from-command")
-def from_command(
-    command: Annotated[str, argument("A command line of the original code, or a file with many.")],
-    out: Annotated[Path, option("The study file to write.")] = Path("study.toml"),
-) -> None:
-    """Turn command lines of the original code (ood_main.py and others) into a study file.
-
-    Lines of several datasets, or with and without few-shot adaptation, become one file each.
-
-    Example: `oodml study from-command 'python ood_main.py --loss margin --bs 112' --out study.toml`
-    """
-    from oodml.errors import error_at
-    from oodml.files import write_text
-    from oodml.study.spec.original_command import studies_from_text
-
-    is_file = len(command) < 4096 and Path(command).is_file()
-    text = Path(command).read_text("utf-8", "replace") if is_file else command
-    studies = studies_from_text(text)
-    single = len(studies) == 1
-    for study in studies:
-        file = out if single else out.with_name(f"{out.stem}_{study.name}{out.suffix}")
-        if file.exists():
-            raise error_at(file, "exists already; choose another --out")
-        write_text(file, study.text)
-        for flag, note in study.notes.items():
-            typer.echo(f"{flag}: {note}")
-        methods = ", ".join(study.tables["methods"])
-        typer.echo(f"{file}: {methods}. Run it: oodml study run {file} --data FOLDER --out results")
-
-
 def push(
     what: Annotated[
         str,

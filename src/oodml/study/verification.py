@@ -16,7 +16,7 @@ from oodml.errors import OodmlError, error_at
 from oodml.report.folder import StudyFolder, read_folder
 from oodml.report.tables import chance_levels, image_counts
 from oodml.results.metrics import check_bounds
-from oodml.results.plan import RunPlan, StudyPlan, read_run, write_plan
+from oodml.results.plan import RunPlan, StudyPlan, read_run
 from oodml.results.schema import COLUMNS, Stage, read_results
 from oodml.share.merge import largest_difference
 from oodml.shift.files import read_splits
@@ -52,17 +52,17 @@ class Repeat:
     only: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        changed = ", ".join(f"{k} {a} → {b}" for k, (a, b) in (self.environment or {}).items())
-        environment = f"; environment: {changed}" if changed else ""
-        environment += f"; not compared: {', '.join(self.only)}" if self.only else ""
-        texts = {
+        notes = [f"{name} {old} → {new}" for name, (old, new) in (self.environment or {}).items()]
+        text = {
             "equal": "equal to the bit",
             "rounding": f"equal within rounding, at most {abs(self.before - self.now):.1e} "
             f"({self.metric})",
             "different": f"DIFFERENT: {self.metric} was {self.before:.6g}, now {self.now:.6g}",
             "failed": f"FAILED: {self.reason}",
-        }
-        return f"{self.run.description}: {texts[self.outcome]}{environment}"
+        }[self.outcome]
+        text += f"; environment: {', '.join(notes)}" if notes else ""
+        text += f"; not compared: {', '.join(self.only)}" if self.only else ""
+        return f"{self.run.description}: {text}"
 
 
 def find_problems(folder: str | Path) -> list[str]:
@@ -76,12 +76,10 @@ def find_problems(folder: str | Path) -> list[str]:
     table = read_results(study.path / "results.parquet")
     splits = read_splits(study.path / "splits.json")  # refuses classes on both sides
     by_step = {str(split.step): split for split in splits}
-    planned = {run.id: run for run in study.plan.runs}
-    problems = [f"run {run} is not in plan.json" for run in set(table["run"]) - set(planned)]
-    problems += [
-        f"split {step} is not in splits.json" for step in set(table["split"]) - set(by_step)
-    ]
-    problems += [f"run {run} has no run.json" for run in set(table["run"]) - set(study.runs)]
+    runs, planned = set(table["run"]), {run.id for run in study.plan.runs}
+    problems = [f"run {run} is not in plan.json" for run in runs - planned]
+    problems += [f"run {run} has no run.json" for run in runs - set(study.runs)]
+    problems += [f"split {step} is not in splits.json" for step in {*table["split"]} - {*by_step}]
     own = table[table["stage"] != Stage.TEST_DATA].drop_duplicates("split")
     for step, shift in zip(own["split"], own["shift"], strict=True):
         if step in by_step and abs(by_step[step].shift - shift) > 1e-9 * abs(shift):
@@ -91,32 +89,27 @@ def find_problems(folder: str | Path) -> list[str]:
         checked = run.split in by_step and run.model.get("weights") in (None, "none")
         if checked and run_from_plan(run, by_step[run.split]).id != run.id:
             problems.append(f"run {run.id}: its id does not follow from its settings")
-    return [*sorted(problems), *_value_problems(table), *_chance_problems(study)]
+    return [*sorted(problems), *_value_problems(table, study)]
 
 
-def _value_problems(table: pd.DataFrame) -> Iterator[str]:
+def _value_problems(table: pd.DataFrame, study: StudyFolder) -> Iterator[str]:
     for name, value in zip(table["metric"], table["value"], strict=True):
         try:
             check_bounds(str(name), float(value))
         except OodmlError as error:
             yield str(error)
-    trained = table[table["trains"].astype(bool) & (table["stage"] == Stage.ZERO_SHOT)]
+    rows = table[table["stage"] == Stage.ZERO_SHOT]
+    trained = rows[rows["trains"].astype(bool)]
     wide = trained.pivot_table(index="run", columns="metric", values="value")
     for _, group in wide.groupby([*wide.columns], dropna=False):
         if len(group) > 1 and len(wide.columns) > 1:
             yield f"runs {', '.join(map(str, group.index))} have the same numbers"
-
-
-def _chance_problems(study: StudyFolder) -> Iterator[str]:
     sizes = image_counts(study.images or study.features)
     levels = chance_levels(study.table, study.progression, sizes)
-    rows = study.table[study.table["stage"] == Stage.ZERO_SHOT]
-    for row in rows.merge(levels, on=["metric", "split"]).to_dict("records"):
-        if row["value"] < 0.5 * row["chance"]:
-            yield (
-                f"run {row['run']}: {row['metric']} {row['value']:.4g} is far below chance "
-                f"({row['chance']:.4g})"
-            )
+    rows = rows.merge(levels, on=["metric", "split"])  # controls have no chance level
+    for row in rows[rows["value"] < 0.5 * rows["chance"]].to_dict("records"):
+        value, chance = f"{row['value']:.4g}", f"{row['chance']:.4g}"
+        yield f"run {row['run']}: {row['metric']} {value} is far below chance ({chance})"
 
 
 def repeat_runs(
@@ -129,22 +122,26 @@ def repeat_runs(
     trust_code: bool = False,
 ) -> list[Repeat]:
     """Repeat a random sample of a study's finished runs, and compare the numbers."""
-    store, path = Store(Path(folder)), Path(folder)
+    store = Store(Path(folder))
     plan = store.read_plan()
     finished = [run for run in plan.runs if (store.runs / run.id / "run.json").exists()]
     chosen = random.Random(seed).sample(finished, min(n, len(finished)))
     if not chosen:
-        raise error_at(path, "no finished runs to repeat")
+        raise error_at(folder, "no finished runs to repeat")
     changes = {"runs": tuple(chosen), "keeping": {}, "source": _locate_data(plan, data)}
     changes["import_from"] = (*plan.import_from, str(Path.cwd())) if trust_code else ()
     plan = plan.model_copy(update=changes)
-    if not trust_code:
-        _refuse_user_code(plan)
+    sources = [one.get("name") for one in (plan.source, *plan.test_sources.values())]
+    settings = {"method", "options", "model", "adapt"}
+    values = [run.model_dump(mode="json", include=settings) for run in chosen]
+    if not trust_code and (used := user_code_names(sources, values)):
+        problem = f"the study runs user code ({', '.join(used)}). To trust it, pass --trust-code."
+        raise OodmlError(problem, "--trust-code", used)
     with tempfile.TemporaryDirectory() as temporary:
         again = Store(Path(temporary))
         again.create()
         shutil.copyfile(store.splits, again.splits)
-        write_plan(plan, again.plan_file)
+        again.write_plan(plan)
         work(again.folder, device=str(resolve_device(device)))
         results = read_results(store.results)
         return [_compare(run, results, store, again) for run in chosen]
@@ -155,8 +152,8 @@ def _compare(run: RunPlan, results: pd.DataFrame, store: Store, again: Store) ->
         return Repeat(run, "failed", reason=failure_reason(failure.read_text("utf-8")))
     before, now = (read_run(one.runs / run.id / "run.json") for one in (store, again))
     old, new = ({**one.versions, **one.hardware} for one in (before, now))
-    both = {name: (old.get(name, "unknown"), new.get(name, "unknown")) for name in old | new}
-    environment = {name: pair for name, pair in both.items() if pair[0] != pair[1]}
+    pairs = {name: (old.get(name, "unknown"), new.get(name, "unknown")) for name in old | new}
+    environment = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     old_rows = results.loc[results["run"] == run.id, [*COLUMNS]]
     new_rows = read_run_rows(again.runs / run.id)
     only = tuple(sorted(set(old_rows["metric"]) ^ set(new_rows["metric"])))
@@ -164,8 +161,8 @@ def _compare(run: RunPlan, results: pd.DataFrame, store: Store, again: Store) ->
     if worst is None:
         return Repeat(run, "equal", environment=environment, only=only)
     metric, first, second = worst
-    is_rounding = abs(first - second) <= ROUNDING * max(1.0, abs(first))
-    outcome: Outcome = "rounding" if is_rounding else "different"
+    rounding = abs(first - second) <= ROUNDING * max(1.0, abs(first))
+    outcome: Outcome = "rounding" if rounding else "different"
     return Repeat(run, outcome, metric, first, second, environment, only=only)
 
 
@@ -180,12 +177,3 @@ def _locate_data(plan: StudyPlan, data: str | Path | None) -> dict[str, Any]:
         problem = f"the study does not say where the images of {plan.runs[0].data} are; pass --data"
         raise OodmlError(problem, location="--data")
     return source
-
-
-def _refuse_user_code(plan: StudyPlan) -> None:
-    fields = {"method", "options", "model", "adapt"}
-    sources = (plan.source, *plan.test_sources.values())
-    values = [run.model_dump(mode="json", include=fields) for run in plan.runs]
-    if used := user_code_names([source.get("name") for source in sources], values):
-        problem = f"the study runs user code ({', '.join(used)}). To trust it, pass --trust-code."
-        raise OodmlError(problem, "--trust-code", used)
