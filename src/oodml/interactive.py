@@ -110,11 +110,7 @@ def train(
     run = Run(
         data=images.name,
         fingerprint=fingerprint(images),
-        label=method,
-        **variants[0].model_dump(include={"method", "options", "trains"}),
-        model=variants[0].model,
-        train=variants[0].train,
-        adapt=variants[0].adapt,
+        **variants[0].run_fields(),
         split=split,
         seed=seed,
     )

@@ -20,7 +20,7 @@ from oodml.model import Embedder, HeadSettings, LinearHead, parse_model_settings
 from oodml.randomness import isolated
 from oodml.results.plan import RunPlan
 from oodml.study.folder.store import Store
-from oodml.study.run_artifacts import RunArtifacts
+from oodml.study.prepare import RunArtifacts
 from oodml.training.checkpoint import Checkpoint, load_checkpoint
 from oodml.training.loop import History, train
 from oodml.training.settings import TrainSettings

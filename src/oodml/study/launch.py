@@ -24,7 +24,8 @@ from oodml.study.folder.status import Status, StatusReader
 from oodml.study.folder.storage import mirrored
 from oodml.study.folder.store import Store, is_disk_full, unwritable_error
 from oodml.study.folder.table import ResultsTable
-from oodml.study.prepare import plan_identity, prepare
+from oodml.study.plan import plan_identity
+from oodml.study.prepare import prepare
 from oodml.study.search.run_search import run_search
 from oodml.study.spec.study_file import Study
 from oodml.study.tracking import check_trackers

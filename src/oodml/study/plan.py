@@ -1,12 +1,14 @@
-"""From a study to its runs, each with an id: a hash of everything that changes its numbers."""
+"""From a study to its plan and runs, each with an id: a hash of what changes its numbers."""
 
 import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from oodml.adaptation import AdaptSettings
 from oodml.backbones import resolve_defaults
@@ -18,18 +20,19 @@ from oodml.images.image_set import ImageSet
 from oodml.model import FinetuneSettings, ModelSettings, parse_model_settings
 from oodml.model_input import planned_short
 from oodml.results.plan import FurtherTest, RunPlan, StudyPlan
+from oodml.shift.build import SplitSettings
 from oodml.shift.splits import Progression, Split
-from oodml.study.spec.study_file import Study
-from oodml.study.spec.variants import Variant
+from oodml.study.folder.store import Store
+from oodml.study.spec.study_file import SplitFile, Study
+from oodml.study.spec.variants import PARTS, Variant
 from oodml.training.settings import TrainSettings
-from oodml.user_code import code_fingerprints
+from oodml.user_code import code_fingerprints, code_folders
 
 SCHEMA = 2
 """Version of run ids. Raise it when the code changes the numbers of runs."""
 LATER = {"tune", "lora", "layer_decay", "gradient_checkpointing", "chunk_size", "retain", "ema",
          "average"}  # fmt: skip
 """Settings that run ids ignore at their defaults, because earlier versions did not have them."""
-_PARTS = ("model", "train", "adapt")
 _SHARED = ("data", "fingerprint", "label", "method", "seed", "trains")
 """The fields that a run and its plan have in common as they are."""
 CHANGED = (
@@ -86,7 +89,7 @@ class Run:
         """The fields of the run's `RunPlan` as JSON values, without its id and position."""
         return {name: getattr(self, name) for name in _SHARED} | {
             "options": dict(self.options),
-            **{part: getattr(self, part).model_dump(mode="json") for part in _PARTS},
+            **{part: getattr(self, part).model_dump(mode="json") for part in PARTS},
             "split": str(self.split.step),
             "shift": float(self.split.shift),
             "shots": list(self.shots),
@@ -110,15 +113,14 @@ def plan_runs(
     hashes = {wanted: [hash_of_split(s, wanted) for s in progression] for wanted in {shots, ()}}
     seeds = sorted({seed for variant in study.variants for seed in variant.seeds})
     code = {
-        variant.label: code_fingerprints(*code_references(variant), *study.data_names)
+        variant.label: code_fingerprints(*_code_references(variant), *study.data_names)
         for variant in study.variants
     }
 
     def plan_run(variant: Variant, position: int, seed: int) -> RunPlan:
         wanted = shots if variant.few_shot else ()
-        names = ("label", "method", "options", "trains", *_PARTS)
         run = Run(
-            **{name: getattr(variant, name) for name in names},
+            **variant.run_fields(),
             data=images.name,
             fingerprint=fingerprint,
             split=progression[position],
@@ -138,7 +140,7 @@ def plan_runs(
     ]
 
 
-def code_references(variant: Variant) -> tuple[Any, ...]:
+def _code_references(variant: Variant) -> tuple[Any, ...]:
     """The values of a variant that may name the user's code."""
     return (variant.method, dict(variant.options), variant.model.backbone, variant.adapt.objective)
 
@@ -162,7 +164,7 @@ def refuse_changed(
 ) -> None:
     """Check that images and code are those that the runs were planned for."""
     sources = [plan.source["name"], *(one["name"] for one in plan.test_sources.values())]
-    known: dict[str, dict[str, str]] = {}
+    code = cache(lambda references: code_fingerprints(*json.loads(references)))
     for run in (one for one in plan.runs if not one.external):
         if run.fingerprint != image_fingerprint(images):
             raise OodmlError(f"{folder}: the images of {images.name} {CHANGED}")
@@ -170,13 +172,9 @@ def refuse_changed(
             if one.fingerprint != image_fingerprint(further[one.data]):
                 raise OodmlError(f"{folder}: the images of {one.data} {CHANGED}")
         references = (run.method, run.options, run.model["backbone"], *sources)
-        key = json.dumps(references)
-        if key not in known:
-            known[key] = code_fingerprints(*references)
-        now = known[key]
+        now = code(json.dumps(references))
         names = sorted({*run.code, *now})
-        changed = [name for name in names if run.code.get(name) != now.get(name)]
-        if changed:
+        if changed := [name for name in names if run.code.get(name) != now.get(name)]:
             raise OodmlError(f"{folder}: the code of {', '.join(changed)} {CHANGED}")
 
 
@@ -189,3 +187,80 @@ def hash_of_split(split: Split, shots: Sequence[int]) -> str:
     }
     classes = [sorted(split.train), sorted(split.test), sorted(split.validation)]
     return content_hash(json.dumps([classes, episodes], sort_keys=True))
+
+
+def plan_identity(study: Study, smoke: bool = False, fingerprint: str = "") -> StudyPlan:
+    """The plan of a study before its splits are built: what distinguishes it from other studies."""
+    return StudyPlan(
+        schema=SCHEMA,
+        name=study.name,
+        source=study.data.model_dump(mode="json"),
+        fingerprint=fingerprint,
+        splits_key=content_hash(_splits_content(study.splits)),
+        smoke=smoke,
+    )
+
+
+def _splits_content(splits: SplitSettings | SplitFile) -> bytes:
+    if isinstance(splits, SplitFile):
+        return splits.file.read_bytes()
+    values = resolve_defaults(splits.backbone, splits.model_dump(mode="json"))
+    values["weights"] = weights_key(splits.weights)
+    values = {k: v for k, v in values.items() if v is not None or k not in ("group", "time")}
+    if values["pooling"] == "avg":  # as before there was a choice
+        del values["pooling"]
+    return json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def plan_study(
+    study: Study,
+    progression: Progression,
+    images: ImageSet,
+    key: str,
+    smoke: bool = False,
+    tests: Mapping[str, Sequence[FurtherTest]] | None = None,
+) -> StudyPlan:
+    """The plan of a study: every variant on every split with every seed."""
+    by_shift = sorted(range(len(progression)), key=lambda position: progression[position].shift)
+    positions = {by_shift[0], by_shift[-1]} if smoke else set(by_shift)
+    splits = study.splits
+    if isinstance(splits, SplitFile):
+        splits = SplitSettings.model_validate({})
+    runs = plan_runs(study, progression, images, tests)
+    names = [one.data for one in next(iter((tests or {}).values()), ())]
+    sources = [source.model_dump(mode="json") for _, source in study.test_data]
+    references = map(_code_references, study.variants)
+    return plan_identity(study, smoke, image_fingerprint(images)).model_copy(
+        update={
+            "left_out": tuple(images.left_out),
+            "progression": key,
+            "shift_weights": splits.weights,
+            "import_from": tuple(code_folders(*study.data_names, splits.backbone, *references)),
+            "test_sources": dict(zip(names, sources, strict=False)),
+            "runs": tuple(run for run in runs if run.position in positions),
+            "search": dict(study.chosen or {}),
+        }
+    )
+
+
+def progression_key(study: Study, images: ImageSet) -> str:
+    """A hash of everything that the progression depends on."""
+    fingerprint, splits = image_fingerprint(images), _splits_content(study.splits)
+    if isinstance(study.splits, SplitFile):
+        return content_hash(fingerprint, splits)
+    order = np.argsort(images.ids)
+    columns = [c[order].tolist() for c in (images.superclasses, images.partition) if c is not None]
+    used = [images.attributes.get(name or "") for name in (study.splits.group, study.splits.time)]
+    columns += [c[order].tolist() for c in used if c is not None]
+    fingerprint = content_hash(fingerprint, json.dumps(columns))
+    episodes = json.dumps([sorted(study.shots), study.episodes])
+    return content_hash(
+        fingerprint, splits, episodes, *code_fingerprints(study.splits.backbone).values()
+    )
+
+
+def planned_progression_key(store: Store) -> str | None:
+    """The key of the progression in the folder; None if there is none."""
+    if not store.plan_file.exists() or not store.splits.exists():
+        return None
+    return store.read_plan().progression

@@ -1,8 +1,8 @@
 """What the runs of a study share, prepared once: images, progression, plan, frozen features."""
 
-import json
+import itertools
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,50 +11,74 @@ from typing import Any
 import numpy as np
 import torch
 
-from oodml.backbones import load_backbone, resolve_defaults
+from oodml.arrays import Names
+from oodml.backbones import load_backbone
 from oodml.catalog import make_importable
 from oodml.datasets import open_images
-from oodml.embedding import embed, weights_key
+from oodml.embedding import embed
 from oodml.errors import OodmlError, error_at
 from oodml.files import content_hash, write_text
-from oodml.images.fingerprint import Log, no_log
+from oodml.images.fingerprint import Log, file_records, no_log
 from oodml.images.fingerprint import fingerprint as image_fingerprint
 from oodml.images.image_set import ImageSet
-from oodml.model import HeadSettings, ModelSettings, parse_model_settings
+from oodml.model import Embedder, HeadSettings, ModelSettings, parse_model_settings
 from oodml.model_input import check_images
 from oodml.progress import Progress, observe_progress
-from oodml.results.plan import FurtherTest, RunPlan, StudyPlan
+from oodml.results.plan import FurtherTest, RunPlan
 from oodml.shift.build import SplitSettings, build_progression
 from oodml.shift.episodes import fill_support
 from oodml.shift.files import read_splits, write_splits
-from oodml.shift.splits import Progression, check
+from oodml.shift.measures import class_mean_shift
+from oodml.shift.splits import Progression, check, recorded_features
 from oodml.study.folder.claims import Claims, heartbeat
-from oodml.study.folder.store import Store, failure_text, is_disk_full
-from oodml.study.further_data import (
-    describe_tests,
-    open_further_data,
-    plan_tests,
-    recorded_split_settings,
-)
+from oodml.study.folder.store import Store, failure_text, is_disk_full, versions
 from oodml.study.plan import (
-    SCHEMA,
     Run,
-    code_references,
     hash_of_split,
-    plan_runs,
+    plan_identity,
+    plan_study,
+    planned_progression_key,
+    progression_key,
     refuse_changed,
     run_from_plan,
 )
-from oodml.study.run_artifacts import RunArtifacts
 from oodml.study.spec.consistency import check_class_sizes, check_split
 from oodml.study.spec.study_file import SplitFile, Study
-from oodml.study.tracking import MetricLog
-from oodml.user_code import code_fingerprints, code_folders
+from oodml.study.tracking import MetricLog, track_run
+from oodml.training.checkpoint import CHECKPOINT_SECONDS, Checkpoint
+from oodml.training.trainer import NonFiniteError
 from oodml.vectors import VectorSet
 
 PHASE_SECONDS = 2.0
 """Seconds between two updates of the progress that `oodml study status` shows."""
-_DEFAULT_SPLITS = SplitSettings.model_validate({})
+
+
+@dataclass(frozen=True)
+class RunArtifacts:
+    """Where a run writes its checkpoints, its trackers, and the weights it fails with."""
+
+    store: Store
+    run: RunPlan
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    trackers: Sequence[str] = ()
+
+    def checkpoint(self, stage: str, device: torch.device, epochs: int) -> Checkpoint:
+        """The checkpoint of one of the run's trainings.
+
+        Its key contains what else changes the numbers: package versions, the kind of device, and
+        the number of epochs, which in a refit depends on the training before it.
+        """
+        setting = (repr(sorted(versions().items())), device.type, str(epochs))
+        key = content_hash(self.run.id, stage, *setting)
+        path = self.store.checkpoints / self.run.id / f"{stage}.pt"
+        return Checkpoint(path, key, self.checkpoint_seconds)
+
+    def save_failed_model(self, model: Embedder, error: NonFiniteError) -> str:
+        """Save the last finite weights of a run whose loss diverged; return where, as text."""
+        folder = self.store.failed_folder(self.run.id)
+        model.save(folder)
+        when = f"after epoch {error.epoch}" if error.epoch else "before training"
+        return f"The weights {when} are saved: oodml.load_model({str(folder)!r})."
 
 
 @dataclass(frozen=True)
@@ -70,7 +94,11 @@ class Context:
 
     def open_log(self) -> AbstractContextManager[MetricLog]:
         """The log of the current run's metrics, which goes to its trackers."""
-        return self.artifacts.open_log() if self.artifacts else nullcontext(lambda _, epoch: None)
+        if self.artifacts is None or not self.artifacts.trackers:
+            return nullcontext(lambda _, epoch: None)
+        store, run = self.artifacts.store, self.artifacts.run
+        study = store.read_plan().name
+        return track_run(self.artifacts.trackers, study, run, store.folder / "tracking")
 
     def run(self, planned: RunPlan) -> Run:
         return run_from_plan(planned, self.progression[planned.position])
@@ -80,13 +108,11 @@ def open_context(store: Store, device: str) -> Context:
     plan = store.read_plan()
     make_importable(*plan.import_from)
     images = open_images(plan.source["name"], **plan.source["options"])
-    further = {
-        name: open_images(source["name"], **source["options"])
-        for name, source in plan.test_sources.items()
-    }
+    sources = plan.test_sources.items()
+    further = {name: open_images(one["name"], **one["options"]) for name, one in sources}
     refuse_changed(plan, images, further, store.folder)
-    progression = read_splits(store.splits)
-    return Context(images, progression, torch.device(device), plan.keeping, further=further)
+    splits = read_splits(store.splits)
+    return Context(images, splits, torch.device(device), plan.keeping, further=further)
 
 
 def prepare(
@@ -112,10 +138,8 @@ def prepare(
             check_images(one, [variant.model for variant in study.variants if precompute], log)
         key = progression_key(study, images)
         if planned_progression_key(store) != key:
-            log(
-                f"building the splits of {images.name}: {len(images)} images, "
-                f"{len(images.class_names)} classes"
-            )
+            counts = f"{len(images)} images, {len(images.class_names)} classes"
+            log(f"building the splits of {images.name}: {counts}")
             store.write_plan(plan_identity(study, smoke, image_fingerprint(images)))
             _write_progression(study, images, store, device)
         progression = read_splits(store.splits)
@@ -123,7 +147,7 @@ def prepare(
         write_text(store.folder / "study.toml", study.text)
         features = partial(_shift_features, study, progression, device=device, log=log)
         tests = plan_tests(further, images, progression, features)
-        describe_tests(tests, log)
+        _describe_tests(tests, log)
         plan = plan_study(study, progression, images, key, smoke, tests)
         store.write_plan(plan.model_copy(update={"keeping": dict(artifact_options or {})}))
         _write_external_runs(store, progression)
@@ -141,16 +165,13 @@ def _write_external_runs(store: Store, progression: Progression) -> None:
     """Plan the external runs on splits that the progression has; others remain in the folder."""
     plan = store.read_plan()
     splits = {str(split.step): split for split in progression}
-    external = [
-        run.model_copy(update={"shift": splits[run.split].shift})
-        for run in store.external_runs()
-        if run.split in splits
-        and run.external == hash_of_split(splits[run.split], ())
-        and run.fingerprint == plan.fingerprint
-    ]
-    own = [run for run in plan.runs if not run.external]
-    planned = [RunPlan.model_validate(run.model_dump()) for run in external]
-    store.write_plan(plan.model_copy(update={"runs": (*own, *planned)}))
+    runs = [run for run in plan.runs if not run.external]
+    for run in store.external_runs():
+        split = splits.get(run.split)
+        same = split is not None and run.external == hash_of_split(split, ())
+        if split is not None and same and run.fingerprint == plan.fingerprint:
+            runs.append(RunPlan.model_validate(run.model_dump() | {"shift": split.shift}))
+    store.write_plan(plan.model_copy(update={"runs": tuple(runs)}))
 
 
 @contextmanager
@@ -159,7 +180,6 @@ def _preparing(store: Store, log: Log) -> Iterator[Log]:
     claims = Claims(store.claims)
     while (claim := claims.take("prepare")) is None:
         time.sleep(0.2)
-
     written = time.monotonic()
 
     def log_phase(message: str) -> None:
@@ -179,81 +199,6 @@ def _preparing(store: Store, log: Log) -> Iterator[Log]:
     finally:
         store.write_phase("")
         claims.release(claim)
-
-
-def plan_identity(study: Study, smoke: bool = False, fingerprint: str = "") -> StudyPlan:
-    """The plan of a study before its splits are built: what distinguishes it from other studies."""
-    return StudyPlan(
-        schema=SCHEMA,
-        name=study.name,
-        source=study.data.model_dump(mode="json"),
-        fingerprint=fingerprint,
-        splits_key=content_hash(_splits_content(study.splits)),
-        smoke=smoke,
-    )
-
-
-def _splits_content(splits: SplitSettings | SplitFile) -> bytes:
-    if isinstance(splits, SplitFile):
-        return splits.file.read_bytes()
-    values = resolve_defaults(splits.backbone, splits.model_dump(mode="json"))
-    values["weights"] = weights_key(splits.weights)
-    values = {k: v for k, v in values.items() if v is not None or k not in ("group", "time")}
-    if values["pooling"] == "avg":  # as before there was a choice
-        del values["pooling"]
-    return json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def plan_study(
-    study: Study,
-    progression: Progression,
-    images: ImageSet,
-    key: str,
-    smoke: bool = False,
-    tests: Mapping[str, Sequence[FurtherTest]] | None = None,
-) -> StudyPlan:
-    """The plan of a study: every variant on every split with every seed."""
-    by_shift = sorted(range(len(progression)), key=lambda position: progression[position].shift)
-    positions = {by_shift[0], by_shift[-1]} if smoke else set(by_shift)
-    splits = study.splits if isinstance(study.splits, SplitSettings) else _DEFAULT_SPLITS
-    runs = plan_runs(study, progression, images, tests)
-    names = [one.data for one in next(iter((tests or {}).values()), ())]
-    sources = [source.model_dump(mode="json") for _, source in study.test_data]
-    references = map(code_references, study.variants)
-    return plan_identity(study, smoke, image_fingerprint(images)).model_copy(
-        update={
-            "left_out": tuple(images.left_out),
-            "progression": key,
-            "shift_weights": splits.weights,
-            "import_from": tuple(code_folders(*study.data_names, splits.backbone, *references)),
-            "test_sources": dict(zip(names, sources, strict=False)),
-            "runs": tuple(run for run in runs if run.position in positions),
-            "search": dict(study.chosen or {}),
-        }
-    )
-
-
-def progression_key(study: Study, images: ImageSet) -> str:
-    """A hash of everything that the progression depends on."""
-    fingerprint, splits = image_fingerprint(images), _splits_content(study.splits)
-    if isinstance(study.splits, SplitFile):
-        return content_hash(fingerprint, splits)
-    order = np.argsort(images.ids)
-    columns = [c[order].tolist() for c in (images.superclasses, images.partition) if c is not None]
-    used = [images.attributes.get(name or "") for name in (study.splits.group, study.splits.time)]
-    columns += [c[order].tolist() for c in used if c is not None]
-    fingerprint = content_hash(fingerprint, json.dumps(columns))
-    episodes = json.dumps([sorted(study.shots), study.episodes])
-    return content_hash(
-        fingerprint, splits, episodes, *code_fingerprints(study.splits.backbone).values()
-    )
-
-
-def planned_progression_key(store: Store) -> str | None:
-    """The key of the progression in the folder; None if there is none."""
-    if not store.plan_file.exists() or not store.splits.exists():
-        return None
-    return store.read_plan().progression
 
 
 def read_split_file(splits: SplitFile, images: ImageSet) -> Progression:
@@ -284,12 +229,84 @@ def _shift_features(
     """The features that the splits were measured on; None if a split file leaves them unknown."""
     if isinstance(study.splits, SplitSettings):
         return frozen_features(study.splits, images, device=device)
-    settings = recorded_split_settings(progression)
+    recorded = recorded_features(progression)
+    weights, size = recorded.get("weights"), recorded.get("image_size")
+    if not progression.backbone or weights not in ("own", "none"):
+        return None
+    settings = SplitSettings.model_validate(
+        {
+            "backbone": progression.backbone,
+            "weights": None if weights == "own" else weights,
+            "image_size": size if isinstance(size, int) else None,
+            "augmentation": recorded.get("augmentation", "base"),
+            "pooling": recorded.get("pooling", "avg"),
+        }
+    )
     try:
-        return None if settings is None else frozen_features(settings, images, device=device)
+        return frozen_features(settings, images, device=device)
     except OodmlError as error:  # the models are tested all the same
         log(f"the shift to test data is unknown: {error}")
         return None
+
+
+def open_further_data(study: Study, images: ImageSet) -> dict[str, ImageSet]:
+    """The further datasets that a study tests its models on, by their names in the results."""
+    opened: dict[str, ImageSet] = {}
+    for given, source in study.test_data:
+        further = open_images(source.name, **source.options)
+        name = given or further.name
+        if name in (images.name, *opened):
+            remedy = f"Name them in a table: [test_data] with one line NAME = {source.name!r} each"
+            raise error_at("test_data", f"two datasets are called {name!r}. {remedy}", name)
+        check_class_sizes((), further)
+        shared = np.isin(_contents(further), _contents(images))
+        if shared.any():
+            first, count = str(further.ids[shared][0]), f"{shared.sum()} of {len(further)} images"
+            problem = f"{count} of {name} are also in {images.name}, which the models train on"
+            raise error_at("test_data", f"{problem}, such as {first!r}. Remove them.", first)
+        opened[name] = further
+    return opened
+
+
+def _contents(images: ImageSet) -> Names:
+    if images.pixels is None:
+        return file_records(images).hashes
+    return np.array([content_hash(str(one.shape), one.tobytes()) for one in images.pixels])
+
+
+def plan_tests(
+    further: Mapping[str, ImageSet],
+    images: ImageSet,
+    progression: Progression,
+    features: Callable[[ImageSet], VectorSet | None] = lambda _: None,
+) -> dict[str, tuple[FurtherTest, ...]]:
+    """The further tests of every split, by its step as text.
+
+    Their shift from the split's training classes is None if it is unknown or undefined.
+    """
+    own = features(images) if further else None
+    new = {name: features(one) for name, one in further.items()}
+    tests: dict[str, tuple[FurtherTest, ...]] = {}
+    for split in progression:
+        planned = []
+        for name, one in further.items():
+            shift, other = float("nan"), new[name]
+            if own is not None and other is not None:
+                means = own.subset(split.train).class_means(), other.class_means()
+                shift = class_mean_shift(*means, progression.shift_measure)
+            known = shift if np.isfinite(shift) else None
+            planned.append(FurtherTest(data=name, fingerprint=image_fingerprint(one), shift=known))
+        tests[str(split.step)] = tuple(planned)
+    return tests
+
+
+def _describe_tests(tests: Mapping[str, tuple[FurtherTest, ...]], log: Log) -> None:
+    shifts: dict[str, list[float]] = {}
+    for test in itertools.chain.from_iterable(tests.values()):
+        shifts.setdefault(test.data, []).extend([] if test.shift is None else [test.shift])
+    for name, known in shifts.items():
+        text = f"{min(known):.4g} to {max(known):.4g}" if known else "unknown"
+        log(f"test data {name}: shift from the training classes {text}")
 
 
 def precompute_features(
@@ -307,10 +324,16 @@ def precompute_features(
     """
     for model, group in group_by_network(runs).items():
         try:
-            _precompute(model, group, images, device, log)
             if isinstance(model, HeadSettings):
+                views = max(views_of(run) for run in group)
+                count = f"{len(images)} images, {views + 1} views (cached views are reused)"
+                log(f"features of {model.backbone}: {count}")
+                for view in (None, *range(views)):
+                    frozen_features(model, images, view, device)
                 for one in further:
                     frozen_features(model, one, device=device)
+            elif model.weights != "none":
+                load_backbone(model.backbone, model.weights)  # before several workers download it
         except Exception as error:  # user code and network libraries raise anything
             if is_disk_full(error) or isinstance(error, MemoryError):
                 raise
@@ -319,20 +342,9 @@ def precompute_features(
                 store.record_failure(run.id, failure_text(run, error))
 
 
-def _precompute(
-    model: ModelSettings, runs: Iterable[RunPlan], images: ImageSet, device: str | None, log: Log
-) -> None:
-    if not isinstance(model, HeadSettings):
-        if model.weights != "none":
-            load_backbone(model.backbone, model.weights)  # once, before several workers download it
-        return
-    views = max(max(run.model["views"], run.adapt["views"] if run.shots else 0) for run in runs)
-    log(
-        f"features of {model.backbone}: {len(images)} images, {views + 1} views (cached views are "
-        "reused)"
-    )
-    for view in (None, *range(views)):
-        frozen_features(model, images, view, device)
+def views_of(run: RunPlan) -> int:
+    """The number of augmented views whose features a run on cached features reads."""
+    return max(run.model["views"], run.adapt["views"] if run.shots else 0)
 
 
 def group_by_network(runs: Iterable[RunPlan]) -> dict[ModelSettings, list[RunPlan]]:
@@ -347,13 +359,13 @@ def group_by_network(runs: Iterable[RunPlan]) -> dict[ModelSettings, list[RunPla
 
 
 def _write_progression(study: Study, images: ImageSet, store: Store, device: str | None) -> None:
-    features_file = store.folder / "features.npz"
+    features = store.folder / "features.npz"
     if isinstance(study.splits, SplitFile):
-        features_file.unlink(missing_ok=True)
+        features.unlink(missing_ok=True)
         write_splits(read_split_file(study.splits, images), store.splits)
         return
     vectors = frozen_features(study.splits, images, device=device)
-    vectors.save(features_file)
+    vectors.save(features)
     progression = build_progression(vectors, study.splits, study.shots, study.episodes, images)
     write_splits(progression, store.splits)
 
@@ -361,16 +373,13 @@ def _write_progression(study: Study, images: ImageSet, store: Store, device: str
 def _check_progression(
     progression: Progression, study: Study, images: ImageSet, store: Store
 ) -> None:
-    known = set(images.class_names)
     validate = isinstance(study.splits, SplitSettings) and study.splits.validation > 0
     for split in progression:
-        unknown = sorted({*split.train, *split.test} - known)
-        if unknown:
+        if unknown := sorted({*split.train, *split.test} - set(images.class_names)):
             problem = f"split {split.step}: class {unknown[0]!r} is not in {images.name}"
             raise error_at(store.splits, problem, unknown[0])
         check_split(split, images, str(store.splits), validate)
-        missing = sorted(set(study.shots) - set(split.episodes))
-        if missing:
+        if missing := sorted(set(study.shots) - set(split.episodes)):
             counts = sorted(split.episodes)
             problem = f"split {split.step} has no episodes with {missing[0]} shots, only {counts}"
             raise OodmlError(f"{problem}; change `shots`", "shots", missing[0], map(str, counts))

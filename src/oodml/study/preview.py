@@ -23,19 +23,25 @@ from oodml.shift.files import read_splits
 from oodml.shift.splits import Progression, Split
 from oodml.study.folder.status import StatusReader
 from oodml.study.folder.store import Store
-from oodml.study.further_data import open_further_data, plan_tests
-from oodml.study.plan import Run, plan_runs, run_from_plan
-from oodml.study.prepare import (
-    Context,
-    group_by_network,
+from oodml.study.plan import (
+    Run,
+    plan_runs,
     plan_study,
     planned_progression_key,
     progression_key,
+    run_from_plan,
+)
+from oodml.study.prepare import (
+    Context,
+    group_by_network,
+    open_further_data,
+    plan_tests,
     read_split_file,
+    views_of,
 )
 from oodml.study.run import execute, test_metrics
 from oodml.study.search.run_search import replay, with_chosen_options
-from oodml.study.search.trials import Trial, method_searches
+from oodml.study.search.trials import method_searches
 from oodml.study.spec.consistency import check_class_sizes
 from oodml.study.spec.study_file import SplitFile, Study
 from oodml.vectors import VectorSet
@@ -62,24 +68,23 @@ def preview(study: Study, folder: str | Path, smoke: bool = False) -> str:
     progression = _known_progression(study, images, store)
     if progression is None:
         return _preview_without_splits(study, images, smoke)
-    key = progression_key(study, images)
     tests = plan_tests(open_further_data(study, images), images, progression)
     lines: list[str] = []
+    chosen: Study | None = study
     if study.search is not None:
         lines, chosen = _preview_search(study, progression, images, store)
-        if chosen is None:
-            later = plan_study(study, progression, images, key, smoke, tests).runs
-            lines.append("then, with the chosen options:")
-            return "\n".join([*lines, *(f"  later  {run.description}" for run in later)])
-        study = chosen
-    runs = plan_study(study, progression, images, key, smoke, tests).runs
+    key = progression_key(study, images)
+    runs = plan_study(chosen or study, progression, images, key, smoke, tests).runs
+    if chosen is None:
+        lines.append("then, with the chosen options:")
+        return "\n".join([*lines, *(f"  later  {run.description}" for run in runs)])
     finished = store.finished_ids()
     lines += [f"  {'done ' if run.id in finished else 'to do'}  {run.description}" for run in runs]
     done = [run for run in runs if run.id in finished]
     left = [run for run in runs if run.id not in finished]
     count = f"{len(left)} of {len(runs)} runs to do"
     if not done:
-        return "\n".join([*lines, *_describe_estimate(count, study, images, runs, smoke)])
+        return "\n".join([*lines, *_describe_estimate(count, chosen, images, runs, smoke)])
     if left:
         seconds = StatusReader(store).expected(done, left)
         files = (file for run in done for file in (store.runs / run.id).iterdir())
@@ -95,11 +100,11 @@ def _preview_without_splits(study: Study, images: ImageSet, smoke: bool) -> str:
     for variant in study.variants:
         lines.append(f"  {variant.label}, seeds {', '.join(map(str, variant.seeds))}")
     splits = study.splits
-    count = splits.n_splits if isinstance(splits, SplitSettings) else "all"
-    if isinstance(splits, SplitSettings) and splits.steps is not None:
-        count = len(splits.steps)
+    count: int | str = "all"
+    if isinstance(splits, SplitSettings):
+        count = splits.n_splits if splits.steps is None else len(splits.steps)
     n = count if isinstance(count, int) else 1
-    standard = split_in_half(images, study.shots, study.episodes)
+    standard = _split_in_half(images, study.shots, study.episodes)
     progression = Progression(tuple(replace(standard, step=step) for step in range(n)), "")
     runs = plan_runs(study, progression, images)
     text = f"at most {len(runs)} runs on {n} splits"
@@ -113,8 +118,8 @@ def _describe_estimate(
     if smoke:
         return [count]
     try:
-        lines, features = describe_features(runs, images)
-        costs = measure_runs(runs, images, study.episodes)
+        lines, features = _describe_features(runs, images)
+        costs = _measure_runs(runs, images, study.episodes)
     except Exception as error:  # user code raises anything
         return [f"{count}; time and disk unknown: {error}"]
     trials = {one.label for one in study.variants if one.ranges} if study.search else set()
@@ -146,17 +151,14 @@ def _preview_search(
         label = search.variant.label
         for name, one in search.variant.ranges.items():
             lines.append(f"  {label}: {name}, {one.describe()}")
-        lines += [_describe_trial(trial, trials) for trial in search.trials]
+        for trial in search.trials:
+            state = "done " if trials.is_settled(trial.run.id) else "to do"
+            values = " ".join(f"{name}={value}" for name, value in trial.values.items())
+            lines.append(f"  {state}  {label}, trial {trial.number}: {values or 'defaults'}")
         if later := search.settings.trials - len(search.trials):
             lines.append(f"  later  {later} more of {label}, sampled when these finish")
     chosen = with_chosen_options(study, searches, "", trials.folder) if is_complete else None
     return lines, chosen
-
-
-def _describe_trial(trial: Trial, trials: Store) -> str:
-    state = "done " if trials.is_settled(trial.run.id) else "to do"
-    values = " ".join(f"{name}={value}" for name, value in trial.values.items())
-    return f"  {state}  {trial.run.label}, trial {trial.number}: {values or 'defaults'}"
 
 
 def _known_progression(study: Study, images: ImageSet, store: Store) -> Progression | None:
@@ -167,7 +169,7 @@ def _known_progression(study: Study, images: ImageSet, store: Store) -> Progress
     return None
 
 
-def split_in_half(images: ImageSet, shots: Sequence[int], episodes: int) -> Split:
+def _split_in_half(images: ImageSet, shots: Sequence[int], episodes: int) -> Split:
     """A split of the sorted classes in two halves, in place of one that is not built yet."""
     names = images.class_names
     train, test = names[: len(names) // 2], names[len(names) // 2 :]
@@ -175,12 +177,17 @@ def split_in_half(images: ImageSet, shots: Sequence[int], episodes: int) -> Spli
     return Split(0, tuple(train), tuple(test), 0.0, (), sampled)
 
 
-def measure_runs(runs: Sequence[RunPlan], images: ImageSet, episodes: int) -> dict[str, Cost]:
+def _measure_runs(runs: Sequence[RunPlan], images: ImageSet, episodes: int) -> dict[str, Cost]:
     """The cost of one run of each method, by label, with cached features.
 
     Methods that train the same whole network are measured once; it takes most of their time.
     """
-    evaluation = _seconds_of_evaluation(images, int(runs[0].model["dim"]))
+    wanted = len(images) // 2
+    count = min(wanted, MAX_EVALUATED)
+    vectors = np.random.default_rng(0).normal(size=(count, int(runs[0].model["dim"])))
+    start = time.perf_counter()
+    test_metrics(VectorSet(vectors.astype("f4"), images.classes[:count], images.ids[:count]))
+    evaluation = (time.perf_counter() - start) * (wanted / count) ** 2
     costs: dict[str, Cost] = {}
     measured: dict[str, Cost] = {}
     for run in {run.label: run for run in runs}.values():
@@ -189,7 +196,7 @@ def measure_runs(runs: Sequence[RunPlan], images: ImageSet, episodes: int) -> di
         if key not in measured:
             sample = reduce_images(images, *(HEAD_SAMPLE if is_head else FINETUNE_SAMPLE))
             shots = (2,) if run.shots and np.bincount(sample.labels).min() >= 4 else ()
-            split = split_in_half(sample, shots, episodes)
+            split = _split_in_half(sample, shots, episodes)
             context = Context(sample, Progression((split,), ""), resolve_device(None))
             short = replace(run_from_plan(run, split), shots=shots)
             measured[key] = _cost(short, context, len(images) / 2, run.shots, evaluation)
@@ -226,23 +233,14 @@ def _measure(run: Run, context: Context, epochs: int, iterations: int) -> Cost:
         return seconds, sum(path.stat().st_size for path in Path(folder).iterdir())
 
 
-def _seconds_of_evaluation(images: ImageSet, dim: int) -> float:
-    wanted = len(images) // 2
-    count = min(wanted, MAX_EVALUATED)
-    vectors = np.random.default_rng(0).normal(size=(count, dim)).astype(np.float32)
-    start = time.perf_counter()
-    test_metrics(VectorSet(vectors, images.classes[:count], images.ids[:count]))
-    return (time.perf_counter() - start) * (wanted / count) ** 2
-
-
-def describe_features(runs: Sequence[RunPlan], images: ImageSet) -> tuple[list[str], Cost]:
+def _describe_features(runs: Sequence[RunPlan], images: ImageSet) -> tuple[list[str], Cost]:
     """A line for each network: the images to embed and what is cached; and the total cost."""
     lines, seconds, size = [], 0.0, 0.0
     sample = reduce_images(images, HEAD_SAMPLE[0], 2)
     for model, group in group_by_network(runs).items():
         if not isinstance(model, HeadSettings):
             continue
-        count = 1 + max(max(r.model["views"], r.adapt["views"] if r.shots else 0) for r in group)
+        count = 1 + max(map(views_of, group))
         options = model.model_dump(include={"weights", "image_size", "pooling", "augmentation"})
         views = (None, *range(count - 1))
         missing = sum(not is_cached(images, model.backbone, options, view) for view in views)

@@ -22,12 +22,8 @@ from oodml.shift.files import read_splits, write_splits
 from oodml.shift.splits import Progression
 from oodml.study import run as study_run
 from oodml.study.folder.store import Store
-from oodml.study.prepare import (
-    planned_progression_key,
-    precompute_features,
-    prepare,
-    progression_key,
-)
+from oodml.study.plan import planned_progression_key, progression_key
+from oodml.study.prepare import precompute_features, prepare
 from oodml.study.search.sampler import sampler_name
 from oodml.study.search.trials import (
     MethodSearch,

@@ -18,8 +18,7 @@ from oodml.shift.splits import Progression, Split
 from oodml.study.folder.status import failure_reason
 from oodml.study.folder.store import Store
 from oodml.study.folder.table import read_run_rows
-from oodml.study.plan import plan_runs
-from oodml.study.prepare import plan_study
+from oodml.study.plan import plan_runs, plan_study
 from oodml.study.search.sampler import Sampler
 from oodml.study.spec.ranges import SearchSettings
 from oodml.study.spec.study_file import Study

@@ -58,6 +58,11 @@ class Variant(BaseModel):
     trains: bool = True
     ranges: Mapping[str, Range] = Field(default_factory=dict)
 
+    def run_fields(self) -> dict[str, Any]:
+        """What a `Run` has in common with its variant."""
+        names = ("label", "method", "options", "trains", *PARTS)
+        return {name: getattr(self, name) for name in names}
+
     def value(self, name: str) -> Any:
         """The current value of an option or key in `ranges`."""
         part, _, key = name.rpartition(".")

@@ -20,8 +20,7 @@ from oodml.study.folder.claims import PATIENCE, Claim, Claims, heartbeat
 from oodml.study.folder.store import Store, failure_text, is_disk_full, unwritable_error
 from oodml.study.folder.table import write_run_rows
 from oodml.study.plan import Run
-from oodml.study.prepare import Context, open_context
-from oodml.study.run_artifacts import RunArtifacts
+from oodml.study.prepare import Context, RunArtifacts, open_context
 
 Execute = Callable[[Run, Context, Path], pd.DataFrame]
 """Executes a run: writes its files into the folder and returns its rows of results."""
