@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oodml.checks.requirement import Advice, Make, NotApplicable, Violation, close
+from oodml.checks.requirement import Advice, Make, Violation, close, require, skip_unless
 from oodml.checks.samples import (
     DIM,
     EMBEDDING_KINDS,
     UNUSUAL_LABELS,
+    draws_globally,
     find_synchronization,
     sample_rows,
 )
@@ -59,13 +60,12 @@ def _compute_checked(loss: Any, x: Tensor, y: Tensor, batch: str) -> Tensor:
     x = x.clone().requires_grad_()
     value = compute(loss, x, y)
     remedy = "Guard divisions, roots, and logarithms (clamp), and means over nothing"
-    if not value.isfinite():
-        raise Violation(f"{batch}: the loss is {float(value.detach())}", remedy)
+    require(value.isfinite(), f"{batch}: the loss is {float(value.detach())}", remedy)
     if value.requires_grad:
         value.backward()  # type: ignore[no-untyped-call]
     for gradient in (x.grad, *(parameter.grad for parameter in _parameters(loss))):
-        if gradient is not None and not gradient.isfinite().all():
-            raise Violation(f"{batch}: a gradient is not finite", remedy)
+        finite = gradient is None or gradient.isfinite().all()
+        require(finite, f"{batch}: a gradient is not finite", remedy)
     return value.detach()
 
 
@@ -84,9 +84,9 @@ def check_gradient(make: Make) -> None:
     value = compute(make(), x.requires_grad_(), y)
     if value.requires_grad:
         value.backward()  # type: ignore[no-untyped-call]
-    if x.grad is None or not x.grad.abs().sum() > 0:
-        remedy = "Compute the loss from the given embeddings, without detach(), item(), or numpy()"
-        raise Violation("the gradient of the embeddings is zero or missing", remedy)
+    remedy = "Compute the loss from the given embeddings, without detach(), item(), or numpy()"
+    problem = "the gradient of the embeddings is zero or missing"
+    require(x.grad is not None and x.grad.abs().sum() > 0, problem, remedy)
 
 
 def check_descent(make: Make) -> None:
@@ -95,24 +95,21 @@ def check_descent(make: Make) -> None:
     value = compute(loss, x.requires_grad_(), y)
     (gradient,) = torch.autograd.grad(value, x)
     after = compute(loss, x - 1e-3 * gradient / gradient.norm().clamp(min=1e-12), y)
-    if not after < value:
-        change = f"it changes from {float(value.detach()):.6g} to {float(after.detach()):.6g}"
-        raise Violation(change, "Look for detach() in one term, rounding, or random numbers")
+    change = f"it changes from {float(value.detach()):.6g} to {float(after.detach()):.6g}"
+    require(after < value, change, "Look for detach() in one term, rounding, or random numbers")
 
 
 def check_optimization(make: Make) -> None:
     """Twenty steps of Adam on the embeddings lower the loss."""
     loss, (x, y) = make(), sample_rows(PAIRS)
-    x.requires_grad_()
-    optimizer = torch.optim.Adam([x], lr=0.01)
+    optimizer = torch.optim.Adam([x.requires_grad_()], lr=0.01)
     first = compute(loss, x, y).detach()
     for _ in range(20):
         optimizer.zero_grad()
         compute(loss, x, y).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     last = compute(loss, x, y).detach()
-    if not last < first:
-        raise Violation(f"it changes from {float(first):.6g} to {float(last):.6g}", "Check signs")
+    require(last < first, f"it changes from {first:.6g} to {last:.6g}", "Check signs")
 
 
 def check_unusual_batches(make: Make) -> None:
@@ -130,30 +127,27 @@ def check_unusual_embeddings(make: Make) -> None:
 def check_no_triplets(make: Make) -> None:
     """Without triplets the loss is 0, or only its penalty on single embeddings."""
     loss, (x, y) = make(), sample_rows(PAIRS)
-    if not uses_triplets(loss):
-        raise NotApplicable("it is not computed from triplets")
+    skip_unless(uses_triplets(loss), "it is not computed from triplets")
     value = loss(x.requires_grad_(), y, torch.zeros(0, 3, dtype=torch.int64))
     remedy = "Divide by max(number of triplets, 1)"
     if value.requires_grad:
         value.backward()
-    if x.grad is not None and not x.grad.isfinite().all():
-        raise Violation("a gradient is not finite", remedy)
-    if not 0 <= value.detach() <= loss(x, y, all_triplets(y)).detach():
-        raise Violation(f"it is {float(value.detach())}", remedy)
+    require(x.grad is None or x.grad.isfinite().all(), "a gradient is not finite", remedy)
+    value, largest = value.detach(), loss(x, y, all_triplets(y)).detach()
+    require(0 <= value <= largest, f"it is {float(value)}", remedy)
 
 
 def check_valid_mask(make: Make) -> None:
     """Triplets outside the mask `valid` do not change the loss."""
     loss, (x, y) = make(), sample_rows(PAIRS)
-    if _parameter(loss, "valid") is None:
-        raise NotApplicable("it takes no mask `valid`; triplets are filtered before the call")
+    reason = "it takes no mask `valid`; triplets are filtered before the call"
+    skip_unless(_parameter(loss, "valid") is not None, reason)
     triplets = all_triplets(y)[:10]
     valid = torch.arange(len(triplets)) % 3 > 0
     masked = float(loss(x, y, triplets, valid).detach())
     filtered = float(loss(x, y, triplets[valid]).detach())
-    if not close(masked, filtered, 1e-5):
-        problem = f"{masked:.6g} with the mask, {filtered:.6g} on the valid triplets alone"
-        raise Violation(problem, "Average over the valid triplets only")
+    problem = f"{masked:.6g} with the mask, {filtered:.6g} on the valid triplets alone"
+    require(close(masked, filtered, 1e-5), problem, "Average over the valid triplets only")
 
 
 def check_order(make: Make) -> None:
@@ -162,25 +156,22 @@ def check_order(make: Make) -> None:
     order = torch.tensor([5, 2, 0, 7, 1, 4, 6, 3])
     first = float(compute(loss, x, y).detach())
     second = float(compute(loss, x[order], y[order]).detach())
-    if not close(first, second, 1e-4):
-        remedy = "Find pairs by their labels, not by their position in the batch"
-        raise Violation(f"{first:.6g} in one order, {second:.6g} in another", remedy)
+    problem = f"{first:.6g} in one order, {second:.6g} in another"
+    remedy = "Find pairs by their labels, not by their position in the batch"
+    require(close(first, second, 1e-4), problem, remedy)
 
 
 def check_determinism(make: Make) -> None:
     """Two calls return the same value and draw nothing from the global random generator."""
-    x, y = sample_rows(PAIRS)
-    state = torch.get_rng_state()
-    loss = make()
-    before = torch.get_rng_state()
-    first, second = float(compute(loss, x, y).detach()), float(compute(loss, x, y).detach())
-    drew = not torch.equal(before, torch.get_rng_state())
-    torch.set_rng_state(state)
-    if first != second or drew:
-        problem = f"{first:.6g}, then {second:.6g}"
-        problem = problem if first != second else "it draws from the global random generator"
-        remedy = "Take a torch.Generator as an option, or leave randomness to a miner or method"
-        raise Violation(problem, remedy)
+    loss, (x, y) = make(), sample_rows(PAIRS)
+
+    def twice() -> list[float]:
+        return [float(compute(loss, x, y).detach()) for _ in range(2)]
+
+    (first, second), drew = draws_globally(twice)
+    remedy = "Take a torch.Generator as an option, or leave randomness to a miner or method"
+    require(first == second, f"{first:.6g}, then {second:.6g}", remedy)
+    require(not drew, "it draws from the global random generator", remedy)
 
 
 def check_half_precision(make: Make) -> None:
@@ -188,11 +179,10 @@ def check_half_precision(make: Make) -> None:
     x, y = sample_rows((0, 0, 1, 1, 2, 2))
     half = x.bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
-        value = _compute_checked(make(), half, y, "bfloat16")
+        value = float(_compute_checked(make(), half, y, "bfloat16"))
     full = float(compute(make(), half.float(), y).detach())
-    if not close(float(value), full, 0.05, 1e-3):
-        remedy = "Compute on embeddings.float(), under torch.autocast(device, enabled=False)"
-        raise Violation(f"{float(value):.5g} instead of {full:.5g}", remedy)
+    remedy = "Compute on embeddings.float(), under torch.autocast(device, enabled=False)"
+    require(close(value, full, 0.05, 1e-3), f"{value:.5g} instead of {full:.5g}", remedy)
 
 
 def check_inputs_unchanged(make: Make) -> None:
@@ -200,38 +190,36 @@ def check_inputs_unchanged(make: Make) -> None:
     x, y = sample_rows(PAIRS)
     before = x.clone(), y.clone()
     compute(make(), x, y)
-    if not torch.equal(x, before[0]) or not torch.equal(y, before[1]):
-        raise Violation("it modifies them", "Use no in-place operation on the arguments")
+    unchanged = torch.equal(x, before[0]) and torch.equal(y, before[1])
+    require(unchanged, "it modifies them", "Use no in-place operation on the arguments")
 
 
 def check_parameter_groups(make: Make) -> None:
     """Its optimizer groups contain every parameter once."""
     loss = make()
-    if not hasattr(loss, "parameter_groups"):
-        raise NotApplicable("without parameter_groups(lr), parameters train at the base rate")
+    reason = "without parameter_groups(lr), parameters train at the base rate"
+    skip_unless(hasattr(loss, "parameter_groups"), reason)
     groups = loss.parameter_groups(1e-3)
     grouped = [id(parameter) for group in groups for parameter in group["params"]]
     trainable = [id(parameter) for parameter in _parameters(loss) if parameter.requires_grad]
-    if sorted(grouped) != sorted(trainable):
-        problem = f"{len(grouped)} parameters in the groups, {len(trainable)} trainable"
-        raise Violation(problem, "Put each trainable parameter in exactly one group")
-    if any("lr" not in group for group in groups):
-        raise Violation("a group has no `lr`", "Give each group `lr` and `weight_decay`")
+    problem = f"{len(grouped)} parameters in the groups, {len(trainable)} trainable"
+    remedy = "Put each trainable parameter in exactly one group"
+    require(sorted(grouped) == sorted(trainable), problem, remedy)
+    rates = all("lr" in group for group in groups)
+    require(rates, "a group has no `lr`", "Give each group `lr` and `weight_decay`")
 
 
 def check_state(make: Make) -> None:
     """Its state can be saved and loaded."""
     loss, restored, (x, y) = make(), make(), sample_rows(PAIRS)
-    if not _parameters(loss):
-        raise NotApplicable("it has no parameters")
+    skip_unless(_parameters(loss), "it has no parameters")
     with torch.no_grad():
         for parameter in _parameters(loss):
             parameter.mul_(1.5)
     restored.load_state_dict(loss.state_dict())
     before, after = (float(compute(one, x, y).detach()) for one in (loss, restored))
-    if before != after:
-        remedy = "Register tensors as parameters or buffers"
-        raise Violation(f"{before:.6g} before, {after:.6g} after", remedy)
+    remedy = "Register tensors as parameters or buffers"
+    require(before == after, f"{before:.6g} before, {after:.6g} after", remedy)
 
 
 def check_synchronization(make: Make) -> None:
@@ -242,8 +230,7 @@ def check_synchronization(make: Make) -> None:
         arguments.append(all_triplets(y))
         if _parameter(loss, "valid") is not None:
             arguments.append(torch.ones(len(arguments[-1]), dtype=torch.bool))
-    operation = find_synchronization(lambda: loss(*arguments).backward())
-    if operation:
+    if operation := find_synchronization(lambda: loss(*arguments).backward()):
         remedy = "Use torch.where and masked means, whose shapes are fixed"
         raise Advice(operation, f"{remedy}. The loss is correct as it is, but slower on a GPU")
 

@@ -6,8 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oodml.checks.requirement import Advice, Make, NotApplicable, Violation
-from oodml.checks.samples import EMBEDDING_KINDS, UNUSUAL_LABELS, find_synchronization, sample_rows
+from oodml.checks.requirement import Advice, Make, Violation, require, skip_unless
+from oodml.checks.samples import (
+    EMBEDDING_KINDS,
+    UNUSUAL_LABELS,
+    draws_globally,
+    find_synchronization,
+    sample_rows,
+)
 
 Relation = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -38,11 +44,11 @@ def mine_checked(miner: Any, x: Tensor, y: Tensor, seed: int = 0) -> Tensor:
     triplets = miner(x, y, torch.Generator().manual_seed(seed))
     if not isinstance(triplets, Tensor):
         raise Violation(f"it returns {type(triplets)}", "Return an int64 tensor [t, 3]")
-    if triplets.shape[1:] != (3,) or triplets.dtype != torch.int64:
-        remedy = "Return int64 rows of anchor, positive, negative, [t, 3]; [0, 3] if there are none"
-        raise Violation(f"it returns {triplets.dtype} {tuple(triplets.shape)}", remedy)
-    if not ((triplets >= 0) & (triplets < len(y))).all():
-        raise Violation("it returns rows that are not in the batch", "Return rows 0 to n - 1")
+    remedy = "Return int64 rows of anchor, positive, negative, [t, 3]; [0, 3] if there are none"
+    well_formed = triplets.shape[1:] == (3,) and triplets.dtype == torch.int64
+    require(well_formed, f"it returns {triplets.dtype} {tuple(triplets.shape)}", remedy)
+    inside = ((triplets >= 0) & (triplets < len(y))).all()
+    require(inside, "it returns rows that are not in the batch", "Return rows 0 to n - 1")
     relation = relation_of(miner)
     correct = RELATIONS[relation](y, *triplets.unbind(1))
     if not correct.all():
@@ -71,47 +77,42 @@ def check_completeness(make: Make) -> None:
     """It returns no triplets where the labels allow none, and some where they allow some."""
     for labels in ((0, 0, 0, 0), (0, 1)):
         possible = relation_of(make()) == "within" and labels == (0, 0, 0, 0)
-        if not possible and len(mine_checked(make(), *sample_rows(labels))):
-            raise Violation(f"it returns triplets for labels {labels}", "Skip such anchors")
-    if not len(mine_checked(make(), *sample_rows((0, 0, 1, 1, 2, 3)))):
-        problem = "it returns no triplets for labels 0 0 1 1 2 3"
-        raise Violation(problem, "Use every anchor that has a positive")
+        none = possible or not len(mine_checked(make(), *sample_rows(labels)))
+        require(none, f"it returns triplets for labels {labels}", "Skip such anchors")
+    some = len(mine_checked(make(), *sample_rows((0, 0, 1, 1, 2, 3))))
+    problem = "it returns no triplets for labels 0 0 1 1 2 3"
+    require(some, problem, "Use every anchor that has a positive")
 
 
 def check_generator(make: Make) -> None:
     """The generator is the only source of randomness."""
     x, y = sample_rows(tuple(range(4)) * 3)
-    first = mine_checked(make(), x, y, 3)
-    miner, state = make(), torch.get_rng_state()
-    second = mine_checked(miner, x, y, 3)
-    drew = not torch.equal(state, torch.get_rng_state())
-    torch.set_rng_state(state)
+    first, miner = mine_checked(make(), x, y, 3), make()
+    second, drew = draws_globally(lambda: mine_checked(miner, x, y, 3))
     remedy = "Draw only with torch.rand(…, generator=generator)"
-    if drew:
-        raise Violation("it draws from the global random generator", remedy)
-    if not torch.equal(first, second):
-        raise Violation("the same seed gives different triplets", remedy)
+    require(not drew, "it draws from the global random generator", remedy)
+    require(torch.equal(first, second), "the same seed gives different triplets", remedy)
 
 
 def check_masked(make: Make) -> None:
     """`masked` returns the same triplets, with a shape that does not depend on the labels."""
     miner = make()
-    if not hasattr(miner, "masked"):
-        raise NotApplicable("without masked(…), triplets are filtered, which waits for the GPU")
+    reason = "without masked(…), triplets are filtered, which waits for the GPU"
+    skip_unless(hasattr(miner, "masked"), reason)
     x, y = sample_rows((0, 0, 1, 1, 2, 2, 3))
     triplets, valid = miner.masked(x, y, torch.Generator().manual_seed(4))
-    if not torch.equal(triplets[valid], mine_checked(make(), x, y, 4)):
-        raise Violation("the call returns other triplets", "Let __call__ filter masked(…)")
+    same = torch.equal(triplets[valid], mine_checked(make(), x, y, 4))
+    require(same, "the call returns other triplets", "Let __call__ filter masked(…)")
     one_class, none = miner.masked(x, torch.zeros_like(y), torch.Generator())
-    if one_class.shape != triplets.shape or none.shape != valid.shape:
-        raise Violation("its shape depends on the labels", "Keep all rows and mark valid ones")
+    fixed = one_class.shape == triplets.shape and none.shape == valid.shape
+    require(fixed, "its shape depends on the labels", "Keep all rows and mark valid ones")
 
 
 def check_vmap(make: Make) -> None:
     """`choose` works on many batches at once, as few-shot adaptation requires."""
     miner = make()
-    if not hasattr(miner, "choose"):
-        raise NotApplicable("it has no choose(…), a pure function of uniform random numbers")
+    reason = "it has no choose(…), a pure function of uniform random numbers"
+    skip_unless(hasattr(miner, "choose"), reason)
     random = torch.Generator().manual_seed(0)
     y = torch.randint(0, 3, (4, 9), generator=random)
     x = torch.randn(4, 9, 5, generator=random)
@@ -120,9 +121,9 @@ def check_vmap(make: Make) -> None:
     for batch in range(4):
         triplets, valid = miner.choose(x[batch], y[batch], uniform[batch])
         same = torch.equal(together[1][batch], valid)
-        if not same or not torch.equal(together[0][batch][valid], triplets[valid]):
-            remedy = "Let no shape or branch depend on the data"
-            raise Violation("a batch alone gives other triplets", remedy)
+        same = same and torch.equal(together[0][batch][valid], triplets[valid])
+        remedy = "Let no shape or branch depend on the data"
+        require(same, "a batch alone gives other triplets", remedy)
 
 
 def check_half_precision(make: Make) -> None:
@@ -132,9 +133,8 @@ def check_half_precision(make: Make) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         cast = mine_checked(make(), x.clone().requires_grad_(), y)
         mine_checked(make(), x.bfloat16(), y)
-    if not torch.equal(plain, cast):
-        remedy = "Compute on embeddings.float(), under torch.autocast(device, enabled=False)"
-        raise Violation("other triplets under autocast", remedy)
+    remedy = "Compute on embeddings.float(), under torch.autocast(device, enabled=False)"
+    require(torch.equal(plain, cast), "other triplets under autocast", remedy)
 
 
 def check_inputs_unchanged(make: Make) -> None:
@@ -142,8 +142,8 @@ def check_inputs_unchanged(make: Make) -> None:
     x, y = sample_rows((0, 0, 1, 1, 2, 2))
     before = x.clone(), y.clone()
     mine_checked(make(), x, y)
-    if not torch.equal(x, before[0]) or not torch.equal(y, before[1]):
-        raise Violation("it modifies them", "Use no in-place operation on the arguments")
+    unchanged = torch.equal(x, before[0]) and torch.equal(y, before[1])
+    require(unchanged, "it modifies them", "Use no in-place operation on the arguments")
 
 
 def check_synchronization(make: Make) -> None:

@@ -9,6 +9,8 @@ Make = Callable[..., Any]
 """Creates a new object, so that no requirement sees state that another one left behind."""
 Requirement = Callable[[Make], None]
 """The first line of its docstring states the requirement."""
+SUPPLIED = {"settings", "sizes", "weights", "n_classes", "dim", "generator"}
+"""Arguments that the program supplies; all others are options of the user."""
 
 
 class Violation(Exception):
@@ -27,13 +29,24 @@ class NotApplicable(Exception):
     """The requirement does not apply to the object; the message is the reason."""
 
 
+def require(condition: object, problem: str, remedy: str) -> None:
+    """Raise `Violation` if a condition is not met."""
+    if not condition:
+        raise Violation(problem, remedy)
+
+
+def skip_unless(condition: object, reason: str) -> None:
+    """Raise `NotApplicable` if a condition is not met."""
+    if not condition:
+        raise NotApplicable(reason)
+
+
 @dataclass(frozen=True)
 class CheckResult:
     """The result of checking one requirement.
 
-    Attributes:
-        mark: ✓ (met), ✗ (not met), ! (advice), or – (not applicable or not checked).
-        problem: what is wrong, or why the requirement was not checked.
+    The mark is ✓ (met), ✗ (not met), ! (advice), or – (not applicable or not checked); `problem`
+    is what is wrong, or why the requirement was not checked.
     """
 
     requirement: str
@@ -57,7 +70,13 @@ def check_requirement(requirement: Requirement, make: Make) -> CheckResult:
         mark = "!" if isinstance(violation, Advice) else "✗"
         return CheckResult(text, mark, violation.problem, violation.remedy)
     except Exception as error:  # user code may raise anything
-        return CheckResult(text, "✗", f"{type(error).__name__}: {error}", _origin(error))
+        trace, origin = error.__traceback__, ""
+        while trace is not None:  # to the last line of code outside torch
+            file = trace.tb_frame.f_code.co_filename
+            if "/torch/" not in file and "<" not in file:
+                origin = f"It was raised at {file}:{trace.tb_lineno}"
+            trace = trace.tb_next
+        return CheckResult(text, "✗", f"{type(error).__name__}: {error}", origin)
     return CheckResult(text, "✓")
 
 
@@ -71,32 +90,16 @@ def check_requirements(
     results: list[CheckResult] = []
     skipped = ""
     for requirement in requirements:
-        if skipped:
-            results.append(CheckResult(describe(requirement), "–", skipped))
-            continue
-        results.append(check_requirement(requirement, make))
+        text = describe(requirement)
+        skip = CheckResult(text, "–", skipped)
+        results.append(skip if skipped else check_requirement(requirement, make))
         if results[-1].failed and requirement in basic:
-            skipped = f'not checked, because of: "{describe(requirement)}"'
+            skipped = f'not checked, because of: "{text}"'
     return results
 
 
 def describe(requirement: Requirement) -> str:
     return (inspect.getdoc(requirement) or requirement.__name__).splitlines()[0].rstrip(".")
-
-
-def _origin(error: BaseException) -> str:
-    """The last line of code outside torch that an error passed through."""
-    trace, origin = error.__traceback__, ""
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if "/torch/" not in file and "<" not in file:
-            origin = f"It was raised at {file}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return origin
-
-
-SUPPLIED = {"settings", "sizes", "weights", "n_classes", "dim", "generator"}
-"""Arguments that the program supplies; all others are options of the user."""
 
 
 def check_docstring(make: Make) -> None:

@@ -1,7 +1,7 @@
 """Small batches and images for checking requirements, and a detector of GPU synchronization."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from oodml.images.image_set import ImageSet
 
+T = TypeVar("T")
 DIM = 6
 """Dimension of the sample embeddings."""
 UNUSUAL_LABELS = {
@@ -52,6 +53,15 @@ def squares(classes: int = 6, each: int = 8, side: int = 24, seed: int = 0) -> I
         superclasses=np.array(["even" if int(name[1:]) % 2 == 0 else "odd" for name in names]),
         pixels=pixels,
     )
+
+
+def draws_globally(compute: Callable[[], T]) -> tuple[T, bool]:
+    """The result of a computation, and whether it drew from the global random generator."""
+    state = torch.get_rng_state()
+    result = compute()
+    drew = not torch.equal(state, torch.get_rng_state())
+    torch.set_rng_state(state)
+    return result, drew
 
 
 SYNCHRONIZING = {

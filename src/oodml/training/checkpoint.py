@@ -25,11 +25,8 @@ VERSION = "4"
 class BestWeights:
     """The weights of the epoch with the best validation metric.
 
-    Before the first evaluation, and without validation classes, these are the latest weights.
-
-    Args:
-        model: the model before training, which counts as epoch 0.
-        select: the metrics to maximize, joined by "+".
+    Before the first evaluation, and without validation classes, these are the latest weights. The
+    model before training counts as epoch 0. `select` are the metrics to maximize, joined by "+".
     """
 
     def __init__(self, model: Embedder, select: str) -> None:
@@ -39,11 +36,7 @@ class BestWeights:
         self._store(model, 0)
 
     def update(self, model: Embedder, epoch: int, metrics: Metrics | None) -> None:
-        """Take the weights after an epoch into account.
-
-        Args:
-            metrics: metrics of the validation classes, or None if they were not evaluated.
-        """
+        """Take the weights after an epoch into account; None if it was not evaluated."""
         value = float("-inf") if metrics is None else self.score(metrics)
         if metrics is not None and value > self.best:
             self.best, self.metrics = value, metrics
@@ -61,11 +54,7 @@ class BestWeights:
         return {"best": self.best, "metrics": self.metrics, "epoch": self.epoch, "weights": weights}
 
     def load_state_dict(self, model: Embedder, state: dict[str, Any]) -> None:
-        """Restore the state of a checkpoint.
-
-        Args:
-            model: the model with the weights of the same checkpoint.
-        """
+        """Restore the state of a checkpoint, whose weights the model has."""
         self.best, self.metrics = state["best"], state["metrics"]
         self._store(model, state["epoch"])
         if state["weights"]:
@@ -144,11 +133,9 @@ class TrainingState:
 
 @dataclass
 class Checkpoint:
-    """A checkpoint file of one training.
+    """A checkpoint file of one training, saved every few seconds at most.
 
-    Attributes:
-        key: a hash of everything that the numbers depend on; a file with another key is ignored.
-        every: the minimum time between two checkpoints, in seconds.
+    `key` is a hash of what the numbers depend on; a file with another key is ignored.
     """
 
     path: Path
@@ -175,10 +162,7 @@ class Checkpoint:
         self._saved_at = time.monotonic()
 
     def find(self) -> Path | None:
-        """The checkpoint to resume from, or None.
-
-        A warning is logged if the file is corrupt or belongs to another training.
-        """
+        """The checkpoint to resume from; None, with a warning, if it is corrupt or another's."""
         if not self.path.exists():
             return None
         try:
@@ -190,9 +174,3 @@ class Checkpoint:
             return self.path
         _LOG.warning("%s: %s; the training starts from the beginning", self.path, problem)
         return None
-
-
-def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """The state in a checkpoint that `Checkpoint.find` returned, with its tensors on a device."""
-    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)["state"]
-    return state

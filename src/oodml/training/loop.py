@@ -17,13 +17,7 @@ from oodml.files import write_text
 from oodml.methods._base import BaseMethod
 from oodml.model import Embedder, FinetuneSettings
 from oodml.randomness import derived_seed, generator
-from oodml.training.checkpoint import (
-    BestWeights,
-    Checkpoint,
-    Metrics,
-    TrainingState,
-    load_checkpoint,
-)
+from oodml.training.checkpoint import BestWeights, Checkpoint, Metrics, TrainingState
 from oodml.training.settings import TrainSettings
 from oodml.training.sources import BatchSource, ClassBalanced
 from oodml.training.trainer import NonFiniteError, Trainer
@@ -31,7 +25,6 @@ from oodml.training.tuning import (
     Retention,
     Tuning,
     backbone_weights,
-    count_parameters,
     peak_memory,
     search_path,
 )
@@ -97,10 +90,15 @@ def train(
     state = TrainingState(model, method, trainer, best)
     saved = distributed.compute_once(lambda: checkpoint.find() if checkpoint else None)
     if saved is not None:
-        state.load_state_dict(load_checkpoint(saved, device))
+        loaded = torch.load(saved, map_location=device, weights_only=True)
+        state.load_state_dict(loaded["state"])
     sampler = ClassBalanced(source.labels, settings.batch_size, settings.per_class)
     for epoch in range(state.epoch + 1, settings.epochs + 1):
-        _enter_training_mode(model, method, tuning, frozen=epoch <= settings.warmup_epochs)
+        distributed.broadcast_weights(model, method)
+        model.train()
+        method.train()
+        for parameter in tuning.parameters:
+            parameter.requires_grad_(epoch > settings.warmup_epochs)
         random = np.random.Generator(np.random.PCG64(derived_seed(seed, epoch)))
         order = list(sampler.sample_epoch(random))
         try:
@@ -123,7 +121,7 @@ def train(
             checkpoint.save_if_due(state)
     best.restore(model)
     cost = {
-        "parameters": float(count_parameters(model, tuning)),
+        "parameters": float(sum(parameter.numel() for parameter in trainer.trained)),
         "seconds_per_step": trainer.seconds / max(1, trainer.timed_steps),
         "peak_bytes": float(peak_memory(device)),
     }
@@ -131,25 +129,13 @@ def train(
     history = History(state.rows, best.epoch, best.metrics, cost=cost)
     if not (settings.average and validate and backbone is not None):
         return history
-    path, metrics = _choose_average(model, start, settings, best, validate, diagnose)
-    return replace(history, path=path, validation=metrics)
-
-
-def _choose_average(
-    model: Embedder,
-    start: dict[str, Tensor],
-    settings: TrainSettings,
-    best: BestWeights,
-    validate: Evaluate,
-    diagnose: Evaluate | None,
-) -> tuple[list[dict[str, float]], Metrics]:
-    """Evaluate the averages, leave the best in the model, and return all rows and its metrics."""
 
     def evaluate() -> tuple[Metrics, Metrics]:
         metrics, test = validate(), diagnose() if diagnose else {}
         return metrics, _prefix("validation", metrics) | _prefix("test", test)
 
-    return search_path(model.require_backbone(), start, settings.average, evaluate, best.score)
+    path, metrics = search_path(backbone, start, settings.average, evaluate, best.score)
+    return replace(history, path=path, validation=metrics)
 
 
 def _move_to_device(
@@ -164,14 +150,6 @@ def _move_to_device(
     model.to(device)
     method.to(device)
     method.prepare(model)
-
-
-def _enter_training_mode(model: Embedder, method: BaseMethod, tuning: Tuning, frozen: bool) -> None:
-    distributed.broadcast_weights(model, method)
-    model.train()
-    method.train()
-    for parameter in tuning.parameters:
-        parameter.requires_grad_(not frozen)
 
 
 def _prefix(prefix: str, metrics: Metrics) -> Metrics:

@@ -20,12 +20,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Views:
-    """One batch from a source: one or two augmented views of each image.
-
-    Attributes:
-        features: for each view, backbone features [n f]; empty if the source has images.
-        images: for each view, images [n 3 h w]; empty if the source has features.
-    """
+    """One batch: one or two augmented views of each image, as features or as images."""
 
     rows: Rows
     features: list[Float[Tensor, "n f"]] = field(default_factory=list)
@@ -39,26 +34,16 @@ class BatchSource(Protocol):
     labels: Rows
 
     def batches(self, rows: Iterator[Rows], seed: int, n_views: int) -> Iterator[Views]:
-        """The batches of one epoch.
-
-        Args:
-            n_views: number of different views of each image.
-        """
+        """The batches of one epoch, with `n_views` different views of each image."""
 
 
 class FeatureSource:
-    """Cached features of several augmented views of every image.
-
-    Args:
-        views: features [v n f] of v views.
-        labels: [n] the class of each image.
-    """
+    """Cached features [v n f] of several augmented views of every image."""
 
     def __init__(self, views: Float[Tensor, "v n f"], labels: Rows) -> None:
         self.views, self.labels = views, labels
 
     def batches(self, rows: Iterator[Rows], seed: int, n_views: int) -> Iterator[Views]:
-        """Batches with randomly selected views; see `BatchSource`."""
         if len(self.views) < n_views:
             problem = f"model.views: given {len(self.views)}; the method needs at least {n_views}"
             raise OodmlError(problem, "model.views", len(self.views))
@@ -71,19 +56,13 @@ class FeatureSource:
 
 
 class ImageSource:
-    """Images that are augmented as they are read.
-
-    Args:
-        labels: [n] the class of each image.
-        size: side of the square views in pixels.
-    """
+    """Images that are augmented as they are read, to square views of `size` pixels."""
 
     def __init__(self, images: ImageSet, labels: Rows, size: int, augmentation: str) -> None:
         self.images, self.labels, self.size = images, labels, size
         self.recipe = recipe(augmentation)
 
     def batches(self, rows: Iterator[Rows], seed: int, n_views: int) -> Iterator[Views]:
-        """Batches of augmented images; see `BatchSource`."""
         order = list(rows)
         jobs = (
             (batch, train_views(self.images, self.size, self.recipe, derived_seed(seed, b, v)))
@@ -100,18 +79,14 @@ class ClassBalanced:
 
     If there are fewer classes, every batch contains all of them with more images per class. A class
     with fewer images contributes all of them. The original study samples images with replacement,
-    so that an image can be its own positive; here it cannot.
-
-    Args:
-        labels: [n] the class of each image. An epoch has ⌊n / batch_size⌋ batches, at least one.
+    so that an image can be its own positive; here it cannot. An epoch has ⌊n / batch_size⌋ batches,
+    at least one.
     """
 
     def __init__(self, labels: NDArray[np.int64], batch_size: int, per_class: int) -> None:
         if batch_size < 2 * per_class:
-            problem = (
-                f"train.batch_size {batch_size} must be at least twice train.per_class {per_class}"
-            )
-            raise OodmlError(problem, "train.batch_size", batch_size)
+            problem = f"{batch_size} must be at least twice train.per_class {per_class}"
+            raise OodmlError(f"train.batch_size {problem}", "train.batch_size", batch_size)
         order = np.argsort(labels, kind="stable")
         bounds = np.flatnonzero(np.diff(labels[order])) + 1
         self.members = [rows for rows in np.split(order, bounds) if len(rows)]

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -26,13 +26,9 @@ Terms = dict[str, Tensor]
 
 
 class NonFiniteError(OodmlError):
-    """A loss term or a weight is not finite.
+    """A loss term or a weight is not finite; `labels` are the classes of the batch, if known.
 
-    Args:
-        labels: the classes of the batch, if known.
-
-    Attributes:
-        epoch: the number of finished epochs of the weights that are left in the model.
+    `epoch` is the number of finished epochs of the weights that are left in the model.
     """
 
     def __init__(self, problem: str, epoch: int, advice: str, labels: Sequence[int] = ()) -> None:
@@ -65,8 +61,8 @@ class Trainer:
         self.model, self.method = model, method
         self.optimizer = _make_optimizer(model, method, settings, tuning)
         self.retention, self.chunk_size = retention, settings.chunk_size
-        trained = [*tuning.parameters, *model.head.parameters()]
-        self.average = MovingAverage(trained, settings.ema) if settings.ema else None
+        self.trained = [*tuning.parameters, *model.head.parameters()]
+        self.average = MovingAverage(self.trained, settings.ema) if settings.ema else None
         self.seconds, self.timed_steps = 0.0, 0
         self.random, self.device = random, device
         self.autocast = settings.precision == "bf16"
@@ -79,10 +75,7 @@ class Trainer:
     ) -> dict[str, float]:
         """Train on each batch once and return the mean of each loss term.
 
-        In distributed training, images are divided among processes.
-
-        Args:
-            epoch: the number of the epoch, from 1.
+        Epochs count from 1. In distributed training, images are divided among processes.
         """
         started, own = time.perf_counter(), order
         if self.model.trained_backbone is not None:
@@ -129,10 +122,9 @@ class Trainer:
     def _rotate(self, view: Views, n: int) -> tuple[Views, Tensor]:
         """The images of a batch of n, rotated by random quarter turns, and the number of turns."""
         if not view.images:
-            problem = (
-                'image rotation needs images, not cached features: set model.mode = "finetune"'
-            )
-            raise OodmlError(problem, "model.mode", "head", ("finetune",))
+            problem = "image rotation needs images, not cached features"
+            remedy = 'set model.mode = "finetune"'
+            raise OodmlError(f"{problem}: {remedy}", "model.mode", "head", ("finetune",))
         turns = torch.randint(4, (n,), generator=self.random)
         own = turns[distributed.own_share(n)]
         return Views(view.rows, images=[rotate(part, own) for part in view.images]), turns
@@ -143,7 +135,10 @@ class Trainer:
         The loss would show it only in the next step, when the weights may already be the best ones.
         A sum is finite if all its terms are, and fast to compute.
         """
-        named = [(name, p) for name, p in self._trained_parameters() if p.requires_grad]
+        optimized = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        named = [(f"the method's {name}", p) for name, p in self.method.named_parameters()]
+        named += [(name, p) for name, p in self.model.named_parameters() if id(p) in optimized]
+        named = [(name, p) for name, p in named if p.requires_grad]
         if not named:
             return
         sums = torch.stack([parameter.detach().sum(dtype=torch.float32) for _, parameter in named])
@@ -154,14 +149,6 @@ class Trainer:
                     epoch,
                     "Guard the gradients of roots, logarithms, and divisions, or lower train.lr.",
                 )
-
-    def _trained_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        for name, parameter in self.method.named_parameters():
-            yield f"the method's {name}", parameter
-        optimized = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
-        for name, parameter in self.model.named_parameters():
-            if id(parameter) in optimized:
-                yield name, parameter
 
     def _make_batch(self, view: Views, labels: Tensor) -> Batch:
         encode = partial(self._encode, len(labels))

@@ -25,41 +25,38 @@ RELATION_TEMPERATURE = 0.1
 class Tuning:
     """Freezes the parameters of a model's backbone that do not train, and adds LoRA adapters.
 
-    Args:
-        model: the model; one in head mode is left as it is.
-        settings: gradient checkpointing and the decay of the learning rate over layers.
-
-    Attributes:
-        parameters: the parameters of the backbone that train.
+    A model in head mode is left as it is. `parameters` are those of the backbone that train.
     """
 
     def __init__(self, model: Embedder, settings: TrainSettings) -> None:
         self.backbone = model.trained_backbone
         self.parameters: list[nn.Parameter] = []
+        self._behind: list[int] = []
         if self.backbone is None or not isinstance(model.settings, FinetuneSettings):
             return
         layers = layer_numbers(self.backbone)
-        tune = model.settings.tune
-        if tune == "lora":
+        if model.settings.tune == "lora":
             _add_lora(self.backbone, model.settings.lora)
-        chosen = tuned_names(self.backbone, tune, layers)
-        self.backbone.requires_grad_(False)
-        named = [(name, p) for name, p in self.backbone.named_parameters() if name in chosen]
-        self.parameters = [parameter for _, parameter in named]
-        for parameter in self.parameters:
-            parameter.requires_grad_(True)
-        self._depths = [_layer_of(name, layers) for name, _ in named]
-        self._last = max(layers.values(), default=0)
+        chosen = tuned_names(self.backbone, model.settings.tune, layers)
+        last = max(layers.values(), default=0)
+        for name, parameter in self.backbone.named_parameters():
+            parameter.requires_grad_(name in chosen)
+            if name in chosen:
+                self.parameters.append(parameter)
+                self._behind.append(last - _layer_of(name, layers))
         if settings.gradient_checkpointing:
-            _checkpoint_gradients(self.backbone, model.settings.backbone)
+            enable = getattr(self.backbone.network, "set_grad_checkpointing", None)
+            if enable is None:
+                name, key = model.settings.backbone, "train.gradient_checkpointing"
+                remedy = "set train.chunk_size, which saves memory with any network"
+                raise OodmlError(f"{key}: {name!r} does not support it; {remedy}", key, name)
+            enable(True)
 
     def parameter_groups(self, settings: TrainSettings) -> list[dict[str, Any]]:
         """The optimizer groups, with lr · layer_decay^(number of layers behind)."""
         groups: dict[int, list[nn.Parameter]] = {}
-        for parameter, depth in zip(self.parameters, getattr(self, "_depths", ()), strict=True):
-            groups.setdefault(self._last - depth if settings.layer_decay < 1 else 0, []).append(
-                parameter
-            )
+        for parameter, behind in zip(self.parameters, self._behind, strict=True):
+            groups.setdefault(behind if settings.layer_decay < 1 else 0, []).append(parameter)
         lr, decay = settings.lr or 1e-5, settings.weight_decay
         return [
             {"params": some, "lr": lr * settings.layer_decay**behind, "weight_decay": decay}
@@ -92,17 +89,16 @@ def layer_numbers(backbone: Backbone) -> dict[str, int]:
         blocks = [number for name, number in numbers.items() if re.search(r"\.\d+\.", name)]
         last = max(blocks, default=max(numbers.values()))  # a final norm belongs to the last block
         return {f"network.{name}": min(int(number), last) for name, number in numbers.items()}
-    modules = dict.fromkeys(name.rpartition(".")[0] for name, _ in backbone.named_parameters())
-    order = {module: number for number, module in enumerate(modules)}
-    return {name: order[name.rpartition(".")[0]] for name, _ in backbone.named_parameters()}
+    modules = {name: name.rpartition(".")[0] for name, _ in backbone.named_parameters()}
+    order = {module: number for number, module in enumerate(dict.fromkeys(modules.values()))}
+    return {name: order[module] for name, module in modules.items()}
 
 
 def _layer_of(name: str, layers: dict[str, int]) -> int:
     """The layer of a parameter; LoRA adapters belong to the layer of their module."""
-    if name in layers:
-        return layers[name]
     module = name.partition(".lora_")[0]
-    return next(number for other, number in layers.items() if other.rpartition(".")[0] == module)
+    inside = (number for other, number in layers.items() if other.rpartition(".")[0] == module)
+    return layers[name] if name in layers else next(inside)
 
 
 def tuned_names(backbone: Backbone, tune: str, layers: dict[str, int]) -> set[str]:
@@ -115,8 +111,8 @@ def tuned_names(backbone: Backbone, tune: str, layers: dict[str, int]) -> set[st
     if tune == "lora":
         return {name for name in names if ".lora_" in name}
     if tune == "norm":
-        norms = [name for name, module in backbone.named_modules() if isinstance(module, NORMS)]
-        return {name for name in names if name.rpartition(".")[0] in set(norms)}
+        norms = {name for name, module in backbone.named_modules() if isinstance(module, NORMS)}
+        return {name for name in names if name.rpartition(".")[0] in norms}
     n, numbers = int(tune.removeprefix("last:")), sorted(set(layers.values()))
     if n > len(numbers):
         message = f'"{tune}": the network has {len(numbers)} layers'
@@ -130,47 +126,21 @@ def _add_lora(backbone: Backbone, settings: LoraSettings) -> None:
     except ImportError as error:
         problem = f"model.tune = \"lora\" needs peft: pip install 'oodml[lora]' ({error})"
         raise OodmlError(problem, "model.tune") from error
-    names = list(settings.targets) or _default_targets(backbone.network)
+    adaptable = [  # in order
+        name
+        for name, module in backbone.network.named_modules()
+        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+    ]
+    blocks = [name for name in adaptable if re.search(r"\b(attn|mlp)\.", name)]
+    # Attention and MLP layers of transformers and ConvNeXt, or else every layer but the first.
+    names = list(settings.targets) or blocks or adaptable[1:] or adaptable
     config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=names)
     try:
         inject_adapter_in_model(config, backbone.network)
     except ValueError as error:  # no module of that name, or one that cannot be adapted
-        allowed = sorted({name.rpartition(".")[2] for name in _adaptable(backbone.network)})
+        allowed = sorted({name.rpartition(".")[2] for name in adaptable})
         problem = f"model.lora.targets: {error}"
         raise OodmlError(problem, "model.lora.targets", names, allowed) from error
-
-
-def _adaptable(network: nn.Module) -> list[str]:
-    """Linear layers and ungrouped convolutions, in order."""
-    return [
-        name
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
-    ]
-
-
-def _default_targets(network: nn.Module) -> list[str]:
-    """Attention and MLP layers of transformers and ConvNeXt; else every layer but the first."""
-    names = _adaptable(network)
-    blocks = [name for name in names if re.search(r"\b(attn|mlp)\.", name)]
-    return blocks or names[1:] or names
-
-
-def _checkpoint_gradients(backbone: Backbone, name: str) -> None:
-    enable = getattr(backbone.network, "set_grad_checkpointing", None)
-    if enable is None:
-        problem = (
-            f"train.gradient_checkpointing: the network {name!r} does not support it; set "
-            "train.chunk_size, which saves memory with any network"
-        )
-        raise OodmlError(problem, "train.gradient_checkpointing", name)
-    enable(True)
-
-
-def count_parameters(model: Embedder, tuning: Tuning) -> int:
-    """The number of parameters of the model that train."""
-    trained = [*tuning.parameters, *model.head.parameters()]
-    return sum(parameter.numel() for parameter in trained)
 
 
 def peak_memory(device: torch.device) -> int:
@@ -194,9 +164,6 @@ class Retention:
     backbone (L2-SP, Li et al. 2018, arXiv 1802.01483).
 
     Args:
-        settings: the weight of each term.
-        model: the model before training.
-        parameters: the parameters of the backbone that train.
         teacher: pretrained features [n f] of the test view of each row of the source. By default
             they are computed in each step, for the same view that the model sees.
     """
@@ -222,7 +189,14 @@ class Retention:
         terms: dict[str, Tensor] = {}
         if not (self.settings.embedding or self.settings.relation):
             return terms
-        target = self._target(batch, rows)
+        if self.teacher is not None:
+            target = self.teacher[rows].to(batch.features)
+        elif self.pretrained is None:  # cached features of a frozen backbone
+            target = batch.features
+        else:
+            assert batch.images is not None
+            with torch.no_grad():
+                target = batch.encode(self.pretrained, batch.images)
         if self.settings.embedding:
             cosine = nn.functional.cosine_similarity(batch.features, target, dim=1)
             terms["retain_embedding"] = self.settings.embedding * (1 - cosine).mean()
@@ -230,15 +204,6 @@ class Retention:
             relation = self.distillation(batch.embeddings, target)
             terms["retain_relation"] = self.settings.relation * relation
         return terms
-
-    def _target(self, batch: Batch, rows: Tensor) -> Float[Tensor, "n f"]:
-        if self.teacher is not None:
-            return self.teacher[rows].to(batch.features)
-        if self.pretrained is None:  # cached features of a frozen backbone
-            return batch.features
-        assert batch.images is not None
-        with torch.no_grad():
-            return batch.encode(self.pretrained, batch.images)
 
     @torch.no_grad()
     def pull_weights(self) -> dict[str, Tensor]:
@@ -255,12 +220,7 @@ class Retention:
 
 
 class MovingAverage:
-    """Exponential moving average of parameters.
-
-    Args:
-        parameters: the parameters.
-        decay: share of the average that remains in each step.
-    """
+    """Exponential moving average of parameters; the share `decay` of it remains in each step."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
         self.parameters, self.decay = list(parameters), decay
@@ -274,17 +234,13 @@ class MovingAverage:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The parameters have their averages inside the block."""
-        before = [parameter.detach().clone() for parameter in self.parameters]
-        self._copy(self.average)
+        current = [parameter.detach() for parameter in self.parameters]
+        before = [value.clone() for value in current]
+        torch._foreach_copy_(current, self.average)
         try:
             yield
         finally:
-            self._copy(before)
-
-    @torch.no_grad()
-    def _copy(self, values: Sequence[Tensor]) -> None:
-        for parameter, value in zip(self.parameters, values, strict=True):
-            parameter.copy_(value)
+            torch._foreach_copy_(current, before)
 
 
 def backbone_weights(backbone: Backbone) -> dict[str, Tensor]:
@@ -307,29 +263,24 @@ def search_path(
     Args:
         start: the pretrained weights.
         shares: the shares of the trained weights to try; 0 and 1 are added.
-        evaluate: computes the metrics of a point, and the row that records it.
-        score: the value to maximize, given these metrics.
+        evaluate: computes the metrics of a point, which `score` turns into the value to maximize,
+            and the row that records it.
 
     Returns:
         One row per point, with its "share", and the metrics of the best one.
     """
-    end = backbone_weights(backbone)
-    points = sorted({0.0, *shares, 1.0})
-    measured, rows = [], []
-    for share in points:
-        _interpolate(backbone, start, end, share)
-        metrics, row = evaluate()
-        measured.append(metrics)
+    end, state = backbone_weights(backbone), backbone.state_dict()
+
+    def interpolate(share: float) -> None:
+        with torch.no_grad():
+            for name, value in end.items():
+                state[name].copy_(value if share == 1 else start[name].to(value).lerp(value, share))
+
+    measured, rows = {}, []
+    for share in sorted({0.0, *shares, 1.0}):
+        interpolate(share)
+        measured[share], row = evaluate()
         rows.append({"share": share} | row)
-    best = max(range(len(points)), key=lambda i: (score(measured[i]), points[i]))
-    _interpolate(backbone, start, end, points[best])
+    best = max(measured, key=lambda share: (score(measured[share]), share))
+    interpolate(best)
     return rows, measured[best]
-
-
-@torch.no_grad()
-def _interpolate(
-    backbone: Backbone, start: dict[str, Tensor], end: dict[str, Tensor], share: float
-) -> None:
-    state = backbone.state_dict()
-    for name, value in end.items():
-        state[name].copy_(value if share == 1 else start[name].to(value).lerp(value, share))
