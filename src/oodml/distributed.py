@@ -1,9 +1,8 @@
-"""Distributed training: several processes that train one model together.
+"""Distributed training: several processes that `torchrun` or `accelerate launch` starts.
 
-`torchrun` or `accelerate launch` starts them. Each process runs its share of a batch through the
-network; the features of the whole batch are gathered, and every process computes the same head and
-loss from them. Only the leader claims runs and writes files; the followers receive tasks from it.
-In a process that runs alone, all functions do nothing or return their input.
+Each process runs its share of a batch through the network; the features of the whole batch are
+gathered, and every process computes the same head and loss. Only the leader claims runs and writes
+files. In a process that runs alone, all functions do nothing or return their input.
 """
 
 import os
@@ -204,8 +203,7 @@ def received_tasks() -> Iterator[Any]:
 def run_on_all(work: Callable[[], T]) -> T:
     """Do the same work in all processes, and agree on whether it succeeded.
 
-    An error that every process meets is raised as it is. If only some fail, the others would wait
-    for them forever, so all processes exit.
+    An error of every process is raised as it is. If only some fail, all processes exit.
     """
     exception, result = None, None
     try:

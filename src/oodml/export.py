@@ -48,10 +48,7 @@ class ExportedNetwork(nn.Module):
 def load_for_export(
     name: str | Path, trust_code: bool = False, weights: str | None = None
 ) -> tuple[Embedder, dict[str, str]]:
-    """Load a trained model from its folder, or a backbone by its name; and its metadata.
-
-    A backbone's embeddings are its pooled, unnormalized features, as with `oodml embed`.
-    """
+    """A trained model from its folder, or a backbone (not normalized) by its name."""
     folder = Path(name)
     if len(folder.parts) > 1 and ":" not in str(name) and not folder.is_dir():
         raise error_at(folder, "no such folder")
@@ -80,13 +77,9 @@ def model_metadata(model: Embedder, run: Mapping[str, Any]) -> dict[str, str]:
 
 
 def export_onnx(model: Embedder, file: str | Path, metadata: Mapping[str, str]) -> float:
-    """Write a model as ONNX with a variable batch size.
+    """Write a model as ONNX with a variable batch size; onnxruntime must give equal embeddings.
 
-    The file is run with onnxruntime on two batches of random images, and is kept only if the
-    embeddings agree with the model's.
-
-    Returns:
-        The largest difference, relative to the longest embedding where that exceeds 1.
+    Returns the largest difference, relative to the longest embedding where that exceeds 1.
     """
     try:
         import onnxruntime

@@ -66,12 +66,7 @@ Log = Callable[[str], object]
 class Plan:
     """The size of a first study.
 
-    Attributes:
-        views: augmented views of each image.
-        few: the numbers of classes and of images per class to use, or None for all.
-        shots: labeled images per new class, for few-shot adaptation.
-        methods: the trained methods.
-        seeds: the number of seeds.
+    `views` of each image; `few` classes and images per class, None for all; `shots` of new classes.
     """
 
     views: int
@@ -83,13 +78,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class FirstStudy:
-    """The result of `try_images`.
-
-    Attributes:
-        sentences: the answer, at most six sentences.
-        page: the report.
-        study_file: a study file that `oodml study run` can extend.
-    """
+    """The answer in at most six sentences, the report, and a file that `oodml study run` extends."""
 
     sentences: tuple[str, ...]
     page: Path
@@ -122,11 +111,7 @@ def try_images(
 
     Args:
         photos: a folder or table of images, or a dataset's name.
-        out: the study folder to create.
         new: new images to forecast: a folder of images without classes, or as `photos`.
-        backbone: the network whose features are used.
-        minutes: the time budget.
-        device: torch device; by default CUDA if available, else the CPU.
         log: called with a message before each step.
         clock: the current time in seconds.
 
@@ -258,12 +243,7 @@ class _FirstStudy:
 
 
 def plan_first_study(images: ImageSet, affordable: float) -> Plan:
-    """Choose the number of views and images such that their features fit into the time budget.
-
-    Args:
-        images: the images of the folder.
-        affordable: the number of images that can be embedded in the time for features.
-    """
+    """The numbers of views and images such that at most `affordable` images are embedded."""
     counts = np.bincount(images.labels)
     affordable = max(affordable, 1.0)
     views = int(np.clip(affordable / len(images) - 1, 1, MAX_VIEWS))

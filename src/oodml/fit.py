@@ -53,16 +53,13 @@ def fit_model(
         folder: the folder of a study.
         out: the model folder to create: model.json, model.safetensors, run.json, and README.md.
         method: the method's name in the results; by default the trained method with the best AGS.
-        seed: random seed of the training.
-        device: torch device; by default CUDA if available, else the CPU.
         trust_code: import the user code that the folder names.
 
     Returns:
         The model in evaluation mode.
 
     Raises:
-        OodmlError: if the images cannot be opened, the method has no runs or is external, or `out`
-            exists.
+        OodmlError: if the images cannot be opened, the method has no runs, or `out` exists.
     """
     target = Path(out)
     if target.exists():

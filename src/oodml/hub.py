@@ -1,7 +1,6 @@
 """Models and splits on the Hugging Face hub, by addresses such as "hf://user/name".
 
-Nothing is downloaded unless such an address is given. With HF_HUB_OFFLINE=1 the local cache of
-huggingface_hub is used; HF_ENDPOINT names another server.
+With HF_HUB_OFFLINE=1 only the local cache is used; HF_ENDPOINT names another server.
 """
 
 import os

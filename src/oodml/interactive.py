@@ -46,11 +46,9 @@ def build_splits(
     images: ImageSet | None = None,
     **settings: Any,
 ) -> Progression:
-    """Build splits of growing shift from vectors of labeled images.
+    """Build splits of growing shift from features of labeled images.
 
     Args:
-        vectors: features of all images, as `oodml.embed` computes them.
-        n_splits: the number of splits.
         shots: the numbers of support images per class to sample few-shot episodes for.
         episodes: the number of episodes per split and number of shots.
         images: the images, for a predefined part for training.
@@ -73,7 +71,7 @@ def train(
     device: str | None = None,
     **settings: Any,
 ) -> Embedder:
-    """Train a model on the training classes of a split, or on all classes.
+    """Train a model on the training classes of a split; return it in evaluation mode.
 
     The epoch with the best validation metric is used, if the split has validation classes.
 
@@ -81,14 +79,9 @@ def train(
         images: the images; test classes of the split are not used.
         method: a method, as in a study.
         split: the split; by default all classes are used for training, without validation.
-        seed: random seed.
-        device: torch device; by default CUDA if available, else the CPU.
         settings: options of the method, and keys of the tables `[model]` and `[train]` of a study
             file, such as `backbone`, `epochs`, or `dim`. Unless set, `batch_size` is limited such
             that a batch contains at most half of the training classes.
-
-    Returns:
-        The model in evaluation mode, with its backbone.
 
     Raises:
         OodmlError: if an argument does not exist or settings contradict each other.
@@ -124,9 +117,6 @@ class Study:
         data: a dataset's name, a folder or table of images, or a file of vectors.
         methods: the names of the methods, or a table for each name.
         keys: the other keys of a study file: `seeds`, `shots`, `splits`, `model`, `train`, …
-
-    Raises:
-        OodmlError: if a key or value is invalid.
     """
 
     def __init__(
@@ -146,11 +136,7 @@ class Study:
 
     @property
     def folder(self) -> Path:
-        """The folder with the results.
-
-        Raises:
-            OodmlError: before `run`.
-        """
+        """The folder with the results; an error before `run`."""
         if self._folder is None:
             raise OodmlError("the study has no results yet: call run(FOLDER)", location="folder")
         return self._folder
@@ -158,11 +144,8 @@ class Study:
     def run(self, folder: str | Path, workers: int = 1, **options: Any) -> "Study":
         """Execute the runs that are missing in a folder; call it again to resume.
 
-        Args:
-            folder: the folder for the results.
-            workers: number of processes; one works in this process, so that a script or notebook
-                needs no `if __name__ == "__main__"`.
-            options: the fields of `oodml.study.launch.Launcher`, such as `device`.
+        One worker works in this process, so that a script or notebook needs no `if __name__ ==
+        "__main__"`. Options are the fields of `oodml.study.launch.Launcher`.
 
         Raises:
             OodmlError: if the study cannot start, or runs failed.
@@ -211,12 +194,9 @@ class Study:
         classes: float | None = None,
         images_per_class: float | None = None,
     ) -> "OpenForecast":
-        """Forecast what the methods will score on images of unknown classes.
+        """Forecast what the methods will score on images, or features, of unknown classes.
 
-        Args:
-            target: a folder of images, or a file of features as those of the study.
-            classes: the number of classes of the target, if known.
-            images_per_class: the number of images per class, instead of `classes`.
+        If known, state the number of classes, or of images per class.
         """
         from oodml.forecasting.target import open_forecast
         from oodml.report.folder import read_folder
@@ -238,11 +218,7 @@ class Study:
 
 
 def open_study(folder: str | Path) -> Study:
-    """Open the results of a study, to read tables, forecast, or write the report.
-
-    Raises:
-        OodmlError: if the folder contains no study.
-    """
+    """Open the folder of a study, to read tables, forecast, or write the report."""
     Store(Path(folder)).read_plan()
     study = Study.__new__(Study)
     study.spec, study._folder = None, Path(folder)

@@ -1,7 +1,4 @@
-"""Progress of long steps: a bar on a terminal, a line every few seconds elsewhere.
-
-Nothing appears for steps that take less than `DELAY` seconds. Output goes to standard error.
-"""
+"""Progress of steps over `DELAY` seconds, on standard error: a bar on a terminal, or lines."""
 
 import contextlib
 import sys
@@ -43,13 +40,7 @@ def observe_progress(observer: Observer) -> Iterator[None]:
 
 
 class Progress:
-    """The progress of one step; use it as a context manager and call `advance`.
-
-    Args:
-        description: what is being done, such as "Features of lite0".
-        total: the number of units, or None if it is unknown.
-        stream: where to write; standard error by default.
-    """
+    """The progress of a step of `total` units, None if unknown; a context manager with `advance`."""
 
     def __init__(
         self,

@@ -1,9 +1,8 @@
-"""Fingerprints of user code that results depend on.
+"""Fingerprints of user code: what an import path or an entry point reaches outside this package.
 
-User code is what an import path or an entry point reaches outside this package. Installed code is
-identified by the name and version of its distribution. Other code is identified by a hash of the
-source of its module (or whole package) and of every user module that it imports, directly or
-indirectly. For compiled modules the file itself is hashed.
+Installed code is identified by the name and version of its distribution. Other code is identified
+by a hash of its module (or whole package) and of every user module that it imports, directly or
+indirectly.
 """
 
 import ast

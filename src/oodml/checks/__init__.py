@@ -1,7 +1,4 @@
-"""The requirements on losses, miners, methods, backbones, and datasets, one function each.
-
-The tests check oodml's own parts with them, and `oodml check` checks a user's.
-"""
+"""The requirements on losses, miners, methods, …: the tests and `oodml check` apply them."""
 
 from oodml.checks.check import check, kind_of
 from oodml.checks.requirement import Advice, CheckResult, NotApplicable, Violation

@@ -27,7 +27,6 @@ class Factory:
         self.source = catalog.get_class(kind, name)
 
     def __call__(self, **provided: Any) -> Any:
-        """Create an object."""
         if self.kind == "losses":
             from oodml.checks.losses import SIZES
 
@@ -64,20 +63,14 @@ def requirements_of(kind: str) -> tuple[Requirement, ...]:
 def check(
     name: str, kind: str | None = None, options: Mapping[str, Any] | None = None
 ) -> list[CheckResult]:
-    """Check all requirements on a part of the catalog, or on your own.
+    """Check all requirements on a part of the catalog, or on your own; one result for each.
 
-    If a basic requirement is not met, the remaining ones are not checked.
-
-    Args:
-        name: a name of the catalog, or an import path.
-        kind: a kind of the catalog, such as "losses"; inferred by default.
-        options: options to create the object with.
-
-    Returns:
-        One result per requirement.
+    `name` is a name of the catalog or an import path, `kind` a kind of the catalog such as
+    "losses", inferred by default. If a basic requirement is not met, the remaining ones are not
+    checked.
 
     Raises:
-        OodmlError: if the object cannot be created.
+        OodmlError: if the object cannot be created with these options.
     """
     kind = kind or kind_of(name)
     requirements = requirements_of(kind)

@@ -1,8 +1,6 @@
-"""What a metric is, and the registry of all metrics.
+"""What a metric is, and the registry of all metrics, which the functions that compute them fill.
 
-The functions that compute metrics register them; import the registry through
-`oodml.evaluate.registry`, which is complete. Analysis, the report, and the command line look
-metrics up with `find_metric`; none of them contains a list of metrics.
+Import the registry through `oodml.evaluate.registry`, which is complete.
 """
 
 import math
@@ -36,10 +34,8 @@ class Metric:
         family: "retrieval", "clustering", and "classification" measure quality, "structure"
             describes the embedding, "open_set" and "compression" measure decisions that it is
             used for, "count" counts queries or images, "other" is anything unregistered.
-        bounds: the smallest and the largest possible value.
         higher_is_better: None where neither direction is better.
         chance: the baseline that the metric's chance level refers to, or None.
-        published: whether it is a variant of the original study.
     """
 
     name: str

@@ -17,10 +17,7 @@ EXTERNAL = "external-"
 class FurtherTest(BaseModel):
     """A dataset besides the study's own that a run's model is tested on.
 
-    Attributes:
-        data: its name in the results.
-        fingerprint: hash of its images.
-        shift: from the training classes of the run's split to all of its classes, if known.
+    `shift` is that from the training classes of the run's split to all of its classes, if known.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,11 +36,9 @@ class RunPlan(BaseModel):
         label: the method's name in the results.
         trains: False for baselines such as the frozen network.
         split, shift: the step (as text) and shift of the split.
-        test_data: the further datasets that its model is tested on.
         code: fingerprints of user code, by name.
         input_short: the short side that images are resized to in the pixel cache, or None.
-        trial: the number of the trial, for a run of a search.
-        values: the option values that the trial tries.
+        trial, values: the number of the trial of a search, and the option values that it tries.
         external: for vectors of a model trained elsewhere, a hash of the split's classes; else "".
     """
 
@@ -104,15 +99,7 @@ class RunPlan(BaseModel):
 
 
 class FinishedRun(RunPlan):
-    """A run that has finished: the contents of `run.json`.
-
-    Attributes:
-        seconds: how long it took.
-        host: the machine that executed it.
-        finished: when it ended, in ISO 8601.
-        versions: versions of the packages that computed its numbers.
-        hardware: what it was computed on; see `oodml.devices.describe_hardware`.
-    """
+    """A run that has finished: the contents of `run.json`, with package versions and hardware."""
 
     seconds: float
     host: str = ""
@@ -126,17 +113,14 @@ class StudyPlan(BaseModel):
 
     Attributes:
         schema_version: of run ids ("schema" in the file).
-        source: name and options of the data.
-        test_sources: the same for each further dataset, by its name in the results.
+        source, test_sources: name and options of the data, and of each further dataset by its name.
         left_out: ids of corrupt images that were skipped.
-        fingerprint: hash of the images.
         splits_key: hash of the settings or of the file of the splits.
         progression: hash of what the splits depend on; "" while they are being built.
         shift_weights: weights of the network that shift is measured in.
         import_from: folders that contain user code.
         keeping: options of the runs' checkpoints and trackers.
         search: the options that a search chose, by method.
-        smoke: whether this is a smoke test.
         unit: what the runs are called: "runs" or "trials".
         pending_trials: trials that a search samples once the planned ones finish.
     """
@@ -167,12 +151,10 @@ class StudyPlan(BaseModel):
 
 
 def write_plan(plan: StudyPlan, path: Path) -> None:
-    """Write `plan.json`, atomically."""
     write_text(path, json.dumps(plan.model_dump(mode="json", by_alias=True), indent=1))
 
 
 def read_plan(path: Path) -> StudyPlan:
-    """Read `plan.json`."""
     try:
         return StudyPlan.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
@@ -189,7 +171,6 @@ def read_plan(path: Path) -> StudyPlan:
 
 
 def read_run(path: Path) -> FinishedRun:
-    """Read the `run.json` of a finished run."""
     try:
         return FinishedRun.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, ValidationError) as error:

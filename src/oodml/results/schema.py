@@ -1,7 +1,6 @@
-"""The results table: its columns, stages, and the names of splits, with a reader and a writer.
+"""The results table: one number per row, with everything that identifies it.
 
-One number per row, with everything that identifies it. `results.parquet` contains `COLUMNS`; its
-metadata lists the baselines. In memory, `read_results` adds the Boolean column "trains".
+The metadata of `results.parquet` list the baselines; `read_results` adds the column "trains".
 """
 
 import json
@@ -86,10 +85,8 @@ def result_rows(
 ) -> pd.DataFrame:
     """A run's measurements as typed rows of the results table.
 
-    Args:
-        rows: the columns `MEASURED_COLUMNS`, and `data` in rows of the stage "test_data".
-        identity: the remaining columns: run, data, split, shift, method, seed.
-        test_shifts: the shift to each further dataset, by name; None if unknown.
+    `rows` has the columns `MEASURED_COLUMNS`, and `data` in rows of the stage "test_data", whose
+    shifts are `test_shifts` by name; `identity` has the remaining columns.
     """
     missing = [name for name in MEASURED_COLUMNS if name not in rows.columns]
     if missing:
@@ -115,12 +112,7 @@ def on_progression(table: pd.DataFrame) -> pd.DataFrame:
 def write_results(
     table: pd.DataFrame, path: Path, baselines: Iterable[str] = (), smoke: bool = False
 ) -> None:
-    """Write the results table to a Parquet file, atomically.
-
-    Args:
-        baselines: the methods (labels) that do not train; stored in the file's metadata.
-        smoke: whether the numbers are those of a smoke test; stored in the file's metadata.
-    """
+    """Write the results table, atomically; `baselines` are the methods (labels) that do not train."""
     rows = pa.Table.from_pandas(table[list(COLUMNS)], preserve_index=False)
     metadata = {
         **(rows.schema.metadata or {}),
@@ -152,8 +144,7 @@ def is_unmodified(path: Path) -> bool:
 def read_results(path: str | Path) -> pd.DataFrame:
     """Read and check a results table, and add the Boolean column "trains".
 
-    Files of earlier versions do not list their baselines; there, the method labeled "frozen" is
-    the baseline.
+    Files of earlier versions do not list their baselines; there, "frozen" is the baseline.
     """
     source = Path(path)
     try:
@@ -214,8 +205,7 @@ def filter_rows(table: pd.DataFrame, where: Mapping[str, Sequence[str]]) -> pd.D
 def pivot(table: pd.DataFrame, rows: Sequence[str], columns: str) -> pd.DataFrame:
     """Means of `value` as text, for each value of `rows` (down) and of `columns` (across).
 
-    A cell with several numbers (seeds, episodes) is "mean ± standard deviation". Rows and columns
-    keep the order of the table.
+    A cell of several numbers is "mean ± standard deviation"; the order is that of the table.
     """
     for name in (*rows, columns):
         if name not in KEY_COLUMNS:

@@ -18,12 +18,7 @@ SPLIT_FILES = ("*.json", "README.md")
 
 
 def write_model_folder(run: Path, out: Path) -> str:
-    """Write a model with a card, and return its description.
-
-    Args:
-        run: the folder of a study's run, or of a model of `oodml fit`, which has a card.
-        out: the folder to create.
-    """
+    """Write the model of a study's run, or of `oodml fit`, with a card; return its description."""
     refuse_existing(out)
     planned = read_run(run / "run.json")
     if not (run / "model.safetensors").exists():

@@ -36,13 +36,11 @@ class Contradiction(NamedTuple):
 
 @dataclass
 class Merge:
-    """What a merge joins.
+    """What a merge joins: plan, results, and folder of each run, by id.
 
     Attributes:
-        runs, rows, folders: the plan, the results, and the folder of each run, by id.
         settings: the settings of each method as JSON.
-        equal: ids of runs that several studies contain with the same numbers.
-        contradictions: runs that several studies contain with different numbers.
+        equal, contradictions: runs that several studies contain with the same or other numbers.
         renamed: new names of methods whose settings differ from those of an earlier study.
     """
 
@@ -67,8 +65,8 @@ class _Study(NamedTuple):
 def merge_studies(studies: Sequence[str | Path], out: str | Path) -> Merge:
     """Join studies of the same data and splits, as folders or packs, into one study folder.
 
-    A method whose settings differ from those of an earlier study of the same name gets the name
-    of its study as a suffix. Of a run with different numbers, the first study's are used.
+    A method whose settings differ from those of an earlier study of the same name gets the name of
+    its study as a suffix. Of a run with different numbers, the first study's are used.
     """
     target, merge = Path(out), Merge()
     refuse_existing(target)
@@ -107,10 +105,9 @@ def split_differences(first: Progression, second: Progression) -> list[str]:
 def largest_difference(
     first: pd.DataFrame, second: pd.DataFrame, how: Literal["outer", "inner"] = "outer"
 ) -> tuple[str, float, float] | None:
-    """The metric that differs most between the rows of a run, with both values; None if none does.
+    """The metric that differs most between a run's rows, with both values; None if none does.
 
-    A number that only one of them has is NaN in the other, and differs most ("outer"), or is
-    ignored ("inner").
+    A number that only one of them has differs most ("outer") or is ignored ("inner").
     """
     both = first.merge(second, on=_NUMBER, how=how, suffixes=("", "_other"))
     distance = (both["value"] - both["value_other"]).abs().fillna(float("inf"))

@@ -42,14 +42,12 @@ def pack_study(
     images: ImageSet | VectorSet | None = None,
     thumbnails: Mapping[str, bytes] | None = None,
 ) -> dict[str, Any]:
-    """Write a study folder to one file that opens anywhere; the same study gives the same bytes.
+    """Write a study folder to one .zip file; the same study gives the same bytes.
 
     The pack has no absolute path and no host or user name. It contains results, splits, settings,
     the environment of each run, and fingerprints of user code, but neither code nor models.
 
     Args:
-        folder: the study folder.
-        out: the .zip file to write.
         vectors: include the features, and the embeddings of test images in float16.
         images: the images of the study, whose ids and classes are included.
         thumbnails: small pictures as image files, by image id, to include.

@@ -53,25 +53,19 @@ def record(
     trains: bool = True,
     replace_existing: bool = False,
 ) -> str:
-    """Add the vectors of a model that was trained elsewhere to a study, as one run.
+    """Add the vectors of a model that was trained elsewhere to a study, as one run; return its id.
 
     The model must be trained on the split's training classes only. Its rows are those of a method
-    of the study: retrieval, clustering, and structure of the test classes, and few-shot adaptation
-    of one layer on the given vectors for the episodes of the split.
+    of the study; few-shot episodes adapt one layer on the given vectors.
 
     Args:
-        folder: a study folder.
         vectors: [n d] of all test images of the split, in any order; or a `VectorSet`.
         classes: [n] their classes; by default those of the study.
         ids: [n] the ids of the images, as in the study's data.
         method: the name of the method in the results.
         split: the step of the split.
-        seed: the seed of the training.
         trains: False for a model that was not trained on the split, such as a frozen network.
         replace_existing: replace the run of the same method, split, and seed.
-
-    Returns:
-        The id of the run.
 
     Raises:
         OodmlError: if ids are unknown or repeated, test images or classes are missing, a training
@@ -99,17 +93,11 @@ def add_files(
     splits: Path | None = None,
     replace_existing: bool = False,
 ) -> list[str]:
-    """Add files of vectors to a study, one run for each.
+    """Add files of vectors to a study, one run for each; return the descriptions of the runs.
 
-    Arguments and errors are those of `record`. With `data` and a split file, the folder may be new.
-
-    Args:
-        pattern: the path of the files with {split} and {seed}, such as "mine/{split}-{seed}.npz".
-            Without {split}, one file contains all images, of a model that was not trained on the
-            splits; each split uses its test classes.
-
-    Returns:
-        The descriptions of the runs.
+    `pattern` is the path of the files with {split} and {seed}, such as "mine/{split}-{seed}.npz".
+    Without {split}, one file contains all images, of a model that was not trained on the splits.
+    Other arguments are those of `record`. With `data` and a split file, the folder may be new.
     """
     if data is not None or splits is not None:
         _create_study(Path(folder), data, splits)

@@ -154,19 +154,14 @@ def run_study(
     execute_trial: Execute | None = None,
     **options: Any,
 ) -> Status:
-    """Execute the runs of a study that are missing in `folder`.
+    """Execute the runs of a study that are missing in `folder`, and return its status.
 
-    If the study has a search, its options are chosen first; see `search_study`.
+    If the study has a search, its options are chosen first. Several processes may share the folder.
 
     Args:
-        study: what to run.
-        folder: the study folder; it is created if needed. Several processes may share it.
         execute: executes a run; by default it trains and tests.
         execute_trial: executes a trial of a search; by default it trains and validates.
         options: the fields of `Launcher`, e.g. `workers=2, device="cuda"`.
-
-    Returns:
-        the status of the study afterwards.
 
     Raises:
         OodmlError: if the study, the data, the folder, or an option does not allow a start.

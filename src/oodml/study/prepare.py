@@ -65,8 +65,8 @@ class RunArtifacts:
     def checkpoint(self, stage: str, device: torch.device, epochs: int) -> Checkpoint:
         """The checkpoint of one of the run's trainings.
 
-        Its key contains what else changes the numbers: package versions, the kind of device, and
-        the number of epochs, which in a refit depends on the training before it.
+        Its key contains what else changes the numbers: versions, the kind of device, and the number
+        of epochs, which in a refit depends on the training before it.
         """
         setting = (repr(sorted(versions().items())), device.type, str(epochs))
         key = content_hash(self.run.id, stage, *setting)

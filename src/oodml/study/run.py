@@ -53,14 +53,9 @@ class _Job:
 
 
 def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
-    """Execute a run.
+    """Execute a run; the measurements have the columns `oodml.results.schema.MEASURED_COLUMNS`.
 
-    Args:
-        context: what the runs of the study share.
-        folder: receives the model, the embeddings of the test classes, and the history.
-
-    Returns:
-        The run's measurements, with the columns `oodml.results.schema.MEASURED_COLUMNS`.
+    The folder receives the model, the embeddings of the test classes, and the history.
     """
     with context.open_log() as log:
         job = _Job(run, context, open_run_inputs(run, context), log)
@@ -108,10 +103,7 @@ def execute_trial(run: Run, context: Context, folder: Path) -> pd.DataFrame:
 def train_run(
     run: Run, context: Context, log: MetricLog, inputs: RunInputs | None = None
 ) -> tuple[Embedder, History]:
-    """Train and validate only; the model of a run and the course of its training.
-
-    `inputs` are what to train on, if not all images of the split's classes.
-    """
+    """The model of a run and its history; `inputs` to train on, if not all images."""
     with isolated(run.seed, "run"):
         inputs = inputs or open_run_inputs(run, context)
         model, history, _ = _fit(_Job(run, context, inputs, log))
@@ -201,10 +193,8 @@ def _evaluator(
     classes: tuple[str, ...],
     names: tuple[str, ...] = (),
 ) -> Evaluate:
-    """A function that evaluates the model in its current state on some classes.
-
-    names: the metrics of the test classes to return; by default all, of validation classes, which
-    are never divided into queries and gallery.
+    """A function that evaluates the model on some classes: all metrics of validation classes, which
+    are never divided into queries and gallery, or those with `names` of test classes.
     """
 
     def evaluate() -> Metrics:

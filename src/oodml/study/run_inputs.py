@@ -19,10 +19,7 @@ from oodml.vectors import VectorSet
 
 
 class CachedFeatures:
-    """Features of all images under a frozen backbone, computed once per view and cached.
-
-    `LiveImages` has the same methods.
-    """
+    """Features of all images under a frozen backbone, computed once per view and cached."""
 
     def __init__(
         self,

@@ -49,10 +49,7 @@ def prefix_metrics(stage: str, metrics: Mapping[str, float]) -> dict[str, float]
 
 @contextmanager
 def track_run(names: Sequence[str], study: str, run: RunPlan, folder: Path) -> Iterator[MetricLog]:
-    """Track a run while the block runs.
-
-    A failing tracker is logged and disabled; it never fails the run.
-    """
+    """Track a run inside the block; a failing tracker is logged and disabled."""
     with _environment(_locations(names, folder)):
         active = _start(names, study, run, folder)
         try:

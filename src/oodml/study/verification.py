@@ -34,12 +34,10 @@ Outcome = Literal["equal", "rounding", "different", "failed"]
 
 @dataclass(frozen=True)
 class Repeat:
-    """A run that was repeated.
+    """A run that was repeated: "equal" to the bit, within `ROUNDING`, "different", or "failed".
 
-    Attributes:
-        outcome: "equal" to the bit; within "rounding", see `ROUNDING`; "different"; "failed".
-        metric, before, now: the number that differs most; "" and NaN if all are equal.
-        environment: what differs in packages and hardware, as (before, now) by name.
+    `metric`, `before`, `now` are the number that differs most; "" and NaN if all are equal.
+    `environment` is what differs in packages and hardware, as (before, now) by name.
     """
 
     run: RunPlan

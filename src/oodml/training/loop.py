@@ -40,7 +40,6 @@ class History:
     Attributes:
         rows: for each epoch, its number, loss terms, and metrics.
         epoch: the selected epoch; 0 is the model before training.
-        validation: the validation metrics of the selected epoch.
         path: for each weight average, the share of the trained weights and its metrics.
         cost: "parameters" that trained, "seconds_per_step", and "peak_bytes" of memory.
     """

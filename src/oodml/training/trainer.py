@@ -42,11 +42,7 @@ class NonFiniteError(OodmlError):
 
 
 class Trainer:
-    """Runs training steps, and checks that losses and weights stay finite.
-
-    Args:
-        random: the source of randomness that batches pass to the method, on the CPU.
-    """
+    """Runs training steps, and checks that losses and weights stay finite."""
 
     def __init__(
         self,
@@ -130,9 +126,8 @@ class Trainer:
         return Views(view.rows, images=[rotate(part, own) for part in view.images]), turns
 
     def _check_weights(self, period: str, epoch: int) -> None:
-        """Raise NonFiniteError if a trained parameter is not finite.
+        """Raise NonFiniteError if a trained parameter is not finite, before it can be the best one.
 
-        The loss would show it only in the next step, when the weights may already be the best ones.
         A sum is finite if all its terms are, and fast to compute.
         """
         optimized = {id(p) for group in self.optimizer.param_groups for p in group["params"]}

@@ -1,9 +1,8 @@
 """Claims: which process works on which run, in a folder that any number of processes share.
 
-The claims on a run are numbered files; the one with the highest number is valid. Creating a file
-that must not exist yet is the only step that has to be atomic, so exactly one of several processes
-gets a run. A process that takes over from a dead one writes the next number. Only its owner removes
-a claim, so a claim that was judged dead never comes back under the same name.
+The claims on a run are numbered files; the one with the highest number is valid. Only creating a
+file that must not exist yet has to be atomic. A process that takes over from a dead one writes the
+next number. Only its owner removes a claim, so a dead claim never comes back under the same name.
 """
 
 import json
@@ -35,7 +34,6 @@ class Claim:
     token: str
 
     def is_lost(self) -> bool:
-        """Whether another process took over because it considered this one dead."""
         return self.path.with_name(f"{self.name}.{self.number + 1}").exists()
 
     def renew(self) -> None:
@@ -49,12 +47,8 @@ class Claim:
 class Claims:
     """The claims in a folder, as observed by one process.
 
-    A claim is dead when its time stamp has not changed for `patience` seconds of this process's
-    own clock, so no two clocks have to agree. Claims of the same host are checked by looking up
-    the process.
-
-    Args:
-        patience: seconds without a heartbeat after which a claim is dead.
+    A claim is dead when its time stamp has not changed for `patience` seconds of this process's own
+    clock, so no two clocks have to agree. On the same host, the process is looked up.
     """
 
     folder: Path

@@ -1,8 +1,4 @@
-"""Conflicts between a study and what its folder already contains.
-
-A folder belongs to one study. Results of a smoke test, of another study, or from elsewhere are
-never mixed with its results, and never erased unless the user asks for it.
-"""
+"""Conflicts between a study and what its folder already contains, which is never erased unasked."""
 
 import shutil
 from collections.abc import Callable
@@ -23,7 +19,6 @@ def resolve_conflicts(
 
     Results of a smoke test are removed when the real study starts. With `replace`, results of
     another study are removed, too, except finished runs, which are reused where they match.
-    `fingerprint` returns the hash of the images; it is only called if the data moved.
     """
     previous = store.read_plan() if store.plan_file.exists() else StudyPlan()
     if previous.smoke and not study.smoke:

@@ -39,13 +39,8 @@ class Running:
 class Status:
     """The status of a study; every planned run is in exactly one of the four lists.
 
-    Attributes:
-        failed: the failed runs, each with the last line of its traceback.
-        remaining: expected seconds until the end with the current number of workers (at least
-            one); None while no run has finished.
-        pending: number of trials that a search samples once the planned ones finish.
-        search: the status of the search that precedes the runs.
-        phase: what the process that prepares the study is doing; "" if there is none.
+    `remaining` are the expected seconds with the current workers, None while no run has finished;
+    `pending` trials are sampled once the planned ones finish; `phase` is what is being prepared.
     """
 
     name: str
@@ -108,10 +103,9 @@ class StatusReader:
     def expected(
         self, done: Sequence[RunPlan], left: Sequence[RunPlan], pending: int = 0
     ) -> float | None:
-        """The seconds that one worker needs for the runs that are left.
+        """The seconds that one worker needs for the runs left; None if no run has finished.
 
-        A run takes as long as the mean finished run of its method, or of all methods. Pending
-        trials count as the mean of all. None while no run has finished.
+        A run takes as long as the mean finished run of its method, or of all, as pending trials do.
         """
         by_label: dict[str, list[float]] = {}
         for run in done:
@@ -183,8 +177,7 @@ def read_status(folder: str | Path) -> Status:
 def group_failures(failures: Iterable[tuple[str, str, T]]) -> dict[str, list[T]]:
     """Group failures (run id, reason, value) by reason, the most frequent first, without run ids.
 
-    Runs whose loss or weights are not finite are one group, whatever the step; the reason is that
-    of the first.
+    Runs whose loss or weights are not finite are one group, whatever the step.
     """
     groups: dict[str, list[T]] = {}
     reasons: dict[str, str] = {}

@@ -1,7 +1,6 @@
 """The study folder: its plan, finished runs, failed runs, and results table.
 
-A run is finished when its folder `runs/<id>` exists: it is written elsewhere and renamed. Nothing
-here imports torch or pandas.
+A run is finished when `runs/<id>` exists: it is written elsewhere and renamed. No torch here.
 """
 
 import functools

@@ -22,8 +22,7 @@ class ResultsTable:
     def write(self) -> int:
         """Update `results.parquet`, and return the number of runs in it.
 
-        If a run finishes while the table is being written, it is written again, so no row is lost
-        when several processes write it.
+        If a run finishes meanwhile, it is written again, so several processes lose no row.
         """
         while True:
             plan = self.store.read_plan()

@@ -17,9 +17,7 @@ RANDOM_TRIALS = 8
 
 
 class Sampler:
-    """Samples the options of a method's trials.
-
-    The first trial uses the defaults. The next ones are random, and later ones fall where good
+    """Samples the options of a method's trials: the defaults, then at random, then where good
     trials are denser than bad ones (Bergstra et al., 2011).
     """
 

@@ -1,8 +1,7 @@
 """The trials of a search: the same number for every method, on validation classes alone.
 
-Trials are the runs of a study in `DIR/search`, so they are claimed, executed, stored, and resumed
-as runs are. They are sampled in rounds of `ROUND` per method. A round depends on the study file and
-the results of the previous rounds, not on the processes that executed them.
+Trials are the runs of a study in `DIR/search`. They are sampled in rounds of `ROUND` per method. A
+round depends on the study file and the results of the previous rounds, not on the processes.
 """
 
 from collections.abc import Callable, Iterator, Sequence

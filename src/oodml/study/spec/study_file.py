@@ -47,12 +47,8 @@ class SplitFile(BaseModel):
 class Study(BaseModel):
     """What to run: every variant on every split of the progression with every seed.
 
-    Attributes:
-        test_data: the further datasets to test every model on, each with its name in the results,
-            or "" for the dataset's own name.
-        search: how to choose the options that have ranges, before anything else runs.
-        chosen: how a search chose them; stored in the plan.
-        text: the text of the study file; stored with the results.
+    `test_data` are the further datasets to test every model on, each with its name in the results,
+    or "" for the dataset's own name; `chosen` is how a search chose the options.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -92,13 +88,10 @@ class StudyKeys(BaseModel):
 
 
 def read_study(path: str | Path) -> Study:
-    """Read and check a study file.
+    """Read and check a study file; errors name the file, the key, the given value, and the allowed.
 
-    Relative paths in the file start at its folder. Import paths in it reach the modules in its
-    folder and in the current folder.
-
-    Raises:
-        OodmlError: naming the file, the key, the given value, and what is allowed.
+    Relative paths in the file start at its folder. Import paths reach the modules in its folder and
+    in the current folder.
     """
     file = Path(path)
     text = read_toml_text(file)

@@ -33,10 +33,7 @@ def shipped_text(name: str, root: Path | None, file: Path) -> str:
 
 
 def study_text(data: str, file: Path, root: Path | None = None) -> str:
-    """The text of a first study file.
-
-    Shots and batch size fit the data.
-    """
+    """The text of a first study file; shots and batch size fit the data."""
     options: dict[str, Any] = {} if root is None else {"root": root}
     images = open_images(data, **options)
     check_class_count(images)

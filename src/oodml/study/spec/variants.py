@@ -39,10 +39,8 @@ PARTS: dict[str, type[BaseModel]] = {
 class Variant(BaseModel):
     """One configuration of a method in a study, with everything that it runs with.
 
-    Attributes:
-        method: the name or import path of the method.
-        trains: False for baselines; they are deterministic and run with one seed.
-        ranges: what a search may change; "beta" is an option, "train.lr" a key of a part.
+    `method` is a name or import path. Baselines (`trains` False) run with one seed. `ranges` are
+    what a search may change; "beta" is an option, "train.lr" a key of a part.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())

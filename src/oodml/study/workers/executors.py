@@ -1,7 +1,6 @@
-"""Run a study on other machines: Ray and Slurm.
+"""Run a study on other machines: Ray executes each run as a task, Slurm's jobs call `work`.
 
-Ray executes every run as a task. Slurm's jobs are workers, each of which calls `work`; every
-machine must reach the study folder by the same path.
+Every machine of a Slurm job must reach the study folder by the same path.
 """
 
 import importlib
@@ -19,7 +18,6 @@ EXECUTORS = ("local", "ray", "ray://HOST:PORT", "slurm", "slurm:local")
 
 
 def check_executor(executor: str) -> None:
-    """Check the name of an executor."""
     if executor == "ray" or executor.startswith("ray://"):
         _import("ray", "ray")
     elif executor in ("slurm", "slurm:local"):
@@ -43,12 +41,7 @@ def run_on_cluster(
     threads: int | None,
     job_options: Mapping[str, str],
 ) -> None:
-    """Start workers on the study in `folder`, and return when all of them have ended.
-
-    Args:
-        executor: "ray" (this machine), "ray://HOST:PORT", "slurm", or "slurm:local" (submitit's
-            own executor on this machine).
-    """
+    """Start workers on the study in `folder`, and return when all of them have ended."""
     if executor == "ray" or executor.startswith("ray://"):
         from oodml.study.workers.ray_runs import run_on_ray
 

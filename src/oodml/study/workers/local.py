@@ -33,11 +33,7 @@ KILLED = (
 
 
 class WorkerPool:
-    """Worker processes. A killed worker is replaced; an error in one of them stops all.
-
-    Args:
-        max_deaths: number of workers that die with a run before the run counts as failed.
-    """
+    """Worker processes. A killed worker is replaced; an error in one of them stops all."""
 
     def __init__(
         self,

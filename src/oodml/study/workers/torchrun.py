@@ -18,12 +18,7 @@ T = TypeVar("T")
 
 
 def lead_or_follow(lead: Callable[[str], T], device: str | None, threads: int | None) -> T | None:
-    """Call `lead` with its device in the leading process; in the others, follow it.
-
-    Returns:
-        the result of `lead`, or None in a following process. A process that `torchrun` did not
-        start leads.
-    """
+    """Call `lead` with its device in the leading process; in the others, follow it and return None."""
     own_device = distributed.join_processes(str(resolve_device(device)))
     result = None
     if distributed.is_leader():

@@ -42,9 +42,7 @@ def work(
 ) -> None:
     """Execute runs of the study in `folder` until every run has finished or failed.
 
-    Args:
-        folder: a prepared study folder. Other processes may work on it at the same time.
-        patience: seconds without a heartbeat after which another process counts as dead.
+    Other processes may work on it, too; one counts as dead after `patience` seconds of silence.
     """
     if threads is not None:
         torch.set_num_threads(threads)
