@@ -33,8 +33,8 @@ from oodml.study.launch import run_study
 from oodml.study.plan import Run
 from oodml.study.prepare import Context
 from oodml.study.run import execute
+from oodml.study.spec.shipped import MIN_CLASSES, check_class_count
 from oodml.study.spec.study_file import read_study
-from oodml.study.spec.template import MIN_CLASSES, check_class_count
 from oodml.vectors import VectorSet
 
 METHODS = ("margin", "multisimilarity", "proxy_anchor")
@@ -78,7 +78,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class FirstStudy:
-    """The answer in at most six sentences, the report, and a file that `oodml study run` extends."""
+    """At most six sentences, the report, and a study file that `oodml study run` can extend."""
 
     sentences: tuple[str, ...]
     page: Path

@@ -84,15 +84,6 @@ def test_a_smoke_run_tries_the_ends_of_the_progression(tmp_path: Path) -> None:
     assert set(table.seed) == {0}
 
 
-def test_the_precision_counts(tmp_path: Path) -> None:
-    whole = '[methods.whole]\nmethod = "margin"\ntrain = {epochs = 1, batch_size = 4}\n'
-    whole += 'model = {backbone = "small", mode = "finetune", image_size = 16}\n'
-    file, folder = make_study(tmp_path, 1, whole), tmp_path / "out"
-    call("study", "run", file, "--out", folder)
-    call("study", "run", file, "--out", folder, "--precision", "bf16")
-    assert len(list((folder / "runs").iterdir())) == 12
-
-
 def test_a_smoke_run_replaces_no_results(tmp_path: Path) -> None:
     file, folder = make_study(tmp_path, 1), tmp_path / "out"
     call("study", "run", file, "--out", folder, "--smoke")

@@ -24,7 +24,6 @@ Splits = Annotated[Path | None, option("File with splits to use instead of build
 Threads = Annotated[
     int | None, option("Threads per worker. By default the cores are divided among workers.", min=1)
 ]
-Precision = Annotated[str | None, option("fp32 or bf16, for methods that train the whole network.")]
 Job = Annotated[
     list[str] | None,
     option(
@@ -55,7 +54,6 @@ def run(
     workers: shared.Workers = 1,
     threads: Threads = None,
     device: shared.Device = None,
-    precision: Precision = None,
     on: shared.On = "local",
     job: Job = None,
     gpus_per_run: GpusPerRun = None,
@@ -101,7 +99,7 @@ def run(
     from oodml.study.spec.smoke import smoke_study
     from oodml.study.spec.study_file import Study
 
-    study = _open(file, data, splits, precision, smoke)
+    study = _open(file, data, splits, smoke)
     if dry_run:
         with TemporaryDirectory() as folder:
             study = smoke_study(study, Path(folder)) if smoke else study
@@ -237,7 +235,7 @@ def init(
     Example: `oodml study init photos/ --out photos.toml`
     """
     from oodml.files import write_text
-    from oodml.study.spec.template import shipped_text, study_text
+    from oodml.study.spec.shipped import shipped_text, study_text
 
     if out.exists():
         raise OodmlError(f"{out}: exists already; choose another file with --out", given=str(out))
@@ -349,16 +347,15 @@ COMMANDS = (demo, try_)
 
 
 def _open(
-    file: Path, data: Path | None, splits: Path | None, precision: str | None, smoke: bool = False
+    file: Path, data: Path | None, splits: Path | None, smoke: bool = False
 ) -> "Study":
     """Open a study with the options of the command line; its dataset must exist."""
     from oodml.study.spec.shipped import check_data, open_study
-    from oodml.study.spec.study_file import with_precision
 
     study = open_study(file, data, splits)
     if not smoke:
         check_data(study, str(file))
-    return with_precision(study, precision, file) if precision else study
+    return study
 
 
 def _lead(

@@ -34,9 +34,9 @@ from oodml.study.run_inputs import RunInputs, open_run_inputs
 from oodml.study.spec.consistency import VALIDATION_KS
 from oodml.study.tracking import MetricLog, epoch_metrics, prefix_metrics
 from oodml.text_queries import text_metrics
-from oodml.training.checkpoint import Metrics
 from oodml.training.loop import Evaluate, History, train, write_history
 from oodml.training.trainer import NonFiniteError
+from oodml.training.tuning import Metrics
 from oodml.vectors import VectorSet
 
 Row = dict[str, Any]

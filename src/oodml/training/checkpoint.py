@@ -13,9 +13,9 @@ from oodml.files import replacing
 from oodml.methods._base import BaseMethod
 from oodml.model import Embedder
 from oodml.training.trainer import Trainer
+from oodml.training.tuning import Metrics
 
 _LOG = logging.getLogger("oodml")
-Metrics = dict[str, float]
 CHECKPOINT_SECONDS = 60.0
 """The default minimum time between two checkpoints, in seconds."""
 VERSION = "4"

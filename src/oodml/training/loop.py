@@ -17,15 +17,17 @@ from oodml.files import write_text
 from oodml.methods._base import BaseMethod
 from oodml.model import Embedder, FinetuneSettings
 from oodml.randomness import derived_seed, generator
-from oodml.training.checkpoint import BestWeights, Checkpoint, Metrics, TrainingState
+from oodml.training.checkpoint import BestWeights, Checkpoint, TrainingState
 from oodml.training.settings import TrainSettings
 from oodml.training.sources import BatchSource, ClassBalanced
 from oodml.training.trainer import NonFiniteError, Trainer
 from oodml.training.tuning import (
+    Metrics,
     Retention,
     Tuning,
     backbone_weights,
     peak_memory,
+    prefix_names,
     search_path,
 )
 
@@ -93,11 +95,7 @@ def train(
         state.load_state_dict(loaded["state"])
     sampler = ClassBalanced(source.labels, settings.batch_size, settings.per_class)
     for epoch in range(state.epoch + 1, settings.epochs + 1):
-        distributed.broadcast_weights(model, method)
-        model.train()
-        method.train()
-        for parameter in tuning.parameters:
-            parameter.requires_grad_(epoch > settings.warmup_epochs)
+        _enter_training_mode(model, method, tuning, frozen=epoch <= settings.warmup_epochs)
         random = np.random.Generator(np.random.PCG64(derived_seed(seed, epoch)))
         order = list(sampler.sample_epoch(random))
         try:
@@ -110,8 +108,8 @@ def train(
         evaluates = epoch % settings.evaluate_every == 0 or epoch == settings.epochs
         with trainer.average.applied() if trainer.average else nullcontext():
             metrics = validate() if validate and evaluates else None
-            row = {"epoch": float(epoch)} | terms | _prefix("validation", metrics or {})
-            row |= _prefix("test", diagnose() if diagnose and evaluates else {})
+            row = {"epoch": float(epoch)} | terms | prefix_names("validation", metrics or {})
+            row |= prefix_names("test", diagnose() if diagnose and evaluates else {})
             best.update(model, epoch, metrics)
         state.epoch, state.rows = epoch, [*state.rows, row]
         if log:
@@ -128,12 +126,8 @@ def train(
     history = History(state.rows, best.epoch, best.metrics, cost=cost)
     if not (settings.average and validate and backbone is not None):
         return history
-
-    def evaluate() -> tuple[Metrics, Metrics]:
-        metrics, test = validate(), diagnose() if diagnose else {}
-        return metrics, _prefix("validation", metrics) | _prefix("test", test)
-
-    path, metrics = search_path(backbone, start, settings.average, evaluate, best.score)
+    shares = settings.average
+    path, metrics = search_path(backbone, start, shares, validate, diagnose, best.score)
     return replace(history, path=path, validation=metrics)
 
 
@@ -151,8 +145,12 @@ def _move_to_device(
     method.prepare(model)
 
 
-def _prefix(prefix: str, metrics: Metrics) -> Metrics:
-    return {f"{prefix}_{name}": value for name, value in metrics.items()}
+def _enter_training_mode(model: Embedder, method: BaseMethod, tuning: Tuning, frozen: bool) -> None:
+    distributed.broadcast_weights(model, method)
+    model.train()
+    method.train()
+    for parameter in tuning.parameters:
+        parameter.requires_grad_(not frozen)
 
 
 def write_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:

@@ -18,6 +18,7 @@ from oodml.model import Embedder, FinetuneSettings, LoraSettings
 from oodml.training.settings import Retain, TrainSettings
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+Metrics = dict[str, float]
 RELATION_TEMPERATURE = 0.1
 """Temperature of the softmax over the cosines of a batch."""
 
@@ -243,6 +244,10 @@ class MovingAverage:
             torch._foreach_copy_(current, before)
 
 
+def prefix_names(prefix: str, metrics: Metrics) -> Metrics:
+    return {f"{prefix}_{name}": value for name, value in metrics.items()}
+
+
 def backbone_weights(backbone: Backbone) -> dict[str, Tensor]:
     """A copy of a backbone's floating-point state."""
     state = backbone.state_dict()
@@ -253,9 +258,10 @@ def search_path(
     backbone: Backbone,
     start: dict[str, Tensor],
     shares: Sequence[float],
-    evaluate: Callable[[], tuple[dict[str, float], dict[str, float]]],
-    score: Callable[[dict[str, float]], float],
-) -> tuple[list[dict[str, float]], dict[str, float]]:
+    validate: Callable[[], Metrics],
+    diagnose: Callable[[], Metrics] | None,
+    score: Callable[[Metrics], float],
+) -> tuple[list[Metrics], Metrics]:
     """Evaluate the path from pretrained to trained weights (WiSE-FT, arXiv 2109.01903).
 
     The backbone is left with the best weights; its head keeps the trained ones on the whole path.
@@ -263,8 +269,8 @@ def search_path(
     Args:
         start: the pretrained weights.
         shares: the shares of the trained weights to try; 0 and 1 are added.
-        evaluate: computes the metrics of a point, which `score` turns into the value to maximize,
-            and the row that records it.
+        validate, score: the metrics of a point, and the value to maximize, given these.
+        diagnose: further metrics to record.
 
     Returns:
         One row per point, with its "share", and the metrics of the best one.
@@ -279,7 +285,8 @@ def search_path(
     measured, rows = {}, []
     for share in sorted({0.0, *shares, 1.0}):
         interpolate(share)
-        measured[share], row = evaluate()
+        measured[share], test = validate(), diagnose() if diagnose else {}
+        row = prefix_names("validation", measured[share]) | prefix_names("test", test)
         rows.append({"share": share} | row)
     best = max(measured, key=lambda share: (score(measured[share]), share))
     interpolate(best)

@@ -1,17 +1,28 @@
-"""Opening a study: a file, or a study that comes with the package, by its name."""
+"""Studies that come with the package, and a first study file for a user's own images."""
 
+import json
+import os
+import re
 import tomllib
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from oodml.errors import OodmlError, unknown
+import numpy as np
+
+from oodml.datasets import open_images
+from oodml.errors import OodmlError, error_at, unknown
+from oodml.images.image_set import ImageSet, VectorImages
 from oodml.study.spec.study_file import Study, parse_study, read_study
 
 PREFIX = "shipped:"
 """Marks the name of a shipped study, so that no path can take its place."""
 PUBLISHED = ("cars196", "cub200", "inshop", "online_products")
 """Datasets that `oodml data fetch` downloads or explains how to get."""
+SHOTS = (2, 5)
+QUERIES = 2
+"""Images per class that must remain for retrieval after the support images are taken."""
+MIN_CLASSES = 8
 
 
 def shipped_studies() -> dict[str, str]:
@@ -38,7 +49,11 @@ def open_study(which: str | Path, data: Path | None = None, splits: Path | None 
     tables = tomllib.loads(text)
     comments = []
     if data is not None:
-        tables["data"] = _replace_root(tables["data"], data)
+        if not data.expanduser().exists():
+            problem = f"--data {data}: no such folder or table"
+            raise OodmlError(problem, location="--data", given=str(data))
+        table, root = tables["data"], str(data.expanduser().resolve())
+        tables["data"] = table | {"root": root} if isinstance(table, dict) else root
         comments.append(f"# --data {data}\n")
     if splits is not None:
         tables["splits"] = {"file": str(splits.expanduser().resolve())}
@@ -62,24 +77,66 @@ def check_data(study: Study, which: str) -> None:
 def _shipped_name(which: str) -> str | None:
     studies, path = shipped_studies(), Path(which)
     name = which.removeprefix(PREFIX)
-    if which.startswith(PREFIX) and name not in studies:
-        raise unknown("shipped study", name, studies)
     if which.startswith(PREFIX):
+        if name not in studies:
+            raise unknown("shipped study", name, studies)
         return name
     if path.suffix or path.name != which or path.is_file():
         return None
-    if which in studies:
-        return which
-    if path.exists():
-        return None
-    error = unknown("study", which, studies)
-    problem = f"{error} The path of a study file FILE.toml is allowed as well."
-    raise OodmlError(problem, given=which, allowed=error.allowed)
+    if which not in studies and not path.exists():
+        error = unknown("study", which, studies)
+        problem = f"{error} The path of a study file FILE.toml is allowed as well."
+        raise OodmlError(problem, given=which, allowed=error.allowed)
+    return which if which in studies else None
 
 
-def _replace_root(table: Any, data: Path) -> Any:
-    if not data.expanduser().exists():
-        problem = f"--data {data}: no such folder or table"
-        raise OodmlError(problem, location="--data", given=str(data))
-    path = str(data.expanduser().resolve())
-    return dict(table) | {"root": path} if isinstance(table, dict) else path
+def shipped_text(name: str, root: Path | None, file: Path) -> str:
+    studies = shipped_studies()
+    name = name.removeprefix(PREFIX)
+    if name not in studies:
+        raise unknown("shipped study", name, studies)
+    if root is None:
+        return studies[name]
+    path = json.dumps(_data_value(file, str(root)), ensure_ascii=False)
+    return re.sub(r'root = "[^"]*"', lambda _: f"root = {path}", studies[name], count=1)
+
+
+def study_text(data: str, file: Path, root: Path | None = None) -> str:
+    """The text of a first study file; shots and batch size fit the data."""
+    options: dict[str, Any] = {} if root is None else {"root": root}
+    images = open_images(data, **options)
+    check_class_count(images)
+    counts = np.bincount(images.labels)
+    shots = [n for n in SHOTS if n + QUERIES <= counts.min()]
+    smallest = f"              # the smallest class has {counts.min()} images"
+    text = Path(__file__).with_name("first_study.toml").read_text("utf-8")
+    if isinstance(images, VectorImages):  # there is no network
+        text = "".join(s for s in text.splitlines(True) if not s.startswith(("backbone", "mode")))
+    entry = json.dumps(_data_value(file, data), ensure_ascii=False)
+    if root is not None:
+        entry = f"{{name = {entry}, root = {json.dumps(_data_value(file, str(root)))}}}"
+    return text.format(
+        name=" ".join(images.name.split()),
+        images=len(images),
+        classes=images.describe_classes(),
+        file=file.name,
+        data=entry,
+        shots=shots,
+        shots_comment="         # labeled images per new class" if shots else smallest,
+        batch_size=min(112, 2 * (len(counts) // 4)),
+    )
+
+
+def check_class_count(images: ImageSet) -> None:
+    """Raise OodmlError if there are too few classes for a study."""
+    if (count := len(images.class_names)) < MIN_CLASSES:
+        problem = f"{count} classes; a study needs at least {MIN_CLASSES} to train and to test on"
+        raise error_at(images.name, problem, count)
+
+
+def _data_value(file: Path, data: str) -> str:
+    """How the study file names the data: a path from its own folder, or a dataset's name."""
+    path = Path(data).expanduser()
+    if not path.exists():
+        return data
+    return Path(os.path.relpath(path.resolve(), file.resolve().parent)).as_posix()

@@ -1,11 +1,11 @@
 """The study file: a TOML file that names data, splits, methods, seeds, and shots."""
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from oodml.backbones import VECTORS
 from oodml.catalog import get_class, make_importable, names
@@ -23,10 +23,19 @@ from oodml.study.spec.variants import (
     parse_variants,
     refuse_repeats,
 )
-from oodml.training.settings import TrainSettings
 
-DATA_OPTIONS = ("few", "skip_corrupt", "background")
-"""Options that `open_images` accepts for every dataset."""
+
+def _check_background(value: str) -> str:
+    parse_background(value)
+    return value
+
+
+class DataOptions(BaseModel):
+    """Options that `open_images` accepts for every dataset."""
+
+    few: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=1)]] | None = None
+    skip_corrupt: bool = False
+    background: Annotated[str, AfterValidator(_check_background)] = "white"
 
 
 class Source(BaseModel):
@@ -153,43 +162,21 @@ def parse_study(tables: Table, file: Path) -> Study:
         problem = "no key has a range. List values, or write {low = 1e-5, high = 1e-2, log = true}"
         where = "for an option of a method or for a key of [train] or [model]"
         raise error_at(f"{file}: search", f"{problem}, {where}")
+    if isinstance(keys.test_data, dict):
+        further = [(name, f".{name}", one) for name, one in keys.test_data.items()]
+    else:
+        further = [("", f"[{number}]", one) for number, one in enumerate(keys.test_data)]
+    test_data = ((n, _parse_source(one, file, f"test_data{key}")) for n, key, one in further)
     return Study(
         name=keys.name or file.stem,
         data=source,
-        test_data=tuple(_parse_test_data(keys.test_data, file)),
+        test_data=tuple(test_data),
         variants=variants,
         splits=_parse_splits(keys.splits, keys.model, file),
         shots=tuple(dict.fromkeys(keys.shots)),
         episodes=keys.episodes,
         search=search,
     )
-
-
-def with_precision(study: Study, precision: str, file: Path) -> Study:
-    """The study with another precision for every variant that trains a whole network."""
-    variants = []
-    for variant in study.variants:
-        if variant.model.mode == "head":
-            variants.append(variant)
-            continue
-        table = variant.train.model_dump(mode="json") | {"precision": precision}
-        train = parse_settings(TrainSettings, table, "train", file)
-        ranges = {name: one for name, one in variant.ranges.items() if name != "train.precision"}
-        variants.append(variant.model_copy(update={"train": train, "ranges": ranges}))
-    if all(variant.model.mode == "head" for variant in variants):
-        parse_settings(TrainSettings, {"precision": precision}, "train", file)
-        problem = 'every method trains on cached features (model.mode = "head"); remove --precision'
-        raise key_error(file, "train.precision", precision, problem)
-    return study.model_copy(update={"variants": tuple(variants)})
-
-
-def _parse_test_data(
-    data: list[str | Table] | dict[str, str | Table], file: Path
-) -> Iterator[tuple[str, Source]]:
-    named = data if isinstance(data, dict) else {f"[{i}]": one for i, one in enumerate(data)}
-    for name, one in named.items():
-        location = f"test_data.{name}" if isinstance(data, dict) else f"test_data{name}"
-        yield name if isinstance(data, dict) else "", _parse_source(one, file, location)
 
 
 def _parse_source(data: str | Table, file: Path, key: str = "data") -> Source:
@@ -199,33 +186,17 @@ def _parse_source(data: str | Table, file: Path, key: str = "data") -> Source:
     name = options.pop("name", None)
     if not isinstance(name, str):
         raise key_error(file, f"{key}.name", name, "expected a dataset's name or a path")
-    skip_corrupt = options.get("skip_corrupt", False)
-    if not isinstance(skip_corrupt, bool):
-        raise key_error(file, f"{key}.skip_corrupt", skip_corrupt, "expected true or false")
-    if "background" in options:
-        try:
-            parse_background(options["background"])
-        except OodmlError as error:
-            problem = 'expected "white", "black", or a color as "#rrggbb"'
-            raise key_error(file, f"{key}.background", options["background"], problem) from error
-    few = options.get("few")
-    if few is not None and not _is_few(few):
-        problem = "expected [classes, images per class], at least 2 classes and 1 image"
-        raise key_error(file, f"{key}.few", few, problem)
+    common = {name: options[name] for name in DataOptions.model_fields if name in options}
+    parse_settings(DataOptions, common, key, file)
     if isinstance(options.get("root"), str):
         options["root"] = str(resolve_path(options["root"], file))
     if name in names("datasets"):
         schema = option_schema(get_class("datasets", name), ())
-        allowed = ["name", *DATA_OPTIONS, *schema.model_fields]
+        allowed = ["name", *DataOptions.model_fields, *schema.model_fields]
         extra = [key for key in options if key not in allowed]
         if extra and schema.model_config.get("extra") == "forbid":
             raise unknown("key", extra[0], allowed, f"{file}: {key}")
     return Source(name=_locate(name, file, f"{key}.name"), options=options)
-
-
-def _is_few(few: object) -> bool:
-    pair = few if isinstance(few, list) and list(map(type, few)) == [int, int] else [0, 0]
-    return bool(pair[0] >= 2 and pair[1] >= 1)
 
 
 def _vector_keys(keys: StudyKeys, file: Path) -> StudyKeys:

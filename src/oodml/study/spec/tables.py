@@ -7,9 +7,9 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import ErrorDetails
@@ -66,14 +66,11 @@ def key_error(
 
 def _refuse_non_finite(value: object, key: str, file: Path) -> None:
     """Refuse nan everywhere, and inf except as an end of the splits' range of shifts."""
-    items: Iterable[tuple[object, object]] = ()
-    if isinstance(value, float) and not math.isfinite(value):
-        if math.isnan(value) or not key.startswith("splits.ends"):
-            raise key_error(file, key, value, "must be a finite number")
-    elif isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, list):
-        items = enumerate(value)
+    allowed = math.isinf if key.startswith("splits.ends") else math.isfinite
+    if isinstance(value, float) and not (math.isfinite(value) or allowed(value)):
+        raise key_error(file, key, value, "must be a finite number")
+    inner_values = value if isinstance(value, list) else ()
+    items = value.items() if isinstance(value, dict) else enumerate(inner_values)
     for name, inner in items:
         _refuse_non_finite(inner, f"{key}.{name}" if key else str(name), file)
 
@@ -87,14 +84,14 @@ def _settings_error(
         (one for one in errors if one["type"] == "extra_forbidden"),
         max(errors, key=lambda one: len(_path_in(table, one["loc"]))),
     )
-    missing = first["type"] == "missing"
-    names = _path_in(table, first["loc"][:-1] if missing else first["loc"])
+    missing, last = first["type"] == "missing", first["loc"][-1]
     path = _path_in(table, first["loc"])
     same_key = [one for one in errors if _path_in(table, one["loc"]) == path]
-    parts = [*([key] if key else []), *names, *([str(first["loc"][-1])] if missing else [])]
+    names = [*_path_in(table, first["loc"][:-1]), str(last)] if missing else path
+    parts = [*([key] if key else []), *names]
     location = f"{file}: {'.'.join(parts)}"
     if missing:
-        what = "value" if isinstance(first["loc"][-1], int) else "key"
+        what = "value" if isinstance(last, int) else "key"
         return error_at(location, f"this {what} is required")
     if first["type"] == "extra_forbidden":
         return unknown("key", parts[-1], kind.model_fields, location)
@@ -119,12 +116,11 @@ def _describe_expected(error: ErrorDetails) -> str:
 
 def _path_in(table: object, parts: Sequence[int | str]) -> list[str]:
     """The parts of pydantic's location that are keys of the table, without branches of unions."""
-    path = []
+    path, inner = [], cast(Any, table)
     for part in parts:
-        is_key = isinstance(table, dict) and part in table
-        is_item = isinstance(table, list) and isinstance(part, int) and part < len(table)
-        if is_key or is_item:
-            table = table[part]  # type: ignore[index]
+        is_item = isinstance(inner, list) and isinstance(part, int) and part < len(inner)
+        if is_item or (isinstance(inner, dict) and part in inner):
+            inner = inner[part]
             path.append(str(part))
     return path
 
@@ -161,15 +157,9 @@ def check_listed(values: Sequence[Any], key: str, file: Path) -> None:
     """Refuse an empty list of values and a value that is listed twice, such as 1e-3 and 0.001."""
     if not values:
         raise key_error(file, key, values, "at least one value is required")
-    repeated = [value for index, value in enumerate(values) if _contains(values[:index], value)]
-    if repeated:
-        raise key_error(file, key, values, f"{repeated[0]!r} is listed twice; list it once")
-
-
-def _contains(values: Sequence[Any], value: Any) -> bool:
-    """Whether a value is in a list; True is not 1 here."""
-    same_kind = (other for other in values if isinstance(other, bool) == isinstance(value, bool))
-    return any(other == value for other in same_kind)
+    for first, second in itertools.combinations(values, 2):  # True is not 1 here
+        if first == second and isinstance(first, bool) == isinstance(second, bool):
+            raise key_error(file, key, values, f"{second!r} is listed twice; list it once")
 
 
 def lists_values(name: str, value: object, kind: type[BaseModel]) -> bool:

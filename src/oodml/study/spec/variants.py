@@ -3,7 +3,6 @@
 import itertools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,17 +67,16 @@ class Variant(BaseModel):
 
     def with_values(self, values: Mapping[str, Any]) -> "Variant":
         """The variant with these values for names in `ranges`, and no ranges."""
-        parts = {part: getattr(self, part) for part in PARTS}
-        options = dict(self.options)
+        changes: dict[str, Any] = {"options": dict(self.options), "ranges": {}}
         for name, value in values.items():
             part, _, key = name.rpartition(".")
-            if part:
-                parts[part] = parts[part].model_copy(update={key: value})
-                if name == "model.mode":
-                    parts[part] = parse_model_settings(parts[part].model_dump())
-            else:
-                options[key] = value
-        return self.model_copy(update=parts | {"options": options, "ranges": {}})
+            if not part:
+                changes["options"][key] = value
+                continue
+            settings = changes.get(part, getattr(self, part)).model_copy(update={key: value})
+            is_mode = name == "model.mode"
+            changes[part] = parse_model_settings(settings.model_dump()) if is_mode else settings
+        return self.model_copy(update=changes)
 
 
 class MethodKeys(BaseModel):
@@ -118,12 +116,17 @@ def method_variants(
     schema = option_schema(method, NOT_OPTIONS)
     given = {option: table[option] for option in table if option not in MethodKeys.model_fields}
     refuse_intervals(given, schema, key, file)
-    options = [
-        (_plain_options(parse_settings(schema, one, key, file)), chosen)
-        for one, chosen in combinations(given, schema, key, file)
-    ]
-    unused = {"train"} if not method.trains else set()
-    unused |= {"adapt"} if not own.few_shot else set()
+    options = []
+    for one, chosen in combinations(given, schema, key, file):
+        parsed = parse_settings(schema, one, key, file)
+        plain = {  # without defaults that JSON cannot represent
+            option: value
+            for option, value in parsed.model_dump().items()
+            if option in parsed.model_fields_set
+            or isinstance(value, bool | int | float | str | None)
+        }
+        options.append((plain, chosen))
+    unused = _unused_parts(method.trains, own.few_shot)
     own_seeds = tuple(dict.fromkeys(own.seeds or seeds))
     for settings, chosen in _part_settings(bases, own, unused, key, file):
         check_adaptation(settings["adapt"], f"{file}: {_dotted('adapt', 'metrics', own, key)}")
@@ -192,37 +195,27 @@ def refuse_repeats(variants: tuple[Variant, ...], file: Path) -> None:
     labels: set[str] = set()
     runs: dict[tuple[str, int], str] = {}
     for variant in variants:
-        label, location = variant.label, f"{file}: methods.{variant.label}"
-        first = next((runs[one] for one in _runs_of(variant) if one in runs), None)
+        label, own = variant.label, _runs_of(variant)
+        first = next((runs[one] for one in own if one in runs), None)
+        problem = first and f"has the same settings as methods.{first}; remove one of them"
         if label in labels:
             problem = "another variant has the same label; rename one of the methods"
-        elif first is not None:
-            problem = f"has the same settings as methods.{first}; remove one of them"
-        else:
-            labels.add(label)
-            runs |= dict.fromkeys(_runs_of(variant), label)
-            continue
-        raise error_at(location, problem, label)
+        if problem:
+            raise error_at(f"{file}: methods.{label}", problem, label)
+        labels.add(label)
+        runs |= dict.fromkeys(own, label)
 
 
 def _runs_of(variant: Variant) -> list[tuple[str, int]]:
     """What changes the numbers of a variant as text, with each of its seeds."""
-    unused = {"label", "seeds"}
-    unused |= set() if variant.trains else {"train"}
-    unused |= set() if variant.few_shot else {"adapt"}
-    values = variant.model_dump(exclude=unused)
-    text = json.dumps(values, sort_keys=True, default=repr)
+    unused = {"label", "seeds"} | _unused_parts(variant.trains, variant.few_shot)
+    text = json.dumps(variant.model_dump(exclude=unused), sort_keys=True, default=repr)
     return [(text, seed) for seed in variant.seeds]
 
 
-def _plain_options(options: BaseModel) -> Table:
-    """All options with their values, except defaults that JSON cannot represent."""
-    plain = (bool, int, float, str, type(None))
-    return {
-        key: value
-        for key, value in options.model_dump().items()
-        if key in options.model_fields_set or isinstance(value, plain)
-    }
+def _unused_parts(trains: bool, few_shot: bool) -> set[str]:
+    unused = {"train": not trains, "adapt": not few_shot}
+    return {part for part, is_unused in unused.items() if is_unused}
 
 
 def find_method(name: str, location: str) -> Any:
@@ -262,74 +255,62 @@ def parse_searched_variants(
         for table in tables_to_validate(bases[part], kind, part, file):
             parse_settings(kind, table, part, file)
     for label, table in methods.items():
-        yield _MethodTables(label, table, bases, seeds, file).parse()
+        yield _searched_variant(label, table, bases, seeds, file)
 
 
-@dataclass
-class _MethodTables:
-    """The entry of one method in a study file."""
+def _searched_variant(
+    label: str, table: Table, bases: Mapping[str, Table], seeds: tuple[int, ...], file: Path
+) -> Variant:
+    """The method with its defaults and its ranges; every bound and choice is validated."""
+    own = parse_settings(MethodKeys, table, f"methods.{label}", file)
+    method = find_method(own.method or label, f"{file}: methods.{label}")
+    schema = option_schema(method, NOT_OPTIONS)
+    ranges = _method_ranges(label, table, own, schema, bases, file)
+    fixed = {
+        part: next(tables_to_validate(bases[part], kind, part, file))
+        for part, kind in PARTS.items()
+    }
 
-    label: str
-    table: Table
-    bases: Mapping[str, Table]
-    seeds: tuple[int, ...]
-    file: Path
-
-    def parse(self) -> Variant:
-        """The method with its defaults and its ranges; every bound and choice is validated."""
-        method = find_method(self._own.method or self.label, f"{self.file}: {self._key}")
-        schema = option_schema(method, NOT_OPTIONS)
-        ranges = self._ranges(schema)
-        start = {
-            name: ranges[name].initial_value()
-            for name, field in schema.model_fields.items()
-            if name in ranges and (field.is_required() or field.default is None)
-        }
-        variant = self._variant(start, ranges)
-        if not method.trains:
-            return variant
-        validated: dict[str, Range] = {}
-        for name, one in ranges.items():
-            given = [start | {name: value} for value in one.values_to_validate()]
-            values = (self._variant(values, ranges).value(name) for values in given)
-            validated[name] = one.with_validated(tuple(values))
-        return variant.model_copy(update={"ranges": validated})
-
-    @property
-    def _key(self) -> str:
-        return f"methods.{self.label}"
-
-    @property
-    def _own(self) -> MethodKeys:
-        return parse_settings(MethodKeys, self.table, self._key, self.file)
-
-    def _ranges(self, schema: type[BaseModel]) -> dict[str, Range]:
-        """The ranges of the method's options and of its parts, as `Variant.ranges` names them."""
-        given = {key: self.table[key] for key in self.table if key not in MethodKeys.model_fields}
-        ranges = find_ranges(given, schema, self._key, self.file)
-        for part, kind in PARTS.items():
-            merged = self.bases[part] | getattr(self._own, part)
-            for name, one in find_ranges(merged, kind, f"{self._key}.{part}", self.file).items():
-                if part == "adapt":
-                    problem = "a search trains and validates but does not adapt; give one value"
-                    raise key_error(self.file, f"adapt.{name}", merged[name], problem)
-                ranges[f"{part}.{name}"] = one
-        return ranges
-
-    def _variant(self, values: Mapping[str, Any], ranges: Mapping[str, Range]) -> Variant:
+    def variant(values: Mapping[str, Any]) -> Variant:
         """The variant with these values for its ranges, and defaults for the others."""
-        table = {key: value for key, value in self.table.items() if key not in ranges}
-        bases = {
-            part: next(tables_to_validate(self.bases[part], kind, part, self.file))
-            for part, kind in PARTS.items()
-        }
+        tables = {key: value for key, value in table.items() if key not in ranges}
         for part in PARTS:
-            own = getattr(self._own, part)
-            table[part] = {key: own[key] for key in own if f"{part}.{key}" not in ranges}
+            inner = getattr(own, part)
+            tables[part] = {key: inner[key] for key in inner if f"{part}.{key}" not in ranges}
         for name, value in values.items():
             part, _, key = name.rpartition(".")
-            if part:
-                table[part][key] = value
-            else:
-                table[key] = value
-        return next(method_variants(self.label, table, bases, self.seeds, self.file))
+            (tables[part] if part else tables)[key] = value
+        return next(method_variants(label, tables, fixed, seeds, file))
+
+    start = {
+        name: ranges[name].initial_value()
+        for name, field in schema.model_fields.items()
+        if name in ranges and (field.is_required() or field.default is None)
+    }
+    default = variant(start)
+    if method.trains:
+        for name, one in ranges.items():
+            given = [start | {name: value} for value in one.values_to_validate()]
+            ranges[name] = one.with_validated(tuple(variant(some).value(name) for some in given))
+    return default.model_copy(update={"ranges": ranges if method.trains else {}})
+
+
+def _method_ranges(
+    label: str,
+    table: Table,
+    own: MethodKeys,
+    schema: type[BaseModel],
+    bases: Mapping[str, Table],
+    file: Path,
+) -> dict[str, Range]:
+    """The ranges of the method's options and of its parts, as `Variant.ranges` names them."""
+    given = {key: table[key] for key in table if key not in MethodKeys.model_fields}
+    ranges = find_ranges(given, schema, f"methods.{label}", file)
+    for part, kind in PARTS.items():
+        merged = bases[part] | getattr(own, part)
+        for name, one in find_ranges(merged, kind, f"methods.{label}.{part}", file).items():
+            if part == "adapt":
+                problem = "a search trains and validates but does not adapt; give one value"
+                raise key_error(file, f"adapt.{name}", merged[name], problem)
+            ranges[f"{part}.{name}"] = one
+    return ranges

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,16 +10,14 @@ import torch
 
 from oodml import distributed
 from oodml.devices import resolve_device
-from oodml.results.plan import RunPlan
 from oodml.study.folder.store import Store
 from oodml.study.prepare import Context, open_context
-from oodml.study.workers.work import Execute
 
 T = TypeVar("T")
 
 
 def lead_or_follow(lead: Callable[[str], T], device: str | None, threads: int | None) -> T | None:
-    """Call `lead` with its device in the leading process; in the others, follow it and return None."""
+    """Call `lead` with its device in the leading process; follow it in the others."""
     own_device = distributed.join_processes(str(resolve_device(device)))
     result = None
     if distributed.is_leader():
@@ -38,15 +37,12 @@ def follow(device: str, threads: int | None) -> None:
     for folder, run, execute in distributed.received_tasks():
         if folder not in contexts:
             contexts[folder] = open_context(Store(folder), device)
-        _execute_share(execute, contexts[folder], run)
-
-
-def _execute_share(execute: Execute, context: Context, run: RunPlan) -> None:
-    """Execute this process's share; an error of all processes is recorded by the leader."""
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            distributed.run_on_all(lambda: execute(context.run(run), context, Path(scratch)))
-        except distributed.OutOfSyncError:
-            raise
-        except Exception:
-            return
+        context = contexts[folder]
+        with tempfile.TemporaryDirectory() as scratch:
+            share = partial(execute, context.run(run), context, Path(scratch))
+            try:
+                distributed.run_on_all(share)
+            except distributed.OutOfSyncError:
+                raise
+            except Exception:  # an error of all processes, which the leader records
+                continue
