@@ -20,27 +20,26 @@ _observers: ContextVar[tuple[Observer, ...]] = ContextVar("observers", default=(
 
 
 @contextlib.contextmanager
-def hide_progress() -> Iterator[None]:
+def _setting(variable: ContextVar[T], value: T) -> Iterator[None]:
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
+
+
+def hide_progress() -> contextlib.AbstractContextManager[None]:
     """Show no progress in this context, as in worker processes, whose study shows its own."""
-    token = _enabled.set(False)
-    try:
-        yield
-    finally:
-        _enabled.reset(token)
+    return _setting(_enabled, False)
 
 
-@contextlib.contextmanager
-def observe_progress(observer: Observer) -> Iterator[None]:
+def observe_progress(observer: Observer) -> contextlib.AbstractContextManager[None]:
     """Call `observer` whenever a step in this context advances; its exceptions stop the step."""
-    token = _observers.set((*_observers.get(), observer))
-    try:
-        yield
-    finally:
-        _observers.reset(token)
+    return _setting(_observers, (*_observers.get(), observer))
 
 
 class Progress:
-    """The progress of a step of `total` units, None if unknown; a context manager with `advance`."""
+    """The progress of a step of `total` units (None: unknown), as a context manager."""
 
     def __init__(
         self,
@@ -84,12 +83,10 @@ class Progress:
 
     def describe(self, now: float) -> str:
         """The state as text: units done, rate, and time left."""
-        seconds = max(now - self.started, 1e-9)
-        rate = self.done / seconds
-        text = f"{self.description}: {self.done}"
-        if self.total:
-            text += f" of {self.total}"
-        text += f" {self.unit}, {rate:.3g}/s" if rate < 100 else f" {self.unit}, {rate:.0f}/s"
+        rate = self.done / max(now - self.started, 1e-9)
+        total = f" of {self.total}" if self.total else ""
+        speed = f"{rate:.3g}/s" if rate < 100 else f"{rate:.0f}/s"
+        text = f"{self.description}: {self.done}{total} {self.unit}, {speed}"
         if self.total and rate:
             text += f", {format_duration((self.total - self.done) / rate)} left"
         return text
@@ -114,15 +111,12 @@ def format_duration(seconds: float | None) -> str:
         return "unknown"
     if seconds < 9.95:
         return f"{max(seconds, 0.0):.1f} s"
-    whole = round(seconds)
-    for large, small, unit, part in ((86400, 3600, "d", "h"), (3600, 60, "h", "min")):
-        if whole >= (2 * large if unit == "d" else large):
+    whole, steps = round(seconds), ((2, 86400, 3600, "d", "h"), (1, 3600, 60, "h", "min"))
+    for least, large, small, unit, part in (*steps, (1, 60, 1, "min", "s")):
+        if whole >= least * large:
             count, rest = divmod(round(whole / small), large // small)
             return f"{count} {unit} {rest} {part}" if rest else f"{count} {unit}"
-    minutes, rest = divmod(whole, 60)
-    if not minutes:
-        return f"{rest} s"
-    return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{whole} s"
 
 
 def format_size(size: float) -> str:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 from oodml.errors import OodmlError
 
@@ -50,13 +50,6 @@ class Metric:
     def is_quality(self) -> bool:
         """Whether the metric measures quality: retrieval, clustering, or classification."""
         return self.family in ("retrieval", "clustering", "classification")
-
-
-class _ParsedName(NamedTuple):
-    base: str
-    """The registered form: the name without "_published" and with "@k" instead of a number."""
-    k: int | None
-    published: bool
 
 
 _REGISTRY: dict[str, Metric] = {}
@@ -107,19 +100,20 @@ def check_bounds(name: str, value: float) -> float:
     """Return the value unchanged if it is within the metric's bounds or NaN."""
     low, high = find_metric(name).bounds
     if not math.isnan(value) and not low - _TOLERANCE <= value <= high + _TOLERANCE:
-        problem = (
-            f"internal error: {name} is {value}, outside {low} to {high}. Please report it with "
-            "the vectors that cause it."
-        )
-        raise OodmlError(problem, name, value, (str(low), str(high)))
+        problem = f"internal error: {name} is {value}, outside {low} to {high}"
+        remedy = "Please report it with the vectors that cause it."
+        raise OodmlError(f"{problem}. {remedy}", name, value, (str(low), str(high)))
     return value
 
 
-def _parse(name: str) -> _ParsedName:
-    """Split a name: exact registered names such as "map@1000" win over "@k"."""
+def _parse(name: str) -> tuple[str, int | None, bool]:
+    """The registered form of a name ("recall@k"), its k, and whether it is "_published".
+
+    Exact registered names such as "map@1000" win over "@k".
+    """
     base, published = name.removesuffix(PUBLISHED), name.endswith(PUBLISHED)
     stem, _, k = base.rpartition("@")
     is_exact = base in _REGISTRY or base + PUBLISHED in _REGISTRY
     if is_exact or f"{stem}@k" not in _REGISTRY or not k.lstrip("-").isdigit():
-        return _ParsedName(base, None, published)
-    return _ParsedName(f"{stem}@k", int(k), published)
+        return base, None, published
+    return f"{stem}@k", int(k), published

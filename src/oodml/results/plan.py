@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from oodml.errors import OodmlError, error_at
 from oodml.files import write_text
@@ -156,23 +156,19 @@ def write_plan(plan: StudyPlan, path: Path) -> None:
 
 def read_plan(path: Path) -> StudyPlan:
     try:
-        return StudyPlan.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return StudyPlan.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
-        raise OodmlError(
-            f"{path.parent}: not a study folder (no plan.json). Start a study with "
-            f"`oodml study run FILE --out {path.parent}`",
-            location=str(path),
-        ) from error
-    except (OSError, ValueError, ValidationError) as error:
-        problem = (
-            f"damaged ({error}). Delete it and run the study again; finished runs are not repeated."
-        )
-        raise error_at(path, problem) from error
+        remedy = f"Start a study with `oodml study run FILE --out {path.parent}`"
+        problem = f"{path.parent}: not a study folder (no plan.json). {remedy}"
+        raise OodmlError(problem, str(path)) from error
+    except (OSError, ValueError) as error:
+        remedy = "Delete it and run the study again; finished runs are not repeated."
+        raise error_at(path, f"damaged ({error}). {remedy}") from error
 
 
 def read_run(path: Path) -> FinishedRun:
     try:
-        return FinishedRun.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError) as error:
-        problem = f"damaged or missing ({error}). Delete {path.parent} and run the study again."
-        raise error_at(path, problem) from error
+        return FinishedRun.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        remedy = f"Delete {path.parent} and run the study again."
+        raise error_at(path, f"damaged or missing ({error}). {remedy}") from error

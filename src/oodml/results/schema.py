@@ -90,11 +90,9 @@ def result_rows(
     """
     missing = [name for name in MEASURED_COLUMNS if name not in rows.columns]
     if missing:
-        problem = (
-            f"run {identity['run']}: column {missing[0]!r} is missing from its rows; "
-            f"required: {', '.join(MEASURED_COLUMNS)}"
-        )
-        raise OodmlError(problem, str(identity["run"]), missing, MEASURED_COLUMNS)
+        required = f"required: {', '.join(MEASURED_COLUMNS)}"
+        problem = f"run {identity['run']}: column {missing[0]!r} is missing from its rows"
+        raise OodmlError(f"{problem}; {required}", identity["run"], missing, MEASURED_COLUMNS)
     columns = {name: identity[name] for name in COLUMNS if name not in MEASURED_COLUMNS}
     table = rows.assign(**columns)
     if "data" in rows.columns:
@@ -112,7 +110,7 @@ def on_progression(table: pd.DataFrame) -> pd.DataFrame:
 def write_results(
     table: pd.DataFrame, path: Path, baselines: Iterable[str] = (), smoke: bool = False
 ) -> None:
-    """Write the results table, atomically; `baselines` are the methods (labels) that do not train."""
+    """Write the results table; `baselines` are the methods (labels) that do not train."""
     rows = pa.Table.from_pandas(table[list(COLUMNS)], preserve_index=False)
     metadata = {
         **(rows.schema.metadata or {}),
@@ -124,21 +122,24 @@ def write_results(
         pq.write_table(rows.replace_schema_metadata(metadata), temporary)
 
 
+def _read_metadata(path: Path, key: bytes) -> tuple[bytes | None, int]:
+    """An entry of a file's metadata, and its number of rows."""
+    try:
+        footer = pq.read_metadata(path)
+        return (footer.metadata or {}).get(key), footer.num_rows
+    except (OSError, ValueError):
+        return None, 0
+
+
 def is_smoke(path: Path) -> bool:
     """Whether a results table contains the numbers of a smoke test."""
-    try:
-        return bool((pq.read_metadata(path).metadata or {}).get(_SMOKE) == b"true")
-    except (OSError, ValueError):
-        return False
+    return _read_metadata(path, _SMOKE)[0] == b"true"
 
 
 def is_unmodified(path: Path) -> bool:
     """Whether `write_results` wrote a file, with all of its rows."""
-    try:
-        footer = pq.read_metadata(path)
-    except (OSError, ValueError):
-        return False
-    return bool((footer.metadata or {}).get(_N_ROWS) == str(footer.num_rows).encode())
+    written, n_rows = _read_metadata(path, _N_ROWS)
+    return written == str(n_rows).encode()
 
 
 def read_results(path: str | Path) -> pd.DataFrame:
@@ -152,11 +153,8 @@ def read_results(path: str | Path) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise error_at(source, "no such file; `oodml study run` writes it") from error
     except (OSError, ValueError) as error:
-        raise error_at(
-            source,
-            f"damaged or not a results table ({error}). Delete it and run the study "
-            "again; finished runs are not repeated.",
-        ) from error
+        remedy = "Delete it and run the study again; finished runs are not repeated."
+        raise error_at(source, f"damaged or not a results table ({error}). {remedy}") from error
     listed = (stored.schema.metadata or {}).get(_BASELINES)
     baselines = json.loads(listed) if listed is not None else [_LEGACY_BASELINE]
     table = check_results(stored.to_pandas(), str(source))

@@ -3,9 +3,8 @@
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from oodml.model import IdentityHead
 from oodml.results.plan import EXTERNAL, RunPlan
 from oodml.results.schema import Stage, result_rows
 from oodml.shift.files import read_splits
-from oodml.shift.splits import Progression, Split
+from oodml.shift.splits import Split
 from oodml.study.folder.claims import Claims
 from oodml.study.folder.store import Store
 from oodml.study.folder.table import ResultsTable, write_run_rows
@@ -106,12 +105,9 @@ def add_files(
     for split, seed, path in _matching_files(pattern):
         vectors = VectorSet.load(path)
         for step in [split] if split else [str(one.step) for one in target.progression]:
-            chosen = vectors
-            if split is None:
-                test = target.progression.at(step).test
-                chosen = vectors.select(np.isin(vectors.ids, target.images.subset(test).ids))
-            trains = split is not None
-            target.add(method, step, seed, chosen, trains, replace_existing, str(path))
+            test = target.images.subset(target.progression.at(step).test).ids
+            chosen = vectors if split else vectors.select(np.isin(vectors.ids, test))
+            target.add(method, step, seed, chosen, bool(split), replace_existing, str(path))
             added.append(f"{method} on split {step}, seed {seed}: {path}")
     return added
 
@@ -123,11 +119,12 @@ def _matching_files(pattern: str) -> Iterator[tuple[str | None, int, Path]]:
     anchor = Path(wildcard.anchor or ".")
     parts = wildcard.relative_to(anchor) if wildcard.anchor else wildcard
     matches = [(expression.fullmatch(str(path)), path) for path in sorted(anchor.glob(str(parts)))]
-    files = [(match.groupdict(), path) for match, path in matches if match]
-    if not files:
+    if not any(match for match, _ in matches):
         raise OodmlError(f"--vectors {pattern}: no file matches", location="--vectors")
-    for groups, path in files:
-        yield groups.get("split"), int(groups.get("seed") or 0), path
+    for match, path in matches:
+        if match:
+            groups = match.groupdict()
+            yield groups.get("split"), int(groups.get("seed") or 0), path
 
 
 def _create_study(folder: Path, data: str | None, splits: Path | None) -> None:
@@ -148,30 +145,20 @@ def _create_study(folder: Path, data: str | None, splits: Path | None) -> None:
     prepare(study.model_copy(update={"variants": (), "text": tomli_w.dumps(tables)}), store)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Target:
     folder: Path
 
-    @cached_property
-    def store(self) -> Store:
-        store = Store(self.folder.resolve())
-        store.read_plan()
-        store.create()
-        return store
-
-    @cached_property
-    def images(self) -> ImageSet:
+    def __post_init__(self) -> None:
+        self.store = Store(self.folder.resolve())
         plan = self.store.read_plan()
+        self.store.create()
         make_importable(*plan.import_from)
-        images = open_images(plan.source["name"], **plan.source["options"])
-        if plan.fingerprint != fingerprint(images):
-            problem = f"the images of {images.name} changed since the study was planned"
+        self.images = open_images(plan.source["name"], **plan.source["options"])
+        if plan.fingerprint != fingerprint(self.images):
+            problem = f"the images of {self.images.name} changed since the study was planned"
             raise error_at(self.folder, problem)
-        return images
-
-    @cached_property
-    def progression(self) -> Progression:
-        return read_splits(self.store.splits)
+        self.progression = read_splits(self.store.splits)
 
     def add(
         self,
@@ -188,9 +175,10 @@ class _Target:
         test = _test_vectors(vectors, split, self.images, location)
         run = self._plan(method, split, seed, trains)
         self._refuse_conflicts(run, test, replace_existing)
-        claim = Claims(self.store.claims).take(run.id)
+        claims = Claims(self.store.claims)
+        claim = claims.take(run.id)
         if claim is None:
-            raise OodmlError(f"{self.folder}: another process adds {run.description}")
+            raise error_at(self.folder, f"another process adds {run.description}")
         folder = self.store.create_unfinished(run.id, claim)
         try:
             rows = pd.DataFrame([*self._measure(run, split, test)])
@@ -202,7 +190,7 @@ class _Target:
             self.store.publish(run, folder, time.perf_counter() - started)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-            Claims(self.store.claims).release(claim)
+            claims.release(claim)
         add_external_runs(self.store, self.progression)
         ResultsTable(self.store).write()
         return run.id
@@ -247,46 +235,43 @@ class _Target:
     def _measure(self, run: RunPlan, split: Split, test: VectorSet) -> Iterator[Mapping[str, Any]]:
         yield from metric_rows(Stage.ZERO_SHOT, test_metrics(test))
         yield from metric_rows(Stage.ZERO_SHOT, decision_metrics(test, None, False, run.seed))
-        images = self.images.subset(split.test)
-        adapt = partial(
-            adapt_split,
-            images,
-            lambda wanted, _: test.select(np.flatnonzero(np.isin(test.ids, wanted.ids))),
-            IdentityHead(),
-            settings=AdaptSettings.model_validate(run.adapt),
-            seed=run.seed,
-        )
+        images, settings = self.images.subset(split.test), AdaptSettings.model_validate(run.adapt)
+
+        def features(wanted: ImageSet, view: int | None) -> VectorSet:
+            return test.select(np.flatnonzero(np.isin(test.ids, wanted.ids)))
+
         for shots in run.shots:
-            yield from adapt(episodes=split.episodes[shots], shots=shots)
+            episodes = split.episodes[shots]
+            head = IdentityHead()
+            yield from adapt_split(images, features, head, episodes, settings, shots, run.seed)
 
 
 def _test_vectors(vectors: VectorSet, split: Split, images: ImageSet, location: str) -> VectorSet:
     """The vectors in the order of the split's test images, with their labels, after checks."""
 
-    def fail(problem: str, names: Sequence[str]) -> OodmlError:
-        shown = ", ".join(map(repr, names[:MAX_NAMED])) + (", …" if len(names) > MAX_NAMED else "")
-        where = f"{location}: split {split.step}"
-        return OodmlError(f"{where}: {problem}: {shown}", location=location, given=list(names))
-
-    given = vectors.ids.tolist()
+    given, test = vectors.ids.tolist(), images.subset(split.test)
     class_of = dict(zip(images.ids.tolist(), images.classes.tolist(), strict=True))
-    test = images.subset(split.test)
-    if unknown := [name for name in given if name not in class_of]:
-        raise fail(f"{len(unknown)} ids are not in {images.name}", unknown)
-    if trained := sorted({class_of[name] for name in given} & set(split.train)):
-        raise fail("training classes are among the test vectors", trained)
-    if foreign := [name for name in given if class_of[name] not in set(split.test)]:
-        raise fail("images are neither of test nor of training classes", foreign)
-    if repeated := sorted(set(pd.Series(given)[pd.Series(given).duplicated()])):
-        raise fail("ids are repeated", repeated)
-    if absent := sorted(set(split.test) - {class_of[name] for name in given}):
-        raise fail(f"{len(absent)} test classes are missing", absent)
-    if missing := sorted(set(test.ids.tolist()) - set(given)):
-        raise fail(f"{len(missing)} test images are missing", missing)
-    if vectors.source.get("classes") != "none":
-        pairs = zip(given, vectors.classes.tolist(), strict=True)
-        if wrong := [name for name, label in pairs if class_of[name] != label]:
-            raise fail("the classes differ from those of the study", wrong)
+    classes = {class_of[name] for name in given if name in class_of}
+    labeled = vectors.source.get("classes") != "none"
+    seen = pd.Series(given)
+    problems: dict[str, Iterable[str]] = {
+        f"ids are not in {images.name}": [name for name in given if name not in class_of],
+        "training classes are among the test vectors": classes & set(split.train),
+        "classes of images are neither for training nor for testing": classes - set(split.test),
+        "ids are repeated": set(seen[seen.duplicated()]),
+        "test classes are missing": set(split.test) - classes,
+        "test images are missing": set(test.ids.tolist()) - set(given),
+        "images have other classes than in the study": [
+            name
+            for name, label in zip(given, vectors.classes.tolist(), strict=True)
+            if labeled and class_of.get(name) != label
+        ],
+    }
+    for problem, names in problems.items():
+        if listed := sorted(names):
+            shown = ", ".join(map(repr, listed[:MAX_NAMED])) + ", …" * (len(listed) > MAX_NAMED)
+            where = f"{location}: split {split.step}"
+            raise OodmlError(f"{where}: {len(listed)} {problem}: {shown}", location, listed)
     row_of = {name: row for row, name in enumerate(given)}
     ordered = vectors.vectors[[row_of[name] for name in test.ids.tolist()]]
     source = {"data": images.name, "fingerprint": fingerprint(images)}

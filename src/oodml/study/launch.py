@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -71,29 +71,11 @@ class Launcher:
 
     @property
     def artifact_options(self) -> dict[str, Any]:
-        return {
-            "checkpoint_seconds": self.checkpoint_seconds,
-            "trackers": tuple(self.trackers),
-        }
+        return {"checkpoint_seconds": self.checkpoint_seconds, "trackers": tuple(self.trackers)}
 
     @contextlib.contextmanager
     def open(self, study: Study, folder: str | Path) -> Iterator[Store]:
         """The study folder, once options and what it contains allow a start."""
-        self._check()
-        store = Store(Path(folder).resolve())
-        store.create()
-        copy = mirrored(store.folder, self.storage) if self.storage else contextlib.nullcontext()
-        try:
-            with copy:
-                self._resolve_conflicts(study, store)
-                yield store
-        except OSError as error:
-            if is_disk_full(error):
-                raise unwritable_error(store.folder, error) from error
-            raise
-
-    def _check(self) -> None:
-        """Raise OodmlError if the options cannot be used on this machine."""
         resolve_device(self.device)
         _check_cache()
         check_executor(self.executor)
@@ -101,17 +83,23 @@ class Launcher:
         if distributed.is_distributed() and (self.workers > 1 or self.executor != "local"):
             problem = "processes that train together do one run at a time: omit --workers and --on"
             raise OodmlError(problem, "workers")
-
-    def _resolve_conflicts(self, study: Study, store: Store) -> None:
-        """Raise OodmlError if the folder contains another study, or remove it on request."""
-
-        def fingerprint() -> str:
-            return image_fingerprint(open_images(study.data.name, **study.data.options))
-
-        identity = plan_identity(study, self.smoke)
-        removed = resolve_conflicts(store, identity, fingerprint, self.replace)
-        if removed:
-            self.log(removed)
+        store = Store(Path(folder).resolve())
+        store.create()
+        copy = mirrored(store.folder, self.storage) if self.storage else contextlib.nullcontext()
+        try:
+            with copy:
+                identity = plan_identity(study, self.smoke)
+                data = partial(open_images, study.data.name, **study.data.options)
+                removed = resolve_conflicts(
+                    store, identity, lambda: image_fingerprint(data()), self.replace
+                )
+                if removed:
+                    self.log(removed)
+                yield store
+        except OSError as error:
+            if is_disk_full(error):
+                raise unwritable_error(store.folder, error) from error
+            raise
 
     def search(self, study: Study, store: Store, execute_trial: Execute | None) -> Study:
         return run_search(
@@ -128,22 +116,19 @@ class Launcher:
 
     def run_workers(self, store: Store, execute: Execute | None) -> None:
         """Execute the planned runs of a folder and show progress."""
-        device, threads = self.resolved_device, self.threads
+        device, threads, n = self.resolved_device, self.threads, self.workers
         with live_progress(store, self.console):
             if self.executor != "local":
-                arguments = (execute, self.workers, device, threads, self.job_options)
+                arguments = (execute, n, device, threads, self.job_options)
                 run_on_cluster(self.executor, store.folder, *arguments)
-            elif self.workers == 1:
+            elif n == 1:
                 with _terminate_as_interrupt():
                     work(store.folder, execute, worker_device(device, 0), threads)
             else:
-                threads = threads or max(1, (os.cpu_count() or 1) // self.workers)
-                pool = WorkerPool(store.folder, self.workers, execute, device, threads)
-                try:
-                    with _terminate_as_interrupt():
-                        pool.wait()
-                finally:
-                    pool.stop()
+                threads = threads or max(1, (os.cpu_count() or 1) // n)
+                pool = WorkerPool(store.folder, n, execute, device, threads)
+                with pool, _terminate_as_interrupt():
+                    pool.wait()
 
 
 def run_study(

@@ -143,19 +143,18 @@ def kill_at_random(study: Study, out: Path, kills: int, seed: int) -> None:
     store = Store(out)
     store.create()
     prepare(study, store)
-    pool = WorkerPool(out, 3, execute_slowly, "cpu", 1, max_deaths=1000)
-    waiting = threading.Thread(target=pool.wait)
-    waiting.start()
-    killed = 0
-    while killed < kills and waiting.is_alive():
-        time.sleep(draw.uniform(0, 0.2))
-        victims = list(pool.workers) if killed % 5 == 4 else [draw.choice(pool.workers)]
-        for process, _ in victims:
-            process.kill()
-        killed += 1
-    assert killed == kills, "the study was through before all the killing; make it longer"
-    waiting.join()
-    pool.stop()
+    with WorkerPool(out, 3, execute_slowly, "cpu", 1, max_deaths=1000) as pool:
+        waiting = threading.Thread(target=pool.wait)
+        waiting.start()
+        killed = 0
+        while killed < kills and waiting.is_alive():
+            time.sleep(draw.uniform(0, 0.2))
+            victims = list(pool.workers) if killed % 5 == 4 else [draw.choice(pool.workers)]
+            for process, _ in victims:
+                process.kill()
+            killed += 1
+        assert killed == kills, "the study was through before all the killing; make it longer"
+        waiting.join()
 
 
 @pytest.mark.parametrize(

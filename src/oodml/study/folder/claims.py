@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,8 @@ class Claim:
         return self.path.with_name(f"{self.name}.{self.number + 1}").exists()
 
     def renew(self) -> None:
-        try:
+        with suppress(OSError):  # lost or out of reach for now; the next heartbeat may succeed
             os.utime(self.path)
-        except OSError:
-            return  # lost or out of reach for now; the next heartbeat may succeed
 
 
 @dataclass
@@ -75,8 +73,7 @@ class Claims:
         """The number and the file of the valid claim on each run."""
         highest: dict[str, tuple[int, Path]] = {}
         for name, number, path in self._files():
-            if number > highest.get(name, (0, path))[0]:
-                highest[name] = (number, path)
+            highest[name] = max(highest.get(name, (0, path)), (number, path))
         return highest
 
     def owners(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -190,20 +187,13 @@ def _create_atomically(path: Path, text: str) -> bool:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)
-        os.link(name, path)
+        try:
+            os.link(name, path)
+        except PermissionError:  # a file system without hard links
+            with path.open("x", encoding="utf-8") as stream:
+                stream.write(text)
     except FileExistsError:
         return False
-    except PermissionError:  # a file system without hard links
-        return _create_then_write(path, text)
     finally:
         os.unlink(name)
-    return True
-
-
-def _create_then_write(path: Path, text: str) -> bool:
-    try:
-        with path.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-    except FileExistsError:
-        return False
     return True

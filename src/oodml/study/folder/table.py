@@ -73,7 +73,12 @@ def refuse_foreign_rows(store: Store) -> None:
         table = pd.read_parquet(path)
     except (OSError, ValueError):
         return  # damaged; it is written again
-    foreign = _foreign_rows(table, store)
+    folders = store.result_folders()
+    planned = {run.id for run in store.read_plan().runs} if store.plan_file.exists() else set()
+    own = [read_run_rows(folder).assign(run=run) for run, folder in folders.items()]
+    written = {row for rows in own for row in _comparable(rows)}
+    rows = table[~table["run"].isin(planned - folders.keys())] if "run" in table else table
+    foreign = sum(row not in written for row in _comparable(rows))
     columns = [str(name) for name in table.columns if name not in COLUMNS]
     if not foreign and not columns:
         return
@@ -83,21 +88,6 @@ def refuse_foreign_rows(store: Store) -> None:
     raise error_at(path, f"{problem}. {remedy}", foreign or columns)
 
 
-def _foreign_rows(table: pd.DataFrame, store: Store) -> int:
-    if "run" not in table.columns:
-        return len(table)
-    planned = {run.id for run in store.read_plan().runs} if store.plan_file.exists() else set()
-    folders = store.result_folders()
-    foreign = 0
-    for run, rows in table.groupby("run", dropna=False):
-        if run not in folders:
-            foreign += 0 if run in planned else len(rows)
-            continue
-        own = set(map(tuple, _comparable(read_run_rows(folders[str(run)]), str(run))))
-        foreign += sum(tuple(row) not in own for row in _comparable(rows, str(run)))
-    return foreign
-
-
-def _comparable(rows: pd.DataFrame, run: str) -> list[list[object]]:
-    columns = rows.reindex(columns=_COMPARED).assign(run=run).astype(object)
-    return columns.where(columns.notna(), None).to_numpy().tolist()
+def _comparable(rows: pd.DataFrame) -> list[tuple[object, ...]]:
+    columns = rows.reindex(columns=_COMPARED).astype(object)
+    return list(columns.where(columns.notna(), None).itertuples(index=False, name=None))

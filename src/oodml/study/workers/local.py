@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -30,6 +31,11 @@ KILLED = (
     "`train.batch_size`, `model.image_size`, or the number of workers, or train on cached "
     'features: `model.mode = "head"`.\n'
 )
+KILLED_AT_START = "most likely because memory does not suffice for this many (--workers)"
+FAILED_AT_START = (
+    "their error is printed above. If a script calls run_study with a function of its own, "
+    'call it under `if __name__ == "__main__":`, because workers import the script'
+)
 
 
 class WorkerPool:
@@ -48,14 +54,17 @@ class WorkerPool:
         self.execute, self.device, self.threads = execute, device, threads
         self.max_deaths = max_deaths
         self.workers = [self._start(index) for index in range(workers)]
-        self.deaths: dict[str, int] = {}
+        self.deaths: Counter[str] = Counter()
 
     def wait(self) -> None:
         """Wait until every worker has ended without work left."""
         while self._check_workers():
             time.sleep(0.1)
 
-    def stop(self) -> None:
+    def __enter__(self) -> "WorkerPool":
+        return self
+
+    def __exit__(self, *error: object) -> None:
         """End the workers. What they were doing is dropped, and their claims are released."""
         for process, _ in self.workers:
             process.terminate()
@@ -69,7 +78,9 @@ class WorkerPool:
         working = False
         for index, (process, errors) in enumerate(self.workers):
             alive = process.is_alive()
-            _raise_reported_error(errors)
+            with contextlib.suppress(EOFError):
+                if errors.poll():
+                    raise OodmlError(errors.recv())
             if not alive and process.exitcode:
                 self._count_death(process)
                 self.workers[index] = self._start(index)
@@ -94,12 +105,16 @@ class WorkerPool:
     def _count_death(self, process: BaseProcess) -> None:
         """Record a run as failed if it keeps killing its workers."""
         run = self._run_of(process)
-        self.deaths[run] = self.deaths.get(run, 0) + 1
+        self.deaths[run] += 1
         if self.deaths[run] < self.max_deaths:
             return
-        if not run:
-            raise _startup_error(process.exitcode or 0)
-        self.store.record_failure(run, KILLED.format(deaths=self.max_deaths))
+        if run:
+            self.store.record_failure(run, KILLED.format(deaths=self.max_deaths))
+            return
+        status = process.exitcode or 0
+        reason = KILLED_AT_START if status < 0 else FAILED_AT_START
+        problem = f"workers exit with status {status} before their first run; {reason}"
+        raise OodmlError(problem, "workers", status)
 
     def _run_of(self, process: BaseProcess) -> str:
         """The run that a worker was killed in; "" if it had none."""
@@ -110,20 +125,6 @@ class WorkerPool:
             if (owner.get("pid"), owner.get("namespace")) == identity
         ]
         return max(claimed, default=(0, ""))[1]
-
-
-def _startup_error(status: int) -> OodmlError:
-    """The error for workers that end before their first run; killed ones have a negative status."""
-    if status < 0:
-        reason = "most likely because memory does not suffice for this many (--workers)"
-    else:
-        reason = (
-            "their error is printed above. If a script calls run_study with a function of its own, "
-            'call it under `if __name__ == "__main__":`, because workers import the script'
-        )
-    return OodmlError(
-        f"workers exit with status {status} before their first run; {reason}", "workers", status
-    )
 
 
 @contextlib.contextmanager
@@ -137,8 +138,7 @@ def without_main_script(execute: Execute | None) -> Iterator[None]:
         yield
         return
     namespace = vars(main)
-    names = [name for name in ("__file__", "__spec__") if name in namespace]
-    hidden: dict[str, Any] = {name: namespace.pop(name) for name in names}
+    hidden = {k: namespace.pop(k) for k in ("__file__", "__spec__") if k in namespace}
     main.__spec__ = None
     try:
         yield
@@ -162,12 +162,6 @@ def worker_device(device: str, index: int) -> str:
     import torch
 
     return f"cuda:{index % torch.cuda.device_count()}"
-
-
-def _raise_reported_error(errors: "Connection[Any, Any]") -> None:
-    with contextlib.suppress(EOFError):
-        if errors.poll():
-            raise OodmlError(errors.recv())
 
 
 def _run_worker(
@@ -202,13 +196,11 @@ def end_with_parent() -> None:
 @contextlib.contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables while the block runs."""
-    before = {name: os.environ.get(name) for name in values}
+    before = dict(os.environ)
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in values:
+            del os.environ[name]
+        os.environ.update({name: before[name] for name in values if name in before})
