@@ -31,13 +31,21 @@ def resolve_conflicts(
         problem = "the smoke test would replace its results. Choose another folder with --out."
         raise error_at(store.folder, problem)
     difference = _difference(previous, study, fingerprint)
-    if replace:
-        return _replace(store, difference)
     trials = Store(store.folder / "search")
+    if replace and difference:
+        _refuse_while_used(store)
+        _remove(store, _SHARED)
+        return f"{store.folder}: removed the results table and splits of another study"
     if difference and (store.result_folders() or trials.result_folders()):
         remedy = "Choose another folder, or pass --replace to remove its results table and splits"
         raise error_at(store.folder, f"contains another study: {difference}. {remedy}.", study.name)
-    refuse_foreign_rows(store)
+    try:
+        refuse_foreign_rows(store)
+    except OodmlError:
+        if not replace:
+            raise
+        store.results.unlink()
+        return f"{store.results}: removed"
     return ""
 
 
@@ -48,29 +56,15 @@ def _difference(previous: StudyPlan, study: StudyPlan, fingerprint: Callable[[],
     if previous.name != study.name:
         return f"its name is {previous.name!r}, not {study.name!r}"
     if previous.source != study.source and previous.fingerprint != fingerprint():
-        return f"its data is {_describe_source(previous)}, not {_describe_source(study)}"
+        texts = []
+        for source in (previous.source, study.source):
+            options = ", ".join(
+                f"{k} {value}" for k, value in (source.get("options") or {}).items()
+            )
+            texts.append(f"{source.get('name')}" + (f" ({options})" if options else ""))
+        return f"its data is {texts[0]}, not {texts[1]}"
     if previous.splits_key and previous.splits_key != study.splits_key:
         return "it has other splits"
-    return ""
-
-
-def _describe_source(plan: StudyPlan) -> str:
-    options = plan.source.get("options") or {}
-    details = ", ".join(f"{name} {value}" for name, value in options.items())
-    return f"{plan.source.get('name')}" + (f" ({details})" if details else "")
-
-
-def _replace(store: Store, difference: str) -> str:
-    """Remove what is in the way of a study; return what was removed, as a message."""
-    if difference:
-        _refuse_while_used(store)
-        _remove(store, _SHARED)
-        return f"{store.folder}: removed the results table and splits of another study"
-    try:
-        refuse_foreign_rows(store)
-    except OodmlError:
-        store.results.unlink()
-        return f"{store.results}: removed"
     return ""
 
 

@@ -93,13 +93,7 @@ def render_status(status: Status) -> Group:
     head = Grid.grid(padding=(0, 1))
     bar = ProgressBar(total=max(1, status.total), completed=settled, width=40)
     failed = f", [red]{len(status.failed)} failed[/red]" if status.failed else ""
-    head.add_row(
-        bar,
-        f"{len(status.done)} of {status.total} {status.unit}{failed}",
-        f"left: {format_duration(status.remaining)}",
-    )
-    running = [
-        Text(f"  {one.run.description}  on {one.host}", "dim")
-        for one in status.running[:MAX_RUNNING]
-    ]
-    return Group(head, *running)
+    count = f"{len(status.done)} of {status.total} {status.unit}{failed}"
+    head.add_row(bar, count, f"left: {format_duration(status.remaining)}")
+    running = (f"  {one.run.description}  on {one.host}" for one in status.running[:MAX_RUNNING])
+    return Group(head, *(Text(line, "dim") for line in running))

@@ -1,10 +1,12 @@
 """The status of a study, read from its folder: finished, running, failed, and missing runs."""
 
+import contextlib
 import re
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -58,7 +60,6 @@ class Status:
 
     @property
     def total(self) -> int:
-        """Number of runs, including trials that are not sampled yet."""
         return len(self.planned) + self.pending
 
     @property
@@ -77,7 +78,11 @@ class StatusReader:
         self._seconds: dict[str, float] = {}
 
     def status(self) -> Status:
-        plan = self._current_plan()
+        path = self.store.plan_file
+        modified = path.stat().st_mtime_ns if path.exists() else -1
+        if modified != self._plan_modified:
+            self._plan, self._plan_modified = self.store.read_plan(), modified
+        plan = self._plan
         unique = {run.id: run for run in plan.runs}
         claimed = self._running(unique)
         finished, failures = self.store.finished_ids(), self.store.failed_ids()
@@ -109,9 +114,12 @@ class StatusReader:
         """
         by_label: dict[str, list[float]] = {}
         for run in done:
-            seconds = self._seconds_of(run.id)
-            if seconds is not None:
-                by_label.setdefault(run.label, []).append(seconds)
+            if run.id not in self._seconds:
+                with contextlib.suppress(OodmlError):  # its record is unreadable
+                    record = read_run(self.store.runs / run.id / "run.json")
+                    self._seconds[run.id] = record.seconds
+            if run.id in self._seconds:
+                by_label.setdefault(run.label, []).append(self._seconds[run.id])
         everything = [seconds for values in by_label.values() for seconds in values]
         if not left and not pending:
             return 0.0
@@ -120,25 +128,12 @@ class StatusReader:
         samples = [by_label.get(run.label, everything) for run in left] + [everything] * pending
         return sum(sum(values) / len(values) for values in samples)
 
-    def _current_plan(self) -> StudyPlan:
-        path = self.store.plan_file
-        modified = path.stat().st_mtime_ns if path.exists() else -1
-        if modified != self._plan_modified:
-            self._plan, self._plan_modified = self.store.read_plan(), modified
-        return self._plan
-
-    def _seconds_of(self, run: str) -> float | None:
-        """How long a finished run took; None if its record is unreadable."""
-        if run not in self._seconds:
-            try:
-                self._seconds[run] = read_run(self.store.runs / run / "run.json").seconds
-            except OodmlError:
-                return None
-        return self._seconds[run]
-
     def _running(self, planned: Mapping[str, RunPlan]) -> dict[str, Running]:
         claims = Claims(self.store.claims)
-        now = _file_system_time(self.store.claims)
+        now = time.time()
+        stamp = partial(tempfile.NamedTemporaryFile, dir=claims.folder, prefix=".now-")
+        with contextlib.suppress(OSError), stamp() as stream:
+            now = Path(stream.name).stat().st_mtime  # by the clock that stamps the claims
         running = {}
         for name, (_, path) in claims.current().items():
             owner = read_claim(path)
@@ -150,11 +145,9 @@ class StatusReader:
         return running
 
     def _reason(self, run: str) -> str:
-        try:
-            text = self.store.failure_file(run).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return "unknown"
-        return failure_reason(text)
+        with contextlib.suppress(OSError):
+            return failure_reason(self.store.failure_file(run).read_text("utf-8", "replace"))
+        return "unknown"
 
 
 def failure_reason(text: str) -> str:
@@ -193,11 +186,16 @@ def describe_failures(status: Status) -> list[str]:
     lines = []
     failures = ((run.id, reason, run) for run, reason in status.failed)
     for reason, runs in group_failures(failures).items():
-        names = [run.description for run in runs[:MAX_LISTED]]
-        names += [f"{len(runs) - MAX_LISTED} more"] * (len(runs) > MAX_LISTED)
+        names = _first([run.description for run in runs], "")
         count = f"{len(runs)} {status.unit if len(runs) > 1 else status.unit.removesuffix('s')}"
         lines.append(f"{reason} ({count}: {'; '.join(names)})")
     return lines
+
+
+def _first(entries: Sequence[str], more: str) -> list[str]:
+    """The first entries, and how many more there are."""
+    rest = len(entries) - MAX_LISTED
+    return [*entries[:MAX_LISTED], *([f"{more}{rest} more"] if rest > 0 else [])]
 
 
 def format_status(status: Status) -> str:
@@ -205,15 +203,19 @@ def format_status(status: Status) -> str:
     smoke = " (smoke test, no results)" if status.smoke else ""
     lines.append(f"{status.name}{smoke}: {len(status.done)} of {status.total} {status.unit} done")
     lines += [f"preparing: {status.phase}"] if status.phase else []
+    running = []
+    for one in status.running:
+        silent = f"; no heartbeat for {format_duration(one.silent)}" if one.lost else ""
+        text = f"{one.run.description}  on {one.host}, process {one.process}"
+        running.append(text + silent)
     for title, entries in {
-        "running": list(map(_describe_running, status.running)),
+        "running": running,
         "missing": [run.description for run in status.missing],
-        "corrupt images left out": list(status.left_out),
+        "corrupt images left out": status.left_out,
     }.items():
         if entries:
             lines.append(f"{title}: {len(entries)}")
-            lines += [f"  {entry}" for entry in entries[:MAX_LISTED]]
-            lines += [f"  and {len(entries) - MAX_LISTED} more"] * (len(entries) > MAX_LISTED)
+            lines += [f"  {entry}" for entry in _first(entries, "and ")]
     if status.failed:
         lines.append(f"failed: {len(status.failed)}")
         lines += [f"  {line}" for line in describe_failures(status)]
@@ -227,11 +229,6 @@ def format_status(status: Status) -> str:
     return "\n".join(lines)
 
 
-def _describe_running(running: Running) -> str:
-    text = f"{running.run.description}  on {running.host}, process {running.process}"
-    return text + (f"; no heartbeat for {format_duration(running.silent)}" if running.lost else "")
-
-
 def describe_input_size(runs: Iterable[RunPlan]) -> str:
     """The size that runs read large images at; "" if all of them read the original files."""
     shorts = sorted({run.input_short for run in runs if run.input_short})
@@ -239,12 +236,3 @@ def describe_input_size(runs: Iterable[RunPlan]) -> str:
         return ""
     sizes = " or ".join(map(str, shorts))
     return f"larger images were resized to a short side of {sizes} pixels (model.input_cache)"
-
-
-def _file_system_time(folder: Path) -> float:
-    """The time by the clock that stamps the claims; this host's if the folder is read-only."""
-    try:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".now-") as stream:
-            return Path(stream.name).stat().st_mtime
-    except OSError:
-        return time.time()

@@ -3,6 +3,7 @@
 A run is finished when `runs/<id>` exists: it is written elsewhere and renamed. No torch here.
 """
 
+import contextlib
 import functools
 import os
 import shutil
@@ -59,11 +60,8 @@ class Store:
         return {name.removesuffix(".txt") for name in names if name.endswith(".txt")}
 
     def result_folders(self) -> dict[str, Path]:
-        partial = {
-            name: folder
-            for name in _visible_names(self.folder / "failed")
-            if ((folder := self.failed_folder(name)) / "rows.parquet").exists()
-        }
+        failed = map(self.failed_folder, _visible_names(self.folder / "failed"))
+        partial = {one.name: one for one in failed if (one / "rows.parquet").exists()}
         return partial | {name: self.runs / name for name in _visible_names(self.runs)}
 
     def unsettled(self, runs: Iterable[RunPlan]) -> list[RunPlan]:
@@ -116,12 +114,6 @@ class Store:
         self.clear_failure(run)
         shutil.rmtree(self.checkpoints / run, ignore_errors=True)
 
-    def keep_partial(self, run: str, folder: Path) -> None:
-        """Keep the files of a run that failed after it had measured something."""
-        target = self.failed_folder(run)
-        shutil.rmtree(target, ignore_errors=True)
-        folder.rename(target)
-
     def write_phase(self, text: str) -> None:
         """Record what the process that prepares the study is doing; "" when it is done."""
         if text:
@@ -135,10 +127,9 @@ class Store:
         _, claim = claims.current().get("prepare", (0, None))
         if claim is None or claims.is_dead(claim):
             return ""
-        try:
+        with contextlib.suppress(OSError):
             return self._phase_file.read_text(encoding="utf-8")
-        except OSError:
-            return "starting"
+        return "starting"
 
     def record_failure(self, run: str, text: str) -> None:
         write_text(self.failure_file(run), text)
@@ -173,10 +164,8 @@ def versions() -> Mapping[str, str]:
 
     installed = {}
     for name in ("oodml", "torch", "timm", "numpy", "scipy"):
-        try:
+        with contextlib.suppress(PackageNotFoundError):
             installed[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return installed
 
 

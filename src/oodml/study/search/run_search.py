@@ -1,7 +1,5 @@
 """Running a search: one round of trials after another, then the study with the chosen options."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, replace
@@ -9,17 +7,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import tomli_w
 
 from oodml.datasets import open_images
 from oodml.files import write_text
 from oodml.images.fingerprint import Log, no_log
-from oodml.images.image_set import ImageSet
 from oodml.model import parse_model_settings
 from oodml.model_input import check_images
-from oodml.results.plan import StudyPlan
 from oodml.shift.files import read_splits, write_splits
-from oodml.shift.splits import Progression
 from oodml.study import run as study_run
 from oodml.study.folder.store import Store
 from oodml.study.plan import planned_progression_key, progression_key
@@ -41,14 +37,11 @@ TRIAL_COLUMNS = ("method", "trial", "run", "values", "value", "epoch", "seconds"
 NOT_SHARED = ("image_size",)
 """Keys of [model] that [splits] would inherit; every method sets them itself."""
 
-RunWorkers = Callable[[Store, Execute | None], None]
-"""Executes the planned runs of a store, on any executor."""
-
 
 def run_search(
     study: Study,
     store: Store,
-    run_workers: RunWorkers,
+    run_workers: Callable[[Store, Execute | None], None],
     *,
     execute_trial: Execute | None = None,
     device: str | None = None,
@@ -70,31 +63,36 @@ def run_search(
     if not searches:  # a smoke test fixes every key that has a range
         return study.model_copy(update={"search": None})
     split = searched_split(progression, study.search)
-    trials = _open_trials(store, replace(progression, splits=(split,)), retry)
+    trials = Store(store.folder / "search")
+    trials.create()
+    write_splits(replace(progression, splits=(split,)), trials.splits)
+    if retry:
+        trials.clear_failures()
     labels = ", ".join(one.variant.label for one in searches)
-    log(f"search: {study.search.trials} trials each of {labels}, on the validation classes of "
-        f"split {split.step}")  # fmt: skip
+    where = f"on the validation classes of split {split.step}"
+    log(f"search: {study.search.trials} trials each of {labels}, {where}")
     log = cache(log)  # every round needs the same features
     for sampled in rounds(searches):
         plan = plan_search(study, searches, progression, images, key)
         plan = plan.model_copy(update={"keeping": dict(artifact_options or {})})
-        _settle(plan, trials, run_workers, execute_trial, images, device, log)
+        while missing := trials.unsettled(plan.runs):  # a process that lags behind may write again
+            trials.write_plan(plan)
+            if execute_trial is None:
+                check_images(images, [parse_model_settings(run.model) for run in missing], log)
+                precompute_features(missing, images, trials, device, log)
+            run_workers(trials, execute_trial or study_run.execute_trial)
+        if not trials.plan_file.exists() or trials.read_plan() != plan:
+            trials.write_plan(plan)
         for one, some in sampled:
             one.read_outcomes(some, trials)
         write_trials(searches, trials.folder / "trials.csv")
     chosen = with_chosen_options(study, searches, str(split.step), trials.folder)
-    write_chosen(chosen, trials.folder / "chosen.toml")
+    comment = f"# Options chosen from {study.search.trials} trials of each method with ranges, by "
+    comment += f"{study.search.metric} on\n# the validation classes of split {split.step}. "
+    comment += "The file trials.csv lists all trials.\n"
+    write_text(trials.folder / "chosen.toml", comment + tomli_w.dumps(_study_tables(chosen)))
     trials.clean_up()
     return chosen
-
-
-def _open_trials(store: Store, progression: Progression, retry: bool) -> Store:
-    trials = Store(store.folder / "search")
-    trials.create()
-    write_splits(progression, trials.splits)
-    if retry:
-        trials.clear_failures()
-    return trials
 
 
 def replay(searches: Sequence[MethodSearch], trials: Store) -> bool:
@@ -112,79 +110,45 @@ def with_chosen_options(
 ) -> Study:
     """The study with the best options of every searched method, and a record of the search."""
     best = {one.variant.label: one.best(folder) for one in searches}
-    variants = [
-        variant.with_values(best[variant.label].values if variant.label in best else {})
-        for variant in study.variants
-    ]
+    values = {label: trial.values for label, trial in best.items()}
+    variants = tuple(one.with_values(values.get(one.label, {})) for one in study.variants)
+    chosen = {variant.label: variant for variant in variants}
+    methods = {}
+    for search in searches:
+        label, ranges = search.variant.label, search.variant.ranges
+        methods[label] = {
+            "ranges": {name: one.describe() for name, one in ranges.items()},
+            "chosen": {name: chosen[label].value(name) for name in ranges},
+            "trial": best[label].number,
+            "value": best[label].outcome.value,
+            "epoch": best[label].outcome.epoch,
+            "default": search.trials[0].outcome.value,
+            "trials": len(search.trials),
+            "failed": sum(trial.outcome.value is None for trial in search.trials),
+        }
     settings = {} if study.search is None else study.search.model_dump()
-    record = settings | {"split": step, "sampler": sampler_name()}
-    record["methods"] = {one.variant.label: _record(one, folder) for one in searches}
-    return study.model_copy(update={"variants": tuple(variants), "search": None, "chosen": record})
-
-
-def _record(search: MethodSearch, folder: Path) -> dict[str, Any]:
-    best = search.best(folder)
-    variant = search.variant.with_values(best.values)
-    return {
-        "ranges": {name: one.describe() for name, one in search.variant.ranges.items()},
-        "chosen": {name: variant.value(name) for name in search.variant.ranges},
-        "trial": best.number,
-        "value": best.outcome.value,
-        "epoch": best.outcome.epoch,
-        "default": search.trials[0].outcome.value,
-        "trials": len(search.trials),
-        "failed": sum(trial.outcome.value is None for trial in search.trials),
-    }
-
-
-def _settle(
-    plan: StudyPlan,
-    trials: Store,
-    run_workers: RunWorkers,
-    execute_trial: Execute | None,
-    images: ImageSet,
-    device: str | None,
-    log: Log,
-) -> None:
-    """Execute all trials of the plan. A process that lags behind may write an older plan."""
-    while missing := trials.unsettled(plan.runs):
-        trials.write_plan(plan)
-        if execute_trial is None:
-            check_images(images, [parse_model_settings(run.model) for run in missing], log)
-            precompute_features(missing, images, trials, device, log)
-        run_workers(trials, execute_trial or study_run.execute_trial)
-    if not trials.plan_file.exists() or trials.read_plan() != plan:
-        trials.write_plan(plan)
+    record = settings | {"split": step, "sampler": sampler_name(), "methods": methods}
+    return study.model_copy(update={"variants": variants, "search": None, "chosen": record})
 
 
 def write_trials(searches: Iterable[MethodSearch], file: Path) -> None:
     """Write all trials so far as CSV, one row per trial; its option values are JSON."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(TRIAL_COLUMNS)
-    for search in searches:
-        for trial in search.trials:
-            row = (search.variant.label, trial.number, trial.run.id, json.dumps(trial.values))
-            writer.writerow((*row, *astuple(trial.outcome)))
-    write_text(file, text.getvalue())
+    rows = [
+        (one.variant.label, t.number, t.run.id, json.dumps(t.values), *astuple(t.outcome))
+        for one in searches
+        for t in one.trials
+    ]
+    table = pd.DataFrame(rows, columns=TRIAL_COLUMNS, dtype=object)
+    write_text(file, table.to_csv(index=False, lineterminator="\n"))
 
 
-def write_chosen(study: Study, file: Path) -> None:
-    chosen = study.chosen or {}
-    comment = (
-        f"# Options chosen from {chosen.get('trials')} trials of each method with ranges, by "
-        f"{chosen.get('metric')} on\n# the validation classes of split {chosen.get('split')}. "
-        "The file trials.csv lists all trials.\n"
-    )
-    write_text(file, comment + tomli_w.dumps(study_tables(study)))
-
-
-def study_tables(study: Study) -> Table:
+def _study_tables(study: Study) -> Table:
     """The tables of a file that parses to this study; paths are absolute, all keys explicit."""
-    shared = {
-        part: _common_items([_plain(getattr(variant, part)) for variant in study.variants])
-        for part in PARTS
-    }
+    shared: dict[str, Table] = {}
+    for part in PARTS:
+        tables = [_plain(getattr(variant, part)) for variant in study.variants]
+        items = tables[0].items() if tables else ()
+        shared[part] = {k: v for k, v in items if all(k in t and t[k] == v for t in tables)}
     shared["model"] = {k: v for k, v in shared["model"].items() if k not in NOT_SHARED}
     return {
         "name": study.name,
@@ -199,25 +163,14 @@ def study_tables(study: Study) -> Table:
 
 def _method_table(variant: Variant, shared: Mapping[str, Table]) -> Table:
     options = {name: value for name, value in variant.options.items() if value is not None}
-    table = {
-        "method": variant.method,
-        "seeds": list(variant.seeds),
-        "few_shot": variant.few_shot,
-        **options,
-    }
+    table = {"method": variant.method, "seeds": list(variant.seeds), "few_shot": variant.few_shot}
     for part in PARTS:
         values = _plain(getattr(variant, part))
-        own = {key: value for key, value in values.items() if key not in shared[part]}
-        if own:
+        if own := {key: value for key, value in values.items() if key not in shared[part]}:
             table[part] = own
-    return table
+    return table | options
 
 
 def _plain(settings: Any) -> Table:
     """Settings as TOML values, without those that are None, which is their default."""
     return {k: v for k, v in settings.model_dump(mode="json").items() if v is not None}
-
-
-def _common_items(tables: Sequence[Table]) -> Table:
-    first = tables[0] if tables else {}
-    return {k: v for k, v in first.items() if all(k in t and t[k] == v for t in tables)}

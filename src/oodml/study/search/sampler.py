@@ -23,10 +23,8 @@ class Sampler:
 
     def __init__(self, variant: Variant, settings: SearchSettings) -> None:
         self._optuna = _import_optuna()
-        self._variant = variant
-        self._distributions = {
-            name: self._distribution(one) for name, one in variant.ranges.items()
-        }
+        self._variant, self._ranges = variant, variant.ranges
+        self._distributions = {n: self._distribution(one) for n, one in variant.ranges.items()}
         self._pending: dict[int, optuna.Trial] = {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # optuna calls two of these options experimental
@@ -43,33 +41,23 @@ class Sampler:
         if number == 0:
             return {}
         self._pending[number] = trial = self._study.ask(self._distributions)
-        return {
-            name: _to_value(one, trial.params[name]) for name, one in self._variant.ranges.items()
-        }
+        return {name: one.value_of(trial.params[name]) for name, one in self._ranges.items()}
 
     def report(self, number: int, value: float | None) -> None:
         """Report the value of a trial; None if it failed, which counts as worse than any value."""
         states = self._optuna.trial.TrialState
-        if number == 0:
-            self._report_defaults(value)
-        elif value is None:
-            self._study.tell(self._pending[number], state=states.PRUNED)
-        else:
-            self._study.tell(self._pending[number], value)
-
-    def _report_defaults(self, value: float | None) -> None:
-        """Report the first trial if the defaults lie in all ranges."""
-        params = {
-            name: _from_value(one, self._variant.value(name))
-            for name, one in self._variant.ranges.items()
-        }
-        if value is None or None in params.values():
+        if number > 0:
+            state = states.PRUNED if value is None else states.COMPLETE
+            self._study.tell(self._pending[number], value, state=state)
             return
-        self._study.add_trial(
-            self._optuna.trial.create_trial(
-                params=params, distributions=self._distributions, value=value
-            )
-        )
+        # The first trial counts if the defaults lie in all ranges.
+        params = {
+            name: one.parameter_of(self._variant.value(name)) for name, one in self._ranges.items()
+        }
+        if value is not None and None not in params.values():
+            create = self._optuna.trial.create_trial
+            trial = create(params=params, distributions=self._distributions, value=value)
+            self._study.add_trial(trial)
 
     def _distribution(self, one: Range) -> Any:
         distributions = self._optuna.distributions
@@ -82,19 +70,6 @@ class Sampler:
 
 def sampler_name() -> str:
     return f"TPE of optuna {_import_optuna().__version__}"
-
-
-def _to_value(one: Range, sample: Any) -> Any:
-    return one.values[sample] if isinstance(one, Choices) else one.round(sample)
-
-
-def _from_value(one: Range, value: Any) -> Any:
-    """Optuna's parameter for the value of an option; None if the value is outside the range."""
-    if isinstance(one, Choices):
-        return one.values.index(value) if value in one.values else None
-    if isinstance(value, bool | str) or value is None or not one.low <= value <= one.high:
-        return None
-    return value
 
 
 def _import_optuna() -> Any:

@@ -58,6 +58,14 @@ class Choices(BaseModel):
     def describe(self) -> str:
         return f"one of {', '.join(map(str, self.values))}"
 
+    def value_of(self, parameter: int) -> Any:
+        """The value of a parameter of optuna."""
+        return self.values[parameter]
+
+    def parameter_of(self, value: Any) -> int | None:
+        """Optuna's parameter for a value; None outside the range."""
+        return self.values.index(value) if value in self.values else None
+
 
 class NumberRange(BaseModel):
     """The numbers from `low` to `high`, both included."""
@@ -70,20 +78,25 @@ class NumberRange(BaseModel):
     whole: bool = False
 
     def values_to_validate(self) -> tuple[float, ...]:
-        return (self.round(self.low), self.round(self.high))
+        return (self.value_of(self.low), self.value_of(self.high))
 
     def with_validated(self, values: tuple[float, ...]) -> "NumberRange":
         return self
 
     def initial_value(self) -> float:
         middle = (self.low * self.high) ** 0.5 if self.log else (self.low + self.high) / 2
-        return self.round(middle)
+        return self.value_of(middle)
 
-    def round(self, sample: float) -> float:
+    def value_of(self, parameter: float) -> float:
         """The sampled number with `DIGITS` significant digits, inside the interval."""
         if self.whole:
-            return round(sample)
-        return min(self.high, max(self.low, float(f"{sample:.{DIGITS}g}")))
+            return round(parameter)
+        return min(self.high, max(self.low, float(f"{parameter:.{DIGITS}g}")))
+
+    def parameter_of(self, value: Any) -> Any:
+        if isinstance(value, bool | str) or value is None or not self.low <= value <= self.high:
+            return None
+        return value
 
     def describe(self) -> str:
         low, high = (int(n) if self.whole else n for n in (self.low, self.high))

@@ -138,7 +138,8 @@ def without_main_script(execute: Execute | None) -> Iterator[None]:
         yield
         return
     namespace = vars(main)
-    hidden = {k: namespace.pop(k) for k in ("__file__", "__spec__") if k in namespace}
+    names = [name for name in ("__file__", "__spec__") if name in namespace]
+    hidden: dict[str, Any] = {name: namespace.pop(name) for name in names}
     main.__spec__ = None
     try:
         yield

@@ -114,12 +114,13 @@ def execute_run(
 
 
 def _record_failure(run: RunPlan, error: Exception, store: Store, folder: Path | None) -> None:
-    """Record the traceback, and keep what the run had measured before it failed."""
     out_of_memory = isinstance(error, MemoryError) or "out of memory" in str(error).lower()
     advice = OUT_OF_MEMORY_ADVICE if out_of_memory else ""
     try:
         if folder is not None and (folder / "rows.parquet").exists():
-            store.keep_partial(run.id, folder)
+            target = store.failed_folder(run.id)  # with what the run had measured
+            shutil.rmtree(target, ignore_errors=True)
+            folder.rename(target)
         store.record_failure(run.id, failure_text(run, error, advice))
     except OSError as problem:
         raise unwritable_error(store.folder, problem) from error
