@@ -37,12 +37,8 @@ from oodml.study.spec.shipped import MIN_CLASSES, check_class_count
 from oodml.study.spec.study_file import read_study
 from oodml.vectors import VectorSet
 
-METHODS = ("margin", "multisimilarity", "proxy_anchor")
-BASELINE = "frozen"
-METRIC = "recall@1"
-N_SPLITS = 5
-SEEDS = 5
-MAX_VIEWS = 4
+METHODS, BASELINE, METRIC = ("margin", "multisimilarity", "proxy_anchor"), "frozen", "recall@1"
+N_SPLITS, SEEDS, MAX_VIEWS = 5, 5, 4
 SAMPLE = 32
 """Images that are embedded to measure the speed."""
 NEW_SHARE, MIN_NEW, MAX_NEW = 0.25, 32, 1000
@@ -144,7 +140,12 @@ class _FirstStudy:
         check_class_count(images)
         unlabeled = None if new is None else open_unlabeled(new)
         self.log(f"Measuring the speed of {self.backbone} on {min(SAMPLE, len(images))} images.")
-        plan, target = self.compute_features(images, unlabeled, self.seconds_per_image(images))
+        sample = without_corrupt(_sample(images, SAMPLE))
+        self.embed(sample.select(np.arange(1)), cache=False)  # loads the network
+        start = self.clock()
+        self.embed(sample, cache=False)
+        seconds = (self.clock() - start) / len(sample)
+        plan, target = self.compute_features(images, unlabeled, seconds)
         plan = self.compare_methods(images, plan)
         self.log("Writing the report.")
         report = write_report(self.out)
@@ -152,14 +153,6 @@ class _FirstStudy:
         sentences = [_describe_folder(images, used, plan, self.seconds)]
         sentences += _sentences(report, plan, new, target)
         return FirstStudy(tuple(sentences), report.page, self.out / "study.toml")
-
-    def seconds_per_image(self, images: ImageSet) -> float:
-        """The time to embed one image, after the network has been loaded once."""
-        sample = without_corrupt(_sample(images, SAMPLE))
-        embed(sample.select(np.arange(1)), self.backbone, device=self.device, cache=False)
-        start = self.clock()
-        embed(sample, self.backbone, device=self.device, cache=False)
-        return (self.clock() - start) / len(sample)
 
     def compute_features(
         self, images: ImageSet, new: ImageSet | None, seconds: float
@@ -173,10 +166,8 @@ class _FirstStudy:
             plan = plan_first_study(images, affordable - extra)
             used = open_images(self.photos, few=plan.few, skip_corrupt=True)
             time_of_view = len(used) * seconds
-            self.log(
-                f"Embedding {len(used):,} images in {plan.views + 1} views, about "
-                f"{format_duration(time_of_view * (plan.views + 1) + extra * seconds)}."
-            )
+            duration = format_duration(time_of_view * (plan.views + 1) + extra * seconds)
+            self.log(f"Embedding {len(used):,} images in {plan.views + 1} views, about {duration}.")
             smallest = plan.few is not None and plan.few[0] * plan.few[1] <= 6 * MIN_CLASSES
             try:
                 with observe_progress(self.stop_if_slow(np.inf if smallest else seconds)):
@@ -194,8 +185,8 @@ class _FirstStudy:
                 seconds = 1 / slow.rate
                 self.log("The machine has become slower; using fewer images.")
 
-    def embed(self, images: ImageSet, view: int | None = None) -> VectorSet:
-        return embed(images, self.backbone, view=view, device=self.device)
+    def embed(self, images: ImageSet, view: int | None = None, cache: bool = True) -> VectorSet:
+        return embed(images, self.backbone, view=view, device=self.device, cache=cache)
 
     def stop_if_slow(self, planned: float) -> Callable[[Progress], None]:
         """Stop once images take much longer than planned and no longer fit into the time."""
@@ -244,8 +235,7 @@ class _FirstStudy:
 
 def plan_first_study(images: ImageSet, affordable: float) -> Plan:
     """The numbers of views and images such that at most `affordable` images are embedded."""
-    counts = np.bincount(images.labels)
-    affordable = max(affordable, 1.0)
+    counts, affordable = np.bincount(images.labels), max(affordable, 1.0)
     views = int(np.clip(affordable / len(images) - 1, 1, MAX_VIEWS))
     few = None
     if len(images) * (1 + views) > affordable:
@@ -286,15 +276,29 @@ def _study_text(photos: str, images: ImageSet, backbone: str, plan: Plan) -> str
 
 
 def _sentences(report: Report, plan: Plan, new: str | None, target: VectorSet | None) -> list[str]:
-    computed = report.tables
+    computed, folder = report.tables, report.folder
     order = select(computed, "ags", METRIC).sort_values("ags", ascending=False)
-    best = order[order["trains"].astype(bool)].to_dict("records")[0]
-    sentences = [report.answer.headline, _describe_loss(best)]
-    sentences.append(_describe_training(computed, str(best["method"])))
+    row = order[order["trains"].astype(bool)].to_dict("records")[0]
+    best, change = str(row["method"]), float(row["easiest"] - row["hardest"])
+    verb = "loses" if change >= 0 else "gains"
+    levels = f"{format_level(row['easiest'], METRIC)} to {format_level(row['hardest'], METRIC)}"
+    sentences = [
+        report.answer.headline,
+        f"From the easiest to the hardest split, {best} {verb} "
+        f"{format_difference(abs(change), METRIC)} points of Recall@1 ({levels}).",
+        _describe_training(computed, best),
+    ]
     if plan.shots:
-        sentences.append(_describe_adaptation(computed, str(best["method"]), plan.shots[0]))
+        gains = select(computed, "few_shot", METRIC)
+        rows = gains[(gains["method"] == best) & (gains["shots"] == plan.shots[0])]
+        gain = format_points(float(rows["gain"].mean()), sign=True)
+        count = "Five" if plan.shots[0] == 5 else "Two"
+        sentences.append(
+            f"{count} labeled images per new class change Recall@1 of {best} by {gain} points on "
+            "average over the splits."
+        )
     if target is not None:
-        sentences.append(_describe_new(report.folder, f"{new}", target, str(best["method"])))
+        sentences.append(_describe_new(folder, f"{new}", target, best))
     return sentences
 
 
@@ -307,10 +311,10 @@ def _describe_new(folder: StudyFolder, new: str, target: VectorSet, method: str)
     methods = forecast.methods
     row = methods[methods["method"] == method].to_dict("records")[0]
     outside = " It is outside the range of the study." if forecast.outside else ""
+    interval = format_interval(row["low_80"], row["high_80"], METRIC)
     return (
         f"On {new} ({len(target)} images), expect {format_level(row['expected'], METRIC)} "
-        f"Recall@1 from {method} (80% interval "
-        f"{format_interval(row['low_80'], row['high_80'], METRIC)}).{outside}"
+        f"Recall@1 from {method} (80% interval {interval}).{outside}"
     )
 
 
@@ -330,16 +334,6 @@ def _describe_folder(images: ImageSet, used: ImageSet, plan: Plan, seconds: floa
     return f"{text}."
 
 
-def _describe_loss(best: Mapping[Any, Any]) -> str:
-    change = float(best["easiest"] - best["hardest"])
-    verb = "loses" if change >= 0 else "gains"
-    return (
-        f"From the easiest to the hardest split, {best['method']} {verb} "
-        f"{format_difference(abs(change), METRIC)} points of Recall@1 "
-        f"({format_level(best['easiest'], METRIC)} to {format_level(best['hardest'], METRIC)})."
-    )
-
-
 def _describe_training(computed: Mapping[str, pd.DataFrame], best: str) -> str:
     pairs = select(computed, "pairs", METRIC)
     row = pairs[(pairs["method"] == best) & (pairs["other"] == BASELINE)].to_dict("records")[0]
@@ -355,13 +349,3 @@ def _describe_training(computed: Mapping[str, pd.DataFrame], best: str) -> str:
     if row["high"] < 0:
         return f"Training is not worth it: {gain} points against the frozen network ({interval})."
     return f"Whether training is worth it is undecided: {gain} points ({interval})."
-
-
-def _describe_adaptation(computed: Mapping[str, pd.DataFrame], best: str, shots: int) -> str:
-    gains = select(computed, "few_shot", METRIC)
-    rows = gains[(gains["method"] == best) & (gains["shots"] == shots)]
-    change = format_points(float(rows["gain"].mean()), sign=True)
-    return (
-        f"{'Five' if shots == 5 else 'Two'} labeled images per new class change Recall@1 of {best} "
-        f"by {change} points on average over the splits."
-    )

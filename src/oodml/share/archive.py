@@ -59,9 +59,27 @@ def extract_archive(file: Path, folder: Path) -> dict[str, Any]:
     except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise error_at(file, f"not a readable pack: {reason}") from error
-    manifest = _read_manifest(file, folder / MANIFEST)
-    _check_files(file, folder, names, manifest)
-    return manifest
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
+        stated, listed = manifest.pop("hash"), dict(manifest["files"])
+        if (manifest["format"], manifest["version"]) != (FORMAT, 1):
+            raise ValueError(f"{manifest['format']!r:.40}, version {manifest['version']!r:.40}")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        problem = f"is not the manifest of a pack of version 1 ({error})"
+        raise damaged(file, MANIFEST, problem) from error
+    if stated != _hash(manifest):
+        raise damaged(file, MANIFEST, "differs from its hash")
+    for name in sorted({*names, *listed} - {MANIFEST}):
+        if name not in listed or name not in names:
+            raise damaged(file, name, "is not in both the archive and the manifest")
+        if _describe(folder / name) != listed[name]:
+            raise damaged(file, name, "differs from its hash")
+    with tempfile.TemporaryDirectory() as temporary:
+        again = Path(temporary) / "again.zip"
+        _write_zip(folder, [MANIFEST, *sorted(listed)], again)
+        if not filecmp.cmp(file, again, shallow=False):
+            raise damaged(file, "the archive", "has other headers than those that oodml writes")
+    return {**manifest, "hash": stated}
 
 
 def _checked_names(file: Path, archive: zipfile.ZipFile) -> list[str]:
@@ -80,35 +98,6 @@ def _checked_names(file: Path, archive: zipfile.ZipFile) -> list[str]:
     if len(set(names)) < len(names) or MANIFEST not in names:
         raise damaged(file, MANIFEST, "is missing, or a file appears twice")
     return names
-
-
-def _read_manifest(file: Path, path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads(path.read_text("utf-8"))
-        stated = manifest.pop("hash")
-        if manifest["format"] != FORMAT or not isinstance(manifest["files"], dict):
-            raise ValueError(f"its format is {manifest['format']!r:.40}")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise damaged(file, MANIFEST, f"is not the manifest of a pack ({error})") from error
-    if manifest.get("version") != 1:
-        raise damaged(file, MANIFEST, f"has version {manifest.get('version')!r}; this reads 1")
-    if stated != _hash(manifest):
-        raise damaged(file, MANIFEST, "differs from its hash")
-    return {**manifest, "hash": stated}
-
-
-def _check_files(file: Path, folder: Path, names: list[str], manifest: dict[str, Any]) -> None:
-    listed = manifest["files"]
-    for name in sorted({*names, *listed} - {MANIFEST}):
-        if name not in listed or name not in names:
-            raise damaged(file, name, "is not in both the archive and the manifest")
-        if _describe(folder / name) != listed[name]:
-            raise damaged(file, name, "differs from its hash")
-    with tempfile.TemporaryDirectory() as temporary:
-        again = Path(temporary) / "again.zip"
-        _write_zip(folder, [MANIFEST, *sorted(listed)], again)
-        if not filecmp.cmp(file, again, shallow=False):
-            raise damaged(file, "the archive", "has other headers than those that oodml writes")
 
 
 def damaged(file: Path, name: str, problem: str) -> OodmlError:

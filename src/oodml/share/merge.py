@@ -1,5 +1,6 @@
 """Join studies on the same splits into one study folder."""
 
+import itertools
 import json
 import shutil
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import pandas as pd
 
 from oodml.errors import error_at
 from oodml.files import creating_folder, write_text
-from oodml.results.plan import RunPlan, StudyPlan, read_plan, write_plan
+from oodml.results.plan import RunPlan, read_plan, write_plan
 from oodml.results.schema import COLUMNS, Stage, baselines_of, read_results, write_results
 from oodml.share.pack import refuse_existing, study_folder
 from oodml.shift.files import read_splits, write_splits
@@ -54,12 +55,14 @@ class Merge:
     renamed: list[str] = field(default_factory=list)
 
 
-class _Study(NamedTuple):
-    name: str
-    folder: Path
-    table: pd.DataFrame
-    plan: StudyPlan
-    progression: Progression
+class _Study:
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name, self.folder = name, folder
+        self.plan = read_plan(folder / "plan.json")
+        if self.plan.smoke:
+            raise error_at(name, "a smoke test, whose numbers are not results")
+        self.table = read_results(folder / "results.parquet")
+        self.progression = read_splits(folder / "splits.json")
 
 
 def merge_studies(studies: Sequence[str | Path], out: str | Path) -> Merge:
@@ -71,7 +74,7 @@ def merge_studies(studies: Sequence[str | Path], out: str | Path) -> Merge:
     target, merge = Path(out), Merge()
     refuse_existing(target)
     with ExitStack() as stack:
-        read = [_read(stack.enter_context(study_folder(path)), str(path)) for path in studies]
+        read = [_Study(stack.enter_context(study_folder(path)), str(path)) for path in studies]
         splits = read[0].progression
         for other in read[1:]:
             splits = _join_splits(read[0], splits, other)
@@ -88,8 +91,8 @@ def split_differences(first: Progression, second: Progression) -> list[str]:
     for name, missing in (("first", splits.keys() - others), ("second", others.keys() - splits)):
         if missing:
             lists.append(f"only the {name} has the splits {', '.join(sorted(missing))}")
-    for step in [step for step in splits if step in others]:
-        one, other = splits[step], others[step]
+    for step, one in splits.items():
+        other = others.get(step, one)
         for side in ("train", "test", "validation"):
             if changed := set(getattr(one, side)) ^ set(getattr(other, side)):
                 count = f"{len(changed)} classes, such as {min(changed)!r}"
@@ -118,14 +121,6 @@ def largest_difference(
     return str(row["metric"]), float(row["value"]), float(row["value_other"])
 
 
-def _read(folder: Path, name: str) -> _Study:
-    plan = read_plan(folder / "plan.json")
-    if plan.smoke:
-        raise error_at(name, "a smoke test, whose numbers are not results")
-    table, splits = read_results(folder / "results.parquet"), read_splits(folder / "splits.json")
-    return _Study(name, folder, table, plan, splits)
-
-
 def _join_splits(first: _Study, joined: Progression, other: _Study) -> Progression:
     """The splits with the episodes of both studies; other data or splits are refused."""
     lists = split_differences(joined, other.progression)
@@ -135,28 +130,35 @@ def _join_splits(first: _Study, joined: Progression, other: _Study) -> Progressi
     if lists:
         shown = "; ".join(lists[:3]) + (f"; and {len(lists) - 3} more" if lists[3:] else "")
         raise error_at(other.name, f"cannot be merged: {shown}", lists)
-    splits = []
-    for split in joined:
-        more = other.progression.at(split.step).episodes
-        splits.append(replace(split, episodes={**more, **split.episodes}))
+    more = [other.progression.at(split.step).episodes for split in joined]
+    pairs = zip(joined, more, strict=True)
+    splits = (replace(split, episodes={**new, **split.episodes}) for split, new in pairs)
     return replace(joined, splits=tuple(splits))
 
 
 def _add(merge: Merge, study: _Study, splits: Progression) -> None:
-    labels = _add_methods(merge, study)
+    labels: dict[str, str] = {}  # the name of each method in the merged study
+    for run in study.plan.runs:
+        if run.label in labels:
+            continue
+        settings = json.dumps(run.model_dump(mode="json", include=_SETTINGS), sort_keys=True)
+        name, suffixes = run.label, itertools.chain([""], (f" {n}" for n in itertools.count(2)))
+        while merge.settings.get(name, settings) != settings:
+            name = f"{run.label} ({study.plan.name}{next(suffixes)})"
+        if name != run.label:
+            merge.renamed.append(name)
+        labels[run.label], merge.settings[name] = name, settings
     merge.baselines |= {labels.get(name, name) for name in baselines_of(study.table)}
     position = {str(split.step): number for number, split in enumerate(splits)}
     shift = {str(split.step): float(split.shift) for split in splits}
     for run in study.plan.runs:
-        new = {"label": labels[run.label], "position": position[run.split]}
-        new["shift"] = shift[run.split]
+        new = {"label": labels[run.label], "shift": shift[run.split]}
+        new["position"] = position[run.split]
         merge.runs.setdefault(run.id, run.model_copy(update=new))
-    own = study.table["stage"] != Stage.TEST_DATA  # controls keep their shift as well
-    known = study.table["split"].map(shift).fillna(study.table["shift"])
-    table = study.table.assign(
-        method=study.table["method"].replace(labels),
-        shift=study.table["shift"].where(~own, known),
-    )[[*COLUMNS]]
+    table = study.table[[*COLUMNS]]
+    own = table["stage"] != Stage.TEST_DATA  # controls keep their shift as well
+    known = table["shift"].where(~own, table["split"].map(shift).fillna(table["shift"]))
+    table = table.assign(method=table["method"].replace(labels), shift=known)
     for run_id, rows in table.groupby("run", sort=False):
         name = str(run_id)
         if name not in merge.rows:
@@ -165,23 +167,6 @@ def _add(merge: Merge, study: _Study, splits: Progression) -> None:
             merge.equal.append(name)
         else:
             merge.contradictions.append(Contradiction(name, *worst))
-
-
-def _add_methods(merge: Merge, study: _Study) -> dict[str, str]:
-    """The name of each method in the merged study, by its name in this one."""
-    labels: dict[str, str] = {}
-    for run in study.plan.runs:
-        if run.label in labels:
-            continue
-        settings = json.dumps(run.model_dump(mode="json", include=_SETTINGS), sort_keys=True)
-        name, number = run.label, 1
-        while merge.settings.get(name, settings) != settings:
-            name = f"{run.label} ({study.plan.name}{'' if number == 1 else f' {number}'})"
-            number += 1
-        if name != run.label:
-            merge.renamed.append(name)
-        labels[run.label], merge.settings[name] = name, settings
-    return labels
 
 
 def _write(merge: Merge, studies: Sequence[_Study], splits: Progression, target: Path) -> None:
@@ -194,18 +179,13 @@ def _write(merge: Merge, studies: Sequence[_Study], splits: Progression, target:
         for name in ("features.npz", "images.parquet"):
             if files := [one.folder / name for one in studies if (one.folder / name).exists()]:
                 shutil.copyfile(files[0], staged / name)
-        write_text(staged / "study.toml", _join_texts(studies))
+        files = [study.folder / "study.toml" for study in studies]
+        texts = [file.read_text("utf-8", "replace") if file.exists() else "" for file in files]
+        for number, study in enumerate(studies[1:], start=1):
+            lines = [f"Merged with {study.plan.name}:", *texts[number].splitlines()]
+            texts[number] = "".join(f"# {line}\n" for line in lines)
+        write_text(staged / "study.toml", "\n".join(texts))
         changes = {"runs": tuple(merge.runs.values()), "search": {}}
         write_plan(studies[0].plan.model_copy(update=changes), staged / "plan.json")
         table = pd.concat(merge.rows.values(), ignore_index=True)
         write_results(table, staged / "results.parquet", merge.baselines)
-
-
-def _join_texts(studies: Sequence[_Study]) -> str:
-    """The study file of the first study, and those of the others as comments."""
-    files = [study.folder / "study.toml" for study in studies]
-    texts = [file.read_text("utf-8", "replace") if file.exists() else "" for file in files]
-    for number, study in enumerate(studies[1:], start=1):
-        lines = [f"Merged with {study.plan.name}:", *texts[number].splitlines()]
-        texts[number] = "".join(f"# {line}\n" for line in lines)
-    return "\n".join(texts)

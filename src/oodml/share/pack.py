@@ -64,6 +64,15 @@ def pack_study(
         raise OodmlError(problem, "--out", target.suffix, (SUFFIX,))
     table, plan = read_results(source / "results.parquet"), read_plan(source / "plan.json")
     progression = read_splits(source / "splits.json")
+    summary = {
+        "name": plan.name,
+        "data": plan.runs[0].data if plan.runs else progression.data,
+        "fingerprint": plan.fingerprint,
+        "splits": splits_hash(progression),
+        "methods": sorted(table["method"].unique()),
+        "smoke": plan.smoke,
+        "vectors": vectors,
+    }
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary)
         shutil.copyfile(source / "results.parquet", staged / "results.parquet")
@@ -74,7 +83,6 @@ def pack_study(
             _copy_vectors(source / "features.npz", staged / "features.npz", np.float32)
         if images is not None:
             write_packed_images(images, thumbnails or {}, staged / PACKED_IMAGES)
-        summary = _summarize(plan, progression, sorted(table["method"].unique()), vectors)
         write_archive(staged, target, summary)
         manifest: dict[str, Any] = json.loads((staged / MANIFEST).read_text("utf-8"))
     return manifest
@@ -116,20 +124,6 @@ def splits_hash(progression: Progression) -> str:
     """A hash of the classes on both sides of every split, and of how their shift is measured."""
     splits = [[str(one.step), sorted(one.train), sorted(one.test)] for one in progression]
     return content_hash(json.dumps([progression.shift_measure, progression.backbone, splits]))
-
-
-def _summarize(
-    plan: StudyPlan, progression: Progression, methods: list[str], vectors: bool
-) -> dict[str, Any]:
-    return {
-        "name": plan.name,
-        "data": plan.runs[0].data if plan.runs else progression.data,
-        "fingerprint": plan.fingerprint,
-        "splits": splits_hash(progression),
-        "methods": methods,
-        "smoke": plan.smoke,
-        "vectors": vectors,
-    }
 
 
 def _stage_settings(source: Path, staged: Path, plan: StudyPlan, progression: Progression) -> None:
@@ -185,7 +179,7 @@ def _copy_vectors(source: Path, target: Path, dtype: type[np.floating[Any]]) -> 
 def without_paths(value: Any) -> Any:
     """JSON values with the last part of each absolute path, and nothing under the key "host"."""
     if isinstance(value, str):
-        return _shorten(value) if _ABSOLUTE.match(value) else _PATH.sub(_last_part, value)
+        return _shorten(value) if _ABSOLUTE.match(value) else _PATH.sub(_shorten, value)
     if isinstance(value, Mapping):
         return {k: "" if k == "host" else without_paths(entry) for k, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -197,7 +191,7 @@ def toml_without_paths(text: str) -> str:
     """The text of a study file in which absolute paths are replaced by their last part."""
     lines = [line for line in text.splitlines() if not line.startswith(_OPTIONS)]
     shortened = _QUOTED.sub(_shorten_quoted, "\n".join(lines))
-    return _PATH.sub(_last_part, shortened) + "\n"
+    return _PATH.sub(_shorten, shortened) + "\n"
 
 
 def _shorten_quoted(match: re.Match[str]) -> str:
@@ -205,10 +199,7 @@ def _shorten_quoted(match: re.Match[str]) -> str:
     return f"{quote}{_shorten(text) if _ABSOLUTE.match(text) else text}{quote}"
 
 
-def _last_part(match: re.Match[str]) -> str:
-    return _shorten(match[0])
-
-
-def _shorten(path: str) -> str:
+def _shorten(path: str | re.Match[str]) -> str:
     """The last part of a path; a bare separator stays."""
-    return re.split(r"[/\\]", path.rstrip("/\\"))[-1] or path[:1]
+    text = path if isinstance(path, str) else path[0]
+    return re.split(r"[/\\]", text.rstrip("/\\"))[-1] or text[:1]

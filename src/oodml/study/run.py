@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +64,8 @@ def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
         test = job.inputs.embed(model, run.split.test)
         metrics = distributed.compute_once(partial(test_metrics, test, **_distance(model)))
         log(prefix_metrics("test", metrics), len(history.rows))
-        rows = [
-            *metric_rows(Stage.VALIDATION, history.validation | {"epoch": float(history.epoch)})
-        ]
+        validation = history.validation | {"epoch": float(history.epoch)}
+        rows = [*metric_rows(Stage.VALIDATION, validation)]
         if is_library(run.model.backbone) and isinstance(model.head, IdentityHead):
             metrics |= text_metrics(test, run.model.backbone)
         rows += metric_rows(Stage.ZERO_SHOT, metrics)
@@ -90,9 +89,9 @@ def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
 
 def execute_trial(run: Run, context: Context, folder: Path) -> pd.DataFrame:
     """Execute a trial of a search: train and validate only. Test classes are not used."""
-    train_settings = run.train.model_copy(update={"keep_epochs": False})
+    settings = run.train.model_copy(update={"keep_epochs": False})
     split = replace(run.split, test=(), episodes={})
-    run = replace(run, split=split, train=train_settings, shots=())
+    run = replace(run, split=split, train=settings, shots=())
     with context.open_log() as log, isolated(run.seed, "run"):
         _, history, _ = _fit(_Job(run, context, open_run_inputs(run, context), log))
     write_history(history.rows, folder / "history.csv")
@@ -169,8 +168,8 @@ def _train(
 def _teacher(job: _Job, model: Embedder, classes: tuple[str, ...]) -> torch.Tensor | None:
     """Pretrained features of the training images, in the order of the source, if needed."""
     retain = job.run.train.retain
-    used = retain.embedding > 0 or retain.relation > 0
-    if not used or retain.teacher == "live" or model.trained_backbone is None:
+    used = (retain.embedding > 0 or retain.relation > 0) and retain.teacher != "live"
+    if not used or model.trained_backbone is None:
         return None
     images = job.inputs.images.subset(classes)
     features = job.inputs.backbone_features(model, images, None, job.run.seed)
@@ -188,10 +187,7 @@ def _build(job: _Job, classes: tuple[str, ...]) -> tuple[Embedder, BaseMethod]:
 
 
 def _evaluator(
-    job: _Job,
-    model: Embedder,
-    classes: tuple[str, ...],
-    names: tuple[str, ...] = (),
+    job: _Job, model: Embedder, classes: tuple[str, ...], names: tuple[str, ...] = ()
 ) -> Evaluate:
     """A function that evaluates the model on some classes: all metrics of validation classes, which
     are never divided into queries and gallery, or those with `names` of test classes.
@@ -243,14 +239,10 @@ def _test_further(job: _Job, model: Embedder, done: int) -> Iterator[Row]:
 
 def _decisions(job: _Job, model: Embedder, test: VectorSet) -> Metrics:
     """Open-set and compression metrics, with settings chosen on the validation classes."""
-    run = job.run
-    validation = None
-    if run.split.validation:
-        validation = job.inputs.embed(model, run.split.validation)
-    unseen = not run.train.refit
-    return distributed.compute_once(
-        lambda: decision_metrics(test, validation, unseen, run.seed, **_distance(model))
-    )
+    run, classes = job.run, job.run.split.validation
+    validation = job.inputs.embed(model, classes) if classes else None
+    arguments = (test, validation, not run.train.refit, run.seed)
+    return distributed.compute_once(partial(decision_metrics, *arguments, **_distance(model)))
 
 
 def _retrieval_metrics(test: VectorSet, **options: Any) -> Metrics:
@@ -261,21 +253,17 @@ def _retrieval_metrics(test: VectorSet, **options: Any) -> Metrics:
 
 def _few_shot(job: _Job, model: Embedder) -> Iterator[Row]:
     """Metrics before and after adapting the model to the support images of each episode."""
-    run = job.run
+    run, head = job.run, model.head
     test = job.inputs.images.subset(run.split.test)
-    embedded: dict[int | None, VectorSet] = {}
+    embedded = cache(lambda view: job.inputs.backbone_features(model, test, view, run.seed))
 
     def features(images: ImageSet, view: int | None) -> VectorSet:
-        if view not in embedded:
-            embedded[view] = job.inputs.backbone_features(model, test, view, run.seed)
-        rows = np.flatnonzero(np.isin(embedded[view].ids, images.ids))
-        return embedded[view].select(rows)
+        every: VectorSet = embedded(view)
+        return every.select(np.flatnonzero(np.isin(every.ids, images.ids)))
 
     for shots in run.shots:
         episodes = run.split.episodes[shots]
-        yield from adapt_split(
-            test, features, model.head, episodes, run.adapt, shots, run.seed, model
-        )
+        yield from adapt_split(test, features, head, episodes, run.adapt, shots, run.seed, model)
 
 
 def metric_rows(stage: Stage, metrics: Mapping[str, float]) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -22,25 +23,19 @@ class CachedFeatures:
     """Features of all images under a frozen backbone, computed once per view and cached."""
 
     def __init__(
-        self,
-        settings: HeadSettings,
-        images: ImageSet,
-        device: torch.device,
-        needs_backbone: bool = False,
+        self, settings: HeadSettings, images: ImageSet, device: torch.device, adapts: bool = False
     ) -> None:
-        self.settings, self.device, self.needs_backbone = settings, device, needs_backbone
-        self.images = images
-        self._features: dict[int | None, VectorSet] = {}
+        self.settings, self.images, self.device, self.adapts = settings, images, device, adapts
+        self.features = cache(self._features)
 
     def load_backbone(self) -> Backbone | None:
         """The backbone for a new model; None unless a run adapts it."""
-        if not self.needs_backbone:
-            return None
-        return load_backbone(self.settings.backbone, self.settings.weights)
+        settings = self.settings
+        return load_backbone(settings.backbone, settings.weights) if self.adapts else None
 
     def width(self, model: Embedder) -> int:
         """The dimension of the features that the model's head is applied to."""
-        return int(self.features().vectors.shape[1])
+        return int(self.features(None).vectors.shape[1])
 
     def source(self, classes: Sequence[str], model: Embedder) -> BatchSource:
         """Training batches of some classes; labels are positions in the sorted class names."""
@@ -50,7 +45,7 @@ class CachedFeatures:
 
     def embed(self, model: Embedder, classes: Sequence[str]) -> VectorSet:
         """The model's embeddings of all images of some classes."""
-        return self._embed(model, self.features().select(class_rows(self.images, classes)[0]))
+        return self._embed(model, self.features(None).select(class_rows(self.images, classes)[0]))
 
     def embed_images(self, model: Embedder, images: ImageSet) -> VectorSet:
         """The model's embeddings of images of another dataset."""
@@ -66,14 +61,12 @@ class CachedFeatures:
         self, model: Embedder, images: ImageSet, view: int | None, seed: int
     ) -> VectorSet:
         """The features that the head is applied to, under the test view or a training view."""
-        features = self.features(view)
+        features: VectorSet = self.features(view)
         return features.select(np.isin(features.ids, images.ids))
 
-    def features(self, view: int | None = None) -> VectorSet:
+    def _features(self, view: int | None) -> VectorSet:
         """The features of all images under the test view, or under a training view."""
-        if view not in self._features:
-            self._features[view] = frozen_features(self.settings, self.images, view, self.device)
-        return self._features[view]
+        return frozen_features(self.settings, self.images, view, self.device)
 
 
 class LiveImages:
@@ -116,8 +109,8 @@ RunInputs = CachedFeatures | LiveImages
 def open_run_inputs(run: Run, context: Context) -> RunInputs:
     """The inputs that the settings of a run require."""
     if isinstance(run.model, HeadSettings):
-        adapts_backbone = bool(run.shots) and run.adapt.layers == "all"
-        return CachedFeatures(run.model, context.images, context.device, adapts_backbone)
+        adapts = bool(run.shots) and run.adapt.layers == "all"
+        return CachedFeatures(run.model, context.images, context.device, adapts)
     return LiveImages(run.model, context.images, context.device, run.seed)
 
 

@@ -50,30 +50,15 @@ def prefix_metrics(stage: str, metrics: Mapping[str, float]) -> dict[str, float]
 @contextmanager
 def track_run(names: Sequence[str], study: str, run: RunPlan, folder: Path) -> Iterator[MetricLog]:
     """Track a run inside the block; a failing tracker is logged and disabled."""
-    with _environment(_locations(names, folder)):
-        active = _start(names, study, run, folder)
-        try:
-            yield _log_to(active)
-        finally:
-            for name in list(active):
-                with _disable_on_error(name, active):
-                    active[name].finish()
-
-
-def _start(names: Sequence[str], study: str, run: RunPlan, folder: Path) -> dict[str, Any]:
+    new = {  # where the trackers write, unless the user says otherwise
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}",
+        "TRACKIO_DIR": str(folder / "trackio"),
+    }
+    new = {variable: value for variable, value in new.items() if variable not in os.environ}
     title = f"{run.label} {run.split} {run.seed}".replace("/", "-")
-    values = run.model_dump(mode="json", include=_CONFIGURATION)
-    configuration = dict(_flatten(values))
+    configuration = dict(_flatten(run.model_dump(mode="json", include=_CONFIGURATION)))
     active: dict[str, Any] = {}
-    for name in names:
-        with _disable_on_error(name, active):
-            active[name] = _create(name, study, title, run.id, folder / name)
-            active[name].start()
-            active[name].store_init_configuration(configuration)
-    return active
 
-
-def _log_to(active: dict[str, Any]) -> MetricLog:
     def log(values: Mapping[str, float], epoch: int) -> None:
         for name in list(active):
             with _disable_on_error(name, active):
@@ -81,26 +66,20 @@ def _log_to(active: dict[str, Any]) -> MetricLog:
                 metrics = {key.replace("@", at): float(value) for key, value in values.items()}
                 active[name].log(metrics, step=epoch)
 
-    return log
-
-
-def _locations(names: Sequence[str], folder: Path) -> dict[str, str]:
-    variables = {
-        "mlflow": ("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}"),
-        "trackio": ("TRACKIO_DIR", str(folder / "trackio")),
-    }
-    return dict(variables[name] for name in names if name in variables)
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    new = {name: value for name, value in values.items() if name not in os.environ}
     os.environ.update(new)
     try:
-        yield
+        for name in names:
+            with _disable_on_error(name, active):
+                active[name] = _create(name, study, title, run.id, folder / name)
+                active[name].start()
+                active[name].store_init_configuration(configuration)
+        yield log
     finally:
-        for name in new:
-            os.environ.pop(name, None)
+        for name in list(active):
+            with _disable_on_error(name, active):
+                active[name].finish()
+        for variable in new:
+            os.environ.pop(variable, None)
 
 
 def _create(name: str, study: str, title: str, run: str, folder: Path) -> Any:

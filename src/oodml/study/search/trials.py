@@ -56,8 +56,12 @@ class MethodSearch:
         self.sampler = Sampler(self.variant, self.settings)
 
     def sample_round(self) -> list[Trial]:
-        count = min(ROUND, self.settings.trials - len(self.trials))
-        trials = [self._sample_trial(len(self.trials) + index) for index in range(count)]
+        trials, done = [], len(self.trials)
+        for number in range(done, min(done + ROUND, self.settings.trials)):
+            values = self.sampler.sample(number)
+            run = self.plan(self.variant.with_values(values))
+            run = run.model_copy(update={"trial": number, "values": values})
+            trials.append(Trial(number, values, run))
         self.trials += trials
         return trials
 
@@ -74,11 +78,6 @@ class MethodSearch:
             reason = f"{self.trials[0].outcome.reason}. See the tracebacks in {folder / 'failed'}"
             raise error_at(folder, f"{problem}: {reason}; pass --retry to repeat the trials.")
         return self.trials[-max(scored)[1]]
-
-    def _sample_trial(self, number: int) -> Trial:
-        values = self.sampler.sample(number)
-        run = self.plan(self.variant.with_values(values))
-        return Trial(number, values, run.model_copy(update={"trial": number, "values": values}))
 
 
 def method_searches(study: Study, progression: Progression, images: ImageSet) -> list[MethodSearch]:
