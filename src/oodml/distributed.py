@@ -7,9 +7,8 @@ files. In a process that runs alone, all functions do nothing or return their in
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -28,8 +27,7 @@ NO_TIMEOUT = timedelta(days=365)
 """For messages from the leader, which may wait long for a run to claim."""
 
 
-@dataclass(frozen=True)
-class ProcessGroup:
+class ProcessGroup(NamedTuple):
     rank: int = 0
     size: int = 1
     messages: Any = None
@@ -78,13 +76,13 @@ def own_share(n: int) -> slice:
     if 0 < n < _group.size:
         problem = f"{n} images cannot be divided among {_group.size} processes"
         raise OodmlError(problem, "train.batch_size", n)
-    stops = _share_stops(n)
-    return slice(([0, *stops])[_group.rank], stops[_group.rank])
+    bounds = _share_bounds(n)
+    return slice(bounds[_group.rank], bounds[_group.rank + 1])
 
 
-def _share_stops(n: int) -> list[int]:
+def _share_bounds(n: int) -> list[int]:
     least, remainder = divmod(n, _group.size)
-    return [least * (rank + 1) + min(rank + 1, remainder) for rank in range(_group.size)]
+    return [least * rank + min(rank, remainder) for rank in range(_group.size + 1)]
 
 
 def gather_features(share: Float[Tensor, "m f"], n: int) -> Float[Tensor, "n f"]:
@@ -109,7 +107,7 @@ def gather_on_cpu(share: Float[Tensor, "m f"], n: int) -> Float[Tensor, "n f"]:
 
 
 def _gather_rows(share: Tensor, n: int, group: Any) -> Tensor:
-    sizes = torch.diff(torch.tensor([0, *_share_stops(n)])).tolist()
+    sizes = torch.diff(torch.tensor(_share_bounds(n))).tolist()
     padded = share.new_zeros(max(sizes), share.shape[1])
     padded[: len(share)] = share
     shares = [torch.empty_like(padded) for _ in sizes]
@@ -119,10 +117,8 @@ def _gather_rows(share: Tensor, n: int, group: Any) -> Tensor:
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Sum the gradients of all processes, each from its share of the batch."""
-    if not is_distributed():
-        return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if not gradients:
+    if not is_distributed() or not gradients:
         return
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
@@ -133,9 +129,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 def broadcast_weights(*modules: nn.Module) -> None:
     """Copy the leader's weights to all processes, so that rounding cannot accumulate."""
-    if not is_distributed():
-        return
-    for module in modules:
+    for module in modules if is_distributed() else ():
         for value in module.state_dict().values():
             if isinstance(value, Tensor):
                 dist.broadcast(value, 0)
@@ -193,8 +187,8 @@ def received_tasks() -> Iterator[Any]:
         try:
             dist.broadcast_object_list(task, 0, group=_group.messages)
         except RuntimeError as error:
-            message = f"process {_group.rank}: the leading process has exited"
-            raise OutOfSyncError(message) from error
+            problem = f"process {_group.rank}: the leading process has exited"
+            raise OutOfSyncError(problem) from error
         if task[0] is None:
             return
         yield task[0]

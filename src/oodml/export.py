@@ -52,20 +52,24 @@ def load_for_export(
     folder = Path(name)
     if len(folder.parts) > 1 and ":" not in str(name) and not folder.is_dir():
         raise error_at(folder, "no such folder")
-    model = open_model(name, weights, trust_code, normalize=False)
-    return model, model_metadata(model, _read_run(folder))
+    model, run = open_model(name, weights, trust_code, normalize=False), folder / "run.json"
+    with reading_model(run):
+        values = json.loads(run.read_text(encoding="utf-8")) if run.is_file() else {}
+        return model, model_metadata(model, values)
 
 
 def model_metadata(model: Embedder, run: Mapping[str, Any]) -> dict[str, str]:
     """The metadata of an exported file, all as text."""
-    settings = model.settings
-    side = _input_side(model)
+    settings, side = model.settings, _input_side(model)
+    with torch.inference_mode():
+        network = ExportedNetwork(model.cpu()).eval()
+        dim = network(torch.zeros(1, 3, side, side)).shape[1]
     metadata = {
         "oodml": __version__,
         "backbone": settings.backbone,
         "pooling": settings.pooling,
         "image_size": side,
-        "dim": _output_dim(model),
+        "dim": dim,
         "images": f"float32 [n, 3, {side}, {side}], RGB, in [0, 1], not normalized",
         "test_transform": _describe_transform(model),
         "settings": settings.model_dump_json(),
@@ -166,24 +170,9 @@ def load_exported(file: str | Path, trust_code: bool = False) -> Embedder:
     return model.eval()
 
 
-def _read_run(folder: Path) -> Mapping[str, Any]:
-    file = folder / "run.json"
-    if not file.is_file():
-        return {}
-    with reading_model(file):
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-
-
 def _input_side(model: Embedder) -> int:
     """Side of the square input under the test transform, in pixels."""
     return round(model.image_size * recipe(model.settings.augmentation).enlarge)
-
-
-def _output_dim(model: Embedder) -> int:
-    side = _input_side(model)
-    network = ExportedNetwork(model.cpu()).eval()
-    with torch.inference_mode():
-        return int(network(torch.zeros(1, 3, side, side)).shape[1])
 
 
 def _describe_transform(model: Embedder) -> str:

@@ -67,14 +67,16 @@ def fit_model(
     study = read_folder(folder, trust_code=trust_code)
     computed = tables(study)
     scores = select(computed, "ags", ranked_metrics(study.table)[0]).set_index("method")
-    planned = _planned_run(study, scores, method)
-    images = study.images
+    planned, images = _planned_run(study, scores, method), study.images
     if images is None:
         problem = f"the images of the study could not be opened: {'; '.join(study.notes)}"
         raise error_at(folder, problem)
     make_importable(*study.plan.import_from)
     epochs = _epochs(study, planned)
-    run = _run_on_all_classes(planned, images, epochs, seed)
+    changes = {"refit": False, "keep_epochs": False} | ({"epochs": epochs} if epochs else {})
+    split = Split("all", images.class_names, (), 0.0)
+    run = replace(run_from_plan(planned, split), shots=(), seed=seed)
+    run = replace(run, train=run.train.model_copy(update=changes))
     model = train_with_progress(run, images, device)
     how = "as in the study" if epochs is None else "the median that validation classes selected"
     how = f"It was trained for {run.train.epochs} epochs, {how}."
@@ -105,32 +107,22 @@ def _planned_run(study: StudyFolder, scores: pd.DataFrame, method: str | None) -
     if method is None and not trained:
         raise OodmlError(f"{study.path}: no trained method has results", location="method")
     chosen = trained[0] if method is None else method
+    if chosen not in own and any(run.label == chosen for run in study.plan.runs):
+        problem = f"method {chosen!r} was trained elsewhere; train it on all classes there"
+        raise OodmlError(problem, "method", chosen)
     if chosen not in own:
-        if any(run.label == chosen for run in study.plan.runs):
-            problem = f"method {chosen!r} was trained elsewhere; train it on all classes there"
-            raise OodmlError(problem, "method", chosen)
         raise unknown("method", chosen, own, str(study.path))
     return own[chosen]
 
 
 def _epochs(study: StudyFolder, planned: RunPlan) -> int | None:
     """The median of the selected epochs; None if no validation classes selected any."""
-    table = study.table
-    rows = table[(table["method"] == planned.label) & (table["metric"] == "epoch")]
-    selected = rows[rows["stage"] == Stage.VALIDATION]["value"]
-    validated = (table["stage"] == Stage.VALIDATION) & (table["metric"] != "epoch")
-    if not planned.trains or selected.empty or not validated.any():
+    rows = study.table[study.table["stage"] == Stage.VALIDATION]
+    is_epoch = rows["metric"] == "epoch"
+    selected = rows[is_epoch & (rows["method"] == planned.label)]["value"]
+    if not planned.trains or selected.empty or is_epoch.all():
         return None
     return max(1, round(float(np.median(selected))))
-
-
-def _run_on_all_classes(planned: RunPlan, images: ImageSet, epochs: int | None, seed: int) -> Run:
-    split = Split("all", images.class_names, (), 0.0)
-    run = replace(run_from_plan(planned, split), shots=(), seed=seed)
-    changes: dict[str, Any] = {"refit": False, "keep_epochs": False}
-    if epochs is not None:
-        changes["epochs"] = epochs
-    return replace(run, train=run.train.model_copy(update=changes))
 
 
 def _card(

@@ -22,8 +22,8 @@ from oodml.study.folder.store import Store
 from oodml.study.launch import run_study
 from oodml.study.plan import Run
 from oodml.study.spec import study_file
-from oodml.study.spec.tables import parse_settings
-from oodml.study.spec.variants import method_variants
+from oodml.study.spec.tables import Table, parse_settings
+from oodml.study.spec.variants import PARTS, method_variants
 from oodml.training.settings import TrainSettings
 from oodml.vectors import VectorSet
 
@@ -96,8 +96,8 @@ def train(
         (table[part] if known else table)[key] = value
     n_classes = len(set(split.train) - set(split.validation))
     table["train"].setdefault("batch_size", min(112, 2 * max(2, n_classes // 2)))
-    variants = [*method_variants(method, table, {}.fromkeys(("model", "train", "adapt"), {}),
-                                 (seed,), _FROM_PYTHON)]  # fmt: skip
+    bases: dict[str, Table] = {part: {} for part in PARTS}
+    variants = [*method_variants(method, table, bases, (seed,), _FROM_PYTHON)]
     if len(variants) > 1:
         raise OodmlError("train: one value for each setting; a list is a sweep", location="train")
     run = Run(
@@ -125,13 +125,11 @@ class Study:
         path = Path(data).expanduser()
         source = str(path.resolve()) if path.exists() else str(data)
         chosen = methods if isinstance(methods, dict) else list(methods)
-        tables = {"data": source, "methods": chosen, **keys}
-        tables.setdefault("name", path.stem)
+        tables = {"name": path.stem, "data": source, "methods": chosen, **keys}
         make_importable(Path.cwd())
         parsed = study_file.parse_study(tables, Path.cwd() / "study.toml")
-        self.spec: study_file.Study | None = parsed.model_copy(
-            update={"text": tomli_w.dumps(tables)}
-        )
+        text = tomli_w.dumps(tables)
+        self.spec: study_file.Study | None = parsed.model_copy(update={"text": text})
         self._folder: Path | None = None
 
     @property
@@ -187,21 +185,15 @@ class Study:
 
         return write_report(self.folder, out=out)
 
-    def forecast(
-        self,
-        target: str | Path,
-        *,
-        classes: float | None = None,
-        images_per_class: float | None = None,
-    ) -> "OpenForecast":
+    def forecast(self, target: str | Path, **known: float) -> "OpenForecast":
         """Forecast what the methods will score on images, or features, of unknown classes.
 
-        If known, state the number of classes, or of images per class.
+        If known, state the number `classes`, or that of `images_per_class`.
         """
         from oodml.forecasting.target import open_forecast
         from oodml.report.folder import read_folder
 
-        return open_forecast(read_folder(self.folder), str(target), classes, images_per_class)
+        return open_forecast(read_folder(self.folder), str(target), **known)
 
     def __repr__(self) -> str:
         if self._folder is not None and (self._folder / "plan.json").exists():
