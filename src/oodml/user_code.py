@@ -66,11 +66,9 @@ def _user_names(values: Iterable[Any]) -> Iterator[tuple[str, str]]:
 def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict):
-        yield from _strings(list(value.values()))
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _strings(part)
+    values = value.values() if isinstance(value, dict) else value
+    for part in values if isinstance(value, dict | list | tuple) else ():
+        yield from _strings(part)
 
 
 def _fingerprint(module: str) -> str:
@@ -79,10 +77,8 @@ def _fingerprint(module: str) -> str:
     if spec is None and module == "__main__":
         problem = "code of an interactive session has no source file; move it to a module"
         raise OodmlError(problem, module)
-    if spec is None:
-        return ""
-    if not _is_user_module(spec):
-        return _distribution(spec.name)
+    if spec is None or not _is_user_module(spec):
+        return "" if spec is None else _distribution(spec.name)
     sources = sorted(source for user in _user_modules(module) for source in _sources(user))
     return content_hash(*(part for source in sources for part in source))[:16]
 
@@ -108,42 +104,32 @@ def _user_modules(module: str) -> list[ModuleSpec]:
 
 
 def _find_spec(name: str) -> ModuleSpec | None:
-    if name == "__main__":
-        return _main_spec()
-    try:
-        return find_spec(name)
-    except (ImportError, ValueError):  # a module without a spec
-        return None
-
-
-def _main_spec() -> ModuleSpec | None:
-    """The running script, or the package that `python -m` runs."""
     main = sys.modules["__main__"]
-    if main.__spec__ is not None:
-        return _find_spec(main.__spec__.name.partition(".")[0])
-    file = getattr(main, "__file__", None)
-    if file is None or not Path(file).is_file():
-        return None
-    spec = ModuleSpec("__main__", None, origin=os.path.abspath(file))
-    spec.has_location = True
-    return spec
+    if name == "__main__" and main.__spec__ is None:  # the running script
+        file = getattr(main, "__file__", None)
+        if file is None or not Path(file).is_file():
+            return None
+        spec = ModuleSpec("__main__", None, origin=os.path.abspath(file))
+        spec.has_location = True
+        return spec
+    if name == "__main__" and main.__spec__ is not None:  # the package that `python -m` runs
+        name = main.__spec__.name.partition(".")[0]
+    with suppress(ImportError, ValueError):  # a module without a spec
+        return find_spec(name)
+    return None
 
 
 def _sources(spec: ModuleSpec) -> list[tuple[str, bytes]]:
     """The files of a module or package: relative path and content, without hidden files."""
     if not spec.submodule_search_locations:
         return [(spec.name, Path(str(spec.origin)).read_bytes())]
-    files = (
-        (file, file.relative_to(folder))
-        for folder in map(Path, spec.submodule_search_locations)
-        for file in folder.rglob("*")
-        if file.suffix in SUFFIXES
-    )
-    return [
-        (f"{spec.name}/{relative.as_posix()}", file.read_bytes())
-        for file, relative in files
-        if not any(part.startswith(".") for part in relative.parts)
-    ]
+    sources = []
+    for folder in map(Path, spec.submodule_search_locations):
+        for file in folder.rglob("*"):
+            path = file.relative_to(folder)
+            if file.suffix in SUFFIXES and not any(part[0] == "." for part in path.parts):
+                sources.append((f"{spec.name}/{path.as_posix()}", file.read_bytes()))
+    return sources
 
 
 def _parent_folders(spec: ModuleSpec) -> list[Path]:

@@ -4,15 +4,14 @@ import torch
 from torch import Tensor
 
 from oodml.backbones import Backbone
-from oodml.checks.requirement import Make, NotApplicable, Violation
+from oodml.checks.requirement import Make, Violation, require, skip_unless
 
 
 def untrained_backbone(make: Make) -> Backbone:
     """The backbone without pretrained weights, in evaluation mode."""
     backbone = make(weights="none")
-    if not isinstance(backbone, Backbone):
-        remedy = "Return oodml.backbones.Backbone(network, features, image_size, mean, std)"
-        raise Violation(f"it returns a {type(backbone).__name__}", remedy)
+    remedy = "Return oodml.backbones.Backbone(network, features, image_size, mean, std)"
+    require(isinstance(backbone, Backbone), f"it returns a {type(backbone).__name__}", remedy)
     return backbone.eval()
 
 
@@ -58,8 +57,7 @@ def check_gradient(make: Make) -> None:
     """A gradient reaches its parameters in finetune mode."""
     backbone = untrained_backbone(make)
     parameters = [p for p in backbone.parameters() if p.requires_grad]
-    if not parameters:
-        raise NotApplicable("it has no parameters")
+    skip_unless(parameters, "it has no parameters")
     backbone(random_images(backbone)).square().sum().backward()
     if all(p.grad is None or not p.grad.abs().sum() > 0 for p in parameters):
         raise Violation("no parameter has a gradient", "Use no detach() or no_grad()")

@@ -10,6 +10,7 @@ import torch
 from oodml import catalog
 from oodml.checks.requirement import CheckResult, Requirement, check_docstring, check_requirements
 from oodml.errors import OodmlError, error_at, unknown
+from oodml.methods._base import BaseMethod
 
 PROVIDED = {
     "losses": ("n_classes", "dim", "generator"),
@@ -35,28 +36,14 @@ class Factory:
             provided = {key: value for key, value in sizes.items() if key in accepted}
         return catalog.load(self.kind, self.name, **provided | self.options)
 
-    def missing_options(self) -> list[str]:
-        """Options without a default that neither the user nor a run provides."""
-        known = (*self.options, *PROVIDED.get(self.kind, ()))
-        return [
-            parameter.name
-            for parameter in inspect.signature(self.source).parameters.values()
-            if parameter.default is parameter.empty
-            and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-            and parameter.name not in known
-        ]
-
 
 def requirements_of(kind: str) -> tuple[Requirement, ...]:
     """All requirements on the objects of a kind: the functions `check_…` of its module."""
     if kind not in catalog.KINDS:
         raise unknown("kind", kind, catalog.KINDS)
     module = import_module(f"oodml.checks.{kind}")
-    defined = (
-        function
-        for name, function in vars(module).items()
-        if name.startswith("check_") and function.__module__ == module.__name__
-    )
+    named = [function for name, function in vars(module).items() if name.startswith("check_")]
+    defined = [function for function in named if function.__module__ == module.__name__]
     return (*dict.fromkeys((*module.BASIC, *defined, check_docstring)),)
 
 
@@ -76,7 +63,15 @@ def check(
     requirements = requirements_of(kind)
     factory = Factory(kind, name, options or {})
     catalog.check_options(factory.source, factory.options, name)
-    if missing := factory.missing_options():
+    known = (*factory.options, *PROVIDED.get(kind, ()))
+    missing = [
+        parameter.name
+        for parameter in inspect.signature(factory.source).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        and parameter.name not in known
+    ]
+    if missing:
         arguments = " ".join(f"--option {option}=…" for option in missing)
         problem = f"missing options {', '.join(missing)}; add {arguments}"
         raise error_at(name, problem, allowed=missing)
@@ -103,7 +98,7 @@ def kind_of(name: str) -> str:
 
 def _call_arguments(source: Any) -> set[str]:
     call = getattr(source, "forward", None) or source.__call__
-    return set(inspect.signature(call).parameters)
+    return set(inspect.signature(call).parameters) if inspect.isclass(source) else set()
 
 
 def _return_type(function: Any) -> str:
@@ -112,17 +107,11 @@ def _return_type(function: Any) -> str:
     return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
 
 
-def _is_method(source: Any) -> bool:
-    from oodml.methods._base import BaseMethod
-
-    return inspect.isclass(source) and issubclass(source, BaseMethod)
-
-
 SIGNATURES: dict[str, Callable[[Any], bool]] = {
     "few_shot_adapters": lambda source: hasattr(source, "closed_form"),
-    "methods": _is_method,
-    "miners": lambda source: inspect.isclass(source) and "generator" in _call_arguments(source),
-    "losses": lambda source: inspect.isclass(source) and "labels" in _call_arguments(source),
+    "methods": lambda source: inspect.isclass(source) and issubclass(source, BaseMethod),
+    "miners": lambda source: "generator" in _call_arguments(source),
+    "losses": lambda source: "labels" in _call_arguments(source),
     "backbones": lambda source: (
         "Backbone" in _return_type(source)
         or (not inspect.isclass(source) and "weights" in inspect.signature(source).parameters)

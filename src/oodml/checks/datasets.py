@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from oodml.checks.requirement import Advice, Make, NotApplicable, Violation
+from oodml.checks.requirement import Advice, Make, Violation, require, skip_unless
 from oodml.images.fingerprint import fingerprint
 from oodml.images.image_set import ImageSet
 
@@ -12,9 +12,8 @@ N_READ = 64
 
 def open_dataset(make: Make) -> ImageSet:
     images = make()
-    if not isinstance(images, ImageSet):
-        remedy = "Return oodml.ImageSet(name, ids, classes, root=… or pixels=…)"
-        raise Violation(f"it returns a {type(images).__name__}", remedy)
+    remedy = "Return oodml.ImageSet(name, ids, classes, root=… or pixels=…)"
+    require(isinstance(images, ImageSet), f"it returns a {type(images).__name__}", remedy)
     return images
 
 
@@ -22,8 +21,7 @@ def check_classes(make: Make) -> None:
     """There are two classes or more, and most have two images or more."""
     images = open_dataset(make)
     _, counts = np.unique(images.classes, return_counts=True)
-    if len(counts) < 2:
-        raise Violation(f"{len(counts)} classes", "Set the class of each image in `classes`")
+    require(len(counts) >= 2, f"{len(counts)} classes", "Set the class of each image in `classes`")
     small = int((counts < 2).sum())
     if 2 * small > len(counts):
         remedy = "Leave such classes out or use coarser ones: they have no positive pairs"
@@ -54,15 +52,13 @@ def check_determinism(make: Make) -> None:
     first, second = open_dataset(make), open_dataset(make)
     if fingerprint(first) != fingerprint(second):
         raise Violation("two fingerprints", "Use no randomness, and read the same files")
-    if not np.array_equal(first.ids, second.ids):
-        raise Violation("two orders", "Sort the list of files")
+    require(np.array_equal(first.ids, second.ids), "two orders", "Sort the list of files")
 
 
 def check_superclasses(make: Make) -> None:
     """Superclasses, if there are any, contain several classes."""
     images = open_dataset(make)
-    if images.superclasses is None:
-        raise NotApplicable("it has no superclasses")
+    skip_unless(images.superclasses is not None, "it has no superclasses")
     if len(set(images.superclass_of.values())) == len(images.class_names):
         raise Advice("each class is its own superclass", "Leave superclasses out (None)")
 

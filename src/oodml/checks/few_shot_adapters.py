@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from oodml.adaptation.episodes import AdaptResult, adapt
 from oodml.adaptation.heads import Heads
 from oodml.adaptation.settings import AdaptSettings
-from oodml.checks.requirement import Make, Violation
+from oodml.checks.requirement import Make, Violation, require
 
 CLASSES, IMAGES, SHOTS, FEATURES, DIM = 6, 10, 3, 16, 5
 
@@ -40,9 +40,8 @@ def check_adaptation(make: Make) -> None:
     """It returns one head per episode, with finite embeddings that have changed."""
     result, (features, head) = adapt_samples(make, 0, 1), _samples()
     embedded = result.heads.embed(features[None])
-    if len(result.heads.weight) != 2:
-        problem = f"{len(result.heads.weight)} heads for two episodes"
-        raise Violation(problem, "Return one head per episode")
+    problem = f"{len(result.heads.weight)} heads for two episodes"
+    require(len(result.heads.weight) == 2, problem, "Return one head per episode")
     if not embedded.isfinite().all():
         raise Violation("an embedding is not finite", "Guard divisions, roots, and logarithms")
     if torch.equal(embedded[0], head.embed(features[None])[0]):

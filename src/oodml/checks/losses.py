@@ -99,19 +99,6 @@ def check_descent(make: Make) -> None:
     require(after < value, change, "Look for detach() in one term, rounding, or random numbers")
 
 
-def check_optimization(make: Make) -> None:
-    """Twenty steps of Adam on the embeddings lower the loss."""
-    loss, (x, y) = make(), sample_rows(PAIRS)
-    optimizer = torch.optim.Adam([x.requires_grad_()], lr=0.01)
-    first = compute(loss, x, y).detach()
-    for _ in range(20):
-        optimizer.zero_grad()
-        compute(loss, x, y).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    last = compute(loss, x, y).detach()
-    require(last < first, f"it changes from {first:.6g} to {last:.6g}", "Check signs")
-
-
 def check_unusual_batches(make: Make) -> None:
     """Loss and gradients are finite for one class, singletons, one row, and one pair."""
     for batch, labels in UNUSUAL_LABELS.items():

@@ -1,6 +1,5 @@
 """Requirements on a method: loss terms that train a model, in the modes that it supports."""
 
-import inspect
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from oodml.backbones import load_backbone
-from oodml.checks.requirement import Advice, Make, NotApplicable, Violation
+from oodml.checks.requirement import Make, Violation, require, skip_unless
 from oodml.checks.samples import squares
 from oodml.embedding import embed
 from oodml.methods._base import BaseMethod, Sizes
@@ -66,8 +65,7 @@ def train_on_squares(
 
 def training_modes(make: Make) -> list[str]:
     method = build(make, "finetune")[1]
-    if not method.trains:
-        raise NotApplicable("it does not train")
+    skip_unless(method.trains, "it does not train")
     return [mode for mode in WIDTHS if not method.modes.get(mode, "not listed")]
 
 
@@ -79,9 +77,8 @@ def _equal_weights(first: Embedder, second: Embedder) -> bool:
 def check_interface(make: Make) -> None:
     """It is a BaseMethod that declares its training modes and takes one or two views."""
     method = build(make, "finetune")[1]
-    if not isinstance(method, BaseMethod):
-        remedy = "Derive it from oodml.methods._base.BaseMethod and call super().__init__(sizes)"
-        raise Violation(f"it is a {type(method).__name__}", remedy)
+    remedy = "Derive it from oodml.methods._base.BaseMethod and call super().__init__(sizes)"
+    require(isinstance(method, BaseMethod), f"it is a {type(method).__name__}", remedy)
     if set(method.modes) - set(WIDTHS) or all(method.modes.values()):
         remedy = f"Map each of {', '.join(WIDTHS)} to '' if it is supported, else to the reason"
         raise Violation(f"modes = {method.modes}", remedy)
@@ -179,16 +176,6 @@ def check_head(make: Make) -> None:
     if not torch.allclose(together[:1], alone, atol=1e-5):
         remedy = "Use no batch statistics in evaluation mode"
         raise Violation("an embedding depends on the other rows", remedy)
-
-
-def check_defaults(make: Make) -> None:
-    """Every option that was not given has a default."""
-    given = getattr(make, "options", {})
-    parameters = list(inspect.signature(type(build(make, "finetune")[1])).parameters.values())[1:]
-    required = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
-    required = [name for name in required if name not in given]
-    if required:
-        raise Advice(f"{', '.join(required)} must be given", "Add a sensible default")
 
 
 BASIC = (check_interface, check_training)

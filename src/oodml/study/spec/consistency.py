@@ -19,6 +19,11 @@ from oodml.training.settings import TrainSettings
 
 VALIDATION_KS = (1,)
 """The ks of the metrics that are computed on the validation classes."""
+OF_BACKBONE = ("warmup_epochs", "layer_decay", "gradient_checkpointing", "chunk_size", "average",
+               "precision")  # fmt: skip
+"""Keys of [train] that concern a backbone that trains."""
+PULLS = ("embedding", "weights")
+"""The terms of `train.retain` that concern a backbone that trains."""
 MAX_NAMED = 5
 """Number of classes that an error names."""
 
@@ -96,8 +101,17 @@ def _class_counts(images: ImageSet) -> dict[str, int]:
 
 
 def _contradictions(model: ModelTable, train: TrainSettings, method: BaseMethod) -> Iterator[str]:
-    yield from _batch_problems(train)
-    yield from _epoch_problems(train)
+    size, per_class = train.batch_size, train.per_class
+    keys, below = f"train.batch_size {size}, train.per_class {per_class}", size - size % per_class
+    if size < 2 * per_class:
+        yield f"{keys}: a batch holds fewer than two classes"
+    if size % per_class:
+        yield f"{keys}: not a multiple; use a batch size of {below} or {below + per_class}"
+    epochs, warmup, every = train.epochs, train.warmup_epochs, train.evaluate_every
+    if warmup and warmup >= epochs:
+        yield f"train.warmup_epochs {warmup} of {epochs}: the backbone would never train; lower it"
+    if 0 < epochs < every:
+        yield f"train.evaluate_every {every} of {epochs} epochs: only one could be chosen"
     for name in train.select.split("+"):
         if name not in validation_metrics():
             yield str(unknown("metric", name, validation_metrics(), "train.select"))
@@ -110,40 +124,16 @@ def _contradictions(model: ModelTable, train: TrainSettings, method: BaseMethod)
         yield "model.normalize = false: the method has its own head, which always normalizes"
 
 
-def _batch_problems(train: TrainSettings) -> Iterator[str]:
-    size, per_class = train.batch_size, train.per_class
-    keys = f"train.batch_size {size}, train.per_class {per_class}"
-    if size < 2 * per_class:
-        yield f"{keys}: a batch holds fewer than two classes"
-    if size % per_class:
-        below = size - size % per_class
-        yield f"{keys}: not a multiple; use a batch size of {below} or {below + per_class}"
-
-
-def _epoch_problems(train: TrainSettings) -> Iterator[str]:
-    epochs, warmup, every = train.epochs, train.warmup_epochs, train.evaluate_every
-    if warmup and warmup >= epochs:
-        yield f"train.warmup_epochs {warmup} of {epochs}: the backbone would never train; lower it"
-    if 0 < epochs < every:
-        yield f"train.evaluate_every {every} of {epochs} epochs: only one could be chosen"
-
-
 def _head_mode_problems(
     model: ModelTable, train: TrainSettings, method: BaseMethod
 ) -> Iterator[str]:
     default = TrainSettings.model_fields
-    names = ("warmup_epochs", "layer_decay", "gradient_checkpointing", "chunk_size", "average")
-    changed = {f"train.{key}" for key in names if getattr(train, key) != default[key].default}
-    changed |= {f"model.{key}" for key in ("tune", "lora") if key in model.model_fields_set}
-    pulls = [key for key in ("embedding", "weights") if getattr(train.retain, key)]
-    changed |= {f"train.retain.{key}" for key in pulls}
-    others = {
-        "train.precision": train.precision == "bf16",
-        "model.freeze_batch_norm": not model.freeze_batch_norm,
-        "model.input_cache": isinstance(model.input_cache, int),
-    }
-    changed |= {key for key, is_changed in others.items() if is_changed}
-    for key in sorted(changed):
+    changed = {f"train.{key}": getattr(train, key) != default[key].default for key in OF_BACKBONE}
+    changed |= {f"model.{key}": key in model.model_fields_set for key in ("tune", "lora")}
+    changed |= {f"train.retain.{key}": getattr(train.retain, key) for key in PULLS}
+    changed["model.freeze_batch_norm"] = not model.freeze_batch_norm
+    changed["model.input_cache"] = isinstance(model.input_cache, int)
+    for key in sorted(key for key, is_changed in changed.items() if is_changed):
         yield f'{key} applies to a backbone that trains; remove it, or set model.mode = "finetune"'
     if method.rotates:
         yield 'model.mode = "head": the loss rotates images; set model.mode = "finetune"'

@@ -5,7 +5,7 @@ from typing import Any
 
 from oodml.datasets import open_images
 from oodml.datasets._few import MINIATURES, write_miniature
-from oodml.model import FinetuneSettings, ModelSettings
+from oodml.model import FinetuneSettings
 from oodml.shift.build import SplitSettings
 from oodml.study.spec.study_file import Source, SplitFile, Study
 from oodml.study.spec.variants import Variant
@@ -68,9 +68,15 @@ def _small_splits(
     splits: SplitSettings | SplitFile, data: Source, untrained: bool
 ) -> SplitSettings:
     own = splits if isinstance(splits, SplitSettings) else SplitSettings.model_validate({})
+    classes = own.train_classes
+    if classes is not None:  # those that the few images include, or else the first half
+        names = open_images(data.name, **data.options).class_names
+        train = tuple(name for name in names if name in set(classes))
+        enough = 2 <= len(train) <= len(names) - 2
+        classes = train if enough else tuple(names[: len(names) // 2])
     changes: dict[str, Any] = {
         "n_splits": 2, "steps": None, "history": None, "swaps": 1,
-        "train_classes": _train_classes(own, data),
+        "train_classes": classes,
         "harder": None if own.time else min(3, 25 if own.harder is None else own.harder),
         "easier": None if own.time else min(2, 15 if own.easier is None else own.easier),
         "removal": None, "ends": None, "image_tolerance": None,
@@ -80,16 +86,16 @@ def _small_splits(
     return own.model_copy(update=changes)
 
 
-def _train_classes(splits: SplitSettings, data: Source) -> tuple[str, ...] | None:
-    """Those training classes that the few images include, or else the first half of the classes."""
-    if splits.train_classes is None:
-        return None
-    classes = open_images(data.name, **data.options).class_names
-    train = tuple(name for name in classes if name in set(splits.train_classes))
-    return train if 2 <= len(train) <= len(classes) - 2 else tuple(classes[: len(classes) // 2])
-
-
 def _small_variant(variant: Variant, untrained: bool) -> Variant:
+    model = variant.model
+    changes: dict[str, Any] = {"weights": "none"} if untrained else {}
+    is_large = model.image_size is None or model.image_size > IMAGE_SIZE
+    if isinstance(model, FinetuneSettings) and is_large:
+        import timm
+
+        config = timm.get_pretrained_cfg(model.backbone, allow_unregistered=True)
+        if config is not None and not config.fixed_input_size:
+            changes["image_size"] = IMAGE_SIZE
     train = {
         "epochs": min(1, variant.train.epochs), "warmup_epochs": 0, "evaluate_every": 1,
         "batch_size": min(variant.train.batch_size, max(BATCH_SIZE, 2 * variant.train.per_class)),
@@ -99,22 +105,7 @@ def _small_variant(variant: Variant, untrained: bool) -> Variant:
             "seeds": variant.seeds[:1],
             "train": variant.train.model_copy(update=train),
             "adapt": variant.adapt.model_copy(update={"iterations": 5}),
-            "model": _small_model(variant.model, untrained),
+            "model": model.model_copy(update=changes),
             "ranges": {name: one for name, one in variant.ranges.items() if name not in FIXED},
         }
     )
-
-
-def _small_model(model: ModelSettings, untrained: bool) -> ModelSettings:
-    changes: dict[str, Any] = {"weights": "none"} if untrained else {}
-    is_large = model.image_size is None or model.image_size > IMAGE_SIZE
-    if isinstance(model, FinetuneSettings) and is_large and _accepts_any_size(model):
-        changes["image_size"] = IMAGE_SIZE
-    return model.model_copy(update=changes)
-
-
-def _accepts_any_size(model: ModelSettings) -> bool:
-    import timm
-
-    config = timm.get_pretrained_cfg(model.backbone, allow_unregistered=True)
-    return config is not None and not config.fixed_input_size
