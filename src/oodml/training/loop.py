@@ -91,8 +91,7 @@ def train(
     state = TrainingState(model, method, trainer, best)
     saved = distributed.compute_once(lambda: checkpoint.find() if checkpoint else None)
     if saved is not None:
-        loaded = torch.load(saved, map_location=device, weights_only=True)
-        state.load_state_dict(loaded["state"])
+        state.load_state_dict(torch.load(saved, map_location=device, weights_only=True)["state"])
     sampler = ClassBalanced(source.labels, settings.batch_size, settings.per_class)
     for epoch in range(state.epoch + 1, settings.epochs + 1):
         _enter_training_mode(model, method, tuning, frozen=epoch <= settings.warmup_epochs)
@@ -126,8 +125,7 @@ def train(
     history = History(state.rows, best.epoch, best.metrics, cost=cost)
     if not (settings.average and validate and backbone is not None):
         return history
-    shares = settings.average
-    path, metrics = search_path(backbone, start, shares, validate, diagnose, best.score)
+    path, metrics = search_path(backbone, start, settings.average, validate, diagnose, best.score)
     return replace(history, path=path, validation=metrics)
 
 
