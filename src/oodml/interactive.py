@@ -185,15 +185,21 @@ class Study:
 
         return write_report(self.folder, out=out)
 
-    def forecast(self, target: str | Path, **known: float) -> "OpenForecast":
+    def forecast(
+        self,
+        target: str | Path,
+        *,
+        classes: float | None = None,
+        images_per_class: float | None = None,
+    ) -> "OpenForecast":
         """Forecast what the methods will score on images, or features, of unknown classes.
 
-        If known, state the number `classes`, or that of `images_per_class`.
+        If known, state the number of classes, or of images per class.
         """
         from oodml.forecasting.target import open_forecast
         from oodml.report.folder import read_folder
 
-        return open_forecast(read_folder(self.folder), str(target), **known)
+        return open_forecast(read_folder(self.folder), str(target), classes, images_per_class)
 
     def __repr__(self) -> str:
         if self._folder is not None and (self._folder / "plan.json").exists():

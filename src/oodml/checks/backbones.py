@@ -10,8 +10,9 @@ from oodml.checks.requirement import Make, Violation, require, skip_unless
 def untrained_backbone(make: Make) -> Backbone:
     """The backbone without pretrained weights, in evaluation mode."""
     backbone = make(weights="none")
-    remedy = "Return oodml.backbones.Backbone(network, features, image_size, mean, std)"
-    require(isinstance(backbone, Backbone), f"it returns a {type(backbone).__name__}", remedy)
+    if not isinstance(backbone, Backbone):
+        remedy = "Return oodml.backbones.Backbone(network, features, image_size, mean, std)"
+        raise Violation(f"it returns a {type(backbone).__name__}", remedy)
     return backbone.eval()
 
 

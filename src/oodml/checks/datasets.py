@@ -12,8 +12,9 @@ N_READ = 64
 
 def open_dataset(make: Make) -> ImageSet:
     images = make()
-    remedy = "Return oodml.ImageSet(name, ids, classes, root=… or pixels=…)"
-    require(isinstance(images, ImageSet), f"it returns a {type(images).__name__}", remedy)
+    if not isinstance(images, ImageSet):
+        remedy = "Return oodml.ImageSet(name, ids, classes, root=… or pixels=…)"
+        raise Violation(f"it returns a {type(images).__name__}", remedy)
     return images
 
 

@@ -346,9 +346,7 @@ def try_(
 COMMANDS = (demo, try_)
 
 
-def _open(
-    file: Path, data: Path | None, splits: Path | None, smoke: bool = False
-) -> "Study":
+def _open(file: Path, data: Path | None, splits: Path | None, smoke: bool = False) -> "Study":
     """Open a study with the options of the command line; its dataset must exist."""
     from oodml.study.spec.shipped import check_data, open_study
 

@@ -241,8 +241,8 @@ def _decisions(job: _Job, model: Embedder, test: VectorSet) -> Metrics:
     """Open-set and compression metrics, with settings chosen on the validation classes."""
     run, classes = job.run, job.run.split.validation
     validation = job.inputs.embed(model, classes) if classes else None
-    arguments = (test, validation, not run.train.refit, run.seed)
-    return distributed.compute_once(partial(decision_metrics, *arguments, **_distance(model)))
+    decide = partial(decision_metrics, test, validation, not run.train.refit, run.seed)
+    return distributed.compute_once(partial(decide, **_distance(model)))
 
 
 def _retrieval_metrics(test: VectorSet, **options: Any) -> Metrics:
