@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from oodml.backbones import Backbone
-from oodml.checks.requirement import Make, Violation, require, skip_unless
+from oodml.checks.requirement import Make, Violation, skip_unless
 
 
 def untrained_backbone(make: Make) -> Backbone:
