@@ -113,7 +113,7 @@ def gallery_scores(
     groups, others, own = protocol.groups, protocol.gallery_groups, protocol.self_matches
     assert others is not None
     assert own is not None
-    vectors = comparable(protocol.queries, protocol.gallery, distance == "euclidean")
+    vectors = comparable(protocol.queries, protocol.gallery, distance)
     positives = np.bincount(others, minlength=groups.max() + 1)[groups]
     known = positives > np.bincount(own[0], minlength=len(groups))
     values = _score(vectors, groups, others, find_score(score), own)
@@ -148,7 +148,7 @@ def withheld_scores(
     is_known = np.isin(labels, kept)
     points = as_vectors(vectors.vectors, distance)
     first, second = (points[torch.from_numpy(side)] for side in (rows, gallery))
-    pair, own = comparable(first, second, distance == "euclidean"), own_images(rows, gallery)
+    pair, own = comparable(first, second, distance), own_images(rows, gallery)
     values = _score(pair, labels, others, find_score(score), own)
     positives = np.bincount(others, minlength=n_classes)[labels]
     has_positive = positives > np.isin(np.arange(len(rows)), own[0])
@@ -170,7 +170,7 @@ def left_out_scores(
         raise OodmlError("a threshold needs at least two classes", given=len(vectors.class_names))
     rows, labels = as_vectors(vectors.vectors, distance), vectors.labels
     every, function = np.arange(len(vectors)), find_score(score)
-    pair = comparable(rows, rows, distance == "euclidean")
+    pair = comparable(rows, rows, distance)
     known = _score(pair, labels, labels, function, (every, every))
     others = _score(pair, labels, labels, function, None)
     paired = np.flatnonzero(np.bincount(labels)[labels] > 1)

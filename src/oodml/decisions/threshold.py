@@ -165,7 +165,7 @@ def score_pairs(
     All pairs of fewer than 1,000 images are used, else random ones; see `MAX_PAIRS`.
     """
     rows, labels = as_vectors(vectors.vectors, distance), vectors.labels
-    unit = comparable(rows, None, distance == "euclidean").queries
+    unit = comparable(rows, None, distance).queries
     first, second = np.triu_indices(len(rows), 1) if len(rows) < 1000 else _draw(labels, seed)
     parts = []
     for begin in range(0, len(first), 2**16):

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 
 from oodml.evaluate.inputs import as_vectors
-from oodml.evaluate.precision import comparable, comparable_in_ball, difference_distances
+from oodml.evaluate.precision import comparable, difference_distances
 from oodml.evaluate.query_lists import own_images, searched_rows
 from oodml.vectors import VectorSet
 
@@ -54,10 +54,7 @@ def _nearest(
     """The row of the nearest gallery image of each query, without itself, and its similarity."""
     every = as_vectors(vectors.vectors, distance)
     sides = every[torch.from_numpy(rows)], every[torch.from_numpy(gallery)]
-    if distance == "poincare":
-        pair = comparable_in_ball(*sides)
-    else:
-        pair = comparable(*sides, distance == "euclidean")
+    pair = comparable(*sides, distance)
     others = pair.queries if pair.gallery is None else pair.gallery
     bias = others.square().sum(1) / 2 if pair.euclidean else 0.0
     own = np.full(len(rows), -1)

@@ -50,18 +50,21 @@ class Comparable:
 def comparable(
     queries: Float[Tensor, "n d"],
     gallery: Float[Tensor, "m d"] | None,
-    euclidean: bool,
+    distance: str,
     mean: Float[Tensor, " d"] | None = None,
 ) -> Comparable:
-    """Prepare vectors for ranking by Euclidean distance or by cosine.
+    """Prepare vectors for ranking.
 
     Args:
         queries: [n d] vectors as given.
-        gallery: [m d] vectors as given, or None.
-        euclidean: whether to rank by Euclidean distance; else by cosine.
+        gallery: [m d] vectors as given, or None if the queries are the gallery.
+        distance: one of `oodml.evaluate.inputs.DISTANCES`.
         mean: [d] float64 mean of the whole gallery if `gallery` is only a part of it.
     """
-    if not euclidean:
+    if distance == "poincare":
+        return _comparable_in_ball(queries, gallery)
+    is_cosine = distance != "euclidean"
+    if is_cosine:
         unit = unit_rows(queries)
         others = None if gallery is None else unit_rows(gallery)
         if is_resolved(unit, others):
@@ -80,11 +83,11 @@ def comparable(
         center = mean.to(dtype)
         centered = queries - center, None if gallery is None else gallery - center
         if is_resolved(*centered, queries, gallery):
-            return Comparable(*centered, True, False, not euclidean, exponent, center)
-    return Comparable(queries, gallery, True, True, not euclidean, exponent)
+            return Comparable(*centered, True, False, is_cosine, exponent, center)
+    return Comparable(queries, gallery, True, True, is_cosine, exponent)
 
 
-def comparable_in_ball(
+def _comparable_in_ball(
     queries: Float[Tensor, "n d"], gallery: Float[Tensor, "m d"] | None
 ) -> Comparable:
     """Prepare points of the unit ball for ranking by hyperbolic distance.
@@ -154,20 +157,12 @@ def is_resolved(
         return True
     exact = queries if exact is None else exact
     exact_others = exact if gallery is None else exact_gallery
-    smallest = _smallest_distances(exact[sample], others if exact_others is None else exact_others)
-    return float((smallest <= limit).double().mean()) <= UNRESOLVED
-
-
-def _smallest_distances(
-    rows: Float[Tensor, "s d"], others: Float[Tensor, "m d"]
-) -> Float[Tensor, " s"]:
-    """The smallest positive squared distance of each row, from differences in float64."""
     smallest = torch.full((len(rows),), torch.inf, dtype=torch.float64, device=rows.device)
-    for part in torch.split(others, 4096):
-        distances = difference_distances(rows.double(), part.double()).square()
+    for part in torch.split(others if exact_others is None else exact_others, 4096):
+        distances = difference_distances(exact[sample].double(), part.double()).square()
         distances[distances == 0] = torch.inf
         smallest = torch.minimum(smallest, distances.amin(1))
-    return smallest
+    return float((smallest <= limit).double().mean()) <= UNRESOLVED
 
 
 def difference_distances(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:

@@ -6,7 +6,7 @@ positives; then the next tile overwrites it. There is no n×n matrix, and the ga
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oodml.evaluate.inputs import find_duplicates
-from oodml.evaluate.precision import (
-    Comparable,
-    comparable,
-    comparable_in_ball,
-    difference_distances,
-)
+from oodml.evaluate.precision import Comparable, comparable, difference_distances
 from oodml.evaluate.protocol import RetrievalProtocol
 from oodml.evaluate.ties import ranks_within_ties
 
@@ -84,9 +79,8 @@ class _Layout:
 
     def block(self, rows: slice) -> "_Layout":
         """The layout of some of the queries."""
-        return _Layout(
-            self.rows[rows], self.columns, self.start[rows], self.count[rows], self.own[rows]
-        )
+        start, count, own = (values[rows] for values in (self.start, self.count, self.own))
+        return _Layout(self.rows[rows], self.columns, start, count, own)
 
 
 @dataclass(frozen=True)
@@ -123,35 +117,26 @@ def positive_ranks(
         Blocks of ranks, in no particular order.
     """
     mean = None if more is None else more.mean
-    vectors = comparable_vectors(protocol.queries, protocol.gallery, distance, mean)
+    vectors = comparable(protocol.queries, protocol.gallery, distance, mean)
     layout = _layout(protocol)
     columns = (vectors.queries if vectors.gallery is None else vectors.gallery)[layout.columns]
     repeated = find_duplicates(columns)
     scratch = columns.new_empty(SCRATCH if columns.device.type == "cpu" else 2**26)
-    if vectors.gallery is None and not vectors.by_differences and not len(repeated[0]):
-        blocks = _symmetric_blocks(layout)
-        if blocks and more is None:
-            yield from _symmetric_ranks(
-                layout, columns, blocks, vectors.euclidean, scratch, generator
-            )
-            return
-    counters = _counters(layout, vectors, columns, repeated, scratch, generator)
+    is_square = vectors.gallery is None and more is None
+    counters: Iterable[RankCounter] = ()
+    if is_square and not vectors.by_differences and not len(repeated[0]):
+        counters = _symmetric_counters(layout, columns, vectors.euclidean, scratch, generator)
+    counters = counters or _counters(layout, vectors, columns, repeated, scratch, generator)
     if more is not None:
-        counters = iter(_add_more(list(counters), vectors, more))
+        counters, nothing = list(counters), torch.zeros(0, dtype=torch.int64)
+        for chunk in more.chunks():
+            others = vectors.prepare(chunk)
+            for counter in counters:
+                tiles = Tiles(vectors, vectors.queries[counter.rows], others, (nothing, nothing))
+                for tile in tiles.others(0, 0):
+                    counter.add(tile)
     for counter in counters:
         yield counter.ranks()
-
-
-def comparable_vectors(
-    queries: Float[Tensor, "n d"],
-    gallery: Float[Tensor, "m d"] | None,
-    distance: str,
-    mean: Float[Tensor, " d"] | None = None,
-) -> Comparable:
-    """Prepare vectors for ranking by a distance of `oodml.evaluate.inputs.DISTANCES`."""
-    if distance == "poincare":
-        return comparable_in_ball(queries, gallery)
-    return comparable(queries, gallery, distance == "euclidean", mean)
 
 
 def _counters(
@@ -163,33 +148,16 @@ def _counters(
     generator: torch.Generator,
 ) -> Iterator["RankCounter"]:
     """Count all columns for each block of queries."""
-    size = max(1, min(QUERIES, STRIP // len(columns)))
+    size, exact_ties = max(1, min(QUERIES, STRIP // len(columns))), len(repeated[0]) > 0
     for begin in range(0, len(layout.rows), size):
         block = layout.block(slice(begin, begin + size))
         tiles = Tiles(vectors, vectors.queries[block.rows], columns, repeated)
-        low, high, strip = tiles.strip(
-            int(block.start.min()), int((block.start + block.count).max())
-        )
-        counter = _layout_counter(
-            block, strip, low, scratch, generator, exact_ties=len(repeated[0]) > 0
-        )
+        last = int((block.start + block.count).max())
+        low, high, strip = tiles.strip(int(block.start.min()), last)
+        counter = _layout_counter(block, strip, low, scratch, generator, exact_ties)
         for tile in itertools.chain(torch.split(strip, TILE, 1), tiles.others(low, high)):
             counter.add(tile)
         yield counter
-
-
-def _add_more(
-    counters: list["RankCounter"], vectors: Comparable, more: MoreColumns
-) -> list["RankCounter"]:
-    """Count further gallery images for all blocks of queries at once."""
-    nothing = torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
-    for chunk in more.chunks():
-        columns = vectors.prepare(chunk)
-        for counter in counters:
-            tiles = Tiles(vectors, vectors.queries[counter.rows], columns, nothing)
-            for tile in tiles.others(0, 0):
-                counter.add(tile)
-    return counters
 
 
 def _layout(protocol: RetrievalProtocol) -> _Layout:
@@ -209,18 +177,9 @@ def _layout(protocol: RetrievalProtocol) -> _Layout:
     start = ends[position[group]] - sizes[group]
     own = _own_positions(protocol, columns)[rows]
     own = np.where(own >= 0, own - start[:, None], -1)
-    has_positive = sizes[group] > (own >= 0).sum(1)
-
-    def tensor(values: NDArray[np.int64]) -> Int[Tensor, "..."]:
-        return torch.from_numpy(values).to(protocol.queries.device)
-
-    return _Layout(
-        rows=tensor(rows[has_positive]),
-        columns=tensor(columns),
-        start=tensor(start[has_positive]),
-        count=tensor(sizes[group][has_positive]),
-        own=tensor(own[has_positive]),
-    )
+    used = sizes[group] > (own >= 0).sum(1)
+    parts = rows[used], columns, start[used], sizes[group][used], own[used]
+    return _Layout(*(torch.from_numpy(part).to(protocol.queries.device) for part in parts))
 
 
 def _own_positions(
@@ -359,7 +318,11 @@ def _layout_counter(
     A positive and its comparison use the same computed score: computing the product twice
     may round differently and rank an image above itself.
     """
-    _exclude_own(strip, layout, low)
+    for own in layout.own.T:  # move the query's own images behind all others
+        exists = own >= 0
+        columns = torch.where(exists, layout.start + own - low, 0)[:, None]
+        values = strip.gather(1, columns).masked_fill_(exists[:, None], -torch.inf)
+        strip.scatter_(1, columns, values)
     slots = torch.arange(int(layout.count.max()), device=strip.device).expand(len(strip), -1)
     in_group = slots < layout.count[:, None]
     indices = torch.where(in_group, layout.start[:, None] + slots - low, 0)
@@ -389,15 +352,15 @@ def _symmetric_blocks(layout: _Layout) -> list[tuple[int, int]]:
     return blocks
 
 
-def _symmetric_ranks(
+def _symmetric_counters(
     layout: _Layout,
     columns: Float[Tensor, "n d"],
-    blocks: list[tuple[int, int]],
     euclidean: bool,
     scratch: Float[Tensor, " s"],
     generator: torch.Generator,
-) -> Iterator[RankBlock]:
-    """Rank all images among each other; the product of two blocks serves both as queries."""
+) -> list[RankCounter]:
+    """Count all images among each other; the product of two blocks serves both as queries."""
+    blocks = _symmetric_blocks(layout)
     offset = len(columns) - len(layout.rows)  # images without a positive come first
     bias = columns.square().sum(1) / -2 if euclidean else columns.new_zeros(0)
     ranges = [slice(begin + offset, end + offset) for begin, end in blocks]
@@ -415,23 +378,12 @@ def _symmetric_ranks(
         for low in range(0, offset, TILE):
             part = slice(low, min(offset, low + TILE))
             count(counters[-1], torch.mm(columns[own], columns[part].T), part)
-    for (one, first), (other, second) in itertools.combinations(
-        zip(counters, ranges, strict=True), 2
-    ):
+    pairs = zip(counters, ranges, strict=True)
+    for (one, first), (other, second) in itertools.combinations(pairs, 2):
         products = torch.mm(columns[first], columns[second].T)
         count(one, products, second)
         count(other, products.T, first)
-    for counter in counters:
-        yield counter.ranks()
-
-
-def _exclude_own(strip: Float[Tensor, "b w"], layout: _Layout, low: int) -> None:
-    """Move the query's own images behind all others."""
-    for own in layout.own.T:
-        exists = own >= 0
-        columns = torch.where(exists, layout.start + own - low, 0)[:, None]
-        values = strip.gather(1, columns).masked_fill_(exists[:, None], -torch.inf)
-        strip.scatter_(1, columns, values)
+    return counters
 
 
 def _ties_matter(positives: Float[Tensor, "b p"], valid: Bool[Tensor, "b p"]) -> bool:

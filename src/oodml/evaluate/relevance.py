@@ -18,6 +18,7 @@ from torch import Tensor
 from oodml.arrays import Names
 from oodml.errors import error_at, unknown
 from oodml.evaluate.inputs import encode_labels, find_duplicates
+from oodml.evaluate.precision import comparable
 from oodml.evaluate.ranks import (
     QUERIES,
     SCRATCH,
@@ -25,7 +26,6 @@ from oodml.evaluate.ranks import (
     RankBlock,
     RankCounter,
     Tiles,
-    comparable_vectors,
 )
 from oodml.vectors import VectorSet
 
@@ -216,7 +216,7 @@ def judged_scores(
         The rows of the queries, their scores (-inf where an image is not ranked), the judgments,
         and whether the gallery contains equal vectors.
     """
-    vectors = comparable_vectors(queries, gallery, distance)
+    vectors = comparable(queries, gallery, distance)
     assert vectors.gallery is not None
     repeated = find_duplicates(vectors.gallery)
     size = max(1, min(QUERIES, SCORES // len(gallery)))
