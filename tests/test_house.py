@@ -19,7 +19,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "oodml"
 FLOORS = (
     {"allocator", "errors", "progress", "shapes"},
     {"arrays", "devices", "distributed", "files", "hub", "miners"},
-    {"label_names", "labeled", "losses", "randomness", "results"},
+    {"label_names", "losses", "randomness", "results"},
     {"catalog", "study.folder", "study.tracking", "vector_columns"},
     {"backbones", "user_code", "vector_files"},
     {"images", "vectors"},

@@ -56,6 +56,7 @@ def _as_array(values: Any, name: str) -> NDArray[Any]:
             raise OodmlError(f"{name} must be [n d]; given {values!r}", location=name) from error
         lengths = [len(row) if hasattr(row, "__len__") else -1 for row in values]
         row = next((i for i, length in enumerate(lengths) if length != lengths[0]), 0)
-        reason = f"row {row} has {lengths[row]} numbers, row 0 has {lengths[0]}"
+        counts = [f"{length} numbers" if length >= 0 else "no list" for length in lengths]
+        reason = f"row {row} has {counts[row]}, row 0 has {counts[0]}"
         raise error_at(name, reason if row else str(error), row) from error
     return array

@@ -29,12 +29,10 @@ KINDS = {
     "datasets": "dataset",
     "few_shot_adapters": "Adapter",
 }
-ALIASES = {"adapters": "few_shot_adapters"}
-"""Earlier names of kinds, also accepted as groups of entry points."""
 
 
 def names(kind: str) -> list[str]:
-    """Return the available names of a kind, sorted, including those of installed packages.
+    """The available names of a kind, sorted, including those of installed packages.
 
     Args:
         kind: "losses", "miners", "methods", "backbones", "datasets", or "few_shot_adapters".
@@ -42,7 +40,6 @@ def names(kind: str) -> list[str]:
     Raises:
         OodmlError: if the kind does not exist.
     """
-    kind = ALIASES.get(kind, kind)
     if kind not in KINDS:
         raise unknown("kind", kind, KINDS)
     return sorted([*_files(kind), *plugins(kind)])
@@ -54,18 +51,14 @@ def plugins(kind: str) -> Mapping[str, EntryPoint]:
 
 
 def make_importable(*folders: str | Path) -> None:
-    """Append folders to the import path so that import paths can name modules in them.
-
-    They come last, so a user's file such as random.py hides no installed module.
-    """
+    """Append folders to the import path so that import paths can name modules in them."""
     for folder in map(str, (Path(folder).resolve() for folder in folders)):
-        if folder not in sys.path:
+        if folder not in sys.path:  # last, so a user's random.py hides no installed module
             sys.path.append(folder)
 
 
 def get_class(kind: str, name: str) -> Any:
-    """Return the class (for backbones and datasets, the function) behind a name."""
-    kind = ALIASES.get(kind, kind)
+    """The class (for backbones and datasets, the function) behind a name."""
     if ":" in name:
         return import_object(name)
     if name.startswith("pml.") and kind in ("losses", "miners"):
@@ -89,7 +82,7 @@ def load(kind: str, name: str, /, **options: Any) -> Any:
     """Create the object `name` of a kind, as in `load("losses", "margin", margin=0.1)`.
 
     Args:
-        kind: "losses", "miners", "methods", "backbones", "datasets", or "few_shot_adapters".
+        kind: as in `names`.
         name: a name of the catalog, an import path `package.module:Object`, or `pml.NAME`.
         options: its keyword arguments.
 
@@ -122,16 +115,15 @@ def _files(kind: str) -> frozenset[str]:
 def _plugins(kind: str, path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
     """The entry points on an import path. A taken or invalid name is ignored with a warning."""
     accepted: dict[str, EntryPoint] = {}
-    groups = [kind, *(alias for alias, name in ALIASES.items() if name == kind)]
-    for entry in (entry for group in groups for entry in entry_points(group=f"oodml.{group}")):
+    for entry in entry_points(group=f"oodml.{kind}"):
         reason = "" if entry.name.isidentifier() else "the name is not a Python identifier"
         if entry.name in _files(kind):
             reason = "oodml itself has that name"
         elif entry.name in accepted and accepted[entry.name].value != entry.value:
             reason = f"{_describe(accepted[entry.name])} has that name"
         if reason:
-            message = f"ignoring {_describe(entry)} in oodml.{kind}: {reason}"
-            warnings.warn(message, stacklevel=4)
+            problem = f"ignoring {_describe(entry)} in oodml.{kind}: {reason}"
+            warnings.warn(problem, stacklevel=4)
         else:
             accepted[entry.name] = entry
     return accepted

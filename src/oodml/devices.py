@@ -1,5 +1,6 @@
 """Which torch device to compute on."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,19 +46,15 @@ def describe_hardware(device: "torch.device") -> dict[str, str]:
 
     import torch
 
+    lines: list[str] = []
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line[:10] == "model name"]
     described = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor() or platform.processor(),
+        "processor": models[0] if models else platform.processor(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": str(torch.get_num_threads()),
     }
     return {name: value for name, value in described.items() if value}
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        return ""
-    return next((one.partition(":")[2].strip() for one in lines if one[:10] == "model name"), "")

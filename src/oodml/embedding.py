@@ -72,18 +72,12 @@ def embed(
             under its own settings, and are never cached. Or any module or function of batches
             [n c h w] that `transform` prepares, or an object with `encode`, such as a model of
             sentence-transformers, which receives lists of images.
-        weights: of the backbone, as in `oodml.backbones.load_backbone`.
-        image_size: side of the square input in pixels; by default the backbone's own.
-        pooling: "model" is the embedding that the network's authors deploy; for the others see
-            `oodml.model.ModelTable`.
-        augmentation: name of the transforms, see `oodml.images.transforms.RECIPES`; "model" is the
-            network's own test transform.
-        view: None for the test view, or the number of a random training view.
-        seed: random seed of the training views.
+        weights, trust_code: of the backbone, as in `oodml.backbones.load_backbone`.
+        image_size, pooling, augmentation: as in `oodml.model.ModelTable`.
+        view, seed: None for the test view, or the number of a random training view, and its seed.
         device: where to compute; by default CUDA if available, else the CPU.
         batch_size: images per forward pass; the vectors do not depend on it.
         cache: whether to read and write the cache, which is keyed by the contents of the images.
-        trust_code: import code that a network's repository on a hub contains.
         transform: from an image of Pillow to the input [c h w] of a module or function; by default
             the attribute `transform` of the module.
 
@@ -198,9 +192,7 @@ def _apply_function(
     return np.concatenate(parts)
 
 
-def is_cached(
-    images: ImageSet, backbone: str, options: Mapping[str, Any], view: int | None
-) -> bool:
+def is_cached(images: ImageSet, backbone: str, options: dict[str, Any], view: int | None) -> bool:
     """Whether the cache contains these features; options are further arguments of `embed`."""
     path = feature_cache_file(images, backbone, options, view)
     return path is None or path.exists()

@@ -5,7 +5,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from oodml.errors import error_at
@@ -46,17 +46,12 @@ def creating_folder(path: str | Path) -> Iterator[Path]:
 def refuse_overwrite(output: str | Path, *inputs: str | Path | None) -> None:
     """Refuse an output file that is one of the inputs; links and other spellings count, too."""
     target = Path(output)
-    for source in inputs:
-        if source is not None and _is_same_file(target, Path(source)):
-            problem = f"would overwrite the input {source}; choose another output file"
-            raise error_at(target, problem, str(source))
-
-
-def _is_same_file(a: Path, b: Path) -> bool:
-    try:
-        return a.resolve() == b.resolve() or (a.exists() and b.exists() and a.samefile(b))
-    except OSError:
-        return False
+    for source in (Path(one) for one in inputs if one is not None):
+        with suppress(OSError):
+            same = target.exists() and source.exists() and target.samefile(source)
+            if same or target.resolve() == source.resolve():
+                problem = f"would overwrite the input {source}; choose another output file"
+                raise error_at(target, problem, str(source))
 
 
 def cache_folder() -> Path:

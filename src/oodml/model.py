@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
@@ -35,8 +35,7 @@ class LoraSettings(BaseModel):
     """Settings of LoRA adapters (Hu et al. 2022, arXiv 2106.09685).
 
     Attributes:
-        rank: rank of the update of a weight matrix.
-        alpha: the update is scaled by alpha / rank.
+        rank, alpha: rank of the update of a weight matrix, which is scaled by alpha / rank.
         targets: ends of the names of the adapted layers, such as "qkv"; by default the attention
             and MLP layers of transformers and ConvNeXt, and all convolutions but the first of
             other networks.
@@ -50,7 +49,7 @@ class LoraSettings(BaseModel):
 
 
 class CommonSettings(BaseModel):
-    """Model settings of both modes."""
+    """Model settings of both modes; see `ModelTable`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -64,14 +63,14 @@ class CommonSettings(BaseModel):
 
 
 class HeadSettings(CommonSettings):
-    """Settings of a head trained on cached features of a frozen backbone; see `ModelTable`."""
+    """Settings of a head trained on cached features of a frozen backbone."""
 
     mode: Literal["head"] = "head"
     views: int = Field(4, ge=1)
 
 
 class FinetuneSettings(CommonSettings):
-    """Settings of a network trained as a whole, on images; see `ModelTable`."""
+    """Settings of a network trained as a whole, on images."""
 
     mode: Literal["finetune"] = "finetune"
     tune: Tune = "full"
@@ -117,8 +116,6 @@ class ModelTable(CommonSettings):
 ModelSettings = Annotated[HeadSettings | FinetuneSettings, Field(discriminator="mode")]
 """What is trained, and on which input: `HeadSettings` or `FinetuneSettings`."""
 
-_settings: TypeAdapter[HeadSettings | FinetuneSettings] = TypeAdapter(ModelSettings)
-
 
 def keys_of_other_mode(mode: str) -> set[str]:
     """The keys of `ModelTable` that do not apply in this mode."""
@@ -134,7 +131,8 @@ def parse_model_settings(values: Mapping[str, Any]) -> ModelSettings:
     """
     mode = values.get("mode", "head")
     own = {key: values[key] for key in values if key not in keys_of_other_mode(mode)}
-    return _settings.validate_python(own | {"mode": mode})
+    kind = FinetuneSettings if mode == "finetune" else HeadSettings
+    return kind.model_validate(own | {"mode": mode})
 
 
 def finetune_settings(settings: ModelSettings) -> FinetuneSettings:
@@ -299,7 +297,8 @@ def _describe_head(head: nn.Module) -> dict[str, object]:
     if not hasattr(head, "options"):
         problem = "to be saved, a head needs an attribute `options`, the arguments of __init__"
         raise error_at(kind.__name__, problem)
-    return {"kind": f"{kind.__module__}:{kind.__qualname__}", **head.options}
+    options: Any = head.options
+    return {"kind": f"{kind.__module__}:{kind.__qualname__}", **options}
 
 
 def load_model(run_folder: str | Path, trust_code: bool = False) -> Embedder:

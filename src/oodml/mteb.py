@@ -24,16 +24,13 @@ TEST, SUBSET = "test", "default"
 def mteb_model(
     model: Embedder | str | Path, name: str | None = None, trust_code: bool = False
 ) -> Any:
-    """Make a model that `mteb.evaluate` accepts for tasks on images.
+    """An encoder of mteb, compared by cosines, for `mteb.evaluate` on tasks of images.
 
     Args:
         model: a model, its folder, a run of a study as "RESULTS:METHOD[:SPLIT[:SEED]]", or the
             name of a backbone.
         name: its name in the results of mteb; by default "oodml/" and what `model` names.
         trust_code: as in `oodml.load_model`.
-
-    Returns:
-        An encoder of mteb; similarities are cosines.
 
     Raises:
         OodmlError: if mteb is not installed, or the model cannot be loaded.
@@ -46,9 +43,9 @@ def mteb_model(
     if not isinstance(embedder, Embedder):
         folder = run_folder(embedder) or embedder
         embedder = open_model(folder, trust_code=trust_code, normalize=True)
-    unknown = {key: None for key, one in ModelMeta.model_fields.items() if one.is_required()}
+    required = [key for key, one in ModelMeta.model_fields.items() if one.is_required()]
     label = embedder.settings.backbone if isinstance(model, Embedder) else str(model)
-    meta = unknown | {
+    meta = dict.fromkeys(required) | {
         "name": name or f"oodml/{re.sub(r'[^A-Za-z0-9.]+', '-', label).strip('-')}",
         "revision": "1",
         "modalities": ["image"],
@@ -62,23 +59,23 @@ def mteb_model(
             self.model, self.mteb_model_meta = embedder, ModelMeta(**meta)
 
         def encode(self, inputs: Any, **_: Any) -> NDArray[np.float32]:
-            parts = [embed(_in_memory(batch), embedder).vectors for batch in inputs]
+            parts = []
+            for batch in inputs:
+                if "image" not in batch:
+                    problem = f"the model embeds images; given {sorted(batch)}"
+                    raise OodmlError(problem, location="image")
+                names = (rows := np.arange(len(batch["image"]))).astype(str)
+                images = _Pictures("batch", names, names, pixels=rows, pictures=batch["image"])
+                parts.append(embed(images, embedder).vectors)
             return np.concatenate(parts).astype(np.float32)
 
     return Encoder()
 
 
 def as_mteb_task(split: Split, images: ImageSet) -> Any:
-    """Make a retrieval task of mteb from the test classes of a split.
+    """A retrieval task of mteb, with its images loaded, from the test classes of a split.
 
     Each test image is a query among all others, so `hit_rate_at_1` is Recall@1 of oodml.
-
-    Args:
-        split: the split.
-        images: the images it was built from.
-
-    Returns:
-        A task for `mteb.evaluate`, with its images loaded.
 
     Raises:
         OodmlError: if mteb is not installed, or the images lack the test classes.
@@ -127,9 +124,8 @@ def _require_mteb() -> None:
     try:
         import mteb  # noqa: F401
     except ImportError as error:
-        raise OodmlError(
-            f"mteb is not installed: {install_command('mteb')}", location="mteb"
-        ) from error
+        problem = f"mteb is not installed: {install_command('mteb')}"
+        raise OodmlError(problem, location="mteb") from error
 
 
 @dataclass(frozen=True)
@@ -140,11 +136,3 @@ class _Pictures(ImageSet):
 
     def read(self, index: int, at_least: int | None = None) -> Image.Image:
         return self.pictures[index].convert("RGB")
-
-
-def _in_memory(batch: Any) -> ImageSet:
-    if "image" not in batch:
-        raise OodmlError(f"the model embeds images; given {sorted(batch)}", location="image")
-    rows = np.arange(len(batch["image"]))
-    names = rows.astype(str)
-    return _Pictures("batch", names, names, pixels=rows, pictures=batch["image"])

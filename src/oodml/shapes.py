@@ -10,6 +10,7 @@ Triplets = Int[Tensor, "t 3"]
 """Rows of the batch: anchor, positive, negative."""
 Mask = Bool[Tensor, " t"]
 """Which triplets count."""
+PerTriplet = Float[Tensor, " t"]
 MaskedTriplets = tuple[Triplets, Mask]
 Uniform = Float[Tensor, "k n"]
 """Random numbers from U[0, 1), k for each row."""

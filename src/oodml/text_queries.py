@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float
 
@@ -15,6 +14,7 @@ from oodml.datasets import open_images
 from oodml.embedding import embed, evaluation_mode
 from oodml.errors import OodmlError, error_at
 from oodml.evaluate.evaluation import Evaluation, evaluate_vectors
+from oodml.vector_files import read_table
 from oodml.vectors import VectorSet
 
 NAMES_KNOWN = "names_known"
@@ -28,7 +28,6 @@ def embed_texts(
     """Embed texts with the text tower of a model such as CLIP, in the space of its images.
 
     Args:
-        texts: the texts.
         backbone: a backbone or its name, as in `oodml.backbones.load_backbone`.
         trust_code: as in `load_backbone`.
 
@@ -36,14 +35,12 @@ def embed_texts(
         OodmlError: if the model has no text tower.
     """
     name = backbone if isinstance(backbone, str) else ""
-    network = load_backbone(name, trust_code=trust_code) if name else backbone
-    assert isinstance(network, Backbone)
+    network = (
+        backbone if isinstance(backbone, Backbone) else load_backbone(name, trust_code=trust_code)
+    )
     if network.encode_text is None:
-        problem = (
-            f"the model {name} has no text tower; use a CLIP-like one by its library, such as "
-            "open_clip:ViT-B-32/laion2b_s34b_b79k"
-        )
-        raise OodmlError(problem, "backbone", name)
+        advice = "a CLIP-like one by its library, such as open_clip:ViT-B-32/laion2b_s34b_b79k"
+        raise OodmlError(f"the model {name} has no text tower; use {advice}", "backbone", name)
     starts = range(0, len(texts), BATCH)
     with evaluation_mode(network):
         parts = [network.encode_text(list(texts[start : start + BATCH])) for start in starts]
@@ -60,12 +57,7 @@ def class_prompts(classes: Sequence[str], template: str = TEMPLATE) -> list[str]
 
 
 def names_known(test: VectorSet, backbone: Backbone | str) -> float:
-    """The share of images whose nearest class name is that of their class (zero-shot accuracy).
-
-    Args:
-        test: the embeddings of images under the model.
-        backbone: the model, with a text tower.
-    """
+    """The share of images whose nearest class name is that of their class (zero-shot accuracy)."""
     texts = torch.from_numpy(embed_texts(class_prompts(test.class_names), backbone))
     images = torch.from_numpy(test.vectors).float()
     nearest = (images @ torch.nn.functional.normalize(texts, dim=1).T).argmax(1).numpy()
@@ -79,24 +71,20 @@ def text_metrics(test: VectorSet, backbone: str) -> dict[str, float]:
 
 
 def read_prompts(file: Path) -> tuple[list[str], list[str]]:
-    """The columns `text` and `class` of a CSV file.
-
-    Raises:
-        OodmlError: if a column is missing, or a row has no value.
-    """
+    """The columns `text` and `class` of a CSV file, all of whose rows must have both."""
     try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
+        table = read_table(file)
+    except OSError as error:
         raise error_at(file, f"cannot read it as CSV: {error}") from error
     for column in ("text", "class"):
         if column not in table:
-            raise error_at(file, f"no column {column!r}", [*table.columns], ("text", "class"))
-        empty = np.flatnonzero(table[column].str.strip() == "")
-        if len(empty):
-            raise error_at(file, f"row {empty[0] + 2} has no {column}", int(empty[0]) + 2)
-    if table.empty:
+            raise error_at(file, f"no column {column!r}", [*table], ("text", "class"))
+        empty = [row for row, text in enumerate(table[column], 2) if not text.strip()]
+        if empty:
+            raise error_at(file, f"row {empty[0]} has no {column}", empty[0])
+    if not table["text"]:
         raise error_at(file, "no rows")
-    return table["text"].tolist(), table["class"].tolist()
+    return table["text"], table["class"]
 
 
 def evaluate_prompts(
@@ -112,23 +100,21 @@ def evaluate_prompts(
 
     Args:
         data: a folder, a table, or a dataset's name.
-        backbone: a model with a text tower.
+        backbone, trust_code: a model with a text tower, as in `load_backbone`.
         file: a CSV file with the columns `text` and `class`.
         ks: the cut-offs of recall.
         seed: of the resampled classes.
-        trust_code: as in `load_backbone`.
 
     Returns:
         The retrieval metrics with their chance levels, and 95% intervals that resample classes,
         since prompts of one class are not independent.
 
     Raises:
-        OodmlError: if no image has the class of a prompt.
+        OodmlError: if the file is invalid, or no image has the class of a prompt.
     """
     texts, classes = read_prompts(file)
     images = open_images(data)
-    absent = sorted(set(classes) - set(images.class_names))
-    if absent:
+    if absent := sorted(set(classes) - set(images.class_names)):
         problem = f"no image of {images.name} has the class {absent[0]!r}"
         raise error_at(file, problem, absent[0], images.class_names)
     vectors = embed_texts(texts, backbone, trust_code=trust_code)
@@ -136,21 +122,13 @@ def evaluate_prompts(
     queries = VectorSet(vectors, np.array(classes), rows)
     gallery = embed(images, backbone, trust_code=trust_code)
     result = evaluate_vectors(queries, gallery, ks=ks, seed=seed, retrieval_only=True)
-    return replace(result, intervals=_intervals(result.per_class, [*result.metrics], seed))
-
-
-def _intervals(
-    per_class: pd.DataFrame, names: Sequence[str], seed: int
-) -> dict[str, tuple[float, float]]:
-    """95% percentile intervals of metrics under resampling of classes."""
-    n = len(per_class)
+    per_class, n = result.per_class, len(result.per_class)
     chosen = np.random.default_rng(seed).integers(n, size=(RESAMPLES, n))
     weight = per_class["images"].to_numpy(dtype=np.float64)[chosen]
     intervals = {}
-    for name in names if n > 1 else ():
-        if name in per_class:
-            values = per_class[name].to_numpy(dtype=np.float64)[chosen]
-            means = (values * weight).sum(1) / weight.sum(1)
-            low, high = np.quantile(means, [0.025, 0.975]).tolist()
-            intervals[name] = (low, high)
-    return intervals
+    for name in [name for name in result.metrics if name in per_class] if n > 1 else ():
+        values = per_class[name].to_numpy(dtype=np.float64)[chosen]
+        means = (values * weight).sum(1) / weight.sum(1)
+        low, high = np.quantile(means, [0.025, 0.975]).tolist()
+        intervals[name] = (low, high)
+    return replace(result, intervals=intervals)

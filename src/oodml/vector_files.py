@@ -222,35 +222,24 @@ def _arrow_column(path: Path, name: str, values: Any) -> Column:
         return Column("numbers", load, str(kind))
     is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
     if is_list and is_number(kind.value_type):
-        return Column("matrix", lambda: _list_matrix(path, name, values), str(kind))
+        return Column("matrix", lambda: _list_matrix(values), str(kind))
     if types.is_string(kind) or types.is_large_string(kind):
         return _text_column(path, name, values.to_pylist())
     return Column("other", values.to_pylist, str(kind))
 
 
-def _list_matrix(path: Path, name: str, values: Any) -> NDArray[Any]:
-    """Lists of equal length as an array [n d]."""
+def _list_matrix(values: Any) -> Any:
+    """Lists of equal length as an array [n d]; other lists as they are, for `as_float_array`."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     lengths = pc.fill_null(pc.list_value_length(values), -1).to_numpy()
     if not len(lengths):
         return np.zeros((0, 0), dtype=np.float32)
-    different = np.flatnonzero((lengths != lengths[0]) | (lengths < 0))
-    if len(different):
-        row = int(different[0])
-        text = "no list" if lengths[row] < 0 else f"{lengths[row]} numbers"
-        usual = int(lengths[lengths >= 0][0]) if (lengths >= 0).any() else 0
-        raise _row_error(path, name, row, f"has {text}; other rows have {usual}")
     flat = pa.concat_arrays([chunk.flatten() for chunk in values.chunks])
-    if flat.null_count:
-        first = int(np.flatnonzero(flat.is_null().to_numpy(zero_copy_only=False))[0])
-        raise _row_error(path, name, first // int(lengths[0]), "has a missing number")
+    if flat.null_count or lengths.min() < 0 or lengths.min() < lengths.max():
+        return values.to_pylist()
     return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(lengths), -1)
-
-
-def _row_error(path: Path, name: str, row: int, problem: str) -> OodmlError:
-    return error_at(path, f"row {row} of {name!r} {problem}", row)
 
 
 def _text_column(path: Path, name: str, texts: list[str | None]) -> Column:
@@ -262,7 +251,7 @@ def _text_column(path: Path, name: str, texts: list[str | None]) -> Column:
         for row, value in enumerate(values):
             if value is None:
                 given = (texts[row] or "")[:40]
-                raise _row_error(path, name, row, f"is not a {what}: {given!r}")
+                raise error_at(path, f"row {row} of {name!r} is not a {what}: {given!r}", row)
         return values
 
     if first.startswith("["):

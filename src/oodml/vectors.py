@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from oodml import vector_files
 from oodml.arrays import Names, as_float_array
 from oodml.errors import OodmlError, error_at
-from oodml.label_names import as_names, refuse_same_names
-from oodml.labeled import Labeled
+from oodml.label_names import Labeled, as_names, refuse_same_names
 from oodml.vector_columns import ATTRIBUTES
 
 
@@ -22,12 +21,10 @@ class VectorSet(Labeled):
 
     Attributes:
         vectors: [n d] float32, or float64 if given so; every metric is computed in that type.
-        classes: [n] the class of each row, as text.
+        classes, superclasses: [n] the class of each row, as text, and its superclass or None.
         ids: [n] the image that each row comes from; row numbers if not given.
-        superclasses: [n] the superclass of each row, or None.
         source: where the vectors come from (data, fingerprint, backbone, …), as JSON values.
-        partition: [n] "query", "gallery", "both", or "unlisted" where the dataset has lists of
-            queries and of the gallery; else None.
+        partition: [n] "query", "gallery", "both", or "unlisted" if the dataset has such lists.
         attributes: [n] columns of `oodml.vector_columns.ATTRIBUTES` as text, "" where unknown.
 
     Raises:

@@ -53,7 +53,7 @@ def test_files_are_decoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(rows) == 8
     assert len(messages) == 1
     np.testing.assert_array_equal(first.hashes, again.hashes)
-    assert first.complete
+    assert first.decoded.all()
     assert not first.problems.any()
 
 
@@ -120,7 +120,7 @@ def test_a_damaged_cache_is_ignored(folder: Path, monkeypatch: pytest.MonkeyPatc
     check_files(images)
     module.table_path(images).write_bytes(b"PK\x03\x04 nothing")
     rows = decoded_rows(monkeypatch)
-    assert check_files(images).complete
+    assert check_files(images).decoded.all()
     assert len(rows) == 8
 
 

@@ -4,53 +4,34 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
+import timm
+
 from oodml import catalog
 from oodml.allocator import keep_freed_memory
-from oodml.backbones._base import POOLINGS, Backbone, Pooling, combine_poolings, pool_features
-from oodml.backbones._libraries import (
-    is_library,
-    library_backbone,
-    local_files,
-    timm_backbone,
-    timm_names,
-)
+from oodml.backbones import _libraries
+from oodml.backbones._base import POOLINGS as POOLINGS
+from oodml.backbones._base import Backbone
+from oodml.backbones._base import Pooling as Pooling
+from oodml.backbones._base import combine_poolings as combine_poolings
+from oodml.backbones._base import pool_features as pool_features
+from oodml.backbones._libraries import is_library as is_library
+from oodml.backbones._libraries import local_files as local_files
 from oodml.errors import OodmlError
 from oodml.randomness import isolated
 
 VECTORS = "vectors"
 """The backbone of studies on a file of vectors, whose network is unknown."""
 
-__all__ = [
-    "POOLINGS",
-    "VECTORS",
-    "Backbone",
-    "Pooling",
-    "check_backbone_name",
-    "combine_poolings",
-    "is_library",
-    "is_user_code",
-    "load_backbone",
-    "local_files",
-    "pool_features",
-    "resolve_defaults",
-]
-
 
 def resolve_defaults(backbone: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with "model" replaced where it has another name, as in results of earlier versions.
-
-    The backbones of this package have no pooling or test transform of their own: for them,
-    pooling "model" is "avg" and augmentation "model" is "base".
-
-    Args:
-        settings: may contain "pooling" and "augmentation".
-    """
-    resolved = dict(settings)
-    if backbone in catalog.names("backbones") and backbone not in catalog.plugins("backbones"):
-        for key, value in (("pooling", "avg"), ("augmentation", "base")):
-            if resolved.get(key) == "model":
-                resolved[key] = value
-    return resolved
+    """Settings in which pooling "model" is "avg" and augmentation "model" is "base" for backbones
+    of this package, which have none of their own."""
+    if backbone not in catalog.names("backbones") or backbone in catalog.plugins("backbones"):
+        return dict(settings)
+    own = {"pooling": "avg", "augmentation": "base"}
+    return {
+        key: own.get(key, "model") if value == "model" else value for key, value in settings.items()
+    }
 
 
 def is_user_code(name: str) -> bool:
@@ -70,28 +51,26 @@ def load_backbone(
         weights: None for the backbone's own pretrained weights (timm networks download them),
             "none" for untrained weights, or a local file (.safetensors, or .pth with tensors
             only).
-        seed: random seed for untrained weights; the result does not depend on the global
-            generator.
+        seed: random seed for untrained weights; the global generator has no influence.
         trust_code: import code that a network's repository on a hub contains.
+
+    Raises:
+        OodmlError: if the name is unknown, or the network cannot be loaded.
     """
     keep_freed_memory()
     check_backbone_name(name)
     if name == VECTORS:
-        problem = (
-            "the features are vectors of a file; no network is known that embeds images like them"
-        )
+        problem = "the features are vectors of a file; no network is known that embeds like them"
         raise OodmlError(problem, "backbone", name)
     with isolated(seed, "backbone", name):
         if is_library(name):
-            return library_backbone(name, weights, trust_code)
+            return _libraries.library_backbone(name, weights, trust_code)
         if ":" not in name and name not in catalog.names("backbones"):
-            return timm_backbone(name, weights)
+            return _libraries.timm_backbone(name, weights)
         backbone = catalog.load("backbones", name, weights=weights)
     if not isinstance(backbone, Backbone):
-        problem = (
-            f"backbone {name!r}: returned a {type(backbone).__name__}; expected "
-            "oodml.backbones.Backbone"
-        )
+        expected = "expected oodml.backbones.Backbone"
+        problem = f"backbone {name!r}: returned a {type(backbone).__name__}; {expected}"
         raise OodmlError(problem, "backbone", name)
     return backbone
 
@@ -99,21 +78,16 @@ def load_backbone(
 def check_backbone_name(name: str, location: str = "") -> None:
     """Raise OodmlError, with the closest names, if no backbone has this name.
 
-    Args:
-        name: as in `load_backbone`. Import paths are not checked.
-        location: the file and key that contain the name.
+    Import paths are not checked. The location is the file and key that contain the name.
     """
     own = catalog.names("backbones")
     if ":" in name or name in (*own, VECTORS):
         return
-    networks = timm_names()
+    networks = [*timm.list_models(), *timm.list_pretrained()]  # without and with tags of weights
     if name in networks:
         return
     close = difflib.get_close_matches(name, [*own, *networks], n=3)
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-    prefix = f"{location}: " if location else ""
-    problem = (
-        f"{prefix}unknown backbone {name!r}.{hint} Allowed: {', '.join(own)}, any timm network, "
-        "or an import path module:function."
-    )
+    known = f"Allowed: {', '.join(own)}, any timm network, or an import path module:function."
+    problem = f"{f'{location}: ' if location else ''}unknown backbone {name!r}.{hint} {known}"
     raise OodmlError(problem, location or "backbone", name, [*own, *close])

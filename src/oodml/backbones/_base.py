@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError, error_at, unknown
 
 Pooling = Literal["model", "cls", "cls+avg", "gem", "avg", "max", "avg+max"]
 POOLINGS: tuple[str, ...] = get_args(Pooling)
@@ -22,23 +22,20 @@ TestTransform = Callable[[Image.Image, int], NDArray[Any]]
 """Maps an image and a side in pixels to [side side 3], uint8 or floating point in [0, 1]."""
 
 
-def pool_features(
-    feature_map: Float[Tensor, "n c rows columns"], pooling: str
-) -> Float[Tensor, "n c"]:
-    """Pool a feature map over its positions.
+def pool_features(maps: Float[Tensor, "n c rows columns"], pooling: str) -> Float[Tensor, "n c"]:
+    """Pool feature maps over their positions.
 
     Args:
         pooling: "avg" (mean), "max", "avg+max" (the sum of both), or "gem", the generalized mean
             with exponent 3 (Radenovic et al. 2018, arXiv 1711.02512) of the map's positive part.
     """
     if pooling == "avg":
-        return feature_map.mean((2, 3))
+        return maps.mean((2, 3))
     if pooling == "max":
-        return feature_map.amax((2, 3))
+        return maps.amax((2, 3))
     if pooling == "gem":
-        powers = feature_map.clamp(min=1e-6).pow(GEM_POWER)
-        return powers.mean((2, 3)).pow(1 / GEM_POWER)
-    return feature_map.mean((2, 3)) + feature_map.amax((2, 3))
+        return maps.clamp(min=1e-6).pow(GEM_POWER).mean((2, 3)).pow(1 / GEM_POWER)
+    return maps.mean((2, 3)) + maps.amax((2, 3))
 
 
 def combine_poolings(pooled: Mapping[str, Tensor], pooling: str) -> Tensor:
@@ -54,21 +51,18 @@ class Backbone(nn.Module):
     """A network from images to a feature map, with the input normalization that it expects.
 
     Args:
-        network: the network from normalized images to its feature map or tokens. Its
-            `forward_features` is called if it has one.
+        network: the network from normalized images to its feature map or tokens, by its
+            `forward_features` if it has one.
         features: number of channels of the feature map.
         image_size: side of the square input that it was trained on, in pixels.
-        mean: per-channel mean that is subtracted from images in [0, 1].
-        std: per-channel standard deviation that they are divided by.
+        mean, std: per-channel mean and standard deviation that normalize images in [0, 1].
         channels_last: whether the network runs faster in that memory format.
-        pool: maps the network and its output to the embedding [n d] that its authors deploy; by
-            default the mean of the feature map.
-        dim: the dimension of that embedding; by default `features`.
-        test_transform: the authors' own test transform, from an image and a side in pixels; by
-            default the one of the augmentation "base".
+        pool, dim: maps the network and its output to the embedding [n dim] that its authors deploy;
+            by default the mean of the feature map, and `features`.
+        test_transform: the authors' own, from an image and a side in pixels; by default "base".
         only_pooled: whether the network's output is the embedding itself, without a feature map.
-        encode_text: maps texts to vectors [n d] in the space of the embedding, for models with a
-            text tower.
+        encode_text: maps texts to vectors [n d] in the space of the embedding, if there is a text
+            tower.
     """
 
     mean: Tensor
@@ -100,7 +94,6 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def set_memory_format(self, memory_format: torch.memory_format) -> None:
-        """Use this memory format for the network's weights and inputs."""
         self.memory_format = memory_format
         self.network.to(memory_format=memory_format)
 
@@ -159,11 +152,10 @@ class Backbone(nn.Module):
             return extract(normalized)  # type: ignore[no-any-return]
         except AssertionError as error:  # timm's networks of a fixed input size
             height, width = images.shape[2:]
-            problem = (
-                f"the network does not accept images of {height}×{width} pixels: {error}. Remove "
-                f"image_size to use its own, {self.image_size}."
-            )
-            raise OodmlError(problem, "image_size", height, (str(self.image_size),)) from error
+            problem = f"the network does not accept images of {height}×{width} pixels: {error}"
+            advice = f"Remove image_size to use its own, {self.image_size}."
+            allowed = (str(self.image_size),)
+            raise OodmlError(f"{problem}. {advice}", "image_size", height, allowed) from error
 
     def _to_map(self, output: Tensor) -> Tensor:
         if output.ndim == 2:
@@ -178,9 +170,8 @@ class Backbone(nn.Module):
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:
     """Read the tensors of a .safetensors file, or of a .pth file that contains only tensors."""
-    location = str(path)
     if not path.exists():
-        raise OodmlError(f"{path}: no such weights file", location=location)
+        raise error_at(path, "no such weights file")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -189,28 +180,23 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise many types of exceptions
         reason = str(error).partition("\n")[0]
-        raise OodmlError(f"{path}: cannot read weights: {reason}", location=location) from error
+        raise error_at(path, f"cannot read weights: {reason}") from error
     if isinstance(state, Mapping):
         state = state.get("state_dict", state)
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise OodmlError(f"{path}: expected a mapping of names to tensors", location=location)
+        raise error_at(path, "expected a mapping of names to tensors")
     return state
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
     """Load weights by name. Tensors that the network lacks, such as a classifier's, are ignored."""
-    location = str(path)
     wanted = network.state_dict()
     given = {key: value for key, value in read_weights(path).items() if key in wanted}
-    missing = sorted(key for key in set(wanted) - set(given) if "num_batches" not in key)
-    if missing:
-        problem = f"{path}: {len(missing)} tensors of the network are missing, first {missing[0]!r}"
-        raise OodmlError(problem, location, missing)
+    if missing := sorted(key for key in set(wanted) - set(given) if "num_batches" not in key):
+        problem = f"{len(missing)} tensors of the network are missing, first {missing[0]!r}"
+        raise error_at(path, problem, missing)
     for key, value in given.items():
-        if value.shape != wanted[key].shape:
-            problem = (
-                f"{path}: {key} has the shape {tuple(value.shape)}; "
-                f"expected {tuple(wanted[key].shape)}"
-            )
-            raise OodmlError(problem, location, tuple(value.shape))
+        shape, expected = tuple(value.shape), tuple(wanted[key].shape)
+        if shape != expected:
+            raise error_at(path, f"{key} has the shape {shape}; expected {expected}", shape)
     network.load_state_dict(given, strict=False)

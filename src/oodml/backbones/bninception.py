@@ -42,11 +42,9 @@ def backbone(weights: str | None = None) -> Backbone:
         OodmlError: if no weights are given.
     """
     if weights is None:
-        raise OodmlError(
-            f'backbone "bninception": set weights to the local file {WEIGHTS} (from the package '
-            'pretrainedmodels), or to "none" for untrained weights',
-            location="weights",
-        )
+        source = f'local file {WEIGHTS} (from the package pretrainedmodels), or to "none"'
+        problem = f'backbone "bninception": set weights to the {source} for untrained weights'
+        raise OodmlError(problem, location="weights")
     network = BNInception()
     if weights != "none":
         load_weights(network, Path(weights))
@@ -102,19 +100,18 @@ class BNInception(nn.Module):
         return single + plain + double + (projected or width)
 
     def _block(self, block: str, x: Tensor) -> Tensor:
-        name, halves = f"inception_{block}", not BLOCKS[block][0]
-        parts = [] if halves else [self._layer(f"{name}_1x1", x)]
-        parts.append(self._layer(f"{name}_3x3", self._layer(f"{name}_3x3_reduce", x)))
-        double = self._layer(f"{name}_double_3x3_reduce", x)
-        double = self._layer(f"{name}_double_3x3_1", double)
-        parts.append(self._layer(f"{name}_double_3x3_2", double))
+        def path(*layers: str, x: Tensor = x) -> Tensor:
+            for layer in layers:
+                x = self._layer(f"inception_{block}_{layer}", x)
+            return x
+
+        halves = not BLOCKS[block][0]
+        parts = [] if halves else [path("1x1")]
+        parts.append(path("3x3_reduce", "3x3"))
+        parts.append(path("double_3x3_reduce", "double_3x3_1", "double_3x3_2"))
         if halves:
             parts.append(functional.max_pool2d(x, 3, 2, ceil_mode=True))
         else:
-            pooled = (
-                functional.max_pool2d(x, 3, 1, 1)
-                if block in MAX_POOLED
-                else functional.avg_pool2d(x, 3, 1, 1)
-            )
-            parts.append(self._layer(f"{name}_pool_proj", pooled))
+            pool = functional.max_pool2d if block in MAX_POOLED else functional.avg_pool2d
+            parts.append(path("pool_proj", x=pool(x, 3, 1, 1)))
         return torch.cat(parts, 1)

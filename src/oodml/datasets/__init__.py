@@ -32,15 +32,14 @@ def open_images(
 ) -> ImageSet:
     """Open a dataset by name, a folder of images, a table of paths and classes, or vectors.
 
-    A name takes precedence over a folder of the same name; write "./cub200" for the folder. An
-    existing path takes precedence over an import path.
+    A name takes precedence over a folder ("./cub200" is the folder), a path over an import path.
 
     Args:
         data: a name such as "glyphs" or "cub200"; "hf:NAME" for a dataset on Hugging Face; an
             import path "package.module:function"; or the path of a folder `class/image` or
-            `superclass/class/image`, of a CSV or Parquet table, of a folder that Hugging Face
-            `datasets` saved with `save_to_disk`, or of a file of vectors (.npz, .safetensors,
-            .parquet, or .npy with a .csv of labels), which stands for images without pixels.
+            `superclass/class/image`, of a CSV or Parquet table, of a folder that `save_to_disk` of
+            Hugging Face `datasets` wrote, or of a file of vectors, which stands for images without
+            pixels.
         few: load only this many classes and this many images per class, for quick tests.
         skip_corrupt: leave out images that cannot be read; `left_out` of the result lists them.
         background: the color behind transparent pixels: "white" (the default), "black", or a color
@@ -61,7 +60,8 @@ def open_unlabeled(data: str | Path, *, skip_corrupt: bool = False) -> ImageSet:
     path = Path(data).expanduser()
     known = isinstance(data, str) and data in names("datasets")
     is_folder = path.is_dir() and not known and not is_saved_dataset(path)
-    return open_images(data, skip_corrupt=skip_corrupt, **({"labeled": False} if is_folder else {}))
+    options: dict[str, Any] = {"labeled": False} if is_folder else {}
+    return open_images(data, skip_corrupt=skip_corrupt, **options)
 
 
 def image_column(data: str | Path, images: ImageSet, name: str) -> Names:

@@ -68,7 +68,7 @@ def check(
         files.append(file)
         advance()
     if times is not None:
-        save_decoded(images, times, [(file.hash, file.traits, file.problem) for file in files])
+        save_decoded(images, times, files)
     good = np.array([not file.problem for file in files], dtype=bool)
     measured = pd.DataFrame(
         [file.value for file in files if file.value], columns=["width", "height", "hash"]

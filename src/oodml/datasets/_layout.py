@@ -57,12 +57,10 @@ def read_rows(path: Path, header: Sequence[str], skip: int = 0) -> list[list[str
     return rows
 
 
-def listed_images(
-    list_path: Path, name: str, root: Path, entries: Sequence[Sequence[str]]
-) -> ImageSet:
+def listed_images(path: Path, name: str, root: Path, entries: Sequence[Sequence[str]]) -> ImageSet:
     """The images of a list, sorted by path."""
     ids, classes, superclasses, parts = np.array(sorted(map(tuple, entries))).T
-    require_files(list_path, root, ids)
+    require_files(path, root, ids)
     return ImageSet(name, ids, classes, superclasses, root=root, partition=parts)
 
 

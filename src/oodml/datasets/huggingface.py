@@ -58,9 +58,7 @@ def dataset(
     return ImageSet(title, np.array(ids), classes, groups, root=root, partition=partition)
 
 
-def _load(
-    name: str, split: str | None, config: str | None, revision: str | None
-) -> Mapping[str, Any]:
+def _load(name: str, split: str | None, config: str | None, revision: str | None) -> dict[str, Any]:
     try:
         import datasets
     except ImportError as error:
@@ -78,7 +76,7 @@ def _load(
         if split not in parts:
             raise unknown("split", split, parts, f"hf:{name}")
         parts = parts[split]
-    return parts if isinstance(parts, Mapping) else {str(parts.split or NO_SPLIT): parts}
+    return {**parts} if isinstance(parts, Mapping) else {str(parts.split or NO_SPLIT): parts}
 
 
 def is_saved_dataset(path: Path) -> bool:

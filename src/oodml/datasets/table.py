@@ -68,7 +68,11 @@ def dataset(
         raise OodmlError(problem, "skip_unlabeled", skip_unlabeled)
     table = _read(path)
     n_rows = len(next(iter(table.values()))) if table else 0
-    table = _labeled_rows(table) if skip_unlabeled else table
+    if skip_unlabeled:
+        labels = [name for name in table if name.strip().casefold() in (*CLASSES, *SUPERCLASSES)]
+        missing = [find_missing(as_label_array(table[name])) for name in labels]
+        dropped = np.any([np.zeros(n_rows, dtype=np.bool_), *missing], axis=0)
+        table = {name: values[~dropped] for name, values in table.items()}
     columns = _named_columns(path, table)
     refuse_same_names(columns["class"], str(path))
     n = len(columns["path"])
@@ -81,7 +85,11 @@ def dataset(
     attributes = _further_columns(table) | {
         name: columns.pop(name) for name in ATTRIBUTES if name in columns
     }
-    parts = _partition(columns, path)
+    parts, flags = columns.get("split"), [name for name in LISTS if name in columns]
+    if flags == [*LISTS]:  # the place in the lists of queries and gallery
+        split, parts = parts, parts_from_flags({name: columns[name] for name in LISTS}, str(path))
+        if split is not None:
+            parts[(parts == "unlisted") & (split == "train")] = "train"
     if check_files:
         require_files(path, base, np.sort(columns["path"]))
     images = ImageSet(
@@ -106,15 +114,6 @@ def table_columns(path: Path, images: ImageSet) -> dict[str, Names]:
     return {name: np.array([str(values[row]) for row in rows]) for name, values in table.items()}
 
 
-def _labeled_rows(table: Table) -> Table:
-    """The rows with a class and superclass."""
-    labels = [name for name in table if name.strip().casefold() in (*CLASSES, *SUPERCLASSES)]
-    missing = [find_missing(as_label_array(table[name])) for name in labels]
-    if not missing:
-        return table
-    return {name: values[~np.any(missing, axis=0)] for name, values in table.items()}
-
-
 def _further_columns(table: Table) -> dict[str, Names]:
     """The columns that are not in `COLUMNS`, if their values are short."""
     known = {name for names in COLUMNS.values() for name in names}
@@ -124,17 +123,6 @@ def _further_columns(table: Table) -> dict[str, Names]:
         if name.strip().casefold() not in known
         and all(np.ndim(value) == 0 and len(str(value)) <= MAX_TEXT for value in values)
     }
-
-
-def _partition(columns: dict[str, Names], path: Path) -> Names | None:
-    """The part of each image: the split, or its place in the lists of queries and gallery."""
-    split = columns.get("split")
-    if not all(name in columns for name in LISTS):
-        return split
-    parts = parts_from_flags({name: columns[name] for name in LISTS}, str(path))
-    if split is not None:
-        parts[(parts == "unlisted") & (split == "train")] = "train"
-    return parts
 
 
 def _named_columns(path: Path, table: Table) -> dict[str, Names]:

@@ -18,6 +18,7 @@ import io
 import os
 import re
 import stat
+from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -72,7 +73,11 @@ def decode(
         source: the file or its contents.
         at_least: the short side that suffices, in pixels. A JPEG may then be decoded at 1/2, 1/4,
             or 1/8 of its size if that leaves at least this many pixels.
+        background: the color behind transparent pixels; see `parse_background`.
         name: for errors, if `source` is not a path.
+
+    Raises:
+        OodmlError: if the file cannot be decoded, or the background is no color.
     """
     try:
         if isinstance(source, Path):
@@ -86,9 +91,8 @@ def decode(
         raise
     except Exception as error:  # the decoder of each format raises its own exceptions
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
-        location = str(source) if isinstance(source, Path) else name
-        problem = f"not a readable image: {reason}"
-        raise error_at(location, problem, allowed=FORMATS) from error
+        location = source if isinstance(source, Path) else name
+        raise error_at(location, f"not a readable image: {reason}", allowed=FORMATS) from error
 
 
 def parse_background(value: object) -> tuple[int, int, int]:
@@ -96,9 +100,8 @@ def parse_background(value: object) -> tuple[int, int, int]:
     if isinstance(value, str) and re.fullmatch("white|black|#[0-9a-fA-F]{6}", value):
         red, green, blue = ImageColor.getrgb(value)[:3]
         return red, green, blue
-    allowed = ("white", "black", "#rrggbb")
     problem = f'given {value!r}; allowed: "white", "black", or a color as "#rrggbb"'
-    raise error_at("background", problem, value, allowed)
+    raise error_at("background", problem, value, ("white", "black", "#rrggbb"))
 
 
 def traits_of(data: bytes) -> str:
@@ -115,8 +118,10 @@ def traits_of(data: bytes) -> str:
                 "profile": image.mode != "CMYK" and _to_srgb(image) is not None,
                 "16-bit": image.mode.startswith("I") or "16" in _raw_mode(image),
                 "float": image.mode == "F",
-                "animated": image.format != "MPO" and _n_frames(image) > 1,
+                "animated": False,
             }
+            with suppress(Exception):  # only the first frame can be read
+                present["animated"] = image.format != "MPO" and getattr(image, "n_frames", 1) > 1
     except Exception:  # decoding the file names the problem
         return ""
     return " ".join(trait for trait in TRAITS if present[trait])
@@ -143,19 +148,21 @@ def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image
     image.load()
     to_srgb = _to_srgb(image)
     turn = _TRANSPOSE.get(_orientation(image))  # Pillow applies that of TIFF in `load`
-    if turn is not None:
-        image = image.transpose(turn)
+    image = image if turn is None else image.transpose(turn)
     if image.mode.startswith("I"):
         image = _gray_from_integers(image, levels, inverted)
     elif image.mode == "F":
         image = _gray_from_floats(image, inverted)
     if to_srgb is not None:
-        image = _apply_profile(image, to_srgb)
+        colors = image.convert(_profile_mode(image))
+        colors = ImageCms.applyTransform(colors, to_srgb) or colors
+        if image.has_transparency_data:
+            colors.putalpha(image.convert("RGBA").getchannel("A"))
+        image = colors
     if not image.has_transparency_data:
         # Without a copy, images of some other formats use the file again, which will be closed.
         return image if image.mode == "RGB" and image.format == "JPEG" else image.convert("RGB")
-    opaque = Image.new("RGB", image.size, background)
-    rgba = image.convert("RGBA")
+    opaque, rgba = Image.new("RGB", image.size, background), image.convert("RGBA")
     opaque.paste(rgba, mask=rgba)
     return opaque
 
@@ -166,14 +173,6 @@ def _orientation(image: Image.Image) -> int:
         # Not PngImageFile.getexif, which decodes the pixels.
         return int(Image.Image.getexif(image).get(ORIENTATION, 1))
     except Exception:  # viewers ignore damaged EXIF data
-        return 1
-
-
-def _n_frames(image: Image.Image) -> int:
-    """The number of frames or pages; 1 if only the first can be read."""
-    try:
-        return int(getattr(image, "n_frames", 1))
-    except Exception:
         return 1
 
 
@@ -266,12 +265,3 @@ def _profile_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform 
     shown = ImageCms.applyTransform(probe.convert(mode), transform)
     plain = np.asarray(probe.convert(mode).convert("RGB")).astype(int)
     return None if np.abs(np.asarray(shown) - plain).max() <= SAME_COLORS else transform
-
-
-def _apply_profile(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
-    """Convert the colors and leave transparency as it is."""
-    colors = image.convert(_profile_mode(image))
-    colors = ImageCms.applyTransform(colors, transform) or colors
-    if image.has_transparency_data:
-        colors.putalpha(image.convert("RGBA").getchannel("A"))
-    return colors

@@ -11,10 +11,9 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +27,7 @@ from oodml.images.image_set import ImageSet
 from oodml.progress import track
 from oodml.user_code import class_fingerprints
 
-T = TypeVar("T")
 Log = Callable[[str], object]
-
 FileTimes = NDArray[np.int64]
 """[n 3] size, modification time, and change time (ns, set by the system only); -1 if missing."""
 
@@ -40,7 +37,6 @@ MISSING = content_hash("")
 """The hash of a file that cannot be opened."""
 MAX_NAMED = 10
 """The number of corrupt images that an error names."""
-BLOCK = 64
 RECORDS_VERSION = "2"
 """Increase it when the same file has other traits."""
 
@@ -69,32 +65,22 @@ class FileRecords:
     def empty(cls, n: int) -> "FileRecords":
         return cls(np.full(n, ""), np.full(n, ""), np.zeros(n, dtype=bool), np.full(n, ""))
 
-    @property
-    def complete(self) -> bool:
-        """Whether decoding was tried for every file."""
-        return bool(self.decoded.all())
-
-    def has(self, trait: str) -> NDArray[np.bool_]:
-        """[n] whether each image has a trait."""
-        return np.array([trait in traits.split() for traits in self.traits.tolist()], dtype=bool)
-
     def contents(self, background: str) -> Names:
         """[n] what determines the decoded pixels: the hash and how the file is decoded."""
         contents = []
         for name, traits in zip(self.hashes.tolist(), self.traits.tolist(), strict=True):
             decoding = [trait for trait in traits.split() if trait in DECODED_TRAITS]
             contents.append(" ".join([name, *decoding, *[background] * ("alpha" in decoding)]))
-        return _text(contents)
+        return np.array(contents, dtype=np.str_)
 
 
-@dataclass(frozen=True)
-class DecodedFile(Generic[T]):
-    """The result of decoding one file: its hash and traits, and the image or the problem."""
+class DecodedFile(NamedTuple):
+    """The hash and traits of a file, and the transformed image or the problem of decoding it."""
 
     hash: str
     traits: str = ""
     problem: str = ""
-    value: T | None = None
+    value: Any = None
 
 
 def fingerprint(images: ImageSet) -> str:
@@ -105,23 +91,21 @@ def fingerprint(images: ImageSet) -> str:
     was last read. The result is cached on the `ImageSet` object.
     """
     cache = vars(images)  # not a field: copies made by `select` do not inherit it
-    if "_fingerprint" not in cache:
-        cache["_fingerprint"] = _compute_fingerprint(images)
-    return str(cache["_fingerprint"])
-
-
-def _compute_fingerprint(images: ImageSet) -> str:
+    if "_fingerprint" in cache:
+        return str(cache["_fingerprint"])
     order = np.argsort(images.ids)
     ids, classes = images.ids[order].tolist(), images.classes[order].tolist()
     names = str.maketrans({"\\": "\\\\", "\n": "\\n", "\t": "\\t"})
     pairs = zip(ids, classes, strict=True)
     rows = "\n".join("\t".join((a.translate(names), b.translate(names))) for a, b in pairs)
     if images.pixels is not None:
-        return content_hash(rows, np.ascontiguousarray(images.pixels[order]).tobytes())[:16]
-    records = file_records(images)
-    vars(images)["_transparent"] = bool(records.has("alpha").any())
-    contents = records.contents(images.background)
-    return content_hash(rows, "\n".join(contents[order].tolist()))[:16]
+        contents: bytes | str = np.ascontiguousarray(images.pixels[order]).tobytes()
+    else:
+        records = file_records(images)
+        cache["_transparent"] = any("alpha" in traits.split() for traits in records.traits.tolist())
+        contents = "\n".join(records.contents(images.background)[order].tolist())
+    cache["_fingerprint"] = content_hash(rows, contents)[:16]
+    return str(cache["_fingerprint"])
 
 
 def decoding_settings(images: ImageSet) -> dict[str, str]:
@@ -140,22 +124,24 @@ def file_records(images: ImageSet) -> FileRecords:
     """The records of all files; files without a valid record are read in parallel."""
     times = file_times(images)
     records = cached_records(images, times)
-    rows = np.flatnonzero(records.hashes == "")
-    if len(rows) == 0:
+    rows = np.flatnonzero(records.hashes == "").tolist()
+    if not rows:
         return records
     hashes, traits = records.hashes.tolist(), records.traits.tolist()
-    blocks = [rows[start : start + BLOCK].tolist() for start in range(0, len(rows), BLOCK)]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        files, label = (
+            pool.map(lambda row: read_file(images.path(row)), rows),
+            f"Hashing {images.name}",
+        )
         try:
-            results = pool.map(lambda block: [read_file(images.path(r)) for r in block], blocks)
-            files = track(chain.from_iterable(results), f"Hashing {images.name}", len(rows))
-            for row, file in zip(rows.tolist(), files, strict=True):
+            for row, file in zip(rows, track(files, label, len(rows)), strict=True):
                 hashes[row], traits[row] = file
         except OSError as error:
             location = str(error.filename or "")
             raise OodmlError(f"{images.name}: {error}", location=location) from error
-    updated = replace(records, hashes=_text(hashes), traits=_text(traits))
-    save_records(images, times, updated)
+    texts = (np.array(values, dtype=np.str_) for values in (hashes, traits))
+    updated = FileRecords(*texts, records.decoded, records.problems)
+    _save_records(images, times, updated)
     return updated
 
 
@@ -172,40 +158,33 @@ def check_files(images: ImageSet, log: Log = no_log) -> FileRecords:
     if len(rows) == 0:
         return records
     log(f"checking that {len(rows)} images of {images.name} can be read")
-    files = list(zip(records.hashes, records.traits, records.problems, strict=True))
-    decoded = track(
-        decode_files(images, rows, lambda _: None), f"Checking {images.name}", len(rows)
-    )
-    for row, file in zip(rows, decoded, strict=True):
-        files[row] = (file.hash, file.traits, file.problem)
+    columns = records.hashes, records.traits, records.problems
+    files = [DecodedFile(*row) for row in zip(*columns, strict=True)]
+    decoded = decode_files(images, rows, lambda _: None)
+    for row, file in zip(rows, track(decoded, f"Checking {images.name}", len(rows)), strict=True):
+        files[row] = file
     return save_decoded(images, times, files)
 
 
 def refuse_corrupt(images: ImageSet, problems: Sequence[str], advice: str) -> None:
     """Raise an error that lists the images with problems, if there are any."""
-    corrupt = [problem for problem in problems if problem]
-    if corrupt:
+    if corrupt := [problem for problem in problems if problem]:
         more = [f"… and {len(corrupt) - MAX_NAMED} more"] if len(corrupt) > MAX_NAMED else []
         verb = "image is" if len(corrupt) == 1 else "images are"
         head = f"{images.name}: {len(corrupt)} {verb} corrupt. {advice}"
-        raise OodmlError(
-            "\n  ".join([head, *corrupt[:MAX_NAMED], *more]), location=images.name, given=corrupt
-        )
+        lines = "\n  ".join([head, *corrupt[:MAX_NAMED], *more])
+        raise OodmlError(lines, location=images.name, given=corrupt)
 
 
 def decode_files(
     images: ImageSet,
     rows: NDArray[np.int64],
-    transform: Callable[[Image.Image], T],
+    transform: Callable[[Image.Image], Any],
     at_least: int | None = None,
-) -> Iterator[DecodedFile[T]]:
-    """Decode images in parallel and yield, in order, the transformed image or the problem.
+) -> Iterator[DecodedFile]:
+    """Decode images in parallel threads, where they are also transformed; yield them in order."""
 
-    Args:
-        transform: applied to each decoded image, in the decoding thread.
-    """
-
-    def decode(row: int) -> DecodedFile[T]:
+    def decode(row: int) -> DecodedFile:
         try:
             content, traits = read_file(images.path(row)) if images.root else ("", "")
             image = images.read(row) if at_least is None else images.read(row, at_least)
@@ -252,39 +231,36 @@ def cached_records(images: ImageSet, times: FileTimes) -> FileRecords:
     return FileRecords(**columns)
 
 
-def save_decoded(
-    images: ImageSet, times: FileTimes, files: Sequence[tuple[str, str, str]]
-) -> FileRecords:
+def save_decoded(images: ImageSet, times: FileTimes, files: Sequence[DecodedFile]) -> FileRecords:
     """Cache and return the records of files that were all decoded.
 
     Args:
         times: the sizes and times of the files before they were read.
-        files: [n] of each file, the hash of its bytes, its traits, and why decoding failed, or "".
     """
-    hashes, traits, problems = (_text([file[column] for file in files]) for column in range(3))
+    columns = [(file.hash, file.traits, file.problem) for file in files]
+    hashes, traits, problems = np.array(columns, dtype=np.str_).reshape(-1, 3).T
     records = FileRecords(hashes, traits, hashes != "", problems)
-    save_records(images, times, records)
+    _save_records(images, times, records)
     return records
 
 
-def save_records(images: ImageSet, times: FileTimes, records: FileRecords) -> None:
+def _save_records(images: ImageSet, times: FileTimes, records: FileRecords) -> None:
     """Cache the records of files that had these sizes and times before they were read.
 
     Files changed in the last `SETTLE_SECONDS` are left out, because another change may not be
-    visible in their times. If the cache cannot be written, a warning is logged.
+    visible in their times.
     """
     settled = (times[:, 0] >= 0) & (times[:, 2] <= (time.time() - SETTLE_SECONDS) * 1e9)
     settled &= (records.hashes != "") & (records.hashes != MISSING)
     table = _read_table(images)
     other = ~np.isin(table["ids"], images.ids)
-    columns = {"ids": images.ids, "times": times, **vars(records)}
-    for name, values in columns.items():
-        columns[name] = np.concatenate([table[name][other], values[settled]])
-    order = np.argsort(columns["ids"])
-    sorted_columns: dict[str, Any] = {name: values[order] for name, values in columns.items()}
+    new = {"ids": images.ids, "times": times, **vars(records)}
+    merged = {name: np.concatenate([table[name][other], new[name][settled]]) for name in new}
+    order = np.argsort(merged["ids"])
+    columns: dict[str, Any] = {name: values[order] for name, values in merged.items()}
     try:
         with replacing(table_path(images)) as temporary:
-            np.savez(temporary, allow_pickle=False, **sorted_columns)
+            np.savez(temporary, allow_pickle=False, **columns)
     except OSError as error:
         log_cache_failure(error)
 
@@ -306,7 +282,3 @@ def _read_table(images: ImageSet) -> dict[str, NDArray[Any]]:
             return {name: file[name] for name in empty}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # damaged, or an older version
         return empty
-
-
-def _text(values: Sequence[str]) -> Names:
-    return np.array(values, dtype=np.str_)

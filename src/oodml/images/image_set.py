@@ -13,7 +13,7 @@ from PIL import Image
 from oodml.arrays import Names
 from oodml.errors import OodmlError
 from oodml.images.decode import decode, parse_background
-from oodml.labeled import Labeled
+from oodml.label_names import Labeled
 
 InputImage = Image.Image | NDArray[np.uint8]
 """An RGB image at its original size, or the pixels [h w 3] of one that was resized."""
@@ -28,20 +28,17 @@ class ImageSet(Labeled):
     Attributes:
         name: the name of the collection in results.
         ids: [n] unique names of the images; for files, the path relative to `root`.
-        classes: [n] the class of each image.
-        superclasses: [n] the superclass of each image's class, or None.
+        classes, superclasses: [n] the class of each image, and its superclass or None.
         root: the folder that the ids are relative to, or None for images in memory.
         pixels: [n h w] or [n h w 3] uint8 for images in memory, or None.
-        partition: [n] the predefined part of each image ("train", "test", "query", "gallery"),
-            or None.
+        partition: [n] the predefined part, such as "train" or "query", of each image, or None.
         left_out: ids of the unreadable images that `skip_corrupt` removed.
         background: the color behind transparent pixels: "white", "black", or "#rrggbb".
         skipped: the files in the folder that are not read as images, as (suffix, count).
         attributes: [n] further columns of a table as text, "" where unknown.
 
     Raises:
-        OodmlError: if the columns differ in length, an id occurs twice, or a class has two
-            superclasses.
+        OodmlError: if columns differ in length, an id is repeated, or a class has two superclasses.
     """
 
     PER_ROW: ClassVar[tuple[str, ...]] = ("ids", "classes", "superclasses", "pixels", "partition")
@@ -68,19 +65,12 @@ class ImageSet(Labeled):
         names, counts = np.unique(self.ids, return_counts=True)
         if len(names) != len(self.ids):
             raise self._error(f"image {str(names[counts > 1][0])!r} is listed twice", "ids")
-        self._check_superclasses()
-        parse_background(self.background)
-
-    def _check_superclasses(self) -> None:
-        if self.superclasses is None:
-            return
-        for name, group in zip(self.classes.tolist(), self.superclasses.tolist(), strict=True):
+        groups = [] if self.superclasses is None else self.superclasses.tolist()
+        for name, group in zip(self.classes.tolist(), groups, strict=False):
             if self.superclass_of[name] != group:
-                raise self._error(
-                    f"class {name!r} has two superclasses, {group!r} and "
-                    f"{self.superclass_of[name]!r}",
-                    "superclasses",
-                )
+                both = f"{group!r} and {self.superclass_of[name]!r}"
+                raise self._error(f"class {name!r} has two superclasses, {both}", "superclasses")
+        parse_background(self.background)
 
     def _error(self, message: str, column: str) -> OodmlError:
         return OodmlError(f"{self.name}: {message}", location=column)
@@ -95,16 +85,7 @@ class ImageSet(Labeled):
         return self.root / native_name(str(self.ids[index]))
 
     def read(self, index: int, at_least: int | None = None) -> Image.Image:
-        """Decode one image as RGB, see `oodml.images.decode`.
-
-        Args:
-            index: the row of the image.
-            at_least: the short side that suffices, in pixels. A JPEG may then be decoded at
-                1/2, 1/4, or 1/8 of its size if that leaves at least this many pixels.
-
-        Raises:
-            OodmlError: if the file cannot be decoded.
-        """
+        """Decode the image in a row as RGB; see `oodml.images.decode.decode`."""
         if self.pixels is not None:
             return Image.fromarray(self.pixels[index]).convert("RGB")
         return decode(self.path(index), at_least, self.background)
@@ -135,9 +116,8 @@ class VectorImages(ImageSet):
 
 def pixels_error(name: str, location: str = "data") -> OodmlError:
     """The error where something needs pixels but the data are vectors."""
-    return OodmlError(
+    problem = (
         f"{name}: the data are vectors, without pixels. Training a whole network, adapting all "
-        "layers, and embedding with another network need a folder or table of images",
-        location,
-        name,
+        "layers, and embedding with another network need a folder or table of images"
     )
+    return OodmlError(problem, location, name)

@@ -21,17 +21,8 @@ from PIL import Image
 from oodml.arrays import Names
 from oodml.errors import error_at
 from oodml.files import cache_folder, content_hash, log_cache_failure
-from oodml.images.fingerprint import (
-    FileRecords,
-    Log,
-    cached_records,
-    check_files,
-    decode_files,
-    file_times,
-    no_log,
-    refuse_corrupt,
-    save_decoded,
-)
+from oodml.images import fingerprint
+from oodml.images.fingerprint import DecodedFile, FileRecords, Log, file_times, no_log
 from oodml.images.image_set import ImageSet, InputImage
 from oodml.images.transforms import resize_short
 from oodml.progress import track
@@ -42,12 +33,11 @@ VERSION = "2"
 
 @dataclass(frozen=True)
 class PixelCache:
-    """The decoded images of one cache file. All arrays are in the order of the sorted `contents`.
+    """The decoded images of one cache file.
 
     Attributes:
-        contents: [m] the hash of each image file and how it was decoded.
-        offsets: [m] the position of each image in `pixels`.
-        shapes: [m 2] height and width.
+        contents: [m] the hash of each image file and how it was decoded, sorted.
+        offsets, shapes: [m] the position of each image in `pixels`, and [m 2] height and width.
         resized: [m] whether the image is smaller than its file.
     """
 
@@ -98,10 +88,10 @@ def resized_images(
     """The images on disk, resized to a short side in pixels if they are larger."""
     if fill_cache:
         records = fill_pixel_cache(images, short, log)
-        refuse_corrupt(images, records.problems.tolist(), "Repair or remove them.")
+        fingerprint.refuse_corrupt(images, records.problems.tolist(), "Repair or remove them.")
     else:
-        records = cached_records(images, file_times(images))
-    readable = records.complete and not records.problems.any()
+        records = fingerprint.cached_records(images, file_times(images))
+    readable = records.decoded.all() and not records.problems.any()
     cache = _open(_cache_path(images, records, short)) if readable else None
     values = {field.name: getattr(images, field.name) for field in fields(ImageSet)}
     contents = records.contents(images.background)
@@ -115,18 +105,21 @@ def fill_pixel_cache(images: ImageSet, short: int, log: Log = no_log) -> FileRec
     If several processes call this at once, one decodes and the others wait. If the cache cannot be
     written, the images are only checked, and a warning is logged.
     """
-    records = cached_records(images, file_times(images))
-    if records.complete and _cache_path(images, records, short).exists():
+    if records := _stored_records(images, short):
         return records
     try:
         with _lock(content_hash(os.fsencode(str(images.root)), *images.ids.tolist())[:24]):
-            records = cached_records(images, file_times(images))
-            if records.complete and _cache_path(images, records, short).exists():
-                return records
-            return _fill(images, short, log)
+            return _stored_records(images, short) or _fill(images, short, log)
     except OSError as error:
         log_cache_failure(error)
-        return check_files(images, log)
+        return fingerprint.check_files(images, log)
+
+
+def _stored_records(images: ImageSet, short: int) -> FileRecords | None:
+    """The records of the images if all readable ones are in the cache."""
+    records = fingerprint.cached_records(images, file_times(images))
+    stored = records.decoded.all() and _cache_path(images, records, short).exists()
+    return records if stored else None
 
 
 def shrink(image: Image.Image, short: int) -> InputImage:
@@ -146,20 +139,19 @@ def list_pixel_caches() -> list[tuple[str, int]]:
 
 
 def _fill(images: ImageSet, short: int, log: Log) -> FileRecords:
-    times = file_times(images)
-    folder = cache_folder() / "pixels"
+    times, folder = file_times(images), cache_folder() / "pixels"
     folder.mkdir(parents=True, exist_ok=True)
-    files: list[tuple[str, str, str]] = []
+    files: list[DecodedFile] = []
     entries: dict[str, tuple[int, ...]] = {}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
         target = Path(temporary) / "cache"
         target.mkdir()
         free, sampled = shutil.disk_usage(folder).free, min(64, len(images))
         with (target / "pixels.bin").open("wb") as stream:
-            rows = np.arange(len(images))
-            decoded = decode_files(images, rows, lambda image: shrink(image, short), 2 * short)
+            work = (np.arange(len(images)), lambda image: shrink(image, short), 2 * short)
+            decoded = fingerprint.decode_files(images, *work)
             for file in track(decoded, f"Resizing {images.name}", len(images)):
-                files.append((file.hash, file.traits, file.problem))
+                files.append(file._replace(value=None))
                 if file.value is not None and file.hash not in entries:
                     pixels = np.asarray(file.value)
                     resized = not isinstance(file.value, Image.Image)
@@ -167,10 +159,10 @@ def _fill(images: ImageSet, short: int, log: Log) -> FileRecords:
                     stream.write(np.ascontiguousarray(pixels).data)
                 if len(files) == sampled:
                     size = stream.tell() * len(images) // sampled
-                    _check_space(images, short, folder, size, free, log)
+                    _check_disk(images, short, folder, size, free, log)
             stream.flush()
             os.fsync(stream.fileno())
-        records = save_decoded(images, times, files)
+        records = fingerprint.save_decoded(images, times, files)
         contents = dict(zip(records.contents(images.background), records.hashes, strict=True))
         order = sorted(content for content, name in contents.items() if name in entries)
         table = [entries[contents[content]] for content in order]
@@ -184,22 +176,18 @@ def _fill(images: ImageSet, short: int, log: Log) -> FileRecords:
     return records
 
 
-def _check_space(
-    images: ImageSet, short: int, folder: Path, size: int, free: int, log: Log
-) -> None:
+def _check_disk(images: ImageSet, short: int, folder: Path, size: int, free: int, log: Log) -> None:
     """Log how large the cache becomes, and stop before the disk is full."""
     text = f"{size / 1e9:.1f} GB" if size > 1e8 else f"{size / 1e6:.1f} MB"
-    log(
-        f"pixel cache of {images.name}: {len(images)} images, short side {short}, "
-        f"about {text} in {folder}"
-    )
+    name = f"pixel cache of {images.name}"
+    log(f"{name}: {len(images)} images, short side {short}, about {text} in {folder}")
     if size > free:
-        problem = (
-            f"the pixel cache of {images.name} needs about {text}, but only {free / 1e9:.1f} GB "
-            "are free. Set OODML_CACHE to a folder on another disk, or set model.input_cache to a "
-            f'side below {short} or to "off"'
+        problem = f"the {name} needs about {text}, but only {free / 1e9:.1f} GB are free"
+        advice = (
+            "Set OODML_CACHE to a folder on another disk, or set model.input_cache to a side "
+            f'below {short} or to "off"'
         )
-        raise error_at(folder, problem, "model.input_cache")
+        raise error_at(folder, f"{problem}. {advice}", "model.input_cache")
 
 
 def _cache_path(images: ImageSet, records: FileRecords, short: int) -> Path:

@@ -1,12 +1,10 @@
 """Train and test transforms, from an image to the square input of a network, and their batches.
 
-An augmentation is a named pair of a train and a test transform. All random numbers of a view come
-from the seed passed with the image, so the view does not depend on the process or the order.
-
-Images of the pixel cache are resized by torch, three times as fast as Pillow. The results differ by
-at most two of 255 levels, except at the border of a crop: there Pillow uses pixels outside the
-crop, torch only those inside. Batches are decoded in advance by threads, because Pillow decodes
-without the GIL.
+All random numbers of a view come from the seed passed with the image, so the view does not depend
+on the process or the order. Images of the pixel cache are resized by torch, three times as fast as
+Pillow. The results differ by at most two of 255 levels, except at the border of a crop: there
+Pillow uses pixels outside the crop, torch only those inside. Batches are decoded in advance by
+threads, because Pillow decodes without the GIL.
 """
 
 import os
@@ -137,14 +135,13 @@ def _limit_aspect(image: InputImage, random: np.random.Generator | None = None) 
 
     The center, or a random part, of `MAX_ASPECT` times the short side remains.
     """
-    extent = extent_of(image)
+    width, height = extent = extent_of(image)
     limit = MAX_ASPECT * min(extent)
     if max(extent) <= limit:
         return image
     excess = [max(side - limit, 0) for side in extent]
-    starts = [side // 2 if random is None else int(random.integers(0, side + 1)) for side in excess]
-    left, top = starts
-    right, bottom = (start + min(side, limit) for start, side in zip(starts, extent, strict=True))
+    left, top = (s // 2 if random is None else int(random.integers(0, s + 1)) for s in excess)
+    right, bottom = left + min(width, limit), top + min(height, limit)
     if isinstance(image, Image.Image):
         return image.crop((left, top, right, bottom))
     return image[top:bottom, left:right]
@@ -187,10 +184,8 @@ def _random_box(
         aspect = exp(random.uniform(log(3 / 4), log(4 / 3)))
         w, h = round(sqrt(target * aspect)), round(sqrt(target / aspect))
         if 0 < w <= width and 0 < h <= height:
-            left, top = (
-                int(random.integers(0, width - w + 1)),
-                int(random.integers(0, height - h + 1)),
-            )
+            left = int(random.integers(0, width - w + 1))
+            top = int(random.integers(0, height - h + 1))
             return (left, top, left + w, top + h)
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
@@ -206,9 +201,12 @@ def test_views(images: ImageSet, size: int, recipe: Recipe, transform: Transform
 
 def train_views(images: ImageSet, size: int, recipe: Recipe, seed: int) -> View:
     """A function that returns a random view of a row, determined by the seed and the image's id."""
-    return lambda row: train_view(
-        images.input_image(row), size, recipe, derived_seed(seed, images.ids[row])
-    )
+
+    def view(row: int) -> NDArray[Any]:
+        own_seed = derived_seed(seed, images.ids[row])
+        return train_view(images.input_image(row), size, recipe, own_seed)
+
+    return view
 
 
 def batches(

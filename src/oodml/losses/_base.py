@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import normalize
 
 from oodml.miners._base import negative_mask, positive_mask, squared_distance_matrix
-from oodml.shapes import Labels, Mask, Scalar, Triplets, Vectors
+from oodml.shapes import Labels, Mask, PerTriplet, Scalar, Triplets, Vectors
 
 
 class BaseLoss(nn.Module):
@@ -114,9 +114,7 @@ def next_of_class(labels: Labels) -> Labels:
     return ahead.masked_fill(labels[:, None] != labels, len(labels)).argmin(1)
 
 
-def squared_distances(
-    embeddings: Vectors, triplets: Triplets
-) -> tuple[Float[Tensor, " t"], Float[Tensor, " t"]]:
+def squared_distances(embeddings: Vectors, triplets: Triplets) -> tuple[PerTriplet, PerTriplet]:
     """Squared Euclidean distances anchor-positive and anchor-negative of each triplet."""
     anchor, positive, negative = triplets.unbind(1)
     if len(triplets) <= 4 * len(embeddings):
@@ -153,9 +151,7 @@ def cosines(rows: Float[Tensor, "n d"], vectors: Float[Tensor, "c d"]) -> Float[
     return normalize(rows, dim=1) @ normalize(vectors, dim=1).T
 
 
-def to_ball(
-    vectors: Float[Tensor, "n d"], curvature: float, clip: float | None
-) -> Float[Tensor, "n d"]:
+def to_ball(vectors: Vectors, curvature: float, clip: float | None) -> Vectors:
     """Map vectors into the Poincaré ball by the exponential map at its center (arXiv 2203.10833).
 
     Args:
@@ -172,9 +168,7 @@ def to_ball(
     return points
 
 
-def ball_distances(
-    a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], curvature: float
-) -> Float[Tensor, "n m"]:
+def ball_distances(a: Vectors, b: Float[Tensor, "m d"], curvature: float) -> Float[Tensor, "n m"]:
     """Hyperbolic distances of all pairs of points of the ball."""
     norms_a, norms_b = a.square().sum(1, keepdim=True), b.square().sum(1)
     squared = (norms_a + norms_b - 2 * a @ b.T).clamp(min=0)

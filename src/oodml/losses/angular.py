@@ -3,12 +3,12 @@
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from oodml.losses._base import TripletLoss, masked_mean
-from oodml.shapes import Labels, Mask, Scalar, Triplets, Vectors
+from oodml.shapes import Labels, Mask, PerTriplet, Scalar, Triplets, Vectors
 
 
 class Loss(TripletLoss):
@@ -45,14 +45,8 @@ class Loss(TripletLoss):
         return pair_mean(npair, pairs, n**2, valid) + weighted + self.norm_weight * length
 
 
-def pair_mean(
-    values: Float[Tensor, " t"], pairs: Int[Tensor, " t"], n_pairs: int, valid: Mask
-) -> Scalar:
-    """Mean of log(1 + sum of exp of the pair's values) over the pairs that have valid values.
-
-    Args:
-        pairs: index of the anchor-positive pair of each triplet, in 0 … n_pairs - 1.
-    """
+def pair_mean(values: PerTriplet, pairs: Int[Tensor, " t"], n_pairs: int, valid: Mask) -> Scalar:
+    """Mean of log(1 + sum of exp of a pair's values) over the pairs 0 … n_pairs - 1 with values."""
     values = values.masked_fill(~valid, -torch.inf)
     largest = values.new_zeros(n_pairs).scatter_reduce(0, pairs, values.detach(), "amax")
     sums = values.new_zeros(n_pairs).index_add(0, pairs, (values - largest[pairs]).exp())

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from oodml.losses import moco
 from oodml.miners.distance import log_inverse_density
+from oodml.shapes import Vectors
 
 
 class Loss(moco.Loss):
@@ -34,9 +35,7 @@ class Loss(moco.Loss):
         super().__init__(temperature)
         self.lowest, self.highest, self.published = lowest, highest, published
 
-    def to_queue(
-        self, queries: Float[Tensor, "n d"], queue: Float[Tensor, "m d"]
-    ) -> Float[Tensor, "n m"]:
+    def to_queue(self, queries: Vectors, queue: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
         products = queries @ queue.T
         logits = products / self.temperature
         norms = queries.square().sum(1, keepdim=True) + queue.square().sum(1)

@@ -14,22 +14,19 @@ class Loss(RandomLabelLoss):
     Rows i and j are related if each is among the nearest neighbors of the other, and k is
     unrelated to i. The lowest common ancestor of some rows is the proxy whose largest distance to
     them is smallest. i and j must be closer to their ancestor than to that of i, j, and k by
-    `margin`, and k closer to the latter. The same term applies to the proxies themselves.
-
-    Without a generator, the ancestors are exact and each row has its four nearest related and
-    unrelated rows; in training, rows are drawn, and so is the noise of the choice of ancestors.
+    `margin`, and k closer to the latter. The same term applies to the proxies themselves. Without
+    a generator, ancestors are exact, and the four nearest related and unrelated rows are used;
+    in training, rows are drawn, and so is the noise of the choice of ancestors.
 
     Args:
         proxies: number of proxies.
-        margin: required difference of distances.
-        temperature: temperature of the choice of ancestors.
+        margin, temperature: the required difference of distances, and of the choice of ancestors.
         neighbors: number of nearest neighbors, at most half of the rows; those of the same class
             come first.
         draws: triplets per row; the paper draws 50, at 13 times the cost.
-        curvature: the ball has the curvature -curvature.
-        clip: length that longer embeddings are shortened to, or None.
+        curvature, clip: the ball has the curvature -curvature, and longer embeddings are shortened
+            to the length `clip`, unless it is None.
         lr_factor: learning rate of the proxies as a multiple of the base learning rate.
-        generator: source of the initial proxies.
     """
 
     def __init__(

@@ -13,8 +13,7 @@ class Loss(LabelLoss):
 
     Args:
         temperature: divisor of the distances.
-        curvature: the ball has the curvature -curvature.
-        clip: length that longer embeddings are shortened to, or None.
+        curvature, clip: as in the loss hier.
     """
 
     def __init__(

@@ -1,19 +1,14 @@
 """Margin loss with a learned boundary (Wu et al. 2017, arXiv 1706.07567)."""
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from oodml.losses._base import TripletLoss, squared_distances
-from oodml.shapes import Labels, Mask, Scalar, Triplets, Vectors
+from oodml.shapes import Labels, Mask, PerTriplet, Scalar, Triplets, Vectors
 
 
 def margin_of_squared(
-    positive: Float[Tensor, " t"],
-    negative: Float[Tensor, " t"],
-    boundaries: Float[Tensor, " t"],
-    valid: Mask,
-    margin: float,
+    positive: PerTriplet, negative: PerTriplet, boundaries: PerTriplet, valid: Mask, margin: float
 ) -> Scalar:
     """The margin loss from the squared distances of the pairs of each triplet.
 

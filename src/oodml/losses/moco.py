@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from oodml.losses._base import BaseLoss, full_precision
-from oodml.shapes import Scalar
+from oodml.shapes import Scalar, Vectors
 
 
 class Loss(BaseLoss):
@@ -19,9 +19,7 @@ class Loss(BaseLoss):
         super().__init__()
         self.temperature = temperature
 
-    def forward(
-        self, queries: Float[Tensor, "n d"], keys: Float[Tensor, "n d"], queue: Float[Tensor, "m d"]
-    ) -> Scalar:
+    def forward(self, queries: Vectors, keys: Vectors, queue: Float[Tensor, "m d"]) -> Scalar:
         """Return the loss of first views, given keys of their second views and of other images."""
         with torch.autocast(queries.device.type, enabled=False):
             queries, keys, queue = (full_precision(part) for part in (queries, keys, queue))
@@ -29,8 +27,6 @@ class Loss(BaseLoss):
             logits = torch.cat([to_key, self.to_queue(queries, queue)], 1)
             return -logits.log_softmax(1)[:, 0].mean()
 
-    def to_queue(
-        self, queries: Float[Tensor, "n d"], queue: Float[Tensor, "m d"]
-    ) -> Float[Tensor, "n m"]:
+    def to_queue(self, queries: Vectors, queue: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
         """Logits of the keys in the queue."""
         return queries @ queue.T / self.temperature

@@ -20,8 +20,7 @@ class Loss(LabelLoss):
     Args:
         alpha, delta: sharpness and margin.
         lr_factor: learning rate of the class vectors as a multiple of the base learning rate.
-        mode: "anchor", or "nca" to sum over class vectors for each embedding instead of the
-            reverse.
+        mode: "anchor", or "nca" to sum over class vectors for each embedding.
         similarity: "cosine", or "euclidean" for the negative distance of normalized vectors.
         published: reproduce the original code: the attraction is weighted by the number of rows of
             each class (in mode "nca" its exponential is), and delta is subtracted from distances.
@@ -40,12 +39,10 @@ class Loss(LabelLoss):
         generator: Generator | None = None,
     ) -> None:
         super().__init__()
-        for name, value, allowed in (
-            ("mode", mode, MODES),
-            ("similarity", similarity, SIMILARITIES),
-        ):
-            if value not in allowed:
-                raise unknown(name, value, allowed, "loss proxy_anchor")
+        if mode not in MODES:
+            raise unknown("mode", mode, MODES, "loss proxy_anchor")
+        if similarity not in SIMILARITIES:
+            raise unknown("similarity", similarity, SIMILARITIES, "loss proxy_anchor")
         self.mode, self.similarity, self.alpha, self.delta = mode, similarity, alpha, delta
         self.lr_factor, self.published = lr_factor, published
         self.vectors = class_vectors(n_classes, dim, generator)

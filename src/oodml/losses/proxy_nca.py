@@ -23,8 +23,7 @@ class Loss(LabelLoss):
             loss is a cross-entropy.
         temperature: divisor of the similarities.
         lr_factor: learning rate of the class vectors as a multiple of the base learning rate.
-        published: divide only the similarity to the correct class by the temperature, as the
-            original code does.
+        published: divide only the similarity to the correct class, as the original code does.
     """
 
     def __init__(

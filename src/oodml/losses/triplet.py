@@ -1,14 +1,11 @@
 """Triplet loss on squared distances (Schroff et al. 2015, arXiv 1503.03832)."""
 
-from jaxtyping import Float
-from torch import Tensor
-
 from oodml.losses._base import TripletLoss, masked_mean, squared_distances
-from oodml.shapes import Labels, Mask, Scalar, Triplets, Vectors
+from oodml.shapes import Labels, Mask, PerTriplet, Scalar, Triplets, Vectors
 
 
 def triplet_of_squared(
-    positive: Float[Tensor, " t"], negative: Float[Tensor, " t"], valid: Mask, margin: float
+    positive: PerTriplet, negative: PerTriplet, valid: Mask, margin: float
 ) -> Scalar:
     """The triplet loss from the squared distances of the pairs of each triplet, also by vmap."""
     return masked_mean((positive - negative + margin).relu(), valid)

@@ -67,13 +67,10 @@ class BaseMethod(nn.Module):
 
     modes: ClassVar[dict[str, str]] = {"finetune": "", "head": ""}
     """Maps each training mode to "" if the method supports it, else to the reason it does not."""
-
     n_views: ClassVar[int] = 1
     """Number of augmented views of each image in a batch: 1 or 2."""
-
     trains: ClassVar[bool] = True
     """Whether the method has anything to train."""
-
     rotates: bool = False
     """Whether training rotates images by random quarter turns, whose number is then the label."""
 
@@ -135,8 +132,9 @@ class MomentumMethod(BaseMethod):
             outputs = self.teacher.head(batch.encode(self.teacher, batch.second_images))
         else:
             outputs = self.teacher(batch.second_features)
-        self.keys: Tensor = outputs[self.key_output]
-        return self.keys
+        keys: Tensor = outputs[self.key_output]
+        self.keys = keys
+        return keys
 
     @torch.no_grad()
     def after_step(self, batch: Batch, model: Embedder) -> None:

@@ -164,10 +164,8 @@ def groups_of(losses: Iterable[nn.Module], lr: float) -> list[dict[str, Any]]:
     return [group for loss in mined for group in loss.parameter_groups(lr)]
 
 
-def embed_class_names(
-    names: Sequence[str], source: str | None = None
-) -> Float[Tensor, "c t"] | None:
-    """One vector per class name; None without names.
+def embed_class_names(names: Sequence[str], source: str | None = None) -> Tensor | None:
+    """[c t] one vector per class name; None without names.
 
     Args:
         source: a file of vectors whose classes include the names (the vectors of a class are

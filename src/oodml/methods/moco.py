@@ -13,16 +13,13 @@ LOSSES = ("moco", "fast_moco")
 
 
 class Method(MomentumMethod):
-    """Two views of an image attract each other and repel the other images of a queue.
-
-    Class labels are not used.
+    """Two views of an image attract each other and repel a queue of other images, without labels.
 
     Args:
         temperature: divisor of the inner products.
         momentum: momentum of the model copy that encodes the second views.
         queue_batches: length of the queue of keys, in batches.
-        loss: "moco", or "fast_moco" to weight keys by their distance.
-        loss_options: further options of the loss.
+        loss, loss_options: "moco", or "fast_moco" to weight keys by distance; further options.
     """
 
     def __init__(

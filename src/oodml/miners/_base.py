@@ -123,8 +123,6 @@ def unit_distances(embeddings: Vectors) -> Float[Tensor, "n n"]:
     return (2 - 2 * unit @ unit.T).clamp(min=0).sqrt()
 
 
-def one_triplet_per_row(
-    positive: Int[Tensor, " n"], negative: Int[Tensor, " n"]
-) -> Int[Tensor, "n 3"]:
+def one_triplet_per_row(positive: Int[Tensor, " n"], negative: Int[Tensor, " n"]) -> Triplets:
     """Triplets in which every row is the anchor once."""
     return torch.stack([torch.arange(len(positive), device=positive.device), positive, negative], 1)

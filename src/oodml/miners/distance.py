@@ -19,12 +19,8 @@ def negative_probabilities(
 ) -> Float[Tensor, "n n"]:
     """Probability that each row is drawn as the negative of each anchor (rows are anchors).
 
-    The weights are the inverse density of distances on the unit sphere (Wu et al. 2017, eq. 4).
-
-    Args:
-        embeddings: embeddings [n d]; they are scaled to unit length.
-        allowed: mask of the rows that may be drawn. A row without any has probability 0 everywhere.
-        lowest: distances are clamped to at least this value.
+    The weights are the inverse density of distances, clamped to at least `lowest`, on the unit
+    sphere (Wu et al. 2017, eq. 4). Anchors without an allowed row have probabilities 0.
     """
     between = unit_distances(embeddings).clamp(min=lowest)
     log_weights = log_inverse_density(between, embeddings.shape[1])
@@ -35,8 +31,7 @@ class Miner(PairMiner):
     """One triplet per anchor: a random positive and a distance-weighted negative.
 
     Args:
-        lowest: distances are clamped to at least this value; otherwise only the nearest negatives
-            would be drawn.
+        lowest: distances are clamped to at least this value, to draw not only the nearest.
     """
 
     def __init__(self, lowest: float = 0.5) -> None:
