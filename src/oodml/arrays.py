@@ -18,11 +18,9 @@ EXACT_IN_FLOAT32 = 2**24
 
 
 def as_float_array(values: Any, name: str = "vectors") -> NDArray[Any]:
-    """An array, tensor, data frame, or nested sequence of real numbers as a contiguous array.
+    """An array, tensor, data frame, or nested sequence of real numbers as a writable array.
 
-    Returns:
-        float64 for float64, longer floats, and integers that float32 cannot represent; else
-        float32. The array is never read-only.
+    It is float64 for float64, longer floats, and integers that float32 cannot represent.
     """
     array = _as_array(values, name)
     if array.dtype.kind not in "biuf":

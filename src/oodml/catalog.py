@@ -84,10 +84,7 @@ def load(kind: str, name: str, /, **options: Any) -> Any:
     Args:
         kind: as in `names`.
         name: a name of the catalog, an import path `package.module:Object`, or `pml.NAME`.
-        options: its keyword arguments.
-
-    Raises:
-        OodmlError: if the name or an option does not exist; the error lists what is allowed.
+        options: its keyword arguments, which must exist.
     """
     factory = get_class(kind, name)
     check_options(factory, options, f"{kind}.{name}")

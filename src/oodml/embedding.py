@@ -97,10 +97,10 @@ def embed(
         vectors = _apply_function(images, backbone, transform, resolved, batch_size)
         name = type(backbone).__name__
         return _vector_set(vectors, images, _data_source(images) | {"model": name})
-    _check_options(backbone, image_size, pooling, augmentation)
-    concrete = {"pooling": pooling, "augmentation": augmentation}
-    pooling, augmentation = resolve_defaults(backbone, concrete).values()
-    source = _feature_source(images, backbone, weights, image_size, augmentation, view, seed)
+    given = {"weights": weights, "image_size": image_size, "augmentation": augmentation}
+    options = _checked_options(backbone, {**given, "pooling": pooling})
+    pooling, augmentation = options["pooling"], options["augmentation"]
+    source = _feature_source(images, backbone, options, view, seed)
     path = _cache_path(source, resolved) if cache else None
     cached = _read_features(path, images.ids, pooling) if path else None
     if cached is None:
@@ -139,11 +139,9 @@ class ImageEmbedder:
         self.model = network if isinstance(network, Embedder) else None
         if isinstance(network, Embedder):
             return
-        settings = {"image_size": None, "pooling": "model", "augmentation": "model", **options}
-        weights = settings.pop("weights", None)
-        _check_options(network, **settings)
-        settings = resolve_defaults(network, settings)
-        self.backbone = load_backbone(network, weights, trust_code=trust_code)
+        default = {"image_size": None, "pooling": "model", "augmentation": "model"}
+        settings = _checked_options(network, {**default, **options})
+        self.backbone = load_backbone(network, settings.get("weights"), trust_code=trust_code)
         self.pooling, self.recipe = settings["pooling"], recipe(settings["augmentation"])
         self.backbone.check_pooling(self.pooling)
         self.size = settings["image_size"] or self.backbone.image_size
@@ -204,20 +202,12 @@ def feature_cache_file(
     """The file that caches these features; None if the images are vectors already."""
     if backbone == VECTORS:
         return None
-    augmentation = resolve_defaults(backbone, options)["augmentation"]
-    weights, size = options["weights"], options["image_size"]
-    source = _feature_source(images, backbone, weights, size, augmentation, view, 0)
+    source = _feature_source(images, backbone, resolve_defaults(backbone, options), view, 0)
     return _cache_path(source, resolve_device(None))
 
 
 def _feature_source(
-    images: ImageSet,
-    backbone: str,
-    weights: str | None,
-    image_size: int | None,
-    augmentation: str,
-    view: int | None,
-    seed: int,
+    images: ImageSet, backbone: str, options: Mapping[str, Any], view: int | None, seed: int
 ) -> dict[str, Any]:
     """What identifies the features of images, before pooling: the pixels, and the network."""
     pixels = _data_source(images)
@@ -231,9 +221,9 @@ def _feature_source(
         **code_fingerprints(backbone),
         **({"files": files} if files else {}),
         "backbone": backbone,
-        "weights": weights_key(weights),
-        "image_size": image_size or "own",
-        "augmentation": augmentation,
+        "weights": weights_key(options["weights"]),
+        "image_size": options["image_size"] or "own",
+        "augmentation": options["augmentation"],
         "view": "test" if view is None else f"train {view} seed {seed}",
     }
 
@@ -242,14 +232,15 @@ def _data_source(images: ImageSet) -> dict[str, Any]:
     return {"data": images.name, "fingerprint": fingerprint(images)}
 
 
-def _check_options(backbone: str, image_size: int | None, pooling: str, augmentation: str) -> None:
-    """Refuse invalid options before anything is computed."""
-    if pooling not in POOLINGS:
-        raise unknown("pooling", pooling, POOLINGS)
-    if image_size is not None:
-        _check_at_least("image_size", image_size, 8)
-    recipe(augmentation)
+def _checked_options(backbone: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with the names of defaults resolved; invalid ones are refused at once."""
+    if options["pooling"] not in POOLINGS:
+        raise unknown("pooling", options["pooling"], POOLINGS)
+    if options["image_size"] is not None:
+        _check_at_least("image_size", options["image_size"], 8)
+    recipe(options["augmentation"])
     check_backbone_name(backbone)
+    return resolve_defaults(backbone, options)
 
 
 def _check_at_least(name: str, value: int, least: int) -> None:

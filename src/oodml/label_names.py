@@ -17,11 +17,9 @@ MISSING_TEXT = ("nan", "NaN", "None", "null", "<NA>", "NaT")
 
 
 def as_names(values: Any, name: str = "labels", location: str = "", literal: bool = False) -> Names:
-    """Convert labels to text: whole floats lose their ".0", bytes are decoded as UTF-8.
+    """Convert [n] labels to text: whole floats lose their ".0", bytes are decoded as UTF-8.
 
-    Args:
-        values: [n] text, integers, Booleans, whole floats, or objects of these types.
-        literal: whether text such as "nan" is a name rather than a missing label.
+    Text such as "nan" is a missing label unless it is literal.
     """
     array = as_label_array(values)
     missing = np.flatnonzero(find_missing(array, literal=literal))
@@ -107,11 +105,8 @@ def missing_error(values: NDArray[Any], rows: NDArray[Any], name: str, location:
 
 
 def look_alikes(names: Iterable[str], others: Iterable[str]) -> Mapping[str, str]:
-    """Pairs of different names that look the same to a person.
-
-    Names look alike if they are equal after Unicode normalization, without surrounding space,
-    ignoring case, or as numbers ("1" and "1.0").
-    """
+    """Pairs of different names that look the same to a person: equal after Unicode normalization,
+    without surrounding space, ignoring case, or as numbers ("1" and "1.0")."""
     other_names = set(others)
     folded = {_fold(other): other for other in sorted(other_names)}
     candidates = sorted(set(names) - other_names)

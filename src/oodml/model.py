@@ -124,11 +124,7 @@ def keys_of_other_mode(mode: str) -> set[str]:
 
 
 def parse_model_settings(values: Mapping[str, Any]) -> ModelSettings:
-    """Model settings from the values of `ModelTable`, without the keys of the other mode.
-
-    Raises:
-        pydantic.ValidationError: if a key or a value is invalid.
-    """
+    """Model settings from the values of `ModelTable`, without the keys of the other mode."""
     mode = values.get("mode", "head")
     own = {key: values[key] for key in values if key not in keys_of_other_mode(mode)}
     kind = FinetuneSettings if mode == "finetune" else HeadSettings
@@ -346,9 +342,7 @@ def build_model(
 ) -> Embedder:
     """Build a model from `describe_model`; weights that its saved state contains are untrained.
 
-    Args:
-        location: the file that contains the description, for error messages.
-        trust_code: as in `load_model`.
+    The location is the file that contains the description, for error messages.
     """
     from oodml import catalog
 

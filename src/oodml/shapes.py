@@ -10,6 +10,9 @@ Triplets = Int[Tensor, "t 3"]
 """Rows of the batch: anchor, positive, negative."""
 Mask = Bool[Tensor, " t"]
 """Which triplets count."""
+Rows = Int[Tensor, " n"]
+"""One row of the batch for each row."""
+Square = Float[Tensor, "n n"]
 PerTriplet = Float[Tensor, " t"]
 MaskedTriplets = tuple[Triplets, Mask]
 Uniform = Float[Tensor, "k n"]

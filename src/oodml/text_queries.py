@@ -28,8 +28,7 @@ def embed_texts(
     """Embed texts with the text tower of a model such as CLIP, in the space of its images.
 
     Args:
-        backbone: a backbone or its name, as in `oodml.backbones.load_backbone`.
-        trust_code: as in `load_backbone`.
+        backbone, trust_code: a backbone, or its name as in `oodml.backbones.load_backbone`.
 
     Raises:
         OodmlError: if the model has no text tower.

@@ -99,12 +99,8 @@ class Contents:
 def standard_columns(
     contents: Contents, vectors: str | None, labels: str | None, skip_unlabeled: bool
 ) -> tuple[Columns, dict[str, Any]]:
-    """Choose and check the columns of a file; arguments as in `vector_files.read_vectors`.
-
-    Returns:
-        "vectors" [n d], "classes" [n], "ids" [n], optionally "superclasses" [n], "partition" [n],
-        and columns of `ATTRIBUTES` [n]; and the source.
-    """
+    """Choose and check "vectors" [n d], "classes", "ids" [n], and optionally "superclasses" [n],
+    "partition" [n], and columns of `ATTRIBUTES` [n]; also return the source."""
     matrix = _choose_vectors(contents, vectors)
     n, location, source = len(matrix), contents.labels_location, dict(contents.source)
     classes = np.full(n, "unlabeled") if labels == "" else _choose_classes(contents, labels)
@@ -157,11 +153,7 @@ def _list_parts(contents: Contents) -> NDArray[Any] | None:
 
 
 def parts_from_flags(flags: Mapping[str, Any], location: str) -> NDArray[Any]:
-    """[n] the part of `PARTS` of each row, from the columns "is_query" and "is_gallery".
-
-    Args:
-        flags: [n] true or false (or 1 and 0, also as text) in each column.
-    """
+    """[n] the part of `PARTS` of each row, from flags, also as text, in the columns of `LISTS`."""
     masks = []
     for name, values in flags.items():
         text = [str(value).strip().casefold() for value in as_label_array(values).tolist()]

@@ -37,11 +37,9 @@ def files_of(path: Path) -> tuple[Path, ...]:
 
 
 def write_vectors(path: Path, columns: Columns, source: Mapping[str, Any]) -> None:
-    """Write vectors, atomically, in the format of the file's suffix.
+    """Write "vectors" [n d] and columns [n] of text, atomically, in the format of the suffix.
 
-    Args:
-        columns: "vectors" [n d], "classes" [n], "ids" [n], and optionally "superclasses" [n].
-        source: where the vectors come from, as JSON values; .npy does not store it.
+    The source is where the vectors come from, as JSON values; .npy does not store it.
     """
     check_suffix(path)
     suffix, about, vectors = path.suffix.lower(), json.dumps(dict(source)), columns["vectors"]
@@ -91,11 +89,7 @@ def read_vectors(
     labels: str | None = None,
     skip_unlabeled: bool = False,
 ) -> tuple[Columns, dict[str, Any]]:
-    """Read the columns of a file as `write_vectors` takes them, and their source.
-
-    The arguments are those of `VectorSet.load`. Without classes (`labels=""`), every row has the
-    class "unlabeled".
-    """
+    """Read the columns of a file and their source; the arguments are those of `VectorSet.load`."""
     check_suffix(path, READABLE)
     _check_signature(path)
     try:
@@ -306,10 +300,6 @@ def read_table(path: Path, delimiter: str = ",") -> dict[str, list[str]]:
     """The columns of a table of text with a header, in UTF-8.
 
     Blank lines are left out; in a table of one column they are blank cells, except at the end.
-
-    Raises:
-        OodmlError: if the file is not UTF-8, two columns have one name, or a row has another
-            number of fields than the header.
     """
     content = path.read_bytes()
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):

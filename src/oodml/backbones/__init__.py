@@ -10,7 +10,7 @@ from oodml import catalog
 from oodml.allocator import keep_freed_memory
 from oodml.backbones import _libraries
 from oodml.backbones._base import POOLINGS as POOLINGS
-from oodml.backbones._base import Backbone
+from oodml.backbones._base import Backbone as Backbone
 from oodml.backbones._base import Pooling as Pooling
 from oodml.backbones._base import combine_poolings as combine_poolings
 from oodml.backbones._base import pool_features as pool_features

@@ -23,12 +23,8 @@ TestTransform = Callable[[Image.Image, int], NDArray[Any]]
 
 
 def pool_features(maps: Float[Tensor, "n c rows columns"], pooling: str) -> Float[Tensor, "n c"]:
-    """Pool feature maps over their positions.
-
-    Args:
-        pooling: "avg" (mean), "max", "avg+max" (the sum of both), or "gem", the generalized mean
-            with exponent 3 (Radenovic et al. 2018, arXiv 1711.02512) of the map's positive part.
-    """
+    """Pool feature maps over positions by "avg" (mean), "max", "avg+max" (the sum of both), or
+    "gem", the generalized mean with exponent 3 of the positive part (arXiv 1711.02512)."""
     if pooling == "avg":
         return maps.mean((2, 3))
     if pooling == "max":
@@ -98,11 +94,7 @@ class Backbone(nn.Module):
         self.network.to(memory_format=memory_format)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c rows columns"]:
-        """The feature map of images in [0, 1]; tokens of a transformer form a single row.
-
-        Raises:
-            OodmlError: if the network does not accept images of this size.
-        """
+        """The feature map of images in [0, 1]; tokens of a transformer form a single row."""
         return self._to_map(self._run(images))
 
     def pooled(

@@ -63,8 +63,21 @@ class BNInception(nn.Module):
         self._add("conv2_3x3_reduce", 64, 64)
         self._add("conv2_3x3", 64, 192, 3)
         width = 192
-        for block in BLOCKS:
-            width = self._add_block(block, width)
+        for block, (single, reduced, plain, double_reduced, double, projected) in BLOCKS.items():
+            stride = 1 if single else 2
+            layers = {
+                "1x1": (width, single),
+                "3x3_reduce": (width, reduced),
+                "3x3": (reduced, plain, 3, stride),
+                "double_3x3_reduce": (width, double_reduced),
+                "double_3x3_1": (double_reduced, double, 3),
+                "double_3x3_2": (double, double, 3, stride),
+                "pool_proj": (width, projected),
+            }
+            for name, sizes in layers.items():
+                if sizes[1]:
+                    self._add(f"inception_{block}_{name}", *sizes)
+            width = single + plain + double + (projected or width)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1024 rows columns"]:
         x = self._layer("conv1_7x7_s2", images.flip(1))  # it was trained on BGR
@@ -75,29 +88,13 @@ class BNInception(nn.Module):
             x = self._block(block, x)
         return x
 
-    def _add(self, name: str, before: int, after: int, kernel: int = 1, stride: int = 1) -> int:
+    def _add(self, name: str, before: int, after: int, kernel: int = 1, stride: int = 1) -> None:
         self.add_module(name, nn.Conv2d(before, after, kernel, stride, kernel // 2))
         self.add_module(f"{name}_bn", nn.BatchNorm2d(after))
-        return after
 
     def _layer(self, name: str, x: Tensor) -> Tensor:
         normal = self.get_submodule(f"{name}_bn")(self.get_submodule(name)(x))
         return functional.relu(normal)
-
-    def _add_block(self, block: str, width: int) -> int:
-        """Add the layers of a block; return the width of its output."""
-        single, reduced, plain, double_reduced, double, projected = BLOCKS[block]
-        name, stride = f"inception_{block}", 1 if single else 2
-        if single:
-            self._add(f"{name}_1x1", width, single)
-        self._add(f"{name}_3x3_reduce", width, reduced)
-        self._add(f"{name}_3x3", reduced, plain, 3, stride)
-        self._add(f"{name}_double_3x3_reduce", width, double_reduced)
-        self._add(f"{name}_double_3x3_1", double_reduced, double, 3)
-        self._add(f"{name}_double_3x3_2", double, double, 3, stride)
-        if projected:
-            self._add(f"{name}_pool_proj", width, projected)
-        return single + plain + double + (projected or width)
 
     def _block(self, block: str, x: Tensor) -> Tensor:
         def path(*layers: str, x: Tensor = x) -> Tensor:

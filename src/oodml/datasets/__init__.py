@@ -11,15 +11,23 @@ from oodml.arrays import Names
 from oodml.catalog import check_options, load, names
 from oodml.datasets._check import without_corrupt
 from oodml.datasets._few import reduce_images
-from oodml.datasets._vectors import SUFFIXES, is_vector_file, open_vectors
 from oodml.datasets.huggingface import is_saved_dataset
 from oodml.datasets.table import table_columns
 from oodml.errors import OodmlError, error_at, unknown
-from oodml.images.image_set import ImageSet
+from oodml.images.image_set import ImageSet, VectorImages
+from oodml.vectors import VectorSet
 
-__all__ = ["image_column", "is_import_path", "open_images", "open_unlabeled", "without_corrupt"]
+__all__ = [
+    "image_column",
+    "is_import_path",
+    "is_vector_file",
+    "open_images",
+    "open_unlabeled",
+    "without_corrupt",
+]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+VECTOR_SUFFIXES = (".npz", ".safetensors", ".npy")
 
 
 def open_images(
@@ -65,14 +73,8 @@ def open_unlabeled(data: str | Path, *, skip_corrupt: bool = False) -> ImageSet:
 
 
 def image_column(data: str | Path, images: ImageSet, name: str) -> Names:
-    """[n] the value of each image in a column of what the images were opened from.
-
-    Args:
-        name: "superclass", an attribute such as "style" of emoji, or any column of a table.
-
-    Raises:
-        OodmlError: if there is no such column.
-    """
+    """[n] the value of each image in a column of what the images were opened from: "superclass", an
+    attribute such as "style" of emoji, or any column of a table."""
     columns = dict(images.attributes)
     path = Path(data).expanduser()
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
@@ -102,7 +104,7 @@ def _open(data: str | Path, options: dict[str, Any]) -> ImageSet:
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
         return _load("table", options, path=path)
     if path.is_file():
-        allowed = (*TABLE_SUFFIXES, *SUFFIXES)
+        allowed = (*TABLE_SUFFIXES, *VECTOR_SUFFIXES)
         problem = f"not a folder, nor a table of images or vectors ({', '.join(allowed)})"
         raise error_at(path, problem, allowed=allowed)
     if path.exists():
@@ -160,3 +162,24 @@ def is_import_path(data: str) -> bool:
     module, colon, name = data.partition(":")
     identifiers = [*module.split("."), name]
     return bool(colon) and all(map(str.isidentifier, identifiers)) and not Path(data).exists()
+
+
+def is_vector_file(path: Path) -> bool:
+    """Whether a file contains vectors: a Parquet file with a column "path" lists images."""
+    suffix = path.suffix.lower()
+    if suffix != ".parquet":
+        return suffix in VECTOR_SUFFIXES
+    import pyarrow.parquet as pq
+
+    try:
+        return "path" not in pq.read_schema(path).names
+    except (OSError, ValueError):  # damaged; the reader of tables raises the error
+        return False
+
+
+def open_vectors(path: Path, name: str | None = None) -> VectorImages:
+    """The rows of a file of vectors, sorted by id."""
+    vectors = VectorSet.load(path)
+    vectors = vectors.select(vectors.ids.argsort(kind="stable"))
+    rows = vectors.ids, vectors.classes, vectors.superclasses
+    return VectorImages(name or path.stem, *rows, pixels=vectors.vectors)

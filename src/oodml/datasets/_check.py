@@ -53,11 +53,9 @@ class CheckReport:
 def check(
     images: ImageSet, minimum: int = 2, advance: Callable[[], Any] = lambda: None
 ) -> CheckReport:
-    """Decode every image, and cache which of the files can be read.
+    """Decode every image, and cache which of the files can be read; `advance` follows each image.
 
-    Args:
-        minimum: report classes with fewer readable images than this, at least 2.
-        advance: called after each image.
+    Classes with fewer than `minimum` readable images are reported.
     """
     if minimum < 2:
         problem = f"minimum must be at least 2, because retrieval needs a pair; given {minimum}"

@@ -139,7 +139,7 @@ def file_records(images: ImageSet) -> FileRecords:
         except OSError as error:
             location = str(error.filename or "")
             raise OodmlError(f"{images.name}: {error}", location=location) from error
-    texts = (np.array(values, dtype=np.str_) for values in (hashes, traits))
+    texts = np.array(hashes, dtype=np.str_), np.array(traits, dtype=np.str_)
     updated = FileRecords(*texts, records.decoded, records.problems)
     _save_records(images, times, updated)
     return updated
@@ -232,11 +232,7 @@ def cached_records(images: ImageSet, times: FileTimes) -> FileRecords:
 
 
 def save_decoded(images: ImageSet, times: FileTimes, files: Sequence[DecodedFile]) -> FileRecords:
-    """Cache and return the records of files that were all decoded.
-
-    Args:
-        times: the sizes and times of the files before they were read.
-    """
+    """Cache and return the records of decoded files that had these times before they were read."""
     columns = [(file.hash, file.traits, file.problem) for file in files]
     hashes, traits, problems = np.array(columns, dtype=np.str_).reshape(-1, 3).T
     records = FileRecords(hashes, traits, hashes != "", problems)

@@ -212,12 +212,7 @@ def train_views(images: ImageSet, size: int, recipe: Recipe, seed: int) -> View:
 def batches(
     jobs: Iterable[tuple[Rows, View]], threads: int | None = None, ahead: int = 2
 ) -> Iterator[Shaped[Tensor, "n 3 h w"]]:
-    """Yield the views of each job's rows, in order.
-
-    Args:
-        jobs: for each batch, its rows and the function that returns their views.
-        threads: by default the number of processors, at most 8. The result does not depend on it.
-    """
+    """Yield the views of each job's rows, in order; they do not depend on the number of threads."""
     count = threads or min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(count) as pool:
         pending: deque[list[Future[list[NDArray[Any]]]]] = deque()

@@ -74,10 +74,7 @@ class TripletLoss(BaseLoss):
     ) -> Scalar:
         """Return the loss of a batch, computed in full precision even under autocast.
 
-        Args:
-            triplets: rows of anchor, positive, and negative [t 3]; by default every triplet that
-                the labels allow.
-            valid: mask [t] of the triplets that count, as `Miner.masked` returns it.
+        By default all triplets that the labels allow count; see `BaseMiner.masked` for `valid`.
         """
         if triplets is None:
             triplets, valid = all_triplets(labels), None
@@ -154,9 +151,8 @@ def cosines(rows: Float[Tensor, "n d"], vectors: Float[Tensor, "c d"]) -> Float[
 def to_ball(vectors: Vectors, curvature: float, clip: float | None) -> Vectors:
     """Map vectors into the Poincaré ball by the exponential map at its center (arXiv 2203.10833).
 
-    Args:
-        curvature: the ball has the curvature -curvature and the radius curvature^-½.
-        clip: length that longer vectors are shortened to first (feature clipping), or None.
+    The ball has the curvature -curvature and the radius curvature^-½. Vectors that are longer than
+    `clip` are shortened first (feature clipping).
     """
     lengths = (vectors.square().sum(1, keepdim=True) + 1e-12).sqrt()
     if clip is not None:

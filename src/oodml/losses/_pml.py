@@ -18,14 +18,10 @@ SIZES = {"num_classes": "n_classes", "embedding_size": "dim"}
 
 
 def wrapper_of(kind: str, name: str) -> Any:
-    """A function that builds the loss or miner `name`, such as "SupConLoss", from its options.
+    """A function that builds a class of `pytorch_metric_learning.losses` or `.miners`.
 
-    Its signature is that of the original, with `n_classes` and `dim` in place of `num_classes`
-    and `embedding_size`.
-
-    Args:
-        kind: "losses" or "miners".
-        name: name of a class of `pytorch_metric_learning.losses` or `.miners`.
+    Its signature is that of the class, with `n_classes` and `dim` in place of `num_classes` and
+    `embedding_size`.
     """
     package = importlib.import_module(f"pytorch_metric_learning.{kind}")
     base = getattr(package, BASES[kind])

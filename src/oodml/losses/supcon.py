@@ -1,21 +1,14 @@
 """Supervised contrastive loss (Khosla et al. 2020, arXiv 2004.11362)."""
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from oodml.losses._base import LabelLoss, masked_mean
 from oodml.miners._base import positive_mask
-from oodml.shapes import Labels, Scalar, Vectors
+from oodml.shapes import Labels, Scalar, Square, Vectors
 
 
-def contrast(logits: Float[Tensor, "n n"], labels: Labels) -> Scalar:
-    """Cross-entropy of each positive among all other rows: mean over positives, then anchors.
-
-    Args:
-        logits: similarities of all pairs of rows, divided by the temperature [n n].
-        labels: class of each row [n]; rows without a positive are no anchors.
-    """
+def contrast(logits: Square, labels: Labels) -> Scalar:
+    """Cross-entropy of each positive among all other rows: mean over positives, then anchors."""
     own = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
     log_probabilities = logits.masked_fill(own, -1e9).log_softmax(1)
     positive = positive_mask(labels)

@@ -101,10 +101,8 @@ class BaseMethod(nn.Module):
 class MomentumMethod(BaseMethod):
     """Encodes second views with a momentum copy of the model and queues the resulting keys.
 
-    `terms` calls `encode_keys` once per step; `after_step` appends these keys to the queue.
-
-    Args:
-        momentum, queue_batches: momentum of the copy, and length of the queue in batches.
+    `terms` calls `encode_keys` once per step; `after_step` appends these keys to the queue, whose
+    length is `queue_batches` batches.
     """
 
     n_views: ClassVar[int] = 2

@@ -63,12 +63,7 @@ class MinedLoss(nn.Module):
     def forward(
         self, rows: Vectors, labels: Labels, generator: Generator, anchors: int | None = None
     ) -> Scalar:
-        """Return the loss of a batch.
-
-        Args:
-            generator: source of randomness of the miner, and of losses that draw numbers.
-            anchors: mined triplets of later rows are ignored; None keeps all.
-        """
+        """Return the loss of a batch; mined triplets of rows from `anchors` on are ignored."""
         arguments: tuple[Any, ...] = (rows, labels)
         if self.miner is None:
             drawn = {"generator": generator} if "generator" in self.accepted else {}
@@ -91,12 +86,9 @@ class MinedLoss(nn.Module):
 
 
 class Matryoshka(nn.Module):
-    """Mean of a loss over prefixes of the embedding (Kusupati et al. 2022, arXiv 2205.13147).
+    """Mean of losses of prefixes of the embedding, of lengths `dims` (Kusupati 2022, 2205.13147).
 
     Prefixes are scaled to unit length if the embedding has unit length. The paper sums the losses.
-
-    Args:
-        losses, dims: the loss and the length of each prefix.
     """
 
     def __init__(self, losses: Iterable[MinedLoss], dims: Sequence[int]) -> None:
@@ -121,13 +113,10 @@ class Matryoshka(nn.Module):
 
 
 class CrossBatchMemory(nn.Module):
-    """A loss on a batch together with the embeddings of earlier batches (XBM, arXiv 1912.06798).
+    """A loss on a batch and `size` embeddings of earlier batches (XBM, arXiv 1912.06798).
 
-    The remembered rows receive no gradient. They are positives and negatives of the batch; losses
-    without triplets also compare them with each other, which changes no gradient.
-
-    Args:
-        size, start: number of remembered rows, and of steps before they are used.
+    The remembered rows are positives and negatives of the batch after `start` steps. They receive
+    no gradient; losses without triplets also compare them with each other.
     """
 
     def __init__(self, loss: MinedLoss | Matryoshka, size: int, start: int = 0) -> None:
@@ -167,13 +156,9 @@ def groups_of(losses: Iterable[nn.Module], lr: float) -> list[dict[str, Any]]:
 def embed_class_names(names: Sequence[str], source: str | None = None) -> Tensor | None:
     """[c t] one vector per class name; None without names.
 
-    Args:
-        source: a file of vectors whose classes include the names (the vectors of a class are
-            averaged), or the import path `package.module:function` of a function from a list of
-            names to vectors [c t], such as a text model. By default, counts of letter trigrams.
-
-    Raises:
-        OodmlError: if a class has no vector, or the vectors have the wrong shape.
+    The source is a file of vectors whose classes include the names (the vectors of a class are
+    averaged), or the import path `package.module:function` of a function from a list of names to
+    vectors [c t], such as a text model. By default, the vectors are counts of letter trigrams.
     """
     if not names:
         return None

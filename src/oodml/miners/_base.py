@@ -3,14 +3,14 @@
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 from torch.nn.functional import normalize
 
-from oodml.shapes import Labels, MaskedTriplets, Triplets, Uniform, Vectors
+from oodml.shapes import Labels, MaskedTriplets, Rows, Square, Triplets, Uniform, Vectors
 
 Pairs = Bool[Tensor, "n n"]
-Partners = tuple[Int[Tensor, " n"], Int[Tensor, " n"]]
+Partners = tuple[Rows, Rows]
 
 
 class BaseMiner:
@@ -45,14 +45,10 @@ class BaseMiner:
             return self.choose(embeddings, labels, uniform)
 
     def choose(self, embeddings: Vectors, labels: Labels, uniform: Uniform) -> MaskedTriplets:
-        """Return triplets and a mask of the valid ones, given random numbers from U[0, 1).
+        """Return triplets and a mask of the valid ones, given `draws` numbers from U[0, 1) per row.
 
         A pure function whose shapes do not depend on the data, so it works under
-        `torch.func.vmap`.
-
-        Args:
-            embeddings: embeddings [n d], at least in single precision.
-            uniform: `draws` random numbers per row [k n].
+        `torch.func.vmap`. Embeddings have at least single precision.
         """
         raise NotImplementedError
 
@@ -66,27 +62,22 @@ class PairMiner(BaseMiner):
         return one_triplet_per_row(*partners), positives.any(1) & negatives.any(1)
 
     def partners(self, rows: Vectors, same: Pairs, other: Pairs, uniform: Uniform) -> Partners:
-        """Return a positive and a negative of each row.
-
-        Args:
-            same, other: masks of the other rows of each row's class, and of rows of other classes.
-            uniform: `draws` random numbers per row [k n].
-        """
+        """Return a positive and a negative of each row, from masks of its class and of others."""
         raise NotImplementedError
 
 
-def positive_mask(labels: Labels) -> Bool[Tensor, "n n"]:
+def positive_mask(labels: Labels) -> Pairs:
     """Mask of pairs of different rows with the same label."""
     diagonal = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     return (labels[:, None] == labels) & ~diagonal
 
 
-def negative_mask(labels: Labels) -> Bool[Tensor, "n n"]:
+def negative_mask(labels: Labels) -> Pairs:
     """Mask of pairs of rows with different labels."""
     return labels[:, None] != labels
 
 
-def draw(weights: Float[Tensor, "n m"], uniform: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
+def draw(weights: Float[Tensor, "n m"], uniform: Float[Tensor, " n"]) -> Rows:
     """Draw one column per row in proportion to its weight (>= 0); any column if all are 0."""
     cumulative = weights.cumsum(1)
     # Below the total, so that rounding cannot select a column after the last positive weight.
@@ -95,7 +86,7 @@ def draw(weights: Float[Tensor, "n m"], uniform: Float[Tensor, " n"]) -> Int[Ten
     return chosen.clamp(max=weights.shape[1] - 1)
 
 
-def draw_from(mask: Bool[Tensor, "n m"], uniform: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
+def draw_from(mask: Bool[Tensor, "n m"], uniform: Float[Tensor, " n"]) -> Rows:
     """Draw one column per row uniformly from the mask; arbitrary where the mask is empty."""
     return draw(mask.to(torch.float32), uniform)
 
@@ -105,24 +96,24 @@ def prefer(choice: Bool[Tensor, "n m"], otherwise: Bool[Tensor, "n m"]) -> Bool[
     return torch.where(choice.any(1, keepdim=True), choice, otherwise)
 
 
-def distances(embeddings: Vectors) -> Float[Tensor, "n n"]:
+def distances(embeddings: Vectors) -> Square:
     """Euclidean distances between all rows."""
     return squared_distance_matrix(embeddings).sqrt()
 
 
-def squared_distance_matrix(embeddings: Vectors) -> Float[Tensor, "n n"]:
+def squared_distance_matrix(embeddings: Vectors) -> Square:
     """Squared Euclidean distances between all rows."""
     products = embeddings @ embeddings.T
     norms = products.diagonal()
     return (norms[:, None] + norms - 2 * products).clamp(min=0)
 
 
-def unit_distances(embeddings: Vectors) -> Float[Tensor, "n n"]:
+def unit_distances(embeddings: Vectors) -> Square:
     """Euclidean distances between all rows after scaling them to unit length."""
     unit = normalize(embeddings, dim=1)
     return (2 - 2 * unit @ unit.T).clamp(min=0).sqrt()
 
 
-def one_triplet_per_row(positive: Int[Tensor, " n"], negative: Int[Tensor, " n"]) -> Triplets:
+def one_triplet_per_row(positive: Rows, negative: Rows) -> Triplets:
     """Triplets in which every row is the anchor once."""
     return torch.stack([torch.arange(len(positive), device=positive.device), positive, negative], 1)

@@ -1,11 +1,11 @@
 """Distance-weighted mining (Wu et al. 2017, arXiv 1706.07567)."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from oodml.miners._base import PairMiner, Pairs, Partners, draw, draw_from, unit_distances
-from oodml.shapes import Uniform, Vectors
+from oodml.shapes import Square, Uniform, Vectors
 
 
 def log_inverse_density(distance: Float[Tensor, "*shape"], dim: int) -> Float[Tensor, "*shape"]:
@@ -14,9 +14,7 @@ def log_inverse_density(distance: Float[Tensor, "*shape"], dim: int) -> Float[Te
     return (2 - dim) * distance.log() - (dim - 3) / 2 * below_antipodal.log()
 
 
-def negative_probabilities(
-    embeddings: Vectors, allowed: Bool[Tensor, "n n"], lowest: float = 0.5
-) -> Float[Tensor, "n n"]:
+def negative_probabilities(embeddings: Vectors, allowed: Pairs, lowest: float = 0.5) -> Square:
     """Probability that each row is drawn as the negative of each anchor (rows are anchors).
 
     The weights are the inverse density of distances, clamped to at least `lowest`, on the unit

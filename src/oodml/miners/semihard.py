@@ -4,11 +4,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from oodml.miners._base import PairMiner, Pairs, Partners, distances, draw_from, prefer
-from oodml.shapes import Uniform, Vectors
+from oodml.shapes import Square, Uniform, Vectors
 
 
 def semihard_negatives(
-    between: Float[Tensor, "n n"], negatives: Pairs, to_positive: Float[Tensor, " n"], margin: float
+    between: Square, negatives: Pairs, to_positive: Float[Tensor, " n"], margin: float
 ) -> Pairs:
     """Mask of the negatives that are farther than the positive by less than the margin."""
     beyond = between - to_positive[:, None]

@@ -1,12 +1,9 @@
 """Triplets across three classes, both partners drawn by distance (Milbich et al. 2020)."""
 
-from jaxtyping import Int
-from torch import Tensor
-
 from oodml.miners import shared_neg_distance
 from oodml.miners._base import Pairs, draw
 from oodml.miners.distance import negative_probabilities
-from oodml.shapes import Uniform, Vectors
+from oodml.shapes import Rows, Uniform, Vectors
 
 
 class Miner(shared_neg_distance.Miner):
@@ -16,5 +13,5 @@ class Miner(shared_neg_distance.Miner):
         lowest: distances are clamped to at least this value.
     """
 
-    def second(self, rows: Vectors, unlike: Pairs, uniform: Uniform) -> Int[Tensor, " n"]:
+    def second(self, rows: Vectors, unlike: Pairs, uniform: Uniform) -> Rows:
         return draw(negative_probabilities(rows, unlike, self.lowest), uniform[0])

@@ -1,11 +1,8 @@
 """Triplets across three classes, to learn features shared by classes (Milbich et al. 2020)."""
 
-from jaxtyping import Int
-from torch import Tensor
-
 from oodml.miners._base import BaseMiner, Pairs, draw, draw_from, negative_mask, one_triplet_per_row
 from oodml.miners.distance import negative_probabilities
-from oodml.shapes import Labels, MaskedTriplets, Uniform, Vectors
+from oodml.shapes import Labels, MaskedTriplets, Rows, Uniform, Vectors
 
 
 class Miner(BaseMiner):
@@ -27,6 +24,6 @@ class Miner(BaseMiner):
         weights = negative_probabilities(embeddings, third, self.lowest)
         return one_triplet_per_row(positive, draw(weights, uniform[1])), third.any(1)
 
-    def second(self, rows: Vectors, unlike: Pairs, uniform: Uniform) -> Int[Tensor, " n"]:
+    def second(self, rows: Vectors, unlike: Pairs, uniform: Uniform) -> Rows:
         """One row of another class for each anchor."""
         return draw_from(unlike, uniform[0])

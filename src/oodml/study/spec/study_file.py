@@ -9,8 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from oodml.backbones import VECTORS
 from oodml.catalog import get_class, make_importable, names
-from oodml.datasets import is_import_path
-from oodml.datasets._vectors import is_vector_file
+from oodml.datasets import is_import_path, is_vector_file
 from oodml.errors import OodmlError, error_at, suggest, unknown
 from oodml.images.decode import parse_background
 from oodml.images.image_set import pixels_error
