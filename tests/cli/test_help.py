@@ -1,8 +1,12 @@
-"""Every command has a help text with an example, which appears quickly."""
+"""The commands use one vocabulary, and their help appears quickly."""
 
+import re
 import subprocess
 import sys
+import typing
+from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import typer
@@ -10,20 +14,27 @@ from typer.testing import CliRunner
 
 import oodml
 from oodml.cli import PANELS, app, main
+from oodml.cli.shared import RENAMED
 
-COMMAND = typer.main.get_command(app)
-
-
-def leaves(command: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    children = getattr(command, "commands", None)
-    if children is None:
-        yield path
-        return
-    for name, child in children.items():
-        yield from leaves(child, (*path, name))
+COMMAND: Any = typer.main.get_command(app)
 
 
-LEAVES = sorted(leaves(COMMAND))
+def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name in getattr(command, "commands", {}):
+        child = command.get_command(typer.Context(command), name)
+        if hasattr(child, "commands"):
+            yield from leaves(child, (*path, name))
+        else:
+            yield (*path, name), child
+
+
+LEAVES = dict(sorted(leaves(COMMAND)))
+OPTIONS = [
+    (" ".join(path), one)
+    for path, command in LEAVES.items()
+    for one in command.params
+    if one.param_type_name == "option" and one.name != "help"
+]
 
 
 def test_the_commands_that_later_work_relies_on() -> None:
@@ -32,6 +43,54 @@ def test_the_commands_that_later_work_relies_on() -> None:
         ("splits", "build"), ("splits", "show"), ("study", "run"), ("study", "status"),
     }  # fmt: skip
     assert expected <= set(LEAVES)
+
+
+def test_twenty_commands_in_five_panels() -> None:
+    listed = [name for names in PANELS.values() for name in names]
+    assert sorted(listed) == sorted({path[0] for path in LEAVES})
+    assert len(PANELS) == 5
+    assert len(listed) <= 20
+
+
+def test_an_option_of_the_same_name_has_the_same_text_or_type() -> None:
+    texts, types = defaultdict(set), defaultdict(set)
+    for path, one in OPTIONS:
+        hints = typing.get_type_hints(LEAVES[tuple(path.split())].callback)
+        texts[one.opts[0]].add(one.help)
+        types[one.opts[0]].add(plain_type(hints[one.name]))
+    assert {name: kinds for name, kinds in types.items() if len(kinds) > 1 < len(texts[name])} == {}
+
+
+def plain_type(hint: Any) -> Any:
+    """The type of a value, without None and list."""
+    parts = [one for one in typing.get_args(hint) if one is not type(None)]
+    return plain_type(parts[0]) if parts else hint
+
+
+def test_every_optional_value_shows_what_happens_without_it() -> None:
+    silent = [
+        (path, one.opts[0])
+        for path, one in OPTIONS
+        if not one.required and not one.is_flag and one.default is None
+        if not re.search(r"default", one.help or "")
+    ]
+    assert silent == []
+
+
+def test_long_commands_are_divided_into_panels() -> None:
+    for path, command in LEAVES.items():
+        panels = {one.rich_help_panel for name, one in OPTIONS if name == " ".join(path)}
+        assert len(command.params) <= 12 or len(panels) > 1, path
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_the_error_of_an_earlier_name_names_the_new_one(name: str) -> None:
+    group = ["study"] if name in ("search", "reproduce") else []
+    shown = CliRunner().invoke(app, [*group, name])
+    assert shown.exit_code == 2
+    new = RENAMED[name].split(" --")[0]
+    assert new in " ".join(shown.output.replace("│", " ").split())
+    assert tuple(new.split()) in LEAVES
 
 
 def test_the_root_help_shows_no_type_of_flags() -> None:
@@ -45,11 +104,8 @@ def test_help_has_an_example(path: tuple[str, ...]) -> None:
     assert "<bool>" not in shown.stdout
     text = " ".join(shown.output.replace("│", " ").split())
     assert f"oodml {' '.join(path)}" in text.split("Example", 1)[-1], text
-
-
-def test_every_command_has_a_panel() -> None:
-    listed = [name for names in PANELS.values() for name in names]
-    assert sorted(listed) == sorted({path[0] for path in LEAVES})
+    about = LEAVES[path].callback.__doc__
+    assert re.search(r"\n\n    Example: ", about), "a paragraph of its own"
 
 
 def test_the_version() -> None:

@@ -18,9 +18,9 @@ from tests.report.study_folder import made_up_study
 
 def test_report_names_the_page(tmp_path: Path) -> None:
     made_up_study(tmp_path, seeds=1, shots=())
-    found = CliRunner().invoke(app, ["report", str(tmp_path), "--no-paper"])
+    found = CliRunner().invoke(app, ["report", str(tmp_path), "--no-paper", "--json"])
     assert found.exit_code == 0, found.output
-    assert "report.html" in found.output
+    assert json.loads(found.stdout)["page"].endswith("report.html")
     assert (tmp_path / "report.html").exists()
     assert not [*tmp_path.rglob("*.pdf")]
 

@@ -40,8 +40,8 @@ def out(tmp_path: Path) -> Path:
 
 def test_a_study_is_run_and_its_status_told(out: Path) -> None:
     again = call("study", "run", out.parent / "study.toml", "--out", out)
-    assert again.output.splitlines()[-1] == f"12 of 12 runs done: {out}/results.parquet"
-    assert call("study", "status", out).output == "study: 12 of 12 runs done\n"
+    assert again.stdout.splitlines()[-1] == f"12 of 12 runs done: {out}/results.parquet"
+    assert call("study", "status", out).stdout == "study: 12 of 12 runs done\n"
 
 
 def test_failures_end_non_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

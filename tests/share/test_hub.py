@@ -129,7 +129,7 @@ def run(*words: str) -> str:
 def test_a_model_is_pushed_and_loaded_by_its_address(
     hub: dict[str, dict[str, bytes]], results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run("push", f"{results}:margin", "ada/birds", "--dry-run", str(tmp_path / "dry"))
+    run("push", f"{results}:margin", "ada/birds", "--out", str(tmp_path / "dry"))
     assert not hub
     run("push", f"{results}:margin", "ada/birds")
     dry = {file.name: file.read_bytes() for file in (tmp_path / "dry").iterdir()}
@@ -193,7 +193,5 @@ def test_the_parts_of_an_address() -> None:
 
 
 def test_a_method_that_does_not_exist_is_refused(results: Path, tmp_path: Path) -> None:
-    result = CliRunner().invoke(
-        app, ["push", f"{results}:margn", "a/b", "--dry-run", str(tmp_path)]
-    )
+    result = CliRunner().invoke(app, ["push", f"{results}:margn", "a/b", "--out", str(tmp_path)])
     assert isinstance(result.exception, OodmlError)

@@ -43,19 +43,23 @@ class _OrderedGroup(CommandGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         command = super().get_command(ctx, cmd_name)
         for one in (command, *getattr(command, "commands", {}).values()):
-            _hide_flag_values(one.get_params(ctx) if one else ())
+            _complete_help(one.get_params(ctx) if one else ())
         return command
 
     def get_params(self, ctx: Any) -> Any:
         params = super().get_params(ctx)
-        _hide_flag_values(params)
+        _complete_help(params)
         return params
 
 
-def _hide_flag_values(options: Iterable[Any]) -> None:
+def _complete_help(options: Iterable[Any]) -> None:
+    """Show no type of flags, and which options are not used by default."""
     for option in options:
+        text = getattr(option, "help", None) or ""
         if getattr(option, "is_flag", False):
             option.metavar = ""  # a flag has no value; Typer would show <bool>
+        elif option.default is None and not option.required and "default" not in text:
+            option.help = f"{text.removesuffix('.')} (default: none)."
 
 
 def _panel(name: str) -> str | None:

@@ -1,45 +1,44 @@
 """`oodml adapt`."""
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from oodml.cli import shared
-from oodml.cli.shared import option
+from oodml.cli.shared import File, option, source
 
 if TYPE_CHECKING:
     from oodml.adaptation.episodes import AdaptResult
     from oodml.adaptation.gallery import GalleryResult
     from oodml.images.image_set import ImageSet
 
+training = partial(option, panel="Training")
+
 
 def adapt(
     model: Annotated[str, shared.MODEL],
-    support: Annotated[Path, option("Labeled images to adapt to: a folder CLASS/IMAGE.")],
-    queries: Annotated[Path, option("Images to test on: a folder CLASS/IMAGE.")],
+    support: Annotated[Path, source("Labeled images to adapt to: a folder CLASS/IMAGE.")],
+    queries: Annotated[Path, source("Images to test on: a folder CLASS/IMAGE.")],
     gallery: Annotated[
-        Path | None,
-        option(
-            "Labeled images of the classes you have: a folder CLASS/IMAGE. The support is "
-            "added to it; one new class is enough."
-        ),
+        File,
+        source("Images of known classes, CLASS/IMAGE, to add the support to; one class is enough."),
     ] = None,
-    out: Annotated[Path | None, option("Folder for the adapted model.")] = None,
+    out: Annotated[File, option("Folder for the adapted model.")] = None,
     weights: shared.Weights = None,
     objective: Annotated[
-        str, option("margin, multisimilarity, triplet, prototypes, or linear.")
+        str, training("margin, multisimilarity, triplet, prototypes, or linear.")
     ] = "margin",
-    layers: Annotated[
-        str, option("last: the last layer, on features; all: the whole network.")
-    ] = "last",
-    iterations: Annotated[int, option("Number of steps.")] = 300,
-    lr: Annotated[float, option("Learning rate of the adapted layers.")] = 2e-4,
-    views: Annotated[int, option("Augmented views of each support image, for the last layer.")] = 4,
-    seed: Annotated[int, option("Random seed for views and batches.")] = 0,
+    layers: Annotated[str, training("last: the last layer; all: the whole network.")] = "last",
+    iterations: Annotated[int, training("Number of steps.")] = 300,
+    lr: Annotated[float, training("Learning rate of the adapted layers.")] = 2e-4,
+    views: Annotated[int, training("Augmented views per image, for the last layer.")] = 4,
+    seed: shared.Seed = 0,
     background: shared.Background = None,
     device: shared.Device = None,
     trust_code: shared.TrustCode = False,
+    as_json: shared.Json = False,
 ) -> None:
     """Adapt a model to a few labeled images of new classes, and print metrics before and after.
 
@@ -57,23 +56,26 @@ def adapt(
     resolve_device(device)
     if out is not None:
         refuse_overwrite(out, model, support, queries, gallery)
-    labeled, searched = (_open_labeled(path, background) for path in (support, queries))
+    labeled, tested = (_open_labeled(path, background) for path in (support, queries))
     start = open_model(model, weights, trust_code, normalize=True)
+    options: dict[str, Any] = {"seed": seed, "device": device}
     if gallery is not None:
         more = _open_labeled(gallery, background)
-        inputs = (start, labeled, searched, more, settings)
-        adapted, added = add_to_gallery(*inputs, seed=seed, device=device)
-        notes, lines = added.notes, _format_recalls(added)
+        adapted, added = add_to_gallery(start, labeled, tested, more, settings, **options)
+        notes, sentence, table, values = added.notes, *_describe_gallery(added)
     else:
-        adapted, result = adapt_model(start, labeled, searched, settings, seed=seed, device=device)
-        notes, lines = (*result.notes, *_describe_losses(result)), _format_metrics(result)
+        adapted, result = adapt_model(start, labeled, tested, settings, **options)
+        notes, sentence, table, values = result.notes, *_describe_metrics(result)
     for note in notes:
         typer.echo(f"note: {note}", err=True)
-    for line in lines:
-        typer.echo(line)
+    following: list[object] = ["adapt", "--model", model, "--support", support]
+    following += ["--queries", queries, "--out", "adapted"]
+    sentences = [sentence]
     if out is not None:
         adapted.save(out)
-        typer.echo(f"wrote {out}")
+        sentences.append(f"wrote {out}")
+        following = ["embed", "--data", queries, "--model", out, "--out", "vectors.npz"]
+    shared.show(sentences, table, next=following, json=values, as_json=as_json)
 
 
 COMMANDS = (adapt,)
@@ -88,32 +90,34 @@ def _open_labeled(path: Path, background: str | None) -> "ImageSet":
     return shared.open_data(str(path), background=background, **options)
 
 
-def _describe_losses(result: "AdaptResult") -> list[str]:
-    """A note if adaptation made a metric worse."""
+def _describe_metrics(result: "AdaptResult") -> tuple[str, shared.Table, Any]:
     before, after = result.before[0], result.after[0]
-    worse = [name for name in before if after[name] < before[name]]
-    if not worse:
-        return []
-    return [
-        f"{', '.join(worse)} is lower after adaptation. A few support images are a noisy estimate "
-        "of their classes: give more, try another --objective, or use the model as it is"
-    ]
+    first = next(iter(before))
+    sentence = f"Adaptation changes {first} from {before[first]:.4f} to {after[first]:.4f}."
+    if worse := [name for name in before if after[name] < before[name]]:
+        sentence += (
+            f" {', '.join(worse)} is lower after adaptation. A few support images are a noisy "
+            "estimate of their classes: give more, try another --objective, or use the model "
+            "without adaptation."
+        )
+    rows = [(name, f"{value:.4f}", f"{after[name]:.4f}") for name, value in before.items()]
+    table = shared.Table("", ("metric", "before", "after"), rows)
+    return sentence, table, {"before": dict(before), "after": dict(after)}
 
 
-def _format_metrics(result: "AdaptResult") -> list[str]:
-    rows = (
-        f"{metric:>12}  {value:6.4f}  {result.after[0][metric]:6.4f}"
-        for metric, value in result.before[0].items()
-    )
-    return [f"{'':>12}  before   after", *rows]
-
-
-def _format_recalls(result: "GalleryResult") -> list[str]:
+def _describe_gallery(result: "GalleryResult") -> tuple[str, shared.Table, Any]:
     """Recall@1 per group of queries: in the gallery, with the support added, and adapted."""
-    rows = []
-    for row in result.rows:
-        given = "-" if row.gallery is None else f"{row.gallery:.4f}"
-        rows.append(f"{row.queries:>14}  {row.count:7}  {given:>7}  {row.added:13.4f}  "
-                    f"{row.adapted:7.4f}")  # fmt: skip
-    header = f"{'Recall@1':>14}  queries  gallery  support added  adapted"
-    return [header, *rows]
+    from dataclasses import asdict
+
+    rows = [
+        (row.queries, str(row.count), "-" if row.gallery is None else f"{row.gallery:.4f}",
+         f"{row.added:.4f}", f"{row.adapted:.4f}")
+        for row in result.rows
+    ]  # fmt: skip
+    new = result.rows[0]
+    sentence = (
+        f"Recall@1 of {new.queries} is {new.added:.4f} with the support in the gallery, and "
+        f"{new.adapted:.4f} with the adapted model."
+    )
+    heads = ("Recall@1", "queries", "gallery", "support added", "adapted")
+    return sentence, shared.Table("", heads, rows), [asdict(row) for row in result.rows]

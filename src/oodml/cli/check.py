@@ -5,18 +5,20 @@ from typing import Annotated, Any
 
 import typer
 
-from oodml.cli.shared import argument, option, print_table
+from oodml.cli import shared
+from oodml.cli.shared import Text, argument
 from oodml.errors import OodmlError
 
 
 def check(
     name: Annotated[str, argument("An import path, module:Object, or a catalog name.")],
     kind: Annotated[
-        str | None, option("A kind of part, such as losses or miners; inferred by default.")
+        Text, shared.option("A kind of part, such as losses (default: inferred from the part).")
     ] = None,
     option: Annotated[
-        list[str] | None, option("KEY=VALUE, with the value as in a study file. May be repeated.")
+        list[str] | None, shared.option("KEY=VALUE as in a study file; may be repeated.")
     ] = None,
+    as_json: shared.Json = False,
 ) -> None:
     """Check that your own loss, miner, method, network, dataset, or few-shot adapter works.
 
@@ -33,12 +35,17 @@ def check(
     kind = kind or kind_of(name)
     results = check_all(name, kind, dict(_parse_option(text) for text in option or ()))
     heads = ("", "requirement", "problem and remedy")
-    details = ("\n".join(filter(None, (one.problem, one.remedy))) for one in results)
+    details = ["\n".join(filter(None, (one.problem, one.remedy))) for one in results]
     rows = [(r.mark, r.requirement, text) for r, text in zip(results, details, strict=True)]
-    print_table(f"{name} ({kind})", heads, rows, heads)
     failed = sum(result.failed for result in results)
-    summary = f"{failed} of {len(results)} requirements not met"
-    typer.echo(summary if failed else "all requirements met")
+    shared.show(
+        f"{failed} of {len(results)} requirements not met" if failed else "all requirements met",
+        shared.Table(f"{name} ({kind})", heads, rows, heads),
+        next=() if failed else ("study", "run", "study.toml", "--out", "results"),
+        json=[{"requirement": requirement, "met": not one.failed, "problem": text}
+              for one, (_, requirement, text) in zip(results, rows, strict=True)],
+        as_json=as_json,
+    )  # fmt: skip
     if failed:
         raise typer.Exit(1)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from oodml.cli import shared
-from oodml.cli.shared import argument, command_group, option
+from oodml.cli.shared import File, Text, argument, command_group, option
 from oodml.errors import OodmlError, unknown
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ TRAIT_ROWS = (
 @app.command()
 def check(
     data: shared.DataArgument,
-    root: Annotated[
-        Path | None, option("The folder of a named dataset or of a table's images.")
-    ] = None,
+    root: Annotated[File, option("Folder of a named dataset or of a table's images.")] = None,
     minimum: Annotated[int, option("Report classes with fewer readable images than this.")] = 2,
     background: shared.Background = None,
     skip_unlabeled: shared.SkipUnlabeled = False,
@@ -44,18 +42,14 @@ def check(
         bool, option("Also find almost equal images.", "--near-duplicates")
     ] = False,
     backbone: Annotated[
-        str | None, option("With --near-duplicates: compare features of this network, not pixels.")
+        Text, option("Of --near-duplicates: compare features of this network (default: pixels).")
     ] = None,
     similarity: Annotated[
-        float | None,
-        option("Smallest correlation of pixels, or cosine of features, of near-duplicates."),
+        float | None, option("Least correlation, or cosine of features (default: 0.99).")
     ] = None,
     splits: Annotated[
-        Path | None,
-        option(
-            "With --near-duplicates: a split file or a study, to find test images with a "
-            "near-duplicate among the training images."
-        ),
+        File,
+        option("A split file or study: also find test images almost equal to training images."),
     ] = None,
     as_json: shared.Json = False,
 ) -> None:
@@ -86,14 +80,22 @@ def check(
     with Progress(f"Decoding {images.name}", len(images)) as progress:
         report = check_images(images, minimum, progress.advance)
     leakage = _find_leakage(images, backbone, similarity, splits) if near_duplicates else None
-    if as_json:
-        more = {} if leakage is None else {"near_duplicates": asdict(leakage)}
-        shared.print_json(asdict(report) | more)
-    else:
-        shared.print_table(report.name, ("", ""), [*_rows(report), *_leakage_rows(leakage)], ("",))
-        _print_recalls(leakage)
-        if root is None:
-            shared.print_next("study", "init", data)
+    tables = [shared.Table("", ("", ""), [*_rows(report), *_leakage_rows(leakage)], ("",))]
+    if leakage is not None and leakage.recalls:
+        rows = [
+            (row["split"] or "all", row["vectors"], f"{row['recall']:.4f}", f"{row['without']:.4f}")
+            for row in leakage.recalls
+        ]
+        heads = ("split", "vectors", "all images", "without near-duplicates")
+        tables.append(shared.Table("Recall@1", heads, rows, ("vectors",)))
+    shared.show(
+        f"{report.name}: {report.images} images of {report.classes} classes; {len(report.corrupt)} "
+        f"are corrupt, and {len(report.too_small)} classes have fewer than {minimum}.",
+        *tables,
+        next=("study", "init", data, *(("--root", root) if root else ())),
+        json=asdict(report) | ({} if leakage is None else {"near_duplicates": asdict(leakage)}),
+        as_json=as_json,
+    )
     if report.corrupt:
         raise typer.Exit(1)
 
@@ -102,8 +104,8 @@ def check(
 def fetch(
     name: Annotated[str, argument("cub200, online_products, cars196 or inshop.")],
     root: Annotated[Path, option("The folder to download to.")],
-    url: Annotated[str | None, option("The address of another archive.")] = None,
-    sha256: Annotated[str | None, option("The checksum of that archive.")] = None,
+    url: Annotated[Text, option("Address of the archive (default: the published one).")] = None,
+    sha256: Annotated[Text, option("Checksum of that archive (default: not compared).")] = None,
 ) -> None:
     """Download a published dataset, verify its checksum, and unpack it.
 
@@ -122,7 +124,8 @@ def fetch(
             progress.advance(received // 10**6 - progress.done)
 
         images = fetch_images(name, root, url, sha256, advance)
-    typer.echo(f"{name}: {len(images)} images of {len(images.class_names)} classes in {root}")
+    sentence = f"{name}: {len(images)} images of {len(images.class_names)} classes in {root}"
+    shared.show(sentence, next=("data", "check", name, "--root", root))
 
 
 @app.command()
@@ -159,24 +162,23 @@ def cache(
     }
     sizes = {name: sum(file.stat().st_size for file in own) for name, own in files.items()}
     total = format_size(sum(sizes.values()))
+    sentences = [f"{folder} (set OODML_CACHE for another folder): {total if sizes else 'empty'}"]
+    for name, size in sizes.items():
+        sentences.append(f"  {name}: {len(files[name])} files, {format_size(size)}")
+        for description, own in list_pixel_caches() if name == "pixels" else ():
+            sentences.append(f"    {description}, {format_size(own)}")
     if clear:
         if not yes:
             typer.confirm(f"delete {', '.join(sizes) or 'nothing'} ({total})?", abort=True)
         for name in sizes:
             shutil.rmtree(folder / name)
-    if as_json:
-        shared.print_json({"folder": str(folder), "bytes": sizes, "cleared": clear})
-        return
-    if clear:
-        typer.echo(f"freed {total}")
-        return
-    typer.echo(f"{folder} (set OODML_CACHE to use another folder): {total if sizes else 'empty'}")
-    for name, size in sizes.items():
-        typer.echo(f"  {name}: {len(files[name])} files, {format_size(size)}")
-        for description, own in list_pixel_caches() if name == "pixels" else ():
-            typer.echo(f"    {description}, {format_size(own)}")
-    if sizes:
-        shared.print_next("data", "cache", "--clear")
+        sentences = [f"freed {total}"]
+    shared.show(
+        sentences,
+        next=("data", "cache", "--clear") if sizes and not clear else (),
+        json={"folder": str(folder), "bytes": sizes, "cleared": clear},
+        as_json=as_json,
+    )
 
 
 def _find_leakage(
@@ -224,16 +226,6 @@ def _leakage_rows(leakage: "Leakage | None") -> list[tuple[str, str]]:
         )
         rows.append(("near-duplicates in training", "\n".join(lines)))
     return rows
-
-
-def _print_recalls(leakage: "Leakage | None") -> None:
-    if leakage is not None and leakage.recalls:
-        rows = [
-            (row["split"] or "all", row["vectors"], f"{row['recall']:.4f}", f"{row['without']:.4f}")
-            for row in leakage.recalls
-        ]
-        heads = ("split", "vectors", "all images", "without near-duplicates")
-        shared.print_table("Recall@1", heads, rows, ("vectors",))
 
 
 def _rows(report: "CheckReport") -> list[tuple[str, str]]:

@@ -1,44 +1,40 @@
-"""`oodml threshold`, and what `oodml evaluate` prints about decisions."""
+"""`oodml threshold`, `compress`, and `index`; and what `oodml evaluate` prints about decisions."""
 
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from oodml.cli import shared
-from oodml.cli.shared import option
+from oodml.cli.shared import Count, Counts, File, Words, many, option, source, whole
 
 if TYPE_CHECKING:
     from oodml.vectors import VectorSet
 
-SCORE = option("Score of known classes: nearest, margin, density, or energy.")
-FIGURE = option("Write a figure to this PNG file.")
+Score = Annotated[str, option("Score of known classes: nearest, margin, density, or energy.")]
+codes = partial(many, panel="Codes")
 
 
 def threshold(
     vectors: shared.Vectors,
-    out: Annotated[Path, option("File of the threshold (JSON).")],
+    out: Annotated[Path, option("The file to write (JSON).")],
     far: Annotated[float, option("Share of unknown queries to accept (false-accept rate).")] = 0.01,
     gallery: Annotated[
-        Path | None,
-        option(
-            "Vectors to search in; queries of other classes are unknown. By default, each "
-            "image searches the others with its own class left out."
+        File,
+        source(
+            "Vectors to search in; queries of other classes are unknown (default: each image "
+            "searches the others with its own class left out)."
         ),
     ] = None,
-    mode: Annotated[
-        str, option("identification, or pairs to accept pairs of images.")
-    ] = "identification",
-    score: Annotated[str, SCORE] = "nearest",
+    mode: Annotated[str, option("identification; or pairs, to accept pairs.")] = "identification",
+    score: Score = "nearest",
     conformal: Annotated[
         bool,
-        option(
-            "Use the threshold with the guaranteed rate; needs 1/far − 1 classes.", "--conformal"
-        ),
+        option("Use the threshold with a guaranteed rate; needs 1/far − 1 classes.", "--conformal"),
     ] = False,
     distance: shared.Distance = "cosine",
     seed: shared.Seed = 0,
-    figure: Annotated[Path | None, FIGURE] = None,
+    figure: shared.Figure = None,
     as_json: shared.Json = False,
     column: shared.Column = None,
     labels: shared.Labels = None,
@@ -55,8 +51,7 @@ def threshold(
     from oodml.decisions.threshold import choose_threshold, score_queries
     from oodml.errors import error_at
 
-    for output in (out, figure):
-        shared.check_output(output, vectors, gallery)
+    shared.check_outputs((out, figure), vectors, gallery)
     read = shared.vector_reader(column, labels, skip_unlabeled)
     queries, searched = read(vectors), read(gallery)
     options: dict[str, Any] = {"mode": mode, "score": score, "distance": distance, "seed": seed}
@@ -72,129 +67,125 @@ def threshold(
     if figure is not None:
         from oodml.report.decision_figures import threshold_figure
 
-        scored, _ = score_queries(queries, **options)
-        threshold_figure(scored, chosen.threshold, figure)
-    if as_json:
-        shared.print_json(asdict(chosen))
-        return
-    typer.echo(
-        f"{out}: accept from {chosen.threshold:.4f} (95% interval over classes {chosen.low:.4f} … "
-        f"{chosen.high:.4f}).\nOf {chosen.images} unknown queries of {chosen.classes} classes, "
-        f"{far:.2%} are accepted; of the known, {chosen.tar:.1%} ({chosen.tar_low:.1%} … "
-        f"{chosen.tar_high:.1%})."
-    )
-    if chosen.conformal is None:
-        typer.echo("No threshold guarantees this rate for a new class with so few classes.")
-    else:
-        typer.echo(
+        threshold_figure(score_queries(queries, **options)[0], chosen.threshold, figure)
+    guarantee = "No threshold guarantees this rate for a new class with so few classes."
+    if chosen.conformal is not None:
+        guarantee = (
             f"From {chosen.conformal:.4f}, an image of a new class is accepted with a probability "
             f"of at most {far:g} if the new class is exchangeable with these."
         )
+    sentences = [
+        f"{out}: accept from {chosen.threshold:.4f} (95% interval over classes {chosen.low:.4f} … "
+        f"{chosen.high:.4f}).",
+        f"Of {chosen.images} unknown queries of {chosen.classes} classes, {far:.2%} are accepted; "
+        f"of the known, {chosen.tar:.1%} ({chosen.tar_low:.1%} … {chosen.tar_high:.1%}).",
+        guarantee,
+    ]
+    command = ("evaluate", vectors, "--open-set", "--threshold", out)
+    shared.show(sentences, next=command, json=asdict(chosen), as_json=as_json)
 
 
-def evaluate_open_set(
-    queries: "VectorSet",
-    gallery: "VectorSet | None",
-    threshold: Path | None,
-    score: str,
-    fars: list[float] | None,
-    distance: str,
-    seed: int,
-    figure: Path | None,
-    as_json: bool,
+def show_open_set(
+    queries: "VectorSet", gallery: "VectorSet | None", given: SimpleNamespace
 ) -> None:
     """Print the open-set metrics of queries; without a gallery, half of the classes form it."""
     from oodml.decisions.open_set import gallery_scores, open_set_metrics, withheld_scores
     from oodml.decisions.threshold import Threshold, score_pairs
     from oodml.evaluate.structure import structure_metrics
 
-    chosen = None if threshold is None else Threshold.load(threshold)
-    if chosen is not None:
-        score, distance = chosen.score, chosen.distance
+    chosen = None if given.threshold is None else Threshold.load(given.threshold)
+    score, distance = (given if chosen is None else chosen).score, given.distance
+    distance = distance if chosen is None else chosen.distance
     if chosen is not None and chosen.mode == "pairs":
-        scored, _ = score_pairs(queries, distance, seed)
+        scored, _ = score_pairs(queries, distance, given.seed)
     elif gallery is None:
-        scored = withheld_scores(queries, score, distance, seed)
+        scored = withheld_scores(queries, score, distance, given.seed)
     else:
         scored = gallery_scores(queries, gallery, score, distance)
     limit = None if chosen is None else chosen.threshold
-    values = open_set_metrics(scored, fars or (0.01, 0.1), limit)
+    values = open_set_metrics(scored, given.far or (0.01, 0.1), limit)
     values["opis"] = structure_metrics(queries.vectors, queries.labels)["opis"]
-    if figure is not None:
+    if given.figure is not None:
         from oodml.report.decision_figures import threshold_figure
 
-        threshold_figure(scored, limit, figure)
-    counts = int(scored.known.sum()), int((~scored.known).sum())
-    if as_json:
-        shared.print_json({"known": counts[0], "unknown": counts[1], "metrics": values})
-        return
-    title = f"{counts[0]} known and {counts[1]} unknown queries"
-    rows = [(name, f"{value:.4f}") for name, value in values.items()]
-    shared.print_table(title, ("metric", "value"), rows)
+        threshold_figure(scored, limit, given.figure)
+    known, unknown = int(scored.known.sum()), int((~scored.known).sum())
+    source = given.vectors
+    shared.show(
+        f"A known query scores higher than an unknown one in {values['auroc']:.1%} of pairs.",
+        shared.Table(
+            f"{known} known and {unknown} unknown queries",
+            ("metric", "value"),
+            [(name, f"{value:.4f}") for name, value in values.items()],
+        ),
+        next=() if chosen else ("threshold", source, "--score", score, "--out", "threshold.json"),
+        json={"known": known, "unknown": unknown, "metrics": values},
+        as_json=given.as_json,
+    )
 
 
-def evaluate_sizes(
+def show_sizes(
     queries: "VectorSet",
     gallery: "VectorSet | None",
     distractors: "VectorSet",
-    sizes: str,
-    ks: list[int] | None,
-    distance: str,
-    seed: int,
-    figure: Path | None,
-    as_json: bool,
+    given: SimpleNamespace,
 ) -> None:
     """Print Recall@k against the size of the gallery."""
     from oodml.decisions.gallery_size import count_distractors, extrapolate
 
-    growth = count_distractors(queries, distractors, gallery, distance, seed)
+    growth = count_distractors(queries, distractors, gallery, given.distance, given.seed)
     most = growth.base + growth.pool
-    chosen = _numbers("--sizes", sizes) or [growth.base, most, 10 * most, 100 * most]
-    tables = {k: extrapolate(growth, chosen, k, seed) for k in ks or (1,)}
-    if figure is not None:
+    chosen = given.sizes or [growth.base, most, 10 * most, 100 * most]
+    tables = {k: extrapolate(growth, chosen, k, given.seed) for k in given.k or (1,)}
+    if given.figure is not None:
         from oodml.report.decision_figures import growth_figure
 
-        growth_figure(tables, figure)
+        growth_figure(tables, given.figure)
     rows = [{"k": k, **row} for k, table in tables.items() for row in table.to_dict("records")]
-    if as_json:
-        shared.print_json(rows)
-        return
-    title = f"{len(growth.closer)} queries; up to {most} gallery images are exact"
     lines = [
         (f"{row['size']:,}", f"{row['k']}", f"{row['recall']:.4f}",
          f"{row['low']:.4f} … {row['high']:.4f}",
          "extrapolated, 80%" if row["extrapolated"] else "exact, 95%")
         for row in rows
     ]  # fmt: skip
-    shared.print_table(title, ("gallery size", "k", "recall@k", "interval", ""), lines)
+    largest = next(iter(tables.values())).to_dict("records")[-1]
+    shared.show(
+        f"Recall@{rows[0]['k']} is {largest['recall']:.4f} in a gallery of {largest['size']:,} "
+        f"images, and {rows[0]['recall']:.4f} in one of {rows[0]['size']:,}.",
+        shared.Table(
+            f"{len(growth.closer)} queries; up to {most} gallery images are exact",
+            ("gallery size", "k", "recall@k", "interval", ""),
+            lines,
+        ),
+        next=("compress", given.vectors),
+        json=rows,
+        as_json=given.as_json,
+    )
 
 
 def compress(
     vectors: shared.Vectors,
     fit: Annotated[
-        Path | None,
-        option(
-            "Vectors of training classes to fit codes on. By default, half of the classes "
-            "are used for fitting, and the other half is evaluated."
-        ),
+        File, source("Vectors of training classes to fit codes on (default: half of the classes).")
     ] = None,
-    dims: Annotated[str, option("Numbers of dimensions, such as 256,128,64.")] = "",
-    reduce: Annotated[str, option("truncate (Matryoshka embeddings) or pca.")] = "truncate",
-    precision: Annotated[str, option("Of float16, int8, and binary.")] = "float16,int8,binary",
-    pq: Annotated[str, option("Bytes per vector of product quantization, such as 16,32.")] = "",
-    opq: Annotated[str, option("The same after a learned rotation.")] = "",
+    dims: Annotated[Counts, codes("Numbers of dimensions (default: all).", whole)] = None,
+    reduce: Annotated[str, option("truncate (Matryoshka) or pca.", panel="Codes")] = "truncate",
+    precision: Annotated[Words, codes("float16, int8, binary (default: these three).")] = None,
+    pq: Annotated[Counts, codes("Bytes per vector of product quantization.", whole)] = None,
+    opq: Annotated[Counts, codes("The same after a learned rotation.", whole)] = None,
     rescore: Annotated[
         int,
         option(
-            "Search this many times as many neighbors by binary codes, and sort them by "
-            "int8 vectors; 0 for none.",
+            "Search this many times as many neighbors by binary codes, and sort them by int8 "
+            "vectors; 0 for none.",
+            panel="Codes",
             min=0,
         ),
     ] = 4,
-    k: Annotated[list[int] | None, option("Cut-off of recall; may be repeated.")] = None,
+    k: Annotated[Counts, many("Cut-offs of recall (default: 1,8).", int)] = None,
     distance: shared.Distance = "cosine",
     seed: shared.Seed = 0,
-    figure: Annotated[Path | None, FIGURE] = None,
+    figure: shared.Figure = None,
     as_json: shared.Json = False,
     column: shared.Column = None,
     labels: shared.Labels = None,
@@ -205,111 +196,76 @@ def compress(
     Example: `oodml compress vectors.npz --fit train.npz --dims 256,128 --pq 32`
     """
     from oodml.analysis.formatting import format_points
+    from oodml.decisions.compression import PRECISIONS
     from oodml.decisions.compression import compress as compress_vectors
 
-    shared.check_output(figure, vectors, fit)
+    shared.check_outputs((figure,), vectors, fit)
     read = shared.vector_reader(column, labels, skip_unlabeled)
     rows, others = read(vectors), read(fit)
-    shared.print_skipped(*filter(None, (rows, others)))
-    table = compress_vectors(
-        rows,
-        others,
-        dims=_numbers("--dims", dims),
-        reduce=reduce,
-        precision=[name.strip() for name in precision.split(",") if name.strip()],
-        pq=_numbers("--pq", pq),
-        opq=_numbers("--opq", opq),
-        rescore=rescore,
-        ks=tuple(k or (1, 8)),
-        distance=distance,
-        seed=seed,
-    )
+    shared.print_skipped(rows, others)
+    options: dict[str, Any] = {"precision": precision or PRECISIONS, "reduce": reduce}
+    options |= {"dims": dims or (), "pq": pq or (), "opq": opq or (), "rescore": rescore}
+    options |= {"ks": tuple(k or (1, 8)), "distance": distance, "seed": seed}
+    table = compress_vectors(rows, others, **options)
     if figure is not None:
         from oodml.report.decision_figures import compression_figure
 
         compression_figure(table, figure)
-    if as_json:
-        shared.print_json(table.to_dict("records"))
-        return
     metrics = [name.removesuffix("_loss") for name in map(str, table) if name.endswith("_loss")]
+    records, main = table.to_dict("records"), metrics[0]
     lines = [
         (row["code"], f"{row['bytes']:.0f}", *(f"{row[name]:.4f}" for name in metrics),
-         "{} ({}…{})".format(*(format_points(row[f"{metrics[0]}_{part}"])
+         "{} ({}…{})".format(*(format_points(row[f"{main}_{part}"])
                                  for part in ("loss", "low", "high"))))
-        for row in table.to_dict("records")
+        for row in records
     ]  # fmt: skip
-    heads = ("stored as", "bytes", *metrics, f"points lost of {metrics[0]} (95%)")
-    shared.print_table("", heads, lines)
+    good = [row for row in records if not row[f"{main}_high"] >= 0.01]
+    small = min(good, key=lambda row: float(row["bytes"]))
+    shared.show(
+        f"{small['code']} is the smallest that loses less than a point of {main} for sure: "
+        f"{small['bytes']:.0f} bytes per vector instead of {records[0]['bytes']:.0f}.",
+        shared.Table("", ("stored as", "bytes", *metrics, f"points lost of {main} (95%)"), lines),
+        next=("index", vectors, "--out", "vectors.faiss"),
+        json=records,
+        as_json=as_json,
+    )
 
 
-def test_drift(
-    index: str | None,
-    files: list[Path],
-    seed: int,
-    fail_above: float | None,
-    page: Path | None,
-    data: str | None,
-    model: str | None,
-    as_json: bool,
+def index(
+    vectors: shared.Vectors,
+    out: Annotated[Path, option("The file to write; the ids are in NAME.ids.csv.")],
+    kind: Annotated[str, option("flat (exact), ivf, or hnsw.")] = "flat",
+    distance: shared.Distance = "cosine",
+    effort: Annotated[
+        Count, option("Lists searched (ivf; default: 16) or candidates (hnsw; default: 64).")
+    ] = None,
+    seed: shared.Seed = 0,
+    as_json: shared.Json = False,
+    column: shared.Column = None,
+    labels: shared.Labels = None,
+    skip_unlabeled: shared.SkipUnlabeled = False,
 ) -> None:
-    """Print the drift of files of new vectors; exit with status 1 if one is above the limit."""
-    from dataclasses import replace
+    """Write a faiss index for production, and measure its recall against exact search.
 
-    from oodml.analysis.formatting import format_points
-    from oodml.decisions.drift import drift
-    from oodml.errors import OodmlError
-    from oodml.forecasting.target import forecast_changes
-    from oodml.report.folder import read_folder
-    from oodml.vectors import VectorSet
+    Example: `oodml index gallery.npz --kind hnsw --out gallery.faiss`
+    """
+    from dataclasses import asdict
 
-    if index is None or not files:
-        raise OodmlError("--test needs two or more files of vectors", location="--test")
-    shared.check_output(page, Path(index), *files)
-    known = VectorSet.load(index, labels="")
-    new = {file.name: VectorSet.load(file, labels="") for file in files}
-    results = {name: drift(known, vectors, seed) for name, vectors in new.items()}
-    if model is not None:
-        results_folder, colon, method = model.rpartition(":")
-        if not colon:
-            raise OodmlError(f"--model {model}: expected RESULTS:METHOD", "--model", model)
-        changes = forecast_changes(read_folder(results_folder), method, known, new, seed)
-        results = {name: replace(one, change=changes[name]) for name, one in results.items()}
-    if page is not None:
-        from oodml.datasets import open_images
-        from oodml.report.decision_figures import write_drift_page
+    from oodml.evaluate.index import write_index
 
-        write_drift_page(
-            page, Path(index).name, results, None if data is None else open_images(data)
-        )
-    if as_json:
-        shared.print_json({name: result.as_dict() for name, result in results.items()})
-    else:
-        rows = [
-            (name, f"{one.value:.3f}", f"{one.p:.3g}",
-             f"{len(one.clusters)} ({sum(map(len, one.clusters))} images)", one.verdict)
-            for name, one in results.items()
-        ]  # fmt: skip
-        heads = ("file", "drift", "p", "new clusters", "")
-        shared.print_table(f"against {Path(index).name}", heads, rows)
-        for name, one in results.items():
-            if one.change is not None:
-                change, low, high = (format_points(value, sign=True) for value in one.change)
-                typer.echo(
-                    f"{name}: Recall@1 of {model} is expected to change by {change} points "
-                    f"(80% interval {low} to {high})."
-                )
-    if fail_above is not None and any(one.value > fail_above for one in results.values()):
-        raise typer.Exit(1)
+    ids = out.with_suffix(".ids.csv")
+    shared.check_outputs((out, ids), vectors)
+    rows = shared.vector_reader(column, labels, skip_unlabeled)(vectors)
+    shared.print_skipped(rows)
+    report = write_index(rows, out, kind=kind, distance=distance, effort=effort, seed=seed)
+    sentences = [
+        f"{out}: {report.kind} index of {report.vectors} vectors of {report.dimensions} "
+        f"dimensions; ids in {ids.name}",
+        f"It returns {report.neighbor_recall:.2%} of the {report.k} exact nearest neighbors; "
+        f"Recall@1 {report.recall:.4f}, exact {report.exact_recall:.4f} ({report.queries} queries)",
+    ]
+    command = ("evaluate", vectors, "--index", out)
+    shared.show(sentences, next=command, json=asdict(report), as_json=as_json)
 
 
-def _numbers(option: str, text: str) -> list[int]:
-    from oodml.errors import OodmlError
-
-    try:
-        return [int(float(part)) for part in text.split(",") if part.strip()]
-    except ValueError as error:
-        problem = f"{option} {text}: not a list of numbers such as 64,32"
-        raise OodmlError(problem, option, text) from error
-
-
-COMMANDS = (threshold, compress)
+COMMANDS = (threshold, compress, index)

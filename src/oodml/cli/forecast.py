@@ -3,29 +3,23 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from oodml.cli import shared
-from oodml.cli.shared import option
+from oodml.cli.shared import Count, option
 
 
 def forecast(
     study: shared.Study,
     new: Annotated[str, option("Unlabeled images, or a file of their vectors.")],
     classes: Annotated[
-        int | None, option("Number of classes in the new images (default: estimated).", min=2)
+        Count, option("Number of classes in the new images (default: estimated).", min=2)
     ] = None,
     images_per_class: Annotated[
         float | None, option("Images per class, instead of --classes (default: estimated).", min=1)
     ] = None,
-    judge: Annotated[
-        int | None,
-        option("Write a page for judging this many queries (default: no page).", min=10),
-    ] = None,
+    judge: Annotated[Count, option("Write a page for judging this many queries.", min=10)] = None,
     out: Annotated[Path, option("Folder for the page of --judge.")] = Path("judge"),
     judged: Annotated[
-        list[Path] | None,
-        option("Answers from that page; two files compare two people (default: none)."),
+        list[Path] | None, option("Answers from that page; repeat it to compare two people.")
     ] = None,
     device: shared.Device = None,
     trust_code: shared.TrustCode = False,
@@ -51,13 +45,13 @@ def forecast(
             text.append(f"Judge the queries on {page}, then pass the saved file with --judged.")
         if judged:
             text.append(describe_judged(opened, judged, out))
-    if as_json:
-        methods = opened.forecast.methods.to_dict("records")
-        shared.print_json({"answer": "\n".join(text), "methods": methods})
-        return
-    typer.echo("\n".join(text))
-    if judge is None and not judged:
-        shared.print_next("forecast", study, "--new", new, "--judge", 50)
+    asked = judge is not None or judged
+    shared.show(
+        text,
+        next=() if asked else ("forecast", study, "--new", new, "--judge", 50),
+        json={"answer": "\n".join(text), "methods": opened.forecast.methods.to_dict("records")},
+        as_json=as_json,
+    )
 
 
 COMMANDS = (forecast,)

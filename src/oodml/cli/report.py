@@ -3,38 +3,30 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from oodml.cli import shared
-from oodml.cli.shared import argument, option
+from oodml.cli.shared import File, Text, Words, argument, many, option
 from oodml.errors import OodmlError
 
 
 def report(
     studies: Annotated[
         list[Path],
-        argument("The folder of a study, or a pack (.zip). To rank: packs, or folders of packs."),
+        argument("A study: its folder, or a pack (.zip). To rank: packs, or folders of packs."),
     ],
-    paper: Annotated[
-        bool, option("Also write figures and tables for a paper into STUDY/report.")
-    ] = True,
+    paper: Annotated[bool, option("Also write figures and tables into STUDY/report.")] = True,
     out: Annotated[
-        Path | None,
-        option("Folder to write to (default: the study's; of a pack, NAME of NAME.zip)."),
+        File, option("Folder to write to (default: the study's; of a pack, NAME of NAME.zip).")
     ] = None,
     metric: Annotated[
-        str | None, option("Metric of figures, LaTeX tables, and text (default: of the study).")
+        Text, option("Metric of figures, LaTeX tables, and text (default: of the study).")
     ] = None,
-    methods: Annotated[
-        str | None, option("Methods to compare, separated by commas (default: all).")
-    ] = None,
-    formats: Annotated[
-        str, option("Formats of the figures: png, pdf, svg.", "--format")
-    ] = "png,pdf",
+    methods: Annotated[Words, many("Methods to compare (default: all).")] = None,
+    formats: Annotated[Words, many("png, pdf, svg (default: png,pdf).", str, "--format")] = None,
     width: Annotated[
-        str, option("Width of the figures: auto, or column or text of a two-column paper.")
+        str, option("Of figures: auto, or column or text of a two-column paper.")
     ] = "auto",
     trust_code: shared.TrustCode = False,
+    as_json: shared.Json = False,
 ) -> None:
     """Write the page of a study, with figures and tables; or rank the methods of packed studies.
 
@@ -48,26 +40,27 @@ def report(
 
     study, *others = studies
     if others or _contains_packs(study):
-        _rank(studies, out, metric, methods)
+        _rank(studies, out, as_json, metric, methods)
         return
     with study_folder(study) as folder:
-        target = study.with_suffix("") if out is None and folder != study else out
         result = write_report(
             folder,
             paper=paper,
             trust_code=trust_code,
-            out=target,
+            out=study.with_suffix("") if out is None and folder != study else out,
             metric=metric,
-            selected=[name for name in (methods or "").split(",") if name],
-            formats=formats.split(","),
+            selected=methods or (),
+            formats=formats or ("png", "pdf"),
             width=width,
         )
-    if result.folder.plan.smoke:
-        typer.echo("Smoke test: these numbers are not results.")
-    for sentence in (result.answer.headline, *result.answer.details):
-        typer.echo(sentence)
-    typer.echo(f"Report: {result.page.resolve()}")
-    shared.print_next("study", "table", study)
+    smoke = ["Smoke test: these numbers are not results."] * result.folder.plan.smoke
+    answer = [*smoke, result.answer.headline, *result.answer.details]
+    shared.show(
+        [*answer, f"Report: {result.page.resolve()}"],
+        next=("study", "table", study),
+        json={"answer": answer, "page": str(result.page.resolve())},
+        as_json=as_json,
+    )
 
 
 def _contains_packs(folder: Path) -> bool:
@@ -77,7 +70,7 @@ def _contains_packs(folder: Path) -> bool:
     return any(folder.rglob("*.zip"))
 
 
-def _rank(packs: list[Path], out: Path | None, *unused: str | None) -> None:
+def _rank(packs: list[Path], out: Path | None, as_json: bool, *unused: object) -> None:
     from oodml.report.leaderboard import write_leaderboard
 
     if out is None:
@@ -85,9 +78,10 @@ def _rank(packs: list[Path], out: Path | None, *unused: str | None) -> None:
     if any(unused):
         problem = "--metric and --methods apply to one study; the page ranks by every metric"
         raise OodmlError(problem, location="--metric")
-    page = write_leaderboard(packs, out)
-    typer.echo(f"Ranking: {page.resolve()}")
-    shared.print_next("study", "verify", out / "packs" / sorted((out / "packs").iterdir())[0].name)
+    page = write_leaderboard(packs, out).resolve()
+    first = min((out / "packs").iterdir())
+    command, values = ("study", "verify", first), {"page": str(page)}
+    shared.show(f"Ranking: {page}", next=command, json=values, as_json=as_json)
 
 
 COMMANDS = (report,)

@@ -6,16 +6,17 @@ from typing import Annotated, Any
 import typer
 
 from oodml.cli import shared
-from oodml.cli.shared import argument, option
-from oodml.cli.study import Data, StudyFolder, app
+from oodml.cli.shared import File, argument, option
+from oodml.cli.study import app
 from oodml.errors import unknown
 
 Pack = Annotated[Path, argument("A pack: a .zip file of `oodml study pack`.")]
+NewFolder = Annotated[Path, option("The folder to create.")]
 
 
 @app.command()
 def pack(
-    folder: StudyFolder,
+    folder: shared.StudyFolder,
     out: Annotated[Path, option("The .zip file to write.")],
     vectors: Annotated[
         bool, option("Include features, and test embeddings in float16.", "--with-vectors")
@@ -37,19 +38,18 @@ def pack(
 
     study = read_folder(folder)
     pictures = report_thumbnails(study) if thumbnails else {}
-    manifest = pack_study(
-        folder, out, vectors=vectors, images=study.images or study.features, thumbnails=pictures
-    )
+    images = study.images or study.features
+    manifest = pack_study(folder, out, vectors=vectors, images=images, thumbnails=pictures)
     shown = f", {len(pictures)} thumbnails" if thumbnails else ""
-    typer.echo(f"{out}: {len(manifest['methods'])} methods, {len(manifest['files'])} files{shown}")
-    typer.echo(f"cite it by its hash: {manifest['hash']}")
+    sentences = [
+        f"{out}: {len(manifest['methods'])} methods, {len(manifest['files'])} files{shown}",
+        f"cite it by its hash: {manifest['hash']}",
+    ]
+    shared.show(sentences, next=("study", "verify", out))
 
 
 @app.command(name="open")
-def open_(
-    pack: Pack,
-    out: Annotated[Path, option("The folder to create.")],
-) -> None:
+def open_(pack: Pack, out: NewFolder) -> None:
     """Check a pack and extract it to a study folder. No code in it is run.
 
     Example: `oodml study open study.zip --out results`
@@ -57,13 +57,14 @@ def open_(
     from oodml.share.pack import open_pack
 
     manifest = open_pack(pack, out)
-    typer.echo(f"{out}: {manifest['name']} on {manifest['data']}, {', '.join(manifest['methods'])}")
+    sentence = f"{out}: {manifest['name']} on {manifest['data']}, {', '.join(manifest['methods'])}"
+    shared.show(sentence, next=("report", out))
 
 
 @app.command()
 def merge(
     studies: Annotated[list[Path], argument("Study folders and packs, two or more.")],
-    out: Annotated[Path, option("The folder to create.")],
+    out: NewFolder,
 ) -> None:
     """Join studies of the same data and splits into one table, one page, and one ranking.
 
@@ -81,7 +82,8 @@ def merge(
             fg="yellow",
         )
     equal = f", {len(merged.equal)} of them in several studies with equal numbers"
-    typer.echo(f"{out}: {len(merged.rows)} runs{equal if merged.equal else ''}")
+    sentence = f"{out}: {len(merged.rows)} runs{equal if merged.equal else ''}"
+    shared.show(sentence, next=("report", out))
 
 
 @app.command()
@@ -89,7 +91,7 @@ def verify(
     study: shared.Study,
     runs: Annotated[int, option("Number of runs to repeat, drawn at random.", min=0)] = 0,
     seed: shared.Seed = 0,
-    data: Data = None,
+    data: shared.Data = None,
     device: shared.Device = None,
     trust_code: shared.TrustCode = False,
     as_json: shared.Json = False,
@@ -97,7 +99,7 @@ def verify(
     """Check a study or a pack: hashes, contents, plausibility; and repeat a sample of its runs.
 
     A repeated run is equal to the bit, equal within rounding, or different. The exit status is 1 if
-    there is a problem, or a run fails or differs.
+    there is a problem, or a run fails or differs. Pass --data if the images are elsewhere.
 
     Example: `oodml study verify study.zip --runs 2 --data photos/`
     """
@@ -108,17 +110,17 @@ def verify(
         problems = find_problems(folder)
         options: Any = {"seed": seed, "data": data, "device": device, "trust_code": trust_code}
         repeats = repeat_runs(folder, runs, **options) if runs else []
-    if as_json:
-        outcomes = [{"run": one.run.id, "outcome": one.outcome} for one in repeats]
-        shared.print_json({"problems": problems, "runs": outcomes})
-    else:
-        typer.echo(f"{study}: {len(problems) or 'no'} problems")
-        for line in (*problems, *repeats):
-            typer.echo(str(line))
+    shared.show(
+        [f"{study}: {len(problems) or 'no'} problems", *problems, *map(str, repeats)],
+        next=() if runs else ("study", "verify", study, "--runs", 2),
+        json={
+            "problems": problems,
+            "runs": [{"run": one.run.id, "outcome": one.outcome} for one in repeats],
+        },
+        as_json=as_json,
+    )
     if problems or any(one.outcome in ("different", "failed") for one in repeats):
         raise typer.Exit(1)
-    if not as_json and not runs:
-        shared.print_next("study", "verify", study, "--runs", 2)
 
 
 def push(
@@ -127,13 +129,13 @@ def push(
         argument("A model (RESULTS:METHOD[:SPLIT[:SEED]] or a folder of `oodml fit`), or splits."),
     ],
     name: Annotated[str, argument("The repository on the hub: user/name.")],
-    dry_run: Annotated[
-        Path | None, option("Write the exact files to this folder, and upload nothing.")
+    out: Annotated[
+        File, option("Folder for the exact files; upload nothing (default: upload them).")
     ] = None,
 ) -> None:
     """Upload a model or splits with a card to the Hugging Face hub.
 
-    Example: `oodml push results:margin user/name --dry-run folder`
+    Example: `oodml push results:margin user/name --out folder`
     """
     from tempfile import TemporaryDirectory
 
@@ -143,18 +145,20 @@ def push(
 
     repository = parse_address(name).repository
     with TemporaryDirectory() as temporary:
-        folder = dry_run or Path(temporary) / "files"
+        folder = out or Path(temporary) / "files"
         run = run_folder(what) or Path(what)
         if (run / "model.json").exists():
             typer.echo(write_model_folder(run, folder))
         else:
             write_splits_folder(Path(what), folder, repository)
         kind = "model" if (folder / "model.json").exists() else "dataset"
-        typer.echo(f"wrote {folder}" if dry_run else upload(folder, repository, kind))
+        sentence = f"wrote {folder}" if out else upload(folder, repository, kind)
+    command = ("push", what, name) if out else ("pull", name, "--out", "folder")
+    shared.show(sentence, next=command)
 
 
 def pull(
-    name: Annotated[str, argument("A repository on the hub: user/name.")],
+    name: Annotated[str, argument("The repository on the hub: user/name.")],
     out: Annotated[Path, option("The folder to write to.")],
     kind: Annotated[str, option("model or splits.")] = "model",
 ) -> None:
@@ -169,7 +173,9 @@ def pull(
     if kind not in kinds:
         raise unknown("kind", kind, kinds, "--kind")
     download(parse_address(name), *kinds[kind], out)
-    typer.echo(f"wrote {out}")
+    model = ("embed", "--data", "IMAGES", "--model", out, "--out", "vectors.npz")
+    following = model if kind == "model" else ("splits", "show", out / "splits.json")
+    shared.show(f"wrote {out}", next=following)
 
 
 COMMANDS = (push, pull)

@@ -1,10 +1,10 @@
 """Options, input, and output that several commands share."""
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias, TypeVar
 
 import typer
 from typer.core import TyperGroup
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from oodml.vectors import VectorSet
 
 Settings = TypeVar("Settings", bound="BaseModel")
-
-
 RENAMED = {
     "cache": "data cache",
     "forecast-trial": "study leave-out",
@@ -46,14 +44,35 @@ def command_group(text: str) -> typer.Typer:
     )
 
 
-def option(text: str, *names: str, **settings: Any) -> Any:
+def option(text: str, *names: str, panel: str | None = None, **settings: Any) -> Any:
     """A command's option with its help; a flag is given its name, so that it has no `--no-…`."""
-    return typer.Option(*names, help=text, **settings)
+    return typer.Option(*names, help=text, rich_help_panel=panel, **settings)
 
 
 def argument(text: str, **settings: Any) -> Any:
     """A command's argument with its help."""
     return typer.Argument(help=text, **settings)
+
+
+def many(text: str, kind: Callable[[str], Any] = str, *names: str, **settings: Any) -> Any:
+    """An option with several values of a kind, separated by commas or in repeated options."""
+
+    def parse(given: str) -> list[Any]:
+        try:
+            return [kind(part.strip()) for part in given.split(",") if part.strip()]
+        except ValueError as error:
+            raise typer.BadParameter(f"{given!r} is not a list such as 64,32") from error
+
+    def join(given: Sequence[list[Any]] | None) -> list[Any] | None:
+        return [value for values in given or () for value in values] or None
+
+    shape = "A,B,…" if kind is str else "N,N,…"
+    return option(text, *names, parser=parse, callback=join, metavar=shape, **settings)
+
+
+def whole(text: str) -> int:
+    """A whole number, also as 1e6."""
+    return int(float(text))
 
 
 def named_model(text: str | None) -> str | None:
@@ -71,65 +90,55 @@ def named_vectors(path: Path | None) -> Path | None:
     return path if folder is None else folder / "vectors.npz"
 
 
-_MODEL = "the folder of a trained model, RESULTS:METHOD[:SPLIT[:SEED]], or a backbone."
+File: TypeAlias = Path | None
+Text: TypeAlias = str | None
+Count: TypeAlias = int | None
+Words: TypeAlias = list[str] | None
+Counts: TypeAlias = list[int] | None
+source, output = partial(option, panel="Input"), partial(option, panel="Output")
+"""Options of the first and the last panel of commands with many options."""
+_MODEL = "A model: its folder, RESULTS:METHOD[:SPLIT[:SEED]], or a backbone."
 _DATA = "Images: a dataset's name, a folder, or a table."
 _SPLITS = "A split file: .json, or a published .pkl."
-_VECTORS = (
-    "of vectors: .npz, .safetensors, .parquet, .csv, or .npy with labels in a .csv of its name"
-)
-DATA = option(_DATA)
+_VECTORS = "A file of vectors: .npz, .safetensors, .parquet, .csv, or .npy with a .csv of its name"
+DATA = source(_DATA)
+MODEL = option(_MODEL, callback=named_model)
 VECTORS = argument(
-    f"A file {_VECTORS}; or a run of a study, RESULTS:METHOD[:SPLIT[:SEED]].",
-    callback=named_vectors,
+    f"{_VECTORS}; or a run of a study, RESULTS:METHOD[:SPLIT[:SEED]].", callback=named_vectors
 )
-MODEL = option(f"A model: {_MODEL}", callback=named_model)
-FIGURE = option("Draw a figure: .png, .pdf, or .svg (default: none).")
-Data = Annotated[str | None, option(f"{_DATA[:-1]} (default: none).")]
+Data = Annotated[Text, DATA]
 DataArgument = Annotated[str, argument(_DATA)]
+ModelArgument = Annotated[str, argument(_MODEL, callback=named_model)]
 SplitFile = Annotated[Path, argument(_SPLITS)]
-Splits = Annotated[Path | None, option(f"{_SPLITS[:-1]} (default: none).")]
-VectorFile = Annotated[Path | None, option(f"A file {_VECTORS} (default: none).")]
+Splits = Annotated[File, source(_SPLITS)]
 Vectors = Annotated[Path, VECTORS]
-ModelArgument = Annotated[str, argument(f"A model: {_MODEL}", callback=named_model)]
-Study = Annotated[
-    Path, argument("The folder of a study, or a pack (.zip) of one.", metavar="STUDY")
-]
-Figure = Annotated[Path | None, FIGURE]
+VectorFile = Annotated[File, source(f"{_VECTORS}.")]
+Study = Annotated[Path, argument("A study: its folder, or a pack (.zip).", metavar="STUDY")]
+StudyFolder = Annotated[Path, argument("The folder of a study.", metavar="STUDY")]
+ResultsFolder = Annotated[Path, option("Folder for the results; run again to resume.")]
+NSplits = Annotated[str, option("Number of splits, evenly spaced in shift; or all.")]
+Page = Annotated[File, output("Write an .html page.")]
+Figure = Annotated[File, output("Draw a figure: .png, .pdf, or .svg.")]
 TrustCode = Annotated[
-    bool, option("Import and run the user code that a model or study names.", "--trust-code")
+    bool, option("Run the user code that a model or study names.", "--trust-code")
 ]
-Device = Annotated[
-    str | None, option("cpu, cuda, cuda:1, or mps (default: cuda if available, else cpu).")
-]
+Device = Annotated[Text, option("cpu, cuda, cuda:1, or mps (default: cuda, else cpu).")]
 Backbone = Annotated[str, option("A frozen network: lite0, or any of timm.")]
 Weights = Annotated[
-    str | None,
-    option('A file of the backbone\'s weights, or "none" (default: its pretrained weights).'),
+    Text, option('The backbone\'s weights: a file or "none" (default: pretrained).')
 ]
-ImageSize = Annotated[
-    int | None, option("Side of the square input in pixels (default: that of the backbone).")
-]
-Background = Annotated[
-    str | None,
-    option('Color behind transparent pixels: white, black, or "#rrggbb" (default: white).'),
-]
+ImageSize = Annotated[Count, option("Side of the square input (default: the backbone's).")]
+Background = Annotated[Text, option("Color behind transparency, such as #808080 (default: white).")]
 Workers = Annotated[int, option("Number of processes.", min=1)]
-On = Annotated[str, option("Where to run: local, ray, ray://HOST:PORT; studies: slurm, too.")]
+On = Annotated[str, option("Where to run: local, ray, ray://HOST:PORT; studies also slurm.")]
 Distance = Annotated[str, option("cosine, euclidean (of the vectors as given), or poincare.")]
 Seed = Annotated[int, option("Random seed.", min=0)]
-Json = Annotated[bool, option("Print JSON only.", "--json")]
+Json = Annotated[bool, output("Print JSON only.", "--json")]
 Column = Annotated[
-    str | None,
-    option(
-        "Column of the vectors, or a pattern such as 'pc*' for one column per dimension "
-        "(default: by its name and type).",
-        "--vector-column",
-    ),
+    Text, source("Column of the vectors, or pc* of several (default: by name).", "--vector-column")
 ]
-Labels = Annotated[
-    str | None, option("Column of the classes (default: by its name).", "--label-column")
-]
-SkipUnlabeled = Annotated[bool, option("Leave out rows that have no label.", "--skip-unlabeled")]
+Labels = Annotated[Text, source("Column of the classes (default: by name).", "--label-column")]
+SkipUnlabeled = Annotated[bool, source("Leave out rows without a label.", "--skip-unlabeled")]
 
 
 def parse_options(settings: type[Settings], values: Mapping[str, object]) -> Settings:
@@ -141,9 +150,9 @@ def parse_options(settings: type[Settings], values: Mapping[str, object]) -> Set
         return settings.model_validate(known)
     except ValidationError as error:
         first = error.errors()[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-")
-        problem = f"{option} {first['input']!r}: {first['msg']}"
-        raise OodmlError(problem, location=option, given=first["input"]) from None
+        flag = "--" + str(first["loc"][0]).replace("_", "-")
+        problem = f"{flag} {first['input']!r}: {first['msg']}"
+        raise OodmlError(problem, location=flag, given=first["input"]) from None
 
 
 def open_data(data: str, **options: Any) -> "ImageSet":
@@ -165,54 +174,78 @@ def vector_reader(
     return lambda path: path and read(path)
 
 
-def print_skipped(*sets: "VectorSet") -> None:
+def print_skipped(*sets: "VectorSet | None") -> None:
     """Print how many rows without a label are excluded."""
-    skipped = sum(int(vectors.source.get("skipped_unlabeled", 0)) for vectors in sets)
+    skipped = sum(int(rows.source.get("skipped_unlabeled", 0)) for rows in filter(None, sets))
     if skipped:
         typer.secho(f"{skipped} rows without a label are excluded.", fg="yellow", err=True)
 
 
-def check_output(output: Path | None, *inputs: Path | None) -> None:
+def check_outputs(outputs: Iterable[Path | None], *inputs: Path | None) -> None:
     """Refuse to overwrite an input, or the labels beside it."""
     from oodml.files import refuse_overwrite
     from oodml.vector_files import files_of
 
-    if output is not None:
-        files = [file for path in inputs if path is not None for file in files_of(path)]
+    files = [file for path in inputs if path is not None for file in files_of(path)]
+    for output in filter(None, outputs):
         refuse_overwrite(output, *files)
 
 
-def print_next(*words: object) -> None:
-    """Print the command to type next."""
-    typer.echo(f"Next: {shlex.join(['oodml', *map(str, words)])}")
+class Table(NamedTuple):
+    """A table to print; all columns but the first and those of `text` are aligned to the right."""
+
+    title: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    text: Sequence[str] = ()
+
+    def print(self) -> None:
+        from rich.console import Console
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        # Text, because brackets in file names are not markup.
+        name = Text(self.title) if self.title else None
+        table = RichTable(title=name, title_justify="left", show_header=any(self.heads))
+        for position, head in enumerate(self.heads):
+            side = "right" if position and head not in self.text else "left"
+            table.add_column(head, justify=side, overflow="fold")  # type: ignore[arg-type]
+        for row in self.rows:
+            table.add_row(*map(Text, row))
+        console = Console()
+        (console if console.is_terminal else Console(width=200)).print(table)
+
+
+def show(
+    sentences: str | Sequence[str],
+    *tables: Table,
+    next: Sequence[object] = (),
+    json: Any = None,
+    as_json: bool = False,
+) -> None:
+    """Print an answer: sentences, tables, and the next command to type; or only JSON.
+
+    The next command goes to standard error, so that it is not in a file that the output goes to.
+    """
+    if as_json:
+        print_json(json)
+        return
+    for sentence in [sentences] if isinstance(sentences, str) else sentences:
+        typer.echo(sentence)
+    for table in tables:
+        table.print()
+    if next:
+        typer.echo(f"Next: {shlex.join(['oodml', *map(str, next)])}", err=True)
 
 
 def print_json(value: Any) -> None:
     """Print a value as indented JSON; numbers that are not finite become null."""
     import json
 
-    finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
+    finite = json.loads(json.dumps(value, default=_plain), parse_constant=lambda _: None)
     typer.echo(json.dumps(finite, indent=2, ensure_ascii=False))
 
 
-def print_table(
-    title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], text: Sequence[str] = ()
-) -> None:
-    """Print a table; all columns but the first and those of `text` are aligned to the right.
-
-    Without heads, the table has no header.
-    """
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    # Text, because brackets in file names are not markup.
-    name = Text(title) if title else None
-    table = Table(title=name, title_justify="left", show_header=any(heads))
-    for position, head in enumerate(heads):
-        side = "right" if position and head not in text else "left"
-        table.add_column(head, justify=side, overflow="fold")  # type: ignore[arg-type]
-    for row in rows:
-        table.add_row(*map(Text, row))
-    console = Console()
-    (console if console.is_terminal else Console(width=200)).print(table)
+def _plain(value: Any) -> Any:
+    """A number of NumPy as one of Python; other objects as text."""
+    return value.item() if hasattr(value, "item") else str(value)

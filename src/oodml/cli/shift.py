@@ -1,12 +1,14 @@
 """`oodml shift`."""
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from oodml.cli import shared
-from oodml.cli.shared import argument, option
+from oodml.cli.shared import Text, Words, argument, many, option, source
 from oodml.cli.splits import features_of_splits
 from oodml.errors import OodmlError
 
@@ -14,75 +16,55 @@ if TYPE_CHECKING:
     from oodml.shift.measures import ShiftReport
     from oodml.vectors import VectorSet
 
+network, drift = partial(option, panel="Network"), partial(option, panel="Drift")
+_SIDE = "images (a dataset's name, a folder, or a table), or a file of vectors."
+
 
 def shift(
-    a: Annotated[
-        str | None, argument("The training data: a dataset's name, a folder, or a vector file.")
-    ] = None,
-    b: Annotated[
-        str | None, argument("The new data: a dataset's name, a folder, or a vector file.")
-    ] = None,
-    splits: Annotated[
-        Path | None, option("A split file: measure train against test classes.")
-    ] = None,
-    step: Annotated[str | None, option("The step of the split (default: the last one).")] = None,
-    vectors: Annotated[Path | None, option("A file of vectors for --splits.")] = None,
-    data: Annotated[str | None, option("The data for --splits.")] = None,
+    a: Annotated[Text, argument(f"The training data: {_SIDE}")] = None,
+    b: Annotated[Text, argument(f"The new data: {_SIDE}")] = None,
+    more: Annotated[list[Path] | None, argument("With --test: further files of vectors.")] = None,
+    splits: shared.Splits = None,
+    step: Annotated[Text, source("With --splits: the step (default: the last one).")] = None,
+    data: shared.Data = None,
+    vectors: shared.VectorFile = None,
+    background: shared.Background = None,
     backbone: Annotated[
-        str | None, option("The frozen backbone (default: that of the splits, or lite0).")
+        Text, network("A frozen network (default: that of the splits, or lite0).")
     ] = None,
     weights: shared.Weights = None,
-    image_size: Annotated[
-        int | None, option("Side of the square input in pixels (default: that of the splits).")
-    ] = None,
-    pooling: Annotated[str, option("How A and B are pooled, as in `oodml embed`.")] = "model",
-    measure: Annotated[
-        list[str] | None, option("A measure; may be repeated (default: all fast ones).")
-    ] = None,
-    bootstrap: Annotated[
-        int, option("Number of resamples for intervals; 0 for none.", min=0)
-    ] = 100,
-    seed: shared.Seed = 0,
-    background: shared.Background = None,
+    image_size: shared.ImageSize = None,
+    pooling: Annotated[str, network("How A and B are pooled, as in `oodml embed`.")] = "model",
     device: shared.Device = None,
-    json: shared.Json = False,
-    more: Annotated[
-        list[Path] | None, argument("With --test: further files of new vectors.")
-    ] = None,
+    measure: Annotated[Words, many("Measures of shift (default: all fast ones).")] = None,
+    bootstrap: Annotated[int, option("Resamples for intervals; 0 for none.", min=0)] = 100,
+    seed: shared.Seed = 0,
     test: Annotated[
-        bool, option("Test whether the images of B are like those of A; needs no labels.", "--test")
+        bool, drift("Test whether the images of B are like those of A, without labels.", "--test")
     ] = False,
     fail_above: Annotated[
-        float | None,
-        option(
-            "With --test: exit with status 1 if the drift of a file is higher; above 1 is more "
-            "than chance."
-        ),
+        float | None, drift("Exit with status 1 above this drift; above 1 is more than chance.")
     ] = None,
     model: Annotated[
-        str | None,
-        typer.Option(
-            help="With --test: RESULTS:METHOD, a method of a study, to forecast the change of its "
-            "Recall@1. The files then contain features of the study's network."
-        ),
+        Text,
+        drift("RESULTS:METHOD of a study: forecast its change; files are features of its network."),
     ] = None,
-    page: Annotated[
-        Path | None, option("With --test: write a page with chart and new clusters.")
-    ] = None,
+    page: shared.Page = None,
+    as_json: shared.Json = False,
 ) -> None:
-    """Measure the shift from A to B: two folders, two vector files, or the sides of a split.
+    """Measure the shift from A to B: images, vectors, or the train and test classes of a split.
 
-    Example: `oodml shift train_photos/ new_catalog/`
+    With --splits, give --data or --vectors instead of A and B.
+
+    Example: `oodml shift train_photos/ new_catalog/` or `oodml shift old.npz new.npz --test`
     """
     from oodml.devices import resolve_device
     from oodml.shift.files import read_splits
     from oodml.shift.measures import find_measure, shift_report
 
+    given = SimpleNamespace(**locals())
     if test:
-        from oodml.cli.decisions import test_drift
-
-        test_drift(a, [Path(name) for name in (b, *(more or ())) if name], seed, fail_above, page,
-                   data, model, json)  # fmt: skip
+        _test_drift(given)
         return
     resolve_device(device)
     for name in measure or ():
@@ -97,26 +79,19 @@ def shift(
         images = None
         if vectors is None and data is not None:
             images = shared.open_data(data, background=background)
-        source = (images, vectors, backbone, weights, image_size, device)
-        features = features_of_splits(progression, splits, *source)
+        origin = (images, vectors, backbone, weights, image_size, device)
+        features = features_of_splits(progression, splits, *origin)
         first, second = features.subset(split.train), features.subset(split.test)
     elif a is None or b is None:
         raise OodmlError("give A and B, two folders or vector files, or --splits", location="A B")
     else:
-        options = {"weights": weights, "image_size": image_size, "pooling": pooling}
-        options["device"] = device
-        first, second = (_load(n, backbone or "lite0", background, options) for n in (a, b))
-    report = shift_report(first, second, measure or None, n_bootstrap=bootstrap, seed=seed)
-    if json:
-        shared.print_json(report.as_dict())
-        return
-    _print_report(report)
+        first, second = (_load(name, given) for name in (a, b))
+    report = shift_report(first, second, measure, n_bootstrap=bootstrap, seed=seed)
+    command = ("shift", a, b, "--test") if splits is None else ("splits", "describe", splits)
+    _show(report, command, as_json)
 
 
-COMMANDS = (shift,)
-
-
-def _load(name: str, backbone: str, background: str | None, options: dict[str, Any]) -> "VectorSet":
+def _load(name: str, given: SimpleNamespace) -> "VectorSet":
     from oodml.vector_files import SUFFIXES
     from oodml.vectors import VectorSet
 
@@ -126,7 +101,9 @@ def _load(name: str, backbone: str, background: str | None, options: dict[str, A
         return VectorSet.load(path)
     from oodml.embedding import embed
 
-    return embed(shared.open_data(name, background=background), backbone, **options)
+    images = shared.open_data(name, background=given.background)
+    options = {key: getattr(given, key) for key in ("weights", "image_size", "pooling", "device")}
+    return embed(images, given.backbone or "lite0", **options)
 
 
 def _is_table_of_images(path: Path) -> bool:
@@ -141,17 +118,82 @@ def _is_table_of_images(path: Path) -> bool:
         return False
 
 
-def _print_report(report: "ShiftReport") -> None:
+def _show(report: "ShiftReport", command: tuple[object, ...], as_json: bool) -> None:
     rows = []
     for shift in report:
         interval = "" if shift.low is None else f"{shift.low:.4g} – {shift.high:.4g}"
         chance = "" if shift.chance is None else f"{shift.chance:.4g}"
         value = "undefined" if shift.value is None else f"{shift.value:.4g}"
         rows.append((shift.measure, value, interval, chance, shift.note))
+    measure, value, interval, chance, _ = rows[0]
+    known = (f"95% interval {interval}" if interval else "", chance and f"{chance} by chance alone")
+    details = "; ".join(filter(None, known))
     sides = zip("AB", report.images, report.classes, strict=True)
-    title = ", ".join(f"{name}: {n} images of {classes} classes" for name, n, classes in sides)
-    shared.print_table(title, ("measure", "value", "interval", "by chance", "note"), rows, ["note"])
-    typer.echo(
-        "interval: 95%, over classes. by chance: permutation baseline, the value expected from "
-        "sampling alone"
+    shared.show(
+        [
+            f"The shift from A to B is {value} ({measure}{'; ' * bool(details)}{details}).",
+            *(f"{name}: {n} images of {classes} classes" for name, n, classes in sides),
+            "Intervals are over classes. By chance: expected from sampling alone (permutations).",
+        ],
+        shared.Table("", ("measure", "value", "95% interval", "by chance", "note"), rows, ["note"]),
+        next=command,
+        json=report.as_dict(),
+        as_json=as_json,
     )
+
+
+def _test_drift(given: SimpleNamespace) -> None:
+    """Print the drift of files of new vectors; exit with status 1 if one is above the limit."""
+    from dataclasses import replace
+
+    from oodml.analysis.formatting import format_points
+    from oodml.decisions.drift import drift
+    from oodml.forecasting.target import forecast_changes
+    from oodml.report.folder import read_folder
+    from oodml.vectors import VectorSet
+
+    files = [Path(name) for name in (given.b, *(given.more or ())) if name]
+    if given.a is None or not files:
+        raise OodmlError("--test needs two or more files of vectors", location="--test")
+    known_file, model = Path(given.a), given.model
+    shared.check_outputs([given.page], known_file, *files)
+    known = VectorSet.load(known_file, labels="")
+    new = {file.name: VectorSet.load(file, labels="") for file in files}
+    results = {name: drift(known, vectors, given.seed) for name, vectors in new.items()}
+    if model is not None:
+        folder, colon, method = model.rpartition(":")
+        if not colon:
+            raise OodmlError(f"--model {model}: expected RESULTS:METHOD", "--model", model)
+        changes = forecast_changes(read_folder(folder), method, known, new, given.seed)
+        results = {name: replace(one, change=changes[name]) for name, one in results.items()}
+    if given.page is not None:
+        from oodml.report.decision_figures import write_drift_page
+
+        images = None if given.data is None else shared.open_data(given.data)
+        write_drift_page(given.page, known_file.name, results, images)
+    sentences = [f"{name}: {one.verdict}" for name, one in results.items()]
+    for name, one in results.items():
+        if one.change is not None:
+            change, low, high = (format_points(value, sign=True) for value in one.change)
+            sentences.append(
+                f"{name}: Recall@1 of {model} is expected to change by {change} points "
+                f"(80% interval {low} to {high})."
+            )
+    rows = [
+        (name, f"{one.value:.3f}", f"{one.p:.3g}",
+         f"{len(one.clusters)} ({sum(map(len, one.clusters))} images)")
+        for name, one in results.items()
+    ]  # fmt: skip
+    shared.show(
+        sentences,
+        shared.Table(f"against {known_file.name}", ("file", "drift", "p", "new clusters"), rows),
+        next=("shift", known_file, *files, "--test", "--page", "drift.html"),
+        json={name: result.as_dict() for name, result in results.items()},
+        as_json=given.as_json,
+    )
+    limit = float("inf") if given.fail_above is None else given.fail_above
+    if any(one.value > limit for one in results.values()):
+        raise typer.Exit(1)
+
+
+COMMANDS = (shift,)

@@ -1,12 +1,13 @@
 """`oodml splits …`."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from oodml.cli import shared
-from oodml.cli.shared import argument, command_group, option
+from oodml.cli.shared import Count, Counts, Text, Words, command_group, many, option, output
 from oodml.errors import OodmlError, error_at
 
 if TYPE_CHECKING:
@@ -16,69 +17,46 @@ if TYPE_CHECKING:
     from oodml.vectors import VectorSet
 
 app = command_group("Build, show, check, and convert class splits.")
-
-File = Annotated[Path, argument("A split file: .json, or a published .pkl.")]
 Out = Annotated[Path, option("The file to write: .json or .pkl.")]
-Data = Annotated[str | None, option("A dataset's name, a folder, or a table.")]
-Vectors = Annotated[Path | None, option("A file of vectors instead of --data and --backbone.")]
-ImageSize = Annotated[
-    int | None, option("Side of the square input in pixels (default: as recorded in the file).")
-]
+search, sides = partial(option, panel="Search"), partial(option, panel="Classes")
+_FURTHEST = "swaps (exact; default: all) or iterations (published; default:"
 
 
 @app.command()
 def build(
     out: Out,
-    data: Data = None,
-    vectors: Vectors = None,
-    backbone: Annotated[str, option("The frozen backbone.")] = "lite0",
+    data: shared.Data = None,
+    vectors: shared.VectorFile = None,
+    backbone: shared.Backbone = "lite0",
     weights: shared.Weights = None,
-    image_size: Annotated[int | None, option("Side of the square input in pixels.")] = None,
-    procedure: Annotated[str, option("auto, exact, or published.")] = "auto",
-    measure: Annotated[
-        str, option("The measure of shift: fid_class_means or nearest_class.")
-    ] = "fid_class_means",
-    n_splits: Annotated[str, option("Number of splits, evenly spaced in shift, or all.")] = "5",
-    harder: Annotated[
-        int | None, option("Largest number of swaps or iterations to harder splits.")
-    ] = None,
-    easier: Annotated[
-        int | None, option("Largest number of swaps or iterations to easier splits.")
-    ] = None,
-    removal: Annotated[int | None, option("Number of removal iterations (published).")] = None,
-    swaps: Annotated[int, option("Swaps per iteration (published).")] = 2,
-    unit: Annotated[str, option("What is swapped: class or superclass (published).")] = ("class"),
-    group: Annotated[
-        str | None,
-        option("Column of a table of images: classes with a common value stay together."),
-    ] = None,
-    time: Annotated[
-        str | None, option("Column of dates or numbers: train on the earlier half of the classes.")
-    ] = None,
+    image_size: shared.ImageSize = None,
+    device: shared.Device = None,
+    n_splits: shared.NSplits = "5",
+    procedure: Annotated[str, search("auto, exact, or published.")] = "auto",
+    measure: Annotated[str, search("fid_class_means or nearest_class.")] = "fid_class_means",
+    harder: Annotated[Count, search(f"Most {_FURTHEST} 25) to harder splits.")] = None,
+    easier: Annotated[Count, search(f"Most {_FURTHEST} 15) to easier splits.")] = None,
+    removal: Annotated[Count, search("Removal iterations (published; default: none).")] = None,
+    swaps: Annotated[int, search("Swaps per iteration (published).")] = 2,
+    unit: Annotated[str, search("What is swapped: class or superclass (published).")] = "class",
+    group: Annotated[Text, sides("Column: classes that share a value stay together.")] = None,
+    time: Annotated[Text, sides("Column: train on the earlier half of the classes.")] = None,
     train_superclass: Annotated[
-        list[str] | None, option("A superclass to train on at the start; may be repeated.")
+        Words, many("Superclasses to train on at first (default: half of all classes).")
     ] = None,
-    validation: Annotated[
-        float, option("Fraction of the train classes used for validation.")
-    ] = 0.25,
-    shots: Annotated[
-        list[int] | None, option("Draw few-shot episodes with this many images; may be repeated.")
-    ] = None,
+    validation: Annotated[float, sides("Share of the train classes for validation.")] = 0.25,
+    shots: Annotated[Counts, many("Images per class of few-shot episodes.", int)] = None,
     episodes: Annotated[int, option("Episodes per number of shots.")] = 10,
     controls: Annotated[
         int, option("Size-matched controls per smaller split, in OUT.controls.json.")
     ] = 0,
-    seed: Annotated[int, option("Random seed for validation and episodes.")] = 0,
-    device: shared.Device = None,
+    seed: shared.Seed = 0,
 ) -> None:
     """Build splits with growing shift for a collection of images or vectors.
 
     Example: `oodml splits build --data photos/ --out photos.json`
     """
-    given = locals() | {
-        "n_splits": n_splits if n_splits == "all" else _number(n_splits),
-        "train_superclasses": tuple(train_superclass) if train_superclass else None,
-    }
+    given = locals() | {"train_superclasses": tuple(train_superclass) if train_superclass else None}
     from oodml.devices import resolve_device
     from oodml.embedding import embed
     from oodml.files import refuse_overwrite
@@ -102,48 +80,46 @@ def build(
         raise OodmlError(problem, location="--data")
     progression = build_progression(features, settings, tuple(shots or ()), episodes, images)
     write_splits(progression, out)
-    _print_splits(progression)
-    typer.echo(f"wrote {out}")
+    tables = [_table(progression)]
+    sentences = [f"wrote {out}: {_summary(progression)}"]
     if controls:
         file = out.with_suffix(".controls.json")
         matched = size_controls(progression, features, range(controls))
         write_splits(matched, file)
-        _print_splits(matched)
-        typer.echo(f"wrote {file}")
+        tables.append(_table(matched))
+        sentences.append(f"wrote {file}")
+    shared.show(sentences, *tables, next=("splits", "show", out, "--figure", "shift.png"))
 
 
 @app.command()
 def show(
-    file: File,
-    data: Data = None,
-    vectors: Vectors = None,
-    backbone: Annotated[
-        str | None, option("The backbone for the map (default: that of the file).")
-    ] = None,
-    figure: Annotated[Path | None, option("Draw shift per step: .png, .pdf, or .svg.")] = None,
-    maps: Annotated[Path | None, option("Draw the class means: .png, .pdf, or .svg.")] = None,
-    page: Annotated[
-        Path | None, option("Write the shifts and a map as an interactive .html page.")
-    ] = None,
-    step: Annotated[list[str] | None, option("A step to draw a map of; may be repeated.")] = None,
-    umap: Annotated[bool, option("Use UMAP instead of PCA.")] = False,
+    file: shared.SplitFile,
+    data: shared.Data = None,
+    vectors: shared.VectorFile = None,
+    backbone: Annotated[Text, option("Network of the map (default: that of the file).")] = None,
+    figure: shared.Figure = None,
+    maps: Annotated[Path | None, output("Draw the class means: .png, .pdf, or .svg.")] = None,
+    page: shared.Page = None,
+    step: Annotated[Words, many("Steps to draw maps of (default: some of all).")] = None,
+    umap: Annotated[bool, option("Use UMAP instead of PCA.", "--umap")] = False,
     device: shared.Device = None,
+    as_json: shared.Json = False,
 ) -> None:
     """Print a table of splits, and draw them.
 
     Maps, and the map on the page, require --data or --vectors.
+
     Example: `oodml splits show photos.json --data photos/ --figure fid.png --maps classes.png`
     """
     from oodml.files import refuse_overwrite, write_text
     from oodml.report import splits_figures as draw
     from oodml.report.examples import thumbnails
-    from oodml.report.splits_figures import class_map
     from oodml.shift.files import read_splits
 
-    for output in filter(None, (figure, maps, page)):
-        refuse_overwrite(output, file, vectors, data)
+    outputs = [path for path in (figure, maps, page) if path is not None]
+    for path in outputs:
+        refuse_overwrite(path, file, vectors, data)
     progression = read_splits(file)
-    _print_splits(progression)
     images = None if data is None else shared.open_data(data)
     features = None
     if maps or (page and (data or vectors)):
@@ -155,19 +131,26 @@ def show(
     if page:
         pictures = None
         if features is not None:
-            pictures = thumbnails(images, class_map(features).samples, 64, 5_000_000)
+            pictures = thumbnails(images, draw.class_map(features).samples, 64, 5_000_000)
         fragment = draw.progression_html(progression, features, pictures, True, umap)
         title = progression.data or "splits"
         write_text(page, f"<!doctype html><meta charset='utf-8'><title>{title}</title>{fragment}")
-    for path in filter(None, (figure, maps, page)):
-        typer.echo(f"wrote {path}")
+    table = _table(progression)
+    shared.show(
+        [f"{file}: {_summary(progression)}", *(f"wrote {path}" for path in outputs)],
+        table,
+        next=("splits", "describe", file),
+        json=[dict(zip(table.heads, row, strict=True)) for row in table.rows],
+        as_json=as_json,
+    )
 
 
 @app.command(name="import")
-def import_(file: File, out: Out, data: Data = None) -> None:
+def import_(file: shared.SplitFile, out: Out, data: shared.Data = None) -> None:
     """Convert a published pickle to JSON without running any code in it.
 
     With --data, support images are identified by the ids of its images.
+
     Example: `oodml splits import cars196_splits.pkl --out cars196.json`
     """
     from dataclasses import replace
@@ -188,16 +171,16 @@ def import_(file: File, out: Out, data: Data = None) -> None:
         progression = replace(progression, data=images.name, fingerprint=fingerprint(images))
         check(progression, ids, classes)
     write_splits(progression, out)
-    _print_splits(progression)
-    typer.echo(f"wrote {out}")
+    sentence = f"wrote {out}: {_summary(progression)}"
+    shared.show(sentence, _table(progression), next=("splits", "check", out))
 
 
 @app.command()
 def export(
-    file: File,
+    file: shared.SplitFile,
     out: Annotated[Path, option("The file to write.")],
     kind: Annotated[
-        str | None, option("json, pickle, csv, or torch (default: by the suffix).", "--format")
+        Text, option("json, pickle, csv, or torch (default: by the suffix).", "--format")
     ] = None,
 ) -> None:
     """Write splits for other tools; "pickle" is the layout of the original code, in plain values.
@@ -213,22 +196,23 @@ def export(
         raise unknown("suffix", out.suffix, suffixes, str(out))
     refuse_overwrite(out, file)
     export_splits(read_splits(file), out, kind or suffixes[out.suffix])
-    typer.echo(f"wrote {out}")
+    shared.show(f"wrote {out}", next=("splits", "describe", file))
 
 
 @app.command()
-def describe(file: File) -> None:
+def describe(file: shared.SplitFile) -> None:
     """Print the paragraph and the table of these splits for a paper's method section.
 
     Example: `oodml splits describe photos.json`
     """
     from oodml.shift.files import describe_splits, read_splits
 
-    typer.echo(describe_splits(read_splits(file)))
+    text = describe_splits(read_splits(file))
+    shared.show(text, next=("splits", "export", file, "--out", file.with_suffix(".csv")))
 
 
 @app.command()
-def check(file: File, data: Data = None) -> None:
+def check(file: shared.SplitFile, data: shared.Data = None) -> None:
     """Check a split file for consistency, and with --data also against its images.
 
     Example: `oodml splits check photos.json --data photos/`
@@ -251,24 +235,24 @@ def check(file: File, data: Data = None) -> None:
                 f"{images.name} has changed since the splits were built (fingerprint {current}, "
                 f"in the file {progression.fingerprint}), but contains everything they refer to"
             )
-    typer.echo(f"{file}: {len(progression)} splits, no problems")
+    sentence = f"{file}: {len(progression)} splits, no problems"
+    shared.show(sentence, next=("splits", "show", file))
 
 
 @app.command()
 def backbones(
-    file: File,
-    data: Annotated[str, option("A dataset's name, a folder, or a table.")],
-    backbones: Annotated[str, option("Frozen backbones, separated by commas; at least two.")],
-    image_size: ImageSize = None,
-    weights: Annotated[
-        str | None, option("Weights file of the backbone that the splits were built on.")
-    ] = None,
-    figure: Annotated[
-        Path | None, option("Draw the shifts under each backbone: .png, .pdf, or .svg.")
-    ] = None,
+    file: shared.SplitFile,
+    data: Annotated[str, shared.DATA],
+    backbones: Annotated[list[str], many("Frozen networks, at least two.")],
+    image_size: shared.ImageSize = None,
+    weights: shared.Weights = None,
+    figure: shared.Figure = None,
     device: shared.Device = None,
+    as_json: shared.Json = False,
 ) -> None:
     """Measure the same splits with several backbones: does their order depend on the network?
+
+    The image size is by default that of the file. Weights are those that the splits were built on.
 
     Example: `oodml splits backbones glyphs.json --data glyphs --backbones lite0,pixels`
     """
@@ -280,18 +264,35 @@ def backbones(
         refuse_overwrite(figure, file, data, weights)
     progression, images = read_splits(file), shared.open_data(data)
     features = {}
-    for name in backbones.split(","):
+    for name in backbones:
         own = weights if name == progression.backbone else None
-        features[name] = features_of_splits(
-            progression, file, images, None, name, own, image_size, device
-        )
+        options = (name, own, image_size, device)
+        features[name] = features_of_splits(progression, file, images, None, *options)
     agreement = backbone_agreement(progression, features)
-    _print_agreement(agreement)
     if figure:
         from oodml.report.splits_figures import agreement_figure, save_figure
 
         save_figure(agreement_figure(agreement), figure)
-        typer.echo(f"wrote {figure}")
+    _show_agreement(agreement, file, as_json)
+
+
+def _show_agreement(agreement: "Agreement", file: Path, as_json: bool) -> None:
+    rows, values, worst = [], [], float(agreement.spearman[0].min())
+    for row, name in enumerate(agreement.backbones):
+        shifts = [float(shift) for shift in agreement.shifts[row]]
+        ranks = [float(agreement.spearman[0, row]), float(agreement.kendall[0, row])]
+        rows.append((name, *(f"{s:.4g}" for s in shifts), *(f"{rank:.3f}" for rank in ranks)))
+        values.append({"backbone": name, "shifts": shifts, "spearman": ranks[0]})
+    heads = ("backbone", *map(str, agreement.steps), "Spearman", "Kendall")
+    shared.show(
+        f"The order of the splits agrees with that of {agreement.backbones[0]} by a rank "
+        f"correlation of at least {worst:.3f}; FIDs scaled to 0–1 differ by at most "
+        f"{agreement.largest_gap:.3f}.",
+        shared.Table("FID of class means; rank correlation with the first backbone", heads, rows),
+        next=("splits", "describe", file),
+        json=values,
+        as_json=as_json,
+    )
 
 
 def features_of_splits(
@@ -350,14 +351,21 @@ def _weights(file: Path, recorded: str, given: str | None) -> str | None:
     raise OodmlError(problem, "--weights", None)
 
 
-def _number(text: str) -> int | str:
-    return int(text) if text.lstrip("-").isdigit() else text
-
-
-def _print_splits(progression: "Progression") -> None:
-    about = [progression.data, progression.backbone, progression.procedure]
+def _shift_name(progression: "Progression") -> str:
     fid = progression.shift_measure == "fid_class_means"
-    shift = "FID" if fid else progression.shift_measure
+    return "FID" if fid else progression.shift_measure
+
+
+def _summary(progression: "Progression") -> str:
+    shifts = sorted(split.shift for split in progression)
+    made = filter(None, (progression.data, progression.backbone, progression.procedure))
+    return (
+        f"{len(progression)} splits, {_shift_name(progression)} {shifts[0]:.4g} to "
+        f"{shifts[-1]:.4g} ({', '.join(made)})"
+    )
+
+
+def _table(progression: "Progression") -> shared.Table:
     rows = []
     for split in progression:
         episodes = ", ".join(
@@ -366,16 +374,5 @@ def _print_splits(progression: "Progression") -> None:
         )
         counts = (len(split.train), len(split.test), len(split.validation))
         rows.append((str(split.step), f"{split.shift:.4g}", *map(str, counts), episodes))
-    heads = ("step", shift, "train", "test", "validation", "episodes")
-    shared.print_table(", ".join(filter(None, about)), heads, rows)
-
-
-def _print_agreement(agreement: "Agreement") -> None:
-    rows = []
-    for row, name in enumerate(agreement.backbones):
-        shifts = (f"{shift:.4g}" for shift in agreement.shifts[row])
-        ranks = (agreement.spearman[0, row], agreement.kendall[0, row])
-        rows.append((name, *shifts, *(f"{value:.3f}" for value in ranks)))
-    heads = ("backbone", *map(str, agreement.steps), "Spearman", "Kendall")
-    shared.print_table("FID of class means; rank correlation with the first backbone", heads, rows)
-    typer.echo(f"largest difference between FIDs scaled to 0–1: {agreement.largest_gap:.3f}")
+    heads = ("step", _shift_name(progression), "train", "test", "validation", "episodes")
+    return shared.Table("", heads, rows)

@@ -1,13 +1,15 @@
 """`oodml study …`: run studies and see their state and results."""
 
+import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from oodml.cli import shared
-from oodml.cli.shared import argument, command_group, option, print_table
+from oodml.cli.shared import Count, File, Text, Words, argument, command_group, many, option
 from oodml.errors import OodmlError
 
 if TYPE_CHECKING:
@@ -17,73 +19,51 @@ if TYPE_CHECKING:
 app = command_group("Run studies: compare methods on splits of growing shift, with several seeds.")
 T = TypeVar("T")
 
-StudyFolder = Annotated[Path, argument("The folder of a study.", metavar="STUDY")]
-Out = Annotated[Path, option("Folder for the results. It is created if needed.")]
-Data = Annotated[Path | None, option("Folder or table of the study's dataset, if it is elsewhere.")]
-Splits = Annotated[Path | None, option("File with splits to use instead of building splits.")]
-Threads = Annotated[
-    int | None, option("Threads per worker. By default the cores are divided among workers.", min=1)
-]
-Job = Annotated[
-    list[str] | None,
-    option(
-        "Slurm option under its submitit name, such as slurm_partition=gpu, or resource of "
-        "each run on Ray, such as num_gpus=0.5 or memory=8e9. May be repeated."
-    ),
-]
-GpusPerRun = Annotated[
-    float | None, option("On Ray: GPUs of each run; fractions share a GPU.", min=0)
-]
-CpusPerRun = Annotated[float | None, option("On Ray: processors of each run.", min=0)]
-Replace = Annotated[
-    bool,
-    option(
-        "If the folder contains another study, remove its results table and splits.", "--replace"
-    ),
-]
+WORKERS = min(4, os.cpu_count() or 1)
+training, cluster = partial(option, panel="Runs"), partial(option, panel="Cluster")
 
 
 @app.command()
 def run(
-    file: Annotated[
-        Path, argument("A study file (TOML), or a study that comes with oodml: shipped:NAME.")
-    ],
-    out: Out,
-    data: Data = None,
-    splits: Splits = None,
+    file: Annotated[Path, argument("A study file (TOML), or a shipped one: shipped:NAME.")],
+    out: shared.ResultsFolder,
+    data: shared.Data = None,
+    splits: shared.Splits = None,
     workers: shared.Workers = 1,
-    threads: Threads = None,
+    threads: Annotated[
+        Count, option("Threads per worker (default: the cores, divided among workers).", min=1)
+    ] = None,
     device: shared.Device = None,
+    checkpoint: Annotated[float, training("Seconds between checkpoints of a run.", min=0)] = 60,
+    track: Annotated[Words, many("tensorboard, wandb, mlflow, trackio.", panel="Runs")] = None,
+    retry: Annotated[bool, training("Repeat failed runs.", "--retry")] = False,
+    replace: Annotated[
+        bool, training("Remove the table and splits of another study in the folder.", "--replace")
+    ] = False,
+    smoke: Annotated[
+        bool, training("Smoke test: two splits, one epoch, few images.", "--smoke")
+    ] = False,
+    search_only: Annotated[
+        bool, training("Choose the options that have ranges, and run nothing.", "--search-only")
+    ] = False,
+    dry_run: Annotated[
+        bool, training("List what would run, with the job script of Slurm.", "--dry-run")
+    ] = False,
     on: shared.On = "local",
-    job: Job = None,
-    gpus_per_run: GpusPerRun = None,
-    cpus_per_run: CpusPerRun = None,
-    checkpoint: Annotated[float, option("Seconds between two checkpoints of a run.", min=0)] = 60,
-    track: Annotated[
-        str, option("Trackers, separated by commas: tensorboard, wandb, mlflow, trackio.")
-    ] = "",
-    storage: Annotated[
-        str | None,
-        option(
-            "Keep a copy of the study folder in this folder or URL (s3://…, gs://…), and "
-            "continue from it on any machine."
+    job: Annotated[
+        list[str] | None,
+        cluster(
+            "Slurm option under its submitit name, such as slurm_partition=gpu, or resource of "
+            "each run on Ray, such as num_gpus=0.5 or memory=8e9. May be repeated."
         ),
     ] = None,
-    search_only: Annotated[
-        bool, option("Choose the options that have ranges, and run nothing else.", "--search-only")
-    ] = False,
-    retry: Annotated[bool, option("Repeat failed runs.", "--retry")] = False,
-    smoke: Annotated[
-        bool, option("Smoke test: two splits, one epoch, few images.", "--smoke")
-    ] = False,
-    replace: Replace = False,
-    dry_run: Annotated[
-        bool,
-        option(
-            "List what would run, and run nothing. With --on slurm, print the job script.",
-            "--dry-run",
-        ),
-    ] = False,
+    gpus_per_run: Annotated[
+        float | None, cluster("On Ray: GPUs of each run; fractions share a GPU.", min=0)
+    ] = None,
+    cpus_per_run: Annotated[float | None, cluster("On Ray: processors of each run.", min=0)] = None,
+    storage: Annotated[
+        Text, cluster("Folder or URL (s3://…, gs://…) for a copy to continue from.")
+    ] = None,
 ) -> None:
     """Run the missing runs of a study. You can stop it at any time; run it again to resume.
 
@@ -124,7 +104,7 @@ def run(
         smoke=smoke,
         storage=storage,
         checkpoint_seconds=checkpoint,
-        trackers=[name.strip() for name in track.split(",") if name.strip()],
+        trackers=track or (),
     )
     if isinstance(result, Study):
         _print_chosen(result, out)
@@ -134,57 +114,67 @@ def run(
 
 @app.command()
 def add(
-    folder: Annotated[Path, argument("The folder of a study.")],
+    folder: shared.StudyFolder,
     method: Annotated[str, option("The method's name in the results.")],
-    vectors: Annotated[str, option("Files of vectors, with {split} and {seed} in their path.")],
-    data: Annotated[
-        str | None, option("For a new study: a dataset's name, a folder, or a table.")
-    ] = None,
-    splits: Annotated[Path | None, option("For a new study: its split file.")] = None,
+    vectors: Annotated[Path, option("Files of vectors, with {split} and {seed} in their path.")],
+    data: shared.Data = None,
+    splits: shared.Splits = None,
     replace: Annotated[
         bool, option("Replace runs of the same method, split, and seed.", "--replace")
     ] = False,
 ) -> None:
     """Add a model that you trained elsewhere: one file of test vectors per split and seed.
 
-    A path without {split} is a model that was not trained on the splits.
+    A path without {split} is a model that was not trained on the splits. If the folder has no study
+    yet, give --data and --splits.
 
     Example: `oodml study add results --method mine --vectors 'mine/{split}-{seed}.npz'`
     """
     from oodml.study.external import add_files
 
-    added = add_files(folder, method, vectors, data=data, splits=splits, replace_existing=replace)
-    typer.echo("\n".join([*added, f"{len(added)} runs added: {folder}/results.parquet"]))
+    files = str(vectors)
+    added = add_files(folder, method, files, data=data, splits=splits, replace_existing=replace)
+    sentences = [f"{len(added)} runs added: {folder}/results.parquet", *added]
+    shared.show(sentences, next=("report", folder))
 
 
 @app.command()
-def status(folder: StudyFolder) -> None:
+def status(folder: shared.StudyFolder, as_json: shared.Json = False) -> None:
     """Show which runs are done, running, failed, or missing, and the expected time left.
 
     Example: `oodml study status results`
     """
     from oodml.study.folder.status import format_status, read_status
 
-    typer.echo(format_status(read_status(folder)))
+    status = read_status(folder)
+    names = {"done": status.done, "running": [one.run for one in status.running]}
+    names |= {"failed": [run for run, _ in status.failed], "missing": status.missing}
+    runs = {name: [run.description for run in listed] for name, listed in names.items()}
+    finished = len(status.done) == status.total
+    rerun = ("study", "run", "study.toml", "--out", folder, *["--retry"] * bool(status.failed))
+    shared.show(
+        format_status(status),
+        next=("report", folder) if finished else rerun,
+        json={"name": status.name, "total": status.total, **runs, "seconds_left": status.remaining},
+        as_json=as_json,
+    )
 
 
 @app.command()
 def table(
-    folder: StudyFolder,
-    metric: Annotated[str, option("One metric, or several separated by commas.")] = "recall@1",
+    study: shared.Study,
+    metric: Annotated[Words, many("Metrics (default: recall@1).")] = None,
     stage: Annotated[
-        str, option("zero_shot, validation, before, after, best_test_epoch, or test_data.")
-    ] = "zero_shot",
-    where: Annotated[
-        list[str] | None, option("Keep rows with COLUMN=VALUE[,VALUE]. May be repeated.")
+        Words,
+        many("zero_shot (default), validation, before, after, best_test_epoch, test_data."),
     ] = None,
-    rows: Annotated[
-        str, option("Columns of the results that become the rows of the table.")
-    ] = "method",
-    columns: Annotated[
-        str, option("Column of the results that becomes the columns of the table.")
-    ] = "split",
-    csv: Annotated[Path | None, option("Also write the table to this file.")] = None,
+    where: Annotated[
+        list[str] | None, option("Rows with COLUMN=VALUE[,VALUE] only; may be repeated.")
+    ] = None,
+    rows: Annotated[Words, many("Columns that become rows (default: method).")] = None,
+    columns: Annotated[str, option("Column that becomes the columns.")] = "split",
+    csv: Annotated[File, option("Also write the table to this file.")] = None,
+    as_json: shared.Json = False,
 ) -> None:
     """Print the results as a table: means, with standard deviations over seeds and episodes.
 
@@ -192,42 +182,54 @@ def table(
     """
     from oodml.files import refuse_overwrite, write_text
     from oodml.results.schema import Stage, filter_rows, is_smoke, pivot, read_results
+    from oodml.share.pack import study_folder
     from oodml.study.folder.store import Store
 
-    wanted = {"stage": stage.split(","), "metric": metric.split(",")}
+    wanted = {"stage": stage or [str(Stage.ZERO_SHOT)], "metric": metric or ["recall@1"]}
+    title = f"{','.join(wanted['metric'])}, {','.join(wanted['stage'])}"
     for condition in where or ():
         column, values = _parse_pair(condition, "--where")
         wanted[column] = values.split(",")
-    down = rows.split(",")
+    down = rows or ["method"]
     if Stage.TEST_DATA in wanted["stage"] and "data" not in (*down, columns, *wanted):
         down = ["data", *down]  # numbers of different datasets have no common mean
-    results = Store(folder).results
+    with study_folder(study) as folder:
+        results = Store(folder).results
+        if csv:
+            refuse_overwrite(csv, results)
+        everything, smoke = read_results(results), is_smoke(results)
+    chosen = filter_rows(everything, wanted)
+    wide = pivot(chosen, down, columns)
     if csv:
-        refuse_overwrite(csv, results)
-    everything = read_results(results)
-    wide = pivot(filter_rows(everything, wanted), down, columns)
-    smoke = "Smoke test, no results: " if is_smoke(results) else ""
+        write_text(csv, wide.to_csv())
     cells = zip(wide.index, wide.to_numpy().tolist(), strict=True)
     lines = [(*(key if isinstance(key, tuple) else (key,)), *row) for key, row in cells]
     heads = (*down, *map(str, wide.columns))
-    print_table(f"{smoke}{metric}, {stage}", heads, lines, list(down))
-    if stage == Stage.ZERO_SHOT and (everything["stage"] == Stage.TEST_DATA).any():
-        typer.echo("The models were tested on further datasets, too: --stage test_data")
-    if csv:
-        write_text(csv, wide.to_csv())
+    sentences = ["Means over seeds and episodes, with standard deviations."]
+    if len(wanted["metric"]) == 1:
+        best = chosen.groupby(down)["value"].mean().sort_values().iloc[[-1]]
+        name = ", ".join(best.index.to_frame().astype(str).iloc[0])
+        first = f"{name} has the highest mean of {wanted['metric'][0]}, {best.iloc[0]:.4f}."
+        sentences.insert(0, first)
+    sentences += ["Smoke test: these numbers are not results."] * smoke
+    if wanted["stage"] == [Stage.ZERO_SHOT] and (everything["stage"] == Stage.TEST_DATA).any():
+        sentences.append("The models were tested on further datasets, too: --stage test_data")
+    shared.show(
+        sentences,
+        shared.Table(title, heads, lines, list(down)),
+        next=("report", study),
+        json=[dict(zip(heads, line, strict=True)) for line in lines],
+        as_json=as_json,
+    )
 
 
 @app.command()
 def init(
-    data: Annotated[
-        str | None, argument("A folder or table of images, or a dataset's name.")
-    ] = None,
+    data: Annotated[Text, argument("Images: a dataset's name, a folder, or a table.")] = None,
     out: Annotated[Path, option("The file to write.")] = Path("study.toml"),
-    root: Annotated[
-        Path | None, option("The folder of a published dataset such as cub200.")
-    ] = None,
+    root: Annotated[File, option("Folder of a named dataset or of a table's images.")] = None,
     from_: Annotated[
-        str | None, option("Copy a shipped study, such as paper_zero_shot_cub200.", "--from")
+        Text, option("Copy a shipped study, such as paper_zero_shot_cub200.", "--from")
     ] = None,
 ) -> None:
     """Write a first study file for your images, or a copy of a shipped study, with comments.
@@ -243,21 +245,21 @@ def init(
         raise OodmlError("give either DATA or --from", location="DATA", given=data)
     text = shipped_text(from_, root, out) if from_ else study_text(str(data), out, root)
     write_text(out, text)
-    typer.echo(f"Wrote {out}. Run it: oodml study run {out} --out results")
+    shared.show(f"Wrote {out}.", next=("study", "run", out, "--out", "results"))
 
 
 @app.command(name="leave-out")
 def leave_out(
     data: Annotated[str, shared.DATA],
-    out: Annotated[Path, option("Folder for the results. Run the command again to resume.")],
+    out: shared.ResultsFolder,
     methods: Annotated[
-        str, option("Methods to train, separated by commas; frozen is added.")
-    ] = "margin,multisimilarity,proxy_anchor",
+        Words, many("To train (default: margin,multisimilarity,proxy_anchor); frozen is added.")
+    ] = None,
     groups: Annotated[
         str, option("The column whose values are left out, such as camera or style.")
     ] = "superclass",
     seeds: Annotated[int, option("Seeds per method.", min=1)] = 3,
-    n_splits: Annotated[int, option("Splits per study.", min=1)] = 2,
+    n_splits: shared.NSplits = "2",
     epochs: Annotated[int, option("Epochs per run.", min=1)] = 10,
     backbone: shared.Backbone = "lite0",
     image_size: shared.ImageSize = None,
@@ -275,19 +277,24 @@ def leave_out(
     """
     from oodml.forecasting.trial import TrialSettings, describe_trial, run_trial
 
-    trained = tuple(name.strip() for name in methods.split(",") if name.strip() != "frozen")
+    given = methods or TrialSettings.methods
+    trained = tuple(name for name in given if name != "frozen")
+    splits: Any = int(n_splits) if n_splits.isdigit() else n_splits
     features = (backbone, image_size, augmentation)
-    settings = TrialSettings(data, groups, trained, seeds, n_splits, epochs, *features)
+    settings = TrialSettings(data, groups, trained, seeds, splits, epochs, *features)
     trial = run_trial(settings, out, device, log=lambda text: typer.echo(text, err=True))
-    if as_json:
-        shared.print_json(trial.rows.to_dict("records"))
-        return
-    typer.echo(describe_trial(trial))
+    shared.show(
+        describe_trial(trial),
+        next=("forecast", "STUDY", "--new", "IMAGES"),
+        json=trial.rows.to_dict("records"),
+        as_json=as_json,
+    )
 
 
 def demo(
-    out: Annotated[Path, option("The folder for the results.")] = Path("demo"),
-    workers: Annotated[int | None, option("Number of processes (default: up to 4).")] = None,
+    out: shared.ResultsFolder = Path("demo"),
+    workers: shared.Workers = WORKERS,
+    device: shared.Device = None,
 ) -> None:
     """Run the shipped study of characters in ten scripts, and write its report.
 
@@ -295,27 +302,20 @@ def demo(
 
     Example: `oodml demo --out demo`
     """
-    import os
-
     from oodml.cli.report import report
 
-    run(Path("shipped:demo"), out=out, workers=workers or min(4, os.cpu_count() or 1))
+    run(Path("shipped:demo"), out=out, workers=workers, device=device)
     report([out])
 
 
 def try_(
-    photos: Annotated[str, argument("A folder or table of labeled images, or a dataset's name.")],
-    new: Annotated[
-        str | None, option("A folder of new images, labeled or not, to forecast.")
-    ] = None,
-    backbone: Annotated[
-        str, option("The network whose features are used: lite0, or a timm network.")
-    ] = "lite0",
+    data: shared.DataArgument,
+    new: Annotated[Text, option("Images to forecast: a folder, labeled or not.")] = None,
+    backbone: shared.Backbone = "lite0",
     minutes: Annotated[float, option("Time budget in minutes.", min=0.1)] = 10.0,
-    out: Annotated[
-        Path | None, option("Folder for the study. By default try-NAME in the current folder.")
-    ] = None,
+    out: Annotated[File, option("Folder for the study (default: try-NAME).")] = None,
     device: shared.Device = None,
+    as_json: shared.Json = False,
 ) -> None:
     """Find out in minutes how retrieval of your images holds up on new classes.
 
@@ -325,32 +325,27 @@ def try_(
     """
     from oodml.first_study import try_images
 
-    folder = out or Path(f"try-{Path(photos).resolve().name}")
-    result = try_images(
-        photos,
-        folder,
-        new=new,
-        backbone=backbone,
-        minutes=minutes,
-        device=device,
-        log=lambda message: typer.echo(message, err=True),
-    )
-    typer.echo("\n".join(result.sentences))
-    typer.echo(f"Report: {result.page.resolve()}")
-    typer.echo(
-        f"To extend the study, edit {result.study_file} and run: "
-        f"oodml study run {result.study_file} --out {folder}"
+    folder = out or Path(f"try-{Path(data).resolve().name}")
+    options: dict[str, Any] = {"new": new, "backbone": backbone, "minutes": minutes}
+    options |= {"device": device, "log": partial(typer.echo, err=True)}
+    result = try_images(data, folder, **options)
+    page = str(result.page.resolve())
+    shared.show(
+        [*result.sentences, f"Report: {page}", f"To extend the study, edit {result.study_file}."],
+        next=("study", "run", result.study_file, "--out", folder),
+        json={"answer": list(result.sentences), "page": page},
+        as_json=as_json,
     )
 
 
 COMMANDS = (demo, try_)
 
 
-def _open(file: Path, data: Path | None, splits: Path | None, smoke: bool = False) -> "Study":
+def _open(file: Path, data: str | None, splits: Path | None, smoke: bool = False) -> "Study":
     """Open a study with the options of the command line; its dataset must exist."""
     from oodml.study.spec.shipped import check_data, open_study
 
-    study = open_study(file, data, splits)
+    study = open_study(file, None if data is None else Path(data), splits)
     if not smoke:
         check_data(study, str(file))
     return study
@@ -386,7 +381,8 @@ def _print_outcome(status: "Status", out: Path) -> None:
     for line in describe_failures(status):
         typer.secho(f"failed: {line}", fg="red", err=True)
     smoke = " (smoke test, no results)" if status.smoke else ""
-    typer.echo(f"{len(status.done)} of {status.total} runs done{smoke}: {out}/results.parquet")
+    sentence = f"{len(status.done)} of {status.total} runs done{smoke}: {out}/results.parquet"
+    shared.show(sentence, next=() if status.failed else ("report", out))
     if status.failed:
         typer.echo(f"tracebacks: {out}/failed/; pass --retry to repeat these runs", err=True)
         raise typer.Exit(1)
@@ -398,7 +394,10 @@ def _print_chosen(study: "Study", out: Path) -> None:
         values = " ".join(f"{name}={value}" for name, value in options.items())
         default = "failed" if one["default"] is None else f"{one['default']:.4f}"
         typer.echo(f"{label}: {values}  {one['value']:.4f} (defaults {default})")
-    typer.echo(f"study file with these options: {out}/search/chosen.toml")
+    chosen = out / "search" / "chosen.toml"
+    shared.show(
+        f"study file with these options: {chosen}", next=("study", "run", chosen, "--out", "chosen")
+    )
 
 
 def _parse_pair(text: str, option: str) -> tuple[str, str]:
