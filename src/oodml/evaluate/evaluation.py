@@ -117,7 +117,13 @@ def summarize(
     images = np.unique(classes, return_counts=True)[1]
     sizes = {"vectors": len(classes), "dimensions": dimensions, "classes": len(names)}
     table = pd.DataFrame({"class": names, "images": images}).assign(**columns)
-    answer = _answer(metrics, chance, by, average)
+    first, where = next(iter(metrics)), "" if average == "micro" else ", averaged over classes"
+    value, expected = metrics[first], chance[first]
+    if first == "recall@1":
+        claim = f"The nearest neighbor has the same {by} for {value:.1%} of the queries"
+        answer = f"{claim}{where} (chance: {expected:.1%})."
+    else:
+        answer = f"{find_metric(first).label} is {value:.4f}{where} (chance: {expected:.4f})."
     return Evaluation(metrics, chance, table, answer, (), sizes)
 
 
@@ -140,17 +146,6 @@ def apply_lists(
     rest = f"; {left} other images are left out." if left else "."
     note = f"The file lists {len(queries)} queries and a gallery of {len(gallery)} images{rest}"
     return every, queries, gallery, [note]
-
-
-def _answer(metrics: dict[str, float], chance: dict[str, float], by: str, average: str) -> str:
-    name = next(iter(metrics))
-    where = "" if average == "micro" else ", averaged over classes"
-    if name == "recall@1":
-        return (
-            f"The nearest neighbor has the same {by} for {metrics[name]:.1%} of the queries{where} "
-            f"(chance: {chance[name]:.1%})."
-        )
-    return f"{find_metric(name).label} is {metrics[name]:.4f}{where} (chance: {chance[name]:.4f})."
 
 
 def evaluation_notes(sizes: dict[str, int], warned: list[str]) -> tuple[str, ...]:

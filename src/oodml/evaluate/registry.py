@@ -5,30 +5,12 @@ Importing this module registers the metrics of retrieval, clustering, and struct
 
 from math import inf
 
-from oodml.evaluate import clustering, retrieval, structure
-from oodml.results.metrics import (
-    FAMILIES,
-    Family,
-    Metric,
-    check_bounds,
-    find_metric,
-    register_metric,
-    registered_metrics,
-    sort_metrics,
-)
-
-__all__ = [
-    "FAMILIES",
-    "Family",
-    "Metric",
-    "check_bounds",
-    "clustering",
-    "find_metric",
-    "registered_metrics",
-    "retrieval",
-    "sort_metrics",
-    "structure",
-]
+from oodml.evaluate import clustering, retrieval, structure  # noqa: F401
+from oodml.results.metrics import Metric, register_metric
+from oodml.results.metrics import check_bounds as check_bounds
+from oodml.results.metrics import find_metric as find_metric
+from oodml.results.metrics import registered_metrics as registered_metrics
+from oodml.results.metrics import sort_metrics as sort_metrics
 
 register_metric(Metric("accuracy", "Accuracy", "classification"))
 register_metric(Metric("names_known", "Accuracy, names known", "classification"))

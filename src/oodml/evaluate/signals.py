@@ -27,12 +27,7 @@ BLOCK = 512
 
 
 class QuerySignals(NamedTuple):
-    """Signals of queries.
-
-    Attributes:
-        values: [q s] a column per name of `signal_names`.
-        neighbors: [q] the row of the nearest neighbor.
-    """
+    """values: [q s] a column per name of `signal_names`. neighbors: [q] the rows of the nearest."""
 
     values: Float[np.ndarray, "q s"]
     neighbors: Int[np.ndarray, " q"]
@@ -94,51 +89,41 @@ def _view_signals(
     gallery: Tensor, queries: Sequence[Tensor], rows: Tensor, near: _Neighbors
 ) -> list[Tensor]:
     """The signals of `VIEW_SIGNALS`."""
-    one, two = (_neighbors(view, gallery, rows) for view in queries)
-    both = (one, two)
-    first = [view.rows[:, :1] for view in both]
+    views = [_neighbors(view, gallery, rows) for view in queries]
+    one, two = (view.rows[:, 0] for view in views)
 
-    def mean(values: Sequence[Tensor]) -> Tensor:
+    def mean(*values: Tensor) -> Tensor:
         return torch.stack([value.float() for value in values]).mean(0)
 
     def among(k: int) -> Tensor:
-        return mean([(near.rows[:, :k] == row).any(1) for row in first])
+        return mean(*((near.rows[:, :k] == row[:, None]).any(1) for row in (one, two)))
 
-    same = (first[0] == first[1])[:, 0]
-    between = (gallery[first[0][:, 0]] * gallery[first[1][:, 0]]).sum(1)
     return [
-        mean([view.own for view in both]),
-        mean([torch.log1p(view.own_rank) for view in both]),
-        mean([view.own_rank == 0 for view in both]),
-        mean([view.similarity[:, 0] for view in both]),
-        same,
-        among(1),
-        among(5),
-        among(10),
-        torch.where(same, 1.0, between),
+        mean(*(view.own for view in views)),
+        mean(*(torch.log1p(view.own_rank) for view in views)),
+        mean(*(view.own_rank == 0 for view in views)),
+        mean(*(view.similarity[:, 0] for view in views)),
+        one == two,
+        *(among(k) for k in (1, 5, 10)),
+        torch.where(one == two, 1.0, (gallery[one] * gallery[two]).sum(1)),
     ]
 
 
 def _neighbors(queries: Tensor, gallery: Tensor, own: Tensor) -> _Neighbors:
     """The nearest images of each query, without its own image."""
-    parts = [
-        _block_neighbors(queries[start : start + BLOCK] @ gallery.T, own[start : start + BLOCK])
-        for start in range(0, len(queries), BLOCK)
-    ]
+    parts, n = [], len(gallery)
+    for start in range(0, len(queries), BLOCK):
+        similarity = queries[start : start + BLOCK] @ gallery.T
+        column = own[start : start + BLOCK, None]
+        to_own = similarity.gather(1, column)
+        rank = (similarity > to_own).sum(1)
+        mean = (similarity.sum(1) - to_own[:, 0]) / (n - 1)
+        squares = ((similarity**2).sum(1) - to_own[:, 0] ** 2) / (n - 1)
+        similarity.scatter_(1, column, -torch.inf)
+        values, rows = similarity.topk(min(RANKS[-1], n - 1), dim=1)
+        spread = (squares - mean**2).clamp(min=1e-8).sqrt()
+        parts.append((rows, values, mean, spread, to_own[:, 0], rank))
     return _Neighbors(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
-
-
-def _block_neighbors(similarity: Tensor, own: Tensor) -> _Neighbors:
-    n = similarity.shape[1]
-    column = own[:, None]
-    to_own = similarity.gather(1, column)
-    rank = (similarity > to_own).sum(1)
-    mean = (similarity.sum(1) - to_own[:, 0]) / (n - 1)
-    squares = ((similarity**2).sum(1) - to_own[:, 0] ** 2) / (n - 1)
-    similarity.scatter_(1, column, -torch.inf)
-    values, rows = similarity.topk(min(RANKS[-1], n - 1), dim=1)
-    spread = (squares - mean**2).clamp(min=1e-8).sqrt()
-    return _Neighbors(rows, values, mean, spread, to_own[:, 0], rank)
 
 
 def _overlap(one: Tensor, two: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from oodml.backbones import Pooling
-from oodml.errors import OodmlError, error_at
+from oodml.errors import OodmlError, error_at, unknown
 from oodml.images.image_set import ImageSet
 from oodml.images.transforms import Augmentation
 from oodml.results.schema import STANDARD_STEP
@@ -25,12 +25,11 @@ from oodml.shift.progression import (
     superclass_progression,
 )
 from oodml.shift.splits import (
+    RECORDED,
     Progression,
     Split,
     partition_train_classes,
-    record_features,
     standard_train_classes,
-    superclass_train_classes,
 )
 from oodml.vectors import VectorSet
 
@@ -139,10 +138,11 @@ def build_progression(
         validation = tuple(name for name in split.train if units.get(name, name) in drawn)
         return replace(split, validation=validation, episodes=episodes)
 
+    recorded = {key: source[key] for key in RECORDED if isinstance(source.get(key), int | str)}
     return replace(
         built,
         splits=tuple(map(add_samples, built)),
-        settings={**built.settings, **record_features(source)},
+        settings={**built.settings, **recorded},
         seed=settings.seed,
         **{name: str(source.get(name, "")) for name in ("data", "fingerprint", "backbone")},
     )
@@ -151,12 +151,16 @@ def build_progression(
 def _train_classes(
     vectors: VectorSet, settings: SplitSettings, images: ImageSet | None
 ) -> list[str]:
-    if settings.train_classes is not None and settings.train_superclasses is not None:
+    chosen, wanted = settings.train_classes, settings.train_superclasses
+    if chosen is not None and wanted is not None:
         raise _error("train_classes", "set either train_classes or train_superclasses, not both")
-    if settings.train_classes is not None:
-        return list(settings.train_classes)
-    if settings.train_superclasses is not None:
-        return superclass_train_classes(_superclasses(vectors), settings.train_superclasses)
+    if chosen is not None:
+        return list(chosen)
+    if wanted is not None:
+        superclass_of = _superclasses(vectors)
+        for name in sorted(set(wanted) - set(superclass_of.values())):
+            raise unknown("superclass", name, set(superclass_of.values()))
+        return sorted(name for name, superclass in superclass_of.items() if superclass in wanted)
     own = None if images is None else partition_train_classes(images.classes, images.partition)
     return standard_train_classes(vectors.class_names) if own is None else own
 
@@ -180,18 +184,11 @@ def _is_exact(settings: SplitSettings, n_train: int, n: int) -> bool:
 
 
 def _exact(vectors: VectorSet, settings: SplitSettings, train: Sequence[str]) -> Progression:
+    names = ("harder", "easier", "ends", "image_tolerance", "measure")
     whole = exact_progression(
-        vectors.class_means(),
-        vectors.class_names,
-        None,
-        train=train,
-        harder=settings.harder,
-        easier=settings.easier,
-        ends=settings.ends,
-        images=np.bincount(vectors.labels),
-        image_tolerance=settings.image_tolerance,
-        measure=settings.measure,
-    )
+        vectors.class_means(), vectors.class_names, None, train=train,
+        images=np.bincount(vectors.labels), **{name: getattr(settings, name) for name in names},
+    )  # fmt: skip
     return replace(whole, splits=_select(whole.splits, settings))
 
 

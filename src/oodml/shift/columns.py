@@ -11,7 +11,7 @@ from oodml.errors import error_at, unknown
 from oodml.images.image_set import ImageSet
 from oodml.shift.distances import class_mean_fid
 from oodml.shift.measures import progression_measure
-from oodml.shift.splits import Progression, Split
+from oodml.shift.splits import Progression, split_at
 from oodml.vectors import VectorSet
 
 
@@ -73,14 +73,11 @@ def time_progression(
     np.minimum.at(first, images.labels, _times(column, values))
     order = np.argsort(first, kind="stable")
     train, later = order[: len(order) // 2], order[len(order) // 2 :]
-    count = min(n_splits or len(later), len(later) // 2)
+    parts = np.array_split(later, min(n_splits or len(later), len(later) // 2))
     means = vectors.subset(images.class_names).class_means()
     shift = progression_measure(measure, means, class_mean_fid(means))
-    names = np.asarray(images.class_names)
-    splits = [
-        Split(step, tuple(names[train].tolist()), tuple(names[test].tolist()), shift(train, test))
-        for step, test in enumerate(np.array_split(later, count))
-    ]
+    names = images.class_names
+    splits = (split_at(i, names, train, test, shift(train, test)) for i, test in enumerate(parts))
     return Progression(tuple(splits), "time", measure, {"time": column})
 
 

@@ -158,17 +158,16 @@ class GramFid(ClassMeanFid):
     def shift(self, train: Positions, test: Positions) -> float:
         block = self.gram[np.ix_(train, test)]
         scale = np.sqrt((len(train) - 1) * (len(test) - 1))
-        outer = self._mean_product(train), self._mean_product(test)
-        offset = outer[0] + outer[1] - 2 * block.mean()
-        spread = self._variance(train, outer[0]) + self._variance(test, outer[1])
+        products, variances = [], []
+        for side in (train, test):
+            products.append(self._mean_product(side))
+            trace = self.gram[side, side].sum()
+            variances.append(float(trace - len(side) * products[-1]) / (len(side) - 1))
+        offset, spread = products[0] + products[1] - 2 * block.mean(), variances[0] + variances[1]
         return max(0.0, float(offset + spread - 2 * nuclear_norm(center_block(block)) / scale))
 
     def _mean_product(self, side: Positions) -> float:
         return float(self.gram[np.ix_(side, side)].mean())
-
-    def _variance(self, side: Positions, mean_product: float) -> float:
-        norms = self.gram[side, side]
-        return float(norms.sum() - len(side) * mean_product) / (len(side) - 1)
 
     def _distances(self, side: Positions) -> Matrix:
         squares = np.diagonal(self.gram) - 2 * self.gram[:, side].mean(axis=1)
@@ -202,8 +201,7 @@ class _Moments:
 
     def __init__(self, rows: Matrix) -> None:
         dim = rows.shape[1]
-        self._rows = rows
-        self._members = np.zeros(len(rows), dtype=bool)
+        self._rows, self._members = rows, np.zeros(len(rows), dtype=bool)
         self._total, self._scatter = np.zeros(dim), np.zeros((dim, dim))
 
     def covariance(self, side: Positions) -> Matrix:
@@ -212,16 +210,13 @@ class _Moments:
         if np.count_nonzero(members != self._members) >= len(side):
             self._members[:] = False
             self._total[:], self._scatter[:] = 0, 0
-        self._add(members & ~self._members, 1)
-        self._add(self._members & ~members, -1)
+        for changed, sign in ((members & ~self._members, 1), (self._members & ~members, -1)):
+            moved = self._rows[changed]
+            self._total += sign * moved.sum(axis=0)
+            self._scatter += sign * (moved.T @ moved)
         self._members = members
         offset = np.outer(self._total, self._total) / len(side)
         return np.asarray((self._scatter - offset) / (len(side) - 1))
-
-    def _add(self, rows: NDArray[np.bool_], sign: int) -> None:
-        moved = self._rows[rows]
-        self._total += sign * moved.sum(axis=0)
-        self._scatter += sign * (moved.T @ moved)
 
 
 def center_block(block: Float[np.ndarray, "n m"]) -> Matrix:

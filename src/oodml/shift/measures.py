@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Num
 from numpy.typing import NDArray
 
@@ -201,12 +202,8 @@ def _choose_rows(vectors: VectorSet, most: int, seed: int) -> NDArray[np.int64]:
         return np.arange(len(vectors))
     by_id = np.argsort(vectors.ids, kind="stable")
     shuffled = by_id[np.random.default_rng(seed).permutation(len(vectors))]
-    rank = np.zeros(len(vectors), dtype=np.int64)
-    seen = np.zeros(len(vectors.class_names), dtype=np.int64)
-    for row in shuffled:
-        rank[row] = seen[vectors.labels[row]]
-        seen[vectors.labels[row]] += 1
-    return np.sort(shuffled[np.argsort(rank[shuffled], kind="stable")][:most])
+    rank = pd.Series(vectors.labels[shuffled]).groupby(vectors.labels[shuffled]).cumcount()
+    return np.sort(shuffled[np.argsort(rank.to_numpy(), kind="stable")][:most])
 
 
 @register("images")
@@ -322,11 +319,8 @@ class ShiftReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {
-            "images": list(self.images),
-            "classes": list(self.classes),
-            "measures": [asdict(shift) for shift in self.shifts],
-        }
+        shifts = [asdict(shift) for shift in self.shifts]
+        return {"images": [*self.images], "classes": [*self.classes], "measures": shifts}
 
 
 def shift_report(

@@ -129,36 +129,19 @@ def standard_train_classes(classes: Iterable[str]) -> list[str]:
     return ordered[: len(ordered) // 2]
 
 
-def superclass_train_classes(superclass_of: Mapping[str, str], wanted: Iterable[str]) -> list[str]:
-    """The classes of the wanted superclasses, sorted."""
-    chosen, known = set(wanted), set(superclass_of.values())
-    for name in sorted(chosen - known):
-        raise unknown("superclass", name, known)
-    return sorted(name for name, superclass in superclass_of.items() if superclass in chosen)
-
-
 def partition_train_classes(classes: Names, partition: Names | None) -> list[str] | None:
     """The classes of a dataset's own "train" images, sorted; None if it has no such partition."""
     if partition is None or not (partition == "train").any():
         return None
-    inside = set(classes[partition == "train"].tolist())
-    outside = set(classes[partition != "train"].tolist())
-    for name in sorted(inside & outside):
-        raise OodmlError(
-            f"class {name!r} has both train and other images in the dataset's own partition, so "
-            "the partition does not split classes",
-            given=name,
-        )
-    return sorted(inside)
-
-
-def record_features(source: Mapping[str, Any]) -> dict[str, int | str]:
-    """The entries of a vector set's source to store in the settings of a progression."""
-    return {key: source[key] for key in RECORDED if isinstance(source.get(key), int | str)}
+    inside, outside = (set(classes[(partition == "train") == train]) for train in (True, False))
+    for name in map(str, sorted(inside & outside)):
+        problem = "has both train and other images in the dataset's own partition, so the partition"
+        raise OodmlError(f"class {name!r} {problem} does not split classes", given=name)
+    return sorted(map(str, inside))
 
 
 def recorded_features(progression: Progression) -> dict[str, Any]:
-    """What `record_features` stored; empty for files of version 0.1 and for published files."""
+    """The entries of `RECORDED` in the settings; empty for version 0.1 and published files."""
     return {key: progression.settings[key] for key in RECORDED if key in progression.settings}
 
 
