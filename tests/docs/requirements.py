@@ -268,7 +268,7 @@ REQUIREMENTS: dict[str, Requirements] = {
     "docs/splits_elsewhere.md": splits_elsewhere,
     "docs/studies.md": studies,
     "docs/tutorials/own_folder.md": nothing,
-    "docs/tutorials/python.md": python,
+    "docs/python.md": python,
     "docs/tutorials/your_training.md": python,
     "docs/tutorials/own_embeddings.md": nothing,
     "docs/tutorials/cluster.md": cluster,
