@@ -233,6 +233,15 @@ def scale(folder: Path) -> dict[str, Any]:
     return {}
 
 
+def foundation_models(folder: Path) -> dict[str, Any]:
+    characters(folder / "photos", "greek")
+    study = next(
+        step.text for step in steps("docs/tutorials/foundation_models.md") if step.kind == "toml"
+    )
+    (folder / "networks.toml").write_text(study)
+    return {}
+
+
 def nothing(folder: Path) -> dict[str, Any]:
     return {}
 
@@ -271,5 +280,6 @@ REQUIREMENTS: dict[str, Requirements] = {
     "docs/python.md": python,
     "docs/tutorials/your_training.md": python,
     "docs/tutorials/own_embeddings.md": nothing,
+    "docs/tutorials/foundation_models.md": foundation_models,
     "docs/tutorials/cluster.md": cluster,
 }

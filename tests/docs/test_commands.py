@@ -1,7 +1,7 @@
 """All commands and Python code of the documentation run.
 
-Studies run all their methods for one epoch on few splits. The fast tests replace lite0 by raw
-pixels and skip the commands in `SLOW`; the slow tests run everything.
+Studies run all their methods for one epoch on few splits. The fast tests replace the
+networks by raw pixels and skip the commands in `SLOW`; the slow tests run everything.
 """
 
 import importlib.util
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from oodml.adaptation import AdaptSettings
-from oodml.backbones import lite0, pixels
+from oodml.backbones import lite0, lite1, lite2, pixels
 from oodml.study.spec import shipped
 from oodml.study.spec import study_file as file
 from tests.docs.commands import (
@@ -60,7 +60,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.parametrize("page", PAGES_WITH_CODE)
 def test_code_of_a_page_runs(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lite0, "backbone", pixels.backbone)
+    for network in (lite0, lite1, lite2):
+        monkeypatch.setattr(network, "backbone", pixels.backbone)
     follow(page, folder, is_small=True)
 
 
