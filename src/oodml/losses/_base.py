@@ -1,7 +1,8 @@
 """Base classes of losses: signature, precision, and default triplets; and shared geometry."""
 
 import inspect
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, dataclass_transform
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,8 +13,10 @@ from oodml.miners._base import negative_mask, positive_mask, squared_distance_ma
 from oodml.shapes import Labels, Mask, PerTriplet, Scalar, Triplets, Vectors
 
 
+@dataclass_transform(eq_default=False)
 class BaseLoss(nn.Module):
-    """Optimizer groups for the parameters of a loss, whatever its inputs are.
+    """A loss. Unless it defines `__init__`, its annotated attributes are its options, as in a
+    dataclass, and it creates parameters in `__post_init__`.
 
     Attributes:
         lr_factor: the learning rate of the parameters as a multiple of the base learning rate.
@@ -22,6 +25,13 @@ class BaseLoss(nn.Module):
 
     lr_factor: float = 1.0
     own_lr: float | None = None
+
+    def __init_subclass__(cls) -> None:
+        if "__init__" not in vars(cls):
+            dataclass(eq=False, repr=False)(cls)
+
+    def __post_init__(self) -> None:
+        super().__init__()
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Optimizer groups of the loss's parameters, given the base learning rate `lr`."""

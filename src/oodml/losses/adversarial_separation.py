@@ -26,19 +26,18 @@ class Loss(BaseLoss):
         hidden, lr: width and learning rate of the prediction networks.
     """
 
-    def __init__(
-        self,
-        dims: Mapping[str, int],
-        pairs: Sequence[tuple[str, str]],
-        weight: float = 1500.0,
-        hidden: int = 512,
-        lr: float = 1e-5,
-    ) -> None:
-        super().__init__()
-        self.pairs, self.weight, self.own_lr = list(pairs), weight, lr
+    dims: Mapping[str, int]
+    pairs: Sequence[tuple[str, str]]
+    weight: float = 1500.0
+    hidden: int = 512
+    lr: float = 1e-5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.own_lr = self.lr
         self.regressors = ModuleDict()
-        for a, b in pairs:
-            layers = Linear(dims[a], hidden), ReLU(), Linear(hidden, dims[b])
+        for a, b in self.pairs:
+            layers = Linear(self.dims[a], self.hidden), ReLU(), Linear(self.hidden, self.dims[b])
             self.regressors[f"{a}-{b}"] = Sequential(*layers)
 
     def forward(self, outputs: Mapping[str, Float[Tensor, "n _"]]) -> Scalar:

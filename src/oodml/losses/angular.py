@@ -22,16 +22,13 @@ class Loss(TripletLoss):
         angular_weight, norm_weight: weights of the angular loss and the mean embedding length.
     """
 
-    def __init__(
-        self, angle: float = 45.0, angular_weight: float = 2.0, norm_weight: float = 0.005
-    ) -> None:
-        super().__init__()
-        self.squared_tangent = math.tan(math.radians(angle)) ** 2
-        self.angular_weight, self.norm_weight = angular_weight, norm_weight
+    angle: float = 45.0
+    angular_weight: float = 2.0
+    norm_weight: float = 0.005
 
     def compute(self, rows: Vectors, labels: Labels, triplets: Triplets, valid: Mask) -> Scalar:
         anchor, positive, negative = triplets.unbind(1)
-        n, tangent = len(labels), self.squared_tangent
+        n, tangent = len(labels), math.tan(math.radians(self.angle)) ** 2
         pairs = anchor * n + positive
         far = anchor * n + negative, positive * n + negative
         products = (rows @ rows.T).flatten()

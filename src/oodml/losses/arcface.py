@@ -1,6 +1,7 @@
 """ArcFace: softmax over class vectors with an additive angular margin (arXiv 1801.07698)."""
 
 import math
+from dataclasses import InitVar
 
 import torch
 from torch import Generator
@@ -22,19 +23,18 @@ class Loss(LabelLoss):
         generator: source of the initial class vectors.
     """
 
-    def __init__(
-        self,
-        n_classes: int,
-        dim: int,
-        margin: float = 0.5,
-        scale: float = 16.0,
-        vector_lr: float = 5e-4,
-        published: bool = False,
-        generator: Generator | None = None,
-    ) -> None:
-        super().__init__()
-        self.margin, self.scale, self.own_lr, self.published = margin, scale, vector_lr, published
-        self.vectors = class_vectors(n_classes, dim, generator)
+    n_classes: int
+    dim: int
+    margin: float = 0.5
+    scale: float = 16.0
+    vector_lr: float = 5e-4
+    published: bool = False
+    generator: InitVar[Generator | None] = None
+
+    def __post_init__(self, generator: Generator | None = None) -> None:
+        super().__post_init__()
+        self.own_lr = self.vector_lr
+        self.vectors = class_vectors(self.n_classes, self.dim, generator)
 
     def compute(self, rows: Vectors, labels: Labels) -> Scalar:
         # The original code does not normalize embeddings, so its gradient is not tangential.

@@ -12,9 +12,8 @@ class Loss(TripletLoss):
         negative_margin: distance beyond which negative pairs are not penalized.
     """
 
-    def __init__(self, positive_margin: float = 0.0, negative_margin: float = 1.0) -> None:
-        super().__init__()
-        self.positive_margin, self.negative_margin = positive_margin, negative_margin
+    positive_margin: float = 0.0
+    negative_margin: float = 1.0
 
     def compute(self, rows: Vectors, labels: Labels, triplets: Triplets, valid: Mask) -> Scalar:
         positive, negative = ((d + 1e-8).sqrt() for d in squared_distances(rows, triplets))

@@ -25,15 +25,9 @@ class Loss(moco.Loss):
             multiply the logits.
     """
 
-    def __init__(
-        self,
-        temperature: float = 0.01,
-        lowest: float = 0.5,
-        highest: float = 1.4,
-        published: bool = False,
-    ) -> None:
-        super().__init__(temperature)
-        self.lowest, self.highest, self.published = lowest, highest, published
+    lowest: float = 0.5
+    highest: float = 1.4
+    published: bool = False
 
     def to_queue(self, queries: Vectors, queue: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
         products = queries @ queue.T

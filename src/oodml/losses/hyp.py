@@ -16,11 +16,9 @@ class Loss(LabelLoss):
         curvature, clip: as in the loss hier.
     """
 
-    def __init__(
-        self, temperature: float = 0.2, curvature: float = 0.1, clip: float | None = 2.3
-    ) -> None:
-        super().__init__()
-        self.temperature, self.curvature, self.clip = temperature, curvature, clip
+    temperature: float = 0.2
+    curvature: float = 0.1
+    clip: float | None = 2.3
 
     def compute(self, rows: Vectors, labels: Labels) -> Scalar:
         points = to_ball(rows, self.curvature, self.clip)

@@ -15,9 +15,7 @@ class Loss(BaseLoss):
         temperature: divisor of the inner products.
     """
 
-    def __init__(self, temperature: float = 0.01) -> None:
-        super().__init__()
-        self.temperature = temperature
+    temperature: float = 0.01
 
     def forward(self, queries: Vectors, keys: Vectors, queue: Float[Tensor, "m d"]) -> Scalar:
         """Return the loss of first views, given keys of their second views and of other images."""

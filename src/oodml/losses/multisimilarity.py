@@ -1,5 +1,7 @@
 """Multi-similarity loss with built-in pair mining (Wang et al. 2019, arXiv 1904.06627)."""
 
+from typing import Any
+
 import torch
 
 from oodml.errors import unknown
@@ -52,19 +54,19 @@ class Loss(LabelLoss):
         published: allow an anchor to be its own hard positive, as the original code does.
     """
 
-    def __init__(
-        self,
-        positive_weight: float = 2.0,
-        negative_weight: float = 40.0,
-        margin: float = 0.1,
-        threshold: float = 0.5,
-        similarity: str = "inner",
-        published: bool = False,
-    ) -> None:
-        super().__init__()
-        if similarity not in SIMILARITIES:
-            raise unknown("similarity", similarity, SIMILARITIES, "loss multisimilarity")
-        self.options = (positive_weight, negative_weight, margin, threshold, similarity, published)
+    positive_weight: float = 2.0
+    negative_weight: float = 40.0
+    margin: float = 0.1
+    threshold: float = 0.5
+    similarity: str = "inner"
+    published: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.similarity not in SIMILARITIES:
+            raise unknown("similarity", self.similarity, SIMILARITIES, "loss multisimilarity")
 
     def compute(self, rows: Vectors, labels: Labels) -> Scalar:
-        return multisimilarity_loss(rows, labels, *self.options)
+        weights = self.positive_weight, self.negative_weight
+        more: tuple[Any, ...] = self.margin, self.threshold, self.similarity, self.published
+        return multisimilarity_loss(rows, labels, *weights, *more)

@@ -1,5 +1,7 @@
 """Potential-field metric learning (PFML, Bhatnagar & Ahuja 2025, arXiv 2405.18560)."""
 
+from dataclasses import InitVar
+
 import torch
 from torch import Generator
 from torch.nn.functional import normalize
@@ -24,19 +26,17 @@ class Loss(LabelLoss):
         generator: source of the initial class vectors.
     """
 
-    def __init__(
-        self,
-        n_classes: int,
-        dim: int,
-        proxies: int = 15,
-        alpha: float = 4.0,
-        delta: float = 0.2,
-        lr_factor: float = 100.0,
-        generator: Generator | None = None,
-    ) -> None:
-        super().__init__()
-        self.n_classes, self.alpha, self.delta, self.lr_factor = n_classes, alpha, delta, lr_factor
-        self.vectors = class_vectors(n_classes * proxies, dim, generator)
+    n_classes: int
+    dim: int
+    proxies: int = 15
+    alpha: float = 4.0
+    delta: float = 0.2
+    lr_factor: float = 100.0
+    generator: InitVar[Generator | None] = None
+
+    def __post_init__(self, generator: Generator | None = None) -> None:
+        super().__post_init__()
+        self.vectors = class_vectors(self.n_classes * self.proxies, self.dim, generator)
 
     def compute(self, rows: Vectors, labels: Labels) -> Scalar:
         own = torch.arange(len(self.vectors), device=labels.device) % self.n_classes

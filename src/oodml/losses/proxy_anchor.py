@@ -1,5 +1,7 @@
 """Proxy-Anchor loss (Kim et al. 2020, arXiv 2003.13911)."""
 
+from dataclasses import InitVar
+
 from torch import Generator
 
 from oodml.errors import unknown
@@ -26,26 +28,23 @@ class Loss(LabelLoss):
             each class (in mode "nca" its exponential is), and delta is subtracted from distances.
     """
 
-    def __init__(
-        self,
-        n_classes: int,
-        dim: int,
-        alpha: float = 32.0,
-        delta: float = 0.1,
-        lr_factor: float = 2000.0,
-        mode: str = "anchor",
-        similarity: str = "cosine",
-        published: bool = False,
-        generator: Generator | None = None,
-    ) -> None:
-        super().__init__()
-        if mode not in MODES:
-            raise unknown("mode", mode, MODES, "loss proxy_anchor")
-        if similarity not in SIMILARITIES:
-            raise unknown("similarity", similarity, SIMILARITIES, "loss proxy_anchor")
-        self.mode, self.similarity, self.alpha, self.delta = mode, similarity, alpha, delta
-        self.lr_factor, self.published = lr_factor, published
-        self.vectors = class_vectors(n_classes, dim, generator)
+    n_classes: int
+    dim: int
+    alpha: float = 32.0
+    delta: float = 0.1
+    lr_factor: float = 2000.0
+    mode: str = "anchor"
+    similarity: str = "cosine"
+    published: bool = False
+    generator: InitVar[Generator | None] = None
+
+    def __post_init__(self, generator: Generator | None = None) -> None:
+        super().__post_init__()
+        if self.mode not in MODES:
+            raise unknown("mode", self.mode, MODES, "loss proxy_anchor")
+        if self.similarity not in SIMILARITIES:
+            raise unknown("similarity", self.similarity, SIMILARITIES, "loss proxy_anchor")
+        self.vectors = class_vectors(self.n_classes, self.dim, generator)
 
     def compute(self, rows: Vectors, labels: Labels) -> Scalar:
         similarities, delta = cosines(self.vectors, rows), self.delta

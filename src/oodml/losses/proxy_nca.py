@@ -1,5 +1,7 @@
 """ProxyNCA (Movshovitz-Attias et al. 2017, arXiv 1703.07464) and ProxyNCA++ (arXiv 2004.01113)."""
 
+from dataclasses import InitVar
+
 import torch
 from torch import Generator
 
@@ -26,24 +28,21 @@ class Loss(LabelLoss):
         published: divide only the similarity to the correct class, as the original code does.
     """
 
-    def __init__(
-        self,
-        n_classes: int,
-        dim: int,
-        radius: float = 3.0,
-        similarity: str = "squared",
-        to_probability: bool = False,
-        temperature: float = 1.0,
-        lr_factor: float = 50.0,
-        published: bool = False,
-        generator: Generator | None = None,
-    ) -> None:
-        super().__init__()
-        if similarity not in SIMILARITIES:
-            raise unknown("similarity", similarity, SIMILARITIES, "loss proxy_nca")
-        self.radius, self.temperature, self.published = radius, temperature, published
-        self.similarity, self.to_probability, self.lr_factor = similarity, to_probability, lr_factor
-        self.vectors = class_vectors(n_classes, dim, generator)
+    n_classes: int
+    dim: int
+    radius: float = 3.0
+    similarity: str = "squared"
+    to_probability: bool = False
+    temperature: float = 1.0
+    lr_factor: float = 50.0
+    published: bool = False
+    generator: InitVar[Generator | None] = None
+
+    def __post_init__(self, generator: Generator | None = None) -> None:
+        super().__post_init__()
+        if self.similarity not in SIMILARITIES:
+            raise unknown("similarity", self.similarity, SIMILARITIES, "loss proxy_nca")
+        self.vectors = class_vectors(self.n_classes, self.dim, generator)
 
     def compute(self, rows: Vectors, labels: Labels) -> Scalar:
         cosine = cosines(rows, self.vectors)

@@ -20,16 +20,10 @@ class Loss(TripletLoss):
             default all rows), whatever their classes are.
     """
 
-    def __init__(
-        self,
-        first_margin: float = 0.2,
-        second_margin: float = 0.2,
-        published: bool = False,
-        fourth: Int[Tensor, " m"] | None = None,
-    ) -> None:
-        super().__init__()
-        self.first_margin, self.second_margin = first_margin, second_margin
-        self.published, self.fourth = published, fourth
+    first_margin: float = 0.2
+    second_margin: float = 0.2
+    published: bool = False
+    fourth: Int[Tensor, " m"] | None = None
 
     def compute(self, rows: Vectors, labels: Labels, triplets: Triplets, valid: Mask) -> Scalar:
         anchor, positive, negative = triplets.unbind(1)

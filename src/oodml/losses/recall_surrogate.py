@@ -26,17 +26,11 @@ class Loss(RandomLabelLoss):
             keeps the memory at n² · positives.
     """
 
-    def __init__(
-        self,
-        ks: Sequence[int] = (1, 2, 4, 8, 16),
-        rank_temperature: float = 0.01,
-        recall_temperature: float = 1.0,
-        mix: bool = True,
-        positives: int = 16,
-    ) -> None:
-        super().__init__()
-        self.ks, self.mix, self.positives = tuple(ks), mix, positives
-        self.rank_temperature, self.recall_temperature = rank_temperature, recall_temperature
+    ks: Sequence[int] = (1, 2, 4, 8, 16)
+    rank_temperature: float = 0.01
+    recall_temperature: float = 1.0
+    mix: bool = True
+    positives: int = 16
 
     def compute_random(self, rows: Vectors, labels: Labels, generator: Generator | None) -> Scalar:
         valid = torch.ones_like(labels, dtype=torch.bool)

@@ -18,9 +18,7 @@ class Loss(BaseLoss):
         temperature: divisor of the cosines.
     """
 
-    def __init__(self, temperature: float = 1.0) -> None:
-        super().__init__()
-        self.temperature = temperature
+    temperature: float = 1.0
 
     def forward(self, student: Float[Tensor, "n d"], teacher: Float[Tensor, "n t"]) -> Scalar:
         """Return the loss of a batch; no gradient flows to the teacher."""

@@ -24,9 +24,7 @@ class Loss(LabelLoss):
         temperature: divisor of the inner products.
     """
 
-    def __init__(self, temperature: float = 0.1) -> None:
-        super().__init__()
-        self.temperature = temperature
+    temperature: float = 0.1
 
     def compute(self, rows: Vectors, labels: Labels) -> Scalar:
         return contrast(rows @ rows.T / self.temperature, labels)

@@ -18,16 +18,10 @@ class Loss(LabelLoss):
         positive_weight, negative_weight: weights of the pairs (λ⁺ and λ⁻ in the paper).
     """
 
-    def __init__(
-        self,
-        positive_margin: float = 0.9,
-        negative_margin: float = 0.5,
-        positive_weight: float = 1.0,
-        negative_weight: float = 1.0,
-    ) -> None:
-        super().__init__()
-        self.positive_margin, self.negative_margin = positive_margin, negative_margin
-        self.positive_weight, self.negative_weight = positive_weight, negative_weight
+    positive_margin: float = 0.9
+    negative_margin: float = 0.5
+    positive_weight: float = 1.0
+    negative_weight: float = 1.0
 
     def compute(self, rows: Vectors, labels: Labels) -> Scalar:
         unit = normalize(rows, dim=1)

@@ -18,9 +18,7 @@ class Loss(TripletLoss):
         margin: squared Euclidean distance.
     """
 
-    def __init__(self, margin: float = 0.2) -> None:
-        super().__init__()
-        self.margin = margin
+    margin: float = 0.2
 
     def compute(self, rows: Vectors, labels: Labels, triplets: Triplets, valid: Mask) -> Scalar:
         return triplet_of_squared(*squared_distances(rows, triplets), valid, self.margin)
