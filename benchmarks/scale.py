@@ -41,7 +41,8 @@ def main() -> None:
         np.save(folder / "float16" / "a.npy", vectors.astype(np.float16))
         lines = "\n".join(f"{name},{row}" for row, name in enumerate(classes))
         (folder / "float16" / "a.csv").write_text(f"class,id\n{lines}\n")
-        seconds = cpu_seconds(lambda: [len(part) for part in Shards(folder / "float16").chunks()])
+        files = Shards(folder / "float16").shards
+        seconds = cpu_seconds(lambda: [len(part) for file in files for part in file.chunks()])
         print(f"reading float16: {GALLERY * D * 2 / seconds / 1e9:.2f} GB/s")
         shards, queries = Shards(folder / "float16"), gallery.select(np.arange(QUERIES))
         seconds = cpu_seconds(lambda: evaluate_shards(queries, shards))

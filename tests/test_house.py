@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "oodml"
 
 FLOORS = (
     {"allocator", "errors", "progress", "shapes"},
-    {"arrays", "devices", "distributed", "files", "hub", "miners"},
+    {"arrays", "devices", "distributed", "files", "hub", "miners", "ray_cluster"},
     {"label_names", "losses", "randomness", "results"},
     {"catalog", "study.folder", "study.tracking", "vector_columns"},
     {"backbones", "user_code", "vector_files"},

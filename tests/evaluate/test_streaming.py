@@ -1,15 +1,22 @@
 """Galleries that are read in chunks: the same results as in memory."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from typer.testing import CliRunner
 
+from oodml.cli import app
 from oodml.errors import OodmlError
 from oodml.evaluate import ranks, shards, streaming
 from oodml.evaluate.evaluation import evaluate_vectors
 from oodml.evaluate.shards import Shards
 from oodml.evaluate.streaming import evaluate_shards, parse_memory, sample_intervals, sample_queries
+from oodml.ray_cluster import spread_on_ray
 from oodml.vectors import VectorSet
 
 DIMENSIONS = 8
@@ -66,6 +73,47 @@ def test_a_set_of_files_is_searched_for_its_own_vectors(tmp_path, memory: int) -
     expected = evaluate_vectors(vectors, retrieval_only=True).metrics
     result = evaluate_shards(None, folder, memory=memory).metrics
     assert result == pytest.approx({name: expected[name] for name in result}, abs=1e-12)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("distinct", [True, False])
+def test_coins_decide_ties_of_large_galleries_only_if_they_are_accidents(
+    tmp_path, monkeypatch, distinct: bool
+) -> None:
+    """The ranks of distinct scores stay; with scores of few values, all ties count."""
+    settled = []
+    monkeypatch.setattr(ranks, "PAIRS", 2000)
+    settle = ranks.RankCounter.settle_ties
+    monkeypatch.setattr(
+        ranks.RankCounter,
+        "settle_ties",
+        lambda self, pairs: [settle(self, pairs), settled.append(self.coin is not None)],
+    )
+    sets = vector_set(3000, 600, 1, np.float32), vector_set(150, 300, 2, np.float32)
+    gallery, queries = (
+        one if distinct else replace(one, vectors=np.sign(one.vectors)) for one in sets
+    )
+    expected = evaluate_vectors(queries, gallery, retrieval_only=True).metrics
+    monkeypatch.setattr(ranks, "LARGE", 1)
+    folder = write_shards(tmp_path / "gallery", gallery, 2, ".parquet")
+    result = evaluate_shards(queries, folder).metrics
+    assert set(settled) == ({True} if distinct else set())
+    if distinct:
+        assert result == pytest.approx(expected, abs=1e-12)
+
+
+def test_files_pass_through_the_buffers_of_a_device(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(shards, "CHUNK", 70 * DIMENSIONS)
+    vectors = vector_set(300, 5, 1)
+    for suffix in (".npy", ".parquet"):
+        folder = write_shards(tmp_path / suffix, vectors, 1, suffix)
+        (shard,) = folder.shards
+        chunks = [chunk.clone() for chunk in shard.chunks(torch.device("cpu"))]
+        assert [len(chunk) for chunk in chunks] == [70, 70, 70, 70, 20]
+        assert torch.cat(chunks).dtype == torch.float32
+        assert (torch.cat(chunks).numpy() == vectors.vectors).all()
+        rows = np.array([3, 69, 70, 299])
+        assert (shard.select(rows) == vectors.vectors[rows]).all()
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -141,3 +189,40 @@ def test_damaged_folders_are_refused_with_the_file(tmp_path) -> None:
     with pytest.raises(OodmlError) as raised:
         Shards(folder).classes()
     assert raised.value.given == 5
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("cluster")
+def test_two_nodes_give_the_metrics_of_one_process(tmp_path) -> None:
+    gallery, queries = vector_set(4000, 60, 1), vector_set(600, 40, 2)
+    folder = write_shards(tmp_path / "gallery", gallery, 5, ".npy").folder
+    queries.save(tmp_path / "queries.npz")
+    command = ["evaluate", str(tmp_path / "queries.npz"), "--gallery", str(folder), "--json"]
+    local, ray = (
+        CliRunner().invoke(app, [*command, "--on", on], catch_exceptions=False).stdout
+        for on in ("local", "ray")
+    )
+    assert ray == local
+    with spread_on_ray("ray", "cpu") as spread:
+        for queried, distance in ((queries, "euclidean"), (None, "cosine")):
+            options: dict[str, Any] = {"distance": distance, "memory": 2**16}
+            expected = evaluate_shards(queried, Shards(folder), **options)
+            result = evaluate_shards(queried, Shards(folder, spread), **options)
+            assert result.metrics == expected.metrics
+            pd.testing.assert_frame_equal(result.per_class, expected.per_class, check_exact=True)
+        shards_ = Shards(folder, spread)
+        (folder / "part3.npy").unlink()
+        with pytest.raises(OodmlError) as raised:
+            evaluate_shards(queries, shards_)
+        assert raised.value.location == str(folder / "part3.npy")
+
+
+@pytest.mark.parametrize("words", [("--on", "ray"), ("--device", "cuda"), ("--on", "slurm")])
+def test_nodes_and_devices_need_a_folder_of_files(tmp_path, words: tuple[str, str]) -> None:
+    vector_set(30, 3, 1).save(tmp_path / "v.npz")
+    with pytest.raises(OodmlError) as raised:
+        CliRunner().invoke(
+            app, ["evaluate", str(tmp_path / "v.npz"), *words], catch_exceptions=False
+        )
+    assert (raised.value.location, raised.value.given) == words

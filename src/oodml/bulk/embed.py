@@ -7,7 +7,6 @@ so the same command resumes.
 import csv
 import io
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -29,6 +28,7 @@ from oodml.files import replacing, write_text
 from oodml.model import load_model
 from oodml.model_input import input_short
 from oodml.progress import Progress, hide_progress
+from oodml.ray_cluster import connect
 from oodml.study.workers.local import (
     end_with_parent,
     process_context,
@@ -140,7 +140,7 @@ def embed_shards(
     jobs = source.jobs(missing)
     with Progress(f"Embedding into {out}", len(missing), "shards") as progress:
         if on != "local":
-            done = _on_ray(None if on == "ray" else on, jobs, len(missing), settings, workers, out)
+            done = _on_ray(on, jobs, len(missing), settings, workers, out)
         elif workers == 1:
             done = _in_this_process(jobs, settings, out)
         else:
@@ -276,7 +276,7 @@ class RayShardWriter:
 
 
 def _on_ray(
-    address: str | None,
+    on: str,
     jobs: Iterator[Job],
     n_jobs: int,
     settings: BulkSettings,
@@ -285,11 +285,9 @@ def _on_ray(
 ) -> Iterator[int]:
     if not n_jobs:
         return
-    import ray.data  # type: ignore[import-not-found,unused-ignore]
+    with connect(on, workers):
+        import ray.data  # type: ignore[import-not-found,unused-ignore]
 
-    address = address or os.environ.get("RAY_ADDRESS")
-    cpus = None if address else workers
-    with ray.init(address=address, num_cpus=cpus, log_to_driver=False):
         ray.data.DataContext.get_current().enable_progress_bars = False
         rows = [{"job": job} for job in jobs]
         shards = ray.data.from_items(rows, override_num_blocks=n_jobs).map_batches(

@@ -35,6 +35,10 @@ def evaluate(
         Count, source("Sample this many queries, with 95% intervals (default: all).", min=1)
     ] = None,
     memory: Annotated[str, source("With a folder of files: memory for vectors in use.")] = "2GB",
+    device: Annotated[str, source("With a folder of files: compare on cpu or cuda.")] = "cpu",
+    on: Annotated[
+        str, source("With a folder of files: search on local, ray, or ray://HOST:PORT.")
+    ] = "local",
     column: shared.Column = None,
     labels: shared.Labels = None,
     skip_unlabeled: shared.SkipUnlabeled = False,
@@ -104,6 +108,9 @@ def evaluate(
     if n_queries is not None or vectors.is_dir() or (gallery is not None and gallery.is_dir()):
         _show(_evaluate_shards(given), given)
         return
+    for flag, value, default in (("--on", on, "local"), ("--device", device, "cpu")):
+        if value != default:
+            raise OodmlError(f"{flag} {value}: needs a folder of files", flag, value, (default,))
     read = shared.vector_reader(column, labels, skip_unlabeled)
     rows, searched = read(vectors), read(gallery)
     if index is not None:
@@ -182,8 +189,10 @@ def _evaluate_run(given: SimpleNamespace) -> "Evaluation":
 
 
 def _evaluate_shards(given: SimpleNamespace) -> "Evaluation":
+    from oodml.devices import resolve_device
     from oodml.evaluate.shards import Shards
     from oodml.evaluate.streaming import evaluate_shards, parse_memory
+    from oodml.ray_cluster import spread_on_ray
     from oodml.vectors import VectorSet
 
     names = ["protocol", "exclude", "qrels", "write_run", "write_qrels", "open_set"]
@@ -197,16 +206,16 @@ def _evaluate_shards(given: SimpleNamespace) -> "Evaluation":
     for flag in (flag for flag, value in needs_memory.items() if value):
         raise OodmlError(f"{flag} needs all vectors in one file that fits into memory", flag, flag)
     queries = None if given.gallery is None else VectorSet.load(given.vectors)
-    return evaluate_shards(
-        queries,
-        Shards(given.gallery or given.vectors),
-        memory=parse_memory(given.memory),
-        n_queries=given.n_queries,
-        ks=tuple(given.k or (1, 2, 4, 8)),
-        distance=given.distance,
-        average=given.average,
-        seed=given.seed,
-    )
+    options = {name: getattr(given, name) for name in ("n_queries", "distance", "average", "seed")}
+    options |= {"memory": parse_memory(given.memory), "ks": tuple(given.k or (1, 2, 4, 8))}
+    files, options["device"] = given.gallery or given.vectors, given.device
+    if given.on == "local":
+        resolve_device(given.device)
+        return evaluate_shards(queries, Shards(files), **options)
+    if given.on != "ray" and not given.on.startswith("ray://"):
+        raise unknown("executor", given.on, ("local", "ray", "ray://HOST:PORT"), "--on")
+    with spread_on_ray(given.on, given.device) as spread:
+        return evaluate_shards(queries, Shards(files, spread), **options)
 
 
 def _show(result: "Evaluation", given: SimpleNamespace) -> None:

@@ -49,10 +49,10 @@ def as_vectors(vectors: Array, distance: str = "euclidean", name: str = "vectors
     if rows.ndim != 2 or rows.numel() == 0:
         problem = f"{name} must be [n d] with at least one row; given {list(rows.shape)}"
         raise OodmlError(problem, name, tuple(rows.shape))
-    is_suspicious = ~torch.isfinite(rows.sum(1))
-    if is_suspicious.any():
-        refuse_rows(is_suspicious & ~torch.isfinite(rows).all(1), name, "is not finite")
-    if distance == "cosine":
+    norms = rows.norm(dim=1)  # may over- or underflow
+    if not torch.isfinite(norms).all():
+        refuse_rows(~torch.isfinite(rows).all(1), name, "is not finite")
+    if distance == "cosine" and not norms.all():
         reason = "is zero and has no direction; use distance='euclidean'"
         refuse_rows(~rows.any(1), name, reason)
     if distance == "poincare":

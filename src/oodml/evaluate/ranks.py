@@ -8,6 +8,7 @@ positives; then the next tile overwrites it. There is no n×n matrix, and the ga
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +30,8 @@ PAIRS = 2**14
 """If this many pairs of positives in a block do not tie, ties are accidents of rounding."""
 SYMMETRIC_ABOVE = 4096
 """Queries above which the product of two blocks serves both as queries, which halves the work."""
+LARGE = 2**17
+"""Gallery images above which a block's ties with its own classes show if ties are accidents."""
 POSITIVES = 2**25  # scores of positives in memory at a time
 SORT_ABOVE = 256
 """Positives per query above which sorting a tile is cheaper than comparing with each."""
@@ -83,18 +86,32 @@ class _Layout:
         return _Layout(self.rows[rows], self.columns, start, count, own)
 
 
-@dataclass(frozen=True)
-class MoreColumns:
-    """Further gallery images that are read once, in chunks, and are no positives.
+class Counts(NamedTuple):
+    """A block of queries, and how many gallery images score above each of their limits.
 
     Attributes:
-        chunks: reads the vectors, [m d] at a time.
-        count: the number of vectors.
+        queries: [b d] in the form that is compared.
+        limits: [c b p] scores.
+        above: [c b p] float64 counts.
+    """
+
+    queries: Float[Tensor, "b d"]
+    limits: Float[Tensor, "c b p"]
+    above: Float[Tensor, "c b p"]
+
+
+@dataclass(frozen=True)
+class MoreColumns:
+    """Further gallery images, which are no positives.
+
+    Attributes:
+        count: counts all of them for some blocks of queries.
+        size: the number of images.
         mean: [d] float64 mean of the whole gallery, needed for Euclidean distances.
     """
 
-    chunks: Callable[[], Iterator[Tensor]]
-    count: int
+    count: Callable[[Comparable, list[Counts]], None]
+    size: int
     mean: Float[Tensor, " d"] | None = None
 
 
@@ -121,22 +138,37 @@ def positive_ranks(
     layout = _layout(protocol)
     columns = (vectors.queries if vectors.gallery is None else vectors.gallery)[layout.columns]
     repeated = find_duplicates(columns)
-    scratch = columns.new_empty(SCRATCH if columns.device.type == "cpu" else 2**26)
+    scratch = scratch_memory(columns)
     is_square = vectors.gallery is None and more is None
     counters: Iterable[RankCounter] = ()
     if is_square and not vectors.by_differences and not len(repeated[0]):
         counters = _symmetric_counters(layout, columns, vectors.euclidean, scratch, generator)
-    counters = counters or _counters(layout, vectors, columns, repeated, scratch, generator)
+    size = len(columns) + (0 if more is None else more.size)
+    counters = counters or _counters(layout, vectors, columns, repeated, scratch, generator, size)
     if more is not None:
-        counters, nothing = list(counters), torch.zeros(0, dtype=torch.int64)
-        for chunk in more.chunks():
-            others = vectors.prepare(chunk)
-            for counter in counters:
-                tiles = Tiles(vectors, vectors.queries[counter.rows], others, (nothing, nothing))
-                for tile in tiles.others(0, 0):
-                    counter.add(tile)
+        counters = list(counters)
+        blocks = [Counts(vectors.queries[one.rows], one.limits, one.above) for one in counters]
+        more.count(vectors, blocks)
     for counter in counters:
         yield counter.ranks()
+
+
+def scratch_memory(like: Tensor) -> Float[Tensor, " s"]:
+    """Memory for comparisons on the device of a tensor, in its type."""
+    return like.new_empty(SCRATCH if like.device.type == "cpu" else 2**26)
+
+
+def count_columns(
+    vectors: Comparable,
+    columns: Float[Tensor, "m d"],
+    blocks: Iterable[Counts],
+    scratch: Float[Tensor, " s"],
+) -> None:
+    """Count prepared gallery images for blocks of queries."""
+    nothing = torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
+    for block in blocks:
+        for tile in Tiles(vectors, block.queries, columns, nothing).others(0, 0):
+            _count(tile, block.limits, block.above, scratch)
 
 
 def _counters(
@@ -146,16 +178,24 @@ def _counters(
     repeated: tuple[Int[Tensor, " r"], Int[Tensor, " r"]],
     scratch: Float[Tensor, " s"],
     generator: torch.Generator,
+    n_images: int,
 ) -> Iterator["RankCounter"]:
     """Count all columns for each block of queries."""
     size, exact_ties = max(1, min(QUERIES, STRIP // len(columns))), len(repeated[0]) > 0
-    for begin in range(0, len(layout.rows), size):
-        block = layout.block(slice(begin, begin + size))
+    for first in range(0, len(layout.rows), size):
+        block = layout.block(slice(first, first + size))
         tiles = Tiles(vectors, vectors.queries[block.rows], columns, repeated)
-        last = int((block.start + block.count).max())
-        low, high, strip = tiles.strip(int(block.start.min()), last)
+        begin, end = int(block.start.min()), int((block.start + block.count).max())
+        low, high, strip = tiles.strip(begin, end)
+        begin, end = begin - low, end - low
         counter = _layout_counter(block, strip, low, scratch, generator, exact_ties)
-        for tile in itertools.chain(torch.split(strip, TILE, 1), tiles.others(low, high)):
+        for tile in torch.split(strip[:, begin:end], TILE, 1):
+            counter.add(tile)
+        if n_images >= LARGE and not exact_ties:
+            counter.settle_ties((end - begin) * int(block.count.sum()))
+        rest = [part for part in (strip[:, :begin], strip[:, end:]) if part.shape[1]]
+        beside = (tile for part in rest for tile in torch.split(part, TILE, 1))
+        for tile in itertools.chain(beside, tiles.others(low, high)):
             counter.add(tile)
         yield counter
 
@@ -289,11 +329,16 @@ class RankCounter:
 
     def add(self, tile: Float[Tensor, "b _"]) -> None:
         """Count the scores of further gallery images."""
-        if self.limits.shape[2] > SORT_ABOVE:
-            ordered = tile.sort(1).values.expand(len(self.limits), -1, -1).contiguous()
-            self.above += tile.shape[1] - torch.searchsorted(ordered, self.limits, right=True)
-        else:
-            _compare(tile, self.limits, self.above, self.scratch)
+        _count(tile, self.limits, self.above, self.scratch)
+
+    def settle_ties(self, pairs: int) -> None:
+        """Let coins decide further ties, if no positive tied in so many pairs with other images."""
+        ties = (self.above[-1] - self.above[0])[self.valid] > 1
+        if self.coin is None and pairs >= PAIRS and not ties.any():
+            shape, device = self.positives.shape, self.rows.device
+            self.coin = torch.rand(shape, generator=self.generator, device=device) < 0.5
+            self.limits = torch.where(self.coin, self.limits[1], self.limits[0])[None]
+            self.above = torch.where(self.coin, self.above[1], self.above[0])[None]
 
     def ranks(self) -> RankBlock:
         """The ranks of the positives among all images that were counted."""
@@ -396,7 +441,7 @@ def _ties_matter(positives: Float[Tensor, "b p"], valid: Bool[Tensor, "b p"]) ->
     return bool(pairs.sum() < PAIRS) or bool(equal.any())
 
 
-def _compare(
+def _count(
     tile: Float[Tensor, "b w"],
     limits: Float[Tensor, "c b p"],
     counts: Float[Tensor, "c b p"],
@@ -404,6 +449,10 @@ def _compare(
 ) -> None:
     """Add to the counts; comparing into floats is vectorized, comparing into Booleans is not."""
     width = tile.shape[1]
+    if limits.shape[2] > SORT_ABOVE:
+        ordered = tile.sort(1).values.expand(len(limits), -1, -1).contiguous()
+        counts += width - torch.searchsorted(ordered, limits, right=True)
+        return
     rows = max(1, len(scratch) // (len(limits) * limits.shape[2] * width))
     for begin in range(0, len(tile), rows):
         part = slice(begin, begin + rows)

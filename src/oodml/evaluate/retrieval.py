@@ -305,7 +305,7 @@ def query_metrics(
     functions = RETRIEVAL.functions(ks, published=protocol.gallery is None)
     blocks = positive_ranks(protocol, distance=distance, generator=generator, more=more)
     values = score_blocks(blocks, functions, len(protocol.queries))
-    n_more = 0 if more is None else more.count
+    n_more = 0 if more is None else more.size
     values["gallery_size"] = (protocol.gallery_sizes + n_more).astype(np.float64)
     return values
 

@@ -1,21 +1,31 @@
 """A folder of vector files that is read in chunks, so that it need not fit into memory."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
+from torch import Tensor
 
 from oodml.arrays import as_float_array
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.label_names import MISSING_TEXT, find_missing, missing_error
 from oodml.vector_columns import CLASSES, IDS, VECTORS
 
 SUFFIXES = (".npy", ".parquet", ".safetensors")
-CHUNK = 2**24
-"""Numbers per chunk that is read from a file."""
+CHUNK = 2**22
+"""Numbers per chunk that is read from a file; as float32, they fit into a cache."""
+FEW = 16
+"""A share of 1/16 of the rows of a .npy file is read by position instead of reading all."""
+CPU = torch.device("cpu")
+Spread = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]
+"""Calls a function with the arguments of each job, in order: `itertools.starmap`, or on nodes."""
 
 
 @dataclass(frozen=True)
@@ -31,33 +41,82 @@ class Shard:
         """The file of the classes and ids."""
         return self.path.with_suffix(".csv") if self.path.suffix == ".npy" else self.path
 
-    def chunks(self) -> Iterator[NDArray[Any]]:
-        """The vectors in order, as finite float32 or float64, some rows at a time."""
-        begin = 0
-        for chunk in _READERS[self.path.suffix](self.path, max(1, CHUNK // self.dimensions)):
-            vectors = as_float_array(chunk, str(self.path))
-            bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    def chunks(self, device: torch.device = CPU) -> Iterator[Float[Tensor, "m d"]]:
+        """The vectors in order, as finite float32 or float64, some rows at a time.
+
+        A chunk may be overwritten when the next is read. CUDA copies one chunk from pinned memory
+        while the next is read.
+        """
+        is_cuda, begin = device.type == "cuda", 0
+        buffers = [torch.empty(0)] * 2
+        copied: list[Any] = [torch.Event(device) for _ in range(2 * is_cuda)]
+        read = _read(self.path, max(1, CHUNK // self.dimensions))
+        for slot, part in zip(itertools.cycle((0, 1)), read, strict=False):
+            is_half = part.dtype == np.float16
+            chunk = np.require(part, None, "W") if is_half else as_float_array(part, f"{self.path}")
+            rows = torch.from_numpy(chunk)
+            if is_cuda or is_half:
+                dtype = rows.dtype if is_cuda else torch.float32
+                if is_cuda:
+                    copied[slot].synchronize()
+                if buffers[slot].dtype != dtype or len(buffers[slot]) < len(rows):
+                    buffers[slot] = torch.empty(rows.shape, dtype=dtype, pin_memory=is_cuda)
+                rows = buffers[slot][: len(rows)].copy_(rows)
+            self._check(rows, begin)
+            begin += len(rows)
+            moved = rows.to(device, non_blocking=True)
+            if is_cuda:
+                copied[slot].record()
+            yield moved.float() if is_half else moved
+
+    def _check(self, rows: Float[Tensor, "m d"], begin: int) -> None:
+        if not torch.isfinite(rows.sum(dtype=torch.promote_types(rows.dtype, torch.float32))):
+            bad = (~torch.isfinite(rows)).any(1).nonzero()
             if len(bad):
-                raise OodmlError(
-                    f"{self.path}: the vector of row {begin + bad[0]} is not finite",
-                    location=str(self.path),
-                    given=int(begin + bad[0]),
-                )
-            yield vectors
-            begin += len(vectors)
+                row = begin + int(bad[0])
+                raise error_at(self.path, f"the vector of row {row} is not finite", row)
+
+    def select(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """[r d] the vectors of rows in ascending order."""
+        if self.path.suffix == ".npy" and FEW * len(rows) < self.rows:
+            with _reading(self.path):
+                return as_float_array(np.asarray(_map_npy(self.path)[rows]), str(self.path))
+        parts, begin = [np.empty((0, self.dimensions), np.float32)], 0
+        for chunk in self.chunks():
+            low, high = np.searchsorted(rows, (begin, begin + len(chunk)))
+            parts.append(chunk.numpy()[rows[low:high] - begin])
+            begin += len(chunk)
+        return np.concatenate(parts)
+
+    def sum(self) -> NDArray[np.float64]:
+        """[d] the sum of the vectors."""
+        chunks = (chunk.numpy().sum(0, dtype=np.float64) for chunk in self.chunks())
+        return sum(chunks, np.zeros(self.dimensions))
 
     def labels(self, names: tuple[str, ...] = CLASSES) -> Any:
         """The column with one of the names as a pyarrow array of text, or None."""
-        table = _read_labels(self.labels_path, names)
-        if table is None:
-            return None
-        if len(table) != self.rows:
-            raise OodmlError(
-                f"{self.labels_path}: {len(table)} rows for {self.rows} vectors",
-                location=str(self.labels_path),
-                given=len(table),
-            )
-        return table
+        column = _read_labels(self.labels_path, names)
+        if column is not None and len(column) != self.rows:
+            problem = f"{len(column)} rows for {self.rows} vectors"
+            raise error_at(self.labels_path, problem, len(column))
+        return column
+
+    def classes(self) -> Any:
+        """The classes as a pyarrow dictionary array; missing ones are refused with their row."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        column = self.labels()
+        if column is None:
+            raise error_at(self.labels_path, "no column of classes", allowed=CLASSES)
+        encoded = column.dictionary_encode()
+        trimmed = pc.utf8_trim_whitespace(encoded.dictionary)
+        if column.null_count or pc.any(pc.is_in(trimmed, pa.array(["", *MISSING_TEXT]))).as_py():
+            values = column.to_numpy(zero_copy_only=False)
+            rows = np.flatnonzero(find_missing(values))
+            if len(rows):
+                raise missing_error(values, rows, "classes", str(self.labels_path))
+        return encoded
 
 
 class Shards:
@@ -65,32 +124,25 @@ class Shards:
 
     Args:
         folder: .npy files with labels in a .csv of the same name, .parquet, or .safetensors.
+        spread: reads files on other machines.
 
     Raises:
         OodmlError: if there are no such files, or they have different numbers of dimensions.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, spread: Spread = itertools.starmap) -> None:
+        self.folder, self.spread = Path(folder), spread
         files = self.folder.iterdir() if self.folder.is_dir() else [self.folder]
         visible = (path for path in files if not path.name.startswith("."))  # not half-written
         paths = sorted(path for path in visible if path.suffix in SUFFIXES and path.is_file())
         if not paths:
-            raise OodmlError(
-                f"{folder}: no file of vectors. Allowed: {', '.join(SUFFIXES)}",
-                location=str(folder),
-                allowed=SUFFIXES,
-            )
-        self.shards = [Shard(path, *_shape(path)) for path in paths]
+            problem = f"no file of vectors. Allowed: {', '.join(SUFFIXES)}"
+            raise error_at(folder, problem, allowed=SUFFIXES)
+        self.shards = [Shard(path.absolute(), *_shape(path)) for path in paths]
         for shard in self.shards:
             if shard.dimensions != self.dimensions:
-                raise OodmlError(
-                    f"{shard.path}: {shard.dimensions} dimensions, {paths[0].name} has "
-                    f"{self.dimensions}",
-                    location=str(shard.path),
-                    given=shard.dimensions,
-                    allowed=(str(self.dimensions),),
-                )
+                problem = f"{shard.dimensions} dimensions, {paths[0].name} has {self.dimensions}"
+                raise error_at(shard.path, problem, shard.dimensions, (str(self.dimensions),))
 
     @property
     def dimensions(self) -> int:
@@ -112,37 +164,23 @@ class Shards:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        columns = []
-        for shard in self.shards:
-            column = shard.labels()
-            if column is None:
-                raise OodmlError(
-                    f"{shard.labels_path}: no column of classes",
-                    location=str(shard.labels_path),
-                    allowed=CLASSES,
-                )
-            columns.append(_encode(column, shard.labels_path))
+        columns = [shard.classes() for shard in self.shards]
         if names is None:
-            distinct = {name for column in columns for name in column.names.to_pylist()}
-            names = np.array(sorted(distinct))
+            names = np.array(sorted(set().union(*(c.dictionary.to_pylist() for c in columns))))
         wanted = pa.array(names.tolist(), pa.string())
-        codes = np.empty(len(self), dtype=np.int32)
-        begin = 0
-        for column in columns:
-            positions = pc.index_in(column.names, wanted).fill_null(-1)
-            codes[begin : begin + len(column.codes)] = positions.to_numpy()[column.codes]
-            begin += len(column.codes)
-        return names, codes
+        positions = [pc.index_in(c.dictionary, wanted).fill_null(-1).to_numpy() for c in columns]
+        codes = [at[c.indices.to_numpy()] for at, c in zip(positions, columns, strict=True)]
+        return names, np.concatenate(codes).astype(np.int32)
 
     def ids(self, rows: NDArray[np.int64] | None = None) -> NDArray[Any] | None:
         """The ids of some rows in ascending order, or None if the files have no ids."""
-        parts = []
-        for shard, local in self._local(rows):
+        parts = [np.empty(0, dtype=np.str_)]
+        for shard, local in self.split(np.arange(len(self)) if rows is None else rows):
             column = shard.labels(IDS)
             if column is None:
                 return None
             parts.append(np.asarray(column.take(local).to_pylist(), dtype=np.str_))
-        return np.concatenate(parts) if parts else np.empty(0, dtype=np.str_)
+        return np.concatenate(parts)
 
     def rows_with_ids(self, ids: NDArray[Any]) -> NDArray[np.int64]:
         """The rows that have one of the ids."""
@@ -159,51 +197,22 @@ class Shards:
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """[r d] the vectors of rows in ascending order."""
-        parts = [np.empty((0, self.dimensions), np.float32)]
-        for begin, chunk in self.chunks():
-            low, high = np.searchsorted(rows, (begin, begin + len(chunk)))
-            parts.append(chunk[rows[low:high] - begin])
-        return np.concatenate(parts)
+        jobs = [(shard, local) for shard, local in self.split(rows) if len(local)]
+        empty = np.empty((0, self.dimensions), np.float32)
+        return np.concatenate([empty, *self.spread(Shard.select, jobs)])
 
-    def chunks(self) -> Iterator[tuple[int, NDArray[Any]]]:
-        """All vectors in order, and the number of the first row of each chunk."""
+    def mean(self) -> Float[Tensor, " d"]:
+        """[d] the float64 mean of all vectors."""
+        sums = self.spread(Shard.sum, [(shard,) for shard in self.shards])
+        return torch.from_numpy(sum(sums, np.zeros(self.dimensions)) / len(self))
+
+    def split(self, rows: NDArray[np.int64]) -> Iterator[tuple[Shard, NDArray[np.int64]]]:
+        """Every file, and which of the rows, in ascending order, are in it."""
         begin = 0
         for shard in self.shards:
-            for chunk in shard.chunks():
-                yield begin, chunk
-                begin += len(chunk)
-
-    def _local(self, rows: NDArray[np.int64] | None) -> Iterator[tuple[Shard, NDArray[np.int64]]]:
-        begin = 0
-        for shard in self.shards:
-            if rows is None:
-                yield shard, np.arange(shard.rows)
-            else:
-                low, high = np.searchsorted(rows, (begin, begin + shard.rows))
-                yield shard, rows[low:high] - begin
+            low, high = np.searchsorted(rows, (begin, begin + shard.rows))
+            yield shard, rows[low:high] - begin
             begin += shard.rows
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    names: Any
-    codes: NDArray[np.int32]
-
-
-def _encode(column: Any, path: Path) -> _Encoded:
-    """Text as codes of its distinct values; missing classes are refused with their row."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    encoded = column.dictionary_encode()
-    names = encoded.dictionary
-    missing = pc.is_in(pc.utf8_trim_whitespace(names), pa.array(["", *MISSING_TEXT]))
-    if column.null_count or pc.any(missing).as_py():
-        values = column.to_numpy(zero_copy_only=False)
-        rows = np.flatnonzero(find_missing(values))
-        if len(rows):
-            raise missing_error(values, rows, "classes", str(path))
-    return _Encoded(names, pc.cast(encoded.indices, "int32").to_numpy())
 
 
 def _read_labels(path: Path, names: tuple[str, ...]) -> Any:
@@ -213,52 +222,54 @@ def _read_labels(path: Path, names: tuple[str, ...]) -> Any:
     import pyarrow.parquet
 
     try:
-        if path.suffix == ".safetensors":
-            return _safetensors_labels(path, names)
+        if path.suffix == ".safetensors":  # `VectorSet.save` writes text into its metadata
+            from oodml.vectors import VectorSet
+
+            vectors = VectorSet.load(path)
+            texts = vectors.classes if names == CLASSES else vectors.ids
+            return pa.array(texts.tolist(), pa.string())
         if path.suffix == ".parquet":
             column = _matching(path, pa.parquet.read_schema(path).names, names)
-            table = None if column is None else pa.parquet.read_table(path, columns=[column])
+            if column is None:
+                return None
+            table = pa.parquet.read_table(path, columns=[column])
         else:
             with pa.csv.open_csv(path) as reader:
                 header = reader.schema.names
             column = _matching(path, header, names)
+            if column is None:
+                return None
+            types, columns = dict.fromkeys(header, pa.string()), [column]
             options = pa.csv.ConvertOptions(
-                column_types=dict.fromkeys(header, pa.string()),
-                include_columns=[column],
-                strings_can_be_null=False,
+                column_types=types, include_columns=columns, strings_can_be_null=False
             )
-            table = None if column is None else pa.csv.read_csv(path, convert_options=options)
+            table = pa.csv.read_csv(path, convert_options=options)
     except (OSError, pa.ArrowException) as error:
-        raise OodmlError(f"{path}: {error}", location=str(path)) from error
-    if table is None:
-        return None
+        raise error_at(path, str(error)) from error
     return pc.cast(table.column(0), pa.string()).combine_chunks()
 
 
 def _matching(path: Path, columns: list[str], names: tuple[str, ...]) -> str | None:
     matches = [name for name in columns if name.strip().casefold() in names]
     if len(matches) > 1:
-        raise OodmlError(
-            f"{path}: columns {matches} have the same meaning; remove one of them",
-            location=str(path),
-            given=matches,
-        )
+        problem = f"columns {matches} have the same meaning; remove one of them"
+        raise error_at(path, problem, matches)
     return matches[0] if matches else None
 
 
-def _safetensors_labels(path: Path, names: tuple[str, ...]) -> Any:
-    """Labels of a file that `VectorSet.save` wrote, which has text in its metadata."""
-    import pyarrow as pa
-
-    from oodml.vectors import VectorSet
-
-    vectors = VectorSet.load(path)
-    return pa.array((vectors.classes if names == CLASSES else vectors.ids).tolist(), pa.string())
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OodmlError:
+        raise
+    except (OSError, ValueError, TypeError) as error:
+        raise error_at(path, f"cannot be read: {error}") from error
 
 
 def _shape(path: Path) -> tuple[int, int]:
     """Rows and dimensions from the header of a file."""
-    try:
+    with _reading(path):
         if path.suffix == ".parquet":
             import pyarrow.parquet
 
@@ -266,22 +277,17 @@ def _shape(path: Path) -> tuple[int, int]:
             batch = next(file.iter_batches(1, columns=[_vector_column(path, file)]), None)
             width = 0 if batch is None else len(batch.column(0)[0].as_py())
             return file.metadata.num_rows, width
-        shape = _open_npy(path)[0] if path.suffix == ".npy" else _open_safetensors(path)[0]
-    except (OSError, ValueError, TypeError) as error:
-        raise OodmlError(f"{path}: cannot be read: {error}", location=str(path)) from error
+        shape = _map_npy(path).shape if path.suffix == ".npy" else _open_safetensors(path)[0]
     if len(shape) != 2:
-        raise OodmlError(
-            f"{path}: vectors must be [n d]; given {list(shape)}", location=str(path), given=shape
-        )
+        raise error_at(path, f"vectors must be [n d]; given {list(shape)}", shape)
     return shape[0], shape[1]
 
 
-def _open_npy(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Shape, type, and offset of the numbers."""
+def _map_npy(path: Path) -> np.memmap[Any, Any]:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if np.isfortran(array):
         raise ValueError("columns are stored one after another; save the array in C order")
-    return array.shape, array.dtype, array.offset
+    return array  # type: ignore[no-any-return]
 
 
 def _open_safetensors(path: Path) -> tuple[tuple[int, ...], str]:
@@ -302,33 +308,28 @@ def _vector_column(path: Path, file: Any) -> str:
     return name
 
 
-def _npy_chunks(path: Path, rows: int) -> Iterator[NDArray[Any]]:
-    """Reads the file instead of mapping it, so that pages in use do not count as memory."""
-    shape, dtype, offset = _open_npy(path)
-    with path.open("rb") as file:
-        file.seek(offset)
-        for begin in range(0, shape[0], rows):
-            count = min(rows, shape[0] - begin) * shape[1]
-            yield np.fromfile(file, dtype, count).reshape(-1, shape[1])
+def _read(path: Path, rows: int) -> Iterator[NDArray[Any]]:
+    """Vectors in the type of the file; pages that are mapped would count as memory."""
+    with _reading(path):
+        if path.suffix == ".npy":
+            array = _map_npy(path)
+            with path.open("rb") as file:
+                file.seek(array.offset)
+                for begin in range(0, len(array), rows):
+                    count = min(rows, len(array) - begin) * array.shape[1]
+                    yield np.fromfile(file, array.dtype, count).reshape(-1, array.shape[1])
+        elif path.suffix == ".parquet":
+            import pyarrow.parquet
 
+            with pyarrow.parquet.ParquetFile(path) as file:
+                name = _vector_column(path, file)
+                for batch in file.iter_batches(rows, columns=[name]):
+                    column = batch.column(0)
+                    yield column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+        else:
+            from safetensors import safe_open
 
-def _parquet_chunks(path: Path, rows: int) -> Iterator[NDArray[Any]]:
-    import pyarrow.parquet
-
-    with pyarrow.parquet.ParquetFile(path) as file:
-        name = _vector_column(path, file)
-        for batch in file.iter_batches(rows, columns=[name]):
-            column = batch.column(0)
-            yield column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
-
-
-def _safetensors_chunks(path: Path, rows: int) -> Iterator[NDArray[Any]]:
-    from safetensors import safe_open
-
-    shape, name = _open_safetensors(path)
-    for begin in range(0, shape[0], rows):
-        with safe_open(path, "np") as file:  # reopened, so that pages in use are returned
-            yield file.get_slice(name)[begin : min(begin + rows, shape[0])]
-
-
-_READERS = {".npy": _npy_chunks, ".parquet": _parquet_chunks, ".safetensors": _safetensors_chunks}
+            shape, name = _open_safetensors(path)
+            for begin in range(0, shape[0], rows):
+                with safe_open(path, "np") as file:  # reopened, so that pages in use are returned
+                    yield file.get_slice(name)[begin : min(begin + rows, shape[0])]

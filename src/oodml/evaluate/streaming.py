@@ -4,9 +4,10 @@ The positives of some classes are read first. Then all other gallery vectors pas
 ranks of the positives follow from counts, exactly as in memory.
 """
 
+import itertools
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,13 +19,16 @@ from torch import Tensor
 from oodml.errors import OodmlError, unknown
 from oodml.evaluate.evaluation import Evaluation, evaluation_notes, summarize
 from oodml.evaluate.inputs import as_vectors
+from oodml.evaluate.precision import Comparable
 from oodml.evaluate.protocol import RetrievalProtocol, gallery_protocol
-from oodml.evaluate.ranks import MoreColumns
+from oodml.evaluate.ranks import Counts, MoreColumns, count_columns, scratch_memory
 from oodml.evaluate.retrieval import PerQuery, check_cutoffs, query_metrics
-from oodml.evaluate.shards import Shards
+from oodml.evaluate.shards import Shard, Shards
 from oodml.progress import Progress
 from oodml.vectors import VectorSet
 
+BLOCKS = 8
+"""Blocks of queries that are counted while a file is read once."""
 POSITIVE_BYTES = 64
 """Memory per pair of a query and a positive: scores, limits, counts, and ranks."""
 UNITS = {"": 1, "B": 1, "KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
@@ -34,25 +38,35 @@ def parse_memory(text: str) -> int:
     """The number of bytes of a text such as "4GB" or "500 MB"."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?B?)\s*", text.upper())
     if not match or match[2] not in UNITS or float(match[1]) == 0:
-        raise OodmlError(
-            f"memory: {text!r} is not a size",
-            location="memory",
-            given=text,
-            allowed=("such as 4GB or 500MB",),
-        )
+        raise OodmlError(f"memory: {text!r} is not a size", "memory", text, ("as 4GB or 500MB",))
     return int(float(match[1]) * UNITS[match[2]])
 
 
 @dataclass(frozen=True)
-class _Queries:
-    """Queries that are rows of the gallery (`rows`) or come from elsewhere (`vectors`)."""
+class _Search:
+    """The queries, which are rows of the gallery (`rows`) or come from elsewhere (`vectors`).
 
+    Attributes:
+        codes: [q] the class of each query.
+        gallery_codes: [n] the class of each gallery row, -1 for classes without a query.
+        device: where rows are compared; tasks on other machines use it, too.
+    """
+
+    gallery: Shards
     codes: NDArray[np.int32]
-    rows: NDArray[np.int64] | None = None
-    vectors: VectorSet | None = None
+    gallery_codes: NDArray[np.int32]
+    rows: NDArray[np.int64] | None
+    vectors: VectorSet | None
+    ks: tuple[int, ...]
+    distance: str
+    seed: int
+    device: torch.device
+    mean: Tensor | None
 
-    def __len__(self) -> int:
-        return len(self.codes)
+    @property
+    def is_local(self) -> bool:
+        """Whether this process reads the files."""
+        return self.gallery.spread is itertools.starmap
 
 
 def evaluate_shards(
@@ -65,6 +79,7 @@ def evaluate_shards(
     seed: int = 0,
     memory: int = 2**31,
     n_queries: int | None = None,
+    device: str = "cpu",
 ) -> Evaluation:
     """Compute retrieval metrics in a gallery of any size.
 
@@ -76,6 +91,8 @@ def evaluate_shards(
         memory: bytes to use for positives and their ranks. Less memory means more passes.
         n_queries: without `queries`, how many rows of the gallery are queries: a sample in
             which every class has its share; `intervals` then has 95% confidence intervals.
+        device: where vectors are compared, in float32 or float64. CUDA rounds differently than
+            the CPU, so near ties may be ranked differently.
 
     Raises:
         OodmlError: if files disagree, vectors are not finite, or no query has a positive.
@@ -83,30 +100,30 @@ def evaluate_shards(
     cutoffs = check_cutoffs(ks)
     if distance not in ("cosine", "euclidean"):
         raise unknown("distance", distance, ("cosine", "euclidean"))
+    rows = None
     if queries is None:
         names, codes = gallery.classes()
         rows = np.arange(len(gallery))
         if n_queries is not None:
             rows = sample_queries(codes, n_queries, seed)
-        selected = _Queries(codes[rows], rows)
+        own = codes[rows]
     else:
         names, codes = gallery.classes(np.asarray(queries.class_names))
-        selected = _Queries(queries.labels.astype(np.int32), vectors=queries)
+        own = queries.labels.astype(np.int32)
     sizes = np.bincount(codes[codes >= 0], minlength=len(names))
+    passes = list(_passes(own, sizes, gallery.dimensions, memory))
+    mean = gallery.mean() if distance == "euclidean" else None
+    place = torch.device(device)
+    search = _Search(gallery, own, codes, rows, queries, cutoffs, distance, seed, place, mean)
     values: PerQuery = {}
-    passes = list(_passes(selected, sizes, gallery.dimensions, memory))
-    mean = _mean(gallery) if distance == "euclidean" else None
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
         with Progress("Gallery", len(gallery) * len(passes), "vectors") as progress:
             for part in passes:
-                columns = _one_pass(
-                    selected, part, codes, gallery, mean, cutoffs, distance, seed, progress
-                )
-                for name, column in columns.items():
-                    values.setdefault(name, np.full(len(selected), np.nan))[part] = column
+                for name, column in _one_pass(search, part, progress.advance).items():
+                    values.setdefault(name, np.full(len(own), np.nan))[part] = column
     excluded = 0 if queries is None else int((len(gallery) - values["gallery_size"]).sum())
-    result = summarize(values, names[selected.codes], cutoffs, average, gallery.dimensions)
+    result = summarize(values, names[own], cutoffs, average, gallery.dimensions)
     texts = list(dict.fromkeys(str(warning.message) for warning in raised))
     notes = evaluation_notes({"self_matches": excluded}, texts)
     if queries is None and n_queries is not None:
@@ -115,11 +132,11 @@ def evaluate_shards(
 
 
 def _passes(
-    queries: _Queries, sizes: NDArray[np.int64], dimensions: int, memory: int
+    codes: NDArray[np.int32], sizes: NDArray[np.int64], dimensions: int, memory: int
 ) -> Iterator[NDArray[np.int64]]:
     """Divide the queries by class, so that the positives of each part fit into memory."""
-    order = np.argsort(queries.codes, kind="stable")
-    counts = np.bincount(queries.codes, minlength=len(sizes))
+    order = np.argsort(codes, kind="stable")
+    counts = np.bincount(codes, minlength=len(sizes))
     # Rows are in memory as read, as float32, and normalized; every pair has scores and counts.
     cost = sizes * dimensions * 12 + counts * sizes * POSITIVE_BYTES
     begin, first, total = 0, 0, 0
@@ -132,91 +149,113 @@ def _passes(
     yield order[begin:]
 
 
-def _one_pass(
-    queries: _Queries,
-    part: NDArray[np.int64],
-    codes: NDArray[np.int32],
-    gallery: Shards,
-    mean: Tensor | None,
-    ks: tuple[int, ...],
-    distance: str,
-    seed: int,
-    progress: Progress,
-) -> PerQuery:
+def _one_pass(search: _Search, part: NDArray[np.int64], advance: Callable[[int], None]) -> PerQuery:
     """The metrics of some queries; their classes' rows are read first, then all others pass."""
-    in_classes = np.zeros(int(max(codes.max(), queries.codes.max())) + 2, dtype=np.bool_)
-    in_classes[queries.codes[part]] = True
-    rows = np.flatnonzero(in_classes[codes])  # code -1 is the last entry, which stays False
-    if queries.rows is None:
-        protocol, rows = _search_protocol(queries.vectors, part, rows, codes, gallery, distance)
-    else:
-        protocol = _own_protocol(queries.rows[part], rows, codes, gallery, distance)
+    in_classes = np.zeros(int(max(search.gallery_codes.max(), search.codes.max())) + 2, np.bool_)
+    in_classes[search.codes[part]] = True
+    rows = np.flatnonzero(in_classes[search.gallery_codes])  # -1 is the last entry, which is False
+    make = _search_protocol if search.rows is None else _own_protocol
+    protocol, rows = make(search, part, rows)
+    device = search.device if search.is_local else torch.device("cpu")
+    others = None if protocol.gallery is None else protocol.gallery.to(device)
+    protocol = replace(protocol, queries=protocol.queries.to(device), gallery=others)
 
-    def others() -> Iterator[Tensor]:
-        for begin, chunk in gallery.chunks():
-            low, high = np.searchsorted(rows, (begin, begin + len(chunk)))
-            others = np.delete(chunk, rows[low:high] - begin, axis=0) if high > low else chunk
-            if len(others):
-                yield as_vectors(others, distance, str(gallery.folder))
-            progress.advance(len(chunk))
+    def count(vectors: Comparable, blocks: list[Counts]) -> None:
+        form = replace(vectors, queries=vectors.queries[:1], gallery=None)
+        groups = [blocks[i : i + BLOCKS] for i in range(0, len(blocks), BLOCKS)]
+        files = list(search.gallery.split(rows))
+        options = search.distance, search.device, advance if search.is_local else None
+        jobs = ((*file, form, group, *options) for file in files for group in groups)
+        targets = ((shard, group) for shard, _ in files for group in groups)
+        counts = search.gallery.spread(count_shard, jobs)
+        for (shard, group), above in zip(targets, counts, strict=True):
+            for block, more in zip(group, above, strict=True):
+                block.above.add_(more.to(device))
+            if not search.is_local and group is groups[-1]:
+                advance(shard.rows)
 
-    generator = torch.Generator().manual_seed(seed)
-    more = MoreColumns(others, len(gallery) - len(rows), mean)
-    return query_metrics(protocol, ks, distance, generator, more)
+    generator = torch.Generator(device).manual_seed(search.seed)
+    more = MoreColumns(count, len(search.gallery) - len(rows), search.mean)
+    return query_metrics(protocol, search.ks, search.distance, generator, more)
 
 
-def _mean(gallery: Shards) -> Tensor:
-    total = np.zeros(gallery.dimensions)
-    for _, chunk in gallery.chunks():
-        total += chunk.sum(0, dtype=np.float64)
-    return torch.from_numpy(total / len(gallery))
+def count_shard(
+    shard: Shard,
+    skipped: NDArray[np.int64],
+    vectors: Comparable,
+    blocks: Sequence[Counts],
+    distance: str,
+    device: torch.device,
+    advance: Callable[[int], None] | None = None,
+) -> list[Tensor]:
+    """Count the rows of a file, except for some in ascending order, for blocks of queries.
+
+    Returns:
+        How many score above the limits of each block, [c b p] float64 on the CPU.
+    """
+    vectors = replace(vectors, queries=vectors.queries.to(device))
+    if vectors.center is not None:
+        vectors = replace(vectors, center=vectors.center.to(device))
+    blocks = [
+        Counts(
+            one.queries.to(device), one.limits.to(device), torch.zeros_like(one.above).to(device)
+        )
+        for one in blocks
+    ]
+    scratch, begin = scratch_memory(vectors.queries), 0
+    for chunk in shard.chunks(device):
+        low, high = np.searchsorted(skipped, (begin, begin + len(chunk)))
+        others = chunk
+        if high > low:
+            remaining = np.delete(np.arange(len(chunk)), skipped[low:high] - begin)
+            others = chunk[torch.from_numpy(remaining).to(device)]
+        if len(others):
+            columns = vectors.prepare(as_vectors(others, distance, str(shard.path)))
+            count_columns(vectors, columns, blocks, scratch)
+        begin += len(chunk)
+        if advance is not None:
+            advance(len(chunk))
+    return [block.above.cpu() for block in blocks]
 
 
 def _search_protocol(
-    queries: VectorSet | None,
-    part: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    codes: NDArray[np.int32],
-    gallery: Shards,
-    distance: str,
+    search: _Search, part: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> tuple[RetrievalProtocol, NDArray[np.int64]]:
     """Queries from elsewhere; rows that share an id with a query are read with the positives."""
-    assert queries is not None
-    chosen, ids = queries.select(part), None
-    if chosen.has_ids:
-        rows = np.union1d(rows, gallery.rows_with_ids(chosen.ids))
-        ids = gallery.ids(rows)
+    assert search.vectors is not None
+    queries, ids = search.vectors.select(part), None
+    if queries.has_ids:
+        rows = np.union1d(rows, search.gallery.rows_with_ids(queries.ids))
+        ids = search.gallery.ids(rows)
     if not len(rows):
         rows = np.arange(1)  # a protocol needs a gallery; without positives nothing is ranked
         ids = None
-    names = np.append(queries.class_names, "other classes of the gallery")
+    names = np.append(search.vectors.class_names, "other classes of the gallery")
     protocol = gallery_protocol(
-        chosen.vectors,
-        chosen.classes,
-        distance,
+        queries.vectors,
+        queries.classes,
+        search.distance,
         None,
-        gallery=gallery.vectors(rows),
-        gallery_labels=names[codes[rows]],
+        gallery=search.gallery.vectors(rows),
+        gallery_labels=names[search.gallery_codes[rows]],
         gallery_relevance=None,
-        ids=None if ids is None else chosen.ids,
+        ids=None if ids is None else queries.ids,
         gallery_ids=ids,
     )
     return protocol, rows
 
 
 def _own_protocol(
-    queries: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    codes: NDArray[np.int32],
-    gallery: Shards,
-    distance: str,
-) -> RetrievalProtocol:
+    search: _Search, part: NDArray[np.int64], rows: NDArray[np.int64]
+) -> tuple[RetrievalProtocol, NDArray[np.int64]]:
     """Queries that are gallery rows: [r] all rows of the queries' classes are in memory."""
-    vectors = as_vectors(gallery.vectors(rows), distance, str(gallery.folder))
-    groups = codes[rows].astype(np.int64)
-    own = np.searchsorted(rows, queries)
-    pairs = np.arange(len(queries)), own
-    return RetrievalProtocol(vectors[own], groups[own], vectors, groups, pairs)
+    assert search.rows is not None
+    gallery = search.gallery
+    vectors = as_vectors(gallery.vectors(rows), search.distance, str(gallery.folder))
+    groups = search.gallery_codes[rows].astype(np.int64)
+    own = np.searchsorted(rows, search.rows[part])
+    pairs = np.arange(len(own)), own
+    return RetrievalProtocol(vectors[own], groups[own], vectors, groups, pairs), rows
 
 
 def sample_queries(codes: NDArray[Any], n: int, seed: int) -> NDArray[np.int64]:
@@ -225,12 +264,8 @@ def sample_queries(codes: NDArray[Any], n: int, seed: int) -> NDArray[np.int64]:
     The rows are sorted by class in random order, and in random order within a class.
     """
     if not 2 <= n <= len(codes):
-        raise OodmlError(
-            f"queries: {n} of {len(codes)} vectors",
-            location="queries",
-            given=n,
-            allowed=(f"2 to {len(codes)}",),
-        )
+        problem, allowed = f"queries: {n} of {len(codes)} vectors", (f"2 to {len(codes)}",)
+        raise OodmlError(problem, "queries", n, allowed)
     random = np.random.default_rng(seed)
     position = random.permutation(int(codes.max()) + 1)[codes]
     order = np.lexsort((random.random(len(codes)), position))

@@ -1,11 +1,10 @@
 """Ray: every run is a task, and only the driver reaches the study folder."""
 
-import os
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -32,44 +31,34 @@ def small_study(folder: Path, text: str = STUDY) -> Study:
     return read_study(folder / "study.toml")
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A head without processors for runs, and two nodes with one each."""
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    root = str(Path(__file__).parents[3])
-    paths = [root, str(Path(root) / "src"), os.environ.get("PYTHONPATH", "")]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-    yield cluster, nodes
-    cluster.shutdown()
+def drive(folder: Path) -> None:
+    run_study(read_study(folder / "study.toml"), folder / "ray", device="cpu", executor="ray")
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_two_nodes_give_the_rows_of_one_process_though_a_node_dies(
+def test_two_nodes_give_the_rows_of_two_processes_though_a_node_dies_three_times(
     cluster: Any, tmp_path: Path
 ) -> None:
+    """Each time a random node is killed at a random moment, and another one is added."""
     study = small_study(tmp_path)
-    run_study(study, tmp_path / "one", device="cpu")
+    run_study(study, tmp_path / "local", device="cpu", workers=2)
     cluster, nodes = cluster
-
-    def kill_a_node() -> None:
-        while not list((tmp_path / "ray" / "runs").glob("*")):
-            time.sleep(0.2)
-        cluster.remove_node(nodes[0], allow_graceful=False)
-
-    killer = threading.Thread(target=kill_a_node)
-    killer.start()
-    status = run_study(study, tmp_path / "ray", device="cpu", executor="ray")
-    killer.join()
-    assert (len(status.done), len(status.failed)) == (9, 0)
-    one, ray = (pd.read_parquet(tmp_path / name / "results.parquet") for name in ("one", "ray"))
-    pd.testing.assert_frame_equal(one, ray, check_exact=True)
+    random = np.random.default_rng(0)
+    driver = process_context().Process(target=drive, args=(tmp_path,))
+    driver.start()
+    for n_finished in np.sort(random.choice(6, size=3, replace=False)):
+        while len(list((tmp_path / "ray" / "runs").glob("*/run.json"))) < n_finished:
+            time.sleep(0.05)
+        time.sleep(random.uniform(0, 4))
+        assert driver.is_alive()
+        cluster.remove_node(nodes.pop(random.integers(2)), allow_graceful=False)
+        nodes.append(cluster.add_node(num_cpus=1))
+    driver.join()
+    assert driver.exitcode == 0
+    local, ray = (pd.read_parquet(tmp_path / name / "results.parquet") for name in ("local", "ray"))
+    pd.testing.assert_frame_equal(local, ray, check_exact=True)
+    assert len(list((tmp_path / "ray" / "runs").iterdir())) == 9
     assert not list((tmp_path / "ray").glob("claims/*"))
 
 
@@ -90,10 +79,6 @@ def test_images_and_user_code_travel(cluster: Any, tmp_path: Path) -> None:
     assert not status.failed
     one, ray = (pd.read_parquet(tmp_path / name / "results.parquet") for name in ("one", "ray"))
     pd.testing.assert_frame_equal(one, ray, check_exact=True)
-
-
-def drive(folder: Path) -> None:
-    run_study(read_study(folder / "study.toml"), folder / "ray", device="cpu", executor="ray")
 
 
 @pytest.mark.slow

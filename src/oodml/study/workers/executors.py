@@ -45,10 +45,8 @@ def run_on_cluster(
     if executor == "ray" or executor.startswith("ray://"):
         from oodml.study.workers.ray_runs import run_on_ray
 
-        address = None if executor == "ray" else executor
         resources = {name: _parse_number(value) for name, value in job_options.items()}
-        ray, store = _import("ray", "ray"), Store(folder)
-        run_on_ray(ray, address, store, execute, workers, device, threads, resources)
+        run_on_ray(executor, Store(folder), execute, workers, device, threads, resources)
     else:
         arguments = (folder, execute, device, threads)
         _run_on_slurm(executor.partition(":")[2] or "slurm", workers, arguments, job_options)

@@ -25,6 +25,7 @@ from oodml.embedding import feature_cache_file
 from oodml.files import cache_folder
 from oodml.images.image_set import ImageSet
 from oodml.model import HeadSettings
+from oodml.ray_cluster import NODE_FAILURES, connect
 from oodml.results.plan import RunPlan
 from oodml.shift.files import read_splits
 from oodml.study.folder.claims import Claim, Claims
@@ -34,8 +35,6 @@ from oodml.study.workers.work import POLL, Execute, default_execute, execute_run
 
 CHUNK_BYTES = 2**28
 """Files are shipped in objects of about this size."""
-NODE_FAILURES = 100
-"""How often a run is started again because its node died."""
 CHECKPOINT_SECONDS = 1.0
 """Seconds between two checks for a new checkpoint to send."""
 
@@ -57,8 +56,7 @@ class _Bundle:
 
 
 def run_on_ray(
-    ray: Any,
-    address: str | None,
+    on: str,
     store: Store,
     execute: Execute | None,
     workers: int,
@@ -69,14 +67,11 @@ def run_on_ray(
     """Execute the unsettled runs of a prepared study as Ray tasks.
 
     Args:
-        ray: the module.
-        address: of a cluster; by default $RAY_ADDRESS, or else Ray is started on this machine with
-            `workers` processors.
+        on, workers: as in `oodml.ray_cluster.connect`.
         options: resources of a run, as in `ray.remote`: num_cpus, num_gpus, memory, ….
     """
     resources = {"num_cpus": 1, "num_gpus": 1 if device.startswith("cuda") else 0, **options}
-    address = address or os.environ.get("RAY_ADDRESS")
-    with ray.init(address=address, num_cpus=None if address else workers, log_to_driver=False):
+    with connect(on, workers) as ray:
         driver = _Driver(ray, store, execute, device, threads, resources)
         try:
             driver.run()
