@@ -85,7 +85,7 @@ def test_long_commands_are_divided_into_panels() -> None:
 
 @pytest.mark.parametrize("name", RENAMED)
 def test_the_error_of_an_earlier_name_names_the_new_one(name: str) -> None:
-    group = ["study"] if name in ("search", "reproduce") else []
+    group = RENAMED[name].split()[:1] if name in ("search", "reproduce", "import") else []
     shown = CliRunner().invoke(app, [*group, name])
     assert shown.exit_code == 2
     new = RENAMED[name].split(" --")[0]

@@ -95,7 +95,7 @@ def test_exported_splits_can_be_imported(tmp_path: Path, built: Path) -> None:
     run("splits", "export", built, "--out", exported)
     layout = pickle.loads(exported.read_bytes())
     assert layout[1]["train"] == list(read_splits(built)[0].train)
-    run("splits", "import", exported, "--out", back)
+    run("splits", "export", exported, "--out", back)
     for before, after in zip(read_splits(built), read_splits(back), strict=True):
         assert (before.train, before.test, before.episodes) == (
             after.train, after.test, after.episodes,

@@ -156,7 +156,7 @@ def test_outputs_never_replace_inputs(tmp_path: Path) -> None:
     photos = str(tmp_path / "photos")
     commands = [
         ["splits", "export", splits, "--out", tmp_path / "link.json"],
-        ["splits", "import", splits, "--out", splits],
+        ["splits", "export", splits, "--out", splits],
         ["splits", "show", splits, "--figure", splits],
         ["splits", "show", splits, "--vectors", file, "--page", file],
         ["adapt", "--model", photos, "--support", photos, "--queries", photos, "--out", photos],

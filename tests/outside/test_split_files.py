@@ -148,7 +148,7 @@ def test_exported_splits_keep_their_steps(tmp_path: Path) -> None:
     write_splits(SPLITS, tmp_path / "splits.json")
     for words in (
         ("export", tmp_path / "splits.json", "--out", tmp_path / "splits.pkl"),
-        ("import", tmp_path / "splits.pkl", "--out", tmp_path / "again.json"),
+        ("export", tmp_path / "splits.pkl", "--out", tmp_path / "again.json"),
     ):
         assert run("splits", *words).exit_code == 0
     again = read_splits(tmp_path / "again.json")

@@ -21,15 +21,10 @@ def adapt(
     model: Annotated[str, shared.MODEL],
     support: Annotated[Path, source("Labeled images to adapt to: a folder CLASS/IMAGE.")],
     queries: Annotated[Path, source("Images to test on: a folder CLASS/IMAGE.")],
-    gallery: Annotated[
-        File,
-        source("Images of known classes, CLASS/IMAGE, to add the support to; one class is enough."),
-    ] = None,
+    gallery: Annotated[File, source("Images of known classes, CLASS/IMAGE, to search.")] = None,
     out: Annotated[File, option("Folder for the adapted model.")] = None,
     weights: shared.Weights = None,
-    objective: Annotated[
-        str, training("margin, multisimilarity, triplet, prototypes, or linear.")
-    ] = "margin",
+    objective: Annotated[str, training("margin, triplet, prototypes, linear, ….")] = "margin",
     layers: Annotated[str, training("last: the last layer; all: the whole network.")] = "last",
     iterations: Annotated[int, training("Number of steps.")] = 300,
     lr: Annotated[float, training("Learning rate of the adapted layers.")] = 2e-4,
@@ -41,6 +36,9 @@ def adapt(
     as_json: shared.Json = False,
 ) -> None:
     """Adapt a model to a few labeled images of new classes, and print metrics before and after.
+
+    With --gallery, the support is added to images of known classes; one new class is enough.
+    Objectives: margin, multisimilarity, triplet, prototypes, linear, or one of your own.
 
     Example: `oodml adapt --model lite0 --support new/labeled --queries new/test --out adapted`
     """

@@ -6,18 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from oodml.cli import shared
-from oodml.cli.shared import Text, argument
+from oodml.cli.shared import Text, Words, argument
 from oodml.errors import OodmlError
 
 
 def check(
     name: Annotated[str, argument("An import path, module:Object, or a catalog name.")],
-    kind: Annotated[
-        Text, shared.option("A kind of part, such as losses (default: inferred from the part).")
-    ] = None,
-    option: Annotated[
-        list[str] | None, shared.option("KEY=VALUE as in a study file; may be repeated.")
-    ] = None,
+    kind: Annotated[Text, shared.option("Such as losses (default: by its arguments).")] = None,
+    option: Annotated[Words, shared.option("KEY=VALUE; may be repeated.")] = None,
     as_json: shared.Json = False,
 ) -> None:
     """Check that your own loss, miner, method, network, dataset, or few-shot adapter works.

@@ -1,12 +1,13 @@
 """`oodml data …`: check and download datasets, and the cache."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from oodml.cli import shared
-from oodml.cli.shared import File, Text, argument, command_group, option
+from oodml.cli.shared import File, Text, Words, argument, command_group, option
 from oodml.errors import OodmlError, unknown
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 app = command_group("Check images, download published datasets, and list or clear the cache.")
 
+near = partial(option, panel="Near-duplicates")
 MAX_NAMES = 10
 """The number of names in a cell of the table; `--json` prints all."""
 TRAIT_ROWS = (
@@ -38,19 +40,10 @@ def check(
     minimum: Annotated[int, option("Report classes with fewer readable images than this.")] = 2,
     background: shared.Background = None,
     skip_unlabeled: shared.SkipUnlabeled = False,
-    near_duplicates: Annotated[
-        bool, option("Also find almost equal images.", "--near-duplicates")
-    ] = False,
-    backbone: Annotated[
-        Text, option("Of --near-duplicates: compare features of this network (default: pixels).")
-    ] = None,
-    similarity: Annotated[
-        float | None, option("Least correlation, or cosine of features (default: 0.99).")
-    ] = None,
-    splits: Annotated[
-        File,
-        option("A split file or study: also find test images almost equal to training images."),
-    ] = None,
+    near_duplicates: Annotated[bool, near("Find almost equals.", "--near-duplicates")] = False,
+    backbone: Annotated[Text, near("Network to compare features of (default: pixels).")] = None,
+    similarity: Annotated[float | None, near("Least similarity (default: 0.99).")] = None,
+    splits: Annotated[File, near("Split file or study: compare test with training images.")] = None,
     as_json: shared.Json = False,
 ) -> None:
     """Decode all images of a dataset and report what may affect results.
@@ -58,7 +51,8 @@ def check(
     Reports corrupt images, small classes, duplicates, skipped files, and images that are
     transparent, rotated by EXIF data, gray, CMYK, 16-bit, or animated.
 
-    Exits with status 1 if images are corrupt.
+    With --near-duplicates, images with correlated pixels, or with similar features of a network,
+    are listed. Exits with status 1 if images are corrupt.
 
     Example: `oodml data check photos/` or `oodml data check photos/ --near-duplicates`
     """
@@ -130,9 +124,7 @@ def fetch(
 
 @app.command()
 def cache(
-    parts: Annotated[
-        list[str] | None, argument("Parts: features, pixels, contents, huggingface (default: all).")
-    ] = None,
+    parts: Annotated[Words, argument("features, pixels, contents, … (default: all).")] = None,
     clear: Annotated[bool, option("Delete the parts after a confirmation.", "--clear")] = False,
     yes: Annotated[bool, option("With --clear: do not ask for confirmation.", "--yes")] = False,
     as_json: shared.Json = False,

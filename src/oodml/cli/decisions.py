@@ -19,19 +19,10 @@ def threshold(
     vectors: shared.Vectors,
     out: Annotated[Path, option("The file to write (JSON).")],
     far: Annotated[float, option("Share of unknown queries to accept (false-accept rate).")] = 0.01,
-    gallery: Annotated[
-        File,
-        source(
-            "Vectors to search in; queries of other classes are unknown (default: each image "
-            "searches the others with its own class left out)."
-        ),
-    ] = None,
+    gallery: Annotated[File, source("Vectors to search in (default: the other images).")] = None,
     mode: Annotated[str, option("identification; or pairs, to accept pairs.")] = "identification",
     score: Score = "nearest",
-    conformal: Annotated[
-        bool,
-        option("Use the threshold with a guaranteed rate; needs 1/far − 1 classes.", "--conformal"),
-    ] = False,
+    conformal: Annotated[bool, option("Guarantee the rate, if it can be.", "--conformal")] = False,
     distance: shared.Distance = "cosine",
     seed: shared.Seed = 0,
     figure: shared.Figure = None,
@@ -42,7 +33,9 @@ def threshold(
 ) -> None:
     """Choose the threshold that accepts a given share of queries of unknown classes.
 
-    Use vectors of classes that the model was not trained on.
+    Use vectors of classes that the model was not trained on. With --gallery, queries of classes
+    outside it are unknown; without it, each image searches the others without its own class.
+    --conformal guarantees the rate for a new class, and needs 1/far − 1 classes.
 
     Example: `oodml threshold valid.npz --far 0.05 --out threshold.json`
     """
@@ -165,9 +158,7 @@ def show_sizes(
 
 def compress(
     vectors: shared.Vectors,
-    fit: Annotated[
-        File, source("Vectors of training classes to fit codes on (default: half of the classes).")
-    ] = None,
+    fit: Annotated[File, source("Vectors to fit codes on (default: half of the classes).")] = None,
     dims: Annotated[Counts, codes("Numbers of dimensions (default: all).", whole)] = None,
     reduce: Annotated[str, option("truncate (Matryoshka) or pca.", panel="Codes")] = "truncate",
     precision: Annotated[Words, codes("float16, int8, binary (default: these three).")] = None,
@@ -236,9 +227,7 @@ def index(
     out: Annotated[Path, option("The file to write; the ids are in NAME.ids.csv.")],
     kind: Annotated[str, option("flat (exact), ivf, or hnsw.")] = "flat",
     distance: shared.Distance = "cosine",
-    effort: Annotated[
-        Count, option("Lists searched (ivf; default: 16) or candidates (hnsw; default: 64).")
-    ] = None,
+    effort: Annotated[Count, option("Lists (ivf; default: 16), candidates (hnsw; 64).")] = None,
     seed: shared.Seed = 0,
     as_json: shared.Json = False,
     column: shared.Column = None,

@@ -54,13 +54,8 @@ def _replace_readably(error: UnicodeError) -> tuple[str, int]:
 
 def _ascii_codec() -> codecs.CodecInfo:
     info = codecs.lookup("ascii")
-    return codecs.CodecInfo(
-        info.encode,
-        info.decode,
-        name=PLAIN_ASCII,
-        incrementalencoder=info.incrementalencoder,
-        incrementaldecoder=info.incrementaldecoder,
-    )
+    steps = {name: getattr(info, name) for name in ("incrementalencoder", "incrementaldecoder")}
+    return codecs.CodecInfo(info.encode, info.decode, name=PLAIN_ASCII, **steps)
 
 
 def report_error(error: Exception) -> int:

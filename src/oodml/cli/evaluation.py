@@ -19,21 +19,10 @@ open_sets, growth = partial(option, panel="Open set"), partial(option, panel="Ga
 
 def evaluate(
     vectors: Annotated[File, shared.VECTORS] = None,
-    gallery: Annotated[
-        File,
-        source(
-            "Vectors to search in, also of other classes (default: the queries). A folder of files "
-            "is read in chunks and need not fit into memory."
-        ),
-    ] = None,
-    model: Annotated[
-        Text,
-        source("Give images, and a model with a text tower, such as open_clip:ViT-B-32/openai."),
-    ] = None,
+    gallery: Annotated[File, source("Vectors to search, or a folder (default: queries).")] = None,
+    model: Annotated[Text, source("A model with a text tower; VECTORS are then images.")] = None,
     queries: Annotated[File, source("With --model: a CSV file of text and class.")] = None,
-    n_queries: Annotated[
-        Count, source("Sample this many queries, with 95% intervals (default: all).", min=1)
-    ] = None,
+    n_queries: Annotated[Count, source("Sample of the queries (default: all).", min=1)] = None,
     memory: Annotated[str, source("With a folder of files: memory for vectors in use.")] = "2GB",
     device: Annotated[str, source("With a folder of files: compare on cpu or cuda.")] = "cpu",
     on: Annotated[
@@ -42,57 +31,40 @@ def evaluate(
     column: shared.Column = None,
     labels: shared.Labels = None,
     skip_unlabeled: shared.SkipUnlabeled = False,
-    k: Annotated[
-        Counts, many("Cut-offs (default: 1,2,4,8, or the protocol's).", int, panel="Ranking")
-    ] = None,
+    k: Annotated[Counts, many("Cut-offs (default: 1,2,4,8, or of the rules).", int)] = None,
     distance: shared.Distance = "cosine",
-    by: Annotated[
-        str, ranking("What matches share: class, superclass, or label (one of 'cat|dog').")
-    ] = "class",
+    by: Annotated[str, ranking("What matches share: class, superclass, or label.")] = "class",
     average: Annotated[str, ranking("Mean over queries (micro) or classes (macro).")] = "micro",
     seed: shared.Seed = 0,
     restarts: Annotated[int, ranking("Runs of k-means; the best counts.")] = 1,
-    retrieval_only: Annotated[
-        bool, ranking("Skip clustering and structure metrics.", "--retrieval-only")
-    ] = False,
-    protocol: Annotated[
-        Text,
-        benchmark("market1501, veri, msmt17, sop, inshop, inaturalist, gldv2, or wildlife."),
-    ] = None,
-    exclude: Annotated[
-        Words,
-        many(
-            "same:COLUMN: do not rank images of the query's class with its camera, time, "
-            "location, or sequence.",
-            panel="Benchmarks",
-        ),
-    ] = None,
+    retrieval_only: Annotated[bool, ranking("Retrieval metrics only.", "--retrieval-only")] = False,
+    protocol: Annotated[Text, benchmark("Of a benchmark: market1501, sop, gldv2, ….")] = None,
+    exclude: Annotated[Words, many("same:COLUMN, such as same:camera.", panel="Benchmarks")] = None,
     run: Annotated[File, benchmark("A ranking in TREC format instead of vectors.")] = None,
-    qrels: Annotated[
-        File, benchmark("Judgments in TREC format; -1 is junk (default: the classes).")
-    ] = None,
+    qrels: Annotated[File, benchmark("Judgments, -1 is junk (default: the classes).")] = None,
     write_run: Annotated[File, benchmark("Write the 1000 nearest images in TREC format.")] = None,
     write_qrels: Annotated[File, benchmark("Write the matches in TREC format.")] = None,
-    open_set: Annotated[
-        bool, open_sets("How well queries of unknown classes are detected.", "--open-set")
-    ] = False,
+    open_set: Annotated[bool, open_sets("Recognize unknown classes.", "--open-set")] = False,
     threshold: Annotated[File, open_sets("A file of `oodml threshold`.")] = None,
     score: decisions.Score = "nearest",
     far: Annotated[
-        list[float] | None,
-        many("False-accept rates (default: 0.01,0.1).", float, panel="Open set"),
+        list[float] | None, many("False-accept rates (default: 0.01,0.1).", float)
     ] = None,
     distractors: Annotated[File, growth("Vectors of other classes: recall against size.")] = None,
-    sizes: Annotated[
-        Counts,
-        many("Sizes (default: up to 100 times all vectors).", whole, panel="Gallery size, index"),
-    ] = None,
+    sizes: Annotated[Counts, many("Of galleries (default: to 100 times all).", whole)] = None,
     index: Annotated[File, growth("A faiss index of the gallery, to compare with.")] = None,
     per_class: Annotated[File, output("Write the metrics of each class to a CSV file.")] = None,
     figure: shared.Figure = None,
     as_json: shared.Json = False,
 ) -> None:
     """Compute every retrieval and clustering metric with its chance level, and the structure.
+
+    Protocols: market1501, veri, msmt17, sop, inshop, inaturalist, gldv2, wildlife. With --exclude
+    same:camera, images of the query's class and camera are not ranked; also time, location, and
+    sequence. --by label matches images that share one of several labels, as in "cat|dog".
+
+    A folder as --gallery is read in chunks and need not fit into memory. Sampled queries have 95%
+    intervals. A model is, for example, open_clip:ViT-B-32/openai, with --queries.
 
     Example: `oodml evaluate test.npz --per-class classes.csv`
     """

@@ -4,23 +4,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from oodml.cli import shared
-from oodml.cli.shared import Count, option
+from oodml.cli.shared import Count, Number, option
 
 
 def forecast(
     study: shared.Study,
     new: Annotated[str, option("Unlabeled images, or a file of their vectors.")],
-    classes: Annotated[
-        Count, option("Number of classes in the new images (default: estimated).", min=2)
-    ] = None,
+    classes: Annotated[Count, option("Number of classes (default: estimated).", min=2)] = None,
     images_per_class: Annotated[
-        float | None, option("Images per class, instead of --classes (default: estimated).", min=1)
+        Number, option("Instead of --classes (default: none).", min=1)
     ] = None,
     judge: Annotated[Count, option("Write a page for judging this many queries.", min=10)] = None,
     out: Annotated[Path, option("Folder for the page of --judge.")] = Path("judge"),
-    judged: Annotated[
-        list[Path] | None, option("Answers from that page; repeat it to compare two people.")
-    ] = None,
+    judged: Annotated[list[Path] | None, option("Answers from the page; repeatable.")] = None,
     device: shared.Device = None,
     trust_code: shared.TrustCode = False,
     as_json: shared.Json = False,

@@ -32,27 +32,17 @@ def embed(
     model: Annotated[str, shared.MODEL] = "lite0",
     weights: shared.Weights = None,
     image_size: shared.ImageSize = None,
-    pooling: Annotated[
-        Text, option("cls, cls+avg, gem, avg, max, avg+max (default: the network's own).")
-    ] = None,
-    augmentation: Annotated[
-        Text, option("Use the test transform of this augmentation (default: the network's own).")
-    ] = None,
-    skip_corrupt: Annotated[
-        bool, option("Leave out images that cannot be read.", "--skip-corrupt")
-    ] = False,
+    pooling: Annotated[Text, option("gem, avg, max, cls, … (default: the network's).")] = None,
+    augmentation: Annotated[Text, option("Its test transform (default: the network's).")] = None,
+    skip_corrupt: Annotated[bool, option("Leave out corrupt images.", "--skip-corrupt")] = False,
     skip_unlabeled: shared.SkipUnlabeled = False,
     background: shared.Background = None,
     device: shared.Device = None,
     trust_code: shared.TrustCode = False,
-    batch_size: Annotated[
-        Count, option("Images per forward pass (default: 64 on the CPU, 1024 on a GPU).")
-    ] = None,
+    batch_size: Annotated[Count, option("Images per pass (default: 64; on a GPU 1024).")] = None,
     workers: shared.Workers = 1,
     shard_size: Annotated[int, shards("Images per shard; a tar is one shard.", min=1)] = 10_000,
-    shard_format: Annotated[
-        str, shards("parquet, or npy with a .csv of ids and classes.")
-    ] = "parquet",
+    shard_format: Annotated[str, shards("parquet, or npy with a .csv of ids.")] = "parquet",
     on: shared.On = "local",
 ) -> None:
     """Embed images with a pretrained backbone or a trained model, and write the vectors to a file.

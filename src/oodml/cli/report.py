@@ -9,22 +9,13 @@ from oodml.errors import OodmlError
 
 
 def report(
-    studies: Annotated[
-        list[Path],
-        argument("A study: its folder, or a pack (.zip). To rank: packs, or folders of packs."),
-    ],
+    studies: Annotated[list[Path], argument("A study (folder or pack), or packs to rank.")],
     paper: Annotated[bool, option("Also write figures and tables into STUDY/report.")] = True,
-    out: Annotated[
-        File, option("Folder to write to (default: the study's; of a pack, NAME of NAME.zip).")
-    ] = None,
-    metric: Annotated[
-        Text, option("Metric of figures, LaTeX tables, and text (default: of the study).")
-    ] = None,
+    out: Annotated[File, option("Folder (default: the study's; NAME of a NAME.zip).")] = None,
+    metric: Annotated[Text, option("Of figures, tables, and text (default: the study's).")] = None,
     methods: Annotated[Words, many("Methods to compare (default: all).")] = None,
     formats: Annotated[Words, many("png, pdf, svg (default: png,pdf).", str, "--format")] = None,
-    width: Annotated[
-        str, option("Of figures: auto, or column or text of a two-column paper.")
-    ] = "auto",
+    width: Annotated[str, option("Of figures: auto, or column or text of a paper.")] = "auto",
     trust_code: shared.TrustCode = False,
     as_json: shared.Json = False,
 ) -> None:

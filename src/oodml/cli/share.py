@@ -18,12 +18,8 @@ NewFolder = Annotated[Path, option("The folder to create.")]
 def pack(
     folder: shared.StudyFolder,
     out: Annotated[Path, option("The .zip file to write.")],
-    vectors: Annotated[
-        bool, option("Include features, and test embeddings in float16.", "--with-vectors")
-    ] = False,
-    thumbnails: Annotated[
-        bool, option("Include small pictures for the report.", "--with-thumbnails")
-    ] = False,
+    vectors: Annotated[bool, option("Include vectors, in float16.", "--with-vectors")] = False,
+    thumbnails: Annotated[bool, option("Include pictures.", "--with-thumbnails")] = False,
 ) -> None:
     """Write a study to one file for others: no local paths, no user or host names, no code.
 
@@ -124,14 +120,9 @@ def verify(
 
 
 def push(
-    what: Annotated[
-        str,
-        argument("A model (RESULTS:METHOD[:SPLIT[:SEED]] or a folder of `oodml fit`), or splits."),
-    ],
+    what: Annotated[str, argument("A model (run of a study or folder), or a split file.")],
     name: Annotated[str, argument("The repository on the hub: user/name.")],
-    out: Annotated[
-        File, option("Folder for the exact files; upload nothing (default: upload them).")
-    ] = None,
+    out: Annotated[File, option("Folder for the files, instead of the hub (default: hub).")] = None,
 ) -> None:
     """Upload a model or splits with a card to the Hugging Face hub.
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Settings = TypeVar("Settings", bound="BaseModel")
 RENAMED = {
     "cache": "data cache",
+    "import": "splits export",
     "forecast-trial": "study leave-out",
     "leaderboard": "report",
     "reproduce": "study verify --runs 2",
@@ -93,6 +94,7 @@ def named_vectors(path: Path | None) -> Path | None:
 File: TypeAlias = Path | None
 Text: TypeAlias = str | None
 Count: TypeAlias = int | None
+Number: TypeAlias = float | None
 Words: TypeAlias = list[str] | None
 Counts: TypeAlias = list[int] | None
 source, output = partial(option, panel="Input"), partial(option, panel="Output")

@@ -41,15 +41,11 @@ def build(
     unit: Annotated[str, search("What is swapped: class or superclass (published).")] = "class",
     group: Annotated[Text, sides("Column: classes that share a value stay together.")] = None,
     time: Annotated[Text, sides("Column: train on the earlier half of the classes.")] = None,
-    train_superclass: Annotated[
-        Words, many("Superclasses to train on at first (default: half of all classes).")
-    ] = None,
+    train_superclass: Annotated[Words, many("To train on (default: half of all classes).")] = None,
     validation: Annotated[float, sides("Share of the train classes for validation.")] = 0.25,
     shots: Annotated[Counts, many("Images per class of few-shot episodes.", int)] = None,
     episodes: Annotated[int, option("Episodes per number of shots.")] = 10,
-    controls: Annotated[
-        int, option("Size-matched controls per smaller split, in OUT.controls.json.")
-    ] = 0,
+    controls: Annotated[int, option("Size-matched controls per smaller split.")] = 0,
     seed: shared.Seed = 0,
 ) -> None:
     """Build splits with growing shift for a collection of images or vectors.
@@ -145,23 +141,34 @@ def show(
     )
 
 
-@app.command(name="import")
-def import_(file: shared.SplitFile, out: Out, data: shared.Data = None) -> None:
-    """Convert a published pickle to JSON without running any code in it.
+@app.command()
+def export(
+    file: shared.SplitFile,
+    out: Annotated[Path, option("The file to write: .json, .pkl, .csv, or .pt.")],
+    kind: Annotated[
+        Text, option("json, pickle, csv, torch (default: by suffix).", "--format")
+    ] = None,
+    data: shared.Data = None,
+) -> None:
+    """Write splits in another format; no code in a published pickle is run.
 
-    With --data, support images are identified by the ids of its images.
+    "pickle" is the layout of the original code, in plain values. With --data, support images are
+    identified by the ids of its images.
 
-    Example: `oodml splits import cars196_splits.pkl --out cars196.json`
+    Example: `oodml splits export cars196_splits.pkl --out cars196.json`
     """
     from dataclasses import replace
 
+    from oodml.errors import unknown
     from oodml.files import refuse_overwrite
     from oodml.images.fingerprint import fingerprint
     from oodml.shift.episodes import fill_support
-    from oodml.shift.files import check_split_suffix, read_splits, write_splits
+    from oodml.shift.files import FORMATS, export_splits, read_splits
     from oodml.shift.splits import check
 
-    check_split_suffix(out)
+    suffixes = {suffix: name for name, suffix in FORMATS.items()}
+    if kind is None and out.suffix not in suffixes:
+        raise unknown("suffix", out.suffix, suffixes, str(out))
     refuse_overwrite(out, file, data)
     progression = read_splits(file)
     if data is not None:
@@ -170,33 +177,9 @@ def import_(file: shared.SplitFile, out: Out, data: shared.Data = None) -> None:
         progression = fill_support(progression, ids, classes)
         progression = replace(progression, data=images.name, fingerprint=fingerprint(images))
         check(progression, ids, classes)
-    write_splits(progression, out)
+    export_splits(progression, out, kind or suffixes[out.suffix])
     sentence = f"wrote {out}: {_summary(progression)}"
-    shared.show(sentence, _table(progression), next=("splits", "check", out))
-
-
-@app.command()
-def export(
-    file: shared.SplitFile,
-    out: Annotated[Path, option("The file to write.")],
-    kind: Annotated[
-        Text, option("json, pickle, csv, or torch (default: by the suffix).", "--format")
-    ] = None,
-) -> None:
-    """Write splits for other tools; "pickle" is the layout of the original code, in plain values.
-
-    Example: `oodml splits export photos.json --format csv --out photos.csv`
-    """
-    from oodml.errors import unknown
-    from oodml.files import refuse_overwrite
-    from oodml.shift.files import FORMATS, export_splits, read_splits
-
-    suffixes = {suffix: name for name, suffix in FORMATS.items()}
-    if kind is None and out.suffix not in suffixes:
-        raise unknown("suffix", out.suffix, suffixes, str(out))
-    refuse_overwrite(out, file)
-    export_splits(read_splits(file), out, kind or suffixes[out.suffix])
-    shared.show(f"wrote {out}", next=("splits", "describe", file))
+    shared.show(sentence, _table(progression), next=("splits", "describe", file))
 
 
 @app.command()

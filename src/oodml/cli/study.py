@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from oodml.cli import shared
-from oodml.cli.shared import Count, File, Text, Words, argument, command_group, many, option
+from oodml.cli.shared import (
+    Count,
+    File,
+    Number,
+    Text,
+    Words,
+    argument,
+    command_group,
+    many,
+    option,
+)  # fmt: skip
 from oodml.errors import OodmlError
 
 if TYPE_CHECKING:
@@ -30,25 +40,15 @@ def run(
     data: shared.Data = None,
     splits: shared.Splits = None,
     workers: shared.Workers = 1,
-    threads: Annotated[
-        Count, option("Threads per worker (default: the cores, divided among workers).", min=1)
-    ] = None,
+    threads: Annotated[Count, option("Per worker (default: cores / workers).", min=1)] = None,
     device: shared.Device = None,
     checkpoint: Annotated[float, training("Seconds between checkpoints of a run.", min=0)] = 60,
     track: Annotated[Words, many("tensorboard, wandb, mlflow, trackio.", panel="Runs")] = None,
     retry: Annotated[bool, training("Repeat failed runs.", "--retry")] = False,
-    replace: Annotated[
-        bool, training("Remove the table and splits of another study in the folder.", "--replace")
-    ] = False,
-    smoke: Annotated[
-        bool, training("Smoke test: two splits, one epoch, few images.", "--smoke")
-    ] = False,
-    search_only: Annotated[
-        bool, training("Choose the options that have ranges, and run nothing.", "--search-only")
-    ] = False,
-    dry_run: Annotated[
-        bool, training("List what would run, with the job script of Slurm.", "--dry-run")
-    ] = False,
+    replace: Annotated[bool, training("Replace another study in the folder.", "--replace")] = False,
+    smoke: Annotated[bool, training("Two splits, one epoch, few images.", "--smoke")] = False,
+    search_only: Annotated[bool, training("Only choose options.", "--search-only")] = False,
+    dry_run: Annotated[bool, training("List what would run.", "--dry-run")] = False,
     on: shared.On = "local",
     job: Annotated[
         list[str] | None,
@@ -57,17 +57,14 @@ def run(
             "each run on Ray, such as num_gpus=0.5 or memory=8e9. May be repeated."
         ),
     ] = None,
-    gpus_per_run: Annotated[
-        float | None, cluster("On Ray: GPUs of each run; fractions share a GPU.", min=0)
-    ] = None,
+    gpus_per_run: Annotated[Number, cluster("On Ray: GPUs of a run, also 0.5.", min=0)] = None,
     cpus_per_run: Annotated[float | None, cluster("On Ray: processors of each run.", min=0)] = None,
-    storage: Annotated[
-        Text, cluster("Folder or URL (s3://…, gs://…) for a copy to continue from.")
-    ] = None,
+    storage: Annotated[Text, cluster("Folder, s3://…, or gs://… to keep a copy in.")] = None,
 ) -> None:
     """Run the missing runs of a study. You can stop it at any time; run it again to resume.
 
-    Several processes and machines can work on one folder at the same time.
+    Several processes and machines can work on one folder at the same time. --dry-run prints the
+    job script of Slurm, too. --search-only chooses the options that have ranges.
 
     Example: `oodml study run study.toml --out results`
     """
@@ -119,9 +116,7 @@ def add(
     vectors: Annotated[Path, option("Files of vectors, with {split} and {seed} in their path.")],
     data: shared.Data = None,
     splits: shared.Splits = None,
-    replace: Annotated[
-        bool, option("Replace runs of the same method, split, and seed.", "--replace")
-    ] = False,
+    replace: Annotated[bool, option("Replace runs that exist.", "--replace")] = False,
 ) -> None:
     """Add a model that you trained elsewhere: one file of test vectors per split and seed.
 
@@ -164,19 +159,17 @@ def status(folder: shared.StudyFolder, as_json: shared.Json = False) -> None:
 def table(
     study: shared.Study,
     metric: Annotated[Words, many("Metrics (default: recall@1).")] = None,
-    stage: Annotated[
-        Words,
-        many("zero_shot (default), validation, before, after, best_test_epoch, test_data."),
-    ] = None,
-    where: Annotated[
-        list[str] | None, option("Rows with COLUMN=VALUE[,VALUE] only; may be repeated.")
-    ] = None,
+    stage: Annotated[Words, many("Stages (default: zero_shot).")] = None,
+    where: Annotated[Words, option("Rows with COLUMN=VALUE[,VALUE]; repeatable.")] = None,
     rows: Annotated[Words, many("Columns that become rows (default: method).")] = None,
     columns: Annotated[str, option("Column that becomes the columns.")] = "split",
     csv: Annotated[File, option("Also write the table to this file.")] = None,
     as_json: shared.Json = False,
 ) -> None:
     """Print the results as a table: means, with standard deviations over seeds and episodes.
+
+    Stages: zero_shot, validation, before, after, best_test_epoch, test_data. --rows and --columns
+    are columns of the results.
 
     Example: `oodml study table results --where method=margin,arcface --columns seed`
     """
@@ -228,9 +221,7 @@ def init(
     data: Annotated[Text, argument("Images: a dataset's name, a folder, or a table.")] = None,
     out: Annotated[Path, option("The file to write.")] = Path("study.toml"),
     root: Annotated[File, option("Folder of a named dataset or of a table's images.")] = None,
-    from_: Annotated[
-        Text, option("Copy a shipped study, such as paper_zero_shot_cub200.", "--from")
-    ] = None,
+    from_: Annotated[Text, option("A shipped study to copy.", "--from")] = None,
 ) -> None:
     """Write a first study file for your images, or a copy of a shipped study, with comments.
 
@@ -252,26 +243,21 @@ def init(
 def leave_out(
     data: Annotated[str, shared.DATA],
     out: shared.ResultsFolder,
-    methods: Annotated[
-        Words, many("To train (default: margin,multisimilarity,proxy_anchor); frozen is added.")
-    ] = None,
-    groups: Annotated[
-        str, option("The column whose values are left out, such as camera or style.")
-    ] = "superclass",
+    methods: Annotated[Words, many("To train (default: three of them).")] = None,
+    groups: Annotated[str, option("Column whose values are left out.")] = "superclass",
     seeds: Annotated[int, option("Seeds per method.", min=1)] = 3,
     n_splits: shared.NSplits = "2",
     epochs: Annotated[int, option("Epochs per run.", min=1)] = 10,
     backbone: shared.Backbone = "lite0",
     image_size: shared.ImageSize = None,
-    augmentation: Annotated[
-        str, option('The transforms; "gentle" for characters, logos, and text.')
-    ] = "base",
+    augmentation: Annotated[str, option('Transforms; "gentle" for text.')] = "base",
     device: shared.Device = None,
     as_json: shared.Json = False,
 ) -> None:
     """Leave groups of images out, forecast them from studies of the others, and score this.
 
-    A group is a superclass, or a value of another column of a table (--groups).
+    A group is a superclass, or a value of another column, such as camera or style (--groups). By
+    default margin, multisimilarity, and proxy_anchor are trained; frozen is added.
 
     Example: `oodml study leave-out --data photos/ --out trial/`
     """
