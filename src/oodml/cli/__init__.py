@@ -23,13 +23,23 @@ from oodml.cli import (
 from oodml.cli.errors import report_error, tolerate_any_text
 from oodml.cli.shared import CommandGroup
 
-PANELS = {
-    "Look at data": ["try", "demo", "data", "embed"],
-    "Measure shift": ["shift", "splits"],
-    "Train and study": ["study", "report", "fit", "adapt"],
-    "Decide": ["evaluate", "compare", "threshold", "compress", "index", "forecast"],
-    "Share": ["export", "push", "pull", "check"],
-}
+PANELS: dict[str, dict[str, Any]] = {
+    "Look at data": {
+        "try": study.try_, "demo": study.demo, "data": data.app, "embed": model.embed,
+    },
+    "Measure shift": {"shift": shift.shift, "splits": splits.app},
+    "Train and study": {
+        "study": study.app, "report": report.report, "fit": model.fit, "adapt": adaptation.adapt,
+    },
+    "Decide": {
+        "evaluate": evaluation.evaluate, "compare": evaluation.compare,
+        "threshold": decisions.threshold, "compress": decisions.compress, "index": decisions.index,
+        "forecast": forecast.forecast,
+    },
+    "Share": {
+        "export": model.export, "push": share.push, "pull": share.pull, "check": check.check,
+    },
+}  # fmt: skip
 """The commands of each panel of `oodml --help`, in the order of a typical workflow."""
 
 
@@ -38,7 +48,7 @@ class _OrderedGroup(CommandGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         order = [name for names in PANELS.values() for name in names]
-        return sorted(self.commands, key=lambda n: order.index(n) if n in order else len(order))
+        return sorted(self.commands, key=order.index)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         command = super().get_command(ctx, cmd_name)
@@ -62,10 +72,6 @@ def _complete_help(options: Iterable[Any]) -> None:
             option.help = f"{text.removesuffix('.')} (default: none)."
 
 
-def _panel(name: str) -> str | None:
-    return next((panel for panel, names in PANELS.items() if name in names), None)
-
-
 app = typer.Typer(
     name="oodml",
     cls=_OrderedGroup,
@@ -75,14 +81,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for group in (data, splits, study):
-    group_name = group.__name__.rpartition(".")[2]
-    app.add_typer(group.app, name=group_name, rich_help_panel=_panel(group_name))
-MODULES = (study, shift, evaluation, decisions, adaptation, model, check, report, forecast, share)
-for module in MODULES:
-    for command in module.COMMANDS:
-        command_name = command.__name__.rstrip("_").replace("_", "-")
-        app.command(name=command_name, rich_help_panel=_panel(command_name))(command)
+for panel, commands in PANELS.items():
+    for name, command in commands.items():
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, rich_help_panel=panel)
+        else:
+            app.command(name=name, rich_help_panel=panel)(command)
 
 
 def _print_version(value: bool) -> None:

@@ -76,9 +76,6 @@ def adapt(
     shared.show(sentences, table, next=following, json=values, as_json=as_json)
 
 
-COMMANDS = (adapt,)
-
-
 def _open_labeled(path: Path, background: str | None) -> "ImageSet":
     """The images of a dataset or folder, which may contain a single class."""
     from oodml.datasets.huggingface import is_saved_dataset

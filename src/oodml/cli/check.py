@@ -56,6 +56,3 @@ def _parse_option(text: str) -> tuple[str, Any]:
         return key, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return key, value
-
-
-COMMANDS = (check,)

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -59,32 +59,26 @@ def check(
     import warnings
     from dataclasses import asdict
 
-    from oodml.datasets import open_images
     from oodml.datasets._check import check as check_images
     from oodml.progress import Progress
 
     if not near_duplicates and (backbone or splits or similarity is not None):
         given = "--backbone" if backbone else "--splits" if splits else "--similarity"
         raise OodmlError(f"{given} needs --near-duplicates", location=given)
-    options: dict[str, Any] = {} if root is None else {"root": root}
-    options |= {"skip_unlabeled": True} if skip_unlabeled else {}
-    images = open_images(data, background=background, **options)
+    options = ({"root": root} if root else {}) | (
+        {"skip_unlabeled": True} if skip_unlabeled else {}
+    )
+    images = shared.open_data(data, background=background, **options)
     # Pillow warns about damaged files that it then fails to read; the report lists these.
     warnings.filterwarnings("ignore", module="PIL")
     with Progress(f"Decoding {images.name}", len(images)) as progress:
         report = check_images(images, minimum, progress.advance)
     leakage = _find_leakage(images, backbone, similarity, splits) if near_duplicates else None
-    tables = [shared.Table("", ("", ""), [*_rows(report), *_leakage_rows(leakage)], ("",))]
-    if leakage is not None and leakage.recalls:
-        rows = [
-            (row["split"] or "all", row["vectors"], f"{row['recall']:.4f}", f"{row['without']:.4f}")
-            for row in leakage.recalls
-        ]
-        heads = ("split", "vectors", "all images", "without near-duplicates")
-        tables.append(shared.Table("Recall@1", heads, rows, ("vectors",)))
+    tables = [] if leakage is None else _leakage_tables(leakage)
     shared.show(
         f"{report.name}: {report.images} images of {report.classes} classes; {len(report.corrupt)} "
         f"are corrupt, and {len(report.too_small)} classes have fewer than {minimum}.",
+        shared.Table("", ("", ""), _rows(report), ("",)),
         *tables,
         next=("study", "init", data, *(("--root", root) if root else ())),
         json=asdict(report) | ({} if leakage is None else {"near_duplicates": asdict(leakage)}),
@@ -193,77 +187,67 @@ def _find_leakage(
         least = leakage.SIMILARITY if similarity is None else similarity
         groups = leakage.similar_groups(features.vectors, least)
         vectors.append(("", backbone, features))
-    if splits is None:
-        return leakage.measure_leakage(images, groups, (), vectors)
-    is_study = splits.is_dir()
-    progression = read_splits(splits / "splits.json" if is_study else splits)
-    if is_study:
+    progression = []
+    if splits is not None and splits.is_dir():
+        progression = list(read_splits(splits / "splits.json"))
         vectors += read_folder(splits, images).first_vectors()
-    elif vectors:
-        vectors += [(str(s.step), vectors[0][1], features.subset(s.test)) for s in progression]
-    return leakage.measure_leakage(images, groups, list(progression), vectors)
+    elif splits is not None:
+        progression = list(read_splits(splits))
+        vectors += [(str(s.step), backbone, features.subset(s.test))
+                    for s in progression if backbone]  # fmt: skip
+    return leakage.measure_leakage(images, groups, progression, vectors)
 
 
-def _leakage_rows(leakage: "Leakage | None") -> list[tuple[str, str]]:
-    if leakage is None:
-        return []
+def _leakage_tables(leakage: "Leakage") -> list[shared.Table]:
     pairs = {"within a class": leakage.within, "across classes": leakage.across}
-    rows = [
-        (f"near-duplicates {kind}", _list([" ≈ ".join(group) for group in groups]))
-        for kind, groups in pairs.items()
-    ]
-    if leakage.splits:
-        lines = (
-            "split {split}: {leaked} of {test} test images".format(**s) for s in leakage.splits
-        )
-        rows.append(("near-duplicates in training", "\n".join(lines)))
-    return rows
+    rows = [(kind, _list([" ≈ ".join(group) for group in own])) for kind, own in pairs.items()]
+    shown = "split {split}: {leaked} of {test} test images"
+    lines = [shown.format(**split) for split in leakage.splits]
+    rows += [("in training", "\n".join(lines))] * bool(lines)
+    tables = [shared.Table("Near-duplicates", ("", ""), rows, ("",))]
+    if leakage.recalls:
+        values = [
+            (row["split"] or "all", row["vectors"], f"{row['recall']:.4f}", f"{row['without']:.4f}")
+            for row in leakage.recalls
+        ]
+        heads = ("split", "vectors", "all images", "without near-duplicates")
+        tables.append(shared.Table("Recall@1", heads, values, ("vectors",)))
+    return tables
 
 
 def _rows(report: "CheckReport") -> list[tuple[str, str]]:
     corrupt = _list(list(report.corrupt.values()))
     if report.corrupt:
         corrupt += "\nTo leave them out of a study: data = {name = …, skip_corrupt = true}"
-    rows = [
+    parts = [f"{part} {count}" for part, count in report.partition.items()]
+    small = [f"{name} ({count})" for name, count in report.too_small.items()]
+    skipped = [f"{suffix} ({count})" for suffix, count in report.skipped.items()]
+    traits = []
+    for trait, label, note in TRAIT_ROWS:
+        ids, note = report.traits[trait], note.format(background=report.background)
+        count = f"{len(ids)} of {report.images}, such as {ids[0]}{note}" if ids else "none"
+        traits.append((label, count))
+    return [
         ("images", str(report.images)),
         ("classes", str(report.classes)),
         ("superclasses", str(report.superclasses or "none")),
         ("images per class", _range(report.per_class)),
         ("width", _range(report.width, " px")),
         ("height", _range(report.height, " px")),
-    ]
-    if report.partition:
-        parts = [f"{part} {count}" for part, count in report.partition.items()]
-        rows.append(("predefined split", ", ".join(parts)))
-    small = [f"{name} ({count})" for name, count in report.too_small.items()]
-    groups = [" = ".join(group) for group in report.duplicates]
-    skipped = [f"{suffix} ({count})" for suffix, count in report.skipped.items()]
-    return [
-        *rows,
+        *[("predefined split", ", ".join(parts))] * bool(parts),
         ("corrupt", corrupt),
         (f"classes below {report.minimum} images", _list(small)),
-        ("duplicates across classes", _list(groups)),
+        ("duplicates across classes", _list([" = ".join(group) for group in report.duplicates])),
         ("duplicates within a class", str(report.repeats or "none")),
-        *((label, _trait(report, trait, note)) for trait, label, note in TRAIT_ROWS),
+        *traits,
         ("skipped files", ", ".join(skipped) or "none"),
     ]
 
 
-def _trait(report: "CheckReport", trait: str, note: str) -> str:
-    ids = report.traits[trait]
-    if not ids:
-        return "none"
-    note = note.format(background=report.background)
-    return f"{len(ids)} of {report.images}, such as {ids[0]}{note}"
-
-
 def _range(values: "Quantiles", unit: str = "") -> str:
-    minimum, median, maximum = values
-    return f"{minimum:g} to {maximum:g}{unit}, median {median:g}"
+    return f"{values[0]:g} to {values[2]:g}{unit}, median {values[1]:g}"
 
 
 def _list(names: list[str]) -> str:
-    if not names:
-        return "none"
     more = [f"… and {len(names) - MAX_NAMES} more"] if len(names) > MAX_NAMES else []
-    return "\n".join([f"{len(names)}:", *names[:MAX_NAMES], *more])
+    return "\n".join([f"{len(names)}:", *names[:MAX_NAMES], *more]) if names else "none"

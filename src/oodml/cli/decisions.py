@@ -11,7 +11,8 @@ from oodml.cli.shared import Count, Counts, File, Words, many, option, source, w
 if TYPE_CHECKING:
     from oodml.vectors import VectorSet
 
-Score = Annotated[str, option("Score of known classes: nearest, margin, density, or energy.")]
+_SCORE = "Score of known classes: nearest, margin, density, or energy."
+Score = Annotated[str, option(_SCORE, panel="Open set")]
 codes = partial(many, panel="Codes")
 
 
@@ -255,6 +256,3 @@ def index(
     ]
     command = ("evaluate", vectors, "--index", out)
     shared.show(sentences, next=command, json=asdict(report), as_json=as_json)
-
-
-COMMANDS = (threshold, compress, index)

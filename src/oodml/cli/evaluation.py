@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from oodml.evaluate.evaluation import Evaluation
     from oodml.vectors import VectorSet
 
+rankings = partial(many, panel="Ranking")
 ranking, benchmark = partial(option, panel="Ranking"), partial(option, panel="Benchmarks")
 open_sets, growth = partial(option, panel="Open set"), partial(option, panel="Gallery size, index")
 
@@ -31,7 +32,7 @@ def evaluate(
     column: shared.Column = None,
     labels: shared.Labels = None,
     skip_unlabeled: shared.SkipUnlabeled = False,
-    k: Annotated[Counts, many("Cut-offs (default: 1,2,4,8, or of the rules).", int)] = None,
+    k: Annotated[Counts, rankings("Cut-offs (default: 1,2,4,8, or of the rules).", int)] = None,
     distance: shared.Distance = "cosine",
     by: Annotated[str, ranking("What matches share: class, superclass, or label.")] = "class",
     average: Annotated[str, ranking("Mean over queries (micro) or classes (macro).")] = "micro",
@@ -48,10 +49,13 @@ def evaluate(
     threshold: Annotated[File, open_sets("A file of `oodml threshold`.")] = None,
     score: decisions.Score = "nearest",
     far: Annotated[
-        list[float] | None, many("False-accept rates (default: 0.01,0.1).", float)
+        list[float] | None, many("False-accept rates (default: 0.01,0.1).", float, panel="Open set")
     ] = None,
     distractors: Annotated[File, growth("Vectors of other classes: recall against size.")] = None,
-    sizes: Annotated[Counts, many("Of galleries (default: to 100 times all).", whole)] = None,
+    sizes: Annotated[
+        Counts,
+        many("Gallery sizes (default: up to 100 times all).", whole, panel="Gallery size, index"),
+    ] = None,
     index: Annotated[File, growth("A faiss index of the gallery, to compare with.")] = None,
     per_class: Annotated[File, output("Write the metrics of each class to a CSV file.")] = None,
     figure: shared.Figure = None,
@@ -312,6 +316,3 @@ def compare(
         json=[asdict(one) for one in compared],
         as_json=as_json,
     )
-
-
-COMMANDS = (evaluate, compare)

@@ -48,6 +48,3 @@ def forecast(
         json={"answer": "\n".join(text), "methods": opened.forecast.methods.to_dict("records")},
         as_json=as_json,
     )
-
-
-COMMANDS = (forecast,)

@@ -190,6 +190,3 @@ def model_files(model: Path) -> list[Path]:
     """The files of a model or run, which no output may overwrite."""
     names = ("model.json", "model.safetensors", "run.json", "rows.parquet", "vectors.npz")
     return [model / name for name in names]
-
-
-COMMANDS = (embed, export, fit)

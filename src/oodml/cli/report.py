@@ -73,6 +73,3 @@ def _rank(packs: list[Path], out: Path | None, as_json: bool, *unused: object) -
     first = min((out / "packs").iterdir())
     command, values = ("study", "verify", first), {"page": str(page)}
     shared.show(f"Ranking: {page}", next=command, json=values, as_json=as_json)
-
-
-COMMANDS = (report,)

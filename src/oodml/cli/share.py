@@ -167,6 +167,3 @@ def pull(
     model = ("embed", "--data", "IMAGES", "--model", out, "--out", "vectors.npz")
     following = model if kind == "model" else ("splits", "show", out / "splits.json")
     shared.show(f"wrote {out}", next=following)
-
-
-COMMANDS = (push, pull)

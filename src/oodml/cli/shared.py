@@ -133,7 +133,7 @@ ImageSize = Annotated[Count, option("Side of the square input (default: the back
 Background = Annotated[Text, option("Color behind transparency, such as #808080 (default: white).")]
 Workers = Annotated[int, option("Number of processes.", min=1)]
 On = Annotated[str, option("Where to run: local, ray, ray://HOST:PORT; studies also slurm.")]
-Distance = Annotated[str, option("cosine, euclidean (of the vectors as given), or poincare.")]
+Distance = Annotated[str, option("cosine, euclidean (as given), or poincare.", panel="Ranking")]
 Seed = Annotated[int, option("Random seed.", min=0)]
 Json = Annotated[bool, output("Print JSON only.", "--json")]
 Column = Annotated[

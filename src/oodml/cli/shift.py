@@ -194,6 +194,3 @@ def _test_drift(given: SimpleNamespace) -> None:
     limit = float("inf") if given.fail_above is None else given.fail_above
     if any(one.value > limit for one in results.values()):
         raise typer.Exit(1)
-
-
-COMMANDS = (shift,)

@@ -260,12 +260,17 @@ def backbones(
 
 
 def _show_agreement(agreement: "Agreement", file: Path, as_json: bool) -> None:
-    rows, values, worst = [], [], float(agreement.spearman[0].min())
-    for row, name in enumerate(agreement.backbones):
-        shifts = [float(shift) for shift in agreement.shifts[row]]
-        ranks = [float(agreement.spearman[0, row]), float(agreement.kendall[0, row])]
-        rows.append((name, *(f"{s:.4g}" for s in shifts), *(f"{rank:.3f}" for rank in ranks)))
-        values.append({"backbone": name, "shifts": shifts, "spearman": ranks[0]})
+    columns = zip(agreement.backbones, agreement.shifts.tolist(), agreement.spearman[0].tolist(),
+                  agreement.kendall[0].tolist(), strict=True)  # fmt: skip
+    values = [
+        dict(zip(("backbone", "shifts", "spearman", "kendall"), c, strict=True)) for c in columns
+    ]
+    rows = [
+        (one["backbone"], *(f"{shift:.4g}" for shift in one["shifts"]),
+         f"{one['spearman']:.3f}", f"{one['kendall']:.3f}")
+        for one in values
+    ]  # fmt: skip
+    worst = min(one["spearman"] for one in values)
     heads = ("backbone", *map(str, agreement.steps), "Spearman", "Kendall")
     shared.show(
         f"The order of the splits agrees with that of {agreement.backbones[0]} by a rank "
@@ -303,12 +308,6 @@ def features_of_splits(
     recorded = recorded_features(progression)
     name = backbone or progression.backbone or "lite0"
     size = recorded.get("image_size")
-    options: dict[str, Any] = {
-        "image_size": image_size or (size if isinstance(size, int) else None),
-        "augmentation": recorded.get("augmentation", "base"),
-        "pooling": recorded.get("pooling", "avg"),
-        "weights": weights,
-    }
     if "image_size" not in recorded and image_size is None:
         typer.echo(
             f"{file} does not record the size of its input images; assuming that of {name}. "
@@ -316,22 +315,25 @@ def features_of_splits(
             err=True,
         )
     if name == progression.backbone:
-        options["weights"] = _weights(file, recorded.get("weights", "own"), weights)
-    return embed(images, name, device=device, **options)
+        weights = _weights(file, recorded.get("weights", "own"), weights)
+    options: dict[str, Any] = {
+        "image_size": image_size or (size if isinstance(size, int) else None),
+        "augmentation": recorded.get("augmentation", "base"),
+        "pooling": recorded.get("pooling", "avg"),
+    }
+    return embed(images, name, weights=weights, device=device, **options)
 
 
 def _weights(file: Path, recorded: str, given: str | None) -> str | None:
     """The weights of the backbone that splits were built on; the file records a hash of them."""
     from oodml.embedding import weights_key
 
-    if given is not None:
-        if weights_key(given) != recorded:
-            typer.echo(f"{file} was built with other weights ({recorded}) than {given}", err=True)
-        return given
-    if recorded in ("own", "none"):
-        return None if recorded == "own" else "none"
-    problem = f"{file} was built with the weights file {recorded}; pass it as --weights"
-    raise OodmlError(problem, "--weights", None)
+    if given is None and recorded not in ("own", "none"):
+        problem = f"{file} was built with the weights file {recorded}; pass it as --weights"
+        raise OodmlError(problem, "--weights", None)
+    if given is not None and weights_key(given) != recorded:
+        typer.echo(f"{file} was built with other weights ({recorded}) than {given}", err=True)
+    return given or ("none" if recorded == "none" else None)
 
 
 def _shift_name(progression: "Progression") -> str:

@@ -73,10 +73,13 @@ def run(
     from oodml.study.folder.status import Status
     from oodml.study.launch import run_study, search_study
     from oodml.study.preview import preview
+    from oodml.study.spec.shipped import check_data, open_study
     from oodml.study.spec.smoke import smoke_study
     from oodml.study.spec.study_file import Study
 
-    study = _open(file, data, splits, smoke)
+    study = open_study(file, None if data is None else Path(data), splits)
+    if not smoke:
+        check_data(study, str(file))
     if dry_run:
         with TemporaryDirectory() as folder:
             study = smoke_study(study, Path(folder)) if smoke else study
@@ -322,19 +325,6 @@ def try_(
         json={"answer": list(result.sentences), "page": page},
         as_json=as_json,
     )
-
-
-COMMANDS = (demo, try_)
-
-
-def _open(file: Path, data: str | None, splits: Path | None, smoke: bool = False) -> "Study":
-    """Open a study with the options of the command line; its dataset must exist."""
-    from oodml.study.spec.shipped import check_data, open_study
-
-    study = open_study(file, None if data is None else Path(data), splits)
-    if not smoke:
-        check_data(study, str(file))
-    return study
 
 
 def _lead(
