@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from oodml.errors import OodmlError
-from oodml.evaluate.chance import chance_metrics
+from oodml.evaluate.retrieval import chance_metrics
 
 
 @pytest.mark.parametrize(("positives", "size"), [(1, 1), (1, 6), (3, 7), (4, 8), (5, 5)])

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 import oodml
 from oodml.errors import OodmlError
-from oodml.evaluate.chance import chance_metrics
 from oodml.evaluate.registry import find_metric
-from oodml.evaluate.retrieval import metrics_per_class
+from oodml.evaluate.retrieval import chance_metrics, metrics_per_class
 
 from .naive import naive_metrics
 

@@ -6,10 +6,9 @@ import torch
 
 import oodml
 from oodml.errors import OodmlError
-from oodml.evaluate.chance import chance_metrics
 from oodml.evaluate.evaluation import evaluate_vectors
 from oodml.evaluate.registry import check_bounds, find_metric, registered_metrics, sort_metrics
-from oodml.evaluate.retrieval import RETRIEVAL, RankedPositives
+from oodml.evaluate.retrieval import RETRIEVAL, RankedPositives, chance_metrics
 from oodml.results import metrics
 
 

@@ -39,10 +39,7 @@ def nearest_score(similarities: Float[Tensor, "b g"], labels: Int[Tensor, " g"])
 
 
 def margin_score(similarities: Float[Tensor, "b g"], labels: Int[Tensor, " g"]) -> Tensor:
-    """The similarity of the nearest class minus that of the second class.
-
-    The score is 0 if there is only one class.
-    """
+    """The similarity of the nearest class minus that of the second, 0 if there is only one."""
     best, rows = similarities.max(1)
     others = similarities.masked_fill(labels[None] == labels[rows, None], -torch.inf).amax(1)
     return torch.where(others.isfinite(), best - others, 0.0)
@@ -51,10 +48,7 @@ def margin_score(similarities: Float[Tensor, "b g"], labels: Int[Tensor, " g"]) 
 def density_score(
     similarities: Float[Tensor, "b g"], labels: Int[Tensor, " g"], k: int = 5
 ) -> Tensor:
-    """The similarity of the k-th nearest gallery image (Sun et al., ICML 2022).
-
-    With fewer than k images, the least similar one counts.
-    """
+    """The similarity of the k-th nearest gallery image or the last (Sun et al., ICML 2022)."""
     top = similarities.topk(min(k, similarities.shape[1]), dim=1).values
     return top.masked_fill(top == -torch.inf, torch.inf).amin(1)
 
@@ -81,8 +75,7 @@ class OpenSetScores:
     Attributes:
         scores: [q] the score of each query.
         known: [q] whether its class is in the gallery.
-        correct: [q] whether the nearest gallery image has its class: 0, 1, or the share of images
-            at the same distance that have it.
+        correct: [q] whether the nearest gallery image has its class; of several, their share.
         classes: [q] the class of each query, as integers.
     """
 

@@ -137,6 +137,16 @@ def cluster_agreement(clusters: NDArray[np.int64], classes: NDArray[np.int64]) -
     return {name: check_bounds(name, function(table)) for name, function in functions.items()}
 
 
+def chance_clustering(class_sizes: NDArray[np.int64], seed: int = 0) -> dict[str, float]:
+    """The clustering metrics of as many random clusters as classes, for class sizes [c].
+
+    One random assignment is scored. "ami" is 0 by definition.
+    """
+    classes = np.repeat(np.arange(len(class_sizes)), class_sizes)
+    clusters = np.random.default_rng(seed).integers(len(class_sizes), size=len(classes))
+    return cluster_agreement(clusters, classes) | {"ami": 0.0}
+
+
 def _information(table: Contingency) -> tuple[float, float]:
     """Mutual information, and the mean of the two entropies, in nats."""
     n = table.shared.sum()

@@ -10,11 +10,16 @@ import pandas as pd
 
 from oodml.arrays import Names
 from oodml.errors import OodmlError, error_at, unknown
-from oodml.evaluate.chance import chance_clustering, chance_metrics
-from oodml.evaluate.clustering import clustering_metrics
+from oodml.evaluate.clustering import chance_clustering, clustering_metrics
 from oodml.evaluate.query_lists import query_lists
 from oodml.evaluate.registry import find_metric
-from oodml.evaluate.retrieval import PerQuery, average_metrics, metrics_per_class, retrieval_metrics
+from oodml.evaluate.retrieval import (
+    PerQuery,
+    average_metrics,
+    chance_metrics,
+    metrics_per_class,
+    retrieval_metrics,
+)
 from oodml.evaluate.structure import structure_metrics
 from oodml.vectors import VectorSet
 

@@ -332,3 +332,31 @@ def _class_means(column: NDArray[np.float64], classes: NDArray[np.int64]) -> NDA
     totals = np.bincount(classes, np.where(known, column, 0.0))
     counts = np.bincount(classes, known)
     return np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)
+
+
+def chance_metrics(
+    positives: Float[np.ndarray, " n"],
+    gallery_size: int | Float[np.ndarray, " _"],
+    *,
+    ks: Iterable[int] = (1, 2, 4, 8),
+) -> dict[str, float]:
+    """The expected value of each retrieval metric for a random ranking, averaged over queries.
+
+    Args:
+        positives: [n] the number of positives of each query; queries with 0 or NaN are excluded.
+        gallery_size: the number of images that each query is compared with, without itself; one
+            number, or [n] one per query.
+        ks: the cut-offs of the metrics that have one.
+    """
+    scored = np.nan_to_num(positives) > 0
+    if not scored.any():
+        raise OodmlError("chance level: no query has a positive", given=len(positives))
+    counts = positives[scored].astype(np.int64)
+    sizes = np.broadcast_to(gallery_size, positives.shape)[scored].astype(np.int64)
+    functions, totals = RETRIEVAL.expected_values(tuple(ks)), dict[str, float]()
+    for size in np.unique(sizes).tolist():
+        distinct, frequencies = np.unique(counts[sizes == size], return_counts=True)
+        for name, expected in functions.items():
+            total = float((expected(distinct, size) * frequencies).sum())
+            totals[name] = totals.get(name, 0.0) + total
+    return {name: total / len(counts) for name, total in totals.items()}

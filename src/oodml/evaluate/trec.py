@@ -100,22 +100,18 @@ def run_blocks(run: Ranking, qrels: Qrels) -> tuple[Names, Iterator[RankBlock]]:
     ranked["rank"] = ranked["rank"].fillna(NOT_RETRIEVED).astype(np.int64)
     names = np.unique(qrels.queries)
     ranked["row"] = np.searchsorted(names, ranked["query"].to_numpy(dtype=names.dtype))
-    return names, _padded(ranked.sort_values(["row", "rank"], kind="stable"), len(names))
+    ranked = ranked.sort_values(["row", "rank"], kind="stable")
 
+    def blocks() -> Iterator[RankBlock]:
+        for _, part in ranked.groupby(ranked["row"] // ROWS):
+            rows, inverse, counts = np.unique(part["row"], return_inverse=True, return_counts=True)
+            slots = part.groupby("row").cumcount().to_numpy()
+            ranks = np.ones((len(rows), counts.max()), dtype=np.int64)
+            grades = np.zeros(ranks.shape)
+            ranks[inverse, slots], grades[inverse, slots] = part["rank"], part["grade"]
+            yield RankBlock(*map(torch.from_numpy, (rows, counts, ranks, grades)))
 
-def _padded(ranked: pd.DataFrame, n: int) -> Iterator[RankBlock]:
-    """Blocks of consecutive rows from a table sorted by row and rank."""
-    row = ranked["row"].to_numpy()
-    for begin in range(0, n, ROWS):
-        part = ranked[(row >= begin) & (row < begin + ROWS)]
-        rows, inverse, counts = np.unique(part["row"], return_inverse=True, return_counts=True)
-        if not len(rows):
-            continue
-        slots = np.arange(len(part)) - np.repeat(np.cumsum(counts) - counts, counts)
-        ranks = np.ones((len(rows), counts.max()), dtype=np.int64)
-        grades = np.zeros(ranks.shape)
-        ranks[inverse, slots], grades[inverse, slots] = part["rank"], part["grade"]
-        yield RankBlock(*map(torch.from_numpy, (rows, counts, ranks, grades)))
+    return names, blocks()
 
 
 @contextmanager

@@ -22,8 +22,9 @@ from oodml.analysis.table import (
     trained,
     zero_shot,
 )
-from oodml.evaluate.chance import chance_clustering, chance_metrics
+from oodml.evaluate.clustering import chance_clustering
 from oodml.evaluate.registry import find_metric, sort_metrics
+from oodml.evaluate.retrieval import chance_metrics
 from oodml.images.image_set import ImageSet
 from oodml.report.failures import failure_tables
 from oodml.report.folder import StudyFolder
