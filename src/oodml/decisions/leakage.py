@@ -30,7 +30,7 @@ SIDE, LOW = 32, 8
 BITS = 7
 CORRELATION = 0.99
 SIMILARITY = 0.99
-BLOCK = 2**22  # pairs that are compared at a time
+BLOCK = 4096  # hashes that are searched at a time
 
 
 def perceptual_hash(image: Image.Image) -> tuple[int, NDArray[np.uint8]]:
@@ -98,42 +98,26 @@ def correlations(a: UInt8[np.ndarray, "p d"], b: UInt8[np.ndarray, "p d"]) -> ND
     return np.where(plain, 1.0, products / np.maximum(norms[0] * norms[1], 1e-9))
 
 
-def close_hashes(hashes: UInt64[np.ndarray, " n"], bits: int = BITS) -> Iterator[NDArray[np.int64]]:
+def close_hashes(hashes: UInt64[np.ndarray, " n"]) -> Iterator[NDArray[np.int64]]:
     """The pairs of hashes that differ in at most seven bits, in blocks [p 2].
 
     Of four parts of 16 bits, one differs in at most one bit. Of equal hashes, each is paired with
     the first one only.
     """
+    import faiss
+
     unique, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
     repeats = np.flatnonzero(first[inverse] != np.arange(len(hashes)))
     yield np.stack([first[inverse[repeats]], repeats], axis=1)
-    for part in range(4):
-        keys = (unique >> np.uint64(16 * part)).astype(np.uint16)
-        order = np.argsort(keys, kind="stable")
-        ordered = keys[order]
-        for flipped in (0, *(1 << bit for bit in range(16))):
-            wanted = keys ^ np.uint16(flipped)
-            begin, end = (np.searchsorted(ordered, wanted, side) for side in ("left", "right"))
-            for rows, slots in _expand(begin, end - begin):
-                others = order[slots]
-                near = np.bitwise_count(unique[rows] ^ unique[others]) <= bits
-                chosen = near & (rows < others)
-                yield first[np.stack([rows[chosen], others[chosen]], axis=1)]
-
-
-def _expand(
-    begin: Int[np.ndarray, " n"], count: Int[np.ndarray, " n"]
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Every row with each slot of its range, in blocks."""
-    ends = np.cumsum(count)
-    row = 0
-    while row < len(count):
-        done = ends[row - 1] if row else 0
-        last = max(row + 1, int(np.searchsorted(ends, done + BLOCK, "right")))
-        rows = np.repeat(np.arange(row, last), count[row:last])
-        offset = np.arange(len(rows)) - (ends[rows] - count[rows] - done)
-        yield rows, begin[rows] + offset
-        row = last
+    rows = unique.view(np.uint8).reshape(-1, 8)
+    index = faiss.IndexBinaryMultiHash(64, 4, 16)
+    index.nflip = 1
+    index.add(rows)
+    for begin in range(0, len(rows), BLOCK):
+        limits, _, others = index.range_search(rows[begin : begin + BLOCK], BITS + 1)
+        near = begin + np.repeat(np.arange(len(limits) - 1), np.diff(limits).astype(np.int64))
+        chosen = near < others
+        yield first[np.stack([near[chosen], others[chosen]], axis=1)]
 
 
 def similar_groups(

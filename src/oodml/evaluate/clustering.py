@@ -83,9 +83,8 @@ def clustering_metrics(
         distance: "cosine" clusters unit vectors, others the vectors as given.
 
     Returns:
-        "nmi": mutual information divided by the mean of both entropies. "ami": mutual information
-        adjusted for chance (Vinh et al., JMLR 2010). "f1": over pairs of images, where pairs in
-        one cluster are retrieved and pairs with one label are relevant.
+        "nmi", normalized by the mean of both entropies; "ami", adjusted for chance (Vinh et al.,
+        JMLR 2010); and "f1" of pairs of one cluster as retrieval of pairs of one label.
 
     Raises:
         OodmlError: if vectors are not finite or, with "cosine", zero; if shapes do not match.

@@ -152,16 +152,11 @@ def structure_metrics(
 ) -> dict[str, float]:
     """Compute metrics of how classes are distributed in an embedding.
 
-    - "intra": cosine distance of two images of a class, averaged over pairs, then over classes
-      (classes of one image excluded); "inter": of two class centroids, averaged over pairs;
-      "density": their ratio (Roth et al., Revisiting Training Strategies, ICML 2020);
-    - "rho@k": spectral decay (ibid.) of the vectors as given; see `spectral_decay`;
-    - "alignment": mean squared distance of two images of a class, over all such pairs;
-      "uniformity": log of the mean of exp(-2 squared distance) over all pairs of images (Wang
-      & Isola, ICML 2020);
-    - "opis": how much the accuracy of classes differs at one threshold (Zhang et al., ICLR 2024).
-
-    All but "rho@k" use unit vectors.
+    "intra", "inter", and "density" compare distances within and between classes, and "rho@k" is
+    the spectral decay of the vectors as given (Roth et al., Revisiting Training Strategies, ICML
+    2020); "alignment" and "uniformity" are those of Wang & Isola (ICML 2020); "opis" compares the
+    accuracy of classes at one threshold (Zhang et al., ICLR 2024). All but "rho@k" use unit
+    vectors.
 
     Args:
         vectors: [n d].

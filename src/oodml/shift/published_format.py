@@ -176,20 +176,21 @@ def to_published(progression: Progression) -> dict[int, dict[str, Any]]:
         support = {name: list(samples) for name, samples in episode.support.items()}
         return list(support) if episode.class_wise else support
 
-    return {
-        number: {
+    layout = {}
+    for number, split in enumerate(progression, start=1):
+        validation, sampled = set(split.validation), split.episodes.items()
+        layout[number] = {
             "train": list(split.train),
             "test": list(split.test),
             "fid": float(split.shift),
             "step": split.step,
-            "split_train": [name for name in split.train if name not in {*split.validation}],
+            "split_train": [name for name in split.train if name not in validation],
             "split_val": list(split.validation),
             "test_episodes": {
-                shots: dict(enumerate(map(plain, drawn))) for shots, drawn in split.episodes.items()
+                shots: dict(enumerate(map(plain, drawn))) for shots, drawn in sampled
             },
         }
-        for number, split in enumerate(progression, start=1)
-    }
+    return layout
 
 
 class _Reader:
