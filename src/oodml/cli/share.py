@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from oodml.cli import shared
-from oodml.cli.shared import File, argument, option
+from oodml.cli.shared import File, Text, argument, option
 from oodml.cli.study import app
 from oodml.errors import unknown
 
@@ -87,7 +87,7 @@ def verify(
     study: shared.Study,
     runs: Annotated[int, option("Number of runs to repeat, drawn at random.", min=0)] = 0,
     seed: shared.Seed = 0,
-    data: shared.Data = None,
+    data: Annotated[Text, shared.source("Its images (default: as recorded).")] = None,
     device: shared.Device = None,
     trust_code: shared.TrustCode = False,
     as_json: shared.Json = False,

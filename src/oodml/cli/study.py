@@ -19,6 +19,7 @@ from oodml.cli.shared import (
     command_group,
     many,
     option,
+    source,
 )  # fmt: skip
 from oodml.errors import OodmlError
 
@@ -37,17 +38,17 @@ training, cluster = partial(option, panel="Runs"), partial(option, panel="Cluste
 def run(
     file: Annotated[Path, argument("A study file (TOML), or a shipped one: shipped:NAME.")],
     out: shared.ResultsFolder,
-    data: shared.Data = None,
-    splits: shared.Splits = None,
+    data: Annotated[Text, source("Its images, if elsewhere (default: as in the file).")] = None,
+    splits: Annotated[File, source("A split file (default: as in the study file).")] = None,
     workers: shared.Workers = 1,
-    threads: Annotated[Count, option("Per worker (default: cores / workers).", min=1)] = None,
+    threads: Annotated[Count, option("Of a worker (default: cores / workers).", min=1)] = None,
     device: shared.Device = None,
     checkpoint: Annotated[float, training("Seconds between checkpoints of a run.", min=0)] = 60,
     track: Annotated[Words, many("tensorboard, wandb, mlflow, trackio.", panel="Runs")] = None,
     retry: Annotated[bool, training("Repeat failed runs.", "--retry")] = False,
     replace: Annotated[bool, training("Replace another study in the folder.", "--replace")] = False,
-    smoke: Annotated[bool, training("Two splits, one epoch, few images.", "--smoke")] = False,
-    search_only: Annotated[bool, training("Only choose options.", "--search-only")] = False,
+    smoke: Annotated[bool, training("Test: two splits, one epoch.", "--smoke")] = False,
+    search_only: Annotated[bool, training("Only search for options.", "--search-only")] = False,
     dry_run: Annotated[bool, training("List what would run.", "--dry-run")] = False,
     on: shared.On = "local",
     job: Annotated[
