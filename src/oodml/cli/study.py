@@ -332,7 +332,7 @@ def _lead(
     lead: Callable[..., T], device: str | None, threads: int | None, **options: Any
 ) -> T | None:
     """The result of `lead`, or None in a process that follows another one; Ctrl-C ends it."""
-    from oodml.study.workers.torchrun import lead_or_follow
+    from oodml.study.workers.work import lead_or_follow
 
     def lead_on(own_device: str) -> T:
         return lead(device=own_device, threads=threads, **options)

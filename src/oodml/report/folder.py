@@ -235,7 +235,7 @@ def _open_images(plan: StudyPlan, notes: list[str], trust_code: bool) -> ImageSe
 
 def _packed_images(path: Path, data: str, notes: list[str]) -> ImageSet | None:
     """The images of a pack, which name and classify what cannot be opened here."""
-    from oodml.share.packed_images import PACKED_IMAGES, read_packed_images
+    from oodml.share.pack import PACKED_IMAGES, read_packed_images
 
     return _read(path / PACKED_IMAGES, lambda file: read_packed_images(file, data), notes)
 

@@ -1,16 +1,19 @@
 """A study as one file: results, splits, settings, and environment, without local paths."""
 
+import io
 import json
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from PIL import Image
 
 from oodml import vector_files
 from oodml.errors import OodmlError, error_at
@@ -19,7 +22,6 @@ from oodml.images.image_set import ImageSet
 from oodml.results.plan import StudyPlan, read_plan
 from oodml.results.schema import COLUMNS, read_results
 from oodml.share.archive import MANIFEST, extract_archive, write_archive
-from oodml.share.packed_images import PACKED_IMAGES, write_packed_images
 from oodml.shift.files import read_splits, write_splits
 from oodml.shift.splits import Progression
 from oodml.study.folder.status import failure_reason
@@ -27,6 +29,7 @@ from oodml.study.folder.table import write_run_rows
 from oodml.vectors import VectorSet
 
 SUFFIX = ".zip"
+PACKED_IMAGES = "images.parquet"
 _QUOTED = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*'")
 _PATH = re.compile(r"(?<![\w.:/\\~-])(?:~\w*|[A-Za-z]:)?[/\\][^\s\"'<>|;,()\[\]{}]*")
 _ABSOLUTE = re.compile(r"(?:~\w*[/\\]|[A-Za-z]:[/\\]|/|\\\\|file:)")
@@ -203,3 +206,45 @@ def _shorten(path: str | re.Match[str]) -> str:
     """The last part of a path; a bare separator stays."""
     text = path if isinstance(path, str) else path[0]
     return re.split(r"[/\\]", text.rstrip("/\\"))[-1] or text[:1]
+
+
+@dataclass(frozen=True)
+class PackedImages(ImageSet):
+    """Images of which only thumbnails exist, if anything."""
+
+    thumbnails: Mapping[str, bytes] = field(default_factory=dict)
+
+    def read(self, index: int, at_least: int | None = None) -> Image.Image:
+        name = str(self.ids[index])
+        if name not in self.thumbnails:
+            raise OodmlError(f"{name}: the pack does not contain this image", given=name)
+        with Image.open(io.BytesIO(self.thumbnails[name]), formats=("WEBP",)) as image:
+            return image.convert("RGB")
+
+
+def write_packed_images(
+    images: ImageSet | VectorSet, thumbnails: Mapping[str, bytes], path: Path
+) -> None:
+    """Write the id, class, superclass, and thumbnail (WebP) of each image to a Parquet file."""
+    columns = {"id": images.ids.tolist(), "class": images.classes.tolist()}
+    if images.superclasses is not None:
+        columns["superclass"] = images.superclasses.tolist()
+    columns["thumbnail"] = [thumbnails.get(name) for name in columns["id"]]
+    pd.DataFrame(columns).sort_values("id").to_parquet(path, index=False)
+
+
+def read_packed_images(path: Path, name: str) -> PackedImages:
+    try:
+        table = pd.read_parquet(path)
+        pictures = dict(zip(table["id"], table["thumbnail"], strict=True))
+        text = {key: table[key].to_numpy(dtype=np.str_) for key in table if key != "thumbnail"}
+        return PackedImages(
+            name,
+            text["id"],
+            text["class"],
+            text.get("superclass"),
+            root=Path(),
+            thumbnails={key: value for key, value in pictures.items() if value is not None},
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise OodmlError(f"{path}: damaged ({error})", location=str(path)) from error

@@ -20,12 +20,12 @@ from oodml.study import run as study_run
 from oodml.study.folder.store import Store
 from oodml.study.plan import planned_progression_key, progression_key
 from oodml.study.prepare import precompute_features, prepare
-from oodml.study.search.sampler import sampler_name
 from oodml.study.search.trials import (
     MethodSearch,
     method_searches,
     plan_search,
     rounds,
+    sampler_name,
     searched_split,
 )
 from oodml.study.spec.study_file import Study

@@ -2,17 +2,19 @@
 
 import contextlib
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 import torch
 
 from oodml import distributed
-from oodml.devices import describe_hardware
+from oodml.devices import describe_hardware, resolve_device
 from oodml.progress import hide_progress
 from oodml.results.plan import RunPlan
 from oodml.results.schema import result_rows
@@ -22,6 +24,7 @@ from oodml.study.folder.table import write_run_rows
 from oodml.study.plan import Run
 from oodml.study.prepare import Context, RunArtifacts, open_context
 
+T = TypeVar("T")
 Execute = Callable[[Run, Context, Path], pd.DataFrame]
 """Executes a run: writes its files into the folder and returns its rows of results."""
 
@@ -124,3 +127,35 @@ def _record_failure(run: RunPlan, error: Exception, store: Store, folder: Path |
         store.record_failure(run.id, failure_text(run, error, advice))
     except OSError as problem:
         raise unwritable_error(store.folder, problem) from error
+
+
+def lead_or_follow(lead: Callable[[str], T], device: str | None, threads: int | None) -> T | None:
+    """Call `lead` with its device in the leading process; follow it in the others."""
+    own_device = distributed.join_processes(str(resolve_device(device)))
+    result = None
+    if distributed.is_leader():
+        result = lead(own_device)
+        distributed.dismiss_followers()
+    else:
+        follow(own_device, threads)
+    distributed.leave_processes()
+    return result
+
+
+def follow(device: str, threads: int | None) -> None:
+    """Take part in every run that the leading process executes, and write nothing."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    contexts: dict[Path, Context] = {}
+    for folder, run, execute in distributed.received_tasks():
+        if folder not in contexts:
+            contexts[folder] = open_context(Store(folder), device)
+        context = contexts[folder]
+        with tempfile.TemporaryDirectory() as scratch:
+            share = partial(execute, context.run(run), context, Path(scratch))
+            try:
+                distributed.run_on_all(share)
+            except distributed.OutOfSyncError:
+                raise
+            except Exception:  # an error of all processes, which the leader records
+                continue
