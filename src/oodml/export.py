@@ -102,16 +102,10 @@ def export_onnx(model: Embedder, file: str | Path, metadata: Mapping[str, str]) 
 
 def _onnx_program(network: ExportedNetwork, side: int, backbone: str) -> Any:
     example = torch.rand(2, 3, side, side, generator=generator(0, "export"))
+    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["embedding"]}
+    names["dynamic_shapes"] = {"images": {0: "n"}}
     try:
-        return torch.onnx.export(
-            network,
-            (example,),
-            dynamo=True,
-            input_names=["images"],
-            output_names=["embedding"],
-            dynamic_shapes={"images": {0: "n"}},
-            verbose=False,
-        )
+        return torch.onnx.export(network, (example,), dynamo=True, verbose=False, **names)
     except torch.onnx.errors.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         problem = f"{backbone}: could not export to ONNX: {reason}"
@@ -184,7 +178,7 @@ def _describe_transform(model: Embedder) -> str:
     own = getattr(model.require_backbone().test_transform, "describe", None)
     if recipe(name).own_test and own:
         return f"{name}: {first}{own(side)}"
-    if recipe(name).whole:
-        return f"{name}: {first}whole image resized to {side}×{side}, bilinear"
     short = round(model.image_size * 256 / 224)
-    return f"{name}: {first}shorter side resized to {short}, bilinear; then center {side}×{side}"
+    text = f"shorter side resized to {short}, bilinear; then center {side}×{side}"
+    whole = f"whole image resized to {side}×{side}, bilinear"
+    return f"{name}: {first}{whole if recipe(name).whole else text}"

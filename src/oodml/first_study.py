@@ -249,7 +249,6 @@ def plan_first_study(images: ImageSet, affordable: float) -> Plan:
 
 
 def _sample(images: ImageSet, count: int) -> ImageSet:
-    """At most `count` images, evenly spaced."""
     rows = np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64)
     return images.select(np.unique(rows))
 

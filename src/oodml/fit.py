@@ -101,7 +101,6 @@ def train_with_progress(run: Run, images: ImageSet, device: str | None = None) -
 
 
 def _planned_run(study: StudyFolder, scores: pd.DataFrame, method: str | None) -> RunPlan:
-    """A run of the method; all runs of a method have the same settings."""
     own = {run.label: run for run in study.plan.runs if not run.external}
     trained = [str(name) for name in scores.index if name in own and own[str(name)].trains]
     if method is None and not trained:
@@ -149,13 +148,11 @@ def _card(
 
     return CARD.read_text("utf-8").format(
         name=name,
-        method=run.label,
-        backbone=run.model.backbone,
-        data=study.data,
+        run=run,
+        study=study,
         n_classes=len(images.class_names),
         n_images=len(images),
         epochs=epochs,
-        seed=run.seed,
         settings="\n".join(f"| {key} | {json.dumps(value)} |" for key, value in values.items()),
         n_splits=study.table["split"].nunique(),
         seeds=f", with {int(score['seeds'])} seeds" if score["seeds"] > 1 else ", with one seed",
@@ -169,5 +166,4 @@ def _card(
         loss_interval=interval("loss"),
         parts_of_loss=describe_losses(computed["losses"]) or UNKNOWN_PARTS,
         version=__version__,
-        fingerprint=run.fingerprint,
     )

@@ -44,18 +44,12 @@ def download(
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    options: dict[str, Any] = {"local_dir": folder, "endpoint": os.environ.get("HF_ENDPOINT")}
+    options |= {"repo_type": kind, "revision": address.revision, "allow_patterns": [*patterns]}
     try:
-        found = snapshot_download(
-            address.repository,
-            repo_type=kind,
-            revision=address.revision,
-            allow_patterns=list(patterns),
-            local_dir=folder,
-            endpoint=os.environ.get("HF_ENDPOINT"),
-        )
+        return Path(snapshot_download(address.repository, **options))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise _hub_error(address.repository, error) from error
-    return Path(found)
 
 
 def upload(folder: Path, repository: str, kind: str) -> str:

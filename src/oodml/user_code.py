@@ -133,7 +133,6 @@ def _sources(spec: ModuleSpec) -> list[tuple[str, bytes]]:
 
 
 def _parent_folders(spec: ModuleSpec) -> list[Path]:
-    """The folders on the import path that contain a module or package."""
     paths = spec.submodule_search_locations or [str(spec.origin)]
     return [Path(path).parent for path in paths]
 
@@ -155,7 +154,6 @@ def _installed_folders() -> tuple[Path, ...]:
 
 @cache
 def _distribution(module: str) -> str:
-    """Name and version of the distribution of a module, or of Python for its own modules."""
     if module in sys.stdlib_module_names:
         return f"python {sys.version_info.major}.{sys.version_info.minor}"
     with suppress(PackageNotFoundError):  # most distributions are named after their package

@@ -102,7 +102,6 @@ def _call_arguments(source: Any) -> set[str]:
 
 
 def _return_type(function: Any) -> str:
-    """The name of the annotated return type of a function, or ""."""
     annotation = getattr(function, "__annotations__", {}).get("return", "")
     return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
 

@@ -77,18 +77,15 @@ class RunPlan(BaseModel):
     @property
     def identity(self) -> dict[str, Any]:
         """The columns of the results table that identify the run."""
-        return {
-            "run": self.id,
-            "data": self.data,
-            "split": self.split,
-            "shift": self.shift,
-            "method": self.label,
-            "seed": self.seed,
+        names = {
+            "run": "id",
+            "method": "label",
+            **{n: n for n in ("data", "split", "shift", "seed")},
         }
+        return {column: getattr(self, name) for column, name in names.items()}
 
     @property
     def test_shifts(self) -> dict[str, float | None]:
-        """The shift to each further dataset."""
         return {one.data: one.shift for one in self.test_data}
 
     @property
@@ -146,7 +143,6 @@ class StudyPlan(BaseModel):
 
     @property
     def baselines(self) -> set[str]:
-        """The labels of the methods that do not train."""
         return {run.label for run in self.runs if not run.trains}
 
 

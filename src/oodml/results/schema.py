@@ -74,7 +74,6 @@ def controlled_step(step: int | str) -> str | None:
 
 
 def empty_results() -> pd.DataFrame:
-    """The results table without rows."""
     return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
 
 
@@ -123,7 +122,6 @@ def write_results(
 
 
 def _read_metadata(path: Path, key: bytes) -> tuple[bytes | None, int]:
-    """An entry of a file's metadata, and its number of rows."""
     try:
         footer = pq.read_metadata(path)
         return (footer.metadata or {}).get(key), footer.num_rows

@@ -83,7 +83,6 @@ def extract_archive(file: Path, folder: Path) -> dict[str, Any]:
 
 
 def _checked_names(file: Path, archive: zipfile.ZipFile) -> list[str]:
-    """The names of an archive, which are refused before anything is extracted."""
     members = archive.infolist()
     names = [member.filename for member in members]
     size = sum(member.file_size for member in members)
@@ -101,7 +100,6 @@ def _checked_names(file: Path, archive: zipfile.ZipFile) -> list[str]:
 
 
 def damaged(file: Path, name: str, problem: str) -> OodmlError:
-    """The error for a pack whose content is not what its author wrote."""
     remedy = "The pack is damaged or was changed; get it again from its author."
     return OodmlError(f"{file}: {name!r:.120} {problem}. {remedy}", name, str(file))
 

@@ -57,7 +57,6 @@ def write_splits_folder(file: Path, out: Path, name: str) -> None:
 
 
 def _model_card(results: Path, run: dict[str, Any]) -> str:
-    """What the model is, how it was trained, and how it holds up on splits of growing shift."""
     table = read_results(results / "results.parquet")
     rows = table[(table["method"] == run["label"]) & (table["stage"] == Stage.ZERO_SHOT)]
     metrics = [name for name in ("recall@1", "map@r") if (rows["metric"] == name).any()]

@@ -122,7 +122,6 @@ def largest_difference(
 
 
 def _join_splits(first: _Study, joined: Progression, other: _Study) -> Progression:
-    """The splits with the episodes of both studies; other data or splits are refused."""
     lists = split_differences(joined, other.progression)
     ours, theirs = first.plan.fingerprint, other.plan.fingerprint
     if ours != theirs:

@@ -73,13 +73,9 @@ def record(
     if not isinstance(vectors, VectorSet):
         if ids is None:
             raise OodmlError("record: pass the ids of the images", location="ids")
-        n = len(np.asarray(ids))
-        vectors = VectorSet(
-            np.asarray(vectors),
-            np.asarray(classes if classes is not None else np.full(n, "unlabeled")),
-            np.asarray(ids),
-            source={} if classes is not None else {"classes": "none"},
-        )
+        names, source = np.asarray(ids), {} if classes is not None else {"classes": "none"}
+        labels = np.full(len(names), "unlabeled") if classes is None else np.asarray(classes)
+        vectors = VectorSet(np.asarray(vectors), labels, names, source=source)
     return _Target(Path(folder)).add(method, split, seed, vectors, trains, replace_existing)
 
 
@@ -133,12 +129,9 @@ def _create_study(folder: Path, data: str | None, splits: Path | None) -> None:
         return
     if data is None or splits is None:
         raise error_at(folder, "a new study needs both --splits FILE and --data")
-    tables = {
-        "name": folder.name or "study",
-        "data": str(Path(data).resolve()) if Path(data).exists() else data,
-        "splits": {"file": str(splits.resolve())},
-        "methods": ["frozen"],
-    }
+    source = str(Path(data).resolve()) if Path(data).exists() else data
+    tables = {"name": folder.name or "study", "data": source, "methods": ["frozen"]}
+    tables["splits"] = {"file": str(splits.resolve())}
     study = parse_study(tables, folder / "study.toml")
     store = Store(folder.resolve())
     store.create()

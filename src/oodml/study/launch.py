@@ -5,8 +5,8 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,20 @@ from oodml.devices import resolve_device
 from oodml.errors import OodmlError
 from oodml.files import cache_folder, log_cache_failure, replacing
 from oodml.images.fingerprint import fingerprint as image_fingerprint
+from oodml.model import parse_model_settings
+from oodml.model_input import check_images
+from oodml.shift.files import read_splits, write_splits
+from oodml.study import run as study_run
 from oodml.study.folder.conflicts import resolve_conflicts
 from oodml.study.folder.progress import live_progress
 from oodml.study.folder.status import Status, StatusReader
 from oodml.study.folder.storage import mirrored
 from oodml.study.folder.store import Store, is_disk_full, unwritable_error
 from oodml.study.folder.table import ResultsTable
-from oodml.study.plan import plan_identity
-from oodml.study.prepare import prepare
-from oodml.study.search.run_search import run_search
+from oodml.study.plan import plan_identity, planned_progression_key, progression_key
+from oodml.study.prepare import precompute_features, prepare
+from oodml.study.search.outcomes import with_chosen_options, write_chosen, write_trials
+from oodml.study.search.trials import method_searches, plan_search, rounds, searched_split
 from oodml.study.spec.study_file import Study
 from oodml.study.tracking import check_trackers
 from oodml.study.workers.executors import check_executor, run_on_cluster
@@ -102,17 +107,46 @@ class Launcher:
             raise
 
     def search(self, study: Study, store: Store, execute_trial: Execute | None) -> Study:
-        return run_search(
-            study,
-            store,
-            self.run_workers,
-            execute_trial=execute_trial,
-            device=self.resolved_device,
-            retry=self.retry,
-            smoke=self.smoke,
-            artifact_options=self.artifact_options,
-            log=self.log,
-        )
+        """Choose the options of a study that have ranges. Finished trials are not repeated."""
+        if study.search is None:
+            return study
+        images, device = open_images(study.data.name, **study.data.options), self.resolved_device
+        key = progression_key(study, images)
+        if planned_progression_key(store) != key:
+            only_splits = study.model_copy(update={"variants": ()})
+            prepare(only_splits, store, smoke=self.smoke, device=device, log=self.log)
+        progression = read_splits(store.splits)
+        searches = method_searches(study, progression, images)
+        if not searches:  # a smoke test fixes every key that has a range
+            return study.model_copy(update={"search": None})
+        split = searched_split(progression, study.search)
+        trials = Store(store.folder / "search")
+        trials.create()
+        write_splits(replace(progression, splits=(split,)), trials.splits)
+        if self.retry:
+            trials.clear_failures()
+        labels = ", ".join(one.variant.label for one in searches)
+        where = f"on the validation classes of split {split.step}"
+        self.log(f"search: {study.search.trials} trials each of {labels}, {where}")
+        log = cache(self.log)  # every round needs the same features
+        for sampled in rounds(searches):
+            plan = plan_search(study, searches, progression, images, key, self.artifact_options)
+            while missing := trials.unsettled(plan.runs):  # a process that lags may write again
+                trials.write_plan(plan)
+                if execute_trial is None:
+                    check_images(images, [parse_model_settings(run.model) for run in missing], log)
+                    precompute_features(missing, images, trials, device, log)
+                self.run_workers(trials, execute_trial or study_run.execute_trial)
+            if not trials.plan_file.exists() or trials.read_plan() != plan:
+                trials.write_plan(plan)
+            for one, some in sampled:
+                one.read_outcomes(some, trials)
+            write_trials(searches, trials.folder / "trials.csv")
+        step = str(split.step)
+        chosen = with_chosen_options(study, searches, step, trials.folder)
+        write_chosen(chosen, study.search, step, trials.folder / "chosen.toml")
+        trials.clean_up()
+        return chosen
 
     def run_workers(self, store: Store, execute: Execute | None) -> None:
         """Execute the planned runs of a folder and show progress."""

@@ -40,7 +40,7 @@ from oodml.study.prepare import (
     views_of,
 )
 from oodml.study.run import execute, test_metrics
-from oodml.study.search.run_search import replay, with_chosen_options
+from oodml.study.search.outcomes import replay, with_chosen_options
 from oodml.study.search.trials import method_searches
 from oodml.study.spec.consistency import check_class_sizes
 from oodml.study.spec.study_file import SplitFile, Study

@@ -219,11 +219,8 @@ def _distance(model: Embedder) -> dict[str, str]:
 
 
 def test_metrics(test: VectorSet, **options: Any) -> Metrics:
-    return (
-        _retrieval_metrics(test, **options)
-        | clustering_metrics(test.vectors, test.labels)
-        | structure_metrics(test.vectors, test.labels)
-    )
+    x, y = test.vectors, test.labels
+    return _retrieval_metrics(test, **options) | clustering_metrics(x, y) | structure_metrics(x, y)
 
 
 def _test_further(job: _Job, model: Embedder, done: int) -> Iterator[Row]:

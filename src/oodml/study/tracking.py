@@ -24,7 +24,6 @@ _CONFIGURATION = {
 
 
 def check_trackers(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of trackers unchanged."""
     for name in names:
         if name not in TRACKERS:
             raise unknown("tracker", name, TRACKERS, "--track")
@@ -83,7 +82,6 @@ def track_run(names: Sequence[str], study: str, run: RunPlan, folder: Path) -> I
 
 
 def _create(name: str, study: str, title: str, run: str, folder: Path) -> Any:
-    """The tracker of accelerate with a name; it is not started yet."""
     from accelerate import PartialState, tracking
 
     PartialState(cpu=True)  # trackers need it; no effect if `torchrun` started this process

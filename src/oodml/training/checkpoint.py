@@ -45,7 +45,6 @@ class BestWeights:
         self._store(model, epoch)
 
     def restore(self, model: Embedder) -> None:
-        """Load the weights of the selected epoch into the model."""
         model.trained.load_state_dict(self.weights)
 
     def state_dict(self, epoch: int) -> dict[str, Any]:
@@ -61,7 +60,6 @@ class BestWeights:
             self.weights = state["weights"]
 
     def score(self, metrics: Metrics) -> float:
-        """The value that is maximized."""
         for name in self.select:
             if name not in metrics:
                 raise unknown("metric", name, metrics, "train.select")
@@ -85,7 +83,6 @@ class TrainingState:
     rows: list[dict[str, float]] = field(default_factory=list)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state as tensors and plain values, for a checkpoint."""
         return {
             "epoch": self.epoch,
             "rows": self.rows,

@@ -36,7 +36,6 @@ class NonFiniteError(OodmlError):
         super().__init__(self.describe(labels))
 
     def describe(self, classes: Sequence[object]) -> str:
-        """The message with these names for the classes of the batch."""
         listed = ", ".join(map(str, classes[:8])) + (" …" if len(classes) > 8 else "")
         return f"{self.problem}{f' (classes {listed})' if listed else ''}. {self.advice}"
 
@@ -139,11 +138,9 @@ class Trainer:
         sums = torch.stack([parameter.detach().sum(dtype=torch.float32) for _, parameter in named])
         for (name, _), value in zip(named, sums.tolist(), strict=True):
             if not math.isfinite(value):
-                raise NonFiniteError(
-                    f"{name} is not finite after {period}, though every loss term was",
-                    epoch,
-                    "Guard the gradients of roots, logarithms, and divisions, or lower train.lr.",
-                )
+                problem = f"{name} is not finite after {period}, though every loss term was"
+                advice = "Guard gradients of roots, logarithms, and divisions, or lower train.lr."
+                raise NonFiniteError(problem, epoch, advice)
 
     def _make_batch(self, view: Views, labels: Tensor) -> Batch:
         encode = partial(self._encode, len(labels))
@@ -180,12 +177,10 @@ def _check_terms(unchecked: list[tuple[int, Rows, Terms]], epoch: int) -> None:
     for step, labels, terms in unchecked:
         for name, value in terms.items():
             if not bool(torch.isfinite(value)):
-                raise NonFiniteError(
-                    f"the loss term {name!r} is {float(value)} at step {step}, in epoch {epoch}",
-                    epoch,
-                    "Lower train.lr, or inspect the images of these classes.",
-                    np.unique(labels).tolist(),
-                )
+                where = f"at step {step}, in epoch {epoch}"
+                advice = "Lower train.lr, or inspect the images of these classes."
+                problem, classes = f"{float(value)} {where}", np.unique(labels).tolist()
+                raise NonFiniteError(f"the loss term {name!r} is {problem}", epoch, advice, classes)
     unchecked.clear()
 
 

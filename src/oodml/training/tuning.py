@@ -229,7 +229,6 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the parameters after a step into account."""
         torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - self.decay)
 
     @contextmanager

@@ -140,13 +140,9 @@ def in_background(name: str, work: Callable[[threading.Event], None]) -> Iterato
 
 def this_process() -> dict[str, Any]:
     """What identifies this process, so that others on the same host can check that it runs."""
-    pid = os.getpid()
-    return {
-        "host": socket.gethostname(),
-        "namespace": _process_namespace(),
-        "pid": pid,
-        "started": _start_time(pid),
-    }
+    pid, host = os.getpid(), socket.gethostname()
+    process = {"namespace": _process_namespace(), "pid": pid, "started": _start_time(pid)}
+    return {"host": host, **process}
 
 
 def _process_namespace() -> str:

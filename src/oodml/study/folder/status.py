@@ -25,8 +25,6 @@ MAX_LISTED = 20
 
 @dataclass(frozen=True)
 class Running:
-    """A run that a process is working on."""
-
     run: RunPlan
     host: str
     process: int
@@ -193,7 +191,6 @@ def describe_failures(status: Status) -> list[str]:
 
 
 def _first(entries: Sequence[str], more: str) -> list[str]:
-    """The first entries, and how many more there are."""
     rest = len(entries) - MAX_LISTED
     return [*entries[:MAX_LISTED], *([f"{more}{rest} more"] if rest > 0 else [])]
 

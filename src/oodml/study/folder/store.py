@@ -92,14 +92,10 @@ class Store:
         self, run: RunPlan, folder: Path, seconds: float, hardware: Mapping[str, str] | None = None
     ) -> None:
         """Rename a run's folder of files to `runs/<id>`. An existing `runs/<id>` is kept."""
-        record = FinishedRun(
-            **run.model_dump(),
-            seconds=round(seconds, 3),
-            host=this_process()["host"],
-            finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            versions=versions(),
-            hardware=hardware or {},
-        )
+        when, host = time.strftime("%Y-%m-%dT%H:%M:%S%z"), this_process()["host"]
+        machine = {"host": host, "versions": versions(), "hardware": hardware or {}}
+        cost = {"seconds": round(seconds, 3), "finished": when}
+        record = FinishedRun(**run.model_dump() | cost | machine)
         write_text(folder / "run.json", record.model_dump_json(indent=1))
         self.adopt(run.id, folder)
 

@@ -5,7 +5,7 @@ round depends on the study file and the results of the previous rounds, not on t
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,6 +194,7 @@ def plan_search(
     progression: Progression,
     images: ImageSet,
     key: str,
+    artifact_options: Mapping[str, Any],
 ) -> StudyPlan:
     """The plan in `DIR/search`: the trials sampled so far, and the number of pending ones."""
     trials = [trial for one in searches for trial in one.trials]
@@ -205,6 +206,7 @@ def plan_search(
             "name": f"search of {study.name}",
             "unit": "trials",
             "runs": tuple(trial.run for trial in trials),
+            "keeping": dict(artifact_options),
             "pending_trials": sum(one.settings.trials for one in searches) - len(trials),
         }
     )

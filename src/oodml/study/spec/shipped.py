@@ -128,7 +128,6 @@ def study_text(data: str, file: Path, root: Path | None = None) -> str:
 
 
 def check_class_count(images: ImageSet) -> None:
-    """Raise OodmlError if there are too few classes for a study."""
     if (count := len(images.class_names)) < MIN_CLASSES:
         problem = f"{count} classes; a study needs at least {MIN_CLASSES} to train and to test on"
         raise error_at(images.name, problem, count)

@@ -20,17 +20,11 @@ Settings = TypeVar("Settings", bound=BaseModel)
 Table = dict[str, Any]
 EXPECTED = {
     "string_": "a text in quotes",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "int_parsing": "a whole number",
-    "float_type": "a number",
-    "float_parsing": "a number",
+    "int_": "a whole number",
+    "float_": "a number",
     "bool_": "true or false",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "set_type": "a list",
-    "dict_type": "a table",
-    "model_type": "a table",
+    ("list_type", "tuple_type", "set_type"): "a list",
+    ("dict_type", "model_type"): "a table",
     "none_required": "nothing",
 }
 """What a key accepts, by the start of the type of pydantic's error."""
@@ -59,7 +53,6 @@ def resolve_path(path: str | Path, file: Path) -> Path:
 def key_error(
     file: Path, key: str, given: object, problem: str, allowed: Sequence[str] = ()
 ) -> OodmlError:
-    """The error for a wrong value in a study file."""
     location = f"{file}: {key}"
     return error_at(location, f"given {given!r}; {problem}", given, allowed)
 
@@ -105,7 +98,6 @@ def _settings_error(
 
 
 def _describe_expected(error: ErrorDetails) -> str:
-    """What a key accepts, in the words of TOML."""
     if error["type"] == "literal_error":
         return f"expected {error['ctx']['expected']}"
     kind = next((words for name, words in EXPECTED.items() if error["type"].startswith(name)), None)

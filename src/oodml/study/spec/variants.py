@@ -61,7 +61,6 @@ class Variant(BaseModel):
         return {name: getattr(self, name) for name in names}
 
     def value(self, name: str) -> Any:
-        """The current value of an option or key in `ranges`."""
         part, _, key = name.rpartition(".")
         return getattr(getattr(self, part), key, None) if part else self.options.get(key)
 
@@ -272,7 +271,6 @@ def _searched_variant(
     }
 
     def variant(values: Mapping[str, Any]) -> Variant:
-        """The variant with these values for its ranges, and defaults for the others."""
         tables = {key: value for key, value in table.items() if key not in ranges}
         for part in PARTS:
             inner = getattr(own, part)

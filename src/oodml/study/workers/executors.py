@@ -82,7 +82,6 @@ def slurm_script(folder: Path, workers: int, options: Mapping[str, str]) -> str:
 
 
 def _slurm_executor(cluster: str, folder: Path, options: Mapping[str, str]) -> Any:
-    """submitit's executor with the job options set."""
     submitit = _import("submitit", "slurm")
     executor = submitit.AutoExecutor(folder=Path(folder) / "slurm", cluster=cluster)
     try:

@@ -57,7 +57,6 @@ class WorkerPool:
         self.deaths: Counter[str] = Counter()
 
     def wait(self) -> None:
-        """Wait until every worker has ended without work left."""
         while self._check_workers():
             time.sleep(0.1)
 
@@ -103,7 +102,6 @@ class WorkerPool:
         return process, errors
 
     def _count_death(self, process: BaseProcess) -> None:
-        """Record a run as failed if it keeps killing its workers."""
         run = self._run_of(process)
         self.deaths[run] += 1
         if self.deaths[run] < self.max_deaths:
@@ -119,12 +117,9 @@ class WorkerPool:
     def _run_of(self, process: BaseProcess) -> str:
         """The run that a worker was killed in; "" if it had none."""
         identity = (process.pid, this_process()["namespace"])
-        claimed = [
-            (owner["modified"], name)
-            for name, owner in Claims(self.store.claims).owners()
-            if (owner.get("pid"), owner.get("namespace")) == identity
-        ]
-        return max(claimed, default=(0, ""))[1]
+        owners = Claims(self.store.claims).owners()
+        own = (one for one in owners if (one[1].get("pid"), one[1].get("namespace")) == identity)
+        return max(((owner["modified"], name) for name, owner in own), default=(0, ""))[1]
 
 
 @contextlib.contextmanager
@@ -196,7 +191,6 @@ def end_with_parent() -> None:
 
 @contextlib.contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables while the block runs."""
     before = dict(os.environ)
     os.environ.update(values)
     try:

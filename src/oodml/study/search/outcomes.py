@@ -1,98 +1,29 @@
-"""Running a search: one round of trials after another, then the study with the chosen options."""
+"""The results of a search: the study with the chosen options, and files that state them."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, replace
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import tomli_w
 
-from oodml.datasets import open_images
 from oodml.files import write_text
-from oodml.images.fingerprint import Log, no_log
-from oodml.model import parse_model_settings
-from oodml.model_input import check_images
-from oodml.shift.files import read_splits, write_splits
-from oodml.study import run as study_run
 from oodml.study.folder.store import Store
-from oodml.study.plan import planned_progression_key, progression_key
-from oodml.study.prepare import precompute_features, prepare
 from oodml.study.search.trials import (
     MethodSearch,
-    method_searches,
-    plan_search,
     rounds,
     sampler_name,
-    searched_split,
 )
+from oodml.study.spec.ranges import SearchSettings
 from oodml.study.spec.study_file import Study
 from oodml.study.spec.tables import Table
 from oodml.study.spec.variants import PARTS, Variant
-from oodml.study.workers.work import Execute
 
 TRIAL_COLUMNS = ("method", "trial", "run", "values", "value", "epoch", "seconds", "failed")
 NOT_SHARED = ("image_size",)
 """Keys of [model] that [splits] would inherit; every method sets them itself."""
-
-
-def run_search(
-    study: Study,
-    store: Store,
-    run_workers: Callable[[Store, Execute | None], None],
-    *,
-    execute_trial: Execute | None = None,
-    device: str | None = None,
-    retry: bool = False,
-    smoke: bool = False,
-    artifact_options: Mapping[str, Any] | None = None,
-    log: Log = no_log,
-) -> Study:
-    """Choose the options of a study that have ranges. Finished trials are not repeated."""
-    if study.search is None:
-        return study
-    images = open_images(study.data.name, **study.data.options)
-    key = progression_key(study, images)
-    if planned_progression_key(store) != key:
-        only_splits = study.model_copy(update={"variants": ()})
-        prepare(only_splits, store, smoke=smoke, device=device, log=log)
-    progression = read_splits(store.splits)
-    searches = method_searches(study, progression, images)
-    if not searches:  # a smoke test fixes every key that has a range
-        return study.model_copy(update={"search": None})
-    split = searched_split(progression, study.search)
-    trials = Store(store.folder / "search")
-    trials.create()
-    write_splits(replace(progression, splits=(split,)), trials.splits)
-    if retry:
-        trials.clear_failures()
-    labels = ", ".join(one.variant.label for one in searches)
-    where = f"on the validation classes of split {split.step}"
-    log(f"search: {study.search.trials} trials each of {labels}, {where}")
-    log = cache(log)  # every round needs the same features
-    for sampled in rounds(searches):
-        plan = plan_search(study, searches, progression, images, key)
-        plan = plan.model_copy(update={"keeping": dict(artifact_options or {})})
-        while missing := trials.unsettled(plan.runs):  # a process that lags behind may write again
-            trials.write_plan(plan)
-            if execute_trial is None:
-                check_images(images, [parse_model_settings(run.model) for run in missing], log)
-                precompute_features(missing, images, trials, device, log)
-            run_workers(trials, execute_trial or study_run.execute_trial)
-        if not trials.plan_file.exists() or trials.read_plan() != plan:
-            trials.write_plan(plan)
-        for one, some in sampled:
-            one.read_outcomes(some, trials)
-        write_trials(searches, trials.folder / "trials.csv")
-    chosen = with_chosen_options(study, searches, str(split.step), trials.folder)
-    comment = f"# Options chosen from {study.search.trials} trials of each method with ranges, by "
-    comment += f"{study.search.metric} on\n# the validation classes of split {split.step}. "
-    comment += "The file trials.csv lists all trials.\n"
-    write_text(trials.folder / "chosen.toml", comment + tomli_w.dumps(_study_tables(chosen)))
-    trials.clean_up()
-    return chosen
 
 
 def replay(searches: Sequence[MethodSearch], trials: Store) -> bool:
@@ -131,6 +62,14 @@ def with_chosen_options(
     return study.model_copy(update={"variants": variants, "search": None, "chosen": record})
 
 
+def write_chosen(study: Study, settings: SearchSettings, step: str, file: Path) -> None:
+    """Write a study file with the chosen options; paths are absolute, all keys explicit."""
+    comment = f"# Options chosen from {settings.trials} trials of each method with ranges, by "
+    comment += f"{settings.metric} on\n# the validation classes of split {step}. "
+    comment += "The file trials.csv lists all trials.\n"
+    write_text(file, comment + tomli_w.dumps(_study_tables(study)))
+
+
 def write_trials(searches: Iterable[MethodSearch], file: Path) -> None:
     """Write all trials so far as CSV, one row per trial; its option values are JSON."""
     rows = [
@@ -143,7 +82,6 @@ def write_trials(searches: Iterable[MethodSearch], file: Path) -> None:
 
 
 def _study_tables(study: Study) -> Table:
-    """The tables of a file that parses to this study; paths are absolute, all keys explicit."""
     shared: dict[str, Table] = {}
     for part in PARTS:
         tables = [_plain(getattr(variant, part)) for variant in study.variants]
