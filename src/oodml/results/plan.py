@@ -30,16 +30,11 @@ class FurtherTest(BaseModel):
 class RunPlan(BaseModel):
     """One planned run: everything its numbers depend on, as JSON values.
 
-    Attributes:
-        id: 16 hexadecimal digits, a hash of what changes the numbers.
-        position: the index of the split in the progression.
-        label: the method's name in the results.
-        trains: False for baselines such as the frozen network.
-        split, shift: the step (as text) and shift of the split.
-        code: fingerprints of user code, by name.
-        input_short: the short side that images are resized to in the pixel cache, or None.
-        trial, values: the number of the trial of a search, and the option values that it tries.
-        external: for vectors of a model trained elsewhere, a hash of the split's classes; else "".
+    The `id` hashes what changes the numbers. `position` is the index of the split in the
+    progression, `label` the method's name in the results; baselines have `trains` False. `code` are
+    fingerprints of user code, `input_short` the short side of images in the pixel cache. `trial`
+    and `values` belong to a search; `external` is the hash of the split's classes for a model that
+    was trained elsewhere.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
@@ -77,12 +72,8 @@ class RunPlan(BaseModel):
     @property
     def identity(self) -> dict[str, Any]:
         """The columns of the results table that identify the run."""
-        names = {
-            "run": "id",
-            "method": "label",
-            **{n: n for n in ("data", "split", "shift", "seed")},
-        }
-        return {column: getattr(self, name) for column, name in names.items()}
+        own = {name: getattr(self, name) for name in ("data", "split", "shift", "seed")}
+        return {"run": self.id, "method": self.label, **own}
 
     @property
     def test_shifts(self) -> dict[str, float | None]:
@@ -108,18 +99,10 @@ class FinishedRun(RunPlan):
 class StudyPlan(BaseModel):
     """All runs of a study and what workers need to execute them.
 
-    Attributes:
-        schema_version: of run ids ("schema" in the file).
-        source, test_sources: name and options of the data, and of each further dataset by its name.
-        left_out: ids of corrupt images that were skipped.
-        splits_key: hash of the settings or of the file of the splits.
-        progression: hash of what the splits depend on; "" while they are being built.
-        shift_weights: weights of the network that shift is measured in.
-        import_from: folders that contain user code.
-        keeping: options of the runs' checkpoints and trackers.
-        search: the options that a search chose, by method.
-        unit: what the runs are called: "runs" or "trials".
-        pending_trials: trials that a search samples once the planned ones finish.
+    `progression` hashes what the splits depend on ("" while they are being built), `splits_key`
+    their settings or file; `shift_weights` are those of the network that shift is measured in,
+    `left_out` the ids of corrupt images, `import_from` folders of user code, `keeping` options of
+    checkpoints and trackers, and `search` the options that a search chose.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)

@@ -130,7 +130,7 @@ def _create_study(folder: Path, data: str | None, splits: Path | None) -> None:
     if data is None or splits is None:
         raise error_at(folder, "a new study needs both --splits FILE and --data")
     source = str(Path(data).resolve()) if Path(data).exists() else data
-    tables = {"name": folder.name or "study", "data": source, "methods": ["frozen"]}
+    tables: dict[str, Any] = {"name": folder.name or "study", "data": source, "methods": ["frozen"]}
     tables["splits"] = {"file": str(splits.resolve())}
     study = parse_study(tables, folder / "study.toml")
     store = Store(folder.resolve())

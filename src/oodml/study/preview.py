@@ -65,8 +65,11 @@ def preview(study: Study, folder: str | Path, smoke: bool = False) -> str:
     store = Store(Path(folder).resolve())
     images = open_images(study.data.name, **study.data.options)
     check_class_sizes(study.shots, images)
-    progression = _known_progression(study, images, store)
-    if progression is None:
+    if isinstance(study.splits, SplitFile):
+        progression = read_split_file(study.splits, images)
+    elif planned_progression_key(store) == progression_key(study, images):
+        progression = read_splits(store.splits)
+    else:
         return _preview_without_splits(study, images, smoke)
     tests = plan_tests(open_further_data(study, images), images, progression)
     lines: list[str] = []
@@ -97,18 +100,15 @@ def _preview_without_splits(study: Study, images: ImageSet, smoke: bool) -> str:
     """The variants, and the number of runs if the number of splits is known before building."""
     lines = [_describe_search(study)] if study.search else []
     lines.append("on every split (splits are built when the study runs):")
-    for variant in study.variants:
-        lines.append(f"  {variant.label}, seeds {', '.join(map(str, variant.seeds))}")
+    lines += [f"  {one.label}, seeds {', '.join(map(str, one.seeds))}" for one in study.variants]
     splits = study.splits
-    count: int | str = "all"
-    if isinstance(splits, SplitSettings):
-        count = splits.n_splits if splits.steps is None else len(splits.steps)
-    n = count if isinstance(count, int) else 1
+    count = splits.n_splits if isinstance(splits, SplitSettings) else None
+    if isinstance(splits, SplitSettings) and splits.steps is not None:
+        count = len(splits.steps)
     standard = _split_in_half(images, study.shots, study.episodes)
-    progression = Progression(tuple(replace(standard, step=step) for step in range(n)), "")
-    runs = plan_runs(study, progression, images)
-    text = f"at most {len(runs)} runs on {n} splits"
-    text = text if n == count else f"{len(runs)} runs per split"
+    standards = tuple(replace(standard, step=step) for step in range(count or 1))
+    runs = plan_runs(study, Progression(standards, ""), images)
+    text = f"at most {len(runs)} runs on {count} splits" if count else f"{len(runs)} runs per split"
     return "\n".join([*lines, *_describe_estimate(text, study, images, runs, smoke)])
 
 
@@ -124,13 +124,9 @@ def _describe_estimate(
         return [f"{count}; time and disk unknown: {error}"]
     trials = {one.label for one in study.variants if one.ranges} if study.search else set()
     labels = [run.label for run in runs] + [*trials] * (study.search.trials if study.search else 0)
-    seconds = features[0] + sum(costs[label][0] for label in labels)
-    size = features[1] + sum(costs[label][1] for label in labels)
-    return [
-        *lines,
-        f"{count}: about {format_duration(seconds)} of one worker and {format_size(size)}, "
-        "extrapolated from a few steps",
-    ]
+    seconds, size = np.sum([features, *(costs[label] for label in labels)], axis=0).tolist()
+    text = f"about {format_duration(seconds)} of one worker and {format_size(size)}"
+    return [*lines, f"{count}: {text}, extrapolated from a few steps"]
 
 
 def _describe_search(study: Study) -> str:
@@ -159,14 +155,6 @@ def _preview_search(
             lines.append(f"  later  {later} more of {label}, sampled when these finish")
     chosen = with_chosen_options(study, searches, "", trials.folder) if is_complete else None
     return lines, chosen
-
-
-def _known_progression(study: Study, images: ImageSet, store: Store) -> Progression | None:
-    if isinstance(study.splits, SplitFile):
-        return read_split_file(study.splits, images)
-    if planned_progression_key(store) == progression_key(study, images):
-        return read_splits(store.splits)
-    return None
 
 
 def _split_in_half(images: ImageSet, shots: Sequence[int], episodes: int) -> Split:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from oodml.errors import OodmlError, error_at
 from oodml.results.plan import StudyPlan
-from oodml.study.folder.claims import Claims
 from oodml.study.folder.store import Store
 from oodml.study.folder.table import refuse_foreign_rows
 
@@ -22,7 +21,7 @@ def resolve_conflicts(
     """
     previous = store.read_plan() if store.plan_file.exists() else StudyPlan()
     if previous.smoke and not study.smoke:
-        _refuse_while_used(store)
+        store.refuse_while_used()
         if not replace:
             refuse_foreign_rows(store)
         _remove(store, (*_SHARED, "runs", "failed", "unfinished", "tracking", "miniature"))
@@ -33,7 +32,7 @@ def resolve_conflicts(
     difference = _difference(previous, study, fingerprint)
     trials = Store(store.folder / "search")
     if replace and difference:
-        _refuse_while_used(store)
+        store.refuse_while_used()
         _remove(store, _SHARED)
         return f"{store.folder}: removed the results table and splits of another study"
     if difference and (store.result_folders() or trials.result_folders()):
@@ -55,24 +54,15 @@ def _difference(previous: StudyPlan, study: StudyPlan, fingerprint: Callable[[],
         return ""
     if previous.name != study.name:
         return f"its name is {previous.name!r}, not {study.name!r}"
+    sources = (previous.source, study.source)
     if previous.source != study.source and previous.fingerprint != fingerprint():
-        texts = []
-        for source in (previous.source, study.source):
-            options = ", ".join(
-                f"{k} {value}" for k, value in (source.get("options") or {}).items()
-            )
-            texts.append(f"{source.get('name')}" + (f" ({options})" if options else ""))
-        return f"its data is {texts[0]}, not {texts[1]}"
+        options = [(one.get("options") or {}).items() for one in sources]
+        texts = [" ".join(f"{name}={value}" for name, value in one) for one in options]
+        names = [f"{one.get('name')} {text}".strip() for one, text in zip(sources, texts, strict=True)]
+        return f"its data is {names[0]}, not {names[1]}"
     if previous.splits_key and previous.splits_key != study.splits_key:
         return "it has other splits"
     return ""
-
-
-def _refuse_while_used(store: Store) -> None:
-    claims = Claims(store.claims)
-    if any(not claims.is_dead(path) for _, path in claims.current().values()):
-        problem = "another process is working in it. Stop it, or choose another folder with --out."
-        raise error_at(store.folder, problem)
 
 
 def _remove(store: Store, names: tuple[str, ...]) -> None:

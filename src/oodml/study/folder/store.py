@@ -145,10 +145,18 @@ class Store:
     def read_plan(self) -> StudyPlan:
         return read_plan(self.plan_file)
 
+    def is_used(self) -> bool:
+        claims = Claims(self.claims)
+        return not all(claims.is_dead(path) for _, path in claims.current().values())
+
+    def refuse_while_used(self) -> None:
+        if self.is_used():
+            problem = "another process is working in it. Stop it, or choose another --out folder."
+            raise error_at(self.folder, problem)
+
     def clean_up(self) -> None:
         """Remove what dead processes left. Call it when every run is settled."""
-        claims = Claims(self.claims)
-        if all(claims.is_dead(path) for _, path in claims.current().values()):
+        if not self.is_used():
             for folder in (self.claims, self.folder / "unfinished", self.checkpoints):
                 shutil.rmtree(folder, ignore_errors=True)
 

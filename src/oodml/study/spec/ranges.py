@@ -26,8 +26,11 @@ DIGITS = 3
 class SearchSettings(BaseModel):
     """How to search for the options of every method, on validation classes alone.
 
-    `trials` of each method train on the classes of the step `split`: by default step 0, or else the
-    easiest. `metric` of the validation classes is maximized; "a+b" is the sum of two metrics.
+    Attributes:
+        trials: number of trials (training runs) per method.
+        split: the step whose training classes are used; None is step 0, or else the easiest split.
+        seed: random seed of every trial and of the sampler.
+        metric: the metric of the validation classes to maximize; "a+b" is the sum of two metrics.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

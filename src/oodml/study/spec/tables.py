@@ -18,7 +18,7 @@ from oodml.errors import OodmlError, error_at, unknown
 
 Settings = TypeVar("Settings", bound=BaseModel)
 Table = dict[str, Any]
-EXPECTED = {
+EXPECTED: dict[str | tuple[str, ...], str] = {
     "string_": "a text in quotes",
     "int_": "a whole number",
     "float_": "a number",
