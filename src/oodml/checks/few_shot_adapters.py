@@ -22,12 +22,9 @@ def _samples() -> tuple[Tensor, Heads]:
 def adapt_samples(make: Make, *numbers: int) -> AdaptResult:
     """Adapt to some episodes in a few steps."""
     features, head = _samples()
-    settings = AdaptSettings(
-        objective=make.name,  # type: ignore[attr-defined]
-        iterations=5,
-        batch_size=12,
-        metrics=("recall@1", "accuracy"),
-    )
+    name = make.name  # type: ignore[attr-defined]
+    steps = {"iterations": 5, "batch_size": 12, "metrics": ("recall@1", "accuracy")}
+    settings = AdaptSettings.model_validate({"objective": name, **steps})
     episodes = [
         {f"c{c}": [c * IMAGES + number + shot for shot in range(SHOTS)] for c in range(CLASSES)}
         for number in numbers

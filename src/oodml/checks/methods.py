@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,9 @@ def train_on_squares(
     model, method = build(make, mode)
     source: BatchSource = ImageSource(images, images.labels, SIDE, "gentle")
     if mode == "head":
-        views = [
-            embed(images, "pixels", view=v, augmentation="gentle", cache=False).vectors
-            for v in range(2)
-        ]
-        source = FeatureSource(torch.from_numpy(np.stack(views)), images.labels)
+        pixels = partial(embed, images, "pixels", augmentation="gentle", cache=False)
+        views = np.stack([pixels(view=view).vectors for view in range(2)])
+        source = FeatureSource(torch.from_numpy(views), images.labels)
     settings = TrainSettings.model_validate({"epochs": epochs, "batch_size": 12, "lr": 1e-3})
     cpu = torch.device("cpu")
     with isolated(1):

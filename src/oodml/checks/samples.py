@@ -15,12 +15,9 @@ T = TypeVar("T")
 DIM = 6
 """Dimension of the sample embeddings."""
 UNUSUAL_LABELS = {
-    "one class": (1, 1, 1, 1),
-    "singletons": (0, 1, 2, 3),
-    "a singleton": (0, 0, 0, 3),
-    "one row": (2,),
-    "one pair": (0, 0),
-}
+    "one class": (1, 1, 1, 1), "singletons": (0, 1, 2, 3), "a singleton": (0, 0, 0, 3),
+    "one row": (2,), "one pair": (0, 0),
+}  # fmt: skip
 """Labels of batches that every loss and miner must accept."""
 EMBEDDING_KINDS = ("unit", "long", "zero", "collapsed", "antipodal")
 

@@ -17,18 +17,10 @@ from oodml.errors import OodmlError, error_at, unknown
 from oodml.files import replacing
 
 COLUMNS = {
-    "run": "str",
-    "data": "str",
-    "split": "str",
-    "shift": "float64",
-    "method": "str",
-    "seed": "int64",
-    "stage": "str",
-    "shots": "Int64",
-    "episode": "Int64",
-    "metric": "str",
+    "run": "str", "data": "str", "split": "str", "shift": "float64", "method": "str",
+    "seed": "int64", "stage": "str", "shots": "Int64", "episode": "Int64", "metric": "str",
     "value": "float64",
-}
+}  # fmt: skip
 """The columns of the results table and their pandas types."""
 KEY_COLUMNS = tuple(name for name in COLUMNS if name != "value")
 MEASURED_COLUMNS = ("stage", "shots", "episode", "metric", "value")

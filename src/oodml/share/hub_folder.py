@@ -26,13 +26,13 @@ def write_model_folder(run: Path, out: Path) -> str:
     if planned.model.get("weights") not in (None, "none") and planned.model.get("mode") == "head":
         problem = f"{planned.description}: the backbone has a local weights file, which others lack"
         raise OodmlError(problem, "model.weights", planned.model["weights"])
-    record = without_paths(json.loads((run / "run.json").read_text("utf-8")))
+    record, card = json.loads((run / "run.json").read_text("utf-8")), run / "README.md"
+    record = without_paths(record)
+    text = card.read_text("utf-8") if card.exists() else _model_card(run.parents[1], record)
     with creating_folder(out) as staged:
         for name in ("model.json", "model.safetensors"):
             shutil.copyfile(run / name, staged / name)
         (staged / "run.json").write_text(json.dumps(record, indent=1), "utf-8")
-        card = run / "README.md"
-        text = card.read_text("utf-8") if card.exists() else _model_card(run.parents[1], record)
         (staged / "README.md").write_text(text, "utf-8")
     return planned.description
 

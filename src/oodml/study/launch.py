@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +93,12 @@ class Launcher:
         copy = mirrored(store.folder, self.storage) if self.storage else contextlib.nullcontext()
         try:
             with copy:
+
+                def fingerprint() -> str:
+                    return image_fingerprint(open_images(study.data.name, **study.data.options))
+
                 identity = plan_identity(study, self.smoke)
-                data = partial(open_images, study.data.name, **study.data.options)
-                removed = resolve_conflicts(
-                    store, identity, lambda: image_fingerprint(data()), self.replace
-                )
-                if removed:
+                if removed := resolve_conflicts(store, identity, fingerprint, self.replace):
                     self.log(removed)
                 yield store
         except OSError as error:

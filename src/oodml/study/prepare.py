@@ -233,16 +233,16 @@ def _shift_features(
     weights, size = recorded.get("weights"), recorded.get("image_size")
     if not progression.backbone or weights not in ("own", "none"):
         return None
-    settings = SplitSettings.model_validate(
-        {
-            "backbone": progression.backbone,
-            "weights": None if weights == "own" else weights,
-            "image_size": size if isinstance(size, int) else None,
-            "augmentation": recorded.get("augmentation", "base"),
-            "pooling": recorded.get("pooling", "avg"),
-        }
-    )
+    table: dict[str, Any] = {
+        "augmentation": "base",
+        "pooling": "avg",
+        "backbone": progression.backbone,
+    }
+    table |= {key: recorded[key] for key in ("augmentation", "pooling") if key in recorded}
+    table["weights"] = None if weights == "own" else weights
+    table["image_size"] = size if isinstance(size, int) else None
     try:
+        settings = SplitSettings.model_validate(table)
         return frozen_features(settings, images, device=device)
     except OodmlError as error:  # the models are tested all the same
         log(f"the shift to test data is unknown: {error}")

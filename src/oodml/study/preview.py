@@ -102,13 +102,15 @@ def _preview_without_splits(study: Study, images: ImageSet, smoke: bool) -> str:
     lines.append("on every split (splits are built when the study runs):")
     lines += [f"  {one.label}, seeds {', '.join(map(str, one.seeds))}" for one in study.variants]
     splits = study.splits
-    count = splits.n_splits if isinstance(splits, SplitSettings) else None
+    count = splits.n_splits if isinstance(splits, SplitSettings) else "all"
     if isinstance(splits, SplitSettings) and splits.steps is not None:
         count = len(splits.steps)
     standard = _split_in_half(images, study.shots, study.episodes)
-    standards = tuple(replace(standard, step=step) for step in range(count or 1))
+    n = count if isinstance(count, int) else 1
+    standards = tuple(replace(standard, step=step) for step in range(n))
     runs = plan_runs(study, Progression(standards, ""), images)
-    text = f"at most {len(runs)} runs on {count} splits" if count else f"{len(runs)} runs per split"
+    text = f"at most {len(runs)} runs on {n} splits"
+    text = text if n == count else f"{len(runs)} runs per split"
     return "\n".join([*lines, *_describe_estimate(text, study, images, runs, smoke)])
 
 

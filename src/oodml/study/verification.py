@@ -167,11 +167,9 @@ def _compare(run: RunPlan, results: pd.DataFrame, store: Store, again: Store) ->
 def _locate_data(plan: StudyPlan, data: str | Path | None) -> dict[str, Any]:
     """The source of the images, which a pack does not know if they are in a folder."""
     source: dict[str, Any] = {"options": {}, **plan.source}
-    if data is not None:
-        if source.get("name") in names("datasets"):
-            return {**source, "options": {**source["options"], "root": str(data)}}
-        return {**source, "name": str(data)}
-    if not source.get("name"):
+    if data is None and not source.get("name"):
         problem = f"the study does not say where the images of {plan.runs[0].data} are; pass --data"
         raise OodmlError(problem, location="--data")
-    return source
+    if data is not None and source.get("name") in names("datasets"):
+        return {**source, "options": {**source["options"], "root": str(data)}}
+    return source if data is None else {**source, "name": str(data)}

@@ -108,10 +108,8 @@ class TrainingState:
         """
         method, model = self.method.state_dict(), self.model.trained.state_dict()
         if (model.keys(), method.keys()) != (state["model"].keys(), state["method"].keys()):
-            _LOG.warning(
-                "the checkpoint contains modules that the method creates during training; the "
-                "training starts from the beginning"
-            )
+            problem = "the checkpoint contains modules that the method creates during training"
+            _LOG.warning("%s; the training starts from the beginning", problem)
             return
         self.epoch, self.rows = state["epoch"], state["rows"]
         self.trainer.step = state["step"]
@@ -162,12 +160,11 @@ class Checkpoint:
         """The checkpoint to resume from; None, with a warning, if it is corrupt or another's."""
         if not self.path.exists():
             return None
+        problem = "the checkpoint of another training"
         try:
-            key = torch.load(self.path, weights_only=True, mmap=True)["key"]
-            problem = "" if key == VERSION + self.key else "the checkpoint of another training"
+            if torch.load(self.path, weights_only=True, mmap=True)["key"] == VERSION + self.key:
+                return self.path
         except Exception as error:  # damaged files raise many types of exceptions
             problem = f"could not load the checkpoint: {str(error).partition(chr(10))[0]}"
-        if not problem:
-            return self.path
         _LOG.warning("%s: %s; the training starts from the beginning", self.path, problem)
         return None

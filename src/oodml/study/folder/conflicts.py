@@ -58,8 +58,8 @@ def _difference(previous: StudyPlan, study: StudyPlan, fingerprint: Callable[[],
     if previous.source != study.source and previous.fingerprint != fingerprint():
         options = [(one.get("options") or {}).items() for one in sources]
         texts = [" ".join(f"{name}={value}" for name, value in one) for one in options]
-        names = [f"{one.get('name')} {text}".strip() for one, text in zip(sources, texts, strict=True)]
-        return f"its data is {names[0]}, not {names[1]}"
+        names = [str(one.get("name")) for one in sources]
+        return f"its data is {names[0]} {texts[0]}, not {names[1]} {texts[1]}"
     if previous.splits_key and previous.splits_key != study.splits_key:
         return "it has other splits"
     return ""

@@ -50,29 +50,23 @@ def _watch(store: Store, console: Console, done: threading.Event) -> None:
 
 @contextlib.contextmanager
 def _display(console: Console) -> Iterator[Callable[[Status], None]]:
-    if not console.is_terminal:
-        yield _LineDisplay(console).show
+    """On a terminal, live bars; else lines: one every few seconds, and one at the end."""
+    if console.is_terminal:
+        with Live(console=console, refresh_per_second=4, transient=False) as live:
+            yield lambda status: live.update(render_status(status))
         return
-    with Live(console=console, refresh_per_second=4, transient=False) as live:
-        yield lambda status: live.update(render_status(status))
+    printed, last = float("-inf"), ""
 
-
-class _LineDisplay:
-    """Plain lines for logs: one every few seconds, and one when the study is complete."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.printed_at = float("-inf")
-        self.last = ""
-
-    def show(self, status: Status) -> None:
+    def show(status: Status) -> None:
+        nonlocal printed, last
         complete = not status.running and not status.missing
-        if not complete and time.monotonic() - self.printed_at < LINE_EVERY:
+        if not complete and time.monotonic() - printed < LINE_EVERY:
             return
-        if (line := format_progress(status)) != self.last:
-            self.last = line
-            self.console.print(line, highlight=False, soft_wrap=True)
-        self.printed_at = time.monotonic()
+        if (line := format_progress(status)) != last:
+            console.print(line, highlight=False, soft_wrap=True)
+        printed, last = time.monotonic(), line
+
+    yield show
 
 
 def format_progress(status: Status) -> str:

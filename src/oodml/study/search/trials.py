@@ -77,12 +77,12 @@ class Sampler:
             self._study.add_trial(trial)
 
     def _distribution(self, one: Range) -> Any:
-        distributions = self._optuna.distributions
+        kinds = self._optuna.distributions
         if isinstance(one, Choices):
-            return distributions.CategoricalDistribution(range(len(one.values)))
-        if one.whole:
-            return distributions.IntDistribution(int(one.low), int(one.high), log=one.log)
-        return distributions.FloatDistribution(one.low, one.high, log=one.log)
+            return kinds.CategoricalDistribution(range(len(one.values)))
+        kind = kinds.IntDistribution if one.whole else kinds.FloatDistribution
+        low, high = (int(n) if one.whole else n for n in (one.low, one.high))
+        return kind(low, high, log=one.log)
 
 
 def sampler_name() -> str:

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from oodml.errors import OodmlError, error_at, install_command, unknown
 from oodml.study.folder.store import Store
@@ -47,16 +46,15 @@ def run_on_cluster(
 
         resources = {name: _parse_number(value) for name, value in job_options.items()}
         run_on_ray(executor, Store(folder), execute, workers, device, threads, resources)
-    else:
-        arguments = (folder, execute, device, threads)
-        _run_on_slurm(executor.partition(":")[2] or "slurm", workers, arguments, job_options)
-
-
-def _run_on_slurm(
-    cluster: str, workers: int, arguments: tuple[Any, ...], options: Mapping[str, str]
-) -> None:
-    executor = _slurm_executor(cluster, arguments[0], options)
-    jobs = [executor.submit(work, *arguments) for _ in range(workers)]
+        return
+    submitit = _import("submitit", "slurm")
+    cluster = executor.partition(":")[2] or "slurm"
+    slurm = submitit.AutoExecutor(folder=Path(folder) / "slurm", cluster=cluster)
+    try:
+        slurm.update_parameters(**{k: _parse_number(value) for k, value in job_options.items()})
+    except (NameError, TypeError, ValueError) as error:
+        raise error_at("--job", f"{error}", tuple(job_options)) from error
+    jobs = [slurm.submit(work, folder, execute, device, threads) for _ in range(workers)]
     try:
         for job in jobs:
             job.result()
@@ -79,16 +77,6 @@ def slurm_script(folder: Path, workers: int, options: Mapping[str, str]) -> str:
     except TypeError as error:
         raise error_at("--job", f"{error}", tuple(options)) from error
     return f"# job script of each of {workers} workers\n{script}"
-
-
-def _slurm_executor(cluster: str, folder: Path, options: Mapping[str, str]) -> Any:
-    submitit = _import("submitit", "slurm")
-    executor = submitit.AutoExecutor(folder=Path(folder) / "slurm", cluster=cluster)
-    try:
-        executor.update_parameters(**{key: _parse_number(value) for key, value in options.items()})
-    except (NameError, TypeError, ValueError) as error:
-        raise error_at("--job", f"{error}", tuple(options)) from error
-    return executor
 
 
 def _import(name: str, extra: str) -> ModuleType:
