@@ -11,11 +11,7 @@ import tomli_w
 
 from oodml.files import write_text
 from oodml.study.folder.store import Store
-from oodml.study.search.trials import (
-    MethodSearch,
-    rounds,
-    sampler_name,
-)
+from oodml.study.search.trials import MethodSearch, rounds, sampler_name
 from oodml.study.spec.ranges import SearchSettings
 from oodml.study.spec.study_file import Study
 from oodml.study.spec.tables import Table

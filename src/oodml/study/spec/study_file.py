@@ -130,19 +130,15 @@ def read_toml_text(file: Path) -> str:
 
 def _describe_folder(folder: Path) -> str:
     """Why a folder is not a study file, and what to run instead."""
+    study, studies = folder / "study.toml", sorted(folder.glob("*.toml"))
     if (folder / "plan.json").exists():
-        return (
-            "a folder of results, not a study file. To resume the study, run "
-            f"`oodml study run {folder / 'study.toml'} --out {folder}`; "
-            f"to see its state, run `oodml study status {folder}`"
-        )
-    studies = sorted(folder.glob("*.toml"))
+        resume = f"To resume the study, run `oodml study run {study} --out {folder}`"
+        status = f"to see its state, run `oodml study status {folder}`"
+        return f"a folder of results, not a study file. {resume}; {status}"
     if studies:
         return f"a folder, not a study file. Run a file in it: `oodml study run {studies[0]}`"
-    return (
-        f"a folder, not a study file. If it contains images, run `oodml study init {folder}` to "
-        "write a study file for them"
-    )
+    remedy = f"run `oodml study init {folder}` to write a study file for them"
+    return f"a folder, not a study file. If it contains images, {remedy}"
 
 
 def parse_study(tables: Table, file: Path) -> Study:
