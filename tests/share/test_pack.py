@@ -15,7 +15,7 @@ from oodml.report.folder import read_folder
 from oodml.report.page import page_data, report_thumbnails
 from oodml.report.tables import tables
 from oodml.share import archive
-from oodml.share.pack import open_pack, pack_study, study_folder, toml_without_paths, without_paths
+from oodml.share.pack import open_pack, pack_study, study_folder, without_paths
 from tests.share.studies import planned_study
 
 PRIVATE = ("/home/zebulon", "zebulon-laptop")
@@ -171,4 +171,3 @@ def test_an_existing_folder_is_not_overwritten(packed: Path, tmp_path: Path) -> 
 )
 def test_paths_lose_their_folders(text: str, expected: str) -> None:
     assert without_paths([{"a": text}]) == [{"a": expected}]
-    assert toml_without_paths(f"a = '{text}'") == f"a = '{expected}'\n"

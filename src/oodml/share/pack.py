@@ -5,14 +5,16 @@ import json
 import re
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import tomli_w
 from PIL import Image
 
 from oodml import vector_files
@@ -30,11 +32,8 @@ from oodml.vectors import VectorSet
 
 SUFFIX = ".zip"
 PACKED_IMAGES = "images.parquet"
-_QUOTED = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*'")
 _PATH = re.compile(r"(?<![\w.:/\\~-])(?:~\w*|[A-Za-z]:)?[/\\][^\s\"'<>|;,()\[\]{}]*")
 _ABSOLUTE = re.compile(r"(?:~\w*[/\\]|[A-Za-z]:[/\\]|/|\\\\|file:)")
-_OPTIONS = ("# --data ", "# --splits ")
-"""Comments of `oodml study run`, which state paths of its command line."""
 
 
 def pack_study(
@@ -138,9 +137,10 @@ def _stage_settings(source: Path, staged: Path, plan: StudyPlan, progression: Pr
     public = replace(progression, settings=without_paths(progression.settings))
     write_splits(public, staged / "splits.json")
     settings = source / "study.toml"
-    if settings.exists():
-        text = toml_without_paths(settings.read_text("utf-8", "replace"))
-        (staged / "study.toml").write_text(text, "utf-8")
+    if settings.exists():  # without its comments
+        with suppress(tomllib.TOMLDecodeError):
+            tables = without_paths(tomllib.loads(settings.read_text("utf-8", "replace")))
+            (staged / "study.toml").write_text(tomli_w.dumps(tables), "utf-8")
     for file in sorted((source / "failed").glob("*.txt")):
         (staged / "failed").mkdir(exist_ok=True)
         reason = failure_reason(file.read_text("utf-8", "replace"))
@@ -188,18 +188,6 @@ def without_paths(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_paths(entry) for entry in value]
     return value
-
-
-def toml_without_paths(text: str) -> str:
-    """The text of a study file in which absolute paths are replaced by their last part."""
-    lines = [line for line in text.splitlines() if not line.startswith(_OPTIONS)]
-    shortened = _QUOTED.sub(_shorten_quoted, "\n".join(lines))
-    return _PATH.sub(_shorten, shortened) + "\n"
-
-
-def _shorten_quoted(match: re.Match[str]) -> str:
-    quote, text = match[0][0], match[0][1:-1]
-    return f"{quote}{_shorten(text) if _ABSOLUTE.match(text) else text}{quote}"
 
 
 def _shorten(path: str | re.Match[str]) -> str:
