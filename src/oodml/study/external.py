@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +110,11 @@ def add_files(
 
 
 def _matching_files(pattern: str) -> Iterator[tuple[str | None, int, Path]]:
-    text = re.escape(str(Path(pattern))).replace(r"\{split\}", "(?P<split>.+?)")
-    expression = re.compile(text.replace(r"\{seed\}", r"(?P<seed>\d+)"))
-    wildcard = Path(pattern.replace("{split}", "*").replace("{seed}", "*"))
-    anchor = Path(wildcard.anchor or ".")
-    parts = wildcard.relative_to(anchor) if wildcard.anchor else wildcard
-    matches = [(expression.fullmatch(str(path)), path) for path in sorted(anchor.glob(str(parts)))]
+    text = str(Path(pattern))
+    escaped = re.escape(text).replace(r"\{split\}", "(?P<split>.+?)")
+    expression = re.compile(escaped.replace(r"\{seed\}", r"(?P<seed>\d+)"))
+    paths = sorted(glob(text.replace("{split}", "*").replace("{seed}", "*")))
+    matches = [(expression.fullmatch(path), Path(path)) for path in paths]
     if not any(match for match, _ in matches):
         raise OodmlError(f"--vectors {pattern}: no file matches", location="--vectors")
     for match, path in matches:
