@@ -141,7 +141,7 @@ def test_only_the_report_draws() -> None:
             assert not packages & {"matplotlib", "plotly"}, module
 
 
-@pytest.mark.parametrize("heavy", ["faiss", "plotly", "matplotlib", "ray", "submitit", "umap"])
+@pytest.mark.parametrize("heavy", ["faiss", "plotly", "matplotlib", "ray", "submitit"])
 def test_heavy_packages_are_imported_where_they_are_used(heavy: str) -> None:
     for module, tree in trees().items():
         assert heavy not in packages_imported_at_the_top(tree), module

@@ -21,12 +21,11 @@ from oodml.datasets import open_images, open_unlabeled, without_corrupt
 from oodml.embedding import embed
 from oodml.errors import OodmlError, error_at
 from oodml.files import write_text
-from oodml.forecasting.features import FeatureViews
-from oodml.forecasting.target import forecast_target
+from oodml.forecasting.target import FeatureViews, forecast_target
 from oodml.images.image_set import ImageSet
 from oodml.progress import Progress, format_duration, observe_progress
 from oodml.report.folder import StudyFolder
-from oodml.report.small_targets import require_features
+from oodml.report.study_targets import require_features
 from oodml.report.tables import select
 from oodml.report.write import Report, write_report
 from oodml.study.launch import run_study

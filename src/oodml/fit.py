@@ -22,7 +22,7 @@ from oodml.images.image_set import ImageSet
 from oodml.model import Embedder
 from oodml.progress import Progress
 from oodml.report.folder import StudyFolder, read_folder
-from oodml.report.level_and_gain import describe_losses
+from oodml.report.gain_tables import describe_losses
 from oodml.report.tables import select, tables
 from oodml.results.plan import RunPlan
 from oodml.results.schema import Stage

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oodml.analysis.intervals import aggregated_generalization_score, ags_weights
-from oodml.analysis.published import published_curve, published_results
+from oodml.analysis.paper_results import published_results
 from oodml.errors import OodmlError
 
 points = st.lists(
@@ -27,7 +27,8 @@ def test_all_published_bars() -> None:
     ]
     assert len(bars) == 24
     for data, method, score in bars:
-        found = aggregated_generalization_score(*published_curve(data, method))
+        curve = results["recall_at_1"][data][method]
+        found = aggregated_generalization_score(results["fid"][data], curve)
         assert found == pytest.approx(score, abs=3e-4), (data, method)
 
 
@@ -80,10 +81,3 @@ def test_bad_input(shift: list[float], value: list[float], location: str) -> Non
     with pytest.raises(OodmlError) as error:
         aggregated_generalization_score(shift, value)
     assert error.value.location == location
-
-
-def test_unknown_published_names() -> None:
-    with pytest.raises(OodmlError, match="cub200"):
-        published_curve("cub", "margin")
-    with pytest.raises(OodmlError, match="margin"):
-        published_curve("cub200", "margins")

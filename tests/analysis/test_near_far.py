@@ -47,3 +47,14 @@ def test_gains_intervals_and_crossing_of_a_method() -> None:
     assert near_and_far(table[table["method"] == "tuned"]).empty
     assert near_and_far(table[table["split"] == "0"]).empty
     assert describe_near_and_far(near_and_far(table).iloc[:0]) == ""
+
+
+def test_a_baseline_that_is_better_everywhere_has_no_crossing_in_words() -> None:
+    table = results(
+        (method, split, {"0": 10.0, "9": 50.0}[split], 0, value)
+        for method, values in {"tuned": (0.7, 0.6), "frozen": (0.8, 0.75)}.items()
+        for split, value in zip(("0", "9"), values, strict=True)
+    )
+    sentence = describe_near_and_far(near_and_far(table))
+    assert "every split" in sentence
+    assert "10.00" not in sentence

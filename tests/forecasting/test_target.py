@@ -12,16 +12,15 @@ from typer.testing import CliRunner
 from oodml.cli import app
 from oodml.embedding import embed
 from oodml.errors import OodmlError
-from oodml.forecasting.answer import describe_forecast
-from oodml.forecasting.features import FeatureViews
+from oodml.forecasting.description import describe_forecast
 from oodml.forecasting.judge import (
-    _pairs,
     describe_judged,
     judged_methods,
     read_answers,
     write_judge_page,
 )
 from oodml.forecasting.target import (
+    FeatureViews,
     OpenForecast,
     forecast_changes,
     forecast_target,
@@ -29,7 +28,7 @@ from oodml.forecasting.target import (
     principal_axes,
 )
 from oodml.report.folder import read_folder
-from oodml.report.level_and_gain import describe_losses, gains, losses
+from oodml.report.gain_tables import describe_losses, gains, losses
 from oodml.study.launch import run_study
 from oodml.study.spec.study_file import read_study
 from tests.forecasting.drawings import drawings, write_drawings
@@ -121,7 +120,7 @@ def test_judged_queries_give_the_value(opened: OpenForecast, tmp_path: Path) -> 
     ]
     table = pd.DataFrame(rows, columns=["query", "neighbor", "answer"])
     table.to_csv(tmp_path / "judged.csv", index=False)
-    (answers,) = read_answers([tmp_path / "judged.csv"])
+    answers = read_answers(tmp_path / "judged.csv")
     results = judged_methods(opened, plan, answers)
     assert {one.method for one in results} == {"margin", "frozen"}
     for one in results:
@@ -130,7 +129,7 @@ def test_judged_queries_give_the_value(opened: OpenForecast, tmp_path: Path) -> 
     assert len(judged_methods(opened, plan, half)) == 2  # answering may go on later
     table.assign(answer="maybe").to_csv(tmp_path / "bad.csv", index=False)
     with pytest.raises(OodmlError) as error:
-        read_answers([tmp_path / "bad.csv"])
+        read_answers(tmp_path / "bad.csv")
     assert error.value.given == "maybe"
 
 
@@ -167,13 +166,14 @@ def test_the_page_works_from_disk_with_keys_and_survives_a_reload(
             page.locator("#save").click()
         download.value.save_as(tmp_path / "judged.csv")
         browser.close()
-    (answers,) = read_answers([tmp_path / "judged.csv"])
+    answers = read_answers(tmp_path / "judged.csv")
     assert list(answers.values()) == ["same", "different", "none"]
 
 
 def test_two_people_are_compared(opened: OpenForecast, tmp_path: Path) -> None:
     write_judge_page(opened, 28, tmp_path)
-    pairs = _pairs(json.loads((tmp_path / "plan.json").read_text())["queries"])
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    pairs = [(q["query"], name) for q in plan["queries"] for name in set(q["neighbors"].values())]
     table = pd.DataFrame(pairs, columns=["query", "neighbor"])
     for name, share in (("one", 0.5), ("two", 0.75)):
         table["answer"] = np.where(np.arange(len(table)) < share * len(table), "same", "different")

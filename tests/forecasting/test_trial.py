@@ -16,7 +16,7 @@ from oodml.forecasting.trial import (
     run_trial,
 )
 from oodml.report.folder import StudyFolder
-from oodml.report.level_and_gain import trial_scores
+from oodml.report.gain_tables import trial_scores
 from oodml.vectors import VectorSet
 from tests.forecasting.drawings import drawings, write_drawings
 

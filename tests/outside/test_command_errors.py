@@ -158,7 +158,7 @@ def test_outputs_never_replace_inputs(tmp_path: Path) -> None:
         ["splits", "export", splits, "--out", tmp_path / "link.json"],
         ["splits", "export", splits, "--out", splits],
         ["splits", "show", splits, "--figure", splits],
-        ["splits", "show", splits, "--vectors", file, "--page", file],
+        ["splits", "show", splits, "--vectors", file, "--maps", file],
         ["adapt", "--model", photos, "--support", photos, "--queries", photos, "--out", photos],
     ]
     before = file.read_bytes(), splits.read_bytes()

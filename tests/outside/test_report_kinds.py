@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from oodml.analysis.published import NETWORK, comparable_curves, published_results
+from oodml.analysis.paper_results import NETWORK, comparable_curves, published_results
 from oodml.analysis.ranking import beat_probability, compare_methods, compare_pairs
 from oodml.cli import app
 from oodml.errors import OodmlError

@@ -204,11 +204,11 @@ def test_splits_of_a_weights_file_require_the_file(tmp_path: Path, photos: Path)
 
 
 def test_show_lists_the_files_it_wrote(tmp_path: Path, photos: Path) -> None:
-    file, figure, page = (tmp_path / name for name in ("s.json", "fid.png", "page.html"))
+    file, figure, maps = (tmp_path / name for name in ("s.json", "fid.png", "maps.png"))
     run("splits", "build", "--data", photos, "--backbone", "pixels", "--out", file)
-    shown = run("splits", "show", file, "--figure", figure, "--page", page)
+    shown = run("splits", "show", file, "--figure", figure, "--maps", maps, "--data", photos)
     assert f"wrote {figure}" in shown.output
-    assert f"wrote {page}" in shown.output
+    assert f"wrote {maps}" in shown.output
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ FLAGS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 AGS = "figures.ags(document.createElement('div')).traces"
+UNFOLD = "document.querySelectorAll('.fold').forEach((one) => { one.open = true })"
 CURVES = "document.querySelector('[data-figure=generalization] .canvas').data"
 
 
@@ -42,6 +43,7 @@ def page(browser: Any, made: Made) -> Iterator[Any]:
     tab.on("pageerror", lambda error: errors.append(str(error)))
     tab.goto(made.page.as_uri())
     tab.wait_for_function(f"{CURVES}?.length > 0")
+    tab.evaluate(UNFOLD)
     yield tab
     context.close()
     assert errors == []
@@ -63,6 +65,17 @@ def test_every_section_and_figure_is_there(page: Any) -> None:
 def test_figures_out_of_view_are_drawn_while_the_browser_is_idle(page: Any) -> None:
     page.wait_for_function("allFigures().every((figure) => drawn.has(figure))")
     assert page.locator("[data-figure=progression] .main-svg").count() > 0
+
+
+def test_a_link_opens_a_folded_section(browser: Any, made: Made) -> None:
+    tab = browser.new_page()
+    tab.goto(made.page.as_uri())
+    names = tab.locator("section > .fold:not([open])").count()
+    assert tab.locator("section").count() == names + 3  # curve, gain, and decision
+    assert not tab.locator("#few-shot .canvas").is_visible()
+    tab.locator(".contents a[href='#few-shot']").click()
+    tab.wait_for_function("document.querySelector('[data-figure=few-shot] .canvas').data?.length")
+    tab.close()
 
 
 def test_hiding_a_method_changes_figure_and_table(page: Any) -> None:
@@ -160,7 +173,7 @@ def test_gains_of_training(page: Any) -> None:
     solid = [trace for trace in equal if trace["name"].endswith("equal difficulty")]
     assert len(solid) == len(names)
     assert all(0 <= value <= 1 for trace in solid for value in trace["y"])
-    assert page.locator("#forecast .lede").is_visible()
+    assert page.locator("#gain .lede").is_visible()
 
 
 def test_keyboard_reaches_the_controls(page: Any) -> None:
@@ -245,6 +258,7 @@ def test_phone(browser: Any, made: Made) -> None:
     tab = context.new_page()
     tab.goto(made.page.as_uri())
     tab.wait_for_function(f"{CURVES}?.length > 0")
+    tab.evaluate(UNFOLD)
     _draw_all(tab)
     assert tab.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
     strips = tab.locator("#examples button.row").first.locator(".strip")
@@ -260,6 +274,7 @@ def test_long_names_fit_a_phone(browser: Any, tmp_path: Path) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 844})
     tab = context.new_page()
     tab.goto(write_report(tmp_path, images, paper=False).page.as_uri())
+    tab.evaluate(UNFOLD)
     tab.wait_for_function("allFigures().every((figure) => drawn.has(figure))")
     assert tab.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
     context.close()

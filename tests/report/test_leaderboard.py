@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from oodml.analysis.published import published_results
+from oodml.analysis.paper_results import published_results
 from oodml.errors import OodmlError
 from oodml.report.leaderboard import write_leaderboard
 from oodml.share.pack import pack_study

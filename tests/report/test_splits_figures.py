@@ -32,24 +32,3 @@ def test_every_figure_is_drawn(tmp_path: Path) -> None:
     assert titles[0].startswith("step 0, FID")
     with pytest.raises(OodmlError, match="allowed: .png, .pdf, .svg"):
         draw.save_figure(figures[0], tmp_path / "x.gif")
-
-
-def test_the_fragment_names_classes_and_shows_samples() -> None:
-    sample = FEATURES.ids[0]
-    every = {str(name): "data:image/png;base64,AAAA" for name in FEATURES.ids}
-    fragment = draw.progression_html(PROGRESSION, FEATURES, every)
-    assert "data:image/png;base64,AAAA" in fragment
-    assert "c000 (train)" in fragment
-    assert sample.startswith("c000")
-    assert "<html" not in fragment
-    for split in PROGRESSION:
-        assert f"step {split.step}, FID" in fragment
-    bare = draw.progression_html(PROGRESSION)
-    assert "data:image" not in bare
-    assert "c000" not in bare
-
-
-def test_umap_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "umap", None)
-    with pytest.raises(OodmlError, match="pip install 'umap-learn"):
-        draw.progression_maps(PROGRESSION, FEATURES, umap=True)

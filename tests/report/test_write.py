@@ -23,8 +23,9 @@ from tests.report.conftest import Made
 from tests.report.study_folder import keep_epochs, made_up_study
 
 SECTIONS = (
-    "overview", "generalization", "ranking", "few-shot", "forecast", "structure", "progression",
-    "open-set", "compression", "by-kind", "confused-pairs", "examples", "findings", "runs", "cite",
+    "overview", "generalization", "gain", "ranking", "few-shot", "forecast", "structure",
+    "progression", "open-set", "compression", "by-kind", "confused-pairs", "examples", "findings",
+    "runs", "cite",
 )  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def adapt(
         problem = 'layers = "all" adapts a network on images; on features, use layers = "last"'
         raise OodmlError(problem, "adapt.layers", "all", ("last",))
     labels = np.unique(np.asarray(classes), return_inverse=True)[1]
-    ids = list(range(len(episodes))) if numbers is None else list(numbers)
+    ids = range(len(episodes)) if numbers is None else numbers
     check_episodes(episodes, np.asarray(classes), len(features))
     tests = [Queries(labels, one, settings.metrics, lists) for one in episodes]
     start = head.embed(features[None])[0]
@@ -97,7 +97,7 @@ def fit_heads(
     numbers: Sequence[int] = (0,),
 ) -> Heads:
     """The head of each episode after adaptation; the arguments are those of `adapt`."""
-    rows, views = _views(features, episodes, support_views)
+    rows = sorted({row for one in episodes for members in one.values() for row in members})
     position = {row: index for index, row in enumerate(rows)}
     support = [
         support_of({name: [position[row] for row in members] for name, members in one.items()})
@@ -107,9 +107,15 @@ def fit_heads(
         adapter = catalog.load("few_shot_adapters", settings.objective, settings=settings)
         heads: Heads = adapter.heads(head, features[rows], support)
         return heads
+    views = features[rows][:, None]
+    if support_views is not None:
+        if missing := [row for row in rows if row not in support_views]:
+            problem = f"support_views has no views of support row {missing[0]}"
+            raise OodmlError(problem, "support_views", missing[0])
+        views = torch.stack([support_views[row] for row in rows]).to(features)
     generators = [generator(seed, "episode", number) for number in numbers]
-    shots = min(int(one.counts.min()) for one in support)
-    return train_heads(head, views, support, generators, settings, settings.steps(shots))
+    steps = settings.steps(min(int(one.counts.min()) for one in support))
+    return train_heads(head, views, support, generators, settings, steps)
 
 
 class Queries:
@@ -125,11 +131,8 @@ class Queries:
         rows = [row for members in support.values() for row in members]
         every = np.ones(len(labels), dtype=np.bool_)
         self.lists = (lists or QueryLists(every, every)).without(rows)
-        self.queries = np.flatnonzero(self.lists.queries)
-        self.labels = labels
-        self.support = support_of(support)
+        self.labels, self.metrics, self.support = labels, metrics, support_of(support)
         self.support_labels = labels[[members[0] for members in support.values()]]
-        self.metrics = metrics
 
     def evaluate(self, embeddings: Float[Tensor, "n d"], scores: bool = False) -> Metrics:
         """The metrics of the queries in the gallery, or among each other.
@@ -138,10 +141,8 @@ class Queries:
             embeddings: [n d] of all images.
             scores: whether the embeddings consist of one score per support class.
         """
-        vectors = embeddings.cpu().numpy()
-        ks = cutoffs(self.metrics) or (1,)
-        arguments = self.lists.arguments(vectors, self.labels)
-        values = retrieval_metrics(**arguments, ks=ks)
+        arguments = self.lists.arguments(embeddings.cpu().numpy(), self.labels)
+        values = retrieval_metrics(**arguments, ks=cutoffs(self.metrics) or (1,))
         if "accuracy" in self.metrics:
             values["accuracy"] = self._accuracy(embeddings, scores)
         for name in self.metrics:
@@ -150,35 +151,20 @@ class Queries:
         return {name: values[name] for name in self.metrics}
 
     def _accuracy(self, embeddings: Float[Tensor, "n d"], scores: bool) -> float:
-        labels = self.labels[self.queries]
+        queries = np.flatnonzero(self.lists.queries)
+        labels = self.labels[queries]
         if not np.isin(labels, self.support_labels).all():
             problem = (
                 'adapt: the metric "accuracy" requires support images of every class of the '
                 "queries; class-wise episodes have none"
             )
             raise OodmlError(problem, "adapt.metrics", "accuracy")
-        similarities = embeddings[self.queries]
+        similarities = embeddings[queries]
         if not scores:
             means = class_means(embeddings, self.support)
             similarities = similarities @ torch.nn.functional.normalize(means, dim=1).T
         nearest = similarities[:, : len(self.support_labels)].argmax(1).cpu().numpy()
         return float((self.support_labels[nearest] == labels).mean())
-
-
-def _views(
-    features: Float[Tensor, "n f"],
-    episodes: Sequence[Mapping[str, Sequence[int]]],
-    support_views: Mapping[int, Float[Tensor, "v f"]] | None,
-) -> tuple[list[int], Float[Tensor, "s v f"]]:
-    """The support rows of all episodes and the features of their views."""
-    rows = sorted({row for one in episodes for members in one.values() for row in members})
-    if support_views is None:
-        return rows, features[rows][:, None]
-    missing = [row for row in rows if row not in support_views]
-    if missing:
-        problem = f"support_views has no views of support row {missing[0]}"
-        raise OodmlError(problem, "support_views", missing[0])
-    return rows, torch.stack([support_views[row] for row in rows]).to(features)
 
 
 def check_episodes(

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from oodml.adaptation.episodes import fit_heads
 from oodml.adaptation.heads import Heads, heads_of
-from oodml.adaptation.images import leave_out_copies, rows_by_class, view_features
+from oodml.adaptation.images import leave_out_copies, list_some, rows_by_class, view_features
 from oodml.adaptation.settings import AdaptSettings
 from oodml.arrays import Names
 from oodml.devices import resolve_device
@@ -71,69 +71,48 @@ def add_to_gallery(
         problem = 'layers = "all" cannot be combined with a gallery; use layers = "last"'
         raise OodmlError(problem, "layers", "all", ("last",))
     resolved = resolve_device(device)
-    features = {
-        name: backbone_features(images, model, device=resolved)
-        for name, images in (("support", support), ("gallery", gallery), ("query", query))
-    }
-    others = {"support": (support, features["support"]), "gallery": (gallery, features["gallery"])}
-    query, features["query"], notes = leave_out_copies(query, features["query"], others)
-    query, features["query"], unknown = _leave_out_unknown(
-        query, features["query"], {*support.class_names, *gallery.class_names}
+    new, old, searched = (
+        backbone_features(images, model, device=resolved) for images in (support, gallery, query)
     )
-    given = features["gallery"], gallery.classes
-    vectors = np.concatenate([features["gallery"], features["support"]])
-    added = vectors, np.concatenate([gallery.classes, support.classes])
-    start = heads_of(model.head, features["support"].shape[1])
+    others = {"support": (support, new), "gallery": (gallery, old)}
+    query, searched, notes = leave_out_copies(query, searched, others)
+    known = np.isin(query.classes, [*support.class_names, *gallery.class_names])
+    if not known.all():
+        unknown = np.unique(query.classes[~known]).tolist()
+        if not known.any():
+            problem = f"no query class ({unknown[0]!r}, …) is in the support or the gallery"
+            allowed = sorted({*support.class_names, *gallery.class_names})
+            raise OodmlError(problem, "query", unknown[0], allowed)
+        left_out = "queries of classes in neither support nor gallery are left out"
+        notes = (*notes, f"{left_out}: {list_some(unknown)}")
+        query, searched = query.select(known), searched[known]
+    start = heads_of(model.head, new.shape[1])
     views = view_features(support, model, settings, seed, resolved)
     if views is not None:  # the test view of a gallery image stands for all its views
-        tests = torch.from_numpy(features["gallery"])[:, None].expand(-1, settings.views, -1)
+        tests = torch.from_numpy(old)[:, None].expand(-1, settings.views, -1)
         views |= dict(enumerate(tests, len(views)))
-    rows = torch.from_numpy(np.concatenate([features["support"], features["gallery"]])).to(resolved)
-    members = _members(support, gallery)
+    rows = torch.from_numpy(np.concatenate([new, old])).to(resolved)
+    members = rows_by_class(support)
+    for name, own in rows_by_class(gallery, len(support)).items():
+        members[name] = members.get(name, []) + own
     adapted = fit_heads(rows, [members], start.to(resolved), settings, views, seed)
     adapted = adapted.to(torch.device("cpu"))
+    given = old, gallery.classes
+    added = np.concatenate([old, new]), np.concatenate([gallery.classes, support.classes])
     is_new = ~np.isin(query.classes, gallery.class_names)
     recalls = []
     for name, chosen in (("new classes", is_new), ("other classes", ~is_new)):
         if chosen.any():
-            queries = features["query"][chosen], query.classes[chosen]
+            queries = searched[chosen], query.classes[chosen]
             before = None if name == "new classes" else _recall(queries, given, start)
             after = _recall(queries, added, start), _recall(queries, added, adapted)
             recalls.append(GalleryRecall(name, int(chosen.sum()), before, *after))
     embedder = Embedder(model.settings, adapted.module(model.head), model.backbone).eval()
-    return embedder, GalleryResult(tuple(recalls), (*notes, *unknown))
-
-
-def _leave_out_unknown(
-    query: ImageSet, features: Float[np.ndarray, "n f"], known: set[str]
-) -> tuple[ImageSet, Float[np.ndarray, "q f"], tuple[str, ...]]:
-    """The queries of known classes, their features, and a note about the others."""
-    unknown = [name for name in query.class_names if name not in known]
-    if not unknown:
-        return query, features, ()
-    if len(unknown) == len(query.class_names):
-        problem = f"no query class ({unknown[0]!r}, …) is in the support or the gallery"
-        raise OodmlError(problem, "query", unknown[0], sorted(known))
-    rows = np.isin(query.classes, list(known))
-    named = ", ".join(map(repr, unknown[:5])) + (", …" if len(unknown) > 5 else "")
-    note = f"queries of classes in neither support nor gallery are left out: {named}"
-    return query.select(rows), features[rows], (note,)
+    return embedder, GalleryResult(tuple(recalls), notes)
 
 
 @torch.no_grad()
 def _recall(queries: _Images, gallery: _Images, head: Heads) -> float:
-    embedded = [
-        head.embed(torch.from_numpy(rows)[None])[0].numpy() for rows, _ in (queries, gallery)
-    ]
-    metrics = retrieval_metrics(
-        embedded[0], queries[1], ks=(1,), gallery=embedded[1], gallery_labels=gallery[1]
-    )
+    near, far = (head.embed(torch.from_numpy(x)[None])[0].numpy() for x, _ in (queries, gallery))
+    metrics = retrieval_metrics(near, queries[1], ks=(1,), gallery=far, gallery_labels=gallery[1])
     return float(metrics["recall@1"])
-
-
-def _members(support: ImageSet, gallery: ImageSet) -> dict[str, list[int]]:
-    """The rows of each class among the support images followed by the gallery images."""
-    members = rows_by_class(support)
-    for name, rows in rows_by_class(gallery, len(support)).items():
-        members[name] = members.get(name, []) + rows
-    return members

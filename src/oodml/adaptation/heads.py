@@ -1,6 +1,6 @@
 """Linear heads of many episodes as stacked matrices, and their training by optimizer steps."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -39,10 +39,10 @@ class Heads:
 
     def linear(self, features: Float[Tensor, "#e n f"]) -> Float[Tensor, "e n d"]:
         """The outputs before normalization."""
-        features = features.expand(len(self.weight), -1, -1)
+        features, weight = features.expand(len(self.weight), -1, -1), self.weight.transpose(1, 2)
         if self.bias is None:
-            return torch.bmm(features, self.weight.transpose(1, 2))
-        return torch.baddbmm(self.bias[:, None], features, self.weight.transpose(1, 2))
+            return torch.bmm(features, weight)
+        return torch.baddbmm(self.bias[:, None], features, weight)
 
     def normalized(self, outputs: Float[Tensor, "e n d"]) -> Float[Tensor, "e n d"]:
         """The linear layer's outputs after normalization."""
@@ -54,19 +54,20 @@ class Heads:
         scale = torch.tensor(self.part_weights, dtype=outputs.dtype, device=outputs.device)
         return normalize((normalize(parts, dim=3) * scale[:, None]).flatten(2), dim=2)
 
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Heads":
+        bias = None if self.bias is None else change(self.bias)
+        return replace(self, weight=change(self.weight), bias=bias)
+
     def repeated(self, episodes: int) -> "Heads":
         """Copies of a single head for several episodes."""
-        bias = None if self.bias is None else self.bias.repeat(episodes, 1)
-        return replace(self, weight=self.weight.repeat(episodes, 1, 1), bias=bias)
+        return self._map(lambda part: part.repeat(episodes, *[1] * (part.ndim - 1)))
 
     def to(self, device: torch.device) -> "Heads":
         """The heads on a device."""
-        bias = None if self.bias is None else self.bias.to(device)
-        return replace(self, weight=self.weight.to(device), bias=bias)
+        return self._map(lambda part: part.to(device))
 
     def __getitem__(self, episode: int) -> "Heads":
-        bias = None if self.bias is None else self.bias[episode][None]
-        return replace(self, weight=self.weight[episode][None], bias=bias)
+        return self._map(lambda part: part[episode][None])
 
     def module(self, like: nn.Module, episode: int = 0) -> nn.Module:
         """The head of one episode as a module, to save or export.
@@ -106,18 +107,13 @@ def heads_of(module: nn.Module, features: int) -> Heads:
         return Heads(torch.eye(features)[None], normalize=module.normalize)
     linear = getattr(module, "linear", None)
     if not isinstance(linear, nn.Linear):
-        raise OodmlError(
-            f"head {type(module).__name__} has no linear layer `linear`; adaptation on features "
-            "requires a linear last layer",
-            given=type(module).__name__,
-        )
+        name = type(module).__name__
+        problem = f"head {name} has no linear layer `linear`; adaptation on features requires a"
+        raise OodmlError(f"{problem} linear last layer", given=name)
     bias = None if linear.bias is None else linear.bias.detach().clone()[None]
-    return Heads(
-        linear.weight.detach().clone()[None],
-        bias,
-        bool(getattr(module, "normalize", True)),
-        tuple(getattr(module, "part_weights", (1.0,))),
-    )
+    parts = tuple(getattr(module, "part_weights", (1.0,)))
+    normalized = bool(getattr(module, "normalize", True))
+    return Heads(linear.weight.detach().clone()[None], bias, normalized, parts)
 
 
 def train_heads(

@@ -5,23 +5,23 @@ episodes. Adapting the whole network decodes, augments, and embeds the images of
 are adapted one after another, each in its own copy.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
 
 from oodml import catalog
 from oodml.adaptation.episodes import AdaptResult, Metrics, Queries, adapt, check_episodes
 from oodml.adaptation.heads import heads_of, make_optimizer
 from oodml.adaptation.settings import AdaptSettings
-from oodml.adaptation.support import SupportBatch, SupportBatches, support_of
+from oodml.adaptation.support import SupportBatches, support_of
 from oodml.devices import resolve_device
 from oodml.embedding import backbone_features, embed
 from oodml.errors import OodmlError
+from oodml.evaluate.neighbors import unit_vectors
 from oodml.evaluate.query_lists import QueryLists, query_lists
 from oodml.images.image_set import ImageSet
 from oodml.images.transforms import batches, recipe, train_views
@@ -50,7 +50,7 @@ def adapt_network(
         episodes: for each episode, the rows of `test` that are the support images of each class;
             all other rows are queries.
     """
-    require_loss(settings)
+    _require_loss(settings)
     resolved = resolve_device(device)
     test = input_images(test, model.settings)
     check_episodes(episodes, test.classes, len(test))
@@ -65,8 +65,7 @@ def adapt_network(
     return tuple(one.evaluate(start) for one in tests), tuple(after)
 
 
-def require_loss(settings: AdaptSettings) -> None:
-    """Check that the objective is a loss, which can adapt a network."""
+def _require_loss(settings: AdaptSettings) -> None:
     if settings.closed_form:
         problem = (
             f"objective {settings.objective!r} is in closed form and cannot adapt a whole network; "
@@ -102,8 +101,14 @@ def finetune_on_support(
     trained = list((adapted if whole else adapted.head).parameters())
     optimizer = make_optimizer(trained, beta, settings)
     steps = list(sampler.draw(settings.steps(int(support.counts.min()))))
-    views = track(_views(model, images, steps, seed, number), "Adapting", len(steps), "steps")
-    for batch, pixels in zip(steps, views, strict=True):
+    size, augmentation = model.image_size, recipe(model.settings.augmentation)
+    seeds = [derived_seed(seed, "episode", number, "step", step) for step in range(len(steps))]
+    views = batches(
+        (batch.rows[0].numpy().astype(np.int64), train_views(images, size, augmentation, own))
+        for batch, own in zip(steps, seeds, strict=True)
+    )
+    shown = track(views, "Adapting", len(steps), "steps")
+    for batch, pixels in zip(steps, shown, strict=True):
         with torch.set_grad_enabled(whole):
             features = adapted.features(pixels.to(device))
         embeddings = adapted.head.embed(features)  # type: ignore[operator]
@@ -112,24 +117,6 @@ def finetune_on_support(
         loss.backward()
         optimizer.step()
     return adapted.eval()
-
-
-def _views(
-    model: Embedder, images: ImageSet, steps: Sequence[SupportBatch], seed: int, number: int
-) -> Iterator[Tensor]:
-    augmentation = recipe(model.settings.augmentation)
-    return batches(
-        (
-            batch.rows[0].numpy().astype(np.int64),
-            train_views(
-                images,
-                model.image_size,
-                augmentation,
-                derived_seed(seed, "episode", number, "step", step),
-            ),
-        )
-        for step, batch in enumerate(steps)
-    )
 
 
 def adapt_model(
@@ -151,24 +138,64 @@ def adapt_model(
     settings = settings or AdaptSettings()
     resolved = resolve_device(device)
     if settings.layers == "all":
-        require_loss(settings)
-    notes = check_classes(support, query)
+        _require_loss(settings)
+    notes = _check_classes(support, query)
     covered = set(query.class_names) <= set(support.class_names)
     if covered and "accuracy" not in settings.metrics:
         settings = settings.model_copy(update={"metrics": (*settings.metrics, "accuracy")})
-    features = {
-        name: backbone_features(images, model, device=resolved)
-        for name, images in (("support", support), ("query", query))
-    }
-    query, features["query"], left_out = leave_out_copies(
-        query, features["query"], {"support": (support, features["support"])}
-    )
-    task = _Task(model, support, query, features, settings, seed, resolved)
-    adapted, result = task.adapt_head() if settings.layers == "last" else task.adapt_all()
-    return adapted, replace(result, notes=(*left_out, *notes))
+    own, others = (backbone_features(images, model, device=resolved) for images in (support, query))
+    query, others, left_out = leave_out_copies(query, others, {"support": (support, own)})
+    if settings.layers == "all":
+        adapted, result = _adapt_all(model, support, query, settings, seed, resolved)
+    else:
+        features = torch.from_numpy(np.concatenate([own, others])).to(resolved)
+        result = adapt(
+            features,
+            np.concatenate([support.classes, query.classes]),
+            [rows_by_class(support)],
+            heads_of(model.head, features.shape[1]).to(resolved),
+            settings,
+            support_views=view_features(support, model, settings, seed, resolved),
+            seed=seed,
+            lists=_lists_after(support, query),
+        )
+        adapted = Embedder(model.settings, result.heads.module(model.head), model.backbone)
+    return adapted.eval(), replace(result, notes=(*left_out, *notes))
 
 
-def check_classes(support: ImageSet, query: ImageSet) -> tuple[str, ...]:
+def _adapt_all(
+    model: Embedder,
+    support: ImageSet,
+    query: ImageSet,
+    settings: AdaptSettings,
+    seed: int,
+    device: torch.device,
+) -> tuple[Embedder, AdaptResult]:
+    """Adapt the whole network on images."""
+    whole, rows = finetune_settings(model.settings), rows_by_class(support)
+    images = input_images(support, whole)
+    trained = finetune_on_support(model, images, rows, settings, seed, 0, device)
+    adapted = Embedder(whole, trained.head, trained.backbone)
+    classes = np.concatenate([support.classes, query.classes])
+    labels = np.unique(classes, return_inverse=True)[1]
+    queries = Queries(labels, rows, settings.metrics, _lists_after(support, query))
+    metrics = []
+    for one in (model, adapted):
+        parts = [embed(images, one, device=device).vectors for images in (support, query)]
+        metrics.append(queries.evaluate(torch.from_numpy(np.concatenate(parts))))
+    heads = heads_of(adapted.head, adapted.require_backbone().features)
+    return adapted, AdaptResult((metrics[0],), (metrics[1],), heads)
+
+
+def _lists_after(support: ImageSet, query: ImageSet) -> QueryLists | None:
+    """The lists of the queries, in the rows of the support images followed by the queries."""
+    if (lists := query_lists(query)) is None:
+        return None
+    before = np.zeros(len(support), dtype=np.bool_)
+    return QueryLists(*(np.concatenate([before, m]) for m in (lists.queries, lists.gallery)))
+
+
+def _check_classes(support: ImageSet, query: ImageSet) -> tuple[str, ...]:
     """Notes about query classes without support images."""
     for part, images in (("support", support), ("query", query)):
         if len(images.class_names) < 2:
@@ -189,12 +216,16 @@ def check_classes(support: ImageSet, query: ImageSet) -> tuple[str, ...]:
         raise OodmlError(problem, "query", missing[0], support.class_names)
     if not missing:
         return ()
-    named = ", ".join(map(repr, missing[:5])) + (", …" if len(missing) > 5 else "")
     verb = "class has" if len(missing) == 1 else "classes have"
     return (
-        f"{len(missing)} query {verb} no support images: {named}. Accuracy is not computed; the "
-        "other metrics include their images",
+        f"{len(missing)} query {verb} no support images: {list_some(missing)}. Accuracy is not "
+        "computed; the other metrics include their images",
     )
+
+
+def list_some(names: Sequence[str]) -> str:
+    """Up to five names in quotes."""
+    return ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
 
 
 def leave_out_copies(
@@ -210,85 +241,44 @@ def leave_out_copies(
     """
     notes = []
     for name, (images, other_features) in others.items():
-        copies = find_copies(query, features, images, other_features)
+        copies = _find_copies(query, features, images, other_features)
         if not copies.any():
             continue
-        example = str(query.ids[np.flatnonzero(copies)[0]])
+        example, number = str(query.ids[np.flatnonzero(copies)[0]]), int(copies.sum())
         if copies.all():
             problem = (
-                f"every query image is also a {name} image ({example!r}, …). Give other images as "
-                "queries"
+                f"every query image is also a {name} image ({example!r}, …). Give other images"
             )
-            raise OodmlError(problem, "query", example)
-        number = int(copies.sum())
-        what = (
-            f"query image is also a {name} image and is"
-            if number == 1
-            else (f"query images are also {name} images and are")
-        )
-        notes.append(f"{number} {what} left out: {example!r}{', …' if number > 1 else ''}")
+            raise OodmlError(f"{problem} as queries", "query", example)
+        one = f"1 query image is also a {name} image and is left out: {example!r}"
+        many = f"{number} query images are also {name} images and are left out: {example!r}, …"
+        notes.append(one if number == 1 else many)
         query, features = query.select(~copies), features[~copies]
     return query, features, tuple(notes)
 
 
-@dataclass(frozen=True)
-class _Task:
-    model: Embedder
-    support: ImageSet
-    query: ImageSet
-    features: Mapping[str, Float[np.ndarray, "_ f"]]
-    settings: AdaptSettings
-    seed: int
-    device: torch.device
+def _find_copies(
+    images: ImageSet,
+    features: Float[np.ndarray, "n f"],
+    others: ImageSet,
+    other_features: Float[np.ndarray, "m f"],
+) -> Bool[np.ndarray, " n"]:
+    """Which images have the same pixels as one of the others, whatever their names and formats.
 
-    def adapt_head(self) -> tuple[Embedder, AdaptResult]:
-        """Adapt the last layer on features."""
-        parts = [self.features["support"], self.features["query"]]
-        features = torch.from_numpy(np.concatenate(parts)).to(self.device)
-        result = adapt(
-            features,
-            np.concatenate([self.support.classes, self.query.classes]),
-            [rows_by_class(self.support)],
-            heads_of(self.model.head, features.shape[1]).to(self.device),
-            self.settings,
-            support_views=view_features(
-                self.support, self.model, self.settings, self.seed, self.device
-            ),
-            seed=self.seed,
-            lists=self._lists(),
-        )
-        head = result.heads.module(self.model.head)
-        return Embedder(self.model.settings, head, self.model.backbone).eval(), result
-
-    def adapt_all(self) -> tuple[Embedder, AdaptResult]:
-        """Adapt the whole network on images."""
-        whole = finetune_settings(self.model.settings)
-        images = input_images(self.support, whole)
-        rows = rows_by_class(self.support)
-        trained = finetune_on_support(
-            self.model, images, rows, self.settings, self.seed, 0, self.device
-        )
-        adapted = Embedder(whole, trained.head, trained.backbone)
-        classes = np.concatenate([self.support.classes, self.query.classes])
-        labels = np.unique(classes, return_inverse=True)[1]
-        queries = Queries(labels, rows, self.settings.metrics, self._lists())
-        metrics = []
-        for model in (self.model, adapted):
-            parts = [
-                embed(images, model, device=self.device).vectors
-                for images in (self.support, self.query)
-            ]
-            metrics.append(queries.evaluate(torch.from_numpy(np.concatenate(parts))))
-        heads = heads_of(adapted.head, adapted.require_backbone().features)
-        return adapted.eval(), AdaptResult((metrics[0],), (metrics[1],), heads)
-
-    def _lists(self) -> QueryLists | None:
-        lists = query_lists(self.query)
-        if lists is None:
-            return None
-        before = np.zeros(len(self.support), dtype=np.bool_)
-        masks = (np.concatenate([before, mask]) for mask in (lists.queries, lists.gallery))
-        return QueryLists(*masks)
+    The features [n f], [m f] only select candidates; the decoded pixels decide.
+    """
+    copies = np.zeros(len(images), dtype=bool)
+    rows, columns = unit_vectors(features), unit_vectors(other_features)
+    for start in range(0, len(rows), _BLOCK):
+        distances = 1 - rows[start : start + _BLOCK] @ columns.T
+        for row in np.flatnonzero(distances.min(axis=1) < _TOLERANCE):
+            order = np.argsort(distances[row])[:_CANDIDATES]
+            pixels = np.asarray(images.read(start + int(row)))
+            copies[start + row] = any(
+                np.array_equal(pixels, np.asarray(others.read(int(other))))
+                for other in order[distances[row][order] < _TOLERANCE]
+            )
+    return copies
 
 
 def rows_by_class(images: ImageSet, first: int = 0) -> dict[str, list[int]]:
@@ -310,37 +300,3 @@ def view_features(
         for view in range(settings.views)
     ]
     return dict(enumerate(torch.from_numpy(np.stack(views, axis=1))))
-
-
-def find_copies(
-    images: ImageSet,
-    features: Float[np.ndarray, "n f"],
-    others: ImageSet,
-    other_features: Float[np.ndarray, "m f"],
-) -> Bool[np.ndarray, " n"]:
-    """Which images have the same pixels as one of the others, whatever their names and formats.
-
-    The features only select candidates; the decoded pixels decide.
-
-    Args:
-        features, other_features: [n f], [m f] their features under one network.
-    """
-    copies = np.zeros(len(images), dtype=bool)
-    rows, columns = _unit(features), _unit(other_features)
-    for start in range(0, len(rows), _BLOCK):
-        distances = 1 - rows[start : start + _BLOCK] @ columns.T
-        for row in np.flatnonzero(distances.min(axis=1) < _TOLERANCE):
-            order = np.argsort(distances[row])[:_CANDIDATES]
-            candidates = order[distances[row][order] < _TOLERANCE]
-            copies[start + row] = _is_any(images, start + int(row), others, candidates.tolist())
-    return copies
-
-
-def _unit(features: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n f"]:
-    norms = np.linalg.norm(features, axis=1, keepdims=True)
-    return np.asarray(features / np.maximum(norms, np.finfo(np.float32).tiny))
-
-
-def _is_any(images: ImageSet, row: int, others: ImageSet, candidates: list[int]) -> bool:
-    pixels = np.asarray(images.read(row))
-    return any(np.array_equal(pixels, np.asarray(others.read(other))) for other in candidates)

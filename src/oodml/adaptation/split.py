@@ -48,15 +48,12 @@ def adapt_split(
         problem = 'adapt: layers = "all" requires the model in addition to its features'
         raise OodmlError(problem, "adapt.layers", "all")
     else:
-        supports = support_rows(test, episodes)
-        before, after = adapt_network(
-            model, test, supports, settings, seed=seed, device=_device_of(head)
-        )
+        rows, device = support_rows(test, episodes), _device_of(head)
+        before, after = adapt_network(model, test, rows, settings, seed=seed, device=device)
     for stage, measured in ((Stage.BEFORE, before), (Stage.AFTER, after)):
         for episode, metrics in enumerate(measured):
-            for metric, value in metrics.items():
-                yield {"stage": str(stage), "shots": shots, "episode": episode, "metric": metric,
-                       "value": value}  # fmt: skip
+            row = {"stage": str(stage), "shots": shots, "episode": episode}
+            yield from (row | {"metric": name, "value": value} for name, value in metrics.items())
 
 
 def adapt_to_episodes(
@@ -68,23 +65,27 @@ def adapt_to_episodes(
     seed: int,
 ) -> AdaptResult:
     """Adapt a model's last layer to the support images of each episode; see `adapt_split`."""
-    supports = support_rows(test, episodes)
-    features = torch.from_numpy(_vectors(features_of, test, None))
-    rows = np.unique([row for one in supports for members in one.values() for row in members])
-    chosen = test.select(rows)
-    numbers = () if settings.closed_form else range(settings.views)
-    views = [torch.from_numpy(_vectors(features_of, chosen, view)) for view in numbers]
-    start = heads_of(head, features.shape[1])
-    device = _device_of(head)
+
+    def vectors(images: ImageSet, view: int | None) -> torch.Tensor:
+        features = features_of(images, view)
+        if not np.array_equal(features.ids, images.ids):
+            raise OodmlError(f"{images.name}: the features belong to other images than requested")
+        return torch.from_numpy(features.vectors)
+
+    supports, device = support_rows(test, episodes), _device_of(head)
+    features = vectors(test, None)
+    views = None
+    if not settings.closed_form:
+        rows = np.unique([row for one in supports for members in one.values() for row in members])
+        parts = [vectors(test.select(rows), view) for view in range(settings.views)]
+        views = dict(zip(rows.tolist(), torch.stack(parts, 1), strict=True))
     return adapt(
         features.to(device),
         test.classes,
         supports,
-        start.to(device),
+        heads_of(head, features.shape[1]).to(device),
         settings,
-        support_views=dict(zip(rows.tolist(), torch.stack(views, 1), strict=True))
-        if views
-        else None,
+        support_views=views,
         seed=seed,
         lists=query_lists(test),
     )
@@ -94,26 +95,16 @@ def _device_of(head: nn.Module) -> torch.device:
     return next((parameter.device for parameter in head.parameters()), torch.device("cpu"))
 
 
-def _vectors(features_of: BackboneFeatures, images: ImageSet, view: int | None) -> np.ndarray:
-    features = features_of(images, view)
-    if not np.array_equal(features.ids, images.ids):
-        raise OodmlError(f"{images.name}: the features belong to other images than requested")
-    return features.vectors
-
-
 def support_rows(test: ImageSet, episodes: Sequence[Episode]) -> list[dict[str, list[int]]]:
     """The rows of the support images of each episode, by class."""
     row_of = {name: row for row, name in enumerate(test.ids.tolist())}
     supports: list[dict[str, list[int]]] = [{} for _ in episodes]
     for number, episode in enumerate(episodes):
         for name, ids in episode.support.items():
-            unknown = [image for image in ids if image not in row_of]
-            if unknown:
-                problem = (
-                    f"support image {unknown[0]!r} of class {name!r} is not among the test images "
-                    f"of {test.name}"
-                )
-                raise error_at(f"episode {number}", problem, unknown[0])
+            if unknown := [image for image in ids if image not in row_of]:
+                problem = f"support image {unknown[0]!r} of class {name!r} is not among the test"
+                where = f"episode {number}"
+                raise error_at(where, f"{problem} images of {test.name}", unknown[0])
             rows = [row_of[image] for image in ids]
             if episode.class_wise and not ids:
                 rows = np.flatnonzero(test.classes == name).tolist()

@@ -127,11 +127,11 @@ class SupportBatches:
 def _usable_classes(support: Support, per_class: int) -> Int[Tensor, " u"]:
     usable = torch.nonzero(support.counts >= per_class).flatten()
     if len(usable) < 2:
+        most = int(support.counts.max())
         problem = (
             f"an episode has {len(usable)} classes with at least per_class = {per_class} support "
-            f"images (of {len(support.names)} classes with at most {int(support.counts.max())} "
-            'images each), but a loss needs two. Use objective = "prototypes" or "linear", or add '
-            "images"
+            f"images (of {len(support.names)} classes with at most {most} images each), but a loss "
+            'needs two. Use objective = "prototypes" or "linear", or add images'
         )
         raise OodmlError(problem, "support", len(usable))
     return usable

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from oodml.analysis.intervals import Interval, bootstrap_interval, method_interval, student_interval
 from oodml.analysis.table import metrics, shifts, standard_split, zero_shot
 from oodml.evaluate.registry import find_metric
-from oodml.results.schema import Stage, baselines_of, controlled_step
+from oodml.results.schema import STANDARD_SPLIT, Stage, baselines_of, controlled_step
 
 GAP_COLUMNS = (
     "method", "split", "shift", "chosen", "best", "gap", "gap_low", "gap_high", "seeds",
@@ -25,8 +25,7 @@ def structure_points(table: pd.DataFrame, measure: str, metric: str = "recall@1"
     both = {"measure": zero_shot(table, measure), "metric": zero_shot(table, metric)}
     long = pd.concat({name: wide.stack() for name, wide in both.items()}, axis=1).dropna()
     long = long.reset_index()
-    long["shift"] = long["split"].map(shifts(table)).astype(float)
-    return long
+    return long.assign(shift=long["split"].map(shifts(table)).astype(float))
 
 
 def structure_correlations(
@@ -99,20 +98,13 @@ def epoch_gap(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
         rows = table[(table["stage"] == stage) & (table["metric"] == measured)]
         values[name] = rows.set_index(key)["value"]
     wide = pd.DataFrame(values).dropna(subset=["chosen", "best"]).reset_index()
-    shift = shifts(table)
-    gaps = [
-        (method, split, shift[str(split)], *_summary(group))
-        for (method, split), group in wide.groupby(["method", "split"])
-    ]
+    shift, gaps = shifts(table), []
+    for (method, split), group in wide.groupby(["method", "split"]):
+        chosen, best, *epochs = (float(group[name].mean()) for name in columns)
+        gap = student_interval(group["best"] - group["chosen"])
+        gaps.append((method, split, shift[str(split)], chosen, best, *gap, *epochs))
     frame = pd.DataFrame(gaps, columns=[*GAP_COLUMNS])
     return frame.sort_values(["method", "shift"], kind="stable").reset_index(drop=True)
-
-
-def _summary(group: pd.DataFrame) -> tuple[float, ...]:
-    gap = student_interval(group["best"] - group["chosen"])
-    means = [float(group[name].mean()) for name in ("chosen", "best")]
-    epochs = [float(group[name].mean()) for name in ("chosen_epoch", "best_epoch")]
-    return (*means, gap.mean, gap.low, gap.high, gap.n, *epochs)
 
 
 def is_control(split: str) -> bool:
@@ -133,37 +125,20 @@ def size_effects(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
         from the standard split to the mean of the controls, `by_shift` the loss from there to
         the split itself. `_low` and `_high` are 95% intervals over seeds.
     """
+    wide, baselines, rows = zero_shot(table, metric), baselines_of(table), []
     controls: dict[str, list[str]] = {}
     for split in table["split"].unique():
-        if (parent := controlled_step(split)) is not None:
-            controls.setdefault(parent, []).append(split)
-    rows = []
-    if controls:
-        wide, baselines = zero_shot(table, metric), baselines_of(table)
-        for method, values in wide.groupby(level="method"):
-            rows += _method_effects(str(method), values, controls, str(method) in baselines)
+        parent = controlled_step(split)
+        if parent in wide.columns and standard_split(wide.columns) is not None:
+            controls.setdefault(str(parent), []).append(split)
+    for method, values in wide.groupby(level="method"):
+        for split, names in controls.items():
+            middle = values[names].mean(axis=1)
+            row = [method, split, len(names), float(values[split].mean())]
+            for losses in (values[STANDARD_SPLIT] - middle, middle - values[split]):
+                known = losses.dropna()
+                constant = str(method) in baselines
+                row += (method_interval(known, constant) if len(known) else Interval())[:3]
+            rows.append(row)
     names = [f"{name}{end}" for name in ("by_size", "by_shift") for end in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=["method", "split", "controls", "value", *names])
-
-
-def _method_effects(
-    method: str, values: pd.DataFrame, controls: dict[str, list[str]], constant: bool
-) -> list[dict[str, float | str | int]]:
-    start = standard_split(values.columns)
-    rows = []
-    for split, names in controls.items():
-        if start is None or split not in values.columns:
-            continue
-        middle = values[names].mean(axis=1)
-        row: dict[str, float | str | int] = {
-            "method": method, "split": split, "controls": len(names),
-            "value": float(values[split].mean()),
-        }  # fmt: skip
-        for name, losses in (
-            ("by_size", values[start] - middle), ("by_shift", middle - values[split])
-        ):  # fmt: skip
-            known = losses.dropna()
-            loss = method_interval(known, constant) if len(known) else Interval()
-            row |= {name: loss.mean, f"{name}_low": loss.low, f"{name}_high": loss.high}
-        rows.append(row)
-    return rows

@@ -20,6 +20,8 @@ MIN_CLASSES = 20
 PAIRS = 50
 """Confused pairs per method and split."""
 TRAITS = ("images_per_class", "nearest_class", "similarity_to_training")
+Traits = Float[np.ndarray, "n t"]
+Values = Float[np.ndarray, " n"]
 
 
 def class_recalls(confusions: pd.DataFrame) -> pd.DataFrame:
@@ -40,9 +42,7 @@ def class_recalls(confusions: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
-def wilson_interval(
-    share: Float[np.ndarray, " n"], count: Float[np.ndarray, " n"]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def wilson_interval(share: Values, count: Values) -> tuple[Values, Values]:
     """The 95% interval of a share of independent trials (Wilson 1927)."""
     z2 = LEVEL_Z**2 / count
     middle = (share + z2 / 2) / (1 + z2)
@@ -115,6 +115,9 @@ def exceptions(recalls: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
         `recall`, `leader_recall`, `difference`, `low`, `high`, and whether the difference is
         `separated`, with at most 10% false discoveries among all classes (Benjamini & Hochberg).
     """
+    from scipy.special import ndtr
+    from scipy.stats import false_discovery_control
+
     wide = recalls.pivot_table("recall", ["split", "class"], "method")
     queries = recalls.groupby("class")["queries"].max()
     parts = []
@@ -125,32 +128,18 @@ def exceptions(recalls: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
         if means.empty:
             continue
         b, a = (means[name].to_numpy(float) for name in (method, order[0]))
-        low, high, p = _difference(b, a, queries[means.index].to_numpy(float))
+        count = queries[means.index].to_numpy(float)
+        shares = [(count * share + 1) / (count + 2) for share in (b, a)]
+        error = np.sqrt(sum(share * (1 - share) for share in shares) / (count + 2))
+        middle = shares[0] - shares[1]
+        p = false_discovery_control(2 * ndtr(-np.abs(middle) / error))
         table = pd.DataFrame(
             {"method": method, "leader": order[0], "class": means.index, "recall": b,
-             "leader_recall": a, "difference": b - a, "low": low, "high": high,
-             "separated": _discoveries(p)}
+             "leader_recall": a, "difference": b - a, "low": middle - LEVEL_Z * error,
+             "high": middle + LEVEL_Z * error, "separated": p <= FALSE_DISCOVERIES}
         )  # fmt: skip
         parts.append(table[b > a].sort_values("difference", ascending=False, kind="stable"))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-
-
-def _difference(
-    b: Float[np.ndarray, " n"], a: Float[np.ndarray, " n"], count: Float[np.ndarray, " n"]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """The bounds of the difference of two shares, and the level of its being 0."""
-    from scipy.special import ndtr
-
-    shares = [(count * share + 1) / (count + 2) for share in (b, a)]
-    error = np.sqrt(sum(share * (1 - share) for share in shares) / (count + 2))
-    middle = shares[0] - shares[1]
-    return middle - LEVEL_Z * error, middle + LEVEL_Z * error, 2 * ndtr(-np.abs(middle) / error)
-
-
-def _discoveries(p: Float[np.ndarray, " n"]) -> NDArray[np.bool_]:
-    from scipy.stats import false_discovery_control
-
-    return np.asarray(false_discovery_control(p) <= FALSE_DISCOVERIES)
 
 
 def explain_recall(
@@ -171,34 +160,30 @@ def explain_recall(
         95% interval, `explained` (the share of the variance within splits that the regression
         explains for classes left out of it), and `classes`; empty for fewer than 20 classes.
     """
-    rows = []
+    rows, columns = [], ["recall", *TRAITS]
     for method, part in recalls.merge(traits, on=["split", "class"]).groupby("method", sort=False):
-        columns = ["recall", *TRAITS]
         values = part[columns].to_numpy(float)
         values -= part.groupby("split")[columns].transform("mean").to_numpy(float)
         scale = values.std(0)
         used = np.flatnonzero(scale[1:] > 1e-9)
-        groups = np.unique(part["class"].to_numpy(), return_inverse=True)[1]
-        if groups.max() + 1 < MIN_CLASSES or not len(used):
+        names, groups = np.unique(part["class"].to_numpy(), return_inverse=True)
+        if len(names) < MIN_CLASSES or not len(used):
             continue
         x, y = values[:, 1 + used] / scale[1 + used], values[:, 0]
         effects = np.linalg.lstsq(x, y, rcond=None)[0]
         draws = _resampled_effects(x, y, groups, seed, resamples)
         low, high = np.quantile(draws, [0.025, 0.975], axis=0)
         explained = _explained(x, y, groups, seed)
-        for i, position in enumerate(used):
-            bounds = effects[i], low[i], high[i]
-            rows.append((method, TRAITS[position], *bounds, explained, int(groups.max()) + 1))
+        rows += [
+            (method, TRAITS[position], *bounds, explained, len(names))
+            for position, *bounds in zip(used, effects, low, high, strict=True)
+        ]
     columns = ["method", "trait", "effect", "low", "high", "explained", "classes"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _resampled_effects(
-    x: Float[np.ndarray, "n t"],
-    y: Float[np.ndarray, " n"],
-    groups: NDArray[np.int64],
-    seed: int,
-    resamples: int,
+    x: Traits, y: Values, groups: NDArray[np.int64], seed: int, resamples: int
 ) -> Float[np.ndarray, "r t"]:
     """The effects in resamples of the classes."""
     n = int(groups.max()) + 1
@@ -210,9 +195,7 @@ def _resampled_effects(
     return np.linalg.solve(sums, (draws @ moments)[:, :, None])[:, :, 0]
 
 
-def _explained(
-    x: Float[np.ndarray, "n t"], y: Float[np.ndarray, " n"], groups: NDArray[np.int64], seed: int
-) -> float:
+def _explained(x: Traits, y: Values, groups: NDArray[np.int64], seed: int) -> float:
     """The share of variance explained in ten-fold cross-validation over classes."""
     folds = np.random.default_rng(seed).permutation(np.arange(groups.max() + 1) % 10)[groups]
     errors = np.empty(len(y))

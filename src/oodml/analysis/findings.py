@@ -11,7 +11,7 @@ from oodml.analysis.diagnostics import structure_correlations
 from oodml.analysis.formatting import count_noun, format_number, format_percent, format_points
 from oodml.analysis.gains import few_shot_gains, gain_slopes
 from oodml.analysis.intervals import student_interval
-from oodml.analysis.ranking import compare_methods, drop, misranking
+from oodml.analysis.ranking import Misranking, compare_methods, drop, misranking
 from oodml.analysis.table import shifts, trained, zero_shot
 from oodml.evaluate.registry import find_metric
 
@@ -45,10 +45,14 @@ def findings(
         return []
     if correlations is None:
         correlations = structure_correlations(runs, metric)
+    wide = zero_shot(runs, metric)
+    shift, scores = shifts(runs)[wide.columns], compare_methods(runs, metric)
     answers: dict[str, Answer] = {
-        "Does quality fall as shift grows?": _falls_with_shift(runs, metric),
-        "Do methods differ more as shift grows?": _spread_grows(runs, metric),
-        "Would the standard split alone have misranked the methods?": _misranks(runs, metric),
+        "Does quality fall as shift grows?": _falls_with_shift(wide),
+        "Do methods differ more as shift grows?": _spread_grows(wide, shift),
+        "Would the standard split alone have misranked the methods?": _misranks(
+            misranking(runs, metric, scores)
+        ),
         "Does few-shot adaptation always help, and more at larger shift?": _adapts(runs, metric),
         "Is the progression nearly independent of the feature network?": (
             "undecided",
@@ -57,69 +61,61 @@ def findings(
         ),
         "Do structure measures fail to predict generalization?": _structure(runs, correlations),
         "Does better pretraining raise the level but not change the slope?": _pretraining(
-            runs, metric, backbones or {}
+            scores, backbones or {}
         ),
     }
     return [Finding(question, *answer) for question, answer in answers.items()]
 
 
-def _falls_with_shift(table: pd.DataFrame, metric: str) -> Answer:
+def _falls_with_shift(wide: pd.DataFrame) -> Answer:
     """Whether every method is worse on the hardest split than on the easiest, over seeds."""
-    wide, order = zero_shot(table, metric), shifts(table)
-    order = order[order.index.isin(wide.columns)]
-    if len(order) < 2:
+    if wide.shape[1] < 2:
         return "undecided", "There is only one split."
-    first, last = str(order.index[0]), str(order.index[-1])
-    drops = {name: drop(rows, first, last) for name, rows in wide.groupby(level="method")}
-    falling = [name for name, loss in drops.items() if loss.low > 0]
-    rising = [name for name, loss in drops.items() if loss.high < 0]
-    answer: Verdict = "yes" if len(falling) == len(drops) else "no" if rising else "undecided"
-    losses = [loss.mean for loss in drops.values()]
+    first, last = str(wide.columns[0]), str(wide.columns[-1])
+    drops = [drop(rows, first, last) for _, rows in wide.groupby(level="method")]
+    falling, losses = sum(loss.low > 0 for loss in drops), [loss.mean for loss in drops]
+    rising = any(loss.high < 0 for loss in drops)
+    answer: Verdict = "yes" if falling == len(drops) else "no" if rising else "undecided"
     figures = (
         f"From the easiest to the hardest split, methods lose {format_points(min(losses))} to "
         f"{format_points(max(losses))} points"
     )
-    if all(np.isnan(loss.low) for loss in drops.values()):
+    if all(np.isnan(loss.low) for loss in drops):
         return answer, f"{figures}. One seed gives no confidence interval."
-    share = f"{len(falling)} of {len(drops)}"
+    share = f"{falling} of {len(drops)}"
     return answer, f"{figures}; the 95% interval over seeds is above zero for {share}."
 
 
-def _spread_grows(table: pd.DataFrame, metric: str) -> Answer:
+def _spread_grows(wide: pd.DataFrame, shift: "pd.Series[float]") -> Answer:
     """Whether the best and the worst method differ more on harder splits, over seeds."""
-    wide, order = zero_shot(table, metric), shifts(table)
     if wide.index.get_level_values("method").nunique() < 2 or wide.shape[1] < 2:
         return "undecided", "This needs two methods and two splits."
-    grouped = wide.groupby(level="method").mean()
-    spread = grouped.max() - grouped.min()
-    by_seed = wide.groupby(level="seed")
+    means, by_seed = wide.groupby(level="method").mean(), wide.groupby(level="seed")
+    spread = means.max() - means.min()
     seeds = (by_seed.max() - by_seed.min()).dropna()
     figures = (
         f"The best and the worst method are {format_points(spread.iloc[0])} points apart on the "
         f"easiest split and {format_points(spread.iloc[-1])} on the hardest."
     )
-    if len(seeds) < 2 or order[wide.columns].nunique() < 2:
+    if len(seeds) < 2 or shift.nunique() < 2:
         return "undecided", f"{figures} One seed gives no confidence interval."
-    slope = student_interval([np.polyfit(order[wide.columns], row, 1)[0] for row in seeds.values])
+    slope = student_interval([np.polyfit(shift, row, 1)[0] for row in seeds.values])
     return "yes" if slope.low > 0 else "no" if slope.high < 0 else "undecided", figures
 
 
-def _misranks(table: pd.DataFrame, metric: str) -> Answer:
+def _misranks(comparison: Misranking | None) -> Answer:
     """Whether the standard split and AGS order some pair of methods differently, both certainly."""
-    comparison = misranking(table, metric)
     if comparison is None:
-        return (
-            "undecided",
-            "This needs the standard split, another split, and two methods on each.",
-        )
+        needed = "This needs the standard split, another split, and two methods on each."
+        return "undecided", needed
     figures = f"Kendall's τ between the two rankings is {format_number(comparison.agreement, 2)}."
     if comparison.inverted:
         better, other = comparison.inverted[0]
         ranked = f"The standard split ranks {other} above {better}; AGS ranks it below."
         return "yes", f"{figures} {ranked}"
-    if not comparison.tied_inverted:
-        return "no", figures
     n = len(comparison.tied_inverted)
+    if not n:
+        return "no", figures
     changed = f"{count_noun(n, 'pair')} {'changes' if n == 1 else 'change'} order"
     return "undecided", f"{figures} {changed}, but not beyond the noise of seeds."
 
@@ -132,11 +128,9 @@ def _adapts(table: pd.DataFrame, metric: str) -> Answer:
     helps, hurts = gains["gain_low"] > 0, gains["gain_high"] < 0
     slopes = gain_slopes(table, metric)
     grows, shrinks = (slopes["slope_low"] > 0).sum(), (slopes["slope_high"] < 0).sum()
-    answer: Verdict = "undecided"
+    answer: Verdict = "no" if hurts.any() or shrinks else "undecided"
     if helps.all() and len(slopes) and grows == len(slopes):
         answer = "yes"
-    elif hurts.any() or shrinks:
-        answer = "no"
     return answer, (
         f"The gain is {format_points(gains['gain'].min())} to {format_points(gains['gain'].max())} "
         f"points, and its 95% interval is above zero in {int(helps.sum())} of {len(gains)} cases. "
@@ -155,23 +149,23 @@ def _structure(table: pd.DataFrame, correlations: pd.DataFrame, strong: float = 
     above = (bounds["within_low"] > strong) | (bounds["within_high"] < -strong)
     weak = bool((bounds.abs().max(axis=1, skipna=False) < strong).all())
     answer: Verdict = "no" if above.any() else "yes" if weak else "undecided"
+    within, low, high = (
+        format_number(best[name], 2, True) for name in ("within", "within_low", "within_high")
+    )
     figures = (
-        f"The strongest rank correlation within splits is {format_number(best['within'], 2, True)},"
-        f" of {find_metric(best['measure']).label}"
+        f"The strongest rank correlation within splits is {within}, of "
+        f"{find_metric(best['measure']).label}"
     )
     if np.isnan(best["within_low"]):
         return answer, f"{figures}. One seed gives no confidence interval."
-    low, high = (format_number(best[name], 2, True) for name in ("within_low", "within_high"))
     return answer, f"{figures} (95% interval {low} to {high})."
 
 
-def _pretraining(table: pd.DataFrame, metric: str, backbones: Mapping[str, str]) -> Answer:
+def _pretraining(scores: pd.DataFrame, backbones: Mapping[str, str]) -> Answer:
     """Level and slope by backbone; a question for studies of several backbones."""
-    names = {backbones[name] for name in table["method"].unique() if name in backbones}
-    if len(names) < 2:
+    means = scores.groupby(scores["method"].map(backbones))[["level", "slope"]].mean()
+    if len(means) < 2:
         return "undecided", "This study has only one network."
-    lines = compare_methods(table, metric)
-    means = lines.groupby(lines["method"].map(backbones))[["level", "slope"]].mean()
     figures = "; ".join(
         f"{name}: level {format_percent(row['level'])}, "
         f"slope {format_points(row['slope'], True)} points"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from oodml.analysis.signal_models import LevelModel, fit_level, fit_ridge, from_logit, to_logit
+from oodml.analysis.signal_models import fit_level, fit_ridge, from_logit, to_logit
 from oodml.analysis.small_targets import SmallTargets, hint
 from oodml.errors import OodmlError
 
@@ -23,6 +23,8 @@ MIN_OTHERS = 5
 """A group is left out if at least this many small targets have no classes of it."""
 Predict = Callable[[Any], Float[np.ndarray, " k"]]
 """A fitted model: from what is known of a target to the predictions of k candidates."""
+Targets = Float[np.ndarray, " t"]
+Rows = Int[np.ndarray, " _"]
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,11 @@ class CrossFit:
     def __init__(
         self,
         items: Sequence[Any],
-        fit: Callable[[Int[np.ndarray, " _"]], Predict],
-        truth: Float[np.ndarray, " t"],
+        fit: Callable[[Rows], Predict],
+        truth: Targets,
         groups: Bool[np.ndarray, "t g"],
         scale: Callable[[Any], Any] = np.asarray,
-        weights: Float[np.ndarray, " t"] | None = None,
+        weights: Targets | None = None,
     ) -> None:
         single = groups & (groups.sum(axis=1, keepdims=True) == 1)
         single &= (~groups).sum(axis=0) >= MIN_OTHERS
@@ -103,17 +105,17 @@ class CrossFit:
                 "study's test classes are too few, or have too few images",
                 location="test classes",
             )
-        self.names, self.group_of = np.unique(groups[self.shown].argmax(1), return_inverse=True)
+        names, self.group_of = np.unique(groups[self.shown].argmax(1), return_inverse=True)
+        self.n_groups, self.truth = len(names), truth[self.shown]
         self.full = fit(np.arange(len(items)))
-        self.without = [fit(np.flatnonzero(~groups[:, group])) for group in self.names]
+        without = [fit(np.flatnonzero(~groups[:, group])) for group in names]
         rows = zip(self.shown.tolist(), self.group_of.tolist(), strict=True)
-        self.left_out = np.stack([self.without[group](items[row]) for row, group in rows])
-        missed = np.abs(scale(self.left_out) - scale(truth[self.shown])[:, None])
+        self.left_out = np.stack([without[group](items[row]) for row, group in rows])
+        missed = np.abs(scale(self.left_out) - scale(self.truth)[:, None])
         own = np.ones(len(self.shown)) if weights is None else weights[self.shown]
         sums = np.stack([np.bincount(self.group_of, column * own) for column in missed.T])
         self.errors = sums / np.bincount(self.group_of, own)
         """[k g] the mean error of each candidate on each group that was left out."""
-        self.truth = truth[self.shown]
 
     def predict(self, item: Any) -> Prediction:
         """Predict with all candidates, weighted by their errors on left-out groups.
@@ -121,77 +123,66 @@ class CrossFit:
         For a left-out target, the weights come from the errors on the other groups.
         """
         total = self.errors.sum(axis=1, keepdims=True)
-        others = by_precision(total - self.errors)[:, self.group_of]
+        others = _by_precision(total - self.errors)[:, self.group_of]
         left_out = (self.left_out * others.T).sum(axis=1)
-        return Prediction(float(self.full(item) @ by_precision(total)[:, 0]), left_out)
+        return Prediction(float(self.full(item) @ _by_precision(total)[:, 0]), left_out)
+
+    def half_width(
+        self, prediction: Prediction, weights: Any, share: float, noise: Any = 0.0, own: float = 0.0
+    ) -> float:
+        """The half width of a prediction's interval; the arguments are those of `half_width`."""
+        errors = np.abs(self.truth - prediction.left_out)
+        return half_width(errors, weights, share, self.n_groups, noise, own)
 
 
 class Forecaster:
     """Forecasts targets of a study; `sized` if their numbers of classes are given."""
 
     def __init__(self, small: SmallTargets, sized: bool = False) -> None:
-        self.small, self.sized = small, sized
+        self.small, self.sized, self.hints = small, sized, small.hints()
         self.means = np.stack([values.mean(axis=0) for values in small.signals])
         self.level_model = fit_level(small.signals, small.correct)
-        items = list(zip(small.signals, small.hints(), strict=True))
-        self.level = CrossFit(
-            items,
-            lambda rows: _fit_levels(small, rows, sized),
-            to_logit(small.level),
-            small.groups,
-            from_logit,
-        )
-        self.tested = np.flatnonzero(small.values.notna().all(axis=1))
-        known = np.stack(
-            [np.log(small.sizes["images"]), small.sizes["shift"], to_logit(small.level)], 1
-        )
-        gains = small.values.sub(small.level, axis=0)
-        queries = small.queries[self.tested].astype(np.float64)
-        self.gains = {
-            str(method): CrossFit(
-                list(known[self.tested, None]),
-                partial(_fit_gains, known[self.tested], values.to_numpy()[self.tested], queries),
-                values.to_numpy()[self.tested],
-                small.groups[self.tested],
-                weights=queries,
+        logits, groups = to_logit(small.level), small.groups
+        fit_levels = partial(_fit_levels, small, self.hints, sized)
+        items = list(zip(small.signals, self.hints, strict=True))
+        self.level = CrossFit(items, fit_levels, logits, groups, from_logit)
+        tested = self.tested = np.flatnonzero(small.values.notna().all(axis=1))
+        known = np.stack([np.log(small.sizes["images"]), small.sizes["shift"], logits], 1)[tested]
+        queries = small.queries[tested].astype(np.float64)
+        self.gains = {}
+        for method, values in small.values.sub(small.level, axis=0).items():
+            y = values.to_numpy()[tested]
+            fit = partial(_fit_gains, known, y, queries)
+            self.gains[str(method)] = CrossFit(
+                list(known[:, None]), fit, y, groups[tested], weights=queries
             )
-            for method, values in gains.items()
-        }
-        per_class, singletons = small.hints()[:, 1], small.sizes["singletons"].to_numpy()
+        singletons = to_logit(small.sizes["singletons"].to_numpy())
         self.sizes = {
-            "images per class": self._cross_fit(per_class),
-            "singletons": self._cross_fit(to_logit(singletons)),
+            name: CrossFit(list(self.means[:, None]), partial(_fit_line, self.means, y), y, groups)
+            for name, y in (("images per class", self.hints[:, 1]), ("singletons", singletons))
         }
-
-    def _cross_fit(self, y: Float[np.ndarray, " t"]) -> CrossFit:
-        """A line over the means of signals."""
-        items = list(self.means[:, None])
-        return CrossFit(items, partial(_fit_line, self.means, y), y, self.small.groups)
 
     def forecast(self, target: TargetSignals) -> TargetForecast:
         """Forecast every method on a target."""
         classes = 1.0 if target.classes is None else target.classes
         level = self.level.predict((target.values, hint(target.images, classes)))
-        outside, widening = self._range(target)
-        known = np.array([[np.log(target.images), target.shift, level.value]])
-        rows = []
-        for method, model in self.gains.items():
-            gain = model.predict(known)
-            row = self._value(method, level, gain, target, widening)
-            rows.append({"method": method} | row)
+        names, widening = self._range(target)
+        weights = self._weights(self.level, self.level.shown, target)
+        noise = _logit_noise(level.left_out, self.small.queries[self.level.shown])
+        own = float(_logit_noise(level.value, len(target.values)))
+        halves = [self.level.half_width(level, weights, share, noise, own) for share in LEVELS]
+        rows = [self._value(name, level.value, halves, target, widening) for name in self.gains]
         methods = pd.DataFrame(rows).sort_values(["expected", "method"], ascending=[False, True])
         return TargetForecast(
             methods.reset_index(drop=True),
             self._sizes(target),
             self.level_model.correct(target.values),
-            outside,
+            names,
             widening,
-            len(self.level.names),
+            self.level.n_groups,
         )
 
-    def _weights(
-        self, model: CrossFit, rows: Int[np.ndarray, " c"], target: TargetSignals
-    ) -> Float[np.ndarray, " c"]:
+    def _weights(self, model: CrossFit, rows: Rows, target: TargetSignals) -> Targets:
         """Weights of left-out targets: like the target counts more, and every group the same.
 
         A target is like another if it has about as many images, and seems to have about as many
@@ -203,7 +194,7 @@ class Forecaster:
             own, per_class = estimate.value, np.full(len(self.means), np.nan)
             per_class[sizes.shown] = estimate.left_out
         else:
-            own, per_class = hint(target.images, target.classes)[1], self.small.hints()[:, 1]
+            own, per_class = hint(target.images, target.classes)[1], self.hints[:, 1]
         images = np.log(self.small.sizes["images"].to_numpy()[rows] / target.images)
         distance = np.hypot(images, per_class[rows] - own)
         near = np.exp(-((distance / NEAR) ** 2) / 2) + 1e-6
@@ -212,48 +203,33 @@ class Forecaster:
     def _value(
         self,
         method: str,
-        level: Prediction,
-        gain: Prediction,
+        level: float,
+        level_halves: Sequence[float],
         target: TargetSignals,
         widening: float,
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """The expected value of a method and its gain, with their intervals.
 
         The errors of level and gain are independent, so the squares of their half widths add up.
         """
-        center = _total(level.value, gain.value)
-        slope = 1 / float(_logit_noise(center, 1.0))
-        row = {"expected": float(from_logit(center))}
-        for share in LEVELS:
-            half = self._gain_half(method, gain, target, share)
-            total = widening * float(np.hypot(self._level_half(level, target, share), half / slope))
-            row[f"low_{100 * share:.0f}"] = float(from_logit(center - total))
-            row[f"high_{100 * share:.0f}"] = float(from_logit(center + total))
-        half = widening * self._gain_half(method, gain, target, LEVELS[0])
-        bounds = {"gain_low_80": gain.value - half, "gain_high_80": gain.value + half}
-        return row | {"gain": gain.value} | bounds
-
-    def _level_half(self, level: Prediction, target: TargetSignals, share: float) -> float:
-        """The half width of the interval of the level, in logits."""
-        model = self.level
-        weights = self._weights(model, model.shown, target)
-        noise = _logit_noise(level.left_out, self.small.queries[model.shown])
-        own = float(_logit_noise(level.value, len(target.values)))
-        errors = np.abs(model.truth - level.left_out)
-        return half_width(errors, weights, share, len(model.names), noise, own)
-
-    def _gain_half(
-        self, method: str, gain: Prediction, target: TargetSignals, share: float
-    ) -> float:
-        """The half width of the interval of a gain."""
         model = self.gains[method]
+        gain = model.predict(np.array([[np.log(target.images), target.shift, level]]))
         rows = self.tested[model.shown]
         weights = self._weights(model, rows, target)
         spread = self.small.spread[method].to_numpy()[rows]
         noise = spread / self.small.queries[rows]
         own = float(np.average(spread, weights=weights)) / len(target.values)
-        errors = np.abs(model.truth - gain.left_out)
-        return half_width(errors, weights, share, len(model.names), noise, own)
+        halves = [model.half_width(gain, weights, share, noise, own) for share in LEVELS]
+        center = to_logit(np.clip(from_logit(level) + gain.value, 0.0, 1.0))
+        slope = 1 / float(_logit_noise(center, 1.0))
+        row = {"method": method, "expected": float(from_logit(center))}
+        for share, level_half, half in zip(LEVELS, level_halves, halves, strict=True):
+            total = widening * float(np.hypot(level_half, half / slope))
+            row[f"low_{100 * share:.0f}"] = float(from_logit(center - total))
+            row[f"high_{100 * share:.0f}"] = float(from_logit(center + total))
+        half = widening * halves[0]
+        bounds = {"gain_low_80": gain.value - half, "gain_high_80": gain.value + half}
+        return row | {"gain": gain.value} | bounds
 
     def _sizes(self, target: TargetSignals) -> pd.DataFrame:
         """The estimated sizes of the target, with 80% intervals."""
@@ -261,8 +237,7 @@ class Forecaster:
         for name, model in self.sizes.items():
             estimate = model.predict(target.values.mean(axis=0, keepdims=True))
             weights = self._weights(model, model.shown, target)
-            missed = np.abs(model.truth - estimate.left_out)
-            half = half_width(missed, weights, LEVELS[0], len(model.names))
+            half = model.half_width(estimate, weights, LEVELS[0])
             scale = from_logit if name == "singletons" else np.exp
             rows[name] = [float(scale(estimate.value + sign * half)) for sign in (0, -1, 1)]
         rows["images per class"] = [max(size, 1.0) for size in rows["images per class"]]
@@ -280,15 +255,10 @@ class Forecaster:
         return names, 1.0 + max(0.0, float(excess.max()))
 
 
-def by_precision(errors: Any) -> Any:
+def _by_precision(errors: Any) -> Any:
     """Weights [k …] of candidates in inverse proportion to their squared errors [k …]."""
     weights = 1 / np.maximum(errors, 1e-12) ** 2
     return weights / weights.sum(axis=0)
-
-
-def _total(level: Any, gain: Any) -> Any:
-    """The logit of a level plus a gain in Recall@1."""
-    return to_logit(np.clip(from_logit(level) + gain, 0.0, 1.0))
 
 
 def _logit_noise(value: Any, queries: Any) -> Any:
@@ -297,48 +267,35 @@ def _logit_noise(value: Any, queries: Any) -> Any:
     return 1 / (queries * share * (1 - share))
 
 
-def _fit_levels(small: SmallTargets, rows: Int[np.ndarray, " _"], sized: bool) -> Predict:
+def _fit_levels(
+    small: SmallTargets, hints: Float[np.ndarray, "t 2"], sized: bool, rows: Rows
+) -> Predict:
     """The candidates for the level; with sizes, models that use them are added, and the mean."""
-    plain = fit_level(*_level_data(small, rows, False))
+    signals, correct = ([values[row] for row in rows] for values in (small.signals, small.correct))
+    plain = fit_level(signals, correct)
     if not sized:
         return lambda item: plain.predict(item[0])
-    informed: LevelModel = fit_level(*_level_data(small, rows, True))
+    informed = fit_level(list(map(_add_hint, signals, hints[rows])), correct)
 
     def predict(item: Any) -> Float[np.ndarray, " k"]:
-        one, two = plain.predict(item[0]), informed.predict(add_hint(*item))
+        one, two = plain.predict(item[0]), informed.predict(_add_hint(*item))
         return np.array([*one, *two, (one[-1] + two[-1]) / 2])
 
     return predict
 
 
-def _level_data(small: SmallTargets, rows: Int[np.ndarray, " _"], sized: bool) -> Any:
-    signals = [small.signals[row] for row in rows]
-    if sized:
-        hints = small.hints()[rows]
-        signals = [add_hint(values, one) for values, one in zip(signals, hints, strict=True)]
-    return signals, [small.correct[row] for row in rows]
-
-
-def add_hint(
+def _add_hint(
     values: Float[np.ndarray, "q s"], sizes: Float[np.ndarray, " 2"]
 ) -> Float[np.ndarray, "q t"]:
     """The signals of a target with its sizes as further columns."""
     return np.column_stack([values, np.tile(sizes, (len(values), 1))])
 
 
-def _fit_line(
-    x: Float[np.ndarray, "t s"], y: Float[np.ndarray, " t"], rows: Int[np.ndarray, " _"]
-) -> Predict:
-    line = fit_ridge(x[rows], y[rows], np.ones(len(rows)))
-    return lambda item: line(item)
+def _fit_line(x: Float[np.ndarray, "t s"], y: Targets, rows: Rows) -> Predict:
+    return fit_ridge(x[rows], y[rows], np.ones(len(rows))).__call__
 
 
-def _fit_gains(
-    x: Float[np.ndarray, "t s"],
-    y: Float[np.ndarray, " t"],
-    queries: Float[np.ndarray, " t"],
-    rows: Int[np.ndarray, " _"],
-) -> Predict:
+def _fit_gains(x: Float[np.ndarray, "t s"], y: Targets, queries: Targets, rows: Rows) -> Predict:
     """The candidates for a gain: none, its mean, half of it, a line over log images, shift, and
     level, and the mean of line and mean."""
     weights = queries[rows] / queries[rows].mean()
@@ -387,3 +344,33 @@ def half_width(
     scaled = errors / np.sqrt(np.maximum(model + noise, 1e-12))
     share = level if groups >= MIN_GROUPS else 1.0
     return weighted_quantile(scaled, weights, share) * float(np.sqrt(model + own_noise))
+
+
+def score_forecasts(rows: pd.DataFrame) -> dict[str, float]:
+    """Score forecasts on targets whose values are known; every leave-out counts the same.
+
+    `error`, `half_80`, `interval_score` (Gneiting and Raftery, 2007), `gain_error`, and `regret`
+    (how much better the best method is than the one with the highest forecast) are differences of
+    Recall@1.
+
+    Args:
+        rows: those of `trial.parquet`; bounds may be missing for a guess.
+    """
+    truth = rows["truth"]
+    columns = {"error": (truth - rows["expected"]).abs()}
+    if "low_80" in rows:
+        for level in (80, 95):
+            inside = truth.between(rows[f"low_{level}"], rows[f"high_{level}"])
+            columns[f"coverage_{level}"] = inside.astype(float)
+        low, high = rows["low_80"], rows["high_80"]
+        columns["half_80"] = (high - low) / 2
+        outside = (low - truth).clip(lower=0) + (truth - high).clip(lower=0)
+        columns["interval_score"] = high - low + 2 / (1 - LEVELS[0]) * outside
+    gains = (rows["gain"] - rows["gain_expected"]).abs()
+    columns["gain_error"] = gains[rows["gain"] != 0].reindex(rows.index)
+    means = pd.DataFrame(columns).groupby(rows["leave"]).mean().mean()
+    targets = rows.groupby(["leave", "target"])
+    chosen = rows.loc[targets["expected"].idxmax()].set_index(["leave", "target"])["truth"]
+    regret = (targets["truth"].max() - chosen).groupby("leave").mean()
+    scores = {str(name): float(value) for name, value in means.items()}
+    return scores | {"regret": float(regret.mean())}

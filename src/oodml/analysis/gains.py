@@ -1,5 +1,7 @@
 """What is gained by adapting to a few labeled images, and over the baseline near and far."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
@@ -10,9 +12,9 @@ from oodml.analysis.table import shifts, zero_shot
 from oodml.evaluate.registry import find_metric
 from oodml.results.schema import STANDARD_SPLIT, Stage, baselines_of
 
-EPISODE_KEY = ["method", "split", "shots", "seed", "episode"]
+MEASURED = ["before", "after", "gain"]
 COLUMNS = (
-    "method", "baseline", "near_split", "near", "near_low", "near_high",
+    "method", "baseline", "near_split", "near_shift", "near", "near_low", "near_high",
     "far_split", "far", "far_low", "far_high", "crossing", "crossing_low", "crossing_high",
 )  # fmt: skip
 
@@ -24,7 +26,8 @@ def episode_gains(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame
         One row per method, split, shots, seed, and episode; empty if no run adapted.
     """
     rows = table[table["stage"].isin([Stage.BEFORE, Stage.AFTER]) & (table["metric"] == metric)]
-    wide = rows.pivot(index=EPISODE_KEY, columns="stage", values="value")
+    key = ["method", "split", "shots", "seed", "episode"]
+    wide = rows.pivot(index=key, columns="stage", values="value")
     wide = wide.reindex(columns=[Stage.BEFORE.value, Stage.AFTER.value]).dropna()
     wide["gain"] = wide[Stage.AFTER.value] - wide[Stage.BEFORE.value]
     wide.columns.name = None
@@ -41,27 +44,19 @@ def few_shot_gains(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFram
     Returns:
         One row per method, split, and shots, by ascending shift.
     """
-    gains = episode_gains(table, metric)
-    shift = shifts(table)
-    rows = [
-        {"method": method, "split": split, "shift": shift[str(split)], "shots": shots}
-        | _summary(group)
-        for (method, split, shots), group in gains.groupby(["method", "split", "shots"])
-    ]
+    gains, shift, rows = episode_gains(table, metric), shifts(table), []
+    for (method, split, shots), group in gains.groupby(["method", "split", "shots"]):
+        seeds = group.groupby("seed")[MEASURED].mean()
+        over, values = ("seeds", seeds) if len(seeds) > 1 else ("episodes", group[MEASURED])
+        row: dict[str, Any] = {"method": method, "split": split, "shift": shift[str(split)]}
+        row |= {"shots": shots, "over": over, "n": len(values)}
+        for name in MEASURED:
+            mean, low, high, _ = student_interval(values[name])
+            row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+        rows.append(row)
     if not rows:
         return pd.DataFrame(columns=["method", "split", "shift", "shots", "gain"])
     return pd.DataFrame(rows).sort_values(["method", "shots", "shift"]).reset_index(drop=True)
-
-
-def _summary(group: pd.DataFrame) -> dict[str, float | str | int]:
-    seeds = group.groupby("seed")[["before", "after", "gain"]].mean()
-    over = "seeds" if len(seeds) > 1 else "episodes"
-    values = seeds if over == "seeds" else group[["before", "after", "gain"]]
-    result: dict[str, float | str | int] = {"over": over, "n": len(values)}
-    for name in ("before", "after", "gain"):
-        interval = student_interval(values[name])
-        result |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
-    return result
 
 
 def gain_slopes(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
@@ -71,21 +66,15 @@ def gain_slopes(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
         One row per method and shots. `slope` is that of a line through each seed's gains over the
         rescaled shift, with its mean and 95% interval over seeds.
     """
-    columns = ["method", "shots", "slope", "slope_low", "slope_high"]
-    gains, shift = episode_gains(table, metric), shifts(table)
+    gains, shift, rows = episode_gains(table, metric), shifts(table), []
     present = shift[shift.index.isin(gains["split"].unique())]
-    if present.nunique() < 2:
-        return pd.DataFrame(columns=columns)
     rescaled = (present - present.min()) / (present.max() - present.min())
-    rows = []
     for (method, shots), group in gains.groupby(["method", "shots"]):
         seeds = group.groupby(["seed", "split"])["gain"].mean().unstack("split").dropna()
-        if len(seeds) == 0 or rescaled[seeds.columns].nunique() < 2:
-            continue
-        slopes = [np.polyfit(rescaled[seeds.columns], row, 1)[0] for row in seeds.to_numpy()]
-        slope = student_interval(slopes)
-        rows.append((method, shots, slope.mean, slope.low, slope.high))
-    return pd.DataFrame(rows, columns=columns)
+        if len(seeds) and rescaled[seeds.columns].nunique() > 1:
+            slopes = [np.polyfit(rescaled[seeds.columns], row, 1)[0] for row in seeds.to_numpy()]
+            rows.append((method, shots, *student_interval(slopes)[:3]))
+    return pd.DataFrame(rows, columns=["method", "shots", "slope", "slope_low", "slope_high"])
 
 
 def near_and_far(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
@@ -102,24 +91,25 @@ def near_and_far(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
     Returns:
         One row per method with `COLUMNS`; empty without a baseline or with a single split.
     """
-    wide, order = zero_shot(table, metric), shifts(table)
-    baselines = sorted(baselines_of(table) & set(wide.index.get_level_values("method")))
+    wide, rows = zero_shot(table, metric), []
+    shift = shifts(table)[wide.columns]
+    names = set(wide.index.get_level_values("method"))
+    baselines = sorted(baselines_of(table) & names)
     baseline = "frozen" if "frozen" in baselines else next(iter(baselines), None)
-    order = order[order.index.isin(wide.columns)]
-    if baseline is None or order.nunique() < 2:
+    if baseline is None or shift.nunique() < 2:
         return pd.DataFrame(columns=list(COLUMNS))
-    first, last, level = str(order.index[0]), str(order.index[-1]), wide.loc[baseline].mean()
-    rows = []
-    for method in sorted(set(wide.index.get_level_values("method")) - {baseline}):
+    level = wide.loc[baseline].mean()
+    for method in sorted(names - set(baselines)):
         gains = wide.loc[method] - level
-        if method in baselines or gains[order.index].isna().all().any():
+        if gains.isna().all().any():
             continue
-        bounds = {name: student_interval(gains[name].dropna()) for name in order.index}
-        row = {"method": method, "baseline": baseline, "near_split": first, "far_split": last}
-        for suffix, bound in (("", "mean"), ("_low", "low"), ("_high", "high")):
-            values = np.array([float(getattr(bounds[name], bound)) for name in order.index])
+        bounds = np.array([student_interval(gains[name].dropna())[:3] for name in shift.index])
+        row: dict[str, Any] = {"method": method, "baseline": baseline}
+        row |= {"near_split": str(shift.index[0]), "far_split": str(shift.index[-1])}
+        row |= {"near_shift": shift.iloc[0]}
+        for suffix, values in zip(("", "_low", "_high"), bounds.T, strict=True):
             row |= {f"near{suffix}": values[0], f"far{suffix}": values[-1]}
-            row |= {f"crossing{suffix}": crossing_shift(order.to_numpy(), values)}
+            row |= {f"crossing{suffix}": crossing_shift(shift.to_numpy(), values)}
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -143,27 +133,28 @@ def crossing_shift(shift: Float[np.ndarray, " k"], gain: Float[np.ndarray, " k"]
 
 
 def describe_near_and_far(rows: pd.DataFrame, metric: str = "recall@1") -> str:
-    """One sentence about the method of the first row; "" without rows."""
+    """One or two sentences about the method of the first row; "" without rows."""
     if rows.empty:
         return ""
     row = rows.iloc[0]
-    label, unit = find_metric(metric).label, " points" if is_percent(metric) else ""
-    near, far = (_describe_gain(row, side, metric) for side in ("near", "far"))
-    start = f"Compared with {row['baseline']}, {row['method']} changes {label} by {near} "
+    changes = []
+    for side in ("near", "far"):
+        value = format_difference(row[side], metric, sign=True)
+        bounds = row[f"{side}_low"], row[f"{side}_high"]
+        interval = format_interval(*bounds, metric, difference=True)
+        changes.append(value if np.isnan(bounds[0]) else f"{value} ({interval})")
+    unit = " points" if is_percent(metric) else ""
     split = "easiest" if row["near_split"] != STANDARD_SPLIT else "standard"
-    start = f"{start.rstrip()}{unit} on the {split} split and by {far} on the hardest"
-    if not np.isfinite(row["crossing"]):
-        return f"{start}."
-    low, high = (format_number(row[f"crossing_{end}"], 2) for end in ("low", "high"))
-    bounds = f"{low} to {high}" if np.isfinite(row["crossing_high"]) else f"{low} or more"
-    interval = "" if np.isnan(row["crossing_low"]) else f" (95% interval {bounds})"
-    return (
-        f"{start}. From shift {format_number(row['crossing'], 2)} on{interval}, "
-        f"{row['baseline']} is better."
+    text = (
+        f"Compared with {row['baseline']}, {row['method']} changes {find_metric(metric).label} by "
+        f"{changes[0]}{unit} on the {split} split and by {changes[1]} on the hardest."
     )
-
-
-def _describe_gain(row: "pd.Series[float]", side: str, metric: str) -> str:
-    value = format_difference(row[side], metric, sign=True)
-    interval = format_interval(row[f"{side}_low"], row[f"{side}_high"], metric, difference=True)
-    return value if np.isnan(row[f"{side}_low"]) else f"{value} ({interval})"
+    if not np.isfinite(row["crossing"]):
+        return text
+    if row["crossing"] == row["near_shift"] and row["near"] < 0:
+        return f"{text} {row['baseline']} is better on every split."
+    low, high = (format_number(row[f"crossing_{end}"], 2) for end in ("low", "high"))
+    ends = f"{low} to {high}" if np.isfinite(row["crossing_high"]) else f"{low} or more"
+    interval = "" if np.isnan(row["crossing_low"]) else f" (95% interval {ends})"
+    start = f"From shift {format_number(row['crossing'], 2)} on{interval}"
+    return f"{text} {start}, {row['baseline']} is better."

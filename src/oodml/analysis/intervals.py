@@ -68,8 +68,7 @@ def _finite(numbers: Numbers, name: str) -> NDArray[np.float64]:
     if array.ndim != 1:
         problem = f"AGS: {name} must contain one number per split; given shape {array.shape}"
         raise OodmlError(problem, name, array.shape)
-    bad = np.flatnonzero(~np.isfinite(array))
-    if len(bad):
+    if len(bad := np.flatnonzero(~np.isfinite(array))):
         problem = f"AGS: {name} of split {bad[0]} is {array[bad[0]]}; it must be finite"
         raise OodmlError(problem, name, float(array[bad[0]]))
     return array
@@ -106,10 +105,8 @@ def student_interval(values: Numbers, level: float = 0.95) -> Interval:
 
 def method_interval(values: Numbers, constant: bool) -> Interval:
     """The interval of a method's mean over seeds; a baseline (`constant`) has none."""
-    if constant:
-        sample = _sample(values)
-        return Interval(float(sample.mean()), n=len(sample))
-    return student_interval(values)
+    interval = student_interval(values)
+    return Interval(interval.mean, n=interval.n) if constant else interval
 
 
 def probability_positive(differences: Numbers) -> float:

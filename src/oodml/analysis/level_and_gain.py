@@ -13,6 +13,7 @@ from oodml.evaluate.neighbors import unit_vectors
 from oodml.vectors import VectorSet
 
 RESAMPLES = 1000
+_ENDS = ("value", "level", "shift")
 Values = Float[np.ndarray, " t"]
 
 
@@ -108,10 +109,8 @@ def divide_loss(
         ends: two rows, the easiest and the hardest split, with `shift`, `level`, and `value` of
             the method.
     """
-    easy, hard = (row for _, row in ends.iterrows())
-    fall, distance = float(easy["level"] - hard["level"]), float(easy["shift"] - hard["shift"])
-    generator = np.random.default_rng(seed)
-    n_groups = groups.shape[1]
+    lost, fall, distance = (float(ends[x].iloc[0] - ends[x].iloc[1]) for x in _ENDS)
+    generator, n_groups = np.random.default_rng(seed), groups.shape[1]
     parts = []
     for resample in range(RESAMPLES + 1):
         picks = generator.integers(n_groups, size=n_groups) if resample else np.arange(n_groups)
@@ -122,7 +121,7 @@ def divide_loss(
     values = np.array(parts)
     low, high = np.quantile(values[1:], [0.025, 0.975], axis=0)
     shares = [Share(*map(float, row)) for row in zip(values[0], low, high, strict=True)]
-    return Loss(float(easy["value"] - hard["value"]), *shares)
+    return Loss(lost, *shares)
 
 
 def equal_difficulty(value: Values, level: Values, level_effect: float) -> Values:

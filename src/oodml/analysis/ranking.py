@@ -7,10 +7,10 @@ paired t test.
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from oodml.analysis.intervals import (
     SEPARATED,
@@ -45,35 +45,36 @@ def compare_methods(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFra
         - `trains`: False for baselines.
         - `rank`: the position in this order.
     """
-    wide, shift, baselines = zero_shot(table, metric), shifts(table), baselines_of(table)
+    wide, baselines = zero_shot(table, metric), baselines_of(table)
+    shift = shifts(table)[wide.columns]
     rows = [
-        {
-            "method": method,
-            **_summary(values.droplevel("method"), shift[values.columns], str(method) in baselines),
-        }
+        {"method": method} | _summary(values.droplevel("method"), shift, str(method) in baselines)
         for method, values in wide.groupby(level="method", sort=True)
     ]
     order = pd.DataFrame(rows)
     order = order.sort_values(["ags", "hardest", "method"], ascending=[False, False, True])
-    order["rank"] = np.arange(1, len(order) + 1)
-    return order.reset_index(drop=True)
+    return order.assign(rank=np.arange(1, len(order) + 1)).reset_index(drop=True)
 
 
-def _summary(
-    values: pd.DataFrame, shift: "pd.Series[float]", constant: bool
-) -> dict[str, float | str | int | bool]:
+def _summary(values: pd.DataFrame, shift: "pd.Series[float]", constant: bool) -> dict[str, Any]:
     mean = values.mean()
     hardest, easiest = str(shift.index[-1]), str(shift.index[0])
     standard = standard_split(values.columns)
     start = standard or easiest
     loss = drop(values, start, hardest, constant)
-    level, slope = _line(shift, mean)
-    score = _score(shift, values, constant)
+    score, level, slope = Interval(), np.nan, np.nan
+    if shift.nunique() > 1:
+        score = ags_interval(shift.to_numpy(), values.to_numpy(dtype=np.float64))
+        score = Interval(score.mean, n=score.n) if constant else score
+    known = mean.notna()
+    if shift[known].nunique() > 1:
+        rescaled = (shift - shift.min()) / (shift.max() - shift.min())
+        slope, level = map(float, np.polyfit(rescaled[known], mean[known], 1))
     return {
         "ags": score.mean, "ags_low": score.low, "ags_high": score.high,
         "seeds": len(values), "level": level, "slope": slope, "easiest": mean[easiest],
         "standard": mean[standard] if standard else np.nan, "hardest": mean[hardest],
-        "worst": mean.min(), "worst_split": "" if mean.isna().all() else str(mean.idxmin()),
+        "worst": mean.min(), "worst_split": str(mean.idxmin()) if known.any() else "",
         "loss": loss.mean, "loss_low": loss.low, "loss_high": loss.high,
         "relative_loss": loss.mean / mean[start] if mean[start] else np.nan,
         "trains": not constant,
@@ -88,22 +89,6 @@ def drop(values: pd.DataFrame, start: str, end: str, constant: bool = False) -> 
     return Interval(float(values[start].mean() - values[end].mean()))
 
 
-def _score(shift: "pd.Series[float]", values: pd.DataFrame, constant: bool) -> Interval:
-    if shift.nunique() < 2:
-        return Interval()
-    score = ags_interval(shift.to_numpy(), values.to_numpy(dtype=np.float64))
-    return Interval(score.mean, n=score.n) if constant else score
-
-
-def _line(shift: "pd.Series[float]", mean: "pd.Series[float]") -> tuple[float, float]:
-    known = mean.notna()
-    if shift[known].nunique() < 2:
-        return float("nan"), float("nan")
-    rescaled = (shift - shift.min()) / (shift.max() - shift.min())
-    slope, level = np.polyfit(rescaled[known], mean[known], 1)
-    return float(level), float(slope)
-
-
 def ranks(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
     """The rank of each method's mean on each split: [methods splits], 1 is the highest."""
     means = zero_shot(table, metric).groupby(level="method").mean()
@@ -113,18 +98,14 @@ def ranks(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
 def seed_scores(
     table: pd.DataFrame, metric: str = "recall@1", split: str | None = None
 ) -> pd.DataFrame:
-    """Scores by seed: [seeds methods], NaN where a run is missing.
-
-    Args:
-        split: score by the metric on this split instead of AGS.
-    """
+    """Scores by seed, [seeds methods]: AGS, or the metric on one `split`; NaN for missing runs."""
     wide = zero_shot(table, metric)
-    if split is not None:
-        if split not in wide.columns:
-            raise unknown("split", split, map(str, wide.columns), "results table")
-        return wide[split].unstack("method")
-    weights = ags_weights(shifts(table)[wide.columns].to_numpy())
-    return wide.mul(weights).sum(axis=1, skipna=False).unstack("method")
+    if split is None:
+        weights = ags_weights(shifts(table)[wide.columns].to_numpy())
+        return wide.mul(weights).sum(axis=1, skipna=False).unstack("method")
+    if split not in wide.columns:
+        raise unknown("split", split, map(str, wide.columns), "results table")
+    return wide[split].unstack("method")
 
 
 def compare_pairs(
@@ -138,11 +119,20 @@ def compare_pairs(
         difference is above zero. Interval and probability are NaN with fewer than two seeds and
         where all differences are equal. Two baselines differ with certainty.
     """
-    scores, baselines = seed_scores(table, metric, split), baselines_of(table)
+    return compare_scores(seed_scores(table, metric, split), baselines_of(table))
+
+
+def compare_scores(scores: pd.DataFrame, baselines: Collection[str]) -> pd.DataFrame:
+    """`compare_pairs` for the scores [seeds methods] of `seed_scores`."""
+    values = {
+        name: scores[name].dropna().mean() if name in baselines else scores[name].to_numpy(float)
+        for name in scores
+    }
     rows = []
-    for first in scores.columns:
-        for second in scores.columns:
-            differences = _differences(scores, first, second, baselines)
+    for first, one in values.items():
+        for second, other in values.items():
+            differences = np.atleast_1d(np.asarray(one - other, dtype=np.float64))
+            differences = differences[np.isfinite(differences)]
             if first == second or not len(differences):
                 continue
             lead = student_interval(differences)
@@ -154,17 +144,6 @@ def compare_pairs(
     return pd.DataFrame(rows, columns=[*PAIR_COLUMNS])
 
 
-def _differences(
-    scores: pd.DataFrame, first: str, second: str, baselines: Collection[str]
-) -> NDArray[np.float64]:
-    both = [
-        scores[name].dropna().mean() if name in baselines else scores[name]
-        for name in (first, second)
-    ]
-    difference = np.atleast_1d(np.asarray(both[0] - both[1], dtype=np.float64))
-    return difference[np.isfinite(difference)]
-
-
 def beat_probability(
     table: pd.DataFrame, metric: str = "recall@1", split: str | None = None
 ) -> pd.DataFrame:
@@ -172,16 +151,16 @@ def beat_probability(
 
     By AGS over all splits, or on one `split`; see `compare_pairs`. NaN where it is unknown.
     """
-    pairs = compare_pairs(table, metric, split)
-    names = seed_scores(table, metric, split).columns
+    scores = seed_scores(table, metric, split)
+    pairs = compare_scores(scores, baselines_of(table))
     wide = pairs.pivot(index="method", columns="other", values="probability")
-    return wide.reindex(index=names, columns=names).astype(np.float64)
+    return wide.reindex(index=scores.columns, columns=scores.columns).astype(np.float64)
 
 
 def separated_leader(pairs: pd.DataFrame) -> str | None:
     """The method that is better than every other one with a probability of `SEPARATED` or more."""
     names = set(pairs["method"]) | set(pairs["other"])
-    wins = pairs[pairs["probability"] >= SEPARATED].groupby("method").size()
+    wins = pairs.loc[pairs["probability"] >= SEPARATED, "method"].value_counts()
     leaders = wins[wins == len(names) - 1]
     return str(leaders.index[0]) if len(leaders) else None
 
@@ -202,10 +181,15 @@ class Misranking:
     tied_inverted: tuple[tuple[str, str], ...]
 
 
-def misranking(table: pd.DataFrame, metric: str = "recall@1") -> Misranking | None:
+def misranking(
+    table: pd.DataFrame, metric: str = "recall@1", scores: pd.DataFrame | None = None
+) -> Misranking | None:
     """Compare the ranking on the standard split with that by AGS, for trained methods.
 
     An order is certain from a probability of 0.95.
+
+    Args:
+        scores: `compare_methods` of the trained methods, if already computed.
 
     Returns:
         None without a standard split, a second split, or a second method.
@@ -218,18 +202,24 @@ def misranking(table: pd.DataFrame, metric: str = "recall@1") -> Misranking | No
     if start is None or shifts(runs)[wide.columns].nunique() < 2:
         return None
     standard = wide[start].groupby(level="method").mean()
-    score = compare_methods(runs, metric).set_index("method")["ags"]
+    scores = compare_methods(runs, metric) if scores is None else scores
+    score = scores.set_index("method")["ags"]
     names = score.dropna().index.intersection(standard.dropna().index)
-    standard, score = standard[names], score[names]
     if len(names) < 2:
         return None
+    inverted = [
+        (better, other)
+        for better in names
+        for other in names
+        if score[better] > score[other] and standard[better] < standard[other]
+    ]
+    agreement = float(kendalltau(standard[names], score[names]).statistic)
+    if not inverted:
+        return Misranking(agreement, (), ())
     by_standard, overall = beat_probability(runs, metric, start), beat_probability(runs, metric)
     certain: list[tuple[str, str]] = []
     uncertain: list[tuple[str, str]] = []
-    for better in names:
-        for other in names:
-            if score[better] > score[other] and standard[better] < standard[other]:
-                lowest = min(overall.loc[better, other], by_standard.loc[other, better])
-                (certain if lowest >= 0.95 else uncertain).append((better, other))
-    agreement = float(kendalltau(standard, score).statistic)
+    for better, other in inverted:
+        lowest = min(overall.loc[better, other], by_standard.loc[other, better])
+        (certain if lowest >= 0.95 else uncertain).append((better, other))
     return Misranking(agreement, tuple(certain), tuple(uncertain))

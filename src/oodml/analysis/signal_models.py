@@ -14,6 +14,7 @@ OFFSET = 0.02
 """Keeps the logits of 0 and 1 finite."""
 Values = Float[np.ndarray, " t"]
 Column = NDArray[np.float64]
+Scaling = tuple[Column, Column, Column, Column]
 
 
 class LinearModel(NamedTuple):
@@ -48,8 +49,7 @@ def fit_ridge(
     x: Float[np.ndarray, "t s"], y: Values, weights: Values, penalty: float = PENALTY
 ) -> LinearModel:
     """The weighted least-squares line with an L2 penalty on standardized coefficients."""
-    scaling = _scaling(x, weights)
-    z = (x - scaling[2]) / scaling[3]
+    z, scaling = _standardized(x, weights)
     intercept = float(np.average(y, weights=weights))
     weighted = z * weights[:, None]
     gram = weighted.T @ z + penalty * np.eye(z.shape[1])
@@ -57,14 +57,11 @@ def fit_ridge(
 
 
 def fit_logistic(
-    x: Float[np.ndarray, "n s"],
-    y: Float[np.ndarray, " n"],
-    weights: Float[np.ndarray, " n"],
-    penalty: float = PENALTY,
+    x: Float[np.ndarray, "t s"], y: Values, weights: Values, penalty: float = PENALTY
 ) -> LinearModel:
     """Logistic regression with an L2 penalty on standardized coefficients, by Newton's method."""
-    scaling = _scaling(x, weights)
-    z = np.column_stack([(x - scaling[2]) / scaling[3], np.ones(len(x))])
+    z, scaling = _standardized(x, weights)
+    z = np.column_stack([z, np.ones(len(x))])
     penalties = np.append(np.full(x.shape[1], penalty), 1e-6)
     solution = np.zeros(z.shape[1])
     for _ in range(ROUNDS):
@@ -78,13 +75,12 @@ def fit_logistic(
     return LinearModel(*scaling, solution[:-1], float(solution[-1]))
 
 
-def _scaling(
-    x: Float[np.ndarray, "n s"], weights: Float[np.ndarray, " n"]
-) -> tuple[Column, Column, Column, Column]:
+def _standardized(x: Float[np.ndarray, "n s"], weights: Values) -> tuple[Column, Scaling]:
+    """The signals with mean 0 and variance 1, and their range, center, and scale."""
     center = np.average(x, axis=0, weights=weights)
     variance = np.average((x - center) ** 2, axis=0, weights=weights)
     scale = np.where(variance > 1e-12, np.sqrt(variance), np.inf)
-    return x.min(axis=0), x.max(axis=0), center, scale
+    return (x - center) / scale, (x.min(axis=0), x.max(axis=0), center, scale)
 
 
 class LevelModel(NamedTuple):
@@ -118,11 +114,11 @@ def fit_level(
     """
     known = [~np.isnan(values) for values in correct]
     weights = np.concatenate([np.full(k.sum(), 1 / k.sum()) for k in known])
-    queries = fit_logistic(
-        np.concatenate([x[k] for x, k in zip(signals, known, strict=True)]),
-        np.concatenate([y[k] for y, k in zip(correct, known, strict=True)]),
-        weights,
+    x, y = (
+        np.concatenate([values[k] for values, k in zip(parts, known, strict=True)])
+        for parts in (signals, correct)
     )
+    queries = fit_logistic(x, y, weights)
     means = np.stack([x.mean(axis=0) for x in signals])
     level = to_logit([np.nanmean(values) for values in correct])
     return LevelModel(queries, fit_ridge(means, level, np.ones(len(means))))

@@ -87,17 +87,15 @@ def group_classes(
 ) -> dict[str, int]:
     """Divide classes into groups that are left out together, along their superclasses.
 
-    Each superclass is a group unless there are too many or they are too small; then the largest
-    superclasses are distributed first, each to the group with the fewest classes. There are at
-    most `most` groups, of at least `least` classes on average.
+    There are at most `most` groups, of at least `least` classes on average. If the superclasses
+    are more or smaller, the largest are distributed first, each to the group with the fewest
+    classes.
     """
     names, counts = np.unique(list(superclasses.values()), return_counts=True)
-    n_groups = max(1, min(most, len(names), len(superclasses) // least))
-    totals = np.zeros(n_groups)
+    totals = np.zeros(max(1, min(most, len(names), len(superclasses) // least)))
     group_of = {}
     for position in np.argsort(-counts, kind="stable"):
-        group = int(totals.argmin())
-        group_of[str(names[position])] = group
+        group = group_of[str(names[position])] = int(totals.argmin())
         totals[group] += counts[position]
     return {name: group_of[superclass] for name, superclass in superclasses.items()}
 
@@ -113,8 +111,7 @@ def draw_small_targets(
     They are drawn from the test classes `tests` of each split, and from all classes.
     """
     rows_of = [np.flatnonzero(labels == label) for label in range(len(groups))]
-    draws = []
-    pools = _pools(int(groups.max()) + 1, generator)
+    draws, pools = [], _pools(int(groups.max()) + 1, generator)
     for number, pool in enumerate(2 * pools):
         split = int(generator.integers(len(tests))) if number < len(pools) else ALL_CLASSES
         known = np.arange(len(groups)) if split == ALL_CLASSES else tests[split]
@@ -139,7 +136,7 @@ def draw_small_targets(
 
 
 def _pools(n_groups: int, generator: np.random.Generator) -> list[NDArray[np.int64]]:
-    """The groups of each draw."""
+    """The groups of each draw: one, two, or all but one."""
     every = np.arange(n_groups)
     pools = [every[[group]] for group in np.resize(every, SINGLE)]
     pairs = [np.array(pair) for pair in combinations(every, 2)]
@@ -152,10 +149,6 @@ def _pools(n_groups: int, generator: np.random.Generator) -> list[NDArray[np.int
 
 def describe_sizes(labels: Int[np.ndarray, " n"]) -> dict[str, float]:
     """The number of images and classes, and the share of images without a partner."""
-    counts = np.bincount(labels)
-    singletons = float((counts == 1).sum() / len(labels))
-    return {
-        "images": float(len(labels)),
-        "classes": float((counts > 0).sum()),
-        "singletons": singletons,
-    }
+    counts, images = np.bincount(labels), float(len(labels))
+    singletons = float((counts == 1).sum() / images)
+    return {"images": images, "classes": float((counts > 0).sum()), "singletons": singletons}

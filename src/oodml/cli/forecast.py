@@ -25,7 +25,7 @@ def forecast(
 
     Example: `oodml forecast results/ --new new_images/`
     """
-    from oodml.forecasting.answer import describe_forecast
+    from oodml.forecasting.description import describe_forecast
     from oodml.forecasting.judge import describe_judged, write_judge_page
     from oodml.forecasting.target import open_forecast
     from oodml.report.folder import read_folder

@@ -95,42 +95,30 @@ def show(
     backbone: Annotated[Text, option("Network of the map (default: that of the file).")] = None,
     figure: shared.Figure = None,
     maps: Annotated[Path | None, output("Draw the class means: .png, .pdf, or .svg.")] = None,
-    page: shared.Page = None,
     step: Annotated[Words, many("Steps to draw maps of (default: some of all).")] = None,
-    umap: Annotated[bool, option("Use UMAP instead of PCA.", "--umap")] = False,
     device: shared.Device = None,
     as_json: shared.Json = False,
 ) -> None:
     """Print a table of splits, and draw them.
 
-    Maps, and the map on the page, require --data or --vectors.
+    Maps require --data or --vectors.
 
     Example: `oodml splits show photos.json --data photos/ --figure fid.png --maps classes.png`
     """
-    from oodml.files import refuse_overwrite, write_text
+    from oodml.files import refuse_overwrite
     from oodml.report import splits_figures as draw
-    from oodml.report.examples import thumbnails
     from oodml.shift.files import read_splits
 
-    outputs = [path for path in (figure, maps, page) if path is not None]
+    outputs = [path for path in (figure, maps) if path is not None]
     for path in outputs:
         refuse_overwrite(path, file, vectors, data)
     progression = read_splits(file)
-    images = None if data is None else shared.open_data(data)
-    features = None
-    if maps or (page and (data or vectors)):
-        features = features_of_splits(progression, file, images, vectors, backbone, device=device)
     if figure:
         draw.save_figure(draw.shift_per_step(progression), figure)
-    if maps and features is not None:
-        draw.save_figure(draw.progression_maps(progression, features, step, umap), maps)
-    if page:
-        pictures = None
-        if features is not None:
-            pictures = thumbnails(images, draw.class_map(features).samples, 64, 5_000_000)
-        fragment = draw.progression_html(progression, features, pictures, True, umap)
-        title = progression.data or "splits"
-        write_text(page, f"<!doctype html><meta charset='utf-8'><title>{title}</title>{fragment}")
+    if maps:
+        images = None if data is None else shared.open_data(data)
+        features = features_of_splits(progression, file, images, vectors, backbone, device=device)
+        draw.save_figure(draw.progression_maps(progression, features, step), maps)
     table = _table(progression)
     shared.show(
         [f"{file}: {_summary(progression)}", *(f"wrote {path}" for path in outputs)],

@@ -24,7 +24,16 @@ def nearest_neighbors(
     similarity[np.arange(len(queries)), queries] = -np.inf
     similarity[:, ~gallery] = -np.inf
     most = int(gallery.sum()) - int(gallery[queries].any())
-    return np.argsort(-similarity, axis=1, kind="stable")[:, : min(k, most)]
+    k, distance = min(k, most), -similarity
+    if not 0 < k < len(vectors):
+        return np.argsort(distance, axis=1, kind="stable")[:, : max(k, 0)]
+    farthest = np.partition(distance, k - 1, axis=1)[:, k - 1]
+    near = [np.flatnonzero(row <= limit) for row, limit in zip(distance, farthest, strict=True)]
+    order = [
+        rows[np.argsort(row[rows], kind="stable")][:k]
+        for row, rows in zip(distance, near, strict=True)
+    ]
+    return np.stack(order) if order else np.empty((0, k), dtype=np.int64)
 
 
 def nearest_neighbor(

@@ -25,13 +25,19 @@ Losses = Float[Tensor, " e"]
 Triplets = tuple[Int[Tensor, "e b 3"], Bool[Tensor, "e b"]]
 
 
-class StepAdapter:
-    """An adapter that takes optimizer steps on a loss, for all episodes at once."""
+class Adapter:
+    """What both kinds have: the settings."""
 
-    closed_form: ClassVar[bool] = False
+    closed_form: ClassVar[bool]
 
     def __init__(self, settings: AdaptSettings) -> None:
         self.settings = settings
+
+
+class StepAdapter(Adapter):
+    """An adapter that takes optimizer steps on a loss, for all episodes at once."""
+
+    closed_form = False
 
     def losses(
         self, embeddings: Embeddings, labels: Labels, batch: SupportBatch, beta: Betas
@@ -54,9 +60,13 @@ class TripletAdapter(StepAdapter):
         self, embeddings: Embeddings, labels: Labels, batch: SupportBatch, beta: Betas
     ) -> Losses:
         """The loss of each episode's triplets."""
-        device = embeddings.device
+        device, (episodes, size, dim) = embeddings.device, embeddings.shape
         triplets, valid = mine_triplets(embeddings, labels, batch.uniform.to(device))
-        positive, negative = triplet_distances(embeddings, triplets)
+        # Rows of all episodes: the batched indexing of `vmap` has a three times slower gradient.
+        first = torch.arange(episodes, device=device)[:, None, None] * size
+        rows = (triplets + first).view(-1, 3)
+        squared = squared_distances(embeddings.reshape(-1, dim), rows)
+        positive, negative = (part.view(episodes, size) for part in squared)
         anchor_beta = beta.gather(1, batch.classes.to(device))
         return self.losses_of_squared(positive, negative, valid, anchor_beta)
 
@@ -71,7 +81,7 @@ class TripletAdapter(StepAdapter):
         raise NotImplementedError
 
 
-class ClosedFormAdapter:
+class ClosedFormAdapter(Adapter):
     """An adapter that computes the heads directly, without steps.
 
     It receives the test view of each support image: statistics of augmented views, such as class
@@ -81,11 +91,8 @@ class ClosedFormAdapter:
         scores_classes: whether the embedding consists of one score per support class.
     """
 
-    closed_form: ClassVar[bool] = True
+    closed_form = True
     scores_classes: ClassVar[bool] = False
-
-    def __init__(self, settings: AdaptSettings) -> None:
-        self.settings = settings
 
     def heads(
         self, head: Heads, features: Float[Tensor, "s f"], support: Sequence[Support]
@@ -96,9 +103,6 @@ class ClosedFormAdapter:
             features: [s f] of the support images of all episodes.
         """
         raise NotImplementedError
-
-
-Adapter = StepAdapter | ClosedFormAdapter
 
 
 @torch.no_grad()
@@ -116,18 +120,3 @@ def mine_triplets(
         embeddings.detach(), labels.expand(len(embeddings), -1), uniform
     )
     return triplets
-
-
-def triplet_distances(
-    embeddings: Embeddings, triplets: Int[Tensor, "e b 3"]
-) -> tuple[Float[Tensor, "e b"], Float[Tensor, "e b"]]:
-    """The squared distances of each image to its positive and to its negative.
-
-    Rows are indexed in the flattened embeddings of all episodes: the gradient of the batched
-    indexing that `vmap` would create is three times slower.
-    """
-    episodes, batch, dim = embeddings.shape
-    first = torch.arange(episodes, device=embeddings.device)[:, None, None] * batch
-    rows = (triplets + first).view(-1, 3)
-    positive, negative = squared_distances(embeddings.reshape(-1, dim), rows)
-    return positive.view(episodes, batch), negative.view(episodes, batch)

@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,16 +13,10 @@ from jaxtyping import Int
 
 from oodml.analysis.forecast import TargetForecast
 from oodml.analysis.formatting import format_percent
-from oodml.analysis.judgments import (
-    JudgedValue,
-    agreement,
-    combine,
-    judged_recall,
-    sample_queries,
-)
+from oodml.analysis.judged_recall import JudgedValue, combine, judged_recall, sample_queries
 from oodml.analysis.table import zero_shot_runs
 from oodml.embedding import embed
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.evaluate.neighbors import nearest_neighbor, unit_vectors
 from oodml.files import content_hash, write_text
 from oodml.forecasting.target import OpenForecast
@@ -35,11 +28,11 @@ from oodml.study.run_inputs import CachedFeatures
 PIXELS, BYTES = 192, 20_000_000
 ANSWERS = ("same", "different", "none")
 """Of a pair: of the same class, of different classes, or no other image of the query's class."""
-Neighbors = dict[str, Int[np.ndarray, " n"]]
+COLUMNS = ("query", "neighbor", "answer")
+Answers = Mapping[tuple[str, str], str]
 
 
-@dataclass(frozen=True)
-class JudgedMethod:
+class JudgedMethod(NamedTuple):
     """Recall@1 of a method from judged queries, and combined with its forecast."""
 
     method: str
@@ -58,8 +51,8 @@ def write_judge_page(opened: OpenForecast, count: int, out: Path, seed: int = 0)
     ids = opened.target.test.ids
     generator = np.random.default_rng(seed)
     sample = sample_queries(opened.forecast.correct, count, generator)
-    neighbors = method_neighbors(opened)
-    queries = [
+    neighbors = _method_neighbors(opened)
+    queries: list[dict[str, Any]] = [
         {
             "query": str(ids[row]),
             "probability": float(sample.probability[row]),
@@ -71,34 +64,26 @@ def write_judge_page(opened: OpenForecast, count: int, out: Path, seed: int = 0)
     plan["id"] = content_hash(json.dumps(plan))[:16]
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "plan.json", json.dumps(plan, indent=1))
-    shown = [name for one in queries for name in (one["query"], *one["neighbors"].values())]  # type: ignore[attr-defined]
+    # One answer serves all methods with the same neighbor.
+    pairs = [
+        (one["query"], name) for one in queries for name in dict.fromkeys(one["neighbors"].values())
+    ]
+    shown = [name for one in queries for name in (one["query"], *one["neighbors"].values())]
     pictures = thumbnails(opened.images, shown, PIXELS, BYTES)
-    data = json.dumps({"id": plan["id"], "pairs": _pairs(queries), "pictures": pictures})
+    data = json.dumps({"id": plan["id"], "pairs": pairs, "pictures": pictures})
     template = files("oodml.forecasting").joinpath("judge.html").read_text("utf-8")
     page = out / "judge.html"
     write_text(page, template.replace("__DATA__", data.replace("<", "\\u003c")))
     return page
 
 
-def _pairs(queries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """The distinct pairs of a query and a neighbor; one answer serves all methods."""
-    return [
-        (one["query"], neighbor)
-        for one in queries
-        for neighbor in dict.fromkeys(one["neighbors"].values())
-    ]
-
-
-def method_neighbors(opened: OpenForecast) -> Neighbors:
+def _method_neighbors(opened: OpenForecast) -> dict[str, Int[np.ndarray, " n"]]:
     """The row of each image's nearest neighbor, by the first run of each method."""
-    frozen = baselines_of(opened.folder.table)
-    neighbors = {}
+    frozen, neighbors = baselines_of(opened.folder.table), {}
     for row in zero_shot_runs(opened.folder.table).drop_duplicates("method").to_dict("records"):
-        vectors = (
-            opened.target.test.vectors
-            if row["method"] in frozen
-            else _embed_target(opened, str(row["run"]))
-        )
+        vectors = opened.target.test.vectors
+        if row["method"] not in frozen:
+            vectors = _embed_target(opened, str(row["run"]))
         every = np.arange(len(vectors))
         neighbors[str(row["method"])] = nearest_neighbor(unit_vectors(vectors), every)
     return neighbors
@@ -115,44 +100,37 @@ def _embed_target(opened: OpenForecast, run: str) -> Any:
     return embed(images, model).vectors
 
 
-def read_answers(files: Sequence[Path]) -> list[dict[tuple[str, str], str]]:
-    """The answers of each file that a page saved: one per pair.
+def read_answers(file: Path) -> dict[tuple[str, str], str]:
+    """The answers in a file that a page saved: one per pair.
 
     Raises:
-        OodmlError: if a file lacks a column or has an unknown answer.
+        OodmlError: if the file lacks a column or has an unknown answer.
     """
-    every = []
-    for file in files:
-        try:
-            table = pd.read_csv(file, dtype=str, keep_default_na=False)
-        except (OSError, ValueError) as error:
-            raise OodmlError(f"{file}: cannot read it: {error}", location=str(file)) from error
-        missing = {"query", "neighbor", "answer"} - set(table)
-        if missing:
-            raise OodmlError(
-                f"{file}: the column {min(missing)} is missing",
-                location=str(file),
-                allowed=("query", "neighbor", "answer"),
-            )
-        bad = table[~table["answer"].isin(ANSWERS)]
-        if len(bad):
-            raise OodmlError(
-                f"{file}: row {bad.index[0] + 2}: unknown answer {bad['answer'].iloc[0]!r}",
-                location=str(file),
-                given=bad["answer"].iloc[0],
-                allowed=ANSWERS,
-            )
-        keys = zip(table["query"], table["neighbor"], strict=True)
-        every.append(dict(zip(keys, table["answer"], strict=True)))
-    return every
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise error_at(file, f"cannot read it: {error}") from error
+    if missing := set(COLUMNS) - set(table):
+        raise error_at(file, f"the column {min(missing)} is missing", allowed=COLUMNS)
+    bad = table["answer"][~table["answer"].isin(ANSWERS)]
+    if len(bad):
+        problem = f"row {bad.index[0] + 2}: unknown answer {bad.iloc[0]!r}"
+        raise error_at(file, problem, bad.iloc[0], ANSWERS)
+    keys = zip(table["query"], table["neighbor"], strict=True)
+    return dict(zip(keys, table["answer"], strict=True))
 
 
 def judged_methods(
-    opened: OpenForecast, plan: Mapping[str, Any], answers: Mapping[tuple[str, str], str]
+    opened: OpenForecast, plan: Mapping[str, Any], answers: Answers
 ) -> list[JudgedMethod]:
     """Recall@1 of each method from answers; queries without all their answers are left out."""
     row_of = {name: row for row, name in enumerate(opened.target.test.ids.tolist())}
-    done = [one for one in plan["queries"] if _is_answered(one, answers)]
+    done, given = [], []
+    for one in plan["queries"]:
+        own = {name: answers.get((one["query"], name)) for name in one["neighbors"].values()}
+        if "none" in own.values() or None not in own.values():
+            done.append(one)
+            given.append(own)
     if not done:
         raise OodmlError("no query has all of its answers", location="--judged")
     rows = np.array([row_of[one["query"]] for one in done])
@@ -162,8 +140,11 @@ def judged_methods(
     forecasts = forecast_values(opened.forecast)
     results = []
     for method in done[0]["neighbors"]:
-        values = np.array([_value(one, method, answers) for one in done])
-        judged = judged_recall(opened.forecast.correct, rows, values, probability)
+        values = [
+            np.nan if "none" in own.values() else float(own[one["neighbors"][method]] == "same")
+            for one, own in zip(done, given, strict=True)
+        ]
+        judged = judged_recall(opened.forecast.correct, rows, np.array(values), probability)
         combined = combine(judged, forecasts[method]) if method in forecasts else judged
         results.append(JudgedMethod(method, judged, combined))
     return sorted(results, key=lambda one: -one.combined.expected)
@@ -177,43 +158,33 @@ def forecast_values(forecast: TargetForecast) -> dict[str, JudgedValue]:
     }
 
 
-def _is_answered(one: Mapping[str, Any], answers: Mapping[tuple[str, str], str]) -> bool:
-    given = [answers.get((one["query"], name)) for name in one["neighbors"].values()]
-    return "none" in given or None not in given
-
-
-def _value(one: Mapping[str, Any], method: str, answers: Mapping[tuple[str, str], str]) -> float:
-    """1 if the method's neighbor is of the query's class, 0 if not, NaN without a partner."""
-    given = {answers.get((one["query"], name)) for name in one["neighbors"].values()}
-    if "none" in given:
-        return float("nan")
-    return float(answers[one["query"], one["neighbors"][method]] == "same")
-
-
 def describe_judged(opened: OpenForecast, judged: Sequence[Path], folder: Path) -> str:
     """Recall@1 of each method from judged queries, and how far people agree.
 
     The answer of the first file counts where several have one.
     """
+    file = folder / "plan.json"
     try:
-        plan = json.loads((folder / "plan.json").read_text("utf-8"))
+        plan = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise OodmlError(
-            f"{folder / 'plan.json'}: missing or damaged; pass the folder of the page as --out",
-            location=str(folder / "plan.json"),
-        ) from error
-    every = read_answers(judged)
+        problem = "missing or damaged; pass the folder of the page as --out"
+        raise error_at(file, problem) from error
+    every = [read_answers(one) for one in judged]
     merged = {key: value for answers in reversed(every) for key, value in answers.items()}
     lines = ["From judged queries (90% intervals that do not depend on the forecast):"]
     for one in judged_methods(opened, plan, merged):
         value, low, high = (100 * number for number in one.combined)
         lines.append(f"{one.method}: {value:.1f}% Recall@1 ({low:.1f} to {high:.1f}%)")
-    if len(every) > 1:
-        common = sorted(set(every[0]) & set(every[1]))
-        first, second = (np.array([ANSWERS.index(one[key]) for key in common]) for one in every[:2])
-        same, kappa = agreement(first, second)
-        lines.append(
-            f"Two people agree on {format_percent(same, 0)} of {len(common)} pairs (Cohen's kappa "
-            f"{kappa:.2f})."
-        )
-    return "\n".join(lines)
+    return "\n".join([*lines, *([_agreement(*every[:2])] if len(every) > 1 else [])])
+
+
+def _agreement(one: Answers, other: Answers) -> str:
+    common = sorted(set(one) & set(other))
+    first, second = (np.array([answers[key] for key in common]) for answers in (one, other))
+    same = float((first == second).mean())
+    chance = sum(float((first == name).mean() * (second == name).mean()) for name in ANSWERS)
+    kappa = (same - chance) / (1 - chance) if chance < 1 else 1.0
+    return (
+        f"Two people agree on {format_percent(same, 0)} of {len(common)} pairs (Cohen's kappa "
+        f"{kappa:.2f})."
+    )

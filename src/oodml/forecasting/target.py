@@ -1,20 +1,25 @@
-"""The forecast of a new target from a study folder."""
+"""The forecast of a new target from a study folder, on features of both under several views."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
 
 from oodml.analysis.forecast import Forecaster, TargetForecast, TargetSignals
 from oodml.analysis.small_targets import ALL_CLASSES, SmallTargets, describe_sizes
+from oodml.backbones import is_user_code
+from oodml.datasets import open_unlabeled
+from oodml.embedding import embed, weights_key
 from oodml.errors import OodmlError, error_at, unknown
 from oodml.evaluate.signals import query_signals, signal_names
-from oodml.forecasting.features import FeatureViews, study_views, target_views
 from oodml.images.image_set import ImageSet
 from oodml.report.folder import StudyFolder
-from oodml.report.small_targets import (
+from oodml.report.study_targets import (
     draw_targets,
     hits,
     membership,
@@ -23,9 +28,73 @@ from oodml.report.small_targets import (
     require_features,
 )
 from oodml.shift.distances import frechet_distance
+from oodml.vector_files import SUFFIXES
 from oodml.vectors import VectorSet
 
 MIN_TARGET = 20
+N_VIEWS = 2
+"""Augmented views; trained heads use the same ones, so they are cached."""
+
+
+@dataclass(frozen=True)
+class FeatureViews:
+    """Features [n f] of images under the test view, and under augmented views if any."""
+
+    test: VectorSet
+    augmented: tuple[NDArray[np.float32], ...] = ()
+
+    def select(self, rows: Int[np.ndarray, " m"]) -> "FeatureViews":
+        """The views of some images."""
+        return FeatureViews(self.test.select(rows), tuple(view[rows] for view in self.augmented))
+
+
+def augmented_features(
+    images: ImageSet, options: Mapping[str, Any]
+) -> tuple[NDArray[np.float32], ...]:
+    """The features [n f] under each augmented view; `options` are arguments of `embed`."""
+    return tuple(embed(images, **options, view=view).vectors for view in range(N_VIEWS))
+
+
+def _study_views(folder: StudyFolder, options: Mapping[str, Any]) -> FeatureViews:
+    """The features that a study measured shift on, and augmented views if its images open."""
+    features, _ = require_features(folder)
+    rows = {} if folder.images is None else {name: i for i, name in enumerate(folder.images.ids)}
+    if folder.images is None or not set(features.ids.tolist()) <= set(rows):
+        return FeatureViews(features)
+    images = folder.images.select(np.array([rows[name] for name in features.ids.tolist()]))
+    return FeatureViews(features, augmented_features(images, options))
+
+
+def _embedding_options(folder: StudyFolder, trust_code: bool) -> dict[str, Any]:
+    """The arguments of `embed` with which the study's features were computed."""
+    source = folder.features.source if folder.features else {}
+    backbone = str(source.get("backbone", "lite0"))
+    if is_user_code(backbone) and not trust_code:
+        raise OodmlError(
+            f"user code computed the study's features ({backbone}); it was not imported. If you "
+            "trust the folder, pass --trust-code; otherwise pass the target's features as a file",
+            location="--trust-code",
+            given=backbone,
+        )
+    size, tag = source.get("image_size", "own"), str(source.get("weights", "own"))
+    file = folder.plan.shift_weights
+    usable = [weights for weights in (None, "none", file) if weights_key(weights) == tag]
+    if not usable:
+        missing = f"{Path(file)} is missing or has other contents" if file else ""
+        raise OodmlError(
+            f"the study's features were computed with custom weights (content {tag}), but "
+            f"{missing or 'plan.json does not name their file'}. Restore the file, or pass the "
+            "target's features as a file",
+            location=file or "plan.json",
+            given=tag,
+        )
+    return {
+        "backbone": backbone,
+        "weights": usable[0],
+        "image_size": None if size == "own" else int(size),
+        "augmentation": str(source.get("augmentation", "base")),
+        "pooling": str(source.get("pooling", "avg")),
+    }
 
 
 @dataclass(frozen=True)
@@ -41,13 +110,13 @@ class Axes:
 
     def project(self, vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n k"]:
         """The coordinates of the vectors on the axes."""
-        if vectors.shape[1] != len(self.mean):
-            raise OodmlError(
-                f"the target's vectors have {vectors.shape[1]} dimensions, and the study's "
-                f"features {len(self.mean)}; embed the target with the study's backbone",
-                location="target",
-                given=vectors.shape[1],
+        width = vectors.shape[1]
+        if width != len(self.mean):
+            problem = (
+                f"the target's vectors have {width} dimensions, and the study's features "
+                f"{len(self.mean)}; embed the target with the study's backbone"
             )
+            raise OodmlError(problem, "target", width)
         return np.asarray((vectors - self.mean) @ self.directions)
 
 
@@ -69,16 +138,13 @@ class ForecastStudy:
 
     def signals(self, views: FeatureViews, classes: float | None = None) -> TargetSignals:
         """The signals of a target, with the number of its classes if known."""
-        if len(views.test) < MIN_TARGET:
-            raise OodmlError(
-                f"the target has {len(views.test)} images; a forecast requires {MIN_TARGET}",
-                location="target",
-                given=len(views.test),
-            )
+        if (n := len(views.test)) < MIN_TARGET:
+            problem = f"the target has {n} images; a forecast requires {MIN_TARGET}"
+            raise OodmlError(problem, "target", n)
         projected = self.axes.project(views.test.vectors)
         shift = float(np.mean([frechet_distance(train, projected) for train in self.train]))
         values = query_signals([views.test.vectors, *views.augmented]).values
-        return TargetSignals(values, len(projected), shift, classes)
+        return TargetSignals(values, n, shift, classes)
 
 
 def open_forecast_study(folder: StudyFolder, views: FeatureViews, seed: int = 0) -> ForecastStudy:
@@ -88,32 +154,23 @@ def open_forecast_study(folder: StudyFolder, views: FeatureViews, seed: int = 0)
     projected = axes.project(features.vectors)
     train = tuple(projected[np.isin(features.classes, split.train)] for split in progression)
     draws, labels = draw_targets(folder, seed), features.labels
-    every = (views.test.vectors, *views.augmented)
-    measured = [query_signals([view[d.rows] for view in every], d.queries) for d in draws]
     sizes = pd.DataFrame([describe_sizes(labels[draw.rows]) for draw in draws])
-    sizes["shift"] = [
-        np.nan
-        if draw.split == ALL_CLASSES
-        else frechet_distance(train[draw.split], projected[draw.rows])
-        for draw in draws
-    ]
-    correct = [
-        hits(labels[draw.rows], draw.queries, signals.neighbors)
-        for draw, signals in zip(draws, measured, strict=True)
-    ]
-    small = SmallTargets(
-        signal_names(len(views.augmented)),
-        membership(draws),
-        sizes,
-        [signals.values for signals in measured],
-        correct,
-        *method_values(correct, method_hits(folder, draws)),
-    )
-    if small.values.empty:
-        raise OodmlError(
-            f"{folder.path}: a forecast requires a method with results on every split",
-            location=str(folder.path),
-        )
+    shift, signals, correct = [], [], []
+    for draw in draws:
+        known = draw.split != ALL_CLASSES
+        own = projected[draw.rows]
+        shift.append(frechet_distance(train[draw.split], own) if known else np.nan)
+        every = [view[draw.rows] for view in (views.test.vectors, *views.augmented)]
+        measured = query_signals(every, draw.queries)
+        signals.append(measured.values)
+        correct.append(hits(labels[draw.rows], draw.queries, measured.neighbors))
+    values, spread = method_values(correct, method_hits(folder, draws))
+    if values.empty:
+        problem = f"{folder.path}: a forecast requires a method with results on every split"
+        raise OodmlError(problem, location=str(folder.path))
+    names, groups = signal_names(len(views.augmented)), membership(draws)
+    sizes = sizes.assign(shift=shift)
+    small = SmallTargets(names, groups, sizes, signals, correct, values, spread)
     return ForecastStudy(small, axes, train)
 
 
@@ -151,17 +208,20 @@ def open_forecast(
         OodmlError: if the study lacks features, splits, or results, or the target is too small.
     """
     if classes is not None and images_per_class is not None:
-        raise OodmlError(
-            "the number of classes and of images per class exclude each other",
-            location="images_per_class",
-        )
-    study = study_views(folder, trust_code, device)
-    views, images = target_views(target, folder, trust_code, device)
+        problem = "the number of classes and of images per class exclude each other"
+        raise OodmlError(problem, "images_per_class")
+    if target.endswith(SUFFIXES):
+        views, images = FeatureViews(VectorSet.load(target)), None
+        study = FeatureViews(require_features(folder)[0])
+    else:
+        options = _embedding_options(folder, trust_code) | {"device": device}
+        study = _study_views(folder, options)
+        images = open_unlabeled(target, skip_corrupt=True)
+        views = FeatureViews(embed(images, **options), augmented_features(images, options))
     if images_per_class is not None:
         classes = len(views.test) / images_per_class
-    return OpenForecast(
-        folder, views, forecast_target(folder, study, views, classes), images, target
-    )
+    forecast = forecast_target(folder, study, views, classes)
+    return OpenForecast(folder, views, forecast, images, target)
 
 
 def forecast_target(
@@ -179,17 +239,12 @@ def forecast_target(
 
 
 def forecast_changes(
-    folder: StudyFolder,
-    method: str,
-    index: VectorSet,
-    new: Mapping[str, VectorSet],
-    seed: int = 0,
+    folder: StudyFolder, method: str, index: VectorSet, new: Mapping[str, VectorSet], seed: int = 0
 ) -> dict[str, tuple[float, float, float]]:
     """The expected change of Recall@1 of a method from an index to sets of new images.
 
     Args:
-        folder: the study.
-        method: one of its methods.
+        method: one of the study's methods.
         index: features of the study's network, like those of `new`.
         new: the features of each set.
         seed: of the draws that make the index and the set equal in size, on which recall depends.
@@ -205,16 +260,12 @@ def forecast_changes(
     features, _ = require_features(folder)
     width = features.vectors.shape[1]
     for name, one in {"index": index, **new}.items():
-        if one.vectors.shape[1] != width:
-            raise error_at(
-                name,
-                f"{one.vectors.shape[1]} dimensions; the features of the study's network, "
-                f"{features.source.get('backbone', 'unknown')}, have {width}",
-                one.vectors.shape[1],
-                (str(width),),
-            )
+        if (own := one.vectors.shape[1]) != width:
+            network = features.source.get("backbone", "unknown")
+            problem = f"{own} dimensions; the features of the study's network, {network}, have"
+            raise error_at(name, f"{problem} {width}", own, (str(width),))
     study = open_forecast_study(folder, FeatureViews(features))
-    forecaster = Forecaster(study.small, False)
+    forecaster = Forecaster(study.small)
 
     def forecast(vectors: VectorSet) -> tuple[float, float, float]:
         table = forecaster.forecast(study.signals(FeatureViews(vectors))).methods
@@ -228,11 +279,10 @@ def forecast_changes(
     changes = {}
     for name, vectors in new.items():
         size = min(len(index), len(vectors))
-        sides = (
-            one.select(np.random.default_rng(seed).permutation(len(one))[:size])
+        base, level = (
+            forecast(one.select(np.random.default_rng(seed).permutation(len(one))[:size]))
             for one in (index, vectors)
         )
-        base, level = map(forecast, sides)
         change = level[0] - base[0]
         errors = float(np.hypot(level[1], base[2])), float(np.hypot(level[2], base[1]))
         changes[name] = (change, change - errors[0], change + errors[1])

@@ -12,23 +12,27 @@ import pandas as pd
 import tomli_w
 from jaxtyping import Bool, Float, Int
 
-from oodml.analysis.forecast import Forecaster, TargetForecast
-from oodml.analysis.forecast_scores import KEY, error_difference, score_forecasts
-from oodml.analysis.judgments import combine, judged_recall, sample_queries
-from oodml.analysis.small_targets import group_classes
+from oodml.analysis.forecast import Forecaster, TargetForecast, score_forecasts
+from oodml.analysis.judged_recall import combine, judged_recall, sample_queries
+from oodml.analysis.small_targets import SmallTargets, group_classes
 from oodml.arrays import Names
 from oodml.datasets import image_column, open_images
 from oodml.embedding import embed
-from oodml.errors import OodmlError
+from oodml.errors import error_at
 from oodml.evaluate.neighbors import nearest_neighbor, unit_vectors
 from oodml.files import replacing, write_text
-from oodml.forecasting.features import N_VIEWS, FeatureViews, augmented_features
 from oodml.forecasting.judge import forecast_values
-from oodml.forecasting.target import MIN_TARGET, ForecastStudy, open_forecast_study
+from oodml.forecasting.target import (
+    MIN_TARGET,
+    N_VIEWS,
+    FeatureViews,
+    augmented_features,
+    open_forecast_study,
+)
 from oodml.images.image_set import ImageSet
 from oodml.model import HeadSettings
 from oodml.report.folder import StudyFolder, read_folder
-from oodml.report.small_targets import hits, nearest_recall, require_features, run_vectors
+from oodml.report.study_targets import hits, nearest_recall, require_features, run_vectors
 from oodml.results.schema import Stage
 from oodml.shift.build import SplitSettings, build_progression
 from oodml.shift.files import write_splits
@@ -51,7 +55,8 @@ COLUMNS = (
     "leave", "target", "method", "n_images", "n_classes", "truth", "expected", "low_80", "high_80",
     "low_95", "high_95", "gain", "gain_expected", "mean_of_splits", "size_matched_mean",
 )  # fmt: skip
-Log = Callable[[str], object]
+Mask = Bool[np.ndarray, " n"]
+Rows = Int[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
@@ -82,11 +87,6 @@ class TrialSettings:
         names = ("backbone", "image_size", "augmentation")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
-    def splits(self) -> SplitSettings:
-        """How the splits of the studies are built; the exact search would take minutes each."""
-        options = {"n_splits": self.n_splits, "validation": 0.0, "procedure": "published"}
-        return SplitSettings.model_validate(options | self.features)
-
 
 @dataclass(frozen=True)
 class ForecastTrial:
@@ -105,7 +105,10 @@ class ForecastTrial:
 
 
 def run_trial(
-    settings: TrialSettings, out: Path, device: str | None = None, log: Log = lambda _: None
+    settings: TrialSettings,
+    out: Path,
+    device: str | None = None,
+    log: Callable[[str], object] = lambda _: None,
 ) -> ForecastTrial:
     """Leave groups of images out, run a study of the others, and forecast the left-out images.
 
@@ -123,10 +126,15 @@ def run_trial(
     """
     images = open_images(settings.data, skip_corrupt=True)
     leave_outs = _leave_outs(images, image_column(settings.data, images, settings.groups))
-    _check_folder(settings, out)
+    file, text = out / "trial.json", json.dumps(asdict(settings), indent=1)
+    if file.exists() and file.read_text("utf-8") != text:
+        problem = "the trial in this folder has other settings; pass another folder as --out"
+        raise error_at(file, problem)
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(file, text)
     options = {"device": device} | settings.features
     views = FeatureViews(embed(images, **options), augmented_features(images, options))
-    parts: list[tuple[pd.DataFrame, ...]] = []
+    parts = []
     for number, (name, left) in enumerate(leave_outs.items(), 1):
         log(f"Leaving out {name} ({number} of {len(leave_outs)}).")
         folder = _run_study(settings, out / "studies", number, views, left, device)
@@ -138,20 +146,7 @@ def run_trial(
     return ForecastTrial(*tables)
 
 
-def _check_folder(settings: TrialSettings, out: Path) -> None:
-    """Record the settings in the folder, or check that they are those of its trial."""
-    file, text = out / "trial.json", json.dumps(asdict(settings), indent=1)
-    if not file.exists():
-        out.mkdir(parents=True, exist_ok=True)
-        write_text(file, text)
-    elif file.read_text("utf-8") != text:
-        raise OodmlError(
-            f"{file}: the trial in this folder has other settings; pass another folder as --out",
-            location=str(file),
-        )
-
-
-def _leave_outs(images: ImageSet, column: Names) -> dict[str, Bool[np.ndarray, " n"]]:
+def _leave_outs(images: ImageSet, column: Names) -> dict[str, Mask]:
     """The images of each leave-out, by the values of the column that they have.
 
     Where one value has a single image of most classes, neighboring values are left out together,
@@ -163,19 +158,14 @@ def _leave_outs(images: ImageSet, column: Names) -> dict[str, Bool[np.ndarray, "
     for width in range(1, n_groups - 1):
         windows = [np.arange(first, first + width) % n_groups for first in range(n_groups)]
         masks = [np.isin(group_of, window) for window in windows]
-        if all(_images_per_class(images, left) >= 2 for left in masks):
+        counts = [np.unique(images.classes[left], return_counts=True)[1] for left in masks]
+        if all(np.median(count) >= 2 for count in counts):
             return {"+".join(np.unique(column[left]).tolist()): left for left in masks}
-    raise OodmlError(
-        f"{images.name}: a trial leaves groups of images out, and requires at least 3 groups with "
-        "two images per class",
-        location=images.name,
-        given=n_groups,
+    problem = (
+        "a trial leaves groups of images out, and requires at least 3 groups with two images per "
+        "class"
     )
-
-
-def _images_per_class(images: ImageSet, rows: Bool[np.ndarray, " n"]) -> float:
-    counts = np.unique(images.classes[rows], return_counts=True)[1]
-    return float(np.median(counts))
+    raise error_at(images.name, problem, n_groups)
 
 
 def _run_study(
@@ -183,7 +173,7 @@ def _run_study(
     out: Path,
     number: int,
     views: FeatureViews,
-    left: Bool[np.ndarray, " n"],
+    left: Mask,
     device: str | None,
 ) -> StudyFolder:
     """Run a study without the left-out images.
@@ -191,19 +181,31 @@ def _run_study(
     Its runs also embed these images, so that one run gives the study's values and the truth.
     """
     rest = views.test.select(~left)
-    progression = build_progression(rest, settings.splits())
+    # Published splits exchange classes one by one; exact ones would take minutes each.
+    options = {"n_splits": settings.n_splits, "validation": 0.0, "procedure": "published"}
+    split_settings = SplitSettings.model_validate(options | settings.features)
+    progression = build_progression(rest, split_settings)
     file, path = out / f"{number}.toml", out / str(number)
     write_splits(progression, out / f"{number}.json")
+    data = Path(settings.data).expanduser()
     n_train = min(len(split.train) for split in progression)
-    write_text(file, _study_text(settings, f"{number}.json", n_train))
+    tables = {
+        "data": {
+            "name": str(data.resolve()) if data.exists() else settings.data,
+            "skip_corrupt": True,
+        },
+        "seeds": list(range(settings.seeds)),
+        "splits": {"file": f"{number}.json"},
+        "model": settings.features | {"views": N_VIEWS},
+        "train": {"epochs": settings.epochs, "batch_size": min(112, 2 * max(2, n_train // 2))},
+        "methods": {name: {} for name in (*settings.methods, BASELINE)},
+    }
+    write_text(file, tomli_w.dumps(tables))
     execute = partial(_train_and_embed, left_out=views.test.ids[left])
     status = run_study(read_study(file), path, device=device, execute=execute)
     if status.failed:
-        raise OodmlError(
-            f"{path}: {len(status.failed)} runs failed; `oodml study status {path}` lists the "
-            "reasons",
-            location=str(path),
-        )
+        failed = f"{len(status.failed)} runs failed; `oodml study status {path}` lists the reasons"
+        raise error_at(path, failed)
     return replace(read_folder(path), features=rest, progression=progression)
 
 
@@ -223,51 +225,36 @@ def _train_and_embed(run: Run, context: Context, folder: Path, left_out: Names) 
     return pd.DataFrame(metric_rows(Stage.ZERO_SHOT, {"recall@1": nearest_recall(test)}))
 
 
-def _study_text(settings: TrialSettings, splits: str, n_train: int) -> str:
-    path = Path(settings.data).expanduser()
-    methods: dict[str, Any] = {name: {} for name in (*settings.methods, BASELINE)}
-    tables = {
-        "data": {
-            "name": str(path.resolve()) if path.exists() else settings.data,
-            "skip_corrupt": True,
-        },
-        "seeds": list(range(settings.seeds)),
-        "splits": {"file": splits},
-        "model": settings.features | {"views": N_VIEWS},
-        "train": {"epochs": settings.epochs, "batch_size": min(112, 2 * max(2, n_train // 2))},
-        "methods": methods,
-    }
-    return tomli_w.dumps(tables)
-
-
 def _forecast_left_out(
-    name: str, folder: StudyFolder, views: FeatureViews, left: Bool[np.ndarray, " n"]
+    name: str, folder: StudyFolder, views: FeatureViews, left: Mask
 ) -> tuple[pd.DataFrame, ...]:
     """The rows of one leave-out: without and with the number of classes given, and judged."""
     study = open_forecast_study(folder, views.select(np.flatnonzero(~left)))
     guess = _mean_of_splits(folder)
-    forecasters = [Forecaster(study.small, sized) for sized in (False, True)]
-    parts: list[list[pd.DataFrame]] = [[], [], []]
+    plain, sized = (Forecaster(study.small, given) for given in (False, True))
+    parts: list[tuple[pd.DataFrame, ...]] = []
     for target, rows in _targets(views.test, left):
         truth = _truth(folder, views.test, rows)
         n_classes = len(np.unique(views.test.labels[rows]))
         own = study.signals(views.select(rows))
-        tables = []
-        for forecaster in forecasters:
-            given = replace(own, classes=float(n_classes) if forecaster.sized else None)
-            forecast = forecaster.forecast(given)
-            table = _rows(forecast, truth, study, len(rows))
-            tables.append(table.assign(mean_of_splits=table["method"].map(guess)))
-            if not forecaster.sized:
-                judged = _judge(forecast, folder, views, rows)
-        for part, table in zip(parts, (*tables, judged), strict=True):
-            part.append(table.assign(leave=name, target=target, n_classes=n_classes))
-    whole, sized, simulated = (pd.concat(part) for part in parts)
-    return whole[[*COLUMNS]], sized[[*COLUMNS]], simulated
+        blind = plain.forecast(own)
+        forecasts = (blind, sized.forecast(replace(own, classes=float(n_classes))))
+        tables = [
+            _rows(one, truth, study.small, len(rows)).assign(
+                mean_of_splits=lambda table: table["method"].map(guess)
+            )
+            for one in forecasts
+        ]
+        tables.append(_judge(blind, folder, views, rows))
+        parts.append(
+            tuple(one.assign(leave=name, target=target, n_classes=n_classes) for one in tables)
+        )
+    whole, given, simulated = (pd.concat(part) for part in zip(*parts, strict=True))
+    return whole[[*COLUMNS]], given[[*COLUMNS]], simulated
 
 
 def _judge(
-    forecast: TargetForecast, folder: StudyFolder, views: FeatureViews, rows: Int[np.ndarray, " n"]
+    forecast: TargetForecast, folder: StudyFolder, views: FeatureViews, rows: Rows
 ) -> pd.DataFrame:
     """Simulate judging queries of a target, with the true classes as answers."""
     generator, table = np.random.default_rng(0), []
@@ -278,10 +265,8 @@ def _judge(
         for count in (count for count in JUDGED if count < len(rows)):
             values = []
             for _ in range(JUDGE_DRAWS):
-                sample = sample_queries(forecast.correct, count, generator)
-                judged = judged_recall(
-                    forecast.correct, sample.queries, correct[sample.queries], sample.probability
-                )
+                queries, chances = sample_queries(forecast.correct, count, generator)
+                judged = judged_recall(forecast.correct, queries, correct[queries], chances)
                 values.append(combine(judged, priors[method]))
             value, low, high = np.array(values).T
             inside = (low <= truth) & (truth <= high)
@@ -292,7 +277,7 @@ def _judge(
 
 
 def _rows(
-    forecast: TargetForecast, truth: dict[str, float], study: ForecastStudy, n_images: int
+    forecast: TargetForecast, truth: dict[str, float], study: SmallTargets, n_images: int
 ) -> pd.DataFrame:
     """The forecast of each method beside its value."""
     table = forecast.methods.assign(n_images=n_images)
@@ -300,17 +285,15 @@ def _rows(
     frozen = table.set_index("method").loc[BASELINE]
     table["gain_expected"] = table["expected"] - frozen["expected"]
     table["gain"] = table["truth"] - frozen["truth"]
-    small = study.small.values.dropna()
-    ratio = study.small.sizes["images"][small.index] / n_images
+    small = study.values.dropna()
+    ratio = study.sizes["images"][small.index] / n_images
     near = np.exp(-((np.log(ratio) / np.log(2)) ** 2) / 2) + 1e-6
     matched = small.mul(near, axis=0).sum() / near.sum()
     table["size_matched_mean"] = table["method"].map(matched.to_dict())
     return table
 
 
-def _targets(
-    vectors: VectorSet, left: Bool[np.ndarray, " n"]
-) -> Iterator[tuple[str, Int[np.ndarray, " n"]]]:
+def _targets(vectors: VectorSet, left: Mask) -> Iterator[tuple[str, Rows]]:
     """The name and the rows of each target: all left-out images, and those of single superclasses
     and of random classes."""
     classes = np.unique(vectors.classes[left])
@@ -329,7 +312,7 @@ def _targets(
 
 
 def _run_hits(
-    folder: StudyFolder, vectors: VectorSet, rows: Int[np.ndarray, " n"]
+    folder: StudyFolder, vectors: VectorSet, rows: Rows
 ) -> Iterator[tuple[str, int, Float[np.ndarray, " n"]]]:
     """The method and the split of each run that embedded some images, and their hits."""
     ids, labels, every = vectors.ids[rows].tolist(), vectors.labels[rows], np.arange(len(rows))
@@ -340,9 +323,7 @@ def _run_hits(
             yield method, split, hits(labels, every, nearest_neighbor(unit, every))
 
 
-def _truth(
-    folder: StudyFolder, vectors: VectorSet, rows: Int[np.ndarray, " n"]
-) -> dict[str, float]:
+def _truth(folder: StudyFolder, vectors: VectorSet, rows: Rows) -> dict[str, float]:
     """Recall@1 of each method on some images, as a mean over splits and seeds."""
     values = [(m, split, np.nanmean(hit)) for m, split, hit in _run_hits(folder, vectors, rows)]
     table = pd.DataFrame(values, columns=["method", "split", "value"])
@@ -363,23 +344,24 @@ def _mean_of_splits(folder: StudyFolder) -> dict[str, float]:
 def describe_trial(trial: ForecastTrial) -> str:
     """The table of scores in points of Recall@1, and the comparisons with the guesses."""
     guesses = ("mean_of_splits", "size_matched_mean")
-    bounds = ["low_80", "high_80", "low_95", "high_95"]
     scores = {
         "without labels": score_forecasts(trial.rows),
         "classes given": score_forecasts(trial.sized),
     }
+    lines = []
+    plain = trial.rows.drop(columns=["low_80", "high_80", "low_95", "high_95"])
+    by_target = plain.set_index(["leave", "target"])
     for name in guesses:
-        gain = trial.rows[name] - _frozen_value(trial.rows, name)
-        rows = trial.rows.assign(expected=trial.rows[name], gain_expected=gain)
-        scores[name] = score_forecasts(rows.drop(columns=bounds))
-    table = pd.DataFrame(scores).T.rename(index=lambda name: name.replace("_", " "))
-    lines = [(100 * table).to_string(na_rep="", float_format="{:.1f}".format)]
-    for name in guesses:
-        value, low, high = (100 * number for number in error_difference(trial.rows, name))
+        own = by_target[name][(by_target["method"] == BASELINE).to_numpy()]
+        gain = (by_target[name] - own.reindex(by_target.index)).to_numpy()
+        scores[name] = score_forecasts(plain.assign(expected=plain[name], gain_expected=gain))
+        value, low, high = (100 * number for number in _error_difference(trial.rows, name))
         lines.append(
             f"The error is {value:.1f} points smaller than that of the {name.replace('_', ' ')} "
             f"(95% interval {low:.1f} to {high:.1f})."
         )
+    table = pd.DataFrame(scores).T.rename(index=lambda name: name.replace("_", " "))
+    lines = [(100 * table).to_string(na_rep="", float_format="{:.1f}".format), *lines]
     frozen = trial.rows.assign(expected=(trial.rows["method"] == BASELINE).astype(float))
     regret = score_forecasts(frozen)["regret"]
     lines.append(f"Regret of always choosing {BASELINE}: {100 * regret:.1f}.")
@@ -394,7 +376,15 @@ def describe_trial(trial: ForecastTrial) -> str:
     return "\n".join(lines)
 
 
-def _frozen_value(rows: pd.DataFrame, column: str) -> "pd.Series[float]":
-    """The value of the frozen network in each row's target."""
-    frozen = rows[rows["method"] == BASELINE].set_index(KEY)[column].rename("frozen")
-    return rows[KEY].join(frozen, on=KEY)["frozen"]
+def _error_difference(
+    rows: pd.DataFrame, other: str, seed: int = 0, resamples: int = 2000
+) -> tuple[float, float, float]:
+    """How much smaller the error is than that of another column, with a 95% bootstrap interval.
+
+    Leave-outs are resampled, because the targets of one are not independent.
+    """
+    ours, theirs = ((rows["truth"] - rows[name]).abs() for name in ("expected", other))
+    means = (theirs - ours).groupby(rows["leave"]).mean().to_numpy()
+    picks = np.random.default_rng(seed).integers(len(means), size=(resamples, len(means)))
+    low, high = np.quantile(means[picks].mean(axis=1), [0.025, 0.975])
+    return float(means.mean()), float(low), float(high)

@@ -1,7 +1,7 @@
 """The headline of a report: which method generalizes best, by how much, and how certain that is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -45,44 +45,33 @@ class Answer:
     facts: tuple[Fact, ...] = ()
 
 
-@dataclass(frozen=True)
 class _Ranking:
-    data: str
-    metric: str
-    score: str
-    order: pd.DataFrame
-    probabilities: Mapping[str, float]
+    """The methods of `order`, the best first, by a metric and the column `score`."""
 
-    @property
-    def best(self) -> "pd.Series[Any]":
-        return self.order.iloc[0]
-
-    @property
-    def tied(self) -> list[str]:
-        """The methods that the best one is not separated from, the best one first."""
-        names = self.order["method"].iloc[1:]
-        return [str(self.best["method"])] + [
-            str(name) for name in names if not self.probabilities.get(name, 0.0) >= SEPARATED
+    def __init__(self, order: pd.DataFrame, pairs: pd.DataFrame, metric: str, score: str) -> None:
+        self.rows: list[dict[str, Any]] = order.to_dict("records")  # type: ignore[assignment]
+        self.metric, self.score, self.label = metric, score, find_metric(metric).label
+        self.best = self.rows[0]
+        self.best_trained = next(row for row in self.rows if row["trains"])
+        ahead = pairs[pairs["method"] == self.best["method"]].set_index("other")["probability"]
+        self.probabilities: dict[str, float] = ahead.to_dict()
+        self.tied = [self.best] + [
+            row for row in self.rows[1:] if not self.probability(row) >= SEPARATED
         ]
+        """The methods that the best one is not separated from, the best one first."""
 
-    def row(self, method: str) -> "pd.Series[Any]":
-        return self.order[self.order["method"] == method].iloc[0]
+    def probability(self, row: Mapping[str, Any]) -> float:
+        """That the best method is better than another one."""
+        return self.probabilities.get(row["method"], float("nan"))
 
-    def lead(self, method: str) -> str:
+    def lead(self, row: Mapping[str, Any]) -> str:
         """How far the best method is ahead of another one, in points."""
-        difference = float(self.best[self.score] - self.row(method)[self.score])
+        difference = format_difference(self.best[self.score] - row[self.score], self.metric)
         unit = "points of " if is_percent(self.metric) else "in "
-        return f"{format_difference(difference, self.metric)} {unit}{self.label}"
-
-    @property
-    def best_trained(self) -> str:
-        return str(self.order.loc[self.order["trains"].astype(bool), "method"].iloc[0])
-
-    @property
-    def label(self) -> str:
-        return find_metric(self.metric).label
+        return f"{difference} {unit}{self.label}"
 
     def level(self, value: float) -> str:
+        """A value of the metric as text."""
         return format_level(value, self.metric)
 
 
@@ -99,128 +88,110 @@ def answer(tables: Mapping[str, pd.DataFrame], data: str, metric: str) -> Answer
     single = tables["progression"]["shift"].nunique() < 2
     score = "hardest" if single else "ags"
     order = order.dropna(subset=[score]).sort_values(score, ascending=False, kind="stable")
-    if order.empty:
-        return Answer("No method has results on every split yet.")
-    pairs = select(tables, "pairs", metric)
-    ahead = pairs[pairs["method"] == order.iloc[0]["method"]].set_index("other")["probability"]
-    ranking = _Ranking(data, metric, score, order, ahead.to_dict())
-    result = _headline(ranking)
+    if not order["trains"].any():
+        return Answer("No trained method has results on every split yet.")
+    ranking = _Ranking(order, select(tables, "pairs", metric), metric, score)
+    headline, details, probability = _headline(ranking)
     if single:
-        detail = "With one split, the study does not show how quality changes with shift."
-        result = replace(result, details=(*result.details, detail))
+        details.append("With one split, the study does not show how quality changes with shift.")
     gains = select(tables, "near_and_far", metric).set_index("method", drop=False)
     ranked = [name for name in order["method"] if name in gains.index]
-    compared = describe_near_and_far(gains.loc[ranked], metric)
-    if compared:
-        result = replace(result, details=(*result.details, compared))
+    details += filter(None, [describe_near_and_far(gains.loc[ranked], metric)])
     chance = tables["chance_ags"].set_index("metric")["chance"].get(metric)
-    return replace(result, facts=_facts(ranking, chance))
+    facts = _facts(ranking, chance)
+    return Answer(f"On {data}, {headline}.", tuple(details), probability, facts)
 
 
-def _headline(ranking: _Ranking) -> Answer:
-    best = ranking.best
-    if len(ranking.order) == 1:
-        value = ranking.level(float(best[ranking.score]))
+def _headline(ranking: _Ranking) -> tuple[str, list[str], float | None]:
+    """The headline, what qualifies it, and the probability that it states."""
+    best, rows = ranking.best, ranking.rows
+    if len(rows) == 1:
         what = "an AGS" if ranking.score == "ags" else "a value"
-        return Answer(
-            f"On {ranking.data}, {best['method']} has {what} of {value} in {ranking.label}.",
-            ("There is no other method to compare it with.",),
-        )
-    second = str(ranking.order["method"].iloc[1])
+        value = ranking.level(best[ranking.score])
+        text = f"{best['method']} has {what} of {value} in {ranking.label}"
+        return text, ["There is no other method to compare it with."], None
+    second = rows[1]
     has_interval = any(value == value for value in ranking.probabilities.values())
     certain = has_interval and len(ranking.tied) == 1
-    probability = float(ranking.probabilities[second]) if certain else None
-    several = int(ranking.order["seeds"].max()) > 1
-    details = () if has_interval else (EQUAL_SEEDS if several else NO_INTERVAL,)
+    probability = float(ranking.probability(second)) if certain else None
+    several = max(row["seeds"] for row in rows) > 1
+    details = [] if has_interval else [EQUAL_SEEDS if several else NO_INTERVAL]
+    certainty = _certainty(probability)
     if not best["trains"]:
         text = _behind_baseline(ranking, probability, has_interval)
     elif not has_interval:
-        lead = ranking.lead(second)
-        text = f"{best['method']} scores {lead} above {second}, without a confidence interval"
+        lead = f"{ranking.lead(second)} above {second['method']}"
+        text = f"{best['method']} scores {lead}, {certainty}"
     elif probability is None:
         text = _undecided(ranking)
     else:
         claim = "generalizes best as shift grows" if ranking.score == "ags" else "scores highest"
-        text = (
-            f"{best['method']} {claim}: {ranking.lead(second)} ahead of {second}, with "
-            f"{format_probability(probability)} probability"
-        )
-    return Answer(f"On {ranking.data}, {text}.", details, probability)
+        lead = f"{ranking.lead(second)} ahead of {second['method']}"
+        text = f"{best['method']} {claim}: {lead}, {certainty}"
+    return text, details, probability
+
+
+def _certainty(probability: float | None) -> str:
+    if probability is None or probability != probability:
+        return "without a confidence interval"
+    return f"with {format_probability(probability)} probability"
 
 
 def _behind_baseline(ranking: _Ranking, probability: float | None, has_interval: bool) -> str:
-    method, claim = ranking.best_trained, "no trained method matches"
-    if probability is not None:
-        certainty = f"with {format_probability(probability)} probability"
-    elif has_interval:
+    row, claim = ranking.best_trained, "no trained method matches"
+    certainty = _certainty(probability)
+    if probability is None and has_interval:
         claim, certainty = "training does not clearly improve on", "with no certain order"
-    else:
-        claim, certainty = "no trained method scores above", "without a confidence interval"
+    elif probability is None:
+        claim = "no trained method scores above"
     return (
-        f"{claim} {ranking.best['method']}, which is not trained: {method} is "
-        f"{ranking.lead(method)} behind, {certainty}"
+        f"{claim} {ranking.best['method']}, which is not trained: {row['method']} is "
+        f"{ranking.lead(row)} behind, {certainty}"
     )
 
 
 def _undecided(ranking: _Ranking) -> str:
     best, tied = ranking.best["method"], ranking.tied
-    baselines = [name for name in tied if not ranking.row(name)["trains"]]
-    if baselines:
-        probability = ranking.probabilities.get(baselines[0], float("nan"))
-        certainty = (
-            f"with {format_probability(probability)} probability"
-            if probability == probability
-            else "without a confidence interval"
-        )
+    if baseline := next((row for row in tied if not row["trains"]), None):
         return (
-            f"no method is clearly better than {baselines[0]}, which is not trained: {best} is "
-            f"{ranking.lead(baselines[0])} ahead, {certainty}"
+            f"no method is clearly better than {baseline['method']}, which is not trained: {best} "
+            f"is {ranking.lead(baseline)} ahead, {_certainty(ranking.probability(baseline))}"
         )
-    spread = ranking.lead(tied[-1])
-    behind = [name for name in ranking.order["method"] if name not in tied]
-    if not behind:
-        return f"no method is clearly better than another: {format_list(tied)} are within {spread}"
-    certainty = format_probability(ranking.probabilities[behind[0]])
+    names, spread = format_list([row["method"] for row in tied]), ranking.lead(tied[-1])
+    behind = next((row for row in ranking.rows if row not in tied), None)
+    if behind is None:
+        return f"no method is clearly better than another: {names} are within {spread}"
     return (
-        f"{format_list(tied)} lead, within {spread} and in no certain order. {behind[0]} is "
-        f"{ranking.lead(behind[0])} behind {best}, with {certainty} probability"
+        f"{names} lead, within {spread} and in no certain order. {behind['method']} is "
+        f"{ranking.lead(behind)} behind {best}, {_certainty(ranking.probability(behind))}"
     )
 
 
 def _facts(ranking: _Ranking, chance: float | None) -> tuple[Fact, ...]:
-    if not ranking.order["trains"].any():
-        return ()
-    row = ranking.row(ranking.best_trained)
-    name, order = row["method"], ranking.order
-    others = order[order["method"] != name]
-    beside = [
-        f"{other['method']} {ranking.level(other['ags'])}"
-        for position, other in enumerate(others.to_dict("records"))
-        if position == 0 or not other["trains"]
-    ]
-    beside += [] if chance is None else [f"chance {ranking.level(chance)}"]
-    on_hardest = others.sort_values("hardest", ascending=False)
-    compared = (
-        f"; {on_hardest.iloc[0]['method']} has {ranking.level(on_hardest.iloc[0]['hardest'])}"
-        if len(others)
-        else ""
-    )
-    hardest = Fact(
-        ranking.level(row["hardest"]), f"{ranking.label} of {name} on the hardest split{compared}"
-    )
+    row, level = ranking.best_trained, ranking.level
+    others = [other for other in ranking.rows if other is not row]
+    text = f"{ranking.label} of {row['method']}"
+    compared = ""
+    if others:
+        first = sorted(others, key=lambda other: -other["hardest"])[0]
+        compared = f"; {first['method']} has {level(first['hardest'])}"
+    hardest = Fact(level(row["hardest"]), f"{text} on the hardest split{compared}")
     if ranking.score != "ags":
         return (hardest,)
+    beside = [
+        f"{other['method']} {level(other['ags'])}"
+        for position, other in enumerate(others)
+        if position == 0 or not other["trains"]
+    ]
+    beside += [] if chance is None else [f"chance {level(chance)}"]
+    score = f"{text}, averaged over all shifts (AGS)"
     start = "standard" if row["standard"] == row["standard"] else "easiest"
     verb = "lost" if row["loss"] >= 0 else "gained"
     unit = " points" if is_percent(ranking.metric) else ""
     change = f"{format_difference(abs(row['loss']), ranking.metric)}{unit}"
     relative = format_percent(abs(row["relative_loss"]), 0)
     return (
-        Fact(
-            ranking.level(row["ags"]),
-            f"{ranking.label} of {name}, averaged over all shifts (AGS)"
-            + (f": {', '.join(beside)}" if beside else ""),
-        ),
+        Fact(level(row["ags"]), score + (f": {', '.join(beside)}" if beside else "")),
         Fact(f"{change} ({relative})", f"{verb} from the {start} split to the hardest"),
         hardest,
     )

@@ -96,23 +96,21 @@ def write_drift_page(
         results: the drift of each file.
         images: the images that the ids name, or None to show ids.
     """
+    drifts = [*results.values()]
     with tempfile.TemporaryDirectory() as folder:
         chart = Path(folder) / "chart.png"
         with png_axes(chart, 6) as axes:
-            colors = [LIGHT[1] if one.p <= 0.05 else LIGHT[0] for one in results.values()]
-            axes.bar([*results], [one.value for one in results.values()], color=colors)
-            axes.set_axisbelow(True)
+            colors = [LIGHT[1] if one.p <= 0.05 else LIGHT[0] for one in drifts]
+            axes.bar([*results], [one.value for one in drifts], color=colors)
             axes.axhline(1, color="#333333", linewidth=0.8, linestyle="--")
             axes.set(ylabel="Drift, relative to chance")
             axes.tick_params(axis="x", rotation=30)
         encoded = base64.b64encode(chart.read_bytes()).decode()
-    shown = [
-        name for one in results.values() for group in one.clusters for name in group[:EXAMPLES]
-    ]
+    shown = [name for one in drifts for group in one.clusters for name in group[:EXAMPLES]]
     values = {
         "index": index, "results": results, "chart": encoded, "limit": EXAMPLES,
-        "forecast": any(one.change for one in results.values()),
-        "farther": sum(one.p <= 0.05 for one in results.values()),
+        "forecast": any(one.change for one in drifts),
+        "farther": sum(one.p <= 0.05 for one in drifts),
         "images": thumbnails(images, shown, 96, 2_000_000),
     }  # fmt: skip
     page = page_environment().from_string(asset("drift.html"))

@@ -2,13 +2,12 @@
 
 import base64
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
-from oodml.arrays import Names
 from oodml.errors import OodmlError
 from oodml.evaluate.neighbors import nearest_neighbors
 from oodml.evaluate.query_lists import query_lists
@@ -29,10 +28,10 @@ class Examples:
     """
 
     split: str
-    queries: tuple[str, ...]
-    query_classes: tuple[str, ...]
-    neighbors: Mapping[str, tuple[tuple[str, ...], ...]]
-    classes: Mapping[str, tuple[tuple[str, ...], ...]]
+    queries: Sequence[str]
+    query_classes: Sequence[str]
+    neighbors: Mapping[str, Sequence[Sequence[str]]]
+    classes: Mapping[str, Sequence[Sequence[str]]]
 
 
 def find_examples(
@@ -47,34 +46,25 @@ def find_examples(
     Returns:
         None if no run of the split saved its vectors.
     """
-    spaces = _embeddings(folder, split)
+    spaces = {method: vectors for _, method, vectors in folder.first_vectors(split)}
     if not spaces:
         return None
     first = next(iter(spaces.values()))
+    spaces = {name: one for name, one in spaces.items() if np.array_equal(one.ids, first.ids)}
     candidates = _candidates(first, seed)
     if not len(candidates):
         return None
-    shares = [_correct(space, candidates, k).mean(axis=1) for space in spaces.values()]
+    shares = [
+        (one.labels[_nearest(one, candidates, k)] == one.labels[candidates][:, None]).mean(axis=1)
+        for one in spaces.values()
+    ]
     chosen = _evenly_spaced(first, candidates, np.mean(shares, axis=0), n_queries)
     nearest = {name: _nearest(space, chosen, k) for name, space in spaces.items()}
-    return Examples(
-        split,
-        tuple(first.ids[chosen].tolist()),
-        tuple(first.classes[chosen].tolist()),
-        {name: _as_tuples(spaces[name].ids[rows]) for name, rows in nearest.items()},
-        {name: _as_tuples(spaces[name].classes[rows]) for name, rows in nearest.items()},
+    ids, classes = (
+        {name: getattr(spaces[name], part)[rows].tolist() for name, rows in nearest.items()}
+        for part in ("ids", "classes")
     )
-
-
-def _embeddings(folder: StudyFolder, split: str) -> dict[str, VectorSet]:
-    """The test embeddings of each method's first seed, where they are of the same images."""
-    spaces = {method: vectors for _, method, vectors in folder.first_vectors(split)}
-    first = next(iter(spaces.values()), None)
-    return {
-        name: space
-        for name, space in spaces.items()
-        if first is not None and np.array_equal(space.ids, first.ids)
-    }
+    return Examples(split, first.ids[chosen].tolist(), first.classes[chosen].tolist(), ids, classes)
 
 
 def _candidates(vectors: VectorSet, seed: int) -> Int[np.ndarray, " q"]:
@@ -88,11 +78,6 @@ def _candidates(vectors: VectorSet, seed: int) -> Int[np.ndarray, " q"]:
     if len(rows) > MAX_CANDIDATES:
         rows = np.random.default_rng(seed).choice(rows, MAX_CANDIDATES, replace=False)
     return rows.astype(np.int64)
-
-
-def _correct(vectors: VectorSet, queries: Int[np.ndarray, " q"], k: int) -> Bool[np.ndarray, "q k"]:
-    rows = _nearest(vectors, queries, k)
-    return np.asarray(vectors.labels[rows] == vectors.labels[queries][:, None])
 
 
 def _nearest(vectors: VectorSet, queries: Int[np.ndarray, " q"], k: int) -> Int[np.ndarray, "q k"]:
@@ -116,10 +101,6 @@ def _evenly_spaced(
     return np.array(chosen, dtype=np.int64)
 
 
-def _as_tuples(array: Names) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(row) for row in array.tolist())
-
-
 def thumbnails(
     images: ImageSet | None, ids: Iterable[str], pixels: int, budget: int
 ) -> dict[str, str]:
@@ -134,24 +115,17 @@ def thumbnails(
         return {}
     rows = {name: row for row, name in enumerate(images.ids.tolist())}
     uris: dict[str, str] = {}
-    spent = 0
     for name in dict.fromkeys(ids):
-        if name not in rows:
-            continue
+        stream = io.BytesIO()
         try:
-            uri = _data_uri(images, rows[name], pixels)
-        except (OodmlError, OSError):  # the page shows the name instead
+            image = images.read(rows[name])
+            image.thumbnail((pixels, pixels))
+            image.save(stream, "WEBP", quality=70)
+        except (KeyError, OodmlError, OSError):  # the page shows the name instead
             continue
-        spent += len(uri)
-        if spent > budget:
+        uri = "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
+        budget -= len(uri)
+        if budget < 0:
             break
         uris[name] = uri
     return uris
-
-
-def _data_uri(images: ImageSet, row: int, pixels: int) -> str:
-    image = images.read(row)
-    image.thumbnail((pixels, pixels))
-    stream = io.BytesIO()
-    image.save(stream, "WEBP", quality=78, method=2)
-    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -93,48 +93,49 @@ def read_folder(
     Raises:
         OodmlError: if there is no results table, or it has no zero-shot results.
     """
+    from oodml.share.pack import PACKED_IMAGES, read_packed_images
+    from oodml.study.folder.status import failure_reason
+
     path = Path(directory)
     if not path.is_dir():
         raise error_at(path, "no such folder; give the folder of a study")
-    everything = read_results(path / "results.parquet")
+    file = path / "results.parquet"
+    everything = read_results(file)
     table = on_progression(everything)
     further = everything[everything["stage"] == Stage.TEST_DATA]
     if not (table["stage"] == Stage.ZERO_SHOT).any():
-        problem = f"{path}: results.parquet has no zero-shot results yet; run the study"
-        raise OodmlError(problem, location=str(path / "results.parquet"))
-    names = sorted(table["data"].unique())
-    if len(names) > 1:
-        message = (
-            f"{path}: the results are from several datasets ({', '.join(names)}); "
-            "a report describes one"
-        )
-        raise OodmlError(message, str(path / "results.parquet"), names)
+        raise error_at(file, "no zero-shot results yet; run the study")
+    data, *others = sorted(table["data"].unique())
+    if others:
+        names = ", ".join((data, *others))
+        raise error_at(file, f"results of several datasets ({names}); a report describes one", data)
     notes: list[str] = []
     plan = _read(path / "plan.json", read_plan, notes) or StudyPlan()
-    _note_unfinished(plan, table, notes)
-    _note_inputs(plan, notes)
+    _note_plan(plan, table, notes)
     if trust_code:
         make_importable(*plan.import_from, Path.cwd())
-    settings = path / "study.toml"
     if images is None:
         images = _open_images(plan, notes, trust_code)
     progression = _read_progression(path / "splits.json", set(table["split"]), notes)
     missing = "features.npz is missing, so the map of classes cannot be drawn."
     problem = "The map of classes cannot be drawn: "
     features = _read(path / "features.npz", VectorSet.load, notes, problem, missing)
+    if images is None:  # those of a pack, which name and classify what cannot be opened here
+        images = _read(path / PACKED_IMAGES, lambda file: read_packed_images(file, data), notes)
+    settings, failed = path / "study.toml", sorted((path / "failed").glob("*.txt"))
     return StudyFolder(
         path=path,
         table=without_controls(table),
         controls=table if table["split"].map(is_control).any() else None,
-        data=names[0],
+        data=data,
         further=None if further.empty else further,
         settings=settings.read_text("utf-8", "replace") if settings.exists() else "",
         plan=plan,
         progression=progression,
         features=features,
-        images=_packed_images(path, names[0], notes) if images is None else images,
+        images=images,
         runs=_read_runs(path / "runs", notes),
-        failed=_read_failures(path / "failed"),
+        failed={one.stem: failure_reason(one.read_text("utf-8", "replace")) for one in failed},
         notes=tuple(notes),
     )
 
@@ -153,21 +154,16 @@ def _read(
         return None
 
 
-def _note_unfinished(plan: StudyPlan, table: pd.DataFrame, notes: list[str]) -> None:
+def _note_plan(plan: StudyPlan, table: pd.DataFrame, notes: list[str]) -> None:
+    from oodml.study.folder.status import MAX_LISTED, describe_input_size
+
     done = set(table["run"])
     missing = sum(run.id not in done for run in plan.runs)
-    without = sorted({run.label for run in plan.runs} - set(table["method"]))
-    if without:
-        verb = "has" if len(without) == 1 else "have"
-        notes.append(f"{format_list(without)} {verb} no results.")
+    if without := sorted({run.label for run in plan.runs} - set(table["method"])):
+        notes.append(f"{format_list(without)} {'has' if len(without) == 1 else 'have'} no results.")
     if missing:
         verb = "has" if missing == 1 else "have"
         notes.append(f"{missing} of {len(plan.runs)} planned runs {verb} no result yet.")
-
-
-def _note_inputs(plan: StudyPlan, notes: list[str]) -> None:
-    from oodml.study.folder.status import MAX_LISTED, describe_input_size
-
     if plan.left_out:
         more = ", …" if len(plan.left_out) > MAX_LISTED else ""
         ids = ", ".join(plan.left_out[:MAX_LISTED]) + more
@@ -189,16 +185,11 @@ def _read_progression(path: Path, done: set[str], notes: list[str]) -> Progressi
     progression = _read(path, read_splits, notes, problem, missing)
     if progression is None:
         return None
-    splits = tuple(
-        split
-        for split in progression
-        if str(split.step) in done and not is_control(str(split.step))
-    )
-    by_class = sorted(
-        {n for one in splits for n, e in one.episodes.items() if e and e[0].class_wise}
-    )
+    named = ((str(split.step), split) for split in progression)
+    splits = tuple(split for name, split in named if name in done and not is_control(name))
+    by_class = {n for one in splits for n, e in one.episodes.items() if e and e[0].class_wise}
     if by_class:
-        shots = format_list([str(n) for n in by_class])
+        shots = format_list([str(n) for n in sorted(by_class)])
         notes.append(
             f"Few-shot episodes with {shots} shots are by class, as most test classes have too few "
             "images: the support is all images of some test classes, the queries are the others."
@@ -233,13 +224,6 @@ def _open_images(plan: StudyPlan, notes: list[str], trust_code: bool) -> ImageSe
     return images
 
 
-def _packed_images(path: Path, data: str, notes: list[str]) -> ImageSet | None:
-    """The images of a pack, which name and classify what cannot be opened here."""
-    from oodml.share.pack import PACKED_IMAGES, read_packed_images
-
-    return _read(path / PACKED_IMAGES, lambda file: read_packed_images(file, data), notes)
-
-
 def _read_runs(path: Path, notes: list[str]) -> dict[str, Mapping[str, Any]]:
     runs: dict[str, Mapping[str, Any]] = {}
     for file in sorted(path.glob("*/run.json")):
@@ -252,10 +236,3 @@ def _read_runs(path: Path, notes: list[str]) -> dict[str, Mapping[str, Any]]:
         else:
             notes.append(f"{file}: damaged; its settings and cost are not shown.")
     return runs
-
-
-def _read_failures(path: Path) -> dict[str, str]:
-    from oodml.study.folder.status import failure_reason
-
-    texts = {file.stem: file.read_text("utf-8", "replace") for file in sorted(path.glob("*.txt"))}
-    return {run: failure_reason(text) for run, text in texts.items()}

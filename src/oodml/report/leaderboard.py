@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from oodml import __version__
-from oodml.analysis.published import METRIC, published_results
+from oodml.analysis.paper_results import METRIC, published_results
 from oodml.analysis.ranking import compare_methods
 from oodml.errors import OodmlError
 from oodml.files import write_text
@@ -88,21 +88,15 @@ def _board(entries: Sequence[Entry], folder: Path) -> dict[str, Any]:
         for entry in entries:
             if (entry.folder / "runs" / run.id).is_dir() and entry not in owners.get(run.label, ()):
                 owners.setdefault(run.label, []).append(entry)
-    costs = _costs(study)
-    rows = {name: _rows(select(computed, "ags", name), costs, owners) for name in ranked}
-    answers = {name: answer(computed, study.data, name) for name in ranked}
+    costs, shift = _costs(study), study.table["shift"]
     return {
-        "id": f"{study.data}-{entries[0].manifest['splits'][:8]}",
-        "data": study.data,
-        "headline": {name: one.headline for name, one in answers.items()},
+        "id": f"{study.data}-{entries[0].manifest['splits'][:8]}", "data": study.data,
+        "headline": {name: answer(computed, study.data, name).headline for name in ranked},
         "metrics": ranked,
-        "rows": rows,
-        "splits": len(study.table["split"].unique()),
-        "shift": (float(study.table["shift"].min()), float(study.table["shift"].max())),
-        "entries": entries,
-        "contradictions": merge.contradictions,
-        "reference": False,
-    }
+        "rows": {name: _rows(select(computed, "ags", name), costs, owners) for name in ranked},
+        "splits": study.table["split"].nunique(), "shift": (float(shift.min()), float(shift.max())),
+        "entries": entries, "contradictions": merge.contradictions, "reference": False,
+    }  # fmt: skip
 
 
 def _rows(
@@ -115,9 +109,8 @@ def _rows(
     frame.loc[~frame["trains"].astype(bool), ["near", "far"]] = float("nan")
     records: list[dict[str, Any]] = frame.to_dict("records")  # type: ignore[assignment]
     for row in records:
-        name = str(row["method"])
-        cost = {**_NO_COST, **costs.get(name, {})}
-        row.update(cost, entries=owners.get(name, []))
+        cost = {**_NO_COST, **costs.get(row["method"], {})}
+        row.update(cost, entries=owners.get(row["method"], []))
     return records
 
 

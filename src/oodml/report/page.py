@@ -17,9 +17,9 @@ from oodml.evaluate.registry import find_metric
 from oodml.progress import format_duration
 from oodml.report.answer import answer
 from oodml.report.examples import Examples, find_examples, thumbnails
-from oodml.report.failures import page_failures
+from oodml.report.failure_tables import page_failures
 from oodml.report.folder import StudyFolder
-from oodml.report.level_and_gain import describe_losses
+from oodml.report.gain_tables import describe_losses
 from oodml.report.splits_figures import ClassMap, class_map, class_sides
 from oodml.report.style import asset, method_styles
 from oodml.report.tables import select
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 PUBLISHED_DATA = ("cars196", "cub200", "online_products")
 """Datasets of the paper, for which its conclusions are shown unfolded."""
+MIN_BAND_SEEDS = 3
+"""With fewer seeds, a figure shows the seeds; that of figures.js."""
 EXAMPLE_PIXELS, MAP_PIXELS = 96, 48
 EXAMPLE_BYTES, MAP_BYTES = 5_000_000, 2_000_000
 MAX_EXAMPLE_IMAGES = 1200
@@ -72,11 +74,10 @@ def page_environment() -> "Environment":
 
 
 def _page_values(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    table = folder.table
-    ranked = ranked_metrics(table)
-    order = shifts(table)
-    zero_shot = table[table["stage"] == Stage.ZERO_SHOT]
-    trains = [run.get("train") or {} for run in folder.runs.values()]
+    from plotly.offline import get_plotlyjs
+
+    table, ranked = folder.table, ranked_metrics(folder.table)
+    order, baselines = shifts(table), sorted(baselines_of(table))
     return {
         "data": folder.data,
         "smoke": folder.plan.smoke,
@@ -84,11 +85,11 @@ def _page_values(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dic
         "main": ranked[0],
         "metrics": ranked,
         "rankings": {metric: _ranking(tables, metric) for metric in ranked},
-        "baselines": sorted(baselines_of(table)),
-        "untrained": [] if baselines_of(table) else _untrained_methods(),
+        "baselines": baselines,
+        "untrained": [] if baselines else _untrained_methods(),
         "shift": order,
         "standard": standard_split(order.index),
-        "seeds": sorted(zero_shot["seed"].unique().tolist()),
+        "seeds": sorted(table.loc[table["stage"] == Stage.ZERO_SHOT, "seed"].unique().tolist()),
         "chance": dict(tables["chance_ags"].to_numpy().tolist()),
         "chance_of": {metric: find_metric(metric).chance for metric in ranked},
         **{
@@ -99,7 +100,7 @@ def _page_values(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dic
         "near_far": _records(select(tables, "near_and_far", ranked[0])),
         "epochs": _records(tables["best_test_epoch_diagnostic"]),
         "published_data": folder.data in PUBLISHED_DATA,
-        "refit": any(settings.get("refit") for settings in trains),
+        "refit": any((run.get("train") or {}).get("refit") for run in folder.runs.values()),
         "search": folder.plan.search,
         "losses": _records(tables["losses"]),
         "trial": _records(tables["trial"]),
@@ -114,7 +115,7 @@ def _page_values(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dic
         "folder": folder.path.resolve().name,
         "version": __version__,
         "payload": _script_safe(json.dumps(page_data(folder, tables), separators=(",", ":"))),
-        "plotly": _plotly(),
+        "plotly": get_plotlyjs().replace("</script", "<\\/script"),
         "css": asset("page.css"),
         "scripts": [asset(name) for name in ("figures.js", "decisions.js", "page.js")],
     }
@@ -130,9 +131,8 @@ def _level_interval(row: Mapping[str, Any], name: str, metric: str) -> str:
 
 
 def _ranking(tables: Mapping[str, pd.DataFrame], metric: str) -> dict[str, Any]:
-    order, pairs = select(tables, "ags", metric), select(tables, "pairs", metric)
+    order, pairs, ranks = (select(tables, name, metric) for name in ("ags", "pairs", "ranks"))
     order = order.assign(has_interval=order["ags_low"].notna())
-    ranks = select(tables, "ranks", metric)
     known = pairs["probability"].notna()
     trains = order.set_index("method")["trains"].to_dict()
     return {
@@ -157,14 +157,15 @@ def _untrained_methods() -> list[str]:
 
 def _runs(folder: StudyFolder, runs: pd.DataFrame) -> dict[str, Any]:
     seconds = runs["seconds"].fillna(0.0)
-    settings: dict[str, str] = {}
-    for run, method in zip(runs["run"], runs["method"], strict=True):
-        settings[method] = json.dumps(folder.runs[run], indent=1, sort_keys=True, default=str)
+    last = dict(zip(runs["method"], runs["run"], strict=True))
     return {
         "rows": _records(runs),
         "total": float(seconds.sum()),
         "by_method": seconds.groupby(runs["method"]).sum().to_dict(),
-        "settings": settings,
+        "settings": {
+            method: json.dumps(folder.runs[run], indent=1, sort_keys=True, default=str)
+            for method, run in last.items()
+        },
     }
 
 
@@ -173,32 +174,30 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return records
 
 
-def _plotly() -> str:
-    from plotly.offline import get_plotlyjs
-
-    return str(get_plotlyjs()).replace("</script", "<\\/script")
-
-
 def _script_safe(text: str) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def page_data(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """The metrics, methods, series, map, examples, and images of a page."""
-    table = folder.table
-    splits = tables["progression"]
+    table, baselines = folder.table, baselines_of(folder.table)
+    splits, seeds = tables["progression"], tables["seeds"]
+    few = tables["curves"].loc[tables["curves"]["n"] < MIN_BAND_SEEDS, "method"].unique()
     examples = _find_examples(folder, splits["split"].tolist())
     drawn = None if folder.features is None else class_map(folder.features)
     data = {
         "data": folder.data,
-        "methods": _methods(folder),
-        "baselines": sorted(baselines_of(table)),
+        "methods": [
+            {"name": name, **style._asdict(), "baseline": name in baselines}
+            for name, style in method_styles(methods(table), baselines).items()
+        ],
+        "baselines": sorted(baselines),
         "metrics": {name: _metric(name) for name in metrics(table)},
         "ranked": ranked_metrics(table),
         "standard": standard_split(splits["split"]),
         "splits": _records(splits),
         "curves": _nested(tables["curves"], "metric", "method"),
-        "seeds": _nested(tables["seeds"], "metric", "method"),
+        "seeds": _nested(seeds[seeds["method"].isin(few)], "metric", "method"),
         "chance": _nested(tables["chance"], "metric"),
         "chance_ags": dict(tables["chance_ags"].to_numpy().tolist()),
         "ags": _nested(tables["ags"], "metric"),
@@ -220,7 +219,7 @@ def page_data(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dict[s
 def report_thumbnails(folder: StudyFolder) -> dict[str, bytes]:
     """The pictures that the page of a study shows, as WebP files by image id."""
     splits = [] if folder.progression is None else [str(one.step) for one in folder.progression]
-    shown = [*_shown(_find_examples(folder, splits))] if splits else []
+    shown = _shown(_find_examples(folder, splits)) if splits else []
     if folder.features is not None:
         shown += class_map(folder.features).samples
     uris = thumbnails(folder.images, shown, EXAMPLE_PIXELS, EXAMPLE_BYTES + MAP_BYTES)
@@ -242,15 +241,6 @@ def plain(value: Any) -> Any:
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
-def _methods(folder: StudyFolder) -> list[dict[str, Any]]:
-    baselines = baselines_of(folder.table)
-    styles = method_styles(methods(folder.table), baselines)
-    return [
-        {"name": name, **styles[name]._asdict(), "baseline": name in baselines}
-        for name in methods(folder.table)
-    ]
-
-
 def _metric(name: str) -> dict[str, Any]:
     metric = find_metric(name)
     return {
@@ -260,34 +250,27 @@ def _metric(name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _nested(table: pd.DataFrame, *keys: str) -> dict[str, Any] | list[dict[str, Any]]:
-    """The rows of a table, grouped by some columns, which they no longer contain."""
-    if not keys:
-        return _records(table)
-    if table.empty:
-        return {}
-    key, *rest = keys
-    return {
-        str(name): _nested(rows.drop(columns=key), *rest)
-        for name, rows in table.groupby(key, sort=False)
-    }
+def _nested(table: pd.DataFrame, key: str, *others: str) -> dict[str, Any]:
+    """The rows of a table, grouped by one or two columns, which they no longer contain."""
+    groups: dict[str, Any] = {}
+    for row in _records(table):
+        name, *names = [str(row.pop(column)) for column in (key, *others)]
+        rows = groups.setdefault(name, {} if names else [])
+        (rows.setdefault(names[0], []) if names else rows).append(row)
+    return groups
 
 
 def _map(drawn: ClassMap, folder: StudyFolder) -> dict[str, Any]:
-    splits = {str(split.step): split for split in folder.progression or ()}
     letters = {"train": "r", "test": "t", "": "-"}
-    return {
-        "classes": drawn.classes,
-        "superclasses": drawn.superclasses,
-        "x": drawn.points[:, 0],
-        "y": drawn.points[:, 1],
-        "explained": drawn.explained,
-        "samples": drawn.samples,
-        "sides": {
-            name: "".join(letters[side] for side in class_sides(drawn, split))
-            for name, split in splits.items()
-        },
+    sides = {
+        str(split.step): "".join(letters[side] for side in class_sides(drawn, split))
+        for split in folder.progression or ()
     }
+    x, y = drawn.points.T
+    return {
+        "classes": drawn.classes, "superclasses": drawn.superclasses, "x": x, "y": y,
+        "explained": drawn.explained, "samples": drawn.samples, "sides": sides,
+    }  # fmt: skip
 
 
 def _find_examples(folder: StudyFolder, splits: list[str]) -> list[Examples]:
@@ -295,18 +278,18 @@ def _find_examples(folder: StudyFolder, splits: list[str]) -> list[Examples]:
     order = [splits[0], splits[-1], *filter(None, [standard_split(splits)]), *splits]
     chosen: list[Examples] = []
     for split in dict.fromkeys(order):
-        examples = find_examples(folder, split)
-        if examples is None:
-            continue
-        if len(chosen) > 1 and len(set(_shown([*chosen, examples]))) > MAX_EXAMPLE_IMAGES:
-            break
-        chosen.append(examples)
+        if examples := find_examples(folder, split):
+            if len(chosen) > 1 and len(set(_shown([*chosen, examples]))) > MAX_EXAMPLE_IMAGES:
+                break
+            chosen.append(examples)
     return sorted(chosen, key=lambda one: splits.index(one.split))
 
 
-def _shown(examples: list[Examples]) -> Iterable[str]:
-    for one in examples:
-        yield from one.queries
-        for rows in one.neighbors.values():
-            for row in rows:
-                yield from row
+def _shown(examples: list[Examples]) -> list[str]:
+    """The ids of the queries and neighbors."""
+    return [
+        name
+        for one in examples
+        for row in (one.queries, *(row for rows in one.neighbors.values() for row in rows))
+        for name in row
+    ]

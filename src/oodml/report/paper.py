@@ -1,10 +1,10 @@
 """The report's figures and tables for print: PNG, PDF, CSV, and LaTeX."""
 
 import textwrap
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 Styles = Mapping[str, Style]
 LINE_STYLES = {"solid": "-", "dash": "--", "dashdot": "-.", "dot": ":"}
 NAME_WIDTH = 24
-FORMATS = ("png", "pdf", "svg")
+DATES = {"png": "Software", "pdf": "CreationDate", "svg": "Date"}
+"""The field that is left out of each format, so that the same figure gives the same file."""
+FORMATS = tuple(DATES)
 WIDTHS = {"auto": None, "column": 3.3, "text": 6.8}
 """The widths of figures in inches; "column" and "text" are those of a page in two columns."""
 LEGEND_ROW = 0.17
@@ -58,20 +60,16 @@ def write_figures(
         width: a key of `WIDTHS`: with "auto", the legend is added to the right of the figure;
             "column" and "text" are the widths of a paper, with the legend below the figure.
     """
-    drawn = _Figures(tables, metric, styles, WIDTHS[width])
+    drawn, paths = _Figures(tables, metric, styles, WIDTHS[width]), []
     with paper_style():
-        figures = {
-            "generalization": drawn.generalization(),
-            "ags": drawn.ags(),
-            "few_shot": drawn.few_shot(),
-            "progression": drawn.progression(),
-        }
-        return [
-            _save(figure, target / f"{name}.{suffix}")
-            for name, figure in figures.items()
-            if figure is not None
-            for suffix in formats
-        ]
+        for draw in (drawn.generalization, drawn.ags, drawn.few_shot, drawn.progression):
+            if (figure := draw()) is None:
+                continue
+            for suffix in formats:
+                paths.append(target / f"{draw.__name__}.{suffix}")
+                with replacing(paths[-1]) as temporary:
+                    figure.savefig(temporary, metadata={DATES[suffix]: None})
+    return paths
 
 
 @dataclass(frozen=True)
@@ -161,15 +159,13 @@ class _Figures:
 
     @property
     def _legend_columns(self) -> int:
+        """Below the figure; beside it, a legend has one column."""
         return max(1, int((self.width or 0) / self._legend_width))
 
     def _draw_legend(self, figure: "Figure", axis: "Axes") -> None:
+        place: Any = f"outside {'lower' if self.width else 'right'} center"
         handles, names = axis.get_legend_handles_labels()
-        if self.width is None:
-            figure.legend(handles, names, loc="outside right center")
-        else:
-            columns = self._legend_columns
-            figure.legend(handles, names, loc="outside lower center", ncols=columns)
+        figure.legend(handles, names, loc=place, ncols=self._legend_columns)
 
 
 def _draw_line(
@@ -191,30 +187,23 @@ def _wrap(name: str) -> str:
     return "\n".join(lines[:2]) + ("…" if len(lines) > 2 else "")
 
 
-def _save(figure: "Figure", path: Path) -> Path:
-    field = {".pdf": "CreationDate", ".svg": "Date", ".png": "Software"}[path.suffix]
-    with replacing(path) as temporary:
-        figure.savefig(temporary, metadata={field: None})
-    return path
-
-
 def write_tables(tables: Mapping[str, pd.DataFrame], metric: str, target: Path) -> list[Path]:
     """Write every table that has rows as CSV, and two as LaTeX, and return the paths.
 
     `ags.tex` is the ranking by `metric`, and `splits.tex` has the metric of each method and split.
     """
-    paths = []
-    for name, frame in tables.items():
-        if len(frame) and name not in NOT_WRITTEN:
-            paths.append(target / f"{name}.csv")
-            write_text(paths[-1], frame.to_csv(index=False))
     chance = tables["chance_ags"].set_index("metric")["chance"].get(metric)
-    paths.append(target / "ags.tex")
-    write_text(paths[-1], ags_latex(select(tables, "ags", metric), chance))
-    paths.append(target / "splits.tex")
-    order = select(tables, "ags", metric)["method"]
-    write_text(paths[-1], splits_latex(select(tables, "seeds", metric), order.tolist(), metric))
-    return paths
+    order, seeds = (select(tables, name, metric) for name in ("ags", "seeds"))
+    texts = {
+        f"{name}.csv": frame.to_csv(index=False)
+        for name, frame in tables.items()
+        if len(frame) and name not in NOT_WRITTEN
+    }
+    texts["ags.tex"] = ags_latex(order, chance)
+    texts["splits.tex"] = splits_latex(seeds, order["method"].tolist(), metric)
+    for name, text in texts.items():
+        write_text(target / name, text)
+    return [target / name for name in texts]
 
 
 def splits_latex(values: pd.DataFrame, order: Sequence[str], metric: str) -> str:
@@ -235,9 +224,7 @@ def splits_latex(values: pd.DataFrame, order: Sequence[str], metric: str) -> str
 
     def cell(method: str, split: str) -> str:
         mean, spread = (float(str(t.at[method, split])) for t in (means, spreads))
-        if mean != mean:
-            return "--"
-        text = f"{scale * mean:.{digits}f}".replace("-", "$-$")
+        text = _number(scale * mean, digits)
         text = rf"\textbf{{{text}}}" if mean == best[split] else text
         return text if spread != spread else rf"{text} $\pm$ {scale * spread:.{digits}f}"
 
@@ -255,8 +242,13 @@ def _tabular(columns: str, header: Sequence[str], rows: Sequence[Sequence[str]])
 
 def ags_latex(order: pd.DataFrame, chance: float | None = None) -> str:
     """The ranking, and the AGS of chance, as a LaTeX tabular (booktabs)."""
-    header = ("Method", "AGS", r"95\% interval", "Hardest split", r"Loss (\%)")
-    rows = [_cells(row) for row in order.to_dict("records")]
+    header, rows = ("Method", "AGS", r"95\% interval", "Hardest split", r"Loss (\%)"), []
+    for row in order.to_dict("records"):
+        names = ("ags_low", "ags_high", "ags", "hardest")
+        low, high, score, hardest = (_number(row[name]) for name in names)
+        interval = "--" if "--" in (low, high) else f"{low}--{high}"
+        loss = _number(100 * row["relative_loss"], 1)
+        rows.append([escape_latex(str(row["method"])), score, interval, hardest, loss])
     if chance is not None:
         rows.append([r"\midrule chance", f"{chance:.3f}", "", "", ""])
     return _tabular("lrrrr", header, rows)
@@ -267,15 +259,5 @@ def escape_latex(text: str) -> str:
     return text.translate(LATEX_ESCAPES)
 
 
-def _cells(row: Mapping[Hashable, object]) -> list[str]:
-    low, high = (_number(row[name]) for name in ("ags_low", "ags_high"))
-    interval = "--" if "--" in (low, high) else f"{low}--{high}"
-    loss = float(str(row["relative_loss"]))
-    cells = (escape_latex(str(row["method"])), _number(row["ags"]), interval)
-    relative = "--" if loss != loss else f"{100 * loss:.1f}".replace("-", "$-$")
-    return [*cells, _number(row["hardest"]), relative]
-
-
-def _number(value: object) -> str:
-    number = float(str(value))
-    return "--" if number != number else f"{number:.3f}".replace("-", "$-$")
+def _number(value: float, digits: int = 3) -> str:
+    return "--" if value != value else f"{value:.{digits}f}".replace("-", "$-$")

@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from oodml.analysis import diagnostics, ranking
 from oodml.analysis.findings import findings
 from oodml.analysis.gains import few_shot_gains, near_and_far
 from oodml.analysis.intervals import SEPARATED, aggregated_generalization_score, method_interval
-from oodml.analysis.published import comparable_curves
+from oodml.analysis.paper_results import comparable_curves
 from oodml.analysis.table import (
     clip_to_bounds,
     is_quality,
@@ -26,9 +25,9 @@ from oodml.evaluate.clustering import chance_clustering
 from oodml.evaluate.registry import find_metric, sort_metrics
 from oodml.evaluate.retrieval import chance_metrics
 from oodml.images.image_set import ImageSet
-from oodml.report.failures import failure_tables
+from oodml.report.failure_tables import failure_tables
 from oodml.report.folder import StudyFolder
-from oodml.report.level_and_gain import gains, losses, trial_scores
+from oodml.report.gain_tables import gains, losses, trial_scores
 from oodml.results.metrics import cutoffs
 from oodml.results.schema import Stage, baselines_of
 from oodml.shift.splits import Progression
@@ -38,6 +37,7 @@ Tables = dict[str, pd.DataFrame]
 SIZES = {"pca": 1 / 2, "int8": 1 / 4, "pq": 1 / 32, "rescored": 1 / 32, "binary": 1 / 32}
 """The codes of studies, and their size relative to float32."""
 OPEN_SET = ("auroc", "false_accepts", "false_rejects", "tar@0.05")
+INTERVAL = ["mean", "low", "high", "n"]
 
 
 def tables(folder: StudyFolder) -> Tables:
@@ -57,42 +57,51 @@ def tables(folder: StudyFolder) -> Tables:
         - `chance`, `chance_ags`: chance levels by split, and their AGS.
         - `findings`: question, answer, and figures, by metric.
         - `best_test_epoch_diagnostic`: see `epoch_gap`.
-        - `gains`, `losses`, `trial`: see `oodml.report.level_and_gain`.
+        - `gains`, `losses`, `trial`: see `oodml.report.gain_tables`.
         - `test_data`: each quality metric by further dataset, method, and split.
         - `published`: curves of the paper that are comparable with this study.
         - `open_set`, `compression`: see `open_set_table` and `compression_table`.
         - `by_kind`, `by_class`, `confused_pairs`, `exceptions`, `explained`: see
-          `oodml.report.failures`.
+          `oodml.report.failure_tables`.
         - `runs`: seconds and host of each run.
     """
-    table = folder.table
-    ranked = ranked_metrics(table)
+    table, ranked = folder.table, ranked_metrics(folder.table)
     main = ranked[0]
-    rows = {name: table[table["metric"] == name] for name in metrics(table)}
+    rows = {str(name): part for name, part in table.groupby("metric", sort=False)}
     sizes = image_counts(folder.images or folder.features)
     levels = chance_levels(table, folder.progression, sizes)
     gain_table = gains(folder)
     correlations = diagnostics.structure_correlations(trained(table), main)
-    rankings = _rankings(rows, ranked)
-    drawn = _for_each([*rows], lambda metric: curves(rows[metric], metric))
+    order = shifts(table[table["metric"] == main])
+    single = None if order.nunique() > 1 else str(order.index[0])
+    pairs = {metric: ranking.compare_pairs(rows[metric], metric, single) for metric in ranked}
+
+    def each(compute: Callable[..., pd.DataFrame], names: list[str] = ranked) -> pd.DataFrame:
+        return _join({metric: compute(rows[metric], metric) for metric in names})
+
+    drawn = each(curves, metrics(table))
+    scores = each(lambda part, metric: _scores(part, metric, pairs[metric]))
     return {
         "curves": drawn,
         "open_set": open_set_table(drawn),
         "compression": compression_table(drawn),
-        "seeds": _for_each(ranked, lambda metric: seed_values(rows[metric], metric)),
-        **rankings,
-        **failure_tables(folder, select(rankings, "ags", main)["method"].tolist()),
-        "few_shot": _for_each(ranked, lambda metric: few_shot_gains(rows[metric], metric)),
+        "seeds": each(seed_values),
+        "ags": scores,
+        "ags_by_seed": each(_seed_ags, [] if single else ranked),
+        "pairs": _join(pairs),
+        "ranks": each(_ranks),
+        **failure_tables(folder, scores.loc[scores["metric"] == main, "method"].tolist()),
+        "few_shot": each(few_shot_gains),
         "structure": correlations,
         "structure_points": _structure_points(table, main),
-        "near_and_far": _for_each(ranked, lambda metric: near_and_far(rows[metric], metric)),
+        "near_and_far": each(near_and_far),
         "progression": split_sizes(table, folder.progression, sizes),
         "controls": pd.DataFrame()
         if folder.controls is None
         else diagnostics.size_effects(folder.controls, main),
         "chance": levels,
         "chance_ags": chance_scores(table, levels),
-        "findings": _findings(folder, ranked, correlations),
+        "findings": _findings(folder, rows, ranked, correlations),
         "best_test_epoch_diagnostic": diagnostics.epoch_gap(trained(table), main),
         "gains": gain_table,
         "losses": losses(folder, gain_table),
@@ -103,20 +112,14 @@ def tables(folder: StudyFolder) -> Tables:
     }
 
 
-def _rankings(rows: Mapping[str, pd.DataFrame], ranked: list[str]) -> Tables:
-    order = shifts(rows[ranked[0]])
-    single = None if order.nunique() > 1 else str(order.index[0])
-    pairs = {metric: ranking.compare_pairs(rows[metric], metric, single) for metric in ranked}
-
-    def by_seed(metric: str) -> pd.DataFrame:
-        return to_rows(ranking.seed_scores(rows[metric], metric), "ags")[["method", "seed", "ags"]]
-
-    return {
-        "ags": _for_each(ranked, lambda metric: _scores(rows[metric], metric, pairs[metric])),
-        "ags_by_seed": _for_each([] if single else ranked, by_seed),
-        "pairs": _for_each(ranked, pairs.__getitem__),
-        "ranks": _for_each(ranked, lambda metric: _ranks(rows[metric], metric)),
-    }
+def _join(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One table with the column `metric` of the tables of several metrics."""
+    filled = {name: frame for name, frame in frames.items() if len(frame)}
+    if not filled:
+        columns = next(iter(frames.values())).columns if frames else ()
+        return pd.DataFrame(columns=["metric", *columns])
+    joined = pd.concat(filled, names=["metric", "row"]).reset_index(level="metric")
+    return joined.reset_index(drop=True)
 
 
 def _scores(table: pd.DataFrame, metric: str, pairs: pd.DataFrame) -> pd.DataFrame:
@@ -126,38 +129,46 @@ def _scores(table: pd.DataFrame, metric: str, pairs: pd.DataFrame) -> pd.DataFra
     return order.assign(shared_rank=1 + order["method"].map(above).fillna(0).astype(int))
 
 
+def _seed_ags(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    return to_rows(ranking.seed_scores(table, metric), "ags")[["method", "seed", "ags"]]
+
+
 def _ranks(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row per method and split; `separated` marks a method that is better than all others."""
-    wide = ranking.ranks(table, metric)
-    long = to_rows(wide, "rank")
+    wide, baselines = zero_shot(table, metric), baselines_of(table)
+    long = to_rows(ranking.ranks(table, metric), "rank")
     leaders = {
-        split: ranking.separated_leader(ranking.compare_pairs(table, metric, split))
-        for split in map(str, wide)
+        split: ranking.separated_leader(
+            ranking.compare_scores(wide[split].unstack("method"), baselines)
+        )
+        for split in wide
     }
     return long.assign(separated=long["split"].map(leaders) == long["method"])
 
 
-def _findings(folder: StudyFolder, ranked: list[str], correlations: pd.DataFrame) -> pd.DataFrame:
+def _findings(
+    folder: StudyFolder,
+    rows: Mapping[str, pd.DataFrame],
+    ranked: list[str],
+    correlations: pd.DataFrame,
+) -> pd.DataFrame:
     """The findings by each metric; the one about structure, which takes long, by the first."""
-    main, models = ranked[0], _models(folder)
+    models = _models(folder)
     backbones = {name: str(one["backbone"]) for name, one in models.items() if "backbone" in one}
-
-    def by_metric(metric: str) -> pd.DataFrame:
-        answers = findings(folder.table, metric, backbones, correlations)
-        kept = [one for one in answers if metric == main or "structure" not in one.question.lower()]
-        return pd.DataFrame(kept, columns=["question", "answer", "figures"])
-
-    return _for_each(ranked, by_metric)
+    answers = {}
+    for metric in ranked:
+        own = findings(rows[metric], metric, backbones, correlations)
+        own = [one for one in own if metric == ranked[0] or "structure" not in one.question.lower()]
+        answers[metric] = pd.DataFrame(own, columns=["question", "answer", "figures"])
+    return _join(answers)
 
 
 def _structure_points(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    points = {
-        name: diagnostics.structure_points(table, name, metric).rename(
-            columns={"measure": "x", "metric": "y"}
-        )
+    names = {"measure": "x", "metric": "y"}
+    frames = [
+        diagnostics.structure_points(table, name, metric).rename(columns=names).assign(measure=name)
         for name in diagnostics.structure_metrics_of(table)
-    }
-    frames = [frame.assign(measure=name) for name, frame in points.items()]
+    ]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
@@ -187,16 +198,6 @@ def _runs(folder: StudyFolder) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def _for_each(names: list[str], compute: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
-    frames = {name: compute(name) for name in names}
-    if all(frame.empty for frame in frames.values()):
-        columns = next(iter(frames.values())).columns if frames else ()
-        return pd.DataFrame(columns=["metric", *columns])
-    filled = {name: frame for name, frame in frames.items() if len(frame)}
-    joined = pd.concat(filled, names=["metric", "row"]).reset_index(level="metric")
-    return joined.reset_index(drop=True)
-
-
 def select(tables: Mapping[str, pd.DataFrame], name: str, metric: str) -> pd.DataFrame:
     """The rows of one metric, without the column `metric`."""
     table = tables[name]
@@ -213,12 +214,11 @@ def curves(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     wide, shift, baselines = zero_shot(table, metric), shifts(table), baselines_of(table)
     rows = []
     for method, values in wide.groupby(level="method", sort=True):
-        for split in wide.columns:
-            seeds = values[split].dropna()
-            if len(seeds):
+        for split, column in zip(wide.columns, values.to_numpy().T, strict=True):
+            if len(seeds := column[~np.isnan(column)]):
                 interval = method_interval(seeds, str(method) in baselines)
                 rows.append((method, split, shift[split], *interval))
-    frame = pd.DataFrame(rows, columns=["method", "split", "shift", "mean", "low", "high", "n"])
+    frame = pd.DataFrame(rows, columns=["method", "split", "shift", *INTERVAL])
     return clip_to_bounds(frame, metric, ("low", "high"))
 
 
@@ -233,27 +233,22 @@ def further_levels(table: pd.DataFrame | None) -> pd.DataFrame:
         interval (`low`, `high`, clipped to the metric's bounds), and the number `n` of seeds.
     """
     keys = ["metric", "data", "split", "shift", "method"]
-    columns = [*keys, "mean", "low", "high", "n"]
     if table is None:
-        return pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=[*keys, *INTERVAL])
     baselines, frames = baselines_of(table), []
     for metric in sort_metrics(name for name in table["metric"].unique() if is_quality(name)):
-        rows = [
-            (*key, *method_interval(values, key[-1] in baselines))
-            for key, values in table[table["metric"] == metric].groupby(keys, dropna=False)["value"]
-        ]
-        frame = pd.DataFrame(rows, columns=columns)
-        frame = frame.sort_values(
-            ["data", "shift", "split", "mean"], ascending=[True] * 3 + [False]
-        )
+        groups = table[table["metric"] == metric].groupby(keys, dropna=False)["value"]
+        rows = [(*key, *method_interval(values, key[-1] in baselines)) for key, values in groups]
+        frame = pd.DataFrame(rows, columns=[*keys, *INTERVAL])
+        order = {"data": True, "shift": True, "split": True, "mean": False}
+        frame = frame.sort_values([*order], ascending=[*order.values()])
         frames.append(clip_to_bounds(frame, metric, ("low", "high")))
     return pd.concat(frames, ignore_index=True)
 
 
 def seed_values(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row per run: method, seed, split, shift, and the value of the metric."""
-    wide = zero_shot(table, metric)
-    long = to_rows(wide, "value")
+    long = to_rows(zero_shot(table, metric), "value")
     return long.assign(shift=long["split"].map(shifts(table)).astype(float))
 
 
@@ -291,27 +286,23 @@ def chance_levels(
     Returns:
         One row per metric and split: `metric`, `split`, `shift`, and `chance`.
     """
-    known = {str(split.step): split for split in progression or ()}
+    known = {str(split.step): split.test for split in progression or ()}
     names = [name for name in ranked_metrics(table) if find_metric(name).chance is not None]
-    rows = []
-    for split, shift in shifts(table).items():
-        classes = known[str(split)].test if str(split) in known else ()
-        counts = np.array([sizes.get(c, 0) for c in classes], dtype=np.int64)
-        if counts.max(initial=0) < 2:
-            continue
-        levels = _chance(counts, names)
-        rows += [(name, split, shift, levels[name]) for name in names if name in levels]
-    frame = pd.DataFrame(rows, columns=["metric", "split", "shift", "chance"])
-    order = {name: position for position, name in enumerate(names)}
-    return frame.sort_values("metric", key=lambda column: column.map(order), kind="stable")
-
-
-def _chance(counts: NDArray[np.int64], names: list[str]) -> dict[str, float]:
-    positives = np.repeat(counts.astype(np.float64) - 1, counts)
-    return {
-        **chance_metrics(positives, len(positives) - 1, ks=cutoffs(names) or (1,)),
-        **chance_clustering(counts),
-    }
+    ks = cutoffs(names) or (1,)
+    levels, shift = {}, shifts(table)
+    for split in shift.index:
+        counts = np.array([sizes.get(c, 0) for c in known.get(str(split), ())], dtype=np.int64)
+        if counts.max(initial=0) > 1:
+            positives = np.repeat(counts.astype(np.float64) - 1, counts)
+            ranked = chance_metrics(positives, len(positives) - 1, ks=ks)
+            levels[split] = {**ranked, **chance_clustering(counts)}
+    rows = [
+        (name, split, shift[split], own[name])
+        for name in names
+        for split, own in levels.items()
+        if name in own
+    ]
+    return pd.DataFrame(rows, columns=["metric", "split", "shift", "chance"])
 
 
 def chance_scores(table: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
@@ -376,9 +367,10 @@ def compression_table(curves: pd.DataFrame) -> pd.DataFrame:
     for code, size in SIZES.items():
         name = f"recall@1_{code}"
         for one in _near_and_far(curves, ("recall@1", name)).to_dict("records"):
-            losses = [one[f"recall@1_{side}"] - one[f"{name}_{side}"] for side in ("near", "far")]
-            ratio = losses[1] / losses[0] if losses[0] > 0 else float("nan")
-            values = one[f"{name}_near"], one[f"{name}_far"], *losses, ratio
-            rows.append((one["method"], name, size, *values))
+            near, far = (
+                one[f"recall@1_{side}"] - one[f"{name}_{side}"] for side in ("near", "far")
+            )
+            values = one[f"{name}_near"], one[f"{name}_far"], near, far
+            rows.append((one["method"], name, size, *values, far / near if near > 0 else np.nan))
     columns = ["method", "code", "size", "near", "far", "loss_near", "loss_far", "ratio"]
     return pd.DataFrame(rows, columns=columns)

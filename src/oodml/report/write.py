@@ -1,9 +1,11 @@
 """Writes a study's report: the page, the figures for a paper, and the tables."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import pandas as pd
 
 from oodml.analysis.table import methods, ranked_metrics
 from oodml.errors import error_at, unknown
@@ -36,6 +38,7 @@ class Report:
     tables: Tables
 
 
+@pd.option_context("mode.string_storage", "python")  # faster than Arrow for many small tables
 def write_report(
     directory: str | Path,
     images: ImageSet | None = None,
@@ -64,13 +67,22 @@ def write_report(
         OodmlError: if the study has no results, `out` is not writable, or an option is unknown.
     """
     target = Path(directory if out is None else out)
-    folder = _select_methods(read_folder(directory, images, trust_code), selected)
+    folder = read_folder(directory, images, trust_code)
     ranked = ranked_metrics(folder.table)
-    metric = metric or ranked[0]
-    options = [("metric", metric, ranked), ("width", width, [*WIDTHS])]
-    for name, value, allowed in [*options, *(("format", one, FORMATS) for one in formats)]:
+    metric, present = metric or ranked[0], methods(folder.table)
+    options: list[tuple[str, str, Iterable[str]]] = [
+        *(("methods", name, present) for name in selected),
+        ("metric", metric, ranked),
+        ("width", width, WIDTHS),
+        *(("format", one, FORMATS) for one in formats),
+    ]
+    for name, value, allowed in options:
         if value not in allowed:
-            raise unknown(name, value, allowed, f"--{name}")
+            raise unknown(name.removesuffix("s"), value, allowed, f"--{name}")
+    if selected:
+        table = folder.table[folder.table["method"].isin(selected)]
+        table.attrs = folder.table.attrs
+        folder = replace(folder, table=table)
     _check_writable(target)
     with Progress(f"Report of {folder.data}", 3, "parts") as progress:
         computed = tables(folder)
@@ -86,26 +98,11 @@ def write_report(
     return Report(target / "report.html", result, folder, computed)
 
 
-def _select_methods(folder: StudyFolder, selected: Sequence[str]) -> StudyFolder:
-    known = methods(folder.table)
-    for name in selected:
-        if name not in known:
-            raise unknown("method", name, known, "--methods")
-    if not selected:
-        return folder
-    table = folder.table[folder.table["method"].isin(selected)]
-    table.attrs = folder.table.attrs
-    return replace(folder, table=table)
-
-
 def _check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise error_at(
-            folder,
-            f"not writable ({error.strerror}). Choose another folder with --out, or "
-            "make it writable.",
-        ) from error
+        advice = "Choose another folder with --out, or make it writable."
+        raise error_at(folder, f"not writable ({error.strerror}). {advice}") from error

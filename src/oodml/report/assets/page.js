@@ -4,6 +4,7 @@ const drawn = new Set();
 const config = { displayModeBar: false, responsive: true };
 const make = (tag, properties = {}, ...children) => { const node = Object.assign(document.createElement(tag), properties); node.append(...children); return node; };
 const allFigures = () => [...document.querySelectorAll("figure[data-figure]")];
+const isFolded = (part) => part.closest(".fold:not([open])") !== null;
 const content = (figure) => figures[figure.dataset.figure](figure.querySelector(".canvas"));
 
 function draw(figure) {
@@ -51,16 +52,22 @@ function restore() {
   }
   chips();
   hideRows();
-  if (section) document.getElementById(section)?.scrollIntoView();
+  show(section);
   restoring = false;
 }
 
-const redraw = () => Promise.all([...drawn].map(draw));
+function show(id) {
+  const part = document.getElementById(id);
+  part?.querySelector(".fold")?.setAttribute("open", "");
+  part?.scrollIntoView();
+}
+
+const redraw = () => Promise.all([...drawn].filter((figure) => !isFolded(figure)).map(draw));
 const seen = new IntersectionObserver((entries) => entries.forEach((entry) => { if (entry.isIntersecting) { seen.unobserve(entry.target); draw(entry.target); } }), { rootMargin: "400px" });
 
 function drawRest() {
-  // Figures that are not in view are drawn while the browser is idle, so that a print of the whole page has them.
-  const next = allFigures().find((figure) => !drawn.has(figure)), idle = globalThis.requestIdleCallback ?? ((task) => setTimeout(task, 50));
+  // Figures that are not in view are drawn while the browser is idle; those of a folded section, when it is opened.
+  const next = allFigures().find((figure) => !drawn.has(figure) && !isFolded(figure)), idle = globalThis.requestIdleCallback ?? ((task) => setTimeout(task, 50));
   if (next) draw(next).then(() => idle(drawRest));
 }
 
@@ -228,11 +235,15 @@ function enlarge(one, methods, query) {
 }
 
 document.addEventListener("click", (event) => { const format = event.target.dataset?.save; if (format) save(event.target.closest("figure"), format); });
-document.addEventListener("toggle", (event) => { const figure = event.target.closest?.("figure"); if (figure && event.target.open) numbers(figure); }, true);
+document.addEventListener("toggle", (event) => {
+  const figure = event.target.closest?.("figure");
+  if (event.target.open && figure) numbers(figure);
+  if (event.target.open && event.target.classList.contains("fold")) event.target.querySelectorAll("figure[data-figure]").forEach(draw);
+}, true);
+document.addEventListener("click", (event) => { const link = event.target.closest?.("a[href^='#']"); if (link) show(link.getAttribute("href").slice(1)); });
 for (const kind of ["change", "input", "click"]) document.addEventListener(kind, () => setTimeout(remember));
 addEventListener("hashchange", () => { if (location.hash.includes("=")) location.reload(); section = location.hash.slice(1).split("&")[0]; remember(); });
-addEventListener("beforeprint", () => { document.querySelector("#findings details")?.setAttribute("open", ""); });
-addEventListener("beforeprint", () => allFigures().forEach((figure) => { if (!drawn.has(figure)) draw(figure); }));
+addEventListener("beforeprint", () => allFigures().forEach((figure) => { if (!drawn.has(figure) && !isFolded(figure)) draw(figure); }));
 let waiting;
 addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(redraw, 150); });
 maps(); controls(); chips(); examples(); restore();

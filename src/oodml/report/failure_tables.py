@@ -36,21 +36,18 @@ def failure_tables(folder: StudyFolder, order: Sequence[str]) -> dict[str, pd.Da
         The tables `by_kind`, `by_class`, `confused_pairs`, `exceptions`, and `explained`; see
         `oodml.analysis.failures`. They are empty if no run has recorded its confusions.
     """
-    names = ("by_kind", "by_class", "confused_pairs", "exceptions", "explained")
     counted = study_confusions(folder)
     if counted.empty:
+        names = ("by_kind", "by_class", "confused_pairs", "exceptions", "explained")
         return {name: pd.DataFrame() for name in names}
-    recalls = class_recalls(counted)
-    traits = class_traits(folder)
-    explained = pd.DataFrame() if traits.empty else explain_recall(recalls, traits)
-    tables = (
-        kind_recalls(recalls),
-        recalls,
-        confused_pairs(counted),
-        exceptions(recalls, [*order]),
-        explained,
-    )
-    return dict(zip(names, tables, strict=True))
+    recalls, traits = class_recalls(counted), class_traits(folder)
+    return {
+        "by_kind": kind_recalls(recalls),
+        "by_class": recalls,
+        "confused_pairs": confused_pairs(counted),
+        "exceptions": exceptions(recalls, [*order]),
+        "explained": traits if traits.empty else explain_recall(recalls, traits),
+    }
 
 
 def study_confusions(folder: StudyFolder) -> pd.DataFrame:
@@ -61,23 +58,15 @@ def study_confusions(folder: StudyFolder) -> pd.DataFrame:
     """
     parts = []
     for row in zero_shot_runs(folder.table).to_dict("records"):
-        counted = _run_confusions(folder, str(row["run"]))
+        path = folder.path / "runs" / str(row.pop("run")) / "confusions.parquet"
+        vectors = None if path.exists() else folder.vectors(path.parent.name)
+        try:
+            counted = pd.read_parquet(path) if vectors is None else confusions(vectors)
+        except (OodmlError, FileNotFoundError):  # a zero vector has no direction
+            continue
         if len(counted):
-            parts.append(
-                counted.assign(**{name: row[name] for name in ("method", "split", "seed")})
-            )
+            parts.append(counted.assign(**{str(name): value for name, value in row.items()}))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-
-
-def _run_confusions(folder: StudyFolder, run: str) -> pd.DataFrame:
-    path = folder.path / "runs" / run / "confusions.parquet"
-    if path.exists():
-        return pd.read_parquet(path)
-    vectors = folder.vectors(run)
-    try:
-        return pd.DataFrame() if vectors is None else confusions(vectors)
-    except OodmlError:  # a zero vector has no direction
-        return pd.DataFrame()
 
 
 def class_traits(folder: StudyFolder) -> pd.DataFrame:
@@ -114,12 +103,15 @@ def page_failures(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> di
     recalls, pairs = tables["by_class"], tables["confused_pairs"]
     if recalls.empty:
         return dict.fromkeys(("kinds", "classes", "exceptions", "explained", "pairs"), ())
-    leader, splits = leading_method(tables, recalls), tables["progression"]["split"].tolist()
-    easiest, hardest = splits[0], splits[-1]
-    own = recalls[(recalls["method"] == leader) & (recalls["split"] == hardest)]
+    present = set(recalls["method"])
+    leader = next(name for name in tables["ags"]["method"] if name in present)  # of first metric
+    easiest, hardest = tables["progression"]["split"].iloc[[0, -1]]
     kinds = tables["by_kind"]
     kinds = kinds[(kinds["method"] == leader) & kinds["split"].isin((easiest, hardest))]
-    pairs = pairs[(pairs["method"] == leader) & (pairs["split"] == hardest)].head(SHOWN)
+    own, pairs = (
+        rows[(rows["method"] == leader) & (rows["split"] == hardest)] for rows in (recalls, pairs)
+    )
+    pairs = pairs.head(SHOWN)
     better = tables["exceptions"]
     better = better[better["separated"]] if len(better) else better
     shown = pairs[["query", "neighbor"]].to_numpy().ravel().tolist()
@@ -136,9 +128,3 @@ def page_failures(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> di
         "images": thumbnails(folder.images, shown, PIXELS, MAX_BYTES),
         **{name: frame.to_dict("records") for name, frame in frames.items()},
     }
-
-
-def leading_method(tables: Mapping[str, pd.DataFrame], recalls: pd.DataFrame) -> str:
-    """The best method by the first ranked metric that has recorded its confusions."""
-    present = set(recalls["method"])
-    return next(str(name) for name in tables["ags"]["method"] if name in present)

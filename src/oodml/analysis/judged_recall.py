@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.special import expit, logit, ndtri, stdtrit
 
 from oodml.errors import OodmlError
@@ -12,13 +12,16 @@ FOLDS = 5
 UNIFORM = 0.5
 """The share of the sampling that does not follow the predicted uncertainty, so that no inverse
 weight is more than twice that of simple random sampling."""
+Queries = Float[np.ndarray, " n"]
+Judged = Float[np.ndarray, " k"]
+Rows = Int[np.ndarray, " k"]
 
 
 class JudgedSample(NamedTuple):
     """Queries to judge, and the chance of each row to be among them."""
 
-    queries: Int[np.ndarray, " k"]
-    probability: Float[np.ndarray, " n"]
+    queries: Rows
+    probability: Queries
 
 
 class JudgedValue(NamedTuple):
@@ -29,9 +32,7 @@ class JudgedValue(NamedTuple):
     high: float
 
 
-def sample_queries(
-    correct: Float[np.ndarray, " n"], count: int, generator: np.random.Generator
-) -> JudgedSample:
+def sample_queries(correct: Queries, count: int, generator: np.random.Generator) -> JudgedSample:
     """Sample queries without replacement, uncertain ones more often.
 
     The chance of a query is a mixture of a constant and a multiple of the standard deviation of
@@ -41,18 +42,16 @@ def sample_queries(
     `correct` [n] is the predicted chance that each query's neighbor is of its class.
     """
     n = len(correct)
-    count = min(count, n)
     spread = np.sqrt(np.clip(correct * (1 - correct), 1e-4, None))
     mixed = UNIFORM / n + (1 - UNIFORM) * spread / spread.sum()
-    probability = _at_most_one(mixed, count)
+    probability = _at_most_one(mixed, min(count, n))
     order = generator.permutation(n)
     steps = np.floor(np.cumsum(probability[order]) + generator.random())
     taken = np.diff(steps, prepend=0) > 0
-    taken[0] |= steps[0] > 0
     return JudgedSample(np.sort(order[taken]), probability)
 
 
-def _at_most_one(weights: Float[np.ndarray, " n"], count: int) -> Float[np.ndarray, " n"]:
+def _at_most_one(weights: Queries, count: int) -> Queries:
     """Multiples of the weights that sum to `count`, each limited to 1."""
     probability = weights * count / weights.sum()
     while (probability > 1 + 1e-12).any():
@@ -63,10 +62,10 @@ def _at_most_one(weights: Float[np.ndarray, " n"], count: int) -> Float[np.ndarr
 
 
 def judged_recall(
-    predicted: Float[np.ndarray, " n"],
-    judged: Int[np.ndarray, " k"],
-    answers: Float[np.ndarray, " k"],
-    probability: Float[np.ndarray, " n"],
+    predicted: Queries,
+    judged: Rows,
+    answers: Judged,
+    probability: Queries,
     level: float = 0.9,
     seed: int = 0,
 ) -> JudgedValue:
@@ -87,13 +86,10 @@ def judged_recall(
         OodmlError: if fewer than 10 queries with a partner are judged.
     """
     partnered = ~np.isnan(answers)
-    if partnered.sum() < 2 * FOLDS:
-        raise OodmlError(
-            f"{int(partnered.sum())} judged queries have a partner; {2 * FOLDS} are required",
-            location="judged",
-            given=int(partnered.sum()),
-        )
-    n = len(predicted)
+    count = int(partnered.sum())
+    if count < 2 * FOLDS:
+        problem = f"{count} judged queries have a partner; {2 * FOLDS} are required"
+        raise OodmlError(problem, "judged", count)
     weight = 1 / probability[judged]
     fold_of = np.random.default_rng(seed).permutation(len(judged)) % FOLDS
     y = np.where(partnered, answers, 0.0)
@@ -102,19 +98,21 @@ def judged_recall(
     for fold in range(FOLDS):
         own = fold_of == fold
         train = ~own & partnered
-        shifted = recalibrated(predicted, judged[train], answers[train], weight[train])
+        shifted = _recalibrated(predicted, judged[train], answers[train], weight[train])
         total += shifted.mean() * share / FOLDS
         errors[own] = y[own] - shifted[judged[own]] * partnered[own]
-    value = (total + (weight * errors).sum() / weight.sum()) / share
-    return _interval(value, errors, y, partnered, weight, probability[judged], n, level)
+    center = (weight * errors).sum() / weight.sum()
+    value = (total + center) / share
+    spread = np.where(partnered, errors - center, 0.0)
+    half = _half_width(spread, probability[judged], len(predicted), level) / share
+    # Where all judged errors are tiny, the variance is not known: the rule of three bounds it.
+    bound = 0.5 * -np.log((1 - level) / 2) / len(y) if (y == y[0]).all() else 0.0
+    half = max(half, bound)
+    bounds = float(max(value - half, 0)), float(min(value + half, 1))
+    return JudgedValue(float(np.clip(value, 0, 1)), *bounds)
 
 
-def recalibrated(
-    predicted: Float[np.ndarray, " n"],
-    judged: Int[np.ndarray, " k"],
-    answers: Float[np.ndarray, " k"],
-    weight: Float[np.ndarray, " k"],
-) -> Float[np.ndarray, " n"]:
+def _recalibrated(predicted: Queries, judged: Rows, answers: Judged, weight: Judged) -> Queries:
     """The predictions, shifted in their logit such that they are right on average where judged.
 
     One positive and one negative answer of a typical weight are added, which limits the shift.
@@ -122,36 +120,18 @@ def recalibrated(
     logits = logit(np.clip(predicted, 0.01, 0.99))
     shift, typical = 0.0, float(weight.mean())
     for _ in range(20):
-        chance = expit(logits[judged] + shift)
-        prior = expit(shift)
+        chance, prior = expit(logits[judged] + shift), expit(shift)
         gradient = (weight * (answers - chance)).sum() + typical * (1 - 2 * prior)
         curvature = (weight * chance * (1 - chance)).sum() + 2 * typical * prior * (1 - prior)
         shift += float(np.clip(gradient / curvature, -1, 1))
     return np.asarray(expit(logits + shift))
 
 
-def _interval(
-    value: float,
-    errors: Float[np.ndarray, " k"],
-    y: Float[np.ndarray, " k"],
-    partnered: Bool[np.ndarray, " k"],
-    weight: Float[np.ndarray, " k"],
-    probability: Float[np.ndarray, " k"],
-    n: int,
-    level: float,
-) -> JudgedValue:
-    """A Student interval from the spread of the weighted errors, with the finite population."""
+def _half_width(errors: Judged, probability: Judged, n: int, level: float) -> float:
+    """That of a Student interval, from the spread of the weighted errors in n queries."""
     k = len(errors)
-    center = (weight * errors).sum() / weight.sum()
-    residual = (weight * np.where(partnered, errors - center, 0.0)) / n
-    variance = k / (k - 1) * ((1 - probability) * residual**2).sum()
-    share = float(np.average(partnered, weights=weight))
-    half = float(stdtrit(k - 1, (1 + level) / 2)) * np.sqrt(variance) / share
-    # Where all judged errors are tiny, the variance is not known: the rule of three bounds it.
-    half = max(half, 0.5 * -np.log((1 - level) / 2) / k if (y == y[0]).all() else 0.0)
-    return JudgedValue(
-        float(np.clip(value, 0, 1)), float(max(value - half, 0)), float(min(value + half, 1))
-    )
+    variance = k / (k - 1) * ((1 - probability) * (1 / probability * errors / n) ** 2).sum()
+    return float(stdtrit(k - 1, (1 + level) / 2)) * float(np.sqrt(variance))
 
 
 def combine(judged: JudgedValue, forecast: JudgedValue) -> JudgedValue:
@@ -165,12 +145,4 @@ def combine(judged: JudgedValue, forecast: JudgedValue) -> JudgedValue:
         for value, quantile in ((judged, ndtri(0.95)), (forecast, ndtri(0.9)))
     )
     expected = (judged.expected / own + forecast.expected / other) / (1 / own + 1 / other)
-    return JudgedValue(float(np.clip(expected, judged.low, judged.high)), judged.low, judged.high)
-
-
-def agreement(first: Int[np.ndarray, " k"], second: Int[np.ndarray, " k"]) -> tuple[float, float]:
-    """The share of equal answers of two people, and Cohen's kappa."""
-    values = np.unique(np.concatenate([first, second]))
-    same = float((first == second).mean())
-    chance = sum(float((first == v).mean() * (second == v).mean()) for v in values)
-    return same, (same - chance) / (1 - chance) if chance < 1 else 1.0
+    return judged._replace(expected=float(np.clip(expected, judged.low, judged.high)))

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from oodml.errors import unknown
-
 METRIC = "recall@1"
 NETWORK = "resnet50"
 """The architecture of the paper's models, and of the features that its shift is measured on."""
@@ -31,35 +29,19 @@ def published_results() -> dict[str, Any]:
     return results
 
 
-def published_curve(data: str, method: str) -> tuple[list[float], list[float]]:
-    """Shift and Recall@1 of a method on a dataset of the paper."""
-    results = published_results()
-    if data not in results["fid"]:
-        raise unknown("dataset", data, results["fid"], "published results")
-    curves = results["recall_at_1"][data]
-    if method not in curves:
-        raise unknown("method", method, curves, f"published results of {data}")
-    return results["fid"][data], curves[method]
-
-
 def comparable_curves(
     data: str, shifts: Sequence[float], shift_backbone: str, models: Mapping[str, Mapping[str, Any]]
 ) -> pd.DataFrame:
     """The published curves that a study can be compared with.
 
     FIDs depend on data, network, and splits. A study is comparable if it has the paper's data
-    set, as many splits with nearly the same shifts, and the paper's network, for shift and for
+    set, as many splits with nearly the same `shifts`, and the paper's network, for shift and for
     the fine-tuned models.
-
-    Args:
-        shifts: [n] the shift of each split.
-        shift_backbone: the network that shift is measured with.
 
     Returns:
         One row per method and split: `metric`, `method`, `shift`, and `value`; empty if the study
         is not comparable.
     """
-    columns = ["metric", "method", "shift", "value"]
     published = published_results()["fid"].get(data, [])
     comparable = (
         len(shifts) == len(published) > 0
@@ -69,10 +51,10 @@ def comparable_curves(
     rows: list[tuple[str, str, float, float]] = []
     for method, model in models.items() if comparable else ():
         same = model.get("mode") == "finetune" and _is_same_network(str(model.get("backbone", "")))
-        if same and method in published_results()["recall_at_1"][data]:
-            curve = zip(*published_curve(data, method), strict=True)
-            rows += [(METRIC, method, shift, value) for shift, value in curve]
-    return pd.DataFrame(rows, columns=columns)
+        curve = published_results()["recall_at_1"][data].get(method) if same else None
+        if curve is not None:
+            rows += [(METRIC, method, *point) for point in zip(published, curve, strict=True)]
+    return pd.DataFrame(rows, columns=["metric", "method", "shift", "value"])
 
 
 def _is_same_network(backbone: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from oodml.analysis.forecast import MIN_GROUPS
+from oodml.analysis.forecast import MIN_GROUPS, TargetForecast
 from oodml.analysis.formatting import count_noun, format_list, format_number, format_points
 from oodml.forecasting.target import OpenForecast
 from oodml.results.schema import baselines_of
@@ -16,41 +16,37 @@ SINGLETONS = 0.02
 
 def describe_forecast(opened: OpenForecast) -> str:
     """The forecast as text: which method, how sure, the table, and what limits the forecast."""
-    forecast = opened.forecast
-    lines = [choose_method(opened), level_sentence(opened), "", *_table(forecast.methods), ""]
-    if opened.folder.plan.smoke:
-        lines.insert(0, "Smoke test: these numbers are not results.")
-    return "\n".join([*lines, *_reasons(opened)])
-
-
-def choose_method(opened: OpenForecast) -> str:
-    """Which method to use, and whether training helps for sure."""
     methods = opened.forecast.methods
     best = methods.iloc[0]
-    frozen = sorted(baselines_of(opened.folder.table))
-    own = methods[methods["method"].isin(frozen)]
+    value, low, high = (100 * best[name] for name in ("expected", "low_80", "high_80"))
+    lines = [
+        _choose_method(methods, sorted(baselines_of(opened.folder.table))),
+        f"Expect {value:.0f}% Recall@1 from it on {opened.name} "
+        f"({len(opened.target.test)} images); the 80% interval is {low:.0f} to {high:.0f}%.",
+        "",
+        *_table(methods),
+        "",
+        *_reasons(opened.forecast, bool(opened.target.augmented)),
+    ]
+    smoke = ["Smoke test: these numbers are not results."] if opened.folder.plan.smoke else []
+    return "\n".join(smoke + lines)
+
+
+def _choose_method(methods: pd.DataFrame, frozen: list[str]) -> str:
+    """Which method to use, and whether training helps for sure."""
+    best, own = methods.iloc[0], methods[methods["method"].isin(frozen)]
     if str(best["method"]) in frozen:
         return f"Use {best['method']}: no trained method is expected to score higher here."
     if own.empty:
         return f"{best['method']} is expected to score highest."
     base = own.iloc[0]
-    gain = best["gain"] - base["gain"]
-    low, high = (best[f"gain_{side}_80"] - base["gain"] for side in ("low", "high"))
-    sure = "training helps" if low > 0 else "whether training helps is not certain"
+    names = ("gain", "gain_low_80", "gain_high_80")
+    gain, low, high = (format_points(best[name] - base["gain"], sign=True) for name in names)
+    helps = best["gain_low_80"] - base["gain"] > 0
+    sure = "training helps" if helps else "whether training helps is not certain"
     return (
-        f"{best['method']} is expected to score highest, {format_points(gain, sign=True)} points "
-        f"of Recall@1 over {base['method']} (80% interval {format_points(low, sign=True)} to "
-        f"{format_points(high, sign=True)}): {sure}."
-    )
-
-
-def level_sentence(opened: OpenForecast) -> str:
-    """The level of the best method, with its interval."""
-    best = opened.forecast.methods.iloc[0]
-    value, low, high = (100 * best[name] for name in ("expected", "low_80", "high_80"))
-    return (
-        f"Expect {value:.0f}% Recall@1 from it on {opened.name} "
-        f"({len(opened.target.test)} images); the 80% interval is {low:.0f} to {high:.0f}%."
+        f"{best['method']} is expected to score highest, {gain} points of Recall@1 over "
+        f"{base['method']} (80% interval {low} to {high}): {sure}."
     )
 
 
@@ -66,9 +62,8 @@ def _table(methods: pd.DataFrame) -> Iterator[str]:
         )
 
 
-def _reasons(opened: OpenForecast) -> Iterator[str]:
+def _reasons(forecast: TargetForecast, augmented: bool) -> Iterator[str]:
     """Why the interval is as wide as it is, and what would narrow it."""
-    forecast = opened.forecast
     if forecast.calibrated:
         yield (
             f"Intervals are the errors on {forecast.groups} groups of classes, each left out of "
@@ -88,25 +83,18 @@ def _reasons(opened: OpenForecast) -> Iterator[str]:
             f"The target is outside the range of the study in {names}{rest}; intervals are "
             f"{format_number(forecast.widening, 2)} times as wide because of it."
         )
-    if not opened.target.augmented:
+    if not augmented:
         yield (
             "Only features were given, so the forecast does without augmented views. Pass the "
             "images as the target for a more accurate forecast."
         )
-    yield from _sizes(forecast.sizes)
-    yield "To narrow the interval, judge 50 queries (--judge 50), or give --classes if you know it."
-
-
-def _sizes(sizes: pd.DataFrame) -> Iterator[str]:
-    classes, per_class, singletons = (
-        sizes.loc[name] for name in ("classes", "images per class", "singletons")
-    )
+    rows = forecast.sizes.loc[["classes", "images per class", "singletons"]]
+    classes, per_class, singletons = (row for _, row in rows.iterrows())
     yield (
         f"The target seems to have {classes['expected']:.0f} classes (80% interval "
         f"{classes['low']:.0f} to {classes['high']:.0f}) of {per_class['expected']:.1f} images."
     )
-    if singletons["expected"] >= SINGLETONS:
-        yield (
-            f"About {100 * singletons['expected']:.0f}% of its images have no partner of their "
-            "class; Recall@1 leaves them out."
-        )
+    if (share := singletons["expected"]) >= SINGLETONS:
+        alone = f"About {100 * share:.0f}% of its images have no partner of their class"
+        yield f"{alone}; Recall@1 leaves them out."
+    yield "To narrow the interval, judge 50 queries (--judge 50), or give --classes if you know it."

@@ -1,9 +1,11 @@
 """The level of the frozen network and the gain of training, along a study's progression."""
 
+from contextlib import suppress
+
 import numpy as np
 import pandas as pd
 
-from oodml.analysis.forecast_scores import score_forecasts
+from oodml.analysis.forecast import score_forecasts
 from oodml.analysis.formatting import format_points
 from oodml.analysis.intervals import aggregated_generalization_score, student_interval
 from oodml.analysis.level_and_gain import divide_loss, equal_difficulty, fit_gain
@@ -11,7 +13,7 @@ from oodml.analysis.small_targets import ALL_CLASSES
 from oodml.analysis.table import zero_shot
 from oodml.errors import OodmlError
 from oodml.report.folder import StudyFolder
-from oodml.report.small_targets import (
+from oodml.report.study_targets import (
     draw_targets,
     frozen_hits,
     membership,
@@ -24,6 +26,10 @@ from oodml.results.schema import baselines_of
 METRIC = "recall@1"
 GAIN_COLUMNS = (
     "method", "split", "shift", "value", "level", "gain", "gain_low", "gain_high",
+)  # fmt: skip
+LOSS_COLUMNS = (
+    "method", "raw", "difficulty", "difficulty_low", "difficulty_high", "shift", "shift_low",
+    "shift_high", "other", "ags_gain",
 )  # fmt: skip
 
 
@@ -63,11 +69,10 @@ def losses(folder: StudyFolder, table: pd.DataFrame) -> pd.DataFrame:
         superclasses, `other`, the part of `raw` that the fit explains by neither, and `ags_gain`.
     """
     table["equal"] = np.nan
-    try:
+    draws = []
+    with suppress(OodmlError):
         features, progression = require_features(folder)
         draws = [draw for draw in draw_targets(folder) if draw.split != ALL_CLASSES]
-    except OodmlError:
-        return pd.DataFrame()
     if not draws:
         return pd.DataFrame()
     shift = np.array([progression[draw.split].shift for draw in draws])
@@ -78,23 +83,18 @@ def losses(folder: StudyFolder, table: pd.DataFrame) -> pd.DataFrame:
     runs = method_hits(folder, draws)
     rows = []
     for method, own in table.groupby("method"):
-        if method not in runs or len(own) < 2 or own["shift"].nunique() < 2:
+        if method not in runs or own["shift"].nunique() < 2:
             continue
         hit = runs[str(method)]
         gain = np.array([np.nanmean(hit[row][1::2]) for row in range(len(draws))]) - base
         model = fit_gain(gain, shift, level, np.ones(len(gain)))
-        ends = own.iloc[[0, -1]]
-        loss = divide_loss(gain, shift, level, groups, ends)
+        loss = divide_loss(gain, shift, level, groups, own.iloc[[0, -1]])
         equal = equal_difficulty(own["value"].to_numpy(), own["level"].to_numpy(), model.level)
         table.loc[own.index, "equal"] = equal
-        parts = {"difficulty": loss.difficulty, "shift": loss.shift}
-        row: dict[str, object] = {"method": method, "raw": loss.raw}
-        for name, part in parts.items():
-            row |= {name: part.value, f"{name}_low": part.low, f"{name}_high": part.high}
-        row["other"] = loss.raw - loss.difficulty.value - loss.shift.value
-        row["ags_gain"] = aggregated_generalization_score(own["shift"], own["gain"])
-        rows.append(row)
-    return pd.DataFrame(rows)
+        other = loss.raw - loss.difficulty.value - loss.shift.value
+        ags = aggregated_generalization_score(own["shift"], own["gain"])
+        rows.append((method, loss.raw, *loss.difficulty, *loss.shift, other, ags))
+    return pd.DataFrame(rows, columns=[*LOSS_COLUMNS]) if rows else pd.DataFrame()
 
 
 def describe_losses(table: pd.DataFrame) -> str:
@@ -117,9 +117,10 @@ def describe_losses(table: pd.DataFrame) -> str:
 
 def trial_scores(folder: StudyFolder) -> pd.DataFrame:
     """The scores of the trial of forecasts in the study's folder, if there is one."""
-    rows = []
-    for name, label in (("trial", "without labels"), ("trial_sized", "number of classes given")):
-        path = folder.path / f"{name}.parquet"
-        if path.exists():
-            rows.append({"forecast": label} | score_forecasts(pd.read_parquet(path)))
-    return pd.DataFrame(rows)
+    files = {"without labels": "trial", "number of classes given": "trial_sized"}
+    paths = {label: folder.path / f"{name}.parquet" for label, name in files.items()}
+    return pd.DataFrame(
+        {"forecast": label} | score_forecasts(pd.read_parquet(path))
+        for label, path in paths.items()
+        if path.exists()
+    )

@@ -1,13 +1,7 @@
 import numpy as np
 import pytest
 
-from oodml.analysis.judgments import (
-    JudgedValue,
-    agreement,
-    combine,
-    judged_recall,
-    sample_queries,
-)
+from oodml.analysis.judged_recall import JudgedValue, combine, judged_recall, sample_queries
 from oodml.errors import OodmlError
 
 
@@ -67,11 +61,3 @@ def test_a_forecast_moves_the_value_but_not_the_interval() -> None:
     combined = combine(judged, forecast)
     assert combined[1:] == judged[1:]
     assert 0.6 < combined.expected <= 0.7
-
-
-def test_agreement() -> None:
-    first, second = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0])
-    same, kappa = agreement(first, second)
-    assert same == 0.75
-    assert kappa == pytest.approx(0.5)
-    assert agreement(first, first) == (1.0, 1.0)

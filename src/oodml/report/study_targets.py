@@ -16,7 +16,7 @@ from oodml.analysis.small_targets import (
     group_classes,
 )
 from oodml.analysis.table import zero_shot_runs
-from oodml.errors import OodmlError
+from oodml.errors import error_at
 from oodml.evaluate.clustering import kmeans
 from oodml.evaluate.neighbors import nearest_neighbor, unit_vectors
 from oodml.report.folder import StudyFolder
@@ -24,6 +24,8 @@ from oodml.shift.splits import Progression
 from oodml.vectors import VectorSet
 
 MAX_CLUSTERS = 8
+Rows = Int[np.ndarray, " q"]
+Hits = Float[np.ndarray, " q"]
 
 
 def require_features(folder: StudyFolder) -> tuple[VectorSet, Progression]:
@@ -33,10 +35,7 @@ def require_features(folder: StudyFolder) -> tuple[VectorSet, Progression]:
         OodmlError: if one is missing.
     """
     if folder.features is None or folder.progression is None:
-        raise OodmlError(
-            f"{folder.path}: a forecast requires splits.json and features.npz",
-            location=str(folder.path),
-        )
+        raise error_at(folder.path, "a forecast requires splits.json and features.npz")
     return folder.features, folder.progression
 
 
@@ -53,10 +52,7 @@ def draw_targets(folder: StudyFolder, seed: int = 0) -> list[Draw]:
     generator = np.random.default_rng(seed)
     draws = draw_small_targets(features.labels, groups, tests, generator)
     if not draws:
-        raise OodmlError(
-            f"{folder.path}: the test classes have too few images for a forecast",
-            location=str(folder.path),
-        )
+        raise error_at(folder.path, "the test classes have too few images for a forecast")
     return draws
 
 
@@ -66,11 +62,7 @@ def class_groups(features: VectorSet, tested: Int[np.ndarray, " t"]) -> NDArray[
     Clusters are used unless at least two superclasses have at least 5 classes that are tested on
     some split.
     """
-    names = features.class_names
-    superclasses: Mapping[str, str] = {}
-    if features.superclasses is not None:
-        pairs = zip(features.classes.tolist(), features.superclasses.tolist(), strict=True)
-        superclasses = dict(pairs)
+    names, superclasses = features.class_names, features.superclass_of
     counts = Counter(superclasses.get(names[label], "") for label in tested.tolist())
     if sum(count >= MIN_CLASSES for count in counts.values()) < 2:
         count = max(min(2, len(names) // 3), min(MAX_CLUSTERS, len(names) // 6), 1)
@@ -87,9 +79,7 @@ def membership(draws: Sequence[Draw]) -> NDArray[np.bool_]:
     return groups
 
 
-def hits(
-    labels: Int[np.ndarray, " n"], queries: Int[np.ndarray, " q"], neighbors: Int[np.ndarray, " q"]
-) -> Float[np.ndarray, " q"]:
+def hits(labels: Int[np.ndarray, " n"], queries: Rows, neighbors: Rows) -> Hits:
     """Whether each query's neighbor is of its class; NaN for a query without a partner."""
     correct = np.asarray(labels[neighbors] == labels[queries], dtype=np.float64)
     correct[np.bincount(labels)[labels[queries]] < 2] = np.nan
@@ -112,21 +102,19 @@ def run_vectors(folder: StudyFolder) -> Iterator[tuple[str, int, VectorSet]]:
             yield str(row["method"]), position[str(row["split"])], vectors
 
 
-def frozen_hits(features: VectorSet, draw: Draw) -> Float[np.ndarray, " q"]:
+def frozen_hits(features: VectorSet, draw: Draw) -> Hits:
     """Whether the neighbor of each query is of its class, by some features."""
     near = nearest_neighbor(unit_vectors(features.vectors[draw.rows]), draw.queries)
     return hits(features.labels[draw.rows], draw.queries, near)
 
 
-def method_hits(
-    folder: StudyFolder, draws: Sequence[Draw]
-) -> dict[str, dict[int, Float[np.ndarray, " _"]]]:
+def method_hits(folder: StudyFolder, draws: Sequence[Draw]) -> dict[str, dict[int, Hits]]:
     """How often the neighbor of each query is of its class, by method and position of the target.
 
     A mean over seeds. Targets of all classes and methods that lack a split are left out.
     """
     features, _ = require_features(folder)
-    sums: dict[str, dict[int, list[NDArray[np.float64]]]] = {}
+    sums: dict[str, dict[int, list[Hits]]] = {}
     for method, split, vectors in run_vectors(folder):
         row_of = {name: row for row, name in enumerate(vectors.ids.tolist())}
         position = np.array([row_of.get(name, -1) for name in features.ids.tolist()])
@@ -145,8 +133,7 @@ def method_hits(
 
 
 def method_values(
-    correct: Sequence[Float[np.ndarray, " _"]],
-    methods: Mapping[str, Mapping[int, Float[np.ndarray, " _"]]],
+    correct: Sequence[Hits], methods: Mapping[str, Mapping[int, Hits]]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Recall@1 of each method on each small target, and the variance of its gain over queries.
 
