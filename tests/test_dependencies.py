@@ -25,7 +25,6 @@ MODULES = {
     "faiss-cpu": "faiss",
     "open_clip_torch": "open_clip",
     "pillow": "PIL",
-    "umap-learn": "umap",
 }
 """The modules of packages whose name differs from that of the package."""
 BY_NAME = {

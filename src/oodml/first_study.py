@@ -25,7 +25,7 @@ from oodml.forecasting.target import FeatureViews, forecast_target
 from oodml.images.image_set import ImageSet
 from oodml.progress import Progress, format_duration, observe_progress
 from oodml.report.folder import StudyFolder
-from oodml.report.study_targets import require_features
+from oodml.report.gain_tables import require_features
 from oodml.report.tables import select
 from oodml.report.write import Report, write_report
 from oodml.study.launch import run_study

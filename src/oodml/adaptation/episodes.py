@@ -49,15 +49,12 @@ def adapt(
     """Adapt the last layer to the support images of each episode, on features of a frozen backbone.
 
     Args:
-        features: [n f] of one test view of every test image.
-        classes: [n] the class of each image.
+        features: [n f] of one test view of every test image, whose classes are `classes` [n].
         episodes: for each episode, the rows of the support images of each class; all other rows
             are queries.
         head: the layer that all episodes start from; see `heads_of`.
-        settings: how to adapt.
         support_views: features [v f] of augmented views of each support row; by default the test
             view is used.
-        seed: random seed.
         numbers: the number of each episode; seed and number determine its random draws, so that
             an episode adapted alone gives the same result. By default they count from 0.
         lists: which images are queries and which the gallery; support images are neither. By
@@ -135,12 +132,8 @@ class Queries:
         self.support_labels = labels[[members[0] for members in support.values()]]
 
     def evaluate(self, embeddings: Float[Tensor, "n d"], scores: bool = False) -> Metrics:
-        """The metrics of the queries in the gallery, or among each other.
-
-        Args:
-            embeddings: [n d] of all images.
-            scores: whether the embeddings consist of one score per support class.
-        """
+        """The metrics of the queries in the gallery, or among each other, from embeddings of all
+        images, which may consist of one score per support class (`scores`)."""
         arguments = self.lists.arguments(embeddings.cpu().numpy(), self.labels)
         values = retrieval_metrics(**arguments, ks=cutoffs(self.metrics) or (1,))
         if "accuracy" in self.metrics:

@@ -24,13 +24,8 @@ _Images = tuple[Float[np.ndarray, "_ f"], Names]
 
 @dataclass(frozen=True)
 class GalleryRecall:
-    """Recall@1 of some queries.
-
-    Attributes:
-        queries: "new classes" or "other classes".
-        gallery: in the given gallery; None for new classes, which it does not contain.
-        added: in the gallery with the support images added, under the given model.
-    """
+    """Recall@1 of the queries of the "new classes" or "other classes": in the given `gallery` (None
+    for new classes, which it lacks), with the support images `added`, and `adapted`."""
 
     queries: str
     count: int
@@ -62,9 +57,6 @@ def add_to_gallery(
     The gallery's classes are the negatives, so a single new class is enough. Gallery images are
     used in their test view, support images in augmented views. Query images that are also in the
     support or the gallery are left out, with a note.
-
-    Args:
-        query: images of new and known classes to search for.
     """
     settings = settings or AdaptSettings()
     if settings.layers == "all":

@@ -72,9 +72,8 @@ class Heads:
     def module(self, like: nn.Module, episode: int = 0) -> nn.Module:
         """The head of one episode as a module, to save or export.
 
-        Args:
-            like: the head that was adapted. If the new layer has the same shape, the result is a
-                copy with the new weights; otherwise it is a `LinearHead`.
+        If the new layer has the shape of `like`, the head that was adapted, the result is a copy of
+        that with the new weights; otherwise it is a `LinearHead`.
         """
         weight = self.weight[episode]
         linear = getattr(like, "linear", None)
@@ -95,13 +94,8 @@ class Heads:
 def heads_of(module: nn.Module, features: int) -> Heads:
     """A copy of the linear layer of a model's head, to adapt.
 
-    Args:
-        module: a head with an attribute `linear`, and optionally `normalize` and `part_weights`;
-            an `IdentityHead` becomes the identity matrix.
-        features: the dimension of the features.
-
-    Raises:
-        OodmlError: if the head has no linear layer.
+    A head has an attribute `linear`, and optionally `normalize` and `part_weights`; an
+    `IdentityHead` becomes the identity matrix of the dimension of `features`.
     """
     if isinstance(module, IdentityHead):
         return Heads(torch.eye(features)[None], normalize=module.normalize)
@@ -124,11 +118,7 @@ def train_heads(
     settings: AdaptSettings,
     iterations: int,
 ) -> Heads:
-    """Train one head per episode.
-
-    Args:
-        views: [s v f] features of the views of every support image of any episode.
-    """
+    """Train one head per episode on the views [s v f] of every support image of any episode."""
     heads = head.repeated(len(support))
     batches = SupportBatches(
         support, generators, views.shape[1], settings.batch_size, settings.per_class

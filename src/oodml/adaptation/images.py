@@ -83,11 +83,7 @@ def finetune_on_support(
     number: int,
     device: torch.device,
 ) -> Embedder:
-    """A copy of the model, trained on the support images of one episode.
-
-    Args:
-        members: the rows of the support images of each class.
-    """
+    """A copy of the model, trained on the support images of an episode: rows by class."""
     support = support_of(members)
     sampler = SupportBatches(
         [support], [generator(seed, "episode", number)], 1, settings.batch_size, settings.per_class
@@ -233,12 +229,7 @@ def leave_out_copies(
     features: Float[np.ndarray, "n f"],
     others: Mapping[str, tuple[ImageSet, Float[np.ndarray, "m f"]]],
 ) -> tuple[ImageSet, Float[np.ndarray, "q f"], tuple[str, ...]]:
-    """The queries, and their features, without images that are also in another set.
-
-    Args:
-        features: [n f] their features.
-        others: name, images, and features of the other sets.
-    """
+    """The queries and their features, without images that are also in another set; and notes."""
     notes = []
     for name, (images, other_features) in others.items():
         copies = _find_copies(query, features, images, other_features)

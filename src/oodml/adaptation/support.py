@@ -69,10 +69,6 @@ class SupportBatches:
 
     (The original code draws images with replacement, so most positive pairs are an image and
     itself, and takes no step with fewer classes than a batch needs.)
-
-    Args:
-        generators: one per episode; all randomness comes from them.
-        per_class: the number of images per class and batch.
     """
 
     def __init__(

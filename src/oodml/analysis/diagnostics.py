@@ -31,12 +31,11 @@ def structure_points(table: pd.DataFrame, measure: str, metric: str = "recall@1"
 def structure_correlations(
     table: pd.DataFrame, metric: str = "recall@1", seed: int = 0
 ) -> pd.DataFrame:
-    """Rank correlations of each structure measure with a metric, over all runs.
+    """Rank correlations of each structure measure with a metric.
 
-    Returns:
-        One row per measure. `overall` is over all runs; it can be due to shift alone, which moves
-        both. `within` ranks within each split, so it compares models that are tested on the same
-        classes. Its 95% interval resamples the seeds of each method.
+    `overall` is over all runs; it can be due to shift alone, which moves both. `within` ranks
+    within each split, so it compares models that are tested on the same classes. Its 95% interval
+    resamples the seeds of each method.
     """
     from scipy.stats import spearmanr
 
@@ -82,10 +81,8 @@ def epoch_gap(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
     bad selection. Runs with `refit` are evaluated during their refit, which ends at the selected
     epoch; their gap is understated.
 
-    Returns:
-        One row per method and split, by ascending shift; empty if no run recorded its epochs.
-        `chosen` and `best` are means of the metric over seeds that have both. `gap` is their
-        paired difference with its 95% Student-t interval over seeds.
+    One row per method and split; empty if no run recorded its epochs. `chosen` and `best` are means
+    over seeds that have both, and `gap` is their paired difference with its 95% interval.
     """
     key = ["method", "split", "seed"]
     columns = {
@@ -120,10 +117,8 @@ def without_controls(table: pd.DataFrame) -> pd.DataFrame:
 def size_effects(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
     """How much of the loss on a split is due to fewer classes, and how much to shift.
 
-    Returns:
-        One row per method and split with controls; empty without controls. `by_size` is the loss
-        from the standard split to the mean of the controls, `by_shift` the loss from there to
-        the split itself. `_low` and `_high` are 95% intervals over seeds.
+    One row per method and split with controls: `by_size` is the loss from the standard split to the
+    mean of the controls, `by_shift` the loss from there to the split itself, with 95% intervals.
     """
     wide, baselines, rows = zero_shot(table, metric), baselines_of(table), []
     controls: dict[str, list[str]] = {}

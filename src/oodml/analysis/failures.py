@@ -25,12 +25,8 @@ Values = Float[np.ndarray, " n"]
 
 
 def class_recalls(confusions: pd.DataFrame) -> pd.DataFrame:
-    """Recall@1 of each class by method and split.
-
-    Returns:
-        One row per method, split, and class: `superclass`, `recall` (the mean over seeds),
-        `queries`, and the bounds of the 95% Wilson interval of that number of queries.
-    """
+    """One row per method, split, and class: `superclass`, `recall` (the mean over seeds),
+    `queries`, and the bounds of the 95% Wilson interval of that number of queries."""
     key = ["method", "split", "seed", "class", "superclass"]
     is_hit = confusions["class"] == confusions["other"]
     counted = confusions.assign(hits=confusions["count"].where(is_hit, 0))
@@ -51,15 +47,10 @@ def wilson_interval(share: Values, count: Values) -> tuple[Values, Values]:
 
 
 def kind_recalls(recalls: pd.DataFrame, seed: int = 0, resamples: int = 2000) -> pd.DataFrame:
-    """Recall@1 of each superclass by method and split.
+    """Recall@1 of each superclass by method and split, from `class_recalls`.
 
-    Args:
-        recalls: the result of `class_recalls`.
-        seed: of the resamples.
-
-    Returns:
-        One row per method, split, and superclass: `recall`, the 95% interval from resampling its
-        classes (NaN for a single class), `classes`, and `queries`; empty without superclasses.
+    One row per method, split, and superclass: `recall`, the 95% interval from resampling its
+    classes (NaN for a single class), `classes`, and `queries`; empty without superclasses.
     """
     rows = []
     named = recalls[recalls["superclass"] != ""]
@@ -78,10 +69,9 @@ def kind_recalls(recalls: pd.DataFrame, seed: int = 0, resamples: int = 2000) ->
 def confused_pairs(confusions: pd.DataFrame, most: int = PAIRS) -> pd.DataFrame:
     """The pairs of classes that each method confuses most often on each split.
 
-    Returns:
-        At most `most` rows per method and split, the largest share first: `class`, `other`, the
-        `share` of the class's queries whose nearest image has the other class (the mean over
-        seeds), and the ids of one such pair of images, `query` and `neighbor`.
+    At most `most` rows per method and split, the largest share first: `class`, `other`, the `share`
+    of the class's queries whose nearest image has the other class (the mean over seeds), and the
+    ids of one such pair of images, `query` and `neighbor`.
     """
     by_class = ["method", "split", "class"]
     seeds = confusions.groupby(["method", "split"])["seed"].nunique()
@@ -111,9 +101,8 @@ def exceptions(recalls: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
         order: the methods, the leader first.
 
     Returns:
-        One row per other method and class on which it is better: `method`, `leader`, `class`,
-        `recall`, `leader_recall`, `difference`, `low`, `high`, and whether the difference is
-        `separated`, with at most 10% false discoveries among all classes (Benjamini & Hochberg).
+        One row per other method and class on which it is better; `separated` differences have at
+        most 10% false discoveries among all classes (Benjamini & Hochberg).
     """
     from scipy.special import ndtr
     from scipy.stats import false_discovery_control
@@ -153,7 +142,6 @@ def explain_recall(
     Args:
         recalls: the result of `class_recalls`.
         traits: `split`, `class`, and the columns `TRAITS`.
-        seed: of the resamples.
 
     Returns:
         One row per method and trait: `effect` (the change of recall per standard deviation), its

@@ -43,9 +43,8 @@ class TargetForecast:
     """The forecast for a target.
 
     Attributes:
-        methods: one row per method, by descending expected value: `method`, `expected` Recall@1,
-            its bounds `low_80` to `high_95`, and the `gain` over the features of the frozen
-            network with `gain_low_80` and `gain_high_80`.
+        methods: by descending `expected` Recall@1, with its bounds `low_80` to `high_95`, and the
+            `gain` over the features of the frozen network with `gain_low_80` and `gain_high_80`.
         sizes: the rows "images per class", "classes", and "singletons" (the share of images
             without a partner), with `expected`, and `low` and `high` of an 80% interval.
         correct: [q] the chance that each query's neighbor in the frozen network is of its class.
@@ -78,13 +77,9 @@ class CrossFit:
     """A model of small targets, and the same without each group.
 
     The targets with classes of a single group are left out: they are what a target of new kinds
-    of images is to the study.
-
-    Args:
-        items: what a model predicts from, for each target.
-        fit: fits candidates to the targets with given positions.
-        scale: applied to predictions before errors are compared.
-        weights: [t] of the errors, within their group.
+    of images is to the study. A model predicts from `items`; `fit` fits candidates to the targets
+    with given positions; `scale` is applied before errors are compared; `weights` are those of
+    errors within their group.
     """
 
     def __init__(
@@ -331,12 +326,8 @@ def half_width(
     Split conformal prediction with standardized errors (Lei et al., JASA 2018): an error consists
     of that of the model, whose variance is the same for all targets, and of sampling noise, which
     is larger for targets with few queries. Groups, not targets, are exchangeable, so every group
-    should have the same weight. With fewer than `MIN_GROUPS`, the largest error is covered.
-
-    Args:
-        errors: [n] the absolute errors on targets of left-out groups.
-        noise: [n] the variance of the sampling noise of each error.
-        own_noise: that of the new target.
+    should have the same weight. With fewer than `MIN_GROUPS`, the largest error is covered. `noise`
+    is the variance of the sampling noise of each absolute error, `own_noise` that of the target.
     """
     squares = errors**2
     mean = float(np.average(squares, weights=weights))
@@ -347,14 +338,11 @@ def half_width(
 
 
 def score_forecasts(rows: pd.DataFrame) -> dict[str, float]:
-    """Score forecasts on targets whose values are known; every leave-out counts the same.
+    """Score the rows of `trial.parquet`; every leave-out counts the same.
 
     `error`, `half_80`, `interval_score` (Gneiting and Raftery, 2007), `gain_error`, and `regret`
     (how much better the best method is than the one with the highest forecast) are differences of
-    Recall@1.
-
-    Args:
-        rows: those of `trial.parquet`; bounds may be missing for a guess.
+    Recall@1. A guess has no bounds.
     """
     truth = rows["truth"]
     columns = {"error": (truth - rows["expected"]).abs()}

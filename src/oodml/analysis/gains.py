@@ -20,11 +20,7 @@ COLUMNS = (
 
 
 def episode_gains(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
-    """`before`, `after`, and `gain` of each episode, on the same query images.
-
-    Returns:
-        One row per method, split, shots, seed, and episode; empty if no run adapted.
-    """
+    """`before`, `after`, and `gain` of each episode on its queries; empty if no run adapted."""
     rows = table[table["stage"].isin([Stage.BEFORE, Stage.AFTER]) & (table["metric"] == metric)]
     key = ["method", "split", "shots", "seed", "episode"]
     wide = rows.pivot(index=key, columns="stage", values="value")
@@ -36,13 +32,10 @@ def episode_gains(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame
 
 
 def few_shot_gains(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
-    """Means of `before`, `after`, and `gain` with 95% intervals.
+    """Means of `before`, `after`, and `gain` with 95% intervals by method, shots, and shift.
 
     The interval is over seeds, with each seed's episodes averaged first; with one seed it is over
     episodes. `over` names which, and `n` is their number.
-
-    Returns:
-        One row per method, split, and shots, by ascending shift.
     """
     gains, shift, rows = episode_gains(table, metric), shifts(table), []
     for (method, split, shots), group in gains.groupby(["method", "split", "shots"]):
@@ -60,11 +53,10 @@ def few_shot_gains(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFram
 
 
 def gain_slopes(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
-    """How the gain changes from the easiest to the hardest split.
+    """How the gain of each method and number of shots changes along the progression.
 
-    Returns:
-        One row per method and shots. `slope` is that of a line through each seed's gains over the
-        rescaled shift, with its mean and 95% interval over seeds.
+    `slope` is that of a line through each seed's gains over the rescaled shift, with its mean and
+    95% interval over seeds.
     """
     gains, shift, rows = episode_gains(table, metric), shifts(table), []
     present = shift[shift.index.isin(gains["split"].unique())]
@@ -85,11 +77,7 @@ def near_and_far(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
     negative. Its interval ends where the bounds of the gain cross zero; an end is infinite if its
     bound stays positive, and NaN with a single seed.
 
-    Args:
-        table: a results table with a baseline, such as the frozen network.
-
-    Returns:
-        One row per method with `COLUMNS`; empty without a baseline or with a single split.
+    One row per method with `COLUMNS`; empty without a baseline or with a single split.
     """
     wide, rows = zero_shot(table, metric), []
     shift = shifts(table)[wide.columns]
@@ -117,9 +105,8 @@ def near_and_far(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
 def crossing_shift(shift: Float[np.ndarray, " k"], gain: Float[np.ndarray, " k"]) -> float:
     """The shift beyond which a gain, linear between splits, stays negative.
 
-    Returns:
-        The smallest shift if it is negative everywhere, infinity if it is not negative at the
-        largest shift, and NaN if a gain is NaN.
+    The smallest shift if it is negative everywhere, infinity if it is not negative at the largest
+    shift, and NaN if a gain is NaN.
     """
     if np.isnan(gain).any():
         return float("nan")

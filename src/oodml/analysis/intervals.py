@@ -28,8 +28,7 @@ def aggregated_generalization_score(shift: Numbers, value: Numbers) -> float:
         value: [n] the metric on each split.
 
     Raises:
-        OodmlError: for fewer than two splits, for shifts that are all equal, and for numbers
-            that are not finite.
+        OodmlError: for fewer than two different shifts, and for numbers that are not finite.
     """
     values = _finite(value, "value")
     weights = ags_weights(shift)
@@ -40,16 +39,7 @@ def aggregated_generalization_score(shift: Numbers, value: Numbers) -> float:
 
 
 def ags_weights(shift: Numbers) -> NDArray[np.float64]:
-    """The weight of each split's value in the score.
-
-    Splits of equal shift share their weight, so their order does not matter.
-
-    Args:
-        shift: [n] the shift of each split, in any order.
-
-    Returns:
-        [n] weights that sum to 1.
-    """
+    """[n] the weight of each split's value in the score; splits of equal shift share theirs."""
     shifts = _finite(shift, "shift")
     if len(shifts) < 2:
         problem = f"AGS: at least 2 splits are required; given {len(shifts)}"
@@ -88,11 +78,7 @@ class Interval(NamedTuple):
 
 
 def student_interval(values: Numbers, level: float = 0.95) -> Interval:
-    """The Student-t interval of the mean.
-
-    A single value has no interval, and neither have equal values: their sample variance is zero,
-    which says nothing about the spread of further values. Values must be finite.
-    """
+    """The Student-t interval of the mean of finite values."""
     from scipy.special import stdtrit
 
     sample = _sample(values)
@@ -133,10 +119,6 @@ def ags_interval(shift: Numbers, values: Float[np.ndarray, "seeds splits"]) -> I
     The score is computed for each seed, so the interval allows for dependence between the splits
     of a seed. Seeds that lack a split (NaN) are left out. If every seed lacks one, the score is
     that of the splits' means and has no interval.
-
-    Args:
-        shift: [splits] the shift of each split.
-        values: the metric, NaN where a run is missing.
     """
     weights = ags_weights(shift)
     complete = values[np.isfinite(values).all(axis=1)]
@@ -162,8 +144,10 @@ def bootstrap_interval(
     estimate = float(statistic(np.asarray(values, dtype=np.float64)))
     if n < 2:
         return Interval(estimate, n=n)
+    # Few seeds have few different resamples, each of which is computed once.
     rows = generator.integers(n, size=(draws, n))
-    estimates = np.array([statistic(values[row]) for row in rows])
+    distinct, position = np.unique(rows, axis=0, return_inverse=True)
+    estimates = np.array([statistic(values[row]) for row in distinct])[position.ravel()]
     if np.isnan(estimates).all():
         return Interval(estimate, n=n)
     low, high = np.nanquantile(estimates, [(1 - 0.95) / 2, (1 + 0.95) / 2])

@@ -20,12 +20,8 @@ Values = Float[np.ndarray, " t"]
 class Difficulty(NamedTuple):
     """What sets the level of Recall@1 on some classes, whatever a model was trained on.
 
-    Attributes:
-        images: the number of images.
-        classes: the number of classes.
-        images_per_class: their mean number of images.
-        spacing: the mean distance of a class mean to the nearest other class mean, on vectors of
-            length 1. It is smaller for more, and for more similar classes.
+    `spacing` is the mean distance of a class mean to the nearest other class mean, on vectors of
+    length 1. It is smaller for more, and for more similar classes.
     """
 
     images: int
@@ -35,15 +31,8 @@ class Difficulty(NamedTuple):
 
 
 def difficulty(vectors: Float[np.ndarray, "n d"], classes: Names) -> Difficulty:
-    """Measure how difficult classes are for retrieval.
-
-    Args:
-        vectors: [n d] features of a frozen network.
-        classes: [n] the class of each image.
-
-    Raises:
-        OodmlError: for fewer than two classes.
-    """
+    """Measure how difficult two or more classes are for retrieval, on features [n d] of a frozen
+    network with their classes [n]."""
     means = VectorSet(unit_vectors(vectors), classes).class_means()
     n, k = len(vectors), len(means)
     if k < 2:
@@ -69,13 +58,10 @@ class Share(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """The loss from the easiest to the hardest split, and its parts.
+    """The loss of a method from the easiest to the hardest split, and its parts.
 
-    Attributes:
-        raw: the loss of the method.
-        difficulty: the loss of the frozen network, which shift cannot affect, and the change of
-            the gain that comes with that of the level.
-        shift: the change of the gain that comes with shift.
+    `difficulty` is the loss of the frozen network, which shift cannot affect, and the change of the
+    gain that comes with that of the level; `shift` is the change that comes with shift.
     """
 
     raw: float
@@ -125,8 +111,5 @@ def divide_loss(
 
 
 def equal_difficulty(value: Values, level: Values, level_effect: float) -> Values:
-    """The values [s] of a method if all splits had the mean level of the frozen network.
-
-    `level_effect` is `GainModel.level`.
-    """
+    """The values [s] of a method if all splits had the mean level; see `GainModel.level`."""
     return np.asarray(value - (1 + level_effect) * (level - level.mean()))

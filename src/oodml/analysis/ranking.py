@@ -5,7 +5,8 @@ method is compared with a baseline by a one-sample t test, and with another trai
 paired t test.
 """
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,17 +114,17 @@ def compare_pairs(
 ) -> pd.DataFrame:
     """Compare every two methods by AGS, or on one split.
 
-    Returns:
-        One row per ordered pair (`method`, `other`) with common seeds: the mean `difference`, its
-        95% interval (`low`, `high`), the number `n` of seeds, and the `probability` that the
-        difference is above zero. Interval and probability are NaN with fewer than two seeds and
-        where all differences are equal. Two baselines differ with certainty.
+    One row per ordered pair (`method`, `other`) with common seeds: the mean `difference`, its 95%
+    interval (`low`, `high`), the number `n` of seeds, and the `probability` that the difference is
+    above zero. Interval and probability are NaN with fewer than two seeds and where all differences
+    are equal. Two baselines differ with certainty.
     """
-    return compare_scores(seed_scores(table, metric, split), baselines_of(table))
+    rows = pair_rows(seed_scores(table, metric, split), baselines_of(table))
+    return pd.DataFrame(rows, columns=[*PAIR_COLUMNS])
 
 
-def compare_scores(scores: pd.DataFrame, baselines: Collection[str]) -> pd.DataFrame:
-    """`compare_pairs` for the scores [seeds methods] of `seed_scores`."""
+def pair_rows(scores: pd.DataFrame, baselines: Collection[str]) -> list[tuple[Any, ...]]:
+    """The rows of `compare_pairs` from the scores [seeds methods] of `seed_scores`."""
     values = {
         name: scores[name].dropna().mean() if name in baselines else scores[name].to_numpy(float)
         for name in scores
@@ -141,7 +142,7 @@ def compare_scores(scores: pd.DataFrame, baselines: Collection[str]) -> pd.DataF
                 (1 + np.sign(lead.mean)) / 2 if certain else probability_positive(differences)
             )
             rows.append((first, second, *lead, float(probability)))
-    return pd.DataFrame(rows, columns=[*PAIR_COLUMNS])
+    return rows
 
 
 def beat_probability(
@@ -151,29 +152,25 @@ def beat_probability(
 
     By AGS over all splits, or on one `split`; see `compare_pairs`. NaN where it is unknown.
     """
-    scores = seed_scores(table, metric, split)
-    pairs = compare_scores(scores, baselines_of(table))
+    names = seed_scores(table, metric, split).columns
+    pairs = compare_pairs(table, metric, split)
     wide = pairs.pivot(index="method", columns="other", values="probability")
-    return wide.reindex(index=scores.columns, columns=scores.columns).astype(np.float64)
+    return wide.reindex(index=names, columns=names).astype(np.float64)
 
 
-def separated_leader(pairs: pd.DataFrame) -> str | None:
+def separated_leader(rows: Sequence[tuple[Any, ...]]) -> str | None:
     """The method that is better than every other one with a probability of `SEPARATED` or more."""
-    names = set(pairs["method"]) | set(pairs["other"])
-    wins = pairs.loc[pairs["probability"] >= SEPARATED, "method"].value_counts()
-    leaders = wins[wins == len(names) - 1]
-    return str(leaders.index[0]) if len(leaders) else None
+    others = {name for name, *_ in rows}
+    wins = Counter(name for name, *_, probability in rows if probability >= SEPARATED)
+    return next((name for name, count in wins.items() if count == len(others) - 1), None)
 
 
 @dataclass(frozen=True)
 class Misranking:
     """Whether the standard split alone would have ranked the methods differently.
 
-    Attributes:
-        agreement: Kendall's τ between the two rankings.
-        inverted: pairs (better by AGS, better on the standard split) where both orders are
-            separated.
-        tied_inverted: the remaining pairs with a different order.
+    `agreement` is Kendall's τ between the two rankings. Pairs (better by AGS, better on the
+    standard split) are `inverted` where both orders are certain, and otherwise `tied_inverted`.
     """
 
     agreement: float
@@ -186,13 +183,9 @@ def misranking(
 ) -> Misranking | None:
     """Compare the ranking on the standard split with that by AGS, for trained methods.
 
-    An order is certain from a probability of 0.95.
-
-    Args:
-        scores: `compare_methods` of the trained methods, if already computed.
-
-    Returns:
-        None without a standard split, a second split, or a second method.
+    An order is certain from a probability of 0.95. `scores` is `compare_methods` of the trained
+    methods, if already computed. The result is None without a standard split, a second split, or a
+    second method.
     """
     from scipy.stats import kendalltau
 

@@ -84,12 +84,8 @@ def _standardized(x: Float[np.ndarray, "n s"], weights: Values) -> tuple[Column,
 
 
 class LevelModel(NamedTuple):
-    """Both models of the frozen network's Recall@1.
-
-    Attributes:
-        queries: the logit of the chance that a query's neighbor is of its class.
-        targets: the logit of Recall@1 on a target, from the means of its signals.
-    """
+    """Models of the logit of the chance that a query's neighbor is of its class, and of that of
+    Recall@1 on a target, from the means of its signals."""
 
     queries: LinearModel
     targets: LinearModel

@@ -43,12 +43,11 @@ class SmallTargets:
     Attributes:
         names: the names of the signals.
         groups: [t g] which groups each target has classes of.
-        sizes: one row per target: `images`, `classes`, `singletons` (the share of images without
-            a partner), and `shift` (of its images, to the training classes of its split).
-            The frozen network can be tested on all classes, a method on those that it was not
-            trained on; elsewhere, `shift` and the values of methods are NaN.
+        sizes: `images`, `classes`, `singletons` (the share of images without a partner), and
+            `shift` (to the training classes of its split) of each target. Methods are not tested on
+            classes that they were trained on; there, `shift` and their values are NaN.
         signals: of each target, the signals [q s] of its queries.
-        correct: of each target, whether the frozen network's neighbor of each query [q] is of its
+        correct: [q] of each target, whether the frozen network's neighbor of a query is of its
             class; NaN for a query without a partner.
         values: Recall@1 on each target, one column per method, as a mean over seeds.
         spread: the variance over queries of the gain on each target, in the same form.

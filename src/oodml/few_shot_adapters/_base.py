@@ -45,7 +45,6 @@ class StepAdapter(Adapter):
         """The loss of each episode's batch.
 
         Args:
-            embeddings: [e b d] of the batch of each episode.
             labels: [b] which images of a batch share a class; the same for every episode.
             batch: the images of the batches, and random numbers for mining.
             beta: [e c] a learnable number per support class, for losses that use one.
@@ -97,11 +96,7 @@ class ClosedFormAdapter(Adapter):
     def heads(
         self, head: Heads, features: Float[Tensor, "s f"], support: Sequence[Support]
     ) -> Heads:
-        """The head of each episode.
-
-        Args:
-            features: [s f] of the support images of all episodes.
-        """
+        """The head of each episode, from features of the support images of all episodes."""
         raise NotImplementedError
 
 
@@ -109,12 +104,8 @@ class ClosedFormAdapter(Adapter):
 def mine_triplets(
     embeddings: Embeddings, labels: Int[Tensor, " b"], uniform: Float[Tensor, "e 2 b"]
 ) -> Triplets:
-    """A random positive and a distance-weighted negative of each image, and which are valid.
-
-    Args:
-        labels: [b] which images of a batch share a class.
-        uniform: [e 2 b] random numbers in [0, 1) that choose the positive and the negative.
-    """
+    """A random positive and a distance-weighted negative of each image, chosen by random numbers in
+    [0, 1), and which are valid."""
     # With shared labels, `searchsorted` in the miner would copy its input and warn about it.
     triplets: Triplets = vmap(Miner().choose)(
         embeddings.detach(), labels.expand(len(embeddings), -1), uniform

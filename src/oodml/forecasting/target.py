@@ -19,7 +19,7 @@ from oodml.errors import OodmlError, error_at, unknown
 from oodml.evaluate.signals import query_signals, signal_names
 from oodml.images.image_set import ImageSet
 from oodml.report.folder import StudyFolder
-from oodml.report.study_targets import (
+from oodml.report.gain_tables import (
     draw_targets,
     hits,
     membership,
@@ -197,12 +197,9 @@ def open_forecast(
     """Forecast Recall@1 of every method of a study on unlabeled images.
 
     Args:
-        folder: the study.
         target: a folder, a table, or a dataset of images, or a file of their features.
-        classes: the number of classes of the target, if known.
-        images_per_class: the number of images per class, instead of `classes`.
+        classes, images_per_class: of the target, if one is known.
         trust_code: import user code that the folder names.
-        device: torch device.
 
     Raises:
         OodmlError: if the study lacks features, splits, or results, or the target is too small.
@@ -243,15 +240,9 @@ def forecast_changes(
 ) -> dict[str, tuple[float, float, float]]:
     """The expected change of Recall@1 of a method from an index to sets of new images.
 
-    Args:
-        method: one of the study's methods.
-        index: features of the study's network, like those of `new`.
-        new: the features of each set.
-        seed: of the draws that make the index and the set equal in size, on which recall depends.
-
-    Returns:
-        For each set, the forecast for it minus that for the index, and an 80% interval, which
-        takes the errors of the two forecasts as independent.
+    The forecast for each set minus that for the index, and an 80% interval, which takes the errors
+    of the two forecasts as independent. Recall depends on the number of images, so draws with
+    `seed` make the index and the set equal in size. All are features of the study's network.
 
     Raises:
         OodmlError: if the vectors are not as wide as the study's features, or the method has no

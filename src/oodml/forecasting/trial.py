@@ -32,7 +32,7 @@ from oodml.forecasting.target import (
 from oodml.images.image_set import ImageSet
 from oodml.model import HeadSettings
 from oodml.report.folder import StudyFolder, read_folder
-from oodml.report.study_targets import hits, nearest_recall, require_features, run_vectors
+from oodml.report.gain_tables import hits, nearest_recall, require_features, run_vectors
 from oodml.results.schema import Stage
 from oodml.shift.build import SplitSettings, build_progression
 from oodml.shift.files import write_splits
@@ -115,10 +115,8 @@ def run_trial(
     A second call continues an interrupted trial; finished runs are not repeated.
 
     Args:
-        settings: the studies.
         out: receives the tables of `ForecastTrial` as `trial.parquet`, `trial_sized.parquet`, and
             `trial_judged.parquet`.
-        device: torch device.
         log: called with a message before each step.
 
     Raises:

@@ -41,10 +41,8 @@ def find_examples(
 
     The queries are representative: a random sample is ordered by the share of correct neighbors,
     averaged over methods, and queries are taken at equal distances from the lowest to the highest
-    share, each from a different class where possible.
-
-    Returns:
-        None if no run of the split saved its vectors.
+    share, each from a different class where possible. None if no run of the split saved its
+    vectors.
     """
     spaces = {method: vectors for _, method, vectors in folder.first_vectors(split)}
     if not spaces:
@@ -104,13 +102,7 @@ def _evenly_spaced(
 def thumbnails(
     images: ImageSet | None, ids: Iterable[str], pixels: int, budget: int
 ) -> dict[str, str]:
-    """Data URIs of images, by id.
-
-    Args:
-        images: the images, or None.
-        ids: the ids of the images; ids that the set does not contain are skipped.
-        budget: the total size in bytes at which to stop.
-    """
+    """Data URIs of the images with given ids, until their size exceeds a budget in bytes."""
     if images is None:
         return {}
     rows = {name: row for row, name in enumerate(images.ids.tolist())}

@@ -28,13 +28,8 @@ PIXELS, MAX_BYTES = 96, 200_000
 def failure_tables(folder: StudyFolder, order: Sequence[str]) -> dict[str, pd.DataFrame]:
     """Recall by kind and class, confused pairs, exceptions, and what explains recall.
 
-    Args:
-        folder: the study.
-        order: its methods, the best first.
-
-    Returns:
-        The tables `by_kind`, `by_class`, `confused_pairs`, `exceptions`, and `explained`; see
-        `oodml.analysis.failures`. They are empty if no run has recorded its confusions.
+    See `oodml.analysis.failures`. The tables are empty if no run has recorded its confusions.
+    `order` are the methods, the best first.
     """
     counted = study_confusions(folder)
     if counted.empty:
@@ -72,11 +67,10 @@ def study_confusions(folder: StudyFolder) -> pd.DataFrame:
 def class_traits(folder: StudyFolder) -> pd.DataFrame:
     """What may explain the recall of the test classes of each split.
 
-    Returns:
-        One row per split and test class: the logarithm of the number of images
-        (`images_per_class`), the distance to the nearest other test class (`nearest_class`), and
-        the similarity to the nearest training class (`similarity_to_training`), between the means
-        of frozen features of length 1; empty without features or splits.
+    The logarithm of the number of images (`images_per_class`), the distance to the nearest other
+    test class (`nearest_class`), and the similarity to the nearest training class
+    (`similarity_to_training`), between the means of frozen features of length 1; empty without
+    features or splits.
     """
     if folder.features is None or folder.progression is None:
         return pd.DataFrame()

@@ -85,7 +85,6 @@ def read_folder(
     """Read a study folder.
 
     Args:
-        directory: the folder.
         images: images to use instead of the dataset that `plan.json` names.
         trust_code: import a dataset that `plan.json` names by an import path. Folders of other
             people can run any code this way, so without it such a dataset is not opened.

@@ -49,13 +49,11 @@ def write_figures(
     formats: Sequence[str] = FORMATS[:2],
     width: str = "auto",
 ) -> list[Path]:
-    """Write every figure and return the paths of the files.
+    """Write every figure of a metric into a folder, and return the paths of the files.
 
     Args:
         tables: the result of `oodml.report.tables.tables`.
-        metric: the metric to draw.
         styles: the style of each method, in the order of the legend.
-        target: the folder to write to.
         formats: among `FORMATS`.
         width: a key of `WIDTHS`: with "auto", the legend is added to the right of the figure;
             "column" and "text" are the widths of a paper, with the legend below the figure.
@@ -209,12 +207,8 @@ def write_tables(tables: Mapping[str, pd.DataFrame], metric: str, target: Path) 
 def splits_latex(values: pd.DataFrame, order: Sequence[str], metric: str) -> str:
     """The mean ± standard deviation over seeds by method and split, as a LaTeX tabular (booktabs).
 
-    The best mean of each split is bold. Metrics between 0 and 1 are in percent.
-
-    Args:
-        values: one row per run, with the columns method, split, shift, and value.
-        order: the methods from top to bottom.
-        metric: the metric of the values.
+    The best mean of each split is bold. Metrics between 0 and 1 are in percent. `values` are rows
+    of the table `seeds`, and `order` are the methods from top to bottom.
     """
     grouped = values.groupby(["method", "split"])["value"]
     means, spreads = grouped.mean().unstack(), grouped.std().unstack()

@@ -44,26 +44,11 @@ def tables(folder: StudyFolder) -> Tables:
     """Compute every table of a study's report.
 
     Tables with the column `metric` cover several metrics; the others refer to the first ranked
-    metric. Tables are empty where the study lacks what they need.
-
-    Returns:
-        - `curves`, `seeds`: each metric by method and split, as means and by seed.
-        - `ags`, `ags_by_seed`, `pairs`, `ranks`: the ranking; see `compare_methods` and
-          `compare_pairs`. With a single split, `pairs` compares on that split.
-        - `few_shot`: see `few_shot_gains`.
-        - `structure`, `structure_points`: correlations, and the points behind them.
-        - `near_and_far`: gains over the baseline on the easiest and hardest split.
-        - `progression`: the size of each split. `controls`: see `size_effects`.
-        - `chance`, `chance_ags`: chance levels by split, and their AGS.
-        - `findings`: question, answer, and figures, by metric.
-        - `best_test_epoch_diagnostic`: see `epoch_gap`.
-        - `gains`, `losses`, `trial`: see `oodml.report.gain_tables`.
-        - `test_data`: each quality metric by further dataset, method, and split.
-        - `published`: curves of the paper that are comparable with this study.
-        - `open_set`, `compression`: see `open_set_table` and `compression_table`.
-        - `by_kind`, `by_class`, `confused_pairs`, `exceptions`, `explained`: see
-          `oodml.report.failure_tables`.
-        - `runs`: seconds and host of each run.
+    metric. Tables are empty where the study lacks what they need. `pairs` compares by AGS, or with
+    a single split on that split. What a table contains is stated by the function that computes it:
+    `compare_methods` for `ags`, `compare_pairs` for `pairs`, `size_effects` for `controls`,
+    `epoch_gap` for `best_test_epoch_diagnostic`, `oodml.report.gain_tables` for `gains`, `losses`,
+    and `trial`, and `oodml.report.failure_tables` for `by_kind` to `explained`.
     """
     table, ranked = folder.table, ranked_metrics(folder.table)
     main = ranked[0]
@@ -138,9 +123,7 @@ def _ranks(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     wide, baselines = zero_shot(table, metric), baselines_of(table)
     long = to_rows(ranking.ranks(table, metric), "rank")
     leaders = {
-        split: ranking.separated_leader(
-            ranking.compare_scores(wide[split].unstack("method"), baselines)
-        )
+        split: ranking.separated_leader(ranking.pair_rows(wide[split].unstack("method"), baselines))
         for split in wide
     }
     return long.assign(separated=long["split"].map(leaders) == long["method"])
@@ -205,12 +188,8 @@ def select(tables: Mapping[str, pd.DataFrame], name: str, metric: str) -> pd.Dat
 
 
 def curves(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The curve of each method.
-
-    Returns:
-        One row per method and split: `shift`, the `mean` over seeds with its 95% interval (`low`,
-        `high`, clipped to the metric's bounds), and the number `n` of seeds.
-    """
+    """One row per method and split: `shift`, the `mean` over seeds with its 95% interval (`low`,
+    `high`, clipped to the metric's bounds), and the number `n` of seeds."""
     wide, shift, baselines = zero_shot(table, metric), shifts(table), baselines_of(table)
     rows = []
     for method, values in wide.groupby(level="method", sort=True):
@@ -225,12 +204,8 @@ def curves(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 def further_levels(table: pd.DataFrame | None) -> pd.DataFrame:
     """The quality metrics of each method on further datasets, which no curve includes.
 
-    Args:
-        table: the rows of the stage "test_data", or None.
-
-    Returns:
-        One row per metric, dataset, split, and method: `shift`, the `mean` over seeds with its 95%
-        interval (`low`, `high`, clipped to the metric's bounds), and the number `n` of seeds.
+    From the rows of the stage "test_data", or None: one row per metric, dataset, split, and method
+    with the columns of `curves`.
     """
     keys = ["metric", "data", "split", "shift", "method"]
     if table is None:
@@ -255,14 +230,10 @@ def seed_values(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 def split_sizes(
     table: pd.DataFrame, progression: Progression | None, sizes: Mapping[str, int]
 ) -> pd.DataFrame:
-    """The size of each split.
+    """The size of each split, from the number of images of each class.
 
-    Args:
-        sizes: the number of images of each class.
-
-    Returns:
-        One row per split, by ascending shift: `shift`, the number of `train` and `test` classes,
-        and the number of test `images`. Unknown counts are NA.
+    One row per split, by ascending shift: `shift`, the number of `train` and `test` classes, and
+    the number of test `images`. Unknown counts are NA.
     """
     known = {str(split.step): split for split in progression or ()}
     rows = []
@@ -281,10 +252,7 @@ def chance_levels(
     """The chance level of each metric on each split whose test classes and sizes are known.
 
     For retrieval, that of a random ranking; for clustering, that of random clusters, as many as
-    classes (one draw).
-
-    Returns:
-        One row per metric and split: `metric`, `split`, `shift`, and `chance`.
+    classes (one draw). The columns are `metric`, `split`, `shift`, and `chance`.
     """
     known = {str(split.step): split.test for split in progression or ()}
     names = [name for name in ranked_metrics(table) if find_metric(name).chance is not None]
@@ -325,11 +293,9 @@ def image_counts(images: ImageSet | VectorSet | None) -> dict[str, int]:
 
 
 def _near_and_far(curves: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
-    """The means of metrics on the splits of smallest and largest shift.
+    """The means of metrics on the splits of smallest (`NAME_near`) and largest shift (`NAME_far`).
 
-    Returns:
-        One row per method that has all metrics: `method` and, for each metric, `NAME_near` and
-        `NAME_far`; empty with a single split.
+    One row per method that has all metrics; empty with a single split.
     """
     chosen = curves[curves["metric"].isin(names)] if len(curves) else curves
     rows = []
@@ -359,9 +325,8 @@ def open_set_table(curves: pd.DataFrame) -> pd.DataFrame:
 def compression_table(curves: pd.DataFrame) -> pd.DataFrame:
     """The loss of Recall@1 by each code on the splits of smallest and largest shift.
 
-    Returns:
-        One row per method and code: `method`, `code`, `size` (relative to float32), `near`, `far`
-        (Recall@1), `loss_near`, `loss_far`, and their `ratio` if the first is positive.
+    One row per method and code: `size` (relative to float32), `near`, `far` (Recall@1),
+    `loss_near`, `loss_far`, and their `ratio` if the first is positive.
     """
     rows = []
     for code, size in SIZES.items():

@@ -23,14 +23,8 @@ from oodml.results.schema import baselines_of
 
 @dataclass(frozen=True)
 class Report:
-    """A report that was written.
-
-    Attributes:
-        page: the path of the page.
-        answer: the answer at the top of the page.
-        folder: the study folder that was read.
-        tables: the tables that page, figures, and files show; see `oodml.report.tables.tables`.
-    """
+    """A report that was written: the path and the answer of its page, the study, and its tables, of
+    which page, figures, and files consist (`oodml.report.tables.tables`)."""
 
     page: Path
     answer: Answer
@@ -54,10 +48,8 @@ def write_report(
     """Write `report.html`, and figures and tables into `report/`.
 
     Args:
-        directory: the folder of the study.
-        images: images to use instead of the dataset that the study names.
+        images, trust_code: see `read_folder`.
         paper: also write the PNG, PDF, CSV, and LaTeX files.
-        trust_code: see `read_folder`.
         out: the folder to write to; by default the study's.
         metric: the metric of the figures, of the LaTeX tables, and of the answer.
         selected: the methods to compare; by default all.
