@@ -8,6 +8,8 @@ from pydantic_core import PydanticCustomError
 from oodml import catalog
 from oodml.errors import unknown
 
+_PAPER = BeforeValidator(lambda value: None if value == "paper" else value)
+
 
 def _check_objective(name: str) -> str:
     known = catalog.names("few_shot_adapters")
@@ -15,10 +17,6 @@ def _check_objective(name: str) -> str:
         message = str(unknown("objective", name, known))
         raise PydanticCustomError("objective", "{message}", {"message": message})
     return name
-
-
-def _parse_iterations(value: object) -> object:
-    return None if value == "paper" else value
 
 
 class AdaptSettings(BaseModel):
@@ -53,7 +51,9 @@ class AdaptSettings(BaseModel):
 
     objective: Annotated[str, AfterValidator(_check_objective)] = "margin"
     layers: Literal["last", "all"] = "last"
-    iterations: Annotated[int | None, BeforeValidator(_parse_iterations)] = Field(default=300, ge=0)
+    iterations: Annotated[
+        int | None, BeforeValidator(lambda value: None if value == "paper" else value)
+    ] = Field(default=300, ge=0)
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: float = Field(default=2e-4, gt=0)
     beta_lr: float = Field(default=5e-4, ge=0)

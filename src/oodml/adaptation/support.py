@@ -81,10 +81,9 @@ class SupportBatches:
     ) -> None:
         self.usable = [_usable_classes(one, per_class) for one in support]
         self.support, self.generators, self.views = support, generators, views
-        self.classes = min(batch_size // per_class, *(len(rows) for rows in self.usable))
-        fewest = min(
-            int(s.counts[rows].min()) for s, rows in zip(support, self.usable, strict=True)
-        )
+        self.classes = min(batch_size // per_class, *map(len, self.usable))
+        counts = [s.counts[rows] for s, rows in zip(support, self.usable, strict=True)]
+        fewest = min(int(count.min()) for count in counts)
         self.slots = min(fewest, max(per_class, batch_size // self.classes))
 
     def labels(self) -> Int[Tensor, " b"]:

@@ -104,9 +104,11 @@ def judged_recall(
     center = (weight * errors).sum() / weight.sum()
     value = (total + center) / share
     spread = np.where(partnered, errors - center, 0.0)
-    half = _half_width(spread, probability[judged], len(predicted), level) / share
+    k, chance = len(judged), probability[judged]
+    variance = k / (k - 1) * ((1 - chance) * (weight * spread / len(predicted)) ** 2).sum()
+    half = float(stdtrit(k - 1, (1 + level) / 2)) * float(np.sqrt(variance)) / share
     # Where all judged errors are tiny, the variance is not known: the rule of three bounds it.
-    bound = 0.5 * -np.log((1 - level) / 2) / len(y) if (y == y[0]).all() else 0.0
+    bound = 0.5 * -np.log((1 - level) / 2) / k if (y == y[0]).all() else 0.0
     half = max(half, bound)
     bounds = float(max(value - half, 0)), float(min(value + half, 1))
     return JudgedValue(float(np.clip(value, 0, 1)), *bounds)
@@ -125,13 +127,6 @@ def _recalibrated(predicted: Queries, judged: Rows, answers: Judged, weight: Jud
         curvature = (weight * chance * (1 - chance)).sum() + 2 * typical * prior * (1 - prior)
         shift += float(np.clip(gradient / curvature, -1, 1))
     return np.asarray(expit(logits + shift))
-
-
-def _half_width(errors: Judged, probability: Judged, n: int, level: float) -> float:
-    """That of a Student interval, from the spread of the weighted errors in n queries."""
-    k = len(errors)
-    variance = k / (k - 1) * ((1 - probability) * (1 / probability * errors / n) ** 2).sum()
-    return float(stdtrit(k - 1, (1 + level) / 2)) * float(np.sqrt(variance))
 
 
 def combine(judged: JudgedValue, forecast: JudgedValue) -> JudgedValue:

@@ -113,8 +113,7 @@ def read_folder(
     _note_plan(plan, table, notes)
     if trust_code:
         make_importable(*plan.import_from, Path.cwd())
-    if images is None:
-        images = _open_images(plan, notes, trust_code)
+    images = _open_images(plan, notes, trust_code) if images is None else images
     progression = _read_progression(path / "splits.json", set(table["split"]), notes)
     missing = "features.npz is missing, so the map of classes cannot be drawn."
     problem = "The map of classes cannot be drawn: "
@@ -227,11 +226,7 @@ def _read_runs(path: Path, notes: list[str]) -> dict[str, Mapping[str, Any]]:
     runs: dict[str, Mapping[str, Any]] = {}
     for file in sorted(path.glob("*/run.json")):
         try:
-            values = json.loads(file.read_text("utf-8"))
-        except (OSError, ValueError):
-            values = None
-        if isinstance(values, dict):
-            runs[file.parent.name] = values
-        else:
+            runs[file.parent.name] = {**json.loads(file.read_text("utf-8"))}
+        except (OSError, ValueError, TypeError):
             notes.append(f"{file}: damaged; its settings and cost are not shown.")
     return runs

@@ -80,7 +80,10 @@ def losses(folder: StudyFolder, table: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame()
     shift = np.array([progression[draw.split].shift for draw in draws])
     groups = membership(draws)
-    correct = [frozen_hits(features, draw) for draw in draws]
+    correct = []
+    for draw in draws:
+        near = nearest_neighbor(unit_vectors(features.vectors[draw.rows]), draw.queries)
+        correct.append(hits(features.labels[draw.rows], draw.queries, near))
     level = np.array([np.nanmean(own[::2]) for own in correct])
     base = np.array([np.nanmean(own[1::2]) for own in correct])  # other queries, other noise
     runs = method_hits(folder, draws)
@@ -193,12 +196,6 @@ def run_vectors(folder: StudyFolder) -> Iterator[tuple[str, int, VectorSet]]:
         vectors = folder.vectors(str(row["run"])) if str(row["split"]) in position else None
         if vectors is not None:
             yield str(row["method"]), position[str(row["split"])], vectors
-
-
-def frozen_hits(features: VectorSet, draw: Draw) -> Hits:
-    """Whether the neighbor of each query is of its class, by some features."""
-    near = nearest_neighbor(unit_vectors(features.vectors[draw.rows]), draw.queries)
-    return hits(features.labels[draw.rows], draw.queries, near)
 
 
 def method_hits(folder: StudyFolder, draws: Sequence[Draw]) -> dict[str, dict[int, Hits]]:

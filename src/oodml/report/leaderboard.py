@@ -83,11 +83,11 @@ def _board(entries: Sequence[Entry], folder: Path) -> dict[str, Any]:
     study = read_folder(folder)
     computed = tables(study)
     ranked = [str(name) for name in computed["ags"]["metric"].unique()]
-    owners: dict[str, list[Entry]] = {}
+    owners: dict[str, list[Entry]] = {run.label: [] for run in merge.runs.values()}
     for run in merge.runs.values():
         for entry in entries:
-            if (entry.folder / "runs" / run.id).is_dir() and entry not in owners.get(run.label, ()):
-                owners.setdefault(run.label, []).append(entry)
+            if (entry.folder / "runs" / run.id).is_dir() and entry not in owners[run.label]:
+                owners[run.label].append(entry)
     costs, shift = _costs(study), study.table["shift"]
     return {
         "id": f"{study.data}-{entries[0].manifest['splits'][:8]}", "data": study.data,

@@ -33,6 +33,8 @@ PUBLISHED_DATA = ("cars196", "cub200", "online_products")
 """Datasets of the paper, for which its conclusions are shown unfolded."""
 MIN_BAND_SEEDS = 3
 """With fewer seeds, a figure shows the seeds; that of figures.js."""
+SAFE = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<\u2028\u2029"}
+"""Letters that would end the script, or a line of it."""
 EXAMPLE_PIXELS, MAP_PIXELS = 96, 48
 EXAMPLE_BYTES, MAP_BYTES = 5_000_000, 2_000_000
 MAX_EXAMPLE_IMAGES = 1200
@@ -86,7 +88,11 @@ def _page_values(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dic
         "metrics": ranked,
         "rankings": {metric: _ranking(tables, metric) for metric in ranked},
         "baselines": baselines,
-        "untrained": [] if baselines else _untrained_methods(),
+        "untrained": [
+            name
+            for name in (() if baselines else catalog.names("methods"))
+            if not catalog.get_class("methods", name).trains
+        ],
         "shift": order,
         "standard": standard_split(order.index),
         "seeds": sorted(table.loc[table["stage"] == Stage.ZERO_SHOT, "seed"].unique().tolist()),
@@ -114,7 +120,7 @@ def _page_values(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dic
         "progression": folder.progression,
         "folder": folder.path.resolve().name,
         "version": __version__,
-        "payload": _script_safe(json.dumps(page_data(folder, tables), separators=(",", ":"))),
+        "payload": json.dumps(page_data(folder, tables), separators=(",", ":")).translate(SAFE),
         "plotly": get_plotlyjs().replace("</script", "<\\/script"),
         "css": asset("page.css"),
         "scripts": [asset(name) for name in ("figures.js", "decisions.js", "page.js")],
@@ -150,11 +156,6 @@ def _cells(rows: pd.DataFrame, column: str, value: str) -> dict[tuple[str, str],
     return dict(zip(zip(rows["method"], rows[column], strict=True), rows[value], strict=True))
 
 
-def _untrained_methods() -> list[str]:
-    names = catalog.names("methods")
-    return [name for name in names if not catalog.get_class("methods", name).trains]
-
-
 def _runs(folder: StudyFolder, runs: pd.DataFrame) -> dict[str, Any]:
     seconds = runs["seconds"].fillna(0.0)
     last = dict(zip(runs["method"], runs["run"], strict=True))
@@ -172,10 +173,6 @@ def _runs(folder: StudyFolder, runs: pd.DataFrame) -> dict[str, Any]:
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = frame.to_dict("records")  # type: ignore[assignment]
     return records
-
-
-def _script_safe(text: str) -> str:
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def page_data(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
