@@ -24,7 +24,7 @@ IDS = ("ids", "id")
 SUPERCLASSES = ("superclasses", "superclass")
 LISTS = ("is_query", "is_gallery")
 PARTS = ("query", "gallery", "both", "unlisted")
-ATTRIBUTES = ("camera", "time", "location", "sequence", "junk", "relevance")
+ATTRIBUTES = ("camera", "time", "location", "sequence", "track", "junk", "relevance")
 """Columns about single images that protocols of retrieval use; values may be missing."""
 DIMENSIONS = (
     "", "d", "dim", "e", "emb", "embedding", "embeddings", "f", "feat", "feature", "features",

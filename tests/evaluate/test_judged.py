@@ -1,5 +1,6 @@
 """Protocols with cameras, junk, distractors, and grades, against loops and pytrec_eval."""
 
+from dataclasses import replace
 from itertools import permutations, product
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,33 @@ def test_same_camera_is_not_ranked(name: str) -> None:
     expected = naive_market(queries, kept, (1, 5, 10, 20))
     measured = evaluate_judged(queries, kept, protocol=name)
     assert measured.metrics == pytest.approx({one: expected[one] for one in measured.metrics})
+
+
+def test_veri_ranks_tracks_by_their_nearest_image() -> None:
+    """A track is a class in a camera, or one image without a track; a loop over all of them."""
+    queries, gallery = market(6)
+    camera = gallery.attributes["camera"]
+    track = np.char.add(np.char.add(gallery.classes, " in "), camera)
+    track[::9] = ""
+    gallery = replace(gallery, attributes={"camera": camera, "track": track})
+    rows = []
+    for query, name, own in zip(
+        queries.vectors.astype(float), queries.classes, queries.attributes["camera"], strict=True
+    ):
+        nearest: dict[str, tuple[float, float]] = {}
+        for i, vector in enumerate(gallery.vectors.astype(float)):
+            same = gallery.classes[i] == name
+            if not (same and camera[i] == own):
+                score = float(query @ vector / np.linalg.norm(vector))
+                key = track[i] or str(i)
+                nearest[key] = max(nearest.get(key, (-np.inf, 0.0)), (score, float(same)))
+        grades = [grade for _, grade in sorted(nearest.values(), reverse=True)]
+        if any(grades):
+            rows.append(naive_query(grades, (1, 5)))
+    measured = evaluate_judged(queries, gallery, protocol="veri").metrics
+    assert measured.pop("queries") == len(rows)
+    assert measured.pop("singletons") == len(queries) - len(rows)
+    assert measured == pytest.approx({n: np.mean([row[n] for row in rows]) for n in measured})
 
 
 @pytest.mark.parametrize("name", ["sop", "inshop", "inaturalist", "wildlife"])

@@ -100,7 +100,13 @@ def evaluate_judged(
         result = evaluate_vectors(queries, gallery, ks=steps, retrieval_only=True, **options)
     else:
         generator = torch.Generator(vectors.device).manual_seed(seed)
-        blocks = judged_ranks(vectors, searched, judge, distance=distance, generator=generator)
+        options = {"distance": distance, "generator": generator}
+        if rules.by_track and "track" in others.attributes:
+            given = others.attributes["track"]
+            alone = np.char.add("\0", others.ids)  # an image without a track is one itself
+            given = np.where(given == "", alone, given)
+            options["tracks"] = np.unique(given, return_inverse=True)[1]
+        blocks = judged_ranks(vectors, searched, judge, **options)
         functions = _functions(steps) | {"gallery_size": lambda positives: positives.sizes}
         values = score_blocks(blocks, functions, len(vectors))
         by = "label" if rules.shared_label else "class"

@@ -48,6 +48,8 @@ class Rules:
         distractor_classes: classes of gallery images that are ranked but never a match.
         shared_label: whether classes such as "cat|dog" are several labels. The relevance of an
             image is then the number of labels that it shares with the query.
+        by_track: whether tracks are ranked instead of images, if the gallery has a column
+            "track": each by its image nearest to the query, without images that are not ranked.
         metrics: what the paper prints; if empty, all metrics are returned.
         needs_lists: whether queries and gallery are separate.
         source: the paper and what to know about its numbers.
@@ -57,6 +59,7 @@ class Rules:
     junk_classes: tuple[str, ...] = ()
     distractor_classes: tuple[str, ...] = ()
     shared_label: bool = False
+    by_track: bool = False
     metrics: tuple[str, ...] = ()
     needs_lists: bool = True
     source: str = ""
@@ -75,9 +78,11 @@ PROTOCOLS: Mapping[str, Rules] = {
     ),
     "veri": Rules(
         ("camera",),
+        by_track=True,
         metrics=(*_CMC[:3], "minp"),
         source="VeRi-776 (Liu et al., ECCV 2016): images of the same vehicle and camera are "
-        "ignored. Images are ranked, as in later papers; the paper ranks tracks.",
+        "ignored. With a column track (a vehicle in one camera), tracks are ranked by their "
+        "nearest image as in the paper (see also arXiv 1910.09458); else images, as in later ones.",
     ),
     "msmt17": Rules(
         ("camera",),
@@ -229,6 +234,16 @@ def judged_scores(
         yield rows, scores.masked_fill(grades < 0, -torch.inf), grades, len(repeated[0]) > 0
 
 
+def _nearest_in_tracks(
+    tracks: NDArray[np.int64], scores: Float[Tensor, "b m"], grades: Float[Tensor, "b m"]
+) -> tuple[Float[Tensor, "b t"], Float[Tensor, "b t"]]:
+    """The best score and the largest grade of each track; junk only if all of its images are."""
+    index = torch.from_numpy(tracks).to(scores.device).expand_as(scores)
+    shape = len(scores), int(tracks.max()) + 1
+    best = scores.new_full(shape, -torch.inf).scatter_reduce(1, index, scores, "amax")
+    return best, grades.new_full(shape, JUNK).scatter_reduce(1, index, grades, "amax")
+
+
 def judged_ranks(
     queries: Float[Tensor, "n d"],
     gallery: Float[Tensor, "m d"],
@@ -236,13 +251,17 @@ def judged_ranks(
     *,
     distance: str,
     generator: torch.Generator,
+    tracks: NDArray[np.int64] | None = None,
 ) -> Iterator[RankBlock]:
     """The ranks and grades of the matches of every query that has one.
 
     `queries` and `gallery` are vectors as given; images at equal distance are in random order.
+    With `tracks`, the track of each gallery image [m] from 0, tracks are ranked instead of images.
     """
     scratch = gallery.new_empty(SCRATCH)
     for rows, scores, grades, exact_ties in judged_scores(queries, gallery, judge, distance):
+        if tracks is not None:
+            scores, grades = _nearest_in_tracks(tracks, scores, grades)
         is_match = grades > 0
         scored = is_match.any(1)
         if not scored.any():

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pandas as pd
 import pytest
@@ -69,3 +70,36 @@ def test_a_bad_storage_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OodmlError) as error, mirrored(tmp_path, "nowhere://bucket"):
         pass
     assert error.value.location == "--storage"
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("through", ["url", "environment"])
+def test_a_bucket_of_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, through: str) -> None:
+    moto = pytest.importorskip("moto.server")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_EC2_METADATA_DISABLED"):
+        monkeypatch.setenv(name, "true")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        urlopen(Request(f"http://{host}:{port}/studies", method="PUT")).close()
+        url = f"s3://studies/{through}"
+        if through == "url":
+            url += f"?scheme=http&endpoint_override={host}:{port}"
+        else:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        run = tmp_path / "first" / "runs" / "r" / "run.json"
+        with mirrored(tmp_path / "first", url):
+            run.parent.mkdir(parents=True)
+            run.write_text("{}")
+            (tmp_path / "first" / "plan.json").write_text("plan")
+        with mirrored(tmp_path / "second", url):
+            assert (tmp_path / "second" / "plan.json").read_text() == "plan"
+            assert (tmp_path / "second" / "runs" / "r" / "run.json").read_text() == "{}"
+            (tmp_path / "second" / "plan.json").unlink()
+        with mirrored(tmp_path / "third", url):
+            names = {path.name for path in (tmp_path / "third").rglob("*") if path.is_file()}
+        assert names == {"run.json"}
+    finally:
+        server.stop()
