@@ -119,6 +119,36 @@ def verify(
         raise typer.Exit(1)
 
 
+@app.command(name="from-command")
+def from_command(
+    command: Annotated[str, argument("A command line of the original code, or a file with many.")],
+    out: Annotated[Path, option("The study file to write.")] = Path("study.toml"),
+) -> None:
+    """Turn command lines of the original code (ood_main.py and others) into a study file.
+
+    Lines of several datasets, or with and without few-shot adaptation, become one file each.
+
+    Example: `oodml study from-command 'python ood_main.py --loss margin --bs 112' --out study.toml`
+    """
+    from oodml.errors import error_at
+    from oodml.files import write_text
+    from oodml.study.spec.original_command import studies_from_text
+
+    is_file = len(command) < 4096 and Path(command).is_file()
+    text = Path(command).read_text("utf-8", "replace") if is_file else command
+    studies = studies_from_text(text)
+    for study in studies:
+        name = out.name if len(studies) == 1 else f"{out.stem}_{study.name}{out.suffix}"
+        if (file := out.with_name(name)).exists():
+            raise error_at(file, "exists already; choose another --out")
+        write_text(file, study.text)
+        notes = [f"{flag}: {note}" for flag, note in study.notes.items()]
+        shared.show(
+            [*notes, f"{file}: {', '.join(study.tables['methods'])}"],
+            next=("study", "run", file, "--data", "FOLDER", "--out", "results"),
+        )
+
+
 def push(
     what: Annotated[str, argument("A model (run of a study or folder), or a split file.")],
     name: Annotated[str, argument("The repository on the hub: user/name.")],

@@ -1,0 +1,299 @@
+"""Command lines of the original code as studies.
+
+`original_flags.toml` states what becomes of each flag. Data and splits are those of the paper's
+study of the dataset; the original code never used its split files.
+"""
+
+import re
+import shlex
+import tomllib
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import tomli_w
+
+from oodml.errors import OodmlError, error_at, invalid, unknown
+from oodml.study.spec.shipped import shipped_studies
+
+SCRIPTS = ("fewshot_diva_ood_main.py", "fewshot_ood_main.py", "ood_diva_main.py", "ood_main.py")
+PAPER_ITERATIONS = {2: 1000, 5: 1500}
+Values = dict[str, Any]
+
+
+class Flag(NamedTuple):
+    """A flag of the original code: its default, "map", "local", "none", or "fixed", and where."""
+
+    default: Any
+    kind: str
+    text: str
+
+
+@dataclass
+class OriginalStudy:
+    name: str
+    tables: dict[str, Any]
+    notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The study file, with the notes as comments."""
+        notes = "".join(f"# {flag}: {note}\n" for flag, note in self.notes.items())
+        head = "# From command lines of the original code, flag by flag.\n"
+        return f"{head}{notes}\n{tomli_w.dumps(self.tables)}"
+
+
+@cache
+def _tables() -> dict[str, Any]:
+    text = files("oodml.study.spec").joinpath("original_flags.toml").read_text("utf-8")
+    return tomllib.loads(text)
+
+
+@cache
+def original_flags() -> dict[str, Flag]:
+    """The flags of parameters.py, and those that the scripts add."""
+    both = _tables()["parameters"] | _tables()["scripts"]
+    return {name: Flag(*one) for name, one in both.items()}
+
+
+def studies_from_text(text: str) -> list[OriginalStudy]:
+    """The studies of a command line, or of a shell script with many: one per dataset and kind."""
+    lines = [line.strip() for line in re.sub(r"\\\r?\n", " ", text).splitlines()]
+    commands = [one for one in lines if one[:1] != "#" and any(name in one for name in SCRIPTS)]
+    if not commands:
+        problem = f"no command of the original code, `python` with one of {', '.join(SCRIPTS)}"
+        raise OodmlError(problem, given=text[:200], allowed=SCRIPTS)  # fmt: skip
+    studies: dict[str, OriginalStudy] = {}
+    for line in commands:
+        script, given = _parse(line)
+        _add_command(studies, script, given)
+    return list(studies.values())
+
+
+def _parse(line: str) -> tuple[str, Values]:
+    words = shlex.split(line.rstrip("; &"), comments=True)
+    start = next(n for n, word in enumerate(words) if word.endswith(SCRIPTS))
+    given: dict[str, list[str]] = {}
+    for word in words[start + 1 :]:
+        flag, equals, value = word.partition("=")
+        if re.match(r"--\w", word):
+            name = _full_name(flag)
+            given[name] = [value] if equals else []
+        elif given and word not in ("&", "&&", ";", "done"):
+            given[name].append(word)
+    return words[start].rpartition("/")[2], {name: _value(name, given[name]) for name in given}
+
+
+def _full_name(flag: str) -> str:
+    matches = [name for name in original_flags() if name.startswith(flag)]
+    if flag not in matches and len(matches) != 1:
+        raise unknown("flag", flag, original_flags(), "original command")
+    return flag if flag in matches else matches[0]
+
+
+def _value(name: str, words: list[str]) -> Any:
+    default = original_flags()[name].default
+    if isinstance(default, bool):
+        return True
+    if not words:
+        raise error_at(name, "a value is missing")
+    return words if isinstance(default, list) else words[0]
+
+
+def _add_command(studies: dict[str, OriginalStudy], script: str, given: Values) -> None:
+    values = {name: flag.default for name, flag in original_flags().items()}
+    if script == "fewshot_diva_ood_main.py":
+        values |= {"--finetune_iter": "20", "--finetune_shots": "0"}
+    values |= given
+    _refuse_fixed(given, values)
+    few_shot, data = script.startswith("fewshot"), _choice(values, "--dataset")
+    name = f"{data}_{'few' if few_shot else 'zero'}_shot"
+    paper = tomllib.loads(shipped_studies()[f"paper_{name[len(data) + 1 :]}_{data}"])
+    start = {key: paper[key] for key in ("data", "splits", "model")} | {"seeds": [], "methods": {}}
+    study = studies.setdefault(name, OriginalStudy(name, start))
+    for flag in given:
+        if original_flags()[flag].kind in ("local", "none"):
+            study.notes[flag] = original_flags()[flag].text
+    if "--new_test_dataset" in given:
+        study.tables["test_data"] = [_choice(values, "--new_test_dataset")]
+    table = _method(values, script, paper["methods"]["diva"])
+    table |= {"model": _model(values, table["method"]), "train": _train(values, few_shot)}
+    if few_shot:
+        table["adapt"] = _adapt(values)
+        shots = {*study.tables.get("shots", ()), _number(values, "--finetune_shots")}
+        study.tables["shots"] = sorted(shots)
+    study.tables["seeds"] = sorted({*study.tables["seeds"], _number(values, "--seed")})
+    _add_method(study.tables["methods"], table, str(values["--group"]))
+
+
+def _refuse_fixed(given: Values, values: Values) -> None:
+    """Refuse values that no setting of a study has."""
+    constant = _numbers(values, "--tau")[0] > _number(values, "--n_epochs")
+    allowed = {"--scheduler": ("none", *(["step"] if constant else []))}
+    for flag in given:
+        default, kind, text = original_flags()[flag]
+        same = values[flag] in allowed.get(flag, ()) or _same(values[flag], default)
+        if flag in ("--tau", "--gamma"):
+            same = constant or values["--scheduler"] == "none"
+        if kind == "fixed" and not same:
+            problem = f"{flag} {values[flag]}: a study cannot have this value: {text}"
+            raise OodmlError(problem, flag, values[flag], (str(default),))
+
+
+def _add_method(methods: dict[str, Any], table: dict[str, Any], group: str) -> None:
+    """Add a method unless it is there; one with other settings gets the group as a suffix."""
+    label, name = table["method"], table["method"]
+    suffixes = [re.sub(r"\W+", "_", group), *map(str, range(3, 1000))]
+    while methods.get(label, table) != table:
+        label = f"{name}_{suffixes.pop(0)}"
+    methods[label] = table
+
+
+def _method(values: Values, script: str, paper_diva: Values) -> dict[str, Any]:
+    name = "diva" if "diva" in script else _choice(values, "--loss")
+    if name == "margin" and values["--with_entropy"]:
+        name = "uniform_prior"
+    elif name == "margin" and _choice(values, "--batch_mining") == "rho_distance":
+        name = "r_margin"
+    constant = name in ("margin", "r_margin") and values["--loss_margin_beta_constant"]
+    variant = values["--loss_oproxy_euclidean"] or values["--loss_oproxy_mode"] != "anchor"
+    if constant or name not in _tables()["methods"] or (name == "proxy_anchor" and variant):
+        return _criterion(values, "margin" if constant else name)
+    options = _options(values, _tables()["methods"][name])
+    if name == "margin":
+        options |= _miner(values)
+    elif name == "uniform_prior":
+        options["discriminator_lr"] *= _number(values, "--lr")
+    elif name == "s2sd":
+        options |= _s2sd(values)
+    elif name == "diva":
+        options["separation"] = _only(options["separation"], "--diva_rho_decorrelation")
+        options["part_weights"] = paper_diva["part_weights"]
+        if _same(values[key := "--diva_moco_n_key_batches"], original_flags()[key].default):
+            options["queue_batches"] = paper_diva["queue_batches"]
+    return {"method": name, **options}
+
+
+def _criterion(values: Values, loss: str) -> dict[str, Any]:
+    """The method `criterion` with a loss that is no method of its own."""
+    spec = _tables()["criteria"][loss]
+    options = _options(values, spec) | spec.get("fixed", {})
+    if loss == "proxy_nca":
+        squared, cosine = (values[f"--loss_proxynca_{k}_dist"] for k in ("sq", "cosine"))
+        options["similarity"] = "cosine" if cosine else "squared" if squared else "euclidean"
+    if loss == "proxy_anchor" and values["--loss_oproxy_euclidean"]:
+        options["similarity"] = "euclidean"
+    miner = _miner(values) if spec.get("mined") else {}
+    return {"method": "criterion", "loss": loss, "loss_options": options, **miner}
+
+
+def _s2sd(values: Values) -> dict[str, Any]:
+    """The inner loss of s2sd, whose β trains with the rate of the network."""
+    off = {} if values["--loss_s2sd_feat_distill"] else {"feature_weight": 0}
+    inner = _choice(values, "--loss_s2sd_source")
+    options = _options(values, _tables()["methods"][inner])
+    if inner == "multisimilarity":  # it selects its pairs itself
+        return off | {"loss_options": options, "miner": ""}
+    return off | {"loss_options": options | {"beta_lr": _number(values, "--lr")}} | _miner(values)
+
+
+def _miner(values: Values) -> dict[str, Any]:
+    miner = _choice(values, "--batch_mining")
+    if miner != "rho_distance":
+        return {"miner": miner}
+    return {
+        "miner": miner,
+        "miner_options": {"probability": _number(values, "--miner_rho_distance_cp")},
+    }
+
+
+def _model(values: Values, method: str) -> dict[str, Any]:
+    name, *parts = values["--arch"].removeprefix("multifeature_").split("_")
+    if wrong := set(parts) - {"frozen", "normalize", "double"}:
+        raise unknown("part", min(wrong), ("frozen", "normalize", "double"), "--arch")
+    double = "double" in parts or (method == "s2sd" and values["--loss_s2sd_pool_aggr"])
+    return {
+        "backbone": _choice({"--arch": name}, "--arch"),
+        "mode": "finetune",
+        "dim": _number(values, "--embed_dim") * (4 if method == "diva" else 1),
+        "pooling": "avg+max" if double else "avg",
+        "augmentation": _choice(values, "--augmentation"),
+        "normalize": "normalize" in parts,
+        "freeze_batch_norm": "frozen" in parts,
+        "input_cache": "off",
+        **({"weights": "none"} if values["--not_pretrained"] else {}),
+    }
+
+
+def _train(values: Values, few_shot: bool) -> dict[str, Any]:
+    names = {"epochs": "n_epochs", "batch_size": "bs", "per_class": "samples_per_class"}
+    names |= {"lr": "lr", "weight_decay": "decay", "warmup_epochs": "warmup", "head_lr": "fc_lr"}
+    train = {name: _number(values, f"--{flag}") for name, flag in names.items()}
+    if train["head_lr"] < 0:
+        del train["head_lr"]
+    selection = {"select": "recall@1+map@1000"} if few_shot else {"refit": True}
+    return train | selection
+
+
+def _adapt(values: Values) -> dict[str, Any]:
+    shots, steps = (_number(values, f"--finetune_{name}") for name in ("shots", "iter"))
+    if shots < 1:
+        raise OodmlError("--finetune_shots 0: nothing to adapt to", location="--finetune_shots")
+    adapt = {
+        "objective": _choice(values, "--finetune_criterion"),
+        "layers": "last" if values["--finetune_only_last"] else "all",
+        "optimizer": _choice(values, "--finetune_optim"),
+        "lr": _number(values, "--lr") * _number(values, "--finetune_lr_multi"),
+        **_options(values, _tables()["methods"]["margin"]),
+    }
+    return adapt | {"iterations": "paper" if PAPER_ITERATIONS.get(shots) == steps else steps}
+
+
+def _options(values: Values, spec: Values) -> dict[str, Any]:
+    for flags in spec.get("equal", ()):
+        _only([values[flag] for flag in flags], ", ".join(flags))
+    return {name: _convert(values, flag) for name, flag in spec["options"].items()}
+
+
+def _convert(values: Values, flag: str) -> Any:
+    """The value of a flag: a choice, true or false, a number, or several."""
+    if flag in _tables()["choices"]:
+        return _choice(values, flag)
+    if isinstance(values[flag], bool):
+        return values[flag]
+    return _numbers(values, flag) if isinstance(values[flag], list) else _number(values, flag)
+
+
+def _choice(values: Values, flag: str) -> str:
+    choices: dict[str, str] = _tables()["choices"][flag]
+    if values[flag] not in choices:
+        raise unknown("value", values[flag], choices, flag)
+    return choices[values[flag]]
+
+
+def _number(values: Values, flag: str) -> Any:
+    return _numbers({flag: [values[flag]]}, flag)[0]
+
+
+def _numbers(values: Values, flag: str) -> list[Any]:
+    """Numbers as TOML has them: whole ones without a decimal point."""
+    try:
+        return [int(float(one)) if float(one).is_integer() else float(one) for one in values[flag]]
+    except ValueError:
+        raise invalid(flag, values[flag], "expected a number") from None
+
+
+def _only(values: list[Any], flags: str) -> Any:
+    if any(not _same(one, values[0]) for one in values):
+        raise error_at(flags, f"must be equal; given {values}", values)
+    return values[0]
+
+
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(_same, first, second))
+    try:
+        return float(first) == float(second)
+    except (TypeError, ValueError):
+        return bool(first == second)
