@@ -32,3 +32,13 @@ def test_every_figure_is_drawn(tmp_path: Path) -> None:
     assert titles[0].startswith("step 0, FID")
     with pytest.raises(OodmlError, match="allowed: .png, .pdf, .svg"):
         draw.save_figure(figures[0], tmp_path / "x.gif")
+
+
+def test_the_page_names_classes_and_shows_samples() -> None:
+    every = {str(name): "data:image/png;base64,AAAA" for name in FEATURES.ids}
+    page = draw.splits_page(PROGRESSION, FEATURES, every)
+    assert "data:image/png;base64,AAAA" in page
+    assert '"c000"' in page
+    bare = draw.splits_page(PROGRESSION)
+    assert "base64,AAAA" not in bare
+    assert '"c000"' not in bare

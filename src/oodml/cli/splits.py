@@ -95,30 +95,38 @@ def show(
     backbone: Annotated[Text, option("Network of the map (default: that of the file).")] = None,
     figure: shared.Figure = None,
     maps: Annotated[Path | None, output("Draw the class means: .png, .pdf, or .svg.")] = None,
+    page: shared.Page = None,
     step: Annotated[Words, many("Steps to draw maps of (default: some of all).")] = None,
     device: shared.Device = None,
     as_json: shared.Json = False,
 ) -> None:
     """Print a table of splits, and draw them.
 
-    Maps require --data or --vectors.
+    Maps, and the map on the page, require --data or --vectors.
 
     Example: `oodml splits show photos.json --data photos/ --figure fid.png --maps classes.png`
     """
-    from oodml.files import refuse_overwrite
+    from oodml.files import refuse_overwrite, write_text
     from oodml.report import splits_figures as draw
+    from oodml.report.examples import thumbnails
     from oodml.shift.files import read_splits
 
-    outputs = [path for path in (figure, maps) if path is not None]
+    outputs = [path for path in (figure, maps, page) if path is not None]
     for path in outputs:
         refuse_overwrite(path, file, vectors, data)
     progression = read_splits(file)
     if figure:
         draw.save_figure(draw.shift_per_step(progression), figure)
-    if maps:
+    images = features = pictures = None
+    if maps or (page and (data or vectors)):
         images = None if data is None else shared.open_data(data)
         features = features_of_splits(progression, file, images, vectors, backbone, device=device)
+    if maps and features is not None:
         draw.save_figure(draw.progression_maps(progression, features, step), maps)
+    if page:
+        if features is not None:
+            pictures = thumbnails(images, draw.class_map(features).samples, 64, 5_000_000)
+        write_text(page, draw.splits_page(progression, features, pictures))
     table = _table(progression)
     shared.show(
         [f"{file}: {_summary(progression)}", *(f"wrote {path}" for path in outputs)],

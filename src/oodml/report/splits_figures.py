@@ -1,7 +1,9 @@
 """Figures of splits: shift per step, maps of the classes, and the agreement of networks."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ from jaxtyping import Float
 
 from oodml.errors import error_at
 from oodml.files import replacing
+from oodml.report.style import asset
 from oodml.shift.controls import Agreement
 from oodml.shift.splits import Progression, Split
 from oodml.vectors import VectorSet
@@ -128,6 +131,52 @@ def save_figure(figure: "Figure", path: str | Path) -> None:
         raise error_at(target, problem, target.suffix, SUFFIXES)
     with replacing(target) as temporary:
         figure.savefig(temporary, dpi=150, bbox_inches="tight")
+
+
+def splits_page(
+    splits: Progression,
+    features: VectorSet | None = None,
+    pictures: Mapping[str, str] | None = None,
+) -> str:
+    """A page with the shift per step and, from features, a map of the classes for each step.
+
+    Args:
+        splits: the splits to draw.
+        features: the features of their images; without them there is no map.
+        pictures: data URIs by image id; the map shows that of the class under the pointer.
+    """
+    import pandas as pd
+    import plotly.express as px
+
+    frame = pd.DataFrame(
+        {"step": str(one.step), splits.shift_measure: one.shift, "train": len(one.train),
+         "test": len(one.test)} for one in splits
+    )  # fmt: skip
+    hover = ["train", "test"]
+    figures, scripts = [px.line(frame, x="step", y=splits.shift_measure, hover_data=hover)], [""]
+    figures[0].update_traces(mode="lines+markers").update_xaxes(type="category")
+    if features is not None:
+        drawn, maps = class_map(features), []
+        for one in splits:
+            columns = {"class": drawn.classes, "side": class_sides(drawn, one), "step": one.step}
+            columns |= {"image": drawn.samples, "x": drawn.points[:, 0], "y": drawn.points[:, 1]}
+            missing = pd.DataFrame({"side": [*COLORS], "step": one.step})  # a trace for every side
+            maps += [pd.DataFrame(columns), missing]
+        options: dict[str, Any] = {"color_discrete_map": COLORS, "hover_name": "class"}
+        options |= {"animation_frame": "step", "category_orders": {"side": [*COLORS]}}
+        scatter = px.scatter(pd.concat(maps), "x", "y", "side", hover_data=["image"], **options)
+        figures.append(scatter.update_xaxes(visible=False).update_yaxes(visible=False))
+        shown = {name: uri for name, uri in (pictures or {}).items() if name in drawn.samples}
+        scripts.append(asset("hover.js").replace("PICTURES", json.dumps(shown)))
+    html = [
+        figure.update_layout(template="simple_white").to_html(
+            full_html=False, include_plotlyjs=not number, post_script=script, auto_play=False
+        )
+        for number, (figure, script) in enumerate(zip(figures, scripts, strict=True))
+    ]
+    name = escape(splits.data or "splits")
+    head = f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{name}</title>"
+    return "\n".join([head, f"<h1 style='font:600 1.4rem system-ui,sans-serif'>{name}</h1>", *html])
 
 
 def _figure(columns: int, size: tuple[float, float]) -> tuple["Figure", Any]:
