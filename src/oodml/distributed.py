@@ -85,11 +85,6 @@ def _share_bounds(n: int) -> list[int]:
     return [least * rank + min(rank, remainder) for rank in range(_group.size + 1)]
 
 
-def gather_features(share: Float[Tensor, "m f"], n: int) -> Float[Tensor, "n f"]:
-    """The rows of all processes from the share of each; gradients reach only the own rows."""
-    return cast(Tensor, _GatherFeatures.apply(share, n)) if is_distributed() else share
-
-
 class _GatherFeatures(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, share: Tensor, n: int) -> Tensor:
@@ -99,6 +94,11 @@ class _GatherFeatures(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return gradients[0][own_share(context.n)], None
+
+
+def gather_features(share: Float[Tensor, "m f"], n: int) -> Float[Tensor, "n f"]:
+    """The rows of all processes from the share of each; gradients reach only the own rows."""
+    return cast(Tensor, _GatherFeatures.apply(share, n)) if is_distributed() else share
 
 
 def gather_on_cpu(share: Float[Tensor, "m f"], n: int) -> Float[Tensor, "n f"]:
@@ -204,26 +204,18 @@ def run_on_all(work: Callable[[], T]) -> T:
         result = work()
     except Exception as error:
         exception = error
-    failures = _gather_failures(exception)
-    if exception is not None:
-        raise exception
-    if failures:
-        raise OodmlError(f"another process failed: {failures[0]}")
-    return cast(T, result)
-
-
-def _gather_failures(exception: Exception | None) -> list[str]:
-    count = torch.tensor([int(exception is not None)])
+    count, messages = torch.tensor([int(exception is not None)]), list[Any]([None] * _group.size)
     try:
         vote = dist.all_reduce(count, group=_group.votes, async_op=True)
         vote.wait(FAILURE_TIMEOUT if exception else NO_TIMEOUT)
-        messages: list[Any] = [None] * _group.size
         if count.item():
             dist.all_gather_object(messages, exception and str(exception), group=_group.votes)
     except RuntimeError as error:
-        reason = exception or error
-        raise OutOfSyncError(
-            f"process {_group.rank} of {_group.size} failed, so all processes exit: "
-            f"{type(reason).__name__}: {reason}"
-        ) from reason
-    return [message for message in messages if message is not None]
+        reason, process = exception or error, f"process {_group.rank} of {_group.size}"
+        problem = f"{process} failed, so all processes exit: {type(reason).__name__}: {reason}"
+        raise OutOfSyncError(problem) from reason
+    if exception is not None:
+        raise exception
+    if failures := [message for message in messages if message is not None]:
+        raise OodmlError(f"another process failed: {failures[0]}")
+    return cast(T, result)

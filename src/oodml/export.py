@@ -65,11 +65,8 @@ def model_metadata(model: Embedder, run: Mapping[str, Any]) -> dict[str, str]:
         network = ExportedNetwork(model.cpu()).eval()
         dim = network(torch.zeros(1, 3, side, side)).shape[1]
     metadata = {
-        "oodml": __version__,
-        "backbone": settings.backbone,
-        "pooling": settings.pooling,
-        "image_size": side,
-        "dim": dim,
+        **{"oodml": __version__, "backbone": settings.backbone, "pooling": settings.pooling},
+        **{"image_size": side, "dim": dim},
         "images": f"float32 [n, 3, {side}, {side}], RGB, in [0, 1], not normalized",
         "test_transform": _describe_transform(model),
         "settings": settings.model_dump_json(),

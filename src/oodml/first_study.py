@@ -10,13 +10,8 @@ import numpy as np
 import pandas as pd
 import tomli_w
 
-from oodml.analysis.formatting import (
-    format_difference,
-    format_interval,
-    format_level,
-    format_list,
-    format_points,
-)
+from oodml.analysis import formatting
+from oodml.analysis.formatting import format_interval, format_level, format_points
 from oodml.datasets import open_images, open_unlabeled, without_corrupt
 from oodml.embedding import embed
 from oodml.errors import OodmlError, error_at
@@ -59,10 +54,7 @@ Log = Callable[[str], object]
 
 @dataclass(frozen=True)
 class Plan:
-    """The size of a first study.
-
-    `views` of each image; `few` classes and images per class, None for all; `shots` of new classes.
-    """
+    """The size of a first study; `few` are the classes and images per class, None for all."""
 
     views: int
     few: tuple[int, int] | None
@@ -101,14 +93,12 @@ def try_images(
 ) -> FirstStudy:
     """Compare a frozen network with trained heads on splits of a folder, and state the answer.
 
-    Images are sampled, and methods and seeds are added, such that the study ends within the time
-    budget. If the machine slows down meanwhile, the steps that no longer fit are left out.
+    Images are sampled, and methods and seeds are added, such that the study ends within `minutes`.
+    Steps that no longer fit, on a machine that slows down, are left out.
 
     Args:
         photos: a folder or table of images, or a dataset's name.
         new: new images to forecast: a folder of images without classes, or as `photos`.
-        log: called with a message before each step.
-        clock: the current time in seconds.
 
     Raises:
         OodmlError: if there are too few classes, or a run failed.
@@ -149,9 +139,9 @@ class _FirstStudy:
         self.log("Writing the report.")
         report = write_report(self.out)
         used = report.folder.images or images
-        sentences = [_describe_folder(images, used, plan, self.seconds)]
-        sentences += _sentences(report, plan, new, target)
-        return FirstStudy(tuple(sentences), report.page, self.out / "study.toml")
+        first = _describe_folder(images, used, plan, self.seconds)
+        sentences = (first, *_sentences(report, plan, new, target))
+        return FirstStudy(sentences, report.page, self.out / "study.toml")
 
     def compute_features(
         self, images: ImageSet, new: ImageSet | None, seconds: float
@@ -261,9 +251,7 @@ def _study_text(photos: str, images: ImageSet, backbone: str, plan: Plan) -> str
     tables: dict[str, Any] = {
         "data": data | {"skip_corrupt": True},
         "name": images.name,
-        "seeds": list(range(plan.seeds)),
-        "shots": list(plan.shots),
-        "episodes": 5,
+        **{"seeds": list(range(plan.seeds)), "shots": list(plan.shots), "episodes": 5},
         "splits": {"n_splits": N_SPLITS, "backbone": backbone},
         "model": {"backbone": backbone, "views": plan.views},
         "train": {"epochs": 20, "batch_size": min(112, 2 * max(2, classes // 4))},
@@ -283,18 +271,15 @@ def _sentences(report: Report, plan: Plan, new: str | None, target: VectorSet | 
     sentences = [
         report.answer.headline,
         f"From the easiest to the hardest split, {best} {verb} "
-        f"{format_difference(abs(change), METRIC)} points of Recall@1 ({levels}).",
+        f"{formatting.format_difference(abs(change), METRIC)} points of Recall@1 ({levels}).",
         _describe_training(computed, best),
     ]
-    if plan.shots:
+    for shots in plan.shots:
         gains = select(computed, "few_shot", METRIC)
-        rows = gains[(gains["method"] == best) & (gains["shots"] == plan.shots[0])]
-        gain = format_points(float(rows["gain"].mean()), sign=True)
-        count = "Five" if plan.shots[0] == 5 else "Two"
-        sentences.append(
-            f"{count} labeled images per new class change Recall@1 of {best} by {gain} points on "
-            "average over the splits."
-        )
+        rows = gains[(gains["method"] == best) & (gains["shots"] == shots)]
+        gain = f"{format_points(float(rows['gain'].mean()), sign=True)} points on average"
+        images = f"{'Five' if shots == 5 else 'Two'} labeled images per new class"
+        sentences.append(f"{images} change Recall@1 of {best} by {gain} over the splits.")
     if target is not None:
         sentences.append(_describe_new(folder, f"{new}", target, best))
     return sentences
@@ -310,10 +295,8 @@ def _describe_new(folder: StudyFolder, new: str, target: VectorSet, method: str)
     row = methods[methods["method"] == method].to_dict("records")[0]
     outside = " It is outside the range of the study." if forecast.outside else ""
     interval = format_interval(row["low_80"], row["high_80"], METRIC)
-    return (
-        f"On {new} ({len(target)} images), expect {format_level(row['expected'], METRIC)} "
-        f"Recall@1 from {method} (80% interval {interval}).{outside}"
-    )
+    level = f"expect {format_level(row['expected'], METRIC)} Recall@1 from {method}"
+    return f"On {new} ({len(target)} images), {level} (80% interval {interval}).{outside}"
 
 
 def _describe_folder(images: ImageSet, used: ImageSet, plan: Plan, seconds: float) -> str:
@@ -328,7 +311,8 @@ def _describe_folder(images: ImageSet, used: ImageSet, plan: Plan, seconds: floa
     if omitted := [name for name in METHODS if name not in plan.methods]:
         changes.append(f"leaves out {', '.join(omitted)}")
     if changes:
-        text += f"; to stay within {format_duration(seconds)}, the study {format_list(changes)}"
+        changed = formatting.format_list(changes)
+        text += f"; to stay within {format_duration(seconds)}, the study {changed}"
     return f"{text}."
 
 
@@ -337,10 +321,8 @@ def _describe_training(computed: Mapping[str, pd.DataFrame], best: str) -> str:
     row = pairs[(pairs["method"] == best) & (pairs["other"] == BASELINE)].to_dict("records")[0]
     gain = format_points(float(row["difference"]), sign=True)
     if not np.isfinite(row["low"]):
-        return (
-            f"Training changes Recall@1 by {gain} points on average over the frozen network; with "
-            "one seed, there is no confidence interval."
-        )
+        change = f"Training changes Recall@1 by {gain} points on average over the frozen network"
+        return f"{change}; with one seed, there is no confidence interval."
     interval = f"95% interval {format_interval(row['low'], row['high'], METRIC, difference=True)}"
     if row["low"] > 0:
         return f"Training is worth it: {gain} points over the frozen network ({interval})."

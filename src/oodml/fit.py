@@ -46,20 +46,13 @@ def fit_model(
 ) -> Embedder:
     """Train a method of a study on all classes, and write a model folder with a model card.
 
-    The settings are those of the study's runs. The number of epochs is the median of the epochs
-    that the runs selected on their validation classes.
+    The settings are those of the study's runs; the number of epochs is the median of the epochs
+    that validation classes selected. The model is returned in evaluation mode.
 
     Args:
-        folder: the folder of a study.
         out: the model folder to create: model.json, model.safetensors, run.json, and README.md.
         method: the method's name in the results; by default the trained method with the best AGS.
         trust_code: import the user code that the folder names.
-
-    Returns:
-        The model in evaluation mode.
-
-    Raises:
-        OodmlError: if the images cannot be opened, the method has no runs, or `out` exists.
     """
     target = Path(out)
     if target.exists():
@@ -72,7 +65,11 @@ def fit_model(
         problem = f"the images of the study could not be opened: {'; '.join(study.notes)}"
         raise error_at(folder, problem)
     make_importable(*study.plan.import_from)
-    epochs = _epochs(study, planned)
+    rows = study.table[study.table["stage"] == Stage.VALIDATION]
+    is_epoch = rows["metric"] == "epoch"
+    selected = rows[is_epoch & (rows["method"] == planned.label)]["value"]
+    is_selected = planned.trains and not selected.empty and not is_epoch.all()
+    epochs = max(1, round(float(np.median(selected)))) if is_selected else None
     changes = {"refit": False, "keep_epochs": False} | ({"epochs": epochs} if epochs else {})
     split = Split("all", images.class_names, (), 0.0)
     run = replace(run_from_plan(planned, split), shots=(), seed=seed)
@@ -114,16 +111,6 @@ def _planned_run(study: StudyFolder, scores: pd.DataFrame, method: str | None) -
     return own[chosen]
 
 
-def _epochs(study: StudyFolder, planned: RunPlan) -> int | None:
-    """The median of the selected epochs; None if no validation classes selected any."""
-    rows = study.table[study.table["stage"] == Stage.VALIDATION]
-    is_epoch = rows["metric"] == "epoch"
-    selected = rows[is_epoch & (rows["method"] == planned.label)]["value"]
-    if not planned.trains or selected.empty or is_epoch.all():
-        return None
-    return max(1, round(float(np.median(selected))))
-
-
 def _card(
     study: StudyFolder,
     computed: Mapping[str, pd.DataFrame],
@@ -134,13 +121,14 @@ def _card(
     name: str,
 ) -> str:
     metric = ranked_metrics(study.table)[0]
-    parts = {"model": run.model, "train": run.train} if run.trains else {"model": run.model}
     values = {f"`{key}`": value for key, value in run.options.items()}
-    for part, settings in parts.items():
-        values |= {f"`{part}.{key}`": v for key, v in settings.model_dump(mode="json").items()}
-
-    def level(key: str) -> str:
-        return format_level(float(score[key]), metric)
+    for part in ("model", "train") if run.trains else ("model",):
+        settings = getattr(run, part).model_dump(mode="json")
+        values |= {f"`{part}.{key}`": value for key, value in settings.items()}
+    levels = {
+        key: format_level(float(score[key]), metric)
+        for key in ("ags", "easiest", "hardest", "loss")
+    }
 
     def interval(key: str) -> str:
         low, high = float(score[f"{key}_low"]), float(score[f"{key}_high"])
@@ -157,12 +145,9 @@ def _card(
         n_splits=study.table["split"].nunique(),
         seeds=f", with {int(score['seeds'])} seeds" if score["seeds"] > 1 else ", with one seed",
         metric=find_metric(metric).label,
-        ags=level("ags"),
+        **levels,
         ags_interval=interval("ags"),
-        easiest=level("easiest"),
-        hardest=level("hardest"),
         start="standard" if np.isfinite(float(score["standard"])) else "easiest",
-        loss=level("loss"),
         loss_interval=interval("loss"),
         parts_of_loss=describe_losses(computed["losses"]) or UNKNOWN_PARTS,
         version=__version__,

@@ -22,7 +22,7 @@ from oodml.study.folder.store import Store
 from oodml.study.launch import run_study
 from oodml.study.plan import Run
 from oodml.study.spec import study_file
-from oodml.study.spec.tables import Table, parse_settings
+from oodml.study.spec.tables import Key, Table, parse_settings
 from oodml.study.spec.variants import PARTS, method_variants
 from oodml.training.settings import TrainSettings
 from oodml.vectors import VectorSet
@@ -53,12 +53,9 @@ def build_splits(
         episodes: the number of episodes per split and number of shots.
         images: the images, for a predefined part for training.
         settings: further keys of the table `[splits]` of a study file, such as `validation`.
-
-    Raises:
-        OodmlError: if a key does not exist, or the data do not allow the splits.
     """
     table = {"n_splits": n_splits, **settings}
-    chosen = parse_settings(SplitSettings, table, "splits", _FROM_PYTHON)
+    chosen = parse_settings(SplitSettings, table, Key(_FROM_PYTHON, "splits"))
     return build_progression(vectors, chosen, shots, episodes, images)
 
 
@@ -77,14 +74,10 @@ def train(
 
     Args:
         images: the images; test classes of the split are not used.
-        method: a method, as in a study.
         split: the split; by default all classes are used for training, without validation.
         settings: options of the method, and keys of the tables `[model]` and `[train]` of a study
-            file, such as `backbone`, `epochs`, or `dim`. Unless set, `batch_size` is limited such
-            that a batch contains at most half of the training classes.
-
-    Raises:
-        OodmlError: if an argument does not exist or settings contradict each other.
+            file, such as `backbone`, `epochs`, or `dim`. By default, a batch contains at most half
+            of the training classes.
     """
     split = split or Split("all", images.class_names, (), 0.0)
     table: dict[str, Any] = {"model": {}, "train": {}}
@@ -100,14 +93,10 @@ def train(
     variants = [*method_variants(method, table, bases, (seed,), _FROM_PYTHON)]
     if len(variants) > 1:
         raise OodmlError("train: one value for each setting; a list is a sweep", location="train")
-    run = Run(
-        data=images.name,
-        fingerprint=fingerprint(images),
-        **variants[0].run_fields(),
-        split=split,
-        seed=seed,
+    fields: dict[str, Any] = {"data": images.name, "fingerprint": fingerprint(images)}
+    return train_with_progress(
+        Run(**variants[0].run_fields(), **fields, split=split, seed=seed), images, device
     )
-    return train_with_progress(run, images, device)
 
 
 class Study:
@@ -144,9 +133,6 @@ class Study:
 
         One worker works in this process, so that a script or notebook needs no `if __name__ ==
         "__main__"`. Options are the fields of `oodml.study.launch.Launcher`.
-
-        Raises:
-            OodmlError: if the study cannot start, or runs failed.
         """
         self._folder = Path(folder)
         if self.spec is None:
@@ -192,10 +178,7 @@ class Study:
         classes: float | None = None,
         images_per_class: float | None = None,
     ) -> "OpenForecast":
-        """Forecast what the methods will score on images, or features, of unknown classes.
-
-        If known, state the number of classes, or of images per class.
-        """
+        """Forecast what the methods will score on images, or features, of unknown classes."""
         from oodml.forecasting.target import open_forecast
         from oodml.report.folder import read_folder
 

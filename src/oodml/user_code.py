@@ -83,10 +83,8 @@ def _fingerprint(module: str) -> str:
     return content_hash(*(part for source in sources for part in source))[:16]
 
 
-@cache
-def _loaded_fingerprint(module: str) -> str:
-    """The fingerprint of loaded code, which later edits of its source do not change."""
-    return _fingerprint(module)
+_loaded_fingerprint = cache(_fingerprint)
+"""The fingerprint of loaded code, which later edits of its source do not change."""
 
 
 def _user_modules(module: str) -> list[ModuleSpec]:

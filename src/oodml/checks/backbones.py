@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from oodml.backbones import Backbone
-from oodml.checks.requirement import Make, Violation, skip_unless
+from oodml.checks.requirement import Make, Violation, require, skip_unless
 
 
 def untrained_backbone(make: Make) -> Backbone:
@@ -29,8 +29,8 @@ def check_feature_maps(make: Make) -> None:
     if maps.ndim != 4 or maps.shape[:2] != (2, backbone.features):
         remedy = "Set `features` to the channels of the last feature map, before pooling"
         raise Violation(f"{tuple(maps.shape)} for features={backbone.features}", remedy)
-    if not maps.isfinite().all():
-        raise Violation("a map is not finite", "Check the normalization (mean, std) and weights")
+    finite = maps.isfinite().all()
+    require(finite, "a map is not finite", "Check the normalization (mean, std) and weights")
 
 
 def check_independence(make: Make) -> None:
@@ -39,10 +39,9 @@ def check_independence(make: Make) -> None:
     batch = random_images(backbone)
     with torch.inference_mode():
         together, again, alone = backbone(batch), backbone(batch), backbone(batch[:1])
-    if not torch.equal(together, again):
-        raise Violation("two passes differ", "Use no randomness in evaluation mode")
-    if not torch.allclose(together[:1], alone, rtol=1e-3, atol=1e-4):
-        raise Violation("they depend on the batch", "Use no batch statistics in evaluation mode")
+    same, equal = torch.equal(together, again), torch.allclose(together[:1], alone, 1e-3, 1e-4)
+    require(same, "two passes differ", "Use no randomness in evaluation mode")
+    require(equal, "they depend on the batch", "Use no batch statistics in evaluation mode")
 
 
 def check_input_use(make: Make) -> None:
@@ -50,8 +49,8 @@ def check_input_use(make: Make) -> None:
     backbone = untrained_backbone(make)
     with torch.inference_mode():
         maps = backbone(random_images(backbone))
-    if torch.equal(maps[0], maps[1]):
-        raise Violation("two images have equal features", "Check that the network uses its input")
+    differ = not torch.equal(maps[0], maps[1])
+    require(differ, "two images have equal features", "Check that the network uses its input")
 
 
 def check_gradient(make: Make) -> None:
@@ -67,13 +66,13 @@ def check_gradient(make: Make) -> None:
 def check_initialization(make: Make) -> None:
     """Untrained weights depend only on the global random generator, which a run seeds."""
     with torch.random.fork_rng(devices=[]):
-        states = []
-        for _ in range(2):
-            torch.manual_seed(0)
-            states.append(untrained_backbone(make).state_dict())
-    if any(not torch.equal(states[0][key], states[1][key]) for key in states[0]):
-        remedy = "Initialize with torch's functions and seed nothing"
-        raise Violation("the same seed gives two different networks", remedy)
+        torch.manual_seed(0)
+        first = untrained_backbone(make).state_dict()
+        torch.manual_seed(0)
+        second = untrained_backbone(make).state_dict()
+    same = all(torch.equal(first[key], second[key]) for key in first)
+    remedy = "Initialize with torch's functions and seed nothing"
+    require(same, "the same seed gives two different networks", remedy)
 
 
 def check_state(make: Make) -> None:

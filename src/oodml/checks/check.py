@@ -52,12 +52,8 @@ def check(
 ) -> list[CheckResult]:
     """Check all requirements on a part of the catalog, or on your own; one result for each.
 
-    `name` is a name of the catalog or an import path, `kind` a kind of the catalog such as
-    "losses", inferred by default. If a basic requirement is not met, the remaining ones are not
-    checked.
-
-    Raises:
-        OodmlError: if the object cannot be created with these options.
+    `name` is a name of the catalog or an import path; `kind`, such as "losses", is inferred by
+    default. OodmlError if the object cannot be created with these options.
     """
     kind = kind or kind_of(name)
     requirements = requirements_of(kind)
@@ -65,11 +61,10 @@ def check(
     catalog.check_options(factory.source, factory.options, name)
     known = (*factory.options, *PROVIDED.get(kind, ()))
     missing = [
-        parameter.name
-        for parameter in inspect.signature(factory.source).parameters.values()
-        if parameter.default is parameter.empty
-        and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-        and parameter.name not in known
+        name
+        for name, one in inspect.signature(factory.source).parameters.items()
+        if one.default is one.empty and name not in known
+        if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
     ]
     if missing:
         arguments = " ".join(f"--option {option}=…" for option in missing)

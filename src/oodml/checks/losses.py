@@ -1,6 +1,7 @@
 """Requirements on a loss: a number computed from embeddings [n d] and labels [n]."""
 
 import inspect
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from oodml.checks.samples import (
     UNUSUAL_LABELS,
     draws_globally,
     find_synchronization,
+    require_unchanged,
     sample_rows,
 )
 from oodml.losses._base import accepts_triplets, all_triplets
@@ -38,11 +40,7 @@ def compute(loss: Any, x: Tensor, y: Tensor) -> Tensor:
 
 
 def uses_triplets(loss: Any) -> bool:
-    """Whether the triplets that a loss is given change its value.
-
-    A loss without the argument `triplets`, or with `triplets: None`, does not take any. One that
-    raises when it is given triplets violates its requirements.
-    """
+    """Whether the triplets that a loss is given change its value; it may take none."""
     if not accepts_triplets(loss):
         return False
     x, y = sample_rows(PAIRS)
@@ -152,10 +150,8 @@ def check_determinism(make: Make) -> None:
     """Two calls return the same value and draw nothing from the global random generator."""
     loss, (x, y) = make(), sample_rows(PAIRS)
 
-    def twice() -> list[float]:
-        return [float(compute(loss, x, y).detach()) for _ in range(2)]
-
-    (first, second), drew = draws_globally(twice)
+    values = (float(compute(loss, x, y).detach()) for _ in range(2))
+    (first, second), drew = draws_globally(lambda: tuple(values))
     remedy = "Take a torch.Generator as an option, or leave randomness to a miner or method"
     require(first == second, f"{first:.6g}, then {second:.6g}", remedy)
     require(not drew, "it draws from the global random generator", remedy)
@@ -174,11 +170,7 @@ def check_half_precision(make: Make) -> None:
 
 def check_inputs_unchanged(make: Make) -> None:
     """Embeddings and labels are not modified."""
-    x, y = sample_rows(PAIRS)
-    before = x.clone(), y.clone()
-    compute(make(), x, y)
-    unchanged = torch.equal(x, before[0]) and torch.equal(y, before[1])
-    require(unchanged, "it modifies them", "Use no in-place operation on the arguments")
+    require_unchanged(partial(compute, make()), PAIRS)
 
 
 def check_parameter_groups(make: Make) -> None:

@@ -1,7 +1,6 @@
 """Requirements on a method: loss terms that train a model, in the modes that it supports."""
 
 import tempfile
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,8 @@ N_CLASSES, DIM, SIDE = 6, 8, 24
 WIDTHS = {"finetune": 96, "head": 768}
 """Feature dimension in each mode: a small network, and the pixels themselves."""
 STATE_REMEDY = (
-    "Keep state that lasts from step to step in parameters and buffers, or return it from "
-    "get_extra_state() and restore it in set_extra_state(): tensors, numbers, text, and lists, "
-    "tuples, or dictionaries of these, such as the state_dict() of an optimizer"
+    "Keep state that lasts from step to step in parameters and buffers, or in get_extra_state() "
+    "and set_extra_state() as tensors, numbers, text, lists, tuples, or dictionaries"
 )
 
 
@@ -78,11 +76,10 @@ def check_interface(make: Make) -> None:
     method = build(make, "finetune")[1]
     remedy = "Derive it from oodml.methods._base.BaseMethod and call super().__init__(sizes)"
     require(isinstance(method, BaseMethod), f"it is a {type(method).__name__}", remedy)
-    if set(method.modes) - set(WIDTHS) or all(method.modes.values()):
-        remedy = f"Map each of {', '.join(WIDTHS)} to '' if it is supported, else to the reason"
-        raise Violation(f"modes = {method.modes}", remedy)
-    if method.n_views not in (1, 2):
-        raise Violation(f"n_views = {method.n_views}", "Set n_views to 1 or 2")
+    known = not set(method.modes) - set(WIDTHS) and not all(method.modes.values())
+    remedy = f"Map each of {', '.join(WIDTHS)} to '' if it is supported, else to the reason"
+    require(known, f"modes = {method.modes}", remedy)
+    require(method.n_views in (1, 2), f"n_views = {method.n_views}", "Set n_views to 1 or 2")
 
 
 def check_training(make: Make) -> None:
@@ -90,20 +87,19 @@ def check_training(make: Make) -> None:
     for mode in training_modes(make):
         untrained = build(make, mode)[0]
         model, history = train_on_squares(make, mode)
-        if not all(np.isfinite(value) for row in history for value in row.values()):
-            raise Violation(f"{mode}: {history}", "Guard divisions, roots, and logarithms")
-        if _equal_weights(untrained, model):
-            remedy = "Compute the terms from batch.outputs or batch.features, without detach()"
-            raise Violation(f"{mode}: no weight has changed", remedy)
+        finite = all(np.isfinite(value) for row in history for value in row.values())
+        require(finite, f"{mode}: {history}", "Guard divisions, roots, and logarithms")
+        remedy = "Compute the terms from batch.outputs or batch.features, without detach()"
+        require(not _equal_weights(untrained, model), f"{mode}: no weight has changed", remedy)
 
 
 def check_reproducibility(make: Make) -> None:
     """Two trainings with one seed are equal bit for bit."""
     for mode in training_modes(make):
         (model, history), (again, same) = (train_on_squares(make, mode) for _ in range(2))
-        if history != same or not _equal_weights(model, again):
-            remedy = "Draw only from batch.generator, and keep no state outside the method"
-            raise Violation(f"{mode}: two trainings differ", remedy)
+        equal = history == same and _equal_weights(model, again)
+        remedy = "Draw only from batch.generator, and keep no state outside the method"
+        require(equal, f"{mode}: two trainings differ", remedy)
 
 
 def check_resume(make: Make) -> None:
@@ -112,20 +108,22 @@ def check_resume(make: Make) -> None:
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = Checkpoint(Path(folder) / "half.pt", "check", every=0.0)
             train_on_squares(make, mode, 1, checkpoint)
-            if checkpoint.find() is None:
-                raise Violation(f"{mode}: the checkpoint cannot be saved or loaded", STATE_REMEDY)
+            problem = f"{mode}: the checkpoint cannot be saved or loaded"
+            require(checkpoint.find(), problem, STATE_REMEDY)
             model, history = train_on_squares(make, mode, 2, checkpoint)
         whole, expected = train_on_squares(make, mode, 2)
-        if history != expected or not _equal_weights(model, whole):
-            problem = f"{mode}: a resumed training differs from an uninterrupted one"
-            raise Violation(problem, STATE_REMEDY)
+        equal = history == expected and _equal_weights(model, whole)
+        require(equal, f"{mode}: it differs from an uninterrupted training", STATE_REMEDY)
 
 
 def check_parameter_groups(make: Make) -> None:
     """Its optimizer groups and its own optimizers contain every parameter once."""
     model, method = build(make, training_modes(make)[0])
     method.prepare(model)
-    grouped = [id(p) for group in _groups(method) for p in group["params"]]
+    groups = [*method.parameter_groups(1e-3)]
+    for value in vars(method).values():
+        groups += value.param_groups if isinstance(value, torch.optim.Optimizer) else ()
+    grouped = [id(p) for group in groups for p in group["params"]]
     model_parameters = {id(p) for p in model.parameters()}
     trainable = {id(p) for p in method.parameters() if p.requires_grad}
     names = {id(p): name for name, p in method.named_parameters()}
@@ -141,13 +139,6 @@ def check_parameter_groups(make: Make) -> None:
             raise Violation(f"{problem} {parameters}", f"{remedy}, {own}")
 
 
-def _groups(method: BaseMethod) -> Iterator[dict[str, Any]]:
-    yield from method.parameter_groups(1e-3)
-    for value in vars(method).values():
-        if isinstance(value, torch.optim.Optimizer):
-            yield from value.param_groups
-
-
 def check_saved_model(make: Make) -> None:
     """A saved and loaded model computes the same embeddings."""
     training_modes(make)
@@ -157,9 +148,8 @@ def check_saved_model(make: Make) -> None:
         model.save(Path(folder))
         loaded: Tensor = load_model(folder, trust_code=True)(images)
         expected: Tensor = model.eval()(images)
-    if not torch.allclose(loaded, expected, atol=1e-6):
-        remedy = "Give the head an attribute `options` with its arguments, and keep its state in"
-        raise Violation("the embeddings differ", f"{remedy} parameters and buffers")
+    remedy = "Keep the head's arguments in an attribute `options`, its state in parameters"
+    require(torch.allclose(loaded, expected, atol=1e-6), "the embeddings differ", remedy)
 
 
 def check_head(make: Make) -> None:
@@ -172,9 +162,9 @@ def check_head(make: Make) -> None:
     if "embedding" not in outputs or together.ndim != 2 or len(together) != 5:
         remedy = 'Let head() return a module with embed(), whose outputs include "embedding"'
         raise Violation(f"outputs {list(outputs)}, embedding {tuple(together.shape)}", remedy)
-    if not torch.allclose(together[:1], alone, atol=1e-5):
-        remedy = "Use no batch statistics in evaluation mode"
-        raise Violation("an embedding depends on the other rows", remedy)
+    remedy = "Use no batch statistics in evaluation mode"
+    equal = torch.allclose(together[:1], alone, atol=1e-5)
+    require(equal, "an embedding depends on the other rows", remedy)
 
 
 BASIC = (check_interface, check_training)

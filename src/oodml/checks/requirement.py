@@ -83,10 +83,7 @@ def check_requirement(requirement: Requirement, make: Make) -> CheckResult:
 def check_requirements(
     requirements: Iterable[Requirement], make: Make, basic: Iterable[Requirement]
 ) -> list[CheckResult]:
-    """Check requirements in order, up to the first basic one that is not met.
-
-    The results of the others would be meaningless then; they are marked as not checked.
-    """
+    """Check requirements in order, up to the first basic one that is not met."""
     results: list[CheckResult] = []
     skipped = ""
     for requirement in requirements:

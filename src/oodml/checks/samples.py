@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from oodml.checks.requirement import require
 from oodml.images.image_set import ImageSet
 
 T = TypeVar("T")
@@ -50,6 +51,15 @@ def squares(classes: int = 6, each: int = 8, side: int = 24, seed: int = 0) -> I
         superclasses=np.array(["even" if int(name[1:]) % 2 == 0 else "odd" for name in names]),
         pixels=pixels,
     )
+
+
+def require_unchanged(compute: Callable[[Tensor, Tensor], object], labels: Sequence[int]) -> None:
+    """Require that a computation modifies neither embeddings nor labels."""
+    x, y = sample_rows(labels)
+    before = x.clone(), y.clone()
+    compute(x, y)
+    unchanged = torch.equal(x, before[0]) and torch.equal(y, before[1])
+    require(unchanged, "it modifies them", "Use no in-place operation on the arguments")
 
 
 def draws_globally(compute: Callable[[], T]) -> tuple[T, bool]:

@@ -108,7 +108,7 @@ def run(
         trackers=track or (),
     )
     if isinstance(result, Study):
-        _print_chosen(result, out)
+        _print_chosen(result, file, out)
     elif isinstance(result, Status):
         _print_outcome(result, out)
 
@@ -365,16 +365,14 @@ def _print_outcome(status: "Status", out: Path) -> None:
         raise typer.Exit(1)
 
 
-def _print_chosen(study: "Study", out: Path) -> None:
+def _print_chosen(study: "Study", file: Path, out: Path) -> None:
     for label, one in ((study.chosen or {}).get("methods") or {}).items():
         options = {k: "default" if v is None else v for k, v in one["chosen"].items()}
         values = " ".join(f"{name}={value}" for name, value in options.items())
         default = "failed" if one["default"] is None else f"{one['default']:.4f}"
         typer.echo(f"{label}: {values}  {one['value']:.4f} (defaults {default})")
-    chosen = out / "search" / "chosen.toml"
-    shared.show(
-        f"study file with these options: {chosen}", next=("study", "run", chosen, "--out", "chosen")
-    )
+    sentence = f"all trials: {out / 'search' / 'trials.csv'}"
+    shared.show(sentence, next=("study", "run", file, "--out", out))
 
 
 def _parse_pair(text: str, option: str) -> tuple[str, str]:

@@ -133,7 +133,7 @@ def read_folder(
         features=features,
         images=images,
         runs=_read_runs(path / "runs", notes),
-        failed={one.stem: failure_reason(one.read_text("utf-8", "replace")) for one in failed},
+        failed={one.stem: failure_reason(one) for one in failed},
         notes=tuple(notes),
     )
 

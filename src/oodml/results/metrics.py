@@ -107,10 +107,7 @@ def check_bounds(name: str, value: float) -> float:
 
 
 def _parse(name: str) -> tuple[str, int | None, bool]:
-    """The registered form of a name ("recall@k"), its k, and whether it is "_published".
-
-    Exact registered names such as "map@1000" win over "@k".
-    """
+    """The registered form of a name ("recall@k"), its k, and whether it is "_published"."""
     base, published = name.removesuffix(PUBLISHED), name.endswith(PUBLISHED)
     stem, _, k = base.rpartition("@")
     is_exact = base in _REGISTRY or base + PUBLISHED in _REGISTRY

@@ -133,10 +133,7 @@ def is_unmodified(path: Path) -> bool:
 
 
 def read_results(path: str | Path) -> pd.DataFrame:
-    """Read and check a results table, and add the Boolean column "trains".
-
-    Files of earlier versions do not list their baselines; there, "frozen" is the baseline.
-    """
+    """Read and check a results table, and add the Boolean column "trains"."""
     source = Path(path)
     try:
         stored = pq.read_table(source)

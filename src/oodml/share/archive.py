@@ -19,10 +19,8 @@ from oodml.files import content_hash, replacing
 
 MANIFEST = "manifest.json"
 FORMAT = "oodml.pack"
-SIZE_LIMIT = 8 * 2**30
-"""The largest pack that is read, in bytes."""
-MEMBER_LIMIT = 200_000
-"""The largest number of files in a pack."""
+SIZE_LIMIT, MEMBER_LIMIT = 8 * 2**30, 200_000
+"""The largest size in bytes, and number of files, of a pack that is read."""
 _ID = r"[A-Za-z0-9][\w.@=+ -]*"
 _RUN = r"run\.json|history\.csv|superclasses\.parquet|confusions\.parquet|vectors\.npz"
 _NAME = re.compile(

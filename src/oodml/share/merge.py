@@ -39,10 +39,8 @@ class Contradiction(NamedTuple):
 class Merge:
     """What a merge joins: plan, results, and folder of each run, by id.
 
-    Attributes:
-        settings: the settings of each method as JSON.
-        equal, contradictions: runs that several studies contain with the same or other numbers.
-        renamed: new names of methods whose settings differ from those of an earlier study.
+    Several studies contain the runs in `equal` and `contradictions`. Methods in `renamed` have new
+    names, because an earlier study has others of their name.
     """
 
     runs: dict[str, RunPlan] = field(default_factory=dict)
@@ -87,10 +85,8 @@ def merge_studies(studies: Sequence[str | Path], out: str | Path) -> Merge:
 def split_differences(first: Progression, second: Progression) -> list[str]:
     """What differs between the splits of two progressions, one sentence each."""
     splits, others = ({str(one.step): one for one in part} for part in (first, second))
-    lists = []
-    for name, missing in (("first", splits.keys() - others), ("second", others.keys() - splits)):
-        if missing:
-            lists.append(f"only the {name} has the splits {', '.join(sorted(missing))}")
+    only = {"first": splits.keys() - others, "second": others.keys() - splits}
+    lists = [f"only the {n} has the splits {', '.join(sorted(s))}" for n, s in only.items() if s]
     for step, one in splits.items():
         other = others.get(step, one)
         for side in ("train", "test", "validation"):
@@ -148,11 +144,11 @@ def _add(merge: Merge, study: _Study, splits: Progression) -> None:
             merge.renamed.append(name)
         labels[run.label], merge.settings[name] = name, settings
     merge.baselines |= {labels.get(name, name) for name in baselines_of(study.table)}
-    position = {str(split.step): number for number, split in enumerate(splits)}
+    steps = [str(split.step) for split in splits]
     shift = {str(split.step): float(split.shift) for split in splits}
     for run in study.plan.runs:
         new = {"label": labels[run.label], "shift": shift[run.split]}
-        new["position"] = position[run.split]
+        new["position"] = steps.index(run.split)
         merge.runs.setdefault(run.id, run.model_copy(update=new))
     table = study.table[[*COLUMNS]]
     own = table["stage"] != Stage.TEST_DATA  # controls keep their shift as well

@@ -44,21 +44,15 @@ def pack_study(
     images: ImageSet | VectorSet | None = None,
     thumbnails: Mapping[str, bytes] | None = None,
 ) -> dict[str, Any]:
-    """Write a study folder to one .zip file; the same study gives the same bytes.
+    """Write a study folder to one .zip file, and return its manifest.
 
-    The pack has no absolute path and no host or user name. It contains results, splits, settings,
-    the environment of each run, and fingerprints of user code, but neither code nor models.
+    The same study gives the same bytes, without absolute paths, host, or user names. It contains
+    neither code nor models.
 
     Args:
         vectors: include the features, and the embeddings of test images in float16.
         images: the images of the study, whose ids and classes are included.
         thumbnails: small pictures as image files, by image id, to include.
-
-    Returns:
-        The manifest of the pack.
-
-    Raises:
-        OodmlError: if the folder has no results or no plan.
     """
     source, target = Path(folder), Path(out)
     if target.suffix != SUFFIX:
@@ -66,11 +60,13 @@ def pack_study(
         raise OodmlError(problem, "--out", target.suffix, (SUFFIX,))
     table, plan = read_results(source / "results.parquet"), read_plan(source / "plan.json")
     progression = read_splits(source / "splits.json")
+    splits = [[str(one.step), sorted(one.train), sorted(one.test)] for one in progression]
+    measured = [progression.shift_measure, progression.backbone, splits]
     summary = {
         "name": plan.name,
         "data": plan.runs[0].data if plan.runs else progression.data,
         "fingerprint": plan.fingerprint,
-        "splits": splits_hash(progression),
+        "splits": content_hash(json.dumps(measured)),
         "methods": sorted(table["method"].unique()),
         "smoke": plan.smoke,
         "vectors": vectors,
@@ -86,8 +82,7 @@ def pack_study(
         if images is not None:
             write_packed_images(images, thumbnails or {}, staged / PACKED_IMAGES)
         write_archive(staged, target, summary)
-        manifest: dict[str, Any] = json.loads((staged / MANIFEST).read_text("utf-8"))
-    return manifest
+        return dict(json.loads((staged / MANIFEST).read_text("utf-8")))
 
 
 def open_pack(file: str | Path, out: str | Path) -> dict[str, Any]:
@@ -122,12 +117,6 @@ def study_folder(path: str | Path) -> Iterator[Path]:
         yield folder
 
 
-def splits_hash(progression: Progression) -> str:
-    """A hash of the classes on both sides of every split, and of how their shift is measured."""
-    splits = [[str(one.step), sorted(one.train), sorted(one.test)] for one in progression]
-    return content_hash(json.dumps([progression.shift_measure, progression.backbone, splits]))
-
-
 def _stage_settings(source: Path, staged: Path, plan: StudyPlan, progression: Progression) -> None:
     values = without_paths(plan.model_dump(mode="json", by_alias=True))
     further = {name: _public_source(one) for name, one in plan.test_sources.items()}
@@ -143,7 +132,7 @@ def _stage_settings(source: Path, staged: Path, plan: StudyPlan, progression: Pr
             (staged / "study.toml").write_text(tomli_w.dumps(tables), "utf-8")
     for file in sorted((source / "failed").glob("*.txt")):
         (staged / "failed").mkdir(exist_ok=True)
-        reason = failure_reason(file.read_text("utf-8", "replace"))
+        reason = failure_reason(file)
         (staged / "failed" / file.name).write_text(without_paths(reason) + "\n", "utf-8")
 
 
@@ -226,13 +215,8 @@ def read_packed_images(path: Path, name: str) -> PackedImages:
         table = pd.read_parquet(path)
         pictures = dict(zip(table["id"], table["thumbnail"], strict=True))
         text = {key: table[key].to_numpy(dtype=np.str_) for key in table if key != "thumbnail"}
-        return PackedImages(
-            name,
-            text["id"],
-            text["class"],
-            text.get("superclass"),
-            root=Path(),
-            thumbnails={key: value for key, value in pictures.items() if value is not None},
-        )
+        columns = (text["id"], text["class"], text.get("superclass"))
+        thumbnails = {key: value for key, value in pictures.items() if value is not None}
+        return PackedImages(name, *columns, root=Path(), thumbnails=thumbnails)
     except (OSError, ValueError, KeyError) as error:
         raise OodmlError(f"{path}: damaged ({error})", location=str(path)) from error

@@ -55,13 +55,12 @@ def record(
 ) -> str:
     """Add the vectors of a model that was trained elsewhere to a study, as one run; return its id.
 
-    The model must be trained on the split's training classes only. Its rows are those of a method
-    of the study; few-shot episodes adapt one layer on the given vectors.
+    The model must be trained on the split's training classes only. Few-shot episodes adapt one
+    layer on the vectors.
 
     Args:
         vectors: [n d] of all test images of the split, in any order; or a `VectorSet`.
-        classes: [n] their classes; by default those of the study.
-        ids: [n] the ids of the images, as in the study's data.
+        classes, ids: [n] the classes, by default the study's, and ids of the images.
         method: the name of the method in the results.
         split: the step of the split.
         trains: False for a model that was not trained on the split, such as a frozen network.
@@ -241,7 +240,6 @@ class _Target:
 
 def _test_vectors(vectors: VectorSet, split: Split, images: ImageSet, location: str) -> VectorSet:
     """The vectors in the order of the split's test images, with their labels, after checks."""
-
     given, test = vectors.ids.tolist(), images.subset(split.test)
     class_of = dict(zip(images.ids.tolist(), images.classes.tolist(), strict=True))
     classes = {class_of[name] for name in given if name in class_of}

@@ -30,8 +30,14 @@ from oodml.study.folder.store import Store, is_disk_full, unwritable_error
 from oodml.study.folder.table import ResultsTable
 from oodml.study.plan import plan_identity, planned_progression_key, progression_key
 from oodml.study.prepare import precompute_features, prepare
-from oodml.study.search.outcomes import with_chosen_options, write_chosen, write_trials
-from oodml.study.search.trials import method_searches, plan_search, rounds, searched_split
+from oodml.study.search.trials import (
+    method_searches,
+    plan_search,
+    rounds,
+    searched_split,
+    with_chosen_options,
+    write_trials,
+)
 from oodml.study.spec.study_file import Study
 from oodml.study.tracking import check_trackers
 from oodml.study.workers.executors import check_executor, run_on_cluster
@@ -45,8 +51,7 @@ class Launcher:
     """Starts workers for the planned runs of a folder. No option changes the numbers.
 
     Attributes:
-        executor: "local", "ray" or an address "ray://…", "slurm", or "slurm:local" (submitit's
-            own executor on this machine).
+        executor: "local", "ray" or an address "ray://…", "slurm", or "slurm:local" (this machine).
         job_options: Slurm options under their submitit names, e.g. {"slurm_partition": "gpu"}.
         replace: remove the results table and splits of another study from the folder.
         checkpoint_seconds: minimum number of seconds between two checkpoints of a run.
@@ -75,6 +80,10 @@ class Launcher:
         return str(resolve_device(self.device))
 
     @property
+    def prepare_options(self) -> dict[str, Any]:
+        return {"smoke": self.smoke, "device": self.resolved_device, "log": self.log}
+
+    @property
     def artifact_options(self) -> dict[str, Any]:
         return {"checkpoint_seconds": self.checkpoint_seconds, "trackers": tuple(self.trackers)}
 
@@ -82,7 +91,12 @@ class Launcher:
     def open(self, study: Study, folder: str | Path) -> Iterator[Store]:
         """The study folder, once options and what it contains allow a start."""
         resolve_device(self.device)
-        _check_cache()
+        try:  # warn before anything is computed if the cache is not writable
+            with replacing(probe := cache_folder() / ".writable"):
+                pass
+            probe.unlink(missing_ok=True)
+        except OSError as error:
+            log_cache_failure(error)
         check_executor(self.executor)
         check_trackers(self.trackers)
         if distributed.is_distributed() and (self.workers > 1 or self.executor != "local"):
@@ -90,13 +104,13 @@ class Launcher:
             raise OodmlError(problem, "workers")
         store = Store(Path(folder).resolve())
         store.create()
+
+        def fingerprint() -> str:
+            return image_fingerprint(open_images(study.data.name, **study.data.options))
+
         copy = mirrored(store.folder, self.storage) if self.storage else contextlib.nullcontext()
         try:
             with copy:
-
-                def fingerprint() -> str:
-                    return image_fingerprint(open_images(study.data.name, **study.data.options))
-
                 identity = plan_identity(study, self.smoke)
                 if removed := resolve_conflicts(store, identity, fingerprint, self.replace):
                     self.log(removed)
@@ -113,8 +127,7 @@ class Launcher:
         images, device = open_images(study.data.name, **study.data.options), self.resolved_device
         key = progression_key(study, images)
         if planned_progression_key(store) != key:
-            only_splits = study.model_copy(update={"variants": ()})
-            prepare(only_splits, store, smoke=self.smoke, device=device, log=self.log)
+            prepare(study.model_copy(update={"variants": ()}), store, **self.prepare_options)
         progression = read_splits(store.splits)
         searches = method_searches(study, progression, images)
         if not searches:  # a smoke test fixes every key that has a range
@@ -142,9 +155,7 @@ class Launcher:
             for one, some in sampled:
                 one.read_outcomes(some, trials)
             write_trials(searches, trials.folder / "trials.csv")
-        step = str(split.step)
-        chosen = with_chosen_options(study, searches, step, trials.folder)
-        write_chosen(chosen, study.search, step, trials.folder / "chosen.toml")
+        chosen = with_chosen_options(study, searches, str(split.step), trials.folder)
         trials.clean_up()
         return chosen
 
@@ -176,14 +187,8 @@ def run_study(
     """Execute the runs of a study that are missing in `folder`, and return its status.
 
     If the study has a search, its options are chosen first. Several processes may share the folder.
-
-    Args:
-        execute: executes a run; by default it trains and tests.
-        execute_trial: executes a trial of a search; by default it trains and validates.
-        options: the fields of `Launcher`, e.g. `workers=2, device="cuda"`.
-
-    Raises:
-        OodmlError: if the study, the data, the folder, or an option does not allow a start.
+    `options` are the fields of `Launcher`, e.g. `workers=2`. By default, `execute` trains and tests
+    a run, and `execute_trial` trains and validates a trial.
     """
     launcher = Launcher(**options)
     with launcher.open(study, folder) as store:
@@ -191,11 +196,9 @@ def run_study(
         prepare(
             study,
             store,
-            smoke=launcher.smoke,
-            device=launcher.resolved_device,
             precompute=execute is None,
             artifact_options=launcher.artifact_options,
-            log=launcher.log,
+            **launcher.prepare_options,
         )
         if launcher.retry:
             store.clear_failures()
@@ -219,17 +222,6 @@ def search_study(
     launcher = Launcher(**options)
     with launcher.open(study, folder) as store:
         return launcher.search(study, store, execute_trial)
-
-
-def _check_cache() -> None:
-    """Warn before anything is computed if the cache is not writable."""
-    probe = cache_folder() / ".writable"
-    try:
-        with replacing(probe):
-            pass
-        probe.unlink(missing_ok=True)
-    except OSError as error:
-        log_cache_failure(error)
 
 
 @contextlib.contextmanager

@@ -36,8 +36,7 @@ LATER = {"tune", "lora", "layer_decay", "gradient_checkpointing", "chunk_size", 
 _SHARED = ("data", "fingerprint", "label", "method", "seed", "trains")
 """The fields that a run and its plan have in common as they are."""
 CHANGED = (
-    "changed since the study was planned. Run `oodml study run` again: it plans the changed runs "
-    "again and starts its own workers"
+    "changed since the study was planned. Run `oodml study run` again, which plans the changed runs"
 )
 
 
@@ -248,15 +247,14 @@ def progression_key(study: Study, images: ImageSet) -> str:
     fingerprint, splits = image_fingerprint(images), _splits_content(study.splits)
     if isinstance(study.splits, SplitFile):
         return content_hash(fingerprint, splits)
-    order = np.argsort(images.ids)
-    columns = [c[order].tolist() for c in (images.superclasses, images.partition) if c is not None]
-    used = [images.attributes.get(name or "") for name in (study.splits.group, study.splits.time)]
-    columns += [c[order].tolist() for c in used if c is not None]
+    order, keys = np.argsort(images.ids), (study.splits.group, study.splits.time)
+    used = [images.superclasses, images.partition]
+    used += [images.attributes.get(name or "") for name in keys]
+    columns = [column[order].tolist() for column in used if column is not None]
     fingerprint = content_hash(fingerprint, json.dumps(columns))
     episodes = json.dumps([sorted(study.shots), study.episodes])
-    return content_hash(
-        fingerprint, splits, episodes, *code_fingerprints(study.splits.backbone).values()
-    )
+    code = code_fingerprints(study.splits.backbone).values()
+    return content_hash(fingerprint, splits, episodes, *code)
 
 
 def planned_progression_key(store: Store) -> str | None:

@@ -1,6 +1,5 @@
 """What the runs of a study share, prepared once: images, progression, plan, frozen features."""
 
-import itertools
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -63,11 +62,7 @@ class RunArtifacts:
     trackers: Sequence[str] = ()
 
     def checkpoint(self, stage: str, device: torch.device, epochs: int) -> Checkpoint:
-        """The checkpoint of one of the run's trainings.
-
-        Its key contains what else changes the numbers: versions, the kind of device, and the number
-        of epochs, which in a refit depends on the training before it.
-        """
+        """The checkpoint of one of the run's trainings; its key has what else changes numbers."""
         setting = (repr(sorted(versions().items())), device.type, str(epochs))
         key = content_hash(self.run.id, stage, *setting)
         path = self.store.checkpoints / self.run.id / f"{stage}.pt"
@@ -125,11 +120,7 @@ def prepare(
     artifact_options: Mapping[str, Any] | None = None,
     log: Log = no_log,
 ) -> None:
-    """Build the progression if the folder does not have it yet, and write the plan.
-
-    If several processes start on one folder, one of them builds and the others wait. `precompute`
-    also fills the cache, so that several workers do not compute the same features and pixels.
-    """
+    """Build the progression if the folder does not have it yet, and write the plan."""
     images = open_images(study.data.name, **study.data.options)
     check_class_sizes(study.shots, images)
     with _preparing(store, log) as log:
@@ -147,7 +138,11 @@ def prepare(
         write_text(store.folder / "study.toml", study.text)
         features = partial(_shift_features, study, progression, device=device, log=log)
         tests = plan_tests(further, images, progression, features)
-        _describe_tests(tests, log)
+        for name in further:
+            planned = [test for some in tests.values() for test in some if test.data == name]
+            known = [test.shift for test in planned if test.shift is not None]
+            text = f"{min(known):.4g} to {max(known):.4g}" if known else "unknown"
+            log(f"test data {name}: shift from the training classes {text}")
         plan = plan_study(study, progression, images, key, smoke, tests)
         store.write_plan(plan.model_copy(update={"keeping": dict(artifact_options or {})}))
         _write_external_runs(store, progression)
@@ -233,14 +228,13 @@ def _shift_features(
     weights, size = recorded.get("weights"), recorded.get("image_size")
     if not progression.backbone or weights not in ("own", "none"):
         return None
-    table: dict[str, Any] = {
-        "augmentation": "base",
-        "pooling": "avg",
+    table = {
+        "augmentation": recorded.get("augmentation", "base"),
+        "pooling": recorded.get("pooling", "avg"),
         "backbone": progression.backbone,
+        "weights": None if weights == "own" else weights,
+        "image_size": size if isinstance(size, int) else None,
     }
-    table |= {key: recorded[key] for key in ("augmentation", "pooling") if key in recorded}
-    table["weights"] = None if weights == "own" else weights
-    table["image_size"] = size if isinstance(size, int) else None
     try:
         settings = SplitSettings.model_validate(table)
         return frozen_features(settings, images, device=device)
@@ -280,10 +274,7 @@ def plan_tests(
     progression: Progression,
     features: Callable[[ImageSet], VectorSet | None] = lambda _: None,
 ) -> dict[str, tuple[FurtherTest, ...]]:
-    """The further tests of every split, by its step as text.
-
-    Their shift from the split's training classes is None if it is unknown or undefined.
-    """
+    """The further tests of every split, by its step as text."""
     own = features(images) if further else None
     new = {name: features(one) for name, one in further.items()}
     tests: dict[str, tuple[FurtherTest, ...]] = {}
@@ -300,15 +291,6 @@ def plan_tests(
     return tests
 
 
-def _describe_tests(tests: Mapping[str, tuple[FurtherTest, ...]], log: Log) -> None:
-    shifts: dict[str, list[float]] = {}
-    for test in itertools.chain.from_iterable(tests.values()):
-        shifts.setdefault(test.data, []).extend([] if test.shift is None else [test.shift])
-    for name, known in shifts.items():
-        text = f"{min(known):.4g} to {max(known):.4g}" if known else "unknown"
-        log(f"test data {name}: shift from the training classes {text}")
-
-
 def precompute_features(
     runs: Sequence[RunPlan],
     images: ImageSet,
@@ -317,11 +299,7 @@ def precompute_features(
     log: Log,
     further: Collection[ImageSet] = (),
 ) -> None:
-    """Fill the cache with the frozen features that planned runs need.
-
-    If a network fails, for example because its weights cannot be downloaded, its runs are recorded
-    as failed; the others are not affected. Of `further` datasets, only the test view is needed.
-    """
+    """Fill the cache with the frozen features that planned runs need."""
     for model, group in group_by_network(runs).items():
         try:
             if isinstance(model, HeadSettings):
@@ -365,8 +343,8 @@ def _write_progression(study: Study, images: ImageSet, store: Store, device: str
         write_splits(read_split_file(study.splits, images), store.splits)
         return
     vectors = frozen_features(study.splits, images, device=device)
-    vectors.save(features)
     progression = build_progression(vectors, study.splits, study.shots, study.episodes, images)
+    vectors.save(features)
     write_splits(progression, store.splits)
 
 

@@ -40,8 +40,7 @@ from oodml.study.prepare import (
     views_of,
 )
 from oodml.study.run import execute, test_metrics
-from oodml.study.search.outcomes import replay, with_chosen_options
-from oodml.study.search.trials import method_searches
+from oodml.study.search.trials import method_searches, replay, with_chosen_options
 from oodml.study.spec.consistency import check_class_sizes
 from oodml.study.spec.study_file import SplitFile, Study
 from oodml.vectors import VectorSet
@@ -56,12 +55,7 @@ Cost = tuple[float, float]
 
 
 def preview(study: Study, folder: str | Path, smoke: bool = False) -> str:
-    """Describe the runs of a study, which of them have finished, and the time and disk left.
-
-    For a search, it lists the trials that are known; later ones depend on their results. Time and
-    disk are estimated from the runs that have finished in `folder`, or from a short measurement.
-    Nothing is written to the folder.
-    """
+    """Describe the runs of a study, which of them have finished, and the time and disk left."""
     store = Store(Path(folder).resolve())
     images = open_images(study.data.name, **study.data.options)
     check_class_sizes(study.shots, images)
@@ -102,15 +96,14 @@ def _preview_without_splits(study: Study, images: ImageSet, smoke: bool) -> str:
     lines.append("on every split (splits are built when the study runs):")
     lines += [f"  {one.label}, seeds {', '.join(map(str, one.seeds))}" for one in study.variants]
     splits = study.splits
-    count = splits.n_splits if isinstance(splits, SplitSettings) else "all"
-    if isinstance(splits, SplitSettings) and splits.steps is not None:
-        count = len(splits.steps)
-    standard = _split_in_half(images, study.shots, study.episodes)
+    assert isinstance(splits, SplitSettings)
+    count = splits.n_splits if splits.steps is None else len(splits.steps)
     n = count if isinstance(count, int) else 1
+    standard = _split_in_half(images, study.shots, study.episodes)
     standards = tuple(replace(standard, step=step) for step in range(n))
     runs = plan_runs(study, Progression(standards, ""), images)
-    text = f"at most {len(runs)} runs on {n} splits"
-    text = text if n == count else f"{len(runs)} runs per split"
+    text = f"{len(runs)} runs per split"
+    text = f"at most {len(runs)} runs on {n} splits" if n == count else text
     return "\n".join([*lines, *_describe_estimate(text, study, images, runs, smoke)])
 
 
@@ -132,9 +125,10 @@ def _describe_estimate(
 
 
 def _describe_search(study: Study) -> str:
+    assert study.search is not None
     labels = [variant.label for variant in study.variants if variant.ranges]
-    count = 0 if study.search is None else study.search.trials
-    return f"search: {count} trials each of {', '.join(labels)}, on validation classes alone"
+    count = f"{study.search.trials} trials each of {', '.join(labels)}"
+    return f"search: {count}, on validation classes alone"
 
 
 def _preview_search(
@@ -168,10 +162,7 @@ def _split_in_half(images: ImageSet, shots: Sequence[int], episodes: int) -> Spl
 
 
 def _measure_runs(runs: Sequence[RunPlan], images: ImageSet, episodes: int) -> dict[str, Cost]:
-    """The cost of one run of each method, by label, with cached features.
-
-    Methods that train the same whole network are measured once; it takes most of their time.
-    """
+    """The cost of one run of each method, by label, with cached features."""
     wanted = len(images) // 2
     count = min(wanted, MAX_EVALUATED)
     vectors = np.random.default_rng(0).normal(size=(count, int(runs[0].model["dim"])))
@@ -179,18 +170,17 @@ def _measure_runs(runs: Sequence[RunPlan], images: ImageSet, episodes: int) -> d
     test_metrics(VectorSet(vectors.astype("f4"), images.classes[:count], images.ids[:count]))
     evaluation = (time.perf_counter() - start) * (wanted / count) ** 2
     costs: dict[str, Cost] = {}
-    measured: dict[str, Cost] = {}
     for run in {run.label: run for run in runs}.values():
         is_head = run.model["mode"] == "head"
         key = run.label if is_head else json.dumps([run.model, run.shots], sort_keys=True)
-        if key not in measured:
+        if key not in costs:
             sample = reduce_images(images, *(HEAD_SAMPLE if is_head else FINETUNE_SAMPLE))
             shots = (2,) if run.shots and np.bincount(sample.labels).min() >= 4 else ()
             split = _split_in_half(sample, shots, episodes)
             context = Context(sample, Progression((split,), ""), resolve_device(None))
             short = replace(run_from_plan(run, split), shots=shots)
-            measured[key] = _cost(short, context, len(images) / 2, run.shots, evaluation)
-        costs[run.label] = measured[key]
+            costs[key] = _cost(short, context, len(images) / 2, run.shots, evaluation)
+        costs[run.label] = costs[key]
     return costs
 
 

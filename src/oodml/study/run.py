@@ -53,28 +53,32 @@ class _Job:
 
 
 def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
-    """Execute a run; the measurements have the columns `oodml.results.schema.MEASURED_COLUMNS`.
-
-    The folder receives the model, the embeddings of the test classes, and the history.
-    """
+    """Execute a run; the measurements have the columns `oodml.results.schema.MEASURED_COLUMNS`."""
     with context.open_log() as log:
         job = _Job(run, context, open_run_inputs(run, context), log)
         with isolated(run.seed, "run"):
             model, history, best_test = _fit(job)
-        test = job.inputs.embed(model, run.split.test)
-        metrics = distributed.compute_once(partial(test_metrics, test, **_distance(model)))
+        test, distance = job.inputs.embed(model, run.split.test), _distance(model)
+        metrics = distributed.compute_once(partial(test_metrics, test, **distance))
         log(prefix_metrics("test", metrics), len(history.rows))
         validation = history.validation | {"epoch": float(history.epoch)}
         rows = [*metric_rows(Stage.VALIDATION, validation)]
         if is_library(run.model.backbone) and isinstance(model.head, IdentityHead):
             metrics |= text_metrics(test, run.model.backbone)
         rows += metric_rows(Stage.ZERO_SHOT, metrics)
-        rows += metric_rows(Stage.ZERO_SHOT, _decisions(job, model, test))
+        classes, uses_all = run.split.validation, not run.train.refit
+        known = job.inputs.embed(model, classes) if classes else None
+        decide = partial(decision_metrics, test, known, uses_all, run.seed, **distance)
+        rows += metric_rows(Stage.ZERO_SHOT, distributed.compute_once(decide))
         rows += metric_rows(Stage.BEST_TEST_EPOCH, best_test)
-        rows += _test_further(job, model, len(history.rows))
+        for one in run.test_data:
+            vectors = job.inputs.embed_images(model, context.further[one.data])
+            metrics = distributed.compute_once(partial(test_metrics, vectors, **distance))
+            log(prefix_metrics(f"test {one.data}", metrics), len(history.rows))
+            rows += [row | {"data": one.data} for row in metric_rows(Stage.TEST_DATA, metrics)]
         model.save(folder)
         test.save(folder / "vectors.npz")
-        confusions(test, **_distance(model)).to_parquet(folder / "confusions.parquet")
+        confusions(test, **distance).to_parquet(folder / "confusions.parquet")
         write_history(history.rows, folder / "history.csv")
         if history.path:
             write_history(history.path, folder / "averages.csv")
@@ -114,8 +118,7 @@ def _fit(job: _Job) -> tuple[Embedder, History, Metrics]:
 
     The epoch is selected on the validation classes, never on the test classes.
     """
-    run = job.run
-    validation = run.split.validation
+    run, validation = job.run, job.run.split.validation
     learn = tuple(name for name in run.split.train if name not in set(validation))
     model, history = _train(job, learn, validation, run.train.epochs)
     if not (run.train.refit and validation):
@@ -143,6 +146,12 @@ def _train(
     if not method.trains:
         return model, History([], 0, validate() if validate else {})
     diagnose = _evaluator(job, model, run.split.test, TEST_EPOCH_METRICS)
+    retain, teacher = run.train.retain, None
+    compares = (retain.embedding > 0 or retain.relation > 0) and retain.teacher != "live"
+    if compares and model.trained_backbone is not None:
+        images = job.inputs.images.subset(classes)
+        features = job.inputs.backbone_features(model, images, None, run.seed)
+        teacher = torch.from_numpy(features.vectors)
     try:
         history = train(
             model,
@@ -155,7 +164,7 @@ def _train(
             diagnose=diagnose if run.train.keep_epochs else None,
             checkpoint=artifacts.checkpoint(stage, device, epochs) if artifacts else None,
             log=lambda row: job.log(epoch_metrics(stage, row), done + int(row["epoch"])),
-            teacher=_teacher(job, model, classes),
+            teacher=teacher,
         )
     except NonFiniteError as error:
         saved = artifacts.save_failed_model(model, error) if artifacts else ""
@@ -163,17 +172,6 @@ def _train(
         problem = error.describe([names[label] for label in error.labels])
         raise OodmlError(f"{problem} {saved}") from error
     return model, history
-
-
-def _teacher(job: _Job, model: Embedder, classes: tuple[str, ...]) -> torch.Tensor | None:
-    """Pretrained features of the training images, in the order of the source, if needed."""
-    retain = job.run.train.retain
-    used = (retain.embedding > 0 or retain.relation > 0) and retain.teacher != "live"
-    if not used or model.trained_backbone is None:
-        return None
-    images = job.inputs.images.subset(classes)
-    features = job.inputs.backbone_features(model, images, None, job.run.seed)
-    return torch.from_numpy(features.vectors)
 
 
 def _build(job: _Job, classes: tuple[str, ...]) -> tuple[Embedder, BaseMethod]:
@@ -221,25 +219,6 @@ def _distance(model: Embedder) -> dict[str, str]:
 def test_metrics(test: VectorSet, **options: Any) -> Metrics:
     x, y = test.vectors, test.labels
     return _retrieval_metrics(test, **options) | clustering_metrics(x, y) | structure_metrics(x, y)
-
-
-def _test_further(job: _Job, model: Embedder, done: int) -> Iterator[Row]:
-    """All metrics on every further dataset, with its name in the column `data`."""
-    for one in job.run.test_data:
-        images = job.context.further[one.data]
-        vectors = job.inputs.embed_images(model, images)
-        metrics = distributed.compute_once(partial(test_metrics, vectors, **_distance(model)))
-        job.log(prefix_metrics(f"test {one.data}", metrics), done)
-        for row in metric_rows(Stage.TEST_DATA, metrics):
-            yield row | {"data": one.data}
-
-
-def _decisions(job: _Job, model: Embedder, test: VectorSet) -> Metrics:
-    """Open-set and compression metrics, with settings chosen on the validation classes."""
-    run, classes = job.run, job.run.split.validation
-    validation = job.inputs.embed(model, classes) if classes else None
-    decide = partial(decision_metrics, test, validation, not run.train.refit, run.seed)
-    return distributed.compute_once(partial(decide, **_distance(model)))
 
 
 def _retrieval_metrics(test: VectorSet, **options: Any) -> Metrics:

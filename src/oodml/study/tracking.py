@@ -17,10 +17,6 @@ MetricLog = Callable[[Mapping[str, float], int], None]
 
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 """The trackers; each is the package of its name."""
-_CONFIGURATION = {
-    *("data", "label", "method", "split", "shift", "seed", "options", "model", "train")
-}
-"""The fields of a run that a tracker receives as configuration."""
 
 
 def check_trackers(names: Sequence[str]) -> tuple[str, ...]:
@@ -49,13 +45,12 @@ def prefix_metrics(stage: str, metrics: Mapping[str, float]) -> dict[str, float]
 @contextmanager
 def track_run(names: Sequence[str], study: str, run: RunPlan, folder: Path) -> Iterator[MetricLog]:
     """Track a run inside the block; a failing tracker is logged and disabled."""
-    new = {  # where the trackers write, unless the user says otherwise
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}",
-        "TRACKIO_DIR": str(folder / "trackio"),
-    }
+    mlflow = f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}"
+    new = {"MLFLOW_TRACKING_URI": mlflow, "TRACKIO_DIR": str(folder / "trackio")}
     new = {variable: value for variable, value in new.items() if variable not in os.environ}
     title = f"{run.label} {run.split} {run.seed}".replace("/", "-")
-    configuration = dict(_flatten(run.model_dump(mode="json", include=_CONFIGURATION)))
+    fields = {"data", "label", "method", "split", "shift", "seed", "options", "model", "train"}
+    configuration = dict(_flatten(run.model_dump(mode="json", include=fields)))
     active: dict[str, Any] = {}
 
     def log(values: Mapping[str, float], epoch: int) -> None:
@@ -92,20 +87,14 @@ def _create(name: str, study: str, title: str, run: str, folder: Path) -> Any:
         return tracking.WandBTracker(study, name=title, id=run, resume="allow", dir=str(folder))
     if name == "mlflow":
         return tracking.MLflowTracker(study, str(folder), run_name=title)
-    _redirect_trackio()
+    import trackio  # reads TRACKIO_DIR only when it is imported
+
+    for module_name, module in list(sys.modules.items()):
+        if module_name.partition(".")[0] == trackio.__name__ and hasattr(module, "TRACKIO_DIR"):
+            vars(module)["TRACKIO_DIR"] = Path(os.environ["TRACKIO_DIR"])
     return tracking.TrackioTracker(
         study, name=f"{title} {run}", resume="allow", auto_log_cpu=False, auto_log_gpu=False
     )
-
-
-def _redirect_trackio() -> None:
-    """Let trackio write to the current TRACKIO_DIR, which it only reads when it is imported."""
-    import trackio
-
-    folder = Path(os.environ["TRACKIO_DIR"])
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] == trackio.__name__ and hasattr(module, "TRACKIO_DIR"):
-            vars(module)["TRACKIO_DIR"] = folder
 
 
 @contextmanager
@@ -124,5 +113,4 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{key}.")
         else:
-            simple = isinstance(value, bool | int | float | str)
-            yield f"{prefix}{key}", value if simple else str(value)
+            yield f"{prefix}{key}", value if isinstance(value, int | float | str) else str(value)

@@ -34,11 +34,7 @@ Outcome = Literal["equal", "rounding", "different", "failed"]
 
 @dataclass(frozen=True)
 class Repeat:
-    """A run that was repeated: "equal" to the bit, within `ROUNDING`, "different", or "failed".
-
-    `metric`, `before`, `now` are the number that differs most; "" and NaN if all are equal.
-    `environment` is what differs in packages and hardware, as (before, now) by name.
-    """
+    """A run that was repeated: "equal" to the bit, within `ROUNDING`, "different", or "failed"."""
 
     run: RunPlan
     outcome: Outcome
@@ -66,9 +62,8 @@ class Repeat:
 def find_problems(folder: str | Path) -> list[str]:
     """What is not plausible in a study: one sentence each.
 
-    Checks that every number belongs to a planned run with a record and to a split, that values
-    are within their bounds and not far below chance, that run ids follow from the settings, that
-    no class is on both sides of a split, and that no two trained runs have the same numbers.
+    Numbers belong to a planned run with a record and to a split, are within their bounds, and are
+    not far below chance; ids follow from settings; no two trained runs have the same numbers.
     """
     study = read_folder(folder)
     table = read_results(study.path / "results.parquet")
@@ -147,7 +142,7 @@ def repeat_runs(
 
 def _compare(run: RunPlan, results: pd.DataFrame, store: Store, again: Store) -> Repeat:
     if (failure := again.failure_file(run.id)).exists():
-        return Repeat(run, "failed", reason=failure_reason(failure.read_text("utf-8")))
+        return Repeat(run, "failed", reason=failure_reason(failure))
     before, now = (read_run(one.runs / run.id / "run.json") for one in (store, again))
     old, new = ({**one.versions, **one.hardware} for one in (before, now))
     pairs = {name: (old.get(name, "unknown"), new.get(name, "unknown")) for name in old | new}

@@ -101,11 +101,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state of a checkpoint of the same training.
-
-        If the method creates modules or parameters after `prepare`, the state does not fit. Then a
-        warning is logged and nothing changes: the training starts from the beginning.
-        """
+        """Restore the state of a checkpoint of the same training."""
         method, model = self.method.state_dict(), self.model.trained.state_dict()
         if (model.keys(), method.keys()) != (state["model"].keys(), state["method"].keys()):
             problem = "the checkpoint contains modules that the method creates during training"
@@ -140,10 +136,7 @@ class Checkpoint:
     _failed: bool = False
 
     def save_if_due(self, state: TrainingState) -> None:
-        """Save the state if enough time has passed since the last checkpoint.
-
-        A checkpoint that cannot be saved never fails the training; the first failure is logged.
-        """
+        """Save the state if it is time to; a failure is logged and never fails the training."""
         if time.monotonic() - self._saved_at < self.every:
             return
         try:

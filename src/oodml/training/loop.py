@@ -70,7 +70,6 @@ def train(
     """Train a model in place, and leave it at the epoch with the best validation metric.
 
     Args:
-        seed: random seed of batches, views, and mining.
         validate: computes metrics of the validation classes; without it the last epoch is used.
         diagnose: computes metrics of the test classes for the history; they select nothing.
         checkpoint: the checkpoint to resume from and to save to.
@@ -80,37 +79,23 @@ def train(
     keep_freed_memory()
     backbone = model.trained_backbone
     start = backbone_weights(backbone) if settings.average and backbone is not None else {}
-    tuning = Tuning(model, settings)
-    _move_to_device(model, method, settings, device)
-    retention = None
-    if settings.retain.embedding or settings.retain.relation or settings.retain.weights:
-        retention = Retention(settings.retain, model, tuning.parameters, teacher)
-    random_source = generator(seed, "mining")
-    trainer = Trainer(model, method, settings, random_source, device, tuning, retention)
-    best = BestWeights(model, settings.select)
-    state = TrainingState(model, method, trainer, best)
+    state = _prepare(model, method, settings, seed, device, teacher)
+    trainer, best = state.trainer, state.best
     saved = distributed.compute_once(lambda: checkpoint.find() if checkpoint else None)
     if saved is not None:
         state.load_state_dict(torch.load(saved, map_location=device, weights_only=True)["state"])
     sampler = ClassBalanced(source.labels, settings.batch_size, settings.per_class)
     for epoch in range(state.epoch + 1, settings.epochs + 1):
-        _enter_training_mode(model, method, tuning, frozen=epoch <= settings.warmup_epochs)
-        random = np.random.Generator(np.random.PCG64(derived_seed(seed, epoch)))
-        order = list(sampler.sample_epoch(random))
-        try:
-            terms = trainer.train_epoch(epoch, source, order, derived_seed(seed, "views", epoch))
-        except NonFiniteError as error:
-            best.restore(model)
-            tuning.finish()
-            error.epoch = best.epoch
-            raise
+        for parameter in trainer.tuning.parameters:
+            parameter.requires_grad_(epoch > settings.warmup_epochs)
+        _train_epoch(state, epoch, source, sampler, seed)
         evaluates = epoch % settings.evaluate_every == 0 or epoch == settings.epochs
         with trainer.average.applied() if trainer.average else nullcontext():
             metrics = validate() if validate and evaluates else None
-            row = {"epoch": float(epoch)} | terms | prefix_names("validation", metrics or {})
+            row = state.rows[-1] | prefix_names("validation", metrics or {})
             row |= prefix_names("test", diagnose() if diagnose and evaluates else {})
             best.update(model, epoch, metrics)
-        state.epoch, state.rows = epoch, [*state.rows, row]
+        state.epoch, state.rows = epoch, [*state.rows[:-1], row]
         if log:
             log(row)
         if checkpoint:
@@ -121,7 +106,7 @@ def train(
         "seconds_per_step": trainer.seconds / max(1, trainer.timed_steps),
         "peak_bytes": float(peak_memory(device)),
     }
-    tuning.finish()
+    trainer.tuning.finish()
     history = History(state.rows, best.epoch, best.metrics, cost=cost)
     if not (settings.average and validate and backbone is not None):
         return history
@@ -129,10 +114,16 @@ def train(
     return replace(history, path=path, validation=metrics)
 
 
-def _move_to_device(
-    model: Embedder, method: BaseMethod, settings: TrainSettings, device: torch.device
-) -> None:
-    """Move model and method to the device, in the memory format that is fastest there."""
+def _prepare(
+    model: Embedder,
+    method: BaseMethod,
+    settings: TrainSettings,
+    seed: int,
+    device: torch.device,
+    teacher: Tensor | None,
+) -> TrainingState:
+    """The state before the first epoch, on the device in the memory format that is fastest."""
+    tuning = Tuning(model, settings)
     if isinstance(model.settings, FinetuneSettings) and not model.settings.freeze_batch_norm:
         distributed.synchronize_batch_norm(model, device)
     backbone = model.trained_backbone
@@ -141,14 +132,32 @@ def _move_to_device(
     model.to(device)
     method.to(device)
     method.prepare(model)
+    retain, retention = settings.retain, None
+    if retain.embedding or retain.relation or retain.weights:
+        retention = Retention(retain, model, tuning.parameters, teacher)
+    random_source = generator(seed, "mining")
+    trainer = Trainer(model, method, settings, random_source, device, tuning, retention)
+    return TrainingState(model, method, trainer, BestWeights(model, settings.select))
 
 
-def _enter_training_mode(model: Embedder, method: BaseMethod, tuning: Tuning, frozen: bool) -> None:
+def _train_epoch(
+    state: TrainingState, epoch: int, source: BatchSource, sampler: ClassBalanced, seed: int
+) -> None:
+    """Train for one epoch, and add a row with its number and loss terms."""
+    model, method = state.model, state.method
     distributed.broadcast_weights(model, method)
     model.train()
     method.train()
-    for parameter in tuning.parameters:
-        parameter.requires_grad_(not frozen)
+    random = np.random.Generator(np.random.PCG64(derived_seed(seed, epoch)))
+    order, views = list(sampler.sample_epoch(random)), derived_seed(seed, "views", epoch)
+    try:
+        terms = state.trainer.train_epoch(epoch, source, order, views)
+    except NonFiniteError as error:
+        state.best.restore(model)
+        state.trainer.tuning.finish()
+        error.epoch = state.best.epoch
+        raise
+    state.rows = [*state.rows, {"epoch": float(epoch)} | terms]
 
 
 def write_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:

@@ -41,18 +41,16 @@ class TrainSettings(BaseModel):
         select: the retrieval metric that selects the epoch, or a sum of several,
             "recall@1+map@1000".
         refit: after selecting the epoch, train again on all training classes for that many epochs.
-        keep_epochs: also evaluate the test classes, to show what selecting by them would have
-            given. It never changes which epoch is selected.
+        keep_epochs: also evaluate the test classes; they never select the epoch.
         precision: precision of the backbone; losses are always computed in float32.
-        layer_decay: factor on the learning rate of the backbone for each layer further from the
-            output.
+        layer_decay: factor on the learning rate of each backbone layer further from the output.
         gradient_checkpointing: compute activations of the backbone again in the backward pass.
-        chunk_size: images that pass through the backbone at a time. The gradients are those of the
-            loss of the whole batch (gradient caching, Gao et al. 2021, arXiv 2101.06983).
+        chunk_size: images that pass through the backbone at a time; gradients are those of the
+            whole batch (gradient caching, Gao et al. 2021, arXiv 2101.06983).
         retain: penalties for the distance to the pretrained model.
         ema: decay of an exponential moving average of the weights, which is evaluated and used.
-        average: shares of the trained weights in averages with the pretrained weights. They are
-            evaluated after training, and the best on the validation classes is used.
+        average: shares of the trained weights in averages with the pretrained weights, of which
+            the best on the validation classes is used.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -53,7 +53,7 @@ class Trainer:
         tuning: Tuning,
         retention: Retention | None = None,
     ) -> None:
-        self.model, self.method = model, method
+        self.model, self.method, self.tuning = model, method, tuning
         self.optimizer = _make_optimizer(model, method, settings, tuning)
         self.retention, self.chunk_size = retention, settings.chunk_size
         self.trained = [*tuning.parameters, *model.head.parameters()]
@@ -68,10 +68,7 @@ class Trainer:
     def train_epoch(
         self, epoch: int, source: BatchSource, order: list[Rows], seed: int
     ) -> dict[str, float]:
-        """Train on each batch once and return the mean of each loss term.
-
-        Epochs count from 1. In distributed training, images are divided among processes.
-        """
+        """Train on each batch once and return the mean of each loss term; epochs count from 1."""
         started, own = time.perf_counter(), order
         if self.model.trained_backbone is not None:
             own = [rows[distributed.own_share(len(rows))] for rows in order]
@@ -117,18 +114,14 @@ class Trainer:
     def _rotate(self, view: Views, n: int) -> tuple[Views, Tensor]:
         """The images of a batch of n, rotated by random quarter turns, and the number of turns."""
         if not view.images:
-            problem = "image rotation needs images, not cached features"
-            remedy = 'set model.mode = "finetune"'
-            raise OodmlError(f"{problem}: {remedy}", "model.mode", "head", ("finetune",))
+            problem = 'image rotation needs images: set model.mode = "finetune"'
+            raise OodmlError(problem, "model.mode", "head", ("finetune",))
         turns = torch.randint(4, (n,), generator=self.random)
         own = turns[distributed.own_share(n)]
         return Views(view.rows, images=[rotate(part, own) for part in view.images]), turns
 
     def _check_weights(self, period: str, epoch: int) -> None:
-        """Raise NonFiniteError if a trained parameter is not finite, before it can be the best one.
-
-        A sum is finite if all its terms are, and fast to compute.
-        """
+        """Raise NonFiniteError if a trained parameter is not finite; sums are fast to check."""
         optimized = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
         named = [(f"the method's {name}", p) for name, p in self.method.named_parameters()]
         named += [(name, p) for name, p in self.model.named_parameters() if id(p) in optimized]
@@ -187,11 +180,8 @@ def _check_terms(unchecked: list[tuple[int, Rows, Terms]], epoch: int) -> None:
 def _make_optimizer(
     model: Embedder, method: BaseMethod, settings: TrainSettings, tuning: Tuning
 ) -> torch.optim.Optimizer:
-    backbone = model.trained_backbone
-    lr = settings.lr or (1e-3 if backbone is None else 1e-5)
-    head_lr = settings.head_lr or lr
-    decay = settings.weight_decay
-    groups = [{"params": list(model.head.parameters()), "lr": head_lr, "weight_decay": decay}]
-    groups += tuning.parameter_groups(settings)
-    groups += method.parameter_groups(lr)
+    lr = settings.lr or (1e-3 if model.trained_backbone is None else 1e-5)
+    head: dict[str, object] = {"params": list(model.head.parameters())}
+    head |= {"lr": settings.head_lr or lr, "weight_decay": settings.weight_decay}
+    groups = [head, *tuning.parameter_groups(settings), *method.parameter_groups(lr)]
     return torch.optim.Adam([group for group in groups if group["params"]], fused=True)

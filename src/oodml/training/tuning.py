@@ -24,10 +24,7 @@ RELATION_TEMPERATURE = 0.1
 
 
 class Tuning:
-    """Freezes the parameters of a model's backbone that do not train, and adds LoRA adapters.
-
-    A model in head mode is left as it is. `parameters` are those of the backbone that train.
-    """
+    """Freezes the parameters of a model's backbone that do not train, and adds LoRA adapters."""
 
     def __init__(self, model: Embedder, settings: TrainSettings) -> None:
         self.backbone = model.trained_backbone
@@ -44,7 +41,9 @@ class Tuning:
             parameter.requires_grad_(name in chosen)
             if name in chosen:
                 self.parameters.append(parameter)
-                self._behind.append(last - _layer_of(name, layers))
+                module = name.partition(".lora_")[0]  # LoRA adapters belong to its layer
+                inside = (n for other, n in layers.items() if other.rpartition(".")[0] == module)
+                self._behind.append(last - (layers[name] if name in layers else next(inside)))
         if settings.gradient_checkpointing:
             enable = getattr(self.backbone.network, "set_grad_checkpointing", None)
             if enable is None:
@@ -78,10 +77,7 @@ class Tuning:
 
 
 def layer_numbers(backbone: Backbone) -> dict[str, int]:
-    """The layer of each parameter, from 0 at the input; blocks of timm networks are layers.
-
-    Networks that do not state their blocks have one layer per module with parameters.
-    """
+    """The layer of each parameter, from 0 at the input: the blocks of timm networks, or modules."""
     matcher = getattr(backbone.network, "group_matcher", None)
     if matcher is not None:
         from timm.models import group_parameters
@@ -95,20 +91,11 @@ def layer_numbers(backbone: Backbone) -> dict[str, int]:
     return {name: order[module] for name, module in modules.items()}
 
 
-def _layer_of(name: str, layers: dict[str, int]) -> int:
-    """The layer of a parameter; LoRA adapters belong to the layer of their module."""
-    module = name.partition(".lora_")[0]
-    inside = (number for other, number in layers.items() if other.rpartition(".")[0] == module)
-    return layers[name] if name in layers else next(inside)
-
-
 def tuned_names(backbone: Backbone, tune: str, layers: dict[str, int]) -> set[str]:
     """The names of the parameters that train with `model.tune`."""
     names = [name for name, _ in backbone.named_parameters()]
-    if tune == "full":
-        return set(names)
-    if tune == "head":
-        return set()
+    if tune in ("full", "head"):
+        return set(names if tune == "full" else ())
     if tune == "lora":
         return {name for name in names if ".lora_" in name}
     if tune == "norm":
@@ -264,15 +251,8 @@ def search_path(
     """Evaluate the path from pretrained to trained weights (WiSE-FT, arXiv 2109.01903).
 
     The backbone is left with the best weights; its head keeps the trained ones on the whole path.
-
-    Args:
-        start: the pretrained weights.
-        shares: the shares of the trained weights to try; 0 and 1 are added.
-        validate, score: the metrics of a point, and the value to maximize, given these.
-        diagnose: further metrics to record.
-
-    Returns:
-        One row per point, with its "share", and the metrics of the best one.
+    `shares` are those of the trained weights, to which 0 and 1 are added; `score` is maximized.
+    Returns one row per point, with its "share", and the metrics of the best one.
     """
     end, state = backbone_weights(backbone), backbone.state_dict()
 

@@ -43,7 +43,7 @@ def test_every_run_is_in_one_list(folder: Path) -> None:
     assert (len(status.done), len(status.running), len(status.failed)) == (1, 2, 3)
     assert status.missing == []
     assert status.total == 6
-    assert {one.host: one.lost for one in status.running if one.host == "far"} == {"far": True}
+    assert ["no heartbeat" in str(one) for one in status.running if one.host == "far"] == [True]
     assert status.remaining == 100.0  # 2 runs of 100 s, 2 workers
 
 

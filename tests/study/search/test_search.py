@@ -231,19 +231,6 @@ def test_a_method_whose_trials_all_fail_is_an_error(tmp_path: Path) -> None:
         search(study, tmp_path / "out", execute_trial=failing)
 
 
-def test_the_chosen_study_reads_back(tmp_path: Path) -> None:
-    text = (
-        '[methods."a b"]\nmethod = "criterion"\nloss = ["margin", "triplet"]\n'
-        "loss_options = {margin = 0.3}\nseeds = [3, 4]\nmodel = {dim = [16, 32]}\n"
-        "[methods.frozen]\n"
-    )
-    result = search(read_study(make_search(tmp_path, text, "search = 4")), tmp_path / "out")
-    again = read_study(tmp_path / "out" / "search" / "chosen.toml")
-    assert again.variants == result.variants
-    assert (again.name, again.data, again.splits) == (result.name, result.data, result.splits)
-    assert (again.shots, again.episodes, again.search) == (result.shots, result.episodes, None)
-
-
 def test_a_study_with_a_search_runs_what_it_chose(tmp_path: Path) -> None:
     study, out = read_study(make_search(tmp_path)), tmp_path / "out"
     status = run_study(study, out, execute=execute, execute_trial=toy_trial, device="cpu")
@@ -430,7 +417,7 @@ def test_the_command_tells_what_it_chose(tmp_path: Path, monkeypatch: pytest.Mon
     lines = called.stdout.splitlines()[-3:]
     assert lines[0].startswith("margin: beta=")
     assert "(defaults " in lines[1]
-    assert f"{out}/search/chosen.toml" in lines[2]
+    assert f"{out}/search/trials.csv" in lines[2]
     assert "study: 0 of 0 runs done" in format_status(read_status(out))
 
 

@@ -88,7 +88,13 @@ class Claims:
         if owner is None:
             return False  # released just now
         if owner.get("namespace") == _process_namespace():
-            return not _is_running(owner)
+            try:
+                os.kill(owner["pid"], 0)
+            except PermissionError:
+                return False
+            except ProcessLookupError:
+                return True
+            return owner.get("started") != _start_time(owner["pid"])  # a later one of its number
         mark = (owner.get("token"), owner["modified"])
         if self._seen.get(path.name, (None, 0.0))[0] != mark:
             self._seen[path.name] = (mark, self.clock())
@@ -140,9 +146,8 @@ def in_background(name: str, work: Callable[[threading.Event], None]) -> Iterato
 
 def this_process() -> dict[str, Any]:
     """What identifies this process, so that others on the same host can check that it runs."""
-    pid, host = os.getpid(), socket.gethostname()
-    process = {"namespace": _process_namespace(), "pid": pid, "started": _start_time(pid)}
-    return {"host": host, **process}
+    process = {"namespace": _process_namespace(), "pid": os.getpid()}
+    return {"host": socket.gethostname(), **process, "started": _start_time(os.getpid())}
 
 
 def _process_namespace() -> str:
@@ -154,17 +159,6 @@ def _process_namespace() -> str:
     except OSError:
         parts.append(f"{uuid.getnode():x}")
     return " ".join(parts)
-
-
-def _is_running(owner: dict[str, Any]) -> bool:
-    """Whether a process of this host still runs, and is not a later one with the same number."""
-    try:
-        os.kill(owner["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return owner.get("started") == _start_time(owner["pid"])
 
 
 def _start_time(pid: int) -> str | None:

@@ -14,11 +14,7 @@ _SHARED = ("results.parquet", "splits.json", "features.npz", "study.toml", "sear
 def resolve_conflicts(
     store: Store, study: StudyPlan, fingerprint: Callable[[], str], replace: bool = False
 ) -> str:
-    """Make sure that a study can use a folder; return what was removed, as a message, or "".
-
-    Results of a smoke test are removed when the real study starts. With `replace`, results of
-    another study are removed, too, except finished runs, which are reused where they match.
-    """
+    """Make sure that a study can use a folder; return what was removed, as a message, or ""."""
     previous = store.read_plan() if store.plan_file.exists() else StudyPlan()
     if previous.smoke and not study.smoke:
         store.refuse_while_used()
@@ -54,12 +50,12 @@ def _difference(previous: StudyPlan, study: StudyPlan, fingerprint: Callable[[],
         return ""
     if previous.name != study.name:
         return f"its name is {previous.name!r}, not {study.name!r}"
-    sources = (previous.source, study.source)
     if previous.source != study.source and previous.fingerprint != fingerprint():
-        options = [(one.get("options") or {}).items() for one in sources]
-        texts = [" ".join(f"{name}={value}" for name, value in one) for one in options]
-        names = [str(one.get("name")) for one in sources]
-        return f"its data is {names[0]} {texts[0]}, not {names[1]} {texts[1]}"
+        texts = []
+        for one in (previous.source, study.source):
+            options = (f"{name}={value}" for name, value in (one.get("options") or {}).items())
+            texts.append(" ".join([str(one.get("name")), *options]))
+        return f"its data is {texts[0]}, not {texts[1]}"
     if previous.splits_key and previous.splits_key != study.splits_key:
         return "it has other splits"
     return ""
@@ -69,8 +65,5 @@ def _remove(store: Store, names: tuple[str, ...]) -> None:
     """Remove parts of a folder, the plan last, so that an interrupted removal is repeated."""
     for name in (*names, "plan.json"):
         path = store.folder / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     store.create()

@@ -59,8 +59,7 @@ def _display(console: Console) -> Iterator[Callable[[Status], None]]:
 
     def show(status: Status) -> None:
         nonlocal printed, last
-        complete = not status.running and not status.missing
-        if not complete and time.monotonic() - printed < LINE_EVERY:
+        if (status.running or status.missing) and time.monotonic() - printed < LINE_EVERY:
             return
         if (line := format_progress(status)) != last:
             console.print(line, highlight=False, soft_wrap=True)

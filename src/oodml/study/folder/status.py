@@ -30,9 +30,10 @@ class Running:
     process: int
     silent: float
 
-    @property
-    def lost(self) -> bool:
-        return self.silent > PATIENCE
+    def __str__(self) -> str:
+        lost = self.silent > PATIENCE
+        silent = f"; no heartbeat for {format_duration(self.silent)}" if lost else ""
+        return f"{self.run.description}  on {self.host}, process {self.process}{silent}"
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,7 @@ class StatusReader:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._plan = StudyPlan()
-        self._plan_modified = 0
+        self._plan, self._plan_modified = StudyPlan(), 0
         self._seconds: dict[str, float] = {}
 
     def status(self) -> Status:
@@ -93,7 +93,11 @@ class StatusReader:
             name=plan.name,
             done=done,
             running=running,
-            failed=[(r, self._reason(name)) for name, r in unfinished.items() if name in failures],
+            failed=[
+                (run, failure_reason(self.store.failure_file(name)))
+                for name, run in unfinished.items()
+                if name in failures
+            ],
             missing=[run for name, run in left.items() if name not in claimed],
             remaining=None if remaining is None else remaining / max(1, len(running)),
             unit=plan.unit,
@@ -106,16 +110,12 @@ class StatusReader:
     def expected(
         self, done: Sequence[RunPlan], left: Sequence[RunPlan], pending: int = 0
     ) -> float | None:
-        """The seconds that one worker needs for the runs left; None if no run has finished.
-
-        A run takes as long as the mean finished run of its method, or of all, as pending trials do.
-        """
+        """The seconds that one worker needs for the runs left; None if no run has finished."""
         by_label: dict[str, list[float]] = {}
         for run in done:
             if run.id not in self._seconds:
                 with contextlib.suppress(OodmlError):  # its record is unreadable
-                    record = read_run(self.store.runs / run.id / "run.json")
-                    self._seconds[run.id] = record.seconds
+                    self._seconds[run.id] = read_run(self.store.runs / run.id / "run.json").seconds
             if run.id in self._seconds:
                 by_label.setdefault(run.label, []).append(self._seconds[run.id])
         everything = [seconds for values in by_label.values() for seconds in values]
@@ -142,14 +142,12 @@ class StatusReader:
             running[name] = Running(planned[name], host, process, silent)
         return running
 
-    def _reason(self, run: str) -> str:
-        with contextlib.suppress(OSError):
-            return failure_reason(self.store.failure_file(run).read_text("utf-8", "replace"))
-        return "unknown"
 
-
-def failure_reason(text: str) -> str:
+def failure_reason(file: Path) -> str:
     """The line of a recorded failure that names the error, else its last line."""
+    text = ""
+    with contextlib.suppress(OSError):
+        text = file.read_text("utf-8", "replace")
     lines = text.strip().splitlines() or ["unknown"]
     errors = [line for line in lines if line[:1].isalpha() and "Error" in line.split(":")[0]]
     return (errors or lines)[-1]
@@ -170,8 +168,7 @@ def group_failures(failures: Iterable[tuple[str, str, T]]) -> dict[str, list[T]]
 
     Runs whose loss or weights are not finite are one group, whatever the step.
     """
-    groups: dict[str, list[T]] = {}
-    reasons: dict[str, str] = {}
+    groups, reasons = dict[str, list[T]](), dict[str, str]()
     for name, text, value in failures:
         reason = text.replace(name, "RUN")
         reason = reasons.setdefault(_DIVERGED.sub("", reason), reason)
@@ -182,8 +179,7 @@ def group_failures(failures: Iterable[tuple[str, str, T]]) -> dict[str, list[T]]
 def describe_failures(status: Status) -> list[str]:
     """One line per reason of failure, with the runs that failed for it."""
     lines = []
-    failures = ((run.id, reason, run) for run, reason in status.failed)
-    for reason, runs in group_failures(failures).items():
+    for reason, runs in group_failures((r.id, text, r) for r, text in status.failed).items():
         names = _first([run.description for run in runs], "")
         count = f"{len(runs)} {status.unit if len(runs) > 1 else status.unit.removesuffix('s')}"
         lines.append(f"{reason} ({count}: {'; '.join(names)})")
@@ -200,13 +196,8 @@ def format_status(status: Status) -> str:
     smoke = " (smoke test, no results)" if status.smoke else ""
     lines.append(f"{status.name}{smoke}: {len(status.done)} of {status.total} {status.unit} done")
     lines += [f"preparing: {status.phase}"] if status.phase else []
-    running = []
-    for one in status.running:
-        silent = f"; no heartbeat for {format_duration(one.silent)}" if one.lost else ""
-        text = f"{one.run.description}  on {one.host}, process {one.process}"
-        running.append(text + silent)
     for title, entries in {
-        "running": running,
+        "running": [str(one) for one in status.running],
         "missing": [run.description for run in status.missing],
         "corrupt images left out": status.left_out,
     }.items():
@@ -228,8 +219,6 @@ def format_status(status: Status) -> str:
 
 def describe_input_size(runs: Iterable[RunPlan]) -> str:
     """The size that runs read large images at; "" if all of them read the original files."""
-    shorts = sorted({run.input_short for run in runs if run.input_short})
-    if not shorts:
-        return ""
-    sizes = " or ".join(map(str, shorts))
-    return f"larger images were resized to a short side of {sizes} pixels (model.input_cache)"
+    sizes = " or ".join(map(str, sorted({run.input_short for run in runs if run.input_short})))
+    text = f"larger images were resized to a short side of {sizes} pixels (model.input_cache)"
+    return text if sizes else ""

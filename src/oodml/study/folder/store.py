@@ -14,15 +14,8 @@ from pathlib import Path
 
 from oodml.errors import OodmlError, error_at
 from oodml.files import replacing, write_text
-from oodml.results.plan import (
-    EXTERNAL,
-    FinishedRun,
-    RunPlan,
-    StudyPlan,
-    read_plan,
-    read_run,
-    write_plan,
-)
+from oodml.results import plan as plans
+from oodml.results.plan import EXTERNAL, FinishedRun, RunPlan, StudyPlan, read_run
 from oodml.study.folder.claims import Claim, Claims, this_process
 
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
@@ -42,10 +35,9 @@ class Store:
         self._phase_file = self.claims / "phase.txt"
 
     def create(self) -> None:
-        parts = (self.runs, self.claims, self.folder / "failed", self.folder / "unfinished")
         try:
-            for part in parts:
-                part.mkdir(parents=True, exist_ok=True)
+            for part in ("runs", "claims", "failed", "unfinished"):
+                (self.folder / part).mkdir(parents=True, exist_ok=True)
             with replacing(self.folder / ".writable"):
                 pass
             (self.folder / ".writable").unlink(missing_ok=True)
@@ -92,10 +84,9 @@ class Store:
         self, run: RunPlan, folder: Path, seconds: float, hardware: Mapping[str, str] | None = None
     ) -> None:
         """Rename a run's folder of files to `runs/<id>`. An existing `runs/<id>` is kept."""
-        when, host = time.strftime("%Y-%m-%dT%H:%M:%S%z"), this_process()["host"]
-        machine = {"host": host, "versions": versions(), "hardware": hardware or {}}
-        cost = {"seconds": round(seconds, 3), "finished": when}
-        record = FinishedRun(**run.model_dump() | cost | machine)
+        machine = {"host": this_process()["host"], "versions": versions()}
+        machine |= {"hardware": hardware or {}, "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        record = FinishedRun(**run.model_dump() | {"seconds": round(seconds, 3)} | machine)
         write_text(folder / "run.json", record.model_dump_json(indent=1))
         self.adopt(run.id, folder)
 
@@ -140,10 +131,10 @@ class Store:
             self.failure_file(run).unlink(missing_ok=True)
 
     def write_plan(self, plan: StudyPlan) -> None:
-        write_plan(plan, self.plan_file)
+        plans.write_plan(plan, self.plan_file)
 
     def read_plan(self) -> StudyPlan:
-        return read_plan(self.plan_file)
+        return plans.read_plan(self.plan_file)
 
     def is_used(self) -> bool:
         claims = Claims(self.claims)

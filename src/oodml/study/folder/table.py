@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from oodml.errors import error_at
-from oodml.results.plan import RunPlan, StudyPlan
+from oodml.results.plan import StudyPlan
 from oodml.results.schema import COLUMNS, empty_results, is_unmodified, result_rows, write_results
 from oodml.study.folder.store import Store
 
@@ -20,17 +20,19 @@ class ResultsTable:
         self._rows: dict[tuple[str, ...], pd.DataFrame] = {}
 
     def write(self) -> int:
-        """Update `results.parquet`, and return the number of runs in it.
-
-        If a run finishes meanwhile, it is written again, so several processes lose no row.
-        """
+        """Update `results.parquet`, and return the number of runs in it."""
         while True:
             plan = self.store.read_plan()
             if not plan.progression:  # another process is building the splits
                 return 0
             refuse_foreign_rows(self.store)
-            folders = self._folders(plan)
-            parts = [self._rows_of(run, folders[run.id]) for run in plan.runs if run.id in folders]
+            folders, parts = self._folders(plan), []
+            for run in (run for run in plan.runs if run.id in folders):
+                key = (str(folders[run.id]), run.label, run.split)  # a label or step may be new
+                if key not in self._rows:
+                    rows = read_run_rows(folders[run.id])
+                    self._rows[key] = result_rows(rows, run.identity, run.test_shifts)
+                parts.append(self._rows[key])
             table = pd.concat(parts, ignore_index=True) if parts else empty_results()
             write_results(table, self.store.results, plan.baselines, plan.smoke)
             if self._folders(plan) == folders:
@@ -40,13 +42,6 @@ class ResultsTable:
         planned = {run.id for run in plan.runs}
         folders = self.store.result_folders()
         return {run: folder for run, folder in folders.items() if run in planned}
-
-    def _rows_of(self, run: RunPlan, folder: Path) -> pd.DataFrame:
-        """A run's rows under the names of the plan, where a label or step may be new."""
-        key = (str(folder), run.label, run.split)
-        if key not in self._rows:
-            self._rows[key] = result_rows(read_run_rows(folder), run.identity, run.test_shifts)
-        return self._rows[key]
 
 
 def write_run_rows(rows: pd.DataFrame, folder: Path) -> None:

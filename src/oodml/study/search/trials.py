@@ -4,13 +4,17 @@ Trials are the runs of a study in `DIR/search`. They are sampled in rounds of `R
 round depends on the study file and the results of the previous rounds, not on the processes.
 """
 
+import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from oodml.errors import OodmlError, error_at, install_command
+from oodml.files import write_text
 from oodml.images.image_set import ImageSet
 from oodml.randomness import derived_seed
 from oodml.results.plan import RunPlan, StudyPlan, read_run
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 
 ROUND = 5
 """Number of trials of a method that are sampled at once; they can run at the same time."""
+TRIAL_COLUMNS = ("method", "trial", "run", "values", "value", "epoch", "seconds", "failed")
 RANDOM_TRIALS = 8
 """Random trials before the sampler uses outcomes. It is fixed, so that a budget can be raised."""
 
@@ -83,10 +88,6 @@ class Sampler:
         kind = kinds.IntDistribution if one.whole else kinds.FloatDistribution
         low, high = (int(n) if one.whole else n for n in (one.low, one.high))
         return kind(low, high, log=one.log)
-
-
-def sampler_name() -> str:
-    return f"TPE of optuna {_import_optuna().__version__}"
 
 
 def _import_optuna() -> Any:
@@ -216,15 +217,61 @@ def read_outcome(trial: Trial, store: Store, metric: str) -> Outcome:
     """Read the outcome of a settled trial; the metric "a+b" is the sum of two."""
     folder = store.runs / trial.run.id
     if not folder.exists():
-        text = store.failure_file(trial.run.id).read_text(encoding="utf-8", errors="replace")
-        return Outcome(reason=failure_reason(text))
+        return Outcome(reason=failure_reason(store.failure_file(trial.run.id)))
     rows = read_run_rows(folder)
     values = rows[rows["stage"] == Stage.VALIDATION].set_index("metric")["value"]
     names = metric.split("+")
-    missing = [name for name in names if name not in values]
-    if missing:
+    if missing := [name for name in names if name not in values]:
         needed = "a search needs one epoch or more, and validation classes with two images"
         raise error_at(folder, f"{missing[0]} of validation is missing; {needed}", missing[0])
     value = float(sum(values[name] for name in names))
     record = read_run(folder / "run.json")
     return Outcome(value, int(values.get("epoch", 0)), record.seconds, reason="")
+
+
+def replay(searches: Sequence[MethodSearch], trials: Store) -> bool:
+    """Sample as many rounds as the stored trials allow; return whether the search is complete."""
+    for sampled in rounds(searches):
+        if not all(trials.is_settled(one.run.id) for _, some in sampled for one in some):
+            return False
+        for one, some in sampled:
+            one.read_outcomes(some, trials)
+    return True
+
+
+def with_chosen_options(
+    study: Study, searches: Sequence[MethodSearch], step: str, folder: Path
+) -> Study:
+    """The study with the best options of every searched method, and a record of the search."""
+    best = {one.variant.label: one.best(folder) for one in searches}
+    values = {label: trial.values for label, trial in best.items()}
+    variants = tuple(one.with_values(values.get(one.label, {})) for one in study.variants)
+    chosen = {variant.label: variant for variant in variants}
+    methods = {}
+    for search in searches:
+        label, ranges = search.variant.label, search.variant.ranges
+        methods[label] = {
+            "ranges": {name: one.describe() for name, one in ranges.items()},
+            "chosen": {name: chosen[label].value(name) for name in ranges},
+            "trial": best[label].number,
+            "value": best[label].outcome.value,
+            "epoch": best[label].outcome.epoch,
+            "default": search.trials[0].outcome.value,
+            "trials": len(search.trials),
+            "failed": sum(trial.outcome.value is None for trial in search.trials),
+        }
+    settings = {} if study.search is None else study.search.model_dump()
+    sampler = f"TPE of optuna {_import_optuna().__version__}"
+    record = settings | {"split": step, "sampler": sampler, "methods": methods}
+    return study.model_copy(update={"variants": variants, "search": None, "chosen": record})
+
+
+def write_trials(searches: Iterable[MethodSearch], file: Path) -> None:
+    """Write all trials so far as CSV, one row per trial; its option values are JSON."""
+    rows = [
+        (one.variant.label, t.number, t.run.id, json.dumps(t.values), *astuple(t.outcome))
+        for one in searches
+        for t in one.trials
+    ]
+    table = pd.DataFrame(rows, columns=TRIAL_COLUMNS, dtype=object)
+    write_text(file, table.to_csv(index=False, lineterminator="\n"))

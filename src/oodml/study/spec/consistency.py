@@ -81,11 +81,9 @@ def check_split(split: Split, images: ImageSet, location: str, validate: bool = 
         raise OodmlError(f"{where} has {problem}. {remedy}", location, split.step)
     for side, names in (("test", split.test), ("validation", split.validation)):
         if names and all(counts.get(name, 0) < 2 for name in names):
-            problem = (
-                f"{where}: all of its {side} classes have only one image, so retrieval has no "
-                f"positives: {_name_some(names)}. Add images to them, or choose other splits."
-            )
-            raise OodmlError(problem, location, tuple(sorted(names)))
+            problem = f"all of its {side} classes have only one image: {_name_some(names)}"
+            remedy = "Add images to them, or choose other splits."
+            raise OodmlError(f"{where}: {problem}. {remedy}", location, tuple(sorted(names)))
 
 
 def _name_some(names: Iterable[str]) -> str:

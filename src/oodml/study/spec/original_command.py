@@ -39,9 +39,9 @@ class OriginalStudy:
     @property
     def text(self) -> str:
         """The study file, with the notes as comments."""
-        notes = "".join(f"# {flag}: {note}\n" for flag, note in self.notes.items())
-        head = "# From command lines of the original code, flag by flag.\n"
-        return f"{head}{notes}\n{tomli_w.dumps(self.tables)}"
+        notes = {"From command lines of the original code": "flag by flag."} | self.notes
+        head = "".join(f"# {flag}: {note}\n" for flag, note in notes.items())
+        return f"{head}\n{tomli_w.dumps(self.tables)}"
 
 
 @cache
@@ -66,8 +66,7 @@ def studies_from_text(text: str) -> list[OriginalStudy]:
         raise OodmlError(problem, given=text[:200], allowed=SCRIPTS)  # fmt: skip
     studies: dict[str, OriginalStudy] = {}
     for line in commands:
-        script, given = _parse(line)
-        _add_command(studies, script, given)
+        _add_command(studies, *_parse(line))
     return list(studies.values())
 
 
@@ -78,18 +77,14 @@ def _parse(line: str) -> tuple[str, Values]:
     for word in words[start + 1 :]:
         flag, equals, value = word.partition("=")
         if re.match(r"--\w", word):
-            name = _full_name(flag)
+            matches = [name for name in original_flags() if name.startswith(flag)]
+            if flag not in matches and len(matches) != 1:
+                raise unknown("flag", flag, original_flags(), "original command")
+            name = flag if flag in matches else matches[0]
             given[name] = [value] if equals else []
         elif given and word not in ("&", "&&", ";", "done"):
             given[name].append(word)
     return words[start].rpartition("/")[2], {name: _value(name, given[name]) for name in given}
-
-
-def _full_name(flag: str) -> str:
-    matches = [name for name in original_flags() if name.startswith(flag)]
-    if flag not in matches and len(matches) != 1:
-        raise unknown("flag", flag, original_flags(), "original command")
-    return flag if flag in matches else matches[0]
 
 
 def _value(name: str, words: list[str]) -> Any:
@@ -124,7 +119,11 @@ def _add_command(studies: dict[str, OriginalStudy], script: str, given: Values) 
         shots = {*study.tables.get("shots", ()), _number(values, "--finetune_shots")}
         study.tables["shots"] = sorted(shots)
     study.tables["seeds"] = sorted({*study.tables["seeds"], _number(values, "--seed")})
-    _add_method(study.tables["methods"], table, str(values["--group"]))
+    methods, label = study.tables["methods"], table["method"]
+    suffixes = [re.sub(r"\W+", "_", str(values["--group"])), *map(str, range(3, 1000))]
+    while methods.get(label, table) != table:  # the same method with other settings
+        label = f"{table['method']}_{suffixes.pop(0)}"
+    methods[label] = table
 
 
 def _refuse_fixed(given: Values, values: Values) -> None:
@@ -139,15 +138,6 @@ def _refuse_fixed(given: Values, values: Values) -> None:
         if kind == "fixed" and not same:
             problem = f"{flag} {values[flag]}: a study cannot have this value: {text}"
             raise OodmlError(problem, flag, values[flag], (str(default),))
-
-
-def _add_method(methods: dict[str, Any], table: dict[str, Any], group: str) -> None:
-    """Add a method unless it is there; one with other settings gets the group as a suffix."""
-    label, name = table["method"], table["method"]
-    suffixes = [re.sub(r"\W+", "_", group), *map(str, range(3, 1000))]
-    while methods.get(label, table) != table:
-        label = f"{name}_{suffixes.pop(0)}"
-    methods[label] = table
 
 
 def _method(values: Values, script: str, paper_diva: Values) -> dict[str, Any]:
@@ -199,13 +189,10 @@ def _s2sd(values: Values) -> dict[str, Any]:
 
 
 def _miner(values: Values) -> dict[str, Any]:
-    miner = _choice(values, "--batch_mining")
+    miner, probability = _choice(values, "--batch_mining"), "--miner_rho_distance_cp"
     if miner != "rho_distance":
         return {"miner": miner}
-    return {
-        "miner": miner,
-        "miner_options": {"probability": _number(values, "--miner_rho_distance_cp")},
-    }
+    return {"miner": miner, "miner_options": {"probability": _number(values, probability)}}
 
 
 def _model(values: Values, method: str) -> dict[str, Any]:
@@ -253,16 +240,16 @@ def _adapt(values: Values) -> dict[str, Any]:
 def _options(values: Values, spec: Values) -> dict[str, Any]:
     for flags in spec.get("equal", ()):
         _only([values[flag] for flag in flags], ", ".join(flags))
-    return {name: _convert(values, flag) for name, flag in spec["options"].items()}
-
-
-def _convert(values: Values, flag: str) -> Any:
-    """The value of a flag: a choice, true or false, a number, or several."""
-    if flag in _tables()["choices"]:
-        return _choice(values, flag)
-    if isinstance(values[flag], bool):
-        return values[flag]
-    return _numbers(values, flag) if isinstance(values[flag], list) else _number(values, flag)
+    options: Values = {}
+    for name, flag in spec["options"].items():
+        if flag in _tables()["choices"]:
+            options[name] = _choice(values, flag)
+        elif isinstance(values[flag], bool):
+            options[name] = values[flag]
+        else:
+            convert = _numbers if isinstance(values[flag], list) else _number
+            options[name] = convert(values, flag)
+    return options
 
 
 def _choice(values: Values, flag: str) -> str:

@@ -1,21 +1,14 @@
 """What a search may change: the ranges in a study file, and the number of trials."""
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from oodml.errors import unknown
 from oodml.study.spec.consistency import validation_metrics
-from oodml.study.spec.tables import (
-    Table,
-    accepted_types,
-    check_listed,
-    key_error,
-    lists_values,
-    parse_settings,
-)
+from oodml.study.spec.tables import Key, Table, accepted_types, parse_settings
 
 Number = Annotated[int | float, Field(allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -48,12 +41,6 @@ class Choices(BaseModel):
 
     values: tuple[Any, ...]
 
-    def values_to_validate(self) -> tuple[Any, ...]:
-        return self.values
-
-    def with_validated(self, values: tuple[Any, ...]) -> "Choices":
-        return Choices(values=values)
-
     def initial_value(self) -> Any:
         """The value in the first trial if the option has no default."""
         return self.values[0]
@@ -80,11 +67,10 @@ class NumberRange(BaseModel):
     log: bool = False
     whole: bool = False
 
-    def values_to_validate(self) -> tuple[float, ...]:
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The values to validate."""
         return (self.value_of(self.low), self.value_of(self.high))
-
-    def with_validated(self, values: tuple[float, ...]) -> "NumberRange":
-        return self
 
     def initial_value(self) -> float:
         middle = (self.low * self.high) ** 0.5 if self.log else (self.low + self.high) / 2
@@ -97,9 +83,8 @@ class NumberRange(BaseModel):
         return min(self.high, max(self.low, float(f"{parameter:.{DIGITS}g}")))
 
     def parameter_of(self, value: Any) -> Any:
-        if isinstance(value, bool | str) or value is None or not self.low <= value <= self.high:
-            return None
-        return value
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return value if is_number and self.low <= value <= self.high else None
 
     def describe(self) -> str:
         low, high = (int(n) if self.whole else n for n in (self.low, self.high))
@@ -117,73 +102,84 @@ class _Bounds(BaseModel):
     log: bool = False
 
 
-def parse_search(value: object, file: Path) -> SearchSettings | None:
+def parse_search(value: object, key: Key) -> SearchSettings | None:
     """Parse the `search` of a study file: a number of trials per method, or a table."""
     if value is None:
         return None
     if not isinstance(value, dict | int) or isinstance(value, bool):
         keys = ", ".join(SearchSettings.model_fields)
-        problem = f"expected a number of trials per method, or a table with {keys}"
-        raise key_error(file, "search", value, problem)
+        raise key.error(value, f"expected a number of trials per method, or a table with {keys}")
     table = value if isinstance(value, dict) else {"trials": value}
     if isinstance(table.get("split"), int) and not isinstance(table["split"], bool):
         table = table | {"split": str(table["split"])}
-    settings = parse_settings(SearchSettings, table, "search", file)
+    settings = parse_settings(SearchSettings, table, key)
     for name in settings.metric.split("+"):
         if name not in validation_metrics():
-            raise unknown("metric", name, validation_metrics(), f"{file}: search.metric")
+            raise unknown("metric", name, validation_metrics(), f"{key}.metric")
     return settings
 
 
-def find_ranges(table: Table, kind: type[BaseModel], key: str, file: Path) -> dict[str, Range]:
+def find_ranges(table: Table, kind: type[BaseModel], key: Key) -> dict[str, Range]:
     """The ranges in the table at `key`: lists where one value is expected, and tables of bounds."""
     ranges: dict[str, Range] = {}
     for name, value in table.items():
-        dotted = f"{key}.{name}"
-        if lists_values(name, value, kind):
-            check_listed(value, dotted, file)
-            ranges[name] = Choices(values=tuple(value))
-        elif _is_interval(name, value, kind):
-            bounds = parse_settings(_Bounds, value, dotted, file)
-            ranges[name] = _make_interval(bounds, accepted_types(name, kind), dotted, file)
+        accepted = accepted_types(name, kind)
+        if isinstance(value, list):
+            takes_list = any(issubclass(t, Sequence | set) and t is not str for t in accepted)
+            if accepted and not takes_list:
+                _check_listed(value, key / name)
+                ranges[name] = Choices(values=tuple(value))
+        elif isinstance(value, dict) and {"low", "high"} & value.keys():
+            is_table = any(issubclass(one, Mapping) for one in accepted)
+            if not is_table:
+                ranges[name] = _parse_interval(value, accepted, key / name)
     return ranges
 
 
-def refuse_intervals(table: Table, kind: type[BaseModel], key: str, file: Path) -> None:
-    """Raise an error if a table contains bounds although the study has no search."""
-    for name, value in table.items():
-        if _is_interval(name, value, kind):
+def combinations(table: Table, kind: type[BaseModel], key: Key) -> Iterator[tuple[Table, Table]]:
+    """Every combination of the values that keys list where one value is expected."""
+    ranges = find_ranges(table, kind, key)
+    for name, one in ranges.items():
+        if isinstance(one, NumberRange):
             remedy = "Add `search = 20` (trials per method) at the top of the file, or list values"
             problem = f"only a search samples from an interval. {remedy}"
-            raise key_error(file, f"{key}.{name}", value, problem)
+            raise (key / name).error(table[name], problem)
+    for values in itertools.product(*(one.values for one in ranges.values())):
+        chosen = dict(zip(ranges, values, strict=True))
+        yield table | chosen, chosen
 
 
 def tables_to_validate(
-    table: Table, kind: type[BaseModel], key: str, file: Path
-) -> Iterator[Table]:
+    table: Table, kind: type[BaseModel], key: Key
+) -> Iterator[tuple[Table, Table]]:
     """The tables to validate: first without ranges, then with each test value of each range."""
-    ranges = find_ranges(table, kind, key, file)
+    ranges = find_ranges(table, kind, key)
     fixed = {name: value for name, value in table.items() if name not in ranges}
-    yield fixed
+    yield fixed, {}
     for name, one in ranges.items():
-        yield from (fixed | {name: value} for value in one.values_to_validate())
+        yield from ((fixed | {name: value}, {name: value}) for value in one.values)
 
 
-def _make_interval(bounds: _Bounds, accepted: set[type], key: str, file: Path) -> NumberRange:
-    low, high = bounds.low, bounds.high
+def _check_listed(values: Sequence[Any], key: Key) -> None:
+    """Refuse an empty list of values and a value that is listed twice, such as 1e-3 and 0.001."""
+    if not values:
+        raise key.error(values, "at least one value is required")
+    for first, second in itertools.combinations(values, 2):  # True is not 1 here
+        if first == second and isinstance(first, bool) == isinstance(second, bool):
+            raise key.error(values, f"{second!r} is listed twice; list it once")
+
+
+def _parse_interval(table: Table, accepted: set[type], key: Key) -> NumberRange:
+    bounds = parse_settings(_Bounds, table, key)
+    low, high, log = bounds.low, bounds.high, bounds.log
     whole = isinstance(low, int) and isinstance(high, int) and float not in accepted
-    if accepted and not accepted & {int, float}:
-        raise key_error(file, key, [low, high], "this key does not take a number")
-    if accepted and float not in accepted and not whole:
-        raise key_error(file, key, [low, high], "expected whole numbers")
-    if low >= high:
-        raise key_error(file, key, [low, high], "low must be below high")
-    if bounds.log and low <= 0:
-        raise key_error(file, f"{key}.low", low, "with `log` it must be above 0")
-    return NumberRange(low=low, high=high, log=bounds.log, whole=whole)
-
-
-def _is_interval(name: str, value: object, kind: type[BaseModel]) -> bool:
-    if not isinstance(value, dict) or not {"low", "high"} & value.keys():
-        return False
-    return not any(issubclass(one, Mapping) for one in accepted_types(name, kind))
+    for wrong, problem in (
+        (accepted and not accepted & {int, float}, "this key does not take a number"),
+        (accepted and float not in accepted and not whole, "expected whole numbers"),
+        (low >= high, "low must be below high"),
+    ):
+        if wrong:
+            raise key.error([low, high], problem)
+    if log and low <= 0:
+        raise (key / "low").error(low, "with `log` it must be above 0")
+    return NumberRange(low=low, high=high, log=log, whole=whole)

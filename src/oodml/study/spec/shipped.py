@@ -33,11 +33,9 @@ def shipped_studies() -> dict[str, str]:
 
 
 def open_study(which: str | Path, data: Path | None = None, splits: Path | None = None) -> Study:
-    """Open a study file, or a study that comes with the package.
+    """Open a study file, or a shipped study: "shipped:NAME", or NAME if no file has this name.
 
-    "shipped:NAME" always is a shipped study. So is a bare NAME, without suffix and folder, unless
-    there is a file of that name; a folder of that name does not matter. Relative paths in a
-    shipped study start at the current folder. `splits` is a file to use instead of building them.
+    Relative paths in a shipped study start at the current folder. `splits` is a file to use.
     """
     name = _shipped_name(str(which))
     if name is not None:
@@ -66,12 +64,12 @@ def check_data(study: Study, which: str) -> None:
     name, root = study.data.name, Path(study.data.options.get("root", study.data.name))
     if name not in PUBLISHED or root.expanduser().is_dir():
         return
-    problem = (
-        f"data: {name} is not in {root}. Run `oodml data fetch {name} --root {root}`, which "
-        f"downloads it or prints how to, and then `oodml study run {which} --data {root} --out …`. "
-        "Without the data, `--smoke` tests the study on generated images."
+    fetch = f"Run `oodml data fetch {name} --root {root}`, which downloads it or prints how to"
+    run = f"then `oodml study run {which} --data {root} --out …`"
+    smoke = "Without the data, `--smoke` tests the study on generated images."
+    raise OodmlError(
+        f"data: {name} is not in {root}. {fetch}; {run}. {smoke}", "data.root", str(root)
     )
-    raise OodmlError(problem, "data.root", str(root))
 
 
 def _shipped_name(which: str) -> str | None:
@@ -91,14 +89,11 @@ def _shipped_name(which: str) -> str | None:
 
 
 def shipped_text(name: str, root: Path | None, file: Path) -> str:
-    studies = shipped_studies()
-    name = name.removeprefix(PREFIX)
-    if name not in studies:
-        raise unknown("shipped study", name, studies)
+    text = shipped_studies()[_shipped_name(PREFIX + name.removeprefix(PREFIX)) or ""]
     if root is None:
-        return studies[name]
+        return text
     path = json.dumps(_data_value(file, str(root)), ensure_ascii=False)
-    return re.sub(r'root = "[^"]*"', lambda _: f"root = {path}", studies[name], count=1)
+    return re.sub(r'root = "[^"]*"', lambda _: f"root = {path}", text, count=1)
 
 
 def study_text(data: str, file: Path, root: Path | None = None) -> str:

@@ -25,11 +25,9 @@ FIXED = ("train.epochs", "train.warmup_epochs", "train.evaluate_every", "train.b
 
 
 def smoke_study(study: Study, folder: Path) -> Study:
-    """A short version of a study that runs every variant.
+    """A short version of a study that runs every variant, on few images, for one epoch.
 
-    It has one seed, one epoch, one episode, and few steps. Splits that are built have few swaps,
-    on a few images of a few classes. If the dataset is not on this machine, a miniature of
-    generated images takes its place, and networks are untrained.
+    If the dataset is not on this machine, generated images take its place.
     """
     absent = missing_root(study.data) is not None
     variants = tuple(_small_variant(variant, untrained=absent) for variant in study.variants)
@@ -96,14 +94,13 @@ def _small_variant(variant: Variant, untrained: bool) -> Variant:
         config = timm.get_pretrained_cfg(model.backbone, allow_unregistered=True)
         if config is not None and not config.fixed_input_size:
             changes["image_size"] = IMAGE_SIZE
-    train = {
-        "epochs": min(1, variant.train.epochs), "warmup_epochs": 0, "evaluate_every": 1,
-        "batch_size": min(variant.train.batch_size, max(BATCH_SIZE, 2 * variant.train.per_class)),
-    }  # fmt: skip
+    train, size = variant.train, max(BATCH_SIZE, 2 * variant.train.per_class)
+    short = {"epochs": min(1, train.epochs), "warmup_epochs": 0, "evaluate_every": 1}
+    short["batch_size"] = min(train.batch_size, size)
     return variant.model_copy(
         update={
             "seeds": variant.seeds[:1],
-            "train": variant.train.model_copy(update=train),
+            "train": train.model_copy(update=short),
             "adapt": variant.adapt.model_copy(update={"iterations": 5}),
             "model": model.model_copy(update=changes),
             "ranges": {name: one for name, one in variant.ranges.items() if name not in FIXED},

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from oodml.backbones import VECTORS
 from oodml.catalog import get_class, make_importable, names
@@ -15,18 +15,8 @@ from oodml.images.decode import parse_background
 from oodml.images.image_set import pixels_error
 from oodml.shift.build import SplitSettings
 from oodml.study.spec.ranges import SearchSettings, Seed, parse_search
-from oodml.study.spec.tables import Table, key_error, option_schema, parse_settings, resolve_path
-from oodml.study.spec.variants import (
-    Variant,
-    parse_searched_variants,
-    parse_variants,
-    refuse_repeats,
-)
-
-
-def _check_background(value: str) -> str:
-    parse_background(value)
-    return value
+from oodml.study.spec.tables import Key, Table, option_schema, parse_settings
+from oodml.study.spec.variants import Variant, parse_variants, refuse_repeats
 
 
 class DataOptions(BaseModel):
@@ -34,7 +24,13 @@ class DataOptions(BaseModel):
 
     few: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=1)]] | None = None
     skip_corrupt: bool = False
-    background: Annotated[str, AfterValidator(_check_background)] = "white"
+    background: str = "white"
+
+    @field_validator("background")
+    @classmethod
+    def _check_background(cls, value: str) -> str:
+        parse_background(value)
+        return value
 
 
 class Source(BaseModel):
@@ -143,70 +139,68 @@ def _describe_folder(folder: Path) -> str:
 
 def parse_study(tables: Table, file: Path) -> Study:
     """The study that the tables of a file describe."""
-    keys = parse_settings(StudyKeys, tables, "", file)
-    source = _parse_source(keys.data, file)
+    top = Key(file)
+    keys = parse_settings(StudyKeys, tables, top)
+    source = _parse_source(keys.data, top / "data")
     if is_vector_file(Path(source.name)):
-        keys = _vector_keys(keys, file)
+        keys = _vector_keys(keys, top)
     bases = {"model": keys.model, "train": keys.train, "adapt": keys.adapt}
-    search = parse_search(keys.search, file)
-    parse = parse_variants if search is None else parse_searched_variants
+    search = parse_search(keys.search, top / "search")
     methods = keys.methods if isinstance(keys.methods, dict) else {key: {} for key in keys.methods}
-    variants = tuple(parse(methods, bases, keys.seeds, file))
+    variants = tuple(parse_variants(methods, bases, keys.seeds, file, search is not None))
     refuse_repeats(variants, file)
     if search is not None and not any(variant.ranges for variant in variants):
         problem = "no key has a range. List values, or write {low = 1e-5, high = 1e-2, log = true}"
         where = "for an option of a method or for a key of [train] or [model]"
-        raise error_at(f"{file}: search", f"{problem}, {where}")
+        raise error_at(top / "search", f"{problem}, {where}")
     if isinstance(keys.test_data, dict):
-        further = [(name, f".{name}", one) for name, one in keys.test_data.items()]
+        further = [(name, top / "test_data" / name, one) for name, one in keys.test_data.items()]
     else:
-        further = [("", f"[{number}]", one) for number, one in enumerate(keys.test_data)]
-    test_data = ((n, _parse_source(one, file, f"test_data{key}")) for n, key, one in further)
+        listed = enumerate(keys.test_data)
+        further = [("", Key(file, f"test_data[{number}]"), one) for number, one in listed]
     return Study(
         name=keys.name or file.stem,
         data=source,
-        test_data=tuple(test_data),
+        test_data=tuple((name, _parse_source(one, key)) for name, key, one in further),
         variants=variants,
-        splits=_parse_splits(keys.splits, keys.model, file),
+        splits=_parse_splits(keys.splits, keys.model, top / "splits"),
         shots=tuple(dict.fromkeys(keys.shots)),
         episodes=keys.episodes,
         search=search,
     )
 
 
-def _parse_source(data: str | Table, file: Path, key: str = "data") -> Source:
+def _parse_source(data: str | Table, key: Key) -> Source:
     if isinstance(data, str):
-        return Source(name=_locate(data, file, key))
+        return Source(name=_locate(data, key))
     options = dict(data)
     name = options.pop("name", None)
     if not isinstance(name, str):
-        raise key_error(file, f"{key}.name", name, "expected a dataset's name or a path")
+        raise (key / "name").error(name, "expected a dataset's name or a path")
     common = {name: options[name] for name in DataOptions.model_fields if name in options}
-    parse_settings(DataOptions, common, key, file)
+    parse_settings(DataOptions, common, key)
     if isinstance(options.get("root"), str):
-        options["root"] = str(resolve_path(options["root"], file))
+        options["root"] = str(key.resolve(options["root"]))
     if name in names("datasets"):
         schema = option_schema(get_class("datasets", name), ())
         allowed = ["name", *DataOptions.model_fields, *schema.model_fields]
-        extra = [key for key in options if key not in allowed]
+        extra = [option for option in options if option not in allowed]
         if extra and schema.model_config.get("extra") == "forbid":
-            raise unknown("key", extra[0], allowed, f"{file}: {key}")
-    return Source(name=_locate(name, file, f"{key}.name"), options=options)
+            raise unknown("key", extra[0], allowed, str(key))
+    return Source(name=_locate(name, key / "name"), options=options)
 
 
-def _vector_keys(keys: StudyKeys, file: Path) -> StudyKeys:
+def _vector_keys(keys: StudyKeys, top: Key) -> StudyKeys:
     """The keys of a study on vectors, which has no network and one view of each row."""
     for part, table in (("model", keys.model), ("splits", keys.splits)):
         if table.get("backbone", VECTORS) != VECTORS:
             problem = "the data are vectors, which no network embeds again; remove the key"
-            raise key_error(file, f"{part}.backbone", table["backbone"], problem)
+            raise (top / part / "backbone").error(table["backbone"], problem)
     methods = keys.methods.values() if isinstance(keys.methods, dict) else ()
-    parts = [(keys.model, keys.adapt), *((t.get("model", {}), t.get("adapt", {})) for t in methods)]
-    for model, adapt in parts:
-        if model.get("mode", "head") != "head":
-            raise pixels_error(str(keys.data), f"{file}: model.mode")
-        if adapt.get("layers", "last") != "last":
-            raise pixels_error(str(keys.data), f"{file}: adapt.layers")
+    for table in ({"model": keys.model, "adapt": keys.adapt}, *methods):
+        for part, field, allowed in (("model", "mode", "head"), ("adapt", "layers", "last")):
+            if table.get(part, {}).get(field, allowed) != allowed:
+                raise pixels_error(str(keys.data), str(top / part / field))
     splits = keys.splits if "file" in keys.splits else keys.splits | {"backbone": VECTORS}
     model = {"views": 1} | keys.model | {"backbone": VECTORS}
     return keys.model_copy(
@@ -214,35 +208,32 @@ def _vector_keys(keys: StudyKeys, file: Path) -> StudyKeys:
     )
 
 
-def _locate(name: str, file: Path, key: str) -> str:
+def _locate(name: str, key: Key) -> str:
     """A dataset's name or import path as it is, and any other path as an absolute path."""
     if not name.strip():
-        raise key_error(file, key, name, "expected a dataset's name or a path")
-    path = resolve_path(name, file)
+        raise key.error(name, "expected a dataset's name or a path")
+    path = key.resolve(name)
     if name in names("datasets") or name.startswith("hf:"):
         return name
     if path.exists():
         return str(path)
     if is_import_path(name):
         return name
-    error = unknown("dataset", name, names("datasets"), f"{file}: {key}")
+    error = unknown("dataset", name, names("datasets"), str(key))
     problem = f"{error} A path of a folder or table is allowed as well, but {path} does not exist."
     raise OodmlError(problem, error.location, name, error.allowed)
 
 
-def _parse_splits(table: Table, model: Table, file: Path) -> SplitSettings | SplitFile:
+def _parse_splits(table: Table, model: Table, key: Key) -> SplitSettings | SplitFile:
     """The splits. Unless set otherwise, shift is measured on the images as the models see them."""
     if "file" in table:
-        path = resolve_path(parse_settings(SplitFile, table, "splits", file).file, file)
+        path = key.resolve(parse_settings(SplitFile, table, key).file)
         if not path.is_file():
-            raise key_error(file, "splits.file", table["file"], f"{path} does not exist")
+            raise (key / "file").error(table["file"], f"{path} does not exist")
         return SplitFile(file=path)
-    shared = {key: model[key] for key in ("image_size", "augmentation", "pooling") if key in model}
+    shared = {
+        name: model[name] for name in ("image_size", "augmentation", "pooling") if name in model
+    }
     single = {k: value for k, value in shared.items() if not isinstance(value, list | dict)}
-    settings = parse_settings(SplitSettings, single | table, "splits", file)
-    if settings.weights in (None, "none"):
-        return settings
-    weights = resolve_path(str(settings.weights), file)
-    if not weights.is_file():
-        raise key_error(file, "splits.weights", settings.weights, f"{weights} does not exist")
-    return settings.model_copy(update={"weights": str(weights)})
+    settings = parse_settings(SplitSettings, single | table, key)
+    return (key / "weights").resolve_weights(settings)

@@ -1,13 +1,13 @@
 """Checking TOML tables. Errors name the file, the key, the given value, and what is allowed."""
 
 import inspect
-import itertools
 import json
 import math
 import re
 import types
 import typing
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
@@ -30,71 +30,85 @@ EXPECTED: dict[str | tuple[str, ...], str] = {
 """What a key accepts, by the start of the type of pydantic's error."""
 
 
-def parse_settings(kind: type[Settings], table: object, key: str, file: Path) -> Settings:
-    """Validate the table at the dotted `key` of a file, "" for its top.
+@dataclass(frozen=True)
+class Key:
+    """A key of a study file, which errors name: its dotted `name`, "" for the top of the file."""
 
-    Types are strict: `"3"` is not a number. A whole number may stand for a real number.
-    """
+    file: Path
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.name}"
+
+    def __truediv__(self, part: object) -> "Key":
+        return Key(self.file, f"{self.name}.{part}" if self.name else str(part))
+
+    def error(self, given: object, problem: str, allowed: Sequence[str] = ()) -> OodmlError:
+        return error_at(self, f"given {given!r}; {problem}", given, allowed)
+
+    def resolve(self, path: str | Path) -> Path:
+        """The absolute path of a path in the file, which is relative to the file's folder."""
+        return (self.file.parent / Path(path).expanduser()).resolve()
+
+    def resolve_weights(self, settings: Settings) -> Settings:
+        """Settings whose key `weights`, if it is a file, has its absolute path."""
+        weights = getattr(settings, "weights", None)
+        if weights in (None, "none"):
+            return settings
+        if not (path := self.resolve(weights)).is_file():
+            problem = f'{path} does not exist; expected a file of weights or "none"'
+            raise self.error(weights, problem)
+        return settings.model_copy(update={"weights": str(path)})
+
+
+def parse_settings(kind: type[Settings], table: object, key: Key) -> Settings:
+    """Validate the table at a key."""
     if not isinstance(table, dict):
-        raise key_error(file, key, table, "expected a table")
-    _refuse_non_finite(table, key, file)
+        raise key.error(table, "expected a table")
+    _refuse_non_finite(table, key)
     try:
-        text = json.dumps(table, default=str)
-        return kind.model_validate_json(text, strict=True)
+        return kind.model_validate_json(json.dumps(table, default=str), strict=True)
     except ValidationError as error:
-        raise _settings_error(error, kind, table, key, file) from None
+        raise _settings_error(error, kind, table, key) from None
 
 
-def resolve_path(path: str | Path, file: Path) -> Path:
-    """The absolute path of a path in a file, which is relative to the file's folder."""
-    return (file.parent / Path(path).expanduser()).resolve()
-
-
-def key_error(
-    file: Path, key: str, given: object, problem: str, allowed: Sequence[str] = ()
-) -> OodmlError:
-    location = f"{file}: {key}"
-    return error_at(location, f"given {given!r}; {problem}", given, allowed)
-
-
-def _refuse_non_finite(value: object, key: str, file: Path) -> None:
+def _refuse_non_finite(value: object, key: Key) -> None:
     """Refuse nan everywhere, and inf except as an end of the splits' range of shifts."""
-    allowed = math.isinf if key.startswith("splits.ends") else math.isfinite
-    if isinstance(value, float) and not (math.isfinite(value) or allowed(value)):
-        raise key_error(file, key, value, "must be a finite number")
-    inner_values = value if isinstance(value, list) else ()
-    items = value.items() if isinstance(value, dict) else enumerate(inner_values)
-    for name, inner in items:
-        _refuse_non_finite(inner, f"{key}.{name}" if key else str(name), file)
+    if isinstance(value, float) and not math.isfinite(value):
+        is_end = math.isinf(value) and key.name.startswith("splits.ends")
+        if not is_end:
+            raise key.error(value, "must be a finite number")
+    items = value.items() if isinstance(value, dict) else ()
+    for name, inner in enumerate(value) if isinstance(value, list) else items:
+        _refuse_non_finite(inner, key / name)
 
 
 def _settings_error(
-    error: ValidationError, kind: type[BaseModel], table: object, key: str, file: Path
+    error: ValidationError, kind: type[BaseModel], table: object, key: Key
 ) -> OodmlError:
     """The error of the first unknown key, or else of the most deeply nested wrong value."""
     errors = error.errors(include_url=False)
-    first = next(
-        (one for one in errors if one["type"] == "extra_forbidden"),
-        max(errors, key=lambda one: len(_path_in(table, one["loc"]))),
-    )
-    missing, last = first["type"] == "missing", first["loc"][-1]
+    paths = [_path_in(table, one["loc"]) for one in errors]
+    deepest = errors[paths.index(max(paths, key=len))]
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), deepest)
+    given = first["input"]
+    if first["type"] == "missing":
+        last = first["loc"][-1]
+        for part in (*_path_in(table, first["loc"][:-1]), last):
+            key /= part
+        return error_at(key, f"this {'value' if isinstance(last, int) else 'key'} is required")
     path = _path_in(table, first["loc"])
-    same_key = [one for one in errors if _path_in(table, one["loc"]) == path]
-    names = [*_path_in(table, first["loc"][:-1]), str(last)] if missing else path
-    parts = [*([key] if key else []), *names]
-    location = f"{file}: {'.'.join(parts)}"
-    if missing:
-        what = "value" if isinstance(last, int) else "key"
-        return error_at(location, f"this {what} is required")
+    for part in path:
+        key /= part
     if first["type"] == "extra_forbidden":
-        return unknown("key", parts[-1], kind.model_fields, location)
+        return unknown("key", path[-1], kind.model_fields, str(key))
+    same_key = [one for one, other in zip(errors, paths, strict=True) if other == path]
     texts = [one["ctx"]["expected"] for one in same_key if one["type"] == "literal_error"]
     allowed = [choice for text in texts for choice in re.findall(r"'([^']*)'", text)]
     if first["type"] == "literal_error":
-        return unknown("value", first["input"], allowed, location)
+        return unknown("value", given, allowed, str(key))
     problems = dict.fromkeys(map(_describe_expected, same_key))
-    problem = " or ".join(problems).replace(" or expected ", " or ")
-    return key_error(file, ".".join(parts), first["input"], problem, allowed)
+    return key.error(given, " or ".join(problems).replace(" or expected ", " or "), allowed)
 
 
 def _describe_expected(error: ErrorDetails) -> str:
@@ -131,34 +145,6 @@ def option_schema(thing: Any, skip: Sequence[str]) -> type[BaseModel]:
             fields[name] = (hints.get(name, Any), default)
     config = ConfigDict(extra=extra, arbitrary_types_allowed=True, protected_namespaces=())
     return create_model("Options", __config__=config, **fields)
-
-
-def combinations(
-    table: Table, kind: type[BaseModel], key: str, file: Path
-) -> Iterator[tuple[Table, Table]]:
-    """Every combination of the values that keys list where one value is expected."""
-    listed = {name: value for name, value in table.items() if lists_values(name, value, kind)}
-    for name, values in listed.items():
-        check_listed(values, f"{key}.{name}" if key else name, file)
-    for values in itertools.product(*listed.values()):
-        chosen = dict(zip(listed, values, strict=True))
-        yield table | chosen, chosen
-
-
-def check_listed(values: Sequence[Any], key: str, file: Path) -> None:
-    """Refuse an empty list of values and a value that is listed twice, such as 1e-3 and 0.001."""
-    if not values:
-        raise key_error(file, key, values, "at least one value is required")
-    for first, second in itertools.combinations(values, 2):  # True is not 1 here
-        if first == second and isinstance(first, bool) == isinstance(second, bool):
-            raise key_error(file, key, values, f"{second!r} is listed twice; list it once")
-
-
-def lists_values(name: str, value: object, kind: type[BaseModel]) -> bool:
-    """Whether a key has a list of values where its field takes a single value."""
-    accepted = accepted_types(name, kind)
-    lists = [one for one in accepted if issubclass(one, Sequence | set) and one is not str]
-    return isinstance(value, list) and bool(accepted) and not lists
 
 
 def accepted_types(name: str, kind: type[BaseModel]) -> set[type]:

@@ -14,15 +14,15 @@ from oodml.catalog import get_class, names
 from oodml.errors import error_at, unknown
 from oodml.model import ModelSettings, ModelTable, keys_of_other_mode, parse_model_settings
 from oodml.study.spec.consistency import check_adaptation, check_method
-from oodml.study.spec.ranges import Range, Seed, find_ranges, refuse_intervals, tables_to_validate
-from oodml.study.spec.tables import (
-    Table,
+from oodml.study.spec.ranges import (
+    Choices,
+    Range,
+    Seed,
     combinations,
-    key_error,
-    option_schema,
-    parse_settings,
-    resolve_path,
+    find_ranges,
+    tables_to_validate,
 )
+from oodml.study.spec.tables import Key, Table, option_schema, parse_settings
 from oodml.training.settings import TrainSettings
 
 NOT_OPTIONS = ("sizes",)
@@ -92,94 +92,127 @@ class MethodKeys(BaseModel):
 
 
 def parse_variants(
-    methods: Mapping[str, Table], bases: Mapping[str, Table], seeds: tuple[int, ...], file: Path
+    methods: Mapping[str, Table],
+    bases: Mapping[str, Table],
+    seeds: tuple[int, ...],
+    file: Path,
+    is_search: bool = False,
 ) -> Iterator[Variant]:
+    """The variants of a study file; those of a search have default options and ranges."""
     for part, kind in PARTS.items():
-        refuse_intervals(bases[part], kind, part, file)
-        for table, _ in combinations(bases[part], kind, part, file):
-            parse_settings(kind, table, part, file)
+        tables = tables_to_validate if is_search else combinations
+        for table, _ in tables(bases[part], kind, Key(file, part)):
+            parse_settings(kind, table, Key(file, part))
     for label, table in methods.items():
-        yield from method_variants(label, table, bases, seeds, file)
+        if is_search:
+            yield _searched_variant(_Method(label, table, bases, file), seeds)
+        else:
+            yield from method_variants(label, table, bases, seeds, file)
 
 
 def method_variants(
     label: str, table: Table, bases: Mapping[str, Table], seeds: tuple[int, ...], file: Path
 ) -> Iterator[Variant]:
     """The variants of one method's table: one for every combination of listed values."""
-    key = f"methods.{label}"
-    own = parse_settings(MethodKeys, table, key, file)
-    if own.backbone is not None:
-        own = own.model_copy(update={"model": own.model | {"backbone": own.backbone}})
-    name = own.method or label
-    method = find_method(name, f"{file}: {key}")
-    schema = option_schema(method, NOT_OPTIONS)
-    given = {option: table[option] for option in table if option not in MethodKeys.model_fields}
-    refuse_intervals(given, schema, key, file)
-    options = []
-    for one, chosen in combinations(given, schema, key, file):
-        parsed = parse_settings(schema, one, key, file)
-        plain = {  # without defaults that JSON cannot represent
-            option: value
-            for option, value in parsed.model_dump().items()
-            if option in parsed.model_fields_set
-            or isinstance(value, bool | int | float | str | None)
-        }
-        options.append((plain, chosen))
-    unused = _unused_parts(method.trains, own.few_shot)
-    own_seeds = tuple(dict.fromkeys(own.seeds or seeds))
-    for settings, chosen in _part_settings(bases, own, unused, key, file):
-        check_adaptation(settings["adapt"], f"{file}: {_dotted('adapt', 'metrics', own, key)}")
-        settings["model"] = _check_model(settings["model"], method, name, own, key, file)
-        for one, chosen_options in options:
-            check_method(method, one, settings["model"], settings["train"], f"{file}: {key}")
-            values = (f"{name}={value}" for name, value in (chosen | chosen_options).items())
-            yield Variant(
-                label=" ".join([own.label or label, *values]),
-                method=name,
-                options=one,
-                seeds=own_seeds if method.trains else own_seeds[:1],
-                few_shot=own.few_shot,
-                trains=method.trains,
-                **settings | {"model": parse_model_settings(settings["model"].model_dump())},
-            )
+    return _Method(label, table, bases, file).variants(seeds)
 
 
-def _part_settings(
-    bases: Mapping[str, Table], own: MethodKeys, unused: set[str], key: str, file: Path
-) -> Iterator[tuple[dict[str, Any], Table]]:
-    """The settings of a method for every combination of listed values, and the chosen values."""
-    choices: list[list[tuple[str, BaseModel, Table]]] = []
-    for part, kind in PARTS.items():
-        merged = bases[part] | getattr(own, part)
-        if part == "model":
-            _refuse_views(merged, own, bases["model"], key, file)
-        refuse_intervals(merged, kind, f"{key}.{part}", file)
-        parsed: list[tuple[str, BaseModel, Table]] = []
-        for table, chosen in combinations(merged, kind, f"{key}.{part}", file):
-            dotted = {f"{part}.{name}": value for name, value in chosen.items()}
-            parsed.append((part, parse_settings(kind, table, f"{key}.{part}", file), dotted))
-        parsed = [(part, parsed[0][1], {})] if part in unused else parsed
-        choices.append(_applicable(parsed) if part == "model" else parsed)
-    for combination in itertools.product(*choices):
-        settings = {part: one for part, one, _ in combination}
-        yield settings, {name: value for *_, one in combination for name, value in one.items()}
+class _Method:
+    """A method's table, with the tables of the study that it inherits from."""
+
+    def __init__(self, label: str, table: Table, bases: Mapping[str, Table], file: Path) -> None:
+        self.label, self.table, self.bases = label, table, bases
+        self.file, self.key = file, Key(file, f"methods.{label}")
+        self.keys = keys = parse_settings(MethodKeys, table, self.key)
+        self.name = keys.method or label
+        self.method = find_method(self.name, str(self.key))
+        self.schema = option_schema(self.method, NOT_OPTIONS)
+        self.options = {name: table[name] for name in table if name not in MethodKeys.model_fields}
+        self.own = {part: getattr(keys, part) for part in PARTS}
+        if keys.backbone is not None:
+            self.own["model"] = self.own["model"] | {"backbone": keys.backbone}
+        self.merged = {part: bases[part] | self.own[part] for part in PARTS}
+        self.unused = _unused_parts(self.method.trains, keys.few_shot)
+
+    def locate(self, part: str, field: str) -> Key:
+        """Where a key is: in the method's own table or in the study's."""
+        start = self.key if field in self.own[part] else Key(self.file)
+        return start / part / field
+
+    def variants(self, seeds: tuple[int, ...]) -> Iterator[Variant]:
+        seeds = tuple(dict.fromkeys(self.keys.seeds or seeds))
+        options = []
+        for one, chosen in combinations(self.options, self.schema, self.key):
+            parsed = parse_settings(self.schema, one, self.key)
+            plain = {  # without defaults that JSON cannot represent
+                name: value
+                for name, value in parsed.model_dump().items()
+                if name in parsed.model_fields_set
+                or isinstance(value, bool | int | float | str | None)
+            }
+            options.append((plain, chosen))
+        for settings, chosen in self._part_settings():
+            check_adaptation(settings["adapt"], str(self.locate("adapt", "metrics")))
+            model = self._check_model(settings["model"])
+            for one, chosen_options in options:
+                check_method(self.method, one, model, settings["train"], str(self.key))
+                values = (f"{name}={value}" for name, value in (chosen | chosen_options).items())
+                yield Variant(
+                    label=" ".join([self.keys.label or self.label, *values]),
+                    method=self.name,
+                    options=one,
+                    seeds=seeds if self.method.trains else seeds[:1],
+                    few_shot=self.keys.few_shot,
+                    trains=self.method.trains,
+                    **settings | {"model": parse_model_settings(model.model_dump())},
+                )
+
+    def _part_settings(self) -> Iterator[tuple[dict[str, Any], Table]]:
+        """The settings for every combination of listed values, and the chosen values."""
+        model = self.merged["model"]
+        if model.get("mode") == "finetune" and model.get("views", 1) != 1:
+            given = "views" in self.own["model"]
+            if given or self.bases["model"].get("mode") == "finetune":
+                problem = 'remove it; with mode = "finetune", every epoch has new views'
+                raise self.locate("model", "views").error(model["views"], problem)
+        choices: list[list[tuple[str, Any, Table]]] = []
+        for part, kind in PARTS.items():
+            key, parsed = self.key / part, []
+            for table, chosen in combinations(self.merged[part], kind, key):
+                dotted = {f"{part}.{name}": value for name, value in chosen.items()}
+                parsed.append((part, parse_settings(kind, table, key), dotted))
+            choices.append([(part, parsed[0][1], {})] if part in self.unused else parsed)
+        choices[0] = _applicable(choices[0])
+        for combination in itertools.product(*choices):
+            settings = {part: one for part, one, _ in combination}
+            yield settings, {name: value for *_, one in combination for name, value in one.items()}
+
+    def _check_model(self, model: ModelTable) -> ModelTable:
+        """The settings of the network with absolute paths; its backbone and mode are checked."""
+        check_backbone_name(model.backbone, str(self.locate("model", "backbone")))
+        modes = self.method.modes
+        if reason := modes.get(model.mode, "it supports other modes"):
+            allowed = [mode for mode, problem in modes.items() if not problem]
+            message = f"{self.name} does not support mode {model.mode!r}: {reason}. Allowed: "
+            raise error_at(self.key, f"{message}{', '.join(allowed)}.", model.mode, allowed)
+        return self.locate("model", "weights").resolve_weights(model)
+
+    def ranges(self) -> dict[str, Range]:
+        """The ranges of the method's options and of its parts, as `Variant.ranges` names them."""
+        ranges = find_ranges(self.options, self.schema, self.key)
+        for part, kind in PARTS.items():
+            for name, one in find_ranges(self.merged[part], kind, self.key / part).items():
+                if part == "adapt":
+                    problem = "a search trains and validates but does not adapt; give one value"
+                    raise Key(self.file, f"adapt.{name}").error(self.merged[part][name], problem)
+                ranges[f"{part}.{name}"] = one
+        return ranges
 
 
-def _refuse_views(merged: Table, own: MethodKeys, base: Table, key: str, file: Path) -> None:
-    """Refuse `views` where the whole network trains, which draws a new view in every epoch."""
-    if merged.get("mode") != "finetune" or merged.get("views", 1) == 1:
-        return
-    if "views" in own.model or base.get("mode") == "finetune":
-        where = f"{key}.model.views" if "views" in own.model else "model.views"
-        problem = 'remove it; with mode = "finetune", every epoch has new views'
-        raise key_error(file, where, merged["views"], problem)
-
-
-def _applicable(parsed: list[tuple[str, BaseModel, Table]]) -> list[tuple[str, BaseModel, Table]]:
+def _applicable(parsed: list[tuple[str, Any, Table]]) -> list[tuple[str, Any, Table]]:
     """Model settings that differ by more than keys that their mode ignores, such as `views`."""
-    applicable: dict[str, tuple[str, BaseModel, Table]] = {}
+    applicable: dict[str, tuple[str, Any, Table]] = {}
     for part, settings, chosen in parsed:
-        assert isinstance(settings, ModelTable)
         ignored = keys_of_other_mode(settings.mode)
         own = {k: v for k, v in chosen.items() if k.partition(".")[2] not in ignored}
         applicable.setdefault(repr(own), (part, settings, own))
@@ -187,14 +220,13 @@ def _applicable(parsed: list[tuple[str, BaseModel, Table]]) -> list[tuple[str, B
 
 
 def refuse_repeats(variants: tuple[Variant, ...], file: Path) -> None:
-    """Refuse two variants with the same label, or with the same settings and a common seed.
-
-    Results are averaged over seeds by label, so a repeated run would count as another seed.
-    """
+    """Refuse two variants with the same label, or with the same settings and a common seed."""
     labels: set[str] = set()
     runs: dict[tuple[str, int], str] = {}
     for variant in variants:
-        label, own = variant.label, _runs_of(variant)
+        unused = {"label", "seeds"} | _unused_parts(variant.trains, variant.few_shot)
+        settings = json.dumps(variant.model_dump(exclude=unused), sort_keys=True, default=repr)
+        label, own = variant.label, [(settings, seed) for seed in variant.seeds]
         first = next((runs[one] for one in own if one in runs), None)
         problem = first and f"has the same settings as methods.{first}; remove one of them"
         if label in labels:
@@ -203,13 +235,6 @@ def refuse_repeats(variants: tuple[Variant, ...], file: Path) -> None:
             raise error_at(f"{file}: methods.{label}", problem, label)
         labels.add(label)
         runs |= dict.fromkeys(own, label)
-
-
-def _runs_of(variant: Variant) -> list[tuple[str, int]]:
-    """What changes the numbers of a variant as text, with each of its seeds."""
-    unused = {"label", "seeds"} | _unused_parts(variant.trains, variant.few_shot)
-    text = json.dumps(variant.model_dump(exclude=unused), sort_keys=True, default=repr)
-    return [(text, seed) for seed in variant.seeds]
 
 
 def _unused_parts(trains: bool, few_shot: bool) -> set[str]:
@@ -223,92 +248,32 @@ def find_method(name: str, location: str) -> Any:
     return get_class("methods", name)
 
 
-def _check_model(
-    model: ModelTable, method: Any, name: str, own: MethodKeys, key: str, file: Path
-) -> ModelTable:
-    """The settings of the network with absolute paths; its backbone and mode are checked."""
-    check_backbone_name(model.backbone, f"{file}: {_dotted('model', 'backbone', own, key)}")
-    if reason := method.modes.get(model.mode, "it supports other modes"):
-        allowed = [mode for mode, problem in method.modes.items() if not problem]
-        message = f"{name} does not support mode {model.mode!r}: {reason}. Allowed: "
-        raise error_at(f"{file}: {key}", f"{message}{', '.join(allowed)}.", model.mode, allowed)
-    if model.weights in (None, "none"):
-        return model
-    path = resolve_path(str(model.weights), file)
-    if not path.is_file():
-        problem = f'{path} does not exist; expected a file of weights or "none"'
-        raise key_error(file, _dotted("model", "weights", own, key), model.weights, problem)
-    return model.model_copy(update={"weights": str(path)})
-
-
-def _dotted(part: str, field: str, own: MethodKeys, key: str) -> str:
-    """Where a key is: in the method's own table or in the study's."""
-    return f"{key}.{part}.{field}" if field in getattr(own, part) else f"{part}.{field}"
-
-
-def parse_searched_variants(
-    methods: Mapping[str, Table], bases: Mapping[str, Table], seeds: tuple[int, ...], file: Path
-) -> Iterator[Variant]:
-    """The variants of a study file with default options, and their ranges."""
-    for part, kind in PARTS.items():
-        for table in tables_to_validate(bases[part], kind, part, file):
-            parse_settings(kind, table, part, file)
-    for label, table in methods.items():
-        yield _searched_variant(label, table, bases, seeds, file)
-
-
-def _searched_variant(
-    label: str, table: Table, bases: Mapping[str, Table], seeds: tuple[int, ...], file: Path
-) -> Variant:
+def _searched_variant(method: _Method, seeds: tuple[int, ...]) -> Variant:
     """The method with its defaults and its ranges; every bound and choice is validated."""
-    own = parse_settings(MethodKeys, table, f"methods.{label}", file)
-    method = find_method(own.method or label, f"{file}: methods.{label}")
-    schema = option_schema(method, NOT_OPTIONS)
-    ranges = _method_ranges(label, table, own, schema, bases, file)
+    ranges, file = method.ranges(), method.file
     fixed = {
-        part: next(tables_to_validate(bases[part], kind, part, file))
+        part: next(tables_to_validate(method.bases[part], kind, Key(file, part)))[0]
         for part, kind in PARTS.items()
     }
 
     def variant(values: Mapping[str, Any]) -> Variant:
-        tables = {key: value for key, value in table.items() if key not in ranges}
-        for part in PARTS:
-            inner = getattr(own, part)
-            tables[part] = {key: inner[key] for key in inner if f"{part}.{key}" not in ranges}
+        tables = {key: value for key, value in method.table.items() if key not in ranges}
+        for part, own in method.own.items():
+            tables[part] = {key: own[key] for key in own if f"{part}.{key}" not in ranges}
         for name, value in values.items():
             part, _, key = name.rpartition(".")
             (tables[part] if part else tables)[key] = value
-        return next(method_variants(label, tables, fixed, seeds, file))
+        return next(method_variants(method.label, tables, fixed, seeds, file))
 
     start = {
         name: ranges[name].initial_value()
-        for name, field in schema.model_fields.items()
+        for name, field in method.schema.model_fields.items()
         if name in ranges and (field.is_required() or field.default is None)
     }
     default = variant(start)
-    if method.trains:
-        for name, one in ranges.items():
-            given = [start | {name: value} for value in one.values_to_validate()]
-            ranges[name] = one.with_validated(tuple(variant(some).value(name) for some in given))
-    return default.model_copy(update={"ranges": ranges if method.trains else {}})
-
-
-def _method_ranges(
-    label: str,
-    table: Table,
-    own: MethodKeys,
-    schema: type[BaseModel],
-    bases: Mapping[str, Table],
-    file: Path,
-) -> dict[str, Range]:
-    """The ranges of the method's options and of its parts, as `Variant.ranges` names them."""
-    given = {key: table[key] for key in table if key not in MethodKeys.model_fields}
-    ranges = find_ranges(given, schema, f"methods.{label}", file)
-    for part, kind in PARTS.items():
-        merged = bases[part] | getattr(own, part)
-        for name, one in find_ranges(merged, kind, f"methods.{label}.{part}", file).items():
-            if part == "adapt":
-                problem = "a search trains and validates but does not adapt; give one value"
-                raise key_error(file, f"adapt.{name}", merged[name], problem)
-            ranges[f"{part}.{name}"] = one
-    return ranges
+    if not method.method.trains:
+        return default
+    for name, one in ranges.items():
+        checked = tuple(variant(start | {name: value}).value(name) for value in one.values)
+        ranges[name] = Choices(values=checked) if isinstance(one, Choices) else one
+    return default.model_copy(update={"ranges": ranges})

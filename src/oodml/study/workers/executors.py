@@ -22,11 +22,9 @@ def check_executor(executor: str) -> None:
     elif executor in ("slurm", "slurm:local"):
         _import("submitit", "slurm")
         if executor == "slurm" and shutil.which("srun") is None:
-            problem = (
-                "executor slurm: this machine has no `srun`. Start the study on a login node of "
-                "the cluster, or try slurm:local here. `--dry-run` prints the job script."
-            )
-            raise OodmlError(problem, "executor", executor)
+            problem = "this machine has no `srun`. Start the study on a login node of the cluster"
+            remedy = "or try slurm:local here. `--dry-run` prints the job script."
+            raise OodmlError(f"executor slurm: {problem}, {remedy}", "executor", executor)
     elif executor != "local":
         raise unknown("executor", executor, EXECUTORS)
 
@@ -47,9 +45,9 @@ def run_on_cluster(
         resources = {name: _parse_number(value) for name, value in job_options.items()}
         run_on_ray(executor, Store(folder), execute, workers, device, threads, resources)
         return
-    submitit = _import("submitit", "slurm")
     cluster = executor.partition(":")[2] or "slurm"
-    slurm = submitit.AutoExecutor(folder=Path(folder) / "slurm", cluster=cluster)
+    executors = _import("submitit", "slurm")
+    slurm = executors.AutoExecutor(folder=Path(folder) / "slurm", cluster=cluster)
     try:
         slurm.update_parameters(**{k: _parse_number(value) for k, value in job_options.items()})
     except (NameError, TypeError, ValueError) as error:
@@ -67,13 +65,12 @@ def slurm_script(folder: Path, workers: int, options: Mapping[str, str]) -> str:
     """The job script that each of the workers is submitted with."""
     slurm = _import("submitit.slurm.slurm", "slurm")
     names = slurm.SlurmExecutor._equivalence_dict()
-    parameters = {
-        names.get(key, key.removeprefix("slurm_")): _parse_number(value)
-        for key, value in options.items()
-    }
-    command = f"python -u -m submitit.core._submit {Path(folder).resolve() / 'slurm'}"
+    keys = {key: names.get(key, key.removeprefix("slurm_")) for key in options}
+    parameters = {keys[key]: _parse_number(value) for key, value in options.items()}
+    logs = Path(folder).resolve() / "slurm"
+    command = f"python -u -m submitit.core._submit {logs}"
     try:
-        script = slurm._make_sbatch_string(command, Path(folder).resolve() / "slurm", **parameters)
+        script = slurm._make_sbatch_string(command, logs, **parameters)
     except TypeError as error:
         raise error_at("--job", f"{error}", tuple(options)) from error
     return f"# job script of each of {workers} workers\n{script}"

@@ -50,9 +50,8 @@ class WorkerPool:
         threads: int,
         max_deaths: int = MAX_DEATHS,
     ) -> None:
-        self.store = Store(folder)
+        self.store, self.max_deaths = Store(folder), max_deaths
         self.execute, self.device, self.threads = execute, device, threads
-        self.max_deaths = max_deaths
         self.workers = [self._start(index) for index in range(workers)]
         self.deaths: Counter[str] = Counter()
 
@@ -90,13 +89,10 @@ class WorkerPool:
         context = process_context()
         errors, report = context.Pipe(duplex=False)
         device = worker_device(self.device, index)
-        process = context.Process(
-            target=_run_worker,
-            args=(report, self.store.folder, self.execute, device, self.threads),
-            daemon=True,
-        )
+        arguments = (report, self.store.folder, self.execute, device, self.threads)
+        process = context.Process(target=_run_worker, args=arguments, daemon=True)
         variables = {name: str(self.threads) for name in THREAD_VARIABLES}
-        with _environment(variables), without_main_script(self.execute):
+        with environment(variables), without_main_script(self.execute):
             process.start()
         report.close()
         return process, errors
@@ -163,8 +159,12 @@ def worker_device(device: str, index: int) -> str:
 def _run_worker(
     report: "Connection[Any, Any]", folder: Path, execute: Execute | None, device: str, threads: int
 ) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         work(folder, execute, device, threads)
@@ -176,11 +176,6 @@ def _run_worker(
         report.send(f"a worker stopped:\n{traceback.format_exc()}")
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
 def end_with_parent() -> None:
     """End this process when its parent is gone, even after `kill -9`."""
     parent = multiprocessing.parent_process()
@@ -190,12 +185,13 @@ def end_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables inside the block."""
+    before = {name: os.environ[name] for name in values if name in os.environ}
     os.environ.update(values)
     try:
         yield
     finally:
         for name in values:
             del os.environ[name]
-        os.environ.update({name: before[name] for name in values if name in before})
+        os.environ.update(before)

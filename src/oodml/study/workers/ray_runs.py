@@ -13,8 +13,9 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,15 @@ from oodml.model import HeadSettings
 from oodml.ray_cluster import NODE_FAILURES, connect
 from oodml.results.plan import RunPlan
 from oodml.shift.files import read_splits
-from oodml.study.folder.claims import Claim, Claims
+from oodml.study.folder.claims import Claim, Claims, in_background
 from oodml.study.folder.store import Store, failure_text
 from oodml.study.prepare import Context, group_by_network, open_context
 from oodml.study.workers.work import POLL, Execute, default_execute, execute_run
 
 CHUNK_BYTES = 2**28
 """Files are shipped in objects of about this size."""
+OWN = ".own"
+"""The name of the study's own images among all datasets."""
 CHECKPOINT_SECONDS = 1.0
 """Seconds between two checks for a new checkpoint to send."""
 
@@ -64,15 +67,10 @@ def run_on_ray(
     threads: int | None,
     options: Mapping[str, Any],
 ) -> None:
-    """Execute the unsettled runs of a prepared study as Ray tasks.
-
-    Args:
-        on, workers: as in `oodml.ray_cluster.connect`.
-        options: resources of a run, as in `ray.remote`: num_cpus, num_gpus, memory, ….
-    """
+    """Execute the unsettled runs of a prepared study as Ray tasks."""
     resources = {"num_cpus": 1, "num_gpus": 1 if device.startswith("cuda") else 0, **options}
     with connect(on, workers) as ray:
-        driver = _Driver(ray, store, execute, device, threads, resources)
+        driver = _Driver(ray, store, device, (execute, device, threads), resources)
         try:
             driver.run()
         finally:
@@ -86,20 +84,17 @@ class _Driver:
         self,
         ray: Any,
         store: Store,
-        execute: Execute | None,
         device: str,
-        threads: int | None,
+        arguments: tuple[Execute | None, str, int | None],
         resources: Mapping[str, Any],
     ) -> None:
-        self.ray, self.store = ray, store
+        self.ray, self.store, self.arguments = ray, store, arguments
         self.claims = Claims(store.claims)
         self.pending: dict[Any, tuple[RunPlan, Claim]] = {}
-        self.mailbox = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(
-            _Mailbox
-        ).remote()
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Mailbox)
+        self.mailbox = actor.remote()
         self.bundle = ray.put(_make_bundle(ray, store, device))
-        task = ray.remote(max_retries=NODE_FAILURES, **resources)(_run_on_node)
-        self.task, self.arguments = task, (execute, device, threads)
+        self.task = ray.remote(max_retries=NODE_FAILURES, **resources)(_run_on_node)
 
     def run(self) -> None:
         """Return when every run of the plan is settled, here or by another process."""
@@ -108,12 +103,17 @@ class _Driver:
             submitted = {run.id for run, _ in self.pending.values()}
             for run in unsettled:
                 if run.id not in submitted and (claim := self.claims.take(run.id)) is not None:
-                    self._submit(run, claim)
+                    checkpoints = _read_files(self.store.checkpoints / run.id)
+                    name = f"{run.method} split {run.split} seed {run.seed}"
+                    arguments = (run.id, self.bundle, checkpoints, self.mailbox, *self.arguments)
+                    reference = self.task.options(name=name).remote(*arguments)
+                    self.pending[reference] = run, claim
             if not self.pending:
                 time.sleep(POLL)
                 continue
             done, _ = self.ray.wait(list(self.pending), timeout=POLL)
-            self._store_checkpoints()
+            for name, files in self.ray.get(self.mailbox.take.remote()).items():
+                _write_files(files, self.store.checkpoints / name)
             for reference in done:
                 self._publish(reference, *self.pending.pop(reference))
             for _, claim in self.pending.values():
@@ -125,12 +125,6 @@ class _Driver:
             with suppress(Exception):
                 self.ray.cancel(reference, force=True)
             self.claims.release(claim)
-
-    def _submit(self, run: RunPlan, claim: Claim) -> None:
-        checkpoints = _read_files(self.store.checkpoints / run.id)
-        task = self.task.options(name=f"{run.method} split {run.split} seed {run.seed}")
-        reference = task.remote(run.id, self.bundle, checkpoints, self.mailbox, *self.arguments)
-        self.pending[reference] = run, claim
 
     def _publish(self, reference: Any, run: RunPlan, claim: Claim) -> None:
         try:
@@ -147,10 +141,6 @@ class _Driver:
             self.store.adopt(run.id, folder)
         others = {k: v for k, v in files.items() if not k.startswith("run/")}
         _write_files(others, self.store.folder)
-
-    def _store_checkpoints(self) -> None:
-        for name, files in self.ray.get(self.mailbox.take.remote()).items():
-            _write_files(files, self.store.checkpoints / name)
 
 
 class _Mailbox:
@@ -196,7 +186,8 @@ def _run_on_node(
     _write_files(newest, store.checkpoints / name)
     while (claim := Claims(store.claims).take(name)) is None:
         time.sleep(POLL)  # an earlier attempt of this run on this node is about to end
-    with _send_checkpoints(store.checkpoints / name, name, mailbox):
+    send = partial(_send_checkpoints, store.checkpoints / name, name, mailbox)
+    with in_background("checkpoints", send):
         execute_run(run, claim, store, context, execute or default_execute())
     Claims(store.claims).release(claim)
     mailbox.remove.remote(name)
@@ -207,31 +198,25 @@ def _run_on_node(
     return tracked | {f"failed/{k}": data for k, data in failed.items() if k.startswith(name)}
 
 
-@contextmanager
-def _send_checkpoints(folder: Path, run: str, mailbox: Any) -> Iterator[None]:
-    done, sent = threading.Event(), dict[str, int]()
-
-    def send() -> None:
-        while not done.wait(CHECKPOINT_SECONDS):
-            times = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.pt")}
-            if times != sent:
-                mailbox.put.remote(run, _read_files(folder))
-                sent.update(times)
-
-    thread = threading.Thread(target=send, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+def _send_checkpoints(folder: Path, run: str, mailbox: Any, done: threading.Event) -> None:
+    sent: dict[str, int] = {}
+    while not done.wait(CHECKPOINT_SECONDS):
+        times = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.pt")}
+        if times != sent:
+            mailbox.put.remote(run, _read_files(folder))
+            sent |= times
 
 
 def _make_bundle(ray: Any, store: Store, device: str) -> _Bundle:
     plan = store.read_plan()
     context = open_context(store, device)
-    sets = {"images": context.images, **context.further}
-    files = _chunks((*_image_files(sets), *_feature_files(plan.runs, sets.values())))
+    sets = {OWN: context.images, **context.further}
+    images = (
+        (f"images/{name}/{image}", one.path(index))
+        for name, one in sets.items()
+        for index, image in enumerate(one.ids.tolist() if one.root is not None else ())
+    )
+    files = _chunks((*images, *_feature_files(plan.runs, sets.values())))
     return _Bundle(
         token=uuid.uuid4().hex,
         plan=store.plan_file.read_text(encoding="utf-8"),
@@ -242,14 +227,6 @@ def _make_bundle(ray: Any, store: Store, device: str) -> _Bundle:
         code=tuple(_code_files(Path(folder)) for folder in plan.import_from),
         chunks=tuple(ray.put(chunk) for chunk in files),
     )
-
-
-def _image_files(sets: Mapping[str, ImageSet]) -> Iterator[tuple[str, Path]]:
-    """The files of all images, as images/NAME/ID."""
-    for name, images in sets.items():
-        if images.root is not None:
-            for index, image in enumerate(images.ids.tolist()):
-                yield f"images/{name}/{image}", images.path(index)
 
 
 def _feature_files(runs: Iterable[RunPlan], sets: Iterable[ImageSet]) -> Iterator[tuple[str, Path]]:
@@ -312,19 +289,12 @@ def _open_mirror(bundle: _Bundle, device: str) -> tuple[Store, Context]:
         (root / "complete").touch()
         claims.release(claim)
     make_importable(*(str(root / f"code{number}") for number in range(len(bundle.code))))
-    further = {name: _local(images, root, name) for name, images in bundle.further.items()}
-    return store, Context(
-        _local(bundle.images, root, "images"),
-        read_splits(store.splits),
-        torch.device(device),
-        bundle.keeping,
-        further=further,
-    )
-
-
-def _local(images: ImageSet, root: Path, name: str) -> ImageSet:
-    """A set of images whose files are on this node."""
-    return images if images.root is None else replace(images, root=root / "images" / name)
+    sets = {
+        name: one if one.root is None else replace(one, root=root / "images" / name)
+        for name, one in {OWN: bundle.images, **bundle.further}.items()
+    }
+    images, splits = sets.pop(OWN), read_splits(store.splits)
+    return store, Context(images, splits, torch.device(device), bundle.keeping, further=sets)
 
 
 def _read_files(folder: Path) -> Files:

@@ -43,10 +43,7 @@ def work(
     threads: int | None = None,
     patience: float = PATIENCE,
 ) -> None:
-    """Execute runs of the study in `folder` until every run has finished or failed.
-
-    Other processes may work on it, too; one counts as dead after `patience` seconds of silence.
-    """
+    """Execute runs of a study until every run has finished or failed here or in other processes."""
     if threads is not None:
         torch.set_num_threads(threads)
     store = Store(folder)
@@ -73,8 +70,7 @@ def claim_runs(
         waiting = {run.id: run for run in store.unsettled(waiting.values())}
         all_taken = True
         for name, run in waiting.items():
-            claim = None if store.is_settled(name) else claims.take(name)
-            if claim is None:
+            if store.is_settled(name) or (claim := claims.take(name)) is None:
                 continue
             all_taken = False
             try:
@@ -97,10 +93,8 @@ def execute_run(
             folder = store.create_unfinished(run.id, claim)
             artifacts = RunArtifacts(store, run, **context.artifact_options)
             own_context = replace(context, artifacts=artifacts)
-            rows = distributed.lead_task(
-                (store.folder, run, execute),
-                partial(execute, context.run(run), own_context, folder),
-            )
+            share = partial(execute, context.run(run), own_context, folder)
+            rows = distributed.lead_task((store.folder, run, execute), share)
             write_run_rows(result_rows(rows, run.identity, run.test_shifts), folder)
             seconds = time.perf_counter() - started
             store.publish(run, folder, seconds, describe_hardware(context.device))
@@ -152,9 +146,8 @@ def follow(device: str, threads: int | None) -> None:
             contexts[folder] = open_context(Store(folder), device)
         context = contexts[folder]
         with tempfile.TemporaryDirectory() as scratch:
-            share = partial(execute, context.run(run), context, Path(scratch))
             try:
-                distributed.run_on_all(share)
+                distributed.run_on_all(partial(execute, context.run(run), context, Path(scratch)))
             except distributed.OutOfSyncError:
                 raise
             except Exception:  # an error of all processes, which the leader records
