@@ -37,20 +37,14 @@ Encode = Callable[
 
 @dataclass(frozen=True)
 class Code:
-    """A way to store vectors.
-
-    Attributes:
-        name: in results.
-        size: bytes per vector.
-        encode: from the vectors and those to fit on, the vectors as queries and as decoded.
-        rescore: 0, or how many times as many neighbors are searched with the code and then sorted
-            by the int8 vectors, which can stay on disk.
-    """
+    """A way to store vectors."""
 
     name: str
-    size: float
-    encode: Encode
+    size: float  # bytes per vector
+    encode: Encode  # from vectors and those to fit on, the vectors as queries and as decoded
     rescore: int = 0
+    """If above 0, how many times as many neighbors are searched with the code and then sorted by
+    the int8 vectors, which can stay on disk."""
 
 
 def compress(

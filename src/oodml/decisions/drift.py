@@ -15,29 +15,24 @@ from oodml.vectors import VectorSet
 
 MAX_IMAGES = 1000  # images per side of the test; more are sampled
 SIGNIFICANT = 0.05
-UNUSUAL = 0.005
-"""The share of the index's images that are farther from their nearest neighbor than the limit."""
+UNUSUAL = 0.005  # the share of the index's images that are farther from their nearest neighbor
 MIN_CLUSTER = 3
 
 
 @dataclass(frozen=True)
 class Drift:
-    """How far new vectors are from an index.
-
-    Attributes:
-        value: the squared maximum mean discrepancy (MMD), relative to its 95% quantile under
-            random assignment of the images to the two sides: above 1, it is farther than chance.
-        p: the permutation level.
-        clusters: the ids of the images of each new cluster, largest first: images that are
-            farther from the index than 99.5% of its own images are from each other, in groups of
-            at least three that are closer to each other than that.
-        change: the expected change of Recall@1 from the index, and its 80% interval, or None.
-    """
+    """How far new vectors are from an index."""
 
     value: float
-    p: float
+    """The squared maximum mean discrepancy (MMD), relative to its 95% quantile under random
+    assignment of the images to the two sides: above 1, it is farther than chance."""
+    p: float  # the permutation level
     clusters: tuple[tuple[str, ...], ...]
+    """The ids of the images of each new cluster, largest first: images that are farther from the
+    index than 99.5% of its own images are from each other, in groups of three or more, closer to
+    each other."""
     change: tuple[float, float, float] | None = None
+    """The expected change of Recall@1 from the index, and its 80% interval."""
 
     @property
     def verdict(self) -> str:

@@ -27,21 +27,13 @@ REACH = 30  # the law is fitted to galleries of at least 1/30 of the pool
 
 @dataclass(frozen=True)
 class Growth:
-    """Counts from which recall follows for any gallery size.
+    """Counts from which recall follows for any gallery size."""
 
-    Attributes:
-        within: [q] the rank of the nearest positive among the gallery without distractors.
-        closer: [q] the number of distractors that are closer than the nearest positive.
-        pool: the number of distractors.
-        base: the number of gallery images that are always there.
-        classes: [q] the class of each query, as integers.
-    """
-
-    within: Float[np.ndarray, " q"]
-    closer: Float[np.ndarray, " q"]
-    pool: int
-    base: int
-    classes: NDArray[np.int64]
+    within: Float[np.ndarray, " q"]  # the rank of the nearest positive without distractors
+    closer: Float[np.ndarray, " q"]  # the distractors that are closer than the nearest positive
+    pool: int  # the number of distractors
+    base: int  # the number of gallery images that are always there
+    classes: NDArray[np.int64]  # [q] as integers
 
 
 def count_distractors(
@@ -51,15 +43,11 @@ def count_distractors(
     distance: str = "cosine",
     seed: int = 0,
 ) -> Growth:
-    """Count the distractors that are closer to each query than its nearest positive.
+    """Count the distractors, of other classes, that are closer to each query than its nearest
+    positive.
 
-    Args:
-        distractors: images of other classes than the queries'.
-        gallery: the images that are always searched; by default the queries' own gallery or, if
-            they have no lists, the other queries.
-
-    Raises:
-        OodmlError: if a distractor has the class of a query.
+    `gallery` are the images that are always searched; by default the queries' own gallery or, if
+    they have no lists, the other queries.
     """
     check_seed(seed)
     if gallery is None:
@@ -116,11 +104,8 @@ def extrapolate(
     resampling of classes and an error like that of predicting the larger half of the fitted sizes
     from the smaller half.
 
-    Args:
-        sizes: sizes of the gallery including the images that are always there.
-
-    Returns:
-        One row per size: `size`, `recall`, `low`, `high`, `extrapolated`.
+    Returns one row per size of the gallery, including the images that are always there: `size`,
+    `recall`, `low`, `high`, `extrapolated`.
     """
     most = growth.pool + growth.base
     inside, beyond = ([n for n in sizes if (n > most) == larger] for larger in (False, True))

@@ -57,15 +57,10 @@ def near_duplicates(
     correlation: float = CORRELATION,
     advance: Callable[[], Any] = lambda: None,
 ) -> Int[np.ndarray, " n"]:
-    """The groups of images that are linked by near-equal pairs.
+    """[n] the groups of images that are linked by near-equal pairs, -1 for images without one.
 
-    Args:
-        images: the images; those that cannot be read are left out.
-        correlation: of the thumbnails of a pair, at least.
-        advance: called after each image is decoded.
-
-    Returns:
-        [n] the group of each image, -1 for images without a near-duplicate.
+    `correlation` is the least one of the thumbnails of a pair; `advance` is called after each image
+    is decoded. Images that cannot be read are left out.
     """
     decoded, groups = [], np.full(len(images), -1)
     for row, file in enumerate(decode_files(images, np.arange(len(images)), perceptual_hash)):
@@ -112,12 +107,13 @@ def close_hashes(hashes: UInt64[np.ndarray, " n"]) -> Iterator[NDArray[np.int64]
     rows = unique.view(np.uint8).reshape(-1, 8)
     index = faiss.IndexBinaryMultiHash(64, 4, 16)
     index.nflip = 1
-    index.add(rows)
-    for begin in range(0, len(rows), BLOCK):
-        limits, _, others = index.range_search(rows[begin : begin + BLOCK], BITS + 1)
-        near = begin + np.repeat(np.arange(len(limits) - 1), np.diff(limits).astype(np.int64))
-        chosen = near < others
-        yield first[np.stack([near[chosen], others[chosen]], axis=1)]
+    for begin in range(0, len(rows), BLOCK):  # a block searches those before it, and itself
+        block = rows[begin : begin + BLOCK]
+        index.add(block)
+        limits, _, others = index.range_search(block, BITS + 1)
+        near = begin + np.repeat(np.arange(len(block)), np.diff(limits).astype(np.int64))
+        chosen = others < near
+        yield first[np.stack([others[chosen], near[chosen]], axis=1)]
 
 
 def similar_groups(
@@ -156,29 +152,22 @@ def recall_without(
     alone = groups[rows] < 0
     firsts = np.unique(groups[rows][~alone], return_index=True)[1]
     rest = vectors.select(np.sort(np.concatenate([rows[alone], rows[~alone][firsts]])))
-    full, without = (
-        float(retrieval_metrics(one.vectors, one.classes, ks=(1,))["recall@1"])
-        for one in (vectors, rest)
-    )
+    both = (retrieval_metrics(one.vectors, one.classes, ks=(1,)) for one in (vectors, rest))
+    full, without = (float(metrics["recall@1"]) for metrics in both)
     return full, without
 
 
 @dataclass(frozen=True)
 class Leakage:
-    """Near-duplicates of a dataset, and what they do.
+    """Near-duplicates of a dataset, and what they do."""
 
-    Attributes:
-        within, across: the ids of the groups in one class, and in several.
-        splits: one row per split: `split`, `leaked` (test images with a near-duplicate among the
-            train images), and `test` (all test images).
-        recalls: one row per set of vectors: `split`, `vectors`, `recall` (Recall@1 with all
-            images), and `without` (without leaked images and with one image per group).
-    """
-
-    within: tuple[tuple[str, ...], ...]
-    across: tuple[tuple[str, ...], ...]
+    within: tuple[tuple[str, ...], ...]  # the ids of the groups in one class
+    across: tuple[tuple[str, ...], ...]  # and of those in several
     splits: tuple[dict[str, Any], ...] = ()
+    """For each `split`: test images with a near-duplicate in training (`leaked`), and `test`."""
     recalls: tuple[dict[str, Any], ...] = ()
+    """For each `split` and `vectors`: `recall` (Recall@1 with all images), and `without` (without
+    leaked images and with one image per group)."""
 
 
 def measure_leakage(
@@ -189,9 +178,8 @@ def measure_leakage(
 ) -> Leakage:
     """Count near-duplicates within and across classes and splits, and measure Recall@1 without.
 
-    Args:
-        groups: [n] the group of each image, -1 for none.
-        vectors: the step of the split ("" for all images), a name, and the vectors.
+    `groups` [n] are those of the images, -1 for none. `vectors` are the step of the split ("" for
+    all images), a name, and the vectors.
     """
     within: list[tuple[str, ...]] = []
     across: list[tuple[str, ...]] = []

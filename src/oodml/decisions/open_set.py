@@ -70,19 +70,12 @@ SCORES: dict[str, Score] = {
 
 @dataclass(frozen=True)
 class OpenSetScores:
-    """The scores of queries.
-
-    Attributes:
-        scores: [q] the score of each query.
-        known: [q] whether its class is in the gallery.
-        correct: [q] whether the nearest gallery image has its class; of several, their share.
-        classes: [q] the class of each query, as integers.
-    """
+    """The scores of queries."""
 
     scores: Float[np.ndarray, " q"]
-    known: Bool[np.ndarray, " q"]
-    correct: Float[np.ndarray, " q"]
-    classes: Int[np.ndarray, " q"]
+    known: Bool[np.ndarray, " q"]  # whether the class of the query is in the gallery
+    correct: Float[np.ndarray, " q"]  # whether the nearest image has it; of several, their share
+    classes: Int[np.ndarray, " q"]  # as integers
 
 
 def gallery_scores(
@@ -93,9 +86,7 @@ def gallery_scores(
 ) -> OpenSetScores:
     """Score queries against a gallery; a query's own image (same id and vector) is excluded.
 
-    Args:
-        score: a name from `SCORES`, or a function.
-        distance: "cosine", or "euclidean" with negative distances as similarities.
+    `score` is a name from `SCORES`, or a function; Euclidean similarities are negative distances.
     """
     check_flat(distance)
     ids = (queries.ids, gallery.ids) if queries.has_ids and gallery.has_ids else (None, None)
@@ -120,13 +111,9 @@ def withheld_scores(
     seed: int = 0,
     n_known: int | None = None,
 ) -> OpenSetScores:
-    """Score queries against a gallery from which some classes are withheld.
+    """Score queries against a gallery that has `n_known` (by default half) of the classes.
 
     Queries and gallery are the vectors' own lists; without lists, every image is both.
-
-    Args:
-        seed: of the choice of the classes in the gallery.
-        n_known: the number of classes in the gallery; by default half.
     """
     check_flat(distance)
     n_classes = len(vectors.class_names)
@@ -155,8 +142,8 @@ def left_out_scores(
 ) -> OpenSetScores:
     """Score every image twice among the others: as known, and with its own class left out.
 
-    Returns:
-        2n scores: known queries first. Images without another one of their class are only unknown.
+    Of the scores, known queries are first. Images without another one of their class are only
+    unknown.
     """
     check_flat(distance)
     if len(vectors.class_names) < 2:

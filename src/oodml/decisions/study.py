@@ -39,12 +39,8 @@ def decision_metrics(
     validation images if their own class is left out. Scores depend on the size of the gallery, so
     it has at most as many classes as the validation images search.
 
-    Args:
-        test: vectors of the test classes.
-        validation: vectors of the validation classes, which everything is chosen on, or None.
-        unseen: whether the model was not trained on them; else no threshold is chosen.
-        seed: of the withheld classes.
-        distance: "cosine" or "euclidean"; for "poincare", nothing is measured.
+    Everything is chosen on the validation classes, a threshold only if the model was not trained on
+    them (`unseen`). Nothing is measured for the distance "poincare".
     """
     if len(test.class_names) < 2 or distance == "poincare":
         return {}

@@ -31,31 +31,22 @@ MAX_PAIRS = 500_000  # random pairs of images that `mode = "pairs"` uses at most
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold and how it was chosen.
+    """A threshold and how it was chosen."""
 
-    Attributes:
-        threshold: queries are accepted if their score reaches it.
-        far: the false-accept rate that it was chosen for.
-        tar, tar_low, tar_high: the share of known queries (pairs of one class) that it accepts.
-        conformal: the threshold at which a random image of a new class is accepted with a
-            probability of at most `far`, if the new class is exchangeable with the given ones.
-            None if there are too few classes: a guarantee needs 1/far - 1.
-        mode: "identification" or "pairs".
-        classes, images: of the unknown queries that it was chosen on.
-    """
-
-    threshold: float
+    threshold: float  # queries are accepted if their score reaches it
     low: float
     high: float
-    far: float
-    tar: float
+    far: float  # the false-accept rate that it was chosen for
+    tar: float  # the share of known queries (pairs of one class) that it accepts
     tar_low: float
     tar_high: float
     conformal: float | None
-    mode: str
+    """Accepts a random image of a new class with a probability of at most `far`, if the new class
+    is exchangeable with the given ones; None if there are fewer than 1/far - 1 classes."""
+    mode: str  # "identification" or "pairs"
     score: str
     distance: str
-    classes: int
+    classes: int  # of the unknown queries that it was chosen on
     images: int
 
     def save(self, path: str | Path) -> None:
@@ -139,14 +130,11 @@ def score_queries(
 def conformal_threshold(
     scores: Float[np.ndarray, " u"], classes: Int[np.ndarray, " u"], far: float
 ) -> float | None:
-    """The threshold with a guaranteed false-accept rate for exchangeable classes.
+    """The threshold with a guaranteed false-accept rate for exchangeable classes, or None.
 
     Hierarchical conformal prediction (Lee, Barber & Willett 2023): classes have equal weights,
     and so have the images of a class; the new class adds a weight above all scores. An image of a
     new class is then accepted with a probability of at most `far`, over the choice of all classes.
-
-    Returns:
-        The threshold; None if no finite one is guaranteed.
     """
     _, inverse, counts = np.unique(classes, return_inverse=True, return_counts=True)
     share = 1 / (len(counts) + 1)

@@ -18,21 +18,15 @@ _Counts = NDArray[np.float64] | float
 
 @dataclass(frozen=True)
 class Contingency:
-    """How many images clusters and classes share.
+    """How many images clusters and classes share."""
 
-    Attributes:
-        shared: images in each non-empty pair of a cluster and a class.
-        expected: the expected value of `shared` if clusters and classes were independent.
-    """
-
-    shared: NDArray[np.float64]
-    expected: NDArray[np.float64]
+    shared: NDArray[np.float64]  # images in each non-empty pair of a cluster and a class
+    expected: NDArray[np.float64]  # `shared` if clusters and classes were independent
     cluster_sizes: NDArray[np.float64]
     class_sizes: NDArray[np.float64]
 
 
 CLUSTERING: MetricFamily[Contingency, float] = MetricFamily("clustering")
-"""The metrics of clustering: each is a function of the contingency of clusters and classes."""
 
 
 @CLUSTERING.define("nmi", "NMI", chance="random clusters")
@@ -75,8 +69,7 @@ def clustering_metrics(
     """Compute "nmi", "ami", and "f1" of a clustering against the labels.
 
     Args:
-        vectors: [n d].
-        labels: [n] integers or strings.
+        vectors, labels: [n d], and [n] integers or strings.
         seed: of k-means, which uses as many clusters as there are labels.
         restarts: how often k-means runs; the best run counts.
         assignment: [n] a cluster per row to score instead of running k-means.
@@ -137,10 +130,7 @@ def cluster_agreement(clusters: NDArray[np.int64], classes: NDArray[np.int64]) -
 
 
 def chance_clustering(class_sizes: NDArray[np.int64], seed: int = 0) -> dict[str, float]:
-    """The clustering metrics of as many random clusters as classes, for class sizes [c].
-
-    One random assignment is scored. "ami" is 0 by definition.
-    """
+    """The clustering metrics of one random assignment, for class sizes [c]; "ami" is 0."""
     classes = np.repeat(np.arange(len(class_sizes)), class_sizes)
     clusters = np.random.default_rng(seed).integers(len(class_sizes), size=len(classes))
     return cluster_agreement(clusters, classes) | {"ami": 0.0}
@@ -156,10 +146,9 @@ def _information(table: Contingency) -> tuple[float, float]:
 
 
 def _expected_information(table: Contingency) -> float:
-    """The expected mutual information of random clusters and classes of these sizes.
+    """The expected mutual information of random clusters and classes of these sizes (Vinh 2010).
 
-    The number of shared images is hypergeometric; clusters and classes of equal size are
-    computed once.
+    The number of shared images is hypergeometric; equal sizes are computed once.
     """
     n, total = table.shared.sum(), 0.0
     sizes_b, times_b = np.unique(table.class_sizes, return_counts=True)
@@ -168,11 +157,8 @@ def _expected_information(table: Contingency) -> float:
         possible = (shared <= sizes_b) & (shared >= size + sizes_b - n)
         inside = np.where(possible, shared, np.maximum(1, size + sizes_b - n))
         inside = np.minimum(inside, np.minimum(size, sizes_b))
-        log_probability = (
-            _log_choose(sizes_b, inside)
-            + _log_choose(n - sizes_b, size - inside)
-            - _log_choose(n, size)
-        )
+        either = _log_choose(sizes_b, inside) + _log_choose(n - sizes_b, size - inside)
+        log_probability = either - _log_choose(n, size)
         terms = inside / n * np.log(n * inside / (size * sizes_b)) * np.exp(log_probability)
         total += float((times * times_b * np.where(possible, terms, 0.0)).sum())
     return total

@@ -17,23 +17,15 @@ BLOCK = 500
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric of two models on the same queries.
-
-    Attributes:
-        metric: the name of the metric.
-        a, b: its value for each model.
-        difference: a - b.
-        low, high: the confidence interval of the difference.
-        probability: the share of resamples in which a is better; ties count half.
-    """
+    """One metric of two models on the same queries."""
 
     metric: str
     a: float
     b: float
-    difference: float
-    low: float
+    difference: float  # a - b
+    low: float  # of the confidence interval of the difference
     high: float
-    probability: float
+    probability: float  # the share of resamples in which a is better; ties count half
 
 
 def compare(
@@ -59,11 +51,9 @@ def compare(
     Args:
         a, b: [n d] and [n e] the vectors of the two models, of the same images in the same order.
         labels: [n] integers or strings.
-        metrics: names of metrics that `retrieval_metrics` returns.
-        ks: the cut-offs of recall and precision.
+        metrics, ks: names of metrics that `retrieval_metrics` returns, and its cut-offs.
         distance: "cosine", "euclidean", or "poincare".
         seed: of the resamples and of the order of ties.
-        resamples: the number of resamples.
         confidence: of the interval, between 0 and 1.
         lists: which rows are queries and which the gallery; by default each searches all others.
         protocol: `relevance` as in `retrieval_metrics`.
@@ -111,15 +101,9 @@ def compare_values(
         [(draws @ gains) / (draws @ counts) for draws in class_draws(len(counts), resamples, seed)]
     )
     low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Comparison(
-        metric,
-        float(a[scored].mean()),
-        float(b[scored].mean()),
-        float(gains.sum() / counts.sum()),
-        float(low),
-        float(high),
-        float((differences > 0).mean() + (differences == 0).mean() / 2),
-    )
+    means = (float(a[scored].mean()), float(b[scored].mean()), float(gains.sum() / counts.sum()))
+    probability = float((differences > 0).mean() + (differences == 0).mean() / 2)
+    return Comparison(metric, *means, float(low), float(high), probability)
 
 
 def class_draws(n_classes: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:

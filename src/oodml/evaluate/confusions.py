@@ -20,9 +20,6 @@ def confusions(vectors: VectorSet, distance: str = "cosine") -> pd.DataFrame:
     Queries and gallery are the vectors' own lists; without lists, every image is a query among all
     others. Queries without a positive are left out.
 
-    Args:
-        distance: "cosine", "euclidean", or "poincare".
-
     Returns:
         One row per class and class of the nearest image (`other`), which are equal where the
         nearest image is correct: the number of queries (`count`), and the ids of the most similar

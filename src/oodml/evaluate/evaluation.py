@@ -26,24 +26,16 @@ from oodml.vectors import VectorSet
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The metrics of a set of vectors.
-
-    Attributes:
-        chance: the chance level of each retrieval and clustering metric.
-        per_class: one row per class of the queries.
-        answer: the first metric and its chance level as a sentence.
-        notes: what affects how the numbers must be read, one sentence each.
-        sizes: the numbers of vectors, dimensions, and classes; and of excluded self-matches.
-        intervals: of metrics that were computed from a sample of the queries.
-    """
+    """The metrics of a set of vectors."""
 
     metrics: dict[str, float]
-    chance: dict[str, float]
-    per_class: pd.DataFrame
-    answer: str
-    notes: tuple[str, ...]
-    sizes: dict[str, int]
+    chance: dict[str, float]  # the chance level of each retrieval and clustering metric
+    per_class: pd.DataFrame  # one row per class of the queries
+    answer: str  # the first metric and its chance level as a sentence
+    notes: tuple[str, ...]  # what affects how the numbers must be read, one sentence each
+    sizes: dict[str, int]  # the numbers of vectors, dimensions, classes, and excluded self-matches
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Of metrics that were computed from a sample of the queries."""
 
 
 def evaluate_vectors(
@@ -62,7 +54,6 @@ def evaluate_vectors(
 
     Args:
         gallery: the vectors to search; if None, each query searches the other queries.
-        distance: "cosine", "euclidean", or "poincare".
         by: "class", or "superclass" to count other classes of the same superclass as positives.
         average: over queries ("micro") or over classes ("macro").
     """
@@ -84,9 +75,8 @@ def evaluate_vectors(
     result = summarize(values, queries.classes, ks, average, queries.vectors.shape[1], by)
     if not retrieval_only:
         rows, labels = everything.vectors, everything.labels
-        result.metrics.update(
-            clustering_metrics(rows, labels, seed=seed, restarts=restarts, distance=distance)
-        )
+        options = {"seed": seed, "restarts": restarts, "distance": distance}
+        result.metrics.update(clustering_metrics(rows, labels, **options))
         result.metrics.update(structure_metrics(rows, labels))
         result.chance.update(chance_clustering(np.bincount(labels), seed))
     skipped = [one.source.get("skipped_unlabeled", 0) for one in (queries, gallery) if one]
@@ -109,12 +99,7 @@ def summarize(
     dimensions: int,
     by: str = "class",
 ) -> Evaluation:
-    """Average the retrieval metrics of queries, as `evaluate_vectors` does with `retrieval_only`.
-
-    Args:
-        values: as `retrieval_metrics` returns them with `per_query`.
-        classes: [n] the class of each query.
-    """
+    """Average the retrieval metrics [n] of queries, as `evaluate_vectors` with `retrieval_only`."""
     ranked = values.pop("gallery_size")
     metrics = average_metrics(values, classes, average)
     chance = chance_metrics(values["positives"], ranked, ks=ks)
@@ -135,10 +120,7 @@ def summarize(
 def apply_lists(
     vectors: VectorSet, gallery: VectorSet | None
 ) -> tuple[VectorSet, VectorSet, VectorSet | None, list[str]]:
-    """All vectors to evaluate, the queries and the gallery by a file's own lists, and a note.
-
-    Another gallery overrides the lists.
-    """
+    """All vectors, the queries and the gallery by a file's own lists or as given, and notes."""
     lists = query_lists(vectors)
     if lists is None:
         return vectors, vectors, gallery, []

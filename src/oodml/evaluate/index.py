@@ -24,24 +24,15 @@ KINDS = ("flat", "ivf", "hnsw")
 
 @dataclass(frozen=True)
 class IndexReport:
-    """How well an index approximates exact search.
-
-    Attributes:
-        kind, vectors, dimensions: the index.
-        queries: the number of queries that were tried.
-        k: the number of neighbors per query.
-        neighbor_recall: the share of the k exact nearest neighbors that the index returns,
-            averaged over the queries.
-        recall, exact_recall: Recall@1 with the index and by exact search.
-    """
+    """How well an index approximates exact search."""
 
     kind: str
     vectors: int
     dimensions: int
-    queries: int
-    k: int
-    neighbor_recall: float
-    recall: float
+    queries: int  # that were tried
+    k: int  # neighbors per query
+    neighbor_recall: float  # the mean share of the k exact neighbors that the index returns
+    recall: float  # Recall@1 with the index
     exact_recall: float
 
 
@@ -63,9 +54,7 @@ def write_index(
         distance: "cosine" stores unit vectors and searches by inner product, so queries must have
             length 1, too; "euclidean" stores the vectors as given.
         effort: lists searched ("ivf", default 16) or candidates per query ("hnsw", default 64).
-        seed: of the inverted lists and of the tried queries.
-        k: the number of neighbors to compare with exact search.
-        queries: the number of rows to try as queries, each without itself.
+        k, queries: neighbors to compare with exact search, for so many rows without themselves.
     """
     import faiss
 
@@ -172,7 +161,6 @@ def index_errors(
             lists, the queries, each without itself.
         ks: cut-offs of recall.
         distance: "cosine", or "euclidean" for an index of Euclidean distances.
-        seed: of the resamples.
 
     Returns:
         One row per cut-off: `k`; Recall@k by `exact` search and with the `index`; the share of

@@ -29,14 +29,9 @@ DISTANCES = ("cosine", "euclidean", "poincare")
 
 
 def as_vectors(vectors: Array, distance: str = "euclidean", name: str = "vectors") -> Tensor:
-    """Convert vectors to a tensor of finite rows that the distance is defined for.
+    """Convert vectors [n d] of any real type to finite rows that the distance is defined for.
 
-    Args:
-        vectors: [n d] of any real type.
-        distance: one of `DISTANCES`.
-
-    Returns:
-        [n d] as given, in float64 or float32; see `as_float_array`.
+    They are returned as given, in float64 or float32; see `as_float_array`.
     """
     if distance not in DISTANCES:
         raise unknown("distance", distance, DISTANCES)
@@ -104,18 +99,11 @@ def check_seed(seed: int, bits: int = 63) -> None:
 
 
 def encode_labels(*labels: NDArray[Any]) -> tuple[NDArray[Any], list[NDArray[np.int64]]]:
-    """Encode labels as integers from 0.
-
-    Returns:
-        The distinct labels of all arrays, sorted, and each array as indices into them.
-    """
+    """The distinct labels of all arrays, sorted, and each array as indices into them."""
     if len({values.dtype.kind == "U" for values in labels}) > 1:
         kinds = ", ".join(str(values.dtype) for values in labels)
-        problem = (
-            f"labels of queries and gallery must have the same type; given {kinds}. Convert both "
-            "to text"
-        )
-        raise OodmlError(problem, "labels", kinds)
+        problem = f"labels of queries and gallery must have the same type; given {kinds}"
+        raise OodmlError(f"{problem}. Convert both to text", "labels", kinds)
     joined = np.concatenate(labels)
     if joined.dtype.kind == "f":  # numpy joins int64 and uint64 as float64, which merges large ids
         joined = np.concatenate([values.astype(object) for values in labels])
@@ -125,11 +113,7 @@ def encode_labels(*labels: NDArray[Any]) -> tuple[NDArray[Any], list[NDArray[np.
 
 
 def find_duplicates(vectors: Float[Tensor, "n d"]) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
-    """Find rows that repeat an earlier row exactly.
-
-    Returns:
-        The repeated rows, and the first occurrence of each.
-    """
+    """Find rows that repeat an earlier row exactly, and the first occurrence of each."""
     if len(torch.unique(row_hashes(vectors[:, :: -(-vectors.shape[1] // 8)]))) == len(vectors):
         empty = torch.zeros(0, dtype=torch.int64, device=vectors.device)
         return empty, empty

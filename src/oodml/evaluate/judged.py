@@ -117,9 +117,8 @@ def evaluate_judged(
 
 def uses_columns(*sets: VectorSet | None) -> bool:
     """Whether vectors have columns that change what is ranked or what is a match."""
-    return any(
-        {"junk", "relevance"} & set(vectors.attributes) for vectors in sets if vectors is not None
-    )
+    given = (vectors for vectors in sets if vectors is not None)
+    return any({"junk", "relevance"} & set(vectors.attributes) for vectors in given)
 
 
 def evaluate_run(
@@ -129,10 +128,6 @@ def evaluate_run(
 
     Images of equal score are ranked by name in descending order. Junk is removed from the
     ranking. Matches that were not retrieved count as ranked last.
-
-    Args:
-        run: the retrieved images of each query with their scores.
-        qrels: the judgments, of the same queries.
     """
     names, blocks = run_blocks(run, qrels)
     values = score_blocks(blocks, _functions(check_cutoffs(ks)), len(names))
@@ -157,11 +152,9 @@ def _judge(
 ) -> tuple[int, VectorSet, VectorSet, Judge, list[str]]:
     """The number of vectors, queries, gallery, the judgments of their pairs, and notes."""
     if rules.needs_lists and gallery is None and queries.partition is None:
-        problem = (
-            "this protocol has separate queries and gallery: pass --gallery, or add the columns "
-            "is_query and is_gallery"
-        )
-        raise error_at("protocol", problem, allowed=("is_query", "is_gallery"))
+        problem = "this protocol has separate queries and gallery: pass --gallery, or add the "
+        columns = "is_query", "is_gallery"
+        raise error_at("protocol", f"{problem}columns {' and '.join(columns)}", allowed=columns)
     everything, queries, searched, notes = apply_lists(queries, gallery)
     others = queries if searched is None else searched
     check_widths(queries.vectors, others.vectors)

@@ -16,10 +16,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class Definition:
     """A metric, how to compute it, and for retrieval its value under a random ranking.
 
-    Attributes:
-        compute: its value from the family's inputs; "@k" metrics also take the number k.
-        expected: its expected value for a random ranking, from the number of positives per query
-            and the size of the gallery; "@k" metrics also take k.
+    The functions take the family's inputs, or the number of positives per query and the size of
+    the gallery. Those of "@k" metrics also take k.
     """
 
     metric: Metric

@@ -10,13 +10,9 @@ def nearest_neighbors(
     k: int,
     gallery: Bool[np.ndarray, " n"] | None = None,
 ) -> Int[np.ndarray, "q k"]:
-    """The rows of the k nearest vectors (cosine) of each query, nearest first.
+    """The rows of the k nearest vectors (cosine) of each query, without itself, nearest first.
 
-    Args:
-        vectors: [n d] the vectors to search in.
-        queries: [q] the rows of the queries; a query is not its own neighbor.
-        k: the number of neighbors, at most n-1.
-        gallery: [n] which vectors to search; by default all.
+    `gallery` says which vectors to search, by default all; fewer than k may be left.
     """
     gallery = np.ones(len(vectors), dtype=np.bool_) if gallery is None else gallery
     unit = unit_vectors(vectors)

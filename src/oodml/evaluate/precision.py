@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-SAFE_SIZE = {torch.float32: 1e9, torch.float64: 1e100}
-"""The sizes of numbers, and their reciprocals, whose squares neither overflow nor underflow."""
+SAFE_SIZE = {torch.float32: 1e9, torch.float64: 1e100}  # squares, also of reciprocals, are finite
 RESOLVED = {torch.float32: 2e-4, torch.float64: 1e-11}
 """The smallest squared distance, relative to the longest squared vector, that products resolve."""
 UNRESOLVED = 0.1  # the share of queries whose nearest neighbors may be unresolved
@@ -24,18 +23,13 @@ SAMPLE = 2**25  # numbers that are read to estimate the distances of nearest nei
 class Comparable:
     """Queries and gallery in a form in which their order of distances is resolved.
 
-    Attributes:
-        queries: [n d].
-        gallery: [m d], or None if the queries are the gallery.
-        euclidean: whether closer means a smaller Euclidean distance, not a larger dot product.
-        by_differences: whether distances must be computed from differences of vectors.
-        unit, exponent, center: how the vectors were prepared; see `prepare`.
+    `unit`, `exponent`, and `center` are how the vectors were prepared; see `prepare`.
     """
 
     queries: Float[Tensor, "n d"]
-    gallery: Float[Tensor, "m d"] | None
-    euclidean: bool
-    by_differences: bool = False
+    gallery: Float[Tensor, "m d"] | None  # None if the queries are the gallery
+    euclidean: bool  # whether closer means a smaller distance, not a larger dot product
+    by_differences: bool = False  # whether distances need differences of vectors
     unit: bool = False
     exponent: int = 0
     center: Float[Tensor, " d"] | None = None
@@ -53,13 +47,9 @@ def comparable(
     distance: str,
     mean: Float[Tensor, " d"] | None = None,
 ) -> Comparable:
-    """Prepare vectors for ranking.
+    """Prepare vectors as given for ranking; without a gallery, the queries are the gallery.
 
-    Args:
-        queries: [n d] vectors as given.
-        gallery: [m d] vectors as given, or None if the queries are the gallery.
-        distance: one of `oodml.evaluate.inputs.DISTANCES`.
-        mean: [d] float64 mean of the whole gallery if `gallery` is only a part of it.
+    `mean` is the float64 mean of the whole gallery if `gallery` is only a part of it.
     """
     if distance == "poincare":
         return _comparable_in_ball(queries, gallery)
@@ -118,10 +108,7 @@ def resolved_unit_rows(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
 
 
 def resolved_points(rows: Float[Tensor, "n d"], euclidean: bool) -> Float[Tensor, "n d"]:
-    """Points for an algorithm that computes in float32, such as k-means.
-
-    Scaling and centering do not change which points are close to each other.
-    """
+    """Points for an algorithm that computes in float32; scaling and centering keep their order."""
     points = rows if euclidean else resolved_unit_rows(rows)
     safe = SAFE_SIZE[torch.float32]
     points, _ = scale_to_safe_size(points, None, safe)

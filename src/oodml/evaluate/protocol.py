@@ -27,22 +27,15 @@ TOLERANCE = 1e-3  # how far two vectors of one image may differ, relative to the
 
 @dataclass(frozen=True)
 class RetrievalProtocol:
-    """Queries and gallery, ready to be ranked.
+    """Queries and gallery, ready to be ranked."""
 
-    Attributes:
-        queries: [n d] vectors as given.
-        groups: [n] integers; a gallery image is a positive if its group is the query's.
-        gallery: [m d] vectors, or None if the queries are the gallery.
-        gallery_groups: [m] integers, or None.
-        self_matches: pairs of a query and a gallery row with the same image, which is never
-            ranked for that query. Without a gallery, these are the queries themselves.
-    """
-
-    queries: Float[Tensor, "n d"]
-    groups: NDArray[np.int64]
-    gallery: Float[Tensor, "m d"] | None = None
-    gallery_groups: NDArray[np.int64] | None = None
+    queries: Float[Tensor, "n d"]  # as given
+    groups: NDArray[np.int64]  # [n]; a gallery image is a positive if its group is the query's
+    gallery: Float[Tensor, "m d"] | None = None  # None if the queries are the gallery
+    gallery_groups: NDArray[np.int64] | None = None  # [m]
     self_matches: Pairs | None = None
+    """Pairs of a query and a gallery row with the same image, which is never ranked for that query.
+    Without a gallery, these are the queries themselves."""
 
     @property
     def gallery_sizes(self) -> NDArray[np.int64]:
@@ -125,11 +118,9 @@ def self_matches(
     ids: Array | None,
     gallery_ids: Array | None,
 ) -> Pairs:
-    """The queries and gallery rows of all pairs that are the same image.
+    """The queries and gallery rows of all pairs that are the same image, by their ids.
 
-    Args:
-        groups, gallery_groups: [n] and [m] integers from 0: equal where an image is a match.
-        ids, gallery_ids: [n] and [m] the image of each row; None if unknown.
+    A match has the group of the query; `groups` and `gallery_groups` are integers from 0.
     """
     if (ids is None) != (gallery_ids is None):
         raise OodmlError("give both ids and gallery_ids, or neither", location="ids")

@@ -45,8 +45,7 @@ def retrieval_arguments(vectors: Any, labels: Any, lists: QueryLists | None) -> 
 
 def query_lists(images: Any) -> QueryLists | None:
     """The lists of images or vectors, from their `partition`; None if they have none."""
-    parts = listed_parts(images)
-    if parts is None:
+    if (parts := listed_parts(images)) is None:
         return None
     return QueryLists(np.isin(parts, (QUERY, BOTH)), np.isin(parts, (GALLERY, BOTH)))
 

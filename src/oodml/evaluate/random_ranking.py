@@ -69,8 +69,7 @@ def expected_mrr(counts: Counts, size: int) -> Expected:
 def _precision_sum(counts: Counts, size: int, limit: Counts) -> Expected:
     """Expected sum of the precisions at the positives up to rank `limit`.
 
-    With R positives among N images, rank r is a positive with probability R/N. Given that, each of
-    the r-1 ranks before it is one with probability (R-1)/(N-1).
+    Rank r is one of R positives among N with probability R/N, each before it with (R-1)/(N-1).
     """
     harmonic = np.concatenate(([0.0], np.cumsum(1 / np.arange(1, size + 1))))
     before = (counts - 1) / max(size - 1, 1)

@@ -23,62 +23,42 @@ from oodml.evaluate.ties import ranks_within_ties
 
 QUERIES = 512  # queries per block
 TILE = 1024  # gallery images per tile
-SCRATCH = 2**20
-"""Comparisons in memory at a time: few calls, and the results still fit into a cache."""
+SCRATCH = 2**20  # comparisons in memory at a time: few calls, and the results fit into a cache
 STRIP = 2**26  # maximum number of scores in memory at a time
-PAIRS = 2**14
-"""If this many pairs of positives in a block do not tie, ties are accidents of rounding."""
+PAIRS = 2**14  # if so many pairs of positives in a block do not tie, ties are accidents of rounding
 SYMMETRIC_ABOVE = 4096
 """Queries above which the product of two blocks serves both as queries, which halves the work."""
-LARGE = 2**17
-"""Gallery images above which a block's ties with its own classes show if ties are accidents."""
+LARGE = 2**17  # images above which a block's ties with its own classes show if ties are accidents
 POSITIVES = 2**25  # scores of positives in memory at a time
-SORT_ABOVE = 256
-"""Positives per query above which sorting a tile is cheaper than comparing with each."""
-
+SORT_ABOVE = 256  # positives per query above which sorting a tile is cheaper than comparing
 NOT_RETRIEVED = 2**52  # the rank of a positive that a ranking does not contain
 
 
 @dataclass(frozen=True)
 class RankBlock:
-    """The ranks of the positives of some queries.
+    """The ranks of the positives of some queries."""
 
-    Attributes:
-        rows: [b] the queries.
-        counts: [b] the number of positives of each, at least 1.
-        ranks: [b p] from 1, ascending in each row, undefined beyond the row's count.
-        grades: [b p] the relevance of each positive, or None if all are equally relevant.
-        sizes: [b] the number of images that are ranked for each, or None if not counted.
-    """
-
-    rows: Int[Tensor, " b"]
-    counts: Int[Tensor, " b"]
-    ranks: Int[Tensor, "b p"]
-    grades: Float[Tensor, "b p"] | None = None
-    sizes: Int[Tensor, " b"] | None = None
+    rows: Int[Tensor, " b"]  # the queries
+    counts: Int[Tensor, " b"]  # positives of each, at least 1
+    ranks: Int[Tensor, "b p"]  # from 1, ascending in each row, undefined beyond the row's count
+    grades: Float[Tensor, "b p"] | None = None  # relevance; None if all are equally relevant
+    sizes: Int[Tensor, " b"] | None = None  # the images that are ranked for each, if counted
 
     @property
     def valid(self) -> Bool[Tensor, "b p"]:
         """Which entries of `ranks` are defined."""
-        slots = torch.arange(self.ranks.shape[1], device=self.ranks.device)
-        return slots < self.counts[:, None]
+        return torch.arange(self.ranks.shape[1], device=self.ranks.device) < self.counts[:, None]
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Queries and gallery in an order in which the positives of a query are adjacent.
+    """Queries and gallery in an order in which the positives of a query are adjacent."""
 
-    rows: [q] the queries that have a positive.
-    columns: [g] a permutation of the gallery.
-    start, count: [q] the first column of the query's group and the group's size.
-    own: [q s] the positions of the query's own images in its group, -1 beyond their number.
-    """
-
-    rows: Int[Tensor, " q"]
-    columns: Int[Tensor, " g"]
-    start: Int[Tensor, " q"]
-    count: Int[Tensor, " q"]
-    own: Int[Tensor, "q s"]
+    rows: Int[Tensor, " q"]  # the queries that have a positive
+    columns: Int[Tensor, " g"]  # a permutation of the gallery
+    start: Int[Tensor, " q"]  # the first column of the query's group
+    count: Int[Tensor, " q"]  # the size of the group
+    own: Int[Tensor, "q s"]  # positions of the query's own images in its group, -1 beyond them
 
     def block(self, rows: slice) -> "_Layout":
         """The layout of some of the queries."""
@@ -87,32 +67,20 @@ class _Layout:
 
 
 class Counts(NamedTuple):
-    """A block of queries, and how many gallery images score above each of their limits.
+    """A block of queries, and how many gallery images score above each of their limits."""
 
-    Attributes:
-        queries: [b d] in the form that is compared.
-        limits: [c b p] scores.
-        above: [c b p] float64 counts.
-    """
-
-    queries: Float[Tensor, "b d"]
+    queries: Float[Tensor, "b d"]  # in the form that is compared
     limits: Float[Tensor, "c b p"]
-    above: Float[Tensor, "c b p"]
+    above: Float[Tensor, "c b p"]  # float64
 
 
 @dataclass(frozen=True)
 class MoreColumns:
-    """Further gallery images, which are no positives.
+    """Further gallery images, which are no positives."""
 
-    Attributes:
-        count: counts all of them for some blocks of queries.
-        size: the number of images.
-        mean: [d] float64 mean of the whole gallery, needed for Euclidean distances.
-    """
-
-    count: Callable[[Comparable, list[Counts]], None]
+    count: Callable[[Comparable, list[Counts]], None]  # counts them for some blocks of queries
     size: int
-    mean: Float[Tensor, " d"] | None = None
+    mean: Float[Tensor, " d"] | None = None  # float64, of the whole gallery; for Euclidean distance
 
 
 def positive_ranks(
@@ -122,16 +90,10 @@ def positive_ranks(
     generator: torch.Generator,
     more: MoreColumns | None = None,
 ) -> Iterator[RankBlock]:
-    """Rank the positives of every query; queries without a positive are skipped.
+    """Rank the positives of every query that has one, without the query's own images, in blocks.
 
-    A query's own images, see `RetrievalProtocol`, are not ranked.
-
-    Args:
-        distance: one of `oodml.evaluate.inputs.DISTANCES`.
-        more: gallery images beside those of the protocol, for cosine and Euclidean distance.
-
-    Yields:
-        Blocks of ranks, in no particular order.
+    `distance` is one of `oodml.evaluate.inputs.DISTANCES`; further gallery images (`more`) are for
+    cosine and Euclidean distance.
     """
     mean = None if more is None else more.mean
     vectors = comparable(protocol.queries, protocol.gallery, distance, mean)
@@ -295,12 +257,8 @@ class Tiles:
 class RankCounter:
     """Counts the scores above those of the positives of a block of queries, tile by tile.
 
-    Args:
-        rows: [b] the queries.
-        positives: [b p] the scores of their positives, descending, with -inf beyond `counts`.
-        counts: [b] the number of positives of each.
-        scratch: memory for comparisons.
-        exact_ties: whether images at equal distance are known to exist.
+    `positives` are descending, with -inf beyond the `counts` of each query; `exact_ties` is whether
+    images at equal distance are known to exist.
     """
 
     def __init__(
@@ -382,9 +340,8 @@ def _symmetric_blocks(layout: _Layout) -> list[tuple[int, int]]:
 
     Empty if the gallery is small, or if the scores of all positives take too much memory.
     """
-    if len(layout.rows) < SYMMETRIC_ABOVE or int(layout.count.max()) > QUERIES:
-        return []
-    if int(layout.count.sum()) > POSITIVES:
+    is_small = len(layout.rows) < SYMMETRIC_ABOVE or int(layout.count.max()) > QUERIES
+    if is_small or int(layout.count.sum()) > POSITIVES:
         return []
     offset = len(layout.columns) - len(layout.rows)
     starts = torch.unique(layout.start).cpu().numpy() - offset

@@ -19,14 +19,7 @@ from oodml.arrays import Names
 from oodml.errors import error_at, unknown
 from oodml.evaluate.inputs import encode_labels, find_duplicates
 from oodml.evaluate.precision import comparable
-from oodml.evaluate.ranks import (
-    QUERIES,
-    SCRATCH,
-    TILE,
-    RankBlock,
-    RankCounter,
-    Tiles,
-)
+from oodml.evaluate.ranks import QUERIES, SCRATCH, TILE, RankBlock, RankCounter, Tiles
 from oodml.vectors import VectorSet
 
 JUNK = -1.0
@@ -39,30 +32,21 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Rules:
-    """How judgments follow from columns of the vectors, and what a benchmark's paper prints.
-
-    Attributes:
-        exclude: columns of `oodml.vector_columns.ATTRIBUTES`; images of the query's class with the
-            same value are not ranked for it. A missing value equals no other.
-        junk_classes: classes of gallery images that are never ranked.
-        distractor_classes: classes of gallery images that are ranked but never a match.
-        shared_label: whether classes such as "cat|dog" are several labels. The relevance of an
-            image is then the number of labels that it shares with the query.
-        by_track: whether tracks are ranked instead of images, if the gallery has a column
-            "track": each by its image nearest to the query, without images that are not ranked.
-        metrics: what the paper prints; if empty, all metrics are returned.
-        needs_lists: whether queries and gallery are separate.
-        source: the paper and what to know about its numbers.
-    """
+    """How judgments follow from columns of the vectors, and what a benchmark's paper prints."""
 
     exclude: tuple[str, ...] = ()
-    junk_classes: tuple[str, ...] = ()
-    distractor_classes: tuple[str, ...] = ()
+    """Columns of `oodml.vector_columns.ATTRIBUTES`; images of the query's class with the same value
+    are not ranked for it. A missing value equals no other."""
+    junk_classes: tuple[str, ...] = ()  # of gallery images that are never ranked
+    distractor_classes: tuple[str, ...] = ()  # of gallery images that are ranked, but no match
     shared_label: bool = False
+    """Whether classes such as "cat|dog" are several labels; relevance counts the shared ones."""
     by_track: bool = False
-    metrics: tuple[str, ...] = ()
-    needs_lists: bool = True
-    source: str = ""
+    """Whether tracks are ranked instead of images, if the gallery has a column "track": each by its
+    image nearest to the query, without images that are not ranked."""
+    metrics: tuple[str, ...] = ()  # what the paper prints; if empty, all metrics are returned
+    needs_lists: bool = True  # whether queries and gallery are separate
+    source: str = ""  # the paper and what to know about its numbers
 
 
 _CMC = ("map", "recall@1", "recall@5", "recall@10")
@@ -123,13 +107,8 @@ def judge_by_class(queries: VectorSet, gallery: VectorSet, rules: Rules, own: Pa
     """Judge by the classes and the other columns of queries and gallery.
 
     A column "relevance" of the gallery grades its matches: 0 for distractors, -1 for junk. Images
-    with a true value (or -1) in a column "junk" are junk.
-
-    Args:
-        own: the queries [p] and gallery rows [p] that are the same image.
-
-    Raises:
-        OodmlError: if a column is missing or a relevance is not a number.
+    with a true value (or -1) in a column "junk" are junk. `own` are the queries [p] and gallery
+    rows [p] that are the same image. A missing column or relevance that is no number is an error.
     """
     shared = _shared_labels if rules.shared_label else _same_class
     n_shared = shared(queries.classes, gallery.classes)
@@ -217,9 +196,8 @@ def judged_scores(
 ) -> Iterator[tuple[NDArray[np.int64], Float[Tensor, "b m"], Float[Tensor, "b m"], bool]]:
     """The scores of some queries at a time, larger for nearer images.
 
-    Yields:
-        The rows of the queries, their scores (-inf where an image is not ranked), the judgments,
-        and whether the gallery contains equal vectors.
+    Yields the rows of the queries, their scores (-inf where an image is not ranked), the judgments,
+    and whether the gallery contains equal vectors.
     """
     vectors = comparable(queries, gallery, distance)
     assert vectors.gallery is not None

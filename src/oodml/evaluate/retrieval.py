@@ -33,13 +33,9 @@ Score = Float[Tensor, " b"]
 class RankedPositives:
     """The ranks of the positives of a block of queries, and what metrics compute from them.
 
-    Attributes:
-        ranks: [b p] the ranks of each query's positives, from 1, ascending, where `valid`.
-        counts: [b] R, the number of positives of each query.
-        first: [b] the rank of the nearest positive.
-        precision: [b p] the precision at each positive's rank.
-        gains: [b p] the relevance of each positive, 1 unless they are graded, 0 if not `valid`.
-        sizes: [b] the number of ranked images, if counted.
+    For each query, [b]: `counts` (R), `first` (the rank of the nearest positive), and `sizes` (the
+    number of ranked images, if counted). For each positive, [b p]: the `ranks`, ascending, where
+    `valid`; the `precision` there; and the `gains`, 1 unless graded, 0 if not `valid`.
     """
 
     def __init__(self, block: RankBlock) -> None:
@@ -69,7 +65,6 @@ class RankedPositives:
 
 
 RETRIEVAL: MetricFamily[RankedPositives, Score] = MetricFamily("retrieval")
-"""The metrics of retrieval: each is a function of the ranks of a block's positives."""
 
 
 @RETRIEVAL.define("recall@k", "Recall@k", expected=expected_recall)
@@ -138,8 +133,7 @@ def published_average_precision(positives: RankedPositives) -> Score:
     return positives.precision.sum(1) / (positives.counts + 1)
 
 
-JUDGED: MetricFamily[RankedPositives, Score] = MetricFamily("retrieval")
-"""Metrics of retrieval that are computed only under a protocol."""
+JUDGED: MetricFamily[RankedPositives, Score] = MetricFamily("retrieval")  # only under a protocol
 
 
 @JUDGED.define("ndcg@k", "nDCG@k")
@@ -214,24 +208,19 @@ def retrieval_metrics(
     Args:
         vectors: [n d]. float64 is compared in float64, everything else in float32, or in
             float64 where float32 does not resolve the distances of near neighbors.
-        labels: [n] integers or strings.
+        labels, gallery_labels: [n] and [m] integers or strings.
         ks: the cut-offs of recall and precision.
         gallery: [m d] the images to search instead; may contain further classes.
-        gallery_labels: [m] their labels.
         distance: "cosine", "euclidean" on the vectors as given, or "poincare", the hyperbolic
-            distance of points of the unit ball. Images at equal distance are in random order.
-        seed: of the order of ties.
-        relevance: what makes an image a positive if not its label: a mapping from labels to
-            groups (class to superclass), or [n] the group of each row.
-        gallery_relevance: [m] the group of each gallery row, if `relevance` is an array.
+            distance of points of the unit ball.
+        seed: of the random order of images at equal distance.
+        relevance, gallery_relevance: what makes an image a positive if not its label: a mapping
+            from labels to groups (class to superclass), or arrays [n] and [m] of groups.
         ids, gallery_ids: [n] and [m] the image of each row. A gallery row with a query's id and,
             up to rounding, its vector is the query's own image and is not ranked.
         average: over queries ("micro"), or over the means of each label ("macro").
         per_query: return arrays [n] instead of averages, with NaN for excluded queries, and R
             as "positives" and the number of ranked images as "gallery_size".
-
-    Returns:
-        The value of each metric by its name: a float, or an array [n] with `per_query`.
 
     Raises:
         OodmlError: if vectors are not finite or, with "cosine", zero; if shapes do not match; if
@@ -250,11 +239,7 @@ def retrieval_metrics(
 
 
 def metrics_per_class(values: PerQuery, labels: Array) -> tuple[NDArray[Any], PerQuery]:
-    """Average each metric over the queries of each class, by the label [n] of each query.
-
-    Returns:
-        The labels, sorted, and the means; NaN for a class without a scored query.
-    """
+    """The sorted labels, and the mean of each metric over the queries of each, NaN for none."""
     names, (classes,) = encode_labels(as_labels(labels, len(values["positives"])))
     return names, {name: _class_means(column, classes) for name, column in values.items()}
 
@@ -344,9 +329,7 @@ def chance_metrics(
 
     Args:
         positives: [n] the number of positives of each query; queries with 0 or NaN are excluded.
-        gallery_size: the number of images that each query is compared with, without itself; one
-            number, or [n] one per query.
-        ks: the cut-offs of the metrics that have one.
+        gallery_size: the number of images that a query is compared with, or [n] one per query.
     """
     scored = np.nan_to_num(positives) > 0
     if not scored.any():

@@ -44,8 +44,7 @@ class Shard:
     def chunks(self, device: torch.device = CPU) -> Iterator[Float[Tensor, "m d"]]:
         """The vectors in order, as finite float32 or float64, some rows at a time.
 
-        A chunk may be overwritten when the next is read. CUDA copies one chunk from pinned memory
-        while the next is read.
+        A chunk may be overwritten when the next is read, which CUDA copies from pinned memory.
         """
         is_cuda, begin = device.type == "cuda", 0
         buffers = [torch.empty(0)] * 2
@@ -122,12 +121,8 @@ class Shard:
 class Shards:
     """The vectors of all files of a folder, in the order of their names, or of one file.
 
-    Args:
-        folder: .npy files with labels in a .csv of the same name, .parquet, or .safetensors.
-        spread: reads files on other machines.
-
-    Raises:
-        OodmlError: if there are no such files, or they have different numbers of dimensions.
+    Files are .npy with labels in a .csv of the same name, .parquet, or .safetensors; `spread` reads
+    them on other machines. Raises an OodmlError if there are none, or their dimensions differ.
     """
 
     def __init__(self, folder: str | Path, spread: Spread = itertools.starmap) -> None:
@@ -153,14 +148,7 @@ class Shards:
         return sum(shard.rows for shard in self.shards)
 
     def classes(self, names: NDArray[Any] | None = None) -> tuple[NDArray[Any], NDArray[np.int32]]:
-        """The classes of all rows.
-
-        Args:
-            names: the classes of interest; all by default.
-
-        Returns:
-            The distinct names, and [n] the position of each row's class, -1 for other classes.
-        """
+        """The distinct classes (or `names`), and [n] the position of each row's, -1 for others."""
         import pyarrow as pa
         import pyarrow.compute as pc
 

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from oodml.evaluate.precision import unit_rows
 
-RANKS = (1, 2, 3, 5, 9, 17, 33)
-"""The neighbors whose similarities describe the surroundings of a query."""
+RANKS = (1, 2, 3, 5, 9, 17, 33)  # the neighbors whose similarities describe a query's surroundings
 TEST_SIGNALS = (
     *(f"similarity {rank}" for rank in RANKS),
     "mean similarity", "spread of similarities", "similarity 1, standardized",
@@ -55,10 +54,8 @@ def query_signals(
 ) -> QuerySignals:
     """Compute signals that need no labels for queries among all images.
 
-    Args:
-        views: the vectors of all images under the test view, and under two augmented views if
-            there are any. Augmented views search among the test views.
-        queries: the rows to use as queries; by default all.
+    `views` are the vectors of all images under the test view, and under two augmented views if
+    there are any, which search among the test views. `queries` are rows, by default all.
     """
     gallery, *augmented = (unit_rows(torch.as_tensor(view)).float() for view in views[:3])
     rows = torch.arange(len(gallery)) if queries is None else torch.as_tensor(queries)
@@ -69,13 +66,10 @@ def query_signals(
     their_rows = theirs.rows[position]
     closer = (theirs.similarity[position] > near.similarity[:, :1] + 1e-6).sum(1)
     last = near.rows.shape[1] - 1
+    standardized = (near.similarity[:, 0] - near.mean) / near.spread
     columns = [
         *(near.similarity[:, min(rank - 1, last)] for rank in RANKS),
-        near.mean,
-        near.spread,
-        (near.similarity[:, 0] - near.mean) / near.spread,
-        their_rows[:, 0] == rows,
-        torch.log1p(closer),
+        *(near.mean, near.spread, standardized, their_rows[:, 0] == rows, torch.log1p(closer)),
         *(_overlap(near.rows[:, :k], their_rows[:, :k]) for k in (5, 10)),
     ]
     if len(augmented) == 2:

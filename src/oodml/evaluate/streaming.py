@@ -27,10 +27,8 @@ from oodml.evaluate.shards import Shard, Shards
 from oodml.progress import Progress
 from oodml.vectors import VectorSet
 
-BLOCKS = 8
-"""Blocks of queries that are counted while a file is read once."""
-POSITIVE_BYTES = 64
-"""Memory per pair of a query and a positive: scores, limits, counts, and ranks."""
+BLOCKS = 8  # blocks of queries that are counted while a file is read once
+POSITIVE_BYTES = 64  # memory per pair of a query and a positive: scores, limits, counts, and ranks
 UNITS = {"": 1, "B": 1, "KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
 
 
@@ -44,23 +42,17 @@ def parse_memory(text: str) -> int:
 
 @dataclass(frozen=True)
 class _Search:
-    """The queries, which are rows of the gallery (`rows`) or come from elsewhere (`vectors`).
-
-    Attributes:
-        codes: [q] the class of each query.
-        gallery_codes: [n] the class of each gallery row, -1 for classes without a query.
-        device: where rows are compared; tasks on other machines use it, too.
-    """
+    """The queries, which are rows of the gallery (`rows`) or come from elsewhere (`vectors`)."""
 
     gallery: Shards
-    codes: NDArray[np.int32]
-    gallery_codes: NDArray[np.int32]
+    codes: NDArray[np.int32]  # [q] the class of each query
+    gallery_codes: NDArray[np.int32]  # [n] of each gallery row, -1 for classes without a query
     rows: NDArray[np.int64] | None
     vectors: VectorSet | None
     ks: tuple[int, ...]
     distance: str
     seed: int
-    device: torch.device
+    device: torch.device  # where rows are compared, also on other machines
     mean: Tensor | None
 
     @property
@@ -87,12 +79,11 @@ def evaluate_shards(
 
     Args:
         queries: the vectors to search for; None if the gallery is searched for its own vectors.
-        gallery: the vectors to search in.
         memory: bytes to use for positives and their ranks. Less memory means more passes.
         n_queries: without `queries`, how many rows of the gallery are queries: a sample in
             which every class has its share; `intervals` then has 95% confidence intervals.
-        device: where vectors are compared, in float32 or float64. CUDA rounds differently than
-            the CPU, so near ties may be ranked differently.
+        device: where vectors are compared. CUDA rounds differently than the CPU, so near ties may
+            be ranked differently.
 
     Raises:
         OodmlError: if files disagree, vectors are not finite, or no query has a positive.
@@ -188,19 +179,13 @@ def count_shard(
     device: torch.device,
     advance: Callable[[int], None] | None = None,
 ) -> list[Tensor]:
-    """Count the rows of a file, except for some in ascending order, for blocks of queries.
-
-    Returns:
-        How many score above the limits of each block, [c b p] float64 on the CPU.
-    """
+    """The counts above the limits [c b p] of all rows of a file except `skipped`, which ascend."""
     vectors = replace(vectors, queries=vectors.queries.to(device))
     if vectors.center is not None:
         vectors = replace(vectors, center=vectors.center.to(device))
     blocks = [
-        Counts(
-            one.queries.to(device), one.limits.to(device), torch.zeros_like(one.above).to(device)
-        )
-        for one in blocks
+        Counts(b.queries.to(device), b.limits.to(device), torch.zeros_like(b.above, device=device))
+        for b in blocks
     ]
     scratch, begin = scratch_memory(vectors.queries), 0
     for chunk in shard.chunks(device):
@@ -231,17 +216,11 @@ def _search_protocol(
         rows = np.arange(1)  # a protocol needs a gallery; without positives nothing is ranked
         ids = None
     names = np.append(search.vectors.class_names, "other classes of the gallery")
+    rows_of = search.gallery.vectors(rows), names[search.gallery_codes[rows]]
     protocol = gallery_protocol(
-        queries.vectors,
-        queries.classes,
-        search.distance,
-        None,
-        gallery=search.gallery.vectors(rows),
-        gallery_labels=names[search.gallery_codes[rows]],
-        gallery_relevance=None,
-        ids=None if ids is None else queries.ids,
-        gallery_ids=ids,
-    )
+        queries.vectors, queries.classes, search.distance, gallery=rows_of[0],
+        gallery_labels=rows_of[1], ids=None if ids is None else queries.ids, gallery_ids=ids,
+    )  # fmt: skip
     return protocol, rows
 
 

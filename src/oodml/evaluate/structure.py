@@ -26,11 +26,8 @@ NOISE = 1e-7  # singular values below this share of the largest may be noise of 
 class Geometry:
     """Vectors, their classes, and the quantities that several metrics share.
 
-    Attributes:
-        unit: [n d] the vectors scaled to length 1.
-        classes: [n] integers from 0.
-        class_sizes: [c] in float64.
-        false_accept_rates: the range for "opis".
+    `unit` [n d] are the vectors scaled to length 1, `classes` [n] integers from 0, and
+    `class_sizes` [c] in float64.
     """
 
     def __init__(
@@ -64,17 +61,12 @@ class Geometry:
 
     @cached_property
     def distance_sums(self) -> Float[Tensor, " c"]:
-        """The cosine distances of all ordered pairs of a class, summed.
-
-        The dot products of all pairs sum to the squared norm of the class's sum, minus the
-        squared norms of its vectors, which are 1.
-        """
+        """The cosine distances of all ordered pairs of a class, summed, from the sum's norm."""
         distances = self.class_pairs - (self.class_sums.square().sum(1) - self.class_sizes)
         return torch.where(distances > ROUNDING * self.class_pairs, distances, 0.0)
 
 
 STRUCTURE: MetricFamily[Geometry, float] = MetricFamily("structure")
-"""The metrics of structure: each is a function of a `Geometry`."""
 
 
 @STRUCTURE.define("intra", "Intra-class distance", bounds=(0, 2), higher_is_better=None)
@@ -165,9 +157,8 @@ def structure_metrics(
         false_accept_rates: the range of false-accept rates for "opis"; None leaves it out.
 
     Returns:
-        The value of each metric by its name. Undefined values are NaN: "inter" of one class,
-        "intra" if no class has two images. If all vectors have one direction, "intra", "inter",
-        "alignment", and "uniformity" are 0 and "density" is NaN.
+        The metrics. "inter" of one class and "intra" if no class has two images are NaN. If all
+        vectors have one direction, all but "density", which is NaN, are 0.
 
     Raises:
         OodmlError: if vectors are zero or not finite, or if shapes do not match.
@@ -200,10 +191,7 @@ def spectral_decay(spectrum: Float[np.ndarray, " s"], k: int) -> float:
         spectrum: normalized singular values, in descending order. Values below 1e-8 of the
             largest are raised to that, because a Gram matrix cannot resolve them.
         k: k > 1 excludes the k-1 largest values; a negative k excludes |k|-1 and reverses the
-            divergence.
-
-    Returns:
-        The divergence; NaN if no value remains that a Gram matrix can distinguish from 0.
+            divergence. NaN if no value remains that a Gram matrix can distinguish from 0.
     """
     if k == 0:
         problem = "rho@0 is the spectrum, not a number; use `normalized_spectrum`"
@@ -227,15 +215,9 @@ def operating_point_inconsistency(
     class at a threshold is the harmonic mean of the share of its own pairs that are accepted and
     the share of its pairs with other classes that are rejected. The score is the variance of
     utility over classes, averaged over the thresholds at which the false-accept rate of all pairs
-    is in the given range. Thresholds are cosines in 1024 steps of 1/512. The paper uses distances,
-    so values are comparable only with each other.
-
-    Args:
-        unit: [n d] unit vectors.
-        classes: [n] integers from 0.
-
-    Returns:
-        The score; NaN if fewer than two classes have pairs of both kinds.
+    is in the given range; NaN if fewer than two classes have pairs of both kinds. Thresholds are
+    cosines in 1024 steps of 1/512. The paper uses distances, so values are comparable only with
+    each other. `unit` are unit vectors, `classes` integers from 0.
     """
     low, high = false_accept_rates
     if not 0 < low < high < 1:

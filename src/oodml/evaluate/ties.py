@@ -12,16 +12,11 @@ def ranks_within_ties(
     valid: Bool[Tensor, "b p"],
     generator: torch.Generator,
 ) -> Int[Tensor, "b p"]:
-    """Draw the ranks of positives that tie with other images.
+    """Draw the ranks from 1, in ascending order, of positives that tie with other images.
 
-    Args:
-        above: the number of gallery images strictly closer than the positive.
-        level: the number of images at exactly its distance, including itself.
-        scores: the scores of the positives, in descending order, `valid` ones first.
-        generator: of the order of tied images, which is independent for each row.
-
-    Returns:
-        Ranks from 1, in ascending order in each row.
+    `above` counts the gallery images strictly closer than the positive, `level` those at exactly
+    its distance, itself included; the `scores` of the positives descend, `valid` ones first. The
+    order of tied images is independent for each row.
     """
     ranks = above + 1
     tied = valid & (level > 1)
@@ -43,8 +38,7 @@ def random_subsets(
 ) -> Int[Tensor, "g s"]:
     """Draw `sizes` distinct numbers from 0 … totals-1 for each row, uniformly over all subsets.
 
-    Returns:
-        The numbers in ascending order; entries beyond a row's size are undefined.
+    The numbers ascend; entries beyond a row's size are undefined.
     """
     # At most half of the numbers are drawn, so that collisions are rare; for larger subsets the
     # numbers to exclude are drawn.

@@ -87,8 +87,7 @@ def _numbers(path: Path, texts: Names) -> NDArray[np.float64]:
 def run_blocks(run: Ranking, qrels: Qrels) -> tuple[Names, Iterator[RankBlock]]:
     """The ranks of the matches of each query that has judgments, in the order of trec_eval.
 
-    Returns:
-        The queries, sorted, and blocks whose rows are positions in them.
+    Returns the queries, sorted, and blocks whose rows are positions in them.
     """
     key, grades = ["query", "image"], qrels.grades.astype(np.float64)
     judged = pd.DataFrame({"query": qrels.queries, "image": qrels.images, "grade": grades})
@@ -125,11 +124,9 @@ def _new_file(path: Path, ids: Ids) -> Iterator[TextIO]:
 def write_run(
     path: Path, ids: Ids, blocks: Iterable[tuple[NDArray[np.int64], Float[Tensor, "b m"]]]
 ) -> None:
-    """Write the nearest `DEPTH` images of each query.
+    """Write the nearest `DEPTH` images of each query, from rows and their scores (-inf: unranked).
 
-    Args:
-        ids: of the queries and of the gallery.
-        blocks: rows of queries and their scores, -inf where an image is not ranked.
+    `ids` are those of the queries and of the gallery.
     """
     with _new_file(path, ids) as file:
         for rows, scores in blocks:

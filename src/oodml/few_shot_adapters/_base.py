@@ -26,8 +26,6 @@ Triplets = tuple[Int[Tensor, "e b 3"], Bool[Tensor, "e b"]]
 
 
 class Adapter:
-    """What both kinds have: the settings."""
-
     closed_form: ClassVar[bool]
 
     def __init__(self, settings: AdaptSettings) -> None:
@@ -44,10 +42,7 @@ class StepAdapter(Adapter):
     ) -> Losses:
         """The loss of each episode's batch.
 
-        Args:
-            labels: [b] which images of a batch share a class; the same for every episode.
-            batch: the images of the batches, and random numbers for mining.
-            beta: [e c] a learnable number per support class, for losses that use one.
+        `labels` are the same for every episode; `beta` is a learnable number per support class.
         """
         raise NotImplementedError
 
@@ -84,10 +79,8 @@ class ClosedFormAdapter(Adapter):
     """An adapter that computes the heads directly, without steps.
 
     It receives the test view of each support image: statistics of augmented views, such as class
-    means, do not fit the test views of the queries.
-
-    Attributes:
-        scores_classes: whether the embedding consists of one score per support class.
+    means, do not fit the test views of the queries. `scores_classes`: whether the embedding
+    consists of one score per support class.
     """
 
     closed_form = True

@@ -24,11 +24,7 @@ class Adapter(ClosedFormAdapter):
     def heads(
         self, head: Heads, features: Float[Tensor, "s f"], support: Sequence[Support]
     ) -> Heads:
-        """The head of each episode.
-
-        The scores are normalized, which removes the positive factor by which `head` normalizes
-        its embedding. One linear layer therefore suffices.
-        """
+        """The head of each episode: scores are normalized, so that one linear layer suffices."""
         if len(head.part_weights) > 1:
             problem = (
                 f'objective "linear" requires a head with one part; this one has '

@@ -18,9 +18,7 @@ class BaseLoss(nn.Module):
     """A loss. Unless it defines `__init__`, its annotated attributes are its options, as in a
     dataclass, and it creates parameters in `__post_init__`.
 
-    Attributes:
-        lr_factor: the learning rate of the parameters as a multiple of the base learning rate.
-        own_lr: their learning rate, if it does not depend on the base learning rate.
+    Their learning rate is `own_lr` or, if that is None, the base learning rate times `lr_factor`.
     """
 
     lr_factor: float = 1.0

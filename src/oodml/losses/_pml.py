@@ -13,15 +13,13 @@ from oodml.losses._base import BaseLoss, full_precision, next_of_class
 from oodml.shapes import Labels, Mask, Scalar, Triplets, Vectors
 
 BASES = {"losses": "BaseMetricLossFunction", "miners": "BaseMiner"}
-SIZES = {"num_classes": "n_classes", "embedding_size": "dim"}
-"""The options of sizes, and their names in oodml."""
+SIZES = {"num_classes": "n_classes", "embedding_size": "dim"}  # options, and their names in oodml
 
 
 def wrapper_of(kind: str, name: str) -> Any:
     """A function that builds a class of `pytorch_metric_learning.losses` or `.miners`.
 
-    Its signature is that of the class, with `n_classes` and `dim` in place of `num_classes` and
-    `embedding_size`.
+    Its signature is that of the class, with the names of sizes in oodml (`SIZES`).
     """
     package = importlib.import_module(f"pytorch_metric_learning.{kind}")
     base = getattr(package, BASES[kind])
@@ -54,10 +52,7 @@ def _make(wrapped: type, options: dict[str, Any]) -> Any:
 
 
 class Loss(BaseLoss):
-    """A loss of pytorch-metric-learning with the interface of oodml's losses.
-
-    VICRegLoss, which compares views without labels, compares each row with another of its class.
-    """
+    """A loss of pytorch-metric-learning; VICRegLoss compares each row with another of its class."""
 
     def __init__(self, wrapped: type, **options: Any) -> None:
         super().__init__()

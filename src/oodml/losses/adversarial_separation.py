@@ -20,8 +20,7 @@ class Loss(BaseLoss):
     mean squared elementwise product of target and prediction, both scaled to unit length.
 
     Args:
-        dims: dimension of each head's output, by name.
-        pairs: names of the source and target head of each pair.
+        dims, pairs: dimension of each head's output by name, and names of source and target heads.
         weight: weight of the sum of terms.
         hidden, lr: width and learning rate of the prediction networks.
     """

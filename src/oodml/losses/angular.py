@@ -12,14 +12,11 @@ from oodml.shapes import Labels, Mask, PerTriplet, Scalar, Triplets, Vectors
 
 
 class Loss(TripletLoss):
-    """N-pair loss + `angular_weight` · angular loss + `norm_weight` · mean length.
+    """N-pair loss + `angular_weight` · angular loss + `norm_weight` · mean length of the rows.
 
     Each anchor-positive pair is compared with all of its negatives among the triplets; pairs may
-    have different numbers of negatives. Only the angular part normalizes embeddings.
-
-    Args:
-        angle: bound on the angle at the negative, in degrees.
-        angular_weight, norm_weight: weights of the angular loss and the mean embedding length.
+    have different numbers of negatives. Only the angular part normalizes embeddings; `angle` is its
+    bound on the angle at the negative, in degrees.
     """
 
     angle: float = 45.0

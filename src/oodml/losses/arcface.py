@@ -16,11 +16,9 @@ class Loss(LabelLoss):
 
     Args:
         margin: angle in radians that is added to the angle to the correct class vector.
-        scale: factor on the cosines.
-        vector_lr: learning rate of the class vectors.
+        scale, vector_lr: factor on the cosines, and learning rate of the class vectors.
         published: clamp cosines to at least 1e-10, as the original code does. Embeddings more
             than 90° from their class vector then receive no gradient toward it.
-        generator: source of the initial class vectors.
     """
 
     n_classes: int

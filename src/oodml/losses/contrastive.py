@@ -7,9 +7,7 @@ from oodml.shapes import Labels, Mask, Scalar, Triplets, Vectors
 class Loss(TripletLoss):
     """Mean over triplets of the hinge losses of both pairs, on Euclidean distances.
 
-    Args:
-        positive_margin: distance within which positive pairs are not penalized.
-        negative_margin: distance beyond which negative pairs are not penalized.
+    Pairs are not penalized within `positive_margin`, or beyond `negative_margin`.
     """
 
     positive_margin: float = 0.0

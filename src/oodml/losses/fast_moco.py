@@ -19,8 +19,7 @@ class Loss(moco.Loss):
 
     Args:
         temperature: divisor of the inner products.
-        lowest, highest: distances are clamped to at least `lowest`; keys at the distance
-            `highest` or farther have weight 0.
+        lowest, highest: distances are at least `lowest`; keys from `highest` on have weight 0.
         published: reproduce the original code: weights sum to 1 over the queries of each key and
             multiply the logits.
     """

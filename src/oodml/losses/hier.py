@@ -19,14 +19,12 @@ class Loss(RandomLabelLoss):
     in training, rows are drawn, and so is the noise of the choice of ancestors.
 
     Args:
-        proxies: number of proxies.
+        proxies, lr_factor: number of proxies, and their learning rate in base learning rates.
         margin, temperature: the required difference of distances, and of the choice of ancestors.
-        neighbors: number of nearest neighbors, at most half of the rows; those of the same class
-            come first.
+        neighbors: number of nearest neighbors, at most half of the rows, first of the same class.
         draws: triplets per row; the paper draws 50, at 13 times the cost.
         curvature, clip: the ball has the curvature -curvature, and longer embeddings are shortened
             to the length `clip`, unless it is None.
-        lr_factor: learning rate of the proxies as a multiple of the base learning rate.
     """
 
     def __init__(

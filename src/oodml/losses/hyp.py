@@ -10,10 +10,7 @@ class Loss(LabelLoss):
 
     With two rows per class this is the loss of the paper. Combine it with `space = "poincare"`,
     which evaluates by hyperbolic distance: with embeddings of unit length it ranks like the cosine.
-
-    Args:
-        temperature: divisor of the distances.
-        curvature, clip: as in the loss hier.
+    `temperature` divides the distances; `curvature` and `clip` are as in the loss hier.
     """
 
     temperature: float = 0.2

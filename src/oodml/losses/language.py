@@ -16,10 +16,9 @@ class Loss(LabelLoss):
     vectors of their class names. Pairs of one class have the value 1 + shift in both.
 
     Args:
-        class_vectors: vector of each class name [n_classes t]. By default all classes are equally
+        class_vectors: vector of each class name [n_classes t]; by default classes are equally
             unlike. The method `criterion` computes them from the names of the training classes.
-        shift: added to the cosines between class names (γ in the paper).
-        temperature: divisor of the cosines.
+        shift, temperature: added to the cosines of class names (γ in the paper), and their divisor.
     """
 
     cosines: Tensor

@@ -10,10 +10,7 @@ from oodml.shapes import Labels, Mask, PerTriplet, Scalar, Triplets, Vectors
 def margin_of_squared(
     positive: PerTriplet, negative: PerTriplet, boundaries: PerTriplet, valid: Mask, margin: float
 ) -> Scalar:
-    """The margin loss from the squared distances of the pairs of each triplet.
-
-    Shapes do not depend on the data, so the function works under `torch.func.vmap`.
-    """
+    """The margin loss from the squared distances of the pairs of each triplet, also by vmap."""
     pull = ((positive + 1e-8).sqrt() - boundaries + margin).relu()
     push = (boundaries - (negative + 1e-8).sqrt() + margin).relu()
     active = valid & ((pull > 0) | (push > 0))
@@ -24,13 +21,8 @@ class Loss(TripletLoss):
     """Mean hinge loss around a learned boundary β, over triplets with at least one active hinge.
 
     Positive pairs are pulled within β - margin, negative pairs are pushed beyond β + margin, in
-    Euclidean distance. There is one β per class, or one shared by all classes.
-
-    Args:
-        n_classes: number of classes, for one β per class; None for a shared β.
-        margin: Euclidean distance on either side of β.
-        beta, beta_lr: initial β, a Euclidean distance, and its learning rate.
-        learn_beta: whether β is trained.
+    Euclidean distance. There is one β per class, or one shared by all if `n_classes` is None.
+    `beta` and `beta_lr` are its initial value and learning rate; `learn_beta`: whether it trains.
     """
 
     def __init__(

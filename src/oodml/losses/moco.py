@@ -9,11 +9,7 @@ from oodml.shapes import Scalar, Vectors
 
 
 class Loss(BaseLoss):
-    """Cross-entropy of a query's own key among the keys of the queue.
-
-    Args:
-        temperature: divisor of the inner products.
-    """
+    """Cross-entropy of a query's own key among the queue; `temperature` divides inner products."""
 
     temperature: float = 0.01
 

@@ -46,10 +46,9 @@ class Loss(LabelLoss):
     negative is hard if it is more similar than the least similar positive minus the margin.
 
     Args:
-        positive_weight, negative_weight: sharpness of the sums over positives and negatives (α
-            and β in the paper).
-        margin: tolerance of the pair mining.
-        threshold: similarity around which pairs are penalized (λ in the paper).
+        positive_weight, negative_weight: sharpness of the sums (α and β in the paper).
+        margin, threshold: tolerance of the mining, and similarity around which pairs are penalized
+            (λ in the paper).
         similarity: "inner" for the inner product, "euclidean" for 1 - Euclidean distance.
         published: allow an anchor to be its own hard positive, as the original code does.
     """

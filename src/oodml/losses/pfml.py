@@ -23,7 +23,6 @@ class Loss(LabelLoss):
         proxies: class vectors per class (M in the paper).
         alpha, delta: exponent α of the decay, and the distance δ.
         lr_factor: learning rate of the class vectors as a multiple of the base learning rate.
-        generator: source of the initial class vectors.
     """
 
     n_classes: int

@@ -18,12 +18,9 @@ class Loss(LabelLoss):
     Embeddings and class vectors are scaled to length `radius` before they are compared.
 
     Args:
-        radius: length of the compared vectors.
         similarity: "squared" or "plain" for the negative (squared) Euclidean distance, "cosine"
-            for the inner product.
-        to_probability: include the correct class in the denominator (ProxyNCA++), so that the
-            loss is a cross-entropy.
-        temperature: divisor of the similarities.
+            for the inner product; divided by `temperature`.
+        to_probability: include the correct class in the denominator (ProxyNCA++): cross-entropy.
         lr_factor: learning rate of the class vectors as a multiple of the base learning rate.
         published: divide only the similarity to the correct class, as the original code does.
     """

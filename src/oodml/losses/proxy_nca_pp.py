@@ -9,11 +9,8 @@ class Loss(proxy_nca.Loss):
     """Cross-entropy of the correct class vector among all, by squared distance on a sphere.
 
     Of the paper's improvements, this covers the proxy assignment probability, the temperature (as
-    the length of the compared vectors, temperature = radius^-2), and the faster class vectors.
-
-    Args:
-        radius: length of the compared vectors.
-        lr_factor: learning rate of the class vectors as a multiple of the base learning rate.
+    the length `radius` of the compared vectors, temperature = radius^-2), and the faster class
+    vectors (`lr_factor`).
     """
 
     def __init__(

@@ -11,13 +11,9 @@ from oodml.shapes import Labels, Mask, Scalar, Triplets, Vectors
 class Loss(TripletLoss):
     """A triplet hinge plus a hinge that keeps positive pairs closer than pairs of other classes.
 
-    Distances are Euclidean. The second hinge is averaged over all fourth rows whose class differs
-    from the anchor's and from the negative's.
-
-    Args:
-        first_margin, second_margin: margins of the triplet hinge and of the second hinge.
-        published: reproduce the original code: the second hinge uses the rows `fourth` (by
-            default all rows), whatever their classes are.
+    Distances are Euclidean; `first_margin` and `second_margin` are the margins of the hinges. The
+    second one is averaged over all fourth rows whose class differs from the anchor's and from the
+    negative's or, if `published`, over the rows `fourth` (by default all), whatever their classes.
     """
 
     first_margin: float = 0.2

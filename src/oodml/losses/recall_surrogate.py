@@ -10,18 +10,15 @@ from oodml.shapes import Labels, Scalar, Vectors
 
 
 class Loss(RandomLabelLoss):
-    """One minus a smooth Recall@k within the batch, averaged over several k.
+    """One minus a smooth Recall@k within the batch, averaged over the cut-offs `ks`.
 
     The steps of ranks and of Recall@k are replaced by sigmoids. With `mix`, each row is also mixed
-    with another row of its class; the mixed rows are further queries and gallery rows. Mixing rows
-    is the same as mixing their similarities, because inner products are linear.
+    with another row of its class, in random proportions in training and by halves without a
+    generator; the mixed rows are further queries and gallery rows. The paper mixes all pairs.
 
     Args:
-        ks: the cut-offs.
         rank_temperature, recall_temperature: temperatures of the comparison of two similarities
             (τ₂ in the paper), and of a rank with k (τ₁).
-        mix: whether to add mixed rows, with random proportions in training and halves without a
-            generator. The paper mixes all pairs of a class, this loss one pair per row.
         positives: maximum number of positives per query, the least similar ones; a fixed number
             keeps the memory at n² · positives.
     """

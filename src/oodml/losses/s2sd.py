@@ -12,10 +12,7 @@ from oodml.shapes import Scalar
 class Loss(BaseLoss):
     """Mean over rows of KL(softmax of teacher similarities ‖ softmax of student similarities).
 
-    Similarities are the cosines to all rows of the batch, including the row itself.
-
-    Args:
-        temperature: divisor of the cosines.
+    Similarities are the cosines to all rows, including the row itself, divided by `temperature`.
     """
 
     temperature: float = 1.0

@@ -18,11 +18,7 @@ def contrast(logits: Square, labels: Labels) -> Scalar:
 
 
 class Loss(LabelLoss):
-    """Each positive of a row is identified among all other rows of the batch.
-
-    Args:
-        temperature: divisor of the inner products.
-    """
+    """Each positive is identified among all other rows; `temperature` divides inner products."""
 
     temperature: float = 0.1
 

@@ -11,11 +11,8 @@ class Loss(LabelLoss):
     """Mean violation of one pair of cosine margins that all classes share, over violating pairs.
 
     It makes one similarity threshold fit all classes and is meant to be added to another loss.
-
-    Args:
-        positive_margin, negative_margin: the cosines that positive pairs should exceed, and that
-            negative pairs should stay below.
-        positive_weight, negative_weight: weights of the pairs (λ⁺ and λ⁻ in the paper).
+    Positive pairs should exceed `positive_margin`, negative pairs stay below `negative_margin`;
+    `positive_weight` and `negative_weight` are λ⁺ and λ⁻ in the paper.
     """
 
     positive_margin: float = 0.9

@@ -12,11 +12,7 @@ def triplet_of_squared(
 
 
 class Loss(TripletLoss):
-    """Mean hinge of d(anchor, positive)² - d(anchor, negative)² + margin over triplets.
-
-    Args:
-        margin: squared Euclidean distance.
-    """
+    """Mean hinge of d(anchor, positive)² - d(anchor, negative)² + margin over triplets."""
 
     margin: float = 0.2
 

@@ -24,31 +24,19 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Batch:
-    """One training batch as a method receives it.
+    """One training batch as a method receives it."""
 
-    Attributes:
-        features: pooled, unnormalized backbone features [n f].
-        outputs: the outputs of the head by name; `embeddings` is the one named "embedding".
-        labels: class of each row [n], in 0 … n_classes - 1.
-        step: training step, starting at 0.
-        generator: the only source of randomness for the step, on the CPU.
-        images: uint8 images [m 3 h w], of this process's share in distributed training, or None
-            when training on cached features.
-        second_features, second_images: a second augmented view of the same images, for methods
-            with `n_views = 2`: its features in head mode, its images in finetune mode.
-        encode: computes pooled features [n f] of images, of all processes, with a given model in
-            the precision of the training.
-    """
-
-    features: Float[Tensor, "n f"]
-    outputs: dict[str, Float[Tensor, "n _"]]
-    labels: Int[Tensor, " n"]
-    step: int
-    generator: torch.Generator
+    features: Float[Tensor, "n f"]  # pooled, unnormalized backbone features
+    outputs: dict[str, Float[Tensor, "n _"]]  # of the head by name; one is called "embedding"
+    labels: Int[Tensor, " n"]  # the class of each row, in 0 … n_classes - 1
+    step: int  # from 0
+    generator: torch.Generator  # the only source of randomness for the step, on the CPU
     images: UInt8[Tensor, "m 3 h w"] | None = None
-    second_features: Float[Tensor, "n f"] | None = None
-    second_images: UInt8[Tensor, "m 3 h w"] | None = None
+    """Images of this process's share in distributed training; None with cached features."""
+    second_features: Float[Tensor, "n f"] | None = None  # of a second view, if `n_views` is 2
+    second_images: UInt8[Tensor, "m 3 h w"] | None = None  # instead, in finetune mode
     encode: Callable[[Embedder, Tensor], Tensor] = Embedder.features
+    """Computes features [n f] of images, of all processes, in the precision of the training."""
 
     @property
     def embeddings(self) -> Float[Tensor, "n d"]:
@@ -59,10 +47,9 @@ class Batch:
 class BaseMethod(nn.Module):
     """A method: its loss terms, its own modules, and how they are optimized.
 
-    A subclass overrides what it needs; the training loop uses nothing else. A checkpoint stores
-    the method's parameters and buffers; override `get_extra_state` and `set_extra_state` for other
-    state, such as optimizers, queues, and counters. `oodml check` tests that training resumes
-    exactly.
+    A subclass overrides what it needs. A checkpoint stores the method's parameters and buffers;
+    override `get_extra_state` and `set_extra_state` for other state, such as optimizers, queues,
+    and counters. `oodml check` tests that training resumes exactly.
     """
 
     modes: ClassVar[dict[str, str]] = {"finetune": "", "head": ""}
@@ -101,8 +88,7 @@ class BaseMethod(nn.Module):
 class MomentumMethod(BaseMethod):
     """Encodes second views with a momentum copy of the model and queues the resulting keys.
 
-    `terms` calls `encode_keys` once per step; `after_step` appends these keys to the queue, whose
-    length is `queue_batches` batches.
+    `terms` calls `encode_keys` once per step; `after_step` appends these keys to the queue.
     """
 
     n_views: ClassVar[int] = 2

@@ -22,10 +22,8 @@ from oodml.vectors import VectorSet
 class MinedLoss(nn.Module):
     """A loss, computed on the triplets of a miner if one is named.
 
-    Args:
-        n_classes, dim: numbers of classes and dimensions, passed to losses with these options.
-        loss, miner: names or import paths; None or "" for no miner.
-        class_names: names of the classes, for losses with the option `class_vectors`.
+    Loss and miner are names or import paths. Losses receive `n_classes`, `dim`, and vectors of the
+    class names if they have these options.
     """
 
     def __init__(
@@ -156,9 +154,9 @@ def groups_of(losses: Iterable[nn.Module], lr: float) -> list[dict[str, Any]]:
 def embed_class_names(names: Sequence[str], source: str | None = None) -> Tensor | None:
     """[c t] one vector per class name; None without names.
 
-    The source is a file of vectors whose classes include the names (the vectors of a class are
-    averaged), or the import path `package.module:function` of a function from a list of names to
-    vectors [c t], such as a text model. By default, the vectors are counts of letter trigrams.
+    The source is a file of vectors, which are averaged by class, or the import path
+    `package.module:function` of a function from a list of names to vectors [c t], such as a text
+    model. By default, the vectors are counts of letter trigrams.
     """
     if not names:
         return None

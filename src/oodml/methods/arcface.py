@@ -8,8 +8,7 @@ class Method(criterion.Method):
     """Classification by angles to learned class vectors, with a margin on the correct angle.
 
     Args:
-        margin: angular margin in radians.
-        scale: factor on the cosines.
+        margin, scale: angular margin in radians, and factor on the cosines.
         vector_lr: learning rate of the class vectors.
         published: clamp cosines as the original code does (see docs/deviations.md).
     """

@@ -18,7 +18,6 @@ from oodml.shapes import Scalar, Vectors
 SPACES = ("euclidean", "poincare")
 TERM_KEYS = ("loss", "miner", "loss_options", "miner_options", "dims", "memory", "memory_start",
              "weight")  # fmt: skip
-"""What an entry of `losses` may contain."""
 
 
 class PoincareHead(nn.Module):

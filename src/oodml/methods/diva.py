@@ -52,17 +52,14 @@ class Method(MomentumMethod):
     adversarial separation of the last three heads from the first.
 
     Values of the paper for CUB, CARS, SOP: separation 1500, 100, 150; alpha .3, .15, .2;
-    queue_batches 30, 30, 70; batch size 108; dim 512.
+    queue_batches 30, 30, 70; batch size 108; dim 512, which must be a multiple of four.
 
     Args:
-        sizes: the sizes that the method is built for; `dim` is a multiple of four.
         alpha, separation: weights of the three auxiliary terms, and of the adversarial separation.
-        part_weights: weights of the discriminative, shared, intra, and selfsimilarity parts in
-            the embedding.
-        margin, beta, beta_lr: of each margin loss, its margin, initial boundary, and the boundary's
-            learning rate.
-        momentum: momentum of the model copy that encodes the second view.
-        temperature, queue_batches: of fast MoCo, and the length of its queue in batches.
+        part_weights: of the discriminative, shared, intra, and selfsimilarity parts.
+        margin, beta, beta_lr: of each margin loss; see the method margin.
+        momentum, queue_batches: of the model copy that encodes the second view, and the length of
+            the queue of fast MoCo; temperature: of fast MoCo.
         hidden, separation_lr: width and learning rate of the separation networks.
         published: reproduce the original code: the shared head learns from permuted labels, and
             fast MoCo uses its weights.

@@ -7,10 +7,8 @@ from oodml.methods._base import Sizes
 class Method(criterion.Method):
     """Margin loss with one learned boundary β per class and one triplet per anchor.
 
-    Args:
-        margin: distance on either side of β.
-        beta, beta_lr: initial β and its learning rate.
-        miner: name of the miner that chooses triplets.
+    `margin` is the distance on either side of β; `beta` and `beta_lr` are the initial β and its
+    learning rate; `miner` is the name of the miner that chooses triplets.
     """
 
     def __init__(

@@ -17,8 +17,7 @@ class Method(MomentumMethod):
 
     Args:
         temperature: divisor of the inner products.
-        momentum: momentum of the model copy that encodes the second views.
-        queue_batches: length of the queue of keys, in batches.
+        momentum, queue_batches: of the model copy that encodes second views, and of its keys.
         loss, loss_options: "moco", or "fast_moco" to weight keys by distance; further options.
     """
 

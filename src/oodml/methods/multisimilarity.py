@@ -8,10 +8,9 @@ class Method(criterion.Method):
     """Softly weighted positive and negative pairs of each anchor.
 
     Args:
-        positive_weight, negative_weight: sharpness of the sums over positives and negatives (α
-            and β in the paper).
-        margin: tolerance of the pair mining.
-        threshold: similarity around which pairs are penalized (λ in the paper).
+        positive_weight, negative_weight: sharpness of the sums (α and β in the paper).
+        margin, threshold: tolerance of the mining, and similarity around which pairs are penalized
+            (λ in the paper).
     """
 
     def __init__(

@@ -8,12 +8,8 @@ class Method(criterion.Method):
     """Margin loss in which some triplets push rows of one class apart.
 
     Values of the paper for CUB, CARS, SOP: probability .4, .35, .15; beta .6, .6, .9.
-
-    Args:
-        probability: probability that a triplet is replaced by (anchor, anchor, other row of the
-            anchor's class).
-        margin: distance on either side of β.
-        beta, beta_lr: initial β and its learning rate.
+    `probability` is that of a triplet (anchor, anchor, other row of the anchor's class); `margin`,
+    `beta`, and `beta_lr` are as in the method margin.
     """
 
     def __init__(

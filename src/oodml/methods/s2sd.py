@@ -25,13 +25,11 @@ class Method(BaseMethod):
     pooling "avg+max".
 
     Args:
-        weight, feature_weight: weights of the distillations from the target heads and features.
-        feature_start: training step at which the distillation from features starts.
         dims: dimensions of the target heads (Linear, ReLU, Linear, unit length).
         temperature: temperature of both distillations.
         loss, miner: loss of the embedding and of each target head, and its miner.
-        loss_options: options of the loss; for margin they override beta .6 and beta_lr 1e-5.
-        miner_options: options of the miner; for rho_distance they override probability .4.
+        loss_options, miner_options: their options; for margin and rho_distance they override beta
+            .6, beta_lr 1e-5, and probability .4.
     """
 
     def __init__(

@@ -20,11 +20,9 @@ class Method(margin_method.Method):
     Values of the paper for CUB, CARS, SOP: weight .2, .2, .02; every 10, 10, 200; SOP hidden 50.
 
     Args:
-        weight: weight of the adversarial term.
-        every: training steps between two discriminator steps.
+        weight, every: of the adversarial term, and steps between two discriminator steps.
         chunk: number of feature entries in a chunk; a remainder shorter than a chunk is ignored.
-        hidden, discriminator_lr: width of the discriminator, and the learning rate of its Adam
-            optimizer.
+        hidden, discriminator_lr: width of the discriminator, and learning rate of its Adam.
         margin, beta, beta_lr: of the margin loss; see the method margin.
     """
 

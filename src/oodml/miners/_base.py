@@ -32,10 +32,7 @@ class BaseMiner:
         return triplets[valid]
 
     def masked(self, embeddings: Vectors, labels: Labels, generator: Generator) -> MaskedTriplets:
-        """Return a fixed number of triplets and a mask of the valid ones, for `TripletLoss`.
-
-        Nothing is copied to the host.
-        """
+        """Return a fixed number of triplets and a mask of the valid ones, on the device."""
         shape, device = (self.draws, len(labels)), generator.device
         uniform = torch.rand(shape, generator=generator, device=device).to(labels.device)
         embeddings = embeddings.detach()
@@ -47,8 +44,7 @@ class BaseMiner:
     def choose(self, embeddings: Vectors, labels: Labels, uniform: Uniform) -> MaskedTriplets:
         """Return triplets and a mask of the valid ones, given `draws` numbers from U[0, 1) per row.
 
-        A pure function whose shapes do not depend on the data, so it works under
-        `torch.func.vmap`. Embeddings have at least single precision.
+        Shapes do not depend on the data, so it works under `torch.func.vmap`; at least float32.
         """
         raise NotImplementedError
 

@@ -15,10 +15,10 @@ def log_inverse_density(distance: Float[Tensor, "*shape"], dim: int) -> Float[Te
 
 
 def negative_probabilities(embeddings: Vectors, allowed: Pairs, lowest: float = 0.5) -> Square:
-    """Probability that each row is drawn as the negative of each anchor (rows are anchors).
+    """Probability that each row is drawn as the negative of each anchor; 0 without an allowed row.
 
     The weights are the inverse density of distances, clamped to at least `lowest`, on the unit
-    sphere (Wu et al. 2017, eq. 4). Anchors without an allowed row have probabilities 0.
+    sphere (Wu et al. 2017, eq. 4).
     """
     between = unit_distances(embeddings).clamp(min=lowest)
     log_weights = log_inverse_density(between, embeddings.shape[1])
@@ -28,8 +28,7 @@ def negative_probabilities(embeddings: Vectors, allowed: Pairs, lowest: float = 
 class Miner(PairMiner):
     """One triplet per anchor: a random positive and a distance-weighted negative.
 
-    Args:
-        lowest: distances are clamped to at least this value, to draw not only the nearest.
+    Distances are clamped to at least `lowest`, to draw not only the nearest.
     """
 
     def __init__(self, lowest: float = 0.5) -> None:

@@ -5,12 +5,10 @@ from oodml.shapes import Labels, MaskedTriplets, Uniform, Vectors
 
 
 class Miner(DistanceMiner):
-    """The distance miner, optionally on labels that are permuted within the batch.
+    """The distance miner with the option `lowest`, optionally on labels permuted within the batch.
 
-    Args:
-        lowest: distances are clamped to at least this value.
-        permute_labels: permute the labels, as the original code does under this name, to learn
-            features that ignore classes.
+    `permute_labels` exists in the original code under this name, to learn features that ignore
+    classes.
     """
 
     draws = 3

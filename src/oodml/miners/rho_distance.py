@@ -8,12 +8,9 @@ from oodml.shapes import Labels, MaskedTriplets, Uniform, Vectors
 
 
 class Miner(DistanceMiner):
-    """The distance miner, in which some triplets push rows of one class apart.
+    """The distance miner (`lowest`), in which some triplets push rows of one class apart.
 
-    Args:
-        probability: probability that a triplet is replaced by (anchor, anchor, other row of the
-            anchor's class).
-        lowest: distances are clamped to at least this value.
+    `probability` is that of a triplet (anchor, anchor, other row of the anchor's class).
     """
 
     relation = "ordinary or apart"

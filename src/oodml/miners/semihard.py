@@ -16,12 +16,9 @@ def semihard_negatives(
 
 
 class Miner(PairMiner):
-    """One triplet per anchor: a random positive and a random semi-hard negative.
+    """One triplet per anchor: a random positive and a random semi-hard negative, or any negative.
 
-    An anchor without a semi-hard negative gets any negative.
-
-    Args:
-        margin: how much farther than the positive a negative may be, a Euclidean distance.
+    `margin` is how much farther than the positive a negative may be, a Euclidean distance.
     """
 
     def __init__(self, margin: float = 0.2) -> None:

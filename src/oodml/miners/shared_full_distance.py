@@ -7,11 +7,7 @@ from oodml.shapes import Rows, Uniform, Vectors
 
 
 class Miner(shared_neg_distance.Miner):
-    """One triplet per anchor: distance-weighted rows of a second and a third class.
-
-    Args:
-        lowest: distances are clamped to at least this value.
-    """
+    """One triplet per anchor: rows of two other classes, drawn by distance (at least `lowest`)."""
 
     def second(self, rows: Vectors, unlike: Pairs, uniform: Uniform) -> Rows:
         return draw(negative_probabilities(rows, unlike, self.lowest), uniform[0])

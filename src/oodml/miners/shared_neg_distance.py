@@ -8,8 +8,7 @@ from oodml.shapes import Labels, MaskedTriplets, Rows, Uniform, Vectors
 class Miner(BaseMiner):
     """One triplet per anchor: a random row of another class and a distance-weighted row of a third.
 
-    Args:
-        lowest: distances are clamped to at least this value.
+    Distances are clamped to at least `lowest`.
     """
 
     relation = "across"

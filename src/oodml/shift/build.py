@@ -110,11 +110,9 @@ def build_progression(
     find_measure(settings.measure, "class means")
     spread = np.abs(means - means.mean(axis=0)).max()
     if spread <= 4 * np.finfo(np.float32).eps * np.abs(means).max():
-        raise OodmlError(
-            f"all {count} classes have the same mean vector, so every split has a shift of 0: "
-            "the embedding has collapsed. Use vectors of another network",
-            location="vectors",
-        )
+        problem = f"all {count} classes have the same mean vector, so every split has a shift of 0"
+        remedy = "the embedding has collapsed. Use vectors of another network"
+        raise OodmlError(f"{problem}: {remedy}", location="vectors")
     units = {} if settings.group is None else class_units(settings.group, images)
     if settings.time is not None:
         for name in ("group", "train_classes", "train_superclasses", "harder", "easier", "steps"):
@@ -235,19 +233,15 @@ def _published(
     if counts["removal"] > 1:
         sides = splits[-1].train, splits[-1].test
         chosen = options(HISTORY, min(map(len, sides)))
-        splits += removal_progression(*means(*sides), *sides, counts["removal"], **chosen).splits[
-            1:
-        ]
+        removed = removal_progression(*means(*sides), *sides, counts["removal"], **chosen)
+        splits += removed.splits[1:]
     made = {k: v for k, v in harder.settings.items() if k != "iterations"}
     made |= {f"{name}_iterations": count for name, count in counts.items()}
     return replace(harder, splits=_select(splits, settings), settings=made)
 
 
 def _select(splits: Sequence[Split], settings: SplitSettings) -> tuple[Split, ...]:
-    """The wanted splits; without `steps`, step 0 replaces the one closest in shift.
-
-    The easiest and the hardest split are replaced only if there is no other.
-    """
+    """The wanted splits; without `steps`, step 0 replaces the one closest in shift, not an end."""
     ordered = sorted(splits, key=lambda split: split.shift)
     if settings.steps is not None:
         wanted, existing = set(map(str, settings.steps)), [str(split.step) for split in splits]

@@ -61,12 +61,8 @@ def time_progression(
 ) -> Progression:
     """Train on the earlier half of the classes, and test on parts of the later half.
 
-    Args:
-        vectors: features of the images.
-        column: of dates or numbers. A class is as old as its first image.
-        n_splits: the number of parts, in the order of time; None for as many as possible. A part
-            has at least two classes.
-        measure: the registered measure of class means.
+    `column` has dates or numbers; a class is as old as its first image. The parts of at least two
+    classes are in the order of time, as many as possible if `n_splits` is None.
     """
     images, values = _column("time", column, images)
     first = np.full(len(images.class_names), np.inf)

@@ -22,14 +22,10 @@ def size_matched(
     """A random control with as many train and test classes as `split`.
 
     Args:
-        split: the split whose sizes to match.
         seed: random seed; also part of the control's step, "<step> control <seed>".
         standard: the split whose train and test classes to draw from, each for its own side.
             Without it, the classes of `split` are assigned to the sides at random.
         features: measures the control's shift (FID of class means); without it, the shift is NaN.
-
-    Raises:
-        OodmlError: if `standard` has too few classes.
     """
     generator = np.random.default_rng(seed)
     sides = []

@@ -38,14 +38,8 @@ _controller = cache(ThreadpoolController)
 def frechet_distance(a: Num[np.ndarray, "n d"], b: Num[np.ndarray, "m e"]) -> float:
     """The Fréchet distance ‖μ₁−μ₂‖² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁Σ₂)^½, covariances with n−1.
 
-    Computed in float64 from singular values, without a matrix root and without the 1e-8·I that
-    implementations with `sqrtm` add.
-
-    Args:
-        a, b: [n d], [m d] two sets of vectors.
-
-    Returns:
-        The distance, in squared units of the vectors; at least 0.
+    In squared units of the vectors [n d], [m d]. Computed in float64 from singular values, without
+    a matrix root and without the 1e-8·I that implementations with `sqrtm` add.
 
     Raises:
         OodmlError: if a set has fewer than two rows or values that are not finite, or if the
@@ -91,9 +85,8 @@ def nuclear_norm(matrix: Float[np.ndarray, "n m"]) -> float:
 def trace_of_root(sigma1: Float[np.ndarray, "d d"], sigma2: Float[np.ndarray, "d d"]) -> float:
     """tr (Σ₁Σ₂)^½ of two covariances.
 
-    With Σ₁ = LLᵀ, the eigenvalues of Σ₁Σ₂ are those of the symmetric LᵀΣ₂L. If either covariance
-    is nearly singular, this is the sum of the singular values of F₁ᵀF₂ with Σ = FFᵀ instead,
-    which avoids squaring them.
+    With Σ₁ = LLᵀ, the eigenvalues of Σ₁Σ₂ are those of the symmetric LᵀΣ₂L. If either is nearly
+    singular, this is the sum of the singular values of F₁ᵀF₂ with Σ = FFᵀ, without squaring them.
     """
     lower = _cholesky(sigma1)
     if lower is None or _cholesky(sigma2) is None:

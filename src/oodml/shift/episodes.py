@@ -45,11 +45,9 @@ def sample_episodes(
 
     Args:
         ids, classes: [n] the id and class of every image.
-        test_classes: the classes of the episodes.
         shots: the numbers of support images per class. The other images are queries; a class
             with too few images has queries but no support.
         n_episodes: the number of episodes for each number of shots.
-        seed: random seed.
         class_wise: use all images of some classes as support and the other classes as queries,
             with about `shots` support images per test class (at least two classes and at most
             half of them; classes with one image are always queries). None does this if more than
@@ -70,12 +68,9 @@ def sample_episodes(
         if by_class and class_wise is None:
             most = max(map(len, images.values()))
             if count > most:  # class-wise episodes would hide the mistake
-                raise OodmlError(
-                    f"shots = {count}, but the largest test class has {most} images: "
-                    f"{_list(images)}. Set shots below {most}",
-                    "shots",
-                    count,
-                )
+                problem = f"shots = {count}, but the largest test class has {most} images"
+                remedy = f"{_list(images)}. Set shots below {most}"
+                raise OodmlError(f"{problem}: {remedy}", "shots", count)
         drawn = []
         for number in range(n_episodes):
             if by_class:
@@ -97,14 +92,10 @@ def sample_episodes(
 def fill_support(
     progression: Progression, ids: Sequence[str], classes: Sequence[str]
 ) -> Progression:
-    """Replace the support file names of a published file by image ids of the data.
+    """Replace the support file names of a published file by image ids [n] of the data.
 
     Published files contain only file names, which are unique within a class, and class names for
     class-wise episodes; those get all images of their classes.
-
-    Args:
-        progression: the splits of a published file; others are returned unchanged.
-        ids, classes: [n] the id and class of every image.
     """
 
     def fill(split: Split) -> Split:
@@ -135,10 +126,8 @@ def _match(name: str, files: Sequence[str], images: tuple[str, ...]) -> tuple[st
     for file in files:
         matches = len(by_file[PurePath(file).name])
         if matches != 1:
-            raise OodmlError(
-                f"support image {file!r} of class {name!r} matches {matches} images instead of 1",
-                given=file,
-            )
+            problem = f"matches {matches} images instead of 1"
+            raise OodmlError(f"support image {file!r} of class {name!r} {problem}", given=file)
     return tuple(by_file[PurePath(file).name][0] for file in files)
 
 

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Num
@@ -21,8 +22,8 @@ _RESTING_SWAPS = 3
 _STEP = 0.8
 _BEYOND = 20.0
 _RANK = 1e-9
-_LAPLACE = [
-    (i, j, *sorted({0, 1, 2, 3} - {i, j}), (-1) ** (i + j + 1))
+_LAPLACE: list[tuple[Any, ...]] = [
+    (i, j, *sorted({0, 1, 2, 3} - {i, j}), np.add if (i + j) % 2 else np.subtract)
     for i, j in combinations(range(4), 2)
 ]
 """Expansion of a determinant along two rows: their columns, the columns of the others, the sign."""
@@ -48,18 +49,15 @@ def exact_progression(
     Each step makes the swap of one train and one test class that raises the shift most (or lowers
     it most, toward easier splits). The FIDs after all swaps are estimated together
     (`swap_shifts`); the best candidates are then computed exactly until no other can be better.
-    The numbers of train and test classes never change. A split's step is the number of swaps,
-    negative toward easier.
+    A split's step is the number of swaps, negative toward easier.
 
     Args:
-        means: [n d] the mean feature of each class.
-        classes: [n] the name of each class.
+        means, images: [n d] the mean feature of each class, and [n] its number of images.
         n_splits: the number of splits, fewer if the search visits fewer; None returns all.
         train: the train classes to start from; None is the first half of the sorted names.
         harder, easier: the largest number of swaps in each direction; None searches until no
             swap helps.
         ends: the lowest and highest shift wanted; None is the range that the search reaches.
-        images: [n] the number of images of each class, for `image_tolerance`.
         image_tolerance: the largest relative change of the number of train images.
         patience: when no swap helps, this many are made anyway, of classes that have not moved
             recently; the search continues if they lead to a new extreme.
@@ -95,10 +93,7 @@ def exact_progression(
 
 
 def evenly_spaced(splits: Sequence[Split], count: int) -> list[Split]:
-    """At most `count` splits whose shifts are closest to evenly spaced, in the order of shift.
-
-    Both ends are included if `count` is at least 2.
-    """
+    """At most `count` splits, both ends included, whose shifts are closest to evenly spaced."""
     if count < 1:
         raise invalid("n_splits", count, "it must be at least 1")
     ordered = sorted(splits, key=lambda split: split.shift)
@@ -312,9 +307,10 @@ def _log_determinant(parts: _Parts, y: float) -> Matrix:
         (y * p[1], y * p[2], t[1][0], 1 + t[1][1]),
     )
     determinant = np.zeros_like(parts.squares)
-    for i, j, k, m, sign in _LAPLACE:
-        first = sign * (top[0][i] * top[1][j] - top[0][j] * top[1][i])
-        determinant += first * (low[0][k] * low[1][m] - low[0][m] * low[1][k])
+    for i, j, k, m, add in _LAPLACE:
+        minor = top[0][i] * top[1][j] - top[0][j] * top[1][i]
+        minor *= low[0][k] * low[1][m] - low[0][m] * low[1][k]
+        add(determinant, minor, out=determinant)
     return np.asarray(np.log(np.maximum(determinant, np.finfo(np.float64).tiny)))
 
 

@@ -28,12 +28,9 @@ FORMATS = {"json": ".json", "pickle": ".pkl", "csv": ".csv", "torch": ".pt"}
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A published file: its SHA-256 ("" if unknown), dataset, and the steps and FIDs of its splits.
+    """A published file, identified by its FIDs in the paper if its SHA-256 is unknown."""
 
-    The FIDs, as the paper states them, identify a file whose SHA-256 is unknown.
-    """
-
-    sha256: str
+    sha256: str  # "" if unknown
     data: str
     steps: tuple[int | str, ...]
     fids: tuple[float, ...]
@@ -107,11 +104,8 @@ def read_splits(path: str | Path, limit: int | None = None) -> Progression:
 def write_splits(progression: Progression, path: str | Path) -> None:
     """Write splits to `.json`, or to `.pkl` in the layout of the original code.
 
-    A pickle contains only dicts, lists, strings, and numbers, without the procedure, its settings,
-    and the dataset.
-
-    Raises:
-        OodmlError: if the progression is inconsistent or the suffix is unknown.
+    A pickle contains only plain values, without the procedure, its settings, and the dataset. An
+    unknown suffix or inconsistent splits are an OodmlError.
     """
     target = Path(path)
     check_split_suffix(target)
@@ -160,7 +154,7 @@ def export_splits(progression: Progression, path: Path, kind: str) -> None:
     """Write splits in a format of `FORMATS`.
 
     "csv" has the columns step, shift, part (train, validation, or test), and class; validation
-    classes are also training classes. "torch" is a list of dictionaries of plain values, which
+    classes are also training classes. "torch" is a list of plain dictionaries, which
     `torch.load(path, weights_only=True)` reads.
     """
     if kind not in FORMATS:
@@ -220,9 +214,8 @@ def describe_splits(progression: Progression) -> str:
 class SplitsFile(Progression):
     """A file of class splits; see `oodml.Progression`.
 
-    Attributes:
-        hash: `content_hash` of the compact JSON with sorted keys and an empty `hash`. An empty
-            value disables the check, for files edited by hand.
+    `hash` is the `content_hash` of the compact JSON with sorted keys and an empty `hash`. An empty
+    value disables the check, for files edited by hand.
     """
 
     format: Literal["oodml.splits"]

@@ -107,10 +107,10 @@ def fid_class_means(means: Float[np.ndarray, "c d"]) -> Measure:
 
 @register("class means")
 def nearest_class(means: Float[np.ndarray, "c d"]) -> Measure:
-    """Mean distance from a class of B to the nearest class of A, relative to that within A.
+    """Mean distance from a class mean of B to the nearest of A, relative to that within A.
 
-    Euclidean distances between class means. The value is 1 if the classes of B are as close to A
-    as the classes of A are to each other, and NaN if the class means of A are all equal.
+    The value is 1 if the classes of B are as close to A as the classes of A are to each other, and
+    NaN if the class means of A are all equal.
     """
     norms = np.einsum("cd,cd->c", means, means)
     squares = norms[:, None] + norms[None, :] - 2 * means @ means.T
@@ -138,12 +138,9 @@ class Pool:
     set are used; each class keeps at least one.
 
     Attributes:
-        first, second: the positions of the classes of `a` and `b`.
-        means: [c d] class means.
-        vectors: [n d] the chosen images, sorted by class.
-        chosen: the rows of the images of both sets.
+        first, second: the positions of the classes of `a` and `b` in the class `means` [c d].
+        vectors: [n d] the images, sorted by class; `chosen` are their rows in both sets.
         counts, starts: [c] the number of images of each class and the row where they start.
-        note: the number of images used, for the note of a measure.
     """
 
     def __init__(self, a: VectorSet, b: VectorSet, max_images: int, seed: int) -> None:
@@ -184,15 +181,13 @@ class Pool:
     def measure(self, shift: Callable[[Matrix, Matrix], float], note: str) -> Measure:
         """A slow measure of two sets of images; resamples use their main axes."""
 
-        def of(vectors: Matrix) -> Shift:
-            return lambda first, second: shift(
-                vectors[self.rows(first)], vectors[self.rows(second)]
-            )
+        def value(first: Positions, second: Positions) -> float:
+            return shift(self.vectors[self.rows(first)], self.vectors[self.rows(second)])
 
         def approximate(first: Positions, second: Positions) -> float:
-            return of(self.main_axes)(first, second)
+            return shift(self.main_axes[self.rows(first)], self.main_axes[self.rows(second)])
 
-        return Measure(of(self.vectors), f"{self.note}{note}", True, approximate)
+        return Measure(value, f"{self.note}{note}", True, approximate)
 
 
 def _choose_rows(vectors: VectorSet, most: int, seed: int) -> NDArray[np.int64]:
@@ -282,21 +277,15 @@ DEFAULT = tuple(measure.name for measure in MEASURES.values() if measure.by_defa
 
 @dataclass(frozen=True)
 class MeasuredShift:
-    """One measure of shift.
-
-    Attributes:
-        value: the shift; None if it is undefined for these vectors.
-        low, high: 95% interval, value ± 1.96 standard deviations over classes resampled with
-            replacement; None if a side has fewer than 4 classes.
-        chance: the value expected from sampling alone (permutation baseline): the mean over
-            random assignments of the classes to the two sides.
-    """
+    """One measure of shift; its interval is None if a side has fewer than 4 classes."""
 
     measure: str
-    value: float | None
-    low: float | None
+    value: float | None  # None if it is undefined for these vectors
+    low: float | None  # value ± 1.96 standard deviations over classes resampled with replacement
     high: float | None
     chance: float | None
+    """Expected from sampling alone (permutation baseline): the mean over random assignments of the
+    classes to the two sides."""
     note: str
 
 
@@ -338,11 +327,8 @@ def shift_report(
         a, b: two sets of vectors of the same network, with at least two classes each.
         measures: names from `oodml.shift.measures.MEASURES`; None uses all except the
             extrapolated FID, which is slow.
-        n_bootstrap: the number of resamples for the interval and the permutation baseline; slow
-            measures use a tenth of it.
-        seed: random seed for the resamples and for choosing images.
-        max_images: image measures use at most this many images per set (or one per class, if
-            that is more).
+        n_bootstrap: resamples for the interval and for chance; slow measures use a tenth.
+        max_images: images per set that image measures use at most (or one per class).
 
     Raises:
         OodmlError: if the sets have different widths or a measure does not exist.

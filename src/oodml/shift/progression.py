@@ -41,12 +41,10 @@ def published_progression(
 
     Args:
         train_means, test_means: [n d], [m d] the mean feature of each class.
-        train_classes, test_classes: the names of the classes, in the same order.
         iterations: the number of splits to record, each before its exchange.
         swaps_per_iteration: the number of pairs to exchange.
         history: positions used in this many previous exchanges are skipped; 5 by default, 30
             with `easier`.
-        easier: exchange in the direction of lower shift.
         measure: the registered measure of class means to record as the shift.
 
     Raises:
@@ -77,19 +75,12 @@ def removal_progression(
     history: int = HISTORY,
     measure: str = STANDARD_MEASURE,
 ) -> Progression:
-    """Make a hard split harder by removing classes.
+    """Make a hard split, such as the last of `published_progression`, harder by removing classes.
 
-    Each iteration tries the exchange of the published procedure. If it lowers the shift, it is
-    kept. Otherwise it is undone and the classes it would have moved are removed from both sides.
-    Steps are "R<n>", where n is the number of swaps tried so far.
-
-    Args:
-        train_means, test_means: [n d], [m d] the mean feature of each class of the split to start
-            from, such as the last split of `published_progression`. The other arguments are those
-            of that function.
-
-    Raises:
-        OodmlError: if the input is inconsistent, or fewer than 2 classes would remain on a side.
+    Each iteration tries the exchange of that procedure, whose arguments these are. If it lowers the
+    shift, it is kept. Otherwise it is undone and the classes it would have moved are removed from
+    both sides. Steps are "R<n>", where n is the number of swaps tried so far. It is an OodmlError
+    if fewer than 2 classes would remain on a side.
     """
     start = _Start(train_means, test_means, train_classes, test_classes, measure)
     settings = start.settings(iterations, swaps_per_iteration, history)
@@ -107,10 +98,7 @@ def removal_progression(
         if exchanged_shift < shift:
             (train, test), shift = exchanged, exchanged_shift
             continue
-        train, test = (
-            np.delete(train, [i for i, _ in pairs]),
-            np.delete(test, [j for _, j in pairs]),
-        )
+        train, test = map(np.delete, (train, test), map(list, zip(*pairs, strict=True)))
         if min(len(train), len(test)) < 2:
             problem = (
                 f"removal at step {step} would leave fewer than 2 classes on a side; at most "
@@ -142,12 +130,9 @@ class _Candidates:
             if position not in used:
                 used.append(position)
                 return position
-        raise OodmlError(
-            f"history = {used.maxlen} with swaps_per_iteration = {self._count} leaves no "
-            f"{('train', 'test')[side]} class to exchange; lower one of them",
-            "history",
-            used.maxlen,
-        )
+        problem = f"history = {used.maxlen} with swaps_per_iteration = {self._count} leaves no"
+        remedy = f"{('train', 'test')[side]} class to exchange; lower one of them"
+        raise OodmlError(f"{problem} {remedy}", "history", used.maxlen)
 
 
 def exchange(train: Positions, test: Positions, pairs: Pairs) -> tuple[Positions, Positions]:

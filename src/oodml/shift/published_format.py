@@ -36,10 +36,9 @@ _MOST_NAMES = 5_000_000
 def load_plain(data: bytes) -> Any:
     """Unpickle containers, strings, and numbers; refuse anything that could run code.
 
-    Before unpickling, the instructions are checked: only those that build plain values are allowed,
-    and their number, the memo indices, and the nesting of tuples are limited. During unpickling,
-    the only names that resolve are those by which numpy rebuilds scalars; they resolve to the
-    functions of this file, which return Python numbers and strings.
+    The instructions are checked first: only those that build plain values are allowed, and their
+    number, the memo indices, and the nesting of tuples are limited. The only names that resolve are
+    those by which numpy rebuilds scalars; they resolve to the functions of this file.
     """
     _check_instructions(data)
     try:
@@ -155,9 +154,7 @@ def from_published(content: Any) -> tuple[Split, ...]:
     """Parse the content of a published file.
 
     A split's step is the entry "step" that `to_published` adds, or its number in the file, from 1.
-
-    An episode that is a list of classes (as for Stanford Online Products) has no image ids; add
-    them with `episodes.fill_support`.
+    Episodes that list classes have no image ids; `episodes.fill_support` adds them.
     """
     reader = _Reader()
     splits = _expect(content, (dict,), "the file", "a dict")
@@ -167,10 +164,7 @@ def from_published(content: Any) -> tuple[Split, ...]:
 
 
 def to_published(progression: Progression) -> dict[int, dict[str, Any]]:
-    """Convert to the layout of the original code: dicts, lists, strings, and numbers.
-
-    Each split also gets the entry "step", which the original code ignores.
-    """
+    """The layout of the original code, in plain values, with an entry "step" that it ignores."""
 
     def plain(episode: Episode) -> dict[str, list[str]] | list[str]:
         support = {name: list(samples) for name, samples in episode.support.items()}

@@ -22,16 +22,14 @@ RECORDED = ("weights", "image_size", "augmentation", "pooling")
 class Episode:
     """A few labeled images of test classes to adapt to; the other test images are queries.
 
-    Attributes:
-        support: the image ids of each support class.
-        class_wise: whether the support consists of all images of some test classes, with the
-            other test classes as queries (for data with few images per class). Published files
-            list only the class names; `fill_support` adds the image ids.
+    An episode is class-wise if its support are all images of some test classes, and the other test
+    classes are queries (for data with few images per class). Published files list only the names of
+    such classes; `fill_support` adds the image ids.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
-    support: Mapping[str, tuple[str, ...]]
+    support: Mapping[str, tuple[str, ...]]  # the image ids of each support class
     class_wise: bool = False
 
 
@@ -63,28 +61,18 @@ class Split:
 
 @dataclass(frozen=True)
 class Progression:
-    """Splits with growing shift, and how they were made.
-
-    Attributes:
-        splits: the splits.
-        procedure: "published", "published_easier", "removal", "exact", …
-        shift_measure: the measure behind `Split.shift`, such as "fid_class_means".
-        settings: the settings of the procedure.
-        data, fingerprint: the name and content hash of the dataset; "" if unknown.
-        backbone: the network that computed the features; "" if unknown.
-        seed: the random seed for validation classes and episodes, or None.
-    """
+    """Splits with growing shift, and how they were made."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     splits: tuple[Split, ...]
-    procedure: str
-    shift_measure: str = "fid_class_means"
+    procedure: str  # "published", "published_easier", "removal", "exact", …
+    shift_measure: str = "fid_class_means"  # the measure behind `Split.shift`
     settings: Mapping[str, int | float | str | bool] = field(default_factory=dict)
-    data: str = ""
-    fingerprint: str = ""
-    backbone: str = ""
-    seed: int | None = None
+    data: str = ""  # the name of the dataset, if known
+    fingerprint: str = ""  # its content hash
+    backbone: str = ""  # the network that computed the features, if known
+    seed: int | None = None  # for validation classes and episodes
 
     def __repr__(self) -> str:
         shifts = [split.shift for split in self.splits] or [float("nan")]
@@ -101,11 +89,7 @@ class Progression:
         return self.splits[index]
 
     def at(self, step: int | str) -> Split:
-        """The split with a given step; text such as "-10" or "R22" also works.
-
-        Raises:
-            OodmlError: if there is no such step.
-        """
+        """The split with a given step; text such as "-10" or "R22" also works."""
         by_step = {str(split.step): split for split in self.splits}
         if str(step) not in by_step:
             raise unknown("step", step, by_step, self.data)
@@ -151,14 +135,9 @@ def check(
     classes: Sequence[str] | None = None,
     location: str = "",
 ) -> None:
-    """Check a progression, and with `ids` and `classes` also against the data.
+    """Raise the first problem of a progression, and of its match with the images `ids` [n].
 
-    Args:
-        ids, classes: [n] the id and class of every image of the data.
-        location: the file, for the error; by default the dataset.
-
-    Raises:
-        OodmlError: with the first problem and the number of others.
+    `location` is the file, for the error; by default the dataset.
     """
     problems = find_problems(progression)
     if ids is not None and classes is not None:
