@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,15 +45,11 @@ _FLAGS = {
 Columns = dict[str, NDArray[Any]]
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """A column or array of a file, whose values are read on demand.
 
-    Attributes:
-        kind: "matrix" has one list of numbers per row, "numbers" one number, "text" one string;
-            anything else is "other".
-        about: a description for errors, such as "text".
-        load_numbers: reads the values as numbers, where that is different.
+    Its kind is "matrix" (one list of numbers per row), "numbers", "text", or "other"; `about`
+    describes it in errors, and `load_numbers` reads numbers where that is different.
     """
 
     kind: str
@@ -64,13 +60,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file contains.
-
-    Attributes:
-        source: where the vectors come from, if this package wrote the file.
-        literal: whether text such as "nan" is a class name and not a missing label.
-        labels_file: the file of the labels, if it is another one: the .csv beside an .npy.
-    """
+    """What a file contains: the source is that of a file of this package; if `literal`, text such
+    as "nan" is a class name; the labels of an .npy are in another file."""
 
     path: Path
     columns: dict[str, Column]
@@ -97,7 +88,10 @@ class Contents:
 
 
 def standard_columns(
-    contents: Contents, vectors: str | None, labels: str | None, skip_unlabeled: bool
+    contents: Contents,
+    vectors: str | None = None,
+    labels: str | None = None,
+    skip_unlabeled: bool = False,
 ) -> tuple[Columns, dict[str, Any]]:
     """Choose and check "vectors" [n d], "classes", "ids" [n], and optionally "superclasses" [n],
     "partition" [n], and columns of `ATTRIBUTES` [n]; also return the source."""
@@ -120,7 +114,12 @@ def standard_columns(
             raise error_at(location, f"{size} {key} for {n} vectors", values.shape)
     if "ids" not in raw:
         raw["ids"], source["ids"] = np.arange(n), "row numbers"
-    unlabeled = _unlabeled_rows(contents, raw, skip_unlabeled)
+    unlabeled = np.zeros(n, dtype=np.bool_)
+    for key in [key for key in ("classes", "superclasses") if key in raw]:
+        missing = find_missing(raw[key], literal=contents.literal)
+        if missing.any() and not skip_unlabeled:
+            raise missing_error(raw[key], np.flatnonzero(missing), key, location)
+        unlabeled |= missing
     if unlabeled.any():
         matrix = matrix[~unlabeled]
         raw = {key: values[~unlabeled] for key, values in raw.items()}
@@ -147,9 +146,8 @@ def _list_parts(contents: Contents) -> NDArray[Any] | None:
     if parts is not None:
         return parts if parts.dtype.kind == "U" and np.isin(parts, PARTS).all() else None
     flags = {name: contents.labels(name) for name in LISTS}
-    if any(values is None for values in flags.values()):
-        return None
-    return parts_from_flags(flags, contents.labels_location)
+    given = all(values is not None for values in flags.values())
+    return parts_from_flags(flags, contents.labels_location) if given else None
 
 
 def parts_from_flags(flags: Mapping[str, Any], location: str) -> NDArray[Any]:
@@ -166,18 +164,6 @@ def parts_from_flags(flags: Mapping[str, Any], location: str) -> NDArray[Any]:
     return np.select([queries & gallery, queries, gallery], ["both", *PARTS[:2]], PARTS[3])
 
 
-def _unlabeled_rows(contents: Contents, raw: Columns, skip: bool) -> NDArray[np.bool_]:
-    """[n] the rows without a class or superclass; an error unless they are skipped."""
-    unlabeled = np.zeros(len(raw["classes"]), dtype=np.bool_)
-    for key in [key for key in ("classes", "superclasses") if key in raw]:
-        missing = find_missing(raw[key], literal=contents.literal)
-        if missing.any() and not skip:
-            location = contents.labels_location
-            raise missing_error(raw[key], np.flatnonzero(missing), key, location)
-        unlabeled |= missing
-    return unlabeled
-
-
 def _choose_classes(contents: Contents, requested: str | None) -> NDArray[Any]:
     columns = contents.columns
     if requested is not None and requested not in columns:
@@ -186,19 +172,15 @@ def _choose_classes(contents: Contents, requested: str | None) -> NDArray[Any]:
     if not matches:
         raise _column_error(contents, f"no labels in a column {_quoted(CLASSES, 'or')}", CLASSES)
     arrays = [as_label_array(columns[name].load()) for name in matches]
-    if len(arrays) > 1 and not _is_same_partition(arrays):
+    same = len({array.shape for array in arrays}) == 1
+    if same and len(arrays) > 1:  # whether all columns divide the rows into the same classes
+        rows = set(zip(*(map(str, array.tolist()) for array in arrays), strict=True))
+        same = all(len(set(names)) == len(rows) for names in zip(*rows, strict=True))
+    if not same:
         problem = f"columns {_quoted(matches)} contain different classes"
         advice = f"choose one: `--label-column {matches[0]}`"
         raise error_at(contents.labels_location, f"{problem}; {advice}", matches)
     return arrays[0]
-
-
-def _is_same_partition(arrays: list[NDArray[Any]]) -> bool:
-    """Whether all columns divide the rows into the same classes."""
-    if len({array.shape for array in arrays}) > 1 or arrays[0].ndim != 1:
-        return False
-    rows = set(zip(*(map(str, array.tolist()) for array in arrays), strict=True))
-    return all(len(set(names)) == len(rows) for names in zip(*rows, strict=True))
 
 
 def _choose_vectors(contents: Contents, requested: str | None) -> NDArray[Any]:
@@ -221,9 +203,8 @@ def _choose_vectors(contents: Contents, requested: str | None) -> NDArray[Any]:
         return _load_matrix(contents, matches[0])
     if len(families) == 1:
         return _stack_dimensions(contents, families[0])
-    first = matches or [names[0] for names in families]
     reason = f"no vectors in a column {_quoted(VECTORS, 'or')} with one list per row"
-    if first:
+    if first := matches or [names[0] for names in families]:
         groups = "" if matches else "the groups of columns that start with "
         reason = f"{groups}{_quoted(first)} may all be the vectors"
     raise _column_error(contents, reason, VECTORS, first or None)
@@ -301,7 +282,6 @@ def _column_error(
 
 
 def _quoted(names: Iterable[str], word: str = "and") -> str:
-    texts = [repr(name) for name in names]
-    if len(texts) < 3:
-        return f" {word} ".join(texts)
-    return f"{', '.join(texts[:-1])}, {word} {texts[-1]}"
+    *first, last = map(repr, names)
+    comma = "," if len(first) > 1 else ""
+    return f"{', '.join(first)}{comma} {word} {last}" if first else last

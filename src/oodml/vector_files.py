@@ -45,7 +45,16 @@ def write_vectors(path: Path, columns: Columns, source: Mapping[str, Any]) -> No
     suffix, about, vectors = path.suffix.lower(), json.dumps(dict(source)), columns["vectors"]
     text = {key: values.tolist() for key, values in columns.items() if key != "vectors"}
     if suffix == ".npy":
-        _write_labels(path.with_suffix(".csv"), path, text)
+        labels = path.with_suffix(".csv")
+        if labels.exists() and not _starts_with(labels, b"class,id", b'"class","id"'):
+            problem = f"{path}: would overwrite {labels.name}, which is not a file of labels"
+            raise OodmlError(problem, location=str(labels))
+        # Quotes mark text such as "nan" as a class name for the reader.
+        with replacing(labels) as temporary, temporary.open("w", newline="", encoding="utf-8") as s:
+            writer = csv.writer(s, quoting=csv.QUOTE_ALL, lineterminator="\n")
+            names = {"classes": "class", "ids": "id", "superclasses": "superclass"}
+            writer.writerow(names.get(key, key) for key in text)
+            writer.writerows(zip(*text.values(), strict=True))
     with replacing(path) as temporary:
         if suffix == ".npz":
             arrays: dict[str, Any] = {"source": np.array(about), **columns}
@@ -69,32 +78,12 @@ def write_vectors(path: Path, columns: Columns, source: Mapping[str, Any]) -> No
             pq.write_table(table.replace_schema_metadata({"source": about}), temporary)
 
 
-def _write_labels(path: Path, vectors: Path, text: Mapping[str, list[str]]) -> None:
-    """Write the .csv beside an .npy, unless a table of something else has this name."""
-    if path.exists() and not _starts_with(path, b"class,id", b'"class","id"'):
-        problem = f"{vectors}: would overwrite {path.name}, which is not a file of labels"
-        raise OodmlError(problem, location=str(path))
-    names = {"classes": "class", "ids": "id", "superclasses": "superclass"}
-    # Quotes mark text such as "nan" as a class name for the reader.
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, quoting=csv.QUOTE_ALL, lineterminator="\n")
-        writer.writerow(names.get(key, key) for key in text)
-        writer.writerows(zip(*text.values(), strict=True))
-
-
-def read_vectors(
-    path: Path,
-    *,
-    vectors: str | None = None,
-    labels: str | None = None,
-    skip_unlabeled: bool = False,
-) -> tuple[Columns, dict[str, Any]]:
-    """Read the columns of a file and their source; the arguments are those of `VectorSet.load`."""
+def read_vectors(path: Path, **options: Any) -> tuple[Columns, dict[str, Any]]:
+    """Read the columns of a file and their source; the options are those of `VectorSet.load`."""
     check_suffix(path, READABLE)
     _check_signature(path)
     try:
-        contents = _READERS[path.suffix.lower()](path)
-        return standard_columns(contents, vectors, labels, skip_unlabeled)
+        return standard_columns(_READERS[path.suffix.lower()](path), **options)
     except OodmlError:
         raise
     except Exception as error:  # each library raises its own exceptions for damaged files
@@ -133,13 +122,11 @@ def _contents(path: Path, columns: dict[str, Column], source: Any) -> Contents:
 
 def _read_npz(path: Path) -> Contents:
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-        columns = {
-            name: _numpy_column(path, name, partial(archive.__getitem__, name))
-            for name in archive.files
-        }
+        load = archive.__getitem__
+        columns = {name: _numpy_column(path, name, partial(load, name)) for name in archive.files}
     source = columns.get("source")
-    is_text = source is not None and source.kind == "other"
-    return _contents(path, columns, str(source.load()) if source and is_text else None)
+    text = str(source.load()) if source is not None and source.kind == "other" else None
+    return _contents(path, columns, text)
 
 
 def _numpy_column(path: Path, name: str, load: Callable[[], Any]) -> Column:
@@ -165,8 +152,8 @@ def _array_column(array: Any) -> Column:
     """A column of a numpy array or a tensor."""
     shape, dtype = list(array.shape), str(array.dtype).removeprefix("torch.")
     is_text = bool(re.match(r"[<>|=]?[US]\d", dtype))
-    kinds = {1: "text" if is_text else "numbers", 2: "other" if is_text else "matrix"}
-    return Column(kinds.get(len(shape), "other"), lambda: array, f"{dtype} {shape}")
+    kinds = {(1, True): "text", (1, False): "numbers", (2, False): "matrix"}
+    return Column(kinds.get((len(shape), is_text), "other"), lambda: array, f"{dtype} {shape}")
 
 
 def _read_safetensors(path: Path) -> Contents:
@@ -207,16 +194,15 @@ def _arrow_column(path: Path, name: str, values: Any) -> Column:
         storage = [chunk.storage for chunk in values.chunks]
         values = pa.chunked_array(storage, values.type.storage_type)
     kind = values.type
-
-    def is_number(kind: Any) -> bool:
-        return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
-
-    if is_number(kind):  # a list keeps missing integers apart from NaN
+    tests = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    is_list = any(test(kind) for test in tests)
+    unit = kind.value_type if is_list else kind
+    if types.is_integer(unit) or types.is_floating(unit) or types.is_decimal(unit):
+        if is_list:
+            return Column("matrix", lambda: _list_matrix(values), str(kind))
+        # A list keeps missing integers apart from NaN.
         load = values.to_pylist if values.null_count else values.to_numpy
         return Column("numbers", load, str(kind))
-    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
-    if is_list and is_number(kind.value_type):
-        return Column("matrix", lambda: _list_matrix(values), str(kind))
     if types.is_string(kind) or types.is_large_string(kind):
         return _text_column(path, name, values.to_pylist())
     return Column("other", values.to_pylist, str(kind))
@@ -239,30 +225,29 @@ def _list_matrix(values: Any) -> Any:
 def _text_column(path: Path, name: str, texts: list[str | None]) -> Column:
     """A column of text: lists such as "[0.5, 1.2]", numbers, or labels."""
     first = next((text.strip() for text in texts if text), "")
+    is_list = first.startswith("[")
+    if not is_list and _parse_number(first) is None:
+        return Column("text", lambda: texts, "text")
+    read: Callable[[str], Any] = _parse_list if is_list else _parse_number
 
-    def parse(parse_one: Callable[[str], Any], what: str) -> list[Any]:
-        values = [parse_one((text or "").strip()) for text in texts]
+    def parse() -> list[Any]:
+        values = [read((text or "").strip()) for text in texts]
         for row, value in enumerate(values):
             if value is None:
-                given = (texts[row] or "")[:40]
+                what, given = "list of numbers" if is_list else "number", (texts[row] or "")[:40]
                 raise error_at(path, f"row {row} of {name!r} is not a {what}: {given!r}", row)
         return values
 
-    if first.startswith("["):
-        parse_lists = partial(parse, _parse_list, "list of numbers")
-        return Column("matrix", lambda: texts, "lists as text", parse_lists)
-    if _parse_number(first) is not None:
-        return Column("numbers", lambda: texts, "numbers", partial(parse, _parse_number, "number"))
-    return Column("text", lambda: texts, "text")
+    kind, about = ("matrix", "lists as text") if is_list else ("numbers", "numbers")
+    return Column(kind, lambda: texts, about, parse)
 
 
 def _parse_list(text: str) -> NDArray[np.float64] | None:
     """A vector from a JSON list, or from a list as numpy prints it."""
-    match = re.fullmatch(r"\[([^\[\]]*)\]", text)
-    numbers = (
-        [_parse_number(part) for part in re.split(r"[\s,]+", match[1]) if part] if match else []
-    )
-    return None if not numbers or None in numbers else np.array(numbers, dtype=np.float64)
+    if not (match := re.fullmatch(r"\[([^\[\]]*)\]", text)):
+        return None
+    numbers = [_parse_number(part) for part in re.split(r"[\s,]+", match[1]) if part]
+    return None if None in numbers else np.array(numbers, dtype=np.float64)
 
 
 def _parse_number(text: str) -> float | None:
@@ -278,21 +263,17 @@ def _read_npy(path: Path) -> Contents:
         problem = f"{labels_file.name} is missing; save the labels there, in a column 'class'"
         raise OodmlError(f"{path}: {problem}", str(labels_file))
     contents = _read_csv(labels_file)
-    columns = {
-        name: column
-        for name, column in contents.columns.items()
-        if name.strip().casefold() not in VECTORS
+    vectors = _numpy_column(path, "vectors", partial(np.load, path, allow_pickle=False))
+    others = {
+        name: one for name, one in contents.columns.items() if name not in contents.matches(VECTORS)
     }
-    columns["vectors"] = _numpy_column(path, "vectors", partial(np.load, path, allow_pickle=False))
+    columns = others | {"vectors": vectors}
     return Contents(path, columns, literal=contents.literal, labels_file=labels_file)
 
 
 def _read_csv(path: Path) -> Contents:
-    columns = {
-        name: _text_column(path, name, list(values))
-        for name, values in read_table(path).items()
-        if name.strip()
-    }
+    named = {name: values for name, values in read_table(path).items() if name.strip()}
+    columns = {name: _text_column(path, name, [*values]) for name, values in named.items()}
     return Contents(path, columns, literal=_starts_with(path, b'"class","id"'))
 
 

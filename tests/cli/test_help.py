@@ -1,5 +1,6 @@
 """The commands use one vocabulary, and their help appears quickly."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -55,9 +56,9 @@ def test_twenty_commands_in_five_panels() -> None:
 def test_an_option_of_the_same_name_has_the_same_text_or_type() -> None:
     texts, types = defaultdict(set), defaultdict(set)
     for path, one in OPTIONS:
-        hints = typing.get_type_hints(LEAVES[tuple(path.split())].callback)
+        hints = inspect.signature(LEAVES[tuple(path.split())].callback).parameters
         texts[one.opts[0]].add(one.help)
-        types[one.opts[0]].add(plain_type(hints[one.name]))
+        types[one.opts[0]].add(plain_type(hints[one.name].annotation))
     assert {name: kinds for name, kinds in types.items() if len(kinds) > 1 < len(texts[name])} == {}
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
@@ -16,6 +17,7 @@ from oodml.study.folder.store import Store
 from oodml.study.spec.shipped import open_study
 from oodml.study.spec.study_file import read_study
 from oodml.study.workers import work as workers
+from oodml.vectors import VectorSet
 from tests.study.toy import execute, execute_badly, make_study
 
 
@@ -209,6 +211,29 @@ def test_a_run_is_named_by_its_method(out: Path) -> None:
         assert raised.value.given == part
     assert run_folder("package.module:function") is None
     assert run_folder(out / "runs" / last.id) is None
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "compress RUN --fit RUN --dims 2",
+        "evaluate RUN --gallery RUN",
+        "shift RUN RUN --measure fid_class_means --bootstrap 0",
+    ],
+)
+def test_every_file_of_vectors_may_be_a_run(out: Path, command: str) -> None:
+    plan = Store(out).read_plan()
+    name = f"{out}:{plan.runs[-1].label}"
+    folder, random = run_folder(name), np.random.default_rng(0)
+    assert folder is not None
+    classes = np.repeat(["a", "b", "c", "d"], 6)
+    VectorSet(random.normal(size=(24, 4)), classes).save(folder / "vectors.npz")
+    answers = [
+        CliRunner().invoke(app, [*command.replace("RUN", text).split(), "--json"])
+        for text in (name, str(folder / "vectors.npz"))
+    ]
+    assert answers[0].exit_code == 0, answers[0].output
+    assert answers[0].stdout == answers[1].stdout
 
 
 def test_a_shipped_study_is_copied(tmp_path: Path) -> None:

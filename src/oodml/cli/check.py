@@ -7,7 +7,6 @@ import typer
 
 from oodml.cli import shared
 from oodml.cli.shared import Text, Words, argument
-from oodml.errors import OodmlError
 
 
 def check(
@@ -49,9 +48,7 @@ def check(
 def _parse_option(text: str) -> tuple[str, Any]:
     import tomllib
 
-    key, sign, value = text.partition("=")
-    if not sign:
-        raise OodmlError(f"--option {text!r}: expected KEY=VALUE", location="--option", given=text)
+    key, value = shared.parse_pair(text, "--option")
     try:
         return key, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

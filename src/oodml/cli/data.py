@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from oodml.decisions.leakage import Leakage
     from oodml.images.image_set import ImageSet
 
-app = command_group("Check images, download published datasets, and list or clear the cache.")
+app = command_group(help="Check images, download published datasets, and list or clear the cache.")
 
 near = partial(option, panel="Near-duplicates")
 MAX_NAMES = 10

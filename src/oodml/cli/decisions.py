@@ -2,25 +2,28 @@
 
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from oodml.cli import shared
-from oodml.cli.shared import Count, Counts, File, Words, many, option, source, whole
+from oodml.cli.shared import Count, Counts, File, Words, many, option, whole
+from oodml.cli.shared import vector_source as vectors_in
 
 if TYPE_CHECKING:
     from oodml.vectors import VectorSet
 
 _SCORE = "Score of known classes: nearest, margin, density, or energy."
+_RESCORE = "Binary codes: search so many times k, and sort these by int8 vectors; 0 for none."
 Score = Annotated[str, option(_SCORE, panel="Open set")]
 codes = partial(many, panel="Codes")
 
 
+@shared.with_groups
 def threshold(
     vectors: shared.Vectors,
+    reader: shared.VectorReader,
     out: Annotated[Path, option("The file to write (JSON).")],
     far: Annotated[float, option("Share of unknown queries to accept (false-accept rate).")] = 0.01,
-    gallery: Annotated[File, source("Vectors to search in (default: the other images).")] = None,
+    gallery: Annotated[File, vectors_in("Vectors to search (default: the other images).")] = None,
     mode: Annotated[str, option("identification; or pairs, to accept pairs.")] = "identification",
     score: Score = "nearest",
     conformal: Annotated[bool, option("Guarantee the rate, if it can be.", "--conformal")] = False,
@@ -28,9 +31,6 @@ def threshold(
     seed: shared.Seed = 0,
     figure: shared.Figure = None,
     as_json: shared.Json = False,
-    column: shared.Column = None,
-    labels: shared.Labels = None,
-    skip_unlabeled: shared.SkipUnlabeled = False,
 ) -> None:
     """Choose the threshold that accepts a given share of queries of unknown classes.
 
@@ -46,8 +46,7 @@ def threshold(
     from oodml.errors import error_at
 
     shared.check_outputs((out, figure), vectors, gallery)
-    read = shared.vector_reader(column, labels, skip_unlabeled)
-    queries, searched = read(vectors), read(gallery)
+    queries, searched = reader.read(vectors, gallery)
     options: dict[str, Any] = {"mode": mode, "score": score, "distance": distance, "seed": seed}
     options["gallery"] = searched
     chosen = choose_threshold(queries, far, **options)
@@ -79,9 +78,7 @@ def threshold(
     shared.show(sentences, next=command, json=asdict(chosen), as_json=as_json)
 
 
-def show_open_set(
-    queries: "VectorSet", gallery: "VectorSet | None", given: SimpleNamespace
-) -> None:
+def show_open_set(queries: "VectorSet", gallery: "VectorSet | None", given: Any) -> None:
     """Print the open-set metrics of queries; without a gallery, half of the classes form it."""
     from oodml.decisions.open_set import gallery_scores, open_set_metrics, withheld_scores
     from oodml.decisions.threshold import Threshold, score_pairs
@@ -122,7 +119,7 @@ def show_sizes(
     queries: "VectorSet",
     gallery: "VectorSet | None",
     distractors: "VectorSet",
-    given: SimpleNamespace,
+    given: Any,
 ) -> None:
     """Print Recall@k against the size of the gallery."""
     from oodml.decisions.gallery_size import count_distractors, extrapolate
@@ -157,31 +154,22 @@ def show_sizes(
     )
 
 
+@shared.with_groups
 def compress(
     vectors: shared.Vectors,
-    fit: Annotated[File, source("Vectors to fit codes on (default: half of the classes).")] = None,
+    reader: shared.VectorReader,
+    fit: Annotated[File, vectors_in("To fit codes on (default: half of the classes).")] = None,
     dims: Annotated[Counts, codes("Numbers of dimensions (default: all).", whole)] = None,
     reduce: Annotated[str, option("truncate (Matryoshka) or pca.", panel="Codes")] = "truncate",
     precision: Annotated[Words, codes("float16, int8, binary (default: these three).")] = None,
     pq: Annotated[Counts, codes("Bytes per vector of product quantization.", whole)] = None,
     opq: Annotated[Counts, codes("The same after a learned rotation.", whole)] = None,
-    rescore: Annotated[
-        int,
-        option(
-            "Search this many times as many neighbors by binary codes, and sort them by int8 "
-            "vectors; 0 for none.",
-            panel="Codes",
-            min=0,
-        ),
-    ] = 4,
+    rescore: Annotated[int, option(_RESCORE, panel="Codes", min=0)] = 4,
     k: Annotated[Counts, many("Cut-offs of recall (default: 1,8).", int)] = None,
     distance: shared.Distance = "cosine",
     seed: shared.Seed = 0,
     figure: shared.Figure = None,
     as_json: shared.Json = False,
-    column: shared.Column = None,
-    labels: shared.Labels = None,
-    skip_unlabeled: shared.SkipUnlabeled = False,
 ) -> None:
     """Find out what smaller vectors cost: fewer dimensions, lower precision, or quantization.
 
@@ -192,9 +180,7 @@ def compress(
     from oodml.decisions.compression import compress as compress_vectors
 
     shared.check_outputs((figure,), vectors, fit)
-    read = shared.vector_reader(column, labels, skip_unlabeled)
-    rows, others = read(vectors), read(fit)
-    shared.print_skipped(rows, others)
+    rows, others = reader.read(vectors, fit)
     options: dict[str, Any] = {"precision": precision or PRECISIONS, "reduce": reduce}
     options |= {"dims": dims or (), "pq": pq or (), "opq": opq or (), "rescore": rescore}
     options |= {"ks": tuple(k or (1, 8)), "distance": distance, "seed": seed}
@@ -223,17 +209,16 @@ def compress(
     )
 
 
+@shared.with_groups
 def index(
     vectors: shared.Vectors,
+    reader: shared.VectorReader,
     out: Annotated[Path, option("The file to write; the ids are in NAME.ids.csv.")],
     kind: Annotated[str, option("flat (exact), ivf, or hnsw.")] = "flat",
     distance: shared.Distance = "cosine",
     effort: Annotated[Count, option("Lists (ivf; default: 16), candidates (hnsw; 64).")] = None,
     seed: shared.Seed = 0,
     as_json: shared.Json = False,
-    column: shared.Column = None,
-    labels: shared.Labels = None,
-    skip_unlabeled: shared.SkipUnlabeled = False,
 ) -> None:
     """Write a faiss index for production, and measure its recall against exact search.
 
@@ -245,8 +230,7 @@ def index(
 
     ids = out.with_suffix(".ids.csv")
     shared.check_outputs((out, ids), vectors)
-    rows = shared.vector_reader(column, labels, skip_unlabeled)(vectors)
-    shared.print_skipped(rows)
+    (rows,) = reader.read(vectors)
     report = write_index(rows, out, kind=kind, distance=distance, effort=effort, seed=seed)
     sentences = [
         f"{out}: {report.kind} index of {report.vectors} vectors of {report.dimensions} "

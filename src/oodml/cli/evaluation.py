@@ -1,66 +1,80 @@
 """`oodml evaluate` and `oodml compare`."""
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from oodml.cli import decisions, shared
-from oodml.cli.shared import Count, Counts, File, Text, Words, many, option, output, source, whole
+from oodml.cli.shared import (
+    Count,
+    Counts,
+    File,
+    Numbers,
+    Text,
+    Words,
+    many,
+    option,
+    output,
+    source,
+    vector_source,
+    whole,
+)  # fmt: skip
 from oodml.errors import OodmlError, unknown
 
 if TYPE_CHECKING:
     from oodml.evaluate.evaluation import Evaluation
     from oodml.vectors import VectorSet
 
-rankings = partial(many, panel="Ranking")
+rankings, far_rates = partial(many, panel="Ranking"), partial(many, panel="Open set")
+growths = partial(many, panel="Gallery size, index")
 ranking, benchmark = partial(option, panel="Ranking"), partial(option, panel="Benchmarks")
 open_sets, growth = partial(option, panel="Open set"), partial(option, panel="Gallery size, index")
 
 
-def evaluate(
-    vectors: Annotated[File, shared.VECTORS] = None,
-    gallery: Annotated[File, source("Vectors to search, or a folder (default: queries).")] = None,
-    model: Annotated[Text, source("A model with a text tower; VECTORS are then images.")] = None,
-    queries: Annotated[File, source("With --model: a CSV file of text and class.")] = None,
-    n_queries: Annotated[Count, source("Sample of the queries (default: all).", min=1)] = None,
-    memory: Annotated[str, source("With a folder of files: memory for vectors in use.")] = "2GB",
-    device: Annotated[str, source("With a folder of files: compare on cpu or cuda.")] = "cpu",
-    on: Annotated[
-        str, source("With a folder of files: search on local, ray, or ray://HOST:PORT.")
-    ] = "local",
-    column: shared.Column = None,
-    labels: shared.Labels = None,
-    skip_unlabeled: shared.SkipUnlabeled = False,
-    k: Annotated[Counts, rankings("Cut-offs (default: 1,2,4,8, or of the rules).", int)] = None,
-    distance: shared.Distance = "cosine",
-    by: Annotated[str, ranking("What matches share: class, superclass, or label.")] = "class",
-    average: Annotated[str, ranking("Mean over queries (micro) or classes (macro).")] = "micro",
-    seed: shared.Seed = 0,
-    restarts: Annotated[int, ranking("Runs of k-means; the best counts.")] = 1,
-    retrieval_only: Annotated[bool, ranking("Retrieval metrics only.", "--retrieval-only")] = False,
-    protocol: Annotated[Text, benchmark("Of a benchmark: market1501, sop, gldv2, ….")] = None,
-    exclude: Annotated[Words, many("same:COLUMN, such as same:camera.", panel="Benchmarks")] = None,
-    run: Annotated[File, benchmark("A ranking in TREC format instead of vectors.")] = None,
-    qrels: Annotated[File, benchmark("Judgments, -1 is junk (default: the classes).")] = None,
-    write_run: Annotated[File, benchmark("Write the 1000 nearest images in TREC format.")] = None,
-    write_qrels: Annotated[File, benchmark("Write the matches in TREC format.")] = None,
-    open_set: Annotated[bool, open_sets("Recognize unknown classes.", "--open-set")] = False,
-    threshold: Annotated[File, open_sets("A file of `oodml threshold`.")] = None,
-    score: decisions.Score = "nearest",
-    far: Annotated[
-        list[float] | None, many("False-accept rates (default: 0.01,0.1).", float, panel="Open set")
-    ] = None,
-    distractors: Annotated[File, growth("Vectors of other classes: recall against size.")] = None,
-    sizes: Annotated[
-        Counts,
-        many("Gallery sizes (default: up to 100 times all).", whole, panel="Gallery size, index"),
-    ] = None,
-    index: Annotated[File, growth("A faiss index of the gallery, to compare with.")] = None,
-    per_class: Annotated[File, output("Write the metrics of each class to a CSV file.")] = None,
-    figure: shared.Figure = None,
-    as_json: shared.Json = False,
-) -> None:
+@dataclass(kw_only=True)
+class EvaluateOptions(shared.VectorReader):
+    """The options of `oodml evaluate`."""
+
+    vectors: Annotated[File, shared.VECTORS] = None
+    gallery: Annotated[
+        File, vector_source("Vectors to search, or a folder (default: queries).")
+    ] = None
+    model: Annotated[Text, source("A model with a text tower; VECTORS are then images.")] = None
+    queries: Annotated[File, source("With --model: a CSV file of text and class.")] = None
+    n_queries: Annotated[Count, source("Sample of the queries (default: all).", min=1)] = None
+    memory: Annotated[str, source("With a folder of files: memory for vectors in use.")] = "2GB"
+    device: Annotated[str, source("With a folder of files: compare on cpu or cuda.")] = "cpu"
+    on: Annotated[str, source("With a folder: search on local, ray, or ray://HOST:PORT.")] = "local"
+    k: Annotated[Counts, rankings("Cut-offs (default: 1,2,4,8, or of the rules).", int)] = None
+    distance: shared.Distance = "cosine"
+    by: Annotated[str, ranking("What matches share: class, superclass, or label.")] = "class"
+    average: Annotated[str, ranking("Mean over queries (micro) or classes (macro).")] = "micro"
+    seed: shared.Seed = 0
+    restarts: Annotated[int, ranking("Runs of k-means; the best counts.")] = 1
+    retrieval_only: Annotated[bool, ranking("Retrieval metrics only.", "--retrieval-only")] = False
+    protocol: Annotated[Text, benchmark("Of a benchmark: market1501, sop, gldv2, ….")] = None
+    exclude: Annotated[Words, many("same:COLUMN, such as same:camera.", panel="Benchmarks")] = None
+    run: Annotated[File, benchmark("A ranking in TREC format instead of vectors.")] = None
+    qrels: Annotated[File, benchmark("Judgments, -1 is junk (default: the classes).")] = None
+    write_run: Annotated[File, benchmark("Write the 1000 nearest images in TREC format.")] = None
+    write_qrels: Annotated[File, benchmark("Write the matches in TREC format.")] = None
+    open_set: Annotated[bool, open_sets("Recognize unknown classes.", "--open-set")] = False
+    threshold: Annotated[File, open_sets("A file of `oodml threshold`.")] = None
+    score: decisions.Score = "nearest"
+    far: Annotated[Numbers, far_rates("False-accept rates (default: 0.01,0.1).", float)] = None
+    distractors: Annotated[
+        File, growth("Of other classes: recall against size.", callback=shared.named_vectors)
+    ] = None
+    sizes: Annotated[Counts, growths("Gallery sizes (default: to 100 times all).", whole)] = None
+    index: Annotated[File, growth("A faiss index of the gallery, to compare with.")] = None
+    per_class: Annotated[File, output("Write the metrics of each class to a CSV file.")] = None
+    figure: shared.Figure = None
+    as_json: shared.Json = False
+
+
+@shared.with_groups
+def evaluate(given: EvaluateOptions) -> None:
     """Compute every retrieval and clustering metric with its chance level, and the structure.
 
     Protocols: market1501, veri, msmt17, sop, inshop, inaturalist, gldv2, wildlife. With --exclude
@@ -72,35 +86,35 @@ def evaluate(
 
     Example: `oodml evaluate test.npz --per-class classes.csv`
     """
-    given = SimpleNamespace(**locals())
-    outputs = (per_class, figure, write_run, write_qrels)
-    shared.check_outputs(outputs, vectors, gallery, threshold, distractors, run, qrels)
-    if model is not None:
+    vectors, gallery = given.vectors, given.gallery
+    outputs = (given.per_class, given.figure, given.write_run, given.write_qrels)
+    inputs = (given.threshold, given.distractors, given.run, given.qrels)
+    shared.check_outputs(outputs, vectors, gallery, *inputs)
+    if given.model is not None:
         _show(_evaluate_text(given), given)
         return
-    if run is not None or vectors is None:
+    if given.run is not None or vectors is None:
         _show(_evaluate_run(given), given)
         return
-    if n_queries is not None or vectors.is_dir() or (gallery is not None and gallery.is_dir()):
+    if given.n_queries is not None or any(one and one.is_dir() for one in (vectors, gallery)):
         _show(_evaluate_shards(given), given)
         return
-    for flag, value, default in (("--on", on, "local"), ("--device", device, "cpu")):
+    for flag, value, default in (("--on", given.on, "local"), ("--device", given.device, "cpu")):
         if value != default:
             raise OodmlError(f"{flag} {value}: needs a folder of files", flag, value, (default,))
-    read = shared.vector_reader(column, labels, skip_unlabeled)
-    rows, searched = read(vectors), read(gallery)
-    if index is not None:
+    rows, searched, others = given.read(vectors, gallery, given.distractors, note=False)
+    if given.index is not None:
         _show_index_errors(rows, searched, given)
-    elif open_set:
+    elif given.open_set:
         decisions.show_open_set(rows, searched, given)
-    elif distractors is not None:
-        decisions.show_sizes(rows, searched, read(distractors), given)
+    elif others is not None:
+        decisions.show_sizes(rows, searched, others, given)
     else:
         _show(_evaluate_vectors(rows, searched, given), given)
 
 
 def _evaluate_vectors(
-    queries: "VectorSet", gallery: "VectorSet | None", given: SimpleNamespace
+    queries: "VectorSet", gallery: "VectorSet | None", given: Any
 ) -> "Evaluation":
     """The evaluation by classes; or by the rules of a benchmark if options or columns ask it."""
     from oodml.evaluate.evaluation import evaluate_vectors
@@ -141,7 +155,7 @@ def _excluded_column(text: str) -> str:
     return text.removeprefix("same:")
 
 
-def _evaluate_text(given: SimpleNamespace) -> "Evaluation":
+def _evaluate_text(given: Any) -> "Evaluation":
     from oodml.catalog import make_importable
     from oodml.text_queries import evaluate_prompts
 
@@ -153,7 +167,7 @@ def _evaluate_text(given: SimpleNamespace) -> "Evaluation":
     return evaluate_prompts(str(given.vectors), given.model, given.queries, ks=ks, seed=given.seed)
 
 
-def _evaluate_run(given: SimpleNamespace) -> "Evaluation":
+def _evaluate_run(given: Any) -> "Evaluation":
     from oodml.evaluate.judged import evaluate_run
     from oodml.evaluate.trec import read_qrels, read_run
 
@@ -164,7 +178,7 @@ def _evaluate_run(given: SimpleNamespace) -> "Evaluation":
     return evaluate_run(ranking, judgments, ks=given.k or (1, 5, 10, 20), average=given.average)
 
 
-def _evaluate_shards(given: SimpleNamespace) -> "Evaluation":
+def _evaluate_shards(given: Any) -> "Evaluation":
     from oodml.devices import resolve_device
     from oodml.evaluate.shards import Shards
     from oodml.evaluate.streaming import evaluate_shards, parse_memory
@@ -194,7 +208,7 @@ def _evaluate_shards(given: SimpleNamespace) -> "Evaluation":
         return evaluate_shards(queries, Shards(files, spread), **options)
 
 
-def _show(result: "Evaluation", given: SimpleNamespace) -> None:
+def _show(result: "Evaluation", given: Any) -> None:
     import typer
 
     from oodml.files import replacing
@@ -235,9 +249,7 @@ def _show(result: "Evaluation", given: SimpleNamespace) -> None:
     )
 
 
-def _show_index_errors(
-    queries: "VectorSet", gallery: "VectorSet | None", given: SimpleNamespace
-) -> None:
+def _show_index_errors(queries: "VectorSet", gallery: "VectorSet | None", given: Any) -> None:
     from oodml.evaluate.index import index_errors
 
     options = {"ks": given.k or (1, 2, 4, 8), "distance": given.distance, "seed": given.seed}
@@ -265,18 +277,17 @@ def _show_index_errors(
     )
 
 
+@shared.with_groups
 def compare(
     a: shared.Vectors,
     b: shared.Vectors,
+    reader: shared.VectorReader,
     metric: Annotated[Words, many("Metrics (default: recall@1,map@r,map).")] = None,
     distance: shared.Distance = "cosine",
     confidence: Annotated[float, option("Confidence level of the interval.")] = 0.95,
     resamples: Annotated[int, option("Number of resamples of the classes.")] = 10_000,
     seed: shared.Seed = 0,
     as_json: shared.Json = False,
-    column: shared.Column = None,
-    labels: shared.Labels = None,
-    skip_unlabeled: shared.SkipUnlabeled = False,
 ) -> None:
     """Find out which of two models is better on the same images, and with what confidence.
 
@@ -291,8 +302,7 @@ def compare(
     from oodml.evaluate.evaluation import align_by_id
     from oodml.evaluate.query_lists import query_lists
 
-    first, second = map(shared.vector_reader(column, labels, skip_unlabeled), (a, b))
-    shared.print_skipped(first, second)
+    first, second = reader.read(a, b)
     second = align_by_id(first, second, str(a), str(b))
     options: dict[str, Any] = {"distance": distance, "seed": seed, "lists": query_lists(first)}
     options |= {"resamples": resamples, "confidence": confidence}

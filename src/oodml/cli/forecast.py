@@ -9,7 +9,9 @@ from oodml.cli.shared import Count, Number, option
 
 def forecast(
     study: shared.Study,
-    new: Annotated[str, option("Unlabeled images, or a file of their vectors.")],
+    new: Annotated[
+        str, option("Unlabeled images, or a file of their vectors.", callback=shared.named_vectors)
+    ],
     classes: Annotated[Count, option("Number of classes (default: estimated).", min=2)] = None,
     images_per_class: Annotated[
         Number, option("Instead of --classes (default: none).", min=1)

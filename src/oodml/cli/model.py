@@ -1,8 +1,8 @@
 """`oodml embed`, `oodml export`, `oodml fit`."""
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any
 
 import typer
@@ -12,39 +12,37 @@ from oodml.cli.shared import Count, Text, option
 from oodml.errors import OodmlError
 
 shards = partial(option, panel="Shards")
+_DATA = """Images: a dataset's name, a folder, or a table. With a folder as --out, also tables of
+URLs, WebDataset tars, and Parquet with images."""
+_OUT = """The file to write: .npz, .safetensors, .parquet, or .npy. Or a folder of shards, which the
+same command resumes."""
 
 
-def embed(
-    data: Annotated[
-        str,
-        shared.source(
-            "Images: a dataset's name, a folder, or a table. With a folder as --out, also tables "
-            "of URLs, WebDataset tars, and Parquet with images."
-        ),
-    ],
-    out: Annotated[
-        Path,
-        option(
-            "The file to write: .npz, .safetensors, .parquet, or .npy. Or a folder of shards, "
-            "which the same command resumes."
-        ),
-    ],
-    model: Annotated[str, shared.MODEL] = "lite0",
-    weights: shared.Weights = None,
-    image_size: shared.ImageSize = None,
-    pooling: Annotated[Text, option("gem, avg, max, cls, … (default: the network's).")] = None,
-    augmentation: Annotated[Text, option("Its test transform (default: the network's).")] = None,
-    skip_corrupt: Annotated[bool, option("Leave out corrupt images.", "--skip-corrupt")] = False,
-    skip_unlabeled: shared.SkipUnlabeled = False,
-    background: shared.Background = None,
-    device: shared.Device = None,
-    trust_code: shared.TrustCode = False,
-    batch_size: Annotated[Count, option("Images per pass (default: 64; on a GPU 1024).")] = None,
-    workers: shared.Workers = 1,
-    shard_size: Annotated[int, shards("Images per shard; a tar is one shard.", min=1)] = 10_000,
-    shard_format: Annotated[str, shards("parquet, or npy with a .csv of ids.")] = "parquet",
-    on: shared.On = "local",
-) -> None:
+@dataclass(kw_only=True)
+class EmbedOptions:
+    """The options of `oodml embed`."""
+
+    data: Annotated[str, shared.source(_DATA)]
+    out: Annotated[Path, option(_OUT)]
+    model: Annotated[str, shared.MODEL] = "lite0"
+    weights: shared.Weights = None
+    image_size: shared.ImageSize = None
+    pooling: Annotated[Text, option("gem, avg, max, cls, … (default: the network's).")] = None
+    augmentation: Annotated[Text, option("Its test transform (default: the network's).")] = None
+    skip_corrupt: Annotated[bool, option("Leave out corrupt images.", "--skip-corrupt")] = False
+    skip_unlabeled: shared.SkipUnlabeled = False
+    background: shared.Background = None
+    device: shared.Device = None
+    trust_code: shared.TrustCode = False
+    batch_size: Annotated[Count, option("Images per pass (default: 64; on a GPU 1024).")] = None
+    workers: shared.Workers = 1
+    shard_size: Annotated[int, shards("Images per shard; a tar is one shard.", min=1)] = 10_000
+    shard_format: Annotated[str, shards("parquet, or npy with a .csv of ids.")] = "parquet"
+    on: shared.On = "local"
+
+
+@shared.with_groups
+def embed(given: EmbedOptions) -> None:
     """Embed images with a pretrained backbone or a trained model, and write the vectors to a file.
 
     Example: `oodml embed --data photos/ --model lite0 --out photos.npz`
@@ -59,7 +57,7 @@ def embed(
     from oodml.vector_files import check_suffix
 
     names = ("weights", "image_size", "pooling", "augmentation")
-    given = SimpleNamespace(**locals())
+    data, out, model = given.data, given.out, given.model
     options = {name: value for name in names if (value := getattr(given, name)) is not None}
     trained = Path(model).is_dir() or is_hub_address(model)
     if trained and options:
@@ -67,26 +65,27 @@ def embed(
         problem = f"{flag} applies to a backbone; a trained model (--model) has its own settings"
         raise OodmlError(problem, location=flag)
     make_importable(Path.cwd())
-    table: dict[str, Any] = {"background": background}
-    table |= {"skip_unlabeled": True} if skip_unlabeled else {}
+    table: dict[str, Any] = {"background": given.background}
+    table |= {"skip_unlabeled": True} if given.skip_unlabeled else {}
     if not out.suffix or out.is_dir():
         _embed_shards(given, options, trained, table)
         return
-    if workers != 1 or on != "local":
+    if given.workers != 1 or given.on != "local":
         problem = "--workers and --on write shards; pass a folder"
         raise OodmlError(f"--out: {problem}", "--out", str(out))
     check_suffix(out)
-    refuse_overwrite(out, data, weights, *model_files(Path(model)))
-    resolve_device(device)
-    images = shared.open_data(data, skip_corrupt=skip_corrupt, **table)
-    if skip_unlabeled:
+    refuse_overwrite(out, data, given.weights, *model_files(Path(model)))
+    resolve_device(given.device)
+    images = shared.open_data(data, skip_corrupt=given.skip_corrupt, **table)
+    if given.skip_unlabeled:
         typer.echo(f"rows without a label left out: {dict(images.skipped)[NO_LABEL]}", err=True)
     if images.left_out:
         corrupt = ", ".join(images.left_out)
         typer.echo(f"corrupt images left out: {len(images.left_out)} ({corrupt})", err=True)
-    options |= {"batch_size": batch_size} if batch_size is not None else {}
-    network = load_model(model, trust_code) if trained else model
-    vectors = embed_images(images, network, device=device, trust_code=trust_code, **options)
+    options |= {} if given.batch_size is None else {"batch_size": given.batch_size}
+    options |= {"device": given.device, "trust_code": given.trust_code}
+    network = load_model(model, given.trust_code) if trained else model
+    vectors = embed_images(images, network, **options)
     vectors.save(out)
     n, d = vectors.vectors.shape
     sentence = f"{out}: {n} vectors of {d} dimensions, {len(vectors.class_names)} classes"
@@ -94,7 +93,7 @@ def embed(
 
 
 def _embed_shards(
-    given: SimpleNamespace, options: dict[str, Any], trained: bool, images: dict[str, Any]
+    given: EmbedOptions, options: dict[str, Any], trained: bool, images: dict[str, Any]
 ) -> None:
     from oodml.bulk.embed import SHARD_SUFFIXES, BulkSettings, embed_shards
     from oodml.bulk.sources import open_source

@@ -1,8 +1,10 @@
 """Options, input, and output that several commands share."""
 
+import inspect
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass, fields, is_dataclass
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias, TypeVar
 
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from oodml.images.image_set import ImageSet
-    from oodml.vectors import VectorSet
 
 Settings = TypeVar("Settings", bound="BaseModel")
 RENAMED = {
@@ -38,11 +39,32 @@ class CommandGroup(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-def command_group(text: str) -> typer.Typer:
-    """A group of commands with its help."""
-    return typer.Typer(
-        cls=CommandGroup, no_args_is_help=True, help=text, rich_markup_mode="markdown"
-    )
+command_group = partial(
+    typer.Typer, cls=CommandGroup, no_args_is_help=True, rich_markup_mode="markdown"
+)
+
+
+def with_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes each field of its parameters of a dataclass as an option."""
+    listed: list[inspect.Parameter] = []
+    groups: dict[str, Any] = {}
+    for one in inspect.signature(command).parameters.values():
+        if is_dataclass(one.annotation):
+            groups[one.name] = one.annotation
+            listed += inspect.signature(groups[one.name]).parameters.values()
+        else:
+            listed.append(one.replace(kind=one.KEYWORD_ONLY))
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        made = {
+            name: kind(**{field.name: given.pop(field.name) for field in fields(kind)})
+            for name, kind in groups.items()
+        }
+        command(**given, **made)
+
+    run.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
+    return run
 
 
 def option(text: str, *names: str, panel: str | None = None, **settings: Any) -> Any:
@@ -83,12 +105,12 @@ def named_model(text: str | None) -> str | None:
     return text if text is None else str(run_folder(text) or text)
 
 
-def named_vectors(path: Path | None) -> Path | None:
+def named_vectors(path: Any) -> Any:
     """The test vectors of a run named RESULTS:METHOD[:SPLIT[:SEED]]; other paths unchanged."""
     from oodml.study.folder.named_run import run_folder
 
     folder = None if path is None else run_folder(path)
-    return path if folder is None else folder / "vectors.npz"
+    return path if folder is None else type(path)(folder / "vectors.npz")
 
 
 File: TypeAlias = Path | None
@@ -96,6 +118,7 @@ Text: TypeAlias = str | None
 Count: TypeAlias = int | None
 Number: TypeAlias = float | None
 Words: TypeAlias = list[str] | None
+Numbers: TypeAlias = list[float] | None
 Counts: TypeAlias = list[int] | None
 source, output = partial(option, panel="Input"), partial(option, panel="Output")
 """Options of the first and the last panel of commands with many options."""
@@ -108,13 +131,15 @@ MODEL = option(_MODEL, callback=named_model)
 VECTORS = argument(
     f"{_VECTORS}; or a run of a study, RESULTS:METHOD[:SPLIT[:SEED]].", callback=named_vectors
 )
+vector_source = partial(source, callback=named_vectors)
+"""Options that take a file of vectors, or a run of a study."""
 Data = Annotated[Text, DATA]
 DataArgument = Annotated[str, argument(_DATA)]
 ModelArgument = Annotated[str, argument(_MODEL, callback=named_model)]
 SplitFile = Annotated[Path, argument(_SPLITS)]
 Splits = Annotated[File, source(_SPLITS)]
 Vectors = Annotated[Path, VECTORS]
-VectorFile = Annotated[File, source(f"{_VECTORS}.")]
+VectorFile = Annotated[File, vector_source(f"{_VECTORS}; or a run of a study.")]
 Study = Annotated[Path, argument("A study: its folder, or a pack (.zip).", metavar="STUDY")]
 StudyFolder = Annotated[Path, argument("The folder of a study.", metavar="STUDY")]
 ResultsFolder = Annotated[Path, option("Folder for the results; run again to resume.")]
@@ -136,11 +161,32 @@ On = Annotated[str, option("Where to run: local, ray, ray://HOST:PORT; studies a
 Distance = Annotated[str, option("cosine, euclidean (as given), or poincare.", panel="Ranking")]
 Seed = Annotated[int, option("Random seed.", min=0)]
 Json = Annotated[bool, output("Print JSON only.", "--json")]
-Column = Annotated[
-    Text, source("Column of the vectors, or pc* of several (default: by name).", "--vector-column")
-]
-Labels = Annotated[Text, source("Column of the classes (default: by name).", "--label-column")]
 SkipUnlabeled = Annotated[bool, source("Leave out rows without a label.", "--skip-unlabeled")]
+
+
+@dataclass(kw_only=True)
+class VectorReader:
+    """The options that files of vectors are read with; see `VectorSet.load`."""
+
+    column: Annotated[
+        Text, source("Column of the vectors; pc*: several (default: by name).", "--vector-column")
+    ] = None
+    labels: Annotated[
+        Text, source("Column of the classes (default: by name).", "--label-column")
+    ] = None
+    skip_unlabeled: SkipUnlabeled = False
+
+    def read(self, *paths: Path | None, note: bool = True) -> list[Any]:
+        """The vectors of each file that is given; note how many rows are left out."""
+        from oodml.vectors import VectorSet
+
+        options: Any = {"vectors": self.column, "labels": self.labels}
+        options["skip_unlabeled"] = self.skip_unlabeled
+        sets = [path and VectorSet.load(path, **options) for path in paths]
+        skipped = sum(int(rows.source.get("skipped_unlabeled", 0)) for rows in sets if rows)
+        if skipped and note:
+            typer.secho(f"{skipped} rows without a label are excluded.", fg="yellow", err=True)
+        return sets
 
 
 def parse_options(settings: type[Settings], values: Mapping[str, object]) -> Settings:
@@ -166,21 +212,12 @@ def open_data(data: str, **options: Any) -> "ImageSet":
     return open_images(data, **options)
 
 
-def vector_reader(
-    column: str | None, labels: str | None, skip_unlabeled: bool
-) -> Callable[[Path | None], Any]:
-    """A function that reads a file of vectors, if one is given; see `VectorSet.load`."""
-    from oodml.vectors import VectorSet
-
-    read = partial(VectorSet.load, vectors=column, labels=labels, skip_unlabeled=skip_unlabeled)
-    return lambda path: path and read(path)
-
-
-def print_skipped(*sets: "VectorSet | None") -> None:
-    """Print how many rows without a label are excluded."""
-    skipped = sum(int(rows.source.get("skipped_unlabeled", 0)) for rows in filter(None, sets))
-    if skipped:
-        typer.secho(f"{skipped} rows without a label are excluded.", fg="yellow", err=True)
+def parse_pair(text: str, flag: str) -> tuple[str, str]:
+    """The name and the value of NAME=VALUE."""
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise OodmlError(f"{flag} {text!r}: expected NAME=VALUE", location=flag, given=text)
+    return name, value
 
 
 def check_outputs(outputs: Iterable[Path | None], *inputs: Path | None) -> None:

@@ -1,9 +1,9 @@
 """`oodml shift`."""
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,41 +17,51 @@ if TYPE_CHECKING:
     from oodml.vectors import VectorSet
 
 network, drift = partial(option, panel="Network"), partial(option, panel="Drift")
+
+
 _SIDE = "images (a dataset's name, a folder, or a table), or a file of vectors."
 
 
-def shift(
-    a: Annotated[Text, argument(f"The training data: {_SIDE}")] = None,
-    b: Annotated[Text, argument(f"The new data: {_SIDE}")] = None,
-    more: Annotated[list[Path] | None, argument("With --test: further files of vectors.")] = None,
-    splits: shared.Splits = None,
-    step: Annotated[Text, source("With --splits: the step (default: the last one).")] = None,
-    data: shared.Data = None,
-    vectors: shared.VectorFile = None,
-    background: shared.Background = None,
+@dataclass(kw_only=True)
+class ShiftOptions:
+    """The options of `oodml shift`."""
+
+    a: Annotated[Text, argument(f"The training data: {_SIDE}", callback=shared.named_vectors)] = (
+        None
+    )
+    b: Annotated[Text, argument(f"The new data: {_SIDE}", callback=shared.named_vectors)] = None
+    more: Annotated[list[Path] | None, argument("With --test: further files of vectors.")] = None
+    splits: shared.Splits = None
+    step: Annotated[Text, source("With --splits: the step (default: the last one).")] = None
+    data: shared.Data = None
+    vectors: shared.VectorFile = None
+    background: shared.Background = None
     backbone: Annotated[
         Text, network("A frozen network (default: that of the splits, or lite0).")
-    ] = None,
-    weights: shared.Weights = None,
-    image_size: shared.ImageSize = None,
-    pooling: Annotated[str, network("How A and B are pooled, as in `oodml embed`.")] = "model",
-    device: shared.Device = None,
-    measure: Annotated[Words, many("Measures of shift (default: all fast ones).")] = None,
-    bootstrap: Annotated[int, option("Resamples for intervals; 0 for none.", min=0)] = 100,
-    seed: shared.Seed = 0,
+    ] = None
+    weights: shared.Weights = None
+    image_size: shared.ImageSize = None
+    pooling: Annotated[str, network("How A and B are pooled, as in `oodml embed`.")] = "model"
+    device: shared.Device = None
+    measure: Annotated[Words, many("Measures of shift (default: all fast ones).")] = None
+    bootstrap: Annotated[int, option("Resamples for intervals; 0 for none.", min=0)] = 100
+    seed: shared.Seed = 0
     test: Annotated[
         bool, drift("Test whether the images of B are like those of A, without labels.", "--test")
-    ] = False,
+    ] = False
     fail_above: Annotated[
         float | None, drift("Exit with status 1 above this drift; above 1 is more than chance.")
-    ] = None,
+    ] = None
     model: Annotated[
         Text,
         drift("RESULTS:METHOD of a study: forecast its change; files are features of its network."),
-    ] = None,
-    page: shared.Page = None,
-    as_json: shared.Json = False,
-) -> None:
+    ] = None
+    page: shared.Page = None
+    as_json: shared.Json = False
+
+
+@shared.with_groups
+def shift(given: ShiftOptions) -> None:
     """Measure the shift from A to B: images, vectors, or the train and test classes of a split.
 
     With --splits, give --data or --vectors instead of A and B.
@@ -62,60 +72,46 @@ def shift(
     from oodml.shift.files import read_splits
     from oodml.shift.measures import find_measure, shift_report
 
-    given = SimpleNamespace(**locals())
-    if test:
+    if given.test:
         _test_drift(given)
         return
-    resolve_device(device)
-    for name in measure or ():
+    resolve_device(given.device)
+    for name in given.measure or ():
         find_measure(name)
-    if splits is not None:
+    a, b, file, images = given.a, given.b, given.splits, None
+    if file is not None:
         if a is not None:
             raise OodmlError("give either A and B or --splits, not both", location="--splits")
-        if vectors is None and data is None:
+        if given.vectors is None and given.data is None:
             raise OodmlError("--splits requires --vectors or --data", location="--splits")
-        progression = read_splits(splits)
-        split = progression[-1] if step is None else progression.at(step)
-        images = None
-        if vectors is None and data is not None:
-            images = shared.open_data(data, background=background)
-        origin = (images, vectors, backbone, weights, image_size, device)
-        features = features_of_splits(progression, splits, *origin)
+        progression = read_splits(file)
+        split = progression[-1] if given.step is None else progression.at(given.step)
+        if given.vectors is None and given.data is not None:
+            images = shared.open_data(given.data, background=given.background)
+        origin = (images, given.vectors, given.backbone, given.weights, given.image_size)
+        features = features_of_splits(progression, file, *origin, given.device)
         first, second = features.subset(split.train), features.subset(split.test)
     elif a is None or b is None:
         raise OodmlError("give A and B, two folders or vector files, or --splits", location="A B")
     else:
         first, second = (_load(name, given) for name in (a, b))
-    report = shift_report(first, second, measure, n_bootstrap=bootstrap, seed=seed)
-    command = ("shift", a, b, "--test") if splits is None else ("splits", "describe", splits)
-    _show(report, command, as_json)
+    options: Any = {"n_bootstrap": given.bootstrap, "seed": given.seed}
+    report = shift_report(first, second, given.measure, **options)
+    command = ("shift", a, b, "--test") if file is None else ("splits", "describe", file)
+    _show(report, command, given.as_json)
 
 
-def _load(name: str, given: SimpleNamespace) -> "VectorSet":
-    from oodml.vector_files import SUFFIXES
+def _load(name: str, given: ShiftOptions) -> "VectorSet":
+    from oodml.datasets import is_vector_file
+    from oodml.embedding import embed
     from oodml.vectors import VectorSet
 
     path = Path(name)
-    # A table of images can be a .parquet file, too; its columns distinguish it from vectors.
-    if path.suffix in SUFFIXES and path.is_file() and not _is_table_of_images(path):
+    if path.is_file() and is_vector_file(path):
         return VectorSet.load(path)
-    from oodml.embedding import embed
-
     images = shared.open_data(name, background=given.background)
     options = {key: getattr(given, key) for key in ("weights", "image_size", "pooling", "device")}
     return embed(images, given.backbone or "lite0", **options)
-
-
-def _is_table_of_images(path: Path) -> bool:
-    if path.suffix != ".parquet":
-        return False
-    import pyarrow
-    from pyarrow.parquet import read_schema
-
-    try:
-        return "path" in read_schema(path).names
-    except (OSError, pyarrow.ArrowException):  # damaged; reading it as vectors reports the error
-        return False
 
 
 def _show(report: "ShiftReport", command: tuple[object, ...], as_json: bool) -> None:
@@ -142,7 +138,7 @@ def _show(report: "ShiftReport", command: tuple[object, ...], as_json: bool) -> 
     )
 
 
-def _test_drift(given: SimpleNamespace) -> None:
+def _test_drift(given: ShiftOptions) -> None:
     """Print the drift of files of new vectors; exit with status 1 if one is above the limit."""
     from dataclasses import replace
 

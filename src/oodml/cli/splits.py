@@ -1,5 +1,6 @@
 """`oodml splits …`."""
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,43 +17,48 @@ if TYPE_CHECKING:
     from oodml.shift.splits import Progression
     from oodml.vectors import VectorSet
 
-app = command_group("Build, show, check, and convert class splits.")
+app = command_group(help="Build, show, check, and convert class splits.")
 Out = Annotated[Path, option("The file to write: .json or .pkl.")]
 search, sides = partial(option, panel="Search"), partial(option, panel="Classes")
 _FURTHEST = "swaps (exact; default: all) or iterations (published; default:"
 
 
+@dataclass(kw_only=True)
+class BuildOptions:
+    """The options of `oodml splits build`."""
+
+    out: Out
+    data: shared.Data = None
+    vectors: shared.VectorFile = None
+    backbone: shared.Backbone = "lite0"
+    weights: shared.Weights = None
+    image_size: shared.ImageSize = None
+    device: shared.Device = None
+    n_splits: shared.NSplits = "5"
+    procedure: Annotated[str, search("auto, exact, or published.")] = "auto"
+    measure: Annotated[str, search("fid_class_means or nearest_class.")] = "fid_class_means"
+    harder: Annotated[Count, search(f"Most {_FURTHEST} 25) to harder splits.")] = None
+    easier: Annotated[Count, search(f"Most {_FURTHEST} 15) to easier splits.")] = None
+    removal: Annotated[Count, search("Removal iterations (published; default: none).")] = None
+    swaps: Annotated[int, search("Swaps per iteration (published).")] = 2
+    unit: Annotated[str, search("What is swapped: class or superclass (published).")] = "class"
+    group: Annotated[Text, sides("Column: classes that share a value stay together.")] = None
+    time: Annotated[Text, sides("Column: train on the earlier half of the classes.")] = None
+    train_superclass: Annotated[Words, many("To train on (default: half of all classes).")] = None
+    validation: Annotated[float, sides("Share of the train classes for validation.")] = 0.25
+    shots: Annotated[Counts, many("Images per class of few-shot episodes.", int)] = None
+    episodes: Annotated[int, option("Episodes per number of shots.")] = 10
+    controls: Annotated[int, option("Size-matched controls per smaller split.")] = 0
+    seed: shared.Seed = 0
+
+
 @app.command()
-def build(
-    out: Out,
-    data: shared.Data = None,
-    vectors: shared.VectorFile = None,
-    backbone: shared.Backbone = "lite0",
-    weights: shared.Weights = None,
-    image_size: shared.ImageSize = None,
-    device: shared.Device = None,
-    n_splits: shared.NSplits = "5",
-    procedure: Annotated[str, search("auto, exact, or published.")] = "auto",
-    measure: Annotated[str, search("fid_class_means or nearest_class.")] = "fid_class_means",
-    harder: Annotated[Count, search(f"Most {_FURTHEST} 25) to harder splits.")] = None,
-    easier: Annotated[Count, search(f"Most {_FURTHEST} 15) to easier splits.")] = None,
-    removal: Annotated[Count, search("Removal iterations (published; default: none).")] = None,
-    swaps: Annotated[int, search("Swaps per iteration (published).")] = 2,
-    unit: Annotated[str, search("What is swapped: class or superclass (published).")] = "class",
-    group: Annotated[Text, sides("Column: classes that share a value stay together.")] = None,
-    time: Annotated[Text, sides("Column: train on the earlier half of the classes.")] = None,
-    train_superclass: Annotated[Words, many("To train on (default: half of all classes).")] = None,
-    validation: Annotated[float, sides("Share of the train classes for validation.")] = 0.25,
-    shots: Annotated[Counts, many("Images per class of few-shot episodes.", int)] = None,
-    episodes: Annotated[int, option("Episodes per number of shots.")] = 10,
-    controls: Annotated[int, option("Size-matched controls per smaller split.")] = 0,
-    seed: shared.Seed = 0,
-) -> None:
+@shared.with_groups
+def build(given: BuildOptions) -> None:
     """Build splits with growing shift for a collection of images or vectors.
 
     Example: `oodml splits build --data photos/ --out photos.json`
     """
-    given = locals() | {"train_superclasses": tuple(train_superclass) if train_superclass else None}
     from oodml.devices import resolve_device
     from oodml.embedding import embed
     from oodml.files import refuse_overwrite
@@ -61,26 +67,30 @@ def build(
     from oodml.shift.files import check_split_suffix, write_splits
     from oodml.vectors import VectorSet
 
+    out, data, vectors = given.out, given.data, given.vectors
     check_split_suffix(out)
-    refuse_overwrite(out, vectors, data, weights)
-    settings = shared.parse_options(SplitSettings, given)
-    resolve_device(device)
+    refuse_overwrite(out, vectors, data, given.weights)
+    superclasses = tuple(given.train_superclass or ()) or None
+    values = vars(given) | {"train_superclasses": superclasses}
+    settings = shared.parse_options(SplitSettings, values)
+    resolve_device(given.device)
     images = None if data is None else shared.open_data(data)
     if vectors is not None:
         features = VectorSet.load(vectors)
     elif images is not None:
-        size = image_size
-        features = embed(images, backbone, weights=weights, image_size=size, device=device)
+        options: Any = {"weights": given.weights, "image_size": given.image_size}
+        features = embed(images, given.backbone, device=given.device, **options)
     else:
         problem = "give --data (a dataset's name, a folder, or a table) or --vectors (a file)"
         raise OodmlError(problem, location="--data")
-    progression = build_progression(features, settings, tuple(shots or ()), episodes, images)
+    shots = tuple(given.shots or ())
+    progression = build_progression(features, settings, shots, given.episodes, images)
     write_splits(progression, out)
     tables = [_table(progression)]
     sentences = [f"wrote {out}: {_summary(progression)}"]
-    if controls:
+    if given.controls:
         file = out.with_suffix(".controls.json")
-        matched = size_controls(progression, features, range(controls))
+        matched = size_controls(progression, features, range(given.controls))
         write_splits(matched, file)
         tables.append(_table(matched))
         sentences.append(f"wrote {file}")

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -27,41 +28,45 @@ if TYPE_CHECKING:
     from oodml.study.folder.status import Status
     from oodml.study.spec.study_file import Study
 
-app = command_group("Run studies: compare methods on splits of growing shift, with several seeds.")
+app = command_group(
+    help="Run studies: compare methods on splits of growing shift, with several seeds."
+)
 T = TypeVar("T")
 
 WORKERS = min(4, os.cpu_count() or 1)
 training, cluster = partial(option, panel="Runs"), partial(option, panel="Cluster")
+_JOB = """Slurm option under its submitit name, such as slurm_partition=gpu, or resource of each run
+on Ray, such as num_gpus=0.5 or memory=8e9. May be repeated."""
+
+
+@dataclass(kw_only=True)
+class RunOptions:
+    """The options of `oodml study run`."""
+
+    file: Annotated[Path, argument("A study file (TOML), or a shipped one: shipped:NAME.")]
+    out: shared.ResultsFolder
+    data: Annotated[Text, source("Its images, if elsewhere (default: as in the file).")] = None
+    splits: Annotated[File, source("A split file (default: as in the study file).")] = None
+    workers: shared.Workers = 1
+    threads: Annotated[Count, option("Of a worker (default: cores / workers).", min=1)] = None
+    device: shared.Device = None
+    checkpoint: Annotated[float, training("Seconds between checkpoints of a run.", min=0)] = 60
+    track: Annotated[Words, many("tensorboard, wandb, mlflow, trackio.", panel="Runs")] = None
+    retry: Annotated[bool, training("Repeat failed runs.", "--retry")] = False
+    replace: Annotated[bool, training("Replace another study in the folder.", "--replace")] = False
+    smoke: Annotated[bool, training("Test: two splits, one epoch.", "--smoke")] = False
+    search_only: Annotated[bool, training("Only search for options.", "--search-only")] = False
+    dry_run: Annotated[bool, training("List what would run.", "--dry-run")] = False
+    on: shared.On = "local"
+    job: Annotated[Words, cluster(_JOB)] = None
+    gpus_per_run: Annotated[Number, cluster("On Ray: GPUs of a run, also 0.5.", min=0)] = None
+    cpus_per_run: Annotated[float | None, cluster("On Ray: processors of each run.", min=0)] = None
+    storage: Annotated[Text, cluster("Folder, s3://…, or gs://… to keep a copy in.")] = None
 
 
 @app.command()
-def run(
-    file: Annotated[Path, argument("A study file (TOML), or a shipped one: shipped:NAME.")],
-    out: shared.ResultsFolder,
-    data: Annotated[Text, source("Its images, if elsewhere (default: as in the file).")] = None,
-    splits: Annotated[File, source("A split file (default: as in the study file).")] = None,
-    workers: shared.Workers = 1,
-    threads: Annotated[Count, option("Of a worker (default: cores / workers).", min=1)] = None,
-    device: shared.Device = None,
-    checkpoint: Annotated[float, training("Seconds between checkpoints of a run.", min=0)] = 60,
-    track: Annotated[Words, many("tensorboard, wandb, mlflow, trackio.", panel="Runs")] = None,
-    retry: Annotated[bool, training("Repeat failed runs.", "--retry")] = False,
-    replace: Annotated[bool, training("Replace another study in the folder.", "--replace")] = False,
-    smoke: Annotated[bool, training("Test: two splits, one epoch.", "--smoke")] = False,
-    search_only: Annotated[bool, training("Only search for options.", "--search-only")] = False,
-    dry_run: Annotated[bool, training("List what would run.", "--dry-run")] = False,
-    on: shared.On = "local",
-    job: Annotated[
-        list[str] | None,
-        cluster(
-            "Slurm option under its submitit name, such as slurm_partition=gpu, or resource of "
-            "each run on Ray, such as num_gpus=0.5 or memory=8e9. May be repeated."
-        ),
-    ] = None,
-    gpus_per_run: Annotated[Number, cluster("On Ray: GPUs of a run, also 0.5.", min=0)] = None,
-    cpus_per_run: Annotated[float | None, cluster("On Ray: processors of each run.", min=0)] = None,
-    storage: Annotated[Text, cluster("Folder, s3://…, or gs://… to keep a copy in.")] = None,
-) -> None:
+@shared.with_groups
+def run(given: RunOptions) -> None:
     """Run the missing runs of a study. You can stop it at any time; run it again to resume.
 
     Several processes and machines can work on one folder at the same time. --dry-run prints the
@@ -78,37 +83,36 @@ def run(
     from oodml.study.spec.smoke import smoke_study
     from oodml.study.spec.study_file import Study
 
-    study = open_study(file, None if data is None else Path(data), splits)
+    out, smoke = given.out, given.smoke
+    study = open_study(given.file, None if given.data is None else Path(given.data), given.splits)
     if not smoke:
-        check_data(study, str(file))
-    if dry_run:
+        check_data(study, str(given.file))
+    if given.dry_run:
         with TemporaryDirectory() as folder:
             study = smoke_study(study, Path(folder)) if smoke else study
             typer.echo(preview(study, out, smoke))
-        if on.startswith("slurm"):
+        if given.on.startswith("slurm"):
             from oodml.study.workers.executors import slurm_script
 
-            typer.echo(slurm_script(out, workers, _job_options(job)))
+            typer.echo(slurm_script(out, given.workers, _job_options(given)))
         return
-    study = smoke_study(study, out) if smoke else study
     result = _lead(
-        search_study if search_only else run_study,
-        device,
-        threads,
-        study=study,
+        search_study if given.search_only else run_study,
+        given.device,
+        given.threads,
+        study=smoke_study(study, out) if smoke else study,
         folder=out,
-        workers=workers,
-        executor=on,
-        retry=retry,
-        replace=replace,
-        job_options=_job_options(job, gpus_per_run, cpus_per_run),
-        smoke=smoke,
-        storage=storage,
-        checkpoint_seconds=checkpoint,
-        trackers=track or (),
+        executor=given.on,
+        job_options=_job_options(given),
+        checkpoint_seconds=given.checkpoint,
+        trackers=given.track or (),
+        **{
+            name: getattr(given, name)
+            for name in ("workers", "retry", "replace", "smoke", "storage")
+        },
     )
     if isinstance(result, Study):
-        _print_chosen(result, file, out)
+        _print_chosen(result, given.file, out)
     elif isinstance(result, Status):
         _print_outcome(result, out)
 
@@ -185,7 +189,7 @@ def table(
     wanted = {"stage": stage or [str(Stage.ZERO_SHOT)], "metric": metric or ["recall@1"]}
     title = f"{','.join(wanted['metric'])}, {','.join(wanted['stage'])}"
     for condition in where or ():
-        column, values = _parse_pair(condition, "--where")
+        column, values = shared.parse_pair(condition, "--where")
         wanted[column] = values.split(",")
     down = rows or ["method"]
     if Stage.TEST_DATA in wanted["stage"] and "data" not in (*down, columns, *wanted):
@@ -294,7 +298,7 @@ def demo(
     """
     from oodml.cli.report import report
 
-    run(Path("shipped:demo"), out=out, workers=workers, device=device)
+    run(**vars(RunOptions(file=Path("shipped:demo"), out=out, workers=workers, device=device)))
     report([out])
 
 
@@ -344,12 +348,10 @@ def _lead(
         raise typer.Exit(130) from None
 
 
-def _job_options(
-    job: list[str] | None, gpus_per_run: float | None = None, cpus_per_run: float | None = None
-) -> dict[str, str]:
-    resources = {"num_gpus": gpus_per_run, "num_cpus": cpus_per_run}
+def _job_options(given: RunOptions) -> dict[str, str]:
+    resources = {"num_gpus": given.gpus_per_run, "num_cpus": given.cpus_per_run}
     named = {name: f"{value:g}" for name, value in resources.items() if value is not None}
-    return named | dict(_parse_pair(option, "--job") for option in job or ())
+    return named | dict(shared.parse_pair(option, "--job") for option in given.job or ())
 
 
 def _print_outcome(status: "Status", out: Path) -> None:
@@ -373,10 +375,3 @@ def _print_chosen(study: "Study", file: Path, out: Path) -> None:
         typer.echo(f"{label}: {values}  {one['value']:.4f} (defaults {default})")
     sentence = f"all trials: {out / 'search' / 'trials.csv'}"
     shared.show(sentence, next=("study", "run", file, "--out", out))
-
-
-def _parse_pair(text: str, option: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
-    if not sign:
-        raise OodmlError(f"{option} {text!r}: expected NAME=VALUE", location=option, given=text)
-    return name, value
