@@ -19,11 +19,8 @@ USER_SETTINGS = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "DYLD_INSERT_LIBRARI
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Configure glibc's allocator for this process, once; return whether it was configured.
-
-    Nothing changes on other C libraries, or if the environment already configures an allocator
-    (`MALLOC_…`, `GLIBC_TUNABLES`, `LD_PRELOAD`).
-    """
+    """Configure glibc's allocator for this process, once; return whether it was configured: not on
+    other C libraries, or if the environment configures one (`MALLOC_…`, `GLIBC_TUNABLES`, …)."""
     configured = any(name.startswith(USER_SETTINGS) for name in os.environ)
     if configured or not sys.platform.startswith("linux"):
         return False

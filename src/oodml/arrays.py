@@ -18,10 +18,8 @@ EXACT_IN_FLOAT32 = 2**24
 
 
 def as_float_array(values: Any, name: str = "vectors") -> NDArray[Any]:
-    """An array, tensor, data frame, or nested sequence of real numbers as a writable array.
-
-    It is float64 for float64, longer floats, and integers that float32 cannot represent.
-    """
+    """An array, tensor, data frame, or nested sequence of real numbers as a writable array: float64
+    for float64, longer floats, and integers that float32 cannot represent, otherwise float32."""
     array = _as_array(values, name)
     if array.dtype.kind not in "biuf":
         given = str(array.dtype)

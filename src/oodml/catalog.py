@@ -1,11 +1,9 @@
 """Losses, miners, methods, backbones, datasets, and few-shot adapters by name.
 
-The file `oodml/<kind>/<name>.py` defines `<name>`: a loss file defines a class `Loss`, a miner
-file a class `Miner`, a method file a class `Method`, a backbone file a function `backbone`, a
-dataset file a function `dataset`, and an adapter file a class `Adapter`. Files that start with `_`
-are helpers. Installed packages add names through entry points of the group `oodml.<kind>`. An
-import path `package.module:Object` names a user's own object, and `pml.NAME` a loss or miner of
-pytorch-metric-learning.
+The file `oodml/<kind>/<name>.py` defines `<name>` by the class or function of `KINDS`; files that
+start with `_` are helpers. Installed packages add names through entry points of the group
+`oodml.<kind>`. An import path `package.module:Object` names a user's own object, and `pml.NAME` a
+loss or miner of pytorch-metric-learning.
 """
 
 import importlib
@@ -32,14 +30,7 @@ KINDS = {
 
 
 def names(kind: str) -> list[str]:
-    """The available names of a kind, sorted, including those of installed packages.
-
-    Args:
-        kind: "losses", "miners", "methods", "backbones", "datasets", or "few_shot_adapters".
-
-    Raises:
-        OodmlError: if the kind does not exist.
-    """
+    """The available names of a kind of `KINDS`, sorted, including those of installed packages."""
     if kind not in KINDS:
         raise unknown("kind", kind, KINDS)
     return sorted([*_files(kind), *plugins(kind)])
@@ -79,13 +70,9 @@ def import_object(path: str) -> Any:
 
 
 def load(kind: str, name: str, /, **options: Any) -> Any:
-    """Create the object `name` of a kind, as in `load("losses", "margin", margin=0.1)`.
-
-    Args:
-        kind: as in `names`.
-        name: a name of the catalog, an import path `package.module:Object`, or `pml.NAME`.
-        options: its keyword arguments, which must exist.
-    """
+    """Create the object `name` of a kind with keyword arguments, which must exist, as in
+    `load("losses", "margin", margin=0.1)`. The name is one of the catalog, an import path
+    `package.module:Object`, or `pml.NAME`."""
     factory = get_class(kind, name)
     check_options(factory, options, f"{kind}.{name}")
     return factory(**options)

@@ -66,20 +66,17 @@ def embed(
     """Embed images with a frozen backbone, a trained model, or any function of images.
 
     Args:
-        images: the images.
         backbone: a backbone as in `oodml.backbones.load_backbone`; the vectors are its pooled,
             unnormalized features [n f]. Or a trained model; the vectors are its embeddings [n d],
             under its own settings, and are never cached. Or any module or function of batches
             [n c h w] that `transform` prepares, or an object with `encode`, such as a model of
             sentence-transformers, which receives lists of images.
-        weights, trust_code: of the backbone, as in `oodml.backbones.load_backbone`.
-        image_size, pooling, augmentation: as in `oodml.model.ModelTable`.
+        weights, trust_code, image_size, pooling, augmentation: as in `load_backbone` and in
+            `oodml.model.ModelTable`.
         view, seed: None for the test view, or the number of a random training view, and its seed.
-        device: where to compute; by default CUDA if available, else the CPU.
-        batch_size: images per forward pass; the vectors do not depend on it.
+        device, batch_size: by default CUDA if available; the vectors do not depend on batches.
         cache: whether to read and write the cache, which is keyed by the contents of the images.
-        transform: from an image of Pillow to the input [c h w] of a module or function; by default
-            the attribute `transform` of the module.
+        transform: from an image of Pillow to the input [c h w]; by default the module's attribute.
 
     Raises:
         OodmlError: if an argument is invalid, or the backbone cannot be loaded.
@@ -116,13 +113,10 @@ def embed(
 
 
 class ImageEmbedder:
-    """Embeds many sets of images with one network, without the cache.
+    """Embeds many sets of images with a backbone or a trained model, without the cache.
 
-    Args:
-        network: the name of a backbone, or a trained model.
-        batch_size: images per forward pass, by default 64 on the CPU and 1024 on a GPU; halved
-            when the memory of a GPU does not suffice.
-        options: weights, image_size, pooling, and augmentation as in `embed`.
+    The batch size is by default 64 on the CPU and 1024 on a GPU, and is halved when the memory of a
+    GPU does not suffice. Options are weights, image_size, pooling, and augmentation as in `embed`.
     """
 
     def __init__(

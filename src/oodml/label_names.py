@@ -17,10 +17,8 @@ MISSING_TEXT = ("nan", "NaN", "None", "null", "<NA>", "NaT")
 
 
 def as_names(values: Any, name: str = "labels", location: str = "", literal: bool = False) -> Names:
-    """Convert [n] labels to text: whole floats lose their ".0", bytes are decoded as UTF-8.
-
-    Text such as "nan" is a missing label unless it is literal.
-    """
+    """Convert [n] labels to text: whole floats lose their ".0", bytes are decoded as UTF-8; text
+    such as "nan" is a missing label unless it is literal."""
     array = as_label_array(values)
     missing = np.flatnonzero(find_missing(array, literal=literal))
     if len(missing):

@@ -340,10 +340,8 @@ def reading_model(path: str | Path) -> Iterator[None]:
 def build_model(
     description: Mapping[str, Any], location: str | Path, trust_code: bool = False
 ) -> Embedder:
-    """Build a model from `describe_model`; weights that its saved state contains are untrained.
-
-    The location is the file that contains the description, for error messages.
-    """
+    """Build a model from `describe_model`, without the weights of its saved state; the location, a
+    file, starts error messages."""
     from oodml import catalog
 
     settings = parse_model_settings(description["settings"])

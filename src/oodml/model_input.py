@@ -17,10 +17,8 @@ REPAIR = (
 
 
 def input_short(settings: ModelSettings) -> int | None:
-    """The short side that a model's images on disk are resized to; None to read the files.
-
-    Models on cached features read every image only once per view and use the files.
-    """
+    """The short side that a model's images on disk are resized to; None to read the files, as
+    models on cached features do, which read every image only once per view."""
     if not isinstance(settings, FinetuneSettings) or settings.input_cache == "off":
         return None
     if settings.input_cache != "auto":

@@ -26,11 +26,8 @@ def mteb_model(
 ) -> Any:
     """An encoder of mteb, compared by cosines, for `mteb.evaluate` on tasks of images.
 
-    Args:
-        model: a model, its folder, a run of a study as "RESULTS:METHOD[:SPLIT[:SEED]]", or the
-            name of a backbone.
-        name: its name in the results of mteb; by default "oodml/" and what `model` names.
-        trust_code: as in `oodml.load_model`.
+    The model may be its folder, a run as "RESULTS:METHOD[:SPLIT[:SEED]]", or the name of a
+    backbone; its name in results is by default "oodml/" and this.
 
     Raises:
         OodmlError: if mteb is not installed, or the model cannot be loaded.

@@ -20,10 +20,8 @@ def generator(seed: int, *purpose: object) -> torch.Generator:
 
 @contextmanager
 def isolated(seed: int, *purpose: object) -> Iterator[None]:
-    """Seed the global generators within the block, and restore their state afterwards.
-
-    Needed for initialization and dropout, which use the global state and accept no generator.
-    """
+    """Seed the global generators within the block, for initialization and dropout, which accept no
+    generator; and restore their state afterwards."""
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(derived_seed(seed, *purpose))

@@ -17,10 +17,8 @@ NODE_FAILURES = 100
 def connect(on: str, workers: int | None = None) -> Iterator[Any]:
     """Connect to Ray for a block of code, which gets the module `ray`.
 
-    Args:
-        on: "ray" for the cluster of $RAY_ADDRESS or, without it, this machine; or
-            "ray://HOST:PORT".
-        workers: processors if Ray is started on this machine; by default all.
+    "ray" is the cluster of $RAY_ADDRESS or, without it, this machine with so many processors (by
+    default all); "ray://HOST:PORT" is another one.
 
     Raises:
         OodmlError: if Ray is not installed or the cluster cannot be reached.
@@ -43,11 +41,8 @@ def connect(on: str, workers: int | None = None) -> Iterator[Any]:
 
 @contextmanager
 def spread_on_ray(on: str, device: str) -> Iterator[Callable[..., Iterator[Any]]]:
-    """A function as `itertools.starmap` that calls a function in tasks of a cluster.
-
-    Args:
-        device: a task has one processor, and with "cuda" one GPU.
-    """
+    """A function as `itertools.starmap` that calls a function in tasks of a cluster, each with one
+    processor and, for the device "cuda", one GPU."""
     with connect(on) as ray:
         yield partial(_starmap, ray, 1 if device.startswith("cuda") else 0)
 

@@ -25,10 +25,7 @@ BATCH, RESAMPLES = 256, 2000
 def embed_texts(
     texts: Sequence[str], backbone: Backbone | str, *, trust_code: bool = False
 ) -> Float[np.ndarray, "n d"]:
-    """Embed texts with the text tower of a model such as CLIP, in the space of its images.
-
-    Args:
-        backbone, trust_code: a backbone, or its name as in `oodml.backbones.load_backbone`.
+    """[n d] texts in the space of the images of a model with a text tower, such as CLIP.
 
     Raises:
         OodmlError: if the model has no text tower.
@@ -95,18 +92,9 @@ def evaluate_prompts(
     seed: int = 0,
     trust_code: bool = False,
 ) -> Evaluation:
-    """Retrieve the images of a dataset by text.
+    """Retrieve the images of a dataset by text: a CSV file with the columns `text` and `class`.
 
-    Args:
-        data: a folder, a table, or a dataset's name.
-        backbone, trust_code: a model with a text tower, as in `load_backbone`.
-        file: a CSV file with the columns `text` and `class`.
-        ks: the cut-offs of recall.
-        seed: of the resampled classes.
-
-    Returns:
-        The retrieval metrics with their chance levels, and 95% intervals that resample classes,
-        since prompts of one class are not independent.
+    The result has 95% intervals that resample classes, since its prompts are not independent.
 
     Raises:
         OodmlError: if the file is invalid, or no image has the class of a prompt.

@@ -82,11 +82,7 @@ class VectorSet(Labeled):
         return sums / np.bincount(self.labels)[:, None]
 
     def save(self, path: str | Path) -> None:
-        """Write the set to .npz, .safetensors, .parquet, or .npy with labels in a .csv beside it.
-
-        Raises:
-            OodmlError: for another suffix, or if the .csv is not a file of labels.
-        """
+        """Write .npz, .safetensors, .parquet, or .npy with labels in a .csv beside it."""
         columns = {name: getattr(self, name) for name in self.PER_ROW} | {**self.attributes}
         present = {name: values for name, values in columns.items() if values is not None}
         vector_files.write_vectors(Path(path), present, self.source)
@@ -105,16 +101,15 @@ class VectorSet(Labeled):
         Columns are identified by name, in any order and case: "classes", "class", "labels", or
         "label"; "ids" or "id"; "superclasses" or "superclass". The vectors are "vectors",
         "vector", "embeddings", or "embedding", or the only column with one list per row, or
-        columns numbered like d0, d1, …. "is_query" and "is_gallery", or "partition" with "query"
-        and "gallery", list what is searched; `oodml.vector_columns.ATTRIBUTES` are used by
-        protocols of retrieval.
+        columns numbered like d0, d1, …. "is_query" and "is_gallery", or "partition", list what is
+        searched; `oodml.vector_columns.ATTRIBUTES` are used by protocols of retrieval.
 
         Args:
             path: a .npz, .safetensors, .parquet, or .csv file, or an .npy with a .csv of labels.
             vectors: the column of the vectors, or a pattern such as "pc*" for one per dimension.
             labels: the column of the classes; "" reads a file without classes.
-            skip_unlabeled: exclude rows without a class or superclass, and record their number
-                in `source` as "skipped_unlabeled", instead of refusing the file.
+            skip_unlabeled: exclude rows without a class or superclass instead of refusing the file;
+                `source` has their number as "skipped_unlabeled".
 
         Raises:
             OodmlError: if the file is missing, damaged, ambiguous, or lacks a column or a label.

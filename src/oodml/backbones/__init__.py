@@ -49,9 +49,7 @@ def load_backbone(
             "module:function", or a network of another library, such as
             "open_clip:ViT-B-32/laion2b_s34b_b79k" or "transformers:facebook/dinov2-small".
         weights: None for the backbone's own pretrained weights (timm networks download them),
-            "none" for untrained weights, or a local file (.safetensors, or .pth with tensors
-            only).
-        seed: random seed for untrained weights; the global generator has no influence.
+            "none" for weights drawn from the seed, or a .safetensors file, or a .pth of tensors.
         trust_code: import code that a network's repository on a hub contains.
 
     Raises:
@@ -76,10 +74,8 @@ def load_backbone(
 
 
 def check_backbone_name(name: str, location: str = "") -> None:
-    """Raise OodmlError, with the closest names, if no backbone has this name.
-
-    Import paths are not checked. The location is the file and key that contain the name.
-    """
+    """Raise OodmlError, which starts with the location, if no backbone has this name; the object of
+    an import path is not imported."""
     own = catalog.names("backbones")
     if ":" in name or name in (*own, VECTORS):
         return

@@ -47,9 +47,8 @@ class Backbone(nn.Module):
     """A network from images to a feature map, with the input normalization that it expects.
 
     Args:
-        network: the network from normalized images to its feature map or tokens, by its
-            `forward_features` if it has one.
-        features: number of channels of the feature map.
+        network: from normalized images to its feature map or tokens, by its `forward_features` if
+            it has one; `features` is the number of channels.
         image_size: side of the square input that it was trained on, in pixels.
         mean, std: per-channel mean and standard deviation that normalize images in [0, 1].
         channels_last: whether the network runs faster in that memory format.
@@ -57,8 +56,7 @@ class Backbone(nn.Module):
             by default the mean of the feature map, and `features`.
         test_transform: the authors' own, from an image and a side in pixels; by default "base".
         only_pooled: whether the network's output is the embedding itself, without a feature map.
-        encode_text: maps texts to vectors [n d] in the space of the embedding, if there is a text
-            tower.
+        encode_text: maps texts to vectors [n d] in the same space, if there is a text tower.
     """
 
     mean: Tensor

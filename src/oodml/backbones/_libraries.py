@@ -140,10 +140,8 @@ def local_files(name: str) -> str:
 
 
 def library_backbone(name: str, weights: str | None, trust_code: bool) -> Backbone:
-    """A network of another library, with its own preprocessing; arguments of `load_backbone`.
-
-    The name is the library's prefix and its name of the network, or the path of a local folder.
-    """
+    """A network of another library, with its own preprocessing: the library's prefix and its name
+    of the network, or the path of a local folder."""
     library, _, model = name.partition(":")
     if weights not in (None, "none"):
         problem = f"weights {weights!r} apply to timm networks and your own; give the"

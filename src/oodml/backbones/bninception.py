@@ -34,12 +34,7 @@ MAX_POOLED = ("3c", "4e", "5b")
 def backbone(weights: str | None = None) -> Backbone:
     """BN-Inception (Ioffe & Szegedy, 2015), 10.3 M parameters without its classifier.
 
-    Args:
-        weights: the file bn_inception-52deb4733.pth, or one with the same tensor names; "none"
-            for untrained weights.
-
-    Raises:
-        OodmlError: if no weights are given.
+    The weights are bninception's own file, or one with the same tensor names; "none" for untrained.
     """
     if weights is None:
         source = f'local file {WEIGHTS} (from the package pretrainedmodels), or to "none"'

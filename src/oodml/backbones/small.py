@@ -10,11 +10,8 @@ from oodml.backbones._base import Backbone, load_weights
 def backbone(weights: str | None = None, width: int = 24) -> Backbone:
     """Four strided 3×3 convolutions with group norm, 0.14 M parameters, for 64×64 images.
 
-    Group norm has no running statistics, so class-balanced batches do not bias it.
-
-    Args:
-        weights: a local weights file; by default the weights are untrained.
-        width: number of channels of the first feature map.
+    Group norm has no running statistics, so class-balanced batches do not bias it. The first
+    feature map has `width` channels; the weights are untrained unless a local file is given.
     """
     widths = [3, width, 2 * width, 4 * width, 4 * width]
     layers: list[nn.Module] = []

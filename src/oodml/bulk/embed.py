@@ -1,7 +1,6 @@
 """Embedding in shards, by processes of this machine or by Ray: `oodml embed --out FOLDER`.
 
-A shard is written when all its images are embedded, under its final name. What exists is finished,
-so the same command resumes.
+A shard is written under its final name when it is complete, so the same command resumes.
 """
 
 import csv
@@ -45,13 +44,9 @@ SHARD_SUFFIXES = (".parquet", ".npy")
 
 @dataclass(frozen=True)
 class BulkSettings:
-    """How images are embedded.
+    """How images are embedded: the name of a backbone with its options, or the folder of a model.
 
-    Attributes:
-        backbone, model: the name of a backbone, or the folder of a model.
-        options: of the backbone, as in `oodml.embedding.embed`.
-        suffix: the format of the shards.
-        code: the folder of user code.
+    The suffix is that of the shards, and `code` the folder of user code.
     """
 
     backbone: str | None
@@ -83,11 +78,7 @@ class ShardWriter:
             network = load_model(settings.model, settings.trust_code)
         self.short = None if settings.model is None else input_short(network.settings)
         self.embed = ImageEmbedder(
-            network,
-            settings.device,
-            settings.batch_size,
-            settings.trust_code,
-            **settings.options,
+            network, settings.device, settings.batch_size, settings.trust_code, **settings.options
         )
 
     def write(self, job: Job, folder: Path) -> int:
@@ -124,13 +115,9 @@ def embed_shards(
 ) -> tuple[int, int]:
     """Embed a collection into a folder of shards, except for shards that exist.
 
-    Args:
-        workers: processes, or actors of Ray.
-        on: "local", "ray", or "ray://HOST:PORT". Ray's nodes must reach images and model by the
-            same paths; only this machine writes to `out`.
-
-    Returns:
-        The numbers of shards, and of corrupt images, which `corrupt.csv` in the folder lists.
+    Runs in processes here ("local"), or in actors of "ray" or "ray://HOST:PORT", whose nodes must
+    reach images and model by the same paths. Returns the numbers of shards and of corrupt images,
+    which `corrupt.csv` lists.
 
     Raises:
         OodmlError: if the folder contains shards of other images or of another network.
@@ -276,12 +263,7 @@ class RayShardWriter:
 
 
 def _on_ray(
-    on: str,
-    jobs: Iterator[Job],
-    n_jobs: int,
-    settings: BulkSettings,
-    workers: int,
-    out: Path,
+    on: str, jobs: Iterator[Job], n_jobs: int, settings: BulkSettings, workers: int, out: Path
 ) -> Iterator[int]:
     if not n_jobs:
         return

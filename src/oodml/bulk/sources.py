@@ -29,15 +29,7 @@ _BLANK = Image.new("RGB", (256, 256), "white")
 
 @dataclass(frozen=True)
 class Job:
-    """The images of one shard.
-
-    Attributes:
-        number: the number of the shard.
-        images: a part of an image set, or None.
-        file: a tar or Parquet file, if `images` is None.
-        rows: the rows of a Parquet file.
-        background: behind transparent pixels.
-    """
+    """The images of one shard: a part of an image set, or rows of a Parquet file, or a tar."""
 
     number: int
     images: ImageSet | None = None
@@ -61,13 +53,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Collection:
-    """A collection in parts.
-
-    Attributes:
-        identity: what tells this collection from another, as JSON values.
-        n_jobs: the number of shards.
-        jobs: yields the jobs of the given numbers.
-    """
+    """A collection in shards: what tells it from others, as JSON values, and its jobs by number."""
 
     identity: Mapping[str, Any]
     n_jobs: int
@@ -77,14 +63,12 @@ class Collection:
 def open_source(
     data: str, shard_size: int, background: str | None = None, **options: Any
 ) -> Collection:
-    """Open a collection for embedding in shards.
+    """Open a collection for embedding in shards; the options are those of `open_images`.
 
     Args:
         data: WebDataset tars or Parquet files with encoded images (a file, a folder of them, or a
             pattern with *), a table whose paths may be URLs, or as in `open_images`.
         shard_size: images per shard; a tar is always one shard.
-        background: the color behind transparent pixels.
-        options: as in `open_images`.
     """
     color = background or "white"
     if files := _bulk_files(data):
@@ -169,13 +153,8 @@ class RemoteImages(ImageSet):
 
 @dataclass(frozen=True, repr=False)
 class TolerantImages(ImageSet):
-    """Images of which unreadable ones are white, and listed in `problems`.
-
-    Attributes:
-        inner: the images.
-        short: the short side that images are resized to if they are larger, or None.
-        problems: why images cannot be read, by row.
-    """
+    """Images of which unreadable ones are white and listed in `problems` by row; larger ones are
+    resized to a short side, if it is given."""
 
     inner: ImageSet | None = None
     short: int | None = None
@@ -220,10 +199,8 @@ def _encoded(name: str, columns: Mapping[str, list[Any]], data: list[Any]) -> En
 
 
 def _read_tar(path: Path) -> Iterator[EncodedImages]:
-    """Samples of a WebDataset: files with the same name up to the first dot.
-
-    The class is the text of .cls, or "class" or "label" in .json.
-    """
+    """Samples of a WebDataset: files with the same name up to the first dot, with a class in .cls
+    or as "class" or "label" in .json."""
     samples: list[dict[str, Any]] = []
     try:
         with tarfile.open(path) as tar:

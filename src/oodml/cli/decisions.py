@@ -116,10 +116,7 @@ def show_open_set(queries: "VectorSet", gallery: "VectorSet | None", given: Any)
 
 
 def show_sizes(
-    queries: "VectorSet",
-    gallery: "VectorSet | None",
-    distractors: "VectorSet",
-    given: Any,
+    queries: "VectorSet", gallery: "VectorSet | None", distractors: "VectorSet", given: Any
 ) -> None:
     """Print Recall@k against the size of the gallery."""
     from oodml.decisions.gallery_size import count_distractors, extrapolate

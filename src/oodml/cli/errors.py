@@ -61,9 +61,8 @@ def _ascii_codec() -> codecs.CodecInfo:
 def report_error(error: Exception) -> int:
     """Print what went wrong, and return the exit status.
 
-    Bad input and errors of the file system are a sentence with status 2. Everything else is
-    unexpected: the message names a log file with the traceback, and the status is 1. If the
-    environment variable `OODML_DEBUG` is set, the error is raised.
+    Bad input and errors of the file system are a sentence with status 2. For others, the message
+    names a log file with the traceback. With `OODML_DEBUG`, the error is raised.
     """
     if os.environ.get(DEBUG):
         raise error

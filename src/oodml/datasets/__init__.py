@@ -43,15 +43,12 @@ def open_images(
     A name takes precedence over a folder ("./cub200" is the folder), a path over an import path.
 
     Args:
-        data: a name such as "glyphs" or "cub200"; "hf:NAME" for a dataset on Hugging Face; an
-            import path "package.module:function"; or the path of a folder `class/image` or
-            `superclass/class/image`, of a CSV or Parquet table, of a folder that `save_to_disk` of
-            Hugging Face `datasets` wrote, or of a file of vectors, which stands for images without
-            pixels.
+        data: a name such as "glyphs"; "hf:NAME" for Hugging Face; an import path "module:function";
+            or the path of a folder `class/image` or `superclass/class/image`, a CSV or Parquet
+            table, a folder of `save_to_disk` of Hugging Face `datasets`, or a file of vectors.
         few: load only this many classes and this many images per class, for quick tests.
         skip_corrupt: leave out images that cannot be read; `left_out` of the result lists them.
-        background: the color behind transparent pixels: "white" (the default), "black", or a color
-            as "#rrggbb".
+        background: the color behind transparent pixels: "white" (the default), "black", "#rrggbb".
         options: options of the dataset, such as `root` for cub200.
 
     Raises:
@@ -73,10 +70,8 @@ def open_unlabeled(data: str | Path, *, skip_corrupt: bool = False) -> ImageSet:
 
 
 def image_column(data: str | Path, images: ImageSet, name: str) -> Names:
-    """[n] the value of each image in a column of what the images were opened from: "superclass", an
-    attribute such as "style" of emoji, or any column of a table."""
-    columns = dict(images.attributes)
-    path = Path(data).expanduser()
+    """[n] the value of each image in a column: "superclass", an attribute, or one of a table."""
+    columns, path = dict(images.attributes), Path(data).expanduser()
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
         columns = table_columns(path, images) | columns
     if images.superclasses is not None:
@@ -89,8 +84,14 @@ def image_column(data: str | Path, images: ImageSet, name: str) -> Names:
 def _open(data: str | Path, options: dict[str, Any]) -> ImageSet:
     if isinstance(data, str) and data.startswith("hf:"):
         return _load("huggingface", options, name=data.removeprefix("hf:"))
-    if isinstance(data, str) and (data in names("datasets") or is_import_path(data)):
-        if data not in names("datasets") and not _has_module(data):
+    if isinstance(data, str) and data in names("datasets"):
+        return _load(data, options)
+    if isinstance(data, str) and is_import_path(data):
+        module = data.partition(":")[0]
+        top = module.partition(".")[0]
+        is_script = top in sys.modules and sys.modules[top].__spec__ is None
+        spec = None if is_script else importlib.util.find_spec(top)
+        if not is_script and (spec is None or (spec.origin is None and "." not in module)):
             raise _unknown_data(data)
         return _load(data, options)
     path = Path(data).expanduser()
@@ -98,40 +99,28 @@ def _open(data: str | Path, options: dict[str, Any]) -> ImageSet:
         return _load("huggingface", options, name=str(path))
     if path.is_dir():
         return _load("folder", options, root=path)
-    if path.is_file() and is_vector_file(path):
+    if not path.exists():
+        raise _unknown_data(data)
+    if not path.is_file():
+        raise error_at(path, "neither a file nor a folder")
+    if is_vector_file(path):
         check_options(open_vectors, options, path.name)
         return open_vectors(path, **options)
-    if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
-        return _load("table", options, path=path)
-    if path.is_file():
+    if path.suffix.lower() not in TABLE_SUFFIXES:
         allowed = (*TABLE_SUFFIXES, *VECTOR_SUFFIXES)
         problem = f"not a folder, nor a table of images or vectors ({', '.join(allowed)})"
         raise error_at(path, problem, allowed=allowed)
-    if path.exists():
-        raise error_at(path, "neither a file nor a folder")
-    raise _unknown_data(data)
-
-
-def _has_module(import_path: str) -> bool:
-    """Whether the top-level module of an import path exists; nothing is imported."""
-    module = import_path.partition(":")[0]
-    top = module.partition(".")[0]
-    if top in sys.modules and sys.modules[top].__spec__ is None:  # a script
-        return True
-    spec = importlib.util.find_spec(top)
-    return spec is not None and (spec.origin is not None or "." in module)
+    return _load("table", options, path=path)
 
 
 def _unknown_data(data: str | Path) -> OodmlError:
     """The error for a path or name that does not exist, with similar ones as suggestions."""
     path = Path(data).expanduser()
-    parent = path.parent
-    try:
+    parent, near = path.parent, difflib.get_close_matches(str(data), names("datasets"), n=1)
+    if parent.is_dir():
         siblings = [entry.name for entry in parent.iterdir() if not entry.name.startswith(".")]
-    except OSError:
-        siblings = []
-    paths = [str(parent / name) for name in difflib.get_close_matches(path.name, siblings, n=1)]
-    near = [*paths, *difflib.get_close_matches(str(data), names("datasets"), n=1)]
+        close = difflib.get_close_matches(path.name, siblings, n=1)
+        near = [*(str(parent / name) for name in close), *near]
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     if not near and not parent.exists():
         hint = f" The folder {str(parent)!r} does not exist either."

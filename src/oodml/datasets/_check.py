@@ -23,13 +23,10 @@ Quantiles = tuple[float, float, float]
 class CheckReport:
     """The results of checking a set of images.
 
-    Attributes:
-        corrupt: the reason for each image that cannot be read.
-        too_small: the number of readable images of each class with fewer than `minimum`.
-        duplicates: groups of ids with equal pixels but different classes.
-        repeats: the number of readable images that repeat an earlier one of the same class.
-        traits: the ids of the images with each of `oodml.images.decode.TRAITS`.
-        skipped: the number of files in the folder that are not read, by suffix.
+    `corrupt` has the reason for each image that cannot be read; `too_small` the number of readable
+    images of each class with fewer than `minimum`; `duplicates` groups of ids with equal pixels but
+    different classes; `repeats` the number of images that repeat an earlier one of their class;
+    `traits` the ids of images by `oodml.images.decode.TRAITS`; `skipped` other files by suffix.
     """
 
     name: str
@@ -60,17 +57,16 @@ def check(
     if minimum < 2:
         problem = f"minimum must be at least 2, because retrieval needs a pair; given {minimum}"
         raise OodmlError(problem, "minimum", minimum)
-    times = None if images.root is None else file_times(images)
-    files = []
+    times, files = None if images.root is None else file_times(images), []
     for file in decode_files(images, np.arange(len(images)), _measure):
         files.append(file)
         advance()
     if times is not None:
         save_decoded(images, times, files)
     good = np.array([not file.problem for file in files], dtype=bool)
-    measured = pd.DataFrame(
-        [file.value for file in files if file.value], columns=["width", "height", "hash"]
-    ).assign(id=images.ids[good], label=images.labels[good])
+    values = [file.value for file in files if file.value]
+    measured = pd.DataFrame(values, columns=["width", "height", "hash"])
+    measured = measured.assign(id=images.ids[good], label=images.labels[good])
     counts = np.bincount(images.labels[good], minlength=len(images.class_names))
     per_class = dict(zip(images.class_names, counts.tolist(), strict=True))
     parts = [] if images.partition is None else images.partition.tolist()

@@ -12,9 +12,8 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from oodml.catalog import load
 from oodml.errors import OodmlError, error_at, unknown
@@ -23,8 +22,7 @@ from oodml.images.image_set import ImageSet
 OnProgress = Callable[[int, int], Any]
 
 
-@dataclass(frozen=True)
-class Archive:
+class Archive(NamedTuple):
     """The address of a dataset's archive, and its size and checksum for verification."""
 
     url: str
@@ -81,9 +79,8 @@ def fetch(
 ) -> ImageSet:
     """Download a dataset to `root` unless it is there, and open it.
 
-    Args:
-        url, sha256: an archive of your own choice, and its checksum.
-        progress: called with the number of bytes received and in total.
+    An archive of your own choice has a URL and a checksum; `progress` gets the bytes received and
+    in total.
     """
     archive = _find_archive(name, url, sha256)
     root = Path(root).expanduser()
@@ -104,18 +101,18 @@ def _find_archive(name: str, url: str | None, sha256: str | None) -> Archive:
     known = ARCHIVES.get(name)
     if known is None and name not in MANUAL:
         raise unknown("dataset to fetch", name, (*ARCHIVES, *MANUAL))
-    if url is None and sha256 is not None:
-        raise OodmlError("--sha256 requires --url", "--sha256", sha256)
-    if url is None and known is None:
+    if url is None and (sha256 is not None or known is None):
+        if sha256 is not None:
+            raise OodmlError("--sha256 requires --url", "--sha256", sha256)
         raise OodmlError(f"{name} cannot be downloaded: {MANUAL[name]}", given=name)
     if url is not None and not url.startswith(PROTOCOLS):
         problem = f"--url must start with http:// or https://; given {url!r}"
         raise OodmlError(problem, "--url", url, PROTOCOLS)
-    if sha256 is None and known is None:
-        problem = f"{name}: --url requires --sha256, because no checksum is known"
-        raise OodmlError(problem, "--sha256")
-    if known is not None and sha256 is None:
-        return replace(known, url=url or known.url)
+    if sha256 is None:
+        if known is None:
+            problem = f"{name}: --url requires --sha256, because no checksum is known"
+            raise OodmlError(problem, "--sha256")
+        return known._replace(url=url or known.url)
     digits = str(sha256).lower()
     if not re.fullmatch("[0-9a-f]{64}", digits):
         problem = f"--sha256 must be 64 hexadecimal digits; given {sha256!r}"
@@ -191,7 +188,9 @@ def unpack(archive: Path, target: Path) -> None:
         folder = Path(temporary)
         try:
             if zipfile.is_zipfile(archive):
-                _unzip(archive, folder)
+                with zipfile.ZipFile(archive) as zipped:
+                    _refuse_outside(archive, zipped, folder.resolve())
+                    zipped.extractall(folder)
             elif tarfile.is_tarfile(archive):
                 with tarfile.open(archive) as file:
                     file.extractall(folder, filter="data")
@@ -204,12 +203,10 @@ def unpack(archive: Path, target: Path) -> None:
                 shutil.move(entry, target / entry.name)
 
 
-def _unzip(archive: Path, folder: Path) -> None:
-    with zipfile.ZipFile(archive) as file:
-        for member in file.infolist():
-            path = (folder / member.filename).resolve()
-            leads_outside = not path.is_relative_to(folder.resolve()) or "\\" in member.filename
-            if leads_outside or stat.S_ISLNK(member.external_attr >> 16):
-                problem = "leads outside the folder" if leads_outside else "is a link"
-                raise error_at(archive, f"{member.filename!r} {problem}", member.filename)
-        file.extractall(folder)
+def _refuse_outside(archive: Path, file: zipfile.ZipFile, folder: Path) -> None:
+    for member in file.infolist():
+        name = member.filename
+        outside = "\\" in name or not (folder / name).resolve().is_relative_to(folder)
+        if outside or stat.S_ISLNK(member.external_attr >> 16):
+            problem = "leads outside the folder" if outside else "is a link"
+            raise error_at(archive, f"{name!r} {problem}", name)

@@ -45,13 +45,11 @@ def read_rows(path: Path, header: Sequence[str], skip: int = 0) -> list[list[str
         problem = f"expected the header {' '.join(header)!r}, given {' '.join(first)!r}"
         location = f"{path}:{skip + 1}"
         raise OodmlError(f"{path}: line {skip + 1}: {problem}", location, first, header)
-    rows = []
+    rows = [line.split() for line in lines[skip + 1 :] if line.strip()]
     for number, line in enumerate(lines[skip + 1 :], skip + 2):
-        fields = line.split()
-        if fields and len(fields) != len(header):
+        if line.strip() and len(line.split()) != len(header):
             problem = f"{path}: line {number}: expected {len(header)} fields, given {line!r}"
             raise OodmlError(problem, f"{path}:{number}", line)
-        rows += [fields] if fields else []
     if not rows:
         raise error_at(path, "lists no images")
     return rows

@@ -27,10 +27,9 @@ def dataset(root: str | Path) -> ImageSet:
 
     The published train and test parts divide images, not classes, and are ignored.
 
-    Args:
-        root: the folder that contains `images/CLASS/`, `car_data/car_data/(train|test)/CLASS/`,
-            `car_ims/` and `cars_annos.mat`, or `cars_train/`, `cars_test/`, `devkit/`, and
-            `cars_test_annos_withlabels.mat`, directly or in a folder `cars196`.
+    The root contains `images/CLASS/`, `car_data/car_data/(train|test)/CLASS/`, `car_ims/` and
+    `cars_annos.mat`, or `cars_train/`, `cars_test/`, `devkit/`, and
+    `cars_test_annos_withlabels.mat`, directly or in a folder `cars196`.
     """
     path = first_existing("cars196", root, (*FOLDERS, *LISTS, *DEVKITS))
     home = path.parent

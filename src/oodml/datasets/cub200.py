@@ -12,10 +12,5 @@ FOLDERS = ("images", "cub200/images", "CUB_200_2011/images")
 
 
 def dataset(root: str | Path) -> ImageSet:
-    """Read CUB-200-2011 from class folders.
-
-    Args:
-        root: the folder that contains `images/CLASS/`, directly or in a folder `cub200` or
-            `CUB_200_2011`.
-    """
+    """Read `images/CLASS/` in the root folder, or in a folder `cub200` or `CUB_200_2011` there."""
     return class_folders("cub200", first_existing("cub200", root, FOLDERS))

@@ -20,13 +20,9 @@ SIZE = 64
 
 
 def dataset(groups: Sequence[str] | None = None, styles: Sequence[str] | None = None) -> ImageSet:
-    """Read all images, or those of some groups and styles.
+    """Read all images, or those of some groups (superclasses such as "animals") and styles.
 
     An image's id is "GROUP/NAME/STYLE"; the style is also in the attribute "style".
-
-    Args:
-        groups: superclasses, such as `["animals", "food"]`; None for all.
-        styles: drawing styles, such as `["noto", "twemoji"]`; None for all.
 
     Raises:
         OodmlError: if a group or a style does not exist.

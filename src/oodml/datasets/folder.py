@@ -19,15 +19,13 @@ LEVELS = {2: "class/image", 3: "superclass/class/image"}
 def dataset(
     root: str | Path, name: str | None = None, allow_one_class: bool = False, labeled: bool = True
 ) -> ImageSet:
-    """Read a folder of images, sorted by path.
+    """Read a folder of images, sorted by path; with superclasses, classes are "superclass/class".
 
     Links are followed; hidden files and folders are ignored. Files that are not images are counted
-    in `skipped`; a warning names image formats that cannot be read. With superclasses, a class is
-    named "superclass/class", so classes of the same name in two superclasses stay distinct.
+    in `skipped`; a warning names image formats that cannot be read.
 
     Args:
-        root: the folder.
-        name: the name of the dataset in results; by default the folder's name.
+        root, name: the folder, and the name of the dataset in results; by default the folder's.
         allow_one_class: accept a folder with a single class, such as a few images of a new one.
         labeled: False accepts images at any depth; the name of a folder is not its class then.
 
@@ -86,10 +84,8 @@ def _unicode(name: str) -> str:
 
 
 def _walk(root: Path, below: str, parents: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
-    """The files in `root/below`, and whether each is an image.
-
-    Links to one of `parents`, the real folders above, are skipped.
-    """
+    """The files in `root/below`, and whether each is an image; links to one of `parents`, the real
+    folders above, are skipped."""
     with os.scandir(root / below) as entries:
         for entry in entries:
             if entry.name.startswith("."):

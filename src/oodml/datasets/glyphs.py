@@ -16,14 +16,8 @@ FILE = Path(__file__).with_name("glyphs.npz")
 
 
 def dataset(scripts: Sequence[str] | None = None) -> ImageSet:
-    """Read all 5780 images, or those of some scripts; the attribute "font" is the typeface.
-
-    Args:
-        scripts: names of scripts, such as `["latin_upper", "arabic"]`; None for all.
-
-    Raises:
-        OodmlError: if a script does not exist.
-    """
+    """Read all 5780 images, or those of scripts such as `["latin_upper", "arabic"]`; the attribute
+    "font" is the typeface."""
     with np.load(FILE, allow_pickle=False) as arrays:
         names = ("ids", "classes", "superclasses", "pixels")
         ids, classes, superclasses, pixels = (arrays[name] for name in names)

@@ -95,9 +95,8 @@ def _export(name: str, parts: Mapping[str, Any], image: str) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        problem = f"could not write the images of hf:{name} ({error})"
-        advice = "Set OODML_CACHE to a folder with write access"
-        raise error_at(target.parent, f"{problem}. {advice}") from error
+        problem = f"could not write the images of hf:{name} ({error}). Set OODML_CACHE to a"
+        raise error_at(target.parent, f"{problem} folder with write access") from error
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as temporary:
         written = Path(temporary) / "images"
         for part, rows in parts.items():

@@ -18,10 +18,7 @@ def dataset(root: str | Path) -> ImageSet:
     """Read the images that `list_eval_partition.txt` lists as train, query, or gallery.
 
     A class is a garment's id; its superclass is department and kind, such as "WOMEN/Dresses".
-
-    Args:
-        root: the folder that contains the list, directly or in `Eval`, and the images, in `img` or
-            `Img/img`.
+    The root contains the list, directly or in `Eval`, and the images, in `img` or `Img/img`.
     """
     folders = [f"{home}{folder}" for home in HOMES for folder in ("", "Eval/")]
     path = first_existing("inshop", root, [f"{one}list_eval_partition.txt" for one in folders])

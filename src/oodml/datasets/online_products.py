@@ -19,10 +19,8 @@ def dataset(root: str | Path) -> ImageSet:
 
     A class is a product's number, the first part of the file name; its superclass is the kind.
 
-    Args:
-        root: the folder that contains the lists, directly or in `Info_Files`, and the images,
-            directly or in `images`; or a folder that contains all of these in a folder
-            `online_products` or `Stanford_Online_Products`.
+    The root contains the lists, directly or in `Info_Files`, and the images, directly or in
+    `images`; or all of these in a folder `online_products` or `Stanford_Online_Products`.
     """
     folders = [f"{home}{folder}" for home in HOMES for folder in ("Info_Files/", "")]
     entries = []

@@ -46,13 +46,10 @@ def dataset(
 ) -> ImageSet:
     """Read the images that a table lists, sorted by path.
 
-    All other columns of short values are `attributes`, by which splits can be grouped or ordered.
-
     Args:
-        path: the table. Its columns are `path` and `class`, optionally `superclass` and `split`
-            (the partition), and `is_query` and `is_gallery` (what is searched when its class is
-            tested); the class may be called `label`, too. The columns of
-            `oodml.vector_columns.ATTRIBUTES` (`camera`, `time`, …) are for protocols of retrieval.
+        path: the table. Its columns are `path` and `class` (or `label`), optionally `superclass`,
+            `split` (the partition), `is_query` and `is_gallery`, and those of
+            `oodml.vector_columns.ATTRIBUTES`. Others with short values become `attributes`.
         root: the folder that the table's paths are relative to; by default the table's folder.
         name: the name of the dataset in results; by default the file's name.
         skip_unlabeled: leave out rows without a class or superclass, and count them in `skipped`.
@@ -82,9 +79,14 @@ def dataset(
         only = str(columns["class"][0])
         problem = f"all images are in one class, {only!r}; at least two are required"
         raise error_at(path, problem, only)
-    attributes = _further_columns(table) | {
-        name: columns.pop(name) for name in ATTRIBUTES if name in columns
+    known = {name for names in COLUMNS.values() for name in names}
+    attributes = {
+        name: attribute_texts(values)
+        for name, values in table.items()
+        if name.strip().casefold() not in known
+        and all(np.ndim(value) == 0 and len(str(value)) <= MAX_TEXT for value in values)
     }
+    attributes |= {name: columns.pop(name) for name in ATTRIBUTES if name in columns}
     parts, flags = columns.get("split"), [name for name in LISTS if name in columns]
     if flags == [*LISTS]:  # the place in the lists of queries and gallery
         split, parts = parts, parts_from_flags({name: columns[name] for name in LISTS}, str(path))
@@ -114,17 +116,6 @@ def table_columns(path: Path, images: ImageSet) -> dict[str, Names]:
     return {name: np.array([str(values[row]) for row in rows]) for name, values in table.items()}
 
 
-def _further_columns(table: Table) -> dict[str, Names]:
-    """The columns that are not in `COLUMNS`, if their values are short."""
-    known = {name for names in COLUMNS.values() for name in names}
-    return {
-        name: attribute_texts(values)
-        for name, values in table.items()
-        if name.strip().casefold() not in known
-        and all(np.ndim(value) == 0 and len(str(value)) <= MAX_TEXT for value in values)
-    }
-
-
 def _named_columns(path: Path, table: Table) -> dict[str, Names]:
     """The columns of `COLUMNS` that the table has, as text."""
     columns = {}
@@ -141,10 +132,9 @@ def _named_columns(path: Path, table: Table) -> dict[str, Names]:
         for name in present:
             values = table[name]
             if column in ATTRIBUTES:
-                values = attribute_texts(values)
-            elif column not in LISTS:
-                values = _text(path, name, values)
-            columns[column] = values
+                columns[column] = attribute_texts(values)
+            else:
+                columns[column] = values if column in LISTS else _text(path, name, values)
     return columns
 
 

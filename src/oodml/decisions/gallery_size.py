@@ -132,10 +132,7 @@ def extrapolate(
 
 
 def _continue(
-    curves: Float[np.ndarray, "r s"],
-    sizes: NDArray[np.int64],
-    target: NDArray[Any],
-    seed: int,
+    curves: Float[np.ndarray, "r s"], sizes: NDArray[np.int64], target: NDArray[Any], seed: int
 ) -> Float[np.ndarray, "r t"]:
     """Each curve at the target sizes, with a random error like that for held-out sizes."""
     if not len(target):

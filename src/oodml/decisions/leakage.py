@@ -53,9 +53,7 @@ def perceptual_hash(image: Image.Image) -> tuple[int, NDArray[np.uint8]]:
 
 
 def near_duplicates(
-    images: ImageSet,
-    correlation: float = CORRELATION,
-    advance: Callable[[], Any] = lambda: None,
+    images: ImageSet, correlation: float = CORRELATION, advance: Callable[[], Any] = lambda: None
 ) -> Int[np.ndarray, " n"]:
     """[n] the groups of images that are linked by near-equal pairs, -1 for images without one.
 

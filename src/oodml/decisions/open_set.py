@@ -79,10 +79,7 @@ class OpenSetScores:
 
 
 def gallery_scores(
-    queries: VectorSet,
-    gallery: VectorSet,
-    score: str | Score = "nearest",
-    distance: str = "cosine",
+    queries: VectorSet, gallery: VectorSet, score: str | Score = "nearest", distance: str = "cosine"
 ) -> OpenSetScores:
     """Score queries against a gallery; a query's own image (same id and vector) is excluded.
 

@@ -184,11 +184,7 @@ def _draw(labels: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDAr
 
 
 def _resamples(
-    scored: OpenSetScores,
-    partners: NDArray[np.int64] | None,
-    far: float,
-    resamples: int,
-    seed: int,
+    scored: OpenSetScores, partners: NDArray[np.int64] | None, far: float, resamples: int, seed: int
 ) -> Iterator[tuple[float, float]]:
     """The threshold and the share of accepted known queries in each resample of the classes.
 

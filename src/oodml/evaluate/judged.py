@@ -144,11 +144,7 @@ def _functions(steps: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _judge(
-    queries: VectorSet,
-    gallery: VectorSet | None,
-    rules: Rules,
-    qrels: Qrels | None,
-    distance: str,
+    queries: VectorSet, gallery: VectorSet | None, rules: Rules, qrels: Qrels | None, distance: str
 ) -> tuple[int, VectorSet, VectorSet, Judge, list[str]]:
     """The number of vectors, queries, gallery, the judgments of their pairs, and notes."""
     if rules.needs_lists and gallery is None and queries.partition is None:

@@ -67,14 +67,10 @@ _TRANSPOSE = {
 def decode(
     source: Path | bytes, at_least: int | None = None, background: str = "white", name: str = ""
 ) -> Image.Image:
-    """Decode an image file as 8-bit RGB.
+    """Decode an image file, or its contents with a name for errors, as 8-bit RGB.
 
-    Args:
-        source: the file or its contents.
-        at_least: the short side that suffices, in pixels. A JPEG may then be decoded at 1/2, 1/4,
-            or 1/8 of its size if that leaves at least this many pixels.
-        background: the color behind transparent pixels; see `parse_background`.
-        name: for errors, if `source` is not a path.
+    A JPEG may be decoded at 1/2, 1/4, or 1/8 of its size if `at_least` so many pixels of its short
+    side remain. The background of transparent pixels is as in `parse_background`.
 
     Raises:
         OodmlError: if the file cannot be decoded, or the background is no color.

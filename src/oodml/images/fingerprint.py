@@ -1,7 +1,6 @@
 """Fingerprints of image sets, and a cached table of what is known about each image file.
 
-The table records the hash and traits of a file, whether decoding was tried, and why it failed. A
-record is valid as long as the file's size and modification times do not change.
+A record of the table is valid while the file's size and modification times do not change.
 """
 
 import os
@@ -47,14 +46,9 @@ def no_log(message: str) -> None:
 
 @dataclass(frozen=True)
 class FileRecords:
-    """What is known about each image file.
-
-    Attributes:
-        hashes: [n] hash of the bytes; "" if unknown.
-        traits: [n] traits of the image, see `oodml.images.decode.TRAITS`, separated by spaces.
-        decoded: [n] whether decoding was tried.
-        problems: [n] why decoding failed; "" if it succeeded or was not tried.
-    """
+    """What is known about each of n image files: the hash of its bytes ("" if unknown), its traits
+    of `oodml.images.decode.TRAITS` separated by spaces, whether decoding was tried, and why it
+    failed ("" if it did not)."""
 
     hashes: Names
     traits: Names
@@ -86,9 +80,8 @@ class DecodedFile(NamedTuple):
 def fingerprint(images: ImageSet) -> str:
     """Hash of the ids, classes, and contents of a set of images; their order does not matter.
 
-    The contents are the pixels in memory, or the bytes of the files and how they are decoded: the
-    background counts only if an image is transparent. A file is read only if it changed since it
-    was last read. The result is cached on the `ImageSet` object.
+    The contents are the pixels in memory, or the bytes of files and how they are decoded: the
+    background counts only if an image is transparent. Only changed files are read.
     """
     cache = vars(images)  # not a field: copies made by `select` do not inherit it
     if "_fingerprint" in cache:
@@ -146,10 +139,8 @@ def file_records(images: ImageSet) -> FileRecords:
 
 
 def check_files(images: ImageSet, log: Log = no_log) -> FileRecords:
-    """Decode every file whose record is missing or outdated, and return all records.
-
-    Images in memory have no files; their records state no problems.
-    """
+    """Decode every file whose record is missing or outdated, and return all records; those of
+    images in memory state no problems."""
     if images.pixels is not None:
         return FileRecords.empty(len(images))
     times = file_times(images)
@@ -241,11 +232,8 @@ def save_decoded(images: ImageSet, times: FileTimes, files: Sequence[DecodedFile
 
 
 def _save_records(images: ImageSet, times: FileTimes, records: FileRecords) -> None:
-    """Cache the records of files that had these sizes and times before they were read.
-
-    Files changed in the last `SETTLE_SECONDS` are left out, because another change may not be
-    visible in their times.
-    """
+    """Cache the records of files that had these sizes and times before they were read, but not of
+    files changed in the last `SETTLE_SECONDS`: another change may not be visible in their times."""
     settled = (times[:, 0] >= 0) & (times[:, 2] <= (time.time() - SETTLE_SECONDS) * 1e9)
     settled &= (records.hashes != "") & (records.hashes != MISSING)
     table = _read_table(images)

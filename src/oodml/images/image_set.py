@@ -21,16 +21,12 @@ InputImage = Image.Image | NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ImageSet(Labeled):
-    """Images with one class per image, on disk or in memory.
-
-    A subclass may override `read` to decode files in its own way.
+    """Images with one class per image, on disk or in memory. A subclass may override `read`.
 
     Attributes:
-        name: the name of the collection in results.
         ids: [n] unique names of the images; for files, the path relative to `root`.
         classes, superclasses: [n] the class of each image, and its superclass or None.
-        root: the folder that the ids are relative to, or None for images in memory.
-        pixels: [n h w] or [n h w 3] uint8 for images in memory, or None.
+        root, pixels: the folder of the files, or [n h w] or [n h w 3] uint8 in memory.
         partition: [n] the predefined part, such as "train" or "query", of each image, or None.
         left_out: ids of the unreadable images that `skip_corrupt` removed.
         background: the color behind transparent pixels: "white", "black", or "#rrggbb".

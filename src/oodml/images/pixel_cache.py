@@ -1,7 +1,7 @@
 """Images decoded and resized once, stored in one file, and read from it at memory speed.
 
-The file is keyed by the contents of the images, not by ids, classes, or folders, so a changed image
-is decoded again. Images that are already small are stored unchanged; their views are exact.
+The file is keyed by the contents of the images, so a changed image is decoded again. Images that
+are already small are stored unchanged; their views are exact.
 """
 
 import contextlib
@@ -33,13 +33,9 @@ VERSION = "2"
 
 @dataclass(frozen=True)
 class PixelCache:
-    """The decoded images of one cache file.
-
-    Attributes:
-        contents: [m] the hash of each image file and how it was decoded, sorted.
-        offsets, shapes: [m] the position of each image in `pixels`, and [m 2] height and width.
-        resized: [m] whether the image is smaller than its file.
-    """
+    """The decoded images of one cache file: [m] the sorted hash of each file with its decoding, the
+    position of each image in `pixels`, [m 2] height and width, and whether it is smaller than
+    its file."""
 
     pixels: NDArray[np.uint8]
     contents: Names
@@ -57,13 +53,8 @@ class PixelCache:
 
 @dataclass(frozen=True, repr=False)
 class ResizedImages(ImageSet):
-    """Images whose views are made from resized images; `read` still returns the originals.
-
-    Attributes:
-        short: the short side in pixels that larger images are resized to.
-        cache: the pixel cache, or None to resize on demand.
-        cache_rows: [n] the index of each image in the cache, or None.
-    """
+    """Images whose views are made from images of a short side in pixels; `read` still returns the
+    originals. Without a cache, which stores image i in row cache_rows[i], views resize on demand."""
 
     PER_ROW: ClassVar[tuple[str, ...]] = (*ImageSet.PER_ROW, "cache_rows")
 
@@ -102,8 +93,7 @@ def resized_images(
 def fill_pixel_cache(images: ImageSet, short: int, log: Log = no_log) -> FileRecords:
     """Store all readable images in the cache unless they are there, and return their records.
 
-    If several processes call this at once, one decodes and the others wait. If the cache cannot be
-    written, the images are only checked, and a warning is logged.
+    One of several processes decodes, the others wait. Without write access, files are checked.
     """
     if records := _stored_records(images, short):
         return records

@@ -40,13 +40,10 @@ Transform = Callable[[Image.Image, int], NDArray[Any]]
 class Recipe:
     """The parameters of an augmentation.
 
-    Attributes:
-        area: the range of the fraction of the image that a random crop covers. None resizes the
-            short side to 256/224 of the input size and crops a square of the input size.
-        jitter: the largest relative change of brightness, contrast, and saturation.
-        whole: whether the test view is the whole image instead of its center.
-        enlarge: the view's size as a multiple of the input size.
-        own_test: whether the test view is the network's own, if it has one.
+    A random crop covers a fraction of the image in `area`; None resizes the short side to 256/224
+    of the input size and crops a square. `jitter` is the largest relative change of brightness,
+    contrast, and saturation. The test view is the center, or the `whole` image, or the network's
+    own (`own_test`). `enlarge` is the view's size as a multiple of the input size.
     """
 
     area: tuple[float, float] | None = (0.08, 1.0)
@@ -131,10 +128,8 @@ def resize_short(image: InputImage, short: int) -> Image.Image:
 
 
 def _limit_aspect(image: InputImage, random: np.random.Generator | None = None) -> InputImage:
-    """Crop the long side of a very thin image, which would need much memory at a usual short side.
-
-    The center, or a random part, of `MAX_ASPECT` times the short side remains.
-    """
+    """The center, or a random part, of a very thin image, `MAX_ASPECT` times as long as its short
+    side: at a usual short side the whole would need much memory."""
     width, height = extent = extent_of(image)
     limit = MAX_ASPECT * min(extent)
     if max(extent) <= limit:

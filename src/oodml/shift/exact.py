@@ -302,10 +302,7 @@ def _log_determinant(parts: _Parts, y: float) -> Matrix:
         (1 + t[0][0], t[1][0], -y * q[0], -y * q[1]),
         (t[0][1], 1 + t[1][1], -y * q[1], -y * q[2]),
     )
-    low = (
-        (y * p[0], y * p[1], 1 + t[0][0], t[0][1]),
-        (y * p[1], y * p[2], t[1][0], 1 + t[1][1]),
-    )
+    low = ((y * p[0], y * p[1], 1 + t[0][0], t[0][1]), (y * p[1], y * p[2], t[1][0], 1 + t[1][1]))
     determinant = np.zeros_like(parts.squares)
     for i, j, k, m, add in _LAPLACE:
         minor = top[0][i] * top[1][j] - top[0][j] * top[1][i]
