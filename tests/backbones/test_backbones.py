@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
 
 from oodml.backbones import load_backbone
-from oodml.backbones._libraries import MEAN, STD, _load_in_order, _weights_file
+from oodml.backbones._libraries import MEAN, STD, load_package_weights
 from oodml.errors import OodmlError
 from oodml.model import pool_features
 
@@ -22,7 +22,7 @@ def test_maps_have_the_stated_width(name: str, features: int) -> None:
 def test_lite0_has_its_imagenet_weights() -> None:
     """With timm's classifier it recognizes a photograph of a flower."""
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    _load_in_order(network, _weights_file(0))
+    load_package_weights(network, 0)
     photo = torch.from_numpy(load_sample_image("flower.jpg").copy()).permute(2, 0, 1)[None]
     small = torch.nn.functional.interpolate(photo / 255, (224, 224), mode="area")
     with torch.inference_mode():

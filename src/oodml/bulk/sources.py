@@ -39,16 +39,12 @@ class Job:
 
     def parts(self) -> Iterator[ImageSet]:
         """The images, some at a time."""
-        if self.images is not None:
-            yield self.images
-        elif self.file is not None:
-            read = _read_tar(self.file) if self.file.suffix == ".tar" else self._read_parquet()
-            for part in read:
-                yield replace(part, background=self.background)
-
-    def _read_parquet(self) -> Iterator["EncodedImages"]:
-        assert self.file is not None
-        return _read_parquet(self.file, *self.rows)
+        if self.file is None:
+            yield from [self.images] if self.images is not None else ()
+            return
+        tar = self.file.suffix == ".tar"
+        for part in _read_tar(self.file) if tar else _read_parquet(self.file, *self.rows):
+            yield replace(part, background=self.background)
 
 
 @dataclass(frozen=True)
@@ -75,14 +71,22 @@ def open_source(
         if options:
             option = next(iter(options))
             raise error_at(data, f"option {option!r} applies to folders and tables", option)
-        return _file_source(files, shard_size, color)
+        listed: list[tuple[Path, tuple[int, int]]] = []
+        for file in files:
+            n = 0 if file.suffix == ".tar" else _open_parquet(file).metadata.num_rows
+            starts = range(0, n, shard_size) if n else [0]
+            listed += [(file, (start, min(start + shard_size, n))) for start in starts]
+        sizes = {"files": {file.name: file.stat().st_size for file in files}}
+        ready = [Job(number, None, *one, color) for number, one in enumerate(listed)]
+        values = sizes | {"shard_size": shard_size}
+        return Collection(values, len(ready), lambda numbers: map(ready.__getitem__, numbers))
     if data.lower().endswith(TABLE_SUFFIXES) and Path(data).is_file():
         options |= {"check_files": False}
     images = open_images(data, background=background, **options)
     if isinstance(images, VectorImages):
         raise pixels_error(images.name)
     if type(images) is ImageSet and any("://" in name for name in images.ids[:1]):
-        images = RemoteImages(**_values(images))
+        images = RemoteImages(**_values_of(images))
     parts = listed_parts(images)
     images = images if parts is None else replace(images, partition=parts)
     starts = range(0, len(images), shard_size)
@@ -107,21 +111,6 @@ def _bulk_files(data: str) -> list[Path]:
         paths = sorted(path.glob("*.*")) if path.is_dir() else [path]
     tars = [path for path in paths if path.suffix == ".tar"]
     return tars or [path for path in paths if path.suffix == ".parquet" and _image_column(path)]
-
-
-def _file_source(files: list[Path], shard_size: int, background: str) -> Collection:
-    listed: list[tuple[Path, tuple[int, int]]] = []
-    for file in files:
-        n = 0 if file.suffix == ".tar" else _n_rows(file)
-        starts = range(0, n, shard_size) if n else [0]
-        listed += [(file, (start, min(start + shard_size, n))) for start in starts]
-
-    def jobs(numbers: list[int]) -> Iterator[Job]:
-        for number in numbers:
-            yield Job(number, None, *listed[number], background)
-
-    sizes = {file.name: file.stat().st_size for file in files}
-    return Collection({"files": sizes, "shard_size": shard_size}, len(listed), jobs)
 
 
 @dataclass(frozen=True, repr=False)
@@ -163,7 +152,7 @@ class TolerantImages(ImageSet):
     @classmethod
     def wrap(cls, images: ImageSet, short: int | None) -> "TolerantImages":
         """The same images; `short` as in the class."""
-        return cls(**_values(images), inner=images, short=short)
+        return cls(**_values_of(images), inner=images, short=short)
 
     def read(self, index: int, at_least: int | None = None) -> Image.Image:
         assert self.inner is not None
@@ -179,7 +168,7 @@ class TolerantImages(ImageSet):
         return shrink(self.read(index, 2 * self.short), self.short)
 
 
-def _values(images: ImageSet) -> dict[str, Any]:
+def _values_of(images: ImageSet) -> dict[str, Any]:
     return {one.name: getattr(images, one.name) for one in fields(ImageSet)}
 
 
@@ -225,23 +214,17 @@ def _read_tar(path: Path) -> Iterator[EncodedImages]:
 def _tar_images(path: Path, samples: list[dict[str, Any]]) -> EncodedImages:
     ids, classes, data = [], [], []
     for sample in samples:
-        kinds = [kind for kind in sample if kind in SUFFIXES]
-        if kinds:
+        if kinds := [kind for kind in sample if kind in SUFFIXES]:
             ids.append(f"{path.stem}/{sample['key']}")
-            classes.append(_tar_class(sample))
             data.append(sample[kinds[0]])
+            label = sample[".cls"].decode("utf-8", "replace").strip() if ".cls" in sample else None
+            try:
+                more = json.loads(sample.get(".json", b"{}")) if label is None else {}
+            except ValueError:
+                more = {}
+            named = [more[key] for key in CLASSES if key in more] if isinstance(more, dict) else []
+            classes.append(str(named[0]) if named else label)
     return _encoded(path.stem, {"id": ids, "class": classes}, data)
-
-
-def _tar_class(sample: Mapping[str, Any]) -> str | None:
-    if ".cls" in sample:
-        return str(sample[".cls"].decode("utf-8", "replace").strip())
-    try:
-        values = json.loads(sample.get(".json", b"{}"))
-    except ValueError:
-        return None
-    named = [values[key] for key in CLASSES if key in values] if isinstance(values, dict) else []
-    return str(named[0]) if named else None
 
 
 def _open_parquet(path: Path) -> Any:
@@ -252,11 +235,6 @@ def _open_parquet(path: Path) -> Any:
         return pa.parquet.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
         raise error_at(path, f"cannot be read: {error}") from error
-
-
-def _n_rows(path: Path) -> int:
-    with _open_parquet(path) as file:
-        return int(file.metadata.num_rows)
 
 
 def _image_column(path: Path) -> str | None:
@@ -296,13 +274,9 @@ def _read_parquet(path: Path, begin: int, end: int) -> Iterator[EncodedImages]:
             if low >= high:
                 continue
             table = batch.slice(low, high - low).to_pydict()
-            data = [_image_bytes(value) for value in table[image]]
+            cells = (one.get("bytes") if isinstance(one, dict) else one for one in table[image])
+            data = [cell or b"" for cell in cells]
             columns = {key: table[name] for key, name in present.items()}
             columns.setdefault("class", [None] * len(data))
             columns.setdefault("id", [f"{path.stem}/{start + i}" for i in range(len(data))])
             yield _encoded(path.stem, columns, data)
-
-
-def _image_bytes(value: Any) -> bytes:
-    data = value.get("bytes") if isinstance(value, dict) else value
-    return data or b""

@@ -73,7 +73,7 @@ def adapt(
         adapted.save(out)
         sentences.append(f"wrote {out}")
         following = ["embed", "--data", queries, "--model", out, "--out", "vectors.npz"]
-    shared.show(sentences, table, next=following, json=values, as_json=as_json)
+    shared.show(sentences, table, next=following, json=values)
 
 
 def _open_labeled(path: Path, background: str | None) -> "ImageSet":

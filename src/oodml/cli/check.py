@@ -39,7 +39,6 @@ def check(
         next=() if failed else ("study", "run", "study.toml", "--out", "results"),
         json=[{"requirement": requirement, "met": not one.failed, "problem": text}
               for one, (_, requirement, text) in zip(results, rows, strict=True)],
-        as_json=as_json,
     )  # fmt: skip
     if failed:
         raise typer.Exit(1)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import oodml
 from oodml.cli import shared
 from oodml.cli.shared import File, Text, Words, argument, command_group, option
 from oodml.errors import OodmlError, unknown
@@ -82,7 +83,6 @@ def check(
         *tables,
         next=("study", "init", data, *(("--root", root) if root else ())),
         json=asdict(report) | ({} if leakage is None else {"near_duplicates": asdict(leakage)}),
-        as_json=as_json,
     )
     if report.corrupt:
         raise typer.Exit(1)
@@ -163,7 +163,6 @@ def cache(
         sentences,
         next=("data", "cache", "--clear") if sizes and not clear else (),
         json={"folder": str(folder), "bytes": sizes, "cleared": clear},
-        as_json=as_json,
     )
 
 
@@ -173,7 +172,6 @@ def _find_leakage(
     from oodml.decisions import leakage
     from oodml.progress import Progress
     from oodml.report.folder import read_folder
-    from oodml.shift.files import read_splits
 
     vectors = []
     if backbone is None:
@@ -181,18 +179,16 @@ def _find_leakage(
             least = leakage.CORRELATION if similarity is None else similarity
             groups = leakage.near_duplicates(images, least, progress.advance)
     else:
-        from oodml.embedding import embed
-
-        features = embed(images, backbone)
+        features = oodml.embed(images, backbone)
         least = leakage.SIMILARITY if similarity is None else similarity
         groups = leakage.similar_groups(features.vectors, least)
         vectors.append(("", backbone, features))
     progression = []
     if splits is not None and splits.is_dir():
-        progression = list(read_splits(splits / "splits.json"))
+        progression = list(oodml.read_splits(splits / "splits.json"))
         vectors += read_folder(splits, images).first_vectors()
     elif splits is not None:
-        progression = list(read_splits(splits))
+        progression = list(oodml.read_splits(splits))
         vectors += [(str(s.step), backbone, features.subset(s.test))
                     for s in progression if backbone]  # fmt: skip
     return leakage.measure_leakage(images, groups, progression, vectors)

@@ -75,7 +75,7 @@ def threshold(
         guarantee,
     ]
     command = ("evaluate", vectors, "--open-set", "--threshold", out)
-    shared.show(sentences, next=command, json=asdict(chosen), as_json=as_json)
+    shared.show(sentences, next=command, json=asdict(chosen))
 
 
 def show_open_set(queries: "VectorSet", gallery: "VectorSet | None", given: Any) -> None:
@@ -111,7 +111,6 @@ def show_open_set(queries: "VectorSet", gallery: "VectorSet | None", given: Any)
         ),
         next=() if chosen else ("threshold", source, "--score", score, "--out", "threshold.json"),
         json={"known": known, "unknown": unknown, "metrics": values},
-        as_json=given.as_json,
     )
 
 
@@ -147,7 +146,6 @@ def show_sizes(
         ),
         next=("compress", given.vectors),
         json=rows,
-        as_json=given.as_json,
     )
 
 
@@ -202,7 +200,6 @@ def compress(
         shared.Table("", ("stored as", "bytes", *metrics, f"points lost of {main} (95%)"), lines),
         next=("index", vectors, "--out", "vectors.faiss"),
         json=records,
-        as_json=as_json,
     )
 
 
@@ -236,4 +233,4 @@ def index(
         f"Recall@1 {report.recall:.4f}, exact {report.exact_recall:.4f} ({report.queries} queries)",
     ]
     command = ("evaluate", vectors, "--index", out)
-    shared.show(sentences, next=command, json=asdict(report), as_json=as_json)
+    shared.show(sentences, next=command, json=asdict(report))

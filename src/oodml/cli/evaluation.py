@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import oodml
 from oodml.cli import decisions, shared
 from oodml.cli.shared import (
     Count,
@@ -183,7 +184,6 @@ def _evaluate_shards(given: Any) -> "Evaluation":
     from oodml.evaluate.shards import Shards
     from oodml.evaluate.streaming import evaluate_shards, parse_memory
     from oodml.ray_cluster import spread_on_ray
-    from oodml.vectors import VectorSet
 
     names = ["protocol", "exclude", "qrels", "write_run", "write_qrels", "open_set"]
     names += ["distractors", "index", "skip_unlabeled"]
@@ -195,7 +195,7 @@ def _evaluate_shards(given: Any) -> "Evaluation":
     }
     for flag in (flag for flag, value in needs_memory.items() if value):
         raise OodmlError(f"{flag} needs all vectors in one file that fits into memory", flag, flag)
-    queries = None if given.gallery is None else VectorSet.load(given.vectors)
+    queries = None if given.gallery is None else oodml.VectorSet.load(given.vectors)
     options = {name: getattr(given, name) for name in ("n_queries", "distance", "average", "seed")}
     options |= {"memory": parse_memory(given.memory), "ks": tuple(given.k or (1, 2, 4, 8))}
     files, options["device"] = given.gallery or given.vectors, given.device
@@ -245,7 +245,6 @@ def _show(result: "Evaluation", given: Any) -> None:
         shared.Table(title, heads, rows),
         next=("threshold", given.vectors, "--out", "threshold.json") if files else (),
         json={key: getattr(result, key) for key in keys},
-        as_json=given.as_json,
     )
 
 
@@ -273,7 +272,6 @@ def _show_index_errors(queries: "VectorSet", gallery: "VectorSet | None", given:
         shared.Table(f"recall@k with {given.index.name}", heads, rows),
         next=("index", given.gallery or given.vectors, "--effort", 128, "--out", "better.faiss"),
         json=table,
-        as_json=given.as_json,
     )
 
 
@@ -324,5 +322,4 @@ def compare(
         ),
         next=("compress", a if better == "A" else b),
         json=[asdict(one) for one in compared],
-        as_json=as_json,
     )

@@ -48,5 +48,4 @@ def forecast(
         text,
         next=() if asked else ("forecast", study, "--new", new, "--judge", 50),
         json={"answer": "\n".join(text), "methods": opened.forecast.methods.to_dict("records")},
-        as_json=as_json,
     )

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+import oodml
 from oodml.cli import shared
 from oodml.cli.shared import Count, Text, option
 from oodml.errors import OodmlError
@@ -53,7 +54,6 @@ def embed(given: EmbedOptions) -> None:
     from oodml.embedding import embed as embed_images
     from oodml.files import refuse_overwrite
     from oodml.hub import is_hub_address
-    from oodml.model import load_model
     from oodml.vector_files import check_suffix
 
     names = ("weights", "image_size", "pooling", "augmentation")
@@ -84,7 +84,7 @@ def embed(given: EmbedOptions) -> None:
         typer.echo(f"corrupt images left out: {len(images.left_out)} ({corrupt})", err=True)
     options |= {} if given.batch_size is None else {"batch_size": given.batch_size}
     options |= {"device": given.device, "trust_code": given.trust_code}
-    network = load_model(model, given.trust_code) if trained else model
+    network = oodml.load_model(model, given.trust_code) if trained else model
     vectors = embed_images(images, network, **options)
     vectors.save(out)
     n, d = vectors.vectors.shape
@@ -178,9 +178,7 @@ def fit(
 
     Example: `oodml fit results --method margin --out model`
     """
-    from oodml.fit import fit_model
-
-    fit_model(study, out, method, seed=seed, device=device, trust_code=trust_code)
+    oodml.fit_model(study, out, method, seed=seed, device=device, trust_code=trust_code)
     sentence = f"{out}: model.json, model.safetensors, and the model card README.md"
     shared.show(sentence, next=("embed", "--data", "IMAGES", "--model", out, "--out", "new.npz"))
 

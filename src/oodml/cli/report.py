@@ -50,7 +50,6 @@ def report(
         [*answer, f"Report: {result.page.resolve()}"],
         next=("study", "table", study),
         json={"answer": answer, "page": str(result.page.resolve())},
-        as_json=as_json,
     )
 
 
@@ -72,4 +71,4 @@ def _rank(packs: list[Path], out: Path | None, as_json: bool, *unused: object) -
     page = write_leaderboard(packs, out).resolve()
     first = min((out / "packs").iterdir())
     command, values = ("study", "verify", first), {"page": str(page)}
-    shared.show(f"Ranking: {page}", next=command, json=values, as_json=as_json)
+    shared.show(f"Ranking: {page}", next=command, json=values)

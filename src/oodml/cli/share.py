@@ -113,7 +113,6 @@ def verify(
             "problems": problems,
             "runs": [{"run": one.run.id, "outcome": one.outcome} for one in repeats],
         },
-        as_json=as_json,
     )
     if problems or any(one.outcome in ("different", "failed") for one in repeats):
         raise typer.Exit(1)

@@ -3,6 +3,7 @@
 import inspect
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial, wraps
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias, TypeVar
 import typer
 from typer.core import TyperGroup
 
+import oodml
 from oodml.errors import OodmlError
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class CommandGroup(TyperGroup):
     """A group whose error for an unknown command names the command that replaced it."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        _json_only.set(False)
         if args[0] in RENAMED and args[0] not in self.commands:
             ctx.fail(f"No such command '{args[0]}'. Use 'oodml {RENAMED[args[0]]}'.")
         return super().resolve_command(ctx, args)
@@ -98,6 +101,14 @@ def whole(text: str) -> int:
     return int(float(text))
 
 
+_json_only = ContextVar("json_only", default=False)
+
+
+def _set_json_only(value: bool) -> bool:
+    _json_only.set(value)
+    return value
+
+
 def named_model(text: str | None) -> str | None:
     """The folder of a run named RESULTS:METHOD[:SPLIT[:SEED]]; other texts unchanged."""
     from oodml.study.folder.named_run import run_folder
@@ -160,7 +171,7 @@ Workers = Annotated[int, option("Number of processes.", min=1)]
 On = Annotated[str, option("Where to run: local, ray, ray://HOST:PORT; studies also slurm.")]
 Distance = Annotated[str, option("cosine, euclidean (as given), or poincare.", panel="Ranking")]
 Seed = Annotated[int, option("Random seed.", min=0)]
-Json = Annotated[bool, output("Print JSON only.", "--json")]
+Json = Annotated[bool, output("Print JSON only.", "--json", callback=_set_json_only)]
 SkipUnlabeled = Annotated[bool, source("Leave out rows without a label.", "--skip-unlabeled")]
 
 
@@ -178,11 +189,9 @@ class VectorReader:
 
     def read(self, *paths: Path | None, note: bool = True) -> list[Any]:
         """The vectors of each file that is given; note how many rows are left out."""
-        from oodml.vectors import VectorSet
-
         options: Any = {"vectors": self.column, "labels": self.labels}
         options["skip_unlabeled"] = self.skip_unlabeled
-        sets = [path and VectorSet.load(path, **options) for path in paths]
+        sets = [path and oodml.VectorSet.load(path, **options) for path in paths]
         skipped = sum(int(rows.source.get("skipped_unlabeled", 0)) for rows in sets if rows)
         if skipped and note:
             typer.secho(f"{skipped} rows without a label are excluded.", fg="yellow", err=True)
@@ -206,10 +215,9 @@ def parse_options(settings: type[Settings], values: Mapping[str, object]) -> Set
 def open_data(data: str, **options: Any) -> "ImageSet":
     """The images of a dataset's name, a folder, or a table."""
     from oodml.catalog import make_importable
-    from oodml.datasets import open_images
 
     make_importable(Path.cwd())
-    return open_images(data, **options)
+    return oodml.open_images(data, **options)
 
 
 def parse_pair(text: str, flag: str) -> tuple[str, str]:
@@ -256,18 +264,18 @@ class Table(NamedTuple):
 
 
 def show(
-    sentences: str | Sequence[str],
-    *tables: Table,
-    next: Sequence[object] = (),
-    json: Any = None,
-    as_json: bool = False,
+    sentences: str | Sequence[str], *tables: Table, next: Sequence[object] = (), json: Any = None
 ) -> None:
-    """Print an answer: sentences, tables, and the next command to type; or only JSON.
+    """Print an answer: sentences, tables, and the next command to type; with --json only JSON.
 
     The next command goes to standard error, so that it is not in a file that the output goes to.
+    In JSON, numbers that are not finite become null.
     """
-    if as_json:
-        print_json(json)
+    if _json_only.get():
+        import json as encoder
+
+        finite = encoder.loads(encoder.dumps(json, default=_plain), parse_constant=lambda _: None)
+        typer.echo(encoder.dumps(finite, indent=2, ensure_ascii=False))
         return
     for sentence in [sentences] if isinstance(sentences, str) else sentences:
         typer.echo(sentence)
@@ -275,14 +283,6 @@ def show(
         table.print()
     if next:
         typer.echo(f"Next: {shlex.join(['oodml', *map(str, next)])}", err=True)
-
-
-def print_json(value: Any) -> None:
-    """Print a value as indented JSON; numbers that are not finite become null."""
-    import json
-
-    finite = json.loads(json.dumps(value, default=_plain), parse_constant=lambda _: None)
-    typer.echo(json.dumps(finite, indent=2, ensure_ascii=False))
 
 
 def _plain(value: Any) -> Any:

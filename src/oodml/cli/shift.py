@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import oodml
 from oodml.cli import shared
 from oodml.cli.shared import Text, Words, argument, many, option, source
 from oodml.cli.splits import features_of_splits
@@ -69,8 +70,7 @@ def shift(given: ShiftOptions) -> None:
     Example: `oodml shift train_photos/ new_catalog/` or `oodml shift old.npz new.npz --test`
     """
     from oodml.devices import resolve_device
-    from oodml.shift.files import read_splits
-    from oodml.shift.measures import find_measure, shift_report
+    from oodml.shift.measures import find_measure
 
     if given.test:
         _test_drift(given)
@@ -84,7 +84,7 @@ def shift(given: ShiftOptions) -> None:
             raise OodmlError("give either A and B or --splits, not both", location="--splits")
         if given.vectors is None and given.data is None:
             raise OodmlError("--splits requires --vectors or --data", location="--splits")
-        progression = read_splits(file)
+        progression = oodml.read_splits(file)
         split = progression[-1] if given.step is None else progression.at(given.step)
         if given.vectors is None and given.data is not None:
             images = shared.open_data(given.data, background=given.background)
@@ -96,22 +96,20 @@ def shift(given: ShiftOptions) -> None:
     else:
         first, second = (_load(name, given) for name in (a, b))
     options: Any = {"n_bootstrap": given.bootstrap, "seed": given.seed}
-    report = shift_report(first, second, given.measure, **options)
+    report = oodml.shift_report(first, second, given.measure, **options)
     command = ("shift", a, b, "--test") if file is None else ("splits", "describe", file)
     _show(report, command, given.as_json)
 
 
 def _load(name: str, given: ShiftOptions) -> "VectorSet":
     from oodml.datasets import is_vector_file
-    from oodml.embedding import embed
-    from oodml.vectors import VectorSet
 
     path = Path(name)
     if path.is_file() and is_vector_file(path):
-        return VectorSet.load(path)
+        return oodml.VectorSet.load(path)
     images = shared.open_data(name, background=given.background)
     options = {key: getattr(given, key) for key in ("weights", "image_size", "pooling", "device")}
-    return embed(images, given.backbone or "lite0", **options)
+    return oodml.embed(images, given.backbone or "lite0", **options)
 
 
 def _show(report: "ShiftReport", command: tuple[object, ...], as_json: bool) -> None:
@@ -134,7 +132,6 @@ def _show(report: "ShiftReport", command: tuple[object, ...], as_json: bool) -> 
         shared.Table("", ("measure", "value", "95% interval", "by chance", "note"), rows, ["note"]),
         next=command,
         json=report.as_dict(),
-        as_json=as_json,
     )
 
 
@@ -146,15 +143,14 @@ def _test_drift(given: ShiftOptions) -> None:
     from oodml.decisions.drift import drift
     from oodml.forecasting.target import forecast_changes
     from oodml.report.folder import read_folder
-    from oodml.vectors import VectorSet
 
     files = [Path(name) for name in (given.b, *(given.more or ())) if name]
     if given.a is None or not files:
         raise OodmlError("--test needs two or more files of vectors", location="--test")
     known_file, model = Path(given.a), given.model
     shared.check_outputs([given.page], known_file, *files)
-    known = VectorSet.load(known_file, labels="")
-    new = {file.name: VectorSet.load(file, labels="") for file in files}
+    known = oodml.VectorSet.load(known_file, labels="")
+    new = {file.name: oodml.VectorSet.load(file, labels="") for file in files}
     results = {name: drift(known, vectors, given.seed) for name, vectors in new.items()}
     if model is not None:
         folder, colon, method = model.rpartition(":")
@@ -185,7 +181,6 @@ def _test_drift(given: ShiftOptions) -> None:
         shared.Table(f"against {known_file.name}", ("file", "drift", "p", "new clusters"), rows),
         next=("shift", known_file, *files, "--test", "--page", "drift.html"),
         json={name: result.as_dict() for name, result in results.items()},
-        as_json=given.as_json,
     )
     limit = float("inf") if given.fail_above is None else given.fail_above
     if any(one.value > limit for one in results.values()):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import oodml
 from oodml.cli import shared
 from oodml.cli.shared import Count, Counts, Text, Words, command_group, many, option, output
 from oodml.errors import OodmlError, error_at
@@ -60,12 +61,10 @@ def build(given: BuildOptions) -> None:
     Example: `oodml splits build --data photos/ --out photos.json`
     """
     from oodml.devices import resolve_device
-    from oodml.embedding import embed
     from oodml.files import refuse_overwrite
     from oodml.shift.build import SplitSettings, build_progression
     from oodml.shift.controls import size_controls
-    from oodml.shift.files import check_split_suffix, write_splits
-    from oodml.vectors import VectorSet
+    from oodml.shift.files import check_split_suffix
 
     out, data, vectors = given.out, given.data, given.vectors
     check_split_suffix(out)
@@ -76,22 +75,22 @@ def build(given: BuildOptions) -> None:
     resolve_device(given.device)
     images = None if data is None else shared.open_data(data)
     if vectors is not None:
-        features = VectorSet.load(vectors)
+        features = oodml.VectorSet.load(vectors)
     elif images is not None:
         options: Any = {"weights": given.weights, "image_size": given.image_size}
-        features = embed(images, given.backbone, device=given.device, **options)
+        features = oodml.embed(images, given.backbone, device=given.device, **options)
     else:
         problem = "give --data (a dataset's name, a folder, or a table) or --vectors (a file)"
         raise OodmlError(problem, location="--data")
     shots = tuple(given.shots or ())
     progression = build_progression(features, settings, shots, given.episodes, images)
-    write_splits(progression, out)
+    oodml.write_splits(progression, out)
     tables = [_table(progression)]
     sentences = [f"wrote {out}: {_summary(progression)}"]
     if given.controls:
         file = out.with_suffix(".controls.json")
         matched = size_controls(progression, features, range(given.controls))
-        write_splits(matched, file)
+        oodml.write_splits(matched, file)
         tables.append(_table(matched))
         sentences.append(f"wrote {file}")
     shared.show(sentences, *tables, next=("splits", "show", out, "--figure", "shift.png"))
@@ -119,12 +118,11 @@ def show(
     from oodml.files import refuse_overwrite, write_text
     from oodml.report import splits_figures as draw
     from oodml.report.examples import thumbnails
-    from oodml.shift.files import read_splits
 
     outputs = [path for path in (figure, maps, page) if path is not None]
     for path in outputs:
         refuse_overwrite(path, file, vectors, data)
-    progression = read_splits(file)
+    progression = oodml.read_splits(file)
     if figure:
         draw.save_figure(draw.shift_per_step(progression), figure)
     images = features = pictures = None
@@ -143,7 +141,6 @@ def show(
         table,
         next=("splits", "describe", file),
         json=[dict(zip(table.heads, row, strict=True)) for row in table.rows],
-        as_json=as_json,
     )
 
 
@@ -169,14 +166,14 @@ def export(
     from oodml.files import refuse_overwrite
     from oodml.images.fingerprint import fingerprint
     from oodml.shift.episodes import fill_support
-    from oodml.shift.files import FORMATS, export_splits, read_splits
+    from oodml.shift.files import FORMATS, export_splits
     from oodml.shift.splits import check
 
     suffixes = {suffix: name for name, suffix in FORMATS.items()}
     if kind is None and out.suffix not in suffixes:
         raise unknown("suffix", out.suffix, suffixes, str(out))
     refuse_overwrite(out, file, data)
-    progression = read_splits(file)
+    progression = oodml.read_splits(file)
     if data is not None:
         images = shared.open_data(data)
         ids, classes = images.ids.tolist(), images.classes.tolist()
@@ -194,9 +191,9 @@ def describe(file: shared.SplitFile) -> None:
 
     Example: `oodml splits describe photos.json`
     """
-    from oodml.shift.files import describe_splits, read_splits
+    from oodml.shift.files import describe_splits
 
-    text = describe_splits(read_splits(file))
+    text = describe_splits(oodml.read_splits(file))
     shared.show(text, next=("splits", "export", file, "--out", file.with_suffix(".csv")))
 
 
@@ -207,10 +204,9 @@ def check(file: shared.SplitFile, data: shared.Data = None) -> None:
     Example: `oodml splits check photos.json --data photos/`
     """
     from oodml.images.fingerprint import fingerprint
-    from oodml.shift.files import read_splits
     from oodml.shift.splits import find_data_problems
 
-    progression = read_splits(file)
+    progression = oodml.read_splits(file)
     if data is not None:
         images = shared.open_data(data)
         problems = find_data_problems(progression, images.ids.tolist(), images.classes.tolist())
@@ -247,11 +243,10 @@ def backbones(
     """
     from oodml.files import refuse_overwrite
     from oodml.shift.controls import backbone_agreement
-    from oodml.shift.files import read_splits
 
     if figure:
         refuse_overwrite(figure, file, data, weights)
-    progression, images = read_splits(file), shared.open_data(data)
+    progression, images = oodml.read_splits(file), shared.open_data(data)
     features = {}
     for name in backbones:
         own = weights if name == progression.backbone else None
@@ -285,7 +280,6 @@ def _show_agreement(agreement: "Agreement", file: Path, as_json: bool) -> None:
         shared.Table("FID of class means; rank correlation with the first backbone", heads, rows),
         next=("splits", "describe", file),
         json=values,
-        as_json=as_json,
     )
 
 
@@ -303,12 +297,10 @@ def features_of_splits(
 
     Options override what the file records. If it records no input, the assumption is printed.
     """
-    from oodml.embedding import embed
     from oodml.shift.splits import recorded_features
-    from oodml.vectors import VectorSet
 
     if vectors is not None:
-        return VectorSet.load(vectors)
+        return oodml.VectorSet.load(vectors)
     if images is None:
         raise OodmlError("give --data or --vectors to measure the splits on", location="--data")
     recorded = recorded_features(progression)
@@ -327,7 +319,7 @@ def features_of_splits(
         "augmentation": recorded.get("augmentation", "base"),
         "pooling": recorded.get("pooling", "avg"),
     }
-    return embed(images, name, weights=weights, device=device, **options)
+    return oodml.embed(images, name, weights=weights, device=device, **options)
 
 
 def _weights(file: Path, recorded: str, given: str | None) -> str | None:

@@ -159,7 +159,6 @@ def status(folder: shared.StudyFolder, as_json: shared.Json = False) -> None:
         format_status(status),
         next=("report", folder) if finished else rerun,
         json={"name": status.name, "total": status.total, **runs, "seconds_left": status.remaining},
-        as_json=as_json,
     )
 
 
@@ -220,7 +219,6 @@ def table(
         shared.Table(title, heads, lines, list(down)),
         next=("report", study),
         json=[dict(zip(heads, line, strict=True)) for line in lines],
-        as_json=as_json,
     )
 
 
@@ -281,7 +279,6 @@ def leave_out(
         describe_trial(trial),
         next=("forecast", "STUDY", "--new", "IMAGES"),
         json=trial.rows.to_dict("records"),
-        as_json=as_json,
     )
 
 
@@ -328,7 +325,6 @@ def try_(
         [*result.sentences, f"Report: {page}", f"To extend the study, edit {result.study_file}."],
         next=("study", "run", result.study_file, "--out", folder),
         json={"answer": list(result.sentences), "page": page},
-        as_json=as_json,
     )
 
 

@@ -122,16 +122,14 @@ def file_records(images: ImageSet) -> FileRecords:
         return records
     hashes, traits = records.hashes.tolist(), records.traits.tolist()
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        files, label = (
-            pool.map(lambda row: read_file(images.path(row)), rows),
-            f"Hashing {images.name}",
-        )
+        files = pool.map(lambda row: read_file(images.path(row)), rows)
         try:
-            for row, file in zip(rows, track(files, label, len(rows)), strict=True):
+            for row, file in zip(
+                rows, track(files, f"Hashing {images.name}", len(rows)), strict=True
+            ):
                 hashes[row], traits[row] = file
         except OSError as error:
-            location = str(error.filename or "")
-            raise OodmlError(f"{images.name}: {error}", location=location) from error
+            raise OodmlError(f"{images.name}: {error}", str(error.filename or "")) from error
     texts = np.array(hashes, dtype=np.str_), np.array(traits, dtype=np.str_)
     updated = FileRecords(*texts, records.decoded, records.problems)
     _save_records(images, times, updated)

@@ -54,7 +54,7 @@ class PixelCache:
 @dataclass(frozen=True, repr=False)
 class ResizedImages(ImageSet):
     """Images whose views are made from images of a short side in pixels; `read` still returns the
-    originals. Without a cache, which stores image i in row cache_rows[i], views resize on demand."""
+    originals. Without a cache, in which cache_rows are the rows, views resize on demand."""
 
     PER_ROW: ClassVar[tuple[str, ...]] = (*ImageSet.PER_ROW, "cache_rows")
 
