@@ -278,23 +278,22 @@ def to_float(images: Tensor) -> Float[Tensor, "n 3 h w"]:
 
 def describe_model(model: Embedder, settings: ModelSettings | None = None) -> dict[str, Any]:
     """What `build_model` needs: settings (by default the model's), and the head's arguments."""
-    settings = settings or model.settings
-    return {"settings": settings.model_dump(), "head": _describe_head(model.head)}
-
-
-def _describe_head(head: nn.Module) -> dict[str, object]:
-    """The import path ("kind") and the arguments that build the head, as JSON values."""
+    head, kind = model.head, type(model.head)
+    path = f"{kind.__module__}:{kind.__qualname__}"
     if isinstance(head, LinearHead):
         sizes = {"features": head.linear.in_features, "dim": head.linear.out_features}
-        return {"kind": HEADS[0], **sizes, "normalize": head.normalize}
-    if isinstance(head, IdentityHead):
-        return {"kind": HEADS[1], "normalize": head.normalize}
-    kind = type(head)
-    if not hasattr(head, "options"):
+        options: Any = {**sizes, "normalize": head.normalize}
+    elif isinstance(head, IdentityHead):
+        options = {"normalize": head.normalize}
+    elif not hasattr(head, "options"):
         problem = "to be saved, a head needs an attribute `options`, the arguments of __init__"
         raise error_at(kind.__name__, problem)
-    options: Any = head.options
-    return {"kind": f"{kind.__module__}:{kind.__qualname__}", **options}
+    else:
+        options = head.options
+    return {
+        "settings": (settings or model.settings).model_dump(),
+        "head": {"kind": path, **options},
+    }
 
 
 def load_model(run_folder: str | Path, trust_code: bool = False) -> Embedder:

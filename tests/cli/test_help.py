@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 
 import oodml
 from oodml.cli import PANELS, app, main
-from oodml.cli.shared import RENAMED
 
 COMMAND: Any = typer.main.get_command(app)
 
@@ -82,16 +81,6 @@ def test_long_commands_are_divided_into_panels() -> None:
     for path, command in LEAVES.items():
         panels = {one.rich_help_panel for name, one in OPTIONS if name == " ".join(path)}
         assert len(command.params) <= 12 or len(panels) > 1, path
-
-
-@pytest.mark.parametrize("name", RENAMED)
-def test_the_error_of_an_earlier_name_names_the_new_one(name: str) -> None:
-    group = RENAMED[name].split()[:1] if name in ("search", "reproduce", "import") else []
-    shown = CliRunner().invoke(app, [*group, name])
-    assert shown.exit_code == 2
-    new = RENAMED[name].split(" --")[0]
-    assert new in " ".join(shown.output.replace("│", " ").split())
-    assert tuple(new.split()) in LEAVES
 
 
 def test_the_root_help_shows_no_type_of_flags() -> None:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import oodml
 from oodml.cli import shared
 from oodml.cli.shared import File, option, source
 
 if TYPE_CHECKING:
     from oodml.adaptation.episodes import AdaptResult
     from oodml.adaptation.gallery import GalleryResult
-    from oodml.images.image_set import ImageSet
 
 training = partial(option, panel="Training")
 
@@ -76,7 +76,7 @@ def adapt(
     shared.show(sentences, table, next=following, json=values)
 
 
-def _open_labeled(path: Path, background: str | None) -> "ImageSet":
+def _open_labeled(path: Path, background: str | None) -> "oodml.ImageSet":
     """The images of a dataset or folder, which may contain a single class."""
     from oodml.datasets.huggingface import is_saved_dataset
 

@@ -28,7 +28,7 @@ def check(
 
     make_importable(Path.cwd())
     kind = kind or kind_of(name)
-    results = check_all(name, kind, dict(_parse_option(text) for text in option or ()))
+    results = check_all(name, kind, dict(map(_parse_option, option or ())))
     heads = ("", "requirement", "problem and remedy")
     details = ["\n".join(filter(None, (one.problem, one.remedy))) for one in results]
     rows = [(r.mark, r.requirement, text) for r, text in zip(results, details, strict=True)]

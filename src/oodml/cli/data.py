@@ -14,7 +14,6 @@ from oodml.errors import OodmlError, unknown
 if TYPE_CHECKING:
     from oodml.datasets._check import CheckReport, Quantiles
     from oodml.decisions.leakage import Leakage
-    from oodml.images.image_set import ImageSet
 
 app = command_group(help="Check images, download published datasets, and list or clear the cache.")
 
@@ -167,7 +166,7 @@ def cache(
 
 
 def _find_leakage(
-    images: "ImageSet", backbone: str | None, similarity: float | None, splits: Path | None
+    images: "oodml.ImageSet", backbone: str | None, similarity: float | None, splits: Path | None
 ) -> "Leakage":
     from oodml.decisions import leakage
     from oodml.progress import Progress

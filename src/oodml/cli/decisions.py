@@ -2,14 +2,12 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import oodml
 from oodml.cli import shared
 from oodml.cli.shared import Count, Counts, File, Words, many, option, whole
 from oodml.cli.shared import vector_source as vectors_in
-
-if TYPE_CHECKING:
-    from oodml.vectors import VectorSet
 
 _SCORE = "Score of known classes: nearest, margin, density, or energy."
 _RESCORE = "Binary codes: search so many times k, and sort these by int8 vectors; 0 for none."
@@ -78,7 +76,9 @@ def threshold(
     shared.show(sentences, next=command, json=asdict(chosen))
 
 
-def show_open_set(queries: "VectorSet", gallery: "VectorSet | None", given: Any) -> None:
+def show_open_set(
+    queries: "oodml.VectorSet", gallery: "oodml.VectorSet | None", given: Any
+) -> None:
     """Print the open-set metrics of queries; without a gallery, half of the classes form it."""
     from oodml.decisions.open_set import gallery_scores, open_set_metrics, withheld_scores
     from oodml.decisions.threshold import Threshold, score_pairs
@@ -115,7 +115,10 @@ def show_open_set(queries: "VectorSet", gallery: "VectorSet | None", given: Any)
 
 
 def show_sizes(
-    queries: "VectorSet", gallery: "VectorSet | None", distractors: "VectorSet", given: Any
+    queries: "oodml.VectorSet",
+    gallery: "oodml.VectorSet | None",
+    distractors: "oodml.VectorSet",
+    given: Any,
 ) -> None:
     """Print Recall@k against the size of the gallery."""
     from oodml.decisions.gallery_size import count_distractors, extrapolate

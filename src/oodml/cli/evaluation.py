@@ -25,7 +25,6 @@ from oodml.errors import OodmlError, unknown
 
 if TYPE_CHECKING:
     from oodml.evaluate.evaluation import Evaluation
-    from oodml.vectors import VectorSet
 
 rankings, far_rates = partial(many, panel="Ranking"), partial(many, panel="Open set")
 growths = partial(many, panel="Gallery size, index")
@@ -115,7 +114,7 @@ def evaluate(given: EvaluateOptions) -> None:
 
 
 def _evaluate_vectors(
-    queries: "VectorSet", gallery: "VectorSet | None", given: Any
+    queries: "oodml.VectorSet", gallery: "oodml.VectorSet | None", given: Any
 ) -> "Evaluation":
     """The evaluation by classes; or by the rules of a benchmark if options or columns ask it."""
     from oodml.evaluate.evaluation import evaluate_vectors
@@ -248,7 +247,9 @@ def _show(result: "Evaluation", given: Any) -> None:
     )
 
 
-def _show_index_errors(queries: "VectorSet", gallery: "VectorSet | None", given: Any) -> None:
+def _show_index_errors(
+    queries: "oodml.VectorSet", gallery: "oodml.VectorSet | None", given: Any
+) -> None:
     from oodml.evaluate.index import index_errors
 
     options = {"ks": given.k or (1, 2, 4, 8), "distance": given.distance, "seed": given.seed}

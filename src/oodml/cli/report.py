@@ -30,8 +30,9 @@ def report(
     from oodml.share.pack import study_folder
 
     study, *others = studies
-    if others or _contains_packs(study):
-        _rank(studies, out, as_json, metric, methods)
+    is_study = not study.is_dir() or (study / "results.parquet").exists()
+    if others or (not is_study and any(study.rglob("*.zip"))):
+        _rank(studies, out, metric, methods)
         return
     with study_folder(study) as folder:
         result = write_report(
@@ -53,14 +54,7 @@ def report(
     )
 
 
-def _contains_packs(folder: Path) -> bool:
-    """Whether this is a folder of packs, and not of a study."""
-    if not folder.is_dir() or (folder / "results.parquet").exists():
-        return False
-    return any(folder.rglob("*.zip"))
-
-
-def _rank(packs: list[Path], out: Path | None, as_json: bool, *unused: object) -> None:
+def _rank(packs: list[Path], out: Path | None, *unused: object) -> None:
     from oodml.report.leaderboard import write_leaderboard
 
     if out is None:
@@ -69,6 +63,5 @@ def _rank(packs: list[Path], out: Path | None, as_json: bool, *unused: object) -
         problem = "--metric and --methods apply to one study; the page ranks by every metric"
         raise OodmlError(problem, location="--metric")
     page = write_leaderboard(packs, out).resolve()
-    first = min((out / "packs").iterdir())
-    command, values = ("study", "verify", first), {"page": str(page)}
-    shared.show(f"Ranking: {page}", next=command, json=values)
+    command = ("study", "verify", min((out / "packs").iterdir()))
+    shared.show(f"Ranking: {page}", next=command, json={"page": str(page)})

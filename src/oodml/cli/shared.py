@@ -18,27 +18,15 @@ from oodml.errors import OodmlError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from oodml.images.image_set import ImageSet
 
 Settings = TypeVar("Settings", bound="BaseModel")
-RENAMED = {
-    "cache": "data cache",
-    "import": "splits export",
-    "forecast-trial": "study leave-out",
-    "leaderboard": "report",
-    "reproduce": "study verify --runs 2",
-    "search": "study run --search-only",
-}
-"""Commands of earlier versions, with what replaces them."""
 
 
 class CommandGroup(TyperGroup):
-    """A group whose error for an unknown command names the command that replaced it."""
+    """A group of commands that print text unless `--json` is given."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         _json_only.set(False)
-        if args[0] in RENAMED and args[0] not in self.commands:
-            ctx.fail(f"No such command '{args[0]}'. Use 'oodml {RENAMED[args[0]]}'.")
         return super().resolve_command(ctx, args)
 
 
@@ -212,7 +200,7 @@ def parse_options(settings: type[Settings], values: Mapping[str, object]) -> Set
         raise OodmlError(problem, location=flag, given=first["input"]) from None
 
 
-def open_data(data: str, **options: Any) -> "ImageSet":
+def open_data(data: str, **options: Any) -> "oodml.ImageSet":
     """The images of a dataset's name, a folder, or a table."""
     from oodml.catalog import make_importable
 

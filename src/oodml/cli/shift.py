@@ -15,7 +15,6 @@ from oodml.errors import OodmlError
 
 if TYPE_CHECKING:
     from oodml.shift.measures import ShiftReport
-    from oodml.vectors import VectorSet
 
 network, drift = partial(option, panel="Network"), partial(option, panel="Drift")
 
@@ -101,7 +100,7 @@ def shift(given: ShiftOptions) -> None:
     _show(report, command, given.as_json)
 
 
-def _load(name: str, given: ShiftOptions) -> "VectorSet":
+def _load(name: str, given: ShiftOptions) -> "oodml.VectorSet":
     from oodml.datasets import is_vector_file
 
     path = Path(name)

@@ -13,13 +13,11 @@ from oodml.cli.shared import Count, Counts, Text, Words, command_group, many, op
 from oodml.errors import OodmlError, error_at
 
 if TYPE_CHECKING:
-    from oodml.images.image_set import ImageSet
     from oodml.shift.controls import Agreement
-    from oodml.shift.splits import Progression
-    from oodml.vectors import VectorSet
 
 app = command_group(help="Build, show, check, and convert class splits.")
 Out = Annotated[Path, option("The file to write: .json or .pkl.")]
+_NAMES = {"fid_class_means": "FID"}
 search, sides = partial(option, panel="Search"), partial(option, panel="Classes")
 _FURTHEST = "swaps (exact; default: all) or iterations (published; default:"
 
@@ -284,15 +282,15 @@ def _show_agreement(agreement: "Agreement", file: Path, as_json: bool) -> None:
 
 
 def features_of_splits(
-    progression: "Progression",
+    progression: "oodml.Progression",
     file: Path,
-    images: "ImageSet | None",
+    images: "oodml.ImageSet | None",
     vectors: Path | None,
     backbone: str | None = None,
     weights: str | None = None,
     image_size: int | None = None,
     device: str | None = None,
-) -> "VectorSet":
+) -> "oodml.VectorSet":
     """The features to measure splits on, with the backbone and input that they were built with.
 
     Options override what the file records. If it records no input, the assumption is printed.
@@ -334,21 +332,14 @@ def _weights(file: Path, recorded: str, given: str | None) -> str | None:
     return given or ("none" if recorded == "none" else None)
 
 
-def _shift_name(progression: "Progression") -> str:
-    fid = progression.shift_measure == "fid_class_means"
-    return "FID" if fid else progression.shift_measure
-
-
-def _summary(progression: "Progression") -> str:
-    shifts = sorted(split.shift for split in progression)
+def _summary(progression: "oodml.Progression") -> str:
+    shifts, measure = [split.shift for split in progression], progression.shift_measure
     made = filter(None, (progression.data, progression.backbone, progression.procedure))
-    return (
-        f"{len(progression)} splits, {_shift_name(progression)} {shifts[0]:.4g} to "
-        f"{shifts[-1]:.4g} ({', '.join(made)})"
-    )
+    extent = f"{_NAMES.get(measure, measure)} {min(shifts):.4g} to {max(shifts):.4g}"
+    return f"{len(progression)} splits, {extent} ({', '.join(made)})"
 
 
-def _table(progression: "Progression") -> shared.Table:
+def _table(progression: "oodml.Progression") -> shared.Table:
     rows = []
     for split in progression:
         episodes = ", ".join(
@@ -357,5 +348,6 @@ def _table(progression: "Progression") -> shared.Table:
         )
         counts = (len(split.train), len(split.test), len(split.validation))
         rows.append((str(split.step), f"{split.shift:.4g}", *map(str, counts), episodes))
-    heads = ("step", _shift_name(progression), "train", "test", "validation", "episodes")
+    measure = progression.shift_measure
+    heads = ("step", _NAMES.get(measure, measure), "train", "test", "validation", "episodes")
     return shared.Table("", heads, rows)
