@@ -1,7 +1,11 @@
 """The exception that bad input raises, and helpers that build its message."""
 
 import difflib
+import importlib
 from collections.abc import Iterable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, requires
+from typing import Any
 
 
 class OodmlError(ValueError):
@@ -49,13 +53,18 @@ def suggest(given: object, options: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def install_command(extra: str) -> str:
-    """The command that installs an extra's packages, also for an installation from a clone."""
-    from importlib.metadata import PackageNotFoundError, requires
-
+def require(extra: str, *modules: str) -> Any:
+    """Import modules of an extra and return the first; if one is missing, an OodmlError has the
+    command that installs the extra's packages, also for an installation from a clone."""
     try:
-        needed = [entry.split(";") for entry in requires("oodml") or () if ";" in entry]
-    except PackageNotFoundError:  # not installed, only on the path
-        needed = []
-    names = [f"'{name.strip()}'" for name, condition in needed if f"'{extra}'" in condition]
-    return f"pip install {' '.join(names) or f'oodml[{extra}]'}"
+        first, *_ = map(importlib.import_module, modules)
+        return first
+    except ImportError as error:
+        listed: list[str] = []
+        with suppress(PackageNotFoundError):  # not installed, only on the path
+            listed = requires("oodml") or []
+        pairs = [entry.split(";") for entry in listed if ";" in entry]
+        names = [f"'{name.strip()}'" for name, condition in pairs if f"'{extra}'" in condition]
+        install = f"pip install {' '.join(names) or f'oodml[{extra}]'}"
+        problem = f"{modules[0]} needs the extra {extra} ({error}). Run `{install}`."
+        raise OodmlError(problem, modules[0], modules[0], [f"oodml[{extra}]"]) from error

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from oodml import __version__
 from oodml.backbones import resolve_defaults
-from oodml.errors import OodmlError, error_at, install_command
+from oodml.errors import OodmlError, error_at, require
 from oodml.files import replacing
 from oodml.images.transforms import recipe
 from oodml.model import (
@@ -82,12 +82,7 @@ def export_onnx(model: Embedder, file: str | Path, metadata: Mapping[str, str]) 
 
     Returns the largest difference, relative to the longest embedding where that exceeds 1.
     """
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401  imported by the exporter
-    except ImportError as error:
-        problem = f"exporting to ONNX needs more packages: {install_command('onnx')} ({error})"
-        raise OodmlError(problem, location="onnx") from error
+    onnxruntime = require("onnx", "onnxruntime", "onnxscript")  # the exporter imports the second
     network = ExportedNetwork(model.cpu()).eval()
     with replacing(file) as path:
         program = _onnx_program(network, _input_side(model), model.settings.backbone)

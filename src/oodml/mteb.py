@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from oodml.embedding import embed
-from oodml.errors import OodmlError, install_command
+from oodml.errors import OodmlError, require
 from oodml.images.image_set import ImageSet
 from oodml.model import Embedder, open_model
 from oodml.shift.splits import Split
@@ -32,7 +32,7 @@ def mteb_model(
     Raises:
         OodmlError: if mteb is not installed, or the model cannot be loaded.
     """
-    _require_mteb()
+    require("mteb", "mteb")
     from mteb.models import ModelMeta
     from mteb.models.abs_encoder import AbsEncoder
 
@@ -77,7 +77,7 @@ def as_mteb_task(split: Split, images: ImageSet) -> Any:
     Raises:
         OodmlError: if mteb is not installed, or the images lack the test classes.
     """
-    _require_mteb()
+    require("mteb", "mteb")
     from datasets import Dataset, Features, Value
     from datasets import Image as ImageFeature
     from mteb.abstasks.retrieval import AbsTaskRetrieval
@@ -115,14 +115,6 @@ def as_mteb_task(split: Split, images: ImageSet) -> Any:
     task = Task()
     task.load_data()
     return task
-
-
-def _require_mteb() -> None:
-    try:
-        import mteb  # noqa: F401
-    except ImportError as error:
-        problem = f"mteb is not installed: {install_command('mteb')}"
-        raise OodmlError(problem, location="mteb") from error
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from oodml.errors import OodmlError, install_command
+from oodml.errors import OodmlError, require
 
 NODE_FAILURES = 100
 """How often a task is started again because its node died."""
@@ -23,11 +23,7 @@ def connect(on: str, workers: int | None = None) -> Iterator[Any]:
     Raises:
         OodmlError: if Ray is not installed or the cluster cannot be reached.
     """
-    try:
-        import ray  # type: ignore[import-not-found,unused-ignore]
-    except ImportError as error:
-        problem = f"ray is not installed. Run `{install_command('ray')}`."
-        raise OodmlError(problem, "executor", "ray") from error
+    ray = require("ray", "ray")
     address = os.environ.get("RAY_ADDRESS") if on == "ray" else on
     try:
         ray.init(address=address, num_cpus=None if address else workers, log_to_driver=False)

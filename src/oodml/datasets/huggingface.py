@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from oodml.arrays import Names
-from oodml.errors import OodmlError, error_at, install_command, unknown
+from oodml.errors import OodmlError, error_at, require, unknown
 from oodml.files import cache_folder, content_hash
 from oodml.images.image_set import ImageSet
 
@@ -59,11 +59,7 @@ def dataset(
 
 
 def _load(name: str, split: str | None, config: str | None, revision: str | None) -> dict[str, Any]:
-    try:
-        import datasets
-    except ImportError as error:
-        problem = f"hf: datasets require more packages: {install_command('hf')}"
-        raise OodmlError(problem, given=name, allowed=["oodml[hf]"]) from error
+    datasets = require("hf", "datasets")
     saved = is_saved_dataset(Path(name))
     try:
         if saved:

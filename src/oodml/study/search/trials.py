@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from oodml.errors import OodmlError, error_at, install_command
+from oodml.errors import OodmlError, error_at, require
 from oodml.files import write_text
 from oodml.images.image_set import ImageSet
 from oodml.randomness import derived_seed
@@ -91,11 +91,7 @@ class Sampler:
 
 
 def _import_optuna() -> Any:
-    try:
-        import optuna
-    except ImportError as error:
-        problem = f"the study has a search, which needs optuna. Run `{install_command('search')}`."
-        raise OodmlError(problem, location="search") from error
+    optuna = require("search", "optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

@@ -3,13 +3,11 @@
 Every machine of a Slurm job must reach the study folder by the same path.
 """
 
-import importlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 
-from oodml.errors import OodmlError, error_at, install_command, unknown
+from oodml.errors import OodmlError, error_at, require, unknown
 from oodml.study.folder.store import Store
 from oodml.study.workers.work import Execute, work
 
@@ -18,9 +16,9 @@ EXECUTORS = ("local", "ray", "ray://HOST:PORT", "slurm", "slurm:local")
 
 def check_executor(executor: str) -> None:
     if executor == "ray" or executor.startswith("ray://"):
-        _import("ray", "ray")
+        require("ray", "ray")
     elif executor in ("slurm", "slurm:local"):
-        _import("submitit", "slurm")
+        require("slurm", "submitit")
         if executor == "slurm" and shutil.which("srun") is None:
             problem = "this machine has no `srun`. Start the study on a login node of the cluster"
             remedy = "or try slurm:local here. `--dry-run` prints the job script."
@@ -46,7 +44,7 @@ def run_on_cluster(
         run_on_ray(executor, Store(folder), execute, workers, device, threads, resources)
         return
     cluster = executor.partition(":")[2] or "slurm"
-    executors = _import("submitit", "slurm")
+    executors = require("slurm", "submitit")
     slurm = executors.AutoExecutor(folder=Path(folder) / "slurm", cluster=cluster)
     try:
         slurm.update_parameters(**{k: _parse_number(value) for k, value in job_options.items()})
@@ -63,7 +61,7 @@ def run_on_cluster(
 
 def slurm_script(folder: Path, workers: int, options: Mapping[str, str]) -> str:
     """The job script that each of the workers is submitted with."""
-    slurm = _import("submitit.slurm.slurm", "slurm")
+    slurm = require("slurm", "submitit.slurm.slurm")
     names = slurm.SlurmExecutor._equivalence_dict()
     keys = {key: names.get(key, key.removeprefix("slurm_")) for key in options}
     parameters = {keys[key]: _parse_number(value) for key, value in options.items()}
@@ -74,14 +72,6 @@ def slurm_script(folder: Path, workers: int, options: Mapping[str, str]) -> str:
     except TypeError as error:
         raise error_at("--job", f"{error}", tuple(options)) from error
     return f"# job script of each of {workers} workers\n{script}"
-
-
-def _import(name: str, extra: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        problem = f"{name} is not installed. Run `{install_command(extra)}`."
-        raise OodmlError(problem, "executor", name) from error
 
 
 def _parse_number(value: str) -> int | float | str:
