@@ -6,7 +6,7 @@ from functools import lru_cache
 from oodml.backbones import load_backbone
 from oodml.images.fingerprint import Log, check_files, no_log, refuse_corrupt
 from oodml.images.image_set import ImageSet
-from oodml.images.pixel_cache import fill_pixel_cache, is_cacheable, resized_images
+from oodml.images.pixel_cache import fill_pixel_cache, resized_images
 from oodml.images.transforms import recipe, sufficient_short
 from oodml.model import FinetuneSettings, ModelSettings
 
@@ -29,7 +29,8 @@ def input_short(settings: ModelSettings) -> int | None:
 
 def planned_short(images: ImageSet, settings: ModelSettings) -> int | None:
     """The short side that these images are resized to for a model; None to read the files."""
-    return input_short(settings) if is_cacheable(images) else None
+    on_disk = type(images) is ImageSet and images.pixels is None
+    return input_short(settings) if on_disk else None
 
 
 def input_images(

@@ -47,13 +47,11 @@ def adapt(
     from oodml.adaptation.images import adapt_model
     from oodml.adaptation.settings import AdaptSettings
     from oodml.devices import resolve_device
-    from oodml.files import refuse_overwrite
     from oodml.model import open_model
 
     settings = shared.parse_options(AdaptSettings, given)
     resolve_device(device)
-    if out is not None:
-        refuse_overwrite(out, model, support, queries, gallery)
+    shared.check_outputs([out], model, support, queries, gallery)
     labeled, tested = (_open_labeled(path, background) for path in (support, queries))
     start = open_model(model, weights, trust_code, normalize=True)
     options: dict[str, Any] = {"seed": seed, "device": device}

@@ -52,7 +52,6 @@ def embed(given: EmbedOptions) -> None:
     from oodml.datasets.table import NO_LABEL
     from oodml.devices import resolve_device
     from oodml.embedding import embed as embed_images
-    from oodml.files import refuse_overwrite
     from oodml.hub import is_hub_address
     from oodml.vector_files import check_suffix
 
@@ -74,7 +73,7 @@ def embed(given: EmbedOptions) -> None:
         problem = "--workers and --on write shards; pass a folder"
         raise OodmlError(f"--out: {problem}", "--out", str(out))
     check_suffix(out)
-    refuse_overwrite(out, data, given.weights, *model_files(Path(model)))
+    shared.check_outputs([out], data, given.weights, *model_files(Path(model)))
     resolve_device(given.device)
     images = shared.open_data(data, skip_corrupt=given.skip_corrupt, **table)
     if given.skip_unlabeled:
@@ -141,7 +140,6 @@ def export(
     """
     from oodml.catalog import make_importable
     from oodml.export import export_onnx, export_safetensors, load_for_export
-    from oodml.files import refuse_overwrite
 
     if not onnx and not safetensors:
         problem = "choose a format: --onnx, --safetensors, or both"
@@ -150,8 +148,7 @@ def export(
     stem = out.with_suffix("") if out.suffix in (".onnx", ".safetensors") else out
     suffixes = [".safetensors"] * safetensors + [".onnx"] * onnx
     files = {suffix: stem.with_name(stem.name + suffix) for suffix in suffixes}
-    for file in files.values():
-        refuse_overwrite(file, weights, *model_files(Path(model)))
+    shared.check_outputs(files.values(), weights, *model_files(Path(model)))
     network, metadata = load_for_export(model, trust_code, weights)
     summary = f"{metadata['backbone']}, {metadata['dim']} dimensions"
     sentences = []

@@ -216,12 +216,12 @@ def parse_pair(text: str, flag: str) -> tuple[str, str]:
     return name, value
 
 
-def check_outputs(outputs: Iterable[Path | None], *inputs: Path | None) -> None:
+def check_outputs(outputs: Iterable[Path | None], *inputs: Path | str | None) -> None:
     """Refuse to overwrite an input, or the labels beside it."""
     from oodml.files import refuse_overwrite
     from oodml.vector_files import files_of
 
-    files = [file for path in inputs if path is not None for file in files_of(path)]
+    files = [file for path in inputs if path is not None for file in files_of(Path(path))]
     for output in filter(None, outputs):
         refuse_overwrite(output, *files)
 

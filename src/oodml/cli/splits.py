@@ -59,14 +59,13 @@ def build(given: BuildOptions) -> None:
     Example: `oodml splits build --data photos/ --out photos.json`
     """
     from oodml.devices import resolve_device
-    from oodml.files import refuse_overwrite
     from oodml.shift.build import SplitSettings, build_progression
     from oodml.shift.controls import size_controls
     from oodml.shift.files import check_split_suffix
 
     out, data, vectors = given.out, given.data, given.vectors
     check_split_suffix(out)
-    refuse_overwrite(out, vectors, data, given.weights)
+    shared.check_outputs([out], vectors, data, given.weights)
     superclasses = tuple(given.train_superclass or ()) or None
     values = vars(given) | {"train_superclasses": superclasses}
     settings = shared.parse_options(SplitSettings, values)
@@ -113,13 +112,12 @@ def show(
 
     Example: `oodml splits show photos.json --data photos/ --figure fid.png --maps classes.png`
     """
-    from oodml.files import refuse_overwrite, write_text
+    from oodml.files import write_text
     from oodml.report import splits_figures as draw
     from oodml.report.examples import thumbnails
 
     outputs = [path for path in (figure, maps, page) if path is not None]
-    for path in outputs:
-        refuse_overwrite(path, file, vectors, data)
+    shared.check_outputs(outputs, file, vectors, data)
     progression = oodml.read_splits(file)
     if figure:
         draw.save_figure(draw.shift_per_step(progression), figure)
@@ -161,7 +159,6 @@ def export(
     from dataclasses import replace
 
     from oodml.errors import unknown
-    from oodml.files import refuse_overwrite
     from oodml.images.fingerprint import fingerprint
     from oodml.shift.episodes import fill_support
     from oodml.shift.files import FORMATS, export_splits
@@ -170,7 +167,7 @@ def export(
     suffixes = {suffix: name for name, suffix in FORMATS.items()}
     if kind is None and out.suffix not in suffixes:
         raise unknown("suffix", out.suffix, suffixes, str(out))
-    refuse_overwrite(out, file, data)
+    shared.check_outputs([out], file, data)
     progression = oodml.read_splits(file)
     if data is not None:
         images = shared.open_data(data)
@@ -239,11 +236,9 @@ def backbones(
 
     Example: `oodml splits backbones glyphs.json --data glyphs --backbones lite0,pixels`
     """
-    from oodml.files import refuse_overwrite
     from oodml.shift.controls import backbone_agreement
 
-    if figure:
-        refuse_overwrite(figure, file, data, weights)
+    shared.check_outputs([figure], file, data, weights)
     progression, images = oodml.read_splits(file), shared.open_data(data)
     features = {}
     for name in backbones:

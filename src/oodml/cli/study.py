@@ -180,7 +180,7 @@ def table(
 
     Example: `oodml study table results --where method=margin,arcface --columns seed`
     """
-    from oodml.files import refuse_overwrite, write_text
+    from oodml.files import write_text
     from oodml.results.schema import Stage, filter_rows, is_smoke, pivot, read_results
     from oodml.share.pack import study_folder
     from oodml.study.folder.store import Store
@@ -195,8 +195,7 @@ def table(
         down = ["data", *down]  # numbers of different datasets have no common mean
     with study_folder(study) as folder:
         results = Store(folder).results
-        if csv:
-            refuse_overwrite(csv, results)
+        shared.check_outputs([csv], results)
         everything, smoke = read_results(results), is_smoke(results)
     chosen = filter_rows(everything, wanted)
     wide = pivot(chosen, down, columns)

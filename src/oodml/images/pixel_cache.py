@@ -68,11 +68,6 @@ class ResizedImages(ImageSet):
         return self.cache.image(int(self.cache_rows[index]))
 
 
-def is_cacheable(images: ImageSet) -> bool:
-    """Whether resized images may replace these."""
-    return type(images) is ImageSet and images.pixels is None
-
-
 def resized_images(
     images: ImageSet, short: int, *, fill_cache: bool = True, log: Log = no_log
 ) -> ResizedImages:

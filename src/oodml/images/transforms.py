@@ -142,11 +142,6 @@ def _limit_aspect(image: InputImage, random: np.random.Generator | None = None) 
     return image[top:bottom, left:right]
 
 
-def as_pil(image: InputImage) -> Image.Image:
-    """The image as a Pillow image."""
-    return image if isinstance(image, Image.Image) else Image.fromarray(image)
-
-
 def extent_of(image: InputImage) -> tuple[int, int]:
     """Width and height in pixels."""
     if isinstance(image, Image.Image):
@@ -189,9 +184,14 @@ def _random_box(
 
 def test_views(images: ImageSet, size: int, recipe: Recipe, transform: Transform | None) -> View:
     """A function that returns the test view of a row."""
-    if recipe.own_test and transform is not None:
-        return lambda row: transform(as_pil(images.input_image(row)), size)
-    return lambda row: test_view(images.input_image(row), size, recipe)
+    if transform is None or not recipe.own_test:
+        return lambda row: test_view(images.input_image(row), size, recipe)
+
+    def view(row: int) -> NDArray[Any]:
+        image = images.input_image(row)
+        return transform(image if isinstance(image, Image.Image) else Image.fromarray(image), size)
+
+    return view
 
 
 def train_views(images: ImageSet, size: int, recipe: Recipe, seed: int) -> View:
