@@ -303,8 +303,7 @@ def _describe_folder(images: ImageSet, used: ImageSet, plan: Plan, seconds: floa
     groups = len(set(images.superclass_of.values()))
     text = f"{images.name} contains {len(images):,} images of {len(images.class_names):,} classes"
     text += f" in {groups} groups" if groups else ""
-    if used.left_out:
-        text += f"; {len(used.left_out)} corrupt images are left out"
+    text += f"; {len(used.left_out)} corrupt images are left out" if used.left_out else ""
     changes = []
     if plan.few is not None:
         changes.append(f"uses {len(used):,} images of {len(used.class_names):,} classes")

@@ -93,10 +93,8 @@ def train(
     variants = [*method_variants(method, table, bases, (seed,), _FROM_PYTHON)]
     if len(variants) > 1:
         raise OodmlError("train: one value for each setting; a list is a sweep", location="train")
-    fields: dict[str, Any] = {"data": images.name, "fingerprint": fingerprint(images)}
-    return train_with_progress(
-        Run(**variants[0].run_fields(), **fields, split=split, seed=seed), images, device
-    )
+    fields = variants[0].run_fields() | {"data": images.name, "fingerprint": fingerprint(images)}
+    return train_with_progress(Run(**fields, split=split, seed=seed), images, device)
 
 
 class Study:

@@ -23,10 +23,9 @@ def check_classes(make: Make) -> None:
     images = open_dataset(make)
     _, counts = np.unique(images.classes, return_counts=True)
     require(len(counts) >= 2, f"{len(counts)} classes", "Set the class of each image in `classes`")
-    small = int((counts < 2).sum())
-    if 2 * small > len(counts):
-        remedy = "Leave such classes out or use coarser ones: they have no positive pairs"
-        raise Violation(f"{small} of {len(counts)} classes have one image", remedy)
+    small, remedy = int((counts < 2).sum()), "Leave them out or use coarser classes"
+    problem = f"{small} of {len(counts)} classes have one image, and so no positive pairs"
+    require(2 * small <= len(counts), problem, remedy)
 
 
 def check_reading(make: Make) -> None:
@@ -34,8 +33,8 @@ def check_reading(make: Make) -> None:
     images = open_dataset(make)
     for row in np.unique(np.linspace(0, len(images) - 1, N_READ).astype(int)).tolist():
         image = images.read(row)
-        if image.mode != "RGB" or min(image.size) < 1:
-            raise Violation(f"{images.ids[row]}: {image.mode} {image.size}", "read() returns RGB")
+        is_rgb = image.mode == "RGB" and min(image.size) > 0
+        require(is_rgb, f"{images.ids[row]}: {image.mode} {image.size}", "read() returns RGB")
 
 
 def check_strings(make: Make) -> None:
@@ -43,16 +42,16 @@ def check_strings(make: Make) -> None:
     images = open_dataset(make)
     for name in ("ids", "classes", "superclasses"):
         column = getattr(images, name)
-        if column is not None and column.dtype.kind != "U":
-            remedy = "Pass a numpy array of str: split files refer to these names"
-            raise Violation(f"{name} are {column.dtype}", remedy)
+        remedy = "Pass a numpy array of str: split files refer to these names"
+        is_text = column is None or column.dtype.kind == "U"
+        require(is_text, f"{name} are {getattr(column, 'dtype', None)}", remedy)
 
 
 def check_determinism(make: Make) -> None:
     """Its content and order are the same every time it is opened."""
     first, second = open_dataset(make), open_dataset(make)
-    if fingerprint(first) != fingerprint(second):
-        raise Violation("two fingerprints", "Use no randomness, and read the same files")
+    same = fingerprint(first) == fingerprint(second)
+    require(same, "two fingerprints", "Use no randomness, and read the same files")
     require(np.array_equal(first.ids, second.ids), "two orders", "Sort the list of files")
 
 

@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oodml.checks.requirement import Advice, Make, Violation, close, require, skip_unless
+from oodml.checks.requirement import Make, Violation, close, require, skip_unless
 from oodml.checks.samples import (
     DIM,
     EMBEDDING_KINDS,
     UNUSUAL_LABELS,
     draws_globally,
-    find_synchronization,
     require_unchanged,
     sample_rows,
 )
@@ -199,19 +198,6 @@ def check_state(make: Make) -> None:
     before, after = (float(compute(one, x, y).detach()) for one in (loss, restored))
     remedy = "Register tensors as parameters or buffers"
     require(before == after, f"{before:.6g} before, {after:.6g} after", remedy)
-
-
-def check_synchronization(make: Make) -> None:
-    """No operation waits for the GPU (item(), nonzero(), indexing with a mask)."""
-    loss, (x, y) = make(), sample_rows(PAIRS)
-    arguments = [x.requires_grad_(), y]
-    if uses_triplets(loss):
-        arguments.append(all_triplets(y))
-        if _parameter(loss, "valid") is not None:
-            arguments.append(torch.ones(len(arguments[-1]), dtype=torch.bool))
-    if operation := find_synchronization(lambda: loss(*arguments).backward()):
-        remedy = "Use torch.where and masked means, whose shapes are fixed"
-        raise Advice(operation, f"{remedy}. The loss is correct as it is, but slower on a GPU")
 
 
 BASIC = (check_value, check_gradient)

@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oodml.checks.requirement import Advice, Make, Violation, require, skip_unless
+from oodml.checks.requirement import Make, Violation, require, skip_unless
 from oodml.checks.samples import (
     EMBEDDING_KINDS,
     UNUSUAL_LABELS,
     draws_globally,
-    find_synchronization,
     require_unchanged,
     sample_rows,
 )
@@ -141,16 +140,6 @@ def check_half_precision(make: Make) -> None:
 def check_inputs_unchanged(make: Make) -> None:
     """Embeddings and labels are not modified."""
     require_unchanged(partial(mine_checked, make()), (0, 0, 1, 1, 2, 2))
-
-
-def check_synchronization(make: Make) -> None:
-    """No operation waits for the GPU (item(), nonzero(), indexing with a mask)."""
-    miner, (x, y) = make(), sample_rows((0, 0, 1, 1, 2, 2))
-    mine: Any = getattr(miner, "masked", miner)
-    operation = find_synchronization(lambda: mine(x, y, torch.Generator().manual_seed(0)))
-    if operation:
-        remedy = "Derive it from oodml.miners._base.BaseMiner, whose choose() has fixed shapes"
-        raise Advice(operation, f"{remedy}. It is correct as it is, but slower on a GPU")
 
 
 BASIC = (check_triplets,)

@@ -43,11 +43,7 @@ def skip_unless(condition: object, reason: str) -> None:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The result of checking one requirement.
-
-    The mark is ✓ (met), ✗ (not met), ! (advice), or – (not applicable or not checked); `problem`
-    is what is wrong, or why the requirement was not checked.
-    """
+    """The result of a requirement: ✓ (met), ✗ (not met), ! (advice), or – (not checked)."""
 
     requirement: str
     mark: str
@@ -84,8 +80,7 @@ def check_requirements(
     requirements: Iterable[Requirement], make: Make, basic: Iterable[Requirement]
 ) -> list[CheckResult]:
     """Check requirements in order, up to the first basic one that is not met."""
-    results: list[CheckResult] = []
-    skipped = ""
+    results, skipped = list[CheckResult](), ""
     for requirement in requirements:
         text = describe(requirement)
         skip = CheckResult(text, "–", skipped)

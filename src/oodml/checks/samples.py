@@ -1,13 +1,11 @@
-"""Small batches and images for checking requirements, and a detector of GPU synchronization."""
+"""Small batches and images for checking requirements."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from oodml.checks.requirement import require
 from oodml.images.image_set import ImageSet
@@ -69,42 +67,3 @@ def draws_globally(compute: Callable[[], T]) -> tuple[T, bool]:
     drew = not torch.equal(state, torch.get_rng_state())
     torch.set_rng_state(state)
     return result, drew
-
-
-SYNCHRONIZING = {
-    "_local_scalar_dense": "item() or an `if` on a tensor",
-    "nonzero": "nonzero()",
-    "masked_select": "masked_select()",
-    "_unique2": "unique()",
-    "unique_consecutive": "unique_consecutive()",
-}
-"""Operations that wait for the GPU, and how they appear in code."""
-
-
-def find_synchronization(compute: Callable[[], Any]) -> str:
-    """Run a computation and return its first operation that would wait for a GPU, or ""."""
-    operations: list[str] = []
-
-    class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        def __torch_dispatch__(
-            self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            name = operation.overloadpacket.__name__
-            indices = args[1] if name in ("index", "index_put_", "index_put") else ()
-            if any(i is not None and i.dtype == torch.bool for i in indices):
-                operations.append("indexing with a mask")
-            elif name in SYNCHRONIZING:
-                operations.append(SYNCHRONIZING[name])
-            return operation(*args, **(kwargs or {}))
-
-    class Methods(TorchFunctionMode):
-        def __torch_function__(
-            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            if function in (Tensor.numpy, Tensor.tolist, Tensor.cpu):
-                operations.append(f"{function.__name__}()")
-            return function(*args, **(kwargs or {}))
-
-    with Methods(), Operations():  # type: ignore[no-untyped-call]
-        compute()
-    return operations[0] if operations else ""

@@ -30,11 +30,9 @@ class FurtherTest(BaseModel):
 class RunPlan(BaseModel):
     """One planned run: everything its numbers depend on, as JSON values.
 
-    The `id` hashes what changes the numbers. `position` is the index of the split in the
-    progression, `label` the method's name in the results; baselines have `trains` False. `code` are
-    fingerprints of user code, `input_short` the short side of images in the pixel cache. `trial`
-    and `values` belong to a search; `external` is the hash of the split's classes for a model that
-    was trained elsewhere.
+    The `id` hashes what changes the numbers. `position` is the index of the split, `label` the
+    method's name in the results. `code` are fingerprints of user code, `input_short` the short side
+    of images in the pixel cache, `external` the hash of the split of a run trained elsewhere.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
@@ -100,9 +98,8 @@ class StudyPlan(BaseModel):
     """All runs of a study and what workers need to execute them.
 
     `progression` hashes what the splits depend on ("" while they are being built), `splits_key`
-    their settings or file; `shift_weights` are those of the network that shift is measured in,
-    `left_out` the ids of corrupt images, `import_from` folders of user code, `keeping` options of
-    checkpoints and trackers, and `search` the options that a search chose.
+    their settings or file. `left_out` are the ids of corrupt images, `import_from` folders of user
+    code, `keeping` options of checkpoints and trackers, and `search` the options that it chose.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)

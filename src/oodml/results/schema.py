@@ -26,9 +26,7 @@ KEY_COLUMNS = tuple(name for name in COLUMNS if name != "value")
 MEASURED_COLUMNS = ("stage", "shots", "episode", "metric", "value")
 """The columns that a run produces; the others come from its plan."""
 
-_BASELINES = b"oodml.baselines"
-_SMOKE = b"oodml.smoke"
-_N_ROWS = b"oodml.n_rows"
+_BASELINES, _SMOKE, _N_ROWS = b"oodml.baselines", b"oodml.smoke", b"oodml.n_rows"
 _LEGACY_BASELINE = "frozen"
 """The only baseline that tables of earlier versions, which lack the metadata, can contain."""
 STANDARD_STEP = 0

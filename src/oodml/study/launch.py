@@ -30,14 +30,7 @@ from oodml.study.folder.store import Store, is_disk_full, unwritable_error
 from oodml.study.folder.table import ResultsTable
 from oodml.study.plan import plan_identity, planned_progression_key, progression_key
 from oodml.study.prepare import precompute_features, prepare
-from oodml.study.search.trials import (
-    method_searches,
-    plan_search,
-    rounds,
-    searched_split,
-    with_chosen_options,
-    write_trials,
-)
+from oodml.study.search import trials as search
 from oodml.study.spec.study_file import Study
 from oodml.study.tracking import check_trackers
 from oodml.study.workers.executors import check_executor, run_on_cluster
@@ -129,10 +122,10 @@ class Launcher:
         if planned_progression_key(store) != key:
             prepare(study.model_copy(update={"variants": ()}), store, **self.prepare_options)
         progression = read_splits(store.splits)
-        searches = method_searches(study, progression, images)
+        searches = search.method_searches(study, progression, images)
         if not searches:  # a smoke test fixes every key that has a range
             return study.model_copy(update={"search": None})
-        split = searched_split(progression, study.search)
+        split = search.searched_split(progression, study.search)
         trials = Store(store.folder / "search")
         trials.create()
         write_splits(replace(progression, splits=(split,)), trials.splits)
@@ -142,8 +135,10 @@ class Launcher:
         where = f"on the validation classes of split {split.step}"
         self.log(f"search: {study.search.trials} trials each of {labels}, {where}")
         log = cache(self.log)  # every round needs the same features
-        for sampled in rounds(searches):
-            plan = plan_search(study, searches, progression, images, key, self.artifact_options)
+        for sampled in search.rounds(searches):
+            plan = search.plan_search(
+                study, searches, progression, images, key, self.artifact_options
+            )
             while missing := trials.unsettled(plan.runs):  # a process that lags may write again
                 trials.write_plan(plan)
                 if execute_trial is None:
@@ -154,8 +149,8 @@ class Launcher:
                 trials.write_plan(plan)
             for one, some in sampled:
                 one.read_outcomes(some, trials)
-            write_trials(searches, trials.folder / "trials.csv")
-        chosen = with_chosen_options(study, searches, str(split.step), trials.folder)
+            search.write_trials(searches, trials.folder / "trials.csv")
+        chosen = search.with_chosen_options(study, searches, str(split.step), trials.folder)
         trials.clean_up()
         return chosen
 

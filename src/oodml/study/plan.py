@@ -111,32 +111,24 @@ def plan_runs(
     shots = tuple(sorted(set(study.shots)))
     hashes = {wanted: [hash_of_split(s, wanted) for s in progression] for wanted in {shots, ()}}
     seeds = sorted({seed for variant in study.variants for seed in variant.seeds})
-    code = {
-        variant.label: code_fingerprints(*_code_references(variant), *study.data_names)
-        for variant in study.variants
-    }
-
-    def plan_run(variant: Variant, position: int, seed: int) -> RunPlan:
-        wanted = shots if variant.few_shot else ()
-        run = Run(
-            **variant.run_fields(),
-            data=images.name,
-            fingerprint=fingerprint,
-            split=progression[position],
-            shots=wanted,
-            seed=seed,
-            split_hash=hashes[wanted][position],
-            code=code[variant.label],
-            test_data=tuple((tests or {}).get(str(progression[position].step), ())),
-        )
-        return run.to_plan(position, input_short=planned_short(images, variant.model))
-
-    return [
-        plan_run(variant, position, seed)
-        for seed, position in itertools.product(seeds, range(len(progression)))
-        for variant in study.variants
-        if seed in variant.seeds
-    ]
+    names, runs = study.data_names, []
+    code = {one.label: code_fingerprints(*_code_references(one), *names) for one in study.variants}
+    for seed, position in itertools.product(seeds, range(len(progression))):
+        for variant in (one for one in study.variants if seed in one.seeds):
+            wanted = shots if variant.few_shot else ()
+            run = Run(
+                **variant.run_fields(),
+                data=images.name,
+                fingerprint=fingerprint,
+                split=progression[position],
+                shots=wanted,
+                seed=seed,
+                split_hash=hashes[wanted][position],
+                code=code[variant.label],
+                test_data=tuple((tests or {}).get(str(progression[position].step), ())),
+            )
+            runs.append(run.to_plan(position, input_short=planned_short(images, variant.model)))
+    return runs
 
 
 def _code_references(variant: Variant) -> tuple[Any, ...]:

@@ -29,18 +29,10 @@ from oodml.shift.episodes import fill_support
 from oodml.shift.files import read_splits, write_splits
 from oodml.shift.measures import class_mean_shift
 from oodml.shift.splits import Progression, check, recorded_features
+from oodml.study import plan as plans
 from oodml.study.folder.claims import Claims, heartbeat
 from oodml.study.folder.store import Store, failure_text, is_disk_full, versions
-from oodml.study.plan import (
-    Run,
-    hash_of_split,
-    plan_identity,
-    plan_study,
-    planned_progression_key,
-    progression_key,
-    refuse_changed,
-    run_from_plan,
-)
+from oodml.study.plan import Run, run_from_plan
 from oodml.study.spec.consistency import check_class_sizes, check_split
 from oodml.study.spec.study_file import SplitFile, Study
 from oodml.study.tracking import MetricLog, track_run
@@ -105,7 +97,7 @@ def open_context(store: Store, device: str) -> Context:
     images = open_images(plan.source["name"], **plan.source["options"])
     sources = plan.test_sources.items()
     further = {name: open_images(one["name"], **one["options"]) for name, one in sources}
-    refuse_changed(plan, images, further, store.folder)
+    plans.refuse_changed(plan, images, further, store.folder)
     splits = read_splits(store.splits)
     return Context(images, splits, torch.device(device), plan.keeping, further=further)
 
@@ -127,11 +119,11 @@ def prepare(
         further = open_further_data(study, images)
         for one in (images, *further.values()):
             check_images(one, [variant.model for variant in study.variants if precompute], log)
-        key = progression_key(study, images)
-        if planned_progression_key(store) != key:
+        key = plans.progression_key(study, images)
+        if plans.planned_progression_key(store) != key:
             counts = f"{len(images)} images, {len(images.class_names)} classes"
             log(f"building the splits of {images.name}: {counts}")
-            store.write_plan(plan_identity(study, smoke, image_fingerprint(images)))
+            store.write_plan(plans.plan_identity(study, smoke, image_fingerprint(images)))
             _write_progression(study, images, store, device)
         progression = read_splits(store.splits)
         _check_progression(progression, study, images, store)
@@ -143,7 +135,7 @@ def prepare(
             known = [test.shift for test in planned if test.shift is not None]
             text = f"{min(known):.4g} to {max(known):.4g}" if known else "unknown"
             log(f"test data {name}: shift from the training classes {text}")
-        plan = plan_study(study, progression, images, key, smoke, tests)
+        plan = plans.plan_study(study, progression, images, key, smoke, tests)
         store.write_plan(plan.model_copy(update={"keeping": dict(artifact_options or {})}))
         _write_external_runs(store, progression)
         if precompute:
@@ -163,7 +155,7 @@ def _write_external_runs(store: Store, progression: Progression) -> None:
     runs = [run for run in plan.runs if not run.external]
     for run in store.external_runs():
         split = splits.get(run.split)
-        same = split is not None and run.external == hash_of_split(split, ())
+        same = split is not None and run.external == plans.hash_of_split(split, ())
         if split is not None and same and run.fingerprint == plan.fingerprint:
             runs.append(RunPlan.model_validate(run.model_dump() | {"shift": split.shift}))
     store.write_plan(plan.model_copy(update={"runs": tuple(runs)}))

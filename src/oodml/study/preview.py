@@ -21,24 +21,11 @@ from oodml.shift.build import SplitSettings
 from oodml.shift.episodes import sample_episodes
 from oodml.shift.files import read_splits
 from oodml.shift.splits import Progression, Split
+from oodml.study import plan, prepare
 from oodml.study.folder.status import StatusReader
 from oodml.study.folder.store import Store
-from oodml.study.plan import (
-    Run,
-    plan_runs,
-    plan_study,
-    planned_progression_key,
-    progression_key,
-    run_from_plan,
-)
-from oodml.study.prepare import (
-    Context,
-    group_by_network,
-    open_further_data,
-    plan_tests,
-    read_split_file,
-    views_of,
-)
+from oodml.study.plan import Run
+from oodml.study.prepare import Context
 from oodml.study.run import execute, test_metrics
 from oodml.study.search.trials import method_searches, replay, with_chosen_options
 from oodml.study.spec.consistency import check_class_sizes
@@ -60,18 +47,18 @@ def preview(study: Study, folder: str | Path, smoke: bool = False) -> str:
     images = open_images(study.data.name, **study.data.options)
     check_class_sizes(study.shots, images)
     if isinstance(study.splits, SplitFile):
-        progression = read_split_file(study.splits, images)
-    elif planned_progression_key(store) == progression_key(study, images):
+        progression = prepare.read_split_file(study.splits, images)
+    elif plan.planned_progression_key(store) == plan.progression_key(study, images):
         progression = read_splits(store.splits)
     else:
         return _preview_without_splits(study, images, smoke)
-    tests = plan_tests(open_further_data(study, images), images, progression)
+    tests = prepare.plan_tests(prepare.open_further_data(study, images), images, progression)
     lines: list[str] = []
     chosen: Study | None = study
     if study.search is not None:
         lines, chosen = _preview_search(study, progression, images, store)
-    key = progression_key(study, images)
-    runs = plan_study(chosen or study, progression, images, key, smoke, tests).runs
+    key = plan.progression_key(study, images)
+    runs = plan.plan_study(chosen or study, progression, images, key, smoke, tests).runs
     if chosen is None:
         lines.append("then, with the chosen options:")
         return "\n".join([*lines, *(f"  later  {run.description}" for run in runs)])
@@ -101,7 +88,7 @@ def _preview_without_splits(study: Study, images: ImageSet, smoke: bool) -> str:
     n = count if isinstance(count, int) else 1
     standard = _split_in_half(images, study.shots, study.episodes)
     standards = tuple(replace(standard, step=step) for step in range(n))
-    runs = plan_runs(study, Progression(standards, ""), images)
+    runs = plan.plan_runs(study, Progression(standards, ""), images)
     text = f"{len(runs)} runs per split"
     text = f"at most {len(runs)} runs on {n} splits" if n == count else text
     return "\n".join([*lines, *_describe_estimate(text, study, images, runs, smoke)])
@@ -163,8 +150,7 @@ def _split_in_half(images: ImageSet, shots: Sequence[int], episodes: int) -> Spl
 
 def _measure_runs(runs: Sequence[RunPlan], images: ImageSet, episodes: int) -> dict[str, Cost]:
     """The cost of one run of each method, by label, with cached features."""
-    wanted = len(images) // 2
-    count = min(wanted, MAX_EVALUATED)
+    wanted, count = len(images) // 2, min(len(images) // 2, MAX_EVALUATED)
     vectors = np.random.default_rng(0).normal(size=(count, int(runs[0].model["dim"])))
     start = time.perf_counter()
     test_metrics(VectorSet(vectors.astype("f4"), images.classes[:count], images.ids[:count]))
@@ -178,7 +164,7 @@ def _measure_runs(runs: Sequence[RunPlan], images: ImageSet, episodes: int) -> d
             shots = (2,) if run.shots and np.bincount(sample.labels).min() >= 4 else ()
             split = _split_in_half(sample, shots, episodes)
             context = Context(sample, Progression((split,), ""), resolve_device(None))
-            short = replace(run_from_plan(run, split), shots=shots)
+            short = replace(plan.run_from_plan(run, split), shots=shots)
             costs[key] = _cost(short, context, len(images) / 2, run.shots, evaluation)
         costs[run.label] = costs[key]
     return costs
@@ -217,12 +203,12 @@ def _describe_features(runs: Sequence[RunPlan], images: ImageSet) -> tuple[list[
     """A line for each network: the images to embed and what is cached; and the total cost."""
     lines, seconds, size = [], 0.0, 0.0
     sample = reduce_images(images, HEAD_SAMPLE[0], 2)
-    for model, group in group_by_network(runs).items():
+    for model, group in prepare.group_by_network(runs).items():
         if not isinstance(model, HeadSettings):
             continue
-        count = 1 + max(map(views_of, group))
+        views = (None, *range(max(map(prepare.views_of, group))))
         options = model.model_dump(include={"weights", "image_size", "pooling", "augmentation"})
-        views = (None, *range(count - 1))
+        count = len(views)
         missing = sum(not is_cached(images, model.backbone, options, view) for view in views)
         line = f"features of {model.backbone}: {count - missing} of {count} views of "
         line += f"{len(images):,} images are cached"

@@ -26,7 +26,7 @@ class CachedFeatures:
         self, settings: HeadSettings, images: ImageSet, device: torch.device, adapts: bool = False
     ) -> None:
         self.settings, self.images, self.device, self.adapts = settings, images, device, adapts
-        self.features = cache(self._features)
+        self.features = cache(lambda view: frozen_features(settings, images, view, device))
 
     def load_backbone(self) -> Backbone | None:
         """The backbone for a new model; None unless a run adapts it."""
@@ -63,10 +63,6 @@ class CachedFeatures:
         """The features that the head is applied to, under the test view or a training view."""
         features: VectorSet = self.features(view)
         return features.select(np.isin(features.ids, images.ids))
-
-    def _features(self, view: int | None) -> VectorSet:
-        """The features of all images under the test view, or under a training view."""
-        return frozen_features(self.settings, self.images, view, self.device)
 
 
 class LiveImages:

@@ -162,9 +162,8 @@ def _train_epoch(
 
 def write_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     """Write the rows of a history as CSV; without epochs, the header alone."""
-    columns = list(dict.fromkeys(key for row in rows for key in row)) or ["epoch"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    columns, text = list(dict.fromkeys(key for row in rows for key in row)), io.StringIO()
+    writer = csv.DictWriter(text, columns or ["epoch"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())

@@ -77,10 +77,9 @@ class ImageSource:
 class ClassBalanced:
     """Samples batches of batch_size / per_class classes with per_class distinct images each.
 
-    If there are fewer classes, every batch contains all of them with more images per class. A class
-    with fewer images contributes all of them. The original study samples images with replacement,
-    so that an image can be its own positive; here it cannot. An epoch has ⌊n / batch_size⌋ batches,
-    at least one.
+    If there are fewer classes, every batch contains all of them with more images per class. Unlike
+    in the original study, no image is its own positive. An epoch has ⌊n / batch_size⌋ batches, at
+    least one.
     """
 
     def __init__(self, labels: NDArray[np.int64], batch_size: int, per_class: int) -> None:

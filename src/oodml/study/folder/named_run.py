@@ -8,10 +8,9 @@ from oodml.study.folder.store import Store
 
 
 def run_folder(text: str | Path) -> Path | None:
-    """The folder of the finished run that a text such as "results:margin:0:1" names, or None.
+    """The folder of the finished run RESULTS:METHOD[:SPLIT[:SEED]], or None if it names no run.
 
-    The form is RESULTS:METHOD[:SPLIT[:SEED]], where RESULTS is a study folder. Without a split it
-    is the standard split, or the easiest if there is none; without a seed it is the smallest.
+    By default, the split is the standard one, or else the easiest, and the seed the smallest.
     """
     folder, colon, name = str(text).partition(":")
     store = Store(Path(folder).expanduser())

@@ -208,8 +208,7 @@ def _model(values: Values, method: str) -> dict[str, Any]:
         "augmentation": _choice(values, "--augmentation"),
         "normalize": "normalize" in parts,
         "freeze_batch_norm": "frozen" in parts,
-        "input_cache": "off",
-        **({"weights": "none"} if values["--not_pretrained"] else {}),
+        **{"input_cache": "off"} | ({"weights": "none"} if values["--not_pretrained"] else {}),
     }
 
 
@@ -227,14 +226,14 @@ def _adapt(values: Values) -> dict[str, Any]:
     shots, steps = (_number(values, f"--finetune_{name}") for name in ("shots", "iter"))
     if shots < 1:
         raise OodmlError("--finetune_shots 0: nothing to adapt to", location="--finetune_shots")
-    adapt = {
+    return {
         "objective": _choice(values, "--finetune_criterion"),
         "layers": "last" if values["--finetune_only_last"] else "all",
         "optimizer": _choice(values, "--finetune_optim"),
         "lr": _number(values, "--lr") * _number(values, "--finetune_lr_multi"),
         **_options(values, _tables()["methods"]["margin"]),
+        "iterations": "paper" if PAPER_ITERATIONS.get(shots) == steps else steps,
     }
-    return adapt | {"iterations": "paper" if PAPER_ITERATIONS.get(shots) == steps else steps}
 
 
 def _options(values: Values, spec: Values) -> dict[str, Any]:

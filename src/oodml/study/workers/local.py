@@ -21,16 +21,12 @@ from typing import Any
 from oodml.errors import OodmlError
 from oodml.study.folder.claims import Claims, this_process
 from oodml.study.folder.store import Store
-from oodml.study.workers.work import Execute, work
+from oodml.study.workers.work import OUT_OF_MEMORY_ADVICE, Execute, work
 
 MAX_DEATHS = 3
 """Number of workers that die with a run before the run counts as failed."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-KILLED = (
-    "A worker was killed {deaths} times during this run, most likely because memory ran out. Lower "
-    "`train.batch_size`, `model.image_size`, or the number of workers, or train on cached "
-    'features: `model.mode = "head"`.\n'
-)
+KILLED = "A worker was killed {deaths} times during this run, most likely by:"
 KILLED_AT_START = "most likely because memory does not suffice for this many (--workers)"
 FAILED_AT_START = (
     "their error is printed above. If a script calls run_study with a function of its own, "
@@ -103,7 +99,9 @@ class WorkerPool:
         if self.deaths[run] < self.max_deaths:
             return
         if run:
-            self.store.record_failure(run, KILLED.format(deaths=self.max_deaths))
+            self.store.record_failure(
+                run, KILLED.format(deaths=self.max_deaths) + OUT_OF_MEMORY_ADVICE
+            )
             return
         status = process.exitcode or 0
         reason = KILLED_AT_START if status < 0 else FAILED_AT_START
