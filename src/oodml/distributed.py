@@ -63,7 +63,6 @@ def leave_processes() -> None:
 
 
 def is_leader() -> bool:
-    """Whether this process claims runs and writes files."""
     return _group.rank == 0
 
 
@@ -175,7 +174,6 @@ def lead_task(task: object, work: Callable[[], T]) -> T:
 
 
 def dismiss_followers() -> None:
-    """Tell the followers that no task is left."""
     if is_distributed():
         dist.broadcast_object_list([None], 0, group=_group.messages)
 

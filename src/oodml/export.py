@@ -48,7 +48,6 @@ class ExportedNetwork(nn.Module):
 def load_for_export(
     name: str | Path, trust_code: bool = False, weights: str | None = None
 ) -> tuple[Embedder, dict[str, str]]:
-    """A trained model from its folder, or a backbone (not normalized) by its name."""
     folder = Path(name)
     if len(folder.parts) > 1 and ":" not in str(name) and not folder.is_dir():
         raise error_at(folder, "no such folder")
@@ -59,7 +58,6 @@ def load_for_export(
 
 
 def model_metadata(model: Embedder, run: Mapping[str, Any]) -> dict[str, str]:
-    """The metadata of an exported file, all as text."""
     settings, side = model.settings, _input_side(model)
     with torch.inference_mode():
         network = ExportedNetwork(model.cpu()).eval()

@@ -29,7 +29,6 @@ def is_hub_address(path: str | Path) -> bool:
 
 
 def parse_address(text: str | Path) -> Address:
-    """The parts of "hf://user/name@revision/file", or of "user/name"."""
     match = _ADDRESS.fullmatch(re.sub(r"^hf:/+", "", str(text)))
     if not match or ".." in str(text):
         problem = "not an address on the hub; expected hf://user/name[@revision][/file]"

@@ -66,7 +66,6 @@ class Progress:
             self.stream.flush()
 
     def advance(self, count: int = 1) -> None:
-        """Add finished units, and show the progress if it is time to."""
         self.done += count
         for observer in _observers.get():
             observer(self)

@@ -20,7 +20,6 @@ def _samples() -> tuple[Tensor, Heads]:
 
 
 def adapt_samples(make: Make, *numbers: int) -> AdaptResult:
-    """Adapt to some episodes in a few steps."""
     features, head = _samples()
     name = make.name  # type: ignore[attr-defined]
     steps = {"iterations": 5, "batch_size": 12, "metrics": ("recall@1", "accuracy")}

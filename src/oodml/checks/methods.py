@@ -31,7 +31,6 @@ STATE_REMEDY = (
 
 
 def build(make: Make, mode: str) -> tuple[Embedder, BaseMethod]:
-    """A model and the method, built as in a run."""
     with isolated(0):
         settings = parse_model_settings(
             {"backbone": "small", "mode": mode, "dim": DIM, "image_size": SIDE}

@@ -30,13 +30,11 @@ class NotApplicable(Exception):
 
 
 def require(condition: object, problem: str, remedy: str) -> None:
-    """Raise `Violation` if a condition is not met."""
     if not condition:
         raise Violation(problem, remedy)
 
 
 def skip_unless(condition: object, reason: str) -> None:
-    """Raise `NotApplicable` if a condition is not met."""
     if not condition:
         raise NotApplicable(reason)
 
@@ -105,5 +103,4 @@ def check_docstring(make: Make) -> None:
 
 
 def close(a: float, b: float, relative: float, absolute: float = 1e-6) -> bool:
-    """Whether two numbers are equal up to rounding."""
     return abs(a - b) <= absolute + relative * abs(b)

@@ -52,7 +52,6 @@ def squares(classes: int = 6, each: int = 8, side: int = 24, seed: int = 0) -> I
 
 
 def require_unchanged(compute: Callable[[Tensor, Tensor], object], labels: Sequence[int]) -> None:
-    """Require that a computation modifies neither embeddings nor labels."""
     x, y = sample_rows(labels)
     before = x.clone(), y.clone()
     compute(x, y)

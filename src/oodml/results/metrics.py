@@ -48,7 +48,6 @@ class Metric:
 
     @property
     def is_quality(self) -> bool:
-        """Whether the metric measures quality: retrieval, clustering, or classification."""
         return self.family in ("retrieval", "clustering", "classification")
 
 

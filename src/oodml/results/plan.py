@@ -69,7 +69,6 @@ class RunPlan(BaseModel):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The columns of the results table that identify the run."""
         own = {name: getattr(self, name) for name in ("data", "split", "shift", "seed")}
         return {"run": self.id, "method": self.label, **own}
 

@@ -53,7 +53,6 @@ class Stage(StrEnum):
 
 
 def control_step(step: int | str, seed: int) -> str:
-    """The step of a size-matched control of a split."""
     return f"{step}{_CONTROL}{seed}"
 
 
@@ -120,7 +119,6 @@ def _read_metadata(path: Path, key: bytes) -> tuple[bytes | None, int]:
 
 
 def is_smoke(path: Path) -> bool:
-    """Whether a results table contains the numbers of a smoke test."""
     return _read_metadata(path, _SMOKE)[0] == b"true"
 
 
@@ -166,7 +164,6 @@ def check_results(table: pd.DataFrame, location: str = "results table") -> pd.Da
 
 
 def baselines_of(table: pd.DataFrame) -> set[str]:
-    """The methods of a results table that do not train."""
     if "trains" not in table.columns:
         return {_LEGACY_BASELINE} & set(table["method"])
     return set(table.loc[~table["trains"].astype(bool), "method"])

@@ -123,7 +123,6 @@ def _matching_files(pattern: str) -> Iterator[tuple[str | None, int, Path]]:
 
 
 def _create_study(folder: Path, data: str | None, splits: Path | None) -> None:
-    """Write a new study folder without planned runs; an existing one remains as it is."""
     if Store(folder).plan_file.exists():
         return
     if data is None or splits is None:
@@ -239,7 +238,6 @@ class _Target:
 
 
 def _test_vectors(vectors: VectorSet, split: Split, images: ImageSet, location: str) -> VectorSet:
-    """The vectors in the order of the split's test images, with their labels, after checks."""
     given, test = vectors.ids.tolist(), images.subset(split.test)
     class_of = dict(zip(images.ids.tolist(), images.classes.tolist(), strict=True))
     classes = {class_of[name] for name in given if name in class_of}

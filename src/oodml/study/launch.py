@@ -155,7 +155,6 @@ class Launcher:
         return chosen
 
     def run_workers(self, store: Store, execute: Execute | None) -> None:
-        """Execute the planned runs of a folder and show progress."""
         device, threads, n = self.resolved_device, self.threads, self.workers
         with live_progress(store, self.console):
             if self.executor != "local":
@@ -221,7 +220,6 @@ def search_study(
 
 @contextlib.contextmanager
 def _terminate_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM, as a batch system sends it, like Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -132,7 +132,6 @@ def plan_runs(
 
 
 def _code_references(variant: Variant) -> tuple[Any, ...]:
-    """The values of a variant that may name the user's code."""
     return (variant.method, dict(variant.options), variant.model.backbone, variant.adapt.objective)
 
 
@@ -211,7 +210,6 @@ def plan_study(
     smoke: bool = False,
     tests: Mapping[str, Sequence[FurtherTest]] | None = None,
 ) -> StudyPlan:
-    """The plan of a study: every variant on every split with every seed."""
     by_shift = sorted(range(len(progression)), key=lambda position: progression[position].shift)
     positions = {by_shift[0], by_shift[-1]} if smoke else set(by_shift)
     splits = study.splits
@@ -250,7 +248,6 @@ def progression_key(study: Study, images: ImageSet) -> str:
 
 
 def planned_progression_key(store: Store) -> str | None:
-    """The key of the progression in the folder; None if there is none."""
     if not store.plan_file.exists() or not store.splits.exists():
         return None
     return store.read_plan().progression

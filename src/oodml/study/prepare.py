@@ -80,7 +80,6 @@ class Context:
     further: Mapping[str, ImageSet] = field(default_factory=dict)
 
     def open_log(self) -> AbstractContextManager[MetricLog]:
-        """The log of the current run's metrics, which goes to its trackers."""
         if self.artifacts is None or not self.artifacts.trackers:
             return nullcontext(lambda _, epoch: None)
         store, run = self.artifacts.store, self.artifacts.run
@@ -205,7 +204,6 @@ def frozen_features(
     view: int | None = None,
     device: torch.device | str | None = None,
 ) -> VectorSet:
-    """Features [n f] of images under the frozen backbone that settings name, from the cache."""
     options = settings.model_dump(include={"weights", "image_size", "pooling", "augmentation"})
     return embed(images, settings.backbone, view=view, device=device, **options)
 
@@ -266,7 +264,6 @@ def plan_tests(
     progression: Progression,
     features: Callable[[ImageSet], VectorSet | None] = lambda _: None,
 ) -> dict[str, tuple[FurtherTest, ...]]:
-    """The further tests of every split, by its step as text."""
     own = features(images) if further else None
     new = {name: features(one) for name, one in further.items()}
     tests: dict[str, tuple[FurtherTest, ...]] = {}
@@ -318,7 +315,6 @@ def views_of(run: RunPlan) -> int:
 
 
 def group_by_network(runs: Iterable[RunPlan]) -> dict[ModelSettings, list[RunPlan]]:
-    """The runs by what they need of a network: its features, or its weights."""
     groups: dict[ModelSettings, list[RunPlan]] = {}
     for run in runs:
         model = parse_model_settings(run.model)

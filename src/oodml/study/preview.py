@@ -121,7 +121,6 @@ def _describe_search(study: Study) -> str:
 def _preview_search(
     study: Study, progression: Progression, images: ImageSet, store: Store
 ) -> tuple[list[str], Study | None]:
-    """The lines of the known trials, and the study with the chosen options once all are settled."""
     trials = Store(store.folder / "search")
     searches = method_searches(study, progression, images)
     is_complete = replay(searches, trials)
@@ -171,7 +170,6 @@ def _measure_runs(runs: Sequence[RunPlan], images: ImageSet, episodes: int) -> d
 
 
 def _cost(run: Run, context: Context, n: float, shots: Sequence[int], evaluation: float) -> Cost:
-    """The cost of a run that trains and tests on n images each."""
     is_head, sampled = isinstance(run.model, HeadSettings), len(context.images) / 2
     _measure(run, context, 1, 1)  # loads the network, and caches features
     fixed, size = _measure(run, context, 1, 2)
@@ -189,7 +187,6 @@ def _cost(run: Run, context: Context, n: float, shots: Sequence[int], evaluation
 
 
 def _measure(run: Run, context: Context, epochs: int, iterations: int) -> Cost:
-    """The cost of a run with fewer epochs and adaptation steps."""
     train = run.train.model_copy(update={"epochs": epochs, "refit": False, "warmup_epochs": 0})
     adapt = run.adapt.model_copy(update={"iterations": iterations, "views": 1})
     with TemporaryDirectory() as folder, hide_progress():

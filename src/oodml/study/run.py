@@ -138,7 +138,6 @@ def _train(
     stage: str = "train",
     done: int = 0,
 ) -> tuple[Embedder, History]:
-    """Build and train a model. `done` is the number of epochs that were logged before."""
     run, device, artifacts = job.run, job.context.device, job.context.artifacts
     model, method = _build(job, classes)
     model.to(device)
@@ -211,7 +210,6 @@ def _best_test_epoch(rows: list[dict[str, float]]) -> Metrics:
 
 
 def _distance(model: Embedder) -> dict[str, str]:
-    """The distance that compares the model's embeddings, if not the cosine, as an option."""
     distance = getattr(model.head, "distance", None)
     return {} if distance is None else {"distance": distance}
 
@@ -228,7 +226,6 @@ def _retrieval_metrics(test: VectorSet, **options: Any) -> Metrics:
 
 
 def _few_shot(job: _Job, model: Embedder) -> Iterator[Row]:
-    """Metrics before and after adapting the model to the support images of each episode."""
     run, head = job.run, model.head
     test = job.inputs.images.subset(run.split.test)
     embedded = cache(lambda view: job.inputs.backbone_features(model, test, view, run.seed))

@@ -34,7 +34,6 @@ class CachedFeatures:
         return load_backbone(settings.backbone, settings.weights) if self.adapts else None
 
     def width(self, model: Embedder) -> int:
-        """The dimension of the features that the model's head is applied to."""
         return int(self.features(None).vectors.shape[1])
 
     def source(self, classes: Sequence[str], model: Embedder) -> BatchSource:
@@ -44,11 +43,9 @@ class CachedFeatures:
         return FeatureSource(torch.from_numpy(np.stack(views)), labels)
 
     def embed(self, model: Embedder, classes: Sequence[str]) -> VectorSet:
-        """The model's embeddings of all images of some classes."""
         return self._embed(model, self.features(None).select(class_rows(self.images, classes)[0]))
 
     def embed_images(self, model: Embedder, images: ImageSet) -> VectorSet:
-        """The model's embeddings of images of another dataset."""
         return self._embed(model, frozen_features(self.settings, images, device=self.device))
 
     def _embed(self, model: Embedder, chosen: VectorSet) -> VectorSet:
@@ -103,7 +100,6 @@ RunInputs = CachedFeatures | LiveImages
 
 
 def open_run_inputs(run: Run, context: Context) -> RunInputs:
-    """The inputs that the settings of a run require."""
     if isinstance(run.model, HeadSettings):
         adapts = bool(run.shots) and run.adapt.layers == "all"
         return CachedFeatures(run.model, context.images, context.device, adapts)

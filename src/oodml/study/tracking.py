@@ -99,7 +99,6 @@ def _create(name: str, study: str, title: str, run: str, folder: Path) -> Any:
 
 @contextmanager
 def _disable_on_error(name: str, active: dict[str, Any]) -> Iterator[None]:
-    """Log an error of a tracker as a warning, and disable the tracker for this run."""
     try:
         yield
     except Exception as error:  # trackers raise anything; none may fail a training

@@ -53,7 +53,6 @@ class BestWeights:
         return {"best": self.best, "metrics": self.metrics, "epoch": self.epoch, "weights": weights}
 
     def load_state_dict(self, model: Embedder, state: dict[str, Any]) -> None:
-        """Restore the state of a checkpoint, whose weights the model has."""
         self.best, self.metrics = state["best"], state["metrics"]
         self._store(model, state["epoch"])
         if state["weights"]:
@@ -101,7 +100,6 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state of a checkpoint of the same training."""
         method, model = self.method.state_dict(), self.model.trained.state_dict()
         if (model.keys(), method.keys()) != (state["model"].keys(), state["method"].keys()):
             problem = "the checkpoint contains modules that the method creates during training"

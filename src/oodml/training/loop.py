@@ -143,7 +143,6 @@ def _prepare(
 def _train_epoch(
     state: TrainingState, epoch: int, source: BatchSource, sampler: ClassBalanced, seed: int
 ) -> None:
-    """Train for one epoch, and add a row with its number and loss terms."""
     model, method = state.model, state.method
     distributed.broadcast_weights(model, method)
     model.train()

@@ -100,7 +100,6 @@ class ClassBalanced:
         return self.batches
 
     def sample_epoch(self, random: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-        """The rows of each batch of one epoch."""
         for _ in range(self.batches):
             classes = random.choice(len(self.members), self.classes, replace=False)
             members = [self.members[c] for c in classes]

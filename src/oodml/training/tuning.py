@@ -92,7 +92,6 @@ def layer_numbers(backbone: Backbone) -> dict[str, int]:
 
 
 def tuned_names(backbone: Backbone, tune: str, layers: dict[str, int]) -> set[str]:
-    """The names of the parameters that train with `model.tune`."""
     names = [name for name, _ in backbone.named_parameters()]
     if tune in ("full", "head"):
         return set(names if tune == "full" else ())
@@ -235,7 +234,6 @@ def prefix_names(prefix: str, metrics: Metrics) -> Metrics:
 
 
 def backbone_weights(backbone: Backbone) -> dict[str, Tensor]:
-    """A copy of a backbone's floating-point state."""
     state = backbone.state_dict()
     return {k: value.detach().clone() for k, value in state.items() if value.is_floating_point()}
 

@@ -122,7 +122,6 @@ def read_claim(path: Path) -> dict[str, Any] | None:
 
 
 def heartbeat(claim: Claim, every: float = HEARTBEAT) -> AbstractContextManager[None]:
-    """Renew a claim every few seconds while the block runs."""
 
     def renew(done: threading.Event) -> None:
         while not done.wait(every):
@@ -172,7 +171,6 @@ def _start_time(pid: int) -> str | None:
 
 
 def _create_atomically(path: Path, text: str) -> bool:
-    """Create a file with its contents in one step; False if it exists."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:

@@ -31,7 +31,6 @@ MAX_RUNNING = 8
 def live_progress(
     store: Store, console: Console | None = None
 ) -> contextlib.AbstractContextManager[None]:
-    """Show progress and update `results.parquet` every minute while the block runs."""
     return in_background("progress", partial(_watch, store, console or Console(stderr=True)))
 
 

@@ -154,7 +154,6 @@ def failure_reason(file: Path) -> str:
 
 
 def read_status(folder: str | Path) -> Status:
-    """The status of the study in a folder, and of its search if it has one."""
     store = Store(Path(folder))
     trials = Store(store.folder / "search")
     search = StatusReader(trials).status() if trials.plan_file.exists() else None
@@ -177,7 +176,6 @@ def group_failures(failures: Iterable[tuple[str, str, T]]) -> dict[str, list[T]]
 
 
 def describe_failures(status: Status) -> list[str]:
-    """One line per reason of failure, with the runs that failed for it."""
     lines = []
     for reason, runs in group_failures((r.id, text, r) for r, text in status.failed).items():
         names = _first([run.description for run in runs], "")

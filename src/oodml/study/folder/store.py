@@ -61,7 +61,6 @@ class Store:
         return [run for run in runs if run.id not in settled and not run.external]
 
     def external_runs(self) -> list[FinishedRun]:
-        """The runs whose vectors come from elsewhere; see `oodml.study.external`."""
         names = sorted(name for name in self.finished_ids() if name.startswith(EXTERNAL))
         return [read_run(self.runs / name / "run.json") for name in names]
 
@@ -72,7 +71,6 @@ class Store:
         return self.folder / "failed" / f"{run}.txt"
 
     def failed_folder(self, run: str) -> Path:
-        """The folder for what a failed run leaves, such as its last good weights."""
         return self.folder / "failed" / run
 
     def create_unfinished(self, run: str, claim: Claim) -> Path:
@@ -102,7 +100,6 @@ class Store:
         shutil.rmtree(self.checkpoints / run, ignore_errors=True)
 
     def write_phase(self, text: str) -> None:
-        """Record what the process that prepares the study is doing; "" when it is done."""
         if text:
             write_text(self._phase_file, text)
         else:
@@ -154,7 +151,6 @@ class Store:
 
 @functools.cache
 def versions() -> Mapping[str, str]:
-    """The versions of the packages that compute the numbers."""
     from importlib.metadata import PackageNotFoundError, version
 
     installed = {}

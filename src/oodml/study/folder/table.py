@@ -45,7 +45,6 @@ class ResultsTable:
 
 
 def write_run_rows(rows: pd.DataFrame, folder: Path) -> None:
-    """Write the measurements of a run, or the rows of its results, to its folder."""
     types = {name: COLUMNS[name] for name in rows.columns if name in COLUMNS}
     rows.astype(types).to_parquet(folder / "rows.parquet", index=False)
 

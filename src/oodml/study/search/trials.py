@@ -150,7 +150,6 @@ class MethodSearch:
 
 
 def method_searches(study: Study, progression: Progression, images: ImageSet) -> list[MethodSearch]:
-    """The searches of a study, one for each method that has a range."""
     settings = study.search
     if settings is None:
         return []
@@ -210,7 +209,6 @@ def plan_search(
 
 
 def read_outcome(trial: Trial, store: Store, metric: str) -> Outcome:
-    """Read the outcome of a settled trial; the metric "a+b" is the sum of two."""
     folder = store.runs / trial.run.id
     if not folder.exists():
         return Outcome(reason=failure_reason(store.failure_file(trial.run.id)))

@@ -38,7 +38,6 @@ class OriginalStudy:
 
     @property
     def text(self) -> str:
-        """The study file, with the notes as comments."""
         notes = {"From command lines of the original code": "flag by flag."} | self.notes
         head = "".join(f"# {flag}: {note}\n" for flag, note in notes.items())
         return f"{head}\n{tomli_w.dumps(self.tables)}"
@@ -52,7 +51,6 @@ def _tables() -> dict[str, Any]:
 
 @cache
 def original_flags() -> dict[str, Flag]:
-    """The flags of parameters.py, and those that the scripts add."""
     both = _tables()["parameters"] | _tables()["scripts"]
     return {name: Flag(*one) for name, one in both.items()}
 
@@ -127,7 +125,6 @@ def _add_command(studies: dict[str, OriginalStudy], script: str, given: Values) 
 
 
 def _refuse_fixed(given: Values, values: Values) -> None:
-    """Refuse values that no setting of a study has."""
     constant = _numbers(values, "--tau")[0] > _number(values, "--n_epochs")
     allowed = {"--scheduler": ("none", *(["step"] if constant else []))}
     for flag in given:
@@ -166,7 +163,6 @@ def _method(values: Values, script: str, paper_diva: Values) -> dict[str, Any]:
 
 
 def _criterion(values: Values, loss: str) -> dict[str, Any]:
-    """The method `criterion` with a loss that is no method of its own."""
     spec = _tables()["criteria"][loss]
     options = _options(values, spec) | spec.get("fixed", {})
     if loss == "proxy_nca":
@@ -263,7 +259,6 @@ def _number(values: Values, flag: str) -> Any:
 
 
 def _numbers(values: Values, flag: str) -> list[Any]:
-    """Numbers as TOML has them: whole ones without a decimal point."""
     try:
         return [int(float(one)) if float(one).is_integer() else float(one) for one in values[flag]]
     except ValueError:

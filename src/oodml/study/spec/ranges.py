@@ -69,7 +69,6 @@ class NumberRange(BaseModel):
 
     @property
     def values(self) -> tuple[float, ...]:
-        """The values to validate."""
         return (self.value_of(self.low), self.value_of(self.high))
 
     def initial_value(self) -> float:
@@ -103,7 +102,6 @@ class _Bounds(BaseModel):
 
 
 def parse_search(value: object, key: Key) -> SearchSettings | None:
-    """Parse the `search` of a study file: a number of trials per method, or a table."""
     if value is None:
         return None
     if not isinstance(value, dict | int) or isinstance(value, bool):
@@ -161,7 +159,6 @@ def tables_to_validate(
 
 
 def _check_listed(values: Sequence[Any], key: Key) -> None:
-    """Refuse an empty list of values and a value that is listed twice, such as 1e-3 and 0.001."""
     if not values:
         raise key.error(values, "at least one value is required")
     for first, second in itertools.combinations(values, 2):  # True is not 1 here

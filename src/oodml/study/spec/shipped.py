@@ -26,7 +26,6 @@ MIN_CLASSES = 8
 
 
 def shipped_studies() -> dict[str, str]:
-    """The text of every study that comes with the package, by its name."""
     paths = (files("oodml") / "shipped_studies").iterdir()
     texts = {p.name.removesuffix(".toml"): p.read_text("utf-8") for p in paths if ".toml" in p.name}
     return dict(sorted(texts.items()))

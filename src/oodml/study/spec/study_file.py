@@ -70,7 +70,6 @@ class Study(BaseModel):
 
     @property
     def data_names(self) -> tuple[str, ...]:
-        """The names or paths of all datasets of the study."""
         return (self.data.name, *(source.name for _, source in self.test_data))
 
 
@@ -125,7 +124,6 @@ def read_toml_text(file: Path) -> str:
 
 
 def _describe_folder(folder: Path) -> str:
-    """Why a folder is not a study file, and what to run instead."""
     study, studies = folder / "study.toml", sorted(folder.glob("*.toml"))
     if (folder / "plan.json").exists():
         resume = f"To resume the study, run `oodml study run {study} --out {folder}`"
@@ -138,7 +136,6 @@ def _describe_folder(folder: Path) -> str:
 
 
 def parse_study(tables: Table, file: Path) -> Study:
-    """The study that the tables of a file describe."""
     top = Key(file)
     keys = parse_settings(StudyKeys, tables, top)
     source = _parse_source(keys.data, top / "data")

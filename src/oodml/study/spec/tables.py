@@ -62,7 +62,6 @@ class Key:
 
 
 def parse_settings(kind: type[Settings], table: object, key: Key) -> Settings:
-    """Validate the table at a key."""
     if not isinstance(table, dict):
         raise key.error(table, "expected a table")
     _refuse_non_finite(table, key)

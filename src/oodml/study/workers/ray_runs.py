@@ -67,7 +67,6 @@ def run_on_ray(
     threads: int | None,
     options: Mapping[str, Any],
 ) -> None:
-    """Execute the unsettled runs of a prepared study as Ray tasks."""
     resources = {"num_cpus": 1, "num_gpus": 1 if device.startswith("cuda") else 0, **options}
     with connect(on, workers) as ray:
         driver = _Driver(ray, store, device, (execute, device, threads), resources)
@@ -230,7 +229,6 @@ def _make_bundle(ray: Any, store: Store, device: str) -> _Bundle:
 
 
 def _feature_files(runs: Iterable[RunPlan], sets: Iterable[ImageSet]) -> Iterator[tuple[str, Path]]:
-    """The cached features that the runs need, as cache/PATH."""
     for model, group in group_by_network(runs).items():
         if not isinstance(model, HeadSettings):
             continue

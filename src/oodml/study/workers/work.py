@@ -54,7 +54,6 @@ def work(
 
 
 def default_execute() -> Execute:
-    """The function that trains and tests."""
     from oodml.study.run import execute
 
     return execute
