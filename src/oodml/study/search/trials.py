@@ -7,9 +7,9 @@ round depends on the study file and the results of the previous rounds, not on t
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -28,9 +28,6 @@ from oodml.study.spec.ranges import Choices, Range, SearchSettings
 from oodml.study.spec.study_file import Study
 from oodml.study.spec.variants import Variant
 
-if TYPE_CHECKING:
-    import optuna
-
 ROUND = 5
 """Number of trials of a method that are sampled at once; they can run at the same time."""
 TRIAL_COLUMNS = ("method", "trial", "run", "values", "value", "epoch", "seconds", "failed")
@@ -38,48 +35,66 @@ RANDOM_TRIALS = 8
 """Random trials before the sampler uses outcomes. It is fixed, so that a budget can be raised."""
 
 
-class Sampler:
-    """Samples the options of a method's trials: the defaults, then at random, then where good
-    trials are denser than bad ones (Bergstra et al., 2011).
+def _import_optuna() -> Any:
+    optuna = require("search", "optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+@dataclass
+class Trial:
+    """One training of a method with sampled values; the first trial uses the defaults.
+
+    Once the trial is settled, `value` is its score, or None, with the `reason`, if it failed.
     """
 
-    def __init__(self, variant: Variant, settings: SearchSettings) -> None:
-        self._optuna = _import_optuna()
-        self._variant, self._ranges = variant, variant.ranges
-        self._distributions = {n: self._distribution(one) for n, one in variant.ranges.items()}
-        self._pending: dict[int, optuna.Trial] = {}
+    number: int
+    values: dict[str, Any]
+    run: RunPlan
+    value: float | None = None
+    epoch: int | None = None
+    seconds: float | None = None
+    reason: str = "not finished yet"
+
+    def read_outcome(self, store: Store, metric: str) -> None:
+        folder = store.runs / self.run.id
+        if not folder.exists():
+            self.reason = failure_reason(store.failure_file(self.run.id))
+            return
+        rows = read_run_rows(folder)
+        values = rows[rows["stage"] == Stage.VALIDATION].set_index("metric")["value"]
+        names = metric.split("+")
+        if missing := [name for name in names if name not in values]:
+            needed = "a search needs one epoch or more, and validation classes with two images"
+            raise error_at(folder, f"{missing[0]} of validation is missing; {needed}", missing[0])
+        self.value, self.reason = float(sum(values[name] for name in names)), ""
+        self.epoch = int(values.get("epoch", 0))
+        self.seconds = read_run(folder / "run.json").seconds
+
+
+@dataclass
+class MethodSearch:
+    """Samples the trials of a method: the defaults, then at random, then where good trials are
+    denser than bad ones (Bergstra et al., 2011).
+    """
+
+    variant: Variant
+    settings: SearchSettings
+    plan: Callable[[Variant], RunPlan]
+    trials: list[Trial] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._optuna, self._pending = _import_optuna(), dict[int, Any]()
+        self._distributions = {n: self._distribution(r) for n, r in self.variant.ranges.items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # optuna calls two of these options experimental
             sampler = self._optuna.samplers.TPESampler(
                 n_startup_trials=RANDOM_TRIALS,
                 multivariate=True,
                 constant_liar=True,  # the trials of a round should differ
-                seed=derived_seed(settings.seed, "search", variant.label) % 2**32,
+                seed=derived_seed(self.settings.seed, "search", self.variant.label) % 2**32,
             )
             self._study = self._optuna.create_study(direction="maximize", sampler=sampler)
-
-    def sample(self, number: int) -> dict[str, Any]:
-        """The values of a trial, as `Variant.with_values` takes them."""
-        if number == 0:
-            return {}
-        self._pending[number] = trial = self._study.ask(self._distributions)
-        return {name: one.value_of(trial.params[name]) for name, one in self._ranges.items()}
-
-    def report(self, number: int, value: float | None) -> None:
-        """Report the value of a trial; None if it failed, which counts as worse than any value."""
-        states = self._optuna.trial.TrialState
-        if number > 0:
-            state = states.PRUNED if value is None else states.COMPLETE
-            self._study.tell(self._pending[number], value, state=state)
-            return
-        # The first trial counts if the defaults lie in all ranges.
-        params = {
-            name: one.parameter_of(self._variant.value(name)) for name, one in self._ranges.items()
-        }
-        if value is not None and None not in params.values():
-            create = self._optuna.trial.create_trial
-            trial = create(params=params, distributions=self._distributions, value=value)
-            self._study.add_trial(trial)
 
     def _distribution(self, one: Range) -> Any:
         kinds = self._optuna.distributions
@@ -89,45 +104,14 @@ class Sampler:
         low, high = (int(n) if one.whole else n for n in (one.low, one.high))
         return kind(low, high, log=one.log)
 
-
-def _import_optuna() -> Any:
-    optuna = require("search", "optuna")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna
-
-
-@dataclass(frozen=True)
-class Outcome:
-    value: float | None = None
-    epoch: int | None = None
-    seconds: float | None = None
-    reason: str = "not finished yet"
-
-
-@dataclass
-class Trial:
-    """One training of a method with sampled values; the first trial uses the defaults."""
-
-    number: int
-    values: dict[str, Any]
-    run: RunPlan
-    outcome: Outcome = Outcome()
-
-
-@dataclass
-class MethodSearch:
-    variant: Variant
-    settings: SearchSettings
-    plan: Callable[[Variant], RunPlan]
-    trials: list[Trial] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.sampler = Sampler(self.variant, self.settings)
-
     def sample_round(self) -> list[Trial]:
         trials, done = [], len(self.trials)
         for number in range(done, min(done + ROUND, self.settings.trials)):
-            values = self.sampler.sample(number)
+            values: dict[str, Any] = {}
+            if number > 0:
+                self._pending[number] = sampled = self._study.ask(self._distributions)
+                ranges = self.variant.ranges.items()
+                values = {name: one.value_of(sampled.params[name]) for name, one in ranges}
             run = self.plan(self.variant.with_values(values))
             run = run.model_copy(update={"trial": number, "values": values})
             trials.append(Trial(number, values, run))
@@ -135,16 +119,30 @@ class MethodSearch:
         return trials
 
     def read_outcomes(self, trials: Sequence[Trial], store: Store) -> None:
-        """Read the outcomes of a round, and report them to the sampler in the order of sampling."""
+        """Read the outcomes of a round, and report them to optuna in the order of sampling."""
+        states = self._optuna.trial.TrialState
         for trial in trials:
-            trial.outcome = read_outcome(trial, store, self.settings.metric)
-            self.sampler.report(trial.number, trial.outcome.value)
+            trial.read_outcome(store, self.settings.metric)
+            if trial.number > 0:
+                state = states.PRUNED if trial.value is None else states.COMPLETE
+                self._study.tell(self._pending[trial.number], trial.value, state=state)
+            elif trial.value is not None:
+                self._add_defaults(trial.value)
+
+    def _add_defaults(self, value: float) -> None:
+        """Report the value of the first trial, which counts if the defaults lie in all ranges."""
+        ranges, variant = self.variant.ranges, self.variant
+        params = {name: one.parameter_of(variant.value(name)) for name, one in ranges.items()}
+        if None not in params.values():
+            create, distributions = self._optuna.trial.create_trial, self._distributions
+            trial = create(params=params, distributions=distributions, value=value)
+            self._study.add_trial(trial)
 
     def best(self, folder: Path) -> Trial:
-        scored = [(t.outcome.value, -t.number) for t in self.trials if t.outcome.value is not None]
+        scored = [(t.value, -t.number) for t in self.trials if t.value is not None]
         if not scored:
             problem = f"all {len(self.trials)} trials of {self.variant.label} failed"
-            reason = f"{self.trials[0].outcome.reason}. See the tracebacks in {folder / 'failed'}"
+            reason = f"{self.trials[0].reason}. See the tracebacks in {folder / 'failed'}"
             raise error_at(folder, f"{problem}: {reason}; pass --retry to repeat the trials.")
         return self.trials[-max(scored)[1]]
 
@@ -208,21 +206,6 @@ def plan_search(
     )
 
 
-def read_outcome(trial: Trial, store: Store, metric: str) -> Outcome:
-    folder = store.runs / trial.run.id
-    if not folder.exists():
-        return Outcome(reason=failure_reason(store.failure_file(trial.run.id)))
-    rows = read_run_rows(folder)
-    values = rows[rows["stage"] == Stage.VALIDATION].set_index("metric")["value"]
-    names = metric.split("+")
-    if missing := [name for name in names if name not in values]:
-        needed = "a search needs one epoch or more, and validation classes with two images"
-        raise error_at(folder, f"{missing[0]} of validation is missing; {needed}", missing[0])
-    value = float(sum(values[name] for name in names))
-    record = read_run(folder / "run.json")
-    return Outcome(value, int(values.get("epoch", 0)), record.seconds, reason="")
-
-
 def replay(searches: Sequence[MethodSearch], trials: Store) -> bool:
     """Sample as many rounds as the stored trials allow; return whether the search is complete."""
     for sampled in rounds(searches):
@@ -248,11 +231,11 @@ def with_chosen_options(
             "ranges": {name: one.describe() for name, one in ranges.items()},
             "chosen": {name: chosen[label].value(name) for name in ranges},
             "trial": best[label].number,
-            "value": best[label].outcome.value,
-            "epoch": best[label].outcome.epoch,
-            "default": search.trials[0].outcome.value,
+            "value": best[label].value,
+            "epoch": best[label].epoch,
+            "default": search.trials[0].value,
             "trials": len(search.trials),
-            "failed": sum(trial.outcome.value is None for trial in search.trials),
+            "failed": sum(trial.value is None for trial in search.trials),
         }
     settings = {} if study.search is None else study.search.model_dump()
     sampler = f"TPE of optuna {_import_optuna().__version__}"
@@ -263,7 +246,9 @@ def with_chosen_options(
 def write_trials(searches: Iterable[MethodSearch], file: Path) -> None:
     """Write all trials so far as CSV, one row per trial; its option values are JSON."""
     rows = [
-        (one.variant.label, t.number, t.run.id, json.dumps(t.values), *astuple(t.outcome))
+        vars(t)
+        | {"method": one.variant.label, "trial": t.number, "run": t.run.id}
+        | {"values": json.dumps(t.values), "failed": t.reason}
         for one in searches
         for t in one.trials
     ]
