@@ -69,9 +69,9 @@ def model_metadata(model: Embedder, run: Mapping[str, Any]) -> dict[str, str]:
         "test_transform": _describe_transform(model),
         "settings": settings.model_dump_json(),
     }
-    keys = {"run": "id", "data": "data", "fingerprint": "fingerprint", "split": "split"}
-    keys |= {"method": "method", "seed": "seed"}
-    metadata |= {name: run[key] for name, key in keys.items() if key in run}
+    metadata |= {"run": run["id"]} if "id" in run else {}
+    keys = ("data", "fingerprint", "split", "method", "seed")
+    metadata |= {key: run[key] for key in keys if key in run}
     return {name: str(value) for name, value in metadata.items()}
 
 

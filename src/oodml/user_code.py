@@ -55,9 +55,9 @@ def code_folders(*values: Any) -> list[str]:
 def _user_names(values: Iterable[Any]) -> Iterator[tuple[str, str]]:
     """Names that refer to code outside oodml, each with its top-level module."""
     for text in _strings(values):
-        for kind in catalog.KINDS:
-            if text in catalog.plugins(kind):
-                yield text, catalog.plugins(kind)[text].module.partition(".")[0]
+        for plugins in map(catalog.plugins, catalog.KINDS):
+            if text in plugins:
+                yield text, plugins[text].module.partition(".")[0]
         path = _IMPORT_PATH.fullmatch(text)
         if path and path[1] != "oodml":
             yield text, path[1]

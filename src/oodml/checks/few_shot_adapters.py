@@ -38,10 +38,10 @@ def check_adaptation(make: Make) -> None:
     embedded = result.heads.embed(features[None])
     problem = f"{len(result.heads.weight)} heads for two episodes"
     require(len(result.heads.weight) == 2, problem, "Return one head per episode")
-    if not embedded.isfinite().all():
-        raise Violation("an embedding is not finite", "Guard divisions, roots, and logarithms")
-    if torch.equal(embedded[0], head.embed(features[None])[0]):
-        raise Violation("no embedding changes", "Compute the loss from the given embeddings")
+    remedy = "Guard divisions, roots, and logarithms"
+    require(embedded.isfinite().all(), "an embedding is not finite", remedy)
+    changed = not torch.equal(embedded[0], head.embed(features[None])[0])
+    require(changed, "no embedding changes", "Compute the loss from the given embeddings")
 
 
 def check_determinism(make: Make) -> None:

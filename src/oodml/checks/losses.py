@@ -31,10 +31,9 @@ def compute(loss: Any, x: Tensor, y: Tensor) -> Tensor:
     """The loss of a batch without a miner; on all triplets if the loss requires triplets."""
     parameter = _parameter(loss, "triplets")
     required = parameter is not None and parameter.default is parameter.empty
-    value = loss(x, y, all_triplets(y)) if required else loss(x, y)
-    if not isinstance(value, Tensor) or value.shape != ():
-        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise Violation(f"it returns {got}", "Return a scalar tensor of shape (), such as a mean")
+    value: Tensor = loss(x, y, all_triplets(y)) if required else loss(x, y)
+    got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+    require(got == (), f"it returns {got}", "Return a scalar tensor of shape (), such as a mean")
     return value
 
 

@@ -28,12 +28,11 @@ class Metric:
     """A metric and how to present it.
 
     Attributes:
-        name: the name in the results table. A trailing "@k" represents any integer, as in
-            "recall@k"; the suffix "_published" marks the original study's variant.
+        name: the name in the results table; "@k" at its end represents any integer, and
+            "_published" marks the original study's variant.
         label: the name in figures and prose, with "@k" as in `name`.
-        family: "retrieval", "clustering", and "classification" measure quality, "structure"
-            describes the embedding, "open_set" and "compression" measure decisions that it is
-            used for, "count" counts queries or images, "other" is anything unregistered.
+        family: "structure" describes the embedding, "open_set" and "compression" the decisions that
+            it is used for, "count" are numbers of queries or images, "other" is unregistered.
         higher_is_better: None where neither direction is better.
         chance: the baseline that the metric's chance level refers to, or None.
     """

@@ -26,8 +26,8 @@ def write_model_folder(run: Path, out: Path) -> str:
     if planned.model.get("weights") not in (None, "none") and planned.model.get("mode") == "head":
         problem = f"{planned.description}: the backbone has a local weights file, which others lack"
         raise OodmlError(problem, "model.weights", planned.model["weights"])
-    record, card = json.loads((run / "run.json").read_text("utf-8")), run / "README.md"
-    record = without_paths(record)
+    record = without_paths(json.loads((run / "run.json").read_text("utf-8")))
+    card = run / "README.md"
     text = card.read_text("utf-8") if card.exists() else _model_card(run.parents[1], record)
     with creating_folder(out) as staged:
         for name in ("model.json", "model.safetensors"):

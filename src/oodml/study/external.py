@@ -65,10 +65,6 @@ def record(
         split: the step of the split.
         trains: False for a model that was not trained on the split, such as a frozen network.
         replace_existing: replace the run of the same method, split, and seed.
-
-    Raises:
-        OodmlError: if ids are unknown or repeated, test images or classes are missing, a training
-            class is among the vectors, or another seed has the same vectors.
     """
     if not isinstance(vectors, VectorSet):
         if ids is None:
@@ -92,7 +88,7 @@ def add_files(
 
     `pattern` is the path of the files with {split} and {seed}, such as "mine/{split}-{seed}.npz".
     Without {split}, one file contains all images, of a model that was not trained on the splits.
-    Other arguments are those of `record`. With `data` and a split file, the folder may be new.
+    With `data` and a split file, the folder may be new.
     """
     if data is not None or splits is not None:
         _create_study(Path(folder), data, splits)

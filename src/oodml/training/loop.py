@@ -37,13 +37,10 @@ Evaluate = Callable[[], Metrics]
 
 @dataclass(frozen=True)
 class History:
-    """The course of a training.
+    """The course of a training: for each epoch, its number, loss terms, and metrics.
 
-    Attributes:
-        rows: for each epoch, its number, loss terms, and metrics.
-        epoch: the selected epoch; 0 is the model before training.
-        path: for each weight average, the share of the trained weights and its metrics.
-        cost: "parameters" that trained, "seconds_per_step", and "peak_bytes" of memory.
+    `epoch` is the selected one, 0 the model before training. `path` has the metrics of weight
+    averages; `cost` are "parameters" that trained, "seconds_per_step", and "peak_bytes" of memory.
     """
 
     rows: list[dict[str, float]]

@@ -148,11 +148,8 @@ class Retention:
     pretrained backbone, so it does not depend on the new head. "relation" is the KL divergence
     between the softmax of the cosines of a batch of embeddings and that of pretrained features
     (temperature 0.1). "weights" is half the squared distance of the trained parameters of the
-    backbone (L2-SP, Li et al. 2018, arXiv 1802.01483).
-
-    Args:
-        teacher: pretrained features [n f] of the test view of each row of the source. By default
-            they are computed in each step, for the same view that the model sees.
+    backbone (L2-SP, Li et al. 2018, arXiv 1802.01483). `teacher` are pretrained features [n f] of
+    the test view; by default they are computed in each step, for the view that the model sees.
     """
 
     def __init__(

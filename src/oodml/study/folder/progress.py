@@ -69,15 +69,14 @@ def _display(console: Console) -> Iterator[Callable[[Status], None]]:
 
 def format_progress(status: Status) -> str:
     smoke = "smoke test: " if status.smoke else ""
-    parts = [f"{smoke}{len(status.done)} of {status.total} {status.unit} done"]
-    if status.failed:
-        parts.append(f"{len(status.failed)} failed")
-    if status.running:
-        names = (one.run.description for one in status.running[:MAX_RUNNING])
-        parts.append("running " + "; ".join(names))
-    if status.remaining != 0:
-        parts.append(f"left: {format_duration(status.remaining)}")
-    return ", ".join(parts)
+    names = "; ".join(one.run.description for one in status.running[:MAX_RUNNING])
+    parts = {
+        f"{smoke}{len(status.done)} of {status.total} {status.unit} done": True,
+        f"{len(status.failed)} failed": status.failed,
+        f"running {names}": status.running,
+        f"left: {format_duration(status.remaining)}": status.remaining != 0,
+    }
+    return ", ".join(part for part, applies in parts.items() if applies)
 
 
 def render_status(status: Status) -> Group:

@@ -19,8 +19,7 @@ Versions = dict[str, tuple[int, int]]
 def mirrored(folder: Path, storage: str) -> Iterator[None]:
     """Fetch what a study folder lacks from its copy, and keep the copy up to date inside the block.
 
-    Args:
-        storage: a folder, or a URL such as "s3://bucket/study" that pyarrow opens.
+    The copy is in a folder, or at a URL such as "s3://bucket/study" that pyarrow opens.
     """
     from pyarrow import fs
 
