@@ -1,7 +1,4 @@
-"""What a metric is, and the registry of all metrics, which the functions that compute them fill.
-
-Import the registry through `oodml.evaluate.registry`, which is complete.
-"""
+"""What a metric is, and their registry; import it through `oodml.evaluate.registry`."""
 
 import math
 from collections.abc import Iterable

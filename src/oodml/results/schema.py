@@ -1,7 +1,4 @@
-"""The results table: one number per row, with everything that identifies it.
-
-The metadata of `results.parquet` list the baselines; `read_results` adds the column "trains".
-"""
+"""The results table: one number per row, with everything that identifies it."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,6 @@
 """Zip files with one possible content: the same members give the same bytes.
 
-Members are sorted, stored without compression, and have no times. Reading writes the archive again
-and compares, so a change of any byte is detected, in names and headers, too.
+Reading writes the archive again and compares, so a change of any byte is detected.
 """
 
 import filecmp

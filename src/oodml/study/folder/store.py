@@ -1,7 +1,4 @@
-"""The study folder: its plan, finished runs, failed runs, and results table.
-
-A run is finished when `runs/<id>` exists: it is written elsewhere and renamed. No torch here.
-"""
+"""The study folder. A run is finished when `runs/<id>` exists: it is written elsewhere."""
 
 import contextlib
 import functools

@@ -1,7 +1,7 @@
 """The trials of a search: the same number for every method, on validation classes alone.
 
-Trials are the runs of a study in `DIR/search`. They are sampled in rounds of `ROUND` per method. A
-round depends on the study file and the results of the previous rounds, not on the processes.
+Trials are the runs of a study in `DIR/search`. A round of `ROUND` trials per method depends on the
+study file and the previous rounds, not on the processes.
 """
 
 import json

@@ -1,7 +1,6 @@
-"""Command lines of the original code as studies.
+"""Command lines of the original code as studies, on the data and splits of the paper's studies.
 
-`original_flags.toml` states what becomes of each flag. Data and splits are those of the paper's
-study of the dataset; the original code never used its split files.
+`original_flags.toml` states what becomes of each flag.
 """
 
 import re

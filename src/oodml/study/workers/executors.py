@@ -1,7 +1,4 @@
-"""Run a study on other machines: Ray executes each run as a task, Slurm's jobs call `work`.
-
-Every machine of a Slurm job must reach the study folder by the same path.
-"""
+"""Run a study by Ray tasks, or by Slurm jobs, which reach the study folder by the same path."""
 
 import shutil
 from collections.abc import Mapping

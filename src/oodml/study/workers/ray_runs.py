@@ -1,9 +1,8 @@
 """Runs as Ray tasks. The study folder is on the driver's machine only.
 
 Images, cached features, splits, and user code go to each node once, through Ray's object store.
-Each task works in a mirror of the study folder on its node and returns the finished run, which the
-driver publishes. Checkpoints are sent to the driver while a run is trained, so a run whose node
-dies, or whose driver is restarted, resumes.
+Each task works in a mirror of the study folder on its node. Its checkpoints are sent to the driver,
+so a run whose node dies, or whose driver is restarted, resumes.
 """
 
 import os
