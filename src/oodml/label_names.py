@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -37,12 +38,10 @@ def as_names(values: Any, name: str = "labels", location: str = "", literal: boo
 
 def _as_text(value: Any) -> str | None:
     if isinstance(value, bytes):
-        try:
+        with suppress(UnicodeDecodeError):
             return value.decode("utf-8")
-        except UnicodeDecodeError:
-            return None
-    if isinstance(value, np.generic):
-        value = value.item()
+        return None
+    value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value) if isinstance(value, str | int) else None
@@ -113,11 +112,10 @@ def look_alikes(names: Iterable[str], others: Iterable[str]) -> Mapping[str, str
 
 def _fold(name: str) -> str:
     text = unicodedata.normalize("NFKC", name).strip().casefold()
-    try:
+    with suppress(ValueError):
         number = float(text)
-    except ValueError:
-        return text
-    return str(int(number)) if number.is_integer() else str(number)
+        return str(int(number)) if number.is_integer() else str(number)
+    return text
 
 
 def refuse_same_names(names: Iterable[str], location: str) -> None:

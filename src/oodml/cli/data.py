@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -63,11 +63,10 @@ def check(
     from oodml.progress import Progress
 
     if not near_duplicates and (backbone or splits or similarity is not None):
-        given = "--backbone" if backbone else "--splits" if splits else "--similarity"
-        raise OodmlError(f"{given} needs --near-duplicates", location=given)
-    options = ({"root": root} if root else {}) | (
-        {"skip_unlabeled": True} if skip_unlabeled else {}
-    )
+        flag = "--backbone" if backbone else "--splits" if splits else "--similarity"
+        raise OodmlError(f"{flag} needs --near-duplicates", location=flag)
+    given = {"root": root, "skip_unlabeled": skip_unlabeled}
+    options: Any = {name: value for name, value in given.items() if value}
     images = shared.open_data(data, background=background, **options)
     # Pillow warns about damaged files that it then fails to read; the report lists these.
     warnings.filterwarnings("ignore", module="PIL")
@@ -142,9 +141,8 @@ def cache(
     for name in parts or ():
         if name not in every:
             raise unknown("part of the cache", name, every, str(folder))
-    files = {
-        name: [f for f in (folder / name).rglob("*") if f.is_file()] for name in parts or every
-    }
+    chosen = parts or every
+    files = {name: [f for f in (folder / name).rglob("*") if f.is_file()] for name in chosen}
     sizes = {name: sum(file.stat().st_size for file in own) for name, own in files.items()}
     total = format_size(sum(sizes.values()))
     sentences = [f"{folder} (set OODML_CACHE for another folder): {total if sizes else 'empty'}"]

@@ -51,18 +51,15 @@ def dataset(
 
 
 def image_paths(root: Path) -> tuple[list[PurePosixPath], tuple[tuple[str, int], ...]]:
-    """The images in a folder, and the number of other files by suffix.
-
-    The paths are sorted, relative to the folder, and Unicode in every locale.
-    """
+    """The images in a folder, sorted, relative, and Unicode in every locale; and the number of
+    other files by suffix."""
     if not root.is_dir():
         raise error_at(root, "no such folder")
-    paths, others = [], Counter[str]()
-    for path, is_image in _walk(root, "", (os.path.realpath(root),)):
-        if is_image:
-            paths.append(PurePosixPath(_unicode(path)))
-        else:
-            others[os.path.splitext(path)[1].lower() or "no suffix"] += 1
+    files = list(_walk(root, "", (os.path.realpath(root),)))
+    paths = sorted(PurePosixPath(_unicode(path)) for path, is_image in files if is_image)
+    others = Counter(
+        os.path.splitext(path)[1].lower() or "no suffix" for path, is_image in files if not is_image
+    )
     skipped = tuple(sorted(others.items()))
     counts = ", ".join(f"{count} × {suffix}" for suffix, count in skipped)
     if not paths:
@@ -72,7 +69,7 @@ def image_paths(root: Path) -> tuple[list[PurePosixPath], tuple[tuple[str, int],
     if unreadable := ", ".join(sorted(others.keys() & set(OTHER_IMAGE_SUFFIXES))):
         advice = f"Images in {unreadable} cannot be read; convert them to PNG or JPEG."
         logging.getLogger("oodml").warning("%s: files skipped (%s). %s", root, counts, advice)
-    return sorted(paths), skipped
+    return paths, skipped
 
 
 def _unicode(name: str) -> str:
