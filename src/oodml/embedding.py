@@ -68,13 +68,10 @@ def embed(
     Args:
         backbone: a backbone as in `oodml.backbones.load_backbone`; the vectors are its pooled,
             unnormalized features [n f]. Or a trained model; the vectors are its embeddings [n d],
-            under its own settings, and are never cached. Or any module or function of batches
-            [n c h w] that `transform` prepares, or an object with `encode`, such as a model of
-            sentence-transformers, which receives lists of images.
-        weights, trust_code, image_size, pooling, augmentation: as in `load_backbone` and in
-            `oodml.model.ModelTable`.
+            never cached. Or any module or function of batches [n c h w] that `transform` prepares,
+            or an object with `encode`, as in sentence-transformers, of lists of images.
+        weights, trust_code, image_size, pooling, augmentation: see `oodml.model.ModelTable`.
         view, seed: None for the test view, or the number of a random training view, and its seed.
-        device, batch_size: by default CUDA if available; the vectors do not depend on batches.
         cache: whether to read and write the cache, which is keyed by the contents of the images.
         transform: from an image of Pillow to the input [c h w]; by default the module's attribute.
 
@@ -92,8 +89,8 @@ def embed(
         return _vector_set(vectors, images, _data_source(images) | {"model": settings})
     if not isinstance(backbone, str):
         vectors = _apply_function(images, backbone, transform, resolved, batch_size)
-        name = type(backbone).__name__
-        return _vector_set(vectors, images, _data_source(images) | {"model": name})
+        source = _data_source(images) | {"model": type(backbone).__name__}
+        return _vector_set(vectors, images, source)
     given = {"weights": weights, "image_size": image_size, "augmentation": augmentation}
     options = _checked_options(backbone, {**given, "pooling": pooling})
     pooling, augmentation = options["pooling"], options["augmentation"]
@@ -104,8 +101,8 @@ def embed(
         network = load_backbone(backbone, weights, trust_code=trust_code)
         network.check_pooling(pooling)
         size = image_size or network.image_size
-        input_view = _make_view(images, network, size, augmentation, view, seed)
-        features = _pooled_features(images, network, input_view, resolved, batch_size)
+        made = _make_view(images, network, size, augmentation, view, seed)
+        features = _pooled_features(images, network, made, resolved, batch_size)
         if path:
             _write_features(path, images.ids, features, source)
         cached = combine_poolings(features, pooling).numpy()

@@ -50,8 +50,7 @@ def dataset(
         path: the table. Its columns are `path` and `class` (or `label`), optionally `superclass`,
             `split` (the partition), `is_query` and `is_gallery`, and those of
             `oodml.vector_columns.ATTRIBUTES`. Others with short values become `attributes`.
-        root: the folder that the table's paths are relative to; by default the table's folder.
-        name: the name of the dataset in results; by default the file's name.
+        root, name: the folder of the images, and the dataset's name; by default those of the table.
         skip_unlabeled: leave out rows without a class or superclass, and count them in `skipped`.
         check_files: refuse a table of which an image does not exist.
 
@@ -72,20 +71,13 @@ def dataset(
         table = {name: values[~dropped] for name, values in table.items()}
     columns = _named_columns(path, table)
     refuse_same_names(columns["class"], str(path))
-    n = len(columns["path"])
-    if not n:
+    if not (n := len(columns["path"])):
         raise error_at(path, "lists no images")
     if len(np.unique(columns["class"])) == 1:
         only = str(columns["class"][0])
         problem = f"all images are in one class, {only!r}; at least two are required"
         raise error_at(path, problem, only)
-    known = {name for names in COLUMNS.values() for name in names}
-    attributes = {
-        name: attribute_texts(values)
-        for name, values in table.items()
-        if name.strip().casefold() not in known
-        and all(np.ndim(value) == 0 and len(str(value)) <= MAX_TEXT for value in values)
-    }
+    attributes = _short_columns(table)
     attributes |= {name: columns.pop(name) for name in ATTRIBUTES if name in columns}
     parts, flags = columns.get("split"), [name for name in LISTS if name in columns]
     if flags == [*LISTS]:  # the place in the lists of queries and gallery
@@ -105,6 +97,17 @@ def dataset(
         attributes=attributes,
     )
     return images.select(np.argsort(images.ids, kind="stable"))
+
+
+def _short_columns(table: Table) -> dict[str, Names]:
+    """The columns that are not in `COLUMNS`, if their values are short."""
+    known = {name for names in COLUMNS.values() for name in names}
+    return {
+        name: attribute_texts(values)
+        for name, values in table.items()
+        if name.strip().casefold() not in known
+        and all(np.ndim(value) == 0 and len(str(value)) <= MAX_TEXT for value in values)
+    }
 
 
 def table_columns(path: Path, images: ImageSet) -> dict[str, Names]:
