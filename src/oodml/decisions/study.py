@@ -4,22 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from oodml.decisions.compression import (
-    MIN_FIT,
-    Code,
-    code_metrics,
-    flat_rows,
-    precision_code,
-    quantized_code,
-    reduced_code,
-)
-from oodml.decisions.open_set import (
-    FAR,
-    left_out_scores,
-    open_set_metrics,
-    threshold_at,
-    withheld_scores,
-)
+from oodml.decisions import compression, open_set
 from oodml.evaluate.query_lists import searched_rows
 from oodml.vectors import VectorSet
 
@@ -46,30 +31,30 @@ def decision_metrics(
         return {}
     half, threshold = len(test.class_names) // 2, None
     if validation is not None and unseen and len(validation.class_names) > 1:
-        others = left_out_scores(validation, distance=distance)
-        threshold = threshold_at(others.scores[~others.known], FAR)
+        others = open_set.left_out_scores(validation, distance=distance)
+        threshold = open_set.threshold_at(others.scores[~others.known], open_set.FAR)
         half = min(half, len(validation.class_names) - 1)
-    scores = withheld_scores(test, distance=distance, seed=seed, n_known=half)
-    metrics = open_set_metrics(scores, (FAR,), threshold)
+    scores = open_set.withheld_scores(test, distance=distance, seed=seed, n_known=half)
+    metrics = open_set.open_set_metrics(scores, (open_set.FAR,), threshold)
     if validation is not None:
-        rows, fit = (flat_rows(part, distance).float() for part in (test, validation))
-        sides = searched_rows(test)
+        rows, fit = (compression.flat_rows(part, distance).float() for part in (test, validation))
+        options = (1,), distance, seed, searched_rows(test)
         for name, code in study_codes(rows.shape[1], len(fit)).items():
-            values = code_metrics(code, rows, fit, test.labels, (1,), distance, seed, sides)
+            values = compression.code_metrics(code, rows, fit, test.labels, *options)
             mean = torch.from_numpy(values["recall@1"]).nanmean()
             metrics[f"recall@1_{name}"] = float(mean)
     return metrics
 
 
-def study_codes(width: int, n_fit: int) -> dict[str, Code]:
+def study_codes(width: int, n_fit: int) -> dict[str, compression.Code]:
     """The codes that studies evaluate, by their name in metrics."""
-    binary = precision_code("binary", width)
+    binary = compression.precision_code("binary", width)
     codes = {
-        "pca": reduced_code(max(1, width // 2), "pca", width, 4),
-        "int8": precision_code("int8", width),
+        "pca": compression.reduced_code(max(1, width // 2), "pca", width, 4),
+        "int8": compression.precision_code("int8", width),
         "binary": binary,
         "rescored": replace(binary, name="binary, rescored", rescore=RESCORE),
     }
-    if width % 8 == 0 and n_fit >= MIN_FIT:
-        codes["pq"] = quantized_code(width // 8, False, width)
+    if width % 8 == 0 and n_fit >= compression.MIN_FIT:
+        codes["pq"] = compression.quantized_code(width // 8, False, width)
     return codes

@@ -10,16 +10,10 @@ import pandas as pd
 
 from oodml.arrays import Names
 from oodml.errors import OodmlError, error_at, unknown
+from oodml.evaluate import retrieval
 from oodml.evaluate.clustering import chance_clustering, clustering_metrics
 from oodml.evaluate.query_lists import query_lists
 from oodml.evaluate.registry import find_metric
-from oodml.evaluate.retrieval import (
-    PerQuery,
-    average_metrics,
-    chance_metrics,
-    metrics_per_class,
-    retrieval_metrics,
-)
 from oodml.evaluate.structure import structure_metrics
 from oodml.vectors import VectorSet
 
@@ -60,17 +54,18 @@ def evaluate_vectors(
     if by not in ("class", "superclass"):
         raise unknown("relevance", by, ("class", "superclass"))
     everything, queries, gallery, listed = apply_lists(queries, gallery)
-    options: dict[str, Any] = {"relevance": _superclasses(queries) if by == "superclass" else None}
+    grouped = _superclasses(queries) if by == "superclass" else None
+    options: dict[str, Any] = {"ks": ks, "relevance": grouped}
     if gallery is not None:
         options |= {"gallery": gallery.vectors, "gallery_labels": gallery.classes}
         if by == "superclass":
             options["gallery_relevance"] = _superclasses(gallery)
         if everything is not queries or (queries.has_ids and gallery.has_ids):  # of one file
             options |= {"ids": queries.ids, "gallery_ids": gallery.ids}
-    options |= {"ks": ks, "distance": distance, "seed": seed, "average": average}
+    options |= {"distance": distance, "seed": seed, "average": average, "per_query": True}
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
-        values = retrieval_metrics(queries.vectors, queries.classes, per_query=True, **options)
+        values = retrieval.retrieval_metrics(queries.vectors, queries.classes, **options)
     excluded = 0 if gallery is None else int((len(gallery) - values["gallery_size"]).sum())
     result = summarize(values, queries.classes, ks, average, queries.vectors.shape[1], by)
     if not retrieval_only:
@@ -92,7 +87,7 @@ def evaluate_vectors(
 
 
 def summarize(
-    values: PerQuery,
+    values: retrieval.PerQuery,
     classes: Names,
     ks: Sequence[int],
     average: str,
@@ -101,9 +96,9 @@ def summarize(
 ) -> Evaluation:
     """Average the retrieval metrics [n] of queries, as `evaluate_vectors` with `retrieval_only`."""
     ranked = values.pop("gallery_size")
-    metrics = average_metrics(values, classes, average)
-    chance = chance_metrics(values["positives"], ranked, ks=ks)
-    names, columns = metrics_per_class(values, classes)
+    metrics = retrieval.average_metrics(values, classes, average)
+    chance = retrieval.chance_metrics(values["positives"], ranked, ks=ks)
+    names, columns = retrieval.metrics_per_class(values, classes)
     images = np.unique(classes, return_counts=True)[1]
     sizes = {"vectors": len(classes), "dimensions": dimensions, "classes": len(names)}
     table = pd.DataFrame({"class": names, "images": images}).assign(**columns)

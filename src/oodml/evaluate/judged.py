@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from oodml.arrays import Names
 from oodml.errors import error_at, unknown
+from oodml.evaluate import relevance, retrieval
 from oodml.evaluate.evaluation import (
     Evaluation,
     apply_lists,
@@ -22,24 +23,7 @@ from oodml.evaluate.evaluation import (
 )
 from oodml.evaluate.inputs import as_vectors, check_seed, encode_labels
 from oodml.evaluate.protocol import check_widths, self_matches
-from oodml.evaluate.relevance import (
-    PROTOCOLS,
-    Judge,
-    Pairs,
-    Rules,
-    judge_by_class,
-    judge_by_pairs,
-    judged_ranks,
-    judged_scores,
-)
-from oodml.evaluate.retrieval import (
-    JUDGED,
-    RETRIEVAL,
-    average_metrics,
-    check_cutoffs,
-    metrics_per_class,
-    score_blocks,
-)
+from oodml.evaluate.relevance import PROTOCOLS, Rules
 from oodml.evaluate.trec import Qrels, Ranking, check_ids, run_blocks, write_qrels, write_run
 from oodml.results.metrics import cutoffs
 from oodml.vectors import VectorSet
@@ -80,7 +64,7 @@ def evaluate_judged(
     rules = Rules(needs_lists=False) if protocol is None else PROTOCOLS[protocol]
     columns = tuple(dict.fromkeys(rules.exclude + exclude))
     rules = replace(rules, exclude=columns, shared_label=rules.shared_label or shared_label)
-    steps = check_cutoffs(cutoffs(rules.metrics) if rules.metrics else ks)
+    steps = retrieval.check_cutoffs(cutoffs(rules.metrics) if rules.metrics else ks)
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
         n_vectors, asked, others, judge, notes = _judge(queries, gallery, rules, qrels, distance)
@@ -89,14 +73,15 @@ def evaluate_judged(
     searched = as_vectors(others.vectors, distance, "gallery").to(vectors)
     names = tuple(asked.ids.tolist()), tuple(others.ids.tolist())
     if run_file is not None:
-        scores = judged_scores(vectors, searched, judge, distance)
+        scores = relevance.judged_scores(vectors, searched, judge, distance)
         write_run(run_file, names, ((rows, score) for rows, score, _, _ in scores))
     if qrels_file is not None:
         write_qrels(qrels_file, names, judge)
     changed = rules.exclude, rules.junk_classes, rules.distractor_classes, rules.shared_label
     is_plain = not any(changed) and qrels is None and not uses_columns(asked, others)
     options: dict[str, Any] = {"distance": distance, "average": average, "seed": seed}
-    if rules.metrics and is_plain and set(rules.metrics) <= set(RETRIEVAL.functions(steps)):
+    plain_metrics = set(retrieval.RETRIEVAL.functions(steps)) if is_plain else set()
+    if rules.metrics and plain_metrics.issuperset(rules.metrics):
         result = evaluate_vectors(queries, gallery, ks=steps, retrieval_only=True, **options)
     else:
         generator = torch.Generator(vectors.device).manual_seed(seed)
@@ -106,9 +91,9 @@ def evaluate_judged(
             alone = np.char.add("\0", others.ids)  # an image without a track is one itself
             given = np.where(given == "", alone, given)
             options["tracks"] = np.unique(given, return_inverse=True)[1]
-        blocks = judged_ranks(vectors, searched, judge, **options)
+        blocks = relevance.judged_ranks(vectors, searched, judge, **options)
         functions = _functions(steps) | {"gallery_size": lambda positives: positives.sizes}
-        values = score_blocks(blocks, functions, len(vectors))
+        values = retrieval.score_blocks(blocks, functions, len(vectors))
         by = "label" if rules.shared_label else "class"
         result = summarize(values, asked.classes, steps, average, vectors.shape[1], by)
     sizes = result.sizes | {"vectors": n_vectors}
@@ -130,9 +115,9 @@ def evaluate_run(
     ranking. Matches that were not retrieved count as ranked last.
     """
     names, blocks = run_blocks(run, qrels)
-    values = score_blocks(blocks, _functions(check_cutoffs(ks)), len(names))
-    metrics = average_metrics(values, names, average)
-    table = metrics_per_class(values, names)[1]
+    values = retrieval.score_blocks(blocks, _functions(retrieval.check_cutoffs(ks)), len(names))
+    metrics = retrieval.average_metrics(values, names, average)
+    table = retrieval.metrics_per_class(values, names)[1]
     per_query = pd.DataFrame({"query": np.unique(names)}).assign(**table)
     answer = f"mAP is {metrics['map']:.4f} for {metrics['queries']:.0f} queries."
     sizes = {"queries": len(names), "retrieved": len(run.scores), "judged": len(qrels.grades)}
@@ -140,12 +125,12 @@ def evaluate_run(
 
 
 def _functions(steps: tuple[int, ...]) -> dict[str, Any]:
-    return RETRIEVAL.functions(steps, published=False) | JUDGED.functions(steps)
+    return retrieval.RETRIEVAL.functions(steps, published=False) | retrieval.JUDGED.functions(steps)
 
 
 def _judge(
     queries: VectorSet, gallery: VectorSet | None, rules: Rules, qrels: Qrels | None, distance: str
-) -> tuple[int, VectorSet, VectorSet, Judge, list[str]]:
+) -> tuple[int, VectorSet, VectorSet, relevance.Judge, list[str]]:
     """The number of vectors, queries, gallery, the judgments of their pairs, and notes."""
     if rules.needs_lists and gallery is None and queries.partition is None:
         problem = "this protocol has separate queries and gallery: pass --gallery, or add the "
@@ -163,16 +148,16 @@ def _judge(
         groups, labels = encode_labels(queries.classes, searched.classes)[1]
         own = self_matches(asked, images.to(asked), groups, labels, queries.ids, searched.ids)
     if qrels is None:
-        judge = judge_by_class(queries, others, rules, own)
+        judge = relevance.judge_by_class(queries, others, rules, own)
     else:
         pairs, grades = _judged_pairs(queries.ids, others.ids, qrels)
-        judge = judge_by_pairs(pairs, grades, (len(queries), len(others)), own)
+        judge = relevance.judge_by_pairs(pairs, grades, (len(queries), len(others)), own)
     return len(everything), queries, others, judge, [*filter(None, [rules.source]), *notes]
 
 
 def _judged_pairs(
     ids: Names, gallery_ids: Names, qrels: Qrels
-) -> tuple[Pairs, NDArray[np.float32]]:
+) -> tuple[relevance.Pairs, NDArray[np.float32]]:
     """The positions of judged pairs whose query and image are both given."""
     check_ids(ids, "queries")
     check_ids(gallery_ids, "images")

@@ -10,18 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oodml.errors import OodmlError, error_at, unknown
+from oodml.evaluate import random_ranking
 from oodml.evaluate.inputs import Array, as_labels, check_seed, encode_labels
 from oodml.evaluate.metric_family import MetricFamily
 from oodml.evaluate.protocol import RetrievalProtocol, gallery_protocol
-from oodml.evaluate.random_ranking import (
-    expected_map,
-    expected_map_at_1000,
-    expected_map_at_r,
-    expected_mrr,
-    expected_precision,
-    expected_r_precision,
-    expected_recall,
-)
 from oodml.evaluate.ranks import NOT_RETRIEVED, MoreColumns, RankBlock, positive_ranks
 from oodml.results.metrics import PUBLISHED, check_bounds
 
@@ -67,43 +59,43 @@ class RankedPositives:
 RETRIEVAL: MetricFamily[RankedPositives, Score] = MetricFamily("retrieval")
 
 
-@RETRIEVAL.define("recall@k", "Recall@k", expected=expected_recall)
+@RETRIEVAL.define("recall@k", "Recall@k", expected=random_ranking.expected_recall)
 def recall(positives: RankedPositives, k: int) -> Score:
     """1 if a positive is among the k nearest, else 0."""
     return (positives.first <= k).double()
 
 
-@RETRIEVAL.define("precision@k", "Precision@k", expected=expected_precision)
+@RETRIEVAL.define("precision@k", "Precision@k", expected=random_ranking.expected_precision)
 def precision(positives: RankedPositives, k: int) -> Score:
     """The share of positives among the k nearest."""
     return positives.count_within(k) / k
 
 
-@RETRIEVAL.define("r_precision", "R-precision", expected=expected_r_precision)
+@RETRIEVAL.define("r_precision", "R-precision", expected=random_ranking.expected_r_precision)
 def r_precision(positives: RankedPositives) -> Score:
     """The share of positives among the R nearest."""
     return positives.count_within(positives.counts) / positives.counts
 
 
-@RETRIEVAL.define("map@r", "mAP@R", expected=expected_map_at_r)
+@RETRIEVAL.define("map@r", "mAP@R", expected=random_ranking.expected_map_at_r)
 def map_at_r(positives: RankedPositives) -> Score:
     """Average precision with ranks beyond R counted as 0 (Musgrave et al., ECCV 2020)."""
     return positives.precision_sum(positives.counts) / positives.counts
 
 
-@RETRIEVAL.define("map@1000", "mAP@1000", expected=expected_map_at_1000)
+@RETRIEVAL.define("map@1000", "mAP@1000", expected=random_ranking.expected_map_at_1000)
 def map_at_1000(positives: RankedPositives) -> Score:
     """The precisions at ranks up to 1000, summed and divided by min(R, 1000)."""
     return positives.precision_sum(1000) / positives.counts.clamp(max=1000)
 
 
-@RETRIEVAL.define("map", "mAP", expected=expected_map)
+@RETRIEVAL.define("map", "mAP", expected=random_ranking.expected_map)
 def average_precision(positives: RankedPositives) -> Score:
     """The mean of the precisions at all positives."""
     return positives.precision.sum(1) / positives.counts
 
 
-@RETRIEVAL.define("mrr", "MRR", expected=expected_mrr)
+@RETRIEVAL.define("mrr", "MRR", expected=random_ranking.expected_mrr)
 def reciprocal_rank(positives: RankedPositives) -> Score:
     """The reciprocal rank of the nearest positive."""
     return 1 / positives.first

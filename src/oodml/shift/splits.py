@@ -14,6 +14,7 @@ from oodml.arrays import Names
 from oodml.errors import OodmlError, error_at, unknown
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
+Rows = NDArray[np.int64]
 RECORDED = ("weights", "image_size", "augmentation", "pooling")
 """Entries of `VectorSet.source` that the shift depends on, besides the backbone."""
 
@@ -96,13 +97,7 @@ class Progression:
         return by_step[str(step)]
 
 
-def split_at(
-    step: int | str,
-    names: Sequence[str],
-    train: NDArray[np.int64],
-    test: NDArray[np.int64],
-    shift: float,
-) -> Split:
+def split_at(step: int | str, names: Sequence[str], train: Rows, test: Rows, shift: float) -> Split:
     """The split whose sides are the classes at some positions of a list of names."""
     return Split(step, tuple(names[i] for i in train), tuple(names[i] for i in test), shift)
 
