@@ -67,12 +67,10 @@ def compress(
     Args:
         fit: vectors of other classes to fit codes on. By default, half of the classes are used
             for fitting, and the other half is evaluated.
-        dims: numbers of dimensions.
-        reduce: "truncate" (Matryoshka) or "pca", the principal axes of `fit` without centering,
-            which preserve dot products best.
-        precision: "float16"; "int8" with a range per dimension, the smallest and largest value of
-            `fit`; "binary", the signs after subtracting the mean of `fit`, compared by Hamming
-            distance.
+        dims, reduce: numbers of dimensions, and "truncate" (Matryoshka) or "pca", the principal
+            axes of `fit` without centering, which preserve dot products best.
+        precision: "float16"; "int8" with the range of each dimension in `fit`; "binary", the signs
+            after subtracting the mean of `fit`, compared by Hamming distance.
         pq, opq: bytes per vector of product quantization, without and with a rotation.
         rescore: also evaluate binary codes with this many times as many neighbors, sorted by
             their int8 vectors.
@@ -80,7 +78,7 @@ def compress(
 
     Returns:
         One row per code, the full vectors first: `code`, `bytes`, and for every metric its value,
-        the `loss` against the full vectors (METRIC_loss), and the 95% interval of the loss from
+        the loss against the full vectors (METRIC_loss), and the 95% interval of the loss from
         resampling classes (METRIC_low, METRIC_high).
     """
     check_seed(seed)
