@@ -158,10 +158,11 @@ def splits_page(
     if features is not None:
         drawn, maps = class_map(features), []
         for one in splits:
-            columns = {"class": drawn.classes, "side": class_sides(drawn, one), "step": one.step}
-            columns |= {"image": drawn.samples, "x": drawn.points[:, 0], "y": drawn.points[:, 1]}
+            points = pd.DataFrame(drawn.points, columns=["x", "y"]).assign(
+                image=drawn.samples, side=class_sides(drawn, one), step=one.step
+            )
             missing = pd.DataFrame({"side": [*COLORS], "step": one.step})  # a trace for every side
-            maps += [pd.DataFrame(columns), missing]
+            maps += [points.assign(**{"class": drawn.classes}), missing]
         options: dict[str, Any] = {"color_discrete_map": COLORS, "hover_name": "class"}
         options |= {"animation_frame": "step", "category_orders": {"side": [*COLORS]}}
         scatter = px.scatter(pd.concat(maps), "x", "y", "side", hover_data=["image"], **options)
