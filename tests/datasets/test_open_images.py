@@ -55,7 +55,9 @@ def test_a_user_function_is_found_by_import_path() -> None:
         (Path("glyphs"), {}, "glyphs"),
         ("glyphs", {"script": ["greek"]}, "Did you mean 'scripts'"),
         ("cub200", {}, "'root'"),
+        ("cub200", {}, "cub200:FOLDER"),
         ("cub200", {"root": "/no/such"}, "/no/such"),
+        ("cub200:/no/such", {}, "/no/such"),
     ],
 )
 def test_errors_name_what_is_missing(

@@ -11,7 +11,9 @@ from oodml.cli.shared import Text, Words, argument
 
 def check(
     name: Annotated[str, argument("An import path, module:Object, or a catalog name.")],
-    kind: Annotated[Text, shared.option("Such as losses (default: by its arguments).")] = None,
+    kind: Annotated[
+        Text, shared.option("Kind of part, such as losses (default: by its arguments).")
+    ] = None,
     option: Annotated[Words, shared.option("KEY=VALUE; may be repeated.")] = None,
     as_json: shared.Json = False,
 ) -> None:

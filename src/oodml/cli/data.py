@@ -40,7 +40,9 @@ def check(
     minimum: Annotated[int, option("Report classes with fewer readable images than this.")] = 2,
     background: shared.Background = None,
     skip_unlabeled: shared.SkipUnlabeled = False,
-    near_duplicates: Annotated[bool, near("Find almost equals.", "--near-duplicates")] = False,
+    near_duplicates: Annotated[
+        bool, near("List images that are almost equal.", "--near-duplicates")
+    ] = False,
     backbone: Annotated[Text, near("Network to compare features of (default: pixels).")] = None,
     similarity: Annotated[float | None, near("Least similarity (default: 0.99).")] = None,
     splits: Annotated[File, near("Split file or study: compare test with training images.")] = None,

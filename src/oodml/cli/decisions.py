@@ -24,7 +24,9 @@ def threshold(
     gallery: Annotated[File, vectors_in("Vectors to search (default: the other images).")] = None,
     mode: Annotated[str, option("identification; or pairs, to accept pairs.")] = "identification",
     score: Score = "nearest",
-    conformal: Annotated[bool, option("Guarantee the rate, if it can be.", "--conformal")] = False,
+    conformal: Annotated[
+        bool, option("Use the conformal threshold; needs 1/far − 1 classes.", "--conformal")
+    ] = False,
     distance: shared.Distance = "cosine",
     seed: shared.Seed = 0,
     figure: shared.Figure = None,

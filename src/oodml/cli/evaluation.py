@@ -42,7 +42,7 @@ class EvaluateOptions(shared.VectorReader):
     ] = None
     model: Annotated[Text, source("A model with a text tower; VECTORS are then images.")] = None
     queries: Annotated[File, source("With --model: a CSV file of text and class.")] = None
-    n_queries: Annotated[Count, source("Sample of the queries (default: all).", min=1)] = None
+    n_queries: Annotated[Count, source("Number of queries to sample (default: all).", min=1)] = None
     memory: Annotated[str, source("With a folder of files: memory for vectors in use.")] = "2GB"
     device: Annotated[str, source("With a folder of files: compare on cpu or cuda.")] = "cpu"
     on: Annotated[str, source("With a folder: search on local, ray, or ray://HOST:PORT.")] = "local"
@@ -52,9 +52,13 @@ class EvaluateOptions(shared.VectorReader):
     average: Annotated[str, ranking("Mean over queries (micro) or classes (macro).")] = "micro"
     seed: shared.Seed = 0
     restarts: Annotated[int, ranking("Runs of k-means; the best counts.")] = 1
-    retrieval_only: Annotated[bool, ranking("Retrieval metrics only.", "--retrieval-only")] = False
+    retrieval_only: Annotated[
+        bool, ranking("Skip clustering and structure.", "--retrieval-only")
+    ] = False
     protocol: Annotated[Text, benchmark("Of a benchmark: market1501, sop, gldv2, ….")] = None
-    exclude: Annotated[Words, many("same:COLUMN, such as same:camera.", panel="Benchmarks")] = None
+    exclude: Annotated[
+        Words, many("Ignore images that share a column: same:camera.", panel="Benchmarks")
+    ] = None
     run: Annotated[File, benchmark("A ranking in TREC format instead of vectors.")] = None
     qrels: Annotated[File, benchmark("Judgments, -1 is junk (default: the classes).")] = None
     write_run: Annotated[File, benchmark("Write the 1000 nearest images in TREC format.")] = None

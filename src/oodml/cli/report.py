@@ -12,10 +12,10 @@ def report(
     studies: Annotated[list[Path], argument("A study (folder or pack), or packs to rank.")],
     paper: Annotated[bool, option("Also write figures and tables into STUDY/report.")] = True,
     out: Annotated[File, option("Folder (default: the study's; NAME of a NAME.zip).")] = None,
-    metric: Annotated[Text, option("Of figures, tables, and text (default: the study's).")] = None,
+    metric: Annotated[Text, option("Metric of figures and tables (default: the study's).")] = None,
     methods: Annotated[Words, many("Methods to compare (default: all).")] = None,
     formats: Annotated[Words, many("png, pdf, svg (default: png,pdf).", str, "--format")] = None,
-    width: Annotated[str, option("Of figures: auto, or column or text of a paper.")] = "auto",
+    width: Annotated[str, option("Width of figures: auto, or column or text of a paper.")] = "auto",
     trust_code: shared.TrustCode = False,
     as_json: shared.Json = False,
 ) -> None:

@@ -151,7 +151,9 @@ def from_command(
 def push(
     what: Annotated[str, argument("A model (run of a study or folder), or a split file.")],
     name: Annotated[str, argument("The repository on the hub: user/name.")],
-    out: Annotated[File, option("Folder for the files, instead of the hub (default: hub).")] = None,
+    out: Annotated[
+        File, option("Write the files to this folder and upload nothing (default: upload).")
+    ] = None,
 ) -> None:
     """Upload a model or splits with a card to the Hugging Face hub.
 

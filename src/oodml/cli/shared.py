@@ -122,7 +122,7 @@ Counts: TypeAlias = list[int] | None
 source, output = partial(option, panel="Input"), partial(option, panel="Output")
 """Options of the first and the last panel of commands with many options."""
 _MODEL = "A model: its folder, RESULTS:METHOD[:SPLIT[:SEED]], or a backbone."
-_DATA = "Images: a dataset's name, a folder, or a table."
+_DATA = "Images: a dataset's name, NAME:FOLDER for a published one, a folder, or a table."
 _SPLITS = "A split file: .json, or a published .pkl."
 _VECTORS = "A file of vectors: .npz, .safetensors, .parquet, .csv, or .npy with a .csv of its name"
 DATA = source(_DATA)
@@ -149,14 +149,16 @@ TrustCode = Annotated[
     bool, option("Run the user code that a model or study names.", "--trust-code")
 ]
 Device = Annotated[Text, option("cpu, cuda, cuda:1, or mps (default: cuda, else cpu).")]
-Backbone = Annotated[str, option("A frozen network: lite0, or any of timm.")]
+Backbone = Annotated[str, option("A frozen network: lite0, a timm name, or LIBRARY:NAME.")]
 Weights = Annotated[
     Text, option('The backbone\'s weights: a file or "none" (default: pretrained).')
 ]
 ImageSize = Annotated[Count, option("Side of the square input (default: the backbone's).")]
 Background = Annotated[Text, option("Color behind transparency, such as #808080 (default: white).")]
 Workers = Annotated[int, option("Number of processes.", min=1)]
-On = Annotated[str, option("Where to run: local, ray, ray://HOST:PORT; studies also slurm.")]
+On = Annotated[
+    str, option("Where to run: local, ray, ray://HOST:PORT; a study also slurm, slurm:local.")
+]
 Distance = Annotated[str, option("cosine, euclidean (as given), or poincare.", panel="Ranking")]
 Seed = Annotated[int, option("Random seed.", min=0)]
 Json = Annotated[bool, output("Print JSON only.", "--json", callback=_set_json_only)]

@@ -47,14 +47,14 @@ class ShiftOptions:
     bootstrap: Annotated[int, option("Resamples for intervals; 0 for none.", min=0)] = 100
     seed: shared.Seed = 0
     test: Annotated[
-        bool, drift("Test whether the images of B are like those of A, without labels.", "--test")
+        bool, drift("Test whether vectors B are distributed like A; without labels.", "--test")
     ] = False
     fail_above: Annotated[
-        float | None, drift("Exit with status 1 above this drift; above 1 is more than chance.")
+        float | None, drift("Exit with status 1 above this drift; 1 is the 95% level of chance.")
     ] = None
     model: Annotated[
         Text,
-        drift("RESULTS:METHOD of a study: forecast its change; files are features of its network."),
+        drift("RESULTS:METHOD: forecast its change; A and B are features of its network."),
     ] = None
     page: shared.Page = None
     as_json: shared.Json = False

@@ -43,7 +43,9 @@ class BuildOptions:
     unit: Annotated[str, search("What is swapped: class or superclass (published).")] = "class"
     group: Annotated[Text, sides("Column: classes that share a value stay together.")] = None
     time: Annotated[Text, sides("Column: train on the earlier half of the classes.")] = None
-    train_superclass: Annotated[Words, many("To train on (default: half of all classes).")] = None
+    train_superclass: Annotated[
+        Words, many("Superclass to train on (default: half of all classes).")
+    ] = None
     validation: Annotated[float, sides("Share of the train classes for validation.")] = 0.25
     shots: Annotated[Counts, many("Images per class of few-shot episodes.", int)] = None
     episodes: Annotated[int, option("Episodes per number of shots.")] = 10

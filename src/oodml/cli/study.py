@@ -48,9 +48,11 @@ class RunOptions:
     data: Annotated[Text, source("Its images, if elsewhere (default: as in the file).")] = None
     splits: Annotated[File, source("A split file (default: as in the study file).")] = None
     workers: shared.Workers = 1
-    threads: Annotated[Count, option("Of a worker (default: cores / workers).", min=1)] = None
+    threads: Annotated[Count, option("Threads per worker (default: cores / workers).", min=1)] = (
+        None
+    )
     device: shared.Device = None
-    checkpoint: Annotated[float, training("Seconds between checkpoints of a run.", min=0)] = 60
+    checkpoint: Annotated[float, training("Least seconds between checkpoints.", min=0)] = 60
     track: Annotated[Words, many("tensorboard, wandb, mlflow, trackio.", panel="Runs")] = None
     retry: Annotated[bool, training("Repeat failed runs.", "--retry")] = False
     replace: Annotated[bool, training("Replace another study in the folder.", "--replace")] = False
@@ -59,8 +61,12 @@ class RunOptions:
     dry_run: Annotated[bool, training("List what would run.", "--dry-run")] = False
     on: shared.On = "local"
     job: Annotated[Words, cluster(_JOB)] = None
-    gpus_per_run: Annotated[Number, cluster("On Ray: GPUs of a run, also 0.5.", min=0)] = None
-    cpus_per_run: Annotated[float | None, cluster("On Ray: processors of each run.", min=0)] = None
+    gpus_per_run: Annotated[
+        Number, cluster("On Ray: GPUs per run, such as 0.5 (default: 1 on CUDA).", min=0)
+    ] = None
+    cpus_per_run: Annotated[
+        float | None, cluster("On Ray: CPU cores per run (default: 1).", min=0)
+    ] = None
     storage: Annotated[Text, cluster("Folder, s3://…, or gs://… to keep a copy in.")] = None
 
 
@@ -248,7 +254,7 @@ def init(
 def leave_out(
     data: Annotated[str, shared.DATA],
     out: shared.ResultsFolder,
-    methods: Annotated[Words, many("To train (default: three of them).")] = None,
+    methods: Annotated[Words, many("Methods to train (default: three of them).")] = None,
     groups: Annotated[str, option("Column whose values are left out.")] = "superclass",
     seeds: Annotated[int, option("Seeds per method.", min=1)] = 3,
     n_splits: shared.NSplits = "2",

@@ -43,9 +43,10 @@ def open_images(
     A name takes precedence over a folder ("./cub200" is the folder), a path over an import path.
 
     Args:
-        data: a name such as "glyphs"; "hf:NAME" for Hugging Face; an import path "module:function";
-            or the path of a folder `class/image` or `superclass/class/image`, a CSV or Parquet
-            table, a folder of `save_to_disk` of Hugging Face `datasets`, or a file of vectors.
+        data: a name such as "glyphs", or with its root "cub200:data/cub200"; "hf:NAME" for Hugging
+            Face; an import path "module:function"; or the path of a folder `class/image` or
+            `superclass/class/image`, a CSV or Parquet table, a folder of `save_to_disk` of Hugging
+            Face `datasets`, or a file of vectors.
         few: load only this many classes and this many images per class, for quick tests.
         skip_corrupt: leave out images that cannot be read; `left_out` of the result lists them.
         background: the color behind transparent pixels: "white" (the default), "black", "#rrggbb".
@@ -84,8 +85,9 @@ def image_column(data: str | Path, images: ImageSet, name: str) -> Names:
 def _open(data: str | Path, options: dict[str, Any]) -> ImageSet:
     if isinstance(data, str) and data.startswith("hf:"):
         return _load("huggingface", options, name=data.removeprefix("hf:"))
-    if isinstance(data, str) and data in names("datasets"):
-        return _load(data, options)
+    if isinstance(data, str) and data.partition(":")[0] in names("datasets"):
+        name, _, root = data.partition(":")
+        return _load(name, options | ({"root": root} if root else {}))
     if isinstance(data, str) and is_import_path(data):
         module = data.partition(":")[0]
         top = module.partition(".")[0]
@@ -139,7 +141,8 @@ def _load(kind: str, options: dict[str, Any], /, **fixed: Any) -> ImageSet:
     except TypeError as error:
         if "missing" not in str(error):
             raise
-        raise error_at(kind, str(error).partition(" ")[2]) from error
+        hint = f". Pass it as {kind}:FOLDER" if "'root'" in str(error) else ""
+        raise error_at(kind, str(error).partition(" ")[2] + hint) from error
     if not isinstance(images, ImageSet):
         problem = f"returned {type(images).__name__} instead of an ImageSet"
         raise error_at(kind, problem, images)
