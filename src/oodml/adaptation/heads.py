@@ -21,11 +21,8 @@ from oodml.progress import track
 class Heads:
     """Linear layers from features to embeddings, one per episode.
 
-    Attributes:
-        weight: [e d f].
-        bias: [e d] or None.
-        part_weights: the embedding is a concatenation of this many equal parts; each is scaled to
-            unit length and then by its weight (DiVA has four).
+    `part_weights`: the embedding is a concatenation of this many equal parts; each is scaled to
+    unit length and then by its weight (DiVA has four).
     """
 
     weight: Float[Tensor, "e d f"]

@@ -1,9 +1,4 @@
-"""Few-shot adaptation on images, of the last layer or of the whole network.
-
-`adapt_model` adapts to one set of support images and tests on another, `adapt_network` to several
-episodes. Adapting the whole network decodes, augments, and embeds the images of each step; episodes
-are adapted one after another, each in its own copy.
-"""
+"""Few-shot adaptation on images, of the last layer or of the whole network."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -46,9 +41,7 @@ def adapt_network(
 ) -> tuple[tuple[Metrics, ...], tuple[Metrics, ...]]:
     """Adapt the last layer or, with `layers = "all"`, the whole network to each episode.
 
-    Args:
-        episodes: for each episode, the rows of `test` that are the support images of each class;
-            all other rows are queries.
+    `episodes` are rows of `test` by class, the support images; all other rows are queries.
     """
     _require_loss(settings)
     resolved = resolve_device(device)
@@ -237,10 +230,8 @@ def leave_out_copies(
             continue
         example, number = str(query.ids[np.flatnonzero(copies)[0]]), int(copies.sum())
         if copies.all():
-            problem = (
-                f"every query image is also a {name} image ({example!r}, …). Give other images"
-            )
-            raise OodmlError(f"{problem} as queries", "query", example)
+            problem = f"every query image is also a {name} image ({example!r}, …)"
+            raise OodmlError(f"{problem}. Give other images as queries", "query", example)
         one = f"1 query image is also a {name} image and is left out: {example!r}"
         many = f"{number} query images are also {name} images and are left out: {example!r}, …"
         notes.append(one if number == 1 else many)
@@ -254,10 +245,7 @@ def _find_copies(
     others: ImageSet,
     other_features: Float[np.ndarray, "m f"],
 ) -> Bool[np.ndarray, " n"]:
-    """Which images have the same pixels as one of the others, whatever their names and formats.
-
-    The features [n f], [m f] only select candidates; the decoded pixels decide.
-    """
+    """Which images have the same pixels as another; the features only select candidates."""
     copies = np.zeros(len(images), dtype=bool)
     rows, columns = unit_vectors(features), unit_vectors(other_features)
     for start in range(0, len(rows), _BLOCK):

@@ -51,9 +51,7 @@ class AdaptSettings(BaseModel):
 
     objective: Annotated[str, AfterValidator(_check_objective)] = "margin"
     layers: Literal["last", "all"] = "last"
-    iterations: Annotated[
-        int | None, BeforeValidator(lambda value: None if value == "paper" else value)
-    ] = Field(default=300, ge=0)
+    iterations: Annotated[int | None, _PAPER] = Field(default=300, ge=0)
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: float = Field(default=2e-4, gt=0)
     beta_lr: float = Field(default=5e-4, ge=0)

@@ -36,10 +36,7 @@ def adapt_split(
 ) -> Iterator[dict[str, Any]]:
     """Rows (stage, shots, episode, metric, value) of all episodes, before and after.
 
-    Args:
-        test: the images of the test classes. All are embedded once; for a loss, support images
-            also once per augmented view.
-        model: the whole model, required for `layers = "all"`.
+    `test` are the images of the test classes; `layers = "all"` requires `model`, the whole model.
     """
     if settings.layers == "last":
         result = adapt_to_episodes(test, features_of, head, episodes, settings, seed)

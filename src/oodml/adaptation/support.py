@@ -15,12 +15,7 @@ STEPS_PER_DRAW = 32
 
 @dataclass(frozen=True)
 class Support:
-    """The labeled images of one episode.
-
-    Attributes:
-        members: [c k] the rows of each class's images; entries beyond its count are unused.
-        counts: [c] the number of images of each class.
-    """
+    """The images of one episode: rows of each class, of which the first `counts` are used."""
 
     names: tuple[str, ...]
     members: Int[Tensor, "c k"]
@@ -48,10 +43,8 @@ def class_means(embeddings: Float[Tensor, "s d"], support: Support) -> Float[Ten
 class SupportBatch:
     """One step's batch of every episode; the `b` images are grouped by class.
 
-    Attributes:
-        rows: [e b] positions among the flattened views.
-        classes: [e b] positions in `Support.names`.
-        uniform: [e 2 b] random numbers in [0, 1) for mining.
+    `rows` are positions among the flattened views, `classes` positions in `Support.names`, and
+    `uniform` random numbers in [0, 1) for mining.
     """
 
     rows: Int[Tensor, "e b"]

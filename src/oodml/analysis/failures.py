@@ -90,19 +90,14 @@ def confused_pairs(confusions: pd.DataFrame, most: int = PAIRS) -> pd.DataFrame:
 
 
 def exceptions(recalls: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
-    """Classes on which another method is better than the one that leads overall.
+    """Classes on which another method is better than the leader, the first of `order`.
 
     Recall is averaged over the splits that test a class with both methods. The 95% interval of the
     difference adds a success and a failure to each side (Agresti & Caffo 2000). It ignores that
     both methods answer the same queries, which makes it too wide rather than too narrow.
 
-    Args:
-        recalls: the result of `class_recalls`.
-        order: the methods, the leader first.
-
-    Returns:
-        One row per other method and class on which it is better; `separated` differences have at
-        most 10% false discoveries among all classes (Benjamini & Hochberg).
+    One row per other method and class on which it is better; `separated` differences have at most
+    10% false discoveries among all classes (Benjamini & Hochberg).
     """
     from scipy.special import ndtr
     from scipy.stats import false_discovery_control
@@ -134,19 +129,14 @@ def exceptions(recalls: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
 def explain_recall(
     recalls: pd.DataFrame, traits: pd.DataFrame, seed: int = 0, resamples: int = 1000
 ) -> pd.DataFrame:
-    """A linear regression of the recall of classes on their traits, for each method.
+    """A linear regression of the recall of classes on their `TRAITS`, for each method.
 
     Traits are standardized. Splits have their own intercept, so that the coefficients do not
     reflect how hard a split is. Intervals resample classes.
 
-    Args:
-        recalls: the result of `class_recalls`.
-        traits: `split`, `class`, and the columns `TRAITS`.
-
-    Returns:
-        One row per method and trait: `effect` (the change of recall per standard deviation), its
-        95% interval, `explained` (the share of the variance within splits that the regression
-        explains for classes left out of it), and `classes`; empty for fewer than 20 classes.
+    One row per method and trait: `effect` (the change of recall per standard deviation), its 95%
+    interval, `explained` (the share of the variance within splits that the regression explains for
+    classes left out of it), and `classes`; empty for fewer than 20 classes.
     """
     rows, columns = [], ["recall", *TRAITS]
     for method, part in recalls.merge(traits, on=["split", "class"]).groupby("method", sort=False):

@@ -167,8 +167,7 @@ def _pretraining(scores: pd.DataFrame, backbones: Mapping[str, str]) -> Answer:
     if len(means) < 2:
         return "undecided", "This study has only one network."
     figures = "; ".join(
-        f"{name}: level {format_percent(row['level'])}, "
-        f"slope {format_points(row['slope'], True)} points"
-        for name, row in means.iterrows()
+        f"{name}: level {format_percent(level)}, slope {format_points(slope, True)} points"
+        for name, level, slope in means.itertuples()
     )
     return "undecided", f"{figures}. The results do not show which is better pretrained."

@@ -40,9 +40,7 @@ class Adapter(ClosedFormAdapter):
         return Heads(stacked @ head.weight, bias)
 
 
-def _ridge(
-    embeddings: Float[Tensor, "s d"], support: Support, ridge: float
-) -> Float[Tensor, "c d"]:
+def _ridge(embeddings: Float[Tensor, "s d"], support: Support, ridge: float) -> Tensor:
     present = torch.arange(support.members.shape[1]) < support.counts[:, None]
     classes, columns = torch.nonzero(present, as_tuple=True)
     inputs = embeddings[support.members[classes, columns].to(embeddings.device)]

@@ -184,7 +184,5 @@ def _agreement(one: Answers, other: Answers) -> str:
     same = float((first == second).mean())
     chance = sum(float((first == name).mean() * (second == name).mean()) for name in ANSWERS)
     kappa = (same - chance) / (1 - chance) if chance < 1 else 1.0
-    return (
-        f"Two people agree on {format_percent(same, 0)} of {len(common)} pairs (Cohen's kappa "
-        f"{kappa:.2f})."
-    )
+    share = f"{format_percent(same, 0)} of {len(common)} pairs"
+    return f"Two people agree on {share} (Cohen's kappa {kappa:.2f})."

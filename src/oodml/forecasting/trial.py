@@ -67,8 +67,6 @@ class TrialSettings:
         groups: the column whose values are left out: "superclass", or one such as "style", whose
             images have the classes of others.
         methods: the methods to train; the frozen network is added.
-        seeds, n_splits, epochs: their numbers in each study.
-        backbone, image_size, augmentation: of the frozen network's features.
     """
 
     data: str
@@ -112,12 +110,8 @@ def run_trial(
 ) -> ForecastTrial:
     """Leave groups of images out, run a study of the others, and forecast the left-out images.
 
-    A second call continues an interrupted trial; finished runs are not repeated.
-
-    Args:
-        out: receives the tables of `ForecastTrial` as `trial.parquet`, `trial_sized.parquet`, and
-            `trial_judged.parquet`.
-        log: called with a message before each step.
+    A second call continues an interrupted trial; finished runs are not repeated. `out` receives the
+    tables as `trial.parquet`, `trial_sized.parquet`, and `trial_judged.parquet`.
 
     Raises:
         OodmlError: if the images have too few groups, or the folder has another trial.
@@ -145,11 +139,7 @@ def run_trial(
 
 
 def _leave_outs(images: ImageSet, column: Names) -> dict[str, Mask]:
-    """The images of each leave-out, by the values of the column that they have.
-
-    Where one value has a single image of most classes, neighboring values are left out together,
-    because Recall@1 requires two.
-    """
+    """The images of each leave-out; it has several values if one has too few images per class."""
     values = dict(zip(images.ids.tolist(), column.tolist(), strict=True))
     group_of = np.array([*group_classes(values, MAX_LEAVE_OUTS, 1).values()])
     n_groups = 1 + int(group_of.max())
@@ -174,10 +164,7 @@ def _run_study(
     left: Mask,
     device: str | None,
 ) -> StudyFolder:
-    """Run a study without the left-out images.
-
-    Its runs also embed these images, so that one run gives the study's values and the truth.
-    """
+    """Run a study without the left-out images, which its runs also embed, for the truth."""
     rest = views.test.select(~left)
     # Published splits exchange classes one by one; exact ones would take minutes each.
     options = {"n_splits": settings.n_splits, "validation": 0.0, "procedure": "published"}
@@ -377,10 +364,7 @@ def describe_trial(trial: ForecastTrial) -> str:
 def _error_difference(
     rows: pd.DataFrame, other: str, seed: int = 0, resamples: int = 2000
 ) -> tuple[float, float, float]:
-    """How much smaller the error is than that of another column, with a 95% bootstrap interval.
-
-    Leave-outs are resampled, because the targets of one are not independent.
-    """
+    """How much smaller the error is than another column's; the interval resamples leave-outs."""
     ours, theirs = ((rows["truth"] - rows[name]).abs() for name in ("expected", other))
     means = (theirs - ours).groupby(rows["leave"]).mean().to_numpy()
     picks = np.random.default_rng(seed).integers(len(means), size=(resamples, len(means)))

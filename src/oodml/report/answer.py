@@ -32,12 +32,7 @@ class Fact(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of a study by one metric.
-
-    Attributes:
-        probability: that the named method is better than the next one, if one is named.
-        facts: the score, the loss, and the value on the hardest split of the best trained method.
-    """
+    """The answer by one metric; `probability`: that the named method is better than the next."""
 
     headline: str
     details: tuple[str, ...] = ()

@@ -90,12 +90,7 @@ def growth_figure(tables: Mapping[int, pd.DataFrame], path: Path) -> None:
 def write_drift_page(
     path: Path, index: str, results: Mapping[str, Drift], images: ImageSet | None
 ) -> None:
-    """Write the page of some files of new vectors.
-
-    Args:
-        results: the drift of each file.
-        images: the images that the ids name, or None to show ids.
-    """
+    """Write the page of the drift of files of new vectors; without `images`, it shows ids."""
     drifts = [*results.values()]
     with tempfile.TemporaryDirectory() as folder:
         chart = Path(folder) / "chart.png"

@@ -20,12 +20,7 @@ MAX_CANDIDATES = 400
 
 @dataclass(frozen=True)
 class Examples:
-    """The same queries of one split, with the neighbors that each method finds.
-
-    Attributes:
-        neighbors: for each method, [queries k] image ids, nearest first.
-        classes: for each method, [queries k] the classes of these images.
-    """
+    """Queries of one split, with the ids and classes [queries k] of each method's neighbors."""
 
     split: str
     queries: Sequence[str]
@@ -67,12 +62,10 @@ def find_examples(
 
 def _candidates(vectors: VectorSet, seed: int) -> Int[np.ndarray, " q"]:
     lists, labels = query_lists(vectors), vectors.labels
-    if lists is None:
-        rows = np.flatnonzero(np.bincount(labels)[labels] > 1)
-    else:
-        rows = np.flatnonzero(
-            lists.queries & np.isin(labels, labels[lists.gallery & ~lists.queries])
-        )
+    usable = np.bincount(labels)[labels] > 1
+    if lists is not None:
+        usable = lists.queries & np.isin(labels, labels[lists.gallery & ~lists.queries])
+    rows = np.flatnonzero(usable)
     if len(rows) > MAX_CANDIDATES:
         rows = np.random.default_rng(seed).choice(rows, MAX_CANDIDATES, replace=False)
     return rows.astype(np.int64)

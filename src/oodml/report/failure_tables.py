@@ -46,11 +46,7 @@ def failure_tables(folder: StudyFolder, order: Sequence[str]) -> dict[str, pd.Da
 
 
 def study_confusions(folder: StudyFolder) -> pd.DataFrame:
-    """The confusions of every run.
-
-    Runs write them to `confusions.parquet`; for runs of earlier versions, which did not, they are
-    computed from their vectors.
-    """
+    """The confusions of every run; those not recorded are computed from the vectors."""
     parts = []
     for row in zero_shot_runs(folder.table).to_dict("records"):
         path = folder.path / "runs" / str(row.pop("run")) / "confusions.parquet"

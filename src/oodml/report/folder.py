@@ -23,21 +23,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """The contents of a study folder.
+    """The contents of a study folder; what is missing is None or empty.
 
     Attributes:
-        path: the folder.
-        table: the results on the progression.
-        further: the results on further datasets, or None without them.
-        data: the name of the dataset.
-        controls: the results including size-matched controls, or None without controls.
+        table: the results on the progression; `controls` includes size-matched controls.
+        further: the results on further datasets.
         settings: the text of `study.toml`.
-        plan: `plan.json`, empty if it could not be read.
-        progression: the splits that have results, or None if they could not be read.
-        features: the features that shift is measured on, or None.
-        images: the images, or None.
-        runs: `run.json` of each run, by id.
-        failed: the error of each failed run, by id.
+        features: the features that shift is measured on.
+        runs, failed: `run.json` of each run and the error of each failed run, by id.
         notes: sentences about what is missing.
     """
 

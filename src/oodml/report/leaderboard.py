@@ -42,11 +42,7 @@ def write_leaderboard(packs: Sequence[str | Path], out: str | Path) -> Path:
     """Write `index.html`, which needs no network, and copies of the packs; return its path.
 
     Packs of the same images and splits become one ranking. The paper's curves are added as
-    references; they have no interval.
-
-    Args:
-        packs: packs, or folders with packs at any depth.
-        out: the folder to write to.
+    references; they have no interval. `packs` may be folders with packs at any depth.
 
     Raises:
         OodmlError: if there is no pack, or one is damaged or a smoke test.

@@ -52,9 +52,7 @@ def write_figures(
     """Write every figure of a metric into a folder, and return the paths of the files.
 
     Args:
-        tables: the result of `oodml.report.tables.tables`.
         styles: the style of each method, in the order of the legend.
-        formats: among `FORMATS`.
         width: a key of `WIDTHS`: with "auto", the legend is added to the right of the figure;
             "column" and "text" are the widths of a paper, with the legend below the figure.
     """

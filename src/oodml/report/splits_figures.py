@@ -140,10 +140,7 @@ def splits_page(
 ) -> str:
     """A page with the shift per step and, from features, a map of the classes for each step.
 
-    Args:
-        splits: the splits to draw.
-        features: the features of their images; without them there is no map.
-        pictures: data URIs by image id; the map shows that of the class under the pointer.
+    `pictures` are data URIs by image id; the map shows that of the class under the pointer.
     """
     import pandas as pd
     import plotly.express as px

@@ -35,13 +35,7 @@ def paper_style() -> AbstractContextManager[None]:
 
 
 class Style(NamedTuple):
-    """How a method is drawn.
-
-    Attributes:
-        light, dark: its color on a light and on a dark background.
-        symbol, marker: its marker in plotly and in matplotlib.
-        dash: the dash of its line in plotly.
-    """
+    """How a method is drawn: its colors on two backgrounds, its markers, and its plotly dash."""
 
     light: str
     dark: str

@@ -296,10 +296,7 @@ def image_counts(images: ImageSet | VectorSet | None) -> dict[str, int]:
 
 
 def _near_and_far(curves: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
-    """The means of metrics on the splits of smallest (`NAME_near`) and largest shift (`NAME_far`).
-
-    One row per method that has all metrics; empty with a single split.
-    """
+    """Means of metrics on the splits of smallest (`NAME_near`) and largest shift (`NAME_far`)."""
     chosen = curves[curves["metric"].isin(names)] if len(curves) else curves
     rows = []
     for method, part in chosen.groupby("method", sort=False) if len(chosen) else ():

@@ -51,7 +51,6 @@ def write_report(
         images, trust_code: see `read_folder`.
         paper: also write the PNG, PDF, CSV, and LaTeX files.
         out: the folder to write to; by default the study's.
-        metric: the metric of the figures, of the LaTeX tables, and of the answer.
         selected: the methods to compare; by default all.
         formats, width: of the figures; see `oodml.report.paper.write_figures`.
 
