@@ -57,7 +57,9 @@ def query_signals(
     `views` are the vectors of all images under the test view, and under two augmented views if
     there are any, which search among the test views. `queries` are rows, by default all.
     """
-    gallery, *augmented = (unit_rows(torch.as_tensor(view)).float() for view in views[:3])
+    # A zero vector, such as that of an empty crop, has no direction: it is similar to nothing.
+    units = (unit_rows(torch.as_tensor(view)).nan_to_num() for view in views[:3])
+    gallery, *augmented = (unit.float() for unit in units)
     rows = torch.arange(len(gallery)) if queries is None else torch.as_tensor(queries)
     near = _neighbors(gallery[rows], gallery, rows)
     first = near.rows[:, 0]
