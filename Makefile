@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 .PHONY: demo test test-slow check docs clean
 
-demo: $(VENV)/.installed        ## The main job on embedded data: studies, curve, page.
+demo: $(VENV)/.installed        ## The main job on included data: studies, curve, page.
 	$(BIN)/oodml demo --out demo
 
 test: $(VENV)/.installed        ## The fast tests.

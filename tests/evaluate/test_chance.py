@@ -17,6 +17,7 @@ def test_chance_is_the_mean_over_all_rankings(positives: int, size: int) -> None
         values = {
             "recall@1": ranks[0] <= 1,
             "recall@3": ranks[0] <= 3,
+            "precision@1": ranks[0] <= 1,
             "precision@3": sum(rank <= 3 for rank in ranks) / 3,
             "r_precision": len(within_r) / positives,
             "map@r": sum(precisions[: len(within_r)]) / positives,
@@ -27,6 +28,7 @@ def test_chance_is_the_mean_over_all_rankings(positives: int, size: int) -> None
         for name, value in values.items():
             scores.setdefault(name, []).append(value)
     levels = chance_metrics(np.array([positives, np.nan, 0.0]), size, ks=(1, 3))
+    assert levels.keys() == scores.keys()
     for name, samples in scores.items():
         assert levels[name] == pytest.approx(np.mean(samples)), name
 
