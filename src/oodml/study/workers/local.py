@@ -26,7 +26,7 @@ from oodml.study.workers.work import OUT_OF_MEMORY_ADVICE, Execute, work
 MAX_DEATHS = 3
 """Number of workers that die with a run before the run counts as failed."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-KILLED = "A worker was killed {deaths} times during this run, most likely by:"
+KILLED = "A worker was killed {deaths} times during this run. Most likely: "
 KILLED_AT_START = "most likely because memory does not suffice for this many (--workers)"
 FAILED_AT_START = (
     "their error is printed above. If a script calls run_study with a function of its own, "
@@ -99,9 +99,8 @@ class WorkerPool:
         if self.deaths[run] < self.max_deaths:
             return
         if run:
-            self.store.record_failure(
-                run, KILLED.format(deaths=self.max_deaths) + OUT_OF_MEMORY_ADVICE
-            )
+            deaths = KILLED.format(deaths=self.max_deaths)
+            self.store.record_failure(run, f"{deaths}{OUT_OF_MEMORY_ADVICE.strip()}\n")
             return
         status = process.exitcode or 0
         reason = KILLED_AT_START if status < 0 else FAILED_AT_START
