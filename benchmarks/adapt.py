@@ -198,12 +198,12 @@ def compare(features: Tensor, head: Heads, support: list[Support], steps: int) -
     for episode, one in enumerate(support):
         queries = np.setdiff1d(np.arange(len(labels)), one.members.numpy())
         with torch.no_grad():
-            found = {
+            result = {
                 "before": head.embed(features[None])[0],
                 "ours": ours[episode].embed(features[None])[0],
                 "loop": normalize(layers[episode](features), dim=1),
             }
-        for name, vectors in found.items():
+        for name, vectors in result.items():
             metrics = oodml.retrieval_metrics(vectors[queries].numpy(), labels[queries], ks=(1,))
             scores[name].append(metrics["recall@1"])
     for name, values in scores.items():

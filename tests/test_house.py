@@ -70,12 +70,12 @@ MAX_BODY, TYPICAL_BODY = 50, 25
 @cache
 def trees() -> dict[str, ast.Module]:
     """The syntax tree of every module by its dotted name."""
-    found = {}
+    result = {}
     for file in sorted(SOURCE.rglob("*.py")):
         parts = file.relative_to(SOURCE.parent).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        found[name] = ast.parse(file.read_text(encoding="utf-8"))
-    return found
+        result[name] = ast.parse(file.read_text(encoding="utf-8"))
+    return result
 
 
 def names_imported_by(tree: ast.AST) -> Iterator[str]:

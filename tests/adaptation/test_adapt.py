@@ -34,7 +34,7 @@ def test_all_episodes_at_once_equal_a_plain_loop(objective: str, optimizer: str)
     def generators() -> list[torch.Generator]:
         return [torch.Generator().manual_seed(number) for number in range(3)]
 
-    found = train_heads(head, views, support, generators(), settings, 40)
+    outcome = train_heads(head, views, support, generators(), settings, 40)
     for episode in range(3):
         one = SupportBatches([support[episode]], [generators()[episode]], 2, 12, 2)
         linear = head.module(torch.nn.Identity())
@@ -55,9 +55,9 @@ def test_all_episodes_at_once_equal_a_plain_loop(objective: str, optimizer: str)
             plain.zero_grad()
             loss(embeddings, batch.classes[0], *extra).backward()
             plain.step()
-        torch.testing.assert_close(found.weight[episode], linear.linear.weight, atol=2e-5, rtol=0)
-        assert found.bias is not None
-        torch.testing.assert_close(found.bias[episode], linear.linear.bias, atol=2e-5, rtol=0)
+        torch.testing.assert_close(outcome.weight[episode], linear.linear.weight, atol=2e-5, rtol=0)
+        assert outcome.bias is not None
+        torch.testing.assert_close(outcome.bias[episode], linear.linear.bias, atol=2e-5, rtol=0)
 
 
 def test_an_episode_alone_gives_the_same_result() -> None:
@@ -108,8 +108,8 @@ def test_queries_exclude_the_support() -> None:
     with torch.no_grad():
         vectors = head.embed(features[None])[0].numpy()
     expected = oodml.retrieval_metrics(vectors[queries], classes[queries], ks=(1,))
-    found = oodml.adapt(features, classes, one, head, FAST).before[0]
-    assert found == pytest.approx({name: expected[name] for name in FAST.metrics})
+    outcome = oodml.adapt(features, classes, one, head, FAST).before[0]
+    assert outcome == pytest.approx({name: expected[name] for name in FAST.metrics})
 
 
 def test_class_wise_support_leaves_the_other_classes_as_queries() -> None:
@@ -183,13 +183,13 @@ def test_steps_by_shots() -> None:
 def test_parts_are_normalized_separately() -> None:
     features, _, head = toy()
     parted = replace(head, part_weights=(0.5, 1.5))
-    found = parted.embed(features[None])[0]
+    outcome = parted.embed(features[None])[0]
     outputs = head.linear(features[None])[0]
     halves = [outputs[:, : DIM // 2], outputs[:, DIM // 2 :]]
     halves = [half / half.norm(dim=1, keepdim=True) for half in halves]
     expected = torch.cat([0.5 * halves[0], 1.5 * halves[1]], dim=1)
     expected = expected / expected.norm(dim=1, keepdim=True)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(outcome, expected)
 
 
 def test_a_head_can_be_converted_to_a_module_and_back() -> None:

@@ -50,8 +50,8 @@ def test_the_adapted_model_reproduces_the_result(model: Embedder) -> None:
     assert set(result.after[0]) == {"recall@1", "accuracy"}
     for which, stage in ((model, result.before), (adapted, result.after)):
         vectors = embed(query, which, device="cpu").vectors
-        found = oodml.retrieval_metrics(vectors, query.classes, ks=(1,))["recall@1"]
-        assert stage[0]["recall@1"] == pytest.approx(found)
+        outcome = oodml.retrieval_metrics(vectors, query.classes, ks=(1,))["recall@1"]
+        assert stage[0]["recall@1"] == pytest.approx(outcome)
 
 
 def test_folders_without_a_common_class_are_refused(model: Embedder) -> None:
@@ -72,8 +72,8 @@ def test_all_layers_can_be_adapted(model: Embedder, tmp_path: Path) -> None:
     assert any(not torch.equal(moved[key], before[key]) for key in before if "backbone" in key)
     adapted.save(tmp_path)
     vectors = embed(query, oodml.load_model(tmp_path), device="cpu").vectors
-    found = oodml.retrieval_metrics(vectors, query.classes, ks=(1,))["recall@1"]
-    assert result.after[0]["recall@1"] == pytest.approx(found)
+    outcome = oodml.retrieval_metrics(vectors, query.classes, ks=(1,))["recall@1"]
+    assert result.after[0]["recall@1"] == pytest.approx(outcome)
     baseline = every.model_copy(update={"objective": "prototypes"})
     with pytest.raises(OodmlError, match="prototypes"):
         adapt_model(model, support, query, baseline, device="cpu")

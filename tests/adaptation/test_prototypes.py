@@ -32,8 +32,8 @@ def test_prototypes_center_the_embedding_at_the_mean_of_the_class_means() -> Non
     for episode, one in enumerate((first, second)):
         center = np.mean([outputs[rows].mean(0) for rows in one.values()], axis=0)
         expected = (outputs - center) / np.linalg.norm(outputs - center, axis=1, keepdims=True)
-        found = heads[episode].embed(features[None])[0].numpy()
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        outcome = heads[episode].embed(features[None])[0].numpy()
+        np.testing.assert_allclose(outcome, expected, atol=1e-5)
 
 
 def test_prototypes_keep_a_head_of_parts() -> None:
@@ -49,14 +49,14 @@ def test_linear_is_ridge_regression_on_the_classes() -> None:
     features, _, head = toy()
     one = episodes(1, 3)[0]
     adapter = linear.Adapter(AdaptSettings(objective="linear", ridge=0.7))
-    found = adapter.heads(head, features, [support_of(one)]).embed(features[None])[0]
+    outcome = adapter.heads(head, features, [support_of(one)]).embed(features[None])[0]
     embeddings = head.embed(features[None])[0].numpy()
     rows = [row for own in one.values() for row in own]
     targets = np.eye(CLASSES)[np.repeat(np.arange(CLASSES), 3)] - 1 / CLASSES
     model = Ridge(alpha=0.7, fit_intercept=False).fit(embeddings[rows], targets)
     scores = model.predict(embeddings)
     scores /= np.linalg.norm(scores, axis=1, keepdims=True)
-    np.testing.assert_allclose(found.numpy(), scores, atol=1e-4)
+    np.testing.assert_allclose(outcome.numpy(), scores, atol=1e-4)
 
 
 @pytest.mark.parametrize("objective", ["prototypes", "linear"])

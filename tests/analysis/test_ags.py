@@ -28,8 +28,8 @@ def test_all_published_bars() -> None:
     assert len(bars) == 24
     for data, method, score in bars:
         curve = results["recall_at_1"][data][method]
-        found = aggregated_generalization_score(results["fid"][data], curve)
-        assert found == pytest.approx(score, abs=3e-4), (data, method)
+        result = aggregated_generalization_score(results["fid"][data], curve)
+        assert result == pytest.approx(score, abs=3e-4), (data, method)
 
 
 def test_shipped_facts_are_the_reference(reference: Path) -> None:
@@ -44,8 +44,8 @@ def test_equals_the_trapezoid_rule(pairs: list[tuple[int, float]]) -> None:
     for k in range(len(shift) - 1):
         naive += (shift[k + 1] - shift[k]) / span * (value[k] + value[k + 1]) / 2
     unsorted = pairs[::-1]
-    found = aggregated_generalization_score(*zip(*unsorted, strict=True))
-    assert found == pytest.approx(naive, abs=1e-12)
+    result = aggregated_generalization_score(*zip(*unsorted, strict=True))
+    assert result == pytest.approx(naive, abs=1e-12)
 
 
 @given(points, st.floats(0.1, 10), st.floats(-5, 5))
@@ -53,8 +53,8 @@ def test_the_unit_of_shift_does_not_matter(
     pairs: list[tuple[int, float]], scale: float, offset: float
 ) -> None:
     shift, value = (np.array(column) for column in zip(*pairs, strict=True))
-    found = aggregated_generalization_score(shift * scale + offset, value)
-    assert found == pytest.approx(aggregated_generalization_score(shift, value), abs=1e-9)
+    result = aggregated_generalization_score(shift * scale + offset, value)
+    assert result == pytest.approx(aggregated_generalization_score(shift, value), abs=1e-9)
 
 
 def test_a_flat_curve_scores_its_value() -> None:

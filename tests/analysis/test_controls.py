@@ -19,8 +19,8 @@ def test_losses_by_size_and_by_shift() -> None:
     row = size_effects(results(ROWS)).iloc[0]
     assert (row["method"], row["split"], row["controls"]) == ("m", "R22", 2)
     by_size = student_interval([0.05, 0.06, 0.07])
-    found = (row["by_size"], row["by_size_low"], row["by_size_high"])
-    assert found == pytest.approx(by_size[:3])
+    result = (row["by_size"], row["by_size_low"], row["by_size_high"])
+    assert result == pytest.approx(by_size[:3])
     assert row["by_shift"] == pytest.approx(0.25)
 
 

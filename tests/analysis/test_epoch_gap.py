@@ -25,13 +25,13 @@ def with_best_epochs(table: pd.DataFrame, gain: float = 0.01) -> pd.DataFrame:
 
 def test_the_gap_is_paired_over_seeds() -> None:
     table = with_best_epochs(falling({"b": 0.2, "a": 0.4}))
-    found = epoch_gap(table)
-    assert found["method"].tolist() == ["a"] * 4 + ["b"] * 4
-    assert found["split"].tolist()[:4] == ["0", "6", "10", "30"]
+    result = epoch_gap(table)
+    assert result["method"].tolist() == ["a"] * 4 + ["b"] * 4
+    assert result["split"].tolist()[:4] == ["0", "6", "10", "30"]
     rows = table.query("method == 'b' and split == '10' and metric == 'recall@1'")
     wide = rows.pivot(index="seed", columns="stage", values="value")
     expected = student_interval(wide[Stage.BEST_TEST_EPOCH] - wide["zero_shot"])
-    row = found.query("method == 'b' and split == '10'").iloc[0]
+    row = result.query("method == 'b' and split == '10'").iloc[0]
     assert row[["gap", "gap_low", "gap_high", "seeds"]].tolist() == pytest.approx([*expected])
     assert row["best"] - row["chosen"] == pytest.approx(row["gap"])
     assert (row["chosen_epoch"], row["best_epoch"]) == (6.0, 9.0)
@@ -40,9 +40,9 @@ def test_the_gap_is_paired_over_seeds() -> None:
 def test_one_seed_has_no_interval_and_seeds_without_the_stage_are_skipped() -> None:
     table = with_best_epochs(falling({"a": 0.2}, seeds=2))
     one = table[(table["stage"] != Stage.BEST_TEST_EPOCH) | (table["seed"] == 0)]
-    found = epoch_gap(one)
-    assert (found["seeds"] == 1).all()
-    assert found["gap_low"].isna().all()
+    result = epoch_gap(one)
+    assert (result["seeds"] == 1).all()
+    assert result["gap_low"].isna().all()
 
 
 def test_empty_without_recorded_epochs() -> None:

@@ -32,8 +32,8 @@ def test_interval_over_seeds_of_the_episodes_means() -> None:
     row = few_shot_gains(table()).iloc[0]
     expected = student_interval([0.02, 0.03])
     assert (row["split"], row["shots"], row["over"], row["n"]) == ("0", 2, "seeds", 2)
-    found = (row["gain"], row["gain_low"], row["gain_high"])
-    assert found == pytest.approx(expected[:3])
+    result = (row["gain"], row["gain_low"], row["gain_high"])
+    assert result == pytest.approx(expected[:3])
 
 
 def test_one_seed_falls_back_to_episodes() -> None:

@@ -35,9 +35,9 @@ def test_spread() -> None:
 def test_standard_split_misranks() -> None:
     crossing = falling({"a": 0.1, "b": 0.4})
     ahead = 0.05 * (crossing["method"] == "b")
-    found = answers(crossing.assign(value=crossing["value"] + ahead))[2]
-    assert found.answer == "yes"
-    assert "b above a" in found.figures
+    result = answers(crossing.assign(value=crossing["value"] + ahead))[2]
+    assert result.answer == "yes"
+    assert "b above a" in result.figures
     assert answers(falling({"a": 0.1}))[2].answer == "undecided"
 
 
@@ -74,6 +74,6 @@ def test_baselines_are_not_asked() -> None:
 
 
 def test_every_question_is_answered_on_a_single_number() -> None:
-    found = answers(results([("m", "0", 1.0, 0, 0.5)]))
-    assert [finding.answer for finding in found] == ["undecided"] * 7
-    assert all(finding.question.endswith("?") for finding in found)
+    result = answers(results([("m", "0", 1.0, 0, 0.5)]))
+    assert [finding.answer for finding in result] == ["undecided"] * 7
+    assert all(finding.question.endswith("?") for finding in result)

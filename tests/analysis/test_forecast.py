@@ -99,8 +99,8 @@ def test_ridge_and_logistic_agree_with_scipy() -> None:
 
     ridge, logistic = fit_ridge(x, y, weights, 3.0), fit_logistic(x, y, weights, 3.0)
     np.testing.assert_allclose(ridge.weights, minimize(squared, np.zeros(3)).x, atol=1e-4)
-    found = minimize(likelihood, np.zeros(4)).x
-    np.testing.assert_allclose([*logistic.weights, logistic.intercept], found, atol=1e-3)
+    outcome = minimize(likelihood, np.zeros(4)).x
+    np.testing.assert_allclose([*logistic.weights, logistic.intercept], outcome, atol=1e-3)
 
 
 def test_logits_are_inverted() -> None:

@@ -13,15 +13,15 @@ from oodml.errors import OodmlError
 
 def test_student_interval_is_that_of_the_t_test() -> None:
     values = np.random.default_rng(0).normal(3, 2, 7)
-    found = student_interval(values)
+    result = student_interval(values)
     low, high = ttest_1samp(values, 0).confidence_interval(0.95)
-    assert found == pytest.approx((values.mean(), low, high, 7))
+    assert result == pytest.approx((values.mean(), low, high, 7))
 
 
 def test_one_value_has_no_interval() -> None:
-    found = student_interval([0.5])
-    assert (found.mean, found.n) == (0.5, 1)
-    assert np.isnan([found.low, found.high]).all()
+    result = student_interval([0.5])
+    assert (result.mean, result.n) == (0.5, 1)
+    assert np.isnan([result.low, result.high]).all()
 
 
 @pytest.mark.parametrize("values", [[0.0417, 0.0417], [0.7 - 0.66, 0.04], [0.0, 0.0, 0.0]])
@@ -61,21 +61,21 @@ def test_ags_interval_covers_the_truth(seeds: int, shared: float) -> None:
     for _ in range(1000):
         own = generator.normal(0, 1, (seeds, 5)) * np.sqrt(1 - shared)
         common = generator.normal(0, 1, (seeds, 1)) * np.sqrt(shared)
-        found = ags_interval(shift, truth + 0.01 * (own + common))
-        covered += found.low <= area <= found.high
+        result = ags_interval(shift, truth + 0.01 * (own + common))
+        covered += result.low <= area <= result.high
     assert 920 <= covered <= 980
 
 
 def test_ags_interval_leaves_out_incomplete_seeds() -> None:
     values = np.array([[1.0, 0.0], [0.8, 0.0], [0.5, np.nan]])
-    found = ags_interval([0.0, 1.0], values)
-    assert (found.mean, found.n) == (pytest.approx(0.45), 2)
+    result = ags_interval([0.0, 1.0], values)
+    assert (result.mean, result.n) == (pytest.approx(0.45), 2)
 
 
 def test_ags_without_a_complete_seed_has_no_interval() -> None:
-    found = ags_interval([0.0, 1.0], np.array([[1.0, np.nan], [np.nan, 0.5]]))
-    assert (found.mean, found.n) == (pytest.approx(0.75), 0)
-    assert np.isnan(found.low)
+    result = ags_interval([0.0, 1.0], np.array([[1.0, np.nan], [np.nan, 0.5]]))
+    assert (result.mean, result.n) == (pytest.approx(0.75), 0)
+    assert np.isnan(result.low)
     nowhere = ags_interval([0.0, 1.0], np.array([[1.0, np.nan]]))
     assert np.isnan(nowhere.mean)
 
@@ -83,13 +83,13 @@ def test_ags_without_a_complete_seed_has_no_interval() -> None:
 def test_bootstrap_interval_near_the_normal_one() -> None:
     generator = np.random.default_rng(2)
     values = generator.normal(0, 1, 200)
-    found = bootstrap_interval(values, np.mean, generator)
+    result = bootstrap_interval(values, np.mean, generator)
     half = 1.96 / 200**0.5
-    assert found.mean == pytest.approx(values.mean())
-    assert found.high - found.low == pytest.approx(2 * half, rel=0.15)
+    assert result.mean == pytest.approx(values.mean())
+    assert result.high - result.low == pytest.approx(2 * half, rel=0.15)
 
 
 def test_bootstrap_of_one_seed_has_no_interval() -> None:
-    found = bootstrap_interval(np.ones((1, 3)), np.mean, np.random.default_rng(0))
-    assert found.mean == 1.0
-    assert np.isnan(found.low)
+    result = bootstrap_interval(np.ones((1, 3)), np.mean, np.random.default_rng(0))
+    assert result.mean == 1.0
+    assert np.isnan(result.low)

@@ -32,10 +32,10 @@ def test_gain_is_a_weighted_least_squares_fit() -> None:
     generator = np.random.default_rng(1)
     shift, level, weights = generator.random((3, 30))
     gain = generator.random(30)
-    found = fit_gain(gain, shift, level, weights)
+    result = fit_gain(gain, shift, level, weights)
     x = np.stack([np.ones(30), shift, level], 1)
     w = np.diag(weights)
-    np.testing.assert_allclose(found, np.linalg.inv(x.T @ w @ x) @ x.T @ w @ gain)
+    np.testing.assert_allclose(result, np.linalg.inv(x.T @ w @ x) @ x.T @ w @ gain)
 
 
 def test_equal_difficulty_keeps_the_mean() -> None:
@@ -54,9 +54,9 @@ def test_difficulty_against_loops() -> None:
     nearest = [
         min(np.linalg.norm(one - other) for other in means if other is not one) for one in means
     ]
-    found = difficulty(vectors, classes)
-    assert found[:3] == (24, 4, 6.0)
-    assert found.spacing == pytest.approx(np.mean(nearest))
+    result = difficulty(vectors, classes)
+    assert result[:3] == (24, 4, 6.0)
+    assert result.spacing == pytest.approx(np.mean(nearest))
     with pytest.raises(OodmlError):
         difficulty(vectors, np.full(24, "a"))
 

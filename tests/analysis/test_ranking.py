@@ -60,10 +60,10 @@ def test_beat_probability_is_the_paired_t_test() -> None:
     table = falling({"a": 0.2, "b": 0.21}, seeds=5)
     scores = seed_scores(table)
     expected = 1 - ttest_rel(scores["a"], scores["b"], alternative="greater").pvalue
-    found = beat_probability(table)
-    assert found.loc["a", "b"] == pytest.approx(expected)
-    assert found.loc["a", "b"] + found.loc["b", "a"] == pytest.approx(1)
-    assert np.isnan(found.loc["a", "a"])
+    result = beat_probability(table)
+    assert result.loc["a", "b"] == pytest.approx(expected)
+    assert result.loc["a", "b"] + result.loc["b", "a"] == pytest.approx(1)
+    assert np.isnan(result.loc["a", "a"])
 
 
 def test_beat_probability_is_calibrated() -> None:
@@ -100,18 +100,18 @@ def test_a_certain_misranking() -> None:
         )
         for seed in range(3)
     )
-    found = misranking(table)
-    assert found is not None
-    assert found.inverted == (("late", "early"),)
-    assert found.agreement == -1.0
+    result = misranking(table)
+    assert result is not None
+    assert result.inverted == (("late", "early"),)
+    assert result.agreement == -1.0
 
 
 def test_no_misranking_where_all_agree() -> None:
     table = falling({"a": 0.1, "b": 0.3}, noise=0.0)
     shifted = table.assign(value=table["value"] - 0.1 * (table["method"] == "b"))
-    found = misranking(shifted)
-    assert found is not None
-    assert found.inverted == found.tied_inverted == ()
+    result = misranking(shifted)
+    assert result is not None
+    assert result.inverted == result.tied_inverted == ()
 
 
 def test_misranking_needs_a_standard_split_and_two_methods() -> None:

@@ -27,10 +27,10 @@ def table(within: float, seeds: int = 4):  # type: ignore[no-untyped-def]
 
 
 def test_the_correlation_within_splits() -> None:
-    found = structure_correlations(table(1.0)).iloc[0]
-    assert found["measure"] == "density"
-    assert found["within"] == pytest.approx(1.0)
-    assert abs(found["overall"]) < 0.7
+    result = structure_correlations(table(1.0)).iloc[0]
+    assert result["measure"] == "density"
+    assert result["within"] == pytest.approx(1.0)
+    assert abs(result["overall"]) < 0.7
 
 
 def test_within_is_spearman_for_one_split() -> None:

@@ -18,17 +18,17 @@ from tests.report.study_folder import made_up_study
 
 def test_report_names_the_page(tmp_path: Path) -> None:
     made_up_study(tmp_path, seeds=1, shots=())
-    found = CliRunner().invoke(app, ["report", str(tmp_path), "--no-paper", "--json"])
-    assert found.exit_code == 0, found.output
-    assert json.loads(found.stdout)["page"].endswith("report.html")
+    result = CliRunner().invoke(app, ["report", str(tmp_path), "--no-paper", "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["page"].endswith("report.html")
     assert (tmp_path / "report.html").exists()
     assert not [*tmp_path.rglob("*.pdf")]
 
 
 def test_report_on_no_study_says_what_is_missing(tmp_path: Path) -> None:
-    found = CliRunner().invoke(app, ["report", str(tmp_path)])
-    assert isinstance(found.exception, OodmlError)
-    assert "results.parquet" in str(found.exception)
+    result = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert isinstance(result.exception, OodmlError)
+    assert "results.parquet" in str(result.exception)
 
 
 def test_help_has_an_example() -> None:
@@ -47,10 +47,10 @@ def test_a_forecast_runs_code_of_a_folder_only_if_it_is_trusted(
     (tmp_path / "their_network.py").write_text("raise RuntimeError('it ran')\n")
     monkeypatch.setattr(sys, "path", [*sys.path])
     arguments = ["forecast", str(tmp_path / "study"), "--new", str(target)]
-    found = CliRunner().invoke(app, arguments)
-    assert isinstance(found.exception, OodmlError)
-    assert found.exception.location == "--trust-code"
-    assert found.exception.given == "their_network:made"
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, OodmlError)
+    assert result.exception.location == "--trust-code"
+    assert result.exception.given == "their_network:made"
     trusted = CliRunner().invoke(app, [*arguments, "--trust-code"])
     assert "it ran" in str(trusted.exception)
 
@@ -66,10 +66,10 @@ def test_a_forecast_embeds_the_target_with_the_weights_of_the_study(tmp_path: Pa
     target = write_folder(images.subset(seen), tmp_path / "target")
 
     def output(target: Path) -> str:
-        found = CliRunner().invoke(app, ["forecast", str(tmp_path), "--new", str(target)])
-        if found.exception:
-            raise found.exception
-        return found.output.partition("\n\n")[2].partition("\n\n")[0]  # the table
+        result = CliRunner().invoke(app, ["forecast", str(tmp_path), "--new", str(target)])
+        if result.exception:
+            raise result.exception
+        return result.output.partition("\n\n")[2].partition("\n\n")[0]  # the table
 
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps({"shift_weights": str(weights)}))

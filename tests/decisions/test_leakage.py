@@ -68,8 +68,8 @@ def test_planted_near_duplicates_are_found_and_nothing_else() -> None:
     assert (near_duplicates(_images(pictures, ["a", "b", "c"] * 100)) == -1).all()
     planted = [*pictures, *(_altered(pictures[i], i % 3) for i in range(30))]
     groups = near_duplicates(_images(planted, ["a"] * 330))
-    found = [groups[i] >= 0 and groups[i] == groups[300 + i] for i in range(30)]
-    assert np.mean(found) >= 0.9
+    outcome = [groups[i] >= 0 and groups[i] == groups[300 + i] for i in range(30)]
+    assert np.mean(outcome) >= 0.9
     assert (groups[30:300] == -1).all()
 
 
@@ -125,9 +125,9 @@ def test_command(tmp_path: Path) -> None:
     write_splits(Progression((split,), "mine", data="data"), tmp_path / "splits.json")
     options = ["--near-duplicates", "--splits", str(tmp_path / "splits.json"), "--json"]
     result = CliRunner().invoke(app, ["data", "check", str(tmp_path / "data"), *options])
-    found = json.loads(result.stdout)["near_duplicates"]
-    assert found["across"] == [["a/0.png", "d/copy.png"]]
-    assert found["within"] == []
-    assert found["splits"] == [{"split": "0", "leaked": 1, "test": 5}]
+    outcome = json.loads(result.stdout)["near_duplicates"]
+    assert outcome["across"] == [["a/0.png", "d/copy.png"]]
+    assert outcome["within"] == []
+    assert outcome["splits"] == [{"split": "0", "leaked": 1, "test": 5}]
     result = CliRunner().invoke(app, ["data", "check", "glyphs", "--similarity", "0.9"])
     assert result.exit_code == 1

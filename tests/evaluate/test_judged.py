@@ -99,9 +99,9 @@ def test_market1501_is_a_loop(seed: int) -> None:
 @pytest.mark.parametrize("name", ["veri", "msmt17"])
 def test_same_camera_is_not_ranked(name: str) -> None:
     queries, gallery = market(5)
-    kept = gallery.select(gallery.classes != "-1")
-    expected = naive_market(queries, kept, (1, 5, 10, 20))
-    measured = evaluate_judged(queries, kept, protocol=name)
+    ranked = gallery.select(gallery.classes != "-1")
+    expected = naive_market(queries, ranked, (1, 5, 10, 20))
+    measured = evaluate_judged(queries, ranked, protocol=name)
     assert measured.metrics == pytest.approx({one: expected[one] for one in measured.metrics})
 
 

@@ -94,9 +94,9 @@ def test_labels_of_the_target_are_not_used(study: Path, opened: OpenForecast) ->
 
 def test_the_command(study: Path) -> None:
     arguments = ["forecast", str(study), "--new", str(study.parent / "new")]
-    found = CliRunner().invoke(app, [*arguments, "--classes", "5"])
-    assert found.exit_code == 0, found.output
-    assert "margin" in found.output
+    outcome = CliRunner().invoke(app, [*arguments, "--classes", "5"])
+    assert outcome.exit_code == 0, outcome.output
+    assert "margin" in outcome.output
     both = CliRunner().invoke(app, [*arguments, "--classes", "5", "--images-per-class", "6"])
     assert isinstance(both.exception, OodmlError)
 

@@ -79,11 +79,11 @@ def damage(data: st.DataObject, content: bytes) -> bytes:
 def test_damaged_json_is_refused_or_unchanged(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "splits.json"
     path.write_bytes(damage(data, to_text(SPLITS).encode()))
-    found = outcome(path)
-    if isinstance(found, Progression):
-        assert found == SPLITS
+    actual = outcome(path)
+    if isinstance(actual, Progression):
+        assert actual == SPLITS
     else:
-        assert_refused(found, path)
+        assert_refused(actual, path)
 
 
 @FUZZ
@@ -97,12 +97,12 @@ def test_damaged_pickles_are_refused_or_consistent(
         layout[1]["test"] = [np.str_(name) for name in layout[1]["test"]]
     path = tmp_path / "splits.pkl"
     path.write_bytes(damage(data, pickle.dumps(layout, protocol=protocol)))
-    found = outcome(path)
-    if isinstance(found, Progression):
-        write_splits(found, tmp_path / "again.json")
-        assert read_splits(tmp_path / "again.json") == found
+    actual = outcome(path)
+    if isinstance(actual, Progression):
+        write_splits(actual, tmp_path / "again.json")
+        assert read_splits(tmp_path / "again.json") == actual
     else:
-        assert_refused(found, path)
+        assert_refused(actual, path)
 
 
 @pytest.mark.parametrize(

@@ -469,8 +469,8 @@ def test_ids_that_equal_row_numbers_are_ids(tmp_path: Path) -> None:
     read = VectorSet.load(tmp_path / "v.npz")
     assert read.has_ids
     assert not VectorSet.load(tmp_path / "none.npz").has_ids
-    found = evaluate_vectors(read, read, retrieval_only=True).metrics["recall@1"]
-    assert found == oodml.retrieval_metrics(vectors, labels)["recall@1"]
+    result = evaluate_vectors(read, read, retrieval_only=True).metrics["recall@1"]
+    assert result == oodml.retrieval_metrics(vectors, labels)["recall@1"]
 
 
 @pytest.mark.parametrize("bad", [None, [1.0, None], [1.0]])

@@ -289,10 +289,10 @@ def test_contrast_and_labels(browser: Any, made: Made, scheme: str) -> None:
     tab.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true })")
     _draw_all(tab)
     only = ["wcag2a", "wcag2aa", "best-practice"] if scheme == "light" else ["color-contrast"]
-    found = axe.Axe().run(tab, {"exclude": [[".main-svg"]]}, {"runOnly": only})
+    result = axe.Axe().run(tab, {"exclude": [[".main-svg"]]}, {"runOnly": only})
     problems = [
         (broken["id"], node["html"][:150])
-        for broken in found.response["violations"]
+        for broken in result.response["violations"]
         for node in broken["nodes"]
     ]
     assert problems == []

@@ -10,18 +10,18 @@ from tests.report.conftest import Made
 
 def test_curves_are_means_with_their_interval() -> None:
     table = falling({"a": 0.2, "b": 0.4})
-    found = curves(table, "recall@1").set_index(["method", "split"])
+    result = curves(table, "recall@1").set_index(["method", "split"])
     values = table[(table["method"] == "b") & (table["split"] == "6")]["value"]
-    row = found.loc[("b", "6")]
+    row = result.loc[("b", "6")]
     assert tuple(row[["mean", "low", "high", "n"]]) == pytest.approx(student_interval(values))
-    assert found.loc["a"]["shift"].is_monotonic_increasing
+    assert result.loc["a"]["shift"].is_monotonic_increasing
 
 
 def test_missing_runs_have_no_point() -> None:
     table = results([("a", "0", 1.0, 0, 0.5), ("a", "4", 2.0, 0, 0.4), ("b", "4", 2.0, 0, 0.3)])
-    found = curves(table, "recall@1")
-    assert found[["method", "split"]].values.tolist() == [["a", "0"], ["a", "4"], ["b", "4"]]
-    assert np.isnan(found["low"]).all()
+    result = curves(table, "recall@1")
+    assert result[["method", "split"]].values.tolist() == [["a", "0"], ["a", "4"], ["b", "4"]]
+    assert np.isnan(result["low"]).all()
 
 
 def test_sizes_and_chance(made: Made) -> None:

@@ -41,9 +41,9 @@ def _planned(run: str) -> dict[str, object]:
 
 
 def _data(path: Path) -> dict[str, object]:
-    found = re.search(r'id="data">(.*?)</script>', path.read_text("utf-8"), re.S)
-    assert found
-    return json.loads(found[1])
+    result = re.search(r'id="data">(.*?)</script>', path.read_text("utf-8"), re.S)
+    assert result
+    return json.loads(result[1])
 
 
 def test_page_has_every_section_and_reaches_for_no_network(made: Made) -> None:
@@ -158,11 +158,11 @@ def test_code_that_a_folder_names_is_run_where_it_is_trusted_alone(
     assert not marker.exists()
     assert str(code) not in sys.path
     assert "their_stripes:made" in _without_scripts(page)
-    found = read_folder(tmp_path / "study", trust_code=True)
+    result = read_folder(tmp_path / "study", trust_code=True)
     assert marker.exists()
-    assert found.images is not None
-    assert len(found.images) == len(images)
-    assert not [note for note in found.notes if "images" in note]
+    assert result.images is not None
+    assert len(result.images) == len(images)
+    assert not [note for note in result.notes if "images" in note]
 
 
 def test_no_study(tmp_path: Path) -> None:

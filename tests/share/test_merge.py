@@ -60,9 +60,9 @@ def test_contradictory_numbers_are_reported_and_the_first_is_used(
     table.loc[row, "value"] = before + 0.25
     table.to_parquet(path)
     merged = merge_studies([first, tmp_path / "other"], tmp_path / "merged")
-    (found,) = merged.contradictions
-    assert (found.run, found.metric) == ("margin-0-1", "map@r")
-    assert (found.first, found.second) == (before, before + 0.25)
+    (outcome,) = merged.contradictions
+    assert (outcome.run, outcome.metric) == ("margin-0-1", "map@r")
+    assert (outcome.first, outcome.second) == (before, before + 0.25)
     result = read_results(tmp_path / "merged" / "results.parquet")
     rows = result[(result["run"] == "margin-0-1") & (result["metric"] == "map@r")]
     assert rows["value"].tolist() == [before]
@@ -105,8 +105,8 @@ def test_other_splits_are_refused_with_what_differs(
     with pytest.raises(OodmlError) as caught:
         merge_studies([first, other], tmp_path / "merged")
     expected = {"images": "0123", "step": "-4", "class": easy.test[0], "shift": "11.11"}
-    (found,) = caught.value.given
-    assert expected[change] in found
+    (outcome,) = caught.value.given
+    assert expected[change] in outcome
     assert not (tmp_path / "merged").exists()
 
 

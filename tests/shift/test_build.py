@@ -45,16 +45,16 @@ def test_progressions_are_consistent_and_reproducible(settings: dict[str, Any]) 
 def test_procedures_equal_the_functions() -> None:
     means, names = DATA.class_means(), list(DATA.class_names)
     exact = exact_progression(means, names, None)
-    found = built(n_splits="all")
-    assert {s.step: s.train for s in found} == {s.step: s.train for s in exact}
+    result = built(n_splits="all")
+    assert {s.step: s.train for s in result} == {s.step: s.train for s in exact}
     published = published_progression(means[:15], means[15:], names[:15], names[15:], 4)
-    found = built(procedure="published", harder=4, easier=0, n_splits="all")
-    assert {s.step: s.test for s in found} == {s.step: s.test for s in published}
+    result = built(procedure="published", harder=4, easier=0, n_splits="all")
+    assert {s.step: s.test for s in result} == {s.step: s.test for s in published}
 
 
 def test_wanted_steps_are_returned() -> None:
-    found = built(procedure="published", harder=4, easier=3, removal=3, steps=(0, "-2", "R4"))
-    assert {split.step for split in found} == {0, -2, "R4"}
+    result = built(procedure="published", harder=4, easier=3, removal=3, steps=(0, "-2", "R4"))
+    assert {split.step for split in result} == {0, -2, "R4"}
     with pytest.raises(OodmlError) as error:
         built(procedure="published", harder=4, easier=3, steps=("R99",))
     assert (error.value.location, error.value.given) == ("splits.steps", "R99")
@@ -65,37 +65,37 @@ def test_wanted_steps_are_returned() -> None:
 @pytest.mark.parametrize("procedure", ["exact", "published"])
 def test_step_0_is_always_among_the_splits(n_splits: int, procedure: str) -> None:
     every = built(procedure=procedure, n_splits="all")
-    found = built(procedure=procedure, n_splits=n_splits)
-    assert len(found) == n_splits
-    assert 0 in [split.step for split in found]
-    assert [split.shift for split in found] == sorted(split.shift for split in found)
+    result = built(procedure=procedure, n_splits=n_splits)
+    assert len(result) == n_splits
+    assert 0 in [split.step for split in result]
+    assert [split.shift for split in result] == sorted(split.shift for split in result)
     if n_splits > 2:
-        assert (found[0], found[-1]) == (every[0], every[-1])
+        assert (result[0], result[-1]) == (every[0], every[-1])
 
 
 def test_settings_record_the_input_of_the_features() -> None:
     source = {"backbone": "lite0", "image_size": 64, "weights": "own", "augmentation": "base"}
-    found = build_progression(replace(DATA, source=source), SplitSettings())
-    assert recorded_features(found) == {
+    result = build_progression(replace(DATA, source=source), SplitSettings())
+    assert recorded_features(result) == {
         "image_size": 64, "weights": "own", "augmentation": "base",
     }  # fmt: skip
-    assert found.backbone == "lite0"
+    assert result.backbone == "lite0"
     assert recorded_features(built()) == {}
 
 
 @pytest.mark.parametrize("procedure", ["exact", "published"])
 def test_another_measure_drives_the_progression(procedure: str) -> None:
     settings = {"procedure": procedure, "harder": 3, "easier": 0, "n_splits": "all"}
-    found = built(measure="nearest_class", **settings)
-    assert found.shift_measure == "nearest_class"
+    result = built(measure="nearest_class", **settings)
+    assert result.shift_measure == "nearest_class"
     means = dict(zip(DATA.class_names, DATA.class_means(), strict=True))
-    for split in found:
+    for split in result:
         sides = ([means[name] for name in side] for side in (split.train, split.test))
         expected = class_mean_shift(*map(np.array, sides), "nearest_class")
         assert split.shift == pytest.approx(expected, rel=1e-9)
     if procedure == "exact":
-        assert [s.shift for s in found] == sorted(s.shift for s in found)
-        assert len(found) > 1
+        assert [s.shift for s in result] == sorted(s.shift for s in result)
+        assert len(result) > 1
 
 
 def test_a_new_measure_is_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,8 +109,8 @@ def test_a_new_measure_is_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("oodml.shift.measures.MEASURES", dict(MEASURES))
     register("class means")(mean_offset)
-    found = built(measure="mean_offset", harder=2, easier=0)
-    assert found[0].shift < found[-1].shift
+    result = built(measure="mean_offset", harder=2, easier=0)
+    assert result[0].shift < result[-1].shift
     with pytest.raises(OodmlError) as error:
         built(measure="kid")
     assert error.value.given == "kid"
@@ -156,8 +156,8 @@ def test_the_own_partition_of_a_data_set_is_the_start() -> None:
     pixels = np.zeros((len(DATA), 2, 2), dtype=np.uint8)
     images = ImageSet("x", DATA.ids, DATA.classes, pixels=pixels, partition=partition)
     settings = SplitSettings(procedure="published", harder=1, easier=0)
-    (found,) = build_progression(DATA, settings, images=images)
-    assert found.train == DATA.class_names[::2]
+    (result,) = build_progression(DATA, settings, images=images)
+    assert result.train == DATA.class_names[::2]
     assert partition_train_classes(DATA.classes, None) is None
     partition[0] = "test"
     with pytest.raises(OodmlError, match="c000"):

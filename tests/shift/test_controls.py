@@ -41,16 +41,16 @@ def test_without_a_standard_split_the_classes_are_permuted() -> None:
 
 
 def test_smaller_splits_of_a_progression_get_controls() -> None:
-    found = size_controls(Progression((STANDARD, SMALL), "removal"), FEATURES, (0, 5))
-    assert [split.step for split in found] == ["R6 control 0", "R6 control 5"]
+    result = size_controls(Progression((STANDARD, SMALL), "removal"), FEATURES, (0, 5))
+    assert [split.step for split in result] == ["R6 control 0", "R6 control 5"]
     late = Progression((Split("R2", NAMES[:11], NAMES[12:], 1.0), SMALL), "removal")
     assert len(size_controls(late, FEATURES, (0,))) == 1
 
 
 def test_remeasure_changes_only_the_shift() -> None:
-    found = remeasure(Progression((STANDARD, SMALL), "removal"), FEATURES)
-    assert [split.train for split in found] == [STANDARD.train, SMALL.train]
-    np.testing.assert_allclose([s.shift for s in found], [shift_of(STANDARD), shift_of(SMALL)])
+    result = remeasure(Progression((STANDARD, SMALL), "removal"), FEATURES)
+    assert [split.train for split in result] == [STANDARD.train, SMALL.train]
+    np.testing.assert_allclose([s.shift for s in result], [shift_of(STANDARD), shift_of(SMALL)])
     strange = Progression((Split(0, ("q",), NAMES, 1.0),), "x")
     with pytest.raises(OodmlError, match="'q'"):
         remeasure(strange, FEATURES)

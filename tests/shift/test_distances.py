@@ -35,9 +35,9 @@ def test_equals_the_definition(sizes: tuple[int, int]) -> None:
 def test_equals_the_exact_reference(reference: Path) -> None:
     cases = np.load(reference / "fid_cases.npz")
     for i, (original, exact) in enumerate(cases["values"]):
-        found = frechet_distance(cases[f"case{i}_a"], cases[f"case{i}_b"])
-        assert found == pytest.approx(exact, rel=1e-9)
-        assert found == pytest.approx(original, rel=1e-3)
+        result = frechet_distance(cases[f"case{i}_a"], cases[f"case{i}_b"])
+        assert result == pytest.approx(exact, rel=1e-9)
+        assert result == pytest.approx(original, rel=1e-3)
 
 
 @settings(deadline=None, max_examples=40)

@@ -21,15 +21,15 @@ def test_episodes_are_sound_and_do_not_depend_on_order(sizes: list[int], seed: i
     ids, classes = data(sizes)
     test = sorted(set(classes))
     assume(max(sizes) >= 3 and sum(size > 1 for size in sizes) >= 2)
-    found = sample_episodes(ids, classes, test, (1, 3), 4, seed)
+    result = sample_episodes(ids, classes, test, (1, 3), 4, seed)
     order = np.random.default_rng(seed).permutation(len(ids))
     shuffled = [ids[i] for i in order], [classes[i] for i in order]
-    assert sample_episodes(*shuffled, test, (1, 3), 4, seed) == found
-    assert sample_episodes(*shuffled, test[::-1], (3,), 4, seed)[3] == found[3]
-    progression = Progression((Split(0, ("x", "y"), tuple(test), 1.0, (), found),), "p")
+    assert sample_episodes(*shuffled, test, (1, 3), 4, seed) == result
+    assert sample_episodes(*shuffled, test[::-1], (3,), 4, seed)[3] == result[3]
+    progression = Progression((Split(0, ("x", "y"), tuple(test), 1.0, (), result),), "p")
     assert find_problems(progression) == []
     assert find_data_problems(progression, [*ids, "x1", "y1"], [*classes, "x", "y"]) == []
-    for shots, episodes in found.items():
+    for shots, episodes in result.items():
         for episode in episodes:
             if not episode.class_wise:
                 assert {len(samples) for samples in episode.support.values()} == {shots}
@@ -73,8 +73,8 @@ def test_a_class_with_too_few_images_gives_no_support() -> None:
 
 def test_different_seeds_episodes_and_shots_differ() -> None:
     ids, classes = data([30] * 4)
-    found = [sample_episodes(ids, classes, ["c0", "c1"], (5,), 2, seed)[5] for seed in (0, 1)]
-    drawn = [episode.support["c0"] for episodes in found for episode in episodes]
+    result = [sample_episodes(ids, classes, ["c0", "c1"], (5,), 2, seed)[5] for seed in (0, 1)]
+    drawn = [episode.support["c0"] for episodes in result for episode in episodes]
     assert len(set(map(frozenset, drawn))) == 4
 
 
@@ -82,12 +82,12 @@ def test_different_seeds_episodes_and_shots_differ() -> None:
 @given(st.integers(2, 200), st.floats(0, 0.99), st.integers(0, 9))
 def test_validation_classes_are_some_of_the_train_classes(n: int, share: float, seed: int) -> None:
     train = [f"c{i}" for i in range(n)]
-    found = sample_validation(train, share, seed)
-    assert list(found) == [name for name in train if name in set(found)]
-    assert len(found) < n
+    result = sample_validation(train, share, seed)
+    assert list(result) == [name for name in train if name in set(result)]
+    assert len(result) < n
     if share > 0:
-        assert abs(len(found) - share * n) <= 1
-    assert set(sample_validation(train[::-1], share, seed)) == set(found)
+        assert abs(len(result) - share * n) <= 1
+    assert set(sample_validation(train[::-1], share, seed)) == set(result)
 
 
 def test_published_names_are_matched_to_ids() -> None:
@@ -96,9 +96,9 @@ def test_published_names_are_matched_to_ids() -> None:
     classes = ["c", "d", "d", "a", "b"]
     named, wise = Episode({"d": ("2.jpg",)}), Episode({"d": ()}, class_wise=True)
     splits = (replace(split, episodes={1: (named, wise)}),)
-    found = fill_support(Progression(splits, "p"), ids, classes)[0].episodes[1]
-    assert found[0].support == {"d": ("train/d/2.jpg",)}
-    assert found[1].support == {"d": ("train/d/1.jpg", "train/d/2.jpg")}
+    result = fill_support(Progression(splits, "p"), ids, classes)[0].episodes[1]
+    assert result[0].support == {"d": ("train/d/2.jpg",)}
+    assert result[1].support == {"d": ("train/d/1.jpg", "train/d/2.jpg")}
     wrong = (replace(split, episodes={1: (Episode({"d": ("9.jpg",)}),)}),)
     with pytest.raises(OodmlError, match=r"9\.jpg"):
         fill_support(Progression(wrong, "p"), ids, classes)

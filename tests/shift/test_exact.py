@@ -23,9 +23,9 @@ def test_estimates_of_all_swaps_equal_separate_computations(n: int, m: int, dim:
     means = np.random.default_rng(0).normal(size=(n + m, dim))
     train, test = np.arange(n), np.arange(n, n + m)
     sides = GramFid(means)
-    found = swap_shifts(sides.gram, train, test)
+    result = swap_shifts(sides.gram, train, test)
     each = [[sides.shift(*swapped(train, test, i, j)) for j in range(m)] for i in range(n)]
-    np.testing.assert_allclose(found, each, atol=1e-3 * np.ptp(each), rtol=1e-4)
+    np.testing.assert_allclose(result, each, atol=1e-3 * np.ptp(each), rtol=1e-4)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -33,8 +33,8 @@ def test_each_step_is_the_best_of_all_swaps(sign: int) -> None:
     means = np.random.default_rng(1).normal(size=(14, 30))
     names = [f"c{i:02d}" for i in range(14)]
     limits = {"harder": 3, "easier": 0} if sign > 0 else {"harder": 0, "easier": 3}
-    found = exact_progression(means, names, None, patience=0, **limits)
-    path = list(found)[::sign]
+    result = exact_progression(means, names, None, patience=0, **limits)
+    path = list(result)[::sign]
     assert [split.step for split in path] == [sign * swaps for swaps in range(len(path))]
     assert len(path) >= 3
     for before, after in zip(path, [*path[1:], None], strict=True):
@@ -67,14 +67,14 @@ def test_reaches_beyond_the_published_procedure(
     small = np.load(reference / "splits_small.npz")
     train = small["train_cls"].tolist()
     means = np.concatenate([small["train_means"], small["test_means"]])
-    found = exact_progression(
+    result = exact_progression(
         means, train + small["test_cls"].tolist(), None, train=train, **limits
     )
     if tag == "easy":
-        assert found[0].shift < small["easy_fids"].min()
+        assert result[0].shift < small["easy_fids"].min()
     else:
-        assert found[-1].shift > small[f"{tag}_fids"].max()
-    assert len(found) - 1 <= max(limits.values())
+        assert result[-1].shift > small[f"{tag}_fids"].max()
+    assert len(result) - 1 <= max(limits.values())
 
 
 @settings(deadline=None, max_examples=10)
@@ -83,14 +83,14 @@ def test_limits_are_respected(n: int, seed: int, tolerance: float | None) -> Non
     generator = np.random.default_rng(seed)
     names = [f"c{i:02d}" for i in range(n)]
     images = generator.integers(1, 9, n)
-    found = exact_progression(
+    result = exact_progression(
         generator.normal(size=(n, 4)), names, None, images=images, image_tolerance=tolerance
     )
     count = dict(zip(names, images.tolist(), strict=True))
     start = sum(count[name] for name in names[: n // 2])
-    steps = [split.step for split in found]
+    steps = [split.step for split in result]
     assert steps == list(range(min(steps), max(steps) + 1))
-    for split in found:
+    for split in result:
         assert sorted(split.train + split.test) == names
         assert len(split.train) == n // 2
         if tolerance is not None:

@@ -55,9 +55,9 @@ def test_csv_and_torch_contain_every_class_of_every_split(tmp_path: Path) -> Non
     for split, plain in zip(SPLITS, loaded, strict=True):
         for part in ("train", "validation", "test"):
             expected = [*getattr(split, part)]
-            found = [row["class"] for row in rows
+            result = [row["class"] for row in rows
                      if (row["step"], row["part"]) == (str(split.step), part)]  # fmt: skip
-            assert expected == found == plain[part]
+            assert expected == result == plain[part]
         assert plain["shift"] == split.shift
 
 

@@ -74,8 +74,8 @@ def test_any_changed_byte_of_json_is_an_error_or_changes_nothing(data: st.DataOb
     raw = bytearray(to_text(example()).encode())
     place = data.draw(st.integers(0, len(raw) - 1))
     raw[place] ^= data.draw(st.integers(1, 255))
-    found = outcome(lambda: from_text(files._decode(bytes(raw))))
-    assert found == example() if isinstance(found, Progression) else len(found) > 10
+    result = outcome(lambda: from_text(files._decode(bytes(raw))))
+    assert result == example() if isinstance(result, Progression) else len(result) > 10
 
 
 @SHARED
@@ -91,11 +91,11 @@ def test_other_json_is_refused_with_the_file_name(tmp_path: Path, document: Any)
     head = json.loads(to_text(example())) | {"hash": ""}
     for value in (document, head | {"splits": document}, head | {"settings": document}):
         path.write_text(json.dumps(value), encoding="utf-8")
-        found = outcome(lambda: read_splits(path))
-        if isinstance(found, Progression):
-            assert found.splits == example().splits
+        result = outcome(lambda: read_splits(path))
+        if isinstance(result, Progression):
+            assert result.splits == example().splits
         else:
-            assert str(path) in found
+            assert str(path) in result
 
 
 @pytest.mark.parametrize(
@@ -144,27 +144,27 @@ def test_deep_nesting_and_size_end_in_errors(tmp_path: Path) -> None:
 
 def test_the_published_file_is_read_whole(reference: Path, tmp_path: Path) -> None:
     source = reference / "cars196_splits.pkl"
-    found = read_splits(source)
-    assert (found.data, len(found)) == ("cars196", 8)
-    assert [len(split.train) for split in found] == [98] * 5 + [86, 74, 62]
-    assert [len(split.test) for split in found] == [98] * 5 + [86, 74, 62]
-    assert [split.step for split in found] == [0, 6, 16, 20, 30, "R18", "R42", "R66"]
+    result = read_splits(source)
+    assert (result.data, len(result)) == ("cars196", 8)
+    assert [len(split.train) for split in result] == [98] * 5 + [86, 74, 62]
+    assert [len(split.test) for split in result] == [98] * 5 + [86, 74, 62]
+    assert [split.step for split in result] == [0, 6, 16, 20, 30, "R18", "R42", "R66"]
     published = [8.59, 14.33, 32.18, 43.58, 63.29, 86.12, 101.17, 123.03]
-    assert [split.shift for split in found] == pytest.approx(published, abs=0.005)
-    for split in found:
+    assert [split.shift for split in result] == pytest.approx(published, abs=0.005)
+    for split in result:
         assert len(split.validation) == round(0.255 * len(split.train))
         assert {shots: len(drawn) for shots, drawn in split.episodes.items()} == {
             2: 10, 5: 10, 10: 10,
         }  # fmt: skip
     written = tmp_path / "again.pkl"
-    write_splits(found, written)
+    write_splits(result, written)
     plain = load_plain(source.read_bytes())
     again = pickle.loads(written.read_bytes())
-    assert [split.pop("step") for split in again.values()] == [split.step for split in found]
+    assert [split.pop("step") for split in again.values()] == [split.step for split in result]
     assert again == plain
     assert not any(op.name == "GLOBAL" for op, *_ in pickletools.genops(written.read_bytes()))
-    write_splits(found, tmp_path / "again.json")
-    assert read_splits(tmp_path / "again.json") == found
+    write_splits(result, tmp_path / "again.json")
+    assert read_splits(tmp_path / "again.json") == result
 
 
 def test_different_content_under_a_published_name_is_a_warning(tmp_path: Path) -> None:
@@ -226,12 +226,12 @@ def test_any_changed_or_cut_pickle_is_an_error_or_valid(
             raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path / "splits.pkl"
     path.write_bytes(bytes(raw))
-    found = outcome(lambda: read_splits(path))
-    if isinstance(found, Progression):
-        write_splits(found, tmp_path / "again.json")
-        assert read_splits(tmp_path / "again.json") == found
+    result = outcome(lambda: read_splits(path))
+    if isinstance(result, Progression):
+        write_splits(result, tmp_path / "again.json")
+        assert read_splits(tmp_path / "again.json") == result
     else:
-        assert str(path) in found
+        assert str(path) in result
 
 
 @pytest.mark.parametrize(
@@ -287,5 +287,5 @@ def test_classwise_episodes_are_lists_of_classes_in_the_layout() -> None:
     split = example()[1]
     layout = to_published(replace(example(), splits=(split,)))
     assert layout[1]["test_episodes"] == {2: {0: ["e", "d"]}}
-    (found,) = from_published(layout)
-    assert found.episodes[2][0] == Episode({"e": (), "d": ()}, class_wise=True)
+    (result,) = from_published(layout)
+    assert result.episodes[2][0] == Episode({"e": (), "d": ()}, class_wise=True)

@@ -72,9 +72,9 @@ def test_wasserstein_of_one_direction_equals_optimal_transport() -> None:
 
 def test_sliced_wasserstein_of_a_translation() -> None:
     moved = replace(A, vectors=A.vectors + np.float32(2))
-    found = shift_report(A, moved, ["sliced_wasserstein"], n_bootstrap=0)["sliced_wasserstein"]
+    result = shift_report(A, moved, ["sliced_wasserstein"], n_bootstrap=0)["sliced_wasserstein"]
     # The root mean square of a translation t along random directions is |t|/√d.
-    assert found.value == pytest.approx(2, rel=0.1)
+    assert result.value == pytest.approx(2, rel=0.1)
 
 
 def test_extrapolation_removes_the_bias() -> None:

@@ -29,9 +29,9 @@ def start_of(small: Any) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
     )
 
 
-def assert_equal(found: Progression, small: Any, tag: str) -> None:
-    assert len(found) == len(small[f"{tag}_keys"])
-    for i, split in enumerate(found):
+def assert_equal(result: Progression, small: Any, tag: str) -> None:
+    assert len(result) == len(small[f"{tag}_keys"])
+    for i, split in enumerate(result):
         assert list(split.train) == [name for name in small[f"{tag}_train"][i] if name]
         assert list(split.test) == [name for name in small[f"{tag}_test"][i] if name]
         assert split.shift == pytest.approx(small[f"{tag}_fids"][i], rel=1e-3)
@@ -52,9 +52,9 @@ def test_class_lists_equal_the_original_code(
 ) -> None:
     if many:
         monkeypatch.setattr("oodml.shift.progression.class_mean_fid", CovarianceFid)
-    found = published_progression(*start_of(small), **options)
-    assert_equal(found, small, tag)
-    assert [split.step for split in found] == small[f"{tag}_keys"].tolist()
+    result = published_progression(*start_of(small), **options)
+    assert_equal(result, small, tag)
+    assert [split.step for split in result] == small[f"{tag}_keys"].tolist()
 
 
 @pytest.mark.parametrize("many", [False, True])
@@ -67,9 +67,9 @@ def test_removal_equals_the_original_code(
     if many:
         monkeypatch.setattr("oodml.shift.progression.class_mean_fid", CovarianceFid)
     rows = [np.array([mean_of[name] for name in side]) for side in (hard.train, hard.test)]
-    found = removal_progression(*rows, hard.train, hard.test, 16)
-    assert_equal(found, small, "removed")
-    assert [split.step for split in found][:3] == ["R0", "R2", "R4"]
+    result = removal_progression(*rows, hard.train, hard.test, 16)
+    assert_equal(result, small, "removed")
+    assert [split.step for split in result][:3] == ["R0", "R2", "R4"]
 
 
 @settings(deadline=None, max_examples=30)
@@ -79,8 +79,8 @@ def test_no_class_is_lost_or_repeated(n: int, m: int, swaps: int, easier: bool, 
     names = [f"c{i}" for i in range(n + m)]
     means = generator.normal(size=(n + m, 5))
     before = means.copy()
-    found = published_progression(means[:n], means[n:], names[:n], names[n:], 6, swaps, 5, easier)
-    for split in found:
+    result = published_progression(means[:n], means[n:], names[:n], names[n:], 6, swaps, 5, easier)
+    for split in result:
         assert sorted(split.train + split.test) == sorted(names)
         assert (len(split.train), len(split.test)) == (n, m)
     np.testing.assert_array_equal(means, before)

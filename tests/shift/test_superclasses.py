@@ -13,7 +13,7 @@ SIDES = MEANS[:24], MEANS[24:], CLASSES[:24], CLASSES[24:]
 
 
 def test_units_move_like_classes_in_the_published_procedure() -> None:
-    found = superclass_progression(*SIDES, SUPERCLASS, 4, 1, 2)
+    result = superclass_progression(*SIDES, SUPERCLASS, 4, 1, 2)
     unit_means = [side.reshape(6, 4, 6).mean(axis=1) for side in SIDES[:2]]
     units = [[f"{side}{i}" for i in range(6)] for side in "ab"]
     members = {
@@ -22,7 +22,7 @@ def test_units_move_like_classes_in_the_published_procedure() -> None:
         for i, unit in enumerate(side)
     }
     expected = published_progression(*unit_means, *units, 4, 1, 2)
-    for split, by_unit in zip(found, expected, strict=True):
+    for split, by_unit in zip(result, expected, strict=True):
         assert split.train == sum((members[unit] for unit in by_unit.train), ())
         assert split.test == sum((members[unit] for unit in by_unit.test), ())
         rows = ([CLASSES.index(name) for name in side] for side in (split.train, split.test))

@@ -51,13 +51,13 @@ def test_polars_reads_the_table(out: Path) -> None:
 
 def test_duckdb_reads_the_table(out: Path) -> None:
     duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed")
-    found = duckdb.sql(
+    result = duckdb.sql(
         f"select method, avg(value) from '{out / 'results.parquet'}' "
         "where stage = 'zero_shot' and metric = 'recall@1' group by all"
     ).fetchall()
     expected = pd.read_parquet(out / "results.parquet").query("metric == 'recall@1'")
     means = expected.groupby("method")["value"].mean()
-    assert dict(found) == pytest.approx(means.to_dict())
+    assert dict(result) == pytest.approx(means.to_dict())
 
 
 @pytest.mark.slow

@@ -130,9 +130,9 @@ def test_keeping_epochs_shows_the_best_test_epoch_and_chooses_nothing(tmp_path: 
                 more="evaluate_every = 2, keep_epochs = true")  # fmt: skip
     for file in (plain, kept):
         run_study(read_study(file), file.parent / "out", device="cpu")
-    found, before = table(kept.parent / "out"), table(plain.parent / "out")
-    extra = found[found.stage == "best_test_epoch"].set_index("metric").value
-    same = found[found.stage != "best_test_epoch"].drop(columns="run").reset_index(drop=True)
+    result, before = table(kept.parent / "out"), table(plain.parent / "out")
+    extra = result[result.stage == "best_test_epoch"].set_index("metric").value
+    same = result[result.stage != "best_test_epoch"].drop(columns="run").reset_index(drop=True)
     pd.testing.assert_frame_equal(same, before.drop(columns="run"), check_exact=True)
     (history,) = (kept.parent / "out" / "runs").glob("*/history.csv")
     rows = pd.read_csv(history).dropna()

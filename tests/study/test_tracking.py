@@ -48,8 +48,8 @@ def test_tensorboard_holds_losses_validation_and_test(tmp_path: Path) -> None:
     study = read_study(make(tmp_path))
     run_study(study, tmp_path / "plain", device="cpu")
     run_study(study, tmp_path / "out", device="cpu", trackers=["tensorboard"])
-    plain, found = (pd.read_parquet(tmp_path / n / "results.parquet") for n in ("plain", "out"))
-    pd.testing.assert_frame_equal(plain, found, check_exact=True)
+    plain, result = (pd.read_parquet(tmp_path / n / "results.parquet") for n in ("plain", "out"))
+    pd.testing.assert_frame_equal(plain, result, check_exact=True)
     context = open_context(Store(tmp_path / "out"), "cpu")  # as every kind of worker opens it
     assert context.artifact_options == {"checkpoint_seconds": 60, "trackers": ["tensorboard"]}
     (folder,) = (tmp_path / "out" / "tracking" / "tensorboard").iterdir()
@@ -65,7 +65,7 @@ def test_tensorboard_holds_losses_validation_and_test(tmp_path: Path) -> None:
     refit = [event.step for event in events.Scalars("refit/margin")]
     assert refit == list(range(4, len(rows) + 1))
     (tested,) = events.Scalars("test/recall@1")
-    value = found[(found.stage == "zero_shot") & (found.metric == "recall@1")].value.item()
+    value = result[(result.stage == "zero_shot") & (result.metric == "recall@1")].value.item()
     assert tested.value == pytest.approx(value)
     assert "train.batch_size: 8" in next(folder.glob("*/hparams.yml")).read_text()
 

@@ -118,11 +118,11 @@ def withheld_scores(
     if not 0 < count < n_classes:
         problem = f"given {n_classes} classes, {count} of them known"
         raise OodmlError(f"an open set needs known and unknown classes; {problem}", given=count)
-    kept = np.random.default_rng(seed).permutation(n_classes)[:count]
+    in_gallery = np.random.default_rng(seed).permutation(n_classes)[:count]
     rows, gallery = searched_rows(vectors)
-    gallery = gallery[np.isin(vectors.labels[gallery], kept)]
+    gallery = gallery[np.isin(vectors.labels[gallery], in_gallery)]
     labels, others = vectors.labels[rows], vectors.labels[gallery]
-    is_known = np.isin(labels, kept)
+    is_known = np.isin(labels, in_gallery)
     points = as_vectors(vectors.vectors, distance)
     first, second = (points[torch.from_numpy(side)] for side in (rows, gallery))
     pair, own = comparable(first, second, distance), own_images(rows, gallery)

@@ -48,8 +48,8 @@ class Loss(RandomLabelLoss):
         ranks = 1 + torch.where(counted, above, 0).sum(2)
         recalls = []
         for k in self.ks:
-            found = torch.where(known, ((k - ranks) / self.recall_temperature).sigmoid(), 0)
-            recalls.append(found.sum(1).clamp(max=k) / known.sum(1).clamp(1, k))
+            within = torch.where(known, ((k - ranks) / self.recall_temperature).sigmoid(), 0)
+            recalls.append(within.sum(1).clamp(max=k) / known.sum(1).clamp(1, k))
         return masked_mean(1 - torch.stack(recalls).mean(0), valid & known.any(1))
 
     def _mixed(
