@@ -17,7 +17,7 @@ from oodml import catalog
 SOURCE = Path(__file__).parents[1] / "src" / "oodml"
 
 FLOORS = (
-    {"allocator", "errors", "progress", "shapes"},
+    {"memory_allocator", "errors", "progress", "shapes"},
     {"arrays", "devices", "distributed", "files", "hub", "miners", "ray_cluster"},
     {"label_names", "losses", "randomness", "results"},
     {"catalog", "study.folder", "study.tracking", "vector_columns"},
@@ -37,9 +37,9 @@ FLOORS = (
     {"study.search"},
     {"study.launch", "study.preview", "study.verification"},
     {"forecasting"},
-    {"bulk", "first_study", "fit", "mteb"},
+    {"bulk", "try_images", "fit", "mteb"},
     {"cli"},
-    {"interactive"},
+    {"api"},
     {"__main__"},
 )
 """Every part of the package, from the foundation up. A part imports only from lower floors.

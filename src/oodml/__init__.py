@@ -28,7 +28,7 @@ _NAMES = {
     "evaluate.structure": "structure_metrics",
     "evaluate.compare": "compare",
     "datasets": "open_images",
-    "interactive": "build_splits train Study open_study",
+    "api": "build_splits train Study open_study",
     "fit": "fit_model",
     "study.external": "record",
     "mteb": "mteb_model as_mteb_task",
@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from oodml.analysis.intervals import (
         aggregated_generalization_score as aggregated_generalization_score,
     )
+    from oodml.api import Study as Study
+    from oodml.api import build_splits as build_splits
+    from oodml.api import open_study as open_study
+    from oodml.api import train as train
     from oodml.catalog import load as load
     from oodml.catalog import names as names
     from oodml.datasets import open_images as open_images
@@ -55,10 +59,6 @@ if TYPE_CHECKING:
     from oodml.evaluate.structure import structure_metrics as structure_metrics
     from oodml.fit import fit_model as fit_model
     from oodml.images.image_set import ImageSet as ImageSet
-    from oodml.interactive import Study as Study
-    from oodml.interactive import build_splits as build_splits
-    from oodml.interactive import open_study as open_study
-    from oodml.interactive import train as train
     from oodml.model import Embedder as Embedder
     from oodml.model import load_model as load_model
     from oodml.mteb import as_mteb_task as as_mteb_task

@@ -7,7 +7,6 @@ from typing import Any
 import timm
 
 from oodml import catalog
-from oodml.allocator import keep_freed_memory
 from oodml.backbones import _libraries
 from oodml.backbones._base import POOLINGS as POOLINGS
 from oodml.backbones._base import Backbone as Backbone
@@ -17,6 +16,7 @@ from oodml.backbones._base import pool_features as pool_features
 from oodml.backbones._libraries import is_library as is_library
 from oodml.backbones._libraries import local_files as local_files
 from oodml.errors import OodmlError
+from oodml.memory_allocator import keep_freed_memory
 from oodml.randomness import isolated
 
 VECTORS = "vectors"

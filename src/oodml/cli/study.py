@@ -319,7 +319,7 @@ def try_(
 
     Example: `oodml try photos/ --new next_season/`
     """
-    from oodml.first_study import try_images
+    from oodml.try_images import try_images
 
     folder = out or Path(f"try-{Path(data).resolve().name}")
     options: dict[str, Any] = {"new": new, "backbone": backbone, "minutes": minutes}

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from oodml import distributed
-from oodml.allocator import keep_freed_memory
 from oodml.files import write_text
+from oodml.memory_allocator import keep_freed_memory
 from oodml.methods._base import BaseMethod
 from oodml.model import Embedder, FinetuneSettings
 from oodml.randomness import derived_seed, generator

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from oodml.allocator import USER_SETTINGS
+from oodml.memory_allocator import USER_SETTINGS
 
 CODE = """
 import resource, sys
 import torch
-from oodml.allocator import keep_freed_memory
+from oodml.memory_allocator import keep_freed_memory
 configured = keep_freed_memory() if sys.argv[1] == "on" else False
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(20):
@@ -47,6 +47,6 @@ def test_freed_blocks_are_reused() -> None:
 
 
 def test_the_users_setting_wins() -> None:
-    code = "from oodml.allocator import keep_freed_memory; print(keep_freed_memory())"
+    code = "from oodml.memory_allocator import keep_freed_memory; print(keep_freed_memory())"
     assert execute(code, MALLOC_TRIM_THRESHOLD_="131072").strip() == "False"
     assert execute(code, GLIBC_TUNABLES="glibc.malloc.check=0").strip() == "False"

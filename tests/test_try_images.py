@@ -12,17 +12,17 @@ from typer.testing import CliRunner
 from oodml.cli import app
 from oodml.datasets import open_images
 from oodml.errors import OodmlError
-from oodml.first_study import (
+from oodml.images.image_set import ImageSet
+from oodml.progress import Progress
+from oodml.results.schema import Stage, read_results
+from oodml.study.spec.study_file import read_study
+from oodml.try_images import (
     METHODS,
     METRIC,
     _FirstStudy,
     plan_first_study,
     try_images,
 )
-from oodml.images.image_set import ImageSet
-from oodml.progress import Progress
-from oodml.results.schema import Stage, read_results
-from oodml.study.spec.study_file import read_study
 
 
 def write_folder(images: ImageSet, folder: Path) -> Path:
