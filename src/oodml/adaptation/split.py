@@ -76,16 +76,9 @@ def adapt_to_episodes(
         rows = np.unique([row for one in supports for members in one.values() for row in members])
         parts = [vectors(test.select(rows), view) for view in range(settings.views)]
         views = dict(zip(rows.tolist(), torch.stack(parts, 1), strict=True))
-    return adapt(
-        features.to(device),
-        test.classes,
-        supports,
-        heads_of(head, features.shape[1]).to(device),
-        settings,
-        support_views=views,
-        seed=seed,
-        lists=query_lists(test),
-    )
+    heads, lists = heads_of(head, features.shape[1]).to(device), query_lists(test)
+    features, options = features.to(device), {"support_views": views, "seed": seed, "lists": lists}
+    return adapt(features, test.classes, supports, heads, settings, **options)
 
 
 def _device_of(head: nn.Module) -> torch.device:

@@ -58,8 +58,7 @@ def load_backbone(
     keep_freed_memory()
     check_backbone_name(name)
     if name == VECTORS:
-        problem = "the features are vectors of a file; no network is known that embeds like them"
-        raise OodmlError(problem, "backbone", name)
+        raise OodmlError("the features are vectors of a file, without a network", "backbone", name)
     with isolated(seed, "backbone", name):
         if is_library(name):
             return _libraries.library_backbone(name, weights, trust_code)
@@ -67,9 +66,8 @@ def load_backbone(
             return _libraries.timm_backbone(name, weights)
         backbone = catalog.load("backbones", name, weights=weights)
     if not isinstance(backbone, Backbone):
-        expected = "expected oodml.backbones.Backbone"
-        problem = f"backbone {name!r}: returned a {type(backbone).__name__}; {expected}"
-        raise OodmlError(problem, "backbone", name)
+        given = f"returned a {type(backbone).__name__}; expected oodml.backbones.Backbone"
+        raise OodmlError(f"backbone {name!r}: {given}", "backbone", name)
     return backbone
 
 

@@ -70,8 +70,7 @@ def clustering_metrics(
 
     Args:
         vectors, labels: [n d], and [n] integers or strings.
-        seed: of k-means, which uses as many clusters as there are labels.
-        restarts: how often k-means runs; the best run counts.
+        seed, restarts: of k-means with as many clusters as there are labels; the best run counts.
         assignment: [n] a cluster per row to score instead of running k-means.
         distance: "cosine" clusters unit vectors, others the vectors as given.
 

@@ -47,8 +47,7 @@ def evaluate_judged(
     """Compute retrieval metrics by the rules of a benchmark.
 
     Args:
-        gallery: the vectors to search; if None, the file's own lists decide or, without lists,
-            each query searches the others.
+        gallery: the vectors to search; if None, the file's own lists, or all others.
         protocol: a name in `PROTOCOLS`; only the metrics that its paper prints are returned,
             with their cut-offs instead of `ks`.
         exclude, shared_label: as in `Rules`, in addition to those of the protocol.
@@ -59,11 +58,7 @@ def evaluate_judged(
         OodmlError: if a column or id is missing, or no query has a match.
     """
     check_seed(seed)
-    if protocol is not None and protocol not in PROTOCOLS:
-        raise unknown("protocol", protocol, PROTOCOLS, "protocol")
-    rules = Rules(needs_lists=False) if protocol is None else PROTOCOLS[protocol]
-    columns = tuple(dict.fromkeys(rules.exclude + exclude))
-    rules = replace(rules, exclude=columns, shared_label=rules.shared_label or shared_label)
+    rules = _rules(protocol, exclude, shared_label)
     steps = retrieval.check_cutoffs(cutoffs(rules.metrics) if rules.metrics else ks)
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
@@ -77,27 +72,43 @@ def evaluate_judged(
         write_run(run_file, names, ((rows, score) for rows, score, _, _ in scores))
     if qrels_file is not None:
         write_qrels(qrels_file, names, judge)
-    changed = rules.exclude, rules.junk_classes, rules.distractor_classes, rules.shared_label
-    is_plain = not any(changed) and qrels is None and not uses_columns(asked, others)
-    options: dict[str, Any] = {"distance": distance, "average": average, "seed": seed}
-    plain_metrics = set(retrieval.RETRIEVAL.functions(steps)) if is_plain else set()
-    if rules.metrics and plain_metrics.issuperset(rules.metrics):
+    if qrels is None and _needs_only_labels(rules, steps, asked, others):
+        options: dict[str, Any] = {"distance": distance, "average": average, "seed": seed}
         result = evaluate_vectors(queries, gallery, ks=steps, retrieval_only=True, **options)
     else:
         generator = torch.Generator(vectors.device).manual_seed(seed)
-        options = {"distance": distance, "generator": generator}
-        if rules.by_track and "track" in others.attributes:
-            given = others.attributes["track"]
-            alone = np.char.add("\0", others.ids)  # an image without a track is one itself
-            given = np.where(given == "", alone, given)
-            options["tracks"] = np.unique(given, return_inverse=True)[1]
-        blocks = relevance.judged_ranks(vectors, searched, judge, **options)
+        tracks = _track_codes(others) if rules.by_track and "track" in others.attributes else None
+        blocks = relevance.judged_ranks(
+            vectors, searched, judge, distance=distance, generator=generator, tracks=tracks
+        )
         functions = _functions(steps) | {"gallery_size": lambda positives: positives.sizes}
         values = retrieval.score_blocks(blocks, functions, len(vectors))
         by = "label" if rules.shared_label else "class"
         result = summarize(values, asked.classes, steps, average, vectors.shape[1], by)
     sizes = result.sizes | {"vectors": n_vectors}
     return _select(replace(result, sizes=sizes, notes=tuple(notes)), rules.metrics)
+
+
+def _rules(protocol: str | None, exclude: tuple[str, ...], shared_label: bool) -> Rules:
+    if protocol is not None and protocol not in PROTOCOLS:
+        raise unknown("protocol", protocol, PROTOCOLS, "protocol")
+    rules = Rules(needs_lists=False) if protocol is None else PROTOCOLS[protocol]
+    columns = tuple(dict.fromkeys(rules.exclude + exclude))
+    return replace(rules, exclude=columns, shared_label=rules.shared_label or shared_label)
+
+
+def _needs_only_labels(rules: Rules, steps: tuple[int, ...], *sets: VectorSet) -> bool:
+    """Whether a protocol prints metrics that follow from equal labels alone."""
+    changes = rules.exclude, rules.junk_classes, rules.distractor_classes, rules.shared_label
+    if not rules.metrics or any(changes) or uses_columns(*sets):
+        return False
+    return set(retrieval.RETRIEVAL.functions(steps)).issuperset(rules.metrics)
+
+
+def _track_codes(gallery: VectorSet) -> NDArray[np.int64]:
+    """[m] the track of each image, from 0; an image without a track is one itself."""
+    tracks, alone = gallery.attributes["track"], np.char.add("\0", gallery.ids)
+    return np.unique(np.where(tracks == "", alone, tracks), return_inverse=True)[1]
 
 
 def uses_columns(*sets: VectorSet | None) -> bool:

@@ -53,15 +53,23 @@ def comparable(
     """
     if distance == "poincare":
         return _comparable_in_ball(queries, gallery)
-    is_cosine = distance != "euclidean"
-    if is_cosine:
-        unit = unit_rows(queries)
-        others = None if gallery is None else unit_rows(gallery)
-        if is_resolved(unit, others):
-            return Comparable(unit, others, euclidean=False, unit=True)
-        # Unit vectors have the same order by distance as by cosine, and distances resolve more.
-        queries = unit_rows(queries.double())
-        gallery, mean = None if gallery is None else unit_rows(gallery.double()), None
+    if distance == "euclidean":
+        return _comparable_by_distance(queries, gallery, mean, unit=False)
+    unit, others = unit_rows(queries), None if gallery is None else unit_rows(gallery)
+    if is_resolved(unit, others):
+        return Comparable(unit, others, euclidean=False, unit=True)
+    # Unit vectors have the same order by distance as by cosine, and distances resolve more.
+    others = None if gallery is None else unit_rows(gallery.double())
+    return _comparable_by_distance(unit_rows(queries.double()), others, None, unit=True)
+
+
+def _comparable_by_distance(
+    queries: Float[Tensor, "n d"],
+    gallery: Float[Tensor, "m d"] | None,
+    mean: Float[Tensor, " d"] | None,
+    unit: bool,
+) -> Comparable:
+    """Scale and center vectors, in float64 where float32 does not resolve their distances."""
     exponent = _safe_exponent(queries, gallery)
     queries, gallery = scale_to_safe_size(queries, gallery)
     if mean is None:
@@ -73,8 +81,8 @@ def comparable(
         center = mean.to(dtype)
         centered = queries - center, None if gallery is None else gallery - center
         if is_resolved(*centered, queries, gallery):
-            return Comparable(*centered, True, False, is_cosine, exponent, center)
-    return Comparable(queries, gallery, True, True, is_cosine, exponent)
+            return Comparable(*centered, True, False, unit, exponent, center)
+    return Comparable(queries, gallery, True, True, unit, exponent)
 
 
 def _comparable_in_ball(
@@ -127,13 +135,11 @@ def is_resolved(
     """Whether matrix products in the vectors' type resolve the distances of near neighbors.
 
     The distances of some queries to their nearest neighbors are estimated, first with products,
-    then from differences of the vectors before centering, `exact`. Copies of a query are ignored
-    then, because they tie exactly.
+    then from differences of the vectors before centering, `exact`, without copies of a query.
     """
     others = queries if gallery is None else gallery
-    n_sampled = max(8, min(64, SAMPLE // others.numel()))
-    sample = torch.linspace(0, len(queries) - 1, min(n_sampled, len(queries))).long()
-    sample = sample.to(queries.device)
+    n_sampled = min(max(8, min(64, SAMPLE // others.numel())), len(queries))
+    sample = torch.linspace(0, len(queries) - 1, n_sampled).long().to(queries.device)
     rows = queries[sample]
     squares = others.norm(dim=1).square()
     limit = RESOLVED[queries.dtype] * float(squares.max())

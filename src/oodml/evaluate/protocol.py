@@ -128,13 +128,11 @@ def self_matches(
     is_same = _is_close(queries, gallery, pairs)
     n_others = len(np.unique(pairs[0][~is_same]))
     pairs = pairs[0][is_same], pairs[1][is_same]
-    conflicts = np.flatnonzero(groups[pairs[0]] != gallery_groups[pairs[1]])
-    if len(conflicts):
-        row = int(pairs[0][conflicts[0]])
-        name = "" if ids is None else f" ({as_labels(ids, len(queries), 'ids')[row]!s})"
-        count = f"{len(conflicts)} images"
-        problem = f"query {row}{name} is in the gallery with another label ({count})"
-        raise OodmlError(problem, "gallery_labels", row)
+    conflicts = pairs[0][groups[pairs[0]] != gallery_groups[pairs[1]]].tolist()
+    if conflicts:
+        name = "" if ids is None else f" ({as_labels(ids, len(queries), 'ids')[conflicts[0]]!s})"
+        problem = f"query {conflicts[0]}{name} is in the gallery with another label"
+        raise OodmlError(f"{problem} ({len(conflicts)} images)", "gallery_labels", conflicts[0])
     n_copies = _count_copies((queries, groups), (gallery, gallery_groups), pairs[0])
     if n_others:
         _warn(f"{n_others} of {len(queries)} queries share an id with a gallery image that has "

@@ -367,24 +367,23 @@ def _symmetric_counters(
     bias = columns.square().sum(1) / -2 if euclidean else columns.new_zeros(0)
     ranges = [slice(begin + offset, end + offset) for begin, end in blocks]
 
-    def count(counter: RankCounter, products: Float[Tensor, "b w"], part: slice) -> None:
-        counter.add((products + bias[part] if euclidean else products).contiguous())
+    def add_bias(products: Float[Tensor, "b w"], part: slice) -> Float[Tensor, "b w"]:
+        return (products + bias[part] if euclidean else products).contiguous()
 
     counters = []
     for (begin, end), own in zip(blocks, ranges, strict=True):
-        scores = torch.mm(columns[own], columns[own].T)
-        scores = scores + bias[own] if euclidean else scores
+        scores = add_bias(torch.mm(columns[own], columns[own].T), own)
         block = layout.block(slice(begin, end))
         counters.append(_layout_counter(block, scores, own.start, scratch, generator))
         counters[-1].add(scores)
         for low in range(0, offset, TILE):
             part = slice(low, min(offset, low + TILE))
-            count(counters[-1], torch.mm(columns[own], columns[part].T), part)
+            counters[-1].add(add_bias(torch.mm(columns[own], columns[part].T), part))
     pairs = zip(counters, ranges, strict=True)
     for (one, first), (other, second) in itertools.combinations(pairs, 2):
         products = torch.mm(columns[first], columns[second].T)
-        count(one, products, second)
-        count(other, products.T, first)
+        one.add(add_bias(products, second))
+        other.add(add_bias(products.T, first))
     return counters
 
 

@@ -108,7 +108,7 @@ def judge_by_class(queries: VectorSet, gallery: VectorSet, rules: Rules, own: Pa
 
     A column "relevance" of the gallery grades its matches: 0 for distractors, -1 for junk. Images
     with a true value (or -1) in a column "junk" are junk. `own` are the queries [p] and gallery
-    rows [p] that are the same image. A missing column or relevance that is no number is an error.
+    rows [p] that are the same image.
     """
     shared = _shared_labels if rules.shared_label else _same_class
     n_shared = shared(queries.classes, gallery.classes)
@@ -240,20 +240,27 @@ def judged_ranks(
     for rows, scores, grades, exact_ties in judged_scores(queries, gallery, judge, distance):
         if tracks is not None:
             scores, grades = _nearest_in_tracks(tracks, scores, grades)
-        is_match = grades > 0
-        scored = is_match.any(1)
+        scored = (grades > 0).any(1)
         if not scored.any():
             continue
-        scores, grades, is_match = scores[scored], grades[scored], is_match[scored]
-        counts = is_match.sum(1)
-        own, columns = scores.masked_fill(~is_match, -torch.inf).topk(int(counts.max()), dim=1)
-        # Matches at equal distance are in random order, so that their grades are, too.
-        order = torch.rand(own.shape, generator=generator, device=own.device).argsort(1)
-        own, columns = own.gather(1, order), columns.gather(1, order)
-        own, order = own.sort(stable=True, dim=1, descending=True)
-        own_grades = grades.gather(1, columns.gather(1, order))
+        scores, grades = scores[scored], grades[scored]
+        own, own_grades = _sorted_matches(scores, grades, generator)
         ranked = torch.from_numpy(rows).to(scores.device)[scored]
+        counts = (grades > 0).sum(1)
         counter = RankCounter(ranked, own, counts, scratch.to(scores), generator, exact_ties)
         for tile in torch.split(scores, TILE, 1):
             counter.add(tile)
         yield replace(counter.ranks(), grades=own_grades, sizes=(grades >= 0).sum(1))
+
+
+def _sorted_matches(
+    scores: Float[Tensor, "b m"], grades: Float[Tensor, "b m"], generator: torch.Generator
+) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b p"]]:
+    """The scores of each query's matches, descending, and their grades; ties in random order."""
+    is_match = grades > 0
+    width = int(is_match.sum(1).max())
+    own, columns = scores.masked_fill(~is_match, -torch.inf).topk(width, dim=1)
+    order = torch.rand(own.shape, generator=generator, device=own.device).argsort(1)
+    own, columns = own.gather(1, order), columns.gather(1, order)
+    own, order = own.sort(stable=True, dim=1, descending=True)
+    return own, grades.gather(1, columns.gather(1, order))

@@ -185,17 +185,9 @@ def retrieval_metrics(
 
     Each image is a query among all others or, if a gallery is given, in the gallery. Queries
     without a positive are excluded: "queries" counts the scored ones, "singletons" the excluded
-    ones. With R positives at ranks r₁ < r₂ < … a query scores
-
-    - "recall@k": 1 if r₁ ≤ k; "precision@k": the share of positives among the k nearest;
-    - "r_precision": the share among the R nearest; "mrr": 1/r₁;
-    - "map": the mean of i/rᵢ over all positives; "map@r": the same with zero for rᵢ > R
-      (Musgrave et al., A Metric Learning Reality Check, ECCV 2020);
-    - "map@1000": the sum of i/rᵢ over rᵢ ≤ 1000, divided by the smaller of R and 1000.
-
-    Names with "_published" are the variants printed by the code of arXiv 2107.09562, computed only
-    without a gallery: excluded queries count as failures, precisions are divided by the class size
-    including the query, and "map@c" ends at that rank. Perfect embeddings do not score 1.
+    ones. The docstrings of `oodml.evaluate.retrieval` define the metrics. Names with "_published"
+    are the variants printed by the code of arXiv 2107.09562, computed only without a gallery:
+    excluded queries count as failures, so perfect embeddings do not score 1.
 
     Args:
         vectors: [n d]. float64 is compared in float64, everything else in float32, or in

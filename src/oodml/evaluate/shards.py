@@ -223,14 +223,12 @@ def _read_labels(path: Path, names: tuple[str, ...]) -> Any:
             table = pa.parquet.read_table(path, columns=[column])
         else:
             with pa.csv.open_csv(path) as reader:
-                header = reader.schema.names
-            column = _matching(path, header, names)
+                types = dict.fromkeys(reader.schema.names, pa.string())
+            column = _matching(path, [*types], names)
             if column is None:
                 return None
-            types, columns = dict.fromkeys(header, pa.string()), [column]
-            options = pa.csv.ConvertOptions(
-                column_types=types, include_columns=columns, strings_can_be_null=False
-            )
+            options = {"column_types": types, "include_columns": [column]}
+            options = pa.csv.ConvertOptions(strings_can_be_null=False, **options)
             table = pa.csv.read_csv(path, convert_options=options)
     except (OSError, pa.ArrowException) as error:
         raise error_at(path, str(error)) from error

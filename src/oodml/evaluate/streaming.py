@@ -180,9 +180,8 @@ def count_shard(
     advance: Callable[[int], None] | None = None,
 ) -> list[Tensor]:
     """The counts above the limits [c b p] of all rows of a file except `skipped`, which ascend."""
-    vectors = replace(vectors, queries=vectors.queries.to(device))
-    if vectors.center is not None:
-        vectors = replace(vectors, center=vectors.center.to(device))
+    center = None if vectors.center is None else vectors.center.to(device)
+    vectors = replace(vectors, queries=vectors.queries.to(device), center=center)
     blocks = [
         Counts(b.queries.to(device), b.limits.to(device), torch.zeros_like(b.above, device=device))
         for b in blocks

@@ -144,15 +144,12 @@ def structure_metrics(
 ) -> dict[str, float]:
     """Compute metrics of how classes are distributed in an embedding.
 
-    "intra", "inter", and "density" compare distances within and between classes, and "rho@k" is
-    the spectral decay of the vectors as given (Roth et al., Revisiting Training Strategies, ICML
-    2020); "alignment" and "uniformity" are those of Wang & Isola (ICML 2020); "opis" compares the
-    accuracy of classes at one threshold (Zhang et al., ICLR 2024). All but "rho@k" use unit
-    vectors.
+    "intra", "inter", "density", and the spectral decay "rho@k" are those of Roth et al. (ICML
+    2020), "alignment" and "uniformity" those of Wang & Isola (ICML 2020), and "opis" that of Zhang
+    et al. (ICLR 2024). All but "rho@k" use unit vectors.
 
     Args:
-        vectors: [n d].
-        labels: [n] integers or strings.
+        vectors, labels: [n d], and [n] integers or strings.
         rhos: the numbers k of "rho@k".
         false_accept_rates: the range of false-accept rates for "opis"; None leaves it out.
 

@@ -52,11 +52,8 @@ class MinedLoss(nn.Module):
             )
             raise OodmlError(problem, "loss", loss)
         if miner and not accepts_triplets(self.loss):
-            problem = (
-                f"loss {loss!r} takes no triplets, so miner {miner!r} would have no effect; "
-                "remove miner or choose another loss"
-            )
-            raise OodmlError(problem, "miner", miner)
+            problem = f"loss {loss!r} takes no triplets, so miner {miner!r} would have no effect"
+            raise OodmlError(f"{problem}; remove miner or choose another loss", "miner", miner)
 
     def forward(
         self, rows: Vectors, labels: Labels, generator: Generator, anchors: int | None = None

@@ -86,8 +86,9 @@ class Method(BaseMethod):
         first = dict(zip(TERM_KEYS, values, strict=False))
         tables = [*([first] if loss else []), *losses]
         if not tables:
-            problem = "give a `loss`, or a list of `losses`"
-            raise OodmlError(problem, location="loss", allowed=("loss", "losses"))
+            raise OodmlError(
+                "give a `loss`, or a list of `losses`", "loss", None, ("loss", "losses")
+            )
         self.mined = nn.ModuleList(_build(sizes, table) for table in tables)
         self.weights = [float(table.get("weight", 1.0)) for table in tables]
         names = [str(table["loss"]) for table in tables]

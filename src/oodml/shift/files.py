@@ -84,14 +84,7 @@ def read_splits(path: str | Path, limit: int | None = None) -> Progression:
     source = Path(path)
     check_split_suffix(source)
     is_json = source.suffix == ".json"
-    most = limit or (JSON_LIMIT if is_json else PICKLE_LIMIT)
-    try:
-        size = source.stat().st_size
-        if size > most:
-            raise error_at(source, f"{size:,} bytes; the limit is {most:,}", size)
-        data = source.read_bytes()
-    except OSError as error:
-        raise error_at(source, f"could not be read: {error.strerror or error}") from None
+    data = _read_bytes(source, limit or (JSON_LIMIT if is_json else PICKLE_LIMIT))
     try:
         progression = from_text(_decode(data)) if is_json else _from_pickle(source, data)
     except OodmlError as error:
@@ -99,6 +92,15 @@ def read_splits(path: str | Path, limit: int | None = None) -> Progression:
         raise OodmlError(f"{source}: {error}", location, error.given, error.allowed) from None
     check(progression, location=str(source))
     return progression
+
+
+def _read_bytes(source: Path, limit: int) -> bytes:
+    try:
+        if (size := source.stat().st_size) > limit:
+            raise error_at(source, f"{size:,} bytes; the limit is {limit:,}", size)
+        return source.read_bytes()
+    except OSError as error:
+        raise error_at(source, f"could not be read: {error.strerror or error}") from None
 
 
 def write_splits(progression: Progression, path: str | Path) -> None:
@@ -242,19 +244,7 @@ def to_text(progression: Progression) -> str:
 
 def from_text(text: str) -> Progression:
     """Parse the text of a split file."""
-    try:
-        document = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
-    except OodmlError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise OodmlError(f"not JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise OodmlError("not a split file: the JSON is not an object")
-    for key, expected in (("format", "oodml.splits"), ("version", VERSION)):
-        if document.get(key) != expected:
-            problem = f'not a split file of this release: "{key}" must be {json.dumps(expected)}'
-            given = document.get(key)
-            raise OodmlError(f"{problem}; given {str(given)[:60]!r}", key, given, (str(expected),))
+    document = _parse_document(text)
     stated = document.get("hash")
     if stated != "" and stated != _hash({**document, "hash": ""}):
         message = (
@@ -274,6 +264,24 @@ def from_text(text: str) -> Progression:
                 location = f"step {split.step}: episodes"
                 raise error_at(location, f"{key[:60]!r} is not a number of shots", key)
     return Progression(**{item.name: getattr(parsed, item.name) for item in fields(Progression)})
+
+
+def _parse_document(text: str) -> dict[str, Any]:
+    """The JSON object of a split file; other JSON and other versions are refused."""
+    try:
+        document = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+    except OodmlError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise OodmlError(f"not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise OodmlError("not a split file: the JSON is not an object")
+    for key, expected in (("format", "oodml.splits"), ("version", VERSION)):
+        if document.get(key) != expected:
+            problem = f'not a split file of this release: "{key}" must be {json.dumps(expected)}'
+            given = document.get(key)
+            raise OodmlError(f"{problem}; given {str(given)[:60]!r}", key, given, (str(expected),))
+    return document
 
 
 def json_schema() -> dict[str, Any]:
