@@ -77,8 +77,8 @@ def adapt_to_episodes(
         parts = [vectors(test.select(rows), view) for view in range(settings.views)]
         views = dict(zip(rows.tolist(), torch.stack(parts, 1), strict=True))
     heads, lists = heads_of(head, features.shape[1]).to(device), query_lists(test)
-    features, options = features.to(device), {"support_views": views, "seed": seed, "lists": lists}
-    return adapt(features, test.classes, supports, heads, settings, **options)
+    options: dict[str, Any] = {"support_views": views, "seed": seed, "lists": lists}
+    return adapt(features.to(device), test.classes, supports, heads, settings, **options)
 
 
 def _device_of(head: nn.Module) -> torch.device:

@@ -84,12 +84,11 @@ def clustering_metrics(
     check_seed(seed, bits=31)
     rows = as_vectors(vectors, distance)
     names, (classes,) = encode_labels(as_labels(labels, len(rows)))
-    if assignment is None:
-        points = resolved_points(rows, distance != "cosine").cpu().numpy()
-        clusters = kmeans(points, len(names), seed=seed, restarts=restarts)
-    else:
-        _, (clusters,) = encode_labels(as_labels(assignment, len(rows), "assignment"))
-    return cluster_agreement(clusters, classes)
+    if assignment is not None:
+        assigned = as_labels(assignment, len(rows), "assignment")
+        return cluster_agreement(encode_labels(assigned)[1][0], classes)
+    points = resolved_points(rows, distance != "cosine").cpu().numpy()
+    return cluster_agreement(kmeans(points, len(names), seed=seed, restarts=restarts), classes)
 
 
 def kmeans(

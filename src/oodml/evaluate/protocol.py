@@ -118,10 +118,7 @@ def self_matches(
     ids: Array | None,
     gallery_ids: Array | None,
 ) -> Pairs:
-    """The queries and gallery rows of all pairs that are the same image, by their ids.
-
-    A match has the group of the query; `groups` and `gallery_groups` are integers from 0.
-    """
+    """The queries and gallery rows of all pairs that are the same image, by their ids."""
     if (ids is None) != (gallery_ids is None):
         raise OodmlError("give both ids and gallery_ids, or neither", location="ids")
     pairs = _pairs_of_ids(len(queries), len(gallery), ids, gallery_ids)

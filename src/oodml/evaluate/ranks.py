@@ -376,8 +376,7 @@ def _symmetric_counters(
         block = layout.block(slice(begin, end))
         counters.append(_layout_counter(block, scores, own.start, scratch, generator))
         counters[-1].add(scores)
-        for low in range(0, offset, TILE):
-            part = slice(low, min(offset, low + TILE))
+        for part in (slice(low, min(offset, low + TILE)) for low in range(0, offset, TILE)):
             counters[-1].add(add_bias(torch.mm(columns[own], columns[part].T), part))
     pairs = zip(counters, ranges, strict=True)
     for (one, first), (other, second) in itertools.combinations(pairs, 2):

@@ -125,8 +125,7 @@ def judge_by_class(queries: VectorSet, gallery: VectorSet, rules: Rules, own: Pa
         columns.append((np.where(values == "", -1, codes), other_codes))
 
     def judge(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        counts = n_shared(rows)
-        grades = counts * weights
+        grades = (counts := n_shared(rows)) * weights
         for codes, others in columns:
             is_same = (codes[rows, None] == others) & (codes[rows, None] >= 0)
             grades[(counts > 0) & is_same] = JUNK

@@ -82,13 +82,12 @@ class Method(BaseMethod):
         if space not in SPACES:
             raise unknown("space", space, SPACES, "method criterion")
         self.space, self.curvature, self.clip = space, curvature, clip
+        if not loss and not losses:
+            problem, allowed = "give a `loss`, or a list of `losses`", ("loss", "losses")
+            raise OodmlError(problem, "loss", allowed=allowed)
         values = loss, miner, loss_options, miner_options, dims, memory, memory_start
         first = dict(zip(TERM_KEYS, values, strict=False))
         tables = [*([first] if loss else []), *losses]
-        if not tables:
-            raise OodmlError(
-                "give a `loss`, or a list of `losses`", "loss", None, ("loss", "losses")
-            )
         self.mined = nn.ModuleList(_build(sizes, table) for table in tables)
         self.weights = [float(table.get("weight", 1.0)) for table in tables]
         names = [str(table["loss"]) for table in tables]

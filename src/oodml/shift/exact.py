@@ -314,9 +314,7 @@ def _log_determinant(parts: _Parts, y: float) -> Matrix:
 def _forms(parts: _Parts, y: float) -> tuple[Forms, Forms, list[list[Matrix]]]:
     """PᵀFP and QᵀEQ (three entries each, symmetric) and T = PᵀMEQ of every swap."""
     f, e = 1 / (parts.s_train**2 + y**2), 1 / (parts.s_test**2 + y**2)
-    rank = len(parts.s)
-    g = parts.s / (parts.s**2 + y**2)
-    d2 = parts.squares
+    g, rank, d2 = parts.s / (parts.s**2 + y**2), len(parts.s), parts.squares
     h_p, h_q, a, b = parts.h_train, parts.h_test, parts.to_train, parts.to_test
     left, right = parts.train, parts.test
     fa, eb = f[:, None] * a, e[:, None] * b
