@@ -122,7 +122,7 @@ def test_images_are_retrieved_by_text(clip: str, tmp_path: Path) -> None:
     assert result.metrics["recall@1"] == pytest.approx(expected)
     low, high = result.intervals["recall@1"]
     assert 0 <= low <= expected <= high <= 1
-    command = ["evaluate", str(photos), "--model", clip, "--queries", str(file), "--json"]
+    command = ["evaluate", str(photos), "--model", clip, "--prompts", str(file), "--json"]
     printed = json.loads(CliRunner().invoke(app, command).stdout)
     assert printed["metrics"]["recall@1"] == pytest.approx(expected)
 

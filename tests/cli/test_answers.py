@@ -19,7 +19,7 @@ OF_VECTORS = {
     "compare": "compare a.npz b.npz --resamples 20 --metric recall@1,map",
     "threshold": "threshold a.npz --far 0.2 --out t.json",
     "compress": "compress a.npz --dims 8,4 --precision int8",
-    "shift": "shift a.npz c.npz --bootstrap 5",
+    "shift": "shift a.npz c.npz --resamples 5",
     "drift": "shift a.npz c.npz --test",
     "build": "splits build --vectors a.npz --out s.json --n-splits 2",
 }

@@ -80,16 +80,15 @@ def test_evaluate_by_the_rules_of_a_benchmark(tmp_path: Path) -> None:
         partition=np.where(rows % 4 == 0, "query", "gallery"),
         attributes={"camera": (rows % 3).astype(str)},
     ).save(tmp_path / "people.npy")
-    files = ("--write-run", tmp_path / "a.run", "--write-qrels", tmp_path / "a.qrels")
     words = ("evaluate", tmp_path / "people.npy", "--exclude", "same:camera", "--json")
-    output = json.loads(run(*words, *files).stdout)
-    again = ("evaluate", "--run", tmp_path / "a.run", "--qrels", tmp_path / "a.qrels", "--json")
+    output = json.loads(run(*words, "--write-trec", tmp_path / "a").stdout)
+    again = ("evaluate", tmp_path / "a.run", "--qrels", tmp_path / "a.qrels", "--json")
     ranked = json.loads(run(*again).stdout)["metrics"]
     assert ranked == pytest.approx(output["metrics"])
     named = json.loads(run(*words[:2], "--protocol", "veri", "--json").stdout)
     assert list(named["metrics"])[:4] == ["map", "recall@1", "recall@5", "minp"]
     assert named["metrics"]["map"] == pytest.approx(output["metrics"]["map"])
-    for bad in (("--protocol", "veri", "--k", 3), ("--exclude", "camera"), ("--run", "a.run")):
+    for bad in (("--protocol", "veri", "--k", 3), ("--exclude", "camera"), ("--far", 0.1)):
         with pytest.raises(OodmlError):
             run("evaluate", tmp_path / "people.npy", *bad)
 

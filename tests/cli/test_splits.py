@@ -109,9 +109,9 @@ def test_shift_of_two_files_and_of_a_split_as_json(
     parts = {"a": features.subset(split.train), "b": features.subset(split.test)}
     for name, part in parts.items():
         part.save(tmp_path / f"{name}.npz")
-    files = run("shift", tmp_path / "a.npz", tmp_path / "b.npz", "--json", "--bootstrap", 10)
+    files = run("shift", tmp_path / "a.npz", tmp_path / "b.npz", "--json", "--resamples", 10)
     of_split = run(
-        "shift", "--splits", built, "--vectors", vectors, "--json", "--bootstrap", 10
+        "shift", "--splits", built, "--vectors", vectors, "--json", "--resamples", 10
     )  # fmt: skip
     assert json.loads(files) == json.loads(of_split)
     by_name = {row["measure"]: row for row in json.loads(files)["measures"]}
@@ -122,7 +122,7 @@ def test_shift_of_two_files_and_of_a_split_as_json(
 
 
 def test_shift_of_two_folders(folder: Path) -> None:
-    printed = run("shift", folder, folder, "--backbone", "pixels", "--json", "--bootstrap", 0)
+    printed = run("shift", folder, folder, "--backbone", "pixels", "--json", "--resamples", 0)
     values = {row["measure"]: row["value"] for row in json.loads(printed)["measures"]}
     assert values["fid_class_means"] == pytest.approx(0, abs=1e-6)
 

@@ -110,7 +110,7 @@ def test_the_table_is_pivoted(out: Path) -> None:
     assert "margin" in shown
     assert "multisimilarity" not in shown
     assert shown.count("±") == 2
-    call("study", "table", out, "--rows", "method,seed", "--csv", out / "t.csv")
+    call("study", "table", out, "--rows", "method,seed", "--out", out / "t.csv")
     written = pd.read_csv(out / "t.csv")
     table = pd.read_parquet(out / "results.parquet")
     first = table[(table.metric == "recall@1") & (table.method == "margin") & (table.seed == 0)]
@@ -218,7 +218,7 @@ def test_a_run_is_named_by_its_method(out: Path) -> None:
     [
         "compress RUN --fit RUN --dims 2",
         "evaluate RUN --gallery RUN",
-        "shift RUN RUN --measure fid_class_means --bootstrap 0",
+        "shift RUN RUN --measure fid_class_means --resamples 0",
     ],
 )
 def test_every_file_of_vectors_may_be_a_run(out: Path, command: str) -> None:

@@ -245,7 +245,7 @@ def test_a_damaged_archive_leaves_no_files(tmp_path: Path, suffix: str) -> None:
 
 
 def test_the_command_prints_the_number_of_images(server: Server, tmp_path: Path) -> None:
-    command = ["data", "fetch", "cub200", "--root", str(tmp_path / "data")]
+    command = ["data", "fetch", "cub200", "--out", str(tmp_path / "data")]
     result = CliRunner().invoke(app, [*command, "--url", server.url, "--sha256", checksum(server)])
     assert result.exit_code == 0
     assert "2 images of 2 classes" in result.output

@@ -15,7 +15,7 @@ from tests.docs.pages import ROOT, Step
 NOT_HERE = {
     r"^oodml study run (?:shipped:)?paper_\w+ .*--data ": "needs the dataset, and a GPU for days",
     r"^oodml data fetch ": "downloads a gigabyte",
-    r"--judged judged.csv": "needs a person; tests/forecasting/test_target.py answers",
+    r"--judgments judged.csv": "needs a person; tests/forecasting/test_target.py answers",
     r"--on (slurm\b(?!:local)|ray)": "needs a cluster",
     r"README\.md.*--smoke --out trial": "takes minutes; docs/tutorials/cluster.md contains it, too",
     r"--model open_clip:": "downloads a model; tests/test_text_queries.py makes one",
@@ -26,7 +26,7 @@ NOT_HERE = {
 SLOW = {
     r"(README|studies|cluster|own_folder)\.md.* oodml report": "docs/report.md contains it, too",
     r"^oodml study run (?:shipped:)?paper_\w+ .*--smoke": "ResNet-50, all methods: minutes",
-    r"--groups style": "seven studies; tests/forecasting/test_trial.py leaves cameras out",
+    r"--column style": "seven studies; tests/forecasting/test_trial.py leaves cameras out",
     r"--workers [2-9]|workers=[2-9]": "starts processes, which takes half a minute",
 }
 """Commands that only the slow tests run, with the reason."""

@@ -109,9 +109,10 @@ def test_small_targets_are_refused(study: Path, opened: OpenForecast) -> None:
 
 
 def test_judged_queries_give_the_value(opened: OpenForecast, tmp_path: Path) -> None:
-    page = write_judge_page(opened, 28, tmp_path)
+    page = tmp_path / "judge.html"
+    write_judge_page(opened, 28, page)
     assert "__DATA__" not in page.read_text()
-    plan = json.loads((tmp_path / "plan.json").read_text())
+    plan = json.loads(page.with_suffix(".json").read_text())
     class_of = dict(zip(opened.target.test.ids, opened.target.test.classes, strict=True))
     rows = [
         (one["query"], name, "same" if class_of[one["query"]] == class_of[name] else "different")
@@ -150,7 +151,8 @@ def test_the_page_works_from_disk_with_keys_and_survives_a_reload(
     opened: OpenForecast, tmp_path: Path
 ) -> None:
     playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    file = write_judge_page(opened, 10, tmp_path / "judge")
+    file = tmp_path / "judge" / "page.html"
+    write_judge_page(opened, 10, file)
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_context(accept_downloads=True, offline=True).new_page()
@@ -171,14 +173,15 @@ def test_the_page_works_from_disk_with_keys_and_survives_a_reload(
 
 
 def test_two_people_are_compared(opened: OpenForecast, tmp_path: Path) -> None:
-    write_judge_page(opened, 28, tmp_path)
-    plan = json.loads((tmp_path / "plan.json").read_text())
+    page = tmp_path / "judge.html"
+    write_judge_page(opened, 28, page)
+    plan = json.loads(page.with_suffix(".json").read_text())
     pairs = [(q["query"], name) for q in plan["queries"] for name in set(q["neighbors"].values())]
     table = pd.DataFrame(pairs, columns=["query", "neighbor"])
     for name, share in (("one", 0.5), ("two", 0.75)):
         table["answer"] = np.where(np.arange(len(table)) < share * len(table), "same", "different")
         table.to_csv(tmp_path / f"{name}.csv", index=False)
-    text = describe_judged(opened, [tmp_path / "one.csv", tmp_path / "two.csv"], tmp_path)
+    text = describe_judged(opened, [tmp_path / "one.csv", tmp_path / "two.csv"], page)
     agreed = (np.arange(len(table)) < 0.5 * len(table)) | (
         np.arange(len(table)) >= 0.75 * len(table)
     )

@@ -77,10 +77,10 @@ def test_undefined_measures_are_none(tmp_path: Path) -> None:
     collapsed.save(tmp_path / "a.npz")
     other.save(tmp_path / "b.npz")
     files = [str(tmp_path / name) for name in ("a.npz", "b.npz")]
-    printed = CliRunner().invoke(app, ["shift", *files, "--json", "--bootstrap", "10"])
+    printed = CliRunner().invoke(app, ["shift", *files, "--json", "--resamples", "10"])
     assert printed.exit_code == 0, printed.output
     values = {row["measure"]: row["value"] for row in json.loads(printed.stdout)["measures"]}
     assert values["nearest_class"] is None
     assert "NaN" not in printed.stdout
-    table = CliRunner().invoke(app, ["shift", *files, "--bootstrap", "10"])
+    table = CliRunner().invoke(app, ["shift", *files, "--resamples", "10"])
     assert "undefined" in table.stdout

@@ -352,7 +352,7 @@ def test_the_background_of_a_command(tmp_path: Path, command: str) -> None:
         "embed": ["embed", "--data", data, "--model", "pixels", "--out", str(out)],
         "check": ["data", "check", data, "--json"],
         "adapt": ["adapt", "--model", "pixels", "--support", data, "--queries", data],
-        "shift": ["shift", data, data, "--backbone", "pixels", "--bootstrap", "0", "--json"],
+        "shift": ["shift", data, data, "--backbone", "pixels", "--resamples", "0", "--json"],
     }[command]
     refused = CliRunner().invoke(app, [*words, "--background", "blue"])
     assert isinstance(refused.exception, OodmlError)

@@ -177,17 +177,17 @@ def test_splits_are_measured_on_the_input_they_were_built_on(tmp_path: Path, pho
     assert str(file) in built.output
     progression = read_splits(file)
     assert progression.settings["image_size"] == 32
-    shown = run("shift", "--splits", file, "--data", photos, "--json", "--bootstrap", 0)
+    shown = run("shift", "--splits", file, "--data", photos, "--json", "--resamples", 0)
     values = {row["measure"]: row["value"] for row in json.loads(shown.stdout)["measures"]}
     assert values["fid_class_means"] == pytest.approx(progression[-1].shift, rel=1e-5)
     assert "image-size" not in shown.stderr
 
     document = json.loads(file.read_text()) | {"hash": "", "settings": {}}
     old.write_text(json.dumps(document))
-    assumed = run("shift", "--splits", old, "--data", photos, "--json", "--bootstrap", 0)
+    assumed = run("shift", "--splits", old, "--data", photos, "--json", "--resamples", 0)
     assert assumed.exit_code == 0, assumed.output
     assert "--image-size" in assumed.stderr
-    same = run("shift", "--splits", old, "--data", photos, "--json", "--bootstrap", 0,
+    same = run("shift", "--splits", old, "--data", photos, "--json", "--resamples", 0,
                "--image-size", 32, "--weights", "none")  # fmt: skip
     assert json.loads(same.stdout) == json.loads(shown.stdout)
 

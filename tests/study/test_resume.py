@@ -46,7 +46,7 @@ def checkpoints(out: Path) -> list[Path]:
 def killed(file: Path, out: Path, stage: str) -> None:
     """Start the study as a process of its own, and kill it when a training is under way."""
     command = [sys.executable, "-m", "oodml", "study", "run", str(file), "--out", str(out)]
-    options = ["--checkpoint", "0", "--threads", "1", "--device", "cpu"]
+    options = ["--checkpoint-seconds", "0", "--threads", "1", "--device", "cpu"]
     process = subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL, cwd=ROOT)
     until = time.monotonic() + 120
     while time.monotonic() < until and process.poll() is None:

@@ -1,7 +1,7 @@
 """The `oodml` command: one short function per subcommand, which imports what it needs."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -16,20 +16,53 @@ from oodml.cli import (
     model,
     report,
     share,
+    shared,
     shift,
     splits,
     study,
 )
 from oodml.cli.errors import report_error, tolerate_any_text
-from oodml.cli.shared import CommandGroup
 
-PANELS: dict[str, dict[str, Any]] = {
+Panels = Mapping[str | None, Mapping[str, Any]]
+
+
+def _group(text: str, panels: Panels) -> typer.Typer:
+    return _add(shared.command_group(help=text), panels)
+
+
+def _add(group: typer.Typer, panels: Panels) -> typer.Typer:
+    for panel, commands in panels.items():
+        for name, command in commands.items():
+            if isinstance(command, typer.Typer):
+                group.add_typer(command, name=name, rich_help_panel=panel)
+            else:
+                group.command(name=name, rich_help_panel=panel)(command)
+    return group
+
+
+DATA = _group(
+    "Check images, download published datasets, and list or clear the cache.",
+    {None: {"check": data.check, "fetch": data.fetch, "cache": data.cache}},
+)
+SPLITS = _group("Build, show, check, and convert class splits.", {
+    "Build": {"build": splits.build, "export": splits.export},
+    "Read": {"show": splits.show, "describe": splits.describe},
+    "Verify": {"check": splits.check, "backbones": splits.backbones},
+})  # fmt: skip
+STUDY = _group("Run studies: compare methods on splits of growing shift, with several seeds.", {
+    "Write": {"init": study.init, "from-command": share.from_command},
+    "Run": {"run": study.run, "add": study.add, "leave-out": study.leave_out},
+    "Read": {"status": study.status, "table": study.table},
+    "Share": {"pack": share.pack, "open": share.open_, "merge": share.merge,
+              "verify": share.verify},
+})  # fmt: skip
+PANELS: dict[str | None, dict[str, Any]] = {
     "Look at data": {
-        "try": study.try_, "demo": study.demo, "data": data.app, "embed": model.embed,
+        "try": study.try_, "demo": study.demo, "data": DATA, "embed": model.embed,
     },
-    "Measure shift": {"shift": shift.shift, "splits": splits.app},
+    "Measure shift": {"shift": shift.shift, "splits": SPLITS},
     "Train and study": {
-        "study": study.app, "report": report.report, "fit": model.fit, "adapt": adaptation.adapt,
+        "study": STUDY, "report": report.report, "fit": model.fit, "adapt": adaptation.adapt,
     },
     "Decide": {
         "evaluate": evaluation.evaluate, "compare": evaluation.compare,
@@ -43,7 +76,7 @@ PANELS: dict[str, dict[str, Any]] = {
 """The commands of each panel of `oodml --help`, in the order of a typical workflow."""
 
 
-class _OrderedGroup(CommandGroup):
+class _OrderedGroup(shared.CommandGroup):
     """Lists commands in the order of `PANELS`."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -81,12 +114,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for panel, commands in PANELS.items():
-    for name, command in commands.items():
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name, rich_help_panel=panel)
-        else:
-            app.command(name=name, rich_help_panel=panel)(command)
+_add(app, PANELS)
 
 
 def _print_version(value: bool) -> None:

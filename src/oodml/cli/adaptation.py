@@ -18,10 +18,12 @@ training = partial(option, panel="Training")
 
 
 def adapt(
-    model: Annotated[str, shared.MODEL],
+    model: shared.Model,
     support: Annotated[Path, source("Labeled images to adapt to: a folder CLASS/IMAGE.")],
     queries: Annotated[Path, source("Images to test on: a folder CLASS/IMAGE.")],
-    gallery: Annotated[File, source("Images of known classes, CLASS/IMAGE, to search.")] = None,
+    gallery: Annotated[
+        File, source("Gallery to search: a folder CLASS/IMAGE of known classes.")
+    ] = None,
     out: Annotated[File, option("Folder for the adapted model.")] = None,
     weights: shared.Weights = None,
     objective: Annotated[str, training("margin, triplet, prototypes, linear, ….")] = "margin",

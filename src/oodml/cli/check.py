@@ -10,9 +10,11 @@ from oodml.cli.shared import Text, Words, argument
 
 
 def check(
-    name: Annotated[str, argument("An import path, module:Object, or a catalog name.")],
+    name: Annotated[
+        str, argument("An import path, module:Object, or a catalog name.", metavar="PART")
+    ],
     kind: Annotated[
-        Text, shared.option("Kind of part, such as losses (default: by its arguments).")
+        Text, shared.option("Kind of part, such as losses.", unset="by its arguments")
     ] = None,
     option: Annotated[Words, shared.option("KEY=VALUE; may be repeated.")] = None,
     as_json: shared.Json = False,

@@ -8,16 +8,15 @@ import typer
 
 import oodml
 from oodml.cli import shared
-from oodml.cli.shared import File, Text, Words, argument, command_group, option
+from oodml.cli.shared import File, Text, Words, argument, option
 from oodml.errors import OodmlError, unknown
 
 if TYPE_CHECKING:
     from oodml.datasets._check import CheckReport, Quantiles
     from oodml.decisions.leakage import Leakage
 
-app = command_group(help="Check images, download published datasets, and list or clear the cache.")
-
-near = partial(option, panel="Near-duplicates")
+_NEAR = "Near-duplicates"
+near = partial(option, panel=_NEAR)
 MAX_NAMES = 10
 """The number of names in a cell of the table; `--json` prints all."""
 TRAIT_ROWS = (
@@ -33,19 +32,20 @@ TRAIT_ROWS = (
 """For each trait: its name in the report, the label of its row, and what decoding does."""
 
 
-@app.command()
 def check(
     data: shared.DataArgument,
-    root: Annotated[File, option("Folder of a named dataset or of a table's images.")] = None,
+    root: shared.Root = None,
     minimum: Annotated[int, option("Report classes with fewer readable images than this.")] = 2,
     background: shared.Background = None,
     skip_unlabeled: shared.SkipUnlabeled = False,
     near_duplicates: Annotated[
         bool, near("List images that are almost equal.", "--near-duplicates")
     ] = False,
-    backbone: Annotated[Text, near("Network to compare features of (default: pixels).")] = None,
-    similarity: Annotated[float | None, near("Least similarity (default: 0.99).")] = None,
-    splits: Annotated[File, near("Split file or study: compare test with training images.")] = None,
+    backbone: Annotated[
+        Text, shared.backbone_option(panel=_NEAR, unset="pixels are compared")
+    ] = None,
+    similarity: Annotated[float | None, near("Least similarity.", unset="0.99")] = None,
+    splits: Annotated[File, shared.splits_option(panel=_NEAR)] = None,
     as_json: shared.Json = False,
 ) -> None:
     """Decode all images of a dataset and report what may affect results.
@@ -54,7 +54,8 @@ def check(
     transparent, rotated by EXIF data, gray, CMYK, 16-bit, or animated.
 
     With --near-duplicates, images with correlated pixels, or with similar features of a network,
-    are listed. Exits with status 1 if images are corrupt.
+    are listed; with --splits, also the test images that have one in training. Exits with status 1
+    if images are corrupt.
 
     Example: `oodml data check photos/` or `oodml data check photos/ --near-duplicates`
     """
@@ -88,19 +89,20 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command()
 def fetch(
-    name: Annotated[str, argument("cub200, online_products, cars196 or inshop.")],
-    root: Annotated[Path, option("The folder to download to.")],
-    url: Annotated[Text, option("Address of the archive (default: the published one).")] = None,
-    sha256: Annotated[Text, option("Checksum of that archive (default: not compared).")] = None,
+    name: Annotated[
+        str, argument("cub200, online_products, cars196, or inshop.", metavar="DATASET")
+    ],
+    out: Annotated[Path, option("Folder to download to.")],
+    url: Annotated[Text, option("Address of the archive.", unset="the published one")] = None,
+    sha256: Annotated[Text, option("Checksum of that archive.", unset="not compared")] = None,
 ) -> None:
     """Download a published dataset, verify its checksum, and unpack it.
 
     Repeat the command to resume an interrupted download. For datasets that cannot be downloaded,
     the error explains how to obtain the files.
 
-    Example: `oodml data fetch cub200 --root ~/data`
+    Example: `oodml data fetch cub200 --out ~/data`
     """
     from oodml.datasets._fetch import fetch as fetch_images
     from oodml.progress import Progress
@@ -111,12 +113,11 @@ def fetch(
             progress.total = total // 10**6 or None
             progress.advance(received // 10**6 - progress.done)
 
-        images = fetch_images(name, root, url, sha256, advance)
-    sentence = f"{name}: {len(images)} images of {len(images.class_names)} classes in {root}"
-    shared.show(sentence, next=("data", "check", name, "--root", root))
+        images = fetch_images(name, out, url, sha256, advance)
+    sentence = f"{name}: {len(images)} images of {len(images.class_names)} classes in {out}"
+    shared.show(sentence, next=("data", "check", f"{name}:{out}"))
 
 
-@app.command()
 def cache(
     parts: Annotated[Words, argument("features, pixels, contents, … (default: all).")] = None,
     clear: Annotated[bool, option("Delete the parts after a confirmation.", "--clear")] = False,

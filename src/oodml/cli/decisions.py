@@ -10,6 +10,8 @@ from oodml.cli.shared import Count, Counts, File, Words, many, option, whole
 from oodml.cli.shared import vector_source as vectors_in
 
 _SCORE = "Score of known classes: nearest, margin, density, or energy."
+FAR = "False-accept rate, the share of unknown queries to accept."
+_FIT = "Vectors of other classes to fit codes on."
 _RESCORE = "Binary codes: search so many times k, and sort these by int8 vectors; 0 for none."
 Score = Annotated[str, option(_SCORE, panel="Open set")]
 codes = partial(many, panel="Codes")
@@ -19,9 +21,9 @@ codes = partial(many, panel="Codes")
 def threshold(
     vectors: shared.Vectors,
     reader: shared.VectorReader,
-    out: Annotated[Path, option("The file to write (JSON).")],
-    far: Annotated[float, option("Share of unknown queries to accept (false-accept rate).")] = 0.01,
-    gallery: Annotated[File, vectors_in("Vectors to search (default: the other images).")] = None,
+    out: Annotated[Path, option("File to write: JSON.")],
+    far: Annotated[float, option(FAR)] = 0.01,
+    gallery: Annotated[File, vectors_in("Gallery to search: vectors.", unset="the others")] = None,
     mode: Annotated[str, option("identification; or pairs, to accept pairs.")] = "identification",
     score: Score = "nearest",
     conformal: Annotated[
@@ -158,14 +160,14 @@ def show_sizes(
 def compress(
     vectors: shared.Vectors,
     reader: shared.VectorReader,
-    fit: Annotated[File, vectors_in("To fit codes on (default: half of the classes).")] = None,
-    dims: Annotated[Counts, codes("Numbers of dimensions (default: all).", whole)] = None,
+    fit: Annotated[File, vectors_in(_FIT, unset="half of the classes")] = None,
+    dims: Annotated[Counts, codes("Numbers of dimensions.", whole, unset="all")] = None,
     reduce: Annotated[str, option("truncate (Matryoshka) or pca.", panel="Codes")] = "truncate",
-    precision: Annotated[Words, codes("float16, int8, binary (default: these three).")] = None,
+    precision: Annotated[Words, codes("float16, int8, or binary.", unset="these three")] = None,
     pq: Annotated[Counts, codes("Bytes per vector of product quantization.", whole)] = None,
-    opq: Annotated[Counts, codes("The same after a learned rotation.", whole)] = None,
+    opq: Annotated[Counts, codes("Bytes per vector of PQ after a rotation.", whole)] = None,
     rescore: Annotated[int, option(_RESCORE, panel="Codes", min=0)] = 4,
-    k: Annotated[Counts, many("Cut-offs of recall (default: 1,8).", int)] = None,
+    k: Annotated[Counts, many("Cut-offs k of the metrics.", int, unset="1,8")] = None,
     distance: shared.Distance = "cosine",
     seed: shared.Seed = 0,
     figure: shared.Figure = None,
@@ -212,16 +214,18 @@ def compress(
 def index(
     vectors: shared.Vectors,
     reader: shared.VectorReader,
-    out: Annotated[Path, option("The file to write; the ids are in NAME.ids.csv.")],
-    kind: Annotated[str, option("flat (exact), ivf, or hnsw.")] = "flat",
+    out: Annotated[Path, option("File to write; the ids are in NAME.ids.csv.")],
+    type: Annotated[str, option("Type of index: flat (exact), ivf, or hnsw.")] = "flat",
     distance: shared.Distance = "cosine",
-    effort: Annotated[Count, option("Lists (ivf; default: 16), candidates (hnsw; 64).")] = None,
+    effort: Annotated[
+        Count, option("Lists (ivf) or candidates (hnsw) to search.", unset="16 or 64")
+    ] = None,
     seed: shared.Seed = 0,
     as_json: shared.Json = False,
 ) -> None:
     """Write a faiss index for production, and measure its recall against exact search.
 
-    Example: `oodml index gallery.npz --kind hnsw --out gallery.faiss`
+    Example: `oodml index gallery.npz --type hnsw --out gallery.faiss`
     """
     from dataclasses import asdict
 
@@ -230,7 +234,7 @@ def index(
     ids = out.with_suffix(".ids.csv")
     shared.check_outputs((out, ids), vectors)
     (rows,) = reader.read(vectors)
-    report = write_index(rows, out, kind=kind, distance=distance, effort=effort, seed=seed)
+    report = write_index(rows, out, kind=type, distance=distance, effort=effort, seed=seed)
     sentences = [
         f"{out}: {report.kind} index of {report.vectors} vectors of {report.dimensions} "
         f"dimensions; ids in {ids.name}",

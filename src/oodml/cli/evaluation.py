@@ -1,6 +1,6 @@
 """`oodml evaluate` and `oodml compare`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,55 +26,85 @@ from oodml.errors import OodmlError, unknown
 if TYPE_CHECKING:
     from oodml.evaluate.evaluation import Evaluation
 
-rankings, far_rates = partial(many, panel="Ranking"), partial(many, panel="Open set")
-growths = partial(many, panel="Gallery size, index")
 ranking, benchmark = partial(option, panel="Ranking"), partial(option, panel="Benchmarks")
-open_sets, growth = partial(option, panel="Open set"), partial(option, panel="Gallery size, index")
+growth, folders = (
+    partial(option, panel="Gallery size, index"),
+    partial(option, panel="Folder of files"),
+)
+_CUTOFFS = "1,2,4,8; by the rules of a benchmark 1,5,10,20"
+_DISTRACTORS = "Vectors of other classes, for recall against the size of the gallery."
+_TREC = "Write NAME.run, the 1000 nearest images, and NAME.qrels, the matches, in TREC format."
+_READ = "vector_column label_column skip_unlabeled"
+_MODES = {
+    "--prompts": "prompts model k seed per_class",
+    "a ranking in TREC format": "qrels k average per_class",
+    "a folder of files or --n-queries": (
+        "gallery n_queries memory device on k distance average seed per_class"
+    ),
+    "--index": f"index gallery k distance seed {_READ}",
+    "--open-set": f"open_set threshold score far gallery distance seed figure {_READ}",
+    "--distractors": f"distractors sizes gallery k distance seed figure {_READ}",
+    "vectors alone": (
+        "gallery k distance by average seed retrieval_only protocol exclude qrels write_trec "
+        f"per_class {_READ}"
+    ),
+}
+"""What is evaluated, and the options that it has."""
 
 
 @dataclass(kw_only=True)
 class EvaluateOptions(shared.VectorReader):
     """The options of `oodml evaluate`."""
 
-    vectors: Annotated[File, shared.VECTORS] = None
+    vectors: shared.Vectors
     gallery: Annotated[
-        File, vector_source("Vectors to search, or a folder (default: queries).")
+        File, vector_source("Gallery to search: vectors, or a folder.", unset="the queries")
     ] = None
-    model: Annotated[Text, source("A model with a text tower; VECTORS are then images.")] = None
-    queries: Annotated[File, source("With --model: a CSV file of text and class.")] = None
-    n_queries: Annotated[Count, source("Number of queries to sample (default: all).", min=1)] = None
-    memory: Annotated[str, source("With a folder of files: memory for vectors in use.")] = "2GB"
-    device: Annotated[str, source("With a folder of files: compare on cpu or cuda.")] = "cpu"
-    on: Annotated[str, source("With a folder: search on local, ray, or ray://HOST:PORT.")] = "local"
-    k: Annotated[Counts, rankings("Cut-offs (default: 1,2,4,8, or of the rules).", int)] = None
+    n_queries: Annotated[Count, source("Number of queries to sample.", min=1, unset="all")] = None
+    model: Annotated[Text, source("Model: one with a text tower; VECTORS are then images.")] = None
+    prompts: Annotated[File, source("Texts to search with: a CSV file of text and class.")] = None
+    k: Annotated[
+        Counts, many("Cut-offs k of the metrics.", int, panel="Ranking", unset=_CUTOFFS)
+    ] = None
     distance: shared.Distance = "cosine"
     by: Annotated[str, ranking("What matches share: class, superclass, or label.")] = "class"
-    average: Annotated[str, ranking("Mean over queries (micro) or classes (macro).")] = "micro"
-    seed: shared.Seed = 0
-    restarts: Annotated[int, ranking("Runs of k-means; the best counts.")] = 1
+    average: Annotated[str, ranking("Mean over queries (micro) or over classes (macro).")] = "micro"
     retrieval_only: Annotated[
         bool, ranking("Skip clustering and structure.", "--retrieval-only")
     ] = False
-    protocol: Annotated[Text, benchmark("Of a benchmark: market1501, sop, gldv2, ….")] = None
-    exclude: Annotated[
-        Words, many("Ignore images that share a column: same:camera.", panel="Benchmarks")
-    ] = None
-    run: Annotated[File, benchmark("A ranking in TREC format instead of vectors.")] = None
-    qrels: Annotated[File, benchmark("Judgments, -1 is junk (default: the classes).")] = None
-    write_run: Annotated[File, benchmark("Write the 1000 nearest images in TREC format.")] = None
-    write_qrels: Annotated[File, benchmark("Write the matches in TREC format.")] = None
-    open_set: Annotated[bool, open_sets("Recognize unknown classes.", "--open-set")] = False
-    threshold: Annotated[File, open_sets("A file of `oodml threshold`.")] = None
-    score: decisions.Score = "nearest"
-    far: Annotated[Numbers, far_rates("False-accept rates (default: 0.01,0.1).", float)] = None
-    distractors: Annotated[
-        File, growth("Of other classes: recall against size.", callback=shared.named_vectors)
-    ] = None
-    sizes: Annotated[Counts, growths("Gallery sizes (default: to 100 times all).", whole)] = None
-    index: Annotated[File, growth("A faiss index of the gallery, to compare with.")] = None
+    seed: Annotated[int, ranking("Random seed.", min=0)] = 0
     per_class: Annotated[File, output("Write the metrics of each class to a CSV file.")] = None
     figure: shared.Figure = None
     as_json: shared.Json = False
+    open_set: Annotated[
+        bool, option("Evaluate how unknown classes are rejected.", "--open-set", panel="Open set")
+    ] = False
+    threshold: Annotated[
+        File, option("Threshold to apply: a file of `oodml threshold`.", panel="Open set")
+    ] = None
+    score: decisions.Score = "nearest"
+    far: Annotated[Numbers, many(decisions.FAR, float, panel="Open set", unset="0.01,0.1")] = None
+    distractors: Annotated[File, growth(_DISTRACTORS, callback=shared.named_vectors)] = None
+    sizes: Annotated[
+        Counts,
+        many(
+            "Sizes of the gallery.", whole, panel="Gallery size, index", unset="up to 100 times it"
+        ),
+    ] = None
+    index: Annotated[File, growth("A faiss index of the gallery, to compare with.")] = None
+    protocol: Annotated[
+        Text, benchmark("Rules and metrics of a benchmark: market1501, sop, gldv2, ….")
+    ] = None
+    exclude: Annotated[
+        Words, many("Leave out matches that share a column: same:camera.", panel="Benchmarks")
+    ] = None
+    qrels: Annotated[File, benchmark("Matches in TREC format; -1 is junk.", unset="by class")] = (
+        None
+    )
+    write_trec: Annotated[File, benchmark(_TREC)] = None
+    memory: Annotated[str, folders("Memory for the vectors in use.")] = "2GB"
+    device: Annotated[str, folders("Device: cpu or cuda.")] = "cpu"
+    on: Annotated[str, folders("Where to run: local, ray, or ray://HOST:PORT.")] = "local"
 
 
 @shared.with_groups
@@ -83,42 +113,66 @@ def evaluate(given: EvaluateOptions) -> None:
 
     Protocols: market1501, veri, msmt17, sop, inshop, inaturalist, gldv2, wildlife. With --exclude
     same:camera, images of the query's class and camera are not ranked; also time, location, and
-    sequence. --by label matches images that share one of several labels, as in "cat|dog".
+    sequence. --by label matches images that share one of several labels, as in "cat|dog". With
+    --qrels, VECTORS is also a ranking of any program in TREC format.
 
-    A folder as --gallery is read in chunks and need not fit into memory. Sampled queries have 95%
-    intervals. A model is, for example, open_clip:ViT-B-32/openai, with --queries.
+    A folder of files is read in chunks and need not fit into memory. Sampled queries have 95%
+    intervals. A model is, for example, open_clip:ViT-B-32/openai, with --prompts.
 
     Example: `oodml evaluate test.npz --per-class classes.csv`
     """
-    vectors, gallery = given.vectors, given.gallery
-    outputs = (given.per_class, given.figure, given.write_run, given.write_qrels)
-    inputs = (given.threshold, given.distractors, given.run, given.qrels)
-    shared.check_outputs(outputs, vectors, gallery, *inputs)
-    if given.model is not None:
+    vectors, gallery, trec = given.vectors, given.gallery, given.write_trec
+    written = [trec.with_name(f"{trec.name}.{kind}") for kind in ("run", "qrels")] if trec else []
+    inputs = (given.threshold, given.distractors, given.qrels)
+    shared.check_outputs((given.per_class, given.figure, *written), vectors, gallery, *inputs)
+    mode = _find_mode(given)
+    if mode == "--prompts":
         _show(_evaluate_text(given), given)
         return
-    if given.run is not None or vectors is None:
-        _show(_evaluate_run(given), given)
+    if mode == "a ranking in TREC format":
+        _show(_evaluate_ranking(given), given)
         return
-    if given.n_queries is not None or any(one and one.is_dir() for one in (vectors, gallery)):
+    if mode == "a folder of files or --n-queries":
         _show(_evaluate_shards(given), given)
         return
-    for flag, value, default in (("--on", given.on, "local"), ("--device", given.device, "cpu")):
-        if value != default:
-            raise OodmlError(f"{flag} {value}: needs a folder of files", flag, value, (default,))
     rows, searched, others = given.read(vectors, gallery, given.distractors, note=False)
-    if given.index is not None:
+    if mode == "--index":
         _show_index_errors(rows, searched, given)
-    elif given.open_set:
+    elif mode == "--open-set":
         decisions.show_open_set(rows, searched, given)
-    elif others is not None:
+    elif mode == "--distractors":
         decisions.show_sizes(rows, searched, others, given)
     else:
-        _show(_evaluate_vectors(rows, searched, given), given)
+        _show(_evaluate_vectors(rows, searched, given, written), given)
+
+
+def _find_mode(given: EvaluateOptions) -> str:
+    """What is evaluated; options that do not apply to it are refused."""
+    from oodml.vector_files import READABLE
+
+    vectors, gallery = given.vectors, given.gallery
+    signs = {
+        "--prompts": given.prompts or given.model,
+        "a ranking in TREC format": given.qrels and vectors.suffix.lower() not in READABLE,
+        "a folder of files or --n-queries": given.n_queries is not None
+        or any(one and one.is_dir() for one in (vectors, gallery)),
+        "--index": given.index,
+        "--open-set": given.open_set,
+        "--distractors": given.distractors,
+    }
+    mode = next((name for name, sign in signs.items() if sign), "vectors alone")
+    allowed = ["vectors", "as_json", *_MODES[mode].split()]
+    for one in fields(given):
+        if one.name not in allowed and getattr(given, one.name) != one.default:
+            flags = [f"--{name.replace('_', '-')}" for name in (one.name, *allowed[2:])]
+            others = [name for name, options in _MODES.items() if one.name in options.split()]
+            problem = f"{flags[0]} does not apply to {mode}, only to {' and '.join(others)}"
+            raise OodmlError(problem, flags[0], getattr(given, one.name), flags[1:])
+    return mode
 
 
 def _evaluate_vectors(
-    queries: "oodml.VectorSet", gallery: "oodml.VectorSet | None", given: Any
+    queries: "oodml.VectorSet", gallery: "oodml.VectorSet | None", given: Any, written: list[Path]
 ) -> "Evaluation":
     """The evaluation by classes; or by the rules of a benchmark if options or columns ask it."""
     from oodml.evaluate.evaluation import evaluate_vectors
@@ -126,11 +180,10 @@ def _evaluate_vectors(
     from oodml.evaluate.trec import read_qrels
 
     options = {name: getattr(given, name) for name in ("distance", "average", "seed")}
-    rules = (given.protocol, given.exclude, given.qrels, given.write_run, given.write_qrels)
+    rules = (given.protocol, given.exclude, given.qrels, written)
     if not (any(rules) or given.by == "label" or uses_columns(queries, gallery)):
-        options |= {"by": given.by, "restarts": given.restarts}
-        options |= {"retrieval_only": given.retrieval_only, "ks": given.k or (1, 2, 4, 8)}
-        return evaluate_vectors(queries, gallery, **options)
+        options |= {"by": given.by, "retrieval_only": given.retrieval_only}
+        return evaluate_vectors(queries, gallery, ks=given.k or (1, 2, 4, 8), **options)
     if given.by == "superclass":
         problem = "--by superclass: the rules of benchmarks apply to classes"
         raise OodmlError(problem, "--by", given.by, ("class", "label"))
@@ -144,8 +197,8 @@ def _evaluate_vectors(
         shared_label=given.by == "label",
         qrels=read_qrels(given.qrels) if given.qrels else None,
         ks=given.k or (1, 5, 10, 20),
-        run_file=given.write_run,
-        qrels_file=given.write_qrels,
+        run_file=written[0] if written else None,
+        qrels_file=written[1] if written else None,
         **options,
     )
 
@@ -163,23 +216,20 @@ def _evaluate_text(given: Any) -> "Evaluation":
     from oodml.catalog import make_importable
     from oodml.text_queries import evaluate_prompts
 
-    if given.queries is None:
-        problem = "--model: pass --queries, a CSV file with the columns text and class"
-        raise OodmlError(problem, "--queries")
+    if given.prompts is None or given.model is None:
+        problem = "text search needs --model and --prompts, a CSV file with columns text and class"
+        raise OodmlError(problem, "--prompts")
     make_importable(Path.cwd())
     ks = tuple(given.k or (1, 2, 4, 8))
-    return evaluate_prompts(str(given.vectors), given.model, given.queries, ks=ks, seed=given.seed)
+    return evaluate_prompts(str(given.vectors), given.model, given.prompts, ks=ks, seed=given.seed)
 
 
-def _evaluate_run(given: Any) -> "Evaluation":
+def _evaluate_ranking(given: Any) -> "Evaluation":
     from oodml.evaluate.judged import evaluate_run
     from oodml.evaluate.trec import read_qrels, read_run
 
-    if given.run is None or given.qrels is None or given.vectors is not None:
-        problem = "pass either a file of vectors, or --run and --qrels"
-        raise OodmlError(problem, "VECTORS", given.vectors, ("--run", "--qrels"))
-    ranking, judgments = read_run(given.run), read_qrels(given.qrels)
-    return evaluate_run(ranking, judgments, ks=given.k or (1, 5, 10, 20), average=given.average)
+    files = read_run(given.vectors), read_qrels(given.qrels)
+    return evaluate_run(*files, ks=given.k or (1, 5, 10, 20), average=given.average)
 
 
 def _evaluate_shards(given: Any) -> "Evaluation":
@@ -188,16 +238,9 @@ def _evaluate_shards(given: Any) -> "Evaluation":
     from oodml.evaluate.streaming import evaluate_shards, parse_memory
     from oodml.ray_cluster import spread_on_ray
 
-    names = ["protocol", "exclude", "qrels", "write_run", "write_qrels", "open_set"]
-    names += ["distractors", "index", "skip_unlabeled"]
-    needs_memory = {f"--{name.replace('_', '-')}": getattr(given, name) for name in names} | {
-        "--by": given.by != "class",
-        "--vector-column": given.column,
-        "--label-column": given.labels,
-        "--n-queries": given.n_queries is not None and given.gallery is not None,
-    }
-    for flag in (flag for flag, value in needs_memory.items() if value):
-        raise OodmlError(f"{flag} needs all vectors in one file that fits into memory", flag, flag)
+    if given.n_queries is not None and given.gallery is not None:
+        problem = "--n-queries samples the queries of one file or folder; it has no --gallery"
+        raise OodmlError(problem, "--n-queries", given.n_queries)
     queries = None if given.gallery is None else oodml.VectorSet.load(given.vectors)
     options = {name: getattr(given, name) for name in ("n_queries", "distance", "average", "seed")}
     options |= {"memory": parse_memory(given.memory), "ks": tuple(given.k or (1, 2, 4, 8))}
@@ -222,31 +265,25 @@ def _show(result: "Evaluation", given: Any) -> None:
     for note in result.notes:
         typer.secho(note, fg="yellow", err=True)
     sizes, metrics, intervals = result.sizes, result.metrics, result.intervals
-    name = "run" if given.vectors is None else given.vectors.name
+    title = f"{metrics['queries']:.0f} queries"
+    if metrics["singletons"]:
+        title += f"; {metrics['singletons']:.0f} without a positive are excluded"
+    rows = [
+        (name, f"{value:.4f}", *(["{:.4f} … {:.4f}".format(*intervals[name])] if intervals else []),
+         f"{result.chance[name]:.4f}" if name in result.chance else "")
+        for name, value in metrics.items()
+        if name not in ("queries", "singletons")
+    ]  # fmt: skip
+    heads = ("metric", "value", *["95% interval"] * bool(intervals), "chance")
     counts = [f"{count} {what}" for what, count in sizes.items()]
     if "vectors" in sizes:
         counts = [f"{sizes['vectors']} vectors of {sizes['dimensions']} dimensions"]
         counts.append(f"{sizes['classes']} classes")
-    rows = [
-        (
-            metric,
-            f"{value:.4f}",
-            *(["{:.4f} … {:.4f}".format(*intervals[metric])] if intervals else []),
-            f"{result.chance[metric]:.4f}" if metric in result.chance else "",
-        )
-        for metric, value in metrics.items()
-        if metric not in ("queries", "singletons")
-    ]
-    heads = ("metric", "value", *["95% interval"] * bool(intervals), "chance")
-    title = f"{metrics['queries']:.0f} queries"
-    if metrics["singletons"]:
-        title += f"; {metrics['singletons']:.0f} without a positive are excluded"
-    files = given.vectors is not None and given.vectors.is_file()
     keys = ("answer", "notes", "sizes", "metrics", "chance", "intervals")
     shared.show(
-        [result.answer, f"{name}: {', '.join(counts)}"],
+        [result.answer, f"{given.vectors.name}: {', '.join(counts)}"],
         shared.Table(title, heads, rows),
-        next=("threshold", given.vectors, "--out", "threshold.json") if files else (),
+        next=("threshold", given.vectors, "--out", "threshold.json") if "vectors" in sizes else (),
         json={key: getattr(result, key) for key in keys},
     )
 
@@ -258,11 +295,6 @@ def _show_index_errors(
 
     options = {"ks": given.k or (1, 2, 4, 8), "distance": given.distance, "seed": given.seed}
     table = index_errors(queries, given.index, gallery, **options).to_dict("records")
-    rows = [
-        (f"{row['k']}", *(f"{row[name]:.4f}" for name in ("exact", "index", "lost", "gained")),
-         f"{100 * row['loss']:.1f} ({100 * row['low']:.1f}…{100 * row['high']:.1f})")
-        for row in table
-    ]  # fmt: skip
     k, exact, lost = (table[0][name] for name in ("k", "exact", "lost"))
     failures = 1 - exact + lost
     sentence = f"The index loses {100 * table[0]['loss']:.1f} points of Recall@{k} to exact search."
@@ -271,6 +303,11 @@ def _show_index_errors(
             f" Of the failures, {(1 - exact) / failures:.0%} are the model's (exact search fails, "
             f"too), and {lost / failures:.0%} the index's."
         )
+    rows = [
+        (f"{row['k']}", *(f"{row[name]:.4f}" for name in ("exact", "index", "lost", "gained")),
+         "{:.1f} ({:.1f}…{:.1f})".format(*(100 * row[name] for name in ("loss", "low", "high"))))
+        for row in table
+    ]  # fmt: skip
     heads = ("k", "exact", "index", "lost", "gained", "points lost (95%)")
     shared.show(
         sentence,
@@ -285,10 +322,10 @@ def compare(
     a: shared.Vectors,
     b: shared.Vectors,
     reader: shared.VectorReader,
-    metric: Annotated[Words, many("Metrics (default: recall@1,map@r,map).")] = None,
+    metric: Annotated[Words, shared.metrics_option(unset="recall@1,map@r,map")] = None,
     distance: shared.Distance = "cosine",
     confidence: Annotated[float, option("Confidence level of the interval.")] = 0.95,
-    resamples: Annotated[int, option("Number of resamples of the classes.")] = 10_000,
+    resamples: shared.Resamples = 10_000,
     seed: shared.Seed = 0,
     as_json: shared.Json = False,
 ) -> None:
@@ -311,20 +348,16 @@ def compare(
     options |= {"resamples": resamples, "confidence": confidence}
     options["metrics"] = tuple(metric or ("recall@1", "map@r", "map"))
     compared = oodml.compare(first.vectors, second.vectors, first.labels, **options)
-    rows = [
-        (one.metric, f"{one.a:.4f}", f"{one.b:.4f}", f"{one.difference:+.4f}",
-         f"{one.low:+.4f} … {one.high:+.4f}", f"{one.probability:.1%}")
-        for one in compared
-    ]  # fmt: skip
-    main = compared[0]
+    columns = {"metric": "{metric}", "A": "{a:.4f}", "B": "{b:.4f}", "A - B": "{difference:+.4f}"}
+    columns |= {f"{confidence:.0%} interval": "{low:+.4f} … {high:+.4f}"}
+    columns |= {"A is better": "{probability:.1%}"}
+    records, main = [asdict(one) for one in compared], compared[0]
     better = "A" if main.difference >= 0 else "B"
     sure = "" if main.low > 0 or main.high < 0 else "not "
     shared.show(
         f"{better} has the higher {main.metric}, by {abs(main.difference):.4f}; the difference is "
         f"{sure}significant at {confidence:.0%}. A: {a}   B: {b}",
-        shared.Table(
-            "", ("metric", "A", "B", "A - B", f"{confidence:.0%} interval", "A is better"), rows
-        ),
+        shared.Table.of(records, columns),
         next=("compress", a if better == "A" else b),
-        json=[asdict(one) for one in compared],
+        json=records,
     )

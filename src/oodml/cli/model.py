@@ -13,29 +13,26 @@ from oodml.cli.shared import Count, Text, option
 from oodml.errors import OodmlError
 
 shards = partial(option, panel="Shards")
-_DATA = """Images: a dataset's name, a folder, or a table. With a folder as --out, also tables of
-URLs, WebDataset tars, and Parquet with images."""
-_OUT = """The file to write: .npz, .safetensors, .parquet, or .npy. Or a folder of shards, which the
-same command resumes."""
+_OUT = "File to write: .npz, .safetensors, .parquet, or .npy; or a folder of resumable shards."
 
 
 @dataclass(kw_only=True)
 class EmbedOptions:
     """The options of `oodml embed`."""
 
-    data: Annotated[str, shared.source(_DATA)]
+    data: shared.RequiredData
     out: Annotated[Path, option(_OUT)]
-    model: Annotated[str, shared.MODEL] = "lite0"
+    model: shared.Model = "lite0"
     weights: shared.Weights = None
     image_size: shared.ImageSize = None
-    pooling: Annotated[Text, option("gem, avg, max, cls, … (default: the network's).")] = None
-    augmentation: Annotated[Text, option("Its test transform (default: the network's).")] = None
+    pooling: Annotated[Text, shared.pooling_option(unset="the network's")] = None
+    augmentation: Annotated[Text, shared.augmentation_option(unset="the network's")] = None
     skip_corrupt: Annotated[bool, option("Leave out corrupt images.", "--skip-corrupt")] = False
     skip_unlabeled: shared.SkipUnlabeled = False
     background: shared.Background = None
     device: shared.Device = None
     trust_code: shared.TrustCode = False
-    batch_size: Annotated[Count, option("Images per pass (default: 64; on a GPU 1024).")] = None
+    batch_size: Annotated[Count, option("Images per pass.", unset="64; on a GPU 1024")] = None
     workers: shared.Workers = 1
     shard_size: Annotated[int, shards("Images per shard; a tar is one shard.", min=1)] = 10_000
     shard_format: Annotated[str, shards("parquet, or npy with a .csv of ids.")] = "parquet"
@@ -45,6 +42,8 @@ class EmbedOptions:
 @shared.with_groups
 def embed(given: EmbedOptions) -> None:
     """Embed images with a pretrained backbone or a trained model, and write the vectors to a file.
+
+    With a folder as --out, --data is also a table of URLs, WebDataset tars, or Parquet with images.
 
     Example: `oodml embed --data photos/ --model lite0 --out photos.npz`
     """
@@ -126,7 +125,7 @@ def _embed_shards(
 
 def export(
     model: shared.ModelArgument,
-    out: Annotated[Path, option("The file to write; the suffix is optional.")],
+    out: Annotated[Path, option("File to write; the suffix is optional.")],
     onnx: Annotated[bool, option("Write ONNX, for any runtime.", "--onnx")] = False,
     safetensors: Annotated[bool, option("Write safetensors, for oodml.", "--safetensors")] = False,
     weights: shared.Weights = None,
@@ -165,8 +164,10 @@ def export(
 
 def fit(
     study: shared.StudyFolder,
-    out: Annotated[Path, option("The model folder to create.")],
-    method: Annotated[Text, option("The method (default: the trained one with best AGS).")] = None,
+    out: Annotated[Path, option("Folder to create for the model.")],
+    method: Annotated[
+        Text, option("Method: its name in the study.", unset="the trained one with the best AGS")
+    ] = None,
     seed: shared.Seed = 0,
     device: shared.Device = None,
     trust_code: shared.TrustCode = False,

@@ -7,14 +7,18 @@ from oodml.cli import shared
 from oodml.cli.shared import File, Text, Words, argument, many, option
 from oodml.errors import OodmlError
 
+_FORMATS = "Format of the output: png, pdf, or svg (default: png,pdf)."
+
 
 def report(
-    studies: Annotated[list[Path], argument("A study (folder or pack), or packs to rank.")],
+    studies: Annotated[list[Path], argument("Studies: a folder or pack, or packs to rank.")],
     paper: Annotated[bool, option("Also write figures and tables into STUDY/report.")] = True,
-    out: Annotated[File, option("Folder (default: the study's; NAME of a NAME.zip).")] = None,
-    metric: Annotated[Text, option("Metric of figures and tables (default: the study's).")] = None,
-    methods: Annotated[Words, many("Methods to compare (default: all).")] = None,
-    formats: Annotated[Words, many("png, pdf, svg (default: png,pdf).", str, "--format")] = None,
+    out: Annotated[
+        File, option("Folder to write.", unset="the study's; NAME of a NAME.zip")
+    ] = None,
+    metric: Annotated[Text, shared.metric_option(unset="the study's")] = None,
+    methods: Annotated[Words, many("Methods: their names.", unset="all")] = None,
+    formats: Annotated[Words, many(_FORMATS, str, "--format")] = None,
     width: Annotated[str, option("Width of figures: auto, or column or text of a paper.")] = "auto",
     trust_code: shared.TrustCode = False,
     as_json: shared.Json = False,

@@ -7,17 +7,16 @@ import typer
 
 from oodml.cli import shared
 from oodml.cli.shared import File, Text, argument, option
-from oodml.cli.study import app
 from oodml.errors import unknown
 
-Pack = Annotated[Path, argument("A pack: a .zip file of `oodml study pack`.")]
-NewFolder = Annotated[Path, option("The folder to create.")]
+Pack = Annotated[Path, argument("Pack: a .zip file of `oodml study pack`.")]
+Repository = Annotated[str, argument("The repository on the hub: user/name.", metavar="REPOSITORY")]
+NewFolder = Annotated[Path, option("Folder to create.")]
 
 
-@app.command()
 def pack(
     folder: shared.StudyFolder,
-    out: Annotated[Path, option("The .zip file to write.")],
+    out: Annotated[Path, option("File to write: .zip.")],
     vectors: Annotated[bool, option("Include vectors, in float16.", "--with-vectors")] = False,
     thumbnails: Annotated[bool, option("Include pictures.", "--with-thumbnails")] = False,
 ) -> None:
@@ -44,7 +43,6 @@ def pack(
     shared.show(sentences, next=("study", "verify", out))
 
 
-@app.command(name="open")
 def open_(pack: Pack, out: NewFolder) -> None:
     """Check a pack and extract it to a study folder. No code in it is run.
 
@@ -57,9 +55,8 @@ def open_(pack: Pack, out: NewFolder) -> None:
     shared.show(sentence, next=("report", out))
 
 
-@app.command()
 def merge(
-    studies: Annotated[list[Path], argument("Study folders and packs, two or more.")],
+    studies: Annotated[list[Path], argument("Studies: folders and packs, two or more.")],
     out: NewFolder,
 ) -> None:
     """Join studies of the same data and splits into one table, one page, and one ranking.
@@ -82,12 +79,11 @@ def merge(
     shared.show(sentence, next=("report", out))
 
 
-@app.command()
 def verify(
     study: shared.Study,
     runs: Annotated[int, option("Number of runs to repeat, drawn at random.", min=0)] = 0,
     seed: shared.Seed = 0,
-    data: Annotated[Text, shared.source("Its images (default: as recorded).")] = None,
+    data: Annotated[Text, shared.data_option(unset="as recorded")] = None,
     device: shared.Device = None,
     trust_code: shared.TrustCode = False,
     as_json: shared.Json = False,
@@ -118,10 +114,9 @@ def verify(
         raise typer.Exit(1)
 
 
-@app.command(name="from-command")
 def from_command(
     command: Annotated[str, argument("A command line of the original code, or a file with many.")],
-    out: Annotated[Path, option("The study file to write.")] = Path("study.toml"),
+    out: Annotated[Path, option("File to write: a study.")] = Path("study.toml"),
 ) -> None:
     """Turn command lines of the original code (ood_main.py and others) into a study file.
 
@@ -150,10 +145,8 @@ def from_command(
 
 def push(
     what: Annotated[str, argument("A model (run of a study or folder), or a split file.")],
-    name: Annotated[str, argument("The repository on the hub: user/name.")],
-    out: Annotated[
-        File, option("Write the files to this folder and upload nothing (default: upload).")
-    ] = None,
+    name: Repository,
+    out: Annotated[File, option("Folder to write instead of uploading.", unset="upload")] = None,
 ) -> None:
     """Upload a model or splits with a card to the Hugging Face hub.
 
@@ -180,9 +173,9 @@ def push(
 
 
 def pull(
-    name: Annotated[str, argument("The repository on the hub: user/name.")],
-    out: Annotated[Path, option("The folder to write to.")],
-    kind: Annotated[str, option("model or splits.")] = "model",
+    name: Repository,
+    out: Annotated[Path, option("Folder to write.")],
+    repo_type: Annotated[str, option("Type of the repository: model or splits.")] = "model",
 ) -> None:
     """Download a model or splits from the Hugging Face hub. Only data files, no code.
 
@@ -192,9 +185,9 @@ def pull(
     from oodml.share.hub_folder import MODEL_FILES, SPLIT_FILES
 
     kinds = {"model": ("model", MODEL_FILES), "splits": ("dataset", SPLIT_FILES)}
-    if kind not in kinds:
-        raise unknown("kind", kind, kinds, "--kind")
-    download(parse_address(name), *kinds[kind], out)
+    if repo_type not in kinds:
+        raise unknown("type", repo_type, kinds, "--repo-type")
+    download(parse_address(name), *kinds[repo_type], out)
     model = ("embed", "--data", "IMAGES", "--model", out, "--out", "vectors.npz")
-    following = model if kind == "model" else ("splits", "show", out / "splits.json")
+    following = model if repo_type == "model" else ("splits", "show", out / "splits.json")
     shared.show(f"wrote {out}", next=following)

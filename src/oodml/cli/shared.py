@@ -42,7 +42,9 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     for one in inspect.signature(command).parameters.values():
         if is_dataclass(one.annotation):
             groups[one.name] = one.annotation
-            listed += inspect.signature(groups[one.name]).parameters.values()
+            options = inspect.signature(groups[one.name]).parameters.values()
+            own = inspect.get_annotations(groups[one.name])  # before those of its base class
+            listed += sorted(options, key=lambda option: option.name not in own)
         else:
             listed.append(one.replace(kind=one.KEYWORD_ONLY))
 
@@ -58,8 +60,14 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def option(text: str, *names: str, panel: str | None = None, **settings: Any) -> Any:
-    """A command's option with its help; a flag is given its name, so that it has no `--no-…`."""
+def option(
+    text: str, *names: str, panel: str | None = None, unset: str = "", **settings: Any
+) -> Any:
+    """A command's option with its help, and what holds if it is not given.
+
+    A flag is given its name, so that it has no `--no-…`.
+    """
+    text = f"{text.removesuffix('.')} (default: {unset})." if unset else text
     return typer.Option(*names, help=text, rich_help_panel=panel, **settings)
 
 
@@ -121,45 +129,53 @@ Numbers: TypeAlias = list[float] | None
 Counts: TypeAlias = list[int] | None
 source, output = partial(option, panel="Input"), partial(option, panel="Output")
 """Options of the first and the last panel of commands with many options."""
-_MODEL = "A model: its folder, RESULTS:METHOD[:SPLIT[:SEED]], or a backbone."
 _DATA = "Images: a dataset's name, NAME:FOLDER for a published one, a folder, or a table."
-_SPLITS = "A split file: .json, or a published .pkl."
-_VECTORS = "A file of vectors: .npz, .safetensors, .parquet, .csv, or .npy with a .csv of its name"
-DATA = source(_DATA)
-MODEL = option(_MODEL, callback=named_model)
-VECTORS = argument(
-    f"{_VECTORS}; or a run of a study, RESULTS:METHOD[:SPLIT[:SEED]].", callback=named_vectors
+_MODEL = "Model: its folder, RESULTS:METHOD[:SPLIT[:SEED]], or a backbone."
+_SPLITS = "Splits: a file, .json or a published .pkl; or a study's folder."
+_VECTORS = (
+    "Vectors: a file, .npz, .safetensors, .parquet, .csv, or .npy with a .csv of its name; or a "
+    "run of a study, RESULTS:METHOD[:SPLIT[:SEED]]."
 )
+data_option = partial(source, _DATA)
+splits_option = partial(source, _SPLITS)
+backbone_option = partial(option, "Frozen network: lite0, a timm name, or LIBRARY:NAME.")
+pooling_option = partial(option, "Pooling: model (as deployed), avg, gem, max, cls, ….")
+augmentation_option = partial(option, "Image transforms: base, gentle (for text), ….")
+metric_option = partial(option, "Metric, such as recall@1 or map@r.")
+"""Options with the same text and other defaults in several commands."""
+metrics_option = partial(many, "Metric, such as recall@1 or map@r.", str)
 vector_source = partial(source, callback=named_vectors)
 """Options that take a file of vectors, or a run of a study."""
-Data = Annotated[Text, DATA]
-DataArgument = Annotated[str, argument(_DATA)]
+MODEL = option(_MODEL, callback=named_model)
+Data = Annotated[Text, data_option()]
+RequiredData = Annotated[str, data_option()]
+DATA_ARGUMENT = argument(_DATA)
+DataArgument = Annotated[str, DATA_ARGUMENT]
+Model = Annotated[str, MODEL]
 ModelArgument = Annotated[str, argument(_MODEL, callback=named_model)]
-SplitFile = Annotated[Path, argument(_SPLITS)]
-Splits = Annotated[File, source(_SPLITS)]
-Vectors = Annotated[Path, VECTORS]
-VectorFile = Annotated[File, vector_source(f"{_VECTORS}; or a run of a study.")]
-Study = Annotated[Path, argument("A study: its folder, or a pack (.zip).", metavar="STUDY")]
-StudyFolder = Annotated[Path, argument("The folder of a study.", metavar="STUDY")]
+SplitFile = Annotated[Path, argument(_SPLITS, metavar="SPLITS")]
+Splits = Annotated[File, splits_option()]
+Vectors = Annotated[Path, argument(_VECTORS, callback=named_vectors)]
+VectorFile = Annotated[File, vector_source(_VECTORS)]
+Study = Annotated[Path, argument("Study: its folder, or a pack (.zip).", metavar="STUDY")]
+StudyFolder = Annotated[Path, argument("Study: its folder.", metavar="STUDY")]
 ResultsFolder = Annotated[Path, option("Folder for the results; run again to resume.")]
+Root = Annotated[File, option("Folder of a named dataset or of a table's images.")]
 NSplits = Annotated[str, option("Number of splits, evenly spaced in shift; or all.")]
 Page = Annotated[File, output("Write an .html page.")]
 Figure = Annotated[File, output("Draw a figure: .png, .pdf, or .svg.")]
 TrustCode = Annotated[
     bool, option("Run the user code that a model or study names.", "--trust-code")
 ]
-Device = Annotated[Text, option("cpu, cuda, cuda:1, or mps (default: cuda, else cpu).")]
-Backbone = Annotated[str, option("A frozen network: lite0, a timm name, or LIBRARY:NAME.")]
-Weights = Annotated[
-    Text, option('The backbone\'s weights: a file or "none" (default: pretrained).')
-]
-ImageSize = Annotated[Count, option("Side of the square input (default: the backbone's).")]
-Background = Annotated[Text, option("Color behind transparency, such as #808080 (default: white).")]
+Device = Annotated[Text, option("Device: cpu, cuda, cuda:1, or mps.", unset="cuda, else cpu")]
+Backbone = Annotated[str, backbone_option()]
+Weights = Annotated[Text, option('The backbone\'s weights: a file or "none".', unset="pretrained")]
+ImageSize = Annotated[Count, option("Side of the square input in pixels.", unset="the backbone's")]
+Background = Annotated[Text, option("Color behind transparency, such as #808080.", unset="white")]
 Workers = Annotated[int, option("Number of processes.", min=1)]
-On = Annotated[
-    str, option("Where to run: local, ray, ray://HOST:PORT; a study also slurm, slurm:local.")
-]
+On = Annotated[str, option("Where to run: local, ray, or ray://HOST:PORT.")]
 Distance = Annotated[str, option("cosine, euclidean (as given), or poincare.", panel="Ranking")]
+Resamples = Annotated[int, option("Number of resamples for intervals.", min=0)]
 Seed = Annotated[int, option("Random seed.", min=0)]
 Json = Annotated[bool, output("Print JSON only.", "--json", callback=_set_json_only)]
 SkipUnlabeled = Annotated[bool, source("Leave out rows without a label.", "--skip-unlabeled")]
@@ -169,17 +185,15 @@ SkipUnlabeled = Annotated[bool, source("Leave out rows without a label.", "--ski
 class VectorReader:
     """The options that files of vectors are read with; see `VectorSet.load`."""
 
-    column: Annotated[
-        Text, source("Column of the vectors; pc*: several (default: by name).", "--vector-column")
+    vector_column: Annotated[
+        Text, source("Column of the vectors; pc*: several.", unset="by name")
     ] = None
-    labels: Annotated[
-        Text, source("Column of the classes (default: by name).", "--label-column")
-    ] = None
+    label_column: Annotated[Text, source("Column of the classes.", unset="by name")] = None
     skip_unlabeled: SkipUnlabeled = False
 
     def read(self, *paths: Path | None, note: bool = True) -> list[Any]:
         """The vectors of each file that is given; note how many rows are left out."""
-        options: Any = {"vectors": self.column, "labels": self.labels}
+        options: Any = {"vectors": self.vector_column, "labels": self.label_column}
         options["skip_unlabeled"] = self.skip_unlabeled
         sets = [path and oodml.VectorSet.load(path, **options) for path in paths]
         skipped = sum(int(rows.source.get("skipped_unlabeled", 0)) for rows in sets if rows)
@@ -235,6 +249,14 @@ class Table(NamedTuple):
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
     text: Sequence[str] = ()
+
+    @classmethod
+    def of(
+        cls, records: Iterable[Any], columns: Mapping[str, str], title: str = "", **settings: Any
+    ) -> "Table":
+        """A table of records: for each column its head and the format of its cells."""
+        rows = [[cell.format_map(one) for cell in columns.values()] for one in records]
+        return cls(title, tuple(columns), rows, **settings)
 
     def print(self) -> None:
         from rich.console import Console

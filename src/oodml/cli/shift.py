@@ -16,7 +16,7 @@ from oodml.errors import OodmlError
 if TYPE_CHECKING:
     from oodml.shift.measures import ShiftReport
 
-network, drift = partial(option, panel="Network"), partial(option, panel="Drift")
+drift = partial(option, panel="Drift")
 
 
 _SIDE = "images (a dataset's name, a folder, or a table), or a file of vectors."
@@ -32,19 +32,19 @@ class ShiftOptions:
     b: Annotated[Text, argument(f"The new data: {_SIDE}", callback=shared.named_vectors)] = None
     more: Annotated[list[Path] | None, argument("With --test: further files of vectors.")] = None
     splits: shared.Splits = None
-    step: Annotated[Text, source("With --splits: the step (default: the last one).")] = None
+    step: Annotated[Text, source("Step of the progression.", unset="the last one")] = None
     data: shared.Data = None
     vectors: shared.VectorFile = None
     background: shared.Background = None
     backbone: Annotated[
-        Text, network("A frozen network (default: that of the splits, or lite0).")
+        Text, shared.backbone_option(panel="Network", unset="that of the splits, or lite0")
     ] = None
     weights: shared.Weights = None
     image_size: shared.ImageSize = None
-    pooling: Annotated[str, network("How A and B are pooled, as in `oodml embed`.")] = "model"
+    pooling: Annotated[str, shared.pooling_option(panel="Network")] = "model"
     device: shared.Device = None
-    measure: Annotated[Words, many("Measures of shift (default: all fast ones).")] = None
-    bootstrap: Annotated[int, option("Resamples for intervals; 0 for none.", min=0)] = 100
+    measure: Annotated[Words, many("Measure of shift.", unset="all fast ones")] = None
+    resamples: shared.Resamples = 100
     seed: shared.Seed = 0
     test: Annotated[
         bool, drift("Test whether vectors B are distributed like A; without labels.", "--test")
@@ -54,7 +54,7 @@ class ShiftOptions:
     ] = None
     model: Annotated[
         Text,
-        drift("RESULTS:METHOD: forecast its change; A and B are features of its network."),
+        drift("Model: RESULTS:METHOD, whose change is forecast; A and B are its features."),
     ] = None
     page: shared.Page = None
     as_json: shared.Json = False
@@ -94,7 +94,7 @@ def shift(given: ShiftOptions) -> None:
         raise OodmlError("give A and B, two folders or vector files, or --splits", location="A B")
     else:
         first, second = (_load(name, given) for name in (a, b))
-    options: Any = {"n_bootstrap": given.bootstrap, "seed": given.seed}
+    options: Any = {"n_bootstrap": given.resamples, "seed": given.seed}
     report = oodml.shift_report(first, second, given.measure, **options)
     command = ("shift", a, b, "--test") if file is None else ("splits", "describe", file)
     _show(report, command, given.as_json)

@@ -9,14 +9,13 @@ import typer
 
 import oodml
 from oodml.cli import shared
-from oodml.cli.shared import Count, Counts, Text, Words, command_group, many, option, output
+from oodml.cli.shared import Count, Counts, Text, Words, many, option, output
 from oodml.errors import OodmlError, error_at
 
 if TYPE_CHECKING:
     from oodml.shift.controls import Agreement
 
-app = command_group(help="Build, show, check, and convert class splits.")
-Out = Annotated[Path, option("The file to write: .json or .pkl.")]
+Out = Annotated[Path, option("File to write: .json or .pkl.")]
 _NAMES = {"fid_class_means": "FID"}
 search, sides = partial(option, panel="Search"), partial(option, panel="Classes")
 _FURTHEST = "swaps (exact; default: all) or iterations (published; default:"
@@ -35,7 +34,9 @@ class BuildOptions:
     device: shared.Device = None
     n_splits: shared.NSplits = "5"
     procedure: Annotated[str, search("auto, exact, or published.")] = "auto"
-    measure: Annotated[str, search("fid_class_means or nearest_class.")] = "fid_class_means"
+    measure: Annotated[str, search("Measure of shift: fid_class_means or nearest_class.")] = (
+        "fid_class_means"
+    )
     harder: Annotated[Count, search(f"Most {_FURTHEST} 25) to harder splits.")] = None
     easier: Annotated[Count, search(f"Most {_FURTHEST} 15) to easier splits.")] = None
     removal: Annotated[Count, search("Removal iterations (published; default: none).")] = None
@@ -44,7 +45,7 @@ class BuildOptions:
     group: Annotated[Text, sides("Column: classes that share a value stay together.")] = None
     time: Annotated[Text, sides("Column: train on the earlier half of the classes.")] = None
     train_superclass: Annotated[
-        Words, many("Superclass to train on (default: half of all classes).")
+        Words, many("Superclass to train on.", unset="half of all classes")
     ] = None
     validation: Annotated[float, sides("Share of the train classes for validation.")] = 0.25
     shots: Annotated[Counts, many("Images per class of few-shot episodes.", int)] = None
@@ -53,7 +54,6 @@ class BuildOptions:
     seed: shared.Seed = 0
 
 
-@app.command()
 @shared.with_groups
 def build(given: BuildOptions) -> None:
     """Build splits with growing shift for a collection of images or vectors.
@@ -95,16 +95,15 @@ def build(given: BuildOptions) -> None:
     shared.show(sentences, *tables, next=("splits", "show", out, "--figure", "shift.png"))
 
 
-@app.command()
 def show(
     file: shared.SplitFile,
     data: shared.Data = None,
     vectors: shared.VectorFile = None,
-    backbone: Annotated[Text, option("Network of the map (default: that of the file).")] = None,
+    backbone: Annotated[Text, shared.backbone_option(unset="that of the file")] = None,
     figure: shared.Figure = None,
     maps: Annotated[Path | None, output("Draw the class means: .png, .pdf, or .svg.")] = None,
     page: shared.Page = None,
-    step: Annotated[Words, many("Steps to draw maps of (default: some of all).")] = None,
+    step: Annotated[Words, many("Step of the progression.", unset="some of all")] = None,
     device: shared.Device = None,
     as_json: shared.Json = False,
 ) -> None:
@@ -142,12 +141,12 @@ def show(
     )
 
 
-@app.command()
 def export(
     file: shared.SplitFile,
-    out: Annotated[Path, option("The file to write: .json, .pkl, .csv, or .pt.")],
+    out: Annotated[Path, option("File to write: .json, .pkl, .csv, or .pt.")],
     kind: Annotated[
-        Text, option("json, pickle, csv, torch (default: by suffix).", "--format")
+        Text,
+        option("Format of the output: json, pickle, csv, or torch.", "--format", unset="by suffix"),
     ] = None,
     data: shared.Data = None,
 ) -> None:
@@ -182,7 +181,6 @@ def export(
     shared.show(sentence, _table(progression), next=("splits", "describe", file))
 
 
-@app.command()
 def describe(file: shared.SplitFile) -> None:
     """Print the paragraph and the table of these splits for a paper's method section.
 
@@ -194,7 +192,6 @@ def describe(file: shared.SplitFile) -> None:
     shared.show(text, next=("splits", "export", file, "--out", file.with_suffix(".csv")))
 
 
-@app.command()
 def check(file: shared.SplitFile, data: shared.Data = None) -> None:
     """Check a split file for consistency, and with --data also against its images.
 
@@ -221,11 +218,10 @@ def check(file: shared.SplitFile, data: shared.Data = None) -> None:
     shared.show(sentence, next=("splits", "show", file))
 
 
-@app.command()
 def backbones(
     file: shared.SplitFile,
-    data: Annotated[str, shared.DATA],
-    backbones: Annotated[list[str], many("Frozen networks, at least two.")],
+    data: shared.RequiredData,
+    backbones: Annotated[list[str], many("Frozen networks: two or more, as for --backbone.")],
     image_size: shared.ImageSize = None,
     weights: shared.Weights = None,
     figure: shared.Figure = None,

@@ -17,10 +17,8 @@ from oodml.cli.shared import (
     Text,
     Words,
     argument,
-    command_group,
     many,
     option,
-    source,
 )  # fmt: skip
 from oodml.errors import OodmlError
 
@@ -28,13 +26,11 @@ if TYPE_CHECKING:
     from oodml.study.folder.status import Status
     from oodml.study.spec.study_file import Study
 
-app = command_group(
-    help="Run studies: compare methods on splits of growing shift, with several seeds."
-)
 T = TypeVar("T")
 
 WORKERS = min(4, os.cpu_count() or 1)
 training, cluster = partial(option, panel="Runs"), partial(option, panel="Cluster")
+_ON = "Where to run: local, ray, ray://HOST:PORT, slurm, or slurm:local."
 _JOB = """Slurm option under its submitit name, such as slurm_partition=gpu, or resource of each run
 on Ray, such as num_gpus=0.5 or memory=8e9. May be repeated."""
 
@@ -43,23 +39,23 @@ on Ray, such as num_gpus=0.5 or memory=8e9. May be repeated."""
 class RunOptions:
     """The options of `oodml study run`."""
 
-    file: Annotated[Path, argument("A study file (TOML), or a shipped one: shipped:NAME.")]
+    file: Annotated[
+        Path, argument("Study: its file (TOML), or a shipped one, shipped:NAME.", metavar="STUDY")
+    ]
     out: shared.ResultsFolder
-    data: Annotated[Text, source("Its images, if elsewhere (default: as in the file).")] = None
-    splits: Annotated[File, source("A split file (default: as in the study file).")] = None
+    data: Annotated[Text, shared.data_option(unset="as in the study file")] = None
+    splits: Annotated[File, shared.splits_option(unset="as in the study file")] = None
     workers: shared.Workers = 1
-    threads: Annotated[Count, option("Threads per worker (default: cores / workers).", min=1)] = (
-        None
-    )
+    threads: Annotated[Count, option("Threads per worker.", min=1, unset="cores / workers")] = None
     device: shared.Device = None
-    checkpoint: Annotated[float, training("Least seconds between checkpoints.", min=0)] = 60
+    checkpoint_seconds: Annotated[float, training("Least time between checkpoints.", min=0)] = 60
     track: Annotated[Words, many("tensorboard, wandb, mlflow, trackio.", panel="Runs")] = None
     retry: Annotated[bool, training("Repeat failed runs.", "--retry")] = False
     replace: Annotated[bool, training("Replace another study in the folder.", "--replace")] = False
     smoke: Annotated[bool, training("Test: two splits, one epoch.", "--smoke")] = False
     search_only: Annotated[bool, training("Only search for options.", "--search-only")] = False
     dry_run: Annotated[bool, training("List what would run.", "--dry-run")] = False
-    on: shared.On = "local"
+    on: Annotated[str, cluster(_ON)] = "local"
     job: Annotated[Words, cluster(_JOB)] = None
     gpus_per_run: Annotated[
         Number, cluster("On Ray: GPUs per run, such as 0.5 (default: 1 on CUDA).", min=0)
@@ -70,7 +66,6 @@ class RunOptions:
     storage: Annotated[Text, cluster("Folder, s3://…, or gs://… to keep a copy in.")] = None
 
 
-@app.command()
 @shared.with_groups
 def run(given: RunOptions) -> None:
     """Run the missing runs of a study. You can stop it at any time; run it again to resume.
@@ -110,11 +105,10 @@ def run(given: RunOptions) -> None:
         folder=out,
         executor=given.on,
         job_options=_job_options(given),
-        checkpoint_seconds=given.checkpoint,
         trackers=given.track or (),
         **{
             name: getattr(given, name)
-            for name in ("workers", "retry", "replace", "smoke", "storage")
+            for name in ("workers", "checkpoint_seconds", "retry", "replace", "smoke", "storage")
         },
     )
     if isinstance(result, Study):
@@ -123,14 +117,13 @@ def run(given: RunOptions) -> None:
         _print_outcome(result, out)
 
 
-@app.command()
 def add(
     folder: shared.StudyFolder,
-    method: Annotated[str, option("The method's name in the results.")],
-    vectors: Annotated[Path, option("Files of vectors, with {split} and {seed} in their path.")],
+    method: Annotated[str, option("Method: its name in the study.")],
+    vectors: Annotated[Path, option("Vectors: files with {split} and {seed} in their path.")],
     data: shared.Data = None,
     splits: shared.Splits = None,
-    replace: Annotated[bool, option("Replace runs that exist.", "--replace")] = False,
+    replace_runs: Annotated[bool, option("Replace runs that exist.", "--replace-runs")] = False,
 ) -> None:
     """Add a model that you trained elsewhere: one file of test vectors per split and seed.
 
@@ -142,12 +135,13 @@ def add(
     from oodml.study.external import add_files
 
     files = str(vectors)
-    added = add_files(folder, method, files, data=data, splits=splits, replace_existing=replace)
+    added = add_files(
+        folder, method, files, data=data, splits=splits, replace_existing=replace_runs
+    )
     sentences = [f"{len(added)} runs added: {folder}/results.parquet", *added]
     shared.show(sentences, next=("report", folder))
 
 
-@app.command()
 def status(folder: shared.StudyFolder, as_json: shared.Json = False) -> None:
     """Show which runs are done, running, failed, or missing, and the expected time left.
 
@@ -168,15 +162,14 @@ def status(folder: shared.StudyFolder, as_json: shared.Json = False) -> None:
     )
 
 
-@app.command()
 def table(
     study: shared.Study,
-    metric: Annotated[Words, many("Metrics (default: recall@1).")] = None,
+    metric: Annotated[Words, shared.metrics_option(unset="recall@1")] = None,
     stage: Annotated[Words, many("Stages (default: zero_shot).")] = None,
     where: Annotated[Words, option("Rows with COLUMN=VALUE[,VALUE]; repeatable.")] = None,
     rows: Annotated[Words, many("Columns that become rows (default: method).")] = None,
     columns: Annotated[str, option("Column that becomes the columns.")] = "split",
-    csv: Annotated[File, option("Also write the table to this file.")] = None,
+    out: Annotated[File, option("File to write the table to: .csv.")] = None,
     as_json: shared.Json = False,
 ) -> None:
     """Print the results as a table: means, with standard deviations over seeds and episodes.
@@ -201,12 +194,12 @@ def table(
         down = ["data", *down]  # numbers of different datasets have no common mean
     with study_folder(study) as folder:
         results = Store(folder).results
-        shared.check_outputs([csv], results)
+        shared.check_outputs([out], results)
         everything, smoke = read_results(results), is_smoke(results)
     chosen = filter_rows(everything, wanted)
     wide = pivot(chosen, down, columns)
-    if csv:
-        write_text(csv, wide.to_csv())
+    if out:
+        write_text(out, wide.to_csv())
     cells = zip(wide.index, wide.to_numpy().tolist(), strict=True)
     lines = [(*(key if isinstance(key, tuple) else (key,)), *row) for key, row in cells]
     heads = (*down, *map(str, wide.columns))
@@ -227,11 +220,10 @@ def table(
     )
 
 
-@app.command()
 def init(
-    data: Annotated[Text, argument("Images: a dataset's name, a folder, or a table.")] = None,
-    out: Annotated[Path, option("The file to write.")] = Path("study.toml"),
-    root: Annotated[File, option("Folder of a named dataset or of a table's images.")] = None,
+    data: Annotated[Text, shared.DATA_ARGUMENT] = None,
+    out: Annotated[Path, option("File to write: a study.")] = Path("study.toml"),
+    root: shared.Root = None,
     from_: Annotated[Text, option("A shipped study to copy.", "--from")] = None,
 ) -> None:
     """Write a first study file for your images, or a copy of a shipped study, with comments.
@@ -250,24 +242,23 @@ def init(
     shared.show(f"Wrote {out}.", next=("study", "run", out, "--out", "results"))
 
 
-@app.command(name="leave-out")
 def leave_out(
-    data: Annotated[str, shared.DATA],
+    data: shared.RequiredData,
     out: shared.ResultsFolder,
-    methods: Annotated[Words, many("Methods to train (default: three of them).")] = None,
-    groups: Annotated[str, option("Column whose values are left out.")] = "superclass",
-    seeds: Annotated[int, option("Seeds per method.", min=1)] = 3,
+    methods: Annotated[Words, many("Methods: their names.", unset="three of them")] = None,
+    column: Annotated[str, option("Column whose values are left out in turn.")] = "superclass",
+    n_seeds: Annotated[int, option("Number of seeds per method.", min=1)] = 3,
     n_splits: shared.NSplits = "2",
     epochs: Annotated[int, option("Epochs per run.", min=1)] = 10,
     backbone: shared.Backbone = "lite0",
     image_size: shared.ImageSize = None,
-    augmentation: Annotated[str, option('Transforms; "gentle" for text.')] = "base",
+    augmentation: Annotated[str, shared.augmentation_option()] = "base",
     device: shared.Device = None,
     as_json: shared.Json = False,
 ) -> None:
     """Leave groups of images out, forecast them from studies of the others, and score this.
 
-    A group is a superclass, or a value of another column, such as camera or style (--groups). By
+    A group is a superclass, or a value of another column, such as camera or style (--column). By
     default margin, multisimilarity, and proxy_anchor are trained; frozen is added.
 
     Example: `oodml study leave-out --data photos/ --out trial/`
@@ -278,7 +269,7 @@ def leave_out(
     trained = tuple(name for name in given if name != "frozen")
     splits: Any = int(n_splits) if n_splits.isdigit() else n_splits
     features = (backbone, image_size, augmentation)
-    settings = TrialSettings(data, groups, trained, seeds, splits, epochs, *features)
+    settings = TrialSettings(data, column, trained, n_seeds, splits, epochs, *features)
     trial = run_trial(settings, out, device, log=lambda text: typer.echo(text, err=True))
     shared.show(
         describe_trial(trial),
@@ -306,10 +297,10 @@ def demo(
 
 def try_(
     data: shared.DataArgument,
-    new: Annotated[Text, option("Images to forecast: a folder, labeled or not.")] = None,
+    new: Annotated[Text, option("New images: a folder, labeled or not.")] = None,
     backbone: shared.Backbone = "lite0",
     minutes: Annotated[float, option("Time budget in minutes.", min=0.1)] = 10.0,
-    out: Annotated[File, option("Folder for the study (default: try-NAME).")] = None,
+    out: Annotated[File, option("Folder for the study.", unset="try-NAME")] = None,
     device: shared.Device = None,
     as_json: shared.Json = False,
 ) -> None:

@@ -69,7 +69,7 @@ def write_index(
         raise OodmlError(message, given=len(vectors))
     check_seed(seed, bits=31)
     if effort is not None and kind == "flat":
-        problem = f"{effort}; a flat index always searches everything. Choose --kind ivf or hnsw"
+        problem = f"{effort}; a flat index always searches everything. Choose ivf or hnsw"
         raise error_at("effort", problem, effort, ("ivf", "hnsw"))
     if effort is not None and effort < 1:
         raise error_at("effort", f"{effort}; allowed: whole numbers from 1", effort)

@@ -97,4 +97,5 @@ def _reasons(forecast: TargetForecast, augmented: bool) -> Iterator[str]:
     if (share := singletons["expected"]) >= SINGLETONS:
         alone = f"About {100 * share:.0f}% of its images have no partner of their class"
         yield f"{alone}; Recall@1 leaves them out."
-    yield "To narrow the interval, judge 50 queries (--judge 50), or give --classes if you know it."
+    narrow = "judge 50 queries (--judge judge.html), or give --classes if you know it."
+    yield f"To narrow the interval, {narrow}"

@@ -40,8 +40,8 @@ class JudgedMethod(NamedTuple):
     combined: JudgedValue
 
 
-def write_judge_page(opened: OpenForecast, count: int, out: Path, seed: int = 0) -> Path:
-    """Write a page with `count` queries and their neighbors, and `plan.json` with what is judged.
+def write_judge_page(opened: OpenForecast, count: int, page: Path, seed: int = 0) -> None:
+    """Write a page with `count` queries and their neighbors, and beside it what is judged (.json).
 
     Raises:
         OodmlError: if the target is a file of features.
@@ -62,8 +62,8 @@ def write_judge_page(opened: OpenForecast, count: int, out: Path, seed: int = 0)
     ]
     plan = {"target": opened.name, "queries": queries}
     plan["id"] = content_hash(json.dumps(plan))[:16]
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "plan.json", json.dumps(plan, indent=1))
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_text(page.with_suffix(".json"), json.dumps(plan, indent=1))
     # One answer serves all methods with the same neighbor.
     pairs = [
         (one["query"], name) for one in queries for name in dict.fromkeys(one["neighbors"].values())
@@ -72,9 +72,7 @@ def write_judge_page(opened: OpenForecast, count: int, out: Path, seed: int = 0)
     pictures = thumbnails(opened.images, shown, PIXELS, BYTES)
     data = json.dumps({"id": plan["id"], "pairs": pairs, "pictures": pictures})
     template = files("oodml.forecasting").joinpath("judge.html").read_text("utf-8")
-    page = out / "judge.html"
     write_text(page, template.replace("__DATA__", data.replace("<", "\\u003c")))
-    return page
 
 
 def _method_neighbors(opened: OpenForecast) -> dict[str, Int[np.ndarray, " n"]]:
@@ -132,7 +130,7 @@ def judged_methods(
             done.append(one)
             given.append(own)
     if not done:
-        raise OodmlError("no query has all of its answers", location="--judged")
+        raise OodmlError("no query has all of its answers", location="--judgments")
     rows = np.array([row_of[one["query"]] for one in done])
     probability = np.ones(len(row_of))
     share = len(done) / len(plan["queries"])
@@ -158,16 +156,16 @@ def forecast_values(forecast: TargetForecast) -> dict[str, JudgedValue]:
     }
 
 
-def describe_judged(opened: OpenForecast, judged: Sequence[Path], folder: Path) -> str:
+def describe_judged(opened: OpenForecast, judged: Sequence[Path], page: Path) -> str:
     """Recall@1 of each method from judged queries, and how far people agree.
 
     The answer of the first file counts where several have one.
     """
-    file = folder / "plan.json"
+    file = page.with_suffix(".json")
     try:
         plan = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        problem = "missing or damaged; pass the folder of the page as --out"
+        problem = "missing or damaged; it belongs to the page of --judge"
         raise error_at(file, problem) from error
     every = [read_answers(one) for one in judged]
     merged = {key: value for answers in reversed(every) for key, value in answers.items()}

@@ -211,7 +211,7 @@ class _Target:
             if (other.label, other.split) != (run.label, run.split):
                 continue
             if other.id == run.id and not replace_existing:
-                remedy = "pass --replace (replace_existing=True) to replace it"
+                remedy = "pass --replace-runs (replace_existing=True) to replace it"
                 problem = f"{run.description} is recorded already; {remedy}"
                 raise OodmlError(f"{self.folder}: {problem}", "seed", run.seed)
             stored = VectorSet.load(self.store.runs / other.id / "vectors.npz").vectors

@@ -63,7 +63,7 @@ def check_data(study: Study, which: str) -> None:
     name, root = study.data.name, Path(study.data.options.get("root", study.data.name))
     if name not in PUBLISHED or root.expanduser().is_dir():
         return
-    fetch = f"Run `oodml data fetch {name} --root {root}`, which downloads it or prints how to"
+    fetch = f"Run `oodml data fetch {name} --out {root}`, which downloads it or prints how to"
     run = f"then `oodml study run {which} --data {root} --out …`"
     smoke = "Without the data, `--smoke` tests the study on generated images."
     raise OodmlError(
