@@ -8,7 +8,7 @@ import pytest
 from oodml.catalog import make_importable
 from oodml.errors import OodmlError
 from oodml.study.folder.store import Store
-from oodml.study.prepare import open_context, prepare
+from oodml.study.prepare import open_context, prepare, views_of
 from tests.study.toy import toy_study
 
 DATA = """
@@ -69,3 +69,12 @@ def test_a_worker_does_not_read_unchanged_files(
     prepare(toy_study(tmp_path), store)
     monkeypatch.setattr("oodml.images.fingerprint.read_file", None)
     open_context(store, "cpu")
+
+
+def test_a_network_without_training_is_embedded_without_augmented_views(
+    tmp_path: Path, store: Store
+) -> None:
+    study = toy_study(tmp_path, more='[methods.none]\nmethod = "frozen"\n')
+    prepare(study, store)
+    views = {run.label: views_of(run) for run in store.read_plan().runs}
+    assert views == {"margin": 1, "multisimilarity": 1, "none": 0}

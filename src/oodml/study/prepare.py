@@ -311,7 +311,8 @@ def precompute_features(
 
 def views_of(run: RunPlan) -> int:
     """The number of augmented views whose features a run on cached features reads."""
-    return int(max(run.model["views"], run.adapt["views"] if run.shots else 0))
+    training = run.model["views"] if run.trains else 0
+    return int(max(training, run.adapt["views"] if run.shots else 0))
 
 
 def group_by_network(runs: Iterable[RunPlan]) -> dict[ModelSettings, list[RunPlan]]:
