@@ -1,5 +1,6 @@
 """The Python interface: splits, training, and studies."""
 
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,21 @@ def test_a_study_from_keywords(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         oodml.Study("own.npz", ["margin"], sead=[0])
     with pytest.raises(OodmlError):
         oodml.open_study(tmp_path)
+
+
+def test_a_study_of_data_with_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_folder(squares(side=16), tmp_path / "photos")
+    study = oodml.Study({"name": "photos", "few": [4, 2]}, ["frozen"], model=SMALL)
+    assert study.spec is not None
+    assert study.spec.name == "photos"
+    assert study.spec.data.options == {"few": [4, 2]}
+    assert tomllib.loads(study.spec.text)["data"]["name"] == str(tmp_path / "photos")
+    rooted = oodml.Study({"name": "cub200", "root": tmp_path / "photos"}, ["frozen"])
+    assert rooted.spec is not None
+    assert rooted.spec.data.options == {"root": str(tmp_path / "photos")}
+    with pytest.raises(OodmlError):
+        oodml.Study({"few": [4, 2]}, ["frozen"])
 
 
 def test_training_equals_the_run_of_a_study(tmp_path: Path) -> None:

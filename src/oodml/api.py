@@ -30,7 +30,7 @@ from oodml.vectors import VectorSet
 if TYPE_CHECKING:
     import pandas as pd
 
-    from oodml.forecasting.target import OpenForecast
+    from oodml.analysis.forecast import TargetForecast
     from oodml.report.write import Report
 
 _FROM_PYTHON = Path("Python")
@@ -46,13 +46,18 @@ def build_splits(
     images: ImageSet | None = None,
     **settings: Any,
 ) -> Progression:
-    """Build splits of growing shift from features of labeled images.
+    """Build splits of growing shift, the easiest first, from features of labeled images.
 
     Args:
+        vectors: features [n d] of a frozen network, with the class of each row.
+        n_splits: the number of splits, evenly spaced in shift.
         shots: the numbers of support images per class to sample few-shot episodes for.
         episodes: the number of episodes per split and number of shots.
         images: the images, for a predefined part for training.
         settings: further keys of the table `[splits]` of a study file, such as `validation`.
+
+    Raises:
+        OodmlError: if a setting is unknown or invalid, or there are too few classes.
     """
     table = {"n_splits": n_splits, **settings}
     chosen = parse_settings(SplitSettings, table, Key(_FROM_PYTHON, "splits"))
@@ -68,16 +73,22 @@ def train(
     device: str | None = None,
     **settings: Any,
 ) -> Embedder:
-    """Train a model on the training classes of a split; return it in evaluation mode.
+    """Train a model, from images [n 3 h w] to embeddings [n d], on the training classes of a split.
 
-    The epoch with the best validation metric is used, if the split has validation classes.
+    It is returned in evaluation mode. The epoch with the best validation metric is used, if the
+    split has validation classes.
 
     Args:
         images: the images; test classes of the split are not used.
+        method: a name from `oodml.names("methods")`, or an import path.
         split: the split; by default all classes are used for training, without validation.
+        seed, device: random seed; such as "cpu" or "cuda:1", by default a GPU if there is one.
         settings: options of the method, and keys of the tables `[model]` and `[train]` of a study
             file, such as `backbone`, `epochs`, or `dim`. By default, a batch contains at most half
             of the training classes.
+
+    Raises:
+        OodmlError: if a setting is unknown or invalid, or the loss is not finite.
     """
     split = split or Split("all", images.class_names, (), 0.0)
     table: dict[str, Any] = {"model": {}, "train": {}}
@@ -101,21 +112,27 @@ class Study:
     """A study: methods on splits of growing shift, with several seeds.
 
     Args:
-        data: a dataset's name, a folder or table of images, or a file of vectors.
+        data: a dataset's name, a folder or table of images, or a file of vectors; with options,
+            a table as in a study file: `{"name": "cub200", "root": "data/cub200"}`.
         methods: the names of the methods, or a table for each name.
         keys: the other keys of a study file: `seeds`, `shots`, `splits`, `model`, `train`, …
     """
 
     def __init__(
-        self, data: str | Path, methods: Iterable[str] | dict[str, Any], **keys: Any
+        self,
+        data: str | Path | dict[str, Any],
+        methods: Iterable[str] | dict[str, Any],
+        **keys: Any,
     ) -> None:
-        path = Path(data).expanduser()
-        source = str(path.resolve()) if path.exists() else str(data)
+        source = data if isinstance(data, dict) else {"name": Path(data).expanduser()}
+        source = {key: str(one) if isinstance(one, Path) else one for key, one in source.items()}
+        name = Path(str(source.get("name"))).stem
         chosen = methods if isinstance(methods, dict) else list(methods)
-        tables = {"name": path.stem, "data": source, "methods": chosen, **keys}
+        tables = {"name": name, "data": source, "methods": chosen, **keys}
         make_importable(Path.cwd())
         parsed = study_file.parse_study(tables, Path.cwd() / "study.toml")
-        text = tomli_w.dumps(tables)
+        located = {"name": parsed.data.name, **parsed.data.options}  # its paths are absolute
+        text = tomli_w.dumps(tables | {"data": located})
         self.spec: study_file.Study | None = parsed.model_copy(update={"text": text})
         self._folder: Path | None = None
 
@@ -127,10 +144,17 @@ class Study:
         return self._folder
 
     def run(self, folder: str | Path, workers: int = 1, **options: Any) -> "Study":
-        """Execute the runs that are missing in a folder; call it again to resume.
+        """Execute the runs that are missing in a folder, and return the study.
 
-        One worker works in this process, so that a script or notebook needs no `if __name__ ==
-        "__main__"`. Options are the fields of `oodml.study.launch.Launcher`.
+        Call it again to resume. One worker works in this process; a script that uses several needs
+        `if __name__ == "__main__"`.
+
+        Args:
+            folder: the folder of the study; it is created if it does not exist.
+            workers, options: fields of `oodml.study.launch.Launcher`, such as `device="cpu"`.
+
+        Raises:
+            OodmlError: if a run fails (after the others), or the folder belongs to another study.
         """
         self._folder = Path(folder)
         if self.spec is None:
@@ -159,28 +183,49 @@ class Study:
         rows: str = "method",
         columns: str = "split",
     ) -> "pd.DataFrame":
-        """Means and standard deviations as text, as `oodml study table` prints them."""
+        """Means and standard deviations as text, as `oodml study table` prints them.
+
+        Args:
+            metric: such as "recall@1" or "map@r".
+            stage: such as "zero_shot" (the test classes), "validation", or "after" adaptation.
+            rows, columns: columns of the results; rows may be several, separated by commas.
+        """
         wanted = {"stage": [stage], "metric": [metric]}
         return pivot(filter_rows(self.results, wanted), rows.split(","), columns)
 
     def report(self, out: str | Path | None = None) -> "Report":
-        """Write the page, figures, and tables, by default into the study's folder."""
+        """Write the page, figures, and tables, by default into the study's folder.
+
+        The report has the path `page`, and the data frames `tables` by name.
+        """
         from oodml.report.write import write_report
 
         return write_report(self.folder, out=out)
 
     def forecast(
         self,
-        target: str | Path,
+        new: str | Path,
         *,
         classes: float | None = None,
         images_per_class: float | None = None,
-    ) -> "OpenForecast":
-        """Forecast what the methods will score on images, or features, of unknown classes."""
+        device: str | None = None,
+    ) -> "TargetForecast":
+        """Forecast Recall@1 of each method (the data frame `methods`) on images of new classes.
+
+        Args:
+            new: a folder or table of images, which may be unlabeled, or a file of their features.
+            classes, images_per_class: the number of either, if one is known; else estimated.
+            device: such as "cpu" or "cuda:1"; by default a GPU if there is one.
+
+        Raises:
+            OodmlError: if the study lacks features or results, or there are fewer than 20 images.
+        """
         from oodml.forecasting.target import open_forecast
         from oodml.report.folder import read_folder
 
-        return open_forecast(read_folder(self.folder), str(target), classes, images_per_class)
+        folder = read_folder(self.folder)
+        opened = open_forecast(folder, str(new), classes, images_per_class, device=device)
+        return opened.forecast
 
     def __repr__(self) -> str:
         if self._folder is not None and (self._folder / "plan.json").exists():
@@ -197,7 +242,11 @@ class Study:
 
 
 def open_study(folder: str | Path) -> Study:
-    """Open the folder of a study, to read tables, forecast, or write the report."""
+    """Open a folder that a study wrote, to read tables, forecast, or write the report.
+
+    Raises:
+        OodmlError: if the folder contains no study.
+    """
     Store(Path(folder)).read_plan()
     study = Study.__new__(Study)
     study.spec, study._folder = None, Path(folder)
