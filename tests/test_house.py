@@ -17,7 +17,7 @@ from oodml import catalog
 SOURCE = Path(__file__).parents[1] / "src" / "oodml"
 
 FLOORS = (
-    {"memory_allocator", "errors", "progress", "shapes"},
+    {"memory_allocator", "errors", "lazy_torch", "progress", "shapes"},
     {"arrays", "devices", "distributed", "files", "hub", "miners", "ray_cluster"},
     {"label_names", "losses", "randomness", "results"},
     {"catalog", "study.folder", "study.tracking", "vector_columns"},

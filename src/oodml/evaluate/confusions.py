@@ -2,12 +2,12 @@
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float, Int
 
 from oodml.evaluate.inputs import as_vectors
 from oodml.evaluate.precision import comparable, difference_distances
 from oodml.evaluate.query_lists import own_images, searched_rows
+from oodml.lazy_torch import torch
 from oodml.vectors import VectorSet
 
 COLUMNS = ("class", "other", "count", "query", "neighbor")

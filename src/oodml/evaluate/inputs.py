@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
-from torch import Tensor
 
 from oodml.arrays import as_float_array
 from oodml.errors import OodmlError, error_at, unknown
 from oodml.label_names import MISSING_TEXT, as_label_array, find_missing, missing_error
+from oodml.lazy_torch import Tensor, torch
 
 
 @runtime_checkable
@@ -35,11 +34,11 @@ def as_vectors(vectors: Array, distance: str = "euclidean", name: str = "vectors
     """
     if distance not in DISTANCES:
         raise unknown("distance", distance, DISTANCES)
-    if isinstance(vectors, Tensor) and vectors.dtype in (torch.float32, torch.float64):
+    if isinstance(vectors, torch.Tensor) and vectors.dtype in (torch.float32, torch.float64):
         rows = vectors.detach().to_dense()
     else:
         rows = torch.from_numpy(as_float_array(vectors, name))
-    if isinstance(vectors, Tensor):
+    if isinstance(vectors, torch.Tensor):
         rows = rows.to(vectors.device)
     if rows.ndim != 2 or rows.numel() == 0:
         problem = f"{name} must be [n d] with at least one row; given {list(rows.shape)}"

@@ -7,12 +7,12 @@ vectors are scaled, centered, and compared in float64; if that is not enough, by
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
-SAFE_SIZE = {torch.float32: 1e9, torch.float64: 1e100}  # squares, also of reciprocals, are finite
-RESOLVED = {torch.float32: 2e-4, torch.float64: 1e-11}
+from oodml.lazy_torch import Tensor, torch
+
+SAFE_SIZE = {4: 1e9, 8: 1e100}  # squares, also of reciprocals, are finite
+RESOLVED = {4: 2e-4, 8: 1e-11}
 """The smallest squared distance, relative to the longest squared vector, that products resolve."""
 UNRESOLVED = 0.1  # the share of queries whose nearest neighbors may be unresolved
 NEIGHBORS = 8  # the neighbor whose distance is estimated; nearer ones may be copies
@@ -118,7 +118,7 @@ def resolved_unit_rows(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
 def resolved_points(rows: Float[Tensor, "n d"], euclidean: bool) -> Float[Tensor, "n d"]:
     """Points for an algorithm that computes in float32; scaling and centering keep their order."""
     points = rows if euclidean else resolved_unit_rows(rows)
-    safe = SAFE_SIZE[torch.float32]
+    safe = SAFE_SIZE[4]
     points, _ = scale_to_safe_size(points, None, safe)
     if not is_resolved(points.float(), None, points):
         points = points.double()
@@ -142,7 +142,7 @@ def is_resolved(
     sample = torch.linspace(0, len(queries) - 1, n_sampled).long().to(queries.device)
     rows = queries[sample]
     squares = others.norm(dim=1).square()
-    limit = RESOLVED[queries.dtype] * float(squares.max())
+    limit = RESOLVED[queries.itemsize] * float(squares.max())
     distances = squares + rows.square().sum(1, keepdim=True) - 2 * rows @ others.T
     rank = min(NEIGHBORS + 1, len(others))
     unresolved = (distances <= limit).sum(1) >= rank  # as for the distance of this rank
@@ -175,7 +175,7 @@ def _safe_exponent(
     queries: Float[Tensor, "n d"], gallery: Float[Tensor, "m d"] | None, safe: float | None = None
 ) -> int:
     sizes = [float(rows.abs().max()) for rows in (queries, gallery) if rows is not None]
-    largest, safe = max(sizes), safe or SAFE_SIZE[queries.dtype]
+    largest, safe = max(sizes), safe or SAFE_SIZE[queries.itemsize]
     if largest == 0 or 1 / safe < largest < safe:
         return 0
     return -int(torch.frexp(torch.tensor(largest, dtype=torch.float64)).exponent)

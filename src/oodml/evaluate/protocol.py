@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from torch import Tensor
 
 from oodml.errors import OodmlError, error_at
 from oodml.evaluate.inputs import Array, as_labels, as_vectors, encode_labels, row_hashes
 from oodml.label_names import look_alikes
+from oodml.lazy_torch import Tensor, torch
 
 Relevance = Mapping[Any, Any] | Array
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
-from torch import Tensor
 
 from oodml.evaluate.inputs import find_duplicates
 from oodml.evaluate.precision import Comparable, comparable, difference_distances
 from oodml.evaluate.protocol import RetrievalProtocol
 from oodml.evaluate.ties import ranks_within_ties
+from oodml.lazy_torch import Tensor, torch
 
 QUERIES = 512  # queries per block
 TILE = 1024  # gallery images per tile
@@ -87,7 +86,7 @@ def positive_ranks(
     protocol: RetrievalProtocol,
     *,
     distance: str,
-    generator: torch.Generator,
+    generator: "torch.Generator",
     more: MoreColumns | None = None,
 ) -> Iterator[RankBlock]:
     """Rank the positives of every query that has one, without the query's own images, in blocks.
@@ -139,7 +138,7 @@ def _counters(
     columns: Float[Tensor, "m d"],
     repeated: tuple[Int[Tensor, " r"], Int[Tensor, " r"]],
     scratch: Float[Tensor, " s"],
-    generator: torch.Generator,
+    generator: "torch.Generator",
     n_images: int,
 ) -> Iterator["RankCounter"]:
     """Count all columns for each block of queries."""
@@ -267,7 +266,7 @@ class RankCounter:
         positives: Float[Tensor, "b p"],
         counts: Int[Tensor, " b"],
         scratch: Float[Tensor, " s"],
-        generator: torch.Generator,
+        generator: "torch.Generator",
         exact_ties: bool = False,
     ) -> None:
         self.rows, self.n_positives = rows, counts
@@ -313,7 +312,7 @@ def _layout_counter(
     strip: Float[Tensor, "b w"],
     low: int,
     scratch: Float[Tensor, " s"],
-    generator: torch.Generator,
+    generator: "torch.Generator",
     exact_ties: bool = False,
 ) -> RankCounter:
     """The counter of queries whose positives are in `strip`, whose first column is `low`.
@@ -359,7 +358,7 @@ def _symmetric_counters(
     columns: Float[Tensor, "n d"],
     euclidean: bool,
     scratch: Float[Tensor, " s"],
-    generator: torch.Generator,
+    generator: "torch.Generator",
 ) -> list[RankCounter]:
     """Count all images among each other; the product of two blocks serves both as queries."""
     blocks = _symmetric_blocks(layout)

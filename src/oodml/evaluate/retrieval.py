@@ -4,10 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
-from torch import Tensor
 
 from oodml.errors import OodmlError, error_at, unknown
 from oodml.evaluate import random_ranking
@@ -15,6 +13,7 @@ from oodml.evaluate.inputs import Array, as_labels, check_seed, encode_labels
 from oodml.evaluate.metric_family import MetricFamily
 from oodml.evaluate.protocol import RetrievalProtocol, gallery_protocol
 from oodml.evaluate.ranks import NOT_RETRIEVED, MoreColumns, RankBlock, positive_ranks
+from oodml.lazy_torch import Tensor, torch
 from oodml.results.metrics import PUBLISHED, check_bounds
 
 COUNTS = ("positives", "gallery_size")  # counts of each query that are returned with its metrics
@@ -52,7 +51,7 @@ class RankedPositives:
         return (self.precision * self._is_within(limit)).sum(1)
 
     def _is_within(self, limit: Score | int) -> Bool[Tensor, "b p"]:
-        limits = limit[:, None] if isinstance(limit, Tensor) else limit
+        limits = limit[:, None] if isinstance(limit, torch.Tensor) else limit
         return self.valid & (self.ranks <= limits)
 
 
@@ -267,7 +266,7 @@ def query_metrics(
     protocol: RetrievalProtocol,
     ks: tuple[int, ...],
     distance: str,
-    generator: torch.Generator,
+    generator: "torch.Generator",
     more: MoreColumns | None = None,
 ) -> PerQuery:
     """Compute every metric of every query, "positives", and "gallery_size"."""

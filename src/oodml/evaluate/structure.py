@@ -6,15 +6,14 @@ from itertools import pairwise
 from math import inf, nan
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
-from torch import Tensor
 
 from oodml.errors import OodmlError, error_at
 from oodml.evaluate.inputs import Array, as_labels, as_vectors, encode_labels, refuse_rows
 from oodml.evaluate.metric_family import MetricFamily
 from oodml.evaluate.precision import resolved_unit_rows, scale_to_safe_size
+from oodml.lazy_torch import Tensor, torch
 from oodml.results.metrics import check_bounds
 
 BLOCK = 1024

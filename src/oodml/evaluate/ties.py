@@ -1,8 +1,8 @@
 """Random ranks for tied images, so that the order of a file never affects a metric."""
 
-import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+
+from oodml.lazy_torch import Tensor, torch
 
 
 def ranks_within_ties(
@@ -10,7 +10,7 @@ def ranks_within_ties(
     level: Int[Tensor, "b p"],
     scores: Float[Tensor, "b p"],
     valid: Bool[Tensor, "b p"],
-    generator: torch.Generator,
+    generator: "torch.Generator",
 ) -> Int[Tensor, "b p"]:
     """Draw the ranks from 1, in ascending order, of positives that tie with other images.
 
@@ -34,7 +34,7 @@ def ranks_within_ties(
 
 
 def random_subsets(
-    totals: Int[Tensor, " g"], sizes: Int[Tensor, " g"], generator: torch.Generator
+    totals: Int[Tensor, " g"], sizes: Int[Tensor, " g"], generator: "torch.Generator"
 ) -> Int[Tensor, "g s"]:
     """Draw `sizes` distinct numbers from 0 … totals-1 for each row, uniformly over all subsets.
 
@@ -62,7 +62,7 @@ def random_subsets(
 
 
 def _random_below(
-    limits: Int[Tensor, "*shape"], generator: torch.Generator
+    limits: Int[Tensor, "*shape"], generator: "torch.Generator"
 ) -> Int[Tensor, "*shape"]:
     uniform = torch.rand(
         limits.shape, generator=generator, device=limits.device, dtype=torch.float64
