@@ -77,9 +77,11 @@ class VectorSet(Labeled):
 
     def class_means(self) -> NDArray[np.float64]:
         """[classes d] the mean vector of each class, in the order of `class_names`."""
-        sums = np.zeros((len(self.class_names), self.vectors.shape[1]))
-        np.add.at(sums, self.labels, self.vectors)
-        return sums / np.bincount(self.labels)[:, None]
+        from scipy.sparse import csr_array
+
+        n = len(self.labels)
+        members = csr_array((np.ones(n), (self.labels, np.arange(n))))
+        return np.asarray(members @ self.vectors / np.bincount(self.labels)[:, None])
 
     def save(self, path: str | Path) -> None:
         """Write .npz, .safetensors, .parquet, or .npy with labels in a .csv beside it."""

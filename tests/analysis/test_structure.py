@@ -27,7 +27,7 @@ def table(within: float, seeds: int = 4):  # type: ignore[no-untyped-def]
 
 
 def test_the_correlation_within_splits() -> None:
-    result = structure_correlations(table(1.0)).iloc[0]
+    result = structure_correlations(structure_points(table(1.0))).iloc[0]
     assert result["measure"] == "density"
     assert result["within"] == pytest.approx(1.0)
     assert abs(result["overall"]) < 0.7
@@ -36,13 +36,15 @@ def test_the_correlation_within_splits() -> None:
 def test_within_is_spearman_for_one_split() -> None:
     one = table(0.5)
     one = one[one["split"] == "0"]
-    points = structure_points(one, "density")
-    expected = spearmanr(points["measure"], points["metric"]).statistic
-    assert structure_correlations(one).iloc[0]["within"] == pytest.approx(expected)
+    points = structure_points(one)
+    expected = spearmanr(points["x"], points["y"]).statistic
+    assert structure_correlations(points).iloc[0]["within"] == pytest.approx(expected)
 
 
 def test_the_interval_holds_the_estimate_and_widens_without_relation() -> None:
-    related, not_related = (structure_correlations(table(w)).iloc[0] for w in (0.9, 0.0))
+    related, not_related = (
+        structure_correlations(structure_points(table(w))).iloc[0] for w in (0.9, 0.0)
+    )
     for row in (related, not_related):
         assert row["within_low"] <= row["within"] + 0.15
         assert row["within"] - 0.15 <= row["within_high"]
@@ -53,4 +55,4 @@ def test_measures_that_do_not_vary_are_left_out() -> None:
     flat = table(0.0)
     flat.loc[flat["metric"] == "density", "value"] = 0.5
     assert structure_metrics_of(flat) == ["density"]
-    assert structure_correlations(flat).empty
+    assert structure_correlations(structure_points(flat)).empty

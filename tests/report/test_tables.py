@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from oodml.analysis.intervals import student_interval
+from oodml.analysis.table import shifts, zero_shot
 from oodml.report.folder import read_folder
 from oodml.report.tables import chance_levels, curves, image_counts, split_sizes
 from tests.analysis.tables import falling, results
@@ -10,7 +11,9 @@ from tests.report.conftest import Made
 
 def test_curves_are_means_with_their_interval() -> None:
     table = falling({"a": 0.2, "b": 0.4})
-    result = curves(table, "recall@1").set_index(["method", "split"])
+    result = curves(zero_shot(table, "recall@1"), "recall@1", shifts(table)).set_index(
+        ["method", "split"]
+    )
     values = table[(table["method"] == "b") & (table["split"] == "6")]["value"]
     row = result.loc[("b", "6")]
     assert tuple(row[["mean", "low", "high", "n"]]) == pytest.approx(student_interval(values))
@@ -19,7 +22,7 @@ def test_curves_are_means_with_their_interval() -> None:
 
 def test_missing_runs_have_no_point() -> None:
     table = results([("a", "0", 1.0, 0, 0.5), ("a", "4", 2.0, 0, 0.4), ("b", "4", 2.0, 0, 0.3)])
-    result = curves(table, "recall@1")
+    result = curves(zero_shot(table, "recall@1"), "recall@1", shifts(table))
     assert result[["method", "split"]].values.tolist() == [["a", "0"], ["a", "4"], ["b", "4"]]
     assert np.isnan(result["low"]).all()
 

@@ -5,7 +5,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from oodml.analysis.intervals import Interval, bootstrap_interval, method_interval, student_interval
-from oodml.analysis.table import metrics, shifts, standard_split, zero_shot
+from oodml.analysis.table import metrics, shifts, standard_split, to_rows, zero_shot
 from oodml.evaluate.registry import find_metric
 from oodml.results.schema import STANDARD_SPLIT, Stage, baselines_of, controlled_step
 
@@ -20,18 +20,19 @@ def structure_metrics_of(table: pd.DataFrame) -> list[str]:
     return [name for name in metrics(table) if find_metric(name).family == "structure"]
 
 
-def structure_points(table: pd.DataFrame, measure: str, metric: str = "recall@1") -> pd.DataFrame:
-    """One row per run with both values: method, seed, split, shift, measure, metric."""
-    both = {"measure": zero_shot(table, measure), "metric": zero_shot(table, metric)}
-    long = pd.concat({name: wide.stack() for name, wide in both.items()}, axis=1).dropna()
-    long = long.reset_index()
-    return long.assign(shift=long["split"].map(shifts(table)).astype(float))
+def structure_points(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
+    """The value `x` of each structure measure and `y` of a metric: one row per measure and run."""
+    values, shift = to_rows(zero_shot(table, metric), "y"), shifts(table)
+    frames = []
+    for name in structure_metrics_of(table):
+        points = to_rows(zero_shot(table, name), "x").merge(values)
+        frames.append(points.assign(shift=points["split"].map(shift).astype(float), measure=name))
+    empty = pd.DataFrame(columns=["method", "seed", "split", "x", "y", "shift", "measure"])
+    return pd.concat(frames, ignore_index=True) if frames else empty
 
 
-def structure_correlations(
-    table: pd.DataFrame, metric: str = "recall@1", seed: int = 0
-) -> pd.DataFrame:
-    """Rank correlations of each structure measure with a metric.
+def structure_correlations(points: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Rank correlations of each structure measure with a metric, from `structure_points`.
 
     `overall` is over all runs; it can be due to shift alone, which moves both. `within` ranks
     within each split, so it compares models that are tested on the same classes. Its 95% interval
@@ -40,24 +41,23 @@ def structure_correlations(
     from scipy.stats import spearmanr
 
     rows = []
-    for measure in structure_metrics_of(table):
-        points = structure_points(table, measure, metric)
-        if min(points["measure"].nunique(), points["metric"].nunique()) < 2 or len(points) < 3:
+    for measure, own in points.groupby("measure", sort=False):
+        if min(own["x"].nunique(), own["y"].nunique()) < 2 or len(own) < 3:
             continue
-        overall = float(spearmanr(points["measure"], points["metric"]).statistic)
-        blocks = _seed_blocks(points)
+        overall = float(spearmanr(own["x"], own["y"]).statistic)
+        blocks = _seed_blocks(own)
         within = bootstrap_interval(
             blocks, _within_split, np.random.default_rng(seed), draws=500 if len(blocks) > 1 else 0
         )
-        rows.append((measure, overall, within.mean, within.low, within.high, len(points)))
+        rows.append((measure, overall, within.mean, within.low, within.high, len(own)))
     columns = ["measure", "overall", "within", "within_low", "within_high", "runs"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _seed_blocks(points: pd.DataFrame) -> Float[np.ndarray, "seeds two methods splits"]:
-    wide = points.pivot(index="seed", columns=["method", "split"], values=["measure", "metric"])
+    wide = points.pivot(index="seed", columns=["method", "split"], values=["x", "y"])
     names, splits = points["method"].unique(), points["split"].unique()
-    columns = pd.MultiIndex.from_product([["measure", "metric"], names, splits])
+    columns = pd.MultiIndex.from_product([["x", "y"], names, splits])
     block = wide.reindex(columns=columns).to_numpy(dtype=np.float64)
     return block.reshape(len(wide), 2, len(names), len(splits))
 

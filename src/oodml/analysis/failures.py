@@ -81,8 +81,8 @@ def confused_pairs(confusions: pd.DataFrame, most: int = PAIRS) -> pd.DataFrame:
     grouped = wrong.sort_values("count", ascending=False).groupby([*by_class, "other"])
     table = grouped[["query", "neighbor"]].first().assign(count=grouped["count"].sum())
     table = table.reset_index().merge(totals.reset_index(), on=by_class)
-    n_seeds = [seeds[method, split] for method, split in table[by_class[:2]].to_numpy()]
-    table["share"] = table["count"] / np.array(n_seeds, dtype=float) / table["total"]
+    n_seeds = seeds.reindex(pd.MultiIndex.from_frame(table[by_class[:2]])).to_numpy(float)
+    table["share"] = table["count"] / n_seeds / table["total"]
     table = table.sort_values(["share", "count"], ascending=False, kind="stable")
     best = table.groupby(by_class[:2], sort=False).head(most)
     columns = [*by_class, "other", "share", "query", "neighbor"]

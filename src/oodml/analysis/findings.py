@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from oodml.analysis.diagnostics import structure_correlations
+from oodml.analysis.diagnostics import structure_correlations, structure_points
 from oodml.analysis.formatting import count_noun, format_number, format_percent, format_points
 from oodml.analysis.gains import few_shot_gains, gain_slopes
 from oodml.analysis.intervals import student_interval
@@ -34,19 +34,22 @@ def findings(
     metric: str = "recall@1",
     backbones: Mapping[str, str] | None = None,
     correlations: pd.DataFrame | None = None,
+    scores: pd.DataFrame | None = None,
 ) -> list[Finding]:
     """Answer the seven conclusions of the paper for the trained methods of a results table.
 
     Args:
         correlations: `structure_correlations` of the trained methods, if already computed.
+        scores: `compare_methods` of the table, if already computed.
     """
     runs = trained(table)
     if runs.empty:
         return []
     if correlations is None:
-        correlations = structure_correlations(runs, metric)
+        correlations = structure_correlations(structure_points(runs, metric))
     wide = zero_shot(runs, metric)
-    shift, scores = shifts(runs)[wide.columns], compare_methods(runs, metric)
+    shift = shifts(runs)[wide.columns]
+    scores = compare_methods(runs, metric) if scores is None else scores[scores["trains"]]
     answers: dict[str, Answer] = {
         "Does quality fall as shift grows?": _falls_with_shift(wide),
         "Do methods differ more as shift grows?": _spread_grows(wide, shift),

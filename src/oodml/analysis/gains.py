@@ -37,6 +37,8 @@ def few_shot_gains(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFram
     The interval is over seeds, with each seed's episodes averaged first; with one seed it is over
     episodes. `over` names which, and `n` is their number.
     """
+    if not (table["stage"].to_numpy() == Stage.AFTER).any():
+        return pd.DataFrame(columns=["method", "split", "shift", "shots", "gain"])
     gains, shift, rows = episode_gains(table, metric), shifts(table), []
     for (method, split, shots), group in gains.groupby(["method", "split", "shots"]):
         seeds = group.groupby("seed")[MEASURED].mean()

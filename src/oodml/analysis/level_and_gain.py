@@ -97,12 +97,11 @@ def divide_loss(
     """
     lost, fall, distance = (float(ends[x].iloc[0] - ends[x].iloc[1]) for x in _ENDS)
     generator, n_groups = np.random.default_rng(seed), groups.shape[1]
-    parts = []
+    counted, sizes, parts = groups.astype(np.float64), groups.sum(axis=1), []
     for resample in range(RESAMPLES + 1):
         picks = generator.integers(n_groups, size=n_groups) if resample else np.arange(n_groups)
         counts = np.bincount(picks, minlength=n_groups)
-        weights = (groups * counts).sum(axis=1) / groups.sum(axis=1)
-        model = fit_gain(gain, shift, level, weights)
+        model = fit_gain(gain, shift, level, counted @ counts / sizes)
         parts.append((fall * (1 + model.level), distance * model.shift))
     values = np.array(parts)
     low, high = np.quantile(values[1:], [0.025, 0.975], axis=0)

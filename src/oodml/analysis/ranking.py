@@ -58,26 +58,27 @@ def compare_methods(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFra
 
 
 def _summary(values: pd.DataFrame, shift: "pd.Series[float]", constant: bool) -> dict[str, Any]:
-    mean = values.mean()
-    hardest, easiest = str(shift.index[-1]), str(shift.index[0])
-    standard = standard_split(values.columns)
-    start = standard or easiest
-    loss = drop(values, start, hardest, constant)
+    mean, distance = values.mean().to_numpy(), shift.to_numpy()
+    splits = list(shift.index)
+    standard = standard_split(splits)
+    start = splits[0] if standard is None else standard
+    loss = drop(values, start, splits[-1], constant)
     score, level, slope = Interval(), np.nan, np.nan
-    if shift.nunique() > 1:
-        score = ags_interval(shift.to_numpy(), values.to_numpy(dtype=np.float64))
+    if len(set(distance)) > 1:
+        score = ags_interval(distance, values.to_numpy(dtype=np.float64))
         score = Interval(score.mean, n=score.n) if constant else score
-    known = mean.notna()
-    if shift[known].nunique() > 1:
-        rescaled = (shift - shift.min()) / (shift.max() - shift.min())
+    known = ~np.isnan(mean)
+    if len(set(distance[known])) > 1:
+        rescaled = (distance - distance.min()) / (distance.max() - distance.min())
         slope, level = map(float, np.polyfit(rescaled[known], mean[known], 1))
+    initial, worst = mean[splits.index(start)], np.where(known, mean, np.inf).argmin()
     return {
         "ags": score.mean, "ags_low": score.low, "ags_high": score.high,
-        "seeds": len(values), "level": level, "slope": slope, "easiest": mean[easiest],
-        "standard": mean[standard] if standard else np.nan, "hardest": mean[hardest],
-        "worst": mean.min(), "worst_split": str(mean.idxmin()) if known.any() else "",
+        "seeds": len(values), "level": level, "slope": slope, "easiest": mean[0],
+        "standard": np.nan if standard is None else initial, "hardest": mean[-1],
+        "worst": mean[worst], "worst_split": splits[worst] if known.any() else "",
         "loss": loss.mean, "loss_low": loss.low, "loss_high": loss.high,
-        "relative_loss": loss.mean / mean[start] if mean[start] else np.nan,
+        "relative_loss": loss.mean / initial if initial else np.nan,
         "trains": not constant,
     }  # fmt: skip
 
@@ -90,10 +91,9 @@ def drop(values: pd.DataFrame, start: str, end: str, constant: bool = False) -> 
     return Interval(float(values[start].mean() - values[end].mean()))
 
 
-def ranks(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
-    """The rank of each method's mean on each split: [methods splits], 1 is the highest."""
-    means = zero_shot(table, metric).groupby(level="method").mean()
-    return means.rank(ascending=False, method="average")
+def ranks(wide: pd.DataFrame) -> pd.DataFrame:
+    """The rank of each method's mean on each split, [methods splits], from `zero_shot`."""
+    return wide.groupby(level="method").mean().rank(ascending=False, method="average")
 
 
 def seed_scores(
@@ -101,12 +101,19 @@ def seed_scores(
 ) -> pd.DataFrame:
     """Scores by seed, [seeds methods]: AGS, or the metric on one `split`; NaN for missing runs."""
     wide = zero_shot(table, metric)
-    if split is None:
-        weights = ags_weights(shifts(table)[wide.columns].to_numpy())
-        return wide.mul(weights).sum(axis=1, skipna=False).unstack("method")
-    if split not in wide.columns:
+    if split is not None and split not in wide.columns:
         raise unknown("split", split, map(str, wide.columns), "results table")
-    return wide[split].unstack("method")
+    return scores_by_seed(wide, shifts(table), split)
+
+
+def scores_by_seed(
+    wide: pd.DataFrame, shift: "pd.Series[float]", split: str | None = None
+) -> pd.DataFrame:
+    """`seed_scores` from `zero_shot` and `shifts`."""
+    if split is not None:
+        return wide[split].unstack("method")
+    weights = ags_weights(shift[wide.columns].to_numpy())
+    return wide.mul(weights).sum(axis=1, skipna=False).unstack("method")
 
 
 def compare_pairs(
@@ -119,12 +126,16 @@ def compare_pairs(
     above zero. Interval and probability are NaN with fewer than two seeds and where all differences
     are equal. Two baselines differ with certainty.
     """
-    rows = pair_rows(seed_scores(table, metric, split), baselines_of(table))
-    return pd.DataFrame(rows, columns=[*PAIR_COLUMNS])
+    return pair_table(seed_scores(table, metric, split), baselines_of(table))
+
+
+def pair_table(scores: pd.DataFrame, baselines: Collection[str]) -> pd.DataFrame:
+    """The result of `compare_pairs` from the scores [seeds methods] of `seed_scores`."""
+    return pd.DataFrame(pair_rows(scores, baselines), columns=[*PAIR_COLUMNS])
 
 
 def pair_rows(scores: pd.DataFrame, baselines: Collection[str]) -> list[tuple[Any, ...]]:
-    """The rows of `compare_pairs` from the scores [seeds methods] of `seed_scores`."""
+    """The rows of `pair_table`."""
     values = {
         name: scores[name].dropna().mean() if name in baselines else scores[name].to_numpy(float)
         for name in scores
@@ -192,27 +203,30 @@ def misranking(
     runs = trained(table)
     wide = zero_shot(runs, metric)
     start = standard_split(wide.columns)
-    if start is None or shifts(runs)[wide.columns].nunique() < 2:
+    shift = shifts(runs)[wide.columns]
+    if start is None or shift.nunique() < 2:
         return None
-    standard = wide[start].groupby(level="method").mean()
     scores = compare_methods(runs, metric) if scores is None else scores
-    score = scores.set_index("method")["ags"]
-    names = score.dropna().index.intersection(standard.dropna().index)
-    if len(names) < 2:
+    means = scores.set_index("method")[["ags"]]
+    means["standard"] = wide[start].groupby(level="method").mean()
+    known = means.dropna()
+    if len(known) < 2:
         return None
+    rows = [*known.itertuples(name=None)]
     inverted = [
         (better, other)
-        for better in names
-        for other in names
-        if score[better] > score[other] and standard[better] < standard[other]
+        for better, ags, standard in rows
+        for other, lower, higher in rows
+        if ags > lower and standard < higher
     ]
-    agreement = float(kendalltau(standard[names], score[names]).statistic)
-    if not inverted:
-        return Misranking(agreement, (), ())
-    by_standard, overall = beat_probability(runs, metric, start), beat_probability(runs, metric)
-    certain: list[tuple[str, str]] = []
-    uncertain: list[tuple[str, str]] = []
-    for better, other in inverted:
-        lowest = min(overall.loc[better, other], by_standard.loc[other, better])
-        (certain if lowest >= 0.95 else uncertain).append((better, other))
-    return Misranking(agreement, tuple(certain), tuple(uncertain))
+    agreement = float(kendalltau(known["standard"], known["ags"]).statistic)
+    overall, on_standard = (
+        {(one, other): p for one, other, *_, p in pair_rows(table, ())}
+        for table in (scores_by_seed(wide, shift), scores_by_seed(wide, shift, start))
+    )
+    certain = [
+        (better, other)
+        for better, other in inverted
+        if overall.get((better, other), 0) >= 0.95 <= on_standard.get((other, better), 0)
+    ]
+    return Misranking(agreement, tuple(certain), tuple(p for p in inverted if p not in certain))

@@ -33,10 +33,11 @@ def nearest_neighbors(
 
 
 def nearest_neighbor(
-    unit: Float[np.ndarray, "n d"], queries: Int[np.ndarray, " q"]
+    unit: Float[np.ndarray, "n d"], queries: Int[np.ndarray, " q"] | None = None
 ) -> Int[np.ndarray, " q"]:
-    """The row of the nearest unit vector of each query, without the query itself."""
-    similarity = unit[queries] @ unit.T
+    """The row of the nearest unit vector of each query (default: of all), without itself."""
+    similarity = (unit if queries is None else unit[queries]) @ unit.T  # symmetric: half the work
+    queries = np.arange(len(unit)) if queries is None else queries
     similarity[np.arange(len(queries)), queries] = -np.inf
     return np.asarray(similarity.argmax(axis=1))
 

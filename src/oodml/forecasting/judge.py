@@ -82,8 +82,7 @@ def _method_neighbors(opened: OpenForecast) -> dict[str, Int[np.ndarray, " n"]]:
         vectors = opened.target.test.vectors
         if row["method"] not in frozen:
             vectors = _embed_target(opened, str(row["run"]))
-        every = np.arange(len(vectors))
-        neighbors[str(row["method"])] = nearest_neighbor(unit_vectors(vectors), every)
+        neighbors[str(row["method"])] = nearest_neighbor(unit_vectors(vectors))
     return neighbors
 
 

@@ -47,12 +47,11 @@ def find_examples(
     candidates = _candidates(first, seed)
     if not len(candidates):
         return None
-    shares = [
-        (one.labels[_nearest(one, candidates, k)] == one.labels[candidates][:, None]).mean(axis=1)
-        for one in spaces.values()
-    ]
-    chosen = _evenly_spaced(first, candidates, np.mean(shares, axis=0), n_queries)
-    nearest = {name: _nearest(space, chosen, k) for name, space in spaces.items()}
+    near = {name: _nearest(space, candidates, k) for name, space in spaces.items()}
+    own = first.labels[candidates][:, None]
+    shares = [(first.labels[rows] == own).mean(axis=1) for rows in near.values()]
+    taken = _evenly_spaced(first.labels[candidates], candidates, np.mean(shares, axis=0), n_queries)
+    chosen, nearest = candidates[taken], {name: rows[taken] for name, rows in near.items()}
     ids, classes = (
         {name: getattr(spaces[name], part)[rows].tolist() for name, rows in nearest.items()}
         for part in ("ids", "classes")
@@ -77,19 +76,19 @@ def _nearest(vectors: VectorSet, queries: Int[np.ndarray, " q"], k: int) -> Int[
 
 
 def _evenly_spaced(
-    vectors: VectorSet,
-    candidates: Int[np.ndarray, " q"],
+    labels: Int[np.ndarray, " q"],
+    rows: Int[np.ndarray, " q"],
     shares: Float[np.ndarray, " q"],
     n_queries: int,
-) -> Int[np.ndarray, " chosen"]:
-    order = candidates[np.lexsort((candidates, shares))]
-    chosen: list[int] = []
+) -> list[int]:
+    """Positions at equal distances in the order of shares, each of another class if possible."""
+    order, chosen = np.lexsort((rows, shares)).tolist(), list[int]()
     for part in np.array_split(order, min(n_queries, len(order))):
-        seen = {vectors.labels[row] for row in chosen}
+        seen = set(labels[chosen].tolist())
         by_distance = sorted(range(len(part)), key=lambda index: abs(index - len(part) // 2))
-        new = [index for index in by_distance if vectors.labels[part[index]] not in seen]
+        new = [index for index in by_distance if labels[part[index]] not in seen]
         chosen.append(int(part[(new or by_distance)[0]]))
-    return np.array(chosen, dtype=np.int64)
+    return chosen
 
 
 def thumbnails(

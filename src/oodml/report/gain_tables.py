@@ -184,9 +184,8 @@ def hits(labels: Int[np.ndarray, " n"], queries: Rows, neighbors: Rows) -> Hits:
 
 def nearest_recall(vectors: VectorSet) -> float:
     """Recall@1 (cosine) of all images; NaN if none has a partner."""
-    every = np.arange(len(vectors))
-    near = nearest_neighbor(unit_vectors(vectors.vectors), every)
-    return float(np.nanmean(hits(vectors.labels, every, near)))
+    near = nearest_neighbor(unit_vectors(vectors.vectors))
+    return float(np.nanmean(hits(vectors.labels, np.arange(len(near)), near)))
 
 
 def run_vectors(folder: StudyFolder) -> Iterator[tuple[str, int, VectorSet]]:
@@ -206,8 +205,7 @@ def method_hits(folder: StudyFolder, draws: Sequence[Draw]) -> dict[str, dict[in
     features, _ = require_features(folder)
     sums: dict[str, dict[int, list[Hits]]] = {}
     for method, split, vectors in run_vectors(folder):
-        row_of = {name: row for row, name in enumerate(vectors.ids.tolist())}
-        position = np.array([row_of.get(name, -1) for name in features.ids.tolist()])
+        position = pd.Index(vectors.ids).get_indexer(features.ids)
         unit = unit_vectors(vectors.vectors)
         for index, draw in enumerate(draws):
             if draw.split == split:

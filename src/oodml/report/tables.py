@@ -1,6 +1,6 @@
 """Every table of a report, computed once. Page, terminal, CSV, and LaTeX only format them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -51,20 +51,22 @@ def tables(folder: StudyFolder) -> Tables:
     and `trial`, and `oodml.report.failure_tables` for `by_kind` to `explained`.
     """
     table, ranked = folder.table, ranked_metrics(folder.table)
-    main = ranked[0]
+    main, baselines, shift = ranked[0], baselines_of(table), shifts(table)
     rows = {str(name): part for name, part in table.groupby("metric", sort=False)}
+    wide = {metric: zero_shot(rows[metric], metric) for metric in metrics(table)}
     sizes = image_counts(folder.images or folder.features)
     levels = chance_levels(table, folder.progression, sizes)
     gain_table = gains(folder)
-    correlations = diagnostics.structure_correlations(trained(table), main)
-    order = shifts(table[table["metric"] == main])
-    single = None if order.nunique() > 1 else str(order.index[0])
-    pairs = {metric: ranking.compare_pairs(rows[metric], metric, single) for metric in ranked}
+    points = diagnostics.structure_points(table, main)
+    correlations = diagnostics.structure_correlations(points[~points["method"].isin(baselines)])
+    single = None if shift[wide[main].columns].nunique() > 1 else str(wide[main].columns[0])
+    seeds = {metric: ranking.scores_by_seed(wide[metric], shift, single) for metric in ranked}
+    pairs = {metric: ranking.pair_table(seeds[metric], baselines) for metric in ranked}
 
-    def each(compute: Callable[..., pd.DataFrame], names: list[str] = ranked) -> pd.DataFrame:
-        return _join({metric: compute(rows[metric], metric) for metric in names})
+    def each(compute: Callable[..., pd.DataFrame]) -> pd.DataFrame:
+        return _join({metric: compute(rows[metric], metric) for metric in ranked})
 
-    drawn = each(curves, metrics(table))
+    drawn = _join({name: curves(own, name, shift, baselines) for name, own in wide.items()})
     open_set = _near_and_far(drawn, OPEN_SET)
     if len(open_set):  # when choosing the threshold again, to accept 5% of unknown queries
         open_set["rechosen_false_rejects_far"] = 1 - open_set["tar@0.05_far"]
@@ -73,15 +75,15 @@ def tables(folder: StudyFolder) -> Tables:
         "curves": drawn,
         "open_set": open_set,
         "compression": compression_table(drawn),
-        "seeds": each(seed_values),
+        "seeds": _join({metric: seed_values(wide[metric], shift) for metric in ranked}),
         "ags": scores,
-        "ags_by_seed": each(_seed_ags, [] if single else ranked),
+        "ags_by_seed": _join({} if single else {m: _seed_ags(one) for m, one in seeds.items()}),
         "pairs": _join(pairs),
-        "ranks": each(_ranks),
+        "ranks": _join({metric: _ranks(wide[metric], baselines) for metric in ranked}),
         **failure_tables(folder, scores.loc[scores["metric"] == main, "method"].tolist()),
         "few_shot": each(few_shot_gains),
         "structure": correlations,
-        "structure_points": _structure_points(table, main),
+        "structure_points": points,
         "near_and_far": each(near_and_far),
         "progression": split_sizes(table, folder.progression, sizes),
         "controls": pd.DataFrame()
@@ -89,7 +91,7 @@ def tables(folder: StudyFolder) -> Tables:
         else diagnostics.size_effects(folder.controls, main),
         "chance": levels,
         "chance_ags": chance_scores(table, levels),
-        "findings": _findings(folder, rows, ranked, correlations),
+        "findings": _findings(folder, rows, scores, correlations),
         "best_test_epoch_diagnostic": diagnostics.epoch_gap(trained(table), main),
         "gains": gain_table,
         "losses": losses(folder, gain_table),
@@ -117,14 +119,13 @@ def _scores(table: pd.DataFrame, metric: str, pairs: pd.DataFrame) -> pd.DataFra
     return order.assign(shared_rank=1 + order["method"].map(above).fillna(0).astype(int))
 
 
-def _seed_ags(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    return to_rows(ranking.seed_scores(table, metric), "ags")[["method", "seed", "ags"]]
+def _seed_ags(scores: pd.DataFrame) -> pd.DataFrame:
+    return to_rows(scores, "ags")[["method", "seed", "ags"]]
 
 
-def _ranks(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+def _ranks(wide: pd.DataFrame, baselines: Collection[str]) -> pd.DataFrame:
     """One row per method and split; `separated` marks a method that is better than all others."""
-    wide, baselines = zero_shot(table, metric), baselines_of(table)
-    long = to_rows(ranking.ranks(table, metric), "rank")
+    long = to_rows(ranking.ranks(wide), "rank")
     leaders = {
         split: ranking.separated_leader(ranking.pair_rows(wide[split].unstack("method"), baselines))
         for split in wide
@@ -135,27 +136,17 @@ def _ranks(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 def _findings(
     folder: StudyFolder,
     rows: Mapping[str, pd.DataFrame],
-    ranked: list[str],
+    scores: pd.DataFrame,
     correlations: pd.DataFrame,
 ) -> pd.DataFrame:
     """The findings by each metric; the one about structure, which takes long, by the first."""
-    models = _models(folder)
+    models, answers = _models(folder), {}
     backbones = {name: str(one["backbone"]) for name, one in models.items() if "backbone" in one}
-    answers = {}
-    for metric in ranked:
-        own = findings(rows[metric], metric, backbones, correlations)
-        own = [one for one in own if metric == ranked[0] or "structure" not in one.question.lower()]
-        answers[metric] = pd.DataFrame(own, columns=["question", "answer", "figures"])
+    for metric, own in scores.groupby("metric", sort=False):
+        every = findings(rows[str(metric)], str(metric), backbones, correlations, own)
+        shown = [one for one in every if not answers or "structure" not in one.question.lower()]
+        answers[str(metric)] = pd.DataFrame(shown, columns=["question", "answer", "figures"])
     return _join(answers)
-
-
-def _structure_points(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    names = {"measure": "x", "metric": "y"}
-    frames = [
-        diagnostics.structure_points(table, name, metric).rename(columns=names).assign(measure=name)
-        for name in diagnostics.structure_metrics_of(table)
-    ]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def _published(folder: StudyFolder) -> pd.DataFrame:
@@ -190,10 +181,11 @@ def select(tables: Mapping[str, pd.DataFrame], name: str, metric: str) -> pd.Dat
     return table[table["metric"] == metric].drop(columns="metric").reset_index(drop=True)
 
 
-def curves(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+def curves(
+    wide: pd.DataFrame, metric: str, shift: "pd.Series[float]", baselines: Collection[str] = ()
+) -> pd.DataFrame:
     """One row per method and split: `shift`, the `mean` over seeds with its 95% interval (`low`,
-    `high`, clipped to the metric's bounds), and the number `n` of seeds."""
-    wide, shift, baselines = zero_shot(table, metric), shifts(table), baselines_of(table)
+    `high`, clipped to the metric's bounds), and the number `n` of seeds; from `zero_shot`."""
     rows = []
     for method, values in wide.groupby(level="method", sort=True):
         for split, column in zip(wide.columns, values.to_numpy().T, strict=True):
@@ -224,10 +216,10 @@ def further_levels(table: pd.DataFrame | None) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def seed_values(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row per run: method, seed, split, shift, and the value of the metric."""
-    long = to_rows(zero_shot(table, metric), "value")
-    return long.assign(shift=long["split"].map(shifts(table)).astype(float))
+def seed_values(wide: pd.DataFrame, shift: "pd.Series[float]") -> pd.DataFrame:
+    """One row per run: method, seed, split, the value of the metric, and shift."""
+    long = to_rows(wide, "value")
+    return long.assign(shift=long["split"].map(shift).astype(float))
 
 
 def split_sizes(
