@@ -61,7 +61,7 @@ def zero_shot(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     rows = table[["method", "seed", "split", "value"]][chosen]
     wide = rows.pivot(index=["method", "seed"], columns="split", values="value")
     order = [name for name in shifts(table).index if name in wide]
-    return wide[order].where(np.isfinite)
+    return pd.DataFrame(wide[order].where(np.isfinite))
 
 
 def zero_shot_runs(table: pd.DataFrame) -> pd.DataFrame:

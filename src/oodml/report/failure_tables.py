@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from oodml.analysis.failures import (
     TRAITS,
@@ -52,7 +53,7 @@ def study_confusions(folder: StudyFolder) -> pd.DataFrame:
         path = folder.path / "runs" / str(row.pop("run")) / "confusions.parquet"
         vectors = None if path.exists() else folder.vectors(path.parent.name)
         try:
-            counted = pd.read_parquet(path) if vectors is None else confusions(vectors)
+            counted = pq.ParquetFile(path).read().to_pandas() if vectors is None else confusions(vectors)
         except (OodmlError, FileNotFoundError):  # a zero vector has no direction
             continue
         if len(counted):

@@ -205,7 +205,7 @@ def method_hits(folder: StudyFolder, draws: Sequence[Draw]) -> dict[str, dict[in
     features, _ = require_features(folder)
     sums: dict[str, dict[int, list[Hits]]] = {}
     for method, split, vectors in run_vectors(folder):
-        position = pd.Index(vectors.ids).get_indexer(features.ids)
+        position = pd.Index(vectors.ids).get_indexer(pd.Index(features.ids))
         unit = unit_vectors(vectors.vectors)
         for index, draw in enumerate(draws):
             if draw.split == split:

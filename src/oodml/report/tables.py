@@ -140,7 +140,7 @@ def _findings(
     correlations: pd.DataFrame,
 ) -> pd.DataFrame:
     """The findings by each metric; the one about structure, which takes long, by the first."""
-    models, answers = _models(folder), {}
+    models, answers = _models(folder), dict[str, pd.DataFrame]()
     backbones = {name: str(one["backbone"]) for name, one in models.items() if "backbone" in one}
     for metric, own in scores.groupby("metric", sort=False):
         every = findings(rows[str(metric)], str(metric), backbones, correlations, own)

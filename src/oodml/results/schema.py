@@ -129,7 +129,7 @@ def read_results(path: str | Path) -> pd.DataFrame:
     """Read and check a results table, and add the Boolean column "trains"."""
     source = Path(path)
     try:
-        stored = pq.read_table(source)
+        stored = pq.ParquetFile(source).read()
     except FileNotFoundError as error:
         raise error_at(source, "no such file; `oodml study run` writes it") from error
     except (OSError, ValueError) as error:
