@@ -62,6 +62,11 @@ def test_every_section_and_figure_is_there(page: Any) -> None:
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
 
 
+def test_the_first_curve_is_above_the_fold(page: Any) -> None:
+    box = page.locator("#figure-generalization .canvas").bounding_box()
+    assert box["y"] + box["height"] <= 900
+
+
 def test_figures_out_of_view_are_drawn_while_the_browser_is_idle(page: Any) -> None:
     page.wait_for_function("allFigures().every((figure) => drawn.has(figure))")
     assert page.locator("[data-figure=progression] .main-svg").count() > 0
