@@ -119,7 +119,7 @@ def test_an_output_never_overwrites_an_input(tmp_path: Path) -> None:
     Embedder(settings, LinearHead(96, 8), load_backbone("small")).save(run)
     before = {file.name: file.read_bytes() for file in run.iterdir()}
     for command in (
-        ["export", str(run), "--out", str(run / "model"), "--safetensors"],
+        ["export", str(run), "--out", str(run / "model.safetensors")],
         ["embed", "--data", str(tmp_path / "photos"), "--model", str(run), "--out",
          str(run / "model.safetensors")],
     ):  # fmt: skip
@@ -139,7 +139,7 @@ def test_weights_are_given_to_embed_and_export_alike(tmp_path: Path) -> None:
     runner = CliRunner()
     for command in (
         ["embed", *data, *weights, "--out", str(tmp_path / "v.npz")],
-        ["export", "small", *weights, "--safetensors", "--out", str(tmp_path / "m")],
+        ["export", "small", *weights, "--out", str(tmp_path / "m.safetensors")],
     ):
         result = runner.invoke(app, command, catch_exceptions=False)
         assert result.exit_code == 0, result.output

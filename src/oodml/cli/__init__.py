@@ -5,29 +5,18 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from oodml.cli import (
-    adaptation,
-    check,
-    data,
-    decisions,
-    evaluation,
-    forecast,
-    model,
-    report,
-    share,
-    shared,
-    shift,
-    splits,
-    study,
-)
+from oodml.cli import data, decisions, evaluation, model, report, share, shift, splits, study
 from oodml.cli.errors import report_error, tolerate_any_text
+from oodml.cli.shared import command as with_options
 
 Panels = Mapping[str | None, Mapping[str, Any]]
 
 
 def _group(text: str, panels: Panels) -> typer.Typer:
-    return _add(shared.command_group(help=text), panels)
+    group = typer.Typer(help=text, no_args_is_help=True, rich_markup_mode="markdown")
+    return _add(group, panels)
 
 
 def _add(group: typer.Typer, panels: Panels) -> typer.Typer:
@@ -36,7 +25,7 @@ def _add(group: typer.Typer, panels: Panels) -> typer.Typer:
             if isinstance(command, typer.Typer):
                 group.add_typer(command, name=name, rich_help_panel=panel)
             else:
-                group.command(name=name, rich_help_panel=panel)(command)
+                group.command(name=name, rich_help_panel=panel)(with_options(command))
     return group
 
 
@@ -62,21 +51,21 @@ PANELS: dict[str | None, dict[str, Any]] = {
     },
     "Measure shift": {"shift": shift.shift, "splits": SPLITS},
     "Train and study": {
-        "study": STUDY, "report": report.report, "fit": model.fit, "adapt": adaptation.adapt,
+        "study": STUDY, "report": report.report, "fit": model.fit, "adapt": model.adapt,
     },
     "Decide": {
         "evaluate": evaluation.evaluate, "compare": evaluation.compare,
         "threshold": decisions.threshold, "compress": decisions.compress, "index": decisions.index,
-        "forecast": forecast.forecast,
+        "forecast": decisions.forecast,
     },
     "Share": {
-        "export": model.export, "push": share.push, "pull": share.pull, "check": check.check,
+        "export": model.export, "push": share.push, "pull": share.pull, "check": share.check,
     },
 }  # fmt: skip
 """The commands of each panel of `oodml --help`, in the order of a typical workflow."""
 
 
-class _OrderedGroup(shared.CommandGroup):
+class _OrderedGroup(TyperGroup):
     """Lists commands in the order of `PANELS`."""
 
     def list_commands(self, ctx: Any) -> list[str]:

@@ -9,7 +9,7 @@ import typer
 import oodml
 from oodml.cli import shared
 from oodml.cli.shared import File, Text, Words, argument, option
-from oodml.errors import OodmlError, unknown
+from oodml.errors import unknown
 
 if TYPE_CHECKING:
     from oodml.datasets._check import CheckReport, Quantiles
@@ -38,23 +38,18 @@ def check(
     minimum: Annotated[int, option("Report classes with fewer readable images than this.")] = 2,
     background: shared.Background = None,
     skip_unlabeled: shared.SkipUnlabeled = False,
-    near_duplicates: Annotated[
-        bool, near("List images that are almost equal.", "--near-duplicates")
-    ] = False,
-    backbone: Annotated[
-        Text, shared.backbone_option(panel=_NEAR, unset="pixels are compared")
-    ] = None,
+    near_duplicates: Annotated[bool, near("List images that are almost equal.")] = False,
+    backbone: Annotated[Text, shared.backbone_option(panel=_NEAR, unset="pixels")] = None,
     similarity: Annotated[float | None, near("Least similarity.", unset="0.99")] = None,
     splits: Annotated[File, shared.splits_option(panel=_NEAR)] = None,
-    as_json: shared.Json = False,
 ) -> None:
     """Decode all images of a dataset and report what may affect results.
 
     Reports corrupt images, small classes, duplicates, skipped files, and images that are
     transparent, rotated by EXIF data, gray, CMYK, 16-bit, or animated.
 
-    With --near-duplicates, images with correlated pixels, or with similar features of a network,
-    are listed; with --splits, also the test images that have one in training. Exits with status 1
+    With --near-duplicates, images with correlated pixels are listed; with --backbone, those with
+    similar features; with --splits, also test images that have one in training. Exits with status 1
     if images are corrupt.
 
     Example: `oodml data check photos/` or `oodml data check photos/ --near-duplicates`
@@ -65,9 +60,7 @@ def check(
     from oodml.datasets._check import check as check_images
     from oodml.progress import Progress
 
-    if not near_duplicates and (backbone or splits or similarity is not None):
-        flag = "--backbone" if backbone else "--splits" if splits else "--similarity"
-        raise OodmlError(f"{flag} needs --near-duplicates", location=flag)
+    near_duplicates |= bool(backbone or splits or similarity is not None)
     given = {"root": root, "skip_unlabeled": skip_unlabeled}
     options: Any = {name: value for name, value in given.items() if value}
     images = shared.open_data(data, background=background, **options)
@@ -90,9 +83,7 @@ def check(
 
 
 def fetch(
-    name: Annotated[
-        str, argument("cub200, online_products, cars196, or inshop.", metavar="DATASET")
-    ],
+    name: Annotated[str, argument("cub200, online_products, cars196, inshop.", metavar="DATASET")],
     out: Annotated[Path, option("Folder to download to.")],
     url: Annotated[Text, option("Address of the archive.", unset="the published one")] = None,
     sha256: Annotated[Text, option("Checksum of that archive.", unset="not compared")] = None,
@@ -120,9 +111,8 @@ def fetch(
 
 def cache(
     parts: Annotated[Words, argument("features, pixels, contents, … (default: all).")] = None,
-    clear: Annotated[bool, option("Delete the parts after a confirmation.", "--clear")] = False,
-    yes: Annotated[bool, option("With --clear: do not ask for confirmation.", "--yes")] = False,
-    as_json: shared.Json = False,
+    clear: Annotated[bool, option("Delete the parts after a confirmation.")] = False,
+    yes: Annotated[bool, option("With --clear: do not ask for confirmation.")] = False,
 ) -> None:
     """List the cache of features and images, or delete it. Everything is recomputed when needed.
 
@@ -138,9 +128,7 @@ def cache(
     from oodml.progress import format_size
 
     folder = cache_folder()
-    every = (
-        sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    )
+    every = sorted(path.name for path in folder.glob("*/"))
     for name in parts or ():
         if name not in every:
             raise unknown("part of the cache", name, every, str(folder))

@@ -1,4 +1,4 @@
-"""`oodml threshold`, `compress`, and `index`; and what `oodml evaluate` prints about decisions."""
+"""`oodml threshold`, `compress`, `index`, and `forecast`; and decisions in `oodml evaluate`."""
 
 from functools import partial
 from pathlib import Path
@@ -6,33 +6,31 @@ from typing import Annotated, Any
 
 import oodml
 from oodml.cli import shared
-from oodml.cli.shared import Count, Counts, File, Words, many, option, whole
+from oodml.cli.shared import Count, Counts, File, Number, Words, many, option, whole
 from oodml.cli.shared import vector_source as vectors_in
 
 _SCORE = "Score of known classes: nearest, margin, density, or energy."
 FAR = "False-accept rate, the share of unknown queries to accept."
 _FIT = "Vectors of other classes to fit codes on."
+_NEW = "New images: a folder, or a file of their vectors."
+_EACH = "Mean number of images per class, instead of --classes."
+_JUDGE = "Page (.html) for judging neighbors; written unless --judgments is given."
+_JUDGMENTS = "Answers that the page of --judge saved; repeatable."
 _RESCORE = "Binary codes: search so many times k, and sort these by int8 vectors; 0 for none."
 Score = Annotated[str, option(_SCORE, panel="Open set")]
 codes = partial(many, panel="Codes")
 
 
-@shared.with_groups
 def threshold(
     vectors: shared.Vectors,
     reader: shared.VectorReader,
     out: Annotated[Path, option("File to write: JSON.")],
     far: Annotated[float, option(FAR)] = 0.01,
-    gallery: Annotated[File, vectors_in("Gallery to search: vectors.", unset="the others")] = None,
+    gallery: shared.Gallery = None,
     mode: Annotated[str, option("identification; or pairs, to accept pairs.")] = "identification",
     score: Score = "nearest",
-    conformal: Annotated[
-        bool, option("Use the conformal threshold; needs 1/far − 1 classes.", "--conformal")
-    ] = False,
-    distance: shared.Distance = "cosine",
-    seed: shared.Seed = 0,
+    conformal: Annotated[bool, option("Use the conformal threshold.")] = False,
     figure: shared.Figure = None,
-    as_json: shared.Json = False,
 ) -> None:
     """Choose the threshold that accepts a given share of queries of unknown classes.
 
@@ -49,8 +47,8 @@ def threshold(
 
     shared.check_outputs((out, figure), vectors, gallery)
     queries, searched = reader.read(vectors, gallery)
-    options: dict[str, Any] = {"mode": mode, "score": score, "distance": distance, "seed": seed}
-    options["gallery"] = searched
+    options: dict[str, Any] = {"mode": mode, "score": score, "gallery": searched}
+    options |= {"distance": reader.distance, "seed": reader.seed}
     chosen = choose_threshold(queries, far, **options)
     if conformal:
         if chosen.conformal is None:
@@ -105,15 +103,15 @@ def show_open_set(
 
         threshold_figure(scored, limit, given.figure)
     known, unknown = int(scored.known.sum()), int((~scored.known).sum())
-    source = given.vectors
+    command = ("threshold", given.vectors, "--score", score, "--out", "threshold.json")
     shared.show(
         f"A known query scores higher than an unknown one in {values['auroc']:.1%} of pairs.",
-        shared.Table(
+        shared.Table.of(
+            [{"name": name, "value": value} for name, value in values.items()],
+            {"metric": "{name}", "value": "{value:.4f}"},
             f"{known} known and {unknown} unknown queries",
-            ("metric", "value"),
-            [(name, f"{value:.4f}") for name, value in values.items()],
         ),
-        next=() if chosen else ("threshold", source, "--score", score, "--out", "threshold.json"),
+        next=("compare", given.vectors, "OTHER") if chosen else command,
         json={"known": known, "unknown": unknown, "metrics": values},
     )
 
@@ -135,28 +133,26 @@ def show_sizes(
         from oodml.report.decision_figures import growth_figure
 
         growth_figure(tables, given.figure)
-    rows = [{"k": k, **row} for k, table in tables.items() for row in table.to_dict("records")]
-    lines = [
-        (f"{row['size']:,}", f"{row['k']}", f"{row['recall']:.4f}",
-         f"{row['low']:.4f} … {row['high']:.4f}",
-         "extrapolated, 80%" if row["extrapolated"] else "exact, 95%")
-        for row in rows
-    ]  # fmt: skip
-    largest = next(iter(tables.values())).to_dict("records")[-1]
+    kinds = {False: "exact, 95%", True: "extrapolated, 80%"}
+    rows = [
+        {"k": k, **row, "kind": kinds[row["extrapolated"]]}
+        for k, table in tables.items()
+        for row in table.to_dict("records")
+    ]
+    columns = {"gallery size": "{size:,}", "k": "{k}", "recall@k": "{recall:.4f}"}
+    columns |= {"interval": "{low:.4f} … {high:.4f}", "": "{kind}"}
+    first, largest = rows[0], rows[len(chosen) - 1]
     shared.show(
-        f"Recall@{rows[0]['k']} is {largest['recall']:.4f} in a gallery of {largest['size']:,} "
-        f"images, and {rows[0]['recall']:.4f} in one of {rows[0]['size']:,}.",
-        shared.Table(
-            f"{len(growth.closer)} queries; up to {most} gallery images are exact",
-            ("gallery size", "k", "recall@k", "interval", ""),
-            lines,
+        f"Recall@{first['k']} is {largest['recall']:.4f} in a gallery of {largest['size']:,} "
+        f"images, and {first['recall']:.4f} in one of {first['size']:,}.",
+        shared.Table.of(
+            rows, columns, f"{len(growth.closer)} queries; up to {most} gallery images are exact"
         ),
         next=("compress", given.vectors),
         json=rows,
     )
 
 
-@shared.with_groups
 def compress(
     vectors: shared.Vectors,
     reader: shared.VectorReader,
@@ -167,11 +163,8 @@ def compress(
     pq: Annotated[Counts, codes("Bytes per vector of product quantization.", whole)] = None,
     opq: Annotated[Counts, codes("Bytes per vector of PQ after a rotation.", whole)] = None,
     rescore: Annotated[int, option(_RESCORE, panel="Codes", min=0)] = 4,
-    k: Annotated[Counts, many("Cut-offs k of the metrics.", int, unset="1,8")] = None,
-    distance: shared.Distance = "cosine",
-    seed: shared.Seed = 0,
+    k: Annotated[Counts, shared.k_option(unset="1,8")] = None,
     figure: shared.Figure = None,
-    as_json: shared.Json = False,
 ) -> None:
     """Find out what smaller vectors cost: fewer dimensions, lower precision, or quantization.
 
@@ -185,7 +178,7 @@ def compress(
     rows, others = reader.read(vectors, fit)
     options: dict[str, Any] = {"precision": precision or PRECISIONS, "reduce": reduce}
     options |= {"dims": dims or (), "pq": pq or (), "opq": opq or (), "rescore": rescore}
-    options |= {"ks": tuple(k or (1, 8)), "distance": distance, "seed": seed}
+    options |= {"ks": tuple(k or (1, 8)), "distance": reader.distance, "seed": reader.seed}
     table = compress_vectors(rows, others, **options)
     if figure is not None:
         from oodml.report.decision_figures import compression_figure
@@ -210,18 +203,12 @@ def compress(
     )
 
 
-@shared.with_groups
 def index(
     vectors: shared.Vectors,
     reader: shared.VectorReader,
     out: Annotated[Path, option("File to write; the ids are in NAME.ids.csv.")],
     type: Annotated[str, option("Type of index: flat (exact), ivf, or hnsw.")] = "flat",
-    distance: shared.Distance = "cosine",
-    effort: Annotated[
-        Count, option("Lists (ivf) or candidates (hnsw) to search.", unset="16 or 64")
-    ] = None,
-    seed: shared.Seed = 0,
-    as_json: shared.Json = False,
+    effort: Annotated[Count, option("Lists (ivf) or candidates (hnsw).", unset="16 or 64")] = None,
 ) -> None:
     """Write a faiss index for production, and measure its recall against exact search.
 
@@ -234,7 +221,8 @@ def index(
     ids = out.with_suffix(".ids.csv")
     shared.check_outputs((out, ids), vectors)
     (rows,) = reader.read(vectors)
-    report = write_index(rows, out, kind=type, distance=distance, effort=effort, seed=seed)
+    options: dict[str, Any] = {"distance": reader.distance, "seed": reader.seed}
+    report = write_index(rows, out, kind=type, effort=effort, **options)
     sentences = [
         f"{out}: {report.kind} index of {report.vectors} vectors of {report.dimensions} "
         f"dimensions; ids in {ids.name}",
@@ -243,3 +231,55 @@ def index(
     ]
     command = ("evaluate", vectors, "--index", out)
     shared.show(sentences, next=command, json=asdict(report))
+
+
+def forecast(
+    study: shared.Study,
+    new: Annotated[str, option(_NEW, callback=shared.named_vectors)],
+    classes: Annotated[Count, option("Number of classes.", min=2, unset="estimated")] = None,
+    images_per_class: Annotated[Number, option(_EACH, min=1, unset="estimated")] = None,
+    judge: Annotated[File, option(_JUDGE)] = None,
+    n_queries: Annotated[Count, option("Number of queries to sample.", min=10, unset="50")] = None,
+    judgments: Annotated[list[Path] | None, option(_JUDGMENTS, metavar="FILE")] = None,
+    device: shared.Device = None,
+    trust_code: shared.TrustCode = False,
+) -> None:
+    """Forecast Recall@1 of the methods of a study on images of unknown classes.
+
+    If the interval is too wide, judge some queries: --judge page.html writes the page, and
+    --judge page.html --judgments judged.csv reads your answers.
+
+    Example: `oodml forecast results/ --new new_images/`
+    """
+    from oodml.errors import OodmlError
+    from oodml.forecasting.description import describe_forecast
+    from oodml.forecasting.judge import describe_judged, write_judge_page
+    from oodml.forecasting.target import open_forecast
+    from oodml.report.folder import read_folder
+    from oodml.share.pack import study_folder
+
+    if judge is None and (judgments or n_queries):
+        flag = "--judgments" if judgments else "--n-queries"
+        raise OodmlError(f"{flag} needs --judge, the page", location=flag)
+    if judge is not None and judge.suffix != ".html":
+        raise OodmlError(f"--judge {judge}: give a page, .html", "--judge", str(judge))
+    with study_folder(study) as path:
+        folder = read_folder(path, trust_code=trust_code)
+        options: Any = {"trust_code": trust_code, "device": device}
+        opened = open_forecast(folder, new, classes, images_per_class, **options)
+        text = [describe_forecast(opened)]
+        command: list[object] = ["forecast", study, "--new", new, "--judge"]
+        if judge is not None and judgments:
+            text.append(describe_judged(opened, judgments, judge))
+            command = ["report", study]
+        elif judge is not None:
+            write_judge_page(opened, n_queries or 50, judge)
+            text.append(f"Judge the queries on {judge}, then pass the saved file to --judgments.")
+            command += [judge, "--judgments", "judged.csv"]
+        else:
+            command.append("judge.html")
+    shared.show(
+        text,
+        next=command,
+        json={"answer": "\n".join(text), "methods": opened.forecast.methods.to_dict("records")},
+    )

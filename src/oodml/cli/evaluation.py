@@ -7,30 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import oodml
 from oodml.cli import decisions, shared
-from oodml.cli.shared import (
-    Count,
-    Counts,
-    File,
-    Numbers,
-    Text,
-    Words,
-    many,
-    option,
-    output,
-    source,
-    vector_source,
-    whole,
-)  # fmt: skip
+from oodml.cli.shared import Count, Counts, File, Numbers, Text, Words, many, option, output
 from oodml.errors import OodmlError, unknown
 
 if TYPE_CHECKING:
     from oodml.evaluate.evaluation import Evaluation
 
 ranking, benchmark = partial(option, panel="Ranking"), partial(option, panel="Benchmarks")
-growth, folders = (
-    partial(option, panel="Gallery size, index"),
-    partial(option, panel="Folder of files"),
-)
+_SIZE = "Gallery size, index"
+growth, folders = partial(option, panel=_SIZE), partial(option, panel="Folder of files")
+source, open_sets = shared.source, partial(option, panel="Open set")
+_SIZES = "Sizes of the gallery (default: up to 100 times all images)."
+_EXCLUDE = "Leave out matches that share a column: same:camera."
 _CUTOFFS = "1,2,4,8; by the rules of a benchmark 1,5,10,20"
 _DISTRACTORS = "Vectors of other classes, for recall against the size of the gallery."
 _TREC = "Write NAME.run, the 1000 nearest images, and NAME.qrels, the matches, in TREC format."
@@ -57,57 +45,32 @@ class EvaluateOptions(shared.VectorReader):
     """The options of `oodml evaluate`."""
 
     vectors: shared.Vectors
-    gallery: Annotated[
-        File, vector_source("Gallery to search: vectors, or a folder.", unset="the queries")
-    ] = None
+    gallery: shared.Gallery = None
     n_queries: Annotated[Count, source("Number of queries to sample.", min=1, unset="all")] = None
     model: Annotated[Text, source("Model: one with a text tower; VECTORS are then images.")] = None
     prompts: Annotated[File, source("Texts to search with: a CSV file of text and class.")] = None
-    k: Annotated[
-        Counts, many("Cut-offs k of the metrics.", int, panel="Ranking", unset=_CUTOFFS)
-    ] = None
-    distance: shared.Distance = "cosine"
+    k: Annotated[Counts, shared.k_option(panel="Ranking", unset=_CUTOFFS)] = None
     by: Annotated[str, ranking("What matches share: class, superclass, or label.")] = "class"
     average: Annotated[str, ranking("Mean over queries (micro) or over classes (macro).")] = "micro"
-    retrieval_only: Annotated[
-        bool, ranking("Skip clustering and structure.", "--retrieval-only")
-    ] = False
-    seed: Annotated[int, ranking("Random seed.", min=0)] = 0
+    retrieval_only: Annotated[bool, ranking("Skip clustering and structure.")] = False
     per_class: Annotated[File, output("Write the metrics of each class to a CSV file.")] = None
     figure: shared.Figure = None
-    as_json: shared.Json = False
-    open_set: Annotated[
-        bool, option("Evaluate how unknown classes are rejected.", "--open-set", panel="Open set")
-    ] = False
-    threshold: Annotated[
-        File, option("Threshold to apply: a file of `oodml threshold`.", panel="Open set")
-    ] = None
+    open_set: Annotated[bool, open_sets("Evaluate how unknown classes are rejected.")] = False
+    threshold: Annotated[File, open_sets("Threshold to apply: a file of `oodml threshold`.")] = None
     score: decisions.Score = "nearest"
     far: Annotated[Numbers, many(decisions.FAR, float, panel="Open set", unset="0.01,0.1")] = None
     distractors: Annotated[File, growth(_DISTRACTORS, callback=shared.named_vectors)] = None
-    sizes: Annotated[
-        Counts,
-        many(
-            "Sizes of the gallery.", whole, panel="Gallery size, index", unset="up to 100 times it"
-        ),
-    ] = None
+    sizes: Annotated[Counts, many(_SIZES, shared.whole, panel=_SIZE)] = None
     index: Annotated[File, growth("A faiss index of the gallery, to compare with.")] = None
-    protocol: Annotated[
-        Text, benchmark("Rules and metrics of a benchmark: market1501, sop, gldv2, ….")
-    ] = None
-    exclude: Annotated[
-        Words, many("Leave out matches that share a column: same:camera.", panel="Benchmarks")
-    ] = None
-    qrels: Annotated[File, benchmark("Matches in TREC format; -1 is junk.", unset="by class")] = (
-        None
-    )
+    protocol: Annotated[Text, benchmark("Rules and metrics: market1501, sop, gldv2, ….")] = None
+    exclude: Annotated[Words, many(_EXCLUDE, panel="Benchmarks")] = None
+    qrels: Annotated[File, benchmark("Matches (TREC); -1 is junk.", unset="by class")] = None
     write_trec: Annotated[File, benchmark(_TREC)] = None
     memory: Annotated[str, folders("Memory for the vectors in use.")] = "2GB"
     device: Annotated[str, folders("Device: cpu or cuda.")] = "cpu"
     on: Annotated[str, folders("Where to run: local, ray, or ray://HOST:PORT.")] = "local"
 
 
-@shared.with_groups
 def evaluate(given: EvaluateOptions) -> None:
     """Compute every retrieval and clustering metric with its chance level, and the structure.
 
@@ -126,14 +89,8 @@ def evaluate(given: EvaluateOptions) -> None:
     inputs = (given.threshold, given.distractors, given.qrels)
     shared.check_outputs((given.per_class, given.figure, *written), vectors, gallery, *inputs)
     mode = _find_mode(given)
-    if mode == "--prompts":
-        _show(_evaluate_text(given), given)
-        return
-    if mode == "a ranking in TREC format":
-        _show(_evaluate_ranking(given), given)
-        return
-    if mode == "a folder of files or --n-queries":
-        _show(_evaluate_shards(given), given)
+    if mode in _OTHER_INPUT:
+        _show(_OTHER_INPUT[mode](given), given)
         return
     rows, searched, others = given.read(vectors, gallery, given.distractors, note=False)
     if mode == "--index":
@@ -254,6 +211,13 @@ def _evaluate_shards(given: Any) -> "Evaluation":
         return evaluate_shards(queries, Shards(files, spread), **options)
 
 
+_OTHER_INPUT = {
+    "--prompts": _evaluate_text,
+    "a ranking in TREC format": _evaluate_ranking,
+    "a folder of files or --n-queries": _evaluate_shards,
+}
+
+
 def _show(result: "Evaluation", given: Any) -> None:
     import typer
 
@@ -317,17 +281,13 @@ def _show_index_errors(
     )
 
 
-@shared.with_groups
 def compare(
     a: shared.Vectors,
     b: shared.Vectors,
     reader: shared.VectorReader,
     metric: Annotated[Words, shared.metrics_option(unset="recall@1,map@r,map")] = None,
-    distance: shared.Distance = "cosine",
     confidence: Annotated[float, option("Confidence level of the interval.")] = 0.95,
     resamples: shared.Resamples = 10_000,
-    seed: shared.Seed = 0,
-    as_json: shared.Json = False,
 ) -> None:
     """Find out which of two models is better on the same images, and with what confidence.
 
@@ -344,8 +304,8 @@ def compare(
 
     first, second = reader.read(a, b)
     second = align_by_id(first, second, str(a), str(b))
-    options: dict[str, Any] = {"distance": distance, "seed": seed, "lists": query_lists(first)}
-    options |= {"resamples": resamples, "confidence": confidence}
+    options: dict[str, Any] = {"distance": reader.distance, "seed": reader.seed}
+    options |= {"resamples": resamples, "confidence": confidence, "lists": query_lists(first)}
     options["metrics"] = tuple(metric or ("recall@1", "map@r", "map"))
     compared = oodml.compare(first.vectors, second.vectors, first.labels, **options)
     columns = {"metric": "{metric}", "A": "{a:.4f}", "B": "{b:.4f}", "A - B": "{difference:+.4f}"}

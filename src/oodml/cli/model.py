@@ -1,18 +1,22 @@
-"""`oodml embed`, `oodml export`, `oodml fit`."""
+"""`oodml embed`, `export`, `fit`, and `adapt`."""
 
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import oodml
 from oodml.cli import shared
-from oodml.cli.shared import Count, Text, option
-from oodml.errors import OodmlError
+from oodml.cli.shared import Count, File, Text, option, source
+from oodml.errors import OodmlError, unknown
 
-shards = partial(option, panel="Shards")
+if TYPE_CHECKING:
+    from oodml.adaptation.episodes import AdaptResult
+    from oodml.adaptation.gallery import GalleryResult
+
+shards, training = partial(option, panel="Shards"), partial(option, panel="Training")
 _OUT = "File to write: .npz, .safetensors, .parquet, or .npy; or a folder of resumable shards."
 
 
@@ -27,7 +31,7 @@ class EmbedOptions:
     image_size: shared.ImageSize = None
     pooling: Annotated[Text, shared.pooling_option(unset="the network's")] = None
     augmentation: Annotated[Text, shared.augmentation_option(unset="the network's")] = None
-    skip_corrupt: Annotated[bool, option("Leave out corrupt images.", "--skip-corrupt")] = False
+    skip_corrupt: Annotated[bool, option("Leave out corrupt images.")] = False
     skip_unlabeled: shared.SkipUnlabeled = False
     background: shared.Background = None
     device: shared.Device = None
@@ -39,7 +43,6 @@ class EmbedOptions:
     on: shared.On = "local"
 
 
-@shared.with_groups
 def embed(given: EmbedOptions) -> None:
     """Embed images with a pretrained backbone or a trained model, and write the vectors to a file.
 
@@ -96,7 +99,6 @@ def _embed_shards(
     from oodml.bulk.embed import SHARD_SUFFIXES, BulkSettings, embed_shards
     from oodml.bulk.sources import open_source
     from oodml.devices import resolve_device
-    from oodml.errors import unknown
     from oodml.study.workers.executors import check_executor
 
     formats = [suffix[1:] for suffix in SHARD_SUFFIXES]
@@ -125,9 +127,7 @@ def _embed_shards(
 
 def export(
     model: shared.ModelArgument,
-    out: Annotated[Path, option("File to write; the suffix is optional.")],
-    onnx: Annotated[bool, option("Write ONNX, for any runtime.", "--onnx")] = False,
-    safetensors: Annotated[bool, option("Write safetensors, for oodml.", "--safetensors")] = False,
+    out: Annotated[Path, option("File to write: .onnx for any runtime, .safetensors for oodml.")],
     weights: shared.Weights = None,
     trust_code: shared.TrustCode = False,
 ) -> None:
@@ -135,39 +135,29 @@ def export(
 
     An ONNX file is run with onnxruntime and compared with the model before it is kept.
 
-    Example: `oodml export results:margin --out model --onnx --safetensors`
+    Example: `oodml export results:margin --out model.onnx`
     """
     from oodml.catalog import make_importable
     from oodml.export import export_onnx, export_safetensors, load_for_export
 
-    if not onnx and not safetensors:
-        problem = "choose a format: --onnx, --safetensors, or both"
-        raise OodmlError(problem, location="--onnx, --safetensors")
+    if out.suffix not in (".onnx", ".safetensors"):
+        raise unknown("suffix", out.suffix, (".onnx", ".safetensors"), f"--out {out}")
     make_importable(Path.cwd())
-    stem = out.with_suffix("") if out.suffix in (".onnx", ".safetensors") else out
-    suffixes = [".safetensors"] * safetensors + [".onnx"] * onnx
-    files = {suffix: stem.with_name(stem.name + suffix) for suffix in suffixes}
-    shared.check_outputs(files.values(), weights, *model_files(Path(model)))
+    shared.check_outputs([out], weights, *model_files(Path(model)))
     network, metadata = load_for_export(model, trust_code, weights)
-    summary = f"{metadata['backbone']}, {metadata['dim']} dimensions"
-    sentences = []
-    if safetensors:
-        export_safetensors(network, files[".safetensors"], metadata)
-        sentences.append(f"{files['.safetensors']}: {summary}")
-    if onnx:
-        difference = export_onnx(network, files[".onnx"], metadata)
-        sentences.append(
-            f"{files['.onnx']}: {summary}; onnxruntime differs by at most {difference:.1e}"
-        )
-    shared.show(sentences, next=("push", model, "user/name", "--out", "card"))
+    sentence = f"{out}: {metadata['backbone']}, {metadata['dim']} dimensions"
+    if out.suffix == ".onnx":
+        difference = export_onnx(network, out, metadata)
+        sentence += f"; onnxruntime differs by at most {difference:.1e}"
+    else:
+        export_safetensors(network, out, metadata)
+    shared.show(sentence, next=("push", model, "user/name", "--out", "card"))
 
 
 def fit(
     study: shared.StudyFolder,
     out: Annotated[Path, option("Folder to create for the model.")],
-    method: Annotated[
-        Text, option("Method: its name in the study.", unset="the trained one with the best AGS")
-    ] = None,
+    method: Annotated[Text, option("Method: its name in the study.", unset="best AGS")] = None,
     seed: shared.Seed = 0,
     device: shared.Device = None,
     trust_code: shared.TrustCode = False,
@@ -185,3 +175,100 @@ def model_files(model: Path) -> list[Path]:
     """The files of a model or run, which no output may overwrite."""
     names = ("model.json", "model.safetensors", "run.json", "rows.parquet", "vectors.npz")
     return [model / name for name in names]
+
+
+def adapt(
+    model: shared.Model,
+    support: Annotated[Path, source("Labeled images to adapt to: a folder CLASS/IMAGE.")],
+    queries: Annotated[Path, source("Images to test on: a folder CLASS/IMAGE.")],
+    gallery: Annotated[File, source("Gallery to search: known classes, CLASS/IMAGE.")] = None,
+    out: Annotated[File, option("Folder for the adapted model.")] = None,
+    weights: shared.Weights = None,
+    objective: Annotated[str, training("margin, triplet, prototypes, linear, ….")] = "margin",
+    layers: Annotated[str, training("last: the last layer; all: the whole network.")] = "last",
+    iterations: Annotated[int, training("Number of steps.")] = 300,
+    lr: Annotated[float, training("Learning rate of the adapted layers.")] = 2e-4,
+    views: Annotated[int, training("Augmented views per image, for the last layer.")] = 4,
+    seed: shared.Seed = 0,
+    background: shared.Background = None,
+    device: shared.Device = None,
+    trust_code: shared.TrustCode = False,
+) -> None:
+    """Adapt a model to a few labeled images of new classes, and print metrics before and after.
+
+    With --gallery, the support is added to images of known classes; one new class is enough.
+    Objectives: margin, multisimilarity, triplet, prototypes, linear, or one of your own.
+
+    Example: `oodml adapt --model lite0 --support new/labeled --queries new/test --out adapted`
+    """
+    given = locals()
+    from oodml.adaptation.gallery import add_to_gallery
+    from oodml.adaptation.images import adapt_model
+    from oodml.adaptation.settings import AdaptSettings
+    from oodml.devices import resolve_device
+    from oodml.model import open_model
+
+    settings = shared.parse_options(AdaptSettings, given)
+    resolve_device(device)
+    shared.check_outputs([out], model, support, queries, gallery)
+    labeled, tested = (_open_labeled(path, background) for path in (support, queries))
+    start = open_model(model, weights, trust_code, normalize=True)
+    options: dict[str, Any] = {"seed": seed, "device": device}
+    if gallery is not None:
+        more = _open_labeled(gallery, background)
+        adapted, added = add_to_gallery(start, labeled, tested, more, settings, **options)
+        notes, sentence, table, values = added.notes, *_describe_gallery(added)
+    else:
+        adapted, result = adapt_model(start, labeled, tested, settings, **options)
+        notes, sentence, table, values = result.notes, *_describe_metrics(result)
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+    following: list[object] = ["adapt", "--model", model, "--support", support]
+    following += ["--queries", queries, "--out", "adapted"]
+    sentences = [sentence]
+    if out is not None:
+        adapted.save(out)
+        sentences.append(f"wrote {out}")
+        following = ["embed", "--data", queries, "--model", out, "--out", "vectors.npz"]
+    shared.show(sentences, table, next=following, json=values)
+
+
+def _open_labeled(path: Path, background: str | None) -> "oodml.ImageSet":
+    """The images of a dataset or folder, which may contain a single class."""
+    from oodml.datasets.huggingface import is_saved_dataset
+
+    one_class = path.is_dir() and not is_saved_dataset(path)
+    options = {"allow_one_class": True} if one_class else {}
+    return shared.open_data(str(path), background=background, **options)
+
+
+def _describe_metrics(result: "AdaptResult") -> tuple[str, shared.Table, Any]:
+    before, after = result.before[0], result.after[0]
+    first = next(iter(before))
+    sentence = f"Adaptation changes {first} from {before[first]:.4f} to {after[first]:.4f}."
+    if worse := [name for name in before if after[name] < before[name]]:
+        sentence += (
+            f" {', '.join(worse)} is lower after adaptation. A few support images are a noisy "
+            "estimate of their classes: give more, try another --objective, or use the model "
+            "without adaptation."
+        )
+    rows = [(name, f"{value:.4f}", f"{after[name]:.4f}") for name, value in before.items()]
+    table = shared.Table("", ("metric", "before", "after"), rows)
+    return sentence, table, {"before": dict(before), "after": dict(after)}
+
+
+def _describe_gallery(result: "GalleryResult") -> tuple[str, shared.Table, Any]:
+    """Recall@1 per group of queries: in the gallery, with the support added, and adapted."""
+    from dataclasses import asdict
+
+    records = [asdict(row) for row in result.rows]
+    new = result.rows[0]
+    sentence = (
+        f"Recall@1 of {new.queries} is {new.added:.4f} with the support in the gallery, and "
+        f"{new.adapted:.4f} with the adapted model."
+    )
+    shown = [one | {"before": "-" if one["gallery"] is None else f"{one['gallery']:.4f}"}
+             for one in records]  # fmt: skip
+    columns = {"Recall@1": "{queries}", "queries": "{count}", "gallery": "{before}"}
+    columns |= {"support added": "{added:.4f}", "adapted": "{adapted:.4f}"}
+    return sentence, shared.Table.of(shown, columns), records

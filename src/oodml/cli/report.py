@@ -13,15 +13,12 @@ _FORMATS = "Format of the output: png, pdf, or svg (default: png,pdf)."
 def report(
     studies: Annotated[list[Path], argument("Studies: a folder or pack, or packs to rank.")],
     paper: Annotated[bool, option("Also write figures and tables into STUDY/report.")] = True,
-    out: Annotated[
-        File, option("Folder to write.", unset="the study's; NAME of a NAME.zip")
-    ] = None,
+    out: Annotated[File, option("Folder to write.", unset="the study, or NAME of NAME.zip")] = None,
     metric: Annotated[Text, shared.metric_option(unset="the study's")] = None,
     methods: Annotated[Words, many("Methods: their names.", unset="all")] = None,
     formats: Annotated[Words, many(_FORMATS, str, "--format")] = None,
     width: Annotated[str, option("Width of figures: auto, or column or text of a paper.")] = "auto",
     trust_code: shared.TrustCode = False,
-    as_json: shared.Json = False,
 ) -> None:
     """Write the page of a study, with figures and tables; or rank the methods of packed studies.
 

@@ -1,4 +1,4 @@
-"""`oodml study pack`, `open`, …: studies as files that others can open, join, and check."""
+"""`oodml study pack`, `open`, …: files that others can open, join, and check; `oodml check`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from oodml.cli import shared
-from oodml.cli.shared import File, Text, argument, option
+from oodml.cli.shared import File, Text, Words, argument, option
 from oodml.errors import unknown
 
 Pack = Annotated[Path, argument("Pack: a .zip file of `oodml study pack`.")]
@@ -67,12 +67,13 @@ def merge(
 
     merged = merge_studies(studies, out)
     for name in merged.renamed:
-        typer.echo(f"other settings than the method of an earlier study: now {name}")
+        typer.echo(f"other settings than the method of an earlier study: now {name}", err=True)
     for one in merged.contradictions:
         typer.secho(
             f"{merged.runs[one.run].description} (run {one.run}): {one.metric} is {one.first:.6g} "
             f"in the first study and {one.second:.6g} in another; the first is used",
             fg="yellow",
+            err=True,
         )
     equal = f", {len(merged.equal)} of them in several studies with equal numbers"
     sentence = f"{out}: {len(merged.rows)} runs{equal if merged.equal else ''}"
@@ -86,7 +87,6 @@ def verify(
     data: Annotated[Text, shared.data_option(unset="as recorded")] = None,
     device: shared.Device = None,
     trust_code: shared.TrustCode = False,
-    as_json: shared.Json = False,
 ) -> None:
     """Check a study or a pack: hashes, contents, plausibility; and repeat a sample of its runs.
 
@@ -130,17 +130,17 @@ def from_command(
 
     is_file = len(command) < 4096 and Path(command).is_file()
     text = Path(command).read_text("utf-8", "replace") if is_file else command
-    studies = studies_from_text(text)
+    studies, sentences, names = studies_from_text(text), [], []
     for study in studies:
         name = out.name if len(studies) == 1 else f"{out.stem}_{study.name}{out.suffix}"
         if (file := out.with_name(name)).exists():
             raise error_at(file, "exists already; choose another --out")
         write_text(file, study.text)
-        notes = [f"{flag}: {note}" for flag, note in study.notes.items()]
-        shared.show(
-            [*notes, f"{file}: {', '.join(study.tables['methods'])}"],
-            next=("study", "run", file, "--data", "FOLDER", "--out", "results"),
-        )
+        names.append(file)
+        sentences += [f"{flag}: {note}" for flag, note in study.notes.items()]
+        sentences.append(f"{file}: {', '.join(study.tables['methods'])}")
+    following = ("study", "run", names[0], "--data", "FOLDER", "--out", "results")
+    shared.show(sentences, next=following)
 
 
 def push(
@@ -163,13 +163,14 @@ def push(
         folder = out or Path(temporary) / "files"
         run = run_folder(what) or Path(what)
         if (run / "model.json").exists():
-            typer.echo(write_model_folder(run, folder))
+            sentences = [write_model_folder(run, folder)]
         else:
+            sentences = []
             write_splits_folder(Path(what), folder, repository)
         kind = "model" if (folder / "model.json").exists() else "dataset"
-        sentence = f"wrote {folder}" if out else upload(folder, repository, kind)
+        sentences.append(f"wrote {folder}" if out else upload(folder, repository, kind))
     command = ("push", what, name) if out else ("pull", name, "--out", "folder")
-    shared.show(sentence, next=command)
+    shared.show(sentences, next=command)
 
 
 def pull(
@@ -191,3 +192,47 @@ def pull(
     model = ("embed", "--data", "IMAGES", "--model", out, "--out", "vectors.npz")
     following = model if repo_type == "model" else ("splits", "show", out / "splits.json")
     shared.show(f"wrote {out}", next=following)
+
+
+def check(
+    name: Annotated[str, argument("An import path, module:Object, or a name.", metavar="PART")],
+    kind: Annotated[Text, option("Kind of part, such as losses.", unset="by its arguments")] = None,
+    options: Annotated[Words, option("KEY=VALUE; may be repeated.", "--option")] = None,
+) -> None:
+    """Check that your own loss, miner, method, network, dataset, or few-shot adapter works.
+
+    It is tested against the same requirements as the parts of oodml. The exit status is 1 if a
+    requirement is not met.
+
+    Example: `oodml check mylab.losses:Foo --option margin=0.3`
+    """
+    from oodml.catalog import make_importable
+    from oodml.checks import check as check_all
+    from oodml.checks import kind_of
+
+    make_importable(Path.cwd())
+    kind = kind or kind_of(name)
+    results = check_all(name, kind, dict(map(_parse_option, options or ())))
+    heads = ("", "requirement", "problem and remedy")
+    details = ["\n".join(filter(None, (one.problem, one.remedy))) for one in results]
+    rows = [(r.mark, r.requirement, text) for r, text in zip(results, details, strict=True)]
+    failed = sum(result.failed for result in results)
+    shared.show(
+        f"{failed} of {len(results)} requirements not met" if failed else "all requirements met",
+        shared.Table(f"{name} ({kind})", heads, rows, heads),
+        next=() if failed else ("study", "run", "study.toml", "--out", "results"),
+        json=[{"requirement": requirement, "met": not one.failed, "problem": text}
+              for one, (_, requirement, text) in zip(results, rows, strict=True)],
+    )  # fmt: skip
+    if failed:
+        raise typer.Exit(1)
+
+
+def _parse_option(text: str) -> tuple[str, Any]:
+    import tomllib
+
+    key, value = shared.parse_pair(text, "--option")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias, TypeVar
 
 import typer
-from typer.core import TyperGroup
 
 import oodml
 from oodml.errors import OodmlError
@@ -22,24 +21,14 @@ if TYPE_CHECKING:
 Settings = TypeVar("Settings", bound="BaseModel")
 
 
-class CommandGroup(TyperGroup):
-    """A group of commands that print text unless `--json` is given."""
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """A command with the option --json, and with each field of a dataclass as an option.
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        _json_only.set(False)
-        return super().resolve_command(ctx, args)
-
-
-command_group = partial(
-    typer.Typer, cls=CommandGroup, no_args_is_help=True, rich_markup_mode="markdown"
-)
-
-
-def with_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that takes each field of its parameters of a dataclass as an option."""
+    Flags that are off by default have no `--no-…`.
+    """
     listed: list[inspect.Parameter] = []
     groups: dict[str, Any] = {}
-    for one in inspect.signature(command).parameters.values():
+    for one in inspect.signature(function).parameters.values():
         if is_dataclass(one.annotation):
             groups[one.name] = one.annotation
             options = inspect.signature(groups[one.name]).parameters.values()
@@ -47,14 +36,19 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
             listed += sorted(options, key=lambda option: option.name not in own)
         else:
             listed.append(one.replace(kind=one.KEYWORD_ONLY))
+    for one in listed:
+        if one.default is False and not one.annotation.__metadata__[0].param_decls:
+            one.annotation.__metadata__[0].param_decls = (f"--{one.name.replace('_', '-')}",)
+    listed.append(inspect.Parameter("json", one.KEYWORD_ONLY, default=False, annotation=_JSON))
 
-    @wraps(command)
-    def run(**given: Any) -> None:
+    @wraps(function)
+    def run(*, json: bool, **given: Any) -> None:
+        _json_only.set(json)
         made = {
             name: kind(**{field.name: given.pop(field.name) for field in fields(kind)})
             for name, kind in groups.items()
         }
-        command(**given, **made)
+        function(**given, **made)
 
     run.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
     return run
@@ -63,10 +57,7 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
 def option(
     text: str, *names: str, panel: str | None = None, unset: str = "", **settings: Any
 ) -> Any:
-    """A command's option with its help, and what holds if it is not given.
-
-    A flag is given its name, so that it has no `--no-…`.
-    """
+    """A command's option with its help, and what holds if it is not given."""
     text = f"{text.removesuffix('.')} (default: {unset})." if unset else text
     return typer.Option(*names, help=text, rich_help_panel=panel, **settings)
 
@@ -100,24 +91,18 @@ def whole(text: str) -> int:
 _json_only = ContextVar("json_only", default=False)
 
 
-def _set_json_only(value: bool) -> bool:
-    _json_only.set(value)
-    return value
-
-
-def named_model(text: str | None) -> str | None:
-    """The folder of a run named RESULTS:METHOD[:SPLIT[:SEED]]; other texts unchanged."""
+def named_run(value: Any) -> Any:
+    """The folder of a run named RESULTS:METHOD[:SPLIT[:SEED]]; other values unchanged."""
     from oodml.study.folder.named_run import run_folder
 
-    return text if text is None else str(run_folder(text) or text)
+    folder = None if value is None else run_folder(value)
+    return value if folder is None else type(value)(folder)
 
 
-def named_vectors(path: Any) -> Any:
-    """The test vectors of a run named RESULTS:METHOD[:SPLIT[:SEED]]; other paths unchanged."""
-    from oodml.study.folder.named_run import run_folder
-
-    folder = None if path is None else run_folder(path)
-    return path if folder is None else type(path)(folder / "vectors.npz")
+def named_vectors(value: Any) -> Any:
+    """The test vectors of a run named RESULTS:METHOD[:SPLIT[:SEED]]; other values unchanged."""
+    folder = named_run(value)
+    return value if folder == value else type(value)(Path(folder, "vectors.npz"))
 
 
 File: TypeAlias = Path | None
@@ -143,20 +128,22 @@ pooling_option = partial(option, "Pooling: model (as deployed), avg, gem, max, c
 augmentation_option = partial(option, "Image transforms: base, gentle (for text), ….")
 metric_option = partial(option, "Metric, such as recall@1 or map@r.")
 """Options with the same text and other defaults in several commands."""
-metrics_option = partial(many, "Metric, such as recall@1 or map@r.", str)
+metrics_option = partial(many, "Metric, such as recall@1 or map@r.")
+k_option = partial(many, "Cut-offs k of the metrics.", int)
 vector_source = partial(source, callback=named_vectors)
 """Options that take a file of vectors, or a run of a study."""
-MODEL = option(_MODEL, callback=named_model)
+MODEL = option(_MODEL, callback=named_run)
 Data = Annotated[Text, data_option()]
 RequiredData = Annotated[str, data_option()]
 DATA_ARGUMENT = argument(_DATA)
 DataArgument = Annotated[str, DATA_ARGUMENT]
 Model = Annotated[str, MODEL]
-ModelArgument = Annotated[str, argument(_MODEL, callback=named_model)]
+ModelArgument = Annotated[str, argument(_MODEL, callback=named_run)]
 SplitFile = Annotated[Path, argument(_SPLITS, metavar="SPLITS")]
 Splits = Annotated[File, splits_option()]
 Vectors = Annotated[Path, argument(_VECTORS, callback=named_vectors)]
 VectorFile = Annotated[File, vector_source(_VECTORS)]
+Gallery = Annotated[File, vector_source("Gallery to search: vectors.", unset="the queries")]
 Study = Annotated[Path, argument("Study: its folder, or a pack (.zip).", metavar="STUDY")]
 StudyFolder = Annotated[Path, argument("Study: its folder.", metavar="STUDY")]
 ResultsFolder = Annotated[Path, option("Folder for the results; run again to resume.")]
@@ -164,9 +151,7 @@ Root = Annotated[File, option("Folder of a named dataset or of a table's images.
 NSplits = Annotated[str, option("Number of splits, evenly spaced in shift; or all.")]
 Page = Annotated[File, output("Write an .html page.")]
 Figure = Annotated[File, output("Draw a figure: .png, .pdf, or .svg.")]
-TrustCode = Annotated[
-    bool, option("Run the user code that a model or study names.", "--trust-code")
-]
+TrustCode = Annotated[bool, option("Run the user code that a model or study names.")]
 Device = Annotated[Text, option("Device: cpu, cuda, cuda:1, or mps.", unset="cuda, else cpu")]
 Backbone = Annotated[str, backbone_option()]
 Weights = Annotated[Text, option('The backbone\'s weights: a file or "none".', unset="pretrained")]
@@ -177,17 +162,17 @@ On = Annotated[str, option("Where to run: local, ray, or ray://HOST:PORT.")]
 Distance = Annotated[str, option("cosine, euclidean (as given), or poincare.", panel="Ranking")]
 Resamples = Annotated[int, option("Number of resamples for intervals.", min=0)]
 Seed = Annotated[int, option("Random seed.", min=0)]
-Json = Annotated[bool, output("Print JSON only.", "--json", callback=_set_json_only)]
-SkipUnlabeled = Annotated[bool, source("Leave out rows without a label.", "--skip-unlabeled")]
+_JSON = Annotated[bool, option("Print JSON only.", "--json")]
+SkipUnlabeled = Annotated[bool, source("Leave out rows without a label.")]
 
 
 @dataclass(kw_only=True)
 class VectorReader:
-    """The options that files of vectors are read with; see `VectorSet.load`."""
+    """The options of commands that read files of vectors; see `VectorSet.load`."""
 
-    vector_column: Annotated[
-        Text, source("Column of the vectors; pc*: several.", unset="by name")
-    ] = None
+    distance: Distance = "cosine"
+    seed: Seed = 0
+    vector_column: Annotated[Text, source("Column or pc* of the vectors.", unset="by name")] = None
     label_column: Annotated[Text, source("Column of the classes.", unset="by name")] = None
     skip_unlabeled: SkipUnlabeled = False
 
@@ -200,6 +185,18 @@ class VectorReader:
         if skipped and note:
             typer.secho(f"{skipped} rows without a label are excluded.", fg="yellow", err=True)
         return sets
+
+
+@dataclass(kw_only=True)
+class FeatureOptions:
+    """The options of commands that measure existing splits; see `splits.features_of`."""
+
+    data: Data = None
+    vectors: VectorFile = None
+    backbone: Annotated[Text, backbone_option(unset="that of the splits, or lite0")] = None
+    weights: Weights = None
+    image_size: ImageSize = None
+    device: Device = None
 
 
 def parse_options(settings: type[Settings], values: Mapping[str, object]) -> Settings:
@@ -281,15 +278,17 @@ def show(
     """Print an answer: sentences, tables, and the next command to type; with --json only JSON.
 
     The next command goes to standard error, so that it is not in a file that the output goes to.
-    In JSON, numbers that are not finite become null.
+    In JSON, numbers that are not finite become null; without `json`, it has the sentences.
     """
+    sentences = [sentences] if isinstance(sentences, str) else sentences
     if _json_only.get():
         import json as encoder
 
+        json = {"answer": sentences} if json is None else json
         finite = encoder.loads(encoder.dumps(json, default=_plain), parse_constant=lambda _: None)
         typer.echo(encoder.dumps(finite, indent=2, ensure_ascii=False))
         return
-    for sentence in [sentences] if isinstance(sentences, str) else sentences:
+    for sentence in sentences:
         typer.echo(sentence)
     for table in tables:
         table.print()

@@ -3,18 +3,15 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 import oodml
 from oodml.cli import shared
-from oodml.cli.shared import Text, Words, argument, many, option, source
-from oodml.cli.splits import features_of_splits
+from oodml.cli.shared import Number, Text, Words, argument, many, option, source
+from oodml.cli.splits import features_of
 from oodml.errors import OodmlError
-
-if TYPE_CHECKING:
-    from oodml.shift.measures import ShiftReport
 
 drift = partial(option, panel="Drift")
 
@@ -23,7 +20,7 @@ _SIDE = "images (a dataset's name, a folder, or a table), or a file of vectors."
 
 
 @dataclass(kw_only=True)
-class ShiftOptions:
+class ShiftOptions(shared.FeatureOptions):
     """The options of `oodml shift`."""
 
     a: Annotated[Text, argument(f"The training data: {_SIDE}", callback=shared.named_vectors)] = (
@@ -33,34 +30,17 @@ class ShiftOptions:
     more: Annotated[list[Path] | None, argument("With --test: further files of vectors.")] = None
     splits: shared.Splits = None
     step: Annotated[Text, source("Step of the progression.", unset="the last one")] = None
-    data: shared.Data = None
-    vectors: shared.VectorFile = None
     background: shared.Background = None
-    backbone: Annotated[
-        Text, shared.backbone_option(panel="Network", unset="that of the splits, or lite0")
-    ] = None
-    weights: shared.Weights = None
-    image_size: shared.ImageSize = None
-    pooling: Annotated[str, shared.pooling_option(panel="Network")] = "model"
-    device: shared.Device = None
+    pooling: Annotated[str, shared.pooling_option()] = "model"
     measure: Annotated[Words, many("Measure of shift.", unset="all fast ones")] = None
     resamples: shared.Resamples = 100
     seed: shared.Seed = 0
-    test: Annotated[
-        bool, drift("Test whether vectors B are distributed like A; without labels.", "--test")
-    ] = False
-    fail_above: Annotated[
-        float | None, drift("Exit with status 1 above this drift; 1 is the 95% level of chance.")
-    ] = None
-    model: Annotated[
-        Text,
-        drift("Model: RESULTS:METHOD, whose change is forecast; A and B are its features."),
-    ] = None
+    test: Annotated[bool, drift("Test vectors B for drift from A, without labels.")] = False
+    fail_above: Annotated[Number, drift("Exit with status 1 above this drift (1: chance).")] = None
+    model: Annotated[Text, drift("Model: RESULTS:METHOD, to forecast its change.")] = None
     page: shared.Page = None
-    as_json: shared.Json = False
 
 
-@shared.with_groups
 def shift(given: ShiftOptions) -> None:
     """Measure the shift from A to B: images, vectors, or the train and test classes of a split.
 
@@ -77,41 +57,11 @@ def shift(given: ShiftOptions) -> None:
     resolve_device(given.device)
     for name in given.measure or ():
         find_measure(name)
-    a, b, file, images = given.a, given.b, given.splits, None
-    if file is not None:
-        if a is not None:
-            raise OodmlError("give either A and B or --splits, not both", location="--splits")
-        if given.vectors is None and given.data is None:
-            raise OodmlError("--splits requires --vectors or --data", location="--splits")
-        progression = oodml.read_splits(file)
-        split = progression[-1] if given.step is None else progression.at(given.step)
-        if given.vectors is None and given.data is not None:
-            images = shared.open_data(given.data, background=given.background)
-        origin = (images, given.vectors, given.backbone, given.weights, given.image_size)
-        features = features_of_splits(progression, file, *origin, given.device)
-        first, second = features.subset(split.train), features.subset(split.test)
-    elif a is None or b is None:
-        raise OodmlError("give A and B, two folders or vector files, or --splits", location="A B")
-    else:
-        first, second = (_load(name, given) for name in (a, b))
+    file = given.splits
+    first, second = _load_sides(given) if file is None else _split_sides(file, given)
     options: Any = {"n_bootstrap": given.resamples, "seed": given.seed}
     report = oodml.shift_report(first, second, given.measure, **options)
-    command = ("shift", a, b, "--test") if file is None else ("splits", "describe", file)
-    _show(report, command, given.as_json)
-
-
-def _load(name: str, given: ShiftOptions) -> "oodml.VectorSet":
-    from oodml.datasets import is_vector_file
-
-    path = Path(name)
-    if path.is_file() and is_vector_file(path):
-        return oodml.VectorSet.load(path)
-    images = shared.open_data(name, background=given.background)
-    options = {key: getattr(given, key) for key in ("weights", "image_size", "pooling", "device")}
-    return oodml.embed(images, given.backbone or "lite0", **options)
-
-
-def _show(report: "ShiftReport", command: tuple[object, ...], as_json: bool) -> None:
+    test = ("shift", given.a, given.b, "--test")
     rows = []
     for shift in report:
         interval = "" if shift.low is None else f"{shift.low:.4g} – {shift.high:.4g}"
@@ -129,9 +79,39 @@ def _show(report: "ShiftReport", command: tuple[object, ...], as_json: bool) -> 
             "Intervals are over classes. By chance: expected from sampling alone (permutations).",
         ],
         shared.Table("", ("measure", "value", "95% interval", "by chance", "note"), rows, ["note"]),
-        next=command,
+        next=test if file is None else ("splits", "describe", file),
         json=report.as_dict(),
     )
+
+
+def _split_sides(file: Path, given: ShiftOptions) -> list["oodml.VectorSet"]:
+    """The features of the train and the test classes of a split."""
+    if given.a is not None:
+        raise OodmlError("give either A and B or --splits, not both", location="--splits")
+    if given.vectors is None and given.data is None:
+        raise OodmlError("--splits requires --vectors or --data", location="--splits")
+    progression, images = oodml.read_splits(file), None
+    split = progression[-1] if given.step is None else progression.at(given.step)
+    if given.vectors is None and given.data is not None:
+        images = shared.open_data(given.data, background=given.background)
+    features = features_of(progression, file, images, given)
+    return [features.subset(split.train), features.subset(split.test)]
+
+
+def _load_sides(given: ShiftOptions) -> list["oodml.VectorSet"]:
+    from oodml.datasets import is_vector_file
+
+    if given.a is None or given.b is None:
+        raise OodmlError("give A and B, two folders or vector files, or --splits", location="A B")
+    sides = []
+    options = {key: getattr(given, key) for key in ("weights", "image_size", "pooling", "device")}
+    for name in (given.a, given.b):
+        if (path := Path(name)).is_file() and is_vector_file(path):
+            sides.append(oodml.VectorSet.load(path))
+        else:
+            images = shared.open_data(name, background=given.background)
+            sides.append(oodml.embed(images, given.backbone or "lite0", **options))
+    return sides
 
 
 def _test_drift(given: ShiftOptions) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,26 +12,17 @@ from oodml.cli import shared
 from oodml.cli.shared import Count, Counts, Text, Words, many, option, output
 from oodml.errors import OodmlError, error_at
 
-if TYPE_CHECKING:
-    from oodml.shift.controls import Agreement
-
-Out = Annotated[Path, option("File to write: .json or .pkl.")]
+_FORMAT = "Format of the output: json, pickle, csv, or torch."
 _NAMES = {"fid_class_means": "FID"}
 search, sides = partial(option, panel="Search"), partial(option, panel="Classes")
 _FURTHEST = "swaps (exact; default: all) or iterations (published; default:"
 
 
 @dataclass(kw_only=True)
-class BuildOptions:
+class BuildOptions(shared.FeatureOptions):
     """The options of `oodml splits build`."""
 
-    out: Out
-    data: shared.Data = None
-    vectors: shared.VectorFile = None
-    backbone: shared.Backbone = "lite0"
-    weights: shared.Weights = None
-    image_size: shared.ImageSize = None
-    device: shared.Device = None
+    out: Annotated[Path, option("File to write: .json or .pkl.")]
     n_splits: shared.NSplits = "5"
     procedure: Annotated[str, search("auto, exact, or published.")] = "auto"
     measure: Annotated[str, search("Measure of shift: fid_class_means or nearest_class.")] = (
@@ -44,9 +35,7 @@ class BuildOptions:
     unit: Annotated[str, search("What is swapped: class or superclass (published).")] = "class"
     group: Annotated[Text, sides("Column: classes that share a value stay together.")] = None
     time: Annotated[Text, sides("Column: train on the earlier half of the classes.")] = None
-    train_superclass: Annotated[
-        Words, many("Superclass to train on.", unset="half of all classes")
-    ] = None
+    train_superclass: Annotated[Words, many("Superclass to train on.", unset="half of all")] = None
     validation: Annotated[float, sides("Share of the train classes for validation.")] = 0.25
     shots: Annotated[Counts, many("Images per class of few-shot episodes.", int)] = None
     episodes: Annotated[int, option("Episodes per number of shots.")] = 10
@@ -54,7 +43,6 @@ class BuildOptions:
     seed: shared.Seed = 0
 
 
-@shared.with_groups
 def build(given: BuildOptions) -> None:
     """Build splits with growing shift for a collection of images or vectors.
 
@@ -69,15 +57,15 @@ def build(given: BuildOptions) -> None:
     check_split_suffix(out)
     shared.check_outputs([out], vectors, data, given.weights)
     superclasses = tuple(given.train_superclass or ()) or None
-    values = vars(given) | {"train_superclasses": superclasses}
-    settings = shared.parse_options(SplitSettings, values)
+    own = {"train_superclasses": superclasses, "backbone": given.backbone or "lite0"}
+    settings = shared.parse_options(SplitSettings, vars(given) | own)
     resolve_device(given.device)
     images = None if data is None else shared.open_data(data)
     if vectors is not None:
         features = oodml.VectorSet.load(vectors)
     elif images is not None:
         options: Any = {"weights": given.weights, "image_size": given.image_size}
-        features = oodml.embed(images, given.backbone, device=given.device, **options)
+        features = oodml.embed(images, settings.backbone, device=given.device, **options)
     else:
         problem = "give --data (a dataset's name, a folder, or a table) or --vectors (a file)"
         raise OodmlError(problem, location="--data")
@@ -97,15 +85,11 @@ def build(given: BuildOptions) -> None:
 
 def show(
     file: shared.SplitFile,
-    data: shared.Data = None,
-    vectors: shared.VectorFile = None,
-    backbone: Annotated[Text, shared.backbone_option(unset="that of the file")] = None,
+    given: shared.FeatureOptions,
     figure: shared.Figure = None,
     maps: Annotated[Path | None, output("Draw the class means: .png, .pdf, or .svg.")] = None,
     page: shared.Page = None,
     step: Annotated[Words, many("Step of the progression.", unset="some of all")] = None,
-    device: shared.Device = None,
-    as_json: shared.Json = False,
 ) -> None:
     """Print a table of splits, and draw them.
 
@@ -118,14 +102,14 @@ def show(
     from oodml.report.examples import thumbnails
 
     outputs = [path for path in (figure, maps, page) if path is not None]
-    shared.check_outputs(outputs, file, vectors, data)
+    shared.check_outputs(outputs, file, given.vectors, given.data)
     progression = oodml.read_splits(file)
     if figure:
         draw.save_figure(draw.shift_per_step(progression), figure)
     images = features = pictures = None
-    if maps or (page and (data or vectors)):
-        images = None if data is None else shared.open_data(data)
-        features = features_of_splits(progression, file, images, vectors, backbone, device=device)
+    if maps or (page and (given.data or given.vectors)):
+        images = None if given.data is None else shared.open_data(given.data)
+        features = features_of(progression, file, images, given)
     if maps and features is not None:
         draw.save_figure(draw.progression_maps(progression, features, step), maps)
     if page:
@@ -144,10 +128,7 @@ def show(
 def export(
     file: shared.SplitFile,
     out: Annotated[Path, option("File to write: .json, .pkl, .csv, or .pt.")],
-    kind: Annotated[
-        Text,
-        option("Format of the output: json, pickle, csv, or torch.", "--format", unset="by suffix"),
-    ] = None,
+    kind: Annotated[Text, option(_FORMAT, "--format", unset="by suffix")] = None,
     data: shared.Data = None,
 ) -> None:
     """Write splits in another format; no code in a published pickle is run.
@@ -201,21 +182,21 @@ def check(file: shared.SplitFile, data: shared.Data = None) -> None:
     from oodml.shift.splits import find_data_problems
 
     progression = oodml.read_splits(file)
+    sentences = [f"{file}: {len(progression)} splits, no problems"]
     if data is not None:
         images = shared.open_data(data)
         problems = find_data_problems(progression, images.ids.tolist(), images.classes.tolist())
         for problem in problems[:20]:
-            typer.echo(problem)
+            typer.echo(problem, err=True)
         if problems:
             raise error_at(file, f"{len(problems)} mismatches with {images.name}")
         current = fingerprint(images)
         if progression.fingerprint not in ("", current):
-            typer.echo(
+            sentences.append(
                 f"{images.name} has changed since the splits were built (fingerprint {current}, "
                 f"in the file {progression.fingerprint}), but contains everything they refer to"
             )
-    sentence = f"{file}: {len(progression)} splits, no problems"
-    shared.show(sentence, next=("splits", "show", file))
+    shared.show(sentences, next=("splits", "show", file))
 
 
 def backbones(
@@ -226,7 +207,6 @@ def backbones(
     weights: shared.Weights = None,
     figure: shared.Figure = None,
     device: shared.Device = None,
-    as_json: shared.Json = False,
 ) -> None:
     """Measure the same splits with several backbones: does their order depend on the network?
 
@@ -241,88 +221,77 @@ def backbones(
     features = {}
     for name in backbones:
         own = weights if name == progression.backbone else None
-        options = (name, own, image_size, device)
-        features[name] = features_of_splits(progression, file, images, None, *options)
+        given = shared.FeatureOptions(
+            backbone=name, weights=own, image_size=image_size, device=device
+        )
+        features[name] = features_of(progression, file, images, given)
     agreement = backbone_agreement(progression, features)
     if figure:
         from oodml.report.splits_figures import agreement_figure, save_figure
 
         save_figure(agreement_figure(agreement), figure)
-    _show_agreement(agreement, file, as_json)
-
-
-def _show_agreement(agreement: "Agreement", file: Path, as_json: bool) -> None:
-    columns = zip(agreement.backbones, agreement.shifts.tolist(), agreement.spearman[0].tolist(),
-                  agreement.kendall[0].tolist(), strict=True)  # fmt: skip
     values = [
-        dict(zip(("backbone", "shifts", "spearman", "kendall"), c, strict=True)) for c in columns
-    ]
-    rows = [
-        (one["backbone"], *(f"{shift:.4g}" for shift in one["shifts"]),
-         f"{one['spearman']:.3f}", f"{one['kendall']:.3f}")
-        for one in values
+        {"backbone": name, "shifts": shifts, "spearman": spearman, "kendall": kendall}
+        for name, shifts, spearman, kendall in zip(
+            agreement.backbones, agreement.shifts.tolist(), agreement.spearman[0].tolist(),
+            agreement.kendall[0].tolist(), strict=True,
+        )
     ]  # fmt: skip
-    worst = min(one["spearman"] for one in values)
-    heads = ("backbone", *map(str, agreement.steps), "Spearman", "Kendall")
+    columns = {"backbone": "{backbone}"}
+    columns |= {str(s): f"{{shifts[{i}]:.4g}}" for i, s in enumerate(agreement.steps)}
+    columns |= {"Spearman": "{spearman:.3f}", "Kendall": "{kendall:.3f}"}
+    worst, gap = min(agreement.spearman[0].tolist()), agreement.largest_gap
     shared.show(
-        f"The order of the splits agrees with that of {agreement.backbones[0]} by a rank "
-        f"correlation of at least {worst:.3f}; FIDs scaled to 0–1 differ by at most "
-        f"{agreement.largest_gap:.3f}.",
-        shared.Table("FID of class means; rank correlation with the first backbone", heads, rows),
+        f"The order of the splits agrees with that of {backbones[0]} by a rank correlation of at "
+        f"least {worst:.3f}; FIDs scaled to 0–1 differ by at most {gap:.3f}.",
+        shared.Table.of(
+            values, columns, "FID of class means; rank correlation with the first backbone"
+        ),
         next=("splits", "describe", file),
         json=values,
     )
 
 
-def features_of_splits(
+def features_of(
     progression: "oodml.Progression",
     file: Path,
     images: "oodml.ImageSet | None",
-    vectors: Path | None,
-    backbone: str | None = None,
-    weights: str | None = None,
-    image_size: int | None = None,
-    device: str | None = None,
+    given: shared.FeatureOptions,
 ) -> "oodml.VectorSet":
     """The features to measure splits on, with the backbone and input that they were built with.
 
     Options override what the file records. If it records no input, the assumption is printed.
     """
+    from oodml.embedding import weights_key
     from oodml.shift.splits import recorded_features
 
-    if vectors is not None:
-        return oodml.VectorSet.load(vectors)
+    if given.vectors is not None:
+        return oodml.VectorSet.load(given.vectors)
     if images is None:
         raise OodmlError("give --data or --vectors to measure the splits on", location="--data")
-    recorded = recorded_features(progression)
-    name = backbone or progression.backbone or "lite0"
+    recorded, weights = recorded_features(progression), given.weights
+    name = given.backbone or progression.backbone or "lite0"
     size = recorded.get("image_size")
-    if "image_size" not in recorded and image_size is None:
+    if "image_size" not in recorded and given.image_size is None:
         typer.echo(
             f"{file} does not record the size of its input images; assuming that of {name}. "
             "Set it with --image-size",
             err=True,
         )
     if name == progression.backbone:
-        weights = _weights(file, recorded.get("weights", "own"), weights)
+        own = recorded.get("weights", "own")
+        if weights is None and own not in ("own", "none"):
+            problem = f"{file} was built with the weights file {own}; pass it as --weights"
+            raise OodmlError(problem, "--weights", None)
+        if weights is not None and weights_key(weights) != own:
+            typer.echo(f"{file} was built with other weights ({own}) than {weights}", err=True)
+        weights = weights or ("none" if own == "none" else None)
     options: dict[str, Any] = {
-        "image_size": image_size or (size if isinstance(size, int) else None),
+        "image_size": given.image_size or (size if isinstance(size, int) else None),
         "augmentation": recorded.get("augmentation", "base"),
         "pooling": recorded.get("pooling", "avg"),
     }
-    return oodml.embed(images, name, weights=weights, device=device, **options)
-
-
-def _weights(file: Path, recorded: str, given: str | None) -> str | None:
-    """The weights of the backbone that splits were built on; the file records a hash of them."""
-    from oodml.embedding import weights_key
-
-    if given is None and recorded not in ("own", "none"):
-        problem = f"{file} was built with the weights file {recorded}; pass it as --weights"
-        raise OodmlError(problem, "--weights", None)
-    if given is not None and weights_key(given) != recorded:
-        typer.echo(f"{file} was built with other weights ({recorded}) than {given}", err=True)
-    return given or ("none" if recorded == "none" else None)
+    return oodml.embed(images, name, weights=weights, device=given.device, **options)
 
 
 def _summary(progression: "oodml.Progression") -> str:

@@ -10,16 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from oodml.cli import shared
-from oodml.cli.shared import (
-    Count,
-    File,
-    Number,
-    Text,
-    Words,
-    argument,
-    many,
-    option,
-)  # fmt: skip
+from oodml.cli.shared import Count, File, Number, Text, Words, argument, many, option
 from oodml.errors import OodmlError
 
 if TYPE_CHECKING:
@@ -30,6 +21,7 @@ T = TypeVar("T")
 
 WORKERS = min(4, os.cpu_count() or 1)
 training, cluster = partial(option, panel="Runs"), partial(option, panel="Cluster")
+_STUDY = "Study: its file (TOML), or a shipped one, shipped:NAME."
 _ON = "Where to run: local, ray, ray://HOST:PORT, slurm, or slurm:local."
 _JOB = """Slurm option under its submitit name, such as slurm_partition=gpu, or resource of each run
 on Ray, such as num_gpus=0.5 or memory=8e9. May be repeated."""
@@ -39,9 +31,7 @@ on Ray, such as num_gpus=0.5 or memory=8e9. May be repeated."""
 class RunOptions:
     """The options of `oodml study run`."""
 
-    file: Annotated[
-        Path, argument("Study: its file (TOML), or a shipped one, shipped:NAME.", metavar="STUDY")
-    ]
+    file: Annotated[Path, argument(_STUDY, metavar="STUDY")]
     out: shared.ResultsFolder
     data: Annotated[Text, shared.data_option(unset="as in the study file")] = None
     splits: Annotated[File, shared.splits_option(unset="as in the study file")] = None
@@ -50,23 +40,18 @@ class RunOptions:
     device: shared.Device = None
     checkpoint_seconds: Annotated[float, training("Least time between checkpoints.", min=0)] = 60
     track: Annotated[Words, many("tensorboard, wandb, mlflow, trackio.", panel="Runs")] = None
-    retry: Annotated[bool, training("Repeat failed runs.", "--retry")] = False
-    replace: Annotated[bool, training("Replace another study in the folder.", "--replace")] = False
-    smoke: Annotated[bool, training("Test: two splits, one epoch.", "--smoke")] = False
-    search_only: Annotated[bool, training("Only search for options.", "--search-only")] = False
-    dry_run: Annotated[bool, training("List what would run.", "--dry-run")] = False
+    retry: Annotated[bool, training("Repeat failed runs.")] = False
+    replace: Annotated[bool, training("Replace another study in the folder.")] = False
+    smoke: Annotated[bool, training("Test: two splits, one epoch.")] = False
+    search_only: Annotated[bool, training("Only search for options.")] = False
+    dry_run: Annotated[bool, training("List what would run.")] = False
     on: Annotated[str, cluster(_ON)] = "local"
     job: Annotated[Words, cluster(_JOB)] = None
-    gpus_per_run: Annotated[
-        Number, cluster("On Ray: GPUs per run, such as 0.5 (default: 1 on CUDA).", min=0)
-    ] = None
-    cpus_per_run: Annotated[
-        float | None, cluster("On Ray: CPU cores per run (default: 1).", min=0)
-    ] = None
+    gpus_per_run: Annotated[Number, cluster("GPUs per run on Ray.", min=0, unset="1 or 0")] = None
+    cpus_per_run: Annotated[Number, cluster("CPU cores per run on Ray.", min=0, unset="1")] = None
     storage: Annotated[Text, cluster("Folder, s3://…, or gs://… to keep a copy in.")] = None
 
 
-@shared.with_groups
 def run(given: RunOptions) -> None:
     """Run the missing runs of a study. You can stop it at any time; run it again to resume.
 
@@ -88,15 +73,19 @@ def run(given: RunOptions) -> None:
     study = open_study(given.file, None if given.data is None else Path(given.data), given.splits)
     if not smoke:
         check_data(study, str(given.file))
+    resources = {"num_gpus": given.gpus_per_run, "num_cpus": given.cpus_per_run}
+    job = {name: f"{value:g}" for name, value in resources.items() if value is not None}
+    job |= dict(shared.parse_pair(one, "--job") for one in given.job or ())
     if given.dry_run:
         with TemporaryDirectory() as folder:
-            study = smoke_study(study, Path(folder)) if smoke else study
-            typer.echo(preview(study, out, smoke))
+            text = [preview(smoke_study(study, Path(folder)) if smoke else study, out, smoke)]
         if given.on.startswith("slurm"):
             from oodml.study.workers.executors import slurm_script
 
-            typer.echo(slurm_script(out, given.workers, _job_options(given)))
+            text.append(slurm_script(out, given.workers, job))
+        shared.show(text, next=("study", "run", given.file, "--out", out))
         return
+    same = ("workers", "checkpoint_seconds", "retry", "replace", "smoke", "storage")
     result = _lead(
         search_study if given.search_only else run_study,
         given.device,
@@ -104,12 +93,9 @@ def run(given: RunOptions) -> None:
         study=smoke_study(study, out) if smoke else study,
         folder=out,
         executor=given.on,
-        job_options=_job_options(given),
+        job_options=job,
         trackers=given.track or (),
-        **{
-            name: getattr(given, name)
-            for name in ("workers", "checkpoint_seconds", "retry", "replace", "smoke", "storage")
-        },
+        **{name: getattr(given, name) for name in same},
     )
     if isinstance(result, Study):
         _print_chosen(result, given.file, out)
@@ -123,7 +109,7 @@ def add(
     vectors: Annotated[Path, option("Vectors: files with {split} and {seed} in their path.")],
     data: shared.Data = None,
     splits: shared.Splits = None,
-    replace_runs: Annotated[bool, option("Replace runs that exist.", "--replace-runs")] = False,
+    replace_runs: Annotated[bool, option("Replace runs that exist.")] = False,
 ) -> None:
     """Add a model that you trained elsewhere: one file of test vectors per split and seed.
 
@@ -134,15 +120,13 @@ def add(
     """
     from oodml.study.external import add_files
 
-    files = str(vectors)
-    added = add_files(
-        folder, method, files, data=data, splits=splits, replace_existing=replace_runs
-    )
+    options: Any = {"data": data, "splits": splits, "replace_existing": replace_runs}
+    added = add_files(folder, method, str(vectors), **options)
     sentences = [f"{len(added)} runs added: {folder}/results.parquet", *added]
     shared.show(sentences, next=("report", folder))
 
 
-def status(folder: shared.StudyFolder, as_json: shared.Json = False) -> None:
+def status(folder: shared.StudyFolder) -> None:
     """Show which runs are done, running, failed, or missing, and the expected time left.
 
     Example: `oodml study status results`
@@ -170,7 +154,6 @@ def table(
     rows: Annotated[Words, many("Columns that become rows (default: method).")] = None,
     columns: Annotated[str, option("Column that becomes the columns.")] = "split",
     out: Annotated[File, option("File to write the table to: .csv.")] = None,
-    as_json: shared.Json = False,
 ) -> None:
     """Print the results as a table: means, with standard deviations over seeds and episodes.
 
@@ -200,8 +183,7 @@ def table(
     wide = pivot(chosen, down, columns)
     if out:
         write_text(out, wide.to_csv())
-    cells = zip(wide.index, wide.to_numpy().tolist(), strict=True)
-    lines = [(*(key if isinstance(key, tuple) else (key,)), *row) for key, row in cells]
+    lines = wide.reset_index().to_numpy().tolist()
     heads = (*down, *map(str, wide.columns))
     sentences = ["Means over seeds and episodes, with standard deviations."]
     if len(wanted["metric"]) == 1:
@@ -254,7 +236,6 @@ def leave_out(
     image_size: shared.ImageSize = None,
     augmentation: Annotated[str, shared.augmentation_option()] = "base",
     device: shared.Device = None,
-    as_json: shared.Json = False,
 ) -> None:
     """Leave groups of images out, forecast them from studies of the others, and score this.
 
@@ -291,7 +272,7 @@ def demo(
     """
     from oodml.cli.report import report
 
-    run(**vars(RunOptions(file=Path("shipped:demo"), out=out, workers=workers, device=device)))
+    run(RunOptions(file=Path("shipped:demo"), out=out, workers=workers, device=device))
     report([out])
 
 
@@ -302,7 +283,6 @@ def try_(
     minutes: Annotated[float, option("Time budget in minutes.", min=0.1)] = 10.0,
     out: Annotated[File, option("Folder for the study.", unset="try-NAME")] = None,
     device: shared.Device = None,
-    as_json: shared.Json = False,
 ) -> None:
     """Find out in minutes how retrieval of your images holds up on new classes.
 
@@ -340,12 +320,6 @@ def _lead(
         raise typer.Exit(130) from None
 
 
-def _job_options(given: RunOptions) -> dict[str, str]:
-    resources = {"num_gpus": given.gpus_per_run, "num_cpus": given.cpus_per_run}
-    named = {name: f"{value:g}" for name, value in resources.items() if value is not None}
-    return named | dict(shared.parse_pair(option, "--job") for option in given.job or ())
-
-
 def _print_outcome(status: "Status", out: Path) -> None:
     from oodml.study.folder.status import describe_failures
 
@@ -360,10 +334,10 @@ def _print_outcome(status: "Status", out: Path) -> None:
 
 
 def _print_chosen(study: "Study", file: Path, out: Path) -> None:
+    lines = [f"all trials: {out / 'search' / 'trials.csv'}"]
     for label, one in ((study.chosen or {}).get("methods") or {}).items():
         options = {k: "default" if v is None else v for k, v in one["chosen"].items()}
         values = " ".join(f"{name}={value}" for name, value in options.items())
         default = "failed" if one["default"] is None else f"{one['default']:.4f}"
-        typer.echo(f"{label}: {values}  {one['value']:.4f} (defaults {default})")
-    sentence = f"all trials: {out / 'search' / 'trials.csv'}"
-    shared.show(sentence, next=("study", "run", file, "--out", out))
+        lines.append(f"{label}: {values}  {one['value']:.4f} (defaults {default})")
+    shared.show(lines, next=("study", "run", file, "--out", out), json=study.chosen)

@@ -67,8 +67,8 @@ def compress(
     Args:
         fit: vectors of other classes to fit codes on. By default, half of the classes are used
             for fitting, and the other half is evaluated.
-        dims, reduce: numbers of dimensions, and "truncate" (Matryoshka) or "pca", the principal
-            axes of `fit` without centering, which preserve dot products best.
+        dims, reduce: numbers of dimensions; "truncate" (Matryoshka) or "pca", the principal axes of
+            `fit` without centering, which preserve dot products best.
         precision: "float16"; "int8" with the range of each dimension in `fit`; "binary", the signs
             after subtracting the mean of `fit`, compared by Hamming distance.
         pq, opq: bytes per vector of product quantization, without and with a rotation.
@@ -84,11 +84,9 @@ def compress(
     check_seed(seed)
     if fit is None:  # two halves of the classes, at random
         names = np.random.default_rng(seed).permutation(np.array(vectors.class_names))
-        half = len(names) // 2
-        if not half:
-            problem = "codes are fitted on other classes; give at least two"
-            raise OodmlError(problem, given=len(names))
-        fit, vectors = vectors.subset(names[:half]), vectors.subset(names[half:])
+        if len(names) < 2:
+            raise OodmlError("codes are fitted on other classes; give two", given=len(names))
+        fit, vectors = (vectors.subset(half) for half in np.split(names, [len(names) // 2]))
     rows, others = (flat_rows(part, distance) for part in (vectors, fit))
     width, size = rows.shape[1], rows.element_size()
     if width != others.shape[1]:
@@ -97,12 +95,9 @@ def compress(
     chosen = [Code(f"float{8 * size}", width * size, lambda a, b: (a, a))]
     chosen += [reduced_code(n, reduce, width, size) for n in dims]
     chosen += [precision_code(name, width) for name in precision]
-    if rescore:
-        one_bit = precision_code("binary", width).size
-        chosen.append(Code(f"binary, rescored {rescore}x", one_bit, _binary, rescore))
-    chosen += [
-        quantized_code(n, rotate, width) for rotate, ns in ((False, pq), (True, opq)) for n in ns
-    ]
+    chosen += [rescored_code(rescore, width)] * bool(rescore)
+    chosen += [quantized_code(n, False, width) for n in pq]
+    chosen += [quantized_code(n, True, width) for n in opq]
     sides, full, table = searched_rows(vectors), dict[str, NDArray[np.float64]](), []
     labels = vectors.labels[sides[0]]
     for code in track(chosen, "Codes", len(chosen), "codes"):
@@ -230,6 +225,11 @@ def precision_code(name: str, width: int) -> Code:
     if name not in codes:
         raise unknown("precision", name, PRECISIONS)
     return codes[name]
+
+
+def rescored_code(rescore: int, width: int) -> Code:
+    """The binary code, whose neighbors are sorted by their int8 vectors."""
+    return Code(f"binary, rescored {rescore}x", math.ceil(width / 8), _binary, rescore)
 
 
 def _int8(rows: Tensor, fit: Tensor) -> tuple[Tensor, Tensor]:

@@ -115,9 +115,7 @@ def close_hashes(hashes: UInt64[np.ndarray, " n"]) -> Iterator[NDArray[np.int64]
 
 
 def similar_groups(
-    vectors: Float[np.ndarray, "n d"],
-    similarity: float = SIMILARITY,
-    advance: Callable[[], Any] = lambda: None,
+    vectors: Float[np.ndarray, "n d"], similarity: float = SIMILARITY
 ) -> Int[np.ndarray, " n"]:
     """[n] the groups of vectors that are linked by pairs of at least this cosine, -1 for none.
 
@@ -130,7 +128,6 @@ def similar_groups(
     for start in range(0, len(unit), 512):
         near = np.argwhere(unit[start : start + 512] @ unit[start:].T >= similarity) + start
         pairs.append(near[near[:, 0] < near[:, 1]])
-        advance()
     return _components(pairs, len(unit))
 
 

@@ -1,7 +1,5 @@
 """The decisions of a run: chosen on validation classes, applied to the test classes."""
 
-from dataclasses import replace
-
 import torch
 
 from oodml.decisions import compression, open_set
@@ -48,12 +46,11 @@ def decision_metrics(
 
 def study_codes(width: int, n_fit: int) -> dict[str, compression.Code]:
     """The codes that studies evaluate, by their name in metrics."""
-    binary = compression.precision_code("binary", width)
     codes = {
         "pca": compression.reduced_code(max(1, width // 2), "pca", width, 4),
         "int8": compression.precision_code("int8", width),
-        "binary": binary,
-        "rescored": replace(binary, name="binary, rescored", rescore=RESCORE),
+        "binary": compression.precision_code("binary", width),
+        "rescored": compression.rescored_code(RESCORE, width),
     }
     if width % 8 == 0 and n_fit >= compression.MIN_FIT:
         codes["pq"] = compression.quantized_code(width // 8, False, width)
