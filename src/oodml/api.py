@@ -23,7 +23,7 @@ from oodml.study.launch import run_study
 from oodml.study.plan import Run
 from oodml.study.spec import study_file
 from oodml.study.spec.tables import Key, Table, parse_settings
-from oodml.study.spec.variants import PARTS, method_variants
+from oodml.study.spec.variants import PARTS, MethodTable
 from oodml.training.settings import TrainSettings
 from oodml.vectors import VectorSet
 
@@ -91,17 +91,16 @@ def train(
         OodmlError: if a setting is unknown or invalid, or the loss is not finite.
     """
     split = split or Split("all", images.class_names, (), 0.0)
-    table: dict[str, Any] = {"model": {}, "train": {}}
-    if isinstance(images, VectorImages):
-        table["model"] = {"backbone": VECTORS, "views": 1}
+    vectors = {"backbone": VECTORS, "views": 1} if isinstance(images, VectorImages) else {}
+    table: dict[str, Any] = {"model": vectors, "train": {}}
+    keys = {"model": ModelTable.model_fields, "train": TrainSettings.model_fields}
     for key, value in settings.items():
-        part = "model" if key in ModelTable.model_fields else "train"
-        known = key in ModelTable.model_fields or key in TrainSettings.model_fields
-        (table[part] if known else table)[key] = value
+        part = next((part for part, own in keys.items() if key in own), None)
+        (table[part] if part else table)[key] = value
     n_classes = len(set(split.train) - set(split.validation))
     table["train"].setdefault("batch_size", min(112, 2 * max(2, n_classes // 2)))
     bases: dict[str, Table] = {part: {} for part in PARTS}
-    variants = [*method_variants(method, table, bases, (seed,), _FROM_PYTHON)]
+    variants = [*MethodTable(method, table, bases, _FROM_PYTHON).variants((seed,))]
     if len(variants) > 1:
         raise OodmlError("train: one value for each setting; a list is a sweep", location="train")
     fields = variants[0].run_fields() | {"data": images.name, "fingerprint": fingerprint(images)}

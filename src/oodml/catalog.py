@@ -106,8 +106,7 @@ def _plugins(kind: str, path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
         elif entry.name in accepted and accepted[entry.name].value != entry.value:
             reason = f"{_describe(accepted[entry.name])} has that name"
         if reason:
-            problem = f"ignoring {_describe(entry)} in oodml.{kind}: {reason}"
-            warnings.warn(problem, stacklevel=4)
+            warnings.warn(f"ignoring {_describe(entry)} in oodml.{kind}: {reason}", stacklevel=4)
         else:
             accepted[entry.name] = entry
     return accepted

@@ -82,31 +82,28 @@ def embed(
     _check_at_least("batch_size", batch_size, 1)
     if isinstance(images, VectorImages) and backbone == VECTORS:
         assert images.pixels is not None
-        return _vector_set(images.pixels, images, _data_source(images) | {"backbone": VECTORS})
+        return _vector_set(images.pixels, images, {"backbone": VECTORS})
     if isinstance(backbone, Embedder):
-        vectors = _run_model(backbone, backbone, images, None, 0, resolved, batch_size)
-        settings = backbone.settings.model_dump()
-        return _vector_set(vectors, images, _data_source(images) | {"model": settings})
+        on: Any = {"device": resolved, "batch_size": batch_size}
+        vectors = backbone_features(images, backbone, head=True, **on)
+        return _vector_set(vectors, images, {"model": backbone.settings.model_dump()})
     if not isinstance(backbone, str):
         vectors = _apply_function(images, backbone, transform, resolved, batch_size)
-        source = _data_source(images) | {"model": type(backbone).__name__}
-        return _vector_set(vectors, images, source)
+        return _vector_set(vectors, images, {"model": type(backbone).__name__})
     given = {"weights": weights, "image_size": image_size, "augmentation": augmentation}
     options = _checked_options(backbone, {**given, "pooling": pooling})
-    pooling, augmentation = options["pooling"], options["augmentation"]
     source = _feature_source(images, backbone, options, view, seed)
     path = _cache_path(source, resolved) if cache else None
-    cached = _read_features(path, images.ids, pooling) if path else None
+    cached = _read_features(path, images.ids, options["pooling"]) if path else None
     if cached is None:
-        network = load_backbone(backbone, weights, trust_code=trust_code)
-        network.check_pooling(pooling)
+        network = _load_network(backbone, options, trust_code)
         size = image_size or network.image_size
-        made = _make_view(images, network, size, augmentation, view, seed)
+        made = _make_view(images, network, size, options["augmentation"], view, seed)
         features = _pooled_features(images, network, made, resolved, batch_size)
         if path:
             _write_features(path, images.ids, features, source)
-        cached = combine_poolings(features, pooling).numpy()
-    return _vector_set(cached, images, source | {"pooling": pooling})
+        cached = combine_poolings(features, options["pooling"]).numpy()
+    return _vector_set(cached, images, source | {"pooling": options["pooling"]})
 
 
 class ImageEmbedder:
@@ -127,25 +124,25 @@ class ImageEmbedder:
         self.device = resolve_device(device)
         self.batch_size = batch_size or (64 if self.device.type == "cpu" else 1024)
         _check_at_least("batch_size", self.batch_size, 1)
-        self.model = network if isinstance(network, Embedder) else None
+        self.network: Embedder | Backbone
         if isinstance(network, Embedder):
+            self.network = network
             return
-        default = {"image_size": None, "pooling": "model", "augmentation": "model"}
-        settings = _checked_options(network, {**default, **options})
-        self.backbone = load_backbone(network, settings.get("weights"), trust_code=trust_code)
-        self.pooling, self.recipe = settings["pooling"], recipe(settings["augmentation"])
-        self.backbone.check_pooling(self.pooling)
-        self.size = settings["image_size"] or self.backbone.image_size
+        default = {"weights": None, "image_size": None, "pooling": "model", "augmentation": "model"}
+        self.options = _checked_options(network, {**default, **options})
+        self.network = _load_network(network, self.options, trust_code)
 
     def __call__(self, images: ImageSet) -> NDArray[np.float32]:
         """[n d] the vectors of images."""
+        network = self.network
+        on: Any = {"device": self.device, "batch_size": self.batch_size}
         try:
-            if self.model is not None:
-                options = (None, 0, self.device, self.batch_size)
-                return _run_model(self.model, self.model, images, *options)
-            view = test_views(images, self.size, self.recipe, self.backbone.test_transform)
-            features = _pooled_features(images, self.backbone, view, self.device, self.batch_size)
-            return combine_poolings(features, self.pooling).numpy()
+            if isinstance(network, Embedder):
+                return backbone_features(images, network, head=True, **on)
+            size = self.options["image_size"] or network.image_size
+            view = _make_view(images, network, size, self.options["augmentation"], None, 0)
+            features = _pooled_features(images, network, view, **on)
+            return combine_poolings(features, self.options["pooling"]).numpy()
         except torch.OutOfMemoryError:
             if self.batch_size == 1:
                 raise
@@ -181,16 +178,11 @@ def _apply_function(
     return np.concatenate(parts)
 
 
-def is_cached(images: ImageSet, backbone: str, options: dict[str, Any], view: int | None) -> bool:
-    """Whether the cache contains these features; options are further arguments of `embed`."""
-    path = feature_cache_file(images, backbone, options, view)
-    return path is None or path.exists()
-
-
 def feature_cache_file(
     images: ImageSet, backbone: str, options: Mapping[str, Any], view: int | None
 ) -> Path | None:
-    """The file that caches these features; None if the images are vectors already."""
+    """The file that caches these features, whose options are further arguments of `embed`; None if
+    the images are vectors already."""
     if backbone == VECTORS:
         return None
     source = _feature_source(images, backbone, resolve_defaults(backbone, options), view, 0)
@@ -234,6 +226,12 @@ def _checked_options(backbone: str, options: Mapping[str, Any]) -> dict[str, Any
     return resolve_defaults(backbone, options)
 
 
+def _load_network(backbone: str, options: Mapping[str, Any], trust_code: bool) -> Backbone:
+    network = load_backbone(backbone, options["weights"], trust_code=trust_code)
+    network.check_pooling(options["pooling"])
+    return network
+
+
 def _check_at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise invalid(name, value, f"at least {least} is required")
@@ -269,37 +267,25 @@ def backbone_features(
     seed: int = 0,
     device: torch.device | str | None = None,
     batch_size: int = 64,
+    head: bool = False,
 ) -> NDArray[np.float32]:
-    """The pooled backbone features [n f] of a trained model."""
-    resolved = resolve_device(device)
-    return _run_model(model, model.features, images, view, seed, resolved, batch_size)
+    """The pooled backbone features [n f] of a trained model; with `head`, its embeddings [n d]."""
+    images = input_images(images, model.settings, fill_cache=False)
+    network, size, on = model.require_backbone(), model.image_size, resolve_device(device)
+    transform = _make_view(images, network, size, model.settings.augmentation, view, seed)
+    model.to(on)
+    with evaluation_mode(model):
+        rows, function = distributed.own_share(len(images)), model if head else model.features
+        loaded = _image_batches(images, transform, batch_size, rows)
+        parts = [function(batch.to(on)).cpu() for batch in loaded]
+    return distributed.gather_on_cpu(torch.cat(parts), len(images)).numpy()
 
 
 def _vector_set(vectors: NDArray[Any], images: ImageSet, source: dict[str, Any]) -> VectorSet:
+    source = _data_source(images) | source
     rows = (vectors, images.classes, images.ids, images.superclasses)
     used = {name: images.attributes[name] for name in ATTRIBUTES if name in images.attributes}
     return VectorSet(*rows, source, listed_parts(images), used)
-
-
-def _run_model(
-    model: Embedder,
-    function: Any,
-    images: ImageSet,
-    view: int | None,
-    seed: int,
-    device: torch.device,
-    batch_size: int,
-) -> NDArray[np.float32]:
-    """The rows of a function of image batches, such as `model.features`, for all images."""
-    images = input_images(images, model.settings, fill_cache=False)
-    network, size = model.require_backbone(), model.image_size
-    transform = _make_view(images, network, size, model.settings.augmentation, view, seed)
-    model.to(device)
-    with evaluation_mode(model):
-        rows = distributed.own_share(len(images))
-        loaded = _image_batches(images, transform, batch_size, rows)
-        parts = [function(batch.to(device)).cpu() for batch in loaded]
-    return distributed.gather_on_cpu(torch.cat(parts), len(images)).numpy()
 
 
 def _make_view(
@@ -363,8 +349,7 @@ def _read_features(path: Path, ids: Names, pooling: str) -> NDArray[np.float32] 
             return None
         with safe_open(path, framework="pt") as file:
             stored = np.array(json.loads(bytes(file.get_tensor("ids").numpy())), dtype=np.str_)
-            names = SUMS.get(pooling, (pooling,))
-            features = {name: file.get_tensor(name) for name in names}
+            features = {name: file.get_tensor(name) for name in SUMS.get(pooling, (pooling,))}
     except (SafetensorError, OSError, ValueError):  # a damaged file
         return None
     vectors = combine_poolings(features, pooling).numpy()

@@ -21,8 +21,7 @@ class OodmlError(ValueError):
         self, message: str, location: str = "", given: object = None, allowed: Iterable[str] = ()
     ) -> None:
         super().__init__(message)
-        self.location = location
-        self.given = given
+        self.location, self.given = location, given
         self.allowed = tuple(allowed)
 
 

@@ -36,8 +36,7 @@ class ExportedNetwork(nn.Module):
 
     def __init__(self, model: Embedder) -> None:
         super().__init__()
-        self.backbone = model.require_backbone()
-        self.head = model.head
+        self.backbone, self.head = model.require_backbone(), model.head
         self.pooling = model.settings.pooling
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
@@ -146,8 +145,7 @@ def load_exported(file: str | Path, trust_code: bool = False) -> Embedder:
             described = (opened.metadata() or {}).get("model")
         if described is None:
             raise error_at(file, "not a model exported by oodml")
-        model = build_model(json.loads(described), file, trust_code)
-        state = load_file(file)
+        model, state = build_model(json.loads(described), file, trust_code), load_file(file)
         for name in _INPUT_BUFFERS:
             getattr(model.require_backbone(), name).copy_(state.pop(f"input.{name}"))
         model.load_state_dict(state)

@@ -54,8 +54,7 @@ def fit_model(
         method: the method's name in the results; by default the trained method with the best AGS.
         trust_code: import the user code that the folder names.
     """
-    target = Path(out)
-    if target.exists():
+    if (target := Path(out)).exists():
         raise error_at(out, "exists already; choose another folder")
     study = read_folder(folder, trust_code=trust_code)
     computed = tables(study)
@@ -69,16 +68,16 @@ def fit_model(
     is_epoch = rows["metric"] == "epoch"
     selected = rows[is_epoch & (rows["method"] == planned.label)]["value"]
     is_selected = planned.trains and not selected.empty and not is_epoch.all()
-    epochs = max(1, round(float(np.median(selected)))) if is_selected else None
-    changes = {"refit": False, "keep_epochs": False} | ({"epochs": epochs} if epochs else {})
+    changes: dict[str, Any] = {"refit": False, "keep_epochs": False}
+    changes |= {"epochs": max(1, round(float(np.median(selected))))} if is_selected else {}
     split = Split("all", images.class_names, (), 0.0)
     run = replace(run_from_plan(planned, split), shots=(), seed=seed)
     run = replace(run, train=run.train.model_copy(update=changes))
     model = train_with_progress(run, images, device)
-    how = "as in the study" if epochs is None else "the median that validation classes selected"
+    how = "the median that validation classes selected" if is_selected else "as in the study"
     how = f"It was trained for {run.train.epochs} epochs, {how}."
-    how = how if run.trains else "Nothing was trained."
     score = scores.loc[[planned.label]].iloc[0]
+    how = how if run.trains else "Nothing was trained."
     card = _card(study, computed, score, run, how, images, target.name)
     with creating_folder(target) as staged:
         model.save(staged)
@@ -125,10 +124,8 @@ def _card(
     for part in ("model", "train") if run.trains else ("model",):
         settings = getattr(run, part).model_dump(mode="json")
         values |= {f"`{part}.{key}`": value for key, value in settings.items()}
-    levels = {
-        key: format_level(float(score[key]), metric)
-        for key in ("ags", "easiest", "hardest", "loss")
-    }
+    names = ("ags", "easiest", "hardest", "loss")
+    levels = {key: format_level(float(score[key]), metric) for key in names}
 
     def interval(key: str) -> str:
         low, high = float(score[f"{key}_low"]), float(score[f"{key}_high"])

@@ -118,10 +118,15 @@ def _fold(name: str) -> str:
     return text
 
 
-def refuse_same_names(names: Iterable[str], location: str) -> None:
-    """Refuse class names that differ only in Unicode normalization or in surrounding space."""
+def refuse_same_names(names: Iterable[str], location: str, allow_one: bool = True) -> None:
+    """Refuse class names that differ only in Unicode normalization or in surrounding space, and
+    optionally a single class."""
     first: dict[str, str] = {}
-    for name in sorted({str(name) for name in names}):
+    distinct = sorted({str(name) for name in names})
+    if len(distinct) == 1 and not allow_one:
+        problem = f"all images are in one class, {distinct[0]!r}; at least two are required"
+        raise error_at(location, problem, distinct[0])
+    for name in distinct:
         other = first.setdefault(unicodedata.normalize("NFC", name).strip(), name)
         if other != name:
             problem = f"the classes {other!a} and {name!a} look the same; they differ only in"

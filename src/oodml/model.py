@@ -79,7 +79,7 @@ class FinetuneSettings(CommonSettings):
     input_cache: InputCache = "auto"
 
 
-class ModelTable(CommonSettings):
+class ModelTable(HeadSettings, FinetuneSettings):
     """The keys of the table `[model]` in a study file.
 
     Attributes:
@@ -105,12 +105,7 @@ class ModelTable(CommonSettings):
             "auto" is what the augmentation needs, "off" decodes the original files every epoch.
     """
 
-    mode: Literal["head", "finetune"] = "head"
-    views: int = Field(4, ge=1)
-    tune: Tune = "full"
-    lora: LoraSettings = LoraSettings.model_validate({})
-    freeze_batch_norm: bool = True
-    input_cache: InputCache = "auto"
+    mode: Literal["head", "finetune"] = "head"  # type: ignore[assignment]
 
 
 ModelSettings = Annotated[HeadSettings | FinetuneSettings, Field(discriminator="mode")]
@@ -318,8 +313,7 @@ def load_model(run_folder: str | Path, trust_code: bool = False) -> Embedder:
     if not file.exists():
         raise error_at(folder, "not a run folder (no model.json)")
     with reading_model(folder):
-        description = json.loads(file.read_text(encoding="utf-8"))
-        model = build_model(description, file, trust_code)
+        model = build_model(json.loads(file.read_text(encoding="utf-8")), file, trust_code)
         model.trained.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval()
 
@@ -343,8 +337,7 @@ def build_model(
     file, starts error messages."""
     from oodml import catalog
 
-    settings = parse_model_settings(description["settings"])
-    options = dict(description["head"])
+    settings, options = parse_model_settings(description["settings"]), dict(description["head"])
     kind = str(options.pop("kind"))
     for part, name, unknown in (
         ("backbone", settings.backbone, is_user_code(settings.backbone)),

@@ -1,14 +1,11 @@
 """Models and splits as objects of mteb (Massive Embedding Benchmark), for its tasks on images."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from oodml.embedding import embed
 from oodml.errors import OodmlError, require
@@ -61,8 +58,10 @@ def mteb_model(
                 if "image" not in batch:
                     problem = f"the model embeds images; given {sorted(batch)}"
                     raise OodmlError(problem, location="image")
-                names = (rows := np.arange(len(batch["image"]))).astype(str)
-                images = _Pictures("batch", names, names, pixels=rows, pictures=batch["image"])
+                pictures = np.empty(len(batch["image"]), dtype=object)
+                pictures[:] = batch["image"]
+                names = np.arange(len(pictures)).astype(str)
+                images = ImageSet("batch", names, names, pixels=pictures)
                 parts.append(embed(images, embedder).vectors)
             return np.concatenate(parts).astype(np.float32)
 
@@ -115,13 +114,3 @@ def as_mteb_task(split: Split, images: ImageSet) -> Any:
     task = Task()
     task.load_data()
     return task
-
-
-@dataclass(frozen=True)
-class _Pictures(ImageSet):
-    """Images of different sizes in memory; `pixels` are their positions."""
-
-    pictures: Sequence[Image.Image] = ()
-
-    def read(self, index: int, at_least: int | None = None) -> Image.Image:
-        return self.pictures[index].convert("RGB")

@@ -13,6 +13,7 @@ from oodml.backbones import Backbone, load_backbone
 from oodml.datasets import open_images
 from oodml.embedding import embed, evaluation_mode
 from oodml.errors import OodmlError, error_at
+from oodml.evaluate.compare import class_draws
 from oodml.evaluate.evaluation import Evaluation, evaluate_vectors
 from oodml.vector_files import read_table
 from oodml.vectors import VectorSet
@@ -31,9 +32,7 @@ def embed_texts(
         OodmlError: if the model has no text tower.
     """
     name = backbone if isinstance(backbone, str) else ""
-    network = (
-        backbone if isinstance(backbone, Backbone) else load_backbone(name, trust_code=trust_code)
-    )
+    network = load_backbone(name, trust_code=trust_code) if isinstance(backbone, str) else backbone
     if network.encode_text is None:
         advice = "a CLIP-like one by its library, such as open_clip:ViT-B-32/laion2b_s34b_b79k"
         raise OodmlError(f"the model {name} has no text tower; use {advice}", "backbone", name)
@@ -95,27 +94,21 @@ def evaluate_prompts(
     """Retrieve the images of a dataset by text: a CSV file with the columns `text` and `class`.
 
     The result has 95% intervals that resample classes, since its prompts are not independent.
-
-    Raises:
-        OodmlError: if the file is invalid, or no image has the class of a prompt.
+    OodmlError if the file is invalid, or no image has the class of a prompt.
     """
-    texts, classes = read_prompts(file)
-    images = open_images(data)
+    (texts, classes), images = read_prompts(file), open_images(data)
     if absent := sorted(set(classes) - set(images.class_names)):
         problem = f"no image of {images.name} has the class {absent[0]!r}"
         raise error_at(file, problem, absent[0], images.class_names)
     vectors = embed_texts(texts, backbone, trust_code=trust_code)
-    rows = np.arange(len(texts)).astype(str)
-    queries = VectorSet(vectors, np.array(classes), rows)
+    queries = VectorSet(vectors, np.array(classes), np.arange(len(texts)).astype(str))
     gallery = embed(images, backbone, trust_code=trust_code)
     result = evaluate_vectors(queries, gallery, ks=ks, seed=seed, retrieval_only=True)
-    per_class, n = result.per_class, len(result.per_class)
-    chosen = np.random.default_rng(seed).integers(n, size=(RESAMPLES, n))
-    weight = per_class["images"].to_numpy(dtype=np.float64)[chosen]
-    intervals = {}
+    per_class, n, intervals = result.per_class, len(result.per_class), {}
+    counts = per_class["images"].to_numpy(dtype=np.float64)
+    draws = np.concatenate([*class_draws(n, RESAMPLES, seed)])
     for name in [name for name in result.metrics if name in per_class] if n > 1 else ():
-        values = per_class[name].to_numpy(dtype=np.float64)[chosen]
-        means = (values * weight).sum(1) / weight.sum(1)
+        means = (draws @ (per_class[name].to_numpy() * counts)) / (draws @ counts)
         low, high = np.quantile(means, [0.025, 0.975]).tolist()
         intervals[name] = (low, high)
     return replace(result, intervals=intervals)

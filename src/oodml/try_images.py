@@ -233,8 +233,7 @@ def plan_first_study(images: ImageSet, affordable: float) -> Plan:
         classes = int(np.clip(total // per_class, MIN_CLASSES, len(counts)))
         few = (classes, per_class)
         counts = np.minimum(counts, per_class)
-    shots = tuple(n for n in (5, 2) if n + 2 <= counts.min())[:1]
-    return Plan(views, few, shots)
+    return Plan(views, few, tuple(n for n in (5, 2) if n + 2 <= counts.min())[:1])
 
 
 def _sample(images: ImageSet, count: int) -> ImageSet:
@@ -323,8 +322,7 @@ def _describe_training(computed: Mapping[str, pd.DataFrame], best: str) -> str:
         change = f"Training changes Recall@1 by {gain} points on average over the frozen network"
         return f"{change}; with one seed, there is no confidence interval."
     interval = f"95% interval {format_interval(row['low'], row['high'], METRIC, difference=True)}"
-    if row["low"] > 0:
-        return f"Training is worth it: {gain} points over the frozen network ({interval})."
-    if row["high"] < 0:
-        return f"Training is not worth it: {gain} points against the frozen network ({interval})."
-    return f"Whether training is worth it is undecided: {gain} points ({interval})."
+    verdict = "Whether training is worth it is undecided"
+    if row["low"] > 0 or row["high"] < 0:
+        verdict = "Training is worth it" if row["low"] > 0 else "Training is not worth it"
+    return f"{verdict}: {gain} points over the frozen network ({interval})."

@@ -156,8 +156,7 @@ def _distribution(module: str) -> str:
         return f"python {sys.version_info.major}.{sys.version_info.minor}"
     with suppress(PackageNotFoundError):  # most distributions are named after their package
         return f"{module} {version(module)}"
-    names = packages_distributions().get(module, ())
-    return ", ".join(f"{name} {version(name)}" for name in names)
+    return ", ".join(f"{name} {version(name)}" for name in packages_distributions().get(module, ()))
 
 
 def _imported_modules(text: bytes) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Which columns of a file are the vectors, classes, ids, and superclasses, in every format.
 
-Without a column of `VECTORS`, the vectors are the only column with one list of numbers per row, or
-columns numbered like d0, d1, ….
+Columns are identified by name, in any order and case. Without a column of `VECTORS`, the vectors
+are the only column with one list of numbers per row, or columns numbered like d0, d1, ….
 """
 
 import fnmatch
@@ -121,8 +121,7 @@ def standard_columns(
             raise missing_error(raw[key], np.flatnonzero(missing), key, location)
         unlabeled |= missing
     if unlabeled.any():
-        matrix = matrix[~unlabeled]
-        raw = {key: values[~unlabeled] for key, values in raw.items()}
+        matrix, raw = matrix[~unlabeled], {key: values[~unlabeled] for key, values in raw.items()}
         source["skipped_unlabeled"] = int(unlabeled.sum())
     for key in [key for key in raw if key not in ATTRIBUTES]:
         literal = contents.literal or key == "ids"

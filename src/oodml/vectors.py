@@ -98,16 +98,10 @@ class VectorSet(Labeled):
         labels: str | None = None,
         skip_unlabeled: bool = False,
     ) -> "VectorSet":
-        """Read a file that `save` wrote, or one of your own with the same columns.
-
-        Columns are identified by name, in any order and case: "classes", "class", "labels", or
-        "label"; "ids" or "id"; "superclasses" or "superclass". The vectors are "vectors",
-        "vector", "embeddings", or "embedding", or the only column with one list per row, or
-        columns numbered like d0, d1, …. "is_query" and "is_gallery", or "partition", list what is
-        searched; `oodml.vector_columns.ATTRIBUTES` are used by protocols of retrieval.
+        """Read a file that `save` wrote, or one of your own: .npz, .safetensors, .parquet, or .csv,
+        or an .npy with a .csv of labels. `oodml.vector_columns` lists the names of columns.
 
         Args:
-            path: a .npz, .safetensors, .parquet, or .csv file, or an .npy with a .csv of labels.
             vectors: the column of the vectors, or a pattern such as "pc*" for one per dimension.
             labels: the column of the classes; "" reads a file without classes.
             skip_unlabeled: exclude rows without a class or superclass instead of refusing the file;
@@ -117,9 +111,8 @@ class VectorSet(Labeled):
             OodmlError: if the file is missing, damaged, ambiguous, or lacks a column or a label.
         """
         file = Path(path)
-        columns, source = vector_files.read_vectors(
-            file, vectors=vectors, labels=labels, skip_unlabeled=skip_unlabeled
-        )
+        chosen = {"vectors": vectors, "labels": labels, "skip_unlabeled": skip_unlabeled}
+        columns, source = vector_files.read_vectors(file, **chosen)
         refuse_same_names(columns["classes"], str(file))
         attributes = {name: columns.pop(name) for name in ATTRIBUTES if name in columns}
         try:

@@ -264,3 +264,19 @@ def test_names_of_the_catalog(tmp_path: Path) -> None:
     assert error.value.allowed == ("root",)
     root = write_folder(squares(), tmp_path / "photos", superclasses=True)
     assert not any(result.failed for result in check("folder", options={"root": str(root)}))
+
+
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [
+        ("__call__(self, embeddings, labels, generator)", "miners"),
+        ("forward(self, embeddings, labels, generator=None)", "losses"),
+        ("forward(self, embeddings, labels, triplets=None, *, generator)", "losses"),
+    ],
+)
+def test_a_miner_is_known_by_what_it_is_called_with(
+    call: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / f"{tmp_path.name}.py").write_text(f"class Thing:\n    def {call}: ...\n")
+    assert kind_of(f"{tmp_path.name}:Thing") == kind

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from oodml.cli import app
 from oodml.datasets import _fetch
-from oodml.datasets._fetch import unpack
+from oodml.datasets._fetch import Archive, unpack
 from oodml.errors import OodmlError
 
 from .trees import grow
@@ -64,7 +64,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     folder = grow(tmp_path / "published", NAMES)
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz") as file:
@@ -73,6 +73,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
         running.content = stream.getvalue()
         thread = threading.Thread(target=running.serve_forever, args=(0.01,))
         thread.start()
+        archive = Archive(running.url, "cub.tgz", checksum(running), len(running.content))
+        monkeypatch.setitem(_fetch.ARCHIVES, "cub200", archive)
         yield running
         running.shutdown()
         thread.join()
@@ -86,11 +88,7 @@ def test_a_data_set_is_downloaded_once(server: Server, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     for _ in range(2):
         images = _fetch.fetch(
-            "cub200",
-            tmp_path / "data",
-            server.url,
-            checksum(server),
-            lambda done, whole: seen.append((done, whole)),
+            "cub200", tmp_path / "data", lambda done, whole: seen.append((done, whole))
         )
         assert images.class_names == ("001.A", "002.B")
     assert server.requested == [None]
@@ -100,7 +98,7 @@ def test_a_data_set_is_downloaded_once(server: Server, tmp_path: Path) -> None:
 
 def test_a_lost_connection_is_resumed(server: Server, tmp_path: Path) -> None:
     server.cut = len(server.content) // 3 + 1
-    assert len(_fetch.fetch("cub200", tmp_path / "data", server.url, checksum(server))) == 2
+    assert len(_fetch.fetch("cub200", tmp_path / "data")) == 2
     assert server.requested == [None, f"bytes={server.cut}-", f"bytes={2 * server.cut}-"]
 
 
@@ -112,22 +110,26 @@ def test_an_interrupted_download_is_resumed_by_the_next_command(
 
     server.cut = 100
     with pytest.raises(KeyboardInterrupt):
-        _fetch.fetch("cub200", tmp_path / "data", server.url, checksum(server), stop)
+        _fetch.fetch("cub200", tmp_path / "data", stop)
     server.cut = None
-    _fetch.fetch("cub200", tmp_path / "data", server.url, checksum(server))
+    _fetch.fetch("cub200", tmp_path / "data")
     assert server.requested == [None, "bytes=100-"]
 
 
 def test_a_server_without_ranges_sends_the_whole_file(server: Server, tmp_path: Path) -> None:
     server.ranges = False
-    part = tmp_path / f"cub200-{checksum(server)[:12]}.archive.part"
+    part = tmp_path / "cub.tgz.part"
     part.write_bytes(b"something else")
-    assert len(_fetch.fetch("cub200", tmp_path, server.url, checksum(server))) == 2
+    assert len(_fetch.fetch("cub200", tmp_path)) == 2
 
 
-def test_a_file_with_a_wrong_checksum_is_removed(server: Server, tmp_path: Path) -> None:
+def test_a_file_with_a_wrong_checksum_is_removed(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = _fetch.ARCHIVES["cub200"]._replace(sha256="0" * 64)
+    monkeypatch.setitem(_fetch.ARCHIVES, "cub200", other)
     with pytest.raises(OodmlError, match="SHA-256") as error:
-        _fetch.fetch("cub200", tmp_path / "data", server.url, "0" * 64)
+        _fetch.fetch("cub200", tmp_path / "data")
     assert error.value.given == checksum(server)
     assert list((tmp_path / "data").iterdir()) == []
 
@@ -135,13 +137,17 @@ def test_a_file_with_a_wrong_checksum_is_removed(server: Server, tmp_path: Path)
 def test_a_web_page_is_refused(server: Server, tmp_path: Path) -> None:
     server.kind = "text/html; charset=utf-8"
     with pytest.raises(OodmlError, match="web page"):
-        _fetch.fetch("cub200", tmp_path / "data", server.url, checksum(server))
+        _fetch.fetch("cub200", tmp_path / "data")
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_a_copy_of_a_known_archive_must_have_its_size(server: Server, tmp_path: Path) -> None:
+def test_an_archive_must_have_its_size(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = _fetch.ARCHIVES["cub200"]._replace(size=1150585339)
+    monkeypatch.setitem(_fetch.ARCHIVES, "cub200", other)
     with pytest.raises(OodmlError, match="1150585339"):
-        _fetch.fetch("cub200", tmp_path / "data", server.url)
+        _fetch.fetch("cub200", tmp_path / "data")
 
 
 @pytest.mark.parametrize(("status", "tries"), [(404, 1), (503, _fetch.ATTEMPTS)])
@@ -151,27 +157,16 @@ def test_the_error_of_a_failing_server_has_its_status(
     monkeypatch.setattr(_fetch, "WAIT_SECONDS", 0)
     server.status = status
     with pytest.raises(OodmlError, match=str(status)):
-        _fetch.fetch("cub200", tmp_path / "data", server.url, checksum(server))
+        _fetch.fetch("cub200", tmp_path / "data")
     assert len(server.requested) == tries
 
 
 @pytest.mark.parametrize(
-    ("name", "url", "sha256", "word"),
-    [
-        ("cars196", None, None, "Kaggle"),
-        ("inshop", None, None, "agreement"),
-        ("cars196", "http://x/y", None, "--sha256"),
-        ("cub200", None, "0" * 64, "--url"),
-        ("cub200", "file:///etc/passwd", "0" * 64, "--url"),
-        ("cub200", "http://x/y", "abc", "'abc'"),
-        ("cub", None, None, "'cub200'"),
-    ],
+    ("name", "word"), [("cars196", "Kaggle"), ("inshop", "agreement"), ("cub", "'cub200'")]
 )
-def test_errors_say_how_to_get_the_data(
-    tmp_path: Path, name: str, url: str | None, sha256: str | None, word: str
-) -> None:
+def test_errors_say_how_to_get_the_data(tmp_path: Path, name: str, word: str) -> None:
     with pytest.raises(OodmlError, match=word):
-        _fetch.fetch(name, tmp_path, url, sha256)
+        _fetch.fetch(name, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -246,6 +241,6 @@ def test_a_damaged_archive_leaves_no_files(tmp_path: Path, suffix: str) -> None:
 
 def test_the_command_prints_the_number_of_images(server: Server, tmp_path: Path) -> None:
     command = ["data", "fetch", "cub200", "--out", str(tmp_path / "data")]
-    result = CliRunner().invoke(app, [*command, "--url", server.url, "--sha256", checksum(server)])
+    result = CliRunner().invoke(app, command)
     assert result.exit_code == 0
     assert "2 images of 2 classes" in result.output

@@ -163,7 +163,7 @@ def test_one_decoding_fills_the_cache_and_detects_corrupt_images(
     problems = check_files(photos).problems
     assert np.flatnonzero(problems != "").tolist() == [3]
     assert problems.tolist() == known.problems.tolist()
-    rest = resized_images(photos.without(["a/03.jpg"]), 40)
+    rest = resized_images(photos.select(photos.ids != "a/03.jpg"), 40)
     assert rest.cache is not None
     assert rest.input_image(3).shape == (40, 50, 3)
 

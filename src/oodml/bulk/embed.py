@@ -3,8 +3,6 @@
 A shard is written under its final name when it is complete, so the same command resumes.
 """
 
-import csv
-import io
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,6 +15,7 @@ from threading import Thread
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from oodml.bulk.sources import Collection, Job, TolerantImages
@@ -85,7 +84,7 @@ class ShardWriter:
         """Write the shard of a job into a folder; return the number of images, corrupt ones too."""
         parts, problems, n = [], list[tuple[str, str]](), 0
         for images in job.parts():
-            tolerant = TolerantImages.wrap(images, self.short)
+            tolerant = TolerantImages(**images.values(), inner=images, short=self.short)
             vectors = self.embed(tolerant) if len(images) else np.zeros((0, 0))
             bad = sorted(tolerant.problems)
             problems += [(str(images.ids[row]), tolerant.problems[row]) for row in bad]
@@ -123,12 +122,8 @@ def embed_shards(
         OodmlError: if the folder contains shards of other images or of another network.
     """
     _check_folder(out, {**source.identity, **settings.identity()})
-    suffixes = (settings.suffix, ".empty")
-    missing = [
-        number
-        for number in range(source.n_jobs)
-        if not any((out / f"{shard_name(number)}{suffix}").exists() for suffix in suffixes)
-    ]
+    names, ends = {path.name for path in out.iterdir()}, (settings.suffix, ".empty")
+    missing = [n for n in range(source.n_jobs) if not names & {shard_name(n) + e for e in ends}]
     jobs = source.jobs(missing)
     with Progress(f"Embedding into {out}", len(missing), "shards") as progress:
         if on != "local":
@@ -162,9 +157,9 @@ def _check_folder(out: Path, identity: Mapping[str, Any]) -> None:
 
 def _list_corrupt(out: Path) -> int:
     """Join the lists of corrupt images of all shards; remove what interrupted commands left."""
-    rows: list[tuple[str, str]] = []
-    for path in sorted(out.glob("part-*.corrupt.csv")):
-        rows += [(row[0], row[1]) for row in csv.reader(io.StringIO(path.read_text("utf-8")))][1:]
+    paths = sorted(out.glob("part-*.corrupt.csv"))
+    tables = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in paths]
+    rows = [row for table in tables for row in table.itertuples(index=False, name=None)]
     for path in out.glob(".part-*"):
         path.unlink(missing_ok=True)
     _write_problems(out / CORRUPT, rows)
@@ -172,9 +167,8 @@ def _list_corrupt(out: Path) -> int:
 
 
 def _write_problems(path: Path, rows: list[tuple[str, str]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("id", "problem"), *rows])
-    write_text(path, text.getvalue())
+    table = pd.DataFrame(rows, columns=["id", "problem"])
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
 def _join(parts: list[VectorSet]) -> VectorSet:

@@ -1,10 +1,11 @@
 """The images of a large collection in parts: files, WebDataset tars, Parquet with images, URLs."""
 
 import glob
+import io
 import json
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -59,34 +60,22 @@ class Collection:
 def open_source(
     data: str, shard_size: int, background: str | None = None, **options: Any
 ) -> Collection:
-    """Open a collection for embedding in shards; the options are those of `open_images`.
+    """Open a collection for embedding in shards of so many images; a tar is always one shard.
 
-    Args:
-        data: WebDataset tars or Parquet files with encoded images (a file, a folder of them, or a
-            pattern with *), a table whose paths may be URLs, or as in `open_images`.
-        shard_size: images per shard; a tar is always one shard.
+    It consists of WebDataset tars or Parquet files with encoded images (a file, a folder of them,
+    or a pattern with *), or it is a table whose paths may be URLs, or as in `open_images`.
     """
-    color = background or "white"
     if files := _bulk_files(data):
-        if options:
-            option = next(iter(options))
+        for option in options:
             raise error_at(data, f"option {option!r} applies to folders and tables", option)
-        listed: list[tuple[Path, tuple[int, int]]] = []
-        for file in files:
-            n = 0 if file.suffix == ".tar" else _open_parquet(file).metadata.num_rows
-            starts = range(0, n, shard_size) if n else [0]
-            listed += [(file, (start, min(start + shard_size, n))) for start in starts]
-        sizes = {"files": {file.name: file.stat().st_size for file in files}}
-        ready = [Job(number, None, *one, color) for number, one in enumerate(listed)]
-        values = sizes | {"shard_size": shard_size}
-        return Collection(values, len(ready), lambda numbers: map(ready.__getitem__, numbers))
+        return _open_files(files, shard_size, background or "white")
     if data.lower().endswith(TABLE_SUFFIXES) and Path(data).is_file():
         options |= {"check_files": False}
     images = open_images(data, background=background, **options)
     if isinstance(images, VectorImages):
         raise pixels_error(images.name)
     if type(images) is ImageSet and any("://" in name for name in images.ids[:1]):
-        images = RemoteImages(**_values_of(images))
+        images = RemoteImages(**images.values())
     parts = listed_parts(images)
     images = images if parts is None else replace(images, partition=parts)
     starts = range(0, len(images), shard_size)
@@ -100,6 +89,18 @@ def open_source(
     return Collection(identity | {"shard_size": shard_size}, len(starts), jobs)
 
 
+def _open_files(files: list[Path], shard_size: int, background: str) -> Collection:
+    jobs: list[Job] = []
+    for file in files:
+        n = 0 if file.suffix == ".tar" else _open_parquet(file).metadata.num_rows
+        for start in range(0, n, shard_size) if n else [0]:
+            rows = start, min(start + shard_size, n)
+            jobs.append(Job(len(jobs), None, file, rows, background))
+    sizes = {file.name: file.stat().st_size for file in files}
+    identity = {"files": sizes, "shard_size": shard_size}
+    return Collection(identity, len(jobs), lambda numbers: map(jobs.__getitem__, numbers))
+
+
 def _bulk_files(data: str) -> list[Path]:
     """The tars, or the Parquet files with images, that `data` names."""
     path = Path(data).expanduser()
@@ -111,15 +112,6 @@ def _bulk_files(data: str) -> list[Path]:
         paths = sorted(path.glob("*.*")) if path.is_dir() else [path]
     tars = [path for path in paths if path.suffix == ".tar"]
     return tars or [path for path in paths if path.suffix == ".parquet" and _image_column(path)]
-
-
-@dataclass(frozen=True, repr=False)
-class EncodedImages(ImageSet):
-    """Encoded images in memory: `pixels` contains the bytes [n] of each."""
-
-    def read(self, index: int, at_least: int | None = None) -> Image.Image:
-        assert self.pixels is not None
-        return decode(self.pixels[index], at_least, self.background, str(self.ids[index]))
 
 
 @dataclass(frozen=True, repr=False)
@@ -149,11 +141,6 @@ class TolerantImages(ImageSet):
     short: int | None = None
     problems: dict[int, str] = field(default_factory=dict)
 
-    @classmethod
-    def wrap(cls, images: ImageSet, short: int | None) -> "TolerantImages":
-        """The same images; `short` as in the class."""
-        return cls(**_values_of(images), inner=images, short=short)
-
     def read(self, index: int, at_least: int | None = None) -> Image.Image:
         assert self.inner is not None
         try:
@@ -168,62 +155,51 @@ class TolerantImages(ImageSet):
         return shrink(self.read(index, 2 * self.short), self.short)
 
 
-def _values_of(images: ImageSet) -> dict[str, Any]:
-    return {one.name: getattr(images, one.name) for one in fields(ImageSet)}
-
-
-def _encoded(name: str, columns: Mapping[str, list[Any]], data: list[Any]) -> EncodedImages:
+def _encoded(name: str, columns: Mapping[str, list[Any]], data: list[Any]) -> ImageSet:
     pixels = np.empty(len(data), dtype=object)
     pixels[:] = data
     texts = {key: attribute_texts(values) for key, values in columns.items()}
     classes = np.where(texts["class"] == "", UNLABELED, texts["class"])
-    return EncodedImages(
-        name,
-        texts["id"],
-        classes,
-        texts.get("superclass"),
-        pixels=pixels,
-        attributes={key: texts[key] for key in ATTRIBUTES if key in texts},
-    )
+    used = {key: texts[key] for key in ATTRIBUTES if key in texts}
+    rows = texts["id"], classes, texts.get("superclass")
+    return ImageSet(name, *rows, pixels=pixels, attributes=used)
 
 
-def _read_tar(path: Path) -> Iterator[EncodedImages]:
+def _read_tar(path: Path) -> Iterator[ImageSet]:
     """Samples of a WebDataset: files with the same name up to the first dot, with a class in .cls
     or as "class" or "label" in .json."""
-    samples: list[dict[str, Any]] = []
+    samples: dict[str, dict[str, bytes]] = {}
     try:
         with tarfile.open(path) as tar:
-            for member in tar:
-                if not member.isfile():
-                    continue
+            for member in filter(tarfile.TarInfo.isfile, tar):
                 name = PurePosixPath(member.name)
                 stem, _, kind = name.name.partition(".")
+                if not stem:  # a hidden file
+                    continue
                 key = str(name.with_name(stem))
-                if not samples or samples[-1]["key"] != key:
-                    if len(samples) >= CHUNK:
-                        yield _tar_images(path, samples)
-                        samples = []
-                    samples.append({"key": key})
-                file = tar.extractfile(member)
-                samples[-1][f".{kind.lower()}"] = b"" if file is None else file.read()
+                if key not in samples and len(samples) >= CHUNK:
+                    yield _tar_images(path, samples)
+                    samples = {}
+                content = (tar.extractfile(member) or io.BytesIO()).read()
+                samples.setdefault(key, {})[f".{kind.lower()}"] = content
     except (tarfile.TarError, OSError) as error:
         raise error_at(path, f"cannot be read: {error}") from error
     yield _tar_images(path, samples)
 
 
-def _tar_images(path: Path, samples: list[dict[str, Any]]) -> EncodedImages:
+def _tar_images(path: Path, samples: Mapping[str, Mapping[str, bytes]]) -> ImageSet:
     ids, classes, data = [], [], []
-    for sample in samples:
+    for key, sample in samples.items():
         if kinds := [kind for kind in sample if kind in SUFFIXES]:
-            ids.append(f"{path.stem}/{sample['key']}")
+            ids.append(f"{path.stem}/{key}")
             data.append(sample[kinds[0]])
-            label = sample[".cls"].decode("utf-8", "replace").strip() if ".cls" in sample else None
             try:
-                more = json.loads(sample.get(".json", b"{}")) if label is None else {}
+                more = json.loads(sample.get(".json", b"{}"))
             except ValueError:
                 more = {}
             named = [more[key] for key in CLASSES if key in more] if isinstance(more, dict) else []
-            classes.append(str(named[0]) if named else label)
+            label = sample[".cls"].decode("utf-8", "replace").strip() if ".cls" in sample else None
+            classes.append(str(named[0]) if named and label is None else label)
     return _encoded(path.stem, {"id": ids, "class": classes}, data)
 
 
@@ -255,22 +231,19 @@ def _image_column(path: Path) -> str | None:
     return next(iter([*preferred, *names]), None)
 
 
-def _read_parquet(path: Path, begin: int, end: int) -> Iterator[EncodedImages]:
+def _read_parquet(path: Path, begin: int, end: int) -> Iterator[ImageSet]:
     """Rows of a Parquet file; ids are "FILE/ROW" unless a column names them."""
-    image = _image_column(path)
+    image, row = _image_column(path), 0
     wanted = {"id": IDS, "class": CLASSES, "superclass": SUPERCLASSES}
     wanted |= {name: (name,) for name in ATTRIBUTES}
     with _open_parquet(path) as file:
-        present = {
-            key: name
-            for key, names in wanted.items()
-            for name in file.schema_arrow.names
-            if name.casefold() in names
-        }
-        row = 0
+        names = [(name, name.casefold()) for name in file.schema_arrow.names]
+        present = {k: name for k, own in wanted.items() for name, lower in names if lower in own}
         for batch in file.iter_batches(CHUNK, columns=[image, *present.values()]):
             low, high = max(begin - row, 0), min(end - row, len(batch))
-            start, row = row + max(low, 0), row + len(batch)
+            start, row = row + low, row + len(batch)
+            if high <= 0:
+                return
             if low >= high:
                 continue
             table = batch.slice(low, high - low).to_pydict()

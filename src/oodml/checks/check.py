@@ -8,16 +8,15 @@ from typing import Any
 import torch
 
 from oodml import catalog
-from oodml.checks.requirement import CheckResult, Requirement, check_docstring, check_requirements
+from oodml.checks.requirement import (
+    SUPPLIED,
+    CheckResult,
+    Requirement,
+    check_docstring,
+    check_requirements,
+)
 from oodml.errors import OodmlError, error_at, unknown
 from oodml.methods._base import BaseMethod
-
-PROVIDED = {
-    "losses": ("n_classes", "dim", "generator"),
-    "methods": ("sizes",),
-    "few_shot_adapters": ("settings",),
-}
-"""Arguments that a run provides, by kind."""
 
 
 class Factory:
@@ -56,14 +55,12 @@ def check(
     default. OodmlError if the object cannot be created with these options.
     """
     kind = kind or kind_of(name)
-    requirements = requirements_of(kind)
-    factory = Factory(kind, name, options or {})
+    requirements, factory = requirements_of(kind), Factory(kind, name, options or {})
     catalog.check_options(factory.source, factory.options, name)
-    known = (*factory.options, *PROVIDED.get(kind, ()))
     missing = [
         name
         for name, one in inspect.signature(factory.source).parameters.items()
-        if one.default is one.empty and name not in known
+        if one.default is one.empty and name not in (*factory.options, *SUPPLIED)
         if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
     ]
     if missing:
@@ -91,9 +88,10 @@ def kind_of(name: str) -> str:
     raise OodmlError(message, given=name, allowed=allowed)
 
 
-def _call_arguments(source: Any) -> set[str]:
+def _call_parameters(source: Any) -> list[inspect.Parameter]:
+    """The parameters of the objects of a class when they are called."""
     call = getattr(source, "forward", None) or source.__call__
-    return set(inspect.signature(call).parameters) if inspect.isclass(source) else set()
+    return [*inspect.signature(call).parameters.values()][1:] if inspect.isclass(source) else []
 
 
 def _return_type(function: Any) -> str:
@@ -104,8 +102,12 @@ def _return_type(function: Any) -> str:
 SIGNATURES: dict[str, Callable[[Any], bool]] = {
     "few_shot_adapters": lambda source: hasattr(source, "closed_form"),
     "methods": lambda source: inspect.isclass(source) and issubclass(source, BaseMethod),
-    "miners": lambda source: "generator" in _call_arguments(source),
-    "losses": lambda source: "labels" in _call_arguments(source),
+    # A miner is called with embeddings, labels, and a generator.
+    "miners": lambda source: any(
+        one.name == "generator" and one.default is one.empty
+        for one in _call_parameters(source)[2:3]
+    ),
+    "losses": lambda source: "labels" in {one.name for one in _call_parameters(source)},
     "backbones": lambda source: (
         "Backbone" in _return_type(source)
         or (not inspect.isclass(source) and "weights" in inspect.signature(source).parameters)

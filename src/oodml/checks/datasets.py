@@ -20,8 +20,7 @@ def open_dataset(make: Make) -> ImageSet:
 
 def check_classes(make: Make) -> None:
     """There are two classes or more, and most have two images or more."""
-    images = open_dataset(make)
-    _, counts = np.unique(images.classes, return_counts=True)
+    _, counts = np.unique(open_dataset(make).classes, return_counts=True)
     require(len(counts) >= 2, f"{len(counts)} classes", "Set the class of each image in `classes`")
     small, remedy = int((counts < 2).sum()), "Leave them out or use coarser classes"
     problem = f"{small} of {len(counts)} classes have one image, and so no positive pairs"

@@ -63,8 +63,7 @@ def check_independence(make: Make) -> None:
 def check_saved_head(make: Make) -> None:
     """The adapted head can be saved as a module."""
     heads, features = adapt_samples(make, 0).heads, _samples()[0]
-    module = heads.module(nn.Identity())
-    expected = heads.embed(features[None])[0]
+    module, expected = heads.module(nn.Identity()), heads.embed(features[None])[0]
     if not torch.allclose(module.embed(features), expected, atol=1e-5):  # type: ignore[operator]
         raise Violation("the module computes other embeddings", "Return linear heads")
 

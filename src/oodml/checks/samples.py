@@ -42,13 +42,9 @@ def squares(classes: int = 6, each: int = 8, side: int = 24, seed: int = 0) -> I
         c = row // each
         top, left = (c * 5) % (side - 8), (c * 7) % (side - 8)
         pixels[row, top : top + 8, left : left + 8] = 120 + (c * 40) % 130
-    return ImageSet(
-        "squares",
-        ids=np.array([f"{name}/{i:03d}" for i, name in enumerate(names)]),
-        classes=names,
-        superclasses=np.array(["even" if int(name[1:]) % 2 == 0 else "odd" for name in names]),
-        pixels=pixels,
-    )
+    ids = np.array([f"{name}/{i:03d}" for i, name in enumerate(names)])
+    superclasses = np.array(["even" if int(name[1:]) % 2 == 0 else "odd" for name in names])
+    return ImageSet("squares", ids, names, superclasses, pixels=pixels)
 
 
 def require_unchanged(compute: Callable[[Tensor, Tensor], object], labels: Sequence[int]) -> None:
@@ -61,8 +57,7 @@ def require_unchanged(compute: Callable[[Tensor, Tensor], object], labels: Seque
 
 def draws_globally(compute: Callable[[], T]) -> tuple[T, bool]:
     """The result of a computation, and whether it drew from the global random generator."""
-    state = torch.get_rng_state()
-    result = compute()
+    state, result = torch.get_rng_state(), compute()
     drew = not torch.equal(state, torch.get_rng_state())
     torch.set_rng_state(state)
     return result, drew

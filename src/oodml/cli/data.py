@@ -85,8 +85,6 @@ def check(
 def fetch(
     name: Annotated[str, argument("cub200, online_products, cars196, inshop.", metavar="DATASET")],
     out: Annotated[Path, option("Folder to download to.")],
-    url: Annotated[Text, option("Address of the archive.", unset="the published one")] = None,
-    sha256: Annotated[Text, option("Checksum of that archive.", unset="not compared")] = None,
 ) -> None:
     """Download a published dataset, verify its checksum, and unpack it.
 
@@ -104,7 +102,7 @@ def fetch(
             progress.total = total // 10**6 or None
             progress.advance(received // 10**6 - progress.done)
 
-        images = fetch_images(name, out, url, sha256, advance)
+        images = fetch_images(name, out, advance)
     sentence = f"{name}: {len(images)} images of {len(images.class_names)} classes in {out}"
     shared.show(sentence, next=("data", "check", f"{name}:{out}"))
 

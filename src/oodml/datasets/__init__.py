@@ -9,22 +9,13 @@ from typing import Any
 
 from oodml.arrays import Names
 from oodml.catalog import check_options, load, names
-from oodml.datasets._check import without_corrupt
+from oodml.datasets._check import without_corrupt as without_corrupt
 from oodml.datasets._few import reduce_images
 from oodml.datasets.huggingface import is_saved_dataset
 from oodml.datasets.table import table_columns
 from oodml.errors import OodmlError, error_at, unknown
 from oodml.images.image_set import ImageSet, VectorImages
 from oodml.vectors import VectorSet
-
-__all__ = [
-    "image_column",
-    "is_import_path",
-    "is_vector_file",
-    "open_images",
-    "open_unlabeled",
-    "without_corrupt",
-]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 VECTOR_SUFFIXES = (".npz", ".safetensors", ".npy")
@@ -97,10 +88,10 @@ def _open(data: str | Path, options: dict[str, Any]) -> ImageSet:
             raise _unknown_data(data)
         return _load(data, options)
     path = Path(data).expanduser()
-    if path.is_dir() and is_saved_dataset(path):
-        return _load("huggingface", options, name=str(path))
     if path.is_dir():
-        return _load("folder", options, root=path)
+        saved = is_saved_dataset(path)
+        fixed: dict[str, Any] = {"name": str(path)} if saved else {"root": path}
+        return _load("huggingface" if saved else "folder", options, **fixed)
     if not path.exists():
         raise _unknown_data(data)
     if not path.is_file():
@@ -144,8 +135,7 @@ def _load(kind: str, options: dict[str, Any], /, **fixed: Any) -> ImageSet:
         hint = f". Pass it as {kind}:FOLDER" if "'root'" in str(error) else ""
         raise error_at(kind, str(error).partition(" ")[2] + hint) from error
     if not isinstance(images, ImageSet):
-        problem = f"returned {type(images).__name__} instead of an ImageSet"
-        raise error_at(kind, problem, images)
+        raise error_at(kind, f"returned {type(images).__name__} instead of an ImageSet", images)
     return images
 
 

@@ -100,14 +100,12 @@ def without_corrupt(images: ImageSet) -> ImageSet:
     good = check_files(images).problems == ""
     if good.all():
         return images
-    left_out = (*images.left_out, *images.ids[~good].tolist())
-    return replace(images.select(good), left_out=left_out)
+    return replace(images.select(good), left_out=(*images.left_out, *images.ids[~good].tolist()))
 
 
 def _measure(image: Image.Image) -> tuple[int, int, str]:
     """The width, height, and hash of the pixels."""
-    size = f"{image.width}x{image.height}"
-    return image.width, image.height, content_hash(size, image.tobytes())
+    return image.width, image.height, content_hash(f"{image.width}x{image.height}", image.tobytes())
 
 
 def _quantiles(values: Any) -> Quantiles:

@@ -2,7 +2,6 @@
 
 import hashlib
 import http.client
-import re
 import shutil
 import stat
 import tarfile
@@ -23,12 +22,12 @@ OnProgress = Callable[[int, int], Any]
 
 
 class Archive(NamedTuple):
-    """The address of a dataset's archive, and its size and checksum for verification."""
+    """The address of a dataset's archive, and its checksum and size for verification."""
 
     url: str
     file: str
     sha256: str
-    size: int | None = None
+    size: int
 
 
 ARCHIVES = {
@@ -54,15 +53,13 @@ MANUAL = {
     "cars196": (
         "the authors' server is offline, and no maintained library publishes a checksum. Kaggle "
         "has a copy, jutrera/stanford-car-dataset-by-classes-folder; put its folder car_data into "
-        "ROOT. Or pass --url and --sha256 of an archive you trust"
+        "ROOT"
     ),
     "inshop": (
         "the authors require an agreement: DeepFashion, In-shop Clothes Retrieval, at "
-        "mmlab.ie.cuhk.edu.hk. Put img/ and list_eval_partition.txt into ROOT. "
-        "Or pass --url and --sha256 of an archive you have"
+        "mmlab.ie.cuhk.edu.hk. Put img/ and list_eval_partition.txt into ROOT"
     ),
 }
-PROTOCOLS = ("http://", "https://")
 ATTEMPTS = 5
 """The number of consecutive attempts that may receive nothing."""
 WAIT_SECONDS = 2.0
@@ -71,19 +68,15 @@ BLOCK_BYTES = 1 << 20
 
 
 def fetch(
-    name: str,
-    root: str | Path,
-    url: str | None = None,
-    sha256: str | None = None,
-    progress: OnProgress = lambda received, total: None,
+    name: str, root: str | Path, progress: OnProgress = lambda received, total: None
 ) -> ImageSet:
-    """Download a dataset to `root` unless it is there, and open it.
-
-    An archive of your own choice has a URL and a checksum; `progress` gets the bytes received and
-    in total.
-    """
-    archive = _find_archive(name, url, sha256)
-    root = Path(root).expanduser()
+    """Download a dataset to `root` unless it is there, and open it; `progress` gets the bytes
+    received and in total."""
+    if name in MANUAL:
+        raise OodmlError(f"{name} cannot be downloaded: {MANUAL[name]}", given=name)
+    if name not in ARCHIVES:
+        raise unknown("dataset to fetch", name, (*ARCHIVES, *MANUAL))
+    archive, root = ARCHIVES[name], Path(root).expanduser()
     root.mkdir(parents=True, exist_ok=True)
     try:
         images: ImageSet = load("datasets", name, root=root)
@@ -95,29 +88,6 @@ def fetch(
         images = load("datasets", name, root=root)
         file.unlink()
     return images
-
-
-def _find_archive(name: str, url: str | None, sha256: str | None) -> Archive:
-    known = ARCHIVES.get(name)
-    if known is None and name not in MANUAL:
-        raise unknown("dataset to fetch", name, (*ARCHIVES, *MANUAL))
-    if url is None and (sha256 is not None or known is None):
-        if sha256 is not None:
-            raise OodmlError("--sha256 requires --url", "--sha256", sha256)
-        raise OodmlError(f"{name} cannot be downloaded: {MANUAL[name]}", given=name)
-    if url is not None and not url.startswith(PROTOCOLS):
-        problem = f"--url must start with http:// or https://; given {url!r}"
-        raise OodmlError(problem, "--url", url, PROTOCOLS)
-    if sha256 is None:
-        if known is None:
-            problem = f"{name}: --url requires --sha256, because no checksum is known"
-            raise OodmlError(problem, "--sha256")
-        return known._replace(url=url or known.url)
-    digits = str(sha256).lower()
-    if not re.fullmatch("[0-9a-f]{64}", digits):
-        problem = f"--sha256 must be 64 hexadecimal digits; given {sha256!r}"
-        raise OodmlError(problem, "--sha256", sha256)
-    return Archive(str(url), f"{name}-{digits[:12]}.archive", digits)
 
 
 def _download(archive: Archive, target: Path, progress: OnProgress) -> None:
@@ -150,18 +120,12 @@ def _download(archive: Archive, target: Path, progress: OnProgress) -> None:
 def _receive(archive: Archive, part: Path, progress: OnProgress) -> None:
     """Append the missing bytes to `part`; raises OSError if the connection ends early."""
     received = part.stat().st_size if part.exists() else 0
-    if archive.size is not None and received == archive.size:
+    if received >= archive.size:
         return
     request = urllib.request.Request(archive.url, headers={"User-Agent": "oodml"})
     if received:
         request.add_header("Range", f"bytes={received}-")
-    try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        if error.code == 416 and received:  # the file is complete
-            return
-        raise
-    with response:
+    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
         if response.headers.get_content_type() == "text/html":
             problem = "the server returned a web page instead of an archive"
             raise error_at(archive.url, problem, "text/html")
@@ -169,14 +133,14 @@ def _receive(archive: Archive, part: Path, progress: OnProgress) -> None:
             received = 0
         length = response.headers.get("Content-Length")
         total = received + int(length) if length is not None else archive.size
-        if archive.size is not None and total != archive.size:
+        if total != archive.size:
             problem = f"the file has {total} bytes instead of {archive.size}"
             raise error_at(archive.url, problem, total, [str(archive.size)])
         with part.open("ab" if received else "wb") as stream:
             while block := response.read(BLOCK_BYTES):
                 received += stream.write(block)
-                progress(received, total or 0)
-    if total is not None and received != total:
+                progress(received, total)
+    if received != total:
         raise OSError(f"the connection ended after {received} of {total} bytes")
 
 

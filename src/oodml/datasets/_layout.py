@@ -43,8 +43,7 @@ def read_rows(path: Path, header: Sequence[str], skip: int = 0) -> list[list[str
     first = lines[skip].split() if len(lines) > skip else []
     if first != list(header):
         problem = f"expected the header {' '.join(header)!r}, given {' '.join(first)!r}"
-        location = f"{path}:{skip + 1}"
-        raise OodmlError(f"{path}: line {skip + 1}: {problem}", location, first, header)
+        raise OodmlError(f"{path}: line {skip + 1}: {problem}", f"{path}:{skip + 1}", first, header)
     rows = [line.split() for line in lines[skip + 1 :] if line.strip()]
     for number, line in enumerate(lines[skip + 1 :], skip + 2):
         if line.strip() and len(line.split()) != len(header):
@@ -81,8 +80,7 @@ def check_choice(dataset: str, option: str, names: Sequence[str], known: list[st
     """Refuse an option such as `groups` unless it lists one or more of the known names."""
     if isinstance(names, str) or not names:
         expected = f"expected a list of one or more of {', '.join(known)}"
-        problem = f"{dataset}: {option}: {expected}; given {names!r}"
-        raise OodmlError(problem, option, names, known)
+        raise OodmlError(f"{dataset}: {option}: {expected}; given {names!r}", option, names, known)
     for name in names:
         if name not in known:
             raise unknown(option.removesuffix("s"), name, known, dataset)

@@ -38,8 +38,7 @@ def dataset(root: str | Path) -> ImageSet:
     if path.name == "cars_meta.mat":  # both archives, by the lists of the devkit
         home, parts = path.parent.parent, []
         for folder, lists in PARTS.items():
-            listed = first_existing("cars196", home, lists)
-            names, labels = _listed_images(listed, path, "fname")
+            names, labels = _listed_images(first_existing("cars196", home, lists), path, "fname")
             parts.append((np.char.add(f"{folder}/", names), labels))
         ids, classes = map(np.concatenate, zip(*parts, strict=True))
     else:
@@ -56,8 +55,7 @@ def _listed_images(path: Path, meta: Path, column: str) -> tuple[Names, Names]:
     try:
         annotations = np.atleast_1d(loadmat(path, squeeze_me=True)["annotations"])
         names = loadmat(meta, squeeze_me=True)["class_names"].astype(np.str_)
-        ids = annotations[column].astype(np.str_)
-        numbers = annotations["class"].astype(np.int64)
+        ids, numbers = annotations[column].astype(np.str_), annotations["class"].astype(np.int64)
         if numbers.min() < 1:
             raise ValueError(f"class {numbers.min()}; classes are counted from 1")
         classes = names[numbers - 1]

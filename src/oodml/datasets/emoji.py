@@ -28,22 +28,19 @@ def dataset(groups: Sequence[str] | None = None, styles: Sequence[str] | None = 
         OodmlError: if a group or a style does not exist.
     """
     with np.load(FILE, allow_pickle=False) as arrays:
-        classes = arrays["classes"]
-        known = arrays["styles"].tolist()
+        classes, known = arrays["classes"], arrays["styles"].tolist()
         if styles is not None:
             check_choice("emoji", "styles", styles, known)
         chosen = [style for style in known if styles is None or style in styles]
-        pixels = [_tiles(arrays[style], len(classes)) for style in chosen]
+        tiles = [_tiles(arrays[style], len(classes)) for style in chosen]
     superclasses = np.array([name.partition("/")[0] for name in classes.tolist()])
     order = np.arange(len(chosen) * len(classes)).reshape(len(chosen), -1).T.ravel()
-    images = ImageSet(
-        "emoji",
-        np.array([f"{name}/{style}" for style in chosen for name in classes.tolist()])[order],
-        np.tile(classes, len(chosen))[order],
-        np.tile(superclasses, len(chosen))[order],
-        pixels=np.concatenate(pixels)[order],
-        attributes={"style": np.repeat(chosen, len(classes))[order]},
-    )
+    ids = np.array([f"{name}/{style}" for style in chosen for name in classes.tolist()])
+    columns = ids, np.tile(classes, len(chosen)), np.tile(superclasses, len(chosen))
+    ids, names, kinds = (column[order] for column in columns)
+    style = {"style": np.repeat(chosen, len(classes))[order]}
+    pixels = np.concatenate(tiles)[order]
+    images = ImageSet("emoji", ids, names, kinds, pixels=pixels, attributes=style)
     if groups is None:
         return images
     check_choice("emoji", "groups", groups, np.unique(superclasses).tolist())

@@ -36,18 +36,10 @@ def dataset(
     paths, skipped = image_paths(root)
     depth = _depth(root, paths) if labeled else 0
     classes = [str(path.parent) for path in paths]
-    if len(set(classes)) == 1 and labeled and not allow_one_class:
-        problem = f"all images are in one class, {classes[0]!r}; at least two are required"
-        raise error_at(root, problem, classes[0])
-    refuse_same_names(classes, str(root))
-    return ImageSet(
-        name or _unicode(root.resolve().name),
-        np.array([str(path) for path in paths]),
-        np.array(classes),
-        np.array([path.parts[0] for path in paths]) if depth == 3 else None,
-        root=root,
-        skipped=skipped,
-    )
+    refuse_same_names(classes, str(root), allow_one_class or not labeled)
+    title, ids = name or _unicode(root.resolve().name), np.array([str(path) for path in paths])
+    superclasses = np.array([path.parts[0] for path in paths]) if depth == 3 else None
+    return ImageSet(title, ids, np.array(classes), superclasses, root=root, skipped=skipped)
 
 
 def image_paths(root: Path) -> tuple[list[PurePosixPath], tuple[tuple[str, int], ...]]:

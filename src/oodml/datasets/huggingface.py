@@ -59,8 +59,7 @@ def dataset(
 
 
 def _load(name: str, split: str | None, config: str | None, revision: str | None) -> dict[str, Any]:
-    datasets = require("hf", "datasets")
-    saved = is_saved_dataset(Path(name))
+    datasets, saved = require("hf", "datasets"), is_saved_dataset(Path(name))
     try:
         if saved:
             parts = datasets.load_from_disk(name)

@@ -70,33 +70,29 @@ def dataset(
         dropped = np.any([np.zeros(n_rows, dtype=np.bool_), *missing], axis=0)
         table = {name: values[~dropped] for name, values in table.items()}
     columns = _named_columns(path, table)
-    refuse_same_names(columns["class"], str(path))
     if not (n := len(columns["path"])):
         raise error_at(path, "lists no images")
-    if len(np.unique(columns["class"])) == 1:
-        only = str(columns["class"][0])
-        problem = f"all images are in one class, {only!r}; at least two are required"
-        raise error_at(path, problem, only)
+    refuse_same_names(columns["class"], str(path), allow_one=False)
     attributes = _short_columns(table)
     attributes |= {name: columns.pop(name) for name in ATTRIBUTES if name in columns}
-    parts, flags = columns.get("split"), [name for name in LISTS if name in columns]
-    if flags == [*LISTS]:  # the place in the lists of queries and gallery
-        split, parts = parts, parts_from_flags({name: columns[name] for name in LISTS}, str(path))
-        if split is not None:
-            parts[(parts == "unlisted") & (split == "train")] = "train"
     if check_files:
         require_files(path, base, np.sort(columns["path"]))
-    images = ImageSet(
-        name or path.stem,
-        columns["path"],
-        columns["class"],
-        columns.get("superclass"),
-        root=base,
-        partition=parts,
-        skipped=((NO_LABEL, n_rows - n),) if skip_unlabeled else (),
-        attributes=attributes,
-    )
+    rows = columns["path"], columns["class"], columns.get("superclass")
+    more: Any = {"attributes": attributes, "partition": _partition(columns, str(path))}
+    more["skipped"] = ((NO_LABEL, n_rows - n),) if skip_unlabeled else ()
+    images = ImageSet(name or path.stem, *rows, root=base, **more)
     return images.select(np.argsort(images.ids, kind="stable"))
+
+
+def _partition(columns: Table, location: str) -> Names | None:
+    """The place in the lists of queries and gallery, if there are any, or else the split."""
+    split = columns.get("split")
+    if not all(name in columns for name in LISTS):
+        return split
+    parts = parts_from_flags({name: columns[name] for name in LISTS}, location)
+    if split is not None:
+        parts[(parts == "unlisted") & (split == "train")] = "train"
+    return parts
 
 
 def _short_columns(table: Table) -> dict[str, Names]:

@@ -53,15 +53,10 @@ SAME_COLORS = 3
 ORIENTATION = 0x0112
 BITS_PER_SAMPLE, PHOTOMETRIC, MAX_SAMPLE_VALUE, SAMPLE_FORMAT = 258, 262, 281, 339
 SIGNED = 2
-_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270",
+          "TRANSVERSE", "ROTATE_90")  # fmt: skip
+_TRANSPOSE = {value: Image.Transpose[name] for value, name in enumerate(_TURNS, 2)}
+"""What each EXIF orientation is undone by."""
 
 
 def decode(
@@ -188,8 +183,7 @@ def _tiff_tag(image: Image.Image, tag: int) -> int | None:
 
 def _scale_color_key(image: Image.Image) -> None:
     """Scale the transparent color of a PNG to 8 bits; Pillow scales only the pixels."""
-    key = image.info.get("transparency")
-    raw = _raw_mode(image)
+    key, raw = image.info.get("transparency"), _raw_mode(image)
     if isinstance(key, tuple) and raw == "RGB;16B":
         image.info["transparency"] = tuple(value >> 8 for value in key)
     elif isinstance(key, int) and raw in ("L;2", "L;4"):
@@ -248,8 +242,7 @@ def _profile_mode(image: Image.Image) -> str:
 def _profile_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        target = ImageCms.createProfile("sRGB")
-        transform = ImageCms.buildTransform(source, target, mode, "RGB")
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):  # damaged, or of another mode
         return None
     if mode == "CMYK":

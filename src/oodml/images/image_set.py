@@ -1,8 +1,8 @@
 """A labeled collection of images, one per row."""
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,7 +26,8 @@ class ImageSet(Labeled):
     Attributes:
         ids: [n] unique names of the images; for files, the path relative to `root`.
         classes, superclasses: [n] the class of each image, and its superclass or None.
-        root, pixels: the folder of the files, or [n h w] or [n h w 3] uint8 in memory.
+        root, pixels: the folder of the files; or [n h w] or [n h w 3] uint8 in memory, or [n]
+            images of Pillow, or encoded as bytes.
         partition: [n] the predefined part, such as "train" or "query", of each image, or None.
         left_out: ids of the unreadable images that `skip_corrupt` removed.
         background: the color behind transparent pixels: "white", "black", or "#rrggbb".
@@ -82,18 +83,21 @@ class ImageSet(Labeled):
 
     def read(self, index: int, at_least: int | None = None) -> Image.Image:
         """Decode the image in a row as RGB; see `oodml.images.decode.decode`."""
-        if self.pixels is not None:
-            return Image.fromarray(self.pixels[index]).convert("RGB")
-        return decode(self.path(index), at_least, self.background)
+        if self.pixels is None:
+            return decode(self.path(index), at_least, self.background)
+        pixels = self.pixels[index]
+        if isinstance(pixels, bytes):
+            return decode(pixels, at_least, self.background, str(self.ids[index]))
+        image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+        return image.convert("RGB")
 
     def input_image(self, index: int) -> InputImage:
         """The image that views are made from."""
         return self.read(index)
 
-    def without(self, ids: Iterable[str]) -> "ImageSet":
-        """All images except those with the given ids."""
-        removed = np.isin(self.ids, list(ids))
-        return self.select(~removed) if removed.any() else self
+    def values(self) -> dict[str, Any]:
+        """The fields by name, to make another kind of set of the same images."""
+        return {one.name: getattr(self, one.name) for one in fields(ImageSet)}
 
 
 def native_name(name: str) -> str:

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -46,8 +46,7 @@ class PixelCache:
     def image(self, index: int) -> InputImage:
         """The image at an index; the pixels of a resized image are not copied."""
         start, (height, width) = self.offsets[index], self.shapes[index]
-        flat = self.pixels[start : start + 3 * height * width]
-        array = flat.reshape(height, width, 3)
+        array = self.pixels[start : start + 3 * height * width].reshape(height, width, 3)
         return array if self.resized[index] else Image.fromarray(array)
 
 
@@ -79,10 +78,9 @@ def resized_images(
         records = fingerprint.cached_records(images, file_times(images))
     readable = records.decoded.all() and not records.problems.any()
     cache = _open(_cache_path(images, records, short)) if readable else None
-    values = {field.name: getattr(images, field.name) for field in fields(ImageSet)}
     contents = records.contents(images.background)
     rows = None if cache is None else np.searchsorted(cache.contents, contents)
-    return ResizedImages(**values, short=short, cache=cache, cache_rows=rows)
+    return ResizedImages(**images.values(), short=short, cache=cache, cache_rows=rows)
 
 
 def fill_pixel_cache(images: ImageSet, short: int, log: Log = no_log) -> FileRecords:
@@ -187,8 +185,7 @@ def _open(folder: Path) -> PixelCache | None:
         return None
     try:
         with (folder / "index.npz").open("rb") as stream, np.load(stream) as arrays:
-            names = ("contents", "offsets", "shapes", "resized")
-            values = {name: arrays[name] for name in names}
+            values = {name: arrays[name] for name in ("contents", "offsets", "shapes", "resized")}
         mapped = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
         expected = int((values["offsets"] + 3 * values["shapes"].prod(axis=1)).max(initial=0))
         if len(mapped) != expected:

@@ -96,8 +96,7 @@ def train_view(image: InputImage, size: int, recipe: Recipe, seed: int) -> NDArr
         left, top = (int(random.integers(0, extent - side + 1)) for extent in view.size)
         view = view.crop((left, top, left + side, top + side))
     else:
-        box = _random_box(extent_of(image), recipe.area, random)
-        view = _resize(image, (side, side), box)
+        view = _resize(image, (side, side), _random_box(extent_of(image), recipe.area, random))
     if recipe.flip and random.random() < 0.5:
         view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if recipe.jitter:

@@ -33,7 +33,7 @@ from oodml.study.folder.claims import Claims
 from oodml.study.folder.store import Store
 from oodml.study.folder.table import ResultsTable, write_run_rows
 from oodml.study.plan import hash_of_split
-from oodml.study.prepare import add_external_runs, prepare
+from oodml.study.prepare import prepare, preparing, write_external_runs
 from oodml.study.run import metric_rows, test_metrics
 from oodml.study.spec.study_file import parse_study
 from oodml.vectors import VectorSet
@@ -61,8 +61,6 @@ def record(
     Args:
         vectors: [n d] of all test images of the split, in any order; or a `VectorSet`.
         classes, ids: [n] the classes, by default the study's, and ids of the images.
-        method: the name of the method in the results.
-        split: the step of the split.
         trains: False for a model that was not trained on the split, such as a frozen network.
         replace_existing: replace the run of the same method, split, and seed.
     """
@@ -72,7 +70,7 @@ def record(
         names, source = np.asarray(ids), {} if classes is not None else {"classes": "none"}
         labels = np.full(len(names), "unlabeled") if classes is None else np.asarray(classes)
         vectors = VectorSet(np.asarray(vectors), labels, names, source=source)
-    return _Target(Path(folder)).add(method, split, seed, vectors, trains, replace_existing)
+    return _ExternalMethod(Path(folder), method, trains, replace_existing).add(vectors, split, seed)
 
 
 def add_files(
@@ -92,14 +90,13 @@ def add_files(
     """
     if data is not None or splits is not None:
         _create_study(Path(folder), data, splits)
-    target = _Target(Path(folder))
-    added = []
+    own, added = _ExternalMethod(Path(folder), method, "{split}" in pattern, replace_existing), []
     for split, seed, path in _matching_files(pattern):
         vectors = VectorSet.load(path)
-        for step in [split] if split else [str(one.step) for one in target.progression]:
-            test = target.images.subset(target.progression.at(step).test).ids
+        for step in [split] if split else [str(one.step) for one in own.progression]:
+            test = own.images.subset(own.progression.at(step).test).ids
             chosen = vectors if split else vectors.select(np.isin(vectors.ids, test))
-            target.add(method, step, seed, chosen, bool(split), replace_existing, str(path))
+            own.add(chosen, step, seed, str(path))
             added.append(f"{method} on split {step}, seed {seed}: {path}")
     return added
 
@@ -126,15 +123,19 @@ def _create_study(folder: Path, data: str | None, splits: Path | None) -> None:
     source = str(Path(data).resolve()) if Path(data).exists() else data
     tables: dict[str, Any] = {"name": folder.name or "study", "data": source, "methods": ["frozen"]}
     tables["splits"] = {"file": str(splits.resolve())}
-    study = parse_study(tables, folder / "study.toml")
-    store = Store(folder.resolve())
+    study, store = parse_study(tables, folder / "study.toml"), Store(folder.resolve())
     store.create()
     prepare(study.model_copy(update={"variants": (), "text": tomli_w.dumps(tables)}), store)
 
 
 @dataclass
-class _Target:
+class _ExternalMethod:
+    """A method that was trained elsewhere, whose runs are added to a study."""
+
     folder: Path
+    method: str
+    trains: bool
+    replace_existing: bool
 
     def __post_init__(self) -> None:
         self.store = Store(self.folder.resolve())
@@ -147,24 +148,12 @@ class _Target:
             raise error_at(self.folder, problem)
         self.progression = read_splits(self.store.splits)
 
-    def add(
-        self,
-        method: str,
-        step: int | str,
-        seed: int,
-        vectors: VectorSet,
-        trains: bool,
-        replace_existing: bool,
-        location: str = "vectors",
-    ) -> str:
-        started = time.perf_counter()
-        split = self.progression.at(step)
-        test = _test_vectors(vectors, split, self.images, location)
-        run = self._plan(method, split, seed, trains)
-        self._refuse_conflicts(run, test, replace_existing)
+    def add(self, vectors: VectorSet, step: int | str, seed: int, location: str = "vectors") -> str:
+        started, split = time.perf_counter(), self.progression.at(step)
+        test, run = _test_vectors(vectors, split, self.images, location), self._plan(split, seed)
+        self._refuse_conflicts(run, test)
         claims = Claims(self.store.claims)
-        claim = claims.take(run.id)
-        if claim is None:
+        if (claim := claims.take(run.id)) is None:
             raise error_at(self.folder, f"another process adds {run.description}")
         folder = self.store.create_unfinished(run.id, claim)
         try:
@@ -172,18 +161,19 @@ class _Target:
             test.save(folder / "vectors.npz")
             confusions(test).to_parquet(folder / "confusions.parquet")
             write_run_rows(result_rows(rows, run.identity), folder)
-            if replace_existing:
+            if self.replace_existing:
                 shutil.rmtree(self.store.runs / run.id, ignore_errors=True)
             self.store.publish(run, folder, time.perf_counter() - started)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             claims.release(claim)
-        add_external_runs(self.store, self.progression)
+        with preparing(self.store):
+            write_external_runs(self.store, self.progression)
         ResultsTable(self.store).write()
         return run.id
 
-    def _plan(self, method: str, split: Split, seed: int, trains: bool) -> RunPlan:
-        plan = self.store.read_plan()
+    def _plan(self, split: Split, seed: int) -> RunPlan:
+        plan, method = self.store.read_plan(), self.method
         own = [run for run in plan.runs if not run.external]
         if method in {run.label for run in own}:
             problem = f"method {method!r}: the study trains a method of this name; choose another"
@@ -191,26 +181,18 @@ class _Target:
         shots = sorted({n for run in own for n in run.shots} or split.episodes)
         adapt = next((run.adapt for run in own if run.shots), AdaptSettings().model_dump())
         classes = hash_of_split(split, ())
-        return RunPlan(
-            id=f"{EXTERNAL}{content_hash(method, classes, str(seed))[:12]}",
-            data=self.images.name,
-            fingerprint=plan.fingerprint,
-            label=method,
-            method="external",
-            trains=trains,
-            adapt={**adapt, "layers": "last"},
-            split=str(split.step),
-            shift=split.shift,
-            shots=tuple(n for n in shots if n in split.episodes),
-            seed=seed,
-            external=classes,
-        )
+        values: dict[str, Any] = {"data": self.images.name, "fingerprint": plan.fingerprint}
+        values |= {"label": method, "method": "external", "trains": self.trains, "seed": seed}
+        values |= {"split": str(split.step), "shift": split.shift, "external": classes}
+        values["shots"] = tuple(n for n in shots if n in split.episodes)
+        name = f"{EXTERNAL}{content_hash(method, classes, str(seed))[:12]}"
+        return RunPlan(id=name, adapt={**adapt, "layers": "last"}, **values)
 
-    def _refuse_conflicts(self, run: RunPlan, test: VectorSet, replace_existing: bool) -> None:
+    def _refuse_conflicts(self, run: RunPlan, test: VectorSet) -> None:
         for other in self.store.external_runs():
             if (other.label, other.split) != (run.label, run.split):
                 continue
-            if other.id == run.id and not replace_existing:
+            if other.id == run.id and not self.replace_existing:
                 remedy = "pass --replace-runs (replace_existing=True) to replace it"
                 problem = f"{run.description} is recorded already; {remedy}"
                 raise OodmlError(f"{self.folder}: {problem}", "seed", run.seed)
@@ -228,8 +210,7 @@ class _Target:
             return test.select(np.flatnonzero(np.isin(test.ids, wanted.ids)))
 
         for shots in run.shots:
-            episodes = split.episodes[shots]
-            head = IdentityHead()
+            episodes, head = split.episodes[shots], IdentityHead()
             yield from adapt_split(images, features, head, episodes, settings, shots, run.seed)
 
 

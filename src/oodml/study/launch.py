@@ -13,13 +13,14 @@ from typing import Any
 from rich.console import Console
 
 from oodml import distributed
-from oodml.datasets import open_images
 from oodml.devices import resolve_device
 from oodml.errors import OodmlError
 from oodml.files import cache_folder, log_cache_failure, replacing
-from oodml.images.fingerprint import fingerprint as image_fingerprint
+from oodml.images.fingerprint import Log
+from oodml.images.image_set import ImageSet
 from oodml.model import parse_model_settings
 from oodml.model_input import check_images
+from oodml.results.plan import StudyPlan
 from oodml.shift.files import read_splits, write_splits
 from oodml.study import run as study_run
 from oodml.study.folder.conflicts import resolve_conflicts
@@ -73,12 +74,13 @@ class Launcher:
         return str(resolve_device(self.device))
 
     @property
-    def prepare_options(self) -> dict[str, Any]:
-        return {"smoke": self.smoke, "device": self.resolved_device, "log": self.log}
-
-    @property
     def artifact_options(self) -> dict[str, Any]:
         return {"checkpoint_seconds": self.checkpoint_seconds, "trackers": tuple(self.trackers)}
+
+    @property
+    def prepare_options(self) -> dict[str, Any]:
+        options = {"smoke": self.smoke, "device": self.resolved_device, "log": self.log}
+        return options | {"artifact_options": self.artifact_options}
 
     @contextlib.contextmanager
     def open(self, study: Study, folder: str | Path) -> Iterator[Store]:
@@ -97,15 +99,11 @@ class Launcher:
             raise OodmlError(problem, "workers")
         store = Store(Path(folder).resolve())
         store.create()
-
-        def fingerprint() -> str:
-            return image_fingerprint(open_images(study.data.name, **study.data.options))
-
         copy = mirrored(store.folder, self.storage) if self.storage else contextlib.nullcontext()
         try:
             with copy:
-                identity = plan_identity(study, self.smoke)
-                if removed := resolve_conflicts(store, identity, fingerprint, self.replace):
+                identity, current = plan_identity(study, self.smoke), study.data.fingerprint
+                if removed := resolve_conflicts(store, identity, current, self.replace):
                     self.log(removed)
                 yield store
         except OSError as error:
@@ -117,9 +115,8 @@ class Launcher:
         """Choose the options of a study that have ranges. Finished trials are not repeated."""
         if study.search is None:
             return study
-        images, device = open_images(study.data.name, **study.data.options), self.resolved_device
-        key = progression_key(study, images)
-        if planned_progression_key(store) != key:
+        images = study.data.open()
+        if planned_progression_key(store) != progression_key(study, images):
             prepare(study.model_copy(update={"variants": ()}), store, **self.prepare_options)
         progression = read_splits(store.splits)
         searches = search.method_searches(study, progression, images)
@@ -136,23 +133,26 @@ class Launcher:
         self.log(f"search: {study.search.trials} trials each of {labels}, {where}")
         log = cache(self.log)  # every round needs the same features
         for sampled in search.rounds(searches):
-            plan = search.plan_search(
-                study, searches, progression, images, key, self.artifact_options
-            )
-            while missing := trials.unsettled(plan.runs):  # a process that lags may write again
-                trials.write_plan(plan)
-                if execute_trial is None:
-                    check_images(images, [parse_model_settings(run.model) for run in missing], log)
-                    precompute_features(missing, images, trials, device, log)
-                self.run_workers(trials, execute_trial or study_run.execute_trial)
-            if not trials.plan_file.exists() or trials.read_plan() != plan:
-                trials.write_plan(plan)
+            plan = search.plan_search(study, searches, progression, images)
+            self._run_trials(plan, trials, images, execute_trial, log)
             for one, some in sampled:
                 one.read_outcomes(some, trials)
             search.write_trials(searches, trials.folder / "trials.csv")
-        chosen = search.with_chosen_options(study, searches, str(split.step), trials.folder)
         trials.clean_up()
-        return chosen
+        return search.with_chosen_options(study, searches, str(split.step), trials.folder)
+
+    def _run_trials(
+        self, plan: StudyPlan, trials: Store, images: ImageSet, execute: Execute | None, log: Log
+    ) -> None:
+        plan = plan.model_copy(update={"keeping": self.artifact_options})
+        while missing := trials.unsettled(plan.runs):  # a process that lags may write again
+            trials.write_plan(plan)
+            if execute is None:
+                check_images(images, [parse_model_settings(run.model) for run in missing], log)
+                precompute_features(missing, images, trials, self.resolved_device, log)
+            self.run_workers(trials, execute or study_run.execute_trial)
+        if not trials.plan_file.exists() or trials.read_plan() != plan:
+            trials.write_plan(plan)
 
     def run_workers(self, store: Store, execute: Execute | None) -> None:
         device, threads, n = self.resolved_device, self.threads, self.workers
@@ -187,13 +187,7 @@ def run_study(
     launcher = Launcher(**options)
     with launcher.open(study, folder) as store:
         study = launcher.search(study, store, execute_trial)
-        prepare(
-            study,
-            store,
-            precompute=execute is None,
-            artifact_options=launcher.artifact_options,
-            **launcher.prepare_options,
-        )
+        prepare(study, store, precompute=execute is None, **launcher.prepare_options)
         if launcher.retry:
             store.clear_failures()
         try:

@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,6 @@ SCHEMA = 2
 LATER = {"tune", "lora", "layer_decay", "gradient_checkpointing", "chunk_size", "retain", "ema",
          "average"}  # fmt: skip
 """Settings that run ids ignore at their defaults, because earlier versions did not have them."""
-_SHARED = ("data", "fingerprint", "label", "method", "seed", "trains")
-"""The fields that a run and its plan have in common as they are."""
 CHANGED = (
     "changed since the study was planned. Run `oodml study run` again, which plans the changed runs"
 )
@@ -86,15 +84,10 @@ class Run:
 
     def settings(self) -> dict[str, Any]:
         """The fields of the run's `RunPlan` as JSON values, without its id and position."""
-        return {name: getattr(self, name) for name in _SHARED} | {
-            "options": dict(self.options),
-            **{part: getattr(self, part).model_dump(mode="json") for part in PARTS},
-            "split": str(self.split.step),
-            "shift": float(self.split.shift),
-            "shots": list(self.shots),
-            "test_data": [one.model_dump() for one in self.test_data],
-            "code": dict(self.code),
-        }
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        del values["split_hash"]
+        values |= {part: values[part].model_dump(mode="json") for part in PARTS}
+        return values | {"split": str(self.split.step), "shift": float(self.split.shift)}
 
     def to_plan(self, position: int = 0, **fields: Any) -> RunPlan:
         return RunPlan(id=self.id, position=position, **self.settings(), **fields)
@@ -107,7 +100,7 @@ def plan_runs(
     tests: Mapping[str, Sequence[FurtherTest]] | None = None,
 ) -> list[RunPlan]:
     """Every variant on every split with every seed."""
-    fingerprint = image_fingerprint(images)
+    shared = {"data": images.name, "fingerprint": image_fingerprint(images)}
     shots = tuple(sorted(set(study.shots)))
     hashes = {wanted: [hash_of_split(s, wanted) for s in progression] for wanted in {shots, ()}}
     seeds = sorted({seed for variant in study.variants for seed in variant.seeds})
@@ -117,9 +110,7 @@ def plan_runs(
         for variant in (one for one in study.variants if seed in one.seeds):
             wanted = shots if variant.few_shot else ()
             run = Run(
-                **variant.run_fields(),
-                data=images.name,
-                fingerprint=fingerprint,
+                **variant.run_fields() | shared,
                 split=progression[position],
                 shots=wanted,
                 seed=seed,
@@ -136,16 +127,13 @@ def _code_references(variant: Variant) -> tuple[Any, ...]:
 
 
 def run_from_plan(plan: RunPlan, split: Split) -> Run:
+    names = {one.name for one in fields(Run)} - {"split_hash", "split", *PARTS}
     return Run(
-        **{name: getattr(plan, name) for name in _SHARED},
-        options=plan.options,
+        **{name: getattr(plan, name) for name in names},
         model=parse_model_settings(plan.model),
         train=TrainSettings.model_validate(plan.train),
         adapt=AdaptSettings.model_validate(plan.adapt),
         split=split,
-        shots=plan.shots,
-        code=plan.code,
-        test_data=plan.test_data,
     )
 
 
@@ -181,14 +169,9 @@ def hash_of_split(split: Split, shots: Sequence[int]) -> str:
 
 def plan_identity(study: Study, smoke: bool = False, fingerprint: str = "") -> StudyPlan:
     """The plan of a study before its splits are built: what distinguishes it from other studies."""
-    return StudyPlan(
-        schema=SCHEMA,
-        name=study.name,
-        source=study.data.model_dump(mode="json"),
-        fingerprint=fingerprint,
-        splits_key=content_hash(_splits_content(study.splits)),
-        smoke=smoke,
-    )
+    values: Any = {"name": study.name, "source": study.data.model_dump(mode="json")}
+    values |= {"fingerprint": fingerprint, "smoke": smoke, "schema": SCHEMA}
+    return StudyPlan(splits_key=content_hash(_splits_content(study.splits)), **values)
 
 
 def _splits_content(splits: SplitSettings | SplitFile) -> bytes:
@@ -212,9 +195,8 @@ def plan_study(
 ) -> StudyPlan:
     by_shift = sorted(range(len(progression)), key=lambda position: progression[position].shift)
     positions = {by_shift[0], by_shift[-1]} if smoke else set(by_shift)
-    splits = study.splits
-    if isinstance(splits, SplitFile):
-        splits = SplitSettings.model_validate({})
+    own = study.splits
+    splits = own if isinstance(own, SplitSettings) else SplitSettings.model_validate({})
     runs = plan_runs(study, progression, images, tests)
     names = [one.data for one in next(iter((tests or {}).values()), ())]
     sources = [source.model_dump(mode="json") for _, source in study.test_data]

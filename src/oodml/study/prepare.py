@@ -112,45 +112,30 @@ def prepare(
     log: Log = no_log,
 ) -> None:
     """Build the progression if the folder does not have it yet, and write the plan."""
-    images = open_images(study.data.name, **study.data.options)
+    images = study.data.open()
     check_class_sizes(study.shots, images)
-    with _preparing(store, log) as log:
+    with preparing(store, log) as log:
         further = open_further_data(study, images)
         for one in (images, *further.values()):
             check_images(one, [variant.model for variant in study.variants if precompute], log)
         key = plans.progression_key(study, images)
         if plans.planned_progression_key(store) != key:
-            counts = f"{len(images)} images, {len(images.class_names)} classes"
-            log(f"building the splits of {images.name}: {counts}")
             store.write_plan(plans.plan_identity(study, smoke, image_fingerprint(images)))
-            _write_progression(study, images, store, device)
-        progression = read_splits(store.splits)
-        _check_progression(progression, study, images, store)
+            _write_progression(study, images, store, device, log)
+        progression = _read_progression(study, images, store)
         write_text(store.folder / "study.toml", study.text)
         features = partial(_shift_features, study, progression, device=device, log=log)
-        tests = plan_tests(further, images, progression, features)
-        for name in further:
-            planned = [test for some in tests.values() for test in some if test.data == name]
-            known = [test.shift for test in planned if test.shift is not None]
-            text = f"{min(known):.4g} to {max(known):.4g}" if known else "unknown"
-            log(f"test data {name}: shift from the training classes {text}")
+        tests = plan_tests(further, images, progression, features, log)
         plan = plans.plan_study(study, progression, images, key, smoke, tests)
         store.write_plan(plan.model_copy(update={"keeping": dict(artifact_options or {})}))
-        _write_external_runs(store, progression)
-        if precompute:
-            runs = store.unsettled(plan.runs)
-            precompute_features(runs, images, store, device, log, further.values())
+        write_external_runs(store, progression)
+        runs = store.unsettled(plan.runs) if precompute else []
+        precompute_features(runs, images, store, device, log, further.values())
 
 
-def add_external_runs(store: Store, progression: Progression) -> None:
-    with _preparing(store, no_log):
-        _write_external_runs(store, progression)
-
-
-def _write_external_runs(store: Store, progression: Progression) -> None:
+def write_external_runs(store: Store, progression: Progression) -> None:
     """Plan the external runs on splits that the progression has; others remain in the folder."""
-    plan = store.read_plan()
-    splits = {str(split.step): split for split in progression}
+    plan, splits = store.read_plan(), {str(split.step): split for split in progression}
     runs = [run for run in plan.runs if not run.external]
     for run in store.external_runs():
         split = splits.get(run.split)
@@ -161,7 +146,7 @@ def _write_external_runs(store: Store, progression: Progression) -> None:
 
 
 @contextmanager
-def _preparing(store: Store, log: Log) -> Iterator[Log]:
+def preparing(store: Store, log: Log = no_log) -> Iterator[Log]:
     """Be the only process that prepares a study; what it logs is shown by `oodml study status`."""
     claims = Claims(store.claims)
     while (claim := claims.take("prepare")) is None:
@@ -214,21 +199,15 @@ def _shift_features(
     """The features that the splits were measured on; None if a split file leaves them unknown."""
     if isinstance(study.splits, SplitSettings):
         return frozen_features(study.splits, images, device=device)
-    recorded = recorded_features(progression)
-    weights, size = recorded.get("weights"), recorded.get("image_size")
-    if not progression.backbone or weights not in ("own", "none"):
+    recorded = {"augmentation": "base", "pooling": "avg", **recorded_features(progression)}
+    table = {k: recorded.get(k) for k in ("augmentation", "pooling", "weights", "image_size")}
+    if not progression.backbone or table["weights"] not in ("own", "none"):
         return None
-    table = {
-        "augmentation": recorded.get("augmentation", "base"),
-        "pooling": recorded.get("pooling", "avg"),
-        "backbone": progression.backbone,
-        "weights": None if weights == "own" else weights,
-        "image_size": size if isinstance(size, int) else None,
-    }
+    table = {key: None if value == "own" else value for key, value in table.items()}
     try:
-        settings = SplitSettings.model_validate(table)
+        settings = SplitSettings.model_validate(table | {"backbone": progression.backbone})
         return frozen_features(settings, images, device=device)
-    except OodmlError as error:  # the models are tested all the same
+    except (OodmlError, ValueError) as error:  # the models are tested all the same
         log(f"the shift to test data is unknown: {error}")
         return None
 
@@ -237,7 +216,7 @@ def open_further_data(study: Study, images: ImageSet) -> dict[str, ImageSet]:
     """The further datasets that a study tests its models on, by their names in the results."""
     opened: dict[str, ImageSet] = {}
     for given, source in study.test_data:
-        further = open_images(source.name, **source.options)
+        further = source.open()
         name = given or further.name
         if name in (images.name, *opened):
             remedy = f"Name them in a table: [test_data] with one line NAME = {source.name!r} each"
@@ -263,20 +242,23 @@ def plan_tests(
     images: ImageSet,
     progression: Progression,
     features: Callable[[ImageSet], VectorSet | None] = lambda _: None,
+    log: Log = no_log,
 ) -> dict[str, tuple[FurtherTest, ...]]:
+    """The tests on further data of each split, by its step, with their shifts if known."""
+    tests: dict[str, tuple[FurtherTest, ...]] = {str(split.step): () for split in progression}
     own = features(images) if further else None
-    new = {name: features(one) for name, one in further.items()}
-    tests: dict[str, tuple[FurtherTest, ...]] = {}
-    for split in progression:
-        planned = []
-        for name, one in further.items():
-            shift, other = float("nan"), new[name]
-            if own is not None and other is not None:
-                means = own.subset(split.train).class_means(), other.class_means()
+    for name, one in further.items():
+        vectors, known, key = features(one), list[float](), image_fingerprint(one)
+        for split in progression:
+            shift = float("nan")
+            if own is not None and vectors is not None:
+                means = own.subset(split.train).class_means(), vectors.class_means()
                 shift = class_mean_shift(*means, progression.shift_measure)
-            known = shift if np.isfinite(shift) else None
-            planned.append(FurtherTest(data=name, fingerprint=image_fingerprint(one), shift=known))
-        tests[str(split.step)] = tuple(planned)
+            finite = shift if np.isfinite(shift) else None
+            tests[str(split.step)] += (FurtherTest(data=name, fingerprint=key, shift=finite),)
+            known += [] if finite is None else [finite]
+        text = f"{min(known):.4g} to {max(known):.4g}" if known else "unknown"
+        log(f"test data {name}: shift from the training classes {text}")
     return tests
 
 
@@ -325,7 +307,11 @@ def group_by_network(runs: Iterable[RunPlan]) -> dict[ModelSettings, list[RunPla
     return groups
 
 
-def _write_progression(study: Study, images: ImageSet, store: Store, device: str | None) -> None:
+def _write_progression(
+    study: Study, images: ImageSet, store: Store, device: str | None, log: Log
+) -> None:
+    counts = f"{len(images)} images, {len(images.class_names)} classes"
+    log(f"building the splits of {images.name}: {counts}")
     features = store.folder / "features.npz"
     if isinstance(study.splits, SplitFile):
         features.unlink(missing_ok=True)
@@ -337,9 +323,9 @@ def _write_progression(study: Study, images: ImageSet, store: Store, device: str
     write_splits(progression, store.splits)
 
 
-def _check_progression(
-    progression: Progression, study: Study, images: ImageSet, store: Store
-) -> None:
+def _read_progression(study: Study, images: ImageSet, store: Store) -> Progression:
+    """The progression in a folder, after checking that the study can run on it."""
+    progression = read_splits(store.splits)
     validate = isinstance(study.splits, SplitSettings) and study.splits.validation > 0
     for split in progression:
         if unknown := sorted({*split.train, *split.test} - set(images.class_names)):
@@ -350,3 +336,4 @@ def _check_progression(
             counts = sorted(split.episodes)
             problem = f"split {split.step} has no episodes with {missing[0]} shots, only {counts}"
             raise OodmlError(f"{problem}; change `shots`", "shots", missing[0], map(str, counts))
+    return progression

@@ -9,10 +9,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from oodml.datasets import open_images
 from oodml.datasets._few import reduce_images
 from oodml.devices import resolve_device
-from oodml.embedding import embed, is_cached
+from oodml.embedding import embed, feature_cache_file
 from oodml.images.image_set import ImageSet
 from oodml.model import HeadSettings
 from oodml.progress import format_duration, format_size, hide_progress
@@ -43,25 +42,22 @@ Cost = tuple[float, float]
 
 def preview(study: Study, folder: str | Path, smoke: bool = False) -> str:
     """Describe the runs of a study, which of them have finished, and the time and disk left."""
-    store = Store(Path(folder).resolve())
-    images = open_images(study.data.name, **study.data.options)
+    store, images = Store(Path(folder).resolve()), study.data.open()
     check_class_sizes(study.shots, images)
+    key = plan.progression_key(study, images)
     if isinstance(study.splits, SplitFile):
         progression = prepare.read_split_file(study.splits, images)
-    elif plan.planned_progression_key(store) == plan.progression_key(study, images):
+    elif plan.planned_progression_key(store) == key:
         progression = read_splits(store.splits)
     else:
         return _preview_without_splits(study, images, smoke)
     tests = prepare.plan_tests(prepare.open_further_data(study, images), images, progression)
-    lines: list[str] = []
-    chosen: Study | None = study
-    if study.search is not None:
-        lines, chosen = _preview_search(study, progression, images, store)
-    key = plan.progression_key(study, images)
+    search = study.search is not None
+    lines, chosen = _preview_search(study, progression, images, store) if search else ([], study)
     runs = plan.plan_study(chosen or study, progression, images, key, smoke, tests).runs
     if chosen is None:
-        lines.append("then, with the chosen options:")
-        return "\n".join([*lines, *(f"  later  {run.description}" for run in runs)])
+        later = (f"  later  {run.description}" for run in runs)
+        return "\n".join([*lines, "then, with the chosen options:", *later])
     finished = store.finished_ids()
     lines += [f"  {'done ' if run.id in finished else 'to do'}  {run.description}" for run in runs]
     done = [run for run in runs if run.id in finished]
@@ -70,11 +66,14 @@ def preview(study: Study, folder: str | Path, smoke: bool = False) -> str:
     if not done:
         return "\n".join([*lines, *_describe_estimate(count, chosen, images, runs, smoke)])
     if left:
-        seconds = StatusReader(store).expected(done, left)
         files = (file for run in done for file in (store.runs / run.id).iterdir())
         size = sum(file.stat().st_size for file in files) / len(done) * len(left)
-        count += f", about {format_duration(seconds)} of one worker and {format_size(size)}"
+        count += f", {_describe_cost(StatusReader(store).expected(done, left), size)}"
     return "\n".join([*lines, count])
+
+
+def _describe_cost(seconds: float | None, size: float) -> str:
+    return f"about {format_duration(seconds)} of one worker and {format_size(size)}"
 
 
 def _preview_without_splits(study: Study, images: ImageSet, smoke: bool) -> str:
@@ -106,9 +105,8 @@ def _describe_estimate(
         return [f"{count}; time and disk unknown: {error}"]
     trials = {one.label for one in study.variants if one.ranges} if study.search else set()
     labels = [run.label for run in runs] + [*trials] * (study.search.trials if study.search else 0)
-    seconds, size = np.sum([features, *(costs[label] for label in labels)], axis=0).tolist()
-    text = f"about {format_duration(seconds)} of one worker and {format_size(size)}"
-    return [*lines, f"{count}: {text}, extrapolated from a few steps"]
+    total = np.sum([features, *(costs[label] for label in labels)], axis=0).tolist()
+    return [*lines, f"{count}: {_describe_cost(*total)}, extrapolated from a few steps"]
 
 
 def _describe_search(study: Study) -> str:
@@ -121,8 +119,7 @@ def _describe_search(study: Study) -> str:
 def _preview_search(
     study: Study, progression: Progression, images: ImageSet, store: Store
 ) -> tuple[list[str], Study | None]:
-    trials = Store(store.folder / "search")
-    searches = method_searches(study, progression, images)
+    trials, searches = Store(store.folder / "search"), method_searches(study, progression, images)
     is_complete = replay(searches, trials)
     lines = [_describe_search(study)]
     for search in searches:
@@ -206,7 +203,8 @@ def _describe_features(runs: Sequence[RunPlan], images: ImageSet) -> tuple[list[
         views = (None, *range(max(map(prepare.views_of, group))))
         options = model.model_dump(include={"weights", "image_size", "pooling", "augmentation"})
         count = len(views)
-        missing = sum(not is_cached(images, model.backbone, options, view) for view in views)
+        files = (feature_cache_file(images, model.backbone, options, view) for view in views)
+        missing = sum(file is not None and not file.exists() for file in files)
         line = f"features of {model.backbone}: {count - missing} of {count} views of "
         line += f"{len(images):,} images are cached"
         if missing:

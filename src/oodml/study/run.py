@@ -40,6 +40,7 @@ from oodml.training.tuning import Metrics
 from oodml.vectors import VectorSet
 
 Row = dict[str, Any]
+Classes = tuple[str, ...]
 TEST_EPOCH_METRICS = ("recall@1", "map@r")
 """The metrics of the test classes in every epoch, for studies with `keep_epochs`."""
 
@@ -94,8 +95,7 @@ def execute(run: Run, context: Context, folder: Path) -> pd.DataFrame:
 def execute_trial(run: Run, context: Context, folder: Path) -> pd.DataFrame:
     """Execute a trial of a search: train and validate only. Test classes are not used."""
     settings = run.train.model_copy(update={"keep_epochs": False})
-    split = replace(run.split, test=(), episodes={})
-    run = replace(run, split=split, train=settings, shots=())
+    run = replace(run, split=replace(run.split, test=(), episodes={}), train=settings, shots=())
     with context.open_log() as log, isolated(run.seed, "run"):
         _, history, _ = _fit(_Job(run, context, open_run_inputs(run, context), log))
     write_history(history.rows, folder / "history.csv")
@@ -120,23 +120,16 @@ def _fit(job: _Job) -> tuple[Embedder, History, Metrics]:
     """
     run, validation = job.run, job.run.split.validation
     learn = tuple(name for name in run.split.train if name not in set(validation))
-    model, history = _train(job, learn, validation, run.train.epochs)
+    model, history = _train(job, learn, validation, run.train.epochs, "train", 0)
     if not (run.train.refit and validation):
         return model, history, _best_test_epoch(history.rows)
-    done = len(history.rows)
-    model, refit = _train(job, run.split.train, (), history.epoch, "refit", done)
-    rows = history.rows + refit.rows
-    both = History(rows, history.epoch, history.validation, history.path, refit.cost)
+    model, refit = _train(job, run.split.train, (), history.epoch, "refit", len(history.rows))
+    both = replace(history, rows=history.rows + refit.rows, cost=refit.cost)
     return model, both, _best_test_epoch(refit.rows)
 
 
 def _train(
-    job: _Job,
-    classes: tuple[str, ...],
-    validation: tuple[str, ...],
-    epochs: int,
-    stage: str = "train",
-    done: int = 0,
+    job: _Job, classes: Classes, validation: Classes, epochs: int, stage: str, done: int
 ) -> tuple[Embedder, History]:
     run, device, artifacts = job.run, job.context.device, job.context.artifacts
     model, method = _build(job, classes)
@@ -173,7 +166,7 @@ def _train(
     return model, history
 
 
-def _build(job: _Job, classes: tuple[str, ...]) -> tuple[Embedder, BaseMethod]:
+def _build(job: _Job, classes: Classes) -> tuple[Embedder, BaseMethod]:
     run, inputs = job.run, job.inputs
     model = Embedder(run.model, torch.nn.Identity(), inputs.load_backbone())
     width = inputs.width(model)
@@ -184,7 +177,7 @@ def _build(job: _Job, classes: tuple[str, ...]) -> tuple[Embedder, BaseMethod]:
 
 
 def _evaluator(
-    job: _Job, model: Embedder, classes: tuple[str, ...], names: tuple[str, ...] = ()
+    job: _Job, model: Embedder, classes: Classes, names: tuple[str, ...] = ()
 ) -> Evaluate:
     """A function that evaluates the model on some classes: all metrics of validation classes, which
     are never divided into queries and gallery, or those with `names` of test classes.

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from oodml.errors import invalid, unknown
 from oodml.results.plan import RunPlan
 
@@ -49,8 +51,6 @@ def track_run(names: Sequence[str], study: str, run: RunPlan, folder: Path) -> I
     new = {"MLFLOW_TRACKING_URI": mlflow, "TRACKIO_DIR": str(folder / "trackio")}
     new = {variable: value for variable, value in new.items() if variable not in os.environ}
     title = f"{run.label} {run.split} {run.seed}".replace("/", "-")
-    fields = {"data", "label", "method", "split", "shift", "seed", "options", "model", "train"}
-    configuration = dict(_flatten(run.model_dump(mode="json", include=fields)))
     active: dict[str, Any] = {}
 
     def log(values: Mapping[str, float], epoch: int) -> None:
@@ -66,7 +66,7 @@ def track_run(names: Sequence[str], study: str, run: RunPlan, folder: Path) -> I
             with _disable_on_error(name, active):
                 active[name] = _create(name, study, title, run.id, folder / name)
                 active[name].start()
-                active[name].store_init_configuration(configuration)
+                active[name].store_init_configuration(_plain_settings(run))
         yield log
     finally:
         for name in list(active):
@@ -74,6 +74,14 @@ def track_run(names: Sequence[str], study: str, run: RunPlan, folder: Path) -> I
                 active[name].finish()
         for variable in new:
             os.environ.pop(variable, None)
+
+
+def _plain_settings(run: RunPlan) -> dict[str, Any]:
+    """The settings of a run under dotted names, with values that every tracker accepts."""
+    fields = {"data", "label", "method", "split", "shift", "seed", "options", "model", "train"}
+    flat = pd.json_normalize(run.model_dump(mode="json", include=fields)).to_dict("records")[0]
+    plain = int | float | str
+    return {str(k): v if isinstance(v, plain) else str(v) for k, v in flat.items()}
 
 
 def _create(name: str, study: str, title: str, run: str, folder: Path) -> Any:
@@ -104,12 +112,3 @@ def _disable_on_error(name: str, active: dict[str, Any]) -> Iterator[None]:
     except Exception as error:  # trackers raise anything; none may fail a training
         active.pop(name, None)
         logging.getLogger("oodml").warning("tracker %s: %s; disabled for this run", name, error)
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings under dotted names, with values that every tracker accepts."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value if isinstance(value, int | float | str) else str(value)

@@ -121,13 +121,13 @@ def repeat_runs(
     chosen = random.Random(seed).sample(finished, min(n, len(finished)))
     if not chosen:
         raise error_at(folder, "no finished runs to repeat")
-    changes = {"runs": tuple(chosen), "keeping": {}, "source": _locate_data(plan, data)}
-    changes["import_from"] = (*plan.import_from, str(Path.cwd())) if trust_code else ()
+    folders = (*plan.import_from, str(Path.cwd())) if trust_code else ()
+    source = _locate_data(plan, data)
+    changes = {"runs": tuple(chosen), "keeping": {}, "source": source, "import_from": folders}
     plan = plan.model_copy(update=changes)
-    sources = [one.get("name") for one in (plan.source, *plan.test_sources.values())]
-    settings = {"method", "options", "model", "adapt"}
-    values = [run.model_dump(mode="json", include=settings) for run in chosen]
-    if not trust_code and (used := user_code_names(sources, values)):
+    settings: Any = {"runs": {"__all__": {"method", "options", "model", "adapt"}}}
+    values = plan.model_dump(include=settings | {"source": True, "test_sources": True})
+    if not trust_code and (used := user_code_names(values)):
         problem = f"the study runs user code ({', '.join(used)}). To trust it, pass --trust-code."
         raise OodmlError(problem, "--trust-code", used)
     with tempfile.TemporaryDirectory() as temporary:
@@ -153,10 +153,9 @@ def _compare(run: RunPlan, results: pd.DataFrame, store: Store, again: Store) ->
     worst = largest_difference(old_rows, new_rows, how="inner")
     if worst is None:
         return Repeat(run, "equal", environment=environment, only=only)
-    metric, first, second = worst
-    rounding = abs(first - second) <= ROUNDING * max(1.0, abs(first))
+    rounding = abs(worst[1] - worst[2]) <= ROUNDING * max(1.0, abs(worst[1]))
     outcome: Outcome = "rounding" if rounding else "different"
-    return Repeat(run, outcome, metric, first, second, environment, only=only)
+    return Repeat(run, outcome, *worst, environment, only=only)
 
 
 def _locate_data(plan: StudyPlan, data: str | Path | None) -> dict[str, Any]:

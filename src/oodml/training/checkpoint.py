@@ -66,8 +66,7 @@ class BestWeights:
 
     def _store(self, model: Embedder, epoch: int) -> None:
         self.epoch = epoch
-        state = model.trained.state_dict()
-        self.weights = {name: tensor.clone() for name, tensor in state.items()}
+        self.weights = {name: tensor.clone() for name, tensor in model.trained.state_dict().items()}
 
 
 @dataclass

@@ -132,8 +132,7 @@ def _prepare(
     retain, retention = settings.retain, None
     if retain.embedding or retain.relation or retain.weights:
         retention = Retention(retain, model, tuning.parameters, teacher)
-    random_source = generator(seed, "mining")
-    trainer = Trainer(model, method, settings, random_source, device, tuning, retention)
+    trainer = Trainer(model, method, settings, generator(seed, "mining"), device, tuning, retention)
     return TrainingState(model, method, trainer, BestWeights(model, settings.select))
 
 

@@ -96,9 +96,6 @@ class ClassBalanced:
         self.per_class = max(per_class, batch_size // self.classes)
         self.batches = max(1, len(labels) // batch_size)
 
-    def __len__(self) -> int:
-        return self.batches
-
     def sample_epoch(self, random: np.random.Generator) -> Iterator[NDArray[np.int64]]:
         for _ in range(self.batches):
             classes = random.choice(len(self.members), self.classes, replace=False)

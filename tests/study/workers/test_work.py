@@ -8,6 +8,7 @@ import threading
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from unittest.mock import patch
 
 import pandas as pd
 import pytest
@@ -143,7 +144,8 @@ def kill_at_random(study: Study, out: Path, kills: int, seed: int) -> None:
     store = Store(out)
     store.create()
     prepare(study, store)
-    with WorkerPool(out, 3, execute_slowly, "cpu", 1, max_deaths=1000) as pool:
+    patient = patch("oodml.study.workers.local.MAX_DEATHS", 1000)
+    with patient, WorkerPool(out, 3, execute_slowly, "cpu", 1) as pool:
         waiting = threading.Thread(target=pool.wait)
         waiting.start()
         killed = 0

@@ -25,8 +25,7 @@ def resolve_conflicts(
     if previous.source and study.smoke and not previous.smoke:
         problem = "the smoke test would replace its results. Choose another folder with --out."
         raise error_at(store.folder, problem)
-    difference = _difference(previous, study, fingerprint)
-    trials = Store(store.folder / "search")
+    difference, trials = _difference(previous, study, fingerprint), Store(store.folder / "search")
     if replace and difference:
         store.refuse_while_used()
         _remove(store, _SHARED)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from oodml.errors import OodmlError
 from oodml.progress import format_duration
@@ -80,32 +80,25 @@ class StatusReader:
         modified = path.stat().st_mtime_ns if path.exists() else -1
         if modified != self._plan_modified:
             self._plan, self._plan_modified = self.store.read_plan(), modified
-        plan = self._plan
+        plan, phase = self._plan, self.store.read_phase()
         unique = {run.id: run for run in plan.runs}
         claimed = self._running(unique)
         finished, failures = self.store.finished_ids(), self.store.failed_ids()
-        done = [run for name, run in unique.items() if name in finished]
-        unfinished = {name: run for name, run in unique.items() if name not in finished}
-        left = {name: run for name, run in unfinished.items() if name not in failures}
-        running = [claim for name, claim in claimed.items() if name in left]
-        remaining = self.expected(done, list(left.values()), plan.pending_trials)
-        return Status(
-            name=plan.name,
-            done=done,
-            running=running,
-            failed=[
-                (run, failure_reason(self.store.failure_file(name)))
-                for name, run in unfinished.items()
-                if name in failures
-            ],
-            missing=[run for name, run in left.items() if name not in claimed],
-            remaining=None if remaining is None else remaining / max(1, len(running)),
-            unit=plan.unit,
-            pending=plan.pending_trials,
-            left_out=plan.left_out,
-            smoke=plan.smoke,
-            phase=self.store.read_phase(),
-        )
+        more: dict[str, Any] = {"left_out": plan.left_out, "smoke": plan.smoke, "phase": phase}
+        status = Status(plan.name, [], [], [], [], None, plan.unit, plan.pending_trials, **more)
+        for name, run in unique.items():
+            if name in finished:
+                status.done.append(run)
+            elif name in failures:
+                status.failed.append((run, failure_reason(self.store.failure_file(name))))
+            elif name in claimed:
+                status.running.append(claimed[name])
+            else:
+                status.missing.append(run)
+        left = [*(one.run for one in status.running), *status.missing]
+        seconds = self.expected(status.done, left, plan.pending_trials)
+        remaining = None if seconds is None else seconds / max(1, len(status.running))
+        return replace(status, remaining=remaining)
 
     def expected(
         self, done: Sequence[RunPlan], left: Sequence[RunPlan], pending: int = 0
@@ -127,8 +120,7 @@ class StatusReader:
         return sum(sum(values) / len(values) for values in samples)
 
     def _running(self, planned: Mapping[str, RunPlan]) -> dict[str, Running]:
-        claims = Claims(self.store.claims)
-        now = time.time()
+        claims, now = Claims(self.store.claims), time.time()
         stamp = partial(tempfile.NamedTemporaryFile, dir=claims.folder, prefix=".now-")
         with contextlib.suppress(OSError), stamp() as stream:
             now = Path(stream.name).stat().st_mtime  # by the clock that stamps the claims

@@ -22,14 +22,10 @@ class Store:
     """A study folder. Every method leaves it consistent, even if the process is killed."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.claims = folder / "claims"
-        self.runs = folder / "runs"
-        self.checkpoints = folder / "checkpoints"
-        self.results = folder / "results.parquet"
-        self.splits = folder / "splits.json"
-        self.plan_file = folder / "plan.json"
-        self._phase_file = self.claims / "phase.txt"
+        self.folder, self.claims = folder, folder / "claims"
+        self.runs, self.checkpoints = folder / "runs", folder / "checkpoints"
+        self.results, self.splits = folder / "results.parquet", folder / "splits.json"
+        self.plan_file, self._phase_file = folder / "plan.json", self.claims / "phase.txt"
 
     def create(self) -> None:
         try:

@@ -39,8 +39,7 @@ class ResultsTable:
                 return len(folders)
 
     def _folders(self, plan: StudyPlan) -> dict[str, Path]:
-        planned = {run.id for run in plan.runs}
-        folders = self.store.result_folders()
+        planned, folders = {run.id for run in plan.runs}, self.store.result_folders()
         return {run: folder for run, folder in folders.items() if run in planned}
 
 

@@ -6,7 +6,7 @@ study file and the previous rounds, not on the processes.
 
 import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from oodml.shift.splits import Progression, Split
 from oodml.study.folder.status import failure_reason
 from oodml.study.folder.store import Store
 from oodml.study.folder.table import read_run_rows
-from oodml.study.plan import plan_runs, plan_study
+from oodml.study.plan import plan_runs, plan_study, progression_key
 from oodml.study.spec.ranges import Choices, Range, SearchSettings
 from oodml.study.spec.study_file import Study
 from oodml.study.spec.variants import Variant
@@ -63,11 +63,11 @@ class Trial:
             return
         rows = read_run_rows(folder)
         values = rows[rows["stage"] == Stage.VALIDATION].set_index("metric")["value"]
-        names = metric.split("+")
-        if missing := [name for name in names if name not in values]:
-            needed = "a search needs one epoch or more, and validation classes with two images"
-            raise error_at(folder, f"{missing[0]} of validation is missing; {needed}", missing[0])
-        self.value, self.reason = float(sum(values[name] for name in names)), ""
+        for name in metric.split("+"):
+            if name not in values:
+                needed = "a search needs one epoch or more, and validation classes with two images"
+                raise error_at(folder, f"{name} of validation is missing; {needed}", name)
+        self.value, self.reason = float(sum(values[name] for name in metric.split("+"))), ""
         self.epoch = int(values.get("epoch", 0))
         self.seconds = read_run(folder / "run.json").seconds
 
@@ -135,8 +135,7 @@ class MethodSearch:
         params = {name: one.parameter_of(variant.value(name)) for name, one in ranges.items()}
         if None not in params.values():
             create, distributions = self._optuna.trial.create_trial, self._distributions
-            trial = create(params=params, distributions=distributions, value=value)
-            self._study.add_trial(trial)
+            self._study.add_trial(create(params=params, distributions=distributions, value=value))
 
     def best(self, folder: Path) -> Trial:
         scored = [(t.value, -t.number) for t in self.trials if t.value is not None]
@@ -173,37 +172,27 @@ def searched_split(progression: Progression, settings: SearchSettings) -> Split:
     steps = {str(split.step) for split in progression}
     easiest = min(progression, key=lambda split: split.shift)
     default = STANDARD_SPLIT if STANDARD_SPLIT in steps else str(easiest.step)
-    step = default if settings.split is None else settings.split
-    split = progression.at(step)
+    split = progression.at(default if settings.split is None else settings.split)
     if not split.validation:
-        problem = f"search: split {step} has no validation classes to choose options on"
+        problem = f"search: split {split.step} has no validation classes to choose options on"
         remedy = "set splits.validation, or choose another split"
-        raise OodmlError(f"{problem}; {remedy}", "search.split", step)
+        raise OodmlError(f"{problem}; {remedy}", "search.split", str(split.step))
     return split
 
 
 def plan_search(
-    study: Study,
-    searches: Sequence[MethodSearch],
-    progression: Progression,
-    images: ImageSet,
-    key: str,
-    artifact_options: Mapping[str, Any],
+    study: Study, searches: Sequence[MethodSearch], progression: Progression, images: ImageSet
 ) -> StudyPlan:
     """The plan in `DIR/search`: the trials sampled so far, and the number of pending ones."""
     trials = [trial for one in searches for trial in one.trials]
     variants = [one.variant.with_values(trial.values) for one in searches for trial in one.trials]
     unplanned = tuple(variant.model_copy(update={"seeds": ()}) for variant in variants)
-    plan = plan_study(study.model_copy(update={"variants": unplanned}), progression, images, key)
-    return plan.model_copy(
-        update={
-            "name": f"search of {study.name}",
-            "unit": "trials",
-            "runs": tuple(trial.run for trial in trials),
-            "keeping": dict(artifact_options),
-            "pending_trials": sum(one.settings.trials for one in searches) - len(trials),
-        }
-    )
+    alone = study.model_copy(update={"variants": unplanned})
+    plan = plan_study(alone, progression, images, progression_key(study, images))
+    changes: dict[str, Any] = {"name": f"search of {study.name}", "unit": "trials"}
+    changes["runs"] = tuple(trial.run for trial in trials)
+    changes["pending_trials"] = sum(one.settings.trials for one in searches) - len(trials)
+    return plan.model_copy(update=changes)
 
 
 def replay(searches: Sequence[MethodSearch], trials: Store) -> bool:
@@ -220,19 +209,17 @@ def with_chosen_options(
     study: Study, searches: Sequence[MethodSearch], step: str, folder: Path
 ) -> Study:
     """The study with the best options of every searched method, and a record of the search."""
-    best = {one.variant.label: one.best(folder) for one in searches}
-    values = {label: trial.values for label, trial in best.items()}
-    variants = tuple(one.with_values(values.get(one.label, {})) for one in study.variants)
-    chosen = {variant.label: variant for variant in variants}
+    variants = {one.label: one.with_values({}) for one in study.variants}
     methods = {}
     for search in searches:
-        label, ranges = search.variant.label, search.variant.ranges
+        label, ranges, best = search.variant.label, search.variant.ranges, search.best(folder)
+        variants[label] = search.variant.with_values(best.values)
         methods[label] = {
             "ranges": {name: one.describe() for name, one in ranges.items()},
-            "chosen": {name: chosen[label].value(name) for name in ranges},
-            "trial": best[label].number,
-            "value": best[label].value,
-            "epoch": best[label].epoch,
+            "chosen": {name: variants[label].value(name) for name in ranges},
+            "trial": best.number,
+            "value": best.value,
+            "epoch": best.epoch,
             "default": search.trials[0].value,
             "trials": len(search.trials),
             "failed": sum(trial.value is None for trial in search.trials),
@@ -240,7 +227,8 @@ def with_chosen_options(
     settings = {} if study.search is None else study.search.model_dump()
     sampler = f"TPE of optuna {_import_optuna().__version__}"
     record = settings | {"split": step, "sampler": sampler, "methods": methods}
-    return study.model_copy(update={"variants": variants, "search": None, "chosen": record})
+    changes = {"variants": tuple(variants.values()), "search": None, "chosen": record}
+    return study.model_copy(update=changes)
 
 
 def write_trials(searches: Iterable[MethodSearch], file: Path) -> None:

@@ -1,6 +1,7 @@
 """Refusing settings that contradict each other, before any image or network is loaded."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -59,28 +60,28 @@ def check_class_sizes(shots: Sequence[int], images: ImageSet, location: str = "s
 
     An episode needs `shots` support images of a class and at least one more as a query.
     """
-    counts = _class_counts(images)
-    largest = max(counts, key=lambda name: counts[name])
-    if counts[largest] < 2:
+    counts = Counter(images.classes.tolist())
+    largest, size = counts.most_common(1)[0]
+    if size < 2:
         problem = f"every class of {images.name} has only one image: {_name_some(counts)}"
         raise error_at("data", f"{problem}; retrieval needs at least two", images.name)
     for n in sorted(shots, reverse=True):
-        if n >= counts[largest]:
+        if n >= size:
             problem = f"{n} shots need a class with at least {n + 1} images; the largest class of"
-            size = f"{images.name}, {largest!r}, has {counts[largest]}"
-            raise error_at(location, f"{problem} {size}. Remove {n} from `shots`.", n)
+            given = f"{images.name}, {largest!r}, has {size}"
+            raise error_at(location, f"{problem} {given}. Remove {n} from `shots`.", n)
 
 
 def check_split(split: Split, images: ImageSet, location: str, validate: bool = False) -> None:
     """Refuse a split whose classes cannot be evaluated: retrieval needs classes of two images."""
-    counts = _class_counts(images)
+    counts = Counter(images.classes.tolist())
     where = f"{location}: split {split.step}"
     if validate and not split.validation:
         problem = f"no validation classes; its {len(split.train)} training classes are too few"
         remedy = "Set splits.validation = 0 to train without validation."
         raise OodmlError(f"{where} has {problem}. {remedy}", location, split.step)
     for side, names in (("test", split.test), ("validation", split.validation)):
-        if names and all(counts.get(name, 0) < 2 for name in names):
+        if names and all(counts[name] < 2 for name in names):
             problem = f"all of its {side} classes have only one image: {_name_some(names)}"
             remedy = "Add images to them, or choose other splits."
             raise OodmlError(f"{where}: {problem}. {remedy}", location, tuple(sorted(names)))
@@ -88,14 +89,8 @@ def check_split(split: Split, images: ImageSet, location: str, validate: bool = 
 
 def _name_some(names: Iterable[str]) -> str:
     ordered = sorted(names)
-    shown = ", ".join(map(repr, ordered[:MAX_NAMED]))
-    more = len(ordered) - MAX_NAMED
+    shown, more = ", ".join(map(repr, ordered[:MAX_NAMED])), len(ordered) - MAX_NAMED
     return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _class_counts(images: ImageSet) -> dict[str, int]:
-    names, counts = np.unique(images.classes, return_counts=True)
-    return dict(zip(names.tolist(), counts.tolist(), strict=True))
 
 
 def _contradictions(model: ModelTable, train: TrainSettings, method: BaseMethod) -> Iterator[str]:

@@ -17,8 +17,8 @@ from oodml.errors import OodmlError, error_at, invalid, unknown
 from oodml.study.spec.shipped import shipped_studies
 
 SCRIPTS = ("fewshot_diva_ood_main.py", "fewshot_ood_main.py", "ood_diva_main.py", "ood_main.py")
+NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
 PAPER_ITERATIONS = {2: 1000, 5: 1500}
-Values = dict[str, Any]
 
 
 class Flag(NamedTuple):
@@ -40,6 +40,15 @@ class OriginalStudy:
         notes = {"From command lines of the original code": "flag by flag."} | self.notes
         head = "".join(f"# {flag}: {note}\n" for flag, note in notes.items())
         return f"{head}\n{tomli_w.dumps(self.tables)}"
+
+
+class Values(dict[str, Any]):
+    """The values of the flags of a command; those that it does not give have their defaults."""
+
+    def __missing__(self, flag: str) -> Any:
+        default = original_flags()[flag].default
+        words = default if isinstance(default, list) else [default]
+        return default if isinstance(default, bool) else _convert(flag, words)
 
 
 @cache
@@ -81,66 +90,75 @@ def _parse(line: str) -> tuple[str, Values]:
             given[name] = [value] if equals else []
         elif given and word not in ("&", "&&", ";", "done"):
             given[name].append(word)
-    return words[start].rpartition("/")[2], {name: _value(name, given[name]) for name in given}
+    values = Values({flag: _convert(flag, own) for flag, own in given.items()})
+    return words[start].rpartition("/")[2], values
 
 
-def _value(name: str, words: list[str]) -> Any:
-    default = original_flags()[name].default
+def _convert(flag: str, words: list[str]) -> Any:
+    """The value of a flag: True, the name of its choice in a study, numbers, or text."""
+    default, kind, _ = original_flags()[flag]
+    choices, is_list = _tables()["choices"].get(flag), isinstance(default, list)
     if isinstance(default, bool):
         return True
     if not words:
-        raise error_at(name, "a value is missing")
-    return words if isinstance(default, list) else words[0]
+        raise error_at(flag, "a value is missing")
+    if choices is not None:
+        if words[0] not in choices:
+            raise unknown("value", words[0], choices, flag)
+        return choices[words[0]]
+    values: list[Any] = words
+    if kind in ("map", "fixed") and NUMBER.fullmatch(default[0] if is_list else default):
+        try:
+            values = [int(n) if n.is_integer() else n for n in map(float, words)]
+        except ValueError:
+            raise invalid(flag, words, "expected a number") from None
+    return values if is_list else values[0]
 
 
-def _add_command(studies: dict[str, OriginalStudy], script: str, given: Values) -> None:
-    values = {name: flag.default for name, flag in original_flags().items()}
-    if script == "fewshot_diva_ood_main.py":
-        values |= {"--finetune_iter": "20", "--finetune_shots": "0"}
-    values |= given
-    _refuse_fixed(given, values)
-    few_shot, data = script.startswith("fewshot"), _choice(values, "--dataset")
+def _add_command(studies: dict[str, OriginalStudy], script: str, values: Values) -> None:
+    _refuse_fixed(values)
+    few_shot, data = script.startswith("fewshot"), values["--dataset"]
     name = f"{data}_{'few' if few_shot else 'zero'}_shot"
     paper = tomllib.loads(shipped_studies()[f"paper_{name[len(data) + 1 :]}_{data}"])
     start = {key: paper[key] for key in ("data", "splits", "model")} | {"seeds": [], "methods": {}}
     study = studies.setdefault(name, OriginalStudy(name, start))
-    for flag in given:
+    for flag in values:
         if original_flags()[flag].kind in ("local", "none"):
             study.notes[flag] = original_flags()[flag].text
-    if "--new_test_dataset" in given:
-        study.tables["test_data"] = [_choice(values, "--new_test_dataset")]
+    if "--new_test_dataset" in values:
+        study.tables["test_data"] = [values["--new_test_dataset"]]
     table = _method(values, script, paper["methods"]["diva"])
     table |= {"model": _model(values, table["method"]), "train": _train(values, few_shot)}
     if few_shot:
+        if script == "fewshot_diva_ood_main.py":
+            values = Values({"--finetune_iter": 20, "--finetune_shots": 0} | values)
         table["adapt"] = _adapt(values)
-        shots = {*study.tables.get("shots", ()), _number(values, "--finetune_shots")}
-        study.tables["shots"] = sorted(shots)
-    study.tables["seeds"] = sorted({*study.tables["seeds"], _number(values, "--seed")})
+        study.tables["shots"] = sorted({*study.tables.get("shots", ()), values["--finetune_shots"]})
+    study.tables["seeds"] = sorted({*study.tables["seeds"], values["--seed"]})
     methods, label = study.tables["methods"], table["method"]
-    suffixes = [re.sub(r"\W+", "_", str(values["--group"])), *map(str, range(3, 1000))]
+    suffixes = [re.sub(r"\W+", "_", values["--group"]), *map(str, range(3, 1000))]
     while methods.get(label, table) != table:  # the same method with other settings
         label = f"{table['method']}_{suffixes.pop(0)}"
     methods[label] = table
 
 
-def _refuse_fixed(given: Values, values: Values) -> None:
-    constant = _numbers(values, "--tau")[0] > _number(values, "--n_epochs")
-    allowed = {"--scheduler": ("none", *(["step"] if constant else []))}
-    for flag in given:
+def _refuse_fixed(values: Values) -> None:
+    constant = values["--scheduler"] == "none" or values["--tau"][0] > values["--n_epochs"]
+    for flag, value in values.items():
         default, kind, text = original_flags()[flag]
-        same = values[flag] in allowed.get(flag, ()) or _same(values[flag], default)
+        allowed = value == Values()[flag] or (flag, value) == ("--scheduler", "none")
         if flag in ("--tau", "--gamma"):
-            same = constant or values["--scheduler"] == "none"
-        if kind == "fixed" and not same:
-            problem = f"{flag} {values[flag]}: a study cannot have this value: {text}"
-            raise OodmlError(problem, flag, values[flag], (str(default),))
+            allowed = constant
+        if kind == "fixed" and not allowed:
+            problem = f"{flag} {value}: a study cannot have this value: {text}"
+            raise OodmlError(problem, flag, value, (str(default),))
 
 
-def _method(values: Values, script: str, paper_diva: Values) -> dict[str, Any]:
-    name = "diva" if "diva" in script else _choice(values, "--loss")
+def _method(values: Values, script: str, paper_diva: dict[str, Any]) -> dict[str, Any]:
+    name = "diva" if "diva" in script else values["--loss"]
     if name == "margin" and values["--with_entropy"]:
         name = "uniform_prior"
-    elif name == "margin" and _choice(values, "--batch_mining") == "rho_distance":
+    elif name == "margin" and values["--batch_mining"] == "rho_distance":
         name = "r_margin"
     constant = name in ("margin", "r_margin") and values["--loss_margin_beta_constant"]
     variant = values["--loss_oproxy_euclidean"] or values["--loss_oproxy_mode"] != "anchor"
@@ -150,13 +168,13 @@ def _method(values: Values, script: str, paper_diva: Values) -> dict[str, Any]:
     if name == "margin":
         options |= _miner(values)
     elif name == "uniform_prior":
-        options["discriminator_lr"] *= _number(values, "--lr")
+        options["discriminator_lr"] *= values["--lr"]
     elif name == "s2sd":
         options |= _s2sd(values)
     elif name == "diva":
         options["separation"] = _only(options["separation"], "--diva_rho_decorrelation")
         options["part_weights"] = paper_diva["part_weights"]
-        if _same(values[key := "--diva_moco_n_key_batches"], original_flags()[key].default):
+        if options["queue_batches"] == Values()["--diva_moco_n_key_batches"]:
             options["queue_batches"] = paper_diva["queue_batches"]
     return {"method": name, **options}
 
@@ -176,31 +194,31 @@ def _criterion(values: Values, loss: str) -> dict[str, Any]:
 def _s2sd(values: Values) -> dict[str, Any]:
     """The inner loss of s2sd, whose β trains with the rate of the network."""
     off = {} if values["--loss_s2sd_feat_distill"] else {"feature_weight": 0}
-    inner = _choice(values, "--loss_s2sd_source")
-    options = _options(values, _tables()["methods"][inner])
-    if inner == "multisimilarity":  # it selects its pairs itself
+    options = _options(values, _tables()["methods"][values["--loss_s2sd_source"]])
+    if values["--loss_s2sd_source"] == "multisimilarity":  # it selects its pairs itself
         return off | {"loss_options": options, "miner": ""}
-    return off | {"loss_options": options | {"beta_lr": _number(values, "--lr")}} | _miner(values)
+    return off | {"loss_options": options | {"beta_lr": values["--lr"]}} | _miner(values)
 
 
 def _miner(values: Values) -> dict[str, Any]:
-    miner, probability = _choice(values, "--batch_mining"), "--miner_rho_distance_cp"
-    if miner != "rho_distance":
-        return {"miner": miner}
-    return {"miner": miner, "miner_options": {"probability": _number(values, probability)}}
+    miner, probability = values["--batch_mining"], values["--miner_rho_distance_cp"]
+    options = {"miner_options": {"probability": probability}} if miner == "rho_distance" else {}
+    return {"miner": miner} | options
 
 
 def _model(values: Values, method: str) -> dict[str, Any]:
     name, *parts = values["--arch"].removeprefix("multifeature_").split("_")
     if wrong := set(parts) - {"frozen", "normalize", "double"}:
         raise unknown("part", min(wrong), ("frozen", "normalize", "double"), "--arch")
+    if name not in (backbones := _tables()["backbones"]):
+        raise unknown("value", name, backbones, "--arch")
     double = "double" in parts or (method == "s2sd" and values["--loss_s2sd_pool_aggr"])
     return {
-        "backbone": _choice({"--arch": name}, "--arch"),
+        "backbone": backbones[name],
         "mode": "finetune",
-        "dim": _number(values, "--embed_dim") * (4 if method == "diva" else 1),
+        "dim": values["--embed_dim"] * (4 if method == "diva" else 1),
         "pooling": "avg+max" if double else "avg",
-        "augmentation": _choice(values, "--augmentation"),
+        "augmentation": values["--augmentation"],
         "normalize": "normalize" in parts,
         "freeze_batch_norm": "frozen" in parts,
         **{"input_cache": "off"} | ({"weights": "none"} if values["--not_pretrained"] else {}),
@@ -208,72 +226,33 @@ def _model(values: Values, method: str) -> dict[str, Any]:
 
 
 def _train(values: Values, few_shot: bool) -> dict[str, Any]:
-    names = {"epochs": "n_epochs", "batch_size": "bs", "per_class": "samples_per_class"}
-    names |= {"lr": "lr", "weight_decay": "decay", "warmup_epochs": "warmup", "head_lr": "fc_lr"}
-    train = {name: _number(values, f"--{flag}") for name, flag in names.items()}
+    train = _options(values, _tables()["train"])
     if train["head_lr"] < 0:
         del train["head_lr"]
-    selection = {"select": "recall@1+map@1000"} if few_shot else {"refit": True}
-    return train | selection
+    return train | ({"select": "recall@1+map@1000"} if few_shot else {"refit": True})
 
 
 def _adapt(values: Values) -> dict[str, Any]:
-    shots, steps = (_number(values, f"--finetune_{name}") for name in ("shots", "iter"))
+    shots, steps = values["--finetune_shots"], values["--finetune_iter"]
     if shots < 1:
         raise OodmlError("--finetune_shots 0: nothing to adapt to", location="--finetune_shots")
     return {
-        "objective": _choice(values, "--finetune_criterion"),
+        "objective": values["--finetune_criterion"],
         "layers": "last" if values["--finetune_only_last"] else "all",
-        "optimizer": _choice(values, "--finetune_optim"),
-        "lr": _number(values, "--lr") * _number(values, "--finetune_lr_multi"),
+        "optimizer": values["--finetune_optim"],
+        "lr": values["--lr"] * values["--finetune_lr_multi"],
         **_options(values, _tables()["methods"]["margin"]),
         "iterations": "paper" if PAPER_ITERATIONS.get(shots) == steps else steps,
     }
 
 
-def _options(values: Values, spec: Values) -> dict[str, Any]:
+def _options(values: Values, spec: dict[str, Any]) -> dict[str, Any]:
     for flags in spec.get("equal", ()):
         _only([values[flag] for flag in flags], ", ".join(flags))
-    options: Values = {}
-    for name, flag in spec["options"].items():
-        if flag in _tables()["choices"]:
-            options[name] = _choice(values, flag)
-        elif isinstance(values[flag], bool):
-            options[name] = values[flag]
-        else:
-            convert = _numbers if isinstance(values[flag], list) else _number
-            options[name] = convert(values, flag)
-    return options
-
-
-def _choice(values: Values, flag: str) -> str:
-    choices: dict[str, str] = _tables()["choices"][flag]
-    if values[flag] not in choices:
-        raise unknown("value", values[flag], choices, flag)
-    return choices[values[flag]]
-
-
-def _number(values: Values, flag: str) -> Any:
-    return _numbers({flag: [values[flag]]}, flag)[0]
-
-
-def _numbers(values: Values, flag: str) -> list[Any]:
-    try:
-        return [int(float(one)) if float(one).is_integer() else float(one) for one in values[flag]]
-    except ValueError:
-        raise invalid(flag, values[flag], "expected a number") from None
+    return {name: values[flag] for name, flag in spec["options"].items()}
 
 
 def _only(values: list[Any], flags: str) -> Any:
-    if any(not _same(one, values[0]) for one in values):
+    if any(one != values[0] for one in values):
         raise error_at(flags, f"must be equal; given {values}", values)
     return values[0]
-
-
-def _same(first: Any, second: Any) -> bool:
-    if isinstance(first, list) and isinstance(second, list):
-        return len(first) == len(second) and all(map(_same, first, second))
-    try:
-        return float(first) == float(second)
-    except (TypeError, ValueError):
-        return bool(first == second)

@@ -122,15 +122,14 @@ def find_ranges(table: Table, kind: type[BaseModel], key: Key) -> dict[str, Rang
     ranges: dict[str, Range] = {}
     for name, value in table.items():
         accepted = accepted_types(name, kind)
+        is_table = any(issubclass(one, Mapping) for one in accepted)
         if isinstance(value, list):
             takes_list = any(issubclass(t, Sequence | set) and t is not str for t in accepted)
             if accepted and not takes_list:
                 _check_listed(value, key / name)
                 ranges[name] = Choices(values=tuple(value))
-        elif isinstance(value, dict) and {"low", "high"} & value.keys():
-            is_table = any(issubclass(one, Mapping) for one in accepted)
-            if not is_table:
-                ranges[name] = _parse_interval(value, accepted, key / name)
+        elif isinstance(value, dict) and {"low", "high"} & value.keys() and not is_table:
+            ranges[name] = _parse_interval(value, accepted, key / name)
     return ranges
 
 

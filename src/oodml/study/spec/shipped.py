@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 
 from oodml.datasets import open_images
+from oodml.datasets._fetch import ARCHIVES, MANUAL
 from oodml.errors import OodmlError, error_at, unknown
 from oodml.images.image_set import ImageSet, VectorImages
 from oodml.study.spec.study_file import Study, parse_study, read_study
 
 PREFIX = "shipped:"
 """Marks the name of a shipped study, so that no path can take its place."""
-PUBLISHED = ("cars196", "cub200", "inshop", "online_products")
-"""Datasets that `oodml data fetch` downloads or explains how to get."""
 SHOTS = (2, 5)
 QUERIES = 2
 """Images per class that must remain for retrieval after the support images are taken."""
@@ -61,7 +60,7 @@ def open_study(which: str | Path, data: Path | None = None, splits: Path | None 
 def check_data(study: Study, which: str) -> None:
     """Check that the published dataset of a study is on this machine."""
     name, root = study.data.name, Path(study.data.options.get("root", study.data.name))
-    if name not in PUBLISHED or root.expanduser().is_dir():
+    if name not in (*ARCHIVES, *MANUAL) or root.expanduser().is_dir():
         return
     fetch = f"Run `oodml data fetch {name} --out {root}`, which downloads it or prints how to"
     run = f"then `oodml study run {which} --data {root} --out …`"

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from oodml.datasets import open_images
 from oodml.datasets._few import MINIATURES, write_miniature
 from oodml.model import FinetuneSettings
 from oodml.shift.build import SplitSettings
@@ -68,7 +67,7 @@ def _small_splits(
     own = splits if isinstance(splits, SplitSettings) else SplitSettings.model_validate({})
     classes = own.train_classes
     if classes is not None:  # those that the few images include, or else the first half
-        names = open_images(data.name, **data.options).class_names
+        names = data.open().class_names
         train = tuple(name for name in names if name in set(classes))
         enough = 2 <= len(train) <= len(names) - 2
         classes = train if enough else tuple(names[: len(names) // 2])
@@ -97,12 +96,7 @@ def _small_variant(variant: Variant, untrained: bool) -> Variant:
     train, size = variant.train, max(BATCH_SIZE, 2 * variant.train.per_class)
     short = {"epochs": min(1, train.epochs), "warmup_epochs": 0, "evaluate_every": 1}
     short["batch_size"] = min(train.batch_size, size)
-    return variant.model_copy(
-        update={
-            "seeds": variant.seeds[:1],
-            "train": train.model_copy(update=short),
-            "adapt": variant.adapt.model_copy(update={"iterations": 5}),
-            "model": model.model_copy(update=changes),
-            "ranges": {name: one for name, one in variant.ranges.items() if name not in FIXED},
-        }
-    )
+    parts: dict[str, Any] = {"seeds": variant.seeds[:1], "train": train.model_copy(update=short)}
+    parts["adapt"] = variant.adapt.model_copy(update={"iterations": 5})
+    parts["ranges"] = {name: one for name, one in variant.ranges.items() if name not in FIXED}
+    return variant.model_copy(update=parts | {"model": model.model_copy(update=changes)})

@@ -9,10 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from oodml.backbones import VECTORS
 from oodml.catalog import get_class, make_importable, names
-from oodml.datasets import is_import_path, is_vector_file
+from oodml.datasets import is_import_path, is_vector_file, open_images
 from oodml.errors import OodmlError, error_at, suggest, unknown
 from oodml.images.decode import parse_background
-from oodml.images.image_set import pixels_error
+from oodml.images.fingerprint import fingerprint
+from oodml.images.image_set import ImageSet, pixels_error
 from oodml.shift.build import SplitSettings
 from oodml.study.spec.ranges import SearchSettings, Seed, parse_search
 from oodml.study.spec.tables import Key, Table, option_schema, parse_settings
@@ -40,6 +41,14 @@ class Source(BaseModel):
 
     name: str
     options: Mapping[str, Any] = Field(default_factory=dict)
+
+    def open(self) -> ImageSet:
+        """The images."""
+        return open_images(self.name, **self.options)
+
+    def fingerprint(self) -> str:
+        """The fingerprint of the images."""
+        return fingerprint(self.open())
 
 
 class SplitFile(BaseModel):
@@ -232,5 +241,4 @@ def _parse_splits(table: Table, model: Table, key: Key) -> SplitSettings | Split
         name: model[name] for name in ("image_size", "augmentation", "pooling") if name in model
     }
     single = {k: value for k, value in shared.items() if not isinstance(value, list | dict)}
-    settings = parse_settings(SplitSettings, single | table, key)
-    return (key / "weights").resolve_weights(settings)
+    return (key / "weights").resolve_weights(parse_settings(SplitSettings, single | table, key))

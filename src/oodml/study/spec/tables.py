@@ -73,10 +73,9 @@ def parse_settings(kind: type[Settings], table: object, key: Key) -> Settings:
 
 def _refuse_non_finite(value: object, key: Key) -> None:
     """Refuse nan everywhere, and inf except as an end of the splits' range of shifts."""
-    if isinstance(value, float) and not math.isfinite(value):
-        is_end = math.isinf(value) and key.name.startswith("splits.ends")
-        if not is_end:
-            raise key.error(value, "must be a finite number")
+    is_end = key.name.startswith("splits.ends")
+    if isinstance(value, float) and not (math.isfinite(value) or (is_end and math.isinf(value))):
+        raise key.error(value, "must be a finite number")
     items = value.items() if isinstance(value, dict) else ()
     for name, inner in enumerate(value) if isinstance(value, list) else items:
         _refuse_non_finite(inner, key / name)

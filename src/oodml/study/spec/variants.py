@@ -25,8 +25,6 @@ from oodml.study.spec.ranges import (
 from oodml.study.spec.tables import Key, Table, option_schema, parse_settings
 from oodml.training.settings import TrainSettings
 
-NOT_OPTIONS = ("sizes",)
-"""Parameters of a method that the training loop passes; the other parameters are options."""
 PARTS: dict[str, type[BaseModel]] = {
     "model": ModelTable,
     "train": TrainSettings,
@@ -104,20 +102,11 @@ def parse_variants(
         for table, _ in tables(bases[part], kind, Key(file, part)):
             parse_settings(kind, table, Key(file, part))
     for label, table in methods.items():
-        if is_search:
-            yield _searched_variant(_Method(label, table, bases, file), seeds)
-        else:
-            yield from method_variants(label, table, bases, seeds, file)
+        method = MethodTable(label, table, bases, file)
+        yield from [method.searched_variant(seeds)] if is_search else method.variants(seeds)
 
 
-def method_variants(
-    label: str, table: Table, bases: Mapping[str, Table], seeds: tuple[int, ...], file: Path
-) -> Iterator[Variant]:
-    """The variants of one method's table: one for every combination of listed values."""
-    return _Method(label, table, bases, file).variants(seeds)
-
-
-class _Method:
+class MethodTable:
     """A method's table, with the tables of the study that it inherits from."""
 
     def __init__(self, label: str, table: Table, bases: Mapping[str, Table], file: Path) -> None:
@@ -125,8 +114,10 @@ class _Method:
         self.file, self.key = file, Key(file, f"methods.{label}")
         self.keys = keys = parse_settings(MethodKeys, table, self.key)
         self.name = keys.method or label
-        self.method = find_method(self.name, str(self.key))
-        self.schema = option_schema(self.method, NOT_OPTIONS)
+        if ":" not in self.name and self.name not in names("methods"):
+            raise unknown("method", self.name, names("methods"), str(self.key))
+        self.method = get_class("methods", self.name)
+        self.schema = option_schema(self.method, ("sizes",))
         self.options = {name: table[name] for name in table if name not in MethodKeys.model_fields}
         self.own = {part: getattr(keys, part) for part in PARTS}
         if keys.backbone is not None:
@@ -140,6 +131,7 @@ class _Method:
         return start / part / field
 
     def variants(self, seeds: tuple[int, ...]) -> Iterator[Variant]:
+        """One variant for every combination of listed values."""
         seeds = tuple(dict.fromkeys(self.keys.seeds or seeds))
         options = []
         for one, chosen in combinations(self.options, self.schema, self.key):
@@ -170,11 +162,10 @@ class _Method:
     def _part_settings(self) -> Iterator[tuple[dict[str, Any], Table]]:
         """The settings for every combination of listed values, and the chosen values."""
         model = self.merged["model"]
-        if model.get("mode") == "finetune" and model.get("views", 1) != 1:
-            given = "views" in self.own["model"]
-            if given or self.bases["model"].get("mode") == "finetune":
-                problem = 'remove it; with mode = "finetune", every epoch has new views'
-                raise self.locate("model", "views").error(model["views"], problem)
+        contradict = "views" in self.own["model"] or self.bases["model"].get("mode") == "finetune"
+        if contradict and model.get("mode") == "finetune" and model.get("views", 1) != 1:
+            problem = 'remove it; with mode = "finetune", every epoch has new views'
+            raise self.locate("model", "views").error(model["views"], problem)
         choices: list[list[tuple[str, Any, Table]]] = []
         for part, kind in PARTS.items():
             key, parsed = self.key / part, []
@@ -208,6 +199,36 @@ class _Method:
                 ranges[f"{part}.{name}"] = one
         return ranges
 
+    def searched_variant(self, seeds: tuple[int, ...]) -> Variant:
+        """The variant with default options and ranges, whose bounds and choices are validated."""
+        ranges, file = self.ranges(), self.file
+        fixed = {
+            part: next(tables_to_validate(self.bases[part], kind, Key(file, part)))[0]
+            for part, kind in PARTS.items()
+        }
+
+        def variant(values: Mapping[str, Any]) -> Variant:
+            tables = {key: value for key, value in self.table.items() if key not in ranges}
+            for part, own in self.own.items():
+                tables[part] = {key: own[key] for key in own if f"{part}.{key}" not in ranges}
+            for name, value in values.items():
+                part, _, key = name.rpartition(".")
+                (tables[part] if part else tables)[key] = value
+            return next(MethodTable(self.label, tables, fixed, file).variants(seeds))
+
+        start = {
+            name: ranges[name].initial_value()
+            for name, field in self.schema.model_fields.items()
+            if name in ranges and (field.is_required() or field.default is None)
+        }
+        default = variant(start)
+        if not self.method.trains:
+            return default
+        for name, one in ranges.items():
+            checked = tuple(variant(start | {name: value}).value(name) for value in one.values)
+            ranges[name] = Choices(values=checked) if isinstance(one, Choices) else one
+        return default.model_copy(update={"ranges": ranges})
+
 
 def _applicable(parsed: list[tuple[str, Any, Table]]) -> list[tuple[str, Any, Table]]:
     """Model settings that differ by more than keys that their mode ignores, such as `views`."""
@@ -240,40 +261,3 @@ def refuse_repeats(variants: tuple[Variant, ...], file: Path) -> None:
 def _unused_parts(trains: bool, few_shot: bool) -> set[str]:
     unused = {"train": not trains, "adapt": not few_shot}
     return {part for part, is_unused in unused.items() if is_unused}
-
-
-def find_method(name: str, location: str) -> Any:
-    if ":" not in name and name not in names("methods"):
-        raise unknown("method", name, names("methods"), location)
-    return get_class("methods", name)
-
-
-def _searched_variant(method: _Method, seeds: tuple[int, ...]) -> Variant:
-    """The method with its defaults and its ranges; every bound and choice is validated."""
-    ranges, file = method.ranges(), method.file
-    fixed = {
-        part: next(tables_to_validate(method.bases[part], kind, Key(file, part)))[0]
-        for part, kind in PARTS.items()
-    }
-
-    def variant(values: Mapping[str, Any]) -> Variant:
-        tables = {key: value for key, value in method.table.items() if key not in ranges}
-        for part, own in method.own.items():
-            tables[part] = {key: own[key] for key in own if f"{part}.{key}" not in ranges}
-        for name, value in values.items():
-            part, _, key = name.rpartition(".")
-            (tables[part] if part else tables)[key] = value
-        return next(method_variants(method.label, tables, fixed, seeds, file))
-
-    start = {
-        name: ranges[name].initial_value()
-        for name, field in method.schema.model_fields.items()
-        if name in ranges and (field.is_required() or field.default is None)
-    }
-    default = variant(start)
-    if not method.method.trains:
-        return default
-    for name, one in ranges.items():
-        checked = tuple(variant(start | {name: value}).value(name) for value in one.values)
-        ranges[name] = Choices(values=checked) if isinstance(one, Choices) else one
-    return default.model_copy(update={"ranges": ranges})

@@ -38,15 +38,9 @@ class WorkerPool:
     """Worker processes. A killed worker is replaced; an error in one of them stops all."""
 
     def __init__(
-        self,
-        folder: Path,
-        workers: int,
-        execute: Execute | None,
-        device: str,
-        threads: int,
-        max_deaths: int = MAX_DEATHS,
+        self, folder: Path, workers: int, execute: Execute | None, device: str, threads: int
     ) -> None:
-        self.store, self.max_deaths = Store(folder), max_deaths
+        self.store = Store(folder)
         self.execute, self.device, self.threads = execute, device, threads
         self.workers = [self._start(index) for index in range(workers)]
         self.deaths: Counter[str] = Counter()
@@ -96,10 +90,10 @@ class WorkerPool:
     def _count_death(self, process: BaseProcess) -> None:
         run = self._run_of(process)
         self.deaths[run] += 1
-        if self.deaths[run] < self.max_deaths:
+        if self.deaths[run] < MAX_DEATHS:
             return
         if run:
-            deaths = KILLED.format(deaths=self.max_deaths)
+            deaths = KILLED.format(deaths=MAX_DEATHS)
             self.store.record_failure(run, f"{deaths}{OUT_OF_MEMORY_ADVICE.strip()}\n")
             return
         status = process.exitcode or 0

@@ -30,7 +30,7 @@ from oodml.results.plan import RunPlan
 from oodml.shift.files import read_splits
 from oodml.study.folder.claims import Claim, Claims, in_background
 from oodml.study.folder.store import Store, failure_text
-from oodml.study.prepare import Context, group_by_network, open_context
+from oodml.study.prepare import Context, group_by_network, open_context, views_of
 from oodml.study.workers.work import POLL, Execute, default_execute, execute_run
 
 CHUNK_BYTES = 2**28
@@ -45,13 +45,10 @@ Files = dict[str, bytes]
 
 @dataclass(frozen=True)
 class _Bundle:
-    """What a node needs: a study without its images' files, and references to chunks of files."""
+    """What a node needs: the image sets of a study, and references to chunks of all files."""
 
     token: str
-    plan: str
-    splits: bytes
-    images: ImageSet
-    further: Mapping[str, ImageSet]
+    sets: Mapping[str, ImageSet]
     keeping: Mapping[str, Any]
     code: tuple[Files, ...]
     chunks: tuple[Any, ...]
@@ -68,30 +65,28 @@ def run_on_ray(
 ) -> None:
     resources = {"num_cpus": 1, "num_gpus": 1 if device.startswith("cuda") else 0, **options}
     with connect(on, workers) as ray:
-        driver = _Driver(ray, store, device, (execute, device, threads), resources)
+        driver = _Driver(ray, store, resources, execute, device, threads)
         try:
             driver.run()
         finally:
-            driver.release()
+            for reference, (_, claim) in driver.pending.items():
+                with suppress(Exception):
+                    ray.cancel(reference, force=True)
+                driver.claims.release(claim)
 
 
 class _Driver:
     """Submits runs, publishes what comes back, and stores the checkpoints of running ones."""
 
     def __init__(
-        self,
-        ray: Any,
-        store: Store,
-        device: str,
-        arguments: tuple[Execute | None, str, int | None],
-        resources: Mapping[str, Any],
+        self, ray: Any, store: Store, resources: Mapping[str, Any], *arguments: Any
     ) -> None:
-        self.ray, self.store, self.arguments = ray, store, arguments
-        self.claims = Claims(store.claims)
+        """The arguments are the last ones of `_run_on_node`."""
+        self.ray, self.store, self.claims = ray, store, Claims(store.claims)
         self.pending: dict[Any, tuple[RunPlan, Claim]] = {}
         actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Mailbox)
-        self.mailbox = actor.remote()
-        self.bundle = ray.put(_make_bundle(ray, store, device))
+        self.mailbox, bundle = actor.remote(), ray.put(_make_bundle(ray, store))
+        self.arguments = (bundle, self.mailbox, *arguments)
         self.task = ray.remote(max_retries=NODE_FAILURES, **resources)(_run_on_node)
 
     def run(self) -> None:
@@ -103,8 +98,8 @@ class _Driver:
                 if run.id not in submitted and (claim := self.claims.take(run.id)) is not None:
                     checkpoints = _read_files(self.store.checkpoints / run.id)
                     name = f"{run.method} split {run.split} seed {run.seed}"
-                    arguments = (run.id, self.bundle, checkpoints, self.mailbox, *self.arguments)
-                    reference = self.task.options(name=name).remote(*arguments)
+                    task = self.task.options(name=name)
+                    reference = task.remote(run.id, checkpoints, *self.arguments)
                     self.pending[reference] = run, claim
             if not self.pending:
                 time.sleep(POLL)
@@ -117,13 +112,6 @@ class _Driver:
             for _, claim in self.pending.values():
                 claim.renew()
 
-    def release(self) -> None:
-        """Release the claims of runs that have not returned, and cancel them."""
-        for reference, (_, claim) in self.pending.items():
-            with suppress(Exception):
-                self.ray.cancel(reference, force=True)
-            self.claims.release(claim)
-
     def _publish(self, reference: Any, run: RunPlan, claim: Claim) -> None:
         try:
             files = self.ray.get(reference)
@@ -132,13 +120,13 @@ class _Driver:
             return
         finally:
             self.claims.release(claim)
-        finished = {k.removeprefix("run/"): v for k, v in files.items() if k.startswith("run/")}
+        names, start = list(files), f"runs/{run.id}/"
+        finished = {k.removeprefix(start): files.pop(k) for k in names if k.startswith(start)}
         if finished:
             folder = self.store.create_unfinished(run.id, claim)
             _write_files(finished, folder)
             self.store.adopt(run.id, folder)
-        others = {k: v for k, v in files.items() if not k.startswith("run/")}
-        _write_files(others, self.store.folder)
+        _write_files(files, self.store.folder)
 
 
 class _Mailbox:
@@ -165,8 +153,8 @@ class _Mailbox:
 
 def _run_on_node(
     name: str,
-    bundle: _Bundle,
     checkpoints: Files,
+    bundle: _Bundle,
     mailbox: Any,
     execute: Execute | None,
     device: str,
@@ -189,11 +177,8 @@ def _run_on_node(
         execute_run(run, claim, store, context, execute or default_execute())
     Claims(store.claims).release(claim)
     mailbox.remove.remote(name)
-    tracked = {f"tracking/{k}": data for k, data in _read_files(store.folder / "tracking").items()}
-    if (store.runs / name).exists():
-        return tracked | {f"run/{k}": data for k, data in _read_files(store.runs / name).items()}
-    failed = _read_files(store.folder / "failed")
-    return tracked | {f"failed/{k}": data for k, data in failed.items() if k.startswith(name)}
+    parts = (f"{part}/**/*" for part in ("tracking", f"runs/{name}", f"failed/{name}"))
+    return _read_files(store.folder, *parts, f"failed/{name}.txt")
 
 
 def _send_checkpoints(folder: Path, run: str, mailbox: Any, done: threading.Event) -> None:
@@ -205,33 +190,25 @@ def _send_checkpoints(folder: Path, run: str, mailbox: Any, done: threading.Even
             sent |= times
 
 
-def _make_bundle(ray: Any, store: Store, device: str) -> _Bundle:
-    plan = store.read_plan()
-    context = open_context(store, device)
+def _make_bundle(ray: Any, store: Store) -> _Bundle:
+    plan, context = store.read_plan(), open_context(store, "cpu")
     sets = {OWN: context.images, **context.further}
     images = (
         (f"images/{name}/{image}", one.path(index))
         for name, one in sets.items()
         for index, image in enumerate(one.ids.tolist() if one.root is not None else ())
     )
-    files = _chunks((*images, *_feature_files(plan.runs, sets.values())))
-    return _Bundle(
-        token=uuid.uuid4().hex,
-        plan=store.plan_file.read_text(encoding="utf-8"),
-        splits=store.splits.read_bytes(),
-        images=context.images,
-        further=context.further,
-        keeping=plan.keeping,
-        code=tuple(_code_files(Path(folder)) for folder in plan.import_from),
-        chunks=tuple(ray.put(chunk) for chunk in files),
-    )
+    study = (("study/plan.json", store.plan_file), ("study/splits.json", store.splits))
+    files = _chunks((*study, *images, *_feature_files(plan.runs, sets.values())))
+    code = tuple(_code_files(Path(folder)) for folder in plan.import_from)
+    return _Bundle(uuid.uuid4().hex, sets, plan.keeping, code, tuple(map(ray.put, files)))
 
 
 def _feature_files(runs: Iterable[RunPlan], sets: Iterable[ImageSet]) -> Iterator[tuple[str, Path]]:
     for model, group in group_by_network(runs).items():
         if not isinstance(model, HeadSettings):
             continue
-        views = max(max(run.model["views"], run.adapt.get("views", 0)) for run in group)
+        views = max(map(views_of, group))
         options = model.model_dump(include={"weights", "image_size", "augmentation", "pooling"})
         for images in sets:
             for view in (None, *range(views)):
@@ -257,9 +234,8 @@ def _chunks(files: Iterable[tuple[str, Path]]) -> Iterator[Files]:
 
 def _code_files(folder: Path) -> Files:
     """The Python files of a folder of user code, and of the packages in it."""
-    packages = [file.parent for file in folder.glob("*/__init__.py")]
-    paths = [*folder.glob("*.py"), *(path for p in packages for path in p.rglob("*.py"))]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    packages = (f"{file.parent.name}/**/*.py" for file in folder.glob("*/__init__.py"))
+    return _read_files(folder, "*.py", *packages)
 
 
 def _open_mirror(bundle: _Bundle, device: str) -> tuple[Store, Context]:
@@ -281,25 +257,22 @@ def _open_mirror(bundle: _Bundle, device: str) -> tuple[Store, Context]:
             _write_files(reference.future().result(), root)
         for number, files in enumerate(bundle.code):
             _write_files(files, root / f"code{number}")
-        store.splits.write_bytes(bundle.splits)
-        store.plan_file.write_text(bundle.plan, encoding="utf-8")
         (root / "complete").touch()
         claims.release(claim)
     make_importable(*(str(root / f"code{number}") for number in range(len(bundle.code))))
     sets = {
         name: one if one.root is None else replace(one, root=root / "images" / name)
-        for name, one in {OWN: bundle.images, **bundle.further}.items()
+        for name, one in bundle.sets.items()
     }
     images, splits = sets.pop(OWN), read_splits(store.splits)
     return store, Context(images, splits, torch.device(device), bundle.keeping, further=sets)
 
 
-def _read_files(folder: Path) -> Files:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+def _read_files(folder: Path, *patterns: str) -> Files:
+    """The contents of all files in a folder, or of those that match, by their relative paths."""
+    paths = (path for pattern in patterns or ["**/*"] for path in folder.glob(pattern))
+    files = sorted(path for path in paths if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def _write_files(files: Files, folder: Path) -> None:
