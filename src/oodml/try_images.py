@@ -103,7 +103,7 @@ def try_images(
     Raises:
         OodmlError: if there are too few classes, or a run failed.
     """
-    return _FirstStudy(photos, out, backbone, device, log, 60.0 * minutes, clock).run(new)
+    return _FirstStudy(photos, out, backbone, device, log, 60.0 * minutes, clock, clock()).run(new)
 
 
 @dataclass
@@ -115,9 +115,7 @@ class _FirstStudy:
     log: Log
     seconds: float
     clock: Callable[[], float]
-
-    def __post_init__(self) -> None:
-        self.start = self.clock()
+    start: float
 
     @property
     def left(self) -> float:

@@ -221,20 +221,17 @@ def _dimension_families(columns: Mapping[str, Column]) -> list[list[str]]:
 
 def _stack_dimensions(contents: Contents, names: list[str]) -> NDArray[Any]:
     """One column per dimension, in the order of their numbers, none of which may be missing."""
-    location = str(contents.path)
-    endings = [re.search(r"(\d+)\s*$", name) for name in names]
-    numbers = [int(ending[1]) for ending in endings if ending]
+    numbers = [int(end[1]) for name in names if (end := re.search(r"(\d+)\s*$", name))]
     if len(numbers) == len(names):
         names = [names[i] for i in np.argsort(numbers, kind="stable")]
         first = min(*numbers, 1) if len(numbers) > 1 else numbers[0]
-        missing = sorted({*range(first, first + len(names))} - {*numbers})
-        if missing:
+        if missing := sorted({*range(first, first + len(names))} - {*numbers}):
             problem = f"columns {names[0]!r} to {names[-1]!r} are not all dimensions"
-            raise error_at(location, f"{problem}; number {missing[0]} is missing", missing[0])
+            raise error_at(contents.path, f"{problem}; number {missing[0]} is missing", missing[0])
     for name in names:
         if contents.columns[name].kind != "numbers":
             problem = f"column {name!r} has {contents.columns[name].about}, not one number per row"
-            raise error_at(location, problem, name)
+            raise error_at(contents.path, problem, name)
     return np.stack([_load_floats(contents, name) for name in names], axis=1)
 
 

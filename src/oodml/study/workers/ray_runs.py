@@ -218,8 +218,7 @@ def _feature_files(runs: Iterable[RunPlan], sets: Iterable[ImageSet]) -> Iterato
 
 
 def _chunks(files: Iterable[tuple[str, Path]]) -> Iterator[Files]:
-    chunk: Files = {}
-    size = 0
+    chunk, size = Files(), 0
     for name, path in files:
         if name in chunk:
             continue
