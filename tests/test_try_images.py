@@ -145,7 +145,7 @@ def test_features_are_reduced_when_the_machine_slows_down(
         clock.step = 20.0 if message.startswith("Embedding 720") else 0.01
 
     monkeypatch.setattr(Progress, "__init__", init)
-    study = _FirstStudy(str(folder), tmp_path, "pixels", None, log, 60.0, clock)
+    study = _FirstStudy(str(folder), tmp_path, "pixels", None, log, 60.0, clock, clock())
     plan, _ = study.compute_features(open_images(str(folder)), None, 0.001)
     assert plan.few is not None
 

@@ -69,11 +69,11 @@ def studies_from_text(text: str) -> list[OriginalStudy]:
     commands = [one for one in lines if one[:1] != "#" and any(name in one for name in SCRIPTS)]
     if not commands:
         problem = f"no command of the original code, `python` with one of {', '.join(SCRIPTS)}"
-        raise OodmlError(problem, given=text[:200], allowed=SCRIPTS)  # fmt: skip
+        raise OodmlError(problem, given=text[:200], allowed=SCRIPTS)
     studies: dict[str, OriginalStudy] = {}
     for line in commands:
         _add_command(studies, *_parse(line))
-    return list(studies.values())
+    return [*studies.values()]
 
 
 def _parse(line: str) -> tuple[str, Values]:
