@@ -37,7 +37,8 @@ def write_sources(root: Path, n: int = N) -> None:
                 labels = (f"{key}.cls", label.encode())
                 if number:
                     labels = (f"{key}.json", f'{{"label": "{label}"}}'.encode())
-                for member, content in ((f"{key}.png", data), labels):
+                hidden = (f"._{key}.png", b"written by macOS")
+                for member, content in ((f"{key}.png", data), labels, hidden):
                     info = tarfile.TarInfo(member)
                     info.size = len(content)
                     tar.addfile(info, io.BytesIO(content))

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from oodml.errors import OodmlError
+from oodml.images.fingerprint import fingerprint
 from oodml.images.image_set import ImageSet
 
 
@@ -91,3 +92,22 @@ def test_the_error_of_a_truncated_file_names_it(tmp_path: Path, suffix: str) -> 
         images = ImageSet("disk", np.array([broken.name]), np.array(["a"]), root=tmp_path)
         with pytest.raises(OodmlError, match=f"broken{suffix}"):
             images.read(0)
+
+
+def test_images_in_memory_may_be_encoded_or_of_pillow(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), dtype=np.uint8)
+    stored = np.empty(2, dtype=object)
+    stored[:] = [Image.fromarray(one) for one in pixels]
+    encoded = np.empty(2, dtype=object)
+    for row, picture in enumerate(stored):
+        picture.save(tmp_path / "x.png")
+        encoded[row] = (tmp_path / "x.png").read_bytes()
+    names = np.array(["a", "b"])
+    for own in (stored, encoded):
+        images = ImageSet("memory", names, names, pixels=own)
+        assert all(np.array_equal(images.read(row), pixels[row]) for row in range(2))
+        again = ImageSet("memory", names, names, pixels=own.copy())
+        assert fingerprint(images) == fingerprint(again)
+        assert fingerprint(images) != fingerprint(
+            ImageSet("memory", names, names, pixels=own[::-1])
+        )

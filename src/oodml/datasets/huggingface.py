@@ -102,8 +102,7 @@ def _export(name: str, parts: Mapping[str, Any], image: str) -> Path:
             for number, row in enumerate(raw):
                 if (cell := row[image]) is None:
                     raise error_at(f"hf:{name}, {part} {number}", "the image is missing")
-                suffix = Path(cell["path"] or "").suffix.lower() or ".image"
-                data = cell["bytes"]
+                suffix, data = Path(cell["path"] or "").suffix.lower() or ".image", cell["bytes"]
                 content = Path(cell["path"]).read_bytes() if data is None else data
                 (written / part / f"{number:08}{suffix}").write_bytes(content)
         written.rename(target)

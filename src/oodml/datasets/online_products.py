@@ -22,8 +22,7 @@ def dataset(root: str | Path) -> ImageSet:
     The root contains the lists, directly or in `Info_Files`, and the images, directly or in
     `images`; or all of these in a folder `online_products` or `Stanford_Online_Products`.
     """
-    folders = [f"{home}{folder}" for home in HOMES for folder in ("Info_Files/", "")]
-    entries = []
+    folders, entries = [f"{home}{folder}" for home in HOMES for folder in ("Info_Files/", "")], []
     for part in ("train", "test"):
         files = [f"{folder}Ebay_{part}.txt" for folder in folders]
         path = first_existing("online_products", root, files)

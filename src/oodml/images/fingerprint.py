@@ -92,7 +92,10 @@ def fingerprint(images: ImageSet) -> str:
     pairs = zip(ids, classes, strict=True)
     rows = "\n".join("\t".join((a.translate(names), b.translate(names))) for a, b in pairs)
     if images.pixels is not None:
-        contents: bytes | str = np.ascontiguousarray(images.pixels[order]).tobytes()
+        pixels = images.pixels[order]
+        parts = pixels if pixels.dtype == object else [np.ascontiguousarray(pixels)]
+        data = [one if isinstance(one, bytes) else np.asarray(one).tobytes() for one in parts]
+        contents: bytes | str = data[0] if len(data) == 1 else content_hash(*data)
     else:
         records = file_records(images)
         cache["_transparent"] = any("alpha" in traits.split() for traits in records.traits.tolist())

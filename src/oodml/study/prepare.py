@@ -234,7 +234,8 @@ def open_further_data(study: Study, images: ImageSet) -> dict[str, ImageSet]:
 def _contents(images: ImageSet) -> Names:
     if images.pixels is None:
         return file_records(images).hashes
-    return np.array([content_hash(str(one.shape), one.tobytes()) for one in images.pixels])
+    arrays = map(np.asarray, images.pixels)
+    return np.array([content_hash(str(one.shape), one.tobytes()) for one in arrays])
 
 
 def plan_tests(

@@ -209,8 +209,7 @@ def with_chosen_options(
     study: Study, searches: Sequence[MethodSearch], step: str, folder: Path
 ) -> Study:
     """The study with the best options of every searched method, and a record of the search."""
-    variants = {one.label: one.with_values({}) for one in study.variants}
-    methods = {}
+    variants, methods = {one.label: one.with_values({}) for one in study.variants}, {}
     for search in searches:
         label, ranges, best = search.variant.label, search.variant.ranges, search.best(folder)
         variants[label] = search.variant.with_values(best.values)

@@ -42,8 +42,7 @@ def open_study(which: str | Path, data: Path | None = None, splits: Path | None 
         return read_study(which)
     else:
         path, text = Path(which), read_study(which).text
-    tables = tomllib.loads(text)
-    comments = []
+    tables, comments = tomllib.loads(text), []
     if data is not None:
         if not data.expanduser().exists():
             problem = f"--data {data}: no such folder or table"

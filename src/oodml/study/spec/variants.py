@@ -132,8 +132,7 @@ class MethodTable:
 
     def variants(self, seeds: tuple[int, ...]) -> Iterator[Variant]:
         """One variant for every combination of listed values."""
-        seeds = tuple(dict.fromkeys(self.keys.seeds or seeds))
-        options = []
+        seeds, options = tuple(dict.fromkeys(self.keys.seeds or seeds)), []
         for one, chosen in combinations(self.options, self.schema, self.key):
             parsed = parse_settings(self.schema, one, self.key)
             plain = {  # without defaults that JSON cannot represent
