@@ -26,3 +26,27 @@ def isolated(seed: int, *purpose: object) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(derived_seed(seed, *purpose))
         yield
+
+
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """Within the block, threads of the CPU add the gradients of rows used twice in a fixed order.
+
+    By default they add them as they finish, so that two trainings with one seed differ.
+    """
+    if device.type != "cpu":
+        yield
+        return
+    options = torch.utils.deterministic
+    enabled, warn = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.get_deterministic_debug_mode(),
+    )
+    fill = options.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    options.fill_uninitialized_memory = fill and enabled
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(warn)
+        options.fill_uninitialized_memory = fill

@@ -46,6 +46,28 @@ def test_a_seed_fixes_every_bit() -> None:
     assert not torch.equal(first["linear.weight"], different["linear.weight"])
 
 
+class RepeatedRows(BaseMethod):
+    """Uses every embedding 400 times, more than one thread of the CPU adds gradients for."""
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        generator, rows = batch.generator, batch.embeddings
+        chosen = torch.randint(len(rows), (400 * len(rows),), generator=generator)
+        weights = torch.rand(len(chosen), rows.shape[1], generator=generator)
+        return {"repeated": (rows[chosen] * weights).square().mean()}
+
+
+def test_a_seed_fixes_every_bit_with_several_threads() -> None:
+    threads, enabled = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    method = f"{__name__}:RepeatedRows"
+    try:
+        torch.set_num_threads(4)
+        weights = [head_run(method)[0].head.state_dict()["linear.weight"] for _ in range(3)]
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(weights[0], other) for other in weights[1:])
+    assert torch.are_deterministic_algorithms_enabled() == enabled
+
+
 def test_training_does_not_touch_the_global_generator() -> None:
     state = torch.get_rng_state()
     head_run(epochs=1)

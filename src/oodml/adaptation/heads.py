@@ -15,6 +15,7 @@ from oodml.adaptation.support import Support, SupportBatch, SupportBatches
 from oodml.errors import OodmlError
 from oodml.model import IdentityHead, LinearHead
 from oodml.progress import track
+from oodml.randomness import repeatable
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def train_heads(
     )
     classes = max(len(one.names) for one in support)
     drawn = track(batches.draw(iterations), "Adapting", iterations, "steps")
-    take_steps(heads, views.flatten(0, 1), batches.labels(), drawn, classes, settings)
+    with repeatable(views.device):
+        take_steps(heads, views.flatten(0, 1), batches.labels(), drawn, classes, settings)
     return heads
 
 

@@ -23,7 +23,7 @@ from oodml.images.transforms import batches, recipe, train_views
 from oodml.model import Embedder, finetune_settings
 from oodml.model_input import input_images
 from oodml.progress import track
-from oodml.randomness import derived_seed, generator
+from oodml.randomness import derived_seed, generator, repeatable
 
 _TOLERANCE = 1e-5
 _CANDIDATES = 5
@@ -97,14 +97,15 @@ def finetune_on_support(
         for batch, own in zip(steps, seeds, strict=True)
     )
     shown = track(views, "Adapting", len(steps), "steps")
-    for batch, pixels in zip(steps, shown, strict=True):
-        with torch.set_grad_enabled(whole):
-            features = adapted.features(pixels.to(device))
-        embeddings = adapted.head.embed(features)  # type: ignore[operator]
-        loss = adapter.losses(embeddings[None], labels, batch, beta).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    with repeatable(device):
+        for batch, pixels in zip(steps, shown, strict=True):
+            with torch.set_grad_enabled(whole):
+                features = adapted.features(pixels.to(device))
+            embeddings = adapted.head.embed(features)  # type: ignore[operator]
+            loss = adapter.losses(embeddings[None], labels, batch, beta).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
     return adapted.eval()
 
 

@@ -16,7 +16,7 @@ from oodml.files import write_text
 from oodml.memory_allocator import keep_freed_memory
 from oodml.methods._base import BaseMethod
 from oodml.model import Embedder, FinetuneSettings
-from oodml.randomness import derived_seed, generator
+from oodml.randomness import derived_seed, generator, repeatable
 from oodml.training.checkpoint import BestWeights, Checkpoint, TrainingState
 from oodml.training.settings import TrainSettings
 from oodml.training.sources import BatchSource, ClassBalanced
@@ -146,7 +146,8 @@ def _train_epoch(
     random = np.random.Generator(np.random.PCG64(derived_seed(seed, epoch)))
     order, views = list(sampler.sample_epoch(random)), derived_seed(seed, "views", epoch)
     try:
-        terms = state.trainer.train_epoch(epoch, source, order, views)
+        with repeatable(state.trainer.device):
+            terms = state.trainer.train_epoch(epoch, source, order, views)
     except NonFiniteError as error:
         state.best.restore(model)
         state.trainer.tuning.finish()
