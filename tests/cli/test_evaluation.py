@@ -93,6 +93,26 @@ def test_evaluate_by_the_rules_of_a_benchmark(tmp_path: Path) -> None:
             run("evaluate", tmp_path / "people.npy", *bad)
 
 
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        (("--far", 0.1), "--far"),
+        (("--sizes", 100), "--sizes"),
+        (("--memory", "1GB"), "--memory"),
+        (("--open-set", "--by", "superclass"), "--by"),
+        (("--n-queries", 4, "--label-column", "kind"), "--label-column"),
+    ],
+)
+def test_evaluate_refuses_options_that_do_not_apply(
+    tmp_path: Path, words: tuple[object, ...], flag: str
+) -> None:
+    vectors().save(tmp_path / "test.npz")
+    with pytest.raises(OodmlError) as error:
+        run("evaluate", tmp_path / "test.npz", *words)
+    assert error.value.location == flag
+    assert flag not in error.value.allowed
+
+
 def test_evaluate_refuses_bad_options_and_missing_files(tmp_path: Path) -> None:
     vectors().save(tmp_path / "test.npz")
     with pytest.raises(OodmlError, match="genus"):

@@ -136,6 +136,12 @@ def test_backbones_are_compared(tmp_path: Path, folder: Path) -> None:
     assert figure.exists()
 
 
+def test_the_folder_of_a_study_is_its_split_file(built: Path, tmp_path: Path) -> None:
+    (tmp_path / "splits.json").write_bytes(built.read_bytes())
+    both = [json.loads(run("splits", "show", one, "--json")) for one in (built, tmp_path)]
+    assert both[0] == both[1]
+
+
 @pytest.mark.parametrize(
     ("words", "location"),
     [

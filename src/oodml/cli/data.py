@@ -41,7 +41,7 @@ def check(
     near_duplicates: Annotated[bool, near("List images that are almost equal.")] = False,
     backbone: Annotated[Text, shared.backbone_option(panel=_NEAR, unset="pixels")] = None,
     similarity: Annotated[float | None, near("Least similarity.", unset="0.99")] = None,
-    splits: Annotated[File, shared.splits_option(panel=_NEAR)] = None,
+    splits: Annotated[File, shared.splits_option(panel=_NEAR, callback=None)] = None,
 ) -> None:
     """Decode all images of a dataset and report what may affect results.
 
@@ -147,7 +147,7 @@ def cache(
         sentences = [f"freed {total}"]
     shared.show(
         sentences,
-        next=("data", "cache", "--clear") if sizes and not clear else (),
+        next=("data", "cache", *["--clear"] * (bool(sizes) and not clear)),
         json={"folder": str(folder), "bytes": sizes, "cleared": clear},
     )
 

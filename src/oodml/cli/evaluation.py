@@ -229,6 +229,7 @@ def _show(result: "Evaluation", given: Any) -> None:
     for note in result.notes:
         typer.secho(note, fg="yellow", err=True)
     sizes, metrics, intervals = result.sizes, result.metrics, result.intervals
+    vectors = given.vectors
     title = f"{metrics['queries']:.0f} queries"
     if metrics["singletons"]:
         title += f"; {metrics['singletons']:.0f} without a positive are excluded"
@@ -243,11 +244,18 @@ def _show(result: "Evaluation", given: Any) -> None:
     if "vectors" in sizes:
         counts = [f"{sizes['vectors']} vectors of {sizes['dimensions']} dimensions"]
         counts.append(f"{sizes['classes']} classes")
+    following: tuple[object, ...] = ("threshold", vectors, "--out", "threshold.json")
+    if given.model is not None:
+        following = ("embed", "--data", vectors, "--model", given.model, "--out", "vectors.npz")
+    elif vectors.is_dir():
+        following = ("evaluate", "queries.npz", "--gallery", vectors)
+    elif "vectors" not in sizes:
+        following = ("evaluate", "other.run", "--qrels", given.qrels)
     keys = ("answer", "notes", "sizes", "metrics", "chance", "intervals")
     shared.show(
-        [result.answer, f"{given.vectors.name}: {', '.join(counts)}"],
+        [result.answer, f"{vectors.name}: {', '.join(counts)}"],
         shared.Table(title, heads, rows),
-        next=("threshold", given.vectors, "--out", "threshold.json") if "vectors" in sizes else (),
+        next=following,
         json={key: getattr(result, key) for key in keys},
     )
 

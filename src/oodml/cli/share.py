@@ -104,7 +104,7 @@ def verify(
         repeats = repeat_runs(folder, runs, **options) if runs else []
     shared.show(
         [f"{study}: {len(problems) or 'no'} problems", *problems, *map(str, repeats)],
-        next=() if runs else ("study", "verify", study, "--runs", 2),
+        next=("report", study) if runs else ("study", "verify", study, "--runs", 2),
         json={
             "problems": problems,
             "runs": [{"run": one.run.id, "outcome": one.outcome} for one in repeats],
@@ -220,7 +220,7 @@ def check(
     shared.show(
         f"{failed} of {len(results)} requirements not met" if failed else "all requirements met",
         shared.Table(f"{name} ({kind})", heads, rows, heads),
-        next=() if failed else ("study", "run", "study.toml", "--out", "results"),
+        next=("check", name) if failed else ("study", "run", "study.toml", "--out", "results"),
         json=[{"requirement": requirement, "met": not one.failed, "problem": text}
               for one, (_, requirement, text) in zip(results, rows, strict=True)],
     )  # fmt: skip

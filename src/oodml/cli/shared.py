@@ -105,6 +105,11 @@ def named_vectors(value: Any) -> Any:
     return value if folder == value else type(value)(Path(folder, "vectors.npz"))
 
 
+def split_file(path: Any) -> Any:
+    """The split file of a study's folder; other paths unchanged."""
+    return path / "splits.json" if path is not None and path.is_dir() else path
+
+
 File: TypeAlias = Path | None
 Text: TypeAlias = str | None
 Count: TypeAlias = int | None
@@ -122,7 +127,7 @@ _VECTORS = (
     "run of a study, RESULTS:METHOD[:SPLIT[:SEED]]."
 )
 data_option = partial(source, _DATA)
-splits_option = partial(source, _SPLITS)
+splits_option = partial(source, _SPLITS, callback=split_file)
 backbone_option = partial(option, "Frozen network: lite0, a timm name, or LIBRARY:NAME.")
 pooling_option = partial(option, "Pooling: model (as deployed), avg, gem, max, cls, ….")
 augmentation_option = partial(option, "Image transforms: base, gentle (for text), ….")
@@ -139,7 +144,7 @@ DATA_ARGUMENT = argument(_DATA)
 DataArgument = Annotated[str, DATA_ARGUMENT]
 Model = Annotated[str, MODEL]
 ModelArgument = Annotated[str, argument(_MODEL, callback=named_run)]
-SplitFile = Annotated[Path, argument(_SPLITS, metavar="SPLITS")]
+SplitFile = Annotated[Path, argument(_SPLITS, callback=split_file, metavar="SPLITS")]
 Splits = Annotated[File, splits_option()]
 Vectors = Annotated[Path, argument(_VECTORS, callback=named_vectors)]
 VectorFile = Annotated[File, vector_source(_VECTORS)]

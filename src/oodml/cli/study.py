@@ -22,6 +22,7 @@ T = TypeVar("T")
 WORKERS = min(4, os.cpu_count() or 1)
 training, cluster = partial(option, panel="Runs"), partial(option, panel="Cluster")
 _STUDY = "Study: its file (TOML), or a shipped one, shipped:NAME."
+_FOLDER = "Images: a folder or a table."
 _ON = "Where to run: local, ray, ray://HOST:PORT, slurm, or slurm:local."
 _JOB = """Slurm option under its submitit name, such as slurm_partition=gpu, or resource of each run
 on Ray, such as num_gpus=0.5 or memory=8e9. May be repeated."""
@@ -33,7 +34,7 @@ class RunOptions:
 
     file: Annotated[Path, argument(_STUDY, metavar="STUDY")]
     out: shared.ResultsFolder
-    data: Annotated[Text, shared.data_option(unset="as in the study file")] = None
+    data: Annotated[Text, shared.source(_FOLDER, unset="as in the study file")] = None
     splits: Annotated[File, shared.splits_option(unset="as in the study file")] = None
     workers: shared.Workers = 1
     threads: Annotated[Count, option("Threads per worker.", min=1, unset="cores / workers")] = None
@@ -42,13 +43,13 @@ class RunOptions:
     track: Annotated[Words, many("tensorboard, wandb, mlflow, trackio.", panel="Runs")] = None
     retry: Annotated[bool, training("Repeat failed runs.")] = False
     replace: Annotated[bool, training("Replace another study in the folder.")] = False
-    smoke: Annotated[bool, training("Test: two splits, one epoch.")] = False
+    smoke: Annotated[bool, training("Smoke test: two splits, one epoch.")] = False
     search_only: Annotated[bool, training("Only search for options.")] = False
     dry_run: Annotated[bool, training("List what would run.")] = False
     on: Annotated[str, cluster(_ON)] = "local"
     job: Annotated[Words, cluster(_JOB)] = None
-    gpus_per_run: Annotated[Number, cluster("GPUs per run on Ray.", min=0, unset="1 or 0")] = None
-    cpus_per_run: Annotated[Number, cluster("CPU cores per run on Ray.", min=0, unset="1")] = None
+    gpus_per_run: Annotated[Number, cluster("GPUs per run (Ray).", min=0, unset="1 on CUDA")] = None
+    cpus_per_run: Annotated[Number, cluster("CPU cores per run (Ray).", min=0, unset="1")] = None
     storage: Annotated[Text, cluster("Folder, s3://…, or gs://… to keep a copy in.")] = None
 
 
@@ -327,7 +328,7 @@ def _print_outcome(status: "Status", out: Path) -> None:
         typer.secho(f"failed: {line}", fg="red", err=True)
     smoke = " (smoke test, no results)" if status.smoke else ""
     sentence = f"{len(status.done)} of {status.total} runs done{smoke}: {out}/results.parquet"
-    shared.show(sentence, next=() if status.failed else ("report", out))
+    shared.show(sentence, next=("study", "status", out) if status.failed else ("report", out))
     if status.failed:
         typer.echo(f"tracebacks: {out}/failed/; pass --retry to repeat these runs", err=True)
         raise typer.Exit(1)

@@ -65,16 +65,14 @@ def compress(
     """Evaluate codes of vectors against the full vectors, on the same queries.
 
     Args:
-        fit: vectors of other classes to fit codes on. By default, half of the classes are used
-            for fitting, and the other half is evaluated.
+        fit: vectors of other classes to fit codes on. By default, half of the classes are fitted
+            on, and the other half is evaluated.
         dims, reduce: numbers of dimensions; "truncate" (Matryoshka) or "pca", the principal axes of
             `fit` without centering, which preserve dot products best.
         precision: "float16"; "int8" with the range of each dimension in `fit`; "binary", the signs
             after subtracting the mean of `fit`, compared by Hamming distance.
         pq, opq: bytes per vector of product quantization, without and with a rotation.
-        rescore: also evaluate binary codes with this many times as many neighbors, sorted by
-            their int8 vectors.
-        distance: "cosine" on unit vectors, or "euclidean" on the vectors as given.
+        rescore: also sort this many times as many neighbors by binary code by int8 vectors.
 
     Returns:
         One row per code, the full vectors first: `code`, `bytes`, and for every metric its value,

@@ -97,7 +97,7 @@ def gallery_scores(
     vectors = comparable(protocol.queries, protocol.gallery, distance)
     positives = np.bincount(others, minlength=groups.max() + 1)[groups]
     known = positives > np.bincount(own[0], minlength=len(groups))
-    values = _score(vectors, groups, others, find_score(score), own)
+    values = _score(vectors, groups, others, score, own)
     return OpenSetScores(values[0], known, values[1], groups)
 
 
@@ -126,7 +126,7 @@ def withheld_scores(
     points = as_vectors(vectors.vectors, distance)
     first, second = (points[torch.from_numpy(side)] for side in (rows, gallery))
     pair, own = comparable(first, second, distance), own_images(rows, gallery)
-    values = _score(pair, labels, others, find_score(score), own)
+    values = _score(pair, labels, others, score, own)
     positives = np.bincount(others, minlength=n_classes)[labels]
     has_positive = positives > np.isin(np.arange(len(rows)), own[0])
     used = ~is_known | has_positive  # without its own image, a single one would be unknown
@@ -146,10 +146,10 @@ def left_out_scores(
     if len(vectors.class_names) < 2:
         raise OodmlError("a threshold needs at least two classes", given=len(vectors.class_names))
     rows, labels = as_vectors(vectors.vectors, distance), vectors.labels
-    every, function = np.arange(len(vectors)), find_score(score)
+    every = np.arange(len(vectors))
     pair = comparable(rows, rows, distance)
-    known = _score(pair, labels, labels, function, (every, every))
-    others = _score(pair, labels, labels, function, None)
+    known = _score(pair, labels, labels, score, (every, every))
+    others = _score(pair, labels, labels, score, None)
     paired = np.flatnonzero(np.bincount(labels)[labels] > 1)
     return OpenSetScores(
         np.concatenate([known[0][paired], others[0]]),
@@ -165,23 +165,17 @@ def check_flat(distance: str) -> None:
         raise unknown("distance", distance, ("cosine", "euclidean"))
 
 
-def find_score(score: str | Score) -> Score:
-    """The function of a score."""
-    if callable(score):
-        return score
-    if score not in SCORES:
-        raise unknown("score", score, SCORES)
-    return SCORES[score]
-
-
 def _score(
     vectors: Comparable,
     labels: Int[np.ndarray, " q"],
     gallery_labels: Int[np.ndarray, " g"],
-    score: Score,
+    score: str | Score,
     own: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The score and the correctness of each query. `own` None excludes its whole class."""
+    if isinstance(score, str) and score not in SCORES:
+        raise unknown("score", score, SCORES)
+    function = SCORES[score] if isinstance(score, str) else score
     queries = vectors.queries
     gallery = queries if vectors.gallery is None else vectors.gallery
     others = torch.from_numpy(gallery_labels)
@@ -205,7 +199,7 @@ def _score(
                 part = slice(*np.searchsorted(own[0], [begin, begin + size]))
                 pairs = torch.from_numpy(own[0][part] - begin), torch.from_numpy(own[1][part])
                 similarities[pairs] = -torch.inf
-            scores[block] = score(similarities, others).double().numpy()
+            scores[block] = function(similarities, others).double().numpy()
             tied = similarities == similarities.amax(1, keepdim=True)
             correct[block] = ((tied & same).sum(1) / tied.sum(1)).numpy()
             progress.advance(len(similarities))

@@ -65,13 +65,13 @@ PUBLISHED_FILES = {
 
 
 def read_splits(path: str | Path, limit: int | None = None) -> Progression:
-    """Read splits from `.json`, a study, or a published `.pkl` without running any code in it.
+    """Read splits from `.json`, or from a published `.pkl` without running any code in it.
 
     A file with the name of a published file but different content is read with a warning.
 
     Args:
-        path: the split file, the folder of a study, or "hf://user/name" for the file splits.json of
-            a dataset on the Hugging Face hub ("hf://user/name/FILE" for another file).
+        path: the split file, or "hf://user/name" for the file splits.json of a dataset on the
+            Hugging Face hub ("hf://user/name/FILE" for another file).
         limit: the largest file size in bytes; 512 MiB for JSON and 64 MiB for pickles by default.
 
     Raises:
@@ -82,7 +82,6 @@ def read_splits(path: str | Path, limit: int | None = None) -> Progression:
         file = address.file or "splits.json"
         path = download(address, "dataset", (file,)) / file
     source = Path(path)
-    source = source / "splits.json" if source.is_dir() else source
     check_split_suffix(source)
     is_json = source.suffix == ".json"
     data = _read_bytes(source, limit or (JSON_LIMIT if is_json else PICKLE_LIMIT))
