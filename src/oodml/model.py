@@ -242,9 +242,8 @@ class Embedder(nn.Module):
         """Write model.safetensors and model.json; in head mode only the head's weights."""
         from safetensors.torch import save_file
 
-        state = self.trained.state_dict()
         with replacing(folder / "model.safetensors") as path:
-            save_file({key: value.contiguous() for key, value in state.items()}, path)
+            save_file({k: v.contiguous() for k, v in self.trained.state_dict().items()}, path)
         write_text(folder / "model.json", json.dumps(describe_model(self), indent=1))
 
 

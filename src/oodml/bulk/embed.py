@@ -203,8 +203,7 @@ def _in_processes(
 ) -> Iterator[int]:
     context = process_context()
     ShardWriter(settings)  # errors of the network appear here, once
-    threads = max(1, torch.get_num_threads() // workers)
-    arguments = (settings, threads, context.Value("i", 0))
+    arguments = (settings, max(1, torch.get_num_threads() // workers), context.Value("i", 0))
     with ExitStack() as stack:
         stack.enter_context(without_main_script(None))
         pool = stack.enter_context(ProcessPoolExecutor(workers, context, _start_worker, arguments))

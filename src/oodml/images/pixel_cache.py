@@ -148,11 +148,10 @@ def _fill(images: ImageSet, short: int, log: Log) -> FileRecords:
         records = fingerprint.save_decoded(images, times, files)
         contents = dict(zip(records.contents(images.background), records.hashes, strict=True))
         order = sorted(content for content, name in contents.items() if name in entries)
-        table = [entries[contents[content]] for content in order]
-        columns = np.array(table, dtype=np.int64).reshape(-1, 4)
+        table = np.array([entries[contents[one]] for one in order], dtype=np.int64).reshape(-1, 4)
         np.savez(
             target / "index.npz", name=images.name, short=short, contents=np.array(order),
-            offsets=columns[:, 0], shapes=columns[:, 1:3], resized=columns[:, 3].astype(bool),
+            offsets=table[:, 0], shapes=table[:, 1:3], resized=table[:, 3].astype(bool),
         )  # fmt: skip
         with contextlib.suppress(OSError):  # another process stored the same file
             target.rename(_cache_path(images, records, short))

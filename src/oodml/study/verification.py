@@ -118,8 +118,7 @@ def repeat_runs(
     store = Store(Path(folder))
     plan = store.read_plan()
     finished = [run for run in plan.runs if (store.runs / run.id / "run.json").exists()]
-    chosen = random.Random(seed).sample(finished, min(n, len(finished)))
-    if not chosen:
+    if not (chosen := random.Random(seed).sample(finished, min(n, len(finished)))):
         raise error_at(folder, "no finished runs to repeat")
     folders = (*plan.import_from, str(Path.cwd())) if trust_code else ()
     source = _locate_data(plan, data)
