@@ -306,16 +306,15 @@ def try_(
 
 
 def _lead(
-    lead: Callable[..., T], device: str | None, threads: int | None, **options: Any
+    lead: Callable[..., T], device: str | None, threads: int | None, **given: Any
 ) -> T | None:
     """The result of `lead`, or None in a process that follows another one; Ctrl-C ends it."""
     from oodml.study.workers.work import lead_or_follow
 
-    def lead_on(own_device: str) -> T:
-        return lead(device=own_device, threads=threads, **options)
-
     try:
-        return lead_or_follow(lead_on, device, threads)
+        return lead_or_follow(
+            lambda own: lead(device=own, threads=threads, **given), device, threads
+        )
     except KeyboardInterrupt:
         typer.echo("Stopped. Run the same command again to resume; finished runs are not repeated.")
         raise typer.Exit(130) from None

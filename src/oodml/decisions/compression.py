@@ -80,11 +80,8 @@ def compress(
         resampling classes (METRIC_low, METRIC_high).
     """
     check_seed(seed)
-    if fit is None:  # two halves of the classes, at random
-        names = np.random.default_rng(seed).permutation(np.array(vectors.class_names))
-        if len(names) < 2:
-            raise OodmlError("codes are fitted on other classes; give two", given=len(names))
-        fit, vectors = (vectors.subset(half) for half in np.split(names, [len(names) // 2]))
+    if fit is None:
+        fit, vectors = _halves(vectors, seed)
     rows, others = (flat_rows(part, distance) for part in (vectors, fit))
     width, size = rows.shape[1], rows.element_size()
     if width != others.shape[1]:
@@ -108,6 +105,15 @@ def compress(
             row |= {f"{metric}_low": one.low, f"{metric}_high": one.high}
         table.append(row)
     return pd.DataFrame(table)
+
+
+def _halves(vectors: VectorSet, seed: int) -> tuple[VectorSet, VectorSet]:
+    """The vectors of two halves of the classes, at random."""
+    names = np.random.default_rng(seed).permutation(np.array(vectors.class_names))
+    if len(names) < 2:
+        raise OodmlError("codes are fitted on other classes; give two", given=len(names))
+    half = len(names) // 2
+    return vectors.subset(names[:half]), vectors.subset(names[half:])
 
 
 def flat_rows(vectors: VectorSet, distance: str) -> Float[Tensor, "n d"]:
