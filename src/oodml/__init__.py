@@ -27,6 +27,11 @@ _NAMES = {
     "evaluate.clustering": "clustering_metrics",
     "evaluate.structure": "structure_metrics",
     "evaluate.compare": "compare",
+    "evaluate.index": "write_index",
+    "decisions.threshold": "choose_threshold Threshold",
+    "decisions.compression": "compress",
+    "decisions.drift": "drift",
+    "decisions.leakage": "near_duplicates measure_leakage",
     "datasets": "open_images",
     "api": "build_splits train Study open_study",
     "fit": "fit_model",
@@ -51,10 +56,17 @@ if TYPE_CHECKING:
     from oodml.catalog import load as load
     from oodml.catalog import names as names
     from oodml.datasets import open_images as open_images
+    from oodml.decisions.compression import compress as compress
+    from oodml.decisions.drift import drift as drift
+    from oodml.decisions.leakage import measure_leakage as measure_leakage
+    from oodml.decisions.leakage import near_duplicates as near_duplicates
+    from oodml.decisions.threshold import Threshold as Threshold
+    from oodml.decisions.threshold import choose_threshold as choose_threshold
     from oodml.embedding import embed as embed
     from oodml.errors import OodmlError as OodmlError
     from oodml.evaluate.clustering import clustering_metrics as clustering_metrics
     from oodml.evaluate.compare import compare as compare
+    from oodml.evaluate.index import write_index as write_index
     from oodml.evaluate.retrieval import retrieval_metrics as retrieval_metrics
     from oodml.evaluate.structure import structure_metrics as structure_metrics
     from oodml.fit import fit_model as fit_model

@@ -30,7 +30,7 @@ KINDS = {
 
 
 def names(kind: str) -> list[str]:
-    """The available names of a kind of `KINDS`, sorted, including those of installed packages."""
+    """The sorted names of a kind, such as "losses", including those of installed packages."""
     if kind not in KINDS:
         raise unknown("kind", kind, KINDS)
     return sorted([*_files(kind), *plugins(kind)])

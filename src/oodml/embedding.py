@@ -72,6 +72,7 @@ def embed(
             or an object with `encode`, as in sentence-transformers, of lists of images.
         weights, trust_code, image_size, pooling, augmentation: see `oodml.model.ModelTable`.
         view, seed: None for the test view, or the number of a random training view, and its seed.
+        device, batch_size: such as "cpu", by default a GPU if there is one; images at a time.
         cache: whether to read and write the cache, which is keyed by the contents of the images.
         transform: from an image of Pillow to the input [c h w]; by default the module's attribute.
 
@@ -299,7 +300,6 @@ def _make_view(
 def _image_batches(
     images: ImageSet, view: View, batch_size: int, only: slice = slice(None)
 ) -> Iterator[Tensor]:
-    """The batches of some rows, with a progress display."""
     rows = np.arange(len(images))[only]
     starts = range(0, len(rows), batch_size)
     with Progress(f"Embedding {images.name}", len(rows)) as progress:

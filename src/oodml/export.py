@@ -158,7 +158,6 @@ def _input_side(model: Embedder) -> int:
 
 
 def _describe_transform(model: Embedder) -> str:
-    """The test transform in words, starting from an image file."""
     resolved = resolve_defaults(model.settings.backbone, model.settings.model_dump())
     name, side = str(resolved["augmentation"]), _input_side(model)
     cached = input_short(model.settings)

@@ -26,7 +26,7 @@ BATCH, RESAMPLES = 256, 2000
 def embed_texts(
     texts: Sequence[str], backbone: Backbone | str, *, trust_code: bool = False
 ) -> Float[np.ndarray, "n d"]:
-    """[n d] texts in the space of the images of a model with a text tower, such as CLIP.
+    """Embed texts as vectors [n d] in the space of the images of a model such as CLIP.
 
     Raises:
         OodmlError: if the model has no text tower.

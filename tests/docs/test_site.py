@@ -40,6 +40,20 @@ def test_the_navigation_lists_every_page_once() -> None:
     assert sorted(pages_of(site["nav"])) == sorted(here | generated)
 
 
+def test_the_title_of_a_page_is_its_name_in_the_navigation() -> None:
+    site = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
+    for title, page in titles_of(site["nav"]):
+        path = DOCS / page
+        assert path.parent.name == "reference" or path.read_text().startswith(f"# {title}\n"), page
+
+
+def titles_of(nav: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """The name and the page of each entry of a navigation."""
+    for entry in nav:
+        for name, one in entry.items():
+            yield from [(name, one)] if isinstance(one, str) else titles_of(one)
+
+
 def pages_of(nav: Any) -> Iterator[str]:
     """The pages of a navigation."""
     if isinstance(nav, str):

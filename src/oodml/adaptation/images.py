@@ -161,7 +161,6 @@ def _adapt_all(
     seed: int,
     device: torch.device,
 ) -> tuple[Embedder, AdaptResult]:
-    """Adapt the whole network on images."""
     whole, rows = finetune_settings(model.settings), rows_by_class(support)
     images = input_images(support, whole)
     trained = finetune_on_support(model, images, rows, settings, seed, 0, device)

@@ -163,7 +163,6 @@ def explain_recall(
 def _resampled_effects(
     x: Traits, y: Values, groups: NDArray[np.int64], seed: int, resamples: int
 ) -> Float[np.ndarray, "r t"]:
-    """The effects in resamples of the classes."""
     n = int(groups.max()) + 1
     gram, moments = np.zeros((n, x.shape[1], x.shape[1])), np.zeros((n, x.shape[1]))
     np.add.at(gram, groups, x[:, :, None] * x[:, None])

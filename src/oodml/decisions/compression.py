@@ -65,6 +65,7 @@ def compress(
     """Evaluate codes of vectors against the full vectors, on the same queries.
 
     Args:
+        vectors: the vectors [n d] that are evaluated; each image searches all others.
         fit: vectors of other classes to fit codes on. By default, half of the classes are fitted
             on, and the other half is evaluated.
         dims, reduce: numbers of dimensions; "truncate" (Matryoshka) or "pca", the principal axes of
@@ -72,7 +73,9 @@ def compress(
         precision: "float16"; "int8" with the range of each dimension in `fit`; "binary", the signs
             after subtracting the mean of `fit`, compared by Hamming distance.
         pq, opq: bytes per vector of product quantization, without and with a rotation.
-        rescore: also sort this many times as many neighbors by binary code by int8 vectors.
+        rescore: also evaluate binary codes with this many times as many neighbors, sorted by
+            their int8 vectors.
+        ks, distance: cut-offs of recall; "cosine", or "euclidean" on the vectors as given.
 
     Returns:
         One row per code, the full vectors first: `code`, `bytes`, and for every metric its value,

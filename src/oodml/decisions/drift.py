@@ -53,6 +53,10 @@ def drift(index: VectorSet, new: VectorSet, seed: int = 0, permutations: int = 9
     a Gaussian kernel on unit vectors, whose width is the median distance. Images are permuted, so
     batches of similar images count as drift, too.
 
+    Args:
+        index, new: vectors [n d] and [m d] of one network; classes are not used.
+        seed, permutations: random seed, and the number of random assignments for the level.
+
     Raises:
         OodmlError: if the widths differ, or a side has fewer than 8 images.
     """
@@ -108,7 +112,6 @@ def _new_clusters(
 def _nearest(
     rows: Float[np.ndarray, "n d"], others: Float[np.ndarray, "m d"], same: bool
 ) -> Float[np.ndarray, " n"]:
-    """The similarity of each row to the nearest other row."""
     parts = []
     for begin in range(0, len(rows), 512):
         similarity = rows[begin : begin + 512] @ others.T

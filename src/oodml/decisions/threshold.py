@@ -85,6 +85,11 @@ def choose_threshold(
             image searches the other images with its own class left out.
         mode: "identification", or "pairs" to accept pairs of images by their similarity.
         score: of identification; a name from `oodml.decisions.open_set.SCORES`, or a function.
+        distance: "cosine", or "euclidean" on the vectors as given.
+        seed, resamples: random seed, and resamples of the classes for the 95% intervals.
+
+    Raises:
+        OodmlError: if there are no known or no unknown queries.
     """
     check_seed(seed)
     if not 0 < far < 1:

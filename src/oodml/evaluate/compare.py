@@ -50,6 +50,7 @@ def compare(
 
     Args:
         a, b: [n d] and [n e] the vectors of the two models, of the same images in the same order.
+        labels: [n] integers or strings.
         metrics, ks: names of metrics that `retrieval_metrics` returns, and its cut-offs.
         seed: of the resamples and of the order of ties.
         lists: which rows are queries and which the gallery; by default each searches all others.

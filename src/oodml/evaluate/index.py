@@ -47,9 +47,10 @@ def write_index(
     k: int = 10,
     queries: int = 1000,
 ) -> IndexReport:
-    """Write a faiss index, and `NAME.ids.csv` with the id and class of each row beside it.
+    """Write a faiss index, measure its recall, and write ids and classes to `NAME.ids.csv`.
 
     Args:
+        vectors, path: the vectors [n d] of the gallery, and the file to write, such as "a.faiss".
         kind: "flat" (exact), "ivf" (4√n inverted lists), or "hnsw" (a graph with 32 neighbors).
         distance: "cosine" stores unit vectors and searches by inner product, so queries must have
             length 1, too; "euclidean" stores the vectors as given.
@@ -217,7 +218,6 @@ def _read_index(path: str | Path, stored: Float[np.ndarray, "n d"], distance: st
 
 
 def _index_order(path: Path, vectors: VectorSet) -> NDArray[np.int64]:
-    """The vector that each row of an index is."""
     listed = path.with_suffix(".ids.csv")
     if not listed.exists():
         return np.arange(len(vectors))

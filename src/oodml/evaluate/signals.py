@@ -84,7 +84,6 @@ def query_signals(
 def _view_signals(
     gallery: Tensor, queries: Sequence[Tensor], rows: Tensor, near: _Neighbors
 ) -> list[Tensor]:
-    """The signals of `VIEW_SIGNALS`."""
     views = [_neighbors(view, gallery, rows) for view in queries]
     one, two = (view.rows[:, 0] for view in views)
 

@@ -173,7 +173,6 @@ def _check_disk(images: ImageSet, short: int, folder: Path, size: int, free: int
 
 
 def _cache_path(images: ImageSet, records: FileRecords, short: int) -> Path:
-    """The folder of the cache that stores all readable files."""
     contents = records.contents(images.background)[records.problems == ""]
     key = content_hash(VERSION, str(short), *np.unique(contents).tolist())
     return cache_folder() / "pixels" / key[:24]

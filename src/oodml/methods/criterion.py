@@ -114,7 +114,6 @@ class Method(BaseMethod):
 
 
 def _build(sizes: Sizes, table: Mapping[str, Any]) -> nn.Module:
-    """The loss that a table describes."""
     for key in table:
         if key not in TERM_KEYS:
             raise unknown("key", key, TERM_KEYS, "losses")

@@ -45,6 +45,7 @@ def sample_episodes(
 
     Args:
         ids, classes: [n] the id and class of every image.
+        test_classes: the classes to draw episodes of.
         shots: the numbers of support images per class. The other images are queries; a class
             with too few images has queries but no support.
         n_episodes: the number of episodes for each number of shots.

@@ -327,7 +327,8 @@ def shift_report(
         a, b: two sets of vectors of the same network, with at least two classes each.
         measures: names from `oodml.shift.measures.MEASURES`; None uses all except the
             extrapolated FID, which is slow.
-        n_bootstrap: resamples for the interval and for chance; slow measures use a tenth.
+        n_bootstrap, seed: resamples for the interval and for chance (slow measures use a tenth),
+            and their random seed.
         max_images: images per set that image measures use at most (or one per class).
 
     Raises:

@@ -41,6 +41,7 @@ def published_progression(
 
     Args:
         train_means, test_means: [n d], [m d] the mean feature of each class.
+        train_classes, test_classes: the names [n], [m] of the classes.
         iterations: the number of splits to record, each before its exchange.
         swaps_per_iteration: the number of pairs to exchange.
         history: positions used in this many previous exchanges are skipped; 5 by default, 30

@@ -59,8 +59,10 @@ def record(
     layer on the vectors.
 
     Args:
+        folder: the folder of the study.
         vectors: [n d] of all test images of the split, in any order; or a `VectorSet`.
         classes, ids: [n] the classes, by default the study's, and ids of the images.
+        method, split, seed: the name in the results, the split's step, and the training's seed.
         trains: False for a model that was not trained on the split, such as a frozen network.
         replace_existing: replace the run of the same method, split, and seed.
     """
