@@ -22,10 +22,7 @@ Settings = TypeVar("Settings", bound="BaseModel")
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """A command with the option --json, and with each field of a dataclass as an option.
-
-    Flags that are off by default have no `--no-…`.
-    """
+    """A command with --json, each field of a dataclass as an option, and flags without `--no-…`."""
     listed: list[inspect.Parameter] = []
     groups: dict[str, Any] = {}
     for one in inspect.signature(function).parameters.values():

@@ -130,8 +130,7 @@ def withheld_scores(
     positives = np.bincount(others, minlength=n_classes)[labels]
     has_positive = positives > np.isin(np.arange(len(rows)), own[0])
     used = ~is_known | has_positive  # without its own image, a single one would be unknown
-    columns = (values[0], is_known, values[1], labels)
-    return OpenSetScores(*(column[used] for column in columns))
+    return OpenSetScores(*(part[used] for part in (values[0], is_known, values[1], labels)))
 
 
 def left_out_scores(

@@ -191,10 +191,7 @@ def _draw(labels: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDAr
 def _resamples(
     scored: OpenSetScores, partners: NDArray[np.int64] | None, far: float, resamples: int, seed: int
 ) -> Iterator[tuple[float, float]]:
-    """The threshold and the share of accepted known queries in each resample of the classes.
-
-    A pair counts as often as both of its classes are drawn.
-    """
+    """The threshold and the share of accepted known queries (pairs) in each resample of classes."""
     pairs = [scored.classes] if partners is None else [scored.classes, partners]
     numbers = np.unique(np.concatenate(pairs), return_inverse=True)[1]
     classes = numbers.reshape(len(pairs), -1)
@@ -208,7 +205,7 @@ def _resamples(
     for draws in class_draws(int(numbers.max()) + 1, resamples, seed):
         for begin in range(0, len(draws), size):
             weights = draws[begin : begin + size]
-            excess, total = (
+            excess, total = (  # a pair counts as often as both of its classes are drawn
                 np.cumsum(np.prod([weights[:, one] for one in side], axis=0), axis=1)
                 for side in (other_classes, known_classes)
             )
