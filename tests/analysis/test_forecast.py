@@ -119,11 +119,11 @@ def test_half_widths_cover_new_targets() -> None:
     generator = np.random.default_rng(4)
     noise = generator.uniform(0.0, 2.0, 4000)
     errors = np.abs(generator.normal(0, np.sqrt(1 + noise)))
-    half = half_width(errors, np.ones(4000), 0.8, 8, noise, 0.5)
+    half = half_width(errors, 8, np.ones(4000), 0.8, noise, 0.5)
     assert (np.abs(generator.normal(0, np.sqrt(1.5), 4000)) <= half).mean() == pytest.approx(
         0.8, abs=0.03
     )
-    assert half_width(errors, np.ones(4000), 0.8, 4) == pytest.approx(errors.max())
+    assert half_width(errors, 4, np.ones(4000), 0.8) == pytest.approx(errors.max())
 
 
 def test_small_targets_stay_in_their_groups_and_splits() -> None:

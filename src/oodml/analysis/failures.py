@@ -47,11 +47,8 @@ def wilson_interval(share: Values, count: Values) -> tuple[Values, Values]:
 
 
 def kind_recalls(recalls: pd.DataFrame, seed: int = 0, resamples: int = 2000) -> pd.DataFrame:
-    """Recall@1 of each superclass by method and split, from `class_recalls`.
-
-    One row per method, split, and superclass: `recall`, the 95% interval from resampling its
-    classes (NaN for a single class), `classes`, and `queries`; empty without superclasses.
-    """
+    """Recall@1 of each superclass by method and split, from `class_recalls`, with the 95% interval
+    from resampling its classes (NaN for a single class), `classes`, and `queries`."""
     rows = []
     named = recalls[recalls["superclass"] != ""]
     for key, part in named.groupby(["method", "split", "superclass"], sort=False):
@@ -67,12 +64,9 @@ def kind_recalls(recalls: pd.DataFrame, seed: int = 0, resamples: int = 2000) ->
 
 
 def confused_pairs(confusions: pd.DataFrame, most: int = PAIRS) -> pd.DataFrame:
-    """The pairs of classes that each method confuses most often on each split.
-
-    At most `most` rows per method and split, the largest share first: `class`, `other`, the `share`
-    of the class's queries whose nearest image has the other class (the mean over seeds), and the
-    ids of one such pair of images, `query` and `neighbor`.
-    """
+    """The `most` pairs of classes that each method confuses most often on each split: `class`,
+    `other`, the `share` of the class's queries whose nearest image has the other class (the mean
+    over seeds), and the ids of one such pair of images, `query` and `neighbor`."""
     by_class = ["method", "split", "class"]
     seeds = confusions.groupby(["method", "split"])["seed"].nunique()
     totals = confusions.groupby([*by_class, "seed"])["count"].sum()
@@ -92,12 +86,10 @@ def confused_pairs(confusions: pd.DataFrame, most: int = PAIRS) -> pd.DataFrame:
 def exceptions(recalls: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
     """Classes on which another method is better than the leader, the first of `order`.
 
-    Recall is averaged over the splits that test a class with both methods. The 95% interval of the
-    difference adds a success and a failure to each side (Agresti & Caffo 2000). It ignores that
-    both methods answer the same queries, which makes it too wide rather than too narrow.
-
-    One row per other method and class on which it is better; `separated` differences have at most
-    10% false discoveries among all classes (Benjamini & Hochberg).
+    One row per other method and such class. Recall is averaged over the splits that test a class
+    with both methods. The 95% interval of the difference adds a success and a failure to each side
+    (Agresti & Caffo 2000); it is too wide, as both methods answer the same queries. `separated`
+    differences have at most 10% false discoveries among all classes (Benjamini & Hochberg).
     """
     from scipy.special import ndtr
     from scipy.stats import false_discovery_control
@@ -105,13 +97,12 @@ def exceptions(recalls: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
     wide = recalls.pivot_table("recall", ["split", "class"], "method")
     queries = recalls.groupby("class")["queries"].max()
     parts = []
-    for method in order[1:]:
-        if method not in wide or order[0] not in wide:
+    for method in order[1:] if order[0] in wide else ():
+        names = [name for name in (method, order[0]) if name in wide]
+        means = wide[names].dropna().groupby(level="class").mean()
+        if len(names) < 2 or means.empty:
             continue
-        means = wide[[method, order[0]]].dropna().groupby(level="class").mean()
-        if means.empty:
-            continue
-        b, a = (means[name].to_numpy(float) for name in (method, order[0]))
+        b, a = means.to_numpy(float).T
         count = queries[means.index].to_numpy(float)
         shares = [(count * share + 1) / (count + 2) for share in (b, a)]
         error = np.sqrt(sum(share * (1 - share) for share in shares) / (count + 2))
@@ -121,22 +112,20 @@ def exceptions(recalls: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
             {"method": method, "leader": order[0], "class": means.index, "recall": b,
              "leader_recall": a, "difference": b - a, "low": middle - LEVEL_Z * error,
              "high": middle + LEVEL_Z * error, "separated": p <= FALSE_DISCOVERIES}
-        )  # fmt: skip
-        parts.append(table[b > a].sort_values("difference", ascending=False, kind="stable"))
+        )[b > a]  # fmt: skip
+        parts.append(table.sort_values("difference", ascending=False, kind="stable"))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def explain_recall(
     recalls: pd.DataFrame, traits: pd.DataFrame, seed: int = 0, resamples: int = 1000
 ) -> pd.DataFrame:
-    """A linear regression of the recall of classes on their `TRAITS`, for each method.
+    """A linear regression of the recall of classes on their standardized `TRAITS`.
 
-    Traits are standardized. Splits have their own intercept, so that the coefficients do not
-    reflect how hard a split is. Intervals resample classes.
-
-    One row per method and trait: `effect` (the change of recall per standard deviation), its 95%
-    interval, `explained` (the share of the variance within splits that the regression explains for
-    classes left out of it), and `classes`; empty for fewer than 20 classes.
+    Splits have their own intercept, so that coefficients do not reflect how hard a split is. One
+    row per method and trait: `effect` (the change of recall per standard deviation), its 95%
+    interval over classes, `explained` (the share of the variance within splits that is explained
+    for classes left out of the regression), and `classes`; empty for fewer than 20 classes.
     """
     rows, columns = [], ["recall", *TRAITS]
     for method, part in recalls.merge(traits, on=["split", "class"]).groupby("method", sort=False):

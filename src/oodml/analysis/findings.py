@@ -1,8 +1,7 @@
 """The conclusions of Milbich et al. (2021) as questions, answered for a results table."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,8 +19,7 @@ Answer = tuple[Verdict, str]
 """The verdict, and the figures behind it."""
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """A question, its answer for these results, and the numbers behind the answer."""
 
     question: str
@@ -38,9 +36,8 @@ def findings(
 ) -> list[Finding]:
     """Answer the seven conclusions of the paper for the trained methods of a results table.
 
-    Args:
-        correlations: `structure_correlations` of the trained methods, if already computed.
-        scores: `compare_methods` of the table, if already computed.
+    `correlations` (`structure_correlations` of the trained methods) and `scores`
+    (`compare_methods`) are computed if not given.
     """
     runs = trained(table)
     if runs.empty:

@@ -42,23 +42,18 @@ class TargetSignals:
 class TargetForecast:
     """The forecast for a target.
 
-    Attributes:
-        methods: by descending `expected` Recall@1, with its bounds `low_80` to `high_95`, and the
-            `gain` over the features of the frozen network with `gain_low_80` and `gain_high_80`.
-        sizes: the rows "images per class", "classes", and "singletons" (the share of images
-            without a partner), with `expected`, and `low` and `high` of an 80% interval.
-        correct: [q] the chance that each query's neighbor in the frozen network is of its class.
-        outside: the signals outside the range of the small targets, the farthest first.
-        widening: the factor by which this widens the intervals.
-        groups: the number of groups that were left out to calibrate the intervals.
+    `methods` are sorted by `expected` Recall@1, with its bounds `low_80` to `high_95`, and the
+    `gain` over the features of the frozen network with `gain_low_80` and `gain_high_80`. `sizes`
+    has the rows "images per class", "classes", and "singletons" (the share of images without a
+    partner), with `expected`, and `low` and `high` of an 80% interval.
     """
 
     methods: pd.DataFrame
     sizes: pd.DataFrame
-    correct: Float[np.ndarray, " q"]
-    outside: tuple[str, ...]
-    widening: float
-    groups: int
+    correct: Float[np.ndarray, " q"]  # the chance that the frozen network's neighbor is correct
+    outside: tuple[str, ...]  # signals outside the range of small targets, the farthest first
+    widening: float  # the factor by which this widens the intervals
+    groups: int  # the number of groups that were left out to calibrate the intervals
 
     @property
     def calibrated(self) -> bool:
@@ -122,12 +117,9 @@ class CrossFit:
         left_out = (self.left_out * others.T).sum(axis=1)
         return Prediction(float(self.full(item) @ _by_precision(total)[:, 0]), left_out)
 
-    def half_width(
-        self, prediction: Prediction, weights: Any, share: float, noise: Any = 0.0, own: float = 0.0
-    ) -> float:
-        """The half width of a prediction's interval; the arguments are those of `half_width`."""
-        errors = np.abs(self.truth - prediction.left_out)
-        return half_width(errors, weights, share, self.n_groups, noise, own)
+    def half_width(self, prediction: Prediction, *options: Any) -> float:
+        """The half width of a prediction's interval; the options are those of `half_width`."""
+        return half_width(np.abs(self.truth - prediction.left_out), self.n_groups, *options)
 
 
 class Forecaster:
@@ -315,9 +307,9 @@ def weighted_quantile(
 
 def half_width(
     errors: Float[np.ndarray, " n"],
+    groups: int,
     weights: Float[np.ndarray, " n"],
     level: float,
-    groups: int,
     noise: Float[np.ndarray, " n"] | float = 0.0,
     own_noise: float = 0.0,
 ) -> float:

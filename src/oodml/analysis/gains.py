@@ -37,10 +37,9 @@ def few_shot_gains(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFram
     The interval is over seeds, with each seed's episodes averaged first; with one seed it is over
     episodes. `over` names which, and `n` is their number.
     """
-    if not (table["stage"].to_numpy() == Stage.AFTER).any():
-        return pd.DataFrame(columns=["method", "split", "shift", "shots", "gain"])
-    gains, shift, rows = episode_gains(table, metric), shifts(table), []
-    for (method, split, shots), group in gains.groupby(["method", "split", "shots"]):
+    adapted, shift, rows = (table["stage"].to_numpy() == Stage.AFTER).any(), shifts(table), []
+    groups = episode_gains(table, metric).groupby(["method", "split", "shots"]) if adapted else ()
+    for (method, split, shots), group in groups:
         seeds = group.groupby("seed")[MEASURED].mean()
         over, values = ("seeds", seeds) if len(seeds) > 1 else ("episodes", group[MEASURED])
         row: dict[str, Any] = {"method": method, "split": split, "shift": shift[str(split)]}
@@ -72,14 +71,12 @@ def gain_slopes(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
 
 
 def near_and_far(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
-    """What each trained method gains over the baseline near and far from the training classes.
+    """What each trained method gains over the baseline's mean near and far from training classes.
 
-    The gain of a seed is compared with the baseline's mean. Intervals are 95% Student intervals
-    over seeds. The crossing is the shift beyond which the mean gain, linear between splits, is
-    negative. Its interval ends where the bounds of the gain cross zero; an end is infinite if its
-    bound stays positive, and NaN with a single seed.
-
-    One row per method with `COLUMNS`; empty without a baseline or with a single split.
+    One row per method with `COLUMNS`, with 95% Student intervals over seeds. The crossing is the
+    shift beyond which the mean gain, linear between splits, is negative. Its interval ends where
+    the bounds of the gain cross zero; an end is infinite if its bound stays positive. Empty without
+    a baseline or with a single split.
     """
     wide, rows = zero_shot(table, metric), []
     shift = shifts(table)[wide.columns]
@@ -94,13 +91,12 @@ def near_and_far(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
         if gains.isna().all().any():
             continue
         bounds = np.array([student_interval(gains[name].dropna())[:3] for name in shift.index])
-        row: dict[str, Any] = {"method": method, "baseline": baseline}
-        row |= {"near_split": str(shift.index[0]), "far_split": str(shift.index[-1])}
-        row |= {"near_shift": shift.iloc[0]}
-        for suffix, values in zip(("", "_low", "_high"), bounds.T, strict=True):
-            row |= {f"near{suffix}": values[0], f"far{suffix}": values[-1]}
-            row |= {f"crossing{suffix}": crossing_shift(shift.to_numpy(), values)}
-        rows.append(row)
+        near, far = (
+            (str(shift.index[0]), shift.iloc[0], *bounds[0]),
+            (str(shift.index[-1]), *bounds[-1]),
+        )
+        crossings = (crossing_shift(shift.to_numpy(), values) for values in bounds.T)
+        rows.append((method, baseline, *near, *far, *crossings))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -98,9 +98,8 @@ def method_interval(values: Numbers, constant: bool) -> Interval:
 def probability_positive(differences: Numbers) -> float:
     """The probability that the mean of paired differences is above zero.
 
-    The Student-t posterior of a normal mean under a flat prior, which is one minus the one-sided
-    p value of the t test. NaN for a single difference and for equal differences, whose variance
-    is unknown; 0.5 where all differences are zero.
+    The Student-t posterior of a normal mean under a flat prior: one minus the one-sided p value of
+    the t test. NaN for a single difference and for equal ones; 0.5 where all are zero.
     """
     from scipy.special import stdtr
 
@@ -114,11 +113,9 @@ def probability_positive(differences: Numbers) -> float:
 
 
 def ags_interval(shift: Numbers, values: Float[np.ndarray, "seeds splits"]) -> Interval:
-    """The AGS of a method with its interval over seeds.
+    """The AGS of a method with its interval over the scores of seeds without a missing split (NaN).
 
-    The score is computed for each seed, so the interval allows for dependence between the splits
-    of a seed. Seeds that lack a split (NaN) are left out. If every seed lacks one, the score is
-    that of the splits' means and has no interval.
+    If every seed lacks a split, the score is that of the splits' means and has no interval.
     """
     weights = ags_weights(shift)
     complete = values[np.isfinite(values).all(axis=1)]
@@ -135,11 +132,8 @@ def bootstrap_interval(
     generator: np.random.Generator,
     draws: int = 2000,
 ) -> Interval:
-    """The percentile interval of a statistic under resampling of seeds with replacement.
-
-    For statistics without a t interval, such as a correlation. It is too narrow for few seeds:
-    three seeds give only ten different resamples.
-    """
+    """The percentile interval of a statistic under resampling of seeds, which is too narrow for few
+    seeds: three give only ten different resamples."""
     n = len(values)
     estimate = float(statistic(np.asarray(values, dtype=np.float64)))
     if n < 2:

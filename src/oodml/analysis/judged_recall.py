@@ -38,8 +38,6 @@ def sample_queries(correct: Queries, count: int, generator: np.random.Generator)
     The chance of a query is a mixture of a constant and a multiple of the standard deviation of
     its predicted correctness (Zrnic and Candès, Active Statistical Inference, 2024). Sampling is
     systematic in random order, so exactly `count` queries are drawn with exactly these chances.
-
-    `correct` [n] is the predicted chance that each query's neighbor is of its class.
     """
     n = len(correct)
     spread = np.sqrt(np.clip(correct * (1 - correct), 1e-4, None))
@@ -78,22 +76,17 @@ def judged_recall(
     Args:
         predicted: [n] the predicted chance that each query's neighbor is of its class.
         judged: [k] the rows of the judged queries.
-        answers: [k] 1 if the neighbor is of the query's class, 0 if not, and NaN if no other image
-            is, so that Recall@1 leaves the query out.
+        answers: [k] 1 if the neighbor is of the query's class, 0 if not, NaN if no image is.
         probability: [n] the chance of each query to be sampled.
-
-    Raises:
-        OodmlError: if fewer than 10 queries with a partner are judged.
     """
     partnered = ~np.isnan(answers)
-    count = int(partnered.sum())
-    if count < 2 * FOLDS:
+    if (count := int(partnered.sum())) < 2 * FOLDS:
         problem = f"{count} judged queries have a partner; {2 * FOLDS} are required"
         raise OodmlError(problem, "judged", count)
-    weight = 1 / probability[judged]
-    fold_of = np.random.default_rng(seed).permutation(len(judged)) % FOLDS
+    k, chance = len(judged), probability[judged]
+    weight, fold_of = 1 / chance, np.random.default_rng(seed).permutation(k) % FOLDS
     y = np.where(partnered, answers, 0.0)
-    total, errors = 0.0, np.zeros(len(judged))
+    total, errors = 0.0, np.zeros(k)
     share = float(np.average(partnered, weights=weight))
     for fold in range(FOLDS):
         own = fold_of == fold
@@ -104,14 +97,12 @@ def judged_recall(
     center = (weight * errors).sum() / weight.sum()
     value = (total + center) / share
     spread = np.where(partnered, errors - center, 0.0)
-    k, chance = len(judged), probability[judged]
     variance = k / (k - 1) * ((1 - chance) * (weight * spread / len(predicted)) ** 2).sum()
     half = float(stdtrit(k - 1, (1 + level) / 2)) * float(np.sqrt(variance)) / share
     # Where all judged errors are tiny, the variance is not known: the rule of three bounds it.
     bound = 0.5 * -np.log((1 - level) / 2) / k if (y == y[0]).all() else 0.0
-    half = max(half, bound)
-    bounds = float(max(value - half, 0)), float(min(value + half, 1))
-    return JudgedValue(float(np.clip(value, 0, 1)), *bounds)
+    ends = (value, value - max(half, bound), value + max(half, bound))
+    return JudgedValue(*(float(np.clip(end, 0, 1)) for end in ends))
 
 
 def _recalibrated(predicted: Queries, judged: Rows, answers: Judged, weight: Judged) -> Queries:

@@ -87,13 +87,9 @@ def divide_loss(
 ) -> Loss:
     """Divide the loss along a progression into difficulty and shift.
 
-    Args:
-        gain: [t] the gain of a method over the frozen network on each small target.
-        shift: [t] the shift of its split.
-        level: [t] Recall@1 of the frozen network on it.
-        groups: [t g] its superclasses; they are resampled for the intervals.
-        ends: two rows, the easiest and the hardest split, with `shift`, `level`, and `value` of
-            the method.
+    From the `gain` of a method over the frozen network on small targets [t], the `shift` of their
+    split, the `level` of the frozen network, and their superclasses `groups`, which are resampled
+    for the intervals. `ends` are the easiest and the hardest split: `shift`, `level`, and `value`.
     """
     lost, fall, distance = (float(ends[x].iloc[0] - ends[x].iloc[1]) for x in _ENDS)
     generator, n_groups = np.random.default_rng(seed), groups.shape[1]

@@ -18,12 +18,8 @@ SHIFT_TOLERANCE = 0.15
 
 @cache
 def published_results() -> dict[str, Any]:
-    """The contents of the paper's figures; `source` states the reading accuracy.
-
-    Keys: `fid` (dataset -> [splits]), `recall_at_1` (dataset -> method -> [splits]),
-    `ags_recall_at_1` (dataset -> method -> score), and `few_shot_recall_at_1` (dataset ->
-    method -> shots -> "zero_shot" and "few_shot" -> [splits]).
-    """
+    """The contents of the paper's figures: lists by split, such as `fid` by dataset and
+    `recall_at_1` by dataset and method; `source` states the reading accuracy."""
     text = files("oodml.analysis").joinpath("published_results.json").read_text("utf-8")
     results: dict[str, Any] = json.loads(text)
     return results
@@ -32,15 +28,11 @@ def published_results() -> dict[str, Any]:
 def comparable_curves(
     data: str, shifts: Sequence[float], shift_backbone: str, models: Mapping[str, Mapping[str, Any]]
 ) -> pd.DataFrame:
-    """The published curves that a study can be compared with.
+    """The published curves that a study can be compared with, one row per method and split.
 
     FIDs depend on data, network, and splits. A study is comparable if it has the paper's data
     set, as many splits with nearly the same `shifts`, and the paper's network, for shift and for
     the fine-tuned models.
-
-    Returns:
-        One row per method and split: `metric`, `method`, `shift`, and `value`; empty if the study
-        is not comparable.
     """
     published = published_results()["fid"].get(data, [])
     comparable = (

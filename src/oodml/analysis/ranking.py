@@ -7,8 +7,8 @@ paired t test.
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,18 +33,12 @@ def compare_methods(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFra
     """Score every method, baselines included.
 
     Returns:
-        One row per method, by descending AGS:
-
-        - `ags`, `ags_low`, `ags_high`, `seeds`: the score, its 95% interval over seeds (NaN for
-          baselines and for one seed), and the number of seeds.
-        - `level`, `slope`: the least-squares line over the rescaled shift: its value on the
-          easiest split, and its change up to the hardest.
-        - `easiest`, `standard`, `hardest`, `worst`, `worst_split`: the metric on these splits;
-          `standard` is NaN without a standard split.
-        - `loss`, `loss_low`, `loss_high`, `relative_loss`: the loss from the standard split (or
-          the easiest, without one) to the hardest, and its share of the initial value.
-        - `trains`: False for baselines.
-        - `rank`: the position in this order.
+        One row per method, by descending `ags` (with its 95% interval over `seeds`, NaN for
+        baselines and for one seed): `level` and `slope`, the value of the least-squares line over
+        the rescaled shift on the easiest split and its change up to the hardest; the metric on the
+        splits `easiest`, `standard` (NaN without one), `hardest`, and `worst` (`worst_split`);
+        `loss`, from the standard split (or the easiest, without one) to the hardest, and its share
+        `relative_loss` of the initial value; `trains`, False for baselines; and `rank`.
     """
     wide, baselines = zero_shot(table, metric), baselines_of(table)
     shift = shifts(table)[wide.columns]
@@ -122,20 +116,15 @@ def compare_pairs(
     """Compare every two methods by AGS, or on one split.
 
     One row per ordered pair (`method`, `other`) with common seeds: the mean `difference`, its 95%
-    interval (`low`, `high`), the number `n` of seeds, and the `probability` that the difference is
-    above zero. Interval and probability are NaN with fewer than two seeds and where all differences
-    are equal. Two baselines differ with certainty.
+    interval (`low`, `high`), the number `n` of seeds, and the `probability` that it is above zero,
+    NaN for fewer than two seeds and equal differences. Two baselines differ with certainty.
     """
-    return pair_table(seed_scores(table, metric, split), baselines_of(table))
-
-
-def pair_table(scores: pd.DataFrame, baselines: Collection[str]) -> pd.DataFrame:
-    """The result of `compare_pairs` from the scores [seeds methods] of `seed_scores`."""
-    return pd.DataFrame(pair_rows(scores, baselines), columns=[*PAIR_COLUMNS])
+    rows = pair_rows(seed_scores(table, metric, split), baselines_of(table))
+    return pd.DataFrame(rows, columns=[*PAIR_COLUMNS])
 
 
 def pair_rows(scores: pd.DataFrame, baselines: Collection[str]) -> list[tuple[Any, ...]]:
-    """The rows of `pair_table`."""
+    """The rows of `compare_pairs` from the scores [seeds methods] of `seed_scores`."""
     values = {
         name: scores[name].dropna().mean() if name in baselines else scores[name].to_numpy(float)
         for name in scores
@@ -176,8 +165,7 @@ def separated_leader(rows: Sequence[tuple[Any, ...]]) -> str | None:
     return next((name for name, count in wins.items() if count == len(others) - 1), None)
 
 
-@dataclass(frozen=True)
-class Misranking:
+class Misranking(NamedTuple):
     """Whether the standard split alone would have ranked the methods differently.
 
     `agreement` is Kendall's τ between the two rankings. Pairs (better by AGS, better on the
@@ -194,9 +182,8 @@ def misranking(
 ) -> Misranking | None:
     """Compare the ranking on the standard split with that by AGS, for trained methods.
 
-    An order is certain from a probability of 0.95. `scores` is `compare_methods` of the trained
-    methods, if already computed. The result is None without a standard split, a second split, or a
-    second method.
+    An order is certain from a probability of 0.95. None without a standard split, a second split,
+    or a second method. `scores` is `compare_methods` of the trained methods, if already computed.
     """
     from scipy.stats import kendalltau
 
@@ -212,11 +199,9 @@ def misranking(
     known = means.dropna()
     if len(known) < 2:
         return None
-    rows = [*known.itertuples(name=None)]
     inverted = [
         (better, other)
-        for better, ags, standard in rows
-        for other, lower, higher in rows
+        for (better, ags, standard), (other, lower, higher) in product(known.itertuples(), repeat=2)
         if ags > lower and standard < higher
     ]
     agreement = float(kendalltau(known["standard"], known["ags"]).statistic)
@@ -225,8 +210,6 @@ def misranking(
         for table in (scores_by_seed(wide, shift), scores_by_seed(wide, shift, start))
     )
     certain = [
-        (better, other)
-        for better, other in inverted
-        if overall.get((better, other), 0) >= 0.95 <= on_standard.get((other, better), 0)
+        pair for pair in inverted if overall.get(pair, 0) >= 0.95 <= on_standard.get(pair[::-1], 0)
     ]
     return Misranking(agreement, tuple(certain), tuple(p for p in inverted if p not in certain))

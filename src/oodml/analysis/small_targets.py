@@ -40,26 +40,17 @@ class Draw:
 class SmallTargets:
     """What is known of the small targets of a study.
 
-    Attributes:
-        names: the names of the signals.
-        groups: [t g] which groups each target has classes of.
-        sizes: `images`, `classes`, `singletons` (the share of images without a partner), and
-            `shift` (to the training classes of its split) of each target. Methods are not tested on
-            classes that they were trained on; there, `shift` and their values are NaN.
-        signals: of each target, the signals [q s] of its queries.
-        correct: [q] of each target, whether the frozen network's neighbor of a query is of its
-            class; NaN for a query without a partner.
-        values: Recall@1 on each target, one column per method, as a mean over seeds.
-        spread: the variance over queries of the gain on each target, in the same form.
+    Methods are not tested on classes that they were trained on; there, `shift` and their values are
+    NaN.
     """
 
-    names: tuple[str, ...]
-    groups: Bool[np.ndarray, "t g"]
-    sizes: pd.DataFrame
-    signals: Sequence[Float[np.ndarray, "_ s"]]
-    correct: Sequence[Float[np.ndarray, " _"]]
-    values: pd.DataFrame
-    spread: pd.DataFrame
+    names: tuple[str, ...]  # of the signals
+    groups: Bool[np.ndarray, "t g"]  # which groups each target has classes of
+    sizes: pd.DataFrame  # `describe_sizes` and the `shift` from the training classes of its split
+    signals: Sequence[Float[np.ndarray, "_ s"]]  # of the queries of each target
+    correct: Sequence[Float[np.ndarray, " _"]]  # the `hits` of the frozen network
+    values: pd.DataFrame  # Recall@1 by target and method, as a mean over seeds
+    spread: pd.DataFrame  # the variance of the gain over queries, in the same form
 
     @property
     def level(self) -> Float[np.ndarray, " t"]:
@@ -86,9 +77,8 @@ def group_classes(
 ) -> dict[str, int]:
     """Divide classes into groups that are left out together, along their superclasses.
 
-    There are at most `most` groups, of at least `least` classes on average. If the superclasses
-    are more or smaller, the largest are distributed first, each to the group with the fewest
-    classes.
+    There are at most `most` groups, of at least `least` classes on average; more superclasses are
+    distributed by descending size, each to the group with the fewest classes.
     """
     names, counts = np.unique(list(superclasses.values()), return_counts=True)
     totals = np.zeros(max(1, min(most, len(names), len(superclasses) // least)))
@@ -105,10 +95,8 @@ def draw_small_targets(
     tests: Sequence[Int[np.ndarray, " _"]],
     generator: np.random.Generator,
 ) -> list[Draw]:
-    """Draw small targets: classes of one group, of two, or of all but one, at several sizes.
-
-    They are drawn from the test classes `tests` of each split, and from all classes.
-    """
+    """Draw classes of one group, of two, or of all but one, at several sizes: from the test classes
+    `tests` of each split, and from all classes."""
     rows_of = [np.flatnonzero(labels == label) for label in range(len(groups))]
     draws, pools = [], _pools(int(groups.max()) + 1, generator)
     for number, pool in enumerate(2 * pools):
@@ -123,10 +111,9 @@ def draw_small_targets(
         if generator.random() < THINNED:
             share = np.exp(generator.uniform(np.log(0.15), 0.0))
             rows = rows[generator.random(len(rows)) < share]
-        counts = np.bincount(labels[rows])
-        if len(rows) < MIN_IMAGES or counts.max() < 2:
+        partnered = np.flatnonzero(np.bincount(labels[rows])[labels[rows]] > 1)
+        if len(rows) < MIN_IMAGES or not len(partnered):
             continue
-        partnered = np.flatnonzero(counts[labels[rows]] > 1)
         order = generator.permutation(len(rows))[:QUERIES]
         queries = order if np.isin(order, partnered).any() else partnered[:QUERIES]
         own = np.unique(groups[np.unique(labels[rows])])

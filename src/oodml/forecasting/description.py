@@ -64,37 +64,31 @@ def _table(methods: pd.DataFrame) -> Iterator[str]:
 
 def _reasons(forecast: TargetForecast, augmented: bool) -> Iterator[str]:
     """Why the interval is as wide as it is, and what would narrow it."""
-    if forecast.calibrated:
-        yield (
-            f"Intervals are the errors on {forecast.groups} groups of classes, each left out of "
-            "the model that forecast it."
-        )
-    else:
-        yield (
-            "The intervals are not calibrated: the study has "
-            f"{count_noun(forecast.groups, 'group')} of classes, and {MIN_GROUPS} are required. "
-            "They are as wide as the largest error on a group that was left out."
-        )
+    groups = count_noun(forecast.groups, "group")
+    yield (
+        f"Intervals are the errors on {groups} of classes, each left out of the model that forecast "
+        "it."
+        if forecast.calibrated
+        else f"The intervals are not calibrated: the study has {groups} of classes, and {MIN_GROUPS} "
+        "are required. They are as wide as the largest error on a group that was left out."
+    )
     if forecast.outside:
-        names = format_list(forecast.outside[:MAX_SIGNALS])
-        more = len(forecast.outside) - MAX_SIGNALS
+        names, more = forecast.outside[:MAX_SIGNALS], len(forecast.outside) - MAX_SIGNALS
         rest = f" and {count_noun(more, 'further signal')}" if more > 0 else ""
         yield (
-            f"The target is outside the range of the study in {names}{rest}; intervals are "
-            f"{format_number(forecast.widening, 2)} times as wide because of it."
+            f"The target is outside the range of the study in {format_list(names)}{rest}; intervals "
+            f"are {format_number(forecast.widening, 2)} times as wide because of it."
         )
     if not augmented:
-        yield (
-            "Only features were given, so the forecast does without augmented views. Pass the "
-            "images as the target for a more accurate forecast."
-        )
-    rows = forecast.sizes.loc[["classes", "images per class", "singletons"]]
-    classes, per_class, singletons = (row for _, row in rows.iterrows())
+        yield "Without images of the target, the forecast uses no augmented views; they improve it."
+    (classes, low, high), (per_class, *_), (share, *_) = forecast.sizes.loc[
+        ["classes", "images per class", "singletons"], ["expected", "low", "high"]
+    ].to_numpy()
     yield (
-        f"The target seems to have {classes['expected']:.0f} classes (80% interval "
-        f"{classes['low']:.0f} to {classes['high']:.0f}) of {per_class['expected']:.1f} images."
+        f"The target seems to have {classes:.0f} classes (80% interval {low:.0f} to {high:.0f}) of "
+        f"{per_class:.1f} images."
     )
-    if (share := singletons["expected"]) >= SINGLETONS:
+    if share >= SINGLETONS:
         alone = f"About {100 * share:.0f}% of its images have no partner of their class"
         yield f"{alone}; Recall@1 leaves them out."
     narrow = "judge 50 queries (--judge judge.html), or give --classes if you know it."

@@ -98,11 +98,7 @@ def _embed_target(opened: OpenForecast, run: str) -> Any:
 
 
 def read_answers(file: Path) -> dict[tuple[str, str], str]:
-    """The answers in a file that a page saved: one per pair.
-
-    Raises:
-        OodmlError: if the file lacks a column or has an unknown answer.
-    """
+    """The answers in a file that a page saved: one per pair."""
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:

@@ -99,11 +99,8 @@ def _embedding_options(folder: StudyFolder, trust_code: bool) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Axes:
-    """The leading principal axes of a study's features, on which unlabeled shift is measured.
-
-    With fewer dimensions than images, the Fréchet distance depends little on the number of images
-    in the target. mean: [d] of the features. directions: [d k] the axes.
-    """
+    """The leading principal axes of a study's features, on which unlabeled shift is measured: with
+    fewer dimensions, the Fréchet distance depends little on the number of images in the target."""
 
     mean: Float[np.ndarray, " d"]
     directions: Float[np.ndarray, "d k"]
@@ -112,11 +109,8 @@ class Axes:
         """The coordinates of the vectors on the axes."""
         width = vectors.shape[1]
         if width != len(self.mean):
-            problem = (
-                f"the target's vectors have {width} dimensions, and the study's features "
-                f"{len(self.mean)}; embed the target with the study's backbone"
-            )
-            raise OodmlError(problem, "target", width)
+            problem = f"{width} dimensions, and the study's features have {len(self.mean)}"
+            raise error_at("target", f"{problem}; use the study's backbone", width)
         return np.asarray((vectors - self.mean) @ self.directions)
 
 
@@ -196,13 +190,8 @@ def open_forecast(
 ) -> OpenForecast:
     """Forecast Recall@1 of every method of a study on unlabeled images.
 
-    Args:
-        target: a folder, a table, or a dataset of images, or a file of their features.
-        classes, images_per_class: of the target, if one is known.
-        trust_code: import user code that the folder names.
-
-    Raises:
-        OodmlError: if the study lacks features, splits, or results, or the target is too small.
+    `target` is a folder, a table, or a dataset of images, or a file of their features; `classes` or
+    `images_per_class` are given if known. With `trust_code`, user code of the folder is imported.
     """
     if classes is not None and images_per_class is not None:
         problem = "the number of classes and of images per class exclude each other"
@@ -238,16 +227,9 @@ def forecast_target(
 def forecast_changes(
     folder: StudyFolder, method: str, index: VectorSet, new: Mapping[str, VectorSet], seed: int = 0
 ) -> dict[str, tuple[float, float, float]]:
-    """The expected change of Recall@1 of a method from an index to sets of new images.
-
-    The forecast for each set minus that for the index, and an 80% interval, which takes the errors
-    of the two forecasts as independent. Recall depends on the number of images, so draws with
-    `seed` make the index and the set equal in size. All are features of the study's network.
-
-    Raises:
-        OodmlError: if the vectors are not as wide as the study's features, or the method has no
-            forecast.
-    """
+    """The expected change of Recall@1 of a method from an index to sets of new images, all features
+    of the study's network: the difference of two forecasts, with an 80% interval that takes their
+    errors as independent. Draws with `seed` make the index and the set equal in size."""
     features, _ = require_features(folder)
     width = features.vectors.shape[1]
     for name, one in {"index": index, **new}.items():

@@ -61,16 +61,10 @@ Rows = Int[np.ndarray, " n"]
 
 @dataclass(frozen=True)
 class TrialSettings:
-    """The studies of a trial.
-
-    Attributes:
-        groups: the column whose values are left out: "superclass", or one such as "style", whose
-            images have the classes of others.
-        methods: the methods to train; the frozen network is added.
-    """
+    """The studies of a trial, which also contain the frozen network."""
 
     data: str
-    groups: str = "superclass"
+    groups: str = "superclass"  # the column whose values are left out
     methods: tuple[str, ...] = ("margin", "multisimilarity", "proxy_anchor")
     seeds: int = 3
     n_splits: int = 2
@@ -90,15 +84,12 @@ class TrialSettings:
 class ForecastTrial:
     """The forecasts of a trial.
 
-    Attributes:
-        rows: the table `trial.parquet`, with the columns `COLUMNS`.
-        sized: the same for forecasts with the number of classes given.
-        judged: for each target, method, and number of judged `queries`, the mean `error` of one
-            model, and `coverage_90` and `half_90` of its intervals, over samples of queries.
+    `judged` has, for each target, method, and number of judged `queries`, the mean `error`, and
+    `coverage_90` and `half_90` of intervals, over samples of queries.
     """
 
-    rows: pd.DataFrame
-    sized: pd.DataFrame
+    rows: pd.DataFrame  # the table `trial.parquet`, with the columns `COLUMNS`
+    sized: pd.DataFrame  # the same for forecasts with the number of classes given
     judged: pd.DataFrame
 
 
@@ -112,13 +103,10 @@ def run_trial(
 
     A second call continues an interrupted trial; finished runs are not repeated. `out` receives the
     tables as `trial.parquet`, `trial_sized.parquet`, and `trial_judged.parquet`.
-
-    Raises:
-        OodmlError: if the images have too few groups, or the folder has another trial.
     """
     images = open_images(settings.data, skip_corrupt=True)
     leave_outs = _leave_outs(images, image_column(settings.data, images, settings.groups))
-    file, text = out / "trial.json", json.dumps(asdict(settings), indent=1)
+    file, text, parts = out / "trial.json", json.dumps(asdict(settings), indent=1), []
     if file.exists() and file.read_text("utf-8") != text:
         problem = "the trial in this folder has other settings; pass another folder as --out"
         raise error_at(file, problem)
@@ -126,7 +114,6 @@ def run_trial(
     write_text(file, text)
     options = {"device": device} | settings.features
     views = FeatureViews(embed(images, **options), augmented_features(images, options))
-    parts = []
     for number, (name, left) in enumerate(leave_outs.items(), 1):
         log(f"Leaving out {name} ({number} of {len(leave_outs)}).")
         folder = _run_study(settings, out / "studies", number, views, left, device)
@@ -149,10 +136,7 @@ def _leave_outs(images: ImageSet, column: Names) -> dict[str, Mask]:
         counts = [np.unique(images.classes[left], return_counts=True)[1] for left in masks]
         if all(np.median(count) >= 2 for count in counts):
             return {"+".join(np.unique(column[left]).tolist()): left for left in masks}
-    problem = (
-        "a trial leaves groups of images out, and requires at least 3 groups with two images per "
-        "class"
-    )
+    problem = "a trial requires at least 3 groups of images with two images per class"
     raise error_at(images.name, problem, n_groups)
 
 
@@ -174,11 +158,9 @@ def _run_study(
     write_splits(progression, out / f"{number}.json")
     data = Path(settings.data).expanduser()
     n_train = min(len(split.train) for split in progression)
+    name = str(data.resolve()) if data.exists() else settings.data
     tables = {
-        "data": {
-            "name": str(data.resolve()) if data.exists() else settings.data,
-            "skip_corrupt": True,
-        },
+        "data": {"name": name, "skip_corrupt": True},
         "seeds": list(range(settings.seeds)),
         "splits": {"file": f"{number}.json"},
         "model": settings.features | {"views": N_VIEWS},
@@ -189,8 +171,8 @@ def _run_study(
     execute = partial(_train_and_embed, left_out=views.test.ids[left])
     status = run_study(read_study(file), path, device=device, execute=execute)
     if status.failed:
-        failed = f"{len(status.failed)} runs failed; `oodml study status {path}` lists the reasons"
-        raise error_at(path, failed)
+        command = f"`oodml study status {path}`"
+        raise error_at(path, f"{len(status.failed)} runs failed; {command} lists the reasons")
     return replace(read_folder(path), features=rest, progression=progression)
 
 
@@ -328,15 +310,11 @@ def _mean_of_splits(folder: StudyFolder) -> dict[str, float]:
 
 def describe_trial(trial: ForecastTrial) -> str:
     """The table of scores in points of Recall@1, and the comparisons with the guesses."""
-    guesses = ("mean_of_splits", "size_matched_mean")
-    scores = {
-        "without labels": score_forecasts(trial.rows),
-        "classes given": score_forecasts(trial.sized),
-    }
-    lines = []
+    named = {"without labels": trial.rows, "classes given": trial.sized}
+    scores, lines = {name: score_forecasts(rows) for name, rows in named.items()}, []
     plain = trial.rows.drop(columns=["low_80", "high_80", "low_95", "high_95"])
     by_target = plain.set_index(["leave", "target"])
-    for name in guesses:
+    for name in ("mean_of_splits", "size_matched_mean"):
         own = by_target[name][(by_target["method"] == BASELINE).to_numpy()]
         gain = (by_target[name] - own.reindex(by_target.index)).to_numpy()
         scores[name] = score_forecasts(plain.assign(expected=plain[name], gain_expected=gain))
@@ -350,10 +328,8 @@ def describe_trial(trial: ForecastTrial) -> str:
     frozen = trial.rows.assign(expected=(trial.rows["method"] == BASELINE).astype(float))
     regret = score_forecasts(frozen)["regret"]
     lines.append(f"Regret of always choosing {BASELINE}: {100 * regret:.1f}.")
-    if trial.judged.empty:
-        return "\n".join(lines)
-    means = trial.judged.groupby(["queries", "leave"])[["error", "coverage_90", "half_90"]].mean()
-    for count, row in means.groupby("queries").mean().iterrows():
+    for count, judged in () if trial.judged.empty else trial.judged.groupby("queries"):
+        row = judged.groupby("leave")[["error", "coverage_90", "half_90"]].mean().mean()
         lines.append(
             f"With {count:.0f} judged queries: error {100 * row['error']:.1f}, coverage of the 90% "
             f"interval {100 * row['coverage_90']:.0f}%, half width {100 * row['half_90']:.1f}."

@@ -71,11 +71,8 @@ class _Ranking:
 
 
 def answer(tables: Mapping[str, pd.DataFrame], data: str, metric: str) -> Answer:
-    """State which method generalizes best; baselines compete like every other method.
-
-    A method is named as the best one only if the 95% interval of its lead over every other method
-    excludes zero.
-    """
+    """State which method generalizes best, baselines included: one is named as the best only if the
+    95% interval of its lead over every other method excludes zero."""
     order = select(tables, "ags", metric)
     if not order["trains"].any():
         names = format_list(order["method"].tolist())
@@ -168,16 +165,13 @@ def _facts(ranking: _Ranking, chance: float | None) -> tuple[Fact, ...]:
     text = f"{ranking.label} of {row['method']}"
     compared = ""
     if others:
-        first = sorted(others, key=lambda other: -other["hardest"])[0]
+        first = max(others, key=lambda other: float(other["hardest"]))
         compared = f"; {first['method']} has {level(first['hardest'])}"
     hardest = Fact(level(row["hardest"]), f"{text} on the hardest split{compared}")
     if ranking.score != "ags":
         return (hardest,)
-    beside = [
-        f"{other['method']} {level(other['ags'])}"
-        for position, other in enumerate(others)
-        if position == 0 or not other["trains"]
-    ]
+    near = [*others[:1], *(other for other in others[1:] if not other["trains"])]
+    beside = [f"{other['method']} {level(other['ags'])}" for other in near]
     beside += [] if chance is None else [f"chance {level(chance)}"]
     score = f"{text}, averaged over all shifts (AGS)"
     start = "standard" if row["standard"] == row["standard"] else "easiest"

@@ -34,10 +34,9 @@ def find_examples(
 ) -> Examples | None:
     """Choose queries of a split and find their neighbors with the first seed of each method.
 
-    The queries are representative: a random sample is ordered by the share of correct neighbors,
-    averaged over methods, and queries are taken at equal distances from the lowest to the highest
-    share, each from a different class where possible. None if no run of the split saved its
-    vectors.
+    A random sample is ordered by the share of correct neighbors, averaged over methods, and queries
+    are taken at equal distances, each from a different class where possible. None if no run of the
+    split saved its vectors.
     """
     spaces = {method: vectors for _, method, vectors in folder.first_vectors(split)}
     if not spaces:
@@ -47,7 +46,11 @@ def find_examples(
     candidates = _candidates(first, seed)
     if not len(candidates):
         return None
-    near = {name: _nearest(space, candidates, k) for name, space in spaces.items()}
+    lists = query_lists(first)
+    gallery = None if lists is None else lists.gallery
+    near = {
+        name: nearest_neighbors(one.vectors, candidates, k, gallery) for name, one in spaces.items()
+    }
     own = first.labels[candidates][:, None]
     shares = [(first.labels[rows] == own).mean(axis=1) for rows in near.values()]
     taken = _evenly_spaced(first.labels[candidates], candidates, np.mean(shares, axis=0), n_queries)
@@ -68,11 +71,6 @@ def _candidates(vectors: VectorSet, seed: int) -> Int[np.ndarray, " q"]:
     if len(rows) > MAX_CANDIDATES:
         rows = np.random.default_rng(seed).choice(rows, MAX_CANDIDATES, replace=False)
     return rows.astype(np.int64)
-
-
-def _nearest(vectors: VectorSet, queries: Int[np.ndarray, " q"], k: int) -> Int[np.ndarray, "q k"]:
-    lists = query_lists(vectors)
-    return nearest_neighbors(vectors.vectors, queries, k, None if lists is None else lists.gallery)
 
 
 def _evenly_spaced(

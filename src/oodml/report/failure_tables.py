@@ -51,10 +51,14 @@ def study_confusions(folder: StudyFolder) -> pd.DataFrame:
     parts = []
     for row in zero_shot_runs(folder.table).to_dict("records"):
         path = folder.path / "runs" / str(row.pop("run")) / "confusions.parquet"
-        vectors = None if path.exists() else folder.vectors(path.parent.name)
         try:
-            counted = pq.ParquetFile(path).read().to_pandas() if vectors is None else confusions(vectors)
-        except (OodmlError, FileNotFoundError):  # a zero vector has no direction
+            if path.exists():
+                counted = pq.ParquetFile(path).read().to_pandas()
+            elif (vectors := folder.vectors(path.parent.name)) is not None:
+                counted = confusions(vectors)
+            else:
+                continue
+        except OodmlError:  # a zero vector has no direction
             continue
         if len(counted):
             parts.append(counted.assign(**{str(name): value for name, value in row.items()}))
@@ -62,13 +66,9 @@ def study_confusions(folder: StudyFolder) -> pd.DataFrame:
 
 
 def class_traits(folder: StudyFolder) -> pd.DataFrame:
-    """What may explain the recall of the test classes of each split.
-
-    The logarithm of the number of images (`images_per_class`), the distance to the nearest other
-    test class (`nearest_class`), and the similarity to the nearest training class
-    (`similarity_to_training`), between the means of frozen features of length 1; empty without
-    features or splits.
-    """
+    """What may explain the recall of the test classes of each split, from the means of frozen
+    features of length 1: the logarithm of the number of images (`images_per_class`), the distance
+    to the `nearest_class` among test classes, and the `similarity_to_training` classes."""
     if folder.features is None or folder.progression is None:
         return pd.DataFrame()
     features = folder.features

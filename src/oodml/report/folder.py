@@ -23,30 +23,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """The contents of a study folder; what is missing is None or empty.
-
-    Attributes:
-        table: the results on the progression; `controls` includes size-matched controls.
-        further: the results on further datasets.
-        settings: the text of `study.toml`.
-        features: the features that shift is measured on.
-        runs, failed: `run.json` of each run and the error of each failed run, by id.
-        notes: sentences about what is missing.
-    """
+    """The contents of a study folder; what is missing is None or empty."""
 
     path: Path
-    table: pd.DataFrame
+    table: pd.DataFrame  # the results on the progression
     data: str
-    controls: pd.DataFrame | None = None
-    further: pd.DataFrame | None = None
-    settings: str = ""
+    controls: pd.DataFrame | None = None  # the same with size-matched controls
+    further: pd.DataFrame | None = None  # the results on further datasets
+    settings: str = ""  # the text of `study.toml`
     plan: StudyPlan = field(default_factory=StudyPlan)
     progression: Progression | None = None
-    features: VectorSet | None = None
+    features: VectorSet | None = None  # what shift is measured on
     images: ImageSet | None = None
-    runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    failed: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # `run.json` by id
+    failed: Mapping[str, str] = field(default_factory=dict)  # the error of each failed run, by id
+    notes: tuple[str, ...] = ()  # sentences about what is missing
 
     def vectors(self, run: str) -> VectorSet | None:
         """The test embeddings of a run, or None if the run did not save them."""
@@ -75,15 +66,10 @@ class StudyFolder:
 def read_folder(
     directory: str | Path, images: ImageSet | None = None, trust_code: bool = False
 ) -> StudyFolder:
-    """Read a study folder.
+    """Read a study folder with zero-shot results.
 
-    Args:
-        images: images to use instead of the dataset that `plan.json` names.
-        trust_code: import a dataset that `plan.json` names by an import path. Folders of other
-            people can run any code this way, so without it such a dataset is not opened.
-
-    Raises:
-        OodmlError: if there is no results table, or it has no zero-shot results.
+    `images` replaces the dataset that `plan.json` names. Only with `trust_code`, a dataset that it
+    names by an import path is opened: it can run any code.
     """
     from oodml.share.pack import PACKED_IMAGES, read_packed_images
     from oodml.study.folder.status import failure_reason

@@ -67,9 +67,8 @@ def gains(folder: StudyFolder) -> pd.DataFrame:
 def losses(folder: StudyFolder, table: pd.DataFrame) -> pd.DataFrame:
     """The loss of each trained method along the progression, divided into difficulty and shift.
 
-    The result of `gains` receives the column `equal`: the value at the mean difficulty of the
-    splits. Intervals are over superclasses; `other` is the part of `raw` that the fit does not
-    explain.
+    `other` is the part of `raw` that the fit does not explain; intervals are over superclasses. The
+    result of `gains` receives the column `equal`, the value at the mean difficulty of the splits.
     """
     table["equal"] = np.nan
     draws = []
@@ -78,21 +77,18 @@ def losses(folder: StudyFolder, table: pd.DataFrame) -> pd.DataFrame:
         draws = [draw for draw in draw_targets(folder) if draw.split != ALL_CLASSES]
     if not draws:
         return pd.DataFrame()
-    shift = np.array([progression[draw.split].shift for draw in draws])
-    groups = membership(draws)
-    correct = []
+    shift, groups = np.array([progression[draw.split].shift for draw in draws]), membership(draws)
+    runs, rows, correct = method_hits(folder, draws), [], []
     for draw in draws:
         near = nearest_neighbor(unit_vectors(features.vectors[draw.rows]), draw.queries)
         correct.append(hits(features.labels[draw.rows], draw.queries, near))
-    level = np.array([np.nanmean(own[::2]) for own in correct])
-    base = np.array([np.nanmean(own[1::2]) for own in correct])  # other queries, other noise
-    runs = method_hits(folder, draws)
-    rows = []
+    level, base = (np.array([np.nanmean(own[i::2]) for own in correct]) for i in (0, 1))
+    # Of base, the queries are others than those of the level, so that their noise is independent.
     for method, own in table.groupby("method"):
         if method not in runs or own["shift"].nunique() < 2:
             continue
-        hit = runs[str(method)]
-        gain = np.array([np.nanmean(hit[row][1::2]) for row in range(len(draws))]) - base
+        hit = runs[str(method)].items()
+        gain = np.array([np.nanmean(own[1::2]) for _, own in sorted(hit)]) - base
         model = fit_gain(gain, shift, level, np.ones(len(gain)))
         loss = divide_loss(gain, shift, level, groups, own.iloc[[0, -1]])
         equal = equal_difficulty(own["value"].to_numpy(), own["level"].to_numpy(), model.level)

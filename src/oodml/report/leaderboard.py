@@ -43,9 +43,6 @@ def write_leaderboard(packs: Sequence[str | Path], out: str | Path) -> Path:
 
     Packs of the same images and splits become one ranking. The paper's curves are added as
     references; they have no interval. `packs` may be folders with packs at any depth.
-
-    Raises:
-        OodmlError: if there is no pack, or one is damaged or a smoke test.
     """
     target = Path(out)
     named = [Path(path) for path in packs]
@@ -64,9 +61,7 @@ def write_leaderboard(packs: Sequence[str | Path], out: str | Path) -> Path:
             shutil.copyfile(file, target / "packs" / name)
             key = (manifest["data"], manifest["fingerprint"], manifest["splits"])
             groups.setdefault(key, []).append(Entry(name, manifest, root / str(number)))
-        boards = [
-            _board(entries, root / f"joined-{n}") for n, entries in enumerate(groups.values())
-        ]
+        boards = [_board(group, root / f"joined-{n}") for n, group in enumerate(groups.values())]
         boards += [_reference_board(data) for data in published_results()["fid"]]
     page = page_environment().from_string(asset("leaderboard.html"))
     values = {"boards": boards, "version": __version__, "reference": REFERENCE}

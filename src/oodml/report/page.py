@@ -179,7 +179,7 @@ def page_data(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dict[s
     """The metrics, methods, series, map, examples, and images of a page."""
     table, baselines = folder.table, baselines_of(folder.table)
     splits, seeds = tables["progression"], tables["seeds"]
-    few = tables["curves"].loc[tables["curves"]["n"] < MIN_BAND_SEEDS, "method"].unique()
+    few = tables["curves"].loc[tables["curves"]["n"] < MIN_BAND_SEEDS, "method"]
     examples = _find_examples(folder, splits["split"].tolist())
     drawn = None if folder.features is None else class_map(folder.features)
     data = {

@@ -51,10 +51,8 @@ def write_figures(
 ) -> list[Path]:
     """Write every figure of a metric into a folder, and return the paths of the files.
 
-    Args:
-        styles: the style of each method, in the order of the legend.
-        width: a key of `WIDTHS`: with "auto", the legend is added to the right of the figure;
-            "column" and "text" are the widths of a paper, with the legend below the figure.
+    `styles` are in the order of the legend. It is to the right of the figure if `width` is "auto",
+    and below it for the widths of a paper.
     """
     drawn, paths = _Figures(tables, metric, styles, WIDTHS[width]), []
     with paper_style():

@@ -27,29 +27,20 @@ SUFFIXES = (".png", ".pdf", ".svg")
 
 @dataclass(frozen=True)
 class ClassMap:
-    """Classes as points.
-
-    Attributes:
-        classes: [n] the names of the classes.
-        points: [n 2] their positions, centered and scaled to [-1, 1].
-        explained: the share of the variance of the class means on the two axes.
-        samples: [n] the id of an image of each class.
-        superclasses: [n] the superclass of each class, or None.
-    """
+    """Classes as points."""
 
     classes: tuple[str, ...]
-    points: Float[np.ndarray, "n 2"]
-    explained: float
-    samples: tuple[str, ...]
+    points: Float[np.ndarray, "n 2"]  # centered and scaled to [-1, 1]
+    explained: float  # the share of the variance of the class means on the two axes
+    samples: tuple[str, ...]  # the id of an image of each class
     superclasses: tuple[str, ...] | None
 
 
 def class_map(features: VectorSet, max_classes: int = 2000, seed: int = 0) -> ClassMap:
     """Project the class means of pretrained features on their first two principal axes.
 
-    The map is the same for all splits, so only the sides change from split to split. The sample
-    of a class is the image closest to its mean. At most `max_classes` classes are drawn, selected
-    at random.
+    The sample of a class is the image closest to its mean. At most `max_classes` random classes are
+    drawn.
     """
     means = features.class_means()
     centered = means - means.mean(axis=0)

@@ -1,6 +1,6 @@
 """Every table of a report, computed once. Page, terminal, CSV, and LaTeX only format them."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -45,53 +45,27 @@ def tables(folder: StudyFolder) -> Tables:
 
     Tables with the column `metric` cover several metrics; the others refer to the first ranked
     metric. Tables are empty where the study lacks what they need. `pairs` compares by AGS, or with
-    a single split on that split. What a table contains is stated by the function that computes it:
-    `compare_methods` for `ags`, `compare_pairs` for `pairs`, `size_effects` for `controls`,
-    `epoch_gap` for `best_test_epoch_diagnostic`, `oodml.report.gain_tables` for `gains`, `losses`,
-    and `trial`, and `oodml.report.failure_tables` for `by_kind` to `explained`.
+    a single split on that split. The function that computes a table states what it contains.
     """
-    table, ranked = folder.table, ranked_metrics(folder.table)
-    main, baselines, shift = ranked[0], baselines_of(table), shifts(table)
+    table, baselines = folder.table, baselines_of(folder.table)
+    main = ranked_metrics(table)[0]
     rows = {str(name): part for name, part in table.groupby("metric", sort=False)}
-    wide = {metric: zero_shot(rows[metric], metric) for metric in metrics(table)}
+    scored = _tables_by_metric(table, rows)
     sizes = image_counts(folder.images or folder.features)
-    levels = chance_levels(table, folder.progression, sizes)
-    gain_table = gains(folder)
+    levels, gain_table = chance_levels(table, folder.progression, sizes), gains(folder)
     points = diagnostics.structure_points(table, main)
     correlations = diagnostics.structure_correlations(points[~points["method"].isin(baselines)])
-    single = None if shift[wide[main].columns].nunique() > 1 else str(wide[main].columns[0])
-    seeds = {metric: ranking.scores_by_seed(wide[metric], shift, single) for metric in ranked}
-    pairs = {metric: ranking.pair_table(seeds[metric], baselines) for metric in ranked}
-
-    def each(compute: Callable[..., pd.DataFrame]) -> pd.DataFrame:
-        return _join({metric: compute(rows[metric], metric) for metric in ranked})
-
-    drawn = _join({name: curves(own, name, shift, baselines) for name, own in wide.items()})
-    open_set = _near_and_far(drawn, OPEN_SET)
-    if len(open_set):  # when choosing the threshold again, to accept 5% of unknown queries
-        open_set["rechosen_false_rejects_far"] = 1 - open_set["tar@0.05_far"]
-    scores = each(lambda part, metric: _scores(part, metric, pairs[metric]))
-    return {
-        "curves": drawn,
-        "open_set": open_set,
-        "compression": compression_table(drawn),
-        "seeds": _join({metric: seed_values(wide[metric], shift) for metric in ranked}),
-        "ags": scores,
-        "ags_by_seed": _join({} if single else {m: _seed_ags(one) for m, one in seeds.items()}),
-        "pairs": _join(pairs),
-        "ranks": _join({metric: _ranks(wide[metric], baselines) for metric in ranked}),
-        **failure_tables(folder, scores.loc[scores["metric"] == main, "method"].tolist()),
-        "few_shot": each(few_shot_gains),
+    return scored | {
+        **failure_tables(folder, select(scored, "ags", main)["method"].tolist()),
         "structure": correlations,
         "structure_points": points,
-        "near_and_far": each(near_and_far),
         "progression": split_sizes(table, folder.progression, sizes),
         "controls": pd.DataFrame()
         if folder.controls is None
         else diagnostics.size_effects(folder.controls, main),
         "chance": levels,
         "chance_ags": chance_scores(table, levels),
-        "findings": _findings(folder, rows, scores, correlations),
+        "findings": _findings(folder, rows, scored["ags"], correlations),
         "best_test_epoch_diagnostic": diagnostics.epoch_gap(trained(table), main),
         "gains": gain_table,
         "losses": losses(folder, gain_table),
@@ -99,6 +73,37 @@ def tables(folder: StudyFolder) -> Tables:
         "published": _published(folder),
         "test_data": further_levels(folder.further),
         "runs": _runs(folder),
+    }
+
+
+def _tables_by_metric(table: pd.DataFrame, rows: Mapping[str, pd.DataFrame]) -> Tables:
+    """The tables of zero-shot and few-shot values; `rows` are those of each metric."""
+    ranked, baselines, shift = ranked_metrics(table), baselines_of(table), shifts(table)
+    wide = {metric: zero_shot(rows[metric], metric) for metric in metrics(table)}
+    splits = wide[ranked[0]].columns
+    single = None if shift[splits].nunique() > 1 else str(splits[0])
+    seeds = {metric: ranking.scores_by_seed(wide[metric], shift, single) for metric in ranked}
+    pairs = {
+        metric: pd.DataFrame(ranking.pair_rows(own, baselines), columns=[*ranking.PAIR_COLUMNS])
+        for metric, own in seeds.items()
+    }
+    values = _join({metric: to_rows(wide[metric], "value") for metric in ranked})
+    by_seed = {} if single else {name: to_rows(own, "ags") for name, own in seeds.items()}
+    drawn = _join({name: curves(own, name, shift, baselines) for name, own in wide.items()})
+    open_set = _near_and_far(drawn, OPEN_SET)
+    if len(open_set):  # when choosing the threshold again, to accept 5% of unknown queries
+        open_set["rechosen_false_rejects_far"] = 1 - open_set["tar@0.05_far"]
+    return {
+        "curves": drawn,
+        "open_set": open_set,
+        "compression": compression_table(drawn),
+        "seeds": values.assign(shift=values["split"].map(shift).astype(float)),
+        "ags": _join({metric: _scores(rows[metric], metric, pairs[metric]) for metric in ranked}),
+        "ags_by_seed": _join(by_seed).reindex(columns=["metric", "method", "seed", "ags"]),
+        "pairs": _join(pairs),
+        "ranks": _join({metric: _ranks(wide[metric], baselines) for metric in ranked}),
+        "few_shot": _join({metric: few_shot_gains(rows[metric], metric) for metric in ranked}),
+        "near_and_far": _join({metric: near_and_far(rows[metric], metric) for metric in ranked}),
     }
 
 
@@ -117,10 +122,6 @@ def _scores(table: pd.DataFrame, metric: str, pairs: pd.DataFrame) -> pd.DataFra
     order = ranking.compare_methods(table, metric)
     above = pairs[pairs["probability"] >= SEPARATED].groupby("other").size()
     return order.assign(shared_rank=1 + order["method"].map(above).fillna(0).astype(int))
-
-
-def _seed_ags(scores: pd.DataFrame) -> pd.DataFrame:
-    return to_rows(scores, "ags")[["method", "seed", "ags"]]
 
 
 def _ranks(wide: pd.DataFrame, baselines: Collection[str]) -> pd.DataFrame:
@@ -216,12 +217,6 @@ def further_levels(table: pd.DataFrame | None) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def seed_values(wide: pd.DataFrame, shift: "pd.Series[float]") -> pd.DataFrame:
-    """One row per run: method, seed, split, the value of the metric, and shift."""
-    long = to_rows(wide, "value")
-    return long.assign(shift=long["split"].map(shift).astype(float))
-
-
 def split_sizes(
     table: pd.DataFrame, progression: Progression | None, sizes: Mapping[str, int]
 ) -> pd.DataFrame:
@@ -230,15 +225,17 @@ def split_sizes(
     One row per split, by ascending shift: `shift`, the number of `train` and `test` classes, and
     the number of test `images`. Unknown counts are NA.
     """
-    known = {str(split.step): split for split in progression or ()}
-    rows = []
-    for name, shift in shifts(table).items():
-        split = known.get(str(name))
-        train, test = (len(split.train), len(split.test)) if split else (None, None)
-        images = sum(sizes.get(c, 0) for c in split.test) if split and sizes else None
-        rows.append((name, float(shift), train, test, images))
-    frame = pd.DataFrame(rows, columns=["split", "shift", "train", "test", "images"])
-    return frame.astype({"train": "Int64", "test": "Int64", "images": "Int64"})
+    counts = {
+        str(one.step): {
+            "train": len(one.train), "test": len(one.test),
+            "images": sum(sizes.get(name, 0) for name in one.test) if sizes else None,
+        }
+        for one in progression or ()
+    }  # fmt: skip
+    frame = shifts(table).to_frame()
+    for name in ("train", "test", "images"):
+        frame[name] = [counts.get(split, {}).get(name) for split in frame.index]
+    return frame.reset_index().astype(dict.fromkeys(("train", "test", "images"), "Int64"))
 
 
 def chance_levels(
@@ -252,20 +249,16 @@ def chance_levels(
     known = {str(split.step): split.test for split in progression or ()}
     names = [name for name in ranked_metrics(table) if find_metric(name).chance is not None]
     ks = cutoffs(names) or (1,)
-    levels, shift = {}, shifts(table)
-    for split in shift.index:
+    rows = []
+    for split, shift in shifts(table).items():
         counts = np.array([sizes.get(c, 0) for c in known.get(str(split), ())], dtype=np.int64)
         if counts.max(initial=0) > 1:
             positives = np.repeat(counts.astype(np.float64) - 1, counts)
-            ranked = chance_metrics(positives, len(positives) - 1, ks=ks)
-            levels[split] = {**ranked, **chance_clustering(counts)}
-    rows = [
-        (name, split, shift[split], own[name])
-        for name in names
-        for split, own in levels.items()
-        if name in own
-    ]
-    return pd.DataFrame(rows, columns=["metric", "split", "shift", "chance"])
+            levels = chance_metrics(positives, len(positives) - 1, ks=ks)
+            levels |= chance_clustering(counts)
+            rows += [(name, split, shift, levels[name]) for name in names if name in levels]
+    frame = pd.DataFrame(rows, columns=["metric", "split", "shift", "chance"])
+    return frame.sort_values("metric", key=lambda names_: names_.map(names.index), kind="stable")
 
 
 def chance_scores(table: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:

@@ -45,30 +45,22 @@ def write_report(
     formats: Sequence[str] = FORMATS[:2],
     width: str = "auto",
 ) -> Report:
-    """Write `report.html`, and figures and tables into `report/`.
+    """Write `report.html` into `out` (default: the study's folder), and with `paper`, figures and
+    tables into `report/`.
 
-    Args:
-        images, trust_code: see `read_folder`.
-        paper: also write the PNG, PDF, CSV, and LaTeX files.
-        out: the folder to write to; by default the study's.
-        selected: the methods to compare; by default all.
-        formats, width: of the figures; see `oodml.report.paper.write_figures`.
-
-    Raises:
-        OodmlError: if the study has no results, `out` is not writable, or an option is unknown.
+    `images` and `trust_code` are options of `read_folder`, `formats` and `width` of
+    `oodml.report.paper.write_figures`; `selected` are the methods to compare (default: all).
     """
     target = Path(directory if out is None else out)
     folder = read_folder(directory, images, trust_code)
     ranked = ranked_metrics(folder.table)
     metric, present = metric or ranked[0], methods(folder.table)
-    options: list[tuple[str, str, Iterable[str]]] = [
-        *(("methods", name, present) for name in selected),
-        ("metric", metric, ranked),
-        ("width", width, WIDTHS),
-        *(("format", one, FORMATS) for one in formats),
-    ]
-    for name, value, allowed in options:
-        if value not in allowed:
+    options: list[tuple[str, Sequence[str], Iterable[str]]] = [
+        ("methods", selected, present), ("metric", (metric,), ranked), ("width", (width,), WIDTHS),
+        ("format", formats, FORMATS),
+    ]  # fmt: skip
+    for name, values, allowed in options:
+        for value in set(values).difference(allowed):
             raise unknown(name.removesuffix("s"), value, allowed, f"--{name}")
     if selected:
         table = folder.table[folder.table["method"].isin(selected)]

@@ -24,14 +24,10 @@ _TOLERANCE = 1e-6
 class Metric:
     """A metric and how to present it.
 
-    Attributes:
-        name: the name in the results table; "@k" at its end represents any integer, and
-            "_published" marks the original study's variant.
-        label: the name in figures and prose, with "@k" as in `name`.
-        family: "structure" describes the embedding, "open_set" and "compression" the decisions that
-            it is used for, "count" are numbers of queries or images, "other" is unregistered.
-        higher_is_better: None where neither direction is better.
-        chance: the baseline that the metric's chance level refers to, or None.
+    In `name`, that of the results table, and `label`, "@k" represents any integer; "_published"
+    marks the original study's variant. Of the families, "structure" describes the embedding,
+    "open_set" and "compression" the decisions that it is used for, "count" are numbers of queries
+    or images, and "other" is unregistered. `chance` is the baseline of the chance level.
     """
 
     name: str

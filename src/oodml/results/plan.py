@@ -28,20 +28,15 @@ class FurtherTest(BaseModel):
 
 
 class RunPlan(BaseModel):
-    """One planned run: everything its numbers depend on, as JSON values.
-
-    The `id` hashes what changes the numbers. `position` is the index of the split, `label` the
-    method's name in the results. `code` are fingerprints of user code, `input_short` the short side
-    of images in the pixel cache, `external` the hash of the split of a run trained elsewhere.
-    """
+    """One planned run: everything its numbers depend on, as JSON values."""
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
 
-    id: str
-    position: int = 0
+    id: str  # hashes what changes the numbers
+    position: int = 0  # of the split
     data: str
     fingerprint: str
-    label: str
+    label: str  # the method's name in the results
     method: str
     trains: bool = True
     options: Mapping[str, Any] = Field(default_factory=dict)
@@ -53,11 +48,11 @@ class RunPlan(BaseModel):
     shots: tuple[int, ...] = ()
     seed: int
     test_data: tuple[FurtherTest, ...] = ()
-    code: Mapping[str, str] = Field(default_factory=dict)
-    input_short: int | None = None
+    code: Mapping[str, str] = Field(default_factory=dict)  # fingerprints of user code
+    input_short: int | None = None  # the short side of images in the pixel cache
     trial: int | None = None
     values: Mapping[str, Any] | None = None
-    external: str = ""
+    external: str = ""  # the hash of the split of a run trained elsewhere
 
     @model_validator(mode="before")
     @classmethod
@@ -94,12 +89,7 @@ class FinishedRun(RunPlan):
 
 
 class StudyPlan(BaseModel):
-    """All runs of a study and what workers need to execute them.
-
-    `progression` hashes what the splits depend on ("" while they are being built), `splits_key`
-    their settings or file. `left_out` are the ids of corrupt images, `import_from` folders of user
-    code, `keeping` options of checkpoints and trackers, and `search` the options that it chose.
-    """
+    """All runs of a study and what workers need to execute them."""
 
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
 
@@ -107,15 +97,15 @@ class StudyPlan(BaseModel):
     name: str = ""
     source: Mapping[str, Any] = Field(default_factory=dict)
     test_sources: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()  # the ids of corrupt images
     fingerprint: str = ""
-    splits_key: str = ""
-    progression: str = ""
+    splits_key: str = ""  # hashes the settings or the file of the splits
+    progression: str = ""  # hashes what the splits depend on; "" while they are being built
     shift_weights: str | None = None
-    import_from: tuple[str, ...] = ()
+    import_from: tuple[str, ...] = ()  # folders of user code
     runs: tuple[RunPlan, ...] = ()
-    keeping: Mapping[str, Any] = Field(default_factory=dict)
-    search: Mapping[str, Any] = Field(default_factory=dict)
+    keeping: Mapping[str, Any] = Field(default_factory=dict)  # of checkpoints and trackers
+    search: Mapping[str, Any] = Field(default_factory=dict)  # the options that it chose
     smoke: bool = False
     unit: str = "runs"
     pending_trials: int = 0

@@ -1,7 +1,7 @@
 """The results table: one number per row, with everything that identifies it."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -107,22 +107,21 @@ def write_results(
         pq.write_table(rows.replace_schema_metadata(metadata), temporary)
 
 
-def _read_metadata(path: Path, key: bytes) -> tuple[bytes | None, int]:
+def _has_metadata(path: Path, key: bytes, value: Callable[[pq.FileMetaData], str]) -> bool:
     try:
         footer = pq.read_metadata(path)
-        return (footer.metadata or {}).get(key), footer.num_rows
     except (OSError, ValueError):
-        return None, 0
+        return False
+    return (footer.metadata or {}).get(key) == value(footer).encode()
 
 
 def is_smoke(path: Path) -> bool:
-    return _read_metadata(path, _SMOKE)[0] == b"true"
+    return _has_metadata(path, _SMOKE, lambda _: "true")
 
 
 def is_unmodified(path: Path) -> bool:
     """Whether `write_results` wrote a file, with all of its rows."""
-    written, n_rows = _read_metadata(path, _N_ROWS)
-    return written == str(n_rows).encode()
+    return _has_metadata(path, _N_ROWS, lambda footer: str(footer.num_rows))
 
 
 def read_results(path: str | Path) -> pd.DataFrame:

@@ -56,6 +56,17 @@ def extract_archive(file: Path, folder: Path) -> dict[str, Any]:
     except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise error_at(file, f"not a readable pack: {reason}") from error
+    manifest = _checked_manifest(file, folder, names)
+    with tempfile.TemporaryDirectory() as temporary:
+        again = Path(temporary) / "again.zip"
+        _write_zip(folder, [MANIFEST, *sorted(manifest["files"])], again)
+        if not filecmp.cmp(file, again, shallow=False):
+            raise damaged(file, "the archive", "has other headers than those that oodml writes")
+    return manifest
+
+
+def _checked_manifest(file: Path, folder: Path, names: list[str]) -> dict[str, Any]:
+    """The manifest of an extracted archive, if the files are those that it lists."""
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
         stated, listed = manifest.pop("hash"), dict(manifest["files"])
@@ -71,11 +82,6 @@ def extract_archive(file: Path, folder: Path) -> dict[str, Any]:
             raise damaged(file, name, "is not in both the archive and the manifest")
         if _describe(folder / name) != listed[name]:
             raise damaged(file, name, "differs from its hash")
-    with tempfile.TemporaryDirectory() as temporary:
-        again = Path(temporary) / "again.zip"
-        _write_zip(folder, [MANIFEST, *sorted(listed)], again)
-        if not filecmp.cmp(file, again, shallow=False):
-            raise damaged(file, "the archive", "has other headers than those that oodml writes")
     return {**manifest, "hash": stated}
 
 

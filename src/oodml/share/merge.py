@@ -37,11 +37,9 @@ class Contradiction(NamedTuple):
 
 @dataclass
 class Merge:
-    """What a merge joins: plan, results, and folder of each run, by id.
-
-    Several studies contain the runs in `equal` and `contradictions`. Methods in `renamed` have new
-    names, because an earlier study has others of their name.
-    """
+    """What a merge joins: plan, results, and folder of each run, by id. Several studies contain the
+    runs in `equal` and `contradictions`; an earlier study has other methods of the name of those in
+    `renamed`."""
 
     runs: dict[str, RunPlan] = field(default_factory=dict)
     rows: dict[str, pd.DataFrame] = field(default_factory=dict)

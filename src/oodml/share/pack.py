@@ -47,12 +47,8 @@ def pack_study(
     """Write a study folder to one .zip file, and return its manifest.
 
     The same study gives the same bytes, without absolute paths, host, or user names. It contains
-    neither code nor models.
-
-    Args:
-        vectors: include the features, and the embeddings of test images in float16.
-        images: the images of the study, whose ids and classes are included.
-        thumbnails: small pictures as image files, by image id, to include.
+    neither code nor models; with `vectors`, the features, and the embeddings of test images in
+    float16; the ids and classes of `images`; and `thumbnails`, image files by image id.
     """
     source, target = Path(folder), Path(out)
     if target.suffix != SUFFIX:
