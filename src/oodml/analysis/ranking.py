@@ -194,9 +194,8 @@ def misranking(
     if start is None or shift.nunique() < 2:
         return None
     scores = compare_methods(runs, metric) if scores is None else scores
-    means = scores.set_index("method")[["ags"]]
-    means["standard"] = wide[start].groupby(level="method").mean()
-    known = means.dropna()
+    standard = wide[start].groupby(level="method").mean()
+    known = scores.set_index("method")[["ags"]].assign(standard=standard).dropna()
     if len(known) < 2:
         return None
     inverted = [

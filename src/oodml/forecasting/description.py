@@ -66,18 +66,17 @@ def _reasons(forecast: TargetForecast, augmented: bool) -> Iterator[str]:
     """Why the interval is as wide as it is, and what would narrow it."""
     groups = count_noun(forecast.groups, "group")
     yield (
-        f"Intervals are the errors on {groups} of classes, each left out of the model that forecast "
-        "it."
+        f"Intervals are the errors on {groups} of classes, each left out of the model of it."
         if forecast.calibrated
-        else f"The intervals are not calibrated: the study has {groups} of classes, and {MIN_GROUPS} "
-        "are required. They are as wide as the largest error on a group that was left out."
+        else f"The intervals are not calibrated, for which {MIN_GROUPS} groups are required: with "
+        f"{groups} of classes, they are as wide as the largest error on one that was left out."
     )
     if forecast.outside:
         names, more = forecast.outside[:MAX_SIGNALS], len(forecast.outside) - MAX_SIGNALS
         rest = f" and {count_noun(more, 'further signal')}" if more > 0 else ""
         yield (
-            f"The target is outside the range of the study in {format_list(names)}{rest}; intervals "
-            f"are {format_number(forecast.widening, 2)} times as wide because of it."
+            f"The target is outside the range of the study in {format_list(names)}{rest}; "
+            f"intervals are {format_number(forecast.widening, 2)} times as wide because of it."
         )
     if not augmented:
         yield "Without images of the target, the forecast uses no augmented views; they improve it."

@@ -64,11 +64,9 @@ def write_judge_page(opened: OpenForecast, count: int, page: Path, seed: int = 0
     plan["id"] = content_hash(json.dumps(plan))[:16]
     page.parent.mkdir(parents=True, exist_ok=True)
     write_text(page.with_suffix(".json"), json.dumps(plan, indent=1))
-    # One answer serves all methods with the same neighbor.
-    pairs = [
-        (one["query"], name) for one in queries for name in dict.fromkeys(one["neighbors"].values())
-    ]
-    shown = [name for one in queries for name in (one["query"], *one["neighbors"].values())]
+    named = [(one["query"], dict.fromkeys(one["neighbors"].values())) for one in queries]
+    pairs = [(query, name) for query, names in named for name in names]  # one answer for methods
+    shown = [name for query, names in named for name in (query, *names)]
     pictures = thumbnails(opened.images, shown, PIXELS, BYTES)
     data = json.dumps({"id": plan["id"], "pairs": pairs, "pictures": pictures})
     template = files("oodml.forecasting").joinpath("judge.html").read_text("utf-8")

@@ -152,12 +152,11 @@ def _run_study(
     rest = views.test.select(~left)
     # Published splits exchange classes one by one; exact ones would take minutes each.
     options = {"n_splits": settings.n_splits, "validation": 0.0, "procedure": "published"}
-    split_settings = SplitSettings.model_validate(options | settings.features)
-    progression = build_progression(rest, split_settings)
+    splits = SplitSettings.model_validate(options | settings.features)
+    progression = build_progression(rest, splits)
     file, path = out / f"{number}.toml", out / str(number)
     write_splits(progression, out / f"{number}.json")
-    data = Path(settings.data).expanduser()
-    n_train = min(len(split.train) for split in progression)
+    data, n_train = Path(settings.data).expanduser(), min(len(split.train) for split in progression)
     name = str(data.resolve()) if data.exists() else settings.data
     tables = {
         "data": {"name": name, "skip_corrupt": True},

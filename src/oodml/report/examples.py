@@ -35,8 +35,7 @@ def find_examples(
     """Choose queries of a split and find their neighbors with the first seed of each method.
 
     A random sample is ordered by the share of correct neighbors, averaged over methods, and queries
-    are taken at equal distances, each from a different class where possible. None if no run of the
-    split saved its vectors.
+    are taken at equal distances. None if no run of the split saved its vectors.
     """
     spaces = {method: vectors for _, method, vectors in folder.first_vectors(split)}
     if not spaces:
@@ -79,7 +78,7 @@ def _evenly_spaced(
     shares: Float[np.ndarray, " q"],
     n_queries: int,
 ) -> list[int]:
-    """Positions at equal distances in the order of shares, each of another class if possible."""
+    """Positions at equal distances in the order of shares, of different classes if possible."""
     order, chosen = np.lexsort((rows, shares)).tolist(), list[int]()
     for part in np.array_split(order, min(n_queries, len(order))):
         seen = set(labels[chosen].tolist())
