@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -78,17 +79,18 @@ def losses(folder: StudyFolder, table: pd.DataFrame) -> pd.DataFrame:
     if not draws:
         return pd.DataFrame()
     shift, groups = np.array([progression[draw.split].shift for draw in draws]), membership(draws)
-    runs, rows, correct = method_hits(folder, draws), [], []
+    # Gains are of other queries than levels, so that their noise is independent.
+    odd = [replace(draw, queries=draw.queries[1::2]) for draw in draws]
+    runs, rows, correct, unit = method_hits(folder, odd), [], [], unit_vectors(features.vectors)
     for draw in draws:
-        near = nearest_neighbor(unit_vectors(features.vectors[draw.rows]), draw.queries)
+        near = nearest_neighbor(unit[draw.rows], draw.queries)
         correct.append(hits(features.labels[draw.rows], draw.queries, near))
     level, base = (np.array([np.nanmean(own[i::2]) for own in correct]) for i in (0, 1))
-    # Of base, the queries are others than those of the level, so that their noise is independent.
     for method, own in table.groupby("method"):
         if method not in runs or own["shift"].nunique() < 2:
             continue
         hit = runs[str(method)].items()
-        gain = np.array([np.nanmean(own[1::2]) for _, own in sorted(hit)]) - base
+        gain = np.array([np.nanmean(own) for _, own in sorted(hit)]) - base
         model = fit_gain(gain, shift, level, np.ones(len(gain)))
         loss = divide_loss(gain, shift, level, groups, own.iloc[[0, -1]])
         equal = equal_difficulty(own["value"].to_numpy(), own["level"].to_numpy(), model.level)
