@@ -160,6 +160,12 @@ def test_importing_oodml_is_cheap() -> None:
     assert ran.stdout.strip() == "[]"
 
 
+def test_a_report_starts_without_torch() -> None:
+    code = "import sys, oodml.report.write; print('torch' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "False"
+
+
 def test_no_module_hides_a_public_name() -> None:
     modules = {module.split(".")[1] for module in trees() if "." in module}
     assert not modules & set(oodml.__all__)
