@@ -58,14 +58,14 @@ def test_methods_that_are_not_separated_lead_together() -> None:
 def test_one_seed_names_no_winner(slopes: dict[str, float]) -> None:
     result = _answer(falling(slopes, seeds=1))
     assert result.probability is None
-    assert "without a confidence interval" in result.headline
+    assert "may be chance" in result.headline
     assert "best" not in result.headline
     assert any("seed" in detail for detail in result.details)
 
 
 def test_a_baseline_competes_as_a_constant() -> None:
     below = _answer(falling({"flat": 0.1, "steep": 0.4, "frozen": 0.6}))
-    assert "frozen 4" in below.facts[0].of
+    assert "frozen 4" in below.facts[2].of
     above = _answer(falling({"flat": 0.2, "steep": 0.4, "frozen": 0.0}))
     assert "no trained method matches frozen" in above.headline
     assert "flat is" in above.headline
@@ -76,24 +76,34 @@ def test_a_baseline_competes_as_a_constant() -> None:
 def test_facts_beside_baseline_and_chance() -> None:
     table = falling({"flat": 0.1, "steep": 0.4, "frozen": 0.5})
     order = compare_methods(table).set_index("method")
-    score, loss, hardest = _answer(table, chance=0.01).facts
+    course, hardest, score = _answer(table, chance=0.01).facts
     best, second, frozen = (
         f"{100 * order.loc[n, 'ags']:.1f}%" for n in ("flat", "steep", "frozen")
     )
     assert score.number == best
     assert score.of.endswith(f"steep {second}, frozen {frozen}, chance 1.0%")
-    assert loss.number.startswith(f"{100 * order.loc['flat', 'loss']:.1f} points (")
+    assert course.number == f"{100 * order.loc['flat', 'easiest']:.1f}% → {hardest.number}"
+    assert "lowest" not in course.of
     assert hardest.number == f"{100 * order.loc['flat', 'hardest']:.1f}%"
     ahead = falling({"late": 0.3, "frozen": 0.3})
     ahead.loc[ahead.eval("method == 'frozen' and split == '30'"), "value"] += 0.02
     ahead.loc[ahead.eval("method == 'late' and split == '0'"), "value"] += 0.2
-    assert "frozen has 52" in _answer(ahead).facts[2].of
+    assert "frozen 52" in _answer(ahead).facts[1].of
+    middle = ahead["split"].unique()[1]
+    ahead.loc[ahead.eval("method == 'late' and split == @middle"), "value"] = 0.2
+    assert f"lowest is 20.0%, on split {middle}" in _answer(ahead).facts[0].of
+
+
+def test_a_method_with_one_seed_is_the_reason_for_a_missing_interval() -> None:
+    table = falling({"flat": 0.1, "steep": 0.4})
+    result = _answer(table[(table["method"] == "flat") | (table["seed"] == 0)])
+    assert any(detail.startswith("steep has one seed") for detail in result.details)
 
 
 def test_one_split_one_method_or_only_the_baseline() -> None:
     one_split = _answer(results([("a", "0", 1.0, 0, 0.5), ("b", "0", 1.0, 0, 0.6)]))
     assert "b scores 10.0 points" in one_split.headline
-    assert "without a confidence interval" in one_split.headline
+    assert "may be chance" in one_split.headline
     assert len(one_split.facts) == 1
     assert "AGS of 7" in _answer(falling({"a": 0.2})).headline
     assert "only frozen" in _answer(falling({"frozen": 0.2})).headline

@@ -1,16 +1,16 @@
 """The headline of a report: which method generalizes best, by how much, and how certain that is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from oodml.analysis.formatting import (
+    count_noun,
     format_difference,
     format_level,
     format_list,
-    format_percent,
     format_probability,
     is_percent,
 )
@@ -19,7 +19,6 @@ from oodml.analysis.intervals import SEPARATED
 from oodml.evaluate.registry import find_metric
 from oodml.report.tables import select
 
-NO_INTERVAL = "One seed gives no confidence interval; run at least three seeds to get one."
 EQUAL_SEEDS = "All seeds gave the same difference, which gives no confidence interval."
 
 
@@ -106,8 +105,7 @@ def _headline(ranking: _Ranking) -> tuple[str, list[str], float | None]:
     has_interval = any(value == value for value in ranking.probabilities.values())
     certain = has_interval and len(ranking.tied) == 1
     probability = float(ranking.probability(second)) if certain else None
-    several = max(row["seeds"] for row in rows) > 1
-    details = [] if has_interval else [EQUAL_SEEDS if several else NO_INTERVAL]
+    details = [] if has_interval else [_why_no_interval(rows)]
     certainty = _certainty(probability)
     if not best["trains"]:
         text = _behind_baseline(ranking, probability, has_interval)
@@ -123,9 +121,20 @@ def _headline(ranking: _Ranking) -> tuple[str, list[str], float | None]:
     return text, details, probability
 
 
+def _why_no_interval(rows: Sequence[Mapping[str, Any]]) -> str:
+    single = [row["method"] for row in rows if row["trains"] and row["seeds"] == 1]
+    if not single:
+        return EQUAL_SEEDS
+    verb = "has" if len(single) == 1 else "have"
+    return (
+        f"{format_list(single)} {verb} one seed, which gives no confidence interval; run at least "
+        "three seeds."
+    )
+
+
 def _certainty(probability: float | None) -> str:
     if probability is None or probability != probability:
-        return "without a confidence interval"
+        return "which may be chance"
     return f"with {format_probability(probability)} probability"
 
 
@@ -133,7 +142,7 @@ def _behind_baseline(ranking: _Ranking, probability: float | None, has_interval:
     row, claim = ranking.best_trained, "no trained method matches"
     certainty = _certainty(probability)
     if probability is None and has_interval:
-        claim, certainty = "training does not clearly improve on", "with no certain order"
+        claim, certainty = "training does not clearly improve on", "which may be chance"
     elif probability is None:
         claim = "no trained method scores above"
     return (
@@ -147,7 +156,8 @@ def _undecided(ranking: _Ranking) -> str:
     if baseline := next((row for row in tied if not row["trains"]), None):
         return (
             f"no method is clearly better than {baseline['method']}, which is not trained: {best} "
-            f"is {ranking.lead(baseline)} ahead, {_certainty(ranking.probability(baseline))}"
+            f"is {ranking.lead(baseline)} ahead, which {count_noun(tied[0]['seeds'], 'seed')} do "
+            "not confirm"
         )
     names, spread = format_list([row["method"] for row in tied]), ranking.lead(tied[-1])
     behind = next((row for row in ranking.rows if row not in tied), None)
@@ -162,25 +172,25 @@ def _undecided(ranking: _Ranking) -> str:
 def _facts(ranking: _Ranking, chance: float | None) -> tuple[Fact, ...]:
     row, level = ranking.best_trained, ranking.level
     others = [other for other in ranking.rows if other is not row]
+    others = [other for other in others if other is others[0] or not other["trains"]]
     text = f"{ranking.label} of {row['method']}"
-    compared = ""
-    if others:
-        first = max(others, key=lambda other: float(other["hardest"]))
-        compared = f"; {first['method']} has {level(first['hardest'])}"
-    hardest = Fact(level(row["hardest"]), f"{text} on the hardest split{compared}")
+
+    def beside(score: str, *more: str) -> str:
+        names = [*(f"{other['method']} {level(other[score])}" for other in others), *more]
+        return f": {', '.join(names)}" if names else ""
+
+    end = Fact(level(row["hardest"]), f"{text} on the hardest split{beside('hardest')}")
     if ranking.score != "ags":
-        return (hardest,)
-    near = [*others[:1], *(other for other in others[1:] if not other["trains"])]
-    beside = [f"{other['method']} {level(other['ags'])}" for other in near]
-    beside += [] if chance is None else [f"chance {level(chance)}"]
-    score = f"{text}, averaged over all shifts (AGS)"
-    start = "standard" if row["standard"] == row["standard"] else "easiest"
-    verb = "lost" if row["loss"] >= 0 else "gained"
-    unit = " points" if is_percent(ranking.metric) else ""
-    change = f"{format_difference(abs(row['loss']), ranking.metric)}{unit}"
-    relative = format_percent(abs(row["relative_loss"]), 0)
+        return (end,)
+    lowest = level(row["worst"])
+    below = (
+        "" if lowest == end.number else f"; the lowest is {lowest}, on split {row['worst_split']}"
+    )
+    course = f"{text} from the easiest split (smallest shift) to the hardest (largest){below}"
+    chances = () if chance is None else (f"chance {level(chance)}",)
+    average = f"{text}, averaged over all shifts (AGS){beside('ags', *chances)}"
     return (
-        Fact(level(row["ags"]), score + (f": {', '.join(beside)}" if beside else "")),
-        Fact(f"{change} ({relative})", f"{verb} from the {start} split to the hardest"),
-        hardest,
+        Fact(f"{level(row['easiest'])} → {end.number}", course),
+        end,
+        Fact(level(row["ags"]), average),
     )

@@ -112,7 +112,7 @@ def describe_losses(table: pd.DataFrame) -> str:
         f"From the easiest to the hardest split, trained methods lose {raw} points of Recall@1 "
         f"on average: {difficulty} because the test classes become more difficult for any network, "
         f"{shift} because training helps less on classes unlike the training classes, and {other} "
-        "for reasons that small targets do not show"
+        "that neither explains"
     )
     if (table["ags_gain"] <= 0).all():
         return f"{text}. On average over the progression, no method gains over the frozen network."
