@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -37,7 +38,7 @@ def repeatable(device: torch.device) -> Iterator[None]:
     if device.type != "cpu":
         yield
         return
-    options = torch.utils.deterministic
+    options: Any = torch.utils.deterministic
     enabled, warn = (
         torch.are_deterministic_algorithms_enabled(),
         torch.get_deterministic_debug_mode(),

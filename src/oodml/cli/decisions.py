@@ -267,7 +267,7 @@ def forecast(
         folder = read_folder(path, trust_code=trust_code)
         options: Any = {"trust_code": trust_code, "device": device}
         opened = open_forecast(folder, new, classes, images_per_class, **options)
-        text = [describe_forecast(opened)]
+        text = [describe_forecast(opened, bool(classes or images_per_class))]
         command: list[object] = ["forecast", study, "--new", new, "--judge"]
         if judge is not None and judgments:
             text.append(describe_judged(opened, judgments, judge))

@@ -5,7 +5,13 @@ from collections.abc import Iterator
 import pandas as pd
 
 from oodml.analysis.forecast import MIN_GROUPS, TargetForecast
-from oodml.analysis.formatting import count_noun, format_list, format_number, format_points
+from oodml.analysis.formatting import (
+    count_noun,
+    format_list,
+    format_number,
+    format_percent,
+    format_points,
+)
 from oodml.forecasting.target import OpenForecast
 from oodml.results.schema import baselines_of
 
@@ -14,25 +20,28 @@ SINGLETONS = 0.02
 """A share of images without a partner from which it is mentioned."""
 
 
-def describe_forecast(opened: OpenForecast) -> str:
-    """The forecast as text: which method, how sure, the table, and what limits the forecast."""
-    methods = opened.forecast.methods
-    best = methods.iloc[0]
+def describe_forecast(opened: OpenForecast, sized: bool = False) -> str:
+    """The forecast as text: which method, how sure, the table, and what limits the forecast.
+
+    `sized` is whether the number of classes was given.
+    """
+    forecast, methods = opened.forecast, opened.forecast.methods
+    best, sure = methods.iloc[0], "80% interval" if forecast.calibrated else "largest error"
     value, low, high = (100 * best[name] for name in ("expected", "low_80", "high_80"))
     lines = [
-        _choose_method(methods, sorted(baselines_of(opened.folder.table))),
+        _choose_method(methods, sorted(baselines_of(opened.folder.table)), sure),
         f"Expect {value:.0f}% Recall@1 from it on {opened.name} "
-        f"({len(opened.target.test)} images); the 80% interval is {low:.0f} to {high:.0f}%.",
+        f"({len(opened.target.test)} images), {low:.0f} to {high:.0f}% ({sure}).",
         "",
-        *_table(methods),
+        *_table(methods, sure),
         "",
-        *_reasons(opened.forecast, bool(opened.target.augmented)),
+        *_reasons(forecast, bool(opened.target.augmented), sized),
     ]
     smoke = ["Smoke test: these numbers are not results."] if opened.folder.plan.smoke else []
     return "\n".join(smoke + lines)
 
 
-def _choose_method(methods: pd.DataFrame, frozen: list[str]) -> str:
+def _choose_method(methods: pd.DataFrame, frozen: list[str], interval: str) -> str:
     """Which method to use, and whether training helps for sure."""
     best, own = methods.iloc[0], methods[methods["method"].isin(frozen)]
     if str(best["method"]) in frozen:
@@ -46,31 +55,41 @@ def _choose_method(methods: pd.DataFrame, frozen: list[str]) -> str:
     sure = "training helps" if helps else "whether training helps is not certain"
     return (
         f"{best['method']} is expected to score highest, {gain} points of Recall@1 over "
-        f"{base['method']} (80% interval {low} to {high}): {sure}."
+        f"{base['method']} ({interval} {low} to {high}): {sure}."
     )
 
 
-def _table(methods: pd.DataFrame) -> Iterator[str]:
-    width = max(12, *map(len, methods["method"]))
-    yield f"{'method':{width}}  Recall@1   80% interval     95% interval      gain   80% interval"
+def _table(methods: pd.DataFrame, interval: str) -> Iterator[str]:
+    """Levels in percent and gains in points, with the 95% interval if it is calibrated."""
+    width, wide = max(12, *map(len, methods["method"])), interval == "80% interval"
+    more = f"{'95% interval':15}" if wide else ""
+    yield f"{'method':{width}}  Recall@1   {interval:15}{more}   gain   {interval}"
     for row in methods.to_dict("records"):
-        yield (
-            f"{row['method']:{width}}  {row['expected']:8.3f}   "
-            f"{row['low_80']:.3f} to {row['high_80']:.3f}   "
-            f"{row['low_95']:.3f} to {row['high_95']:.3f}   "
-            f"{row['gain']:+.3f}   {row['gain_low_80']:+.3f} to {row['gain_high_80']:+.3f}"
+        level, *bounds = (
+            format_percent(row[name])
+            for name in ("expected", "low_80", "high_80", "low_95", "high_95")
         )
+        gain, low, high = (
+            format_points(row[name], sign=True) for name in ("gain", "gain_low_80", "gain_high_80")
+        )
+        first, second = (f"{a.removesuffix('%')} to {b}" for a, b in (bounds[:2], bounds[2:]))
+        more = f"{second:15}" if wide else ""
+        yield f"{row['method']:{width}}  {level:>8}   {first:15}{more}{gain:>7}   {low} to {high}"
 
 
-def _reasons(forecast: TargetForecast, augmented: bool) -> Iterator[str]:
+def _reasons(forecast: TargetForecast, augmented: bool, sized: bool) -> Iterator[str]:
     """Why the interval is as wide as it is, and what would narrow it."""
-    groups = count_noun(forecast.groups, "group")
-    yield (
-        f"Intervals are the errors on {groups} of classes, each left out of the model of it."
-        if forecast.calibrated
-        else f"The intervals are not calibrated, for which {MIN_GROUPS} groups are required: with "
-        f"{groups} of classes, they are as wide as the largest error on one that was left out."
-    )
+    if forecast.calibrated:
+        yield (
+            f"Intervals are the errors on {forecast.groups} groups of classes, each left out of "
+            "the model that forecast it."
+        )
+    else:
+        yield (
+            f"The largest error is that on {count_noun(forecast.groups, 'group')} of classes "
+            f"(superclasses, else clusters), each left out once. Intervals need {MIN_GROUPS} "
+            "groups: store images as SUPERCLASS/CLASS/NAME, or add classes."
+        )
     if forecast.outside:
         names, more = forecast.outside[:MAX_SIGNALS], len(forecast.outside) - MAX_SIGNALS
         rest = f" and {count_noun(more, 'further signal')}" if more > 0 else ""
@@ -83,12 +102,11 @@ def _reasons(forecast: TargetForecast, augmented: bool) -> Iterator[str]:
     (classes, low, high), (per_class, *_), (share, *_) = forecast.sizes.loc[
         ["classes", "images per class", "singletons"], ["expected", "low", "high"]
     ].to_numpy()
-    yield (
-        f"The target seems to have {classes:.0f} classes (80% interval {low:.0f} to {high:.0f}) of "
-        f"{per_class:.1f} images."
-    )
+    if not sized:
+        yield (
+            f"The target seems to have {classes:.0f} classes (80% interval {low:.0f} to "
+            f"{high:.0f}) of {per_class:.1f} images; --classes narrows the interval if you know it."
+        )
     if share >= SINGLETONS:
         alone = f"About {100 * share:.0f}% of its images have no partner of their class"
         yield f"{alone}; Recall@1 leaves them out."
-    narrow = "judge 50 queries (--judge judge.html), or give --classes if you know it."
-    yield f"To narrow the interval, {narrow}"
