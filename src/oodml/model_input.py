@@ -1,19 +1,16 @@
 """Which images a model reads: the files themselves, or resized images from the pixel cache."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import Any
 
 from oodml.backbones import load_backbone
+from oodml.datasets import data_line
 from oodml.images.fingerprint import Log, check_files, no_log, refuse_corrupt
 from oodml.images.image_set import ImageSet
 from oodml.images.pixel_cache import fill_pixel_cache, resized_images
 from oodml.images.transforms import recipe, sufficient_short
 from oodml.model import FinetuneSettings, ModelSettings
-
-REPAIR = (
-    'Repair or remove them, or skip them: data = {name = "…", skip_corrupt = true}. '
-    "Nothing was started."
-)
 
 
 def input_short(settings: ModelSettings) -> int | None:
@@ -43,12 +40,20 @@ def input_images(
     return resized_images(images, short, fill_cache=fill_cache, log=log)
 
 
-def check_images(images: ImageSet, models: Iterable[ModelSettings], log: Log) -> None:
-    """Fill the pixel cache for some models and refuse corrupt images; one decoding does both."""
+def check_images(
+    images: ImageSet, models: Iterable[ModelSettings], log: Log, source: Mapping[str, Any]
+) -> None:
+    """Fill the pixel cache for some models and refuse corrupt images; one decoding does both.
+
+    Args:
+        source: the name and options of the images in the study file, for the error.
+    """
     shorts = {planned_short(images, model) for model in set(models)} - {None}
     cached = [fill_pixel_cache(images, short, log) for short in shorts if short is not None]
     records = cached[0] if cached else check_files(images, log)
-    refuse_corrupt(images, records.problems.tolist(), REPAIR)
+    line = data_line(source["name"], **source["options"] | {"skip_corrupt": True})
+    advice = f"Repair or remove them, or write `{line}` in the study file. Nothing was started."
+    refuse_corrupt(images, records.problems.tolist(), advice)
 
 
 @lru_cache

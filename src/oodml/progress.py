@@ -16,6 +16,7 @@ T = TypeVar("T")
 Observer = Callable[["Progress"], object]
 
 _enabled: ContextVar[bool] = ContextVar("progress", default=True)
+_suffix: ContextVar[str] = ContextVar("suffix", default="")
 _observers: ContextVar[tuple[Observer, ...]] = ContextVar("observers", default=())
 
 
@@ -31,6 +32,11 @@ def _setting(variable: ContextVar[T], value: T) -> Iterator[None]:
 def hide_progress() -> contextlib.AbstractContextManager[None]:
     """Show no progress in this context, as in worker processes, whose study shows its own."""
     return _setting(_enabled, False)
+
+
+def name_progress(suffix: str) -> contextlib.AbstractContextManager[None]:
+    """Add text such as ", view 2 of 5" to the descriptions of steps in this context."""
+    return _setting(_suffix, suffix)
 
 
 def observe_progress(observer: Observer) -> contextlib.AbstractContextManager[None]:
@@ -50,7 +56,7 @@ class Progress:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.description, self.total, self.unit = description, total, unit
+        self.description, self.total, self.unit = description + _suffix.get(), total, unit
         self.stream = sys.stderr if stream is None else stream
         self.clock = clock
         self.done = 0
@@ -84,8 +90,9 @@ class Progress:
         """The state as text: units done, rate, and time left."""
         rate = self.done / max(now - self.started, 1e-9)
         total = f" of {self.total}" if self.total else ""
-        speed = f"{rate:.3g}/s" if rate < 100 else f"{rate:.0f}/s"
-        text = f"{self.description}: {self.done}{total} {self.unit}, {speed}"
+        text = f"{self.description}: {self.done}{total} {self.unit}"
+        if rate >= 1:
+            text += f", {rate:.3g}/s" if rate < 100 else f", {rate:.0f}/s"
         if self.total and rate:
             text += f", {format_duration((self.total - self.done) / rate)} left"
         return text
@@ -125,3 +132,9 @@ def format_size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def count_noun(count: int, noun: str) -> str:
+    """A count with its noun, as "1 run", "1,200 runs", "2 classes", or "3 queries"."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}{'e' * noun.endswith('s')}s"
+    return f"{count:,} {noun if count == 1 else plural}"

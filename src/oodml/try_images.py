@@ -12,13 +12,13 @@ import tomli_w
 
 from oodml.analysis import formatting
 from oodml.analysis.formatting import format_interval, format_level, format_points
-from oodml.datasets import open_images, open_unlabeled, without_corrupt
+from oodml.datasets import describe_gaps, open_images, open_unlabeled, without_corrupt
 from oodml.embedding import embed
 from oodml.errors import OodmlError, error_at
 from oodml.files import write_text
 from oodml.forecasting.target import FeatureViews, forecast_target
 from oodml.images.image_set import ImageSet
-from oodml.progress import Progress, format_duration, observe_progress
+from oodml.progress import Progress, count_noun, format_duration, observe_progress
 from oodml.report.folder import StudyFolder
 from oodml.report.gain_tables import require_features
 from oodml.report.tables import select
@@ -126,6 +126,8 @@ class _FirstStudy:
         images = open_images(self.photos)
         check_class_count(images)
         unlabeled = None if new is None else open_unlabeled(new)
+        for note in describe_gaps(images):
+            self.log(note)
         self.log(f"Measuring the speed of {self.backbone} on {min(SAMPLE, len(images))} images.")
         sample = without_corrupt(_sample(images, SAMPLE))
         self.embed(sample.select(np.arange(1)), cache=False)  # loads the network
@@ -137,7 +139,7 @@ class _FirstStudy:
         self.log("Writing the report.")
         report = write_report(self.out)
         used = report.folder.images or images
-        first = _describe_folder(images, used, plan, self.seconds)
+        first = _describe_folder(images, used, plan, self.seconds, self.clock() - self.start)
         sentences = (first, *_sentences(report, plan, new, target))
         return FirstStudy(sentences, report.page, self.out / "study.toml")
 
@@ -154,7 +156,8 @@ class _FirstStudy:
             used = open_images(self.photos, few=plan.few, skip_corrupt=True)
             time_of_view = len(used) * seconds
             duration = format_duration(time_of_view * (plan.views + 1) + extra * seconds)
-            self.log(f"Embedding {len(used):,} images in {plan.views + 1} views, about {duration}.")
+            size = count_noun(len(used), "image")
+            self.log(f"Embedding {size} in {plan.views + 1} views, about {duration}.")
             smallest = plan.few is not None and plan.few[0] * plan.few[1] <= 6 * MIN_CLASSES
             try:
                 with observe_progress(self.stop_if_slow(np.inf if smallest else seconds)):
@@ -196,7 +199,7 @@ class _FirstStudy:
             count = N_SPLITS * (len(stage.methods) * stage.seeds + 1)
             if done and (count - runs) * (self.clock() - start) > runs * self.left:
                 break
-            seeds = f"{stage.seeds} seed" + "s" * (stage.seeds > 1)
+            seeds = count_noun(stage.seeds, "seed")
             self.log(f"Comparing {', '.join(stage.methods)} and {BASELINE}, {seeds}.")
             try:
                 self.run_stage(images, stage, may_stop=done is not None)
@@ -216,8 +219,8 @@ class _FirstStudy:
         write_text(file, _study_text(self.photos, images, self.backbone, plan))
         status = run_study(read_study(file), self.out, device=self.device, execute=execute_in_time)
         if status.failed:
-            problem = f"{len(status.failed)} runs failed; see `oodml study status {self.out}`"
-            raise error_at(self.out, problem)
+            failed = count_noun(len(status.failed), "run")
+            raise error_at(self.out, f"{failed} failed; see `oodml study status {self.out}`")
 
 
 def plan_first_study(images: ImageSet, affordable: float) -> Plan:
@@ -287,29 +290,40 @@ def _describe_new(folder: StudyFolder, new: str, target: VectorSet, method: str)
     try:
         forecast = forecast_target(folder, FeatureViews(features), FeatureViews(target))
     except OodmlError as error:
-        return f"On {new} ({len(target)} images), no forecast is possible: {error}."
+        return f"On {new} ({count_noun(len(target), 'image')}), no forecast is possible: {error}."
     methods = forecast.methods
     row = methods[methods["method"] == method].to_dict("records")[0]
     outside = " It is outside the range of the study." if forecast.outside else ""
     interval = format_interval(row["low_80"], row["high_80"], METRIC)
     level = f"expect {format_level(row['expected'], METRIC)} Recall@1 from {method}"
-    return f"On {new} ({len(target)} images), {level} (80% interval {interval}).{outside}"
+    size = count_noun(len(target), "image")
+    return f"On {new} ({size}), {level} (80% interval {interval}).{outside}"
 
 
-def _describe_folder(images: ImageSet, used: ImageSet, plan: Plan, seconds: float) -> str:
+def _describe_folder(
+    images: ImageSet, used: ImageSet, plan: Plan, seconds: float, taken: float
+) -> str:
     groups = len(set(images.superclass_of.values()))
-    text = f"{images.name} contains {len(images):,} images of {len(images.class_names):,} classes"
-    text += f" in {groups} groups" if groups else ""
-    text += f"; {len(used.left_out)} corrupt images are left out" if used.left_out else ""
+    text = f"{images.name} contains {_describe_size(images)}"
+    text += f" in {count_noun(groups, 'group')}" if groups else ""
     changes = []
     if plan.few is not None:
-        changes.append(f"uses {len(used):,} images of {len(used.class_names):,} classes")
+        changes.append(f"uses {_describe_size(used)}")
     if omitted := [name for name in METHODS if name not in plan.methods]:
         changes.append(f"leaves out {', '.join(omitted)}")
     if changes:
         changed = formatting.format_list(changes)
-        text += f"; to stay within {format_duration(seconds)}, the study {changed}"
+        text += f"; planned for {format_duration(seconds)}, the study {changed}"
+    if used.left_out:
+        corrupt = count_noun(len(used.left_out), "corrupt image")
+        text += f"; it leaves out {corrupt}{' of these classes' if plan.few else ''}"
+    if taken > OVERRUN * seconds:
+        text += f". It took {format_duration(taken)} instead of {format_duration(seconds)}"
     return f"{text}."
+
+
+def _describe_size(images: ImageSet) -> str:
+    return f"{count_noun(len(images), 'image')} of {count_noun(len(images.class_names), 'class')}"
 
 
 def _describe_training(computed: Mapping[str, pd.DataFrame], best: str) -> str:

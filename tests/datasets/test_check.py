@@ -11,6 +11,8 @@ from oodml.cli import app
 from oodml.datasets import open_images, without_corrupt
 from oodml.datasets._check import check
 from oodml.errors import OodmlError
+from oodml.model_input import check_images
+from oodml.study.spec.study_file import read_study
 
 from .trees import draw, grow
 
@@ -94,3 +96,29 @@ def test_the_command_accepts_a_root(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["data", "check", "cub200", "--root", str(tmp_path)])
     assert result.exit_code == 0
     assert "cub200" in result.output
+
+
+def test_a_first_study_leaves_out_corrupt_images_and_names_gaps(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root.parent)
+    grow(root, [f"{name}/{number}.png" for name in "defghij" for number in "12"])
+    draw(root / "single" / "1.png", 7)
+    (root / "a" / "text.jpg").write_text("no image")
+    (root / "empty").mkdir()
+    checked = CliRunner().invoke(app, ["data", "check", "data"], env={"COLUMNS": "200"})
+    line = 'data = {name = "data", skip_corrupt = true}'
+    assert line in checked.output
+    assert json.loads(CliRunner().invoke(app, ["data", "check", "data", "--json"]).stdout)[
+        "empty_folders"
+    ] == ["empty"]
+    assert CliRunner().invoke(app, ["study", "init", "data"]).exit_code == 0
+    text = Path("study.toml").read_text("utf-8")
+    assert line in text
+    assert "empty" in text
+    assert read_study("study.toml").data.open().left_out == ("a/text.jpg", "c/2.png")
+    with pytest.raises(OodmlError) as error:
+        check_images(open_images("data"), (), print, {"name": "data", "options": {}})
+    assert isinstance(error.value.given, list)
+    assert len(error.value.given) == 2
+    assert line in str(error.value)

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 
 from oodml.analysis.diagnostics import structure_correlations, structure_points
-from oodml.analysis.formatting import count_noun, format_number, format_percent, format_points
+from oodml.analysis.formatting import format_number, format_percent, format_points
 from oodml.analysis.gains import few_shot_gains, gain_slopes
 from oodml.analysis.intervals import student_interval
 from oodml.analysis.ranking import Misranking, compare_methods, drop, misranking
 from oodml.analysis.table import shifts, trained, zero_shot
 from oodml.evaluate.registry import find_metric
+from oodml.progress import count_noun
 
 Verdict = Literal["yes", "no", "undecided"]
 Answer = tuple[Verdict, str]

@@ -66,8 +66,3 @@ def format_probability(probability: float) -> str:
 def format_list(names: Sequence[str]) -> str:
     """Names as an enumeration: "a, b and c"."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def count_noun(count: int, noun: str) -> str:
-    """A count with its noun: "1 run", "3 runs"."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

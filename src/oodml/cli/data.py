@@ -58,7 +58,8 @@ def check(
     from dataclasses import asdict
 
     from oodml.datasets._check import check as check_images
-    from oodml.progress import Progress
+    from oodml.datasets._check import describe_gaps
+    from oodml.progress import Progress, count_noun
 
     near_duplicates |= bool(backbone or splits or similarity is not None)
     given = {"root": root, "skip_unlabeled": skip_unlabeled}
@@ -70,10 +71,13 @@ def check(
         report = check_images(images, minimum, progress.advance)
     leakage = _find_leakage(images, backbone, similarity, splits) if near_duplicates else None
     tables = [] if leakage is None else _leakage_tables(leakage)
+    n, small = len(report.corrupt), len(report.too_small)
+    counts = f"{count_noun(report.images, 'image')} of {count_noun(report.classes, 'class')}; {n} "
+    counts += f"{'is' if n == 1 else 'are'} corrupt, and {count_noun(small, 'class')} "
+    counts += f"{'has' if small == 1 else 'have'} fewer than {minimum} readable images."
     shared.show(
-        f"{report.name}: {report.images} images of {report.classes} classes; {len(report.corrupt)} "
-        f"are corrupt, and {len(report.too_small)} classes have fewer than {minimum}.",
-        shared.Table("", ("", ""), _rows(report), ("",)),
+        [f"{report.name}: {counts}", *describe_gaps(images)],
+        shared.Table("", ("", ""), _rows(report, data, options), ("",)),
         *tables,
         next=("study", "init", data, *(("--root", root) if root else ())),
         json=asdict(report) | ({} if leakage is None else {"near_duplicates": asdict(leakage)}),
@@ -197,10 +201,14 @@ def _leakage_tables(leakage: "Leakage") -> list[shared.Table]:
     return tables
 
 
-def _rows(report: "CheckReport") -> list[tuple[str, str]]:
+def _rows(report: "CheckReport", data: str, options: dict[str, Any]) -> list[tuple[str, str]]:
+    from oodml.datasets._check import data_line
+
     corrupt = _list(list(report.corrupt.values()))
     if report.corrupt:
-        corrupt += "\nTo leave them out of a study: data = {name = …, skip_corrupt = true}"
+        corrupt += (
+            f"\nTo leave them out of a study: {data_line(data, **options, skip_corrupt=True)}"
+        )
     parts = [f"{part} {count}" for part, count in report.partition.items()]
     small = [f"{name} ({count})" for name, count in report.too_small.items()]
     skipped = [f"{suffix} ({count})" for suffix, count in report.skipped.items()]

@@ -9,6 +9,8 @@ from typing import Any
 
 from oodml.arrays import Names
 from oodml.catalog import check_options, load, names
+from oodml.datasets._check import data_line as data_line
+from oodml.datasets._check import describe_gaps as describe_gaps
 from oodml.datasets._check import without_corrupt as without_corrupt
 from oodml.datasets._few import reduce_images
 from oodml.datasets.huggingface import is_saved_dataset

@@ -1,5 +1,6 @@
 """Check all images of a dataset: counts, sizes, corrupt and unusual images, and duplicates."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -9,12 +10,16 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from oodml.catalog import names
 from oodml.errors import OodmlError
 from oodml.files import content_hash
 from oodml.images.decode import TRAITS
 from oodml.images.fingerprint import check_files, decode_files, file_times, save_decoded
 from oodml.images.image_set import ImageSet
+from oodml.progress import count_noun
 
+MAX_NAMES = 10
+"""The number of names that a sentence lists."""
 Quantiles = tuple[float, float, float]
 """Minimum, median, and maximum."""
 
@@ -45,6 +50,7 @@ class CheckReport:
     traits: Mapping[str, tuple[str, ...]]
     background: str
     skipped: Mapping[str, int]
+    empty_folders: tuple[str, ...]
 
 
 def check(
@@ -92,7 +98,36 @@ def check(
         },
         background=images.background,
         skipped=dict(images.skipped),
+        empty_folders=images.empty_folders,
     )
+
+
+def describe_gaps(images: ImageSet) -> list[str]:
+    """Sentences about folders without images, and classes with a single one."""
+    counts = np.bincount(images.labels).tolist()
+    single = [name for name, n in zip(images.class_names, counts, strict=True) if n == 1]
+    sentences = []
+    for noun, state, own in (
+        ("folder", "without images", images.empty_folders),
+        ("class", "with one image", single),
+    ):
+        more = ", …" if len(own) > MAX_NAMES else ""
+        text = f"{count_noun(len(own), noun)} {state}: {', '.join(own[:MAX_NAMES])}{more}."
+        sentences += [text] if own else []
+    return sentences
+
+
+def data_line(data: str, **options: Any) -> str:
+    """The line of a study file for a dataset, with options such as `skip_corrupt=True`."""
+    name, _, root = data.partition(":")
+    if root and name in names("datasets"):
+        data, options = name, {"root": root} | options
+    values = {"name": data, **options}
+    texts = {
+        key: json.dumps(value, ensure_ascii=False, default=str) for key, value in values.items()
+    }
+    pairs = ", ".join(f"{key} = {text}" for key, text in texts.items())
+    return f"data = {{{pairs}}}" if options else f"data = {texts['name']}"
 
 
 def without_corrupt(images: ImageSet) -> ImageSet:

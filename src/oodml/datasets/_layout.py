@@ -26,12 +26,12 @@ def first_existing(name: str, root: str | Path, candidates: Sequence[str]) -> Pa
 
 def class_folders(name: str, root: Path) -> ImageSet:
     """Images whose class is the folder that contains them, at any depth."""
-    paths, skipped = image_paths(root)
+    paths, skipped, empty = image_paths(root)
     if loose := [path for path in paths if len(path.parts) < 2]:
         path = root / loose[0]
         raise OodmlError(f"{name}: {path} is not in a class folder", location=str(path))
     ids, classes = np.array([(str(path), path.parts[-2]) for path in paths]).T
-    return ImageSet(name, ids, classes, root=root, skipped=skipped)
+    return ImageSet(name, ids, classes, root=root, skipped=skipped, empty_folders=empty)
 
 
 def read_rows(path: Path, header: Sequence[str], skip: int = 0) -> list[list[str]]:

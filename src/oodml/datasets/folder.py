@@ -14,6 +14,7 @@ from oodml.images.image_set import ImageSet
 from oodml.label_names import refuse_same_names
 
 LEVELS = {2: "class/image", 3: "superclass/class/image"}
+REMEDY = "Sort the images into one folder per class, or give a table with columns path and class."
 
 
 def dataset(
@@ -33,24 +34,31 @@ def dataset(
         OodmlError: if there are no images, images at different depths, or only one class.
     """
     root = Path(root).expanduser()
-    paths, skipped = image_paths(root)
+    paths, skipped, empty = image_paths(root)
     depth = _depth(root, paths) if labeled else 0
     classes = [str(path.parent) for path in paths]
     refuse_same_names(classes, str(root), allow_one_class or not labeled)
     title, ids = name or _unicode(root.resolve().name), np.array([str(path) for path in paths])
     superclasses = np.array([path.parts[0] for path in paths]) if depth == 3 else None
-    return ImageSet(title, ids, np.array(classes), superclasses, root=root, skipped=skipped)
+    columns = ids, np.array(classes), superclasses
+    return ImageSet(title, *columns, root=root, skipped=skipped, empty_folders=empty)
 
 
-def image_paths(root: Path) -> tuple[list[PurePosixPath], tuple[tuple[str, int], ...]]:
-    """The images in a folder, sorted, relative, and Unicode in every locale; and the number of
-    other files by suffix."""
+def image_paths(
+    root: Path,
+) -> tuple[list[PurePosixPath], tuple[tuple[str, int], ...], tuple[str, ...]]:
+    """The images in a folder, sorted, relative, and Unicode in every locale; the number of other
+    files by suffix; and the folders without images."""
     if not root.is_dir():
         raise error_at(root, "no such folder")
     files = list(_walk(root, "", (os.path.realpath(root),)))
     paths = sorted(PurePosixPath(_unicode(path)) for path, is_image in files if is_image)
+    folders = {_unicode(path[:-1]) for path, _ in files if path.endswith("/")}
+    empty = folders - {str(parent) for path in paths for parent in path.parents}
     others = Counter(
-        os.path.splitext(path)[1].lower() or "no suffix" for path, is_image in files if not is_image
+        os.path.splitext(path)[1].lower() or "no suffix"
+        for path, is_image in files
+        if not is_image and not path.endswith("/")
     )
     skipped = tuple(sorted(others.items()))
     counts = ", ".join(f"{count} × {suffix}" for suffix, count in skipped)
@@ -61,7 +69,7 @@ def image_paths(root: Path) -> tuple[list[PurePosixPath], tuple[tuple[str, int],
     if unreadable := ", ".join(sorted(others.keys() & set(OTHER_IMAGE_SUFFIXES))):
         advice = f"Images in {unreadable} cannot be read; convert them to PNG or JPEG."
         logging.getLogger("oodml").warning("%s: files skipped (%s). %s", root, counts, advice)
-    return paths, skipped
+    return paths, skipped, tuple(sorted(empty))
 
 
 def _unicode(name: str) -> str:
@@ -73,8 +81,8 @@ def _unicode(name: str) -> str:
 
 
 def _walk(root: Path, below: str, parents: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
-    """The files in `root/below`, and whether each is an image; links to one of `parents`, the real
-    folders above, are skipped."""
+    """The files and folders ("…/") in `root/below`, and whether each is an image; links to one of
+    `parents`, the real folders above, are skipped."""
     with os.scandir(root / below) as entries:
         for entry in entries:
             if entry.name.startswith("."):
@@ -83,6 +91,7 @@ def _walk(root: Path, below: str, parents: tuple[str, ...]) -> Iterator[tuple[st
             if entry.is_dir():
                 real = os.path.realpath(entry.path)
                 if real not in parents:
+                    yield f"{path}/", False
                     yield from _walk(root, f"{path}/", (*parents, real))
             else:
                 suffix = os.path.splitext(entry.name)[1].lower()
@@ -96,8 +105,8 @@ def _depth(root: Path, paths: list[PurePosixPath]) -> int:
     for depth, path in sorted(example.items()):
         if depth not in LEVELS:
             problem = f"{path!r} is at the wrong depth; allowed: {' or '.join(LEVELS.values())}"
-            raise error_at(root, problem, path, LEVELS.values())
+            raise error_at(root, f"{problem}. {REMEDY}", path, LEVELS.values())
     if len(example) > 1:
         both = " and ".join(f"{example[depth]!r} ({level})" for depth, level in LEVELS.items())
-        raise error_at(root, f"images at different depths: {both}", example[2])
+        raise error_at(root, f"images at different depths: {both}. {REMEDY}", example[2])
     return next(iter(example))

@@ -5,14 +5,9 @@ from collections.abc import Iterator
 import pandas as pd
 
 from oodml.analysis.forecast import MIN_GROUPS, TargetForecast
-from oodml.analysis.formatting import (
-    count_noun,
-    format_list,
-    format_number,
-    format_percent,
-    format_points,
-)
+from oodml.analysis.formatting import format_list, format_number, format_percent, format_points
 from oodml.forecasting.target import OpenForecast
+from oodml.progress import count_noun
 from oodml.results.schema import baselines_of
 
 MAX_SIGNALS = 3

@@ -32,6 +32,7 @@ class ImageSet(Labeled):
         left_out: ids of the unreadable images that `skip_corrupt` removed.
         background: the color behind transparent pixels: "white", "black", or "#rrggbb".
         skipped: the files in the folder that are not read as images, as (suffix, count).
+        empty_folders: the folders below `root` that contain no images.
         attributes: [n] further columns of a table as text, "" where unknown.
 
     Raises:
@@ -50,6 +51,7 @@ class ImageSet(Labeled):
     left_out: tuple[str, ...] = ()
     background: str = "white"
     skipped: tuple[tuple[str, int], ...] = ()
+    empty_folders: tuple[str, ...] = ()
     attributes: Mapping[str, Names] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

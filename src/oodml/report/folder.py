@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from oodml.analysis.diagnostics import is_control, without_controls
-from oodml.analysis.formatting import count_noun, format_list
+from oodml.analysis.formatting import format_list
 from oodml.catalog import make_importable
 from oodml.errors import OodmlError, error_at
 from oodml.images.image_set import ImageSet, VectorImages
+from oodml.progress import count_noun
 from oodml.results.plan import StudyPlan, read_plan
 from oodml.results.schema import Stage, on_progression, read_results
 from oodml.shift.splits import Progression

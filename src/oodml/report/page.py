@@ -14,7 +14,7 @@ from oodml.analysis import formatting
 from oodml.analysis.diagnostics import structure_metrics_of
 from oodml.analysis.table import methods, metrics, ranked_metrics, shifts, standard_split
 from oodml.evaluate.registry import find_metric
-from oodml.progress import format_duration
+from oodml.progress import count_noun, format_duration
 from oodml.report.answer import answer
 from oodml.report.examples import Examples, find_examples, thumbnails
 from oodml.report.failure_tables import page_failures
@@ -70,7 +70,7 @@ def page_environment() -> "Environment":
         ),
         "duration": format_duration,
         "listed": formatting.format_list,
-        "counted": formatting.count_noun,
+        "counted": count_noun,
     }
     return environment
 

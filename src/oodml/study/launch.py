@@ -148,7 +148,8 @@ class Launcher:
         while missing := trials.unsettled(plan.runs):  # a process that lags may write again
             trials.write_plan(plan)
             if execute is None:
-                check_images(images, [parse_model_settings(run.model) for run in missing], log)
+                models = [parse_model_settings(run.model) for run in missing]
+                check_images(images, models, log, plan.source)
                 precompute_features(missing, images, trials, self.resolved_device, log)
             self.run_workers(trials, execute or study_run.execute_trial)
         if not trials.plan_file.exists() or trials.read_plan() != plan:

@@ -22,7 +22,7 @@ from oodml.images.fingerprint import fingerprint as image_fingerprint
 from oodml.images.image_set import ImageSet
 from oodml.model import Embedder, HeadSettings, ModelSettings, parse_model_settings
 from oodml.model_input import check_images
-from oodml.progress import Progress, observe_progress
+from oodml.progress import Progress, name_progress, observe_progress
 from oodml.results.plan import FurtherTest, RunPlan
 from oodml.shift.build import SplitSettings, build_progression
 from oodml.shift.episodes import fill_support
@@ -116,8 +116,10 @@ def prepare(
     check_class_sizes(study.shots, images)
     with preparing(store, log) as log:
         further = open_further_data(study, images)
-        for one in (images, *further.values()):
-            check_images(one, [variant.model for variant in study.variants if precompute], log)
+        models = [variant.model for variant in study.variants if precompute]
+        sources = (study.data, *(source for _, source in study.test_data))
+        for one, source in zip((images, *further.values()), sources, strict=True):
+            check_images(one, models, log, source.model_dump())
         key = plans.progression_key(study, images)
         if plans.planned_progression_key(store) != key:
             store.write_plan(plans.plan_identity(study, smoke, image_fingerprint(images)))
@@ -278,8 +280,9 @@ def precompute_features(
                 views = max(views_of(run) for run in group)
                 count = f"{len(images)} images, {views + 1} views (cached views are reused)"
                 log(f"features of {model.backbone}: {count}")
-                for view in (None, *range(views)):
-                    frozen_features(model, images, view, device)
+                for number, view in enumerate((None, *range(views)), 1):
+                    with name_progress(f", view {number} of {views + 1}"):
+                        frozen_features(model, images, view, device)
                 for one in further:
                     frozen_features(model, one, device=device)
             elif model.weights != "none":

@@ -12,8 +12,11 @@ import numpy as np
 from oodml.datasets._few import reduce_images
 from oodml.devices import resolve_device
 from oodml.embedding import embed, feature_cache_file
+from oodml.errors import OodmlError
+from oodml.images.fingerprint import no_log
 from oodml.images.image_set import ImageSet
 from oodml.model import HeadSettings
+from oodml.model_input import check_images
 from oodml.progress import format_duration, format_size, hide_progress
 from oodml.results.plan import RunPlan
 from oodml.shift.build import SplitSettings
@@ -101,8 +104,13 @@ def _describe_estimate(
     try:
         lines, features = _describe_features(runs, images)
         costs = _measure_runs(runs, images, study.episodes)
-    except Exception as error:  # user code raises anything
-        return [f"{count}; time and disk unknown: {error}"]
+    except Exception as first:  # user code raises anything
+        problem = first
+        try:  # to name all corrupt images
+            check_images(images, (), no_log, study.data.model_dump())
+        except OodmlError as corrupt:
+            problem = corrupt
+        return [f"{count}; time and disk unknown: {problem}"]
     trials = {one.label for one in study.variants if one.ranges} if study.search else set()
     labels = [run.label for run in runs] + [*trials] * (study.search.trials if study.search else 0)
     total = np.sum([features, *(costs[label] for label in labels)], axis=0).tolist()

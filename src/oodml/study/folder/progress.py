@@ -49,7 +49,7 @@ def _watch(store: Store, console: Console, done: threading.Event) -> None:
 
 @contextlib.contextmanager
 def _display(console: Console) -> Iterator[Callable[[Status], None]]:
-    """On a terminal, live bars; else lines: one every few seconds, and one at the end."""
+    """On a terminal, live bars; else lines, one every few seconds."""
     if console.is_terminal:
         with Live(console=console, refresh_per_second=4, transient=False) as live:
             yield lambda status: live.update(render_status(status))
@@ -58,7 +58,8 @@ def _display(console: Console) -> Iterator[Callable[[Status], None]]:
 
     def show(status: Status) -> None:
         nonlocal printed, last
-        if (status.running or status.missing) and time.monotonic() - printed < LINE_EVERY:
+        left = status.running or status.missing  # at the end, the caller states the outcome
+        if not left or time.monotonic() - printed < LINE_EVERY:
             return
         if (line := format_progress(status)) != last:
             console.print(line, highlight=False, soft_wrap=True)

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from oodml.datasets import open_images
+from oodml.catalog import names
+from oodml.datasets import data_line, describe_gaps, open_images, without_corrupt
 from oodml.datasets._fetch import ARCHIVES, MANUAL
 from oodml.errors import OodmlError, error_at, unknown
 from oodml.images.image_set import ImageSet, VectorImages
+from oodml.progress import count_noun
 from oodml.study.spec.study_file import Study, parse_study, read_study
 
 PREFIX = "shipped:"
@@ -96,23 +98,33 @@ def shipped_text(name: str, root: Path | None, file: Path) -> str:
 def study_text(data: str, file: Path, root: Path | None = None) -> str:
     """The text of a first study file; shots and batch size fit the data."""
     options: dict[str, Any] = {} if root is None else {"root": root}
-    images = open_images(data, **options)
+    images = without_corrupt(open_images(data, **options))
     check_class_count(images)
     counts = np.bincount(images.labels)
     shots = [n for n in SHOTS if n + QUERIES <= counts.min()]
-    smallest = f"              # the smallest class has {counts.min()} images"
+    least = count_noun(int(counts.min()), "image")
+    smallest = (
+        f"              # the smallest class, {images.class_names[counts.argmin()]!r}, has {least}"
+    )
     text = Path(__file__).with_name("first_study.toml").read_text("utf-8")
     if isinstance(images, VectorImages):  # there is no network
         text = "".join(s for s in text.splitlines(True) if not s.startswith(("backbone", "mode")))
-    entry = json.dumps(_data_value(file, data), ensure_ascii=False)
-    if root is not None:
-        entry = f"{{name = {entry}, root = {json.dumps(_data_value(file, str(root)))}}}"
+    name, _, folder = data.partition(":")
+    if root is None and folder and name in names("datasets"):
+        data, root = name, Path(folder)
+    options = {} if root is None else {"root": _data_value(file, str(root))}
+    notes = describe_gaps(images)
+    if images.left_out:
+        options["skip_corrupt"] = True
+        corrupt = count_noun(len(images.left_out), "corrupt image")
+        notes.append(f"skip_corrupt leaves out {corrupt}, such as {images.left_out[0]}.")
     return text.format(
         name=" ".join(images.name.split()),
         images=len(images),
         classes=images.describe_classes(),
         file=file.name,
-        data=entry,
+        notes="".join(f"# {' '.join(note.split())}\n" for note in notes),
+        data=data_line(_data_value(file, data), **options),
         shots=shots,
         shots_comment="         # labeled images per new class" if shots else smallest,
         batch_size=min(112, 2 * (len(counts) // 4)),
