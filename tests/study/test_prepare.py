@@ -9,7 +9,8 @@ from oodml.catalog import make_importable
 from oodml.errors import OodmlError
 from oodml.study.folder.store import Store
 from oodml.study.prepare import open_context, prepare, views_of
-from tests.study.toy import toy_study
+from oodml.study.spec.study_file import read_study
+from tests.study.toy import make_study, toy_study
 
 DATA = """
 from oodml.datasets import open_images
@@ -78,3 +79,16 @@ def test_a_network_without_training_is_embedded_without_augmented_views(
     prepare(study, store)
     views = {run.label: views_of(run) for run in store.read_plan().runs}
     assert views == {"margin": 1, "multisimilarity": 1, "none": 0}
+
+
+def test_runs_that_a_changed_setting_repeats_are_announced(tmp_path: Path, store: Store) -> None:
+    messages, file = list[str](), make_study(tmp_path)
+    prepare(read_study(file), store)
+    first = store.read_plan().runs[0]
+    (store.runs / first.id).mkdir()
+    prepare(read_study(file), store, log=messages.append)
+    assert not any("epochs" in message for message in messages)
+    file.write_text(file.read_text() + "[train]\nepochs = 7\n")
+    prepare(read_study(file), store, log=messages.append)
+    total = len(store.read_plan().runs)
+    assert any(f"[train] epochs changed: 1 of {total} runs" in message for message in messages)

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from oodml.images.fingerprint import fingerprint as image_fingerprint
 from oodml.images.image_set import ImageSet
 from oodml.model import FinetuneSettings, ModelSettings, parse_model_settings
 from oodml.model_input import planned_short
+from oodml.progress import count_noun
 from oodml.results.plan import FurtherTest, RunPlan, StudyPlan
 from oodml.shift.build import SplitSettings
 from oodml.shift.splits import Progression, Split
@@ -212,6 +213,22 @@ def plan_study(
             "search": dict(study.chosen or {}),
         }
     )
+
+
+def describe_repeats(before: StudyPlan, after: StudyPlan, finished: Collection[str]) -> str:
+    """Which settings of finished runs changed, so that they are repeated, as text, or ""."""
+    old = {(run.label, run.split, run.seed): run for run in before.runs if run.id in finished}
+    keys = {(run.label, run.split, run.seed): run for run in after.runs if run.id not in finished}
+    pairs = [(old[key].model_dump(), run.model_dump()) for key, run in keys.items() if key in old]
+    names = ("method", "shots", "fingerprint", "test_data")
+    changed = {name for a, b in pairs for name in names if a[name] != b[name]}
+    for part in ("options", "model", "train", "adapt", "code"):
+        both = [(a[part], b[part]) for a, b in pairs]
+        different = {key for a, b in both for key in a | b if a.get(key) != b.get(key)}
+        changed |= {f"[{part}] {key}" for key in different}
+    count = f"{len(pairs)} of {count_noun(len(after.runs), 'run')}"
+    where = "Their previous results stay in runs/ but leave the table"
+    return f"{', '.join(sorted(changed))} changed: {count} run again. {where}." if pairs else ""
 
 
 def progression_key(study: Study, images: ImageSet) -> str:

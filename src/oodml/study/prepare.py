@@ -129,6 +129,8 @@ def prepare(
         features = partial(_shift_features, study, progression, device=device, log=log)
         tests = plan_tests(further, images, progression, features, log)
         plan = plans.plan_study(study, progression, images, key, smoke, tests)
+        if repeats := plans.describe_repeats(store.read_plan(), plan, store.finished_ids()):
+            log(repeats)
         store.write_plan(plan.model_copy(update={"keeping": dict(artifact_options or {})}))
         write_external_runs(store, progression)
         runs = store.unsettled(plan.runs) if precompute else []

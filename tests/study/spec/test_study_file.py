@@ -173,3 +173,17 @@ def test_few_needs_two_classes_and_one_image(tmp_path: Path, few: str) -> None:
     with pytest.raises(OodmlError) as raised:
         read(tmp_path, f'data = {{name = "glyphs", few = {few}}}\nmethods = ["margin"]\n')
     assert "data.few" in raised.value.location
+
+
+def test_all_problems_of_a_file_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text('data = "glyphs"\n[train]\nepoch = 3\nbatchsize = 2\n')
+    with pytest.raises(OodmlError) as error:
+        read_study(file)
+    assert error.value.location == f"{file}: methods"
+    keys = ('methods = ["', "train.epoch:", "train.batchsize:")
+    assert all(key in str(error.value) for key in keys)
+    file.write_text('data = "glyphs"\n[methods.marginn]\n[methods.arcface]\nscal = 3\n')
+    with pytest.raises(OodmlError) as error:
+        read_study(file)
+    assert all(key in str(error.value) for key in ("methods.marginn", "methods.arcface: "))

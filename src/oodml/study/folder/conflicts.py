@@ -1,5 +1,6 @@
 """Conflicts between a study and what its folder already contains, which is never erased unasked."""
 
+import json
 import shutil
 from collections.abc import Callable
 
@@ -48,7 +49,8 @@ def _difference(previous: StudyPlan, study: StudyPlan, fingerprint: Callable[[],
     if not previous.source:
         return ""
     if previous.name != study.name:
-        return f"its name is {previous.name!r}, not {study.name!r}"
+        remedy = f"write `name = {json.dumps(previous.name, ensure_ascii=False)}` in the study file"
+        return f"its name is {previous.name!r}, not {study.name!r}; to continue it, {remedy}"
     if previous.source != study.source and previous.fingerprint != fingerprint():
         texts = []
         for one in (previous.source, study.source):

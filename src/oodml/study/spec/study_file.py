@@ -16,8 +16,15 @@ from oodml.images.fingerprint import fingerprint
 from oodml.images.image_set import ImageSet, pixels_error
 from oodml.shift.build import SplitSettings
 from oodml.study.spec.ranges import SearchSettings, Seed, parse_search
-from oodml.study.spec.tables import Key, Table, option_schema, parse_settings
-from oodml.study.spec.variants import Variant, parse_variants, refuse_repeats
+from oodml.study.spec.tables import (
+    Key,
+    Table,
+    collecting,
+    option_schema,
+    parse_settings,
+    raise_problems,
+)
+from oodml.study.spec.variants import PARTS, Variant, check_part, parse_variants, refuse_repeats
 
 
 class DataOptions(BaseModel):
@@ -85,8 +92,10 @@ class Study(BaseModel):
 class StudyKeys(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    data: str | Table
-    methods: list[str] | dict[str, Table] = Field(min_length=1)
+    data: str | Table = Field(examples=['data = "photos"'])
+    methods: list[str] | dict[str, Table] = Field(
+        min_length=1, examples=['methods = ["margin", "frozen"]']
+    )
     name: str | None = Field(None, min_length=1)
     seeds: tuple[Seed, ...] = Field((0,), min_length=1)
     shots: tuple[Annotated[int, Field(ge=1)], ...] = ()
@@ -145,8 +154,13 @@ def _describe_folder(folder: Path) -> str:
 
 
 def parse_study(tables: Table, file: Path) -> Study:
-    top = Key(file)
-    keys = parse_settings(StudyKeys, tables, top)
+    top, problems = Key(file), list[OodmlError]()
+    with collecting(problems):
+        keys = parse_settings(StudyKeys, tables, top)
+    for part, kind in PARTS.items():
+        with collecting(problems):
+            check_part(kind, tables.get(part, {}), top / part, "search" in tables)
+    raise_problems(problems)
     source = _parse_source(keys.data, top / "data")
     if is_vector_file(Path(source.name)):
         keys = _vector_keys(keys, top)

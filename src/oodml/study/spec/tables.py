@@ -7,6 +7,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
@@ -68,7 +69,8 @@ def parse_settings(kind: type[Settings], table: object, key: Key) -> Settings:
     try:
         return kind.model_validate_json(json.dumps(table, default=str), strict=True)
     except ValidationError as error:
-        raise _settings_error(error, kind, table, key) from None
+        raise_problems(_settings_problems(error, kind, table, key))
+        raise
 
 
 def _refuse_non_finite(value: object, key: Key) -> None:
@@ -81,11 +83,37 @@ def _refuse_non_finite(value: object, key: Key) -> None:
         _refuse_non_finite(inner, key / name)
 
 
-def _settings_error(
+@contextmanager
+def collecting(problems: list[OodmlError]) -> Iterator[None]:
+    """Append an error to a list instead of raising it."""
+    try:
+        yield
+    except OodmlError as error:
+        problems.append(error)
+
+
+def raise_problems(problems: Sequence[OodmlError]) -> None:
+    """Raise one error with the messages of all; its attributes are those of the first."""
+    if problems:
+        first, text = problems[0], "\n".join(dict.fromkeys(map(str, problems)))
+        raise OodmlError(text, first.location, first.given, first.allowed) from first
+
+
+def _settings_problems(
     error: ValidationError, kind: type[BaseModel], table: object, key: Key
+) -> list[OodmlError]:
+    """An error for each key of the table that is wrong."""
+    groups: dict[str, list[ErrorDetails]] = {}
+    for one in error.errors(include_url=False):
+        path = [*_path_in(table, one["loc"]), str(one["loc"][-1])]
+        groups.setdefault(path[0], []).append(one)
+    return [_settings_error(own, kind, table, key) for own in groups.values()]
+
+
+def _settings_error(
+    errors: list[ErrorDetails], kind: type[BaseModel], table: object, key: Key
 ) -> OodmlError:
     """The error of the first unknown key, or else of the most deeply nested wrong value."""
-    errors = error.errors(include_url=False)
     paths = [_path_in(table, one["loc"]) for one in errors]
     deepest = errors[paths.index(max(paths, key=len))]
     first = next((one for one in errors if one["type"] == "extra_forbidden"), deepest)
@@ -94,7 +122,10 @@ def _settings_error(
         last = first["loc"][-1]
         for part in (*_path_in(table, first["loc"][:-1]), last):
             key /= part
-        return error_at(key, f"this {'value' if isinstance(last, int) else 'key'} is required")
+        field = kind.model_fields.get(str(last))
+        example = f", such as {field.examples[0]}" if field and field.examples else ""
+        what = f"this {'value' if isinstance(last, int) else 'key'} is required{example}"
+        return error_at(key, what)
     path = _path_in(table, first["loc"])
     for part in path:
         key /= part

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from oodml.adaptation import AdaptSettings
 from oodml.backbones import check_backbone_name
 from oodml.catalog import get_class, names
-from oodml.errors import error_at, unknown
+from oodml.errors import OodmlError, error_at, unknown
 from oodml.model import ModelSettings, ModelTable, keys_of_other_mode, parse_model_settings
 from oodml.study.spec.consistency import check_adaptation, check_method
 from oodml.study.spec.ranges import (
@@ -22,7 +22,14 @@ from oodml.study.spec.ranges import (
     find_ranges,
     tables_to_validate,
 )
-from oodml.study.spec.tables import Key, Table, option_schema, parse_settings
+from oodml.study.spec.tables import (
+    Key,
+    Table,
+    collecting,
+    option_schema,
+    parse_settings,
+    raise_problems,
+)
 from oodml.training.settings import TrainSettings
 
 PARTS: dict[str, type[BaseModel]] = {
@@ -97,13 +104,21 @@ def parse_variants(
     is_search: bool = False,
 ) -> Iterator[Variant]:
     """The variants of a study file; those of a search have default options and ranges."""
-    for part, kind in PARTS.items():
-        tables = tables_to_validate if is_search else combinations
-        for table, _ in tables(bases[part], kind, Key(file, part)):
-            parse_settings(kind, table, Key(file, part))
+    problems = list[OodmlError]()
     for label, table in methods.items():
-        method = MethodTable(label, table, bases, file)
-        yield from [method.searched_variant(seeds)] if is_search else method.variants(seeds)
+        with collecting(problems):
+            method = MethodTable(label, table, bases, file)
+            yield from [method.searched_variant(seeds)] if is_search else method.variants(seeds)
+    raise_problems(problems)
+
+
+def check_part(kind: type[BaseModel], table: Any, key: Key, is_search: bool) -> None:
+    """Check the table of a part with every combination of listed values."""
+    if not isinstance(table, dict):
+        return  # an error of the whole file
+    tables = tables_to_validate if is_search else combinations
+    for one, _ in tables(table, kind, key):
+        parse_settings(kind, one, key)
 
 
 class MethodTable:
