@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from oodml.analysis.formatting import (
-    count_noun,
     format_difference,
     format_level,
     format_list,
@@ -17,6 +16,7 @@ from oodml.analysis.formatting import (
 from oodml.analysis.gains import describe_near_and_far
 from oodml.analysis.intervals import SEPARATED
 from oodml.evaluate.registry import find_metric
+from oodml.progress import count_noun
 from oodml.report.tables import select
 
 EQUAL_SEEDS = "All seeds gave the same difference, which gives no confidence interval."

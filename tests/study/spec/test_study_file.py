@@ -186,4 +186,4 @@ def test_all_problems_of_a_file_are_named(tmp_path: Path) -> None:
     file.write_text('data = "glyphs"\n[methods.marginn]\n[methods.arcface]\nscal = 3\n')
     with pytest.raises(OodmlError) as error:
         read_study(file)
-    assert all(key in str(error.value) for key in ("methods.marginn", "methods.arcface: "))
+    assert all(key in str(error.value) for key in ("methods.marginn", "methods.arcface.scal:"))
