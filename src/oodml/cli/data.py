@@ -151,7 +151,7 @@ def cache(
         sentences = [f"freed {total}"]
     shared.show(
         sentences,
-        next=("data", "cache", *["--clear"] * (bool(sizes) and not clear)),
+        next=("data", "cache", "--clear") if sizes and not clear else ("try",),
         json={"folder": str(folder), "bytes": sizes, "cleared": clear},
     )
 

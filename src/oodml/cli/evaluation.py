@@ -1,5 +1,6 @@
 """`oodml evaluate` and `oodml compare`."""
 
+import re
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ _CUTOFFS = "1,2,4,8; by the rules of a benchmark 1,5,10,20"
 _DISTRACTORS = "Vectors of other classes, for recall against the size of the gallery."
 _TREC = "Write NAME.run, the 1000 nearest images, and NAME.qrels, the matches, in TREC format."
 _READ = "vector_column label_column skip_unlabeled"
+_MAIN = r"recall@\d+|precision@1|r_precision|map@r|map|mrr|nmi|f1"  # metrics in the terminal
 _MODES = {
     "--prompts": "prompts model k seed per_class",
     "a ranking in TREC format": "qrels k average per_class",
@@ -244,16 +246,21 @@ def _show(result: "Evaluation", given: Any) -> None:
     if "vectors" in sizes:
         counts = [f"{sizes['vectors']} vectors of {sizes['dimensions']} dimensions"]
         counts.append(f"{sizes['classes']} classes")
+    answer = [result.answer, f"{vectors.name}: {', '.join(counts)}"]
+    main = [row for row in rows if re.fullmatch(_MAIN, row[0])]
+    if len(rows) > len(main) > 4:
+        answer.append(f"--json prints {len(rows) - len(main)} more metrics than these {len(main)}.")
+        rows = main
     following: tuple[object, ...] = ("threshold", vectors, "--out", "threshold.json")
     if given.model is not None:
         following = ("embed", "--data", vectors, "--model", given.model, "--out", "vectors.npz")
     elif vectors.is_dir():
         following = ("evaluate", "queries.npz", "--gallery", vectors)
     elif "vectors" not in sizes:
-        following = ("evaluate", "other.run", "--qrels", given.qrels)
+        following = ("evaluate", "OTHER", "--qrels", given.qrels)
     keys = ("answer", "notes", "sizes", "metrics", "chance", "intervals")
     shared.show(
-        [result.answer, f"{vectors.name}: {', '.join(counts)}"],
+        answer,
         shared.Table(title, heads, rows),
         next=following,
         json={key: getattr(result, key) for key in keys},
@@ -272,8 +279,8 @@ def _show_index_errors(
     sentence = f"The index loses {100 * table[0]['loss']:.1f} points of Recall@{k} to exact search."
     if failures > 0:
         sentence += (
-            f" Of the failures, {(1 - exact) / failures:.0%} are the model's (exact search fails, "
-            f"too), and {lost / failures:.0%} the index's."
+            f" Of the failures, {(1 - exact) / failures:.1%} are the model's (exact search fails, "
+            f"too), and {lost / failures:.1%} the index's."
         )
     rows = [
         (f"{row['k']}", *(f"{row[name]:.4f}" for name in ("exact", "index", "lost", "gained")),
@@ -281,10 +288,11 @@ def _show_index_errors(
         for row in table
     ]  # fmt: skip
     heads = ("k", "exact", "index", "lost", "gained", "points lost (95%)")
+    larger = ("--type", "hnsw", "--effort", 128)
     shared.show(
         sentence,
         shared.Table(f"recall@k with {given.index.name}", heads, rows),
-        next=("index", given.gallery or given.vectors, "--effort", 128, "--out", "better.faiss"),
+        next=("index", given.gallery or given.vectors, *larger, "--out", "better.faiss"),
         json=table,
     )
 
@@ -318,7 +326,7 @@ def compare(
     compared = oodml.compare(first.vectors, second.vectors, first.labels, **options)
     columns = {"metric": "{metric}", "A": "{a:.4f}", "B": "{b:.4f}", "A - B": "{difference:+.4f}"}
     columns |= {f"{confidence:.0%} interval": "{low:+.4f} … {high:+.4f}"}
-    columns |= {"A is better": "{probability:.1%}"}
+    columns |= {"P(A is better)": "{probability:.1%}"}
     records, main = [asdict(one) for one in compared], compared[0]
     better = "A" if main.difference >= 0 else "B"
     sure = "" if main.low > 0 or main.high < 0 else "not "
@@ -326,6 +334,6 @@ def compare(
         f"{better} has the higher {main.metric}, by {abs(main.difference):.4f}; the difference is "
         f"{sure}significant at {confidence:.0%}. A: {a}   B: {b}",
         shared.Table.of(records, columns),
-        next=("compress", a if better == "A" else b),
+        next=("evaluate", a if better == "A" else b, "--per-class", "classes.csv"),
         json=records,
     )

@@ -224,13 +224,12 @@ def adapt(
     for note in notes:
         typer.echo(f"note: {note}", err=True)
     following: list[object] = ["adapt", "--model", model, "--support", support]
-    following += ["--queries", queries, "--out", "adapted"]
-    sentences = [sentence]
+    following += ["--queries", queries, *(["--gallery", gallery] if gallery else ())]
+    following += ["--out", "adapted"]
     if out is not None:
         adapted.save(out)
-        sentences.append(f"wrote {out}")
         following = ["embed", "--data", queries, "--model", out, "--out", "vectors.npz"]
-    shared.show(sentences, table, next=following, json=values)
+    shared.show(sentence, table, next=following, json=values)
 
 
 def _open_labeled(path: Path, background: str | None) -> "oodml.ImageSet":
@@ -267,6 +266,10 @@ def _describe_gallery(result: "GalleryResult") -> tuple[str, shared.Table, Any]:
         f"Recall@1 of {new.queries} is {new.added:.4f} with the support in the gallery, and "
         f"{new.adapted:.4f} with the adapted model."
     )
+    if new.queries == "new classes":
+        sentence += " The gallery has no images of the new classes yet (-)."
+    if len(records) == 1:
+        sentence += f" All queries are of {new.queries}."
     shown = [one | {"before": "-" if one["gallery"] is None else f"{one['gallery']:.4f}"}
              for one in records]  # fmt: skip
     columns = {"Recall@1": "{queries}", "queries": "{count}", "gallery": "{before}"}

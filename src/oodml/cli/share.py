@@ -220,7 +220,7 @@ def check(
     shared.show(
         f"{failed} of {len(results)} requirements not met" if failed else "all requirements met",
         shared.Table(f"{name} ({kind})", heads, rows, heads),
-        next=("check", name) if failed else ("study", "run", "study.toml", "--out", "results"),
+        next=() if failed else ("study", "run", "study.toml", "--out", "results"),
         json=[{"requirement": requirement, "met": not one.failed, "problem": text}
               for one, (_, requirement, text) in zip(results, rows, strict=True)],
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """Options, input, and output that several commands share."""
 
 import inspect
+import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
@@ -41,14 +42,30 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def run(*, json: bool, **given: Any) -> None:
         _json_only.set(json)
+        _outputs.set([])
         made = {
             name: kind(**{field.name: given.pop(field.name) for field in fields(kind)})
             for name, kind in groups.items()
         }
-        function(**given, **made)
+        try:
+            function(**given, **made)
+        except OodmlError as error:
+            _name_option(error, listed)
+            raise
 
     run.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
     return run
+
+
+def _name_option(error: OodmlError, parameters: Iterable[inspect.Parameter]) -> None:
+    """Name the option as typed in an error that names the Python argument."""
+    argument = error.location
+    for one in parameters:
+        names = one.annotation.__metadata__[0].param_decls
+        if argument in (one.name, f"{one.name}s") and names is not None:
+            error.location = next(iter(names), f"--{one.name.replace('_', '-')}")
+            text = re.sub(rf"^{argument}(:?)( =)?", rf"{error.location}\1", str(error))
+            error.args = (text,)
 
 
 def option(
@@ -86,6 +103,7 @@ def whole(text: str) -> int:
 
 
 _json_only = ContextVar("json_only", default=False)
+_outputs: ContextVar[list[Path]] = ContextVar("outputs")
 
 
 def named_run(value: Any) -> Any:
@@ -232,13 +250,14 @@ def parse_pair(text: str, flag: str) -> tuple[str, str]:
 
 
 def check_outputs(outputs: Iterable[Path | None], *inputs: Path | str | None) -> None:
-    """Refuse to overwrite an input, or the labels beside it."""
+    """Refuse to overwrite an input, or the labels beside it; `show` states what was written."""
     from oodml.files import refuse_overwrite
     from oodml.vector_files import files_of
 
     files = [file for path in inputs if path is not None for file in files_of(Path(path))]
     for output in filter(None, outputs):
         refuse_overwrite(output, *files)
+        _outputs.get().append(output)
 
 
 class Table(NamedTuple):
@@ -262,14 +281,14 @@ class Table(NamedTuple):
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        # Text, because brackets in file names are not markup.
-        name = Text(self.title) if self.title else None
-        table = RichTable(title=name, title_justify="left", show_header=any(self.heads))
+        if self.title:  # a title of the table would wrap at its width
+            typer.echo(self.title)
+        table = RichTable(show_header=any(self.heads))
         for position, head in enumerate(self.heads):
             side = "right" if position and head not in self.text else "left"
             table.add_column(head, justify=side, overflow="fold")  # type: ignore[arg-type]
         for row in self.rows:
-            table.add_row(*map(Text, row))
+            table.add_row(*map(Text, row))  # Text, because brackets in file names are not markup
         console = Console()
         (console if console.is_terminal else Console(width=200)).print(table)
 
@@ -277,7 +296,8 @@ class Table(NamedTuple):
 def show(
     sentences: str | Sequence[str], *tables: Table, next: Sequence[object] = (), json: Any = None
 ) -> None:
-    """Print an answer: sentences, tables, and the next command to type; with --json only JSON.
+    """Print an answer: sentences, tables, the files written, and the next command to type; with
+    --json only JSON.
 
     The next command goes to standard error, so that it is not in a file that the output goes to.
     In JSON, numbers that are not finite become null; without `json`, it has the sentences.
@@ -294,6 +314,9 @@ def show(
         typer.echo(sentence)
     for table in tables:
         table.print()
+    for path in _outputs.get():
+        if not any(f"{path}:" in one for one in sentences):
+            typer.echo(f"wrote {path}")
     if next:
         typer.echo(f"Next: {shlex.join(['oodml', *map(str, next)])}", err=True)
 

@@ -150,6 +150,11 @@ def _test_drift(given: ShiftOptions) -> None:
                 f"{name}: Recall@1 of {model} is expected to change by {change} points "
                 f"(80% interval {low} to {high})."
             )
+    following: list[object] = ["shift", known_file, *files, "--test", "--page", "drift.html"]
+    if given.page is not None and model is None:
+        following[-2:] = ["--model", "RESULTS:METHOD"]
+    elif given.page is not None:
+        following = ["adapt", "--model", model, "--support", "LABELED", "--queries", "QUERIES"]
     rows = [
         (name, f"{one.value:.3f}", f"{one.p:.3g}",
          f"{len(one.clusters)} ({sum(map(len, one.clusters))} images)")
@@ -158,7 +163,7 @@ def _test_drift(given: ShiftOptions) -> None:
     shared.show(
         sentences,
         shared.Table(f"against {known_file.name}", ("file", "drift", "p", "new clusters"), rows),
-        next=("shift", known_file, *files, "--test", "--page", "drift.html"),
+        next=following,
         json={name: result.as_dict() for name, result in results.items()},
     )
     limit = float("inf") if given.fail_above is None else given.fail_above

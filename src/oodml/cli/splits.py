@@ -101,8 +101,7 @@ def show(
     from oodml.report import splits_figures as draw
     from oodml.report.examples import thumbnails
 
-    outputs = [path for path in (figure, maps, page) if path is not None]
-    shared.check_outputs(outputs, file, given.vectors, given.data)
+    shared.check_outputs([figure, maps, page], file, given.vectors, given.data)
     progression = oodml.read_splits(file)
     if figure:
         draw.save_figure(draw.shift_per_step(progression), figure)
@@ -118,7 +117,7 @@ def show(
         write_text(page, draw.splits_page(progression, features, pictures))
     table = _table(progression)
     shared.show(
-        [f"{file}: {_summary(progression)}", *(f"wrote {path}" for path in outputs)],
+        f"{file}: {_summary(progression)}",
         table,
         next=("splits", "describe", file),
         json=[dict(zip(table.heads, row, strict=True)) for row in table.rows],

@@ -40,11 +40,12 @@ class Code:
     """A way to store vectors."""
 
     name: str
-    size: float  # bytes per vector
+    size: float  # bytes per vector in memory
     encode: Encode  # from vectors and those to fit on, the vectors as queries and as decoded
     rescore: int = 0
     """If above 0, how many times as many neighbors are searched with the code and then sorted by
     the int8 vectors, which can stay on disk."""
+    disk: int = 0  # further bytes per vector, on disk
 
 
 def compress(
@@ -78,8 +79,8 @@ def compress(
         ks, distance: cut-offs of recall; "cosine", or "euclidean" on the vectors as given.
 
     Returns:
-        One row per code, the full vectors first: `code`, `bytes`, and for every metric its value,
-        the loss against the full vectors (METRIC_loss), and the 95% interval of the loss from
+        One row per code, the full vectors first: `code`, `bytes` in memory, `disk` (further bytes
+        on disk, which rescoring reads), and for every metric its value, the loss against the full vectors (METRIC_loss), and the 95% interval of the loss from
         resampling classes (METRIC_low, METRIC_high).
     """
     check_seed(seed)
@@ -101,7 +102,7 @@ def compress(
     for code in track(chosen, "Codes", len(chosen), "codes"):
         values = code_metrics(code, rows, others, vectors.labels, ks, distance, seed, sides)
         full = full or values
-        row: dict[str, object] = {"code": code.name, "bytes": code.size}
+        row: dict[str, object] = {"code": code.name, "bytes": code.size, "disk": code.disk}
         for metric in full:
             one = compare_values(metric, full[metric], values[metric], labels, seed, resamples)
             row |= {metric: one.b, f"{metric}_loss": one.difference}
@@ -236,7 +237,7 @@ def precision_code(name: str, width: int) -> Code:
 
 def rescored_code(rescore: int, width: int) -> Code:
     """The binary code, whose neighbors are sorted by their int8 vectors."""
-    return Code(f"binary, rescored {rescore}x", math.ceil(width / 8), _binary, rescore)
+    return Code(f"binary, rescored {rescore}x", math.ceil(width / 8), _binary, rescore, width)
 
 
 def _int8(rows: Tensor, fit: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, error_at
 from oodml.evaluate.compare import class_draws
 from oodml.evaluate.inputs import check_seed, encode_labels
 from oodml.evaluate.query_lists import split_lists
@@ -107,12 +107,15 @@ def extrapolate(
     Returns one row per size of the gallery, including the images that are always there: `size`,
     `recall`, `low`, `high`, `extrapolated`.
     """
+    if min(sizes) < growth.base:
+        problem = f"{min(sizes)}; without distractors, the gallery has {growth.base} images"
+        raise error_at("sizes", problem, min(sizes))
     most = growth.pool + growth.base
     inside, beyond = ([n for n in sizes if (n > most) == larger] for larger in (False, True))
     # The law is fitted to numbers of distractors that are evenly spaced on a logarithmic scale.
     least = max(1, growth.pool / REACH)
     fitted = np.unique(np.geomspace(least, growth.pool, N_SIZES).astype(int))
-    counted = [*(max(0, size - growth.base) for size in inside), *fitted.tolist()]
+    counted = [*(size - growth.base for size in inside), *fitted.tolist()]
     exact = np.stack([recall_at_size(growth, size, k) for size in counted])
     n_classes = int(growth.classes.max()) + 1
     sums = np.stack([np.bincount(growth.classes, row, n_classes) for row in exact])

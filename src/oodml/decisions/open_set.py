@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from oodml.errors import OodmlError, unknown
+from oodml.errors import OodmlError, error_at, unknown
 from oodml.evaluate.inputs import as_vectors
 from oodml.evaluate.precision import Comparable, comparable
 from oodml.evaluate.protocol import gallery_protocol
@@ -158,6 +158,18 @@ def left_out_scores(
     )
 
 
+def require_unknown(scored: OpenSetScores, gallery: object = "the gallery") -> None:
+    """Refuse scores that are all of known, or all of unknown queries."""
+    count, known = len(scored.known), int(scored.known.sum())
+    problem = f"None of the {count} queries has its class in {gallery}, so there are no known "
+    problem += "queries. Add queries of its classes."
+    if known:
+        problem = f"All {count} queries have their class in {gallery}, so there are no unknown "
+        problem += "queries. Leave out --gallery to withhold classes, or add queries of others."
+    if known in (0, count):
+        raise OodmlError(problem, "--gallery", known)
+
+
 def check_flat(distance: str) -> None:
     """Refuse distances other than cosine and Euclidean."""
     if distance not in ("cosine", "euclidean"):
@@ -256,7 +268,7 @@ def open_set_metrics(
     values = {"auroc": auroc(known, others), "aupr": aupr(known, others), "fpr@95tpr": np.nan}
     for far in fars:
         if not 0 < far < 1:
-            raise OodmlError(f"false-accept rate {far}; allowed: between 0 and 1", given=far)
+            raise error_at("far", f"{far}; allowed: between 0 and 1", far)
     if len(known) and len(others):
         reached = np.sort(known)[len(known) - int(np.ceil(0.95 * len(known) - 1e-9))]
         values["fpr@95tpr"] = accepted_share(others, float(reached))

@@ -16,9 +16,10 @@ from oodml.decisions.open_set import (
     accepted_share,
     gallery_scores,
     left_out_scores,
+    require_unknown,
     threshold_at,
 )
-from oodml.errors import OodmlError, error_at, unknown
+from oodml.errors import error_at, unknown
 from oodml.evaluate.compare import class_draws
 from oodml.evaluate.inputs import as_vectors, check_seed
 from oodml.evaluate.precision import comparable
@@ -96,10 +97,8 @@ def choose_threshold(
         raise error_at("far", f"{far}; allowed: between 0 and 1", far)
     options: dict[str, Any] = {"mode": mode, "score": score, "distance": distance, "seed": seed}
     scored, partners = score_queries(vectors, gallery=gallery, **options)
+    require_unknown(scored)
     known, others = scored.scores[scored.known], scored.scores[~scored.known]
-    if not len(known) or not len(others):
-        problem = f"known and unknown queries; given {len(known)} and {len(others)}"
-        raise OodmlError(f"a threshold needs {problem}", given=len(others))
     limit = threshold_at(others, far)
     resampled = np.array([*_resamples(scored, partners, far, resamples, seed)])
     low, high = np.quantile(resampled[:, 0], [0.025, 0.975], method="nearest").tolist()
