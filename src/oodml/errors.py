@@ -8,9 +8,6 @@ from importlib.metadata import PackageNotFoundError, requires
 from typing import Any
 
 
-LISTED = 8  # allowed values that an error with a suggestion lists
-
-
 class OodmlError(ValueError):
     """Bad input. The message states what is wrong, where, what was given, and what is allowed.
 
@@ -44,10 +41,9 @@ def invalid(key: str, given: object, problem: str) -> OodmlError:
 def unknown(kind: str, given: object, allowed: Iterable[str], location: str = "") -> OodmlError:
     """The error for a name of a kind, such as "loss", that does not exist; suggests the closest."""
     options = sorted(allowed)
-    closest = suggest(given, options)
-    listed = options
-    if closest and len(options) > LISTED:
-        near = difflib.get_close_matches(str(given), options, LISTED, 0)
+    closest, listed = suggest(given, options), options
+    if closest and len(options) > 8:
+        near = difflib.get_close_matches(str(given), options, 8, 0)
         listed = [*near, f"… ({len(options)} in all)"]
     problem = f"unknown {kind} {given!r}.{closest} Allowed: {', '.join(listed)}."
     prefix = f"{location}: " if location else ""

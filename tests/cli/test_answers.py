@@ -21,6 +21,9 @@ OF_VECTORS = {
     "compress": "compress a.npz --dims 8,4 --precision int8",
     "shift": "shift a.npz c.npz --resamples 5",
     "drift": "shift a.npz c.npz --test",
+    "drift page": "shift a.npz c.npz --test --page drift.html",
+    "per class": "evaluate a.npz --per-class classes.csv",
+    "figure": "threshold a.npz --out figure.json --figure threshold.png",
     "index": "index a.npz --out a.faiss",
     "index error": "evaluate a.npz --index a.faiss",
     "run": "evaluate a.npz --write-trec ranked",
@@ -53,13 +56,17 @@ def test_an_answer_before_numbers_and_the_next_command(
 ) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("OODML_CACHE", str(folder / "study"))
-    result = CliRunner().invoke(app, shlex.split(command), catch_exceptions=False)
+    words, before = shlex.split(command), set(folder.iterdir())
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
     assert result.exit_code == 0, result.output
+    for path in set(folder.iterdir()) - before:
+        assert path.name in result.stdout
     sentences = result.stdout.split("┏")[0].splitlines()
     assert 1 <= len([one for one in sentences if one.strip()]) <= 6, result.stdout
     following = result.stderr.rpartition("Next: oodml ")[2].strip()
     assert following
     assert "\n" not in following
+    assert sorted(shlex.split(following)) != sorted(words)
     assert (
         CliRunner().invoke(app, [*following.split(" --")[0].split()[:1], "--help"]).exit_code == 0
     )

@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 import oodml
 from oodml.cli import app
-from oodml.errors import OodmlError
+from oodml.errors import OodmlError, unknown
 
 
 def run(*words: object) -> Result:
@@ -131,7 +131,7 @@ def test_compare_aligns_the_rows_by_id(tmp_path: Path) -> None:
     (expected,) = oodml.compare(good.vectors, bad.vectors, good.labels, metrics=["recall@1"])
     assert output["b"] == expected.b
     assert output["low"] == expected.low > 0
-    assert "A is better" in run(*words).stdout
+    assert "P(A is better)" in run(*words).stdout
 
 
 def test_compare_refuses_other_images(tmp_path: Path) -> None:
@@ -173,3 +173,76 @@ def test_unlabeled_rows_are_counted(tmp_path: Path) -> None:
         result = run(*words, "--skip-unlabeled")
         assert "without a label" in result.stderr
         assert words[0] == "index" or "v[1].npz" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        ("threshold a.npz --out t.json --far 5", "--far"),
+        ("evaluate a.npz --open-set --far 5", "--far"),
+        ("compress a.npz --dims 99", "--dims"),
+        ("compare a.npz b.npz --confidence 2", "--confidence"),
+        ("index a.npz --out a.faiss --effort 3", "--effort"),
+        ("evaluate known.npz --distractors unknown.npz --sizes 3,4", "--sizes"),
+        ("evaluate known.npz --gallery known.npz --open-set", "--gallery"),
+        ("evaluate known.npz --gallery unknown.npz --open-set", "--gallery"),
+        ("threshold known.npz --gallery known.npz --out t.json", "--gallery"),
+    ],
+)
+def test_errors_name_the_option_as_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, flag: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _save_known_and_unknown(tmp_path)
+    with pytest.raises(OodmlError) as error:
+        run(*command.split())
+    assert error.value.location == flag
+    assert flag in str(error.value)
+
+
+@pytest.mark.parametrize("command", ["evaluate a.npz", "compress a.npz", "compare a.npz a.npz"])
+def test_cut_offs_start_at_one(command: str) -> None:
+    assert run(*command.split(), "--k", 0).exit_code == 2
+    assert run(*command.split(), "--k", 1.5).exit_code == 2
+
+
+def test_sizes_below_the_gallery_are_left_out_with_a_note(tmp_path: Path) -> None:
+    _save_known_and_unknown(tmp_path)
+    words = ("evaluate", tmp_path / "known.npz", "--distractors", tmp_path / "unknown.npz")
+    result = run(*words, "--sizes", "3,50", "--json")
+    assert [row["size"] for row in json.loads(result.stdout)] == [50]
+    assert "--sizes 3:" in result.stderr
+
+
+def test_rescoring_counts_the_bytes_on_disk(tmp_path: Path) -> None:
+    vectors().save(tmp_path / "a.npz")
+    *others, rescored = json.loads(run("compress", tmp_path / "a.npz", "--json").stdout)
+    assert [row["disk"] for row in (*others, rescored)] == [0, 0, 0, 0, 8]
+    assert rescored["bytes"] == 1
+
+
+def test_further_metrics_are_only_in_json(tmp_path: Path) -> None:
+    vectors().save(tmp_path / "a.npz")
+    words = ("evaluate", tmp_path / "a.npz")
+    every, shown = json.loads(run(*words, "--json").stdout)["metrics"], run(*words).stdout
+    names = [line.split()[1] for line in shown.splitlines() if line.startswith("│")]
+    assert {"recall@8", "r_precision", "map@r", "map", "mrr", "nmi", "f1"} < set(names) < set(every)
+    hidden = len(set(every) - {"queries", "singletons"}) - len(names)
+    assert f"--json prints {hidden} " in shown
+
+
+def test_an_error_with_a_suggestion_lists_few_allowed_values() -> None:
+    names = [f"metric@{k}" for k in range(50)]
+    error = unknown("metric", "metrc@7", names)
+    assert "metric@7" in str(error)
+    assert sum(f"{name}," in str(error) for name in names) <= 8
+    assert len(error.allowed) == 50
+    assert "metric@49" in str(unknown("metric", "xyz", names))
+
+
+def _save_known_and_unknown(folder: Path) -> None:
+    for seed, name in enumerate("ab"):
+        vectors(seed).save(folder / f"{name}.npz")
+    names = vectors().class_names
+    vectors().subset(names[:5]).save(folder / "known.npz")
+    vectors().subset(names[5:]).save(folder / "unknown.npz")

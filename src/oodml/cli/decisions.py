@@ -64,13 +64,9 @@ def threshold(
         from oodml.report.decision_figures import threshold_figure
 
         threshold_figure(score_queries(queries, **options)[0], chosen.threshold, figure)
-    guarantee = f"In mode {mode}, no threshold guarantees {far:.3g} for a new class."
-    if mode == "identification":
-        guarantee = (
-            f"No threshold guarantees that at most {far:g} of the images of a new class are "
-            f"accepted: this takes {ceil(1 / far - 1 - 1e-9)} classes, and there are "
-            f"{chosen.classes}."
-        )
+    reason = f"this takes {ceil(1 / far - 1 - 1e-9)} classes, and there are {chosen.classes}"
+    reason = f"mode {mode} has no guarantee" if mode == "pairs" else reason
+    guarantee = f"No threshold guarantees the rate {far:g} for a new class: {reason}."
     if chosen.conformal is not None:
         guarantee = (
             f"From {chosen.conformal:.4f}, an image of a new class is accepted with a probability "
@@ -91,13 +87,8 @@ def show_open_set(
     queries: "oodml.VectorSet", gallery: "oodml.VectorSet | None", given: Any
 ) -> None:
     """Print the open-set metrics of queries; without a gallery, half of the classes form it."""
-    from oodml.decisions.open_set import (
-        gallery_scores,
-        open_set_metrics,
-        require_unknown,
-        withheld_scores,
-    )
-    from oodml.decisions.threshold import Threshold, score_pairs
+    from oodml.decisions.open_set import gallery_scores, open_set_metrics, withheld_scores
+    from oodml.decisions.threshold import Threshold, require_unknown, score_pairs
     from oodml.evaluate.structure import structure_metrics
 
     chosen = None if given.threshold is None else Threshold.load(given.threshold)
@@ -144,10 +135,9 @@ def show_sizes(
     most = growth.base + growth.pool
     sizes = given.sizes or [growth.base, most, 10 * most, 100 * most]
     chosen = [size for size in sizes if size >= growth.base] or sizes  # small ones are refused
-    if len(chosen) < len(sizes):
-        small = ", ".join(str(size) for size in sizes if size not in chosen)
-        note = f"--sizes {small}: left out; without distractors, the gallery has {growth.base}"
-        typer.secho(f"{note} images.", fg="yellow", err=True)
+    if small := ",".join(str(size) for size in sizes if size not in chosen):
+        note = f"left out; without distractors, the gallery has {growth.base} images."
+        typer.secho(f"--sizes {small}: {note}", fg="yellow", err=True)
     tables = {k: extrapolate(growth, chosen, k, given.seed) for k in given.k or (1,)}
     if given.figure is not None:
         from oodml.report.decision_figures import growth_figure
@@ -207,7 +197,8 @@ def compress(
     metrics = [name.removesuffix("_loss") for name in map(str, table) if name.endswith("_loss")]
     records, main = table.to_dict("records"), metrics[0]
     lines = [
-        (row["code"], f"{row['bytes']:.0f}", f"{row['disk']}", *(f"{row[name]:.4f}" for name in metrics),
+        (row["code"], f"{row['bytes']:.0f}", f"{row['disk']}",
+         *(f"{row[name]:.4f}" for name in metrics),
          "{} ({}…{})".format(*(format_points(row[f"{main}_{part}"])
                                  for part in ("loss", "low", "high"))))
         for row in records
@@ -215,11 +206,11 @@ def compress(
     good = [row for row in records if not row[f"{main}_high"] >= 0.01]
     small = min(good, key=lambda row: (float(row["bytes"]), row["disk"]))
     disk = f"(+{small['disk']} on disk) " * bool(small["disk"])
-    heads = ("stored as", "bytes in memory", "on disk")
+    heads = ("stored as", "bytes in memory", "on disk", *metrics, f"points lost of {main} (95%)")
     shared.show(
         f"{small['code']} is the smallest in memory that loses less than a point of {main} for "
         f"sure: {small['bytes']:.0f} bytes per vector {disk}instead of {records[0]['bytes']:.0f}.",
-        shared.Table("", (*heads, *metrics, f"points lost of {main} (95%)"), lines),
+        shared.Table("", heads, lines),
         next=("index", vectors, "--out", "vectors.faiss"),
         json=records,
     )
@@ -246,8 +237,7 @@ def index(
     options: dict[str, Any] = {"distance": reader.distance, "seed": reader.seed}
     report = write_index(rows, out, kind=type, effort=effort, **options)
     sentences = [
-        f"{out}: {report.kind} index of {report.vectors} vectors of {report.dimensions} "
-        "dimensions",
+        f"{out}: {report.kind} index of {report.vectors} vectors of {report.dimensions} dimensions",
         f"It returns {report.neighbor_recall:.2%} of the {report.k} exact nearest neighbors; "
         f"Recall@1 {report.recall:.4f}, exact {report.exact_recall:.4f} ({report.queries} queries)",
     ]

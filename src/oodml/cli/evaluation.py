@@ -24,7 +24,11 @@ _CUTOFFS = "1,2,4,8; by the rules of a benchmark 1,5,10,20"
 _DISTRACTORS = "Vectors of other classes, for recall against the size of the gallery."
 _TREC = "Write NAME.run, the 1000 nearest images, and NAME.qrels, the matches, in TREC format."
 _READ = "vector_column label_column skip_unlabeled"
-_MAIN = r"recall@\d+|precision@1|r_precision|map@r|map|mrr|nmi|f1"  # metrics in the terminal
+_FURTHER = (
+    r".*_published|precision@(?!1$).*|map@\d+|ami|intra|inter|density|alignment|rho@.*|uniformity"
+    "|opis"
+)
+"""Metrics that are only in JSON, unless a protocol prints them."""
 _MODES = {
     "--prompts": "prompts model k seed per_class",
     "a ranking in TREC format": "qrels k average per_class",
@@ -246,11 +250,8 @@ def _show(result: "Evaluation", given: Any) -> None:
     if "vectors" in sizes:
         counts = [f"{sizes['vectors']} vectors of {sizes['dimensions']} dimensions"]
         counts.append(f"{sizes['classes']} classes")
-    answer = [result.answer, f"{vectors.name}: {', '.join(counts)}"]
-    main = [row for row in rows if re.fullmatch(_MAIN, row[0])]
-    if len(rows) > len(main) > 4:
-        answer.append(f"--json prints {len(rows) - len(main)} more metrics than these {len(main)}.")
-        rows = main
+    main = [row for row in rows if given.protocol or not re.fullmatch(_FURTHER, row[0])]
+    further = f"--json prints {len(rows) - len(main)} further metrics."
     following: tuple[object, ...] = ("threshold", vectors, "--out", "threshold.json")
     if given.model is not None:
         following = ("embed", "--data", vectors, "--model", given.model, "--out", "vectors.npz")
@@ -260,8 +261,8 @@ def _show(result: "Evaluation", given: Any) -> None:
         following = ("evaluate", "OTHER", "--qrels", given.qrels)
     keys = ("answer", "notes", "sizes", "metrics", "chance", "intervals")
     shared.show(
-        answer,
-        shared.Table(title, heads, rows),
+        [result.answer, f"{vectors.name}: {', '.join(counts)}", *[further] * (main != rows)],
+        shared.Table(title, heads, main),
         next=following,
         json={key: getattr(result, key) for key in keys},
     )

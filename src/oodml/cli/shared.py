@@ -88,7 +88,7 @@ def many(text: str, kind: Callable[[str], Any] = str, *names: str, **settings: A
         try:
             return [kind(part.strip()) for part in given.split(",") if part.strip()]
         except ValueError as error:
-            raise typer.BadParameter(f"{given!r} is not a list such as 64,32") from error
+            raise typer.BadParameter(f"{given!r} is not a list such as 64,32; {error}") from error
 
     def join(given: Sequence[list[Any]] | None) -> list[Any] | None:
         return [value for values in given or () for value in values] or None
@@ -98,8 +98,11 @@ def many(text: str, kind: Callable[[str], Any] = str, *names: str, **settings: A
 
 
 def whole(text: str) -> int:
-    """A whole number, also as 1e6."""
-    return int(float(text))
+    """A whole number from 1, also as 1e6."""
+    number = float(text)
+    if number < 1 or number % 1:
+        raise ValueError("allowed: whole numbers from 1")
+    return int(number)
 
 
 _json_only = ContextVar("json_only", default=False)
@@ -149,7 +152,7 @@ augmentation_option = partial(option, "Image transforms: base, gentle (for text)
 metric_option = partial(option, "Metric, such as recall@1 or map@r.")
 """Options with the same text and other defaults in several commands."""
 metrics_option = partial(many, "Metric, such as recall@1 or map@r.")
-k_option = partial(many, "Cut-offs k of the metrics.", int)
+k_option = partial(many, "Cut-offs k of the metrics.", whole)
 vector_source = partial(source, callback=named_vectors)
 """Options that take a file of vectors, or a run of a study."""
 MODEL = option(_MODEL, callback=named_run)

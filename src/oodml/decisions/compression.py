@@ -79,9 +79,9 @@ def compress(
         ks, distance: cut-offs of recall; "cosine", or "euclidean" on the vectors as given.
 
     Returns:
-        One row per code, the full vectors first: `code`, `bytes` in memory, `disk` (further bytes
-        on disk, which rescoring reads), and for every metric its value, the loss against the full vectors (METRIC_loss), and the 95% interval of the loss from
-        resampling classes (METRIC_low, METRIC_high).
+        One row per code, the full vectors first: `code`, `bytes` in memory, further bytes on
+        `disk`, and for every metric its value, the loss against the full vectors (METRIC_loss), and
+        the 95% interval of the loss from resampling classes (METRIC_low, METRIC_high).
     """
     check_seed(seed)
     if fit is None:

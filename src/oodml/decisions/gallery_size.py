@@ -107,9 +107,10 @@ def extrapolate(
     Returns one row per size of the gallery, including the images that are always there: `size`,
     `recall`, `low`, `high`, `extrapolated`.
     """
-    if min(sizes) < growth.base:
-        problem = f"{min(sizes)}; without distractors, the gallery has {growth.base} images"
-        raise error_at("sizes", problem, min(sizes))
+    for size in sizes:
+        if size < growth.base:
+            problem = f"{size}; without distractors, the gallery has {growth.base} images"
+            raise error_at("sizes", problem, size)
     most = growth.pool + growth.base
     inside, beyond = ([n for n in sizes if (n > most) == larger] for larger in (False, True))
     # The law is fitted to numbers of distractors that are evenly spaced on a logarithmic scale.

@@ -158,18 +158,6 @@ def left_out_scores(
     )
 
 
-def require_unknown(scored: OpenSetScores, gallery: object = "the gallery") -> None:
-    """Refuse scores that are all of known, or all of unknown queries."""
-    count, known = len(scored.known), int(scored.known.sum())
-    problem = f"None of the {count} queries has its class in {gallery}, so there are no known "
-    problem += "queries. Add queries of its classes."
-    if known:
-        problem = f"All {count} queries have their class in {gallery}, so there are no unknown "
-        problem += "queries. Leave out --gallery to withhold classes, or add queries of others."
-    if known in (0, count):
-        raise OodmlError(problem, "--gallery", known)
-
-
 def check_flat(distance: str) -> None:
     """Refuse distances other than cosine and Euclidean."""
     if distance not in ("cosine", "euclidean"):

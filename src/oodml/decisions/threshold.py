@@ -16,10 +16,9 @@ from oodml.decisions.open_set import (
     accepted_share,
     gallery_scores,
     left_out_scores,
-    require_unknown,
     threshold_at,
 )
-from oodml.errors import error_at, unknown
+from oodml.errors import OodmlError, error_at, unknown
 from oodml.evaluate.compare import class_draws
 from oodml.evaluate.inputs import as_vectors, check_seed
 from oodml.evaluate.precision import comparable
@@ -129,6 +128,19 @@ def score_queries(
     if gallery is None:
         return left_out_scores(vectors, score, distance), None
     return gallery_scores(vectors, gallery, score, distance), None
+
+
+def require_unknown(scored: OpenSetScores, gallery: object = "the gallery") -> None:
+    """Refuse scores that are all of known, or all of unknown queries."""
+    count, known = len(scored.known), int(scored.known.sum())
+    problem = f"None of the {count} queries has its class in {gallery}, so there are no known "
+    which = "its"
+    if known:
+        problem = f"All {count} queries have their class in {gallery}, so there are no unknown "
+        which = "other"
+    remedy = f"Leave out --gallery to withhold classes, or add queries of {which} classes."
+    if known in (0, count):
+        raise OodmlError(f"{problem}queries. {remedy}", "--gallery", known)
 
 
 def conformal_threshold(
