@@ -138,7 +138,7 @@ def test_the_command_adds_to_a_gallery_and_saves(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "location"),
     [
-        (("--device", "gpu"), "device"),
+        (("--device", "gpu"), "--device"),
         (("--objective", "marign"), "--objective"),
         (("--views", "0"), "--views"),
         (("--lr", "-1"), "--lr"),

@@ -356,7 +356,7 @@ def test_the_background_of_a_command(tmp_path: Path, command: str) -> None:
     }[command]
     refused = CliRunner().invoke(app, [*words, "--background", "blue"])
     assert isinstance(refused.exception, OodmlError)
-    assert refused.exception.location == "background"
+    assert refused.exception.location == "--background"
     if command == "adapt":
         return
     result = CliRunner().invoke(app, [*words, "--background", "#000000"])
@@ -386,4 +386,4 @@ def test_effort_without_effect_is_refused(tmp_path: Path) -> None:
     words = ["index", str(tmp_path / "v.npz"), "--out", str(tmp_path / "i.faiss"), "--effort", "3"]
     refused = CliRunner().invoke(app, words).exception
     assert isinstance(refused, OodmlError)
-    assert refused.location == "effort"
+    assert refused.location == "--effort"

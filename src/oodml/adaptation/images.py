@@ -60,10 +60,7 @@ def adapt_network(
 
 def _require_loss(settings: AdaptSettings) -> None:
     if settings.closed_form:
-        problem = (
-            f"objective {settings.objective!r} is in closed form and cannot adapt a whole network; "
-            'use it with layers = "last"'
-        )
+        problem = f'objective {settings.objective!r} is in closed form; use layers = "last"'
         raise OodmlError(problem, "adapt.objective", settings.objective)
 
 
@@ -188,19 +185,15 @@ def _check_classes(support: ImageSet, query: ImageSet) -> tuple[str, ...]:
     """Notes about query classes without support images."""
     for part, images in (("support", support), ("query", query)):
         if len(images.class_names) < 2:
-            problem = (
-                f"all {part} images are of one class, {images.class_names[0]!r}; at least two are "
-                "needed. To add one class to those you have, give their images as a gallery "
-                "(--gallery FOLDER)"
-            )
-            raise OodmlError(problem, part, images.class_names)
+            problem = f"all {part} images are of one class, {images.class_names[0]!r}; two are "
+            remedy = "needed, or images of known classes as a gallery (--gallery FOLDER)"
+            raise OodmlError(problem + remedy, part, images.class_names)
     known = set(support.class_names)
     missing = [name for name in query.class_names if name not in known]
     if len(missing) == len(query.class_names):
         problem = (
             f"no class of the queries ({missing[0]!r}, …) is among the support classes "
-            f"({support.class_names[0]!r}, …); the folders of a class must have the same name in "
-            "both"
+            f"({support.class_names[0]!r}, …); a class must have the same name in both"
         )
         raise OodmlError(problem, "query", missing[0], support.class_names)
     if not missing:

@@ -24,10 +24,7 @@ _CUTOFFS = "1,2,4,8; by the rules of a benchmark 1,5,10,20"
 _DISTRACTORS = "Vectors of other classes, for recall against the size of the gallery."
 _TREC = "Write NAME.run, the 1000 nearest images, and NAME.qrels, the matches, in TREC format."
 _READ = "vector_column label_column skip_unlabeled"
-_FURTHER = (
-    r".*_published|precision@(?!1$).*|map@\d+|ami|intra|inter|density|alignment|rho@.*|uniformity"
-    "|opis"
-)
+_FURTHER = r".*_published|precision@(?!1$).*|map@\d+|ami|int.*|density|align.*|rho@.*|unif.*|opis"
 """Metrics that are only in JSON, unless a protocol prints them."""
 _MODES = {
     "--prompts": "prompts model k seed per_class",
@@ -152,18 +149,11 @@ def _evaluate_vectors(
         raise OodmlError(problem, "--by", given.by, ("class", "label"))
     if given.protocol and given.k:
         raise OodmlError("--k: a protocol has its own cut-offs", "--k", given.k)
-    return evaluate_judged(
-        queries,
-        gallery,
-        protocol=given.protocol,
-        exclude=tuple(map(_excluded_column, given.exclude or ())),
-        shared_label=given.by == "label",
-        qrels=read_qrels(given.qrels) if given.qrels else None,
-        ks=given.k or (1, 5, 10, 20),
-        run_file=written[0] if written else None,
-        qrels_file=written[1] if written else None,
-        **options,
-    )
+    options |= {"ks": given.k or (1, 5, 10, 20), "protocol": given.protocol}
+    options |= {"qrels": given.qrels and read_qrels(given.qrels)}
+    options |= {"exclude": tuple(map(_excluded_column, given.exclude or ()))}
+    options |= zip(("run_file", "qrels_file"), written, strict=False)
+    return evaluate_judged(queries, gallery, shared_label=given.by == "label", **options)
 
 
 def _excluded_column(text: str) -> str:

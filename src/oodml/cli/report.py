@@ -1,7 +1,7 @@
 """`oodml report`: the page of a study, or the ranking of several."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from oodml.cli import shared
 from oodml.cli.shared import File, Text, Words, argument, many, option
@@ -35,17 +35,11 @@ def report(
     if others or (not is_study and any(study.rglob("*.zip"))):
         _rank(studies, out, metric, methods)
         return
+    options: Any = {"paper": paper, "trust_code": trust_code, "metric": metric, "width": width}
+    options |= {"selected": methods or (), "formats": formats or ("png", "pdf")}
     with study_folder(study) as folder:
-        result = write_report(
-            folder,
-            paper=paper,
-            trust_code=trust_code,
-            out=study.with_suffix("") if out is None and folder != study else out,
-            metric=metric,
-            selected=methods or (),
-            formats=formats or ("png", "pdf"),
-            width=width,
-        )
+        target = study.with_suffix("") if out is None and folder != study else out
+        result = write_report(folder, out=target, **options)
     smoke = ["Smoke test: these numbers are not results."] * result.folder.plan.smoke
     answer = [*smoke, result.answer.headline, *result.answer.details]
     shared.show(

@@ -69,12 +69,11 @@ def merge(
     for name in merged.renamed:
         typer.echo(f"other settings than the method of an earlier study: now {name}", err=True)
     for one in merged.contradictions:
-        typer.secho(
+        note = (
             f"{merged.runs[one.run].description} (run {one.run}): {one.metric} is {one.first:.6g} "
-            f"in the first study and {one.second:.6g} in another; the first is used",
-            fg="yellow",
-            err=True,
         )
+        note += f"in the first study and {one.second:.6g} in another; the first is used"
+        typer.secho(note, fg="yellow", err=True)
     equal = f", {len(merged.equal)} of them in several studies with equal numbers"
     sentence = f"{out}: {len(merged.rows)} runs{equal if merged.equal else ''}"
     shared.show(sentence, next=("report", out))

@@ -14,8 +14,7 @@ from oodml.cli.splits import features_of
 from oodml.errors import OodmlError
 
 drift = partial(option, panel="Drift")
-
-
+side = partial(argument, callback=shared.named_vectors)
 _SIDE = "images (a dataset's name, a folder, or a table), or a file of vectors."
 
 
@@ -23,10 +22,8 @@ _SIDE = "images (a dataset's name, a folder, or a table), or a file of vectors."
 class ShiftOptions(shared.FeatureOptions):
     """The options of `oodml shift`."""
 
-    a: Annotated[Text, argument(f"The training data: {_SIDE}", callback=shared.named_vectors)] = (
-        None
-    )
-    b: Annotated[Text, argument(f"The new data: {_SIDE}", callback=shared.named_vectors)] = None
+    a: Annotated[Text, side(f"The training data: {_SIDE}")] = None
+    b: Annotated[Text, side(f"The new data: {_SIDE}")] = None
     more: Annotated[list[Path] | None, argument("With --test: further files of vectors.")] = None
     splits: shared.Splits = None
     step: Annotated[Text, source("Step of the progression.", unset="the last one")] = None
@@ -146,15 +143,10 @@ def _test_drift(given: ShiftOptions) -> None:
     for name, one in results.items():
         if one.change is not None:
             change, low, high = (format_points(value, sign=True) for value in one.change)
-            sentences.append(
-                f"{name}: Recall@1 of {model} is expected to change by {change} points "
-                f"(80% interval {low} to {high})."
-            )
-    following: list[object] = ["shift", known_file, *files, "--test", "--page", "drift.html"]
-    if given.page is not None and model is None:
-        following[-2:] = ["--model", "RESULTS:METHOD"]
-    elif given.page is not None:
-        following = ["adapt", "--model", model, "--support", "LABELED", "--queries", "QUERIES"]
+            change += f" points (80% interval {low} to {high})"
+            sentences.append(f"{name}: Recall@1 of {model} is expected to change by {change}.")
+    further = ("--model", "RESULTS:METHOD") if given.page else ("--page", "drift.html")
+    following = ("shift", known_file, *files, "--test", *further)
     rows = [
         (name, f"{one.value:.3f}", f"{one.p:.3g}",
          f"{len(one.clusters)} ({sum(map(len, one.clusters))} images)")
@@ -163,7 +155,7 @@ def _test_drift(given: ShiftOptions) -> None:
     shared.show(
         sentences,
         shared.Table(f"against {known_file.name}", ("file", "drift", "p", "new clusters"), rows),
-        next=following,
+        next=("report", model.partition(":")[0]) if given.page and model else following,
         json={name: result.as_dict() for name, result in results.items()},
     )
     limit = float("inf") if given.fail_above is None else given.fail_above

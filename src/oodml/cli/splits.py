@@ -25,7 +25,7 @@ class BuildOptions(shared.FeatureOptions):
     out: Annotated[Path, option("File to write: .json or .pkl.")]
     n_splits: shared.NSplits = "5"
     procedure: Annotated[str, search("auto, exact, or published.")] = "auto"
-    measure: Annotated[str, search("Measure of shift: fid_class_means or nearest_class.")] = (
+    measure: Annotated[str, search("Measure: fid_class_means or nearest_class.")] = (
         "fid_class_means"
     )
     harder: Annotated[Count, search(f"Most {_FURTHEST} 25) to harder splits.")] = None
@@ -229,13 +229,12 @@ def backbones(
         from oodml.report.splits_figures import agreement_figure, save_figure
 
         save_figure(agreement_figure(agreement), figure)
-    values = [
-        {"backbone": name, "shifts": shifts, "spearman": spearman, "kendall": kendall}
-        for name, shifts, spearman, kendall in zip(
-            agreement.backbones, agreement.shifts.tolist(), agreement.spearman[0].tolist(),
-            agreement.kendall[0].tolist(), strict=True,
-        )
-    ]  # fmt: skip
+    rows = zip(
+        agreement.backbones, agreement.shifts.tolist(), agreement.spearman[0].tolist(),
+        agreement.kendall[0].tolist(), strict=True,
+    )  # fmt: skip
+    keys = ("backbone", "shifts", "spearman", "kendall")
+    values = [dict(zip(keys, row, strict=True)) for row in rows]
     columns = {"backbone": "{backbone}"}
     columns |= {str(s): f"{{shifts[{i}]:.4g}}" for i, s in enumerate(agreement.steps)}
     columns |= {"Spearman": "{spearman:.3f}", "Kendall": "{kendall:.3f}"}
@@ -272,11 +271,8 @@ def features_of(
     name = given.backbone or progression.backbone or "lite0"
     size = recorded.get("image_size")
     if "image_size" not in recorded and given.image_size is None:
-        typer.echo(
-            f"{file} does not record the size of its input images; assuming that of {name}. "
-            "Set it with --image-size",
-            err=True,
-        )
+        assumed = f"assuming that of {name}. Set it with --image-size"
+        typer.echo(f"{file} does not record the size of its input images; {assumed}", err=True)
     if name == progression.backbone:
         own = recorded.get("weights", "own")
         if weights is None and own not in ("own", "none"):
@@ -285,11 +281,9 @@ def features_of(
         if weights is not None and weights_key(weights) != own:
             typer.echo(f"{file} was built with other weights ({own}) than {weights}", err=True)
         weights = weights or ("none" if own == "none" else None)
-    options: dict[str, Any] = {
-        "image_size": given.image_size or (size if isinstance(size, int) else None),
-        "augmentation": recorded.get("augmentation", "base"),
-        "pooling": recorded.get("pooling", "avg"),
-    }
+    size = given.image_size or (size if isinstance(size, int) else None)
+    options: dict[str, Any] = {"image_size": size, "pooling": recorded.get("pooling", "avg")}
+    options["augmentation"] = recorded.get("augmentation", "base")
     return oodml.embed(images, name, weights=weights, device=given.device, **options)
 
 

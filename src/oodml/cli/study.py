@@ -87,17 +87,11 @@ def run(given: RunOptions) -> None:
         shared.show(text, next=("study", "run", given.file, "--out", out))
         return
     same = ("workers", "checkpoint_seconds", "retry", "replace", "smoke", "storage")
-    result = _lead(
-        search_study if given.search_only else run_study,
-        given.device,
-        given.threads,
-        study=smoke_study(study, out) if smoke else study,
-        folder=out,
-        executor=given.on,
-        job_options=job,
-        trackers=given.track or (),
-        **{name: getattr(given, name) for name in same},
-    )
+    options: dict[str, Any] = {name: getattr(given, name) for name in same}
+    options |= {"executor": given.on, "job_options": job, "trackers": given.track or ()}
+    options |= {"study": smoke_study(study, out) if smoke else study, "folder": out}
+    lead = search_study if given.search_only else run_study
+    result = _lead(lead, given.device, given.threads, **options)
     if isinstance(result, Study):
         _print_chosen(result, given.file, out)
     elif isinstance(result, Status):

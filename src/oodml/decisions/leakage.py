@@ -28,8 +28,7 @@ from oodml.vectors import VectorSet
 SIDE, LOW = 32, 8
 """Pixels per side of the image that is hashed, and frequencies per axis in the hash."""
 BITS = 7
-CORRELATION = 0.99
-SIMILARITY = 0.99
+CORRELATION = SIMILARITY = 0.99
 BLOCK = 4096  # hashes that are searched at a time
 
 

@@ -133,13 +133,10 @@ def score_queries(
 def require_unknown(scored: OpenSetScores, gallery: object = "the gallery") -> None:
     """Refuse scores that are all of known, or all of unknown queries."""
     count, known = len(scored.known), int(scored.known.sum())
-    problem = f"None of the {count} queries has its class in {gallery}, so there are no known "
-    which = "its"
-    if known:
-        problem = f"All {count} queries have their class in {gallery}, so there are no unknown "
-        which = "other"
-    remedy = f"Leave out --gallery to withhold classes, or add queries of {which} classes."
+    share, lack, add = ("All", "unknown", "other") if known else ("None of the", "known", "its")
     if known in (0, count):
+        problem = f"{share} {count} queries have their class in {gallery}, so there are no {lack} "
+        remedy = f"Leave out --gallery to withhold classes, or add queries of {add} classes."
         raise OodmlError(f"{problem}queries. {remedy}", "--gallery", known)
 
 
