@@ -131,8 +131,7 @@ def _sources(spec: ModuleSpec) -> list[tuple[str, bytes]]:
 
 
 def _parent_folders(spec: ModuleSpec) -> list[Path]:
-    paths = spec.submodule_search_locations or [str(spec.origin)]
-    return [Path(path).parent for path in paths]
+    return [Path(path).parent for path in spec.submodule_search_locations or [str(spec.origin)]]
 
 
 def _is_user_module(spec: ModuleSpec) -> bool:

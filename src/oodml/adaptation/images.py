@@ -162,8 +162,7 @@ def _adapt_all(
     images = input_images(support, whole)
     trained = finetune_on_support(model, images, rows, settings, seed, 0, device)
     adapted = Embedder(whole, trained.head, trained.backbone)
-    classes = np.concatenate([support.classes, query.classes])
-    labels = np.unique(classes, return_inverse=True)[1]
+    labels = np.unique(np.concatenate([support.classes, query.classes]), return_inverse=True)[1]
     queries = Queries(labels, rows, settings.metrics, _lists_after(support, query))
     metrics = []
     for one in (model, adapted):

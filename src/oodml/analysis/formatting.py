@@ -16,8 +16,7 @@ def format_number(value: float | None, digits: int = 3, sign: bool = False) -> s
     """A number with a true minus sign; "–" if it is missing."""
     if value is None or not isfinite(value):
         return MISSING
-    text = f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}"
-    return text.replace("-", "−")
+    return f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}".replace("-", "−")
 
 
 def format_percent(share: float | None, digits: int = 1) -> str:

@@ -88,8 +88,7 @@ class BNInception(nn.Module):
         self.add_module(f"{name}_bn", nn.BatchNorm2d(after))
 
     def _layer(self, name: str, x: Tensor) -> Tensor:
-        normal = self.get_submodule(f"{name}_bn")(self.get_submodule(name)(x))
-        return functional.relu(normal)
+        return functional.relu(self.get_submodule(f"{name}_bn")(self.get_submodule(name)(x)))
 
     def _block(self, block: str, x: Tensor) -> Tensor:
         def path(*layers: str, x: Tensor = x) -> Tensor:

@@ -241,8 +241,7 @@ def index(
         f"It returns {report.neighbor_recall:.2%} of the {report.k} exact nearest neighbors; "
         f"Recall@1 {report.recall:.4f}, exact {report.exact_recall:.4f} ({report.queries} queries)",
     ]
-    command = ("evaluate", vectors, "--index", out)
-    shared.show(sentences, next=command, json=asdict(report))
+    shared.show(sentences, next=("evaluate", vectors, "--index", out), json=asdict(report))
 
 
 def forecast(

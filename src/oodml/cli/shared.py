@@ -43,6 +43,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     def run(*, json: bool, **given: Any) -> None:
         _json_only.set(json)
         _outputs.set([])
+        typed = [one for one in listed if given.get(one.name) != one.default]
         made = {
             name: kind(**{field.name: given.pop(field.name) for field in fields(kind)})
             for name, kind in groups.items()
@@ -50,7 +51,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         try:
             function(**given, **made)
         except OodmlError as error:
-            _name_option(error, listed)
+            _name_option(error, typed)
             raise
 
     run.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
@@ -64,8 +65,7 @@ def _name_option(error: OodmlError, parameters: Iterable[inspect.Parameter]) -> 
         names = one.annotation.__metadata__[0].param_decls
         if argument in (one.name, f"{one.name}s") and names is not None:
             error.location = next(iter(names), f"--{one.name.replace('_', '-')}")
-            text = re.sub(rf"^{argument}(:?)( =)?", rf"{error.location}\1", str(error))
-            error.args = (text,)
+            error.args = (re.sub(rf"^{argument}(:?)( =)?", rf"{error.location}\1", str(error)),)
 
 
 def option(

@@ -88,8 +88,7 @@ def mmd_permutations(
     kernel = np.exp(-squares / (width or 1.0))
     weights = np.repeat([1 / len(a), -1 / len(b)], [len(a), len(b)])
     drawn = generator.permuted(np.tile(weights, (permutations, 1)), axis=1)
-    values = np.einsum("pn,pn->p", drawn @ kernel, drawn)
-    return float(weights @ kernel @ weights), values
+    return float(weights @ kernel @ weights), np.einsum("pn,pn->p", drawn @ kernel, drawn)
 
 
 def _new_clusters(

@@ -70,8 +70,7 @@ def near_duplicates(
     pixels, pairs = np.stack(thumbnails), []
     for part in close_hashes(np.array(hashes, dtype=np.uint64)):
         for few in np.array_split(part, 1 + len(part) // 2**12):
-            similar = correlations(pixels[few[:, 0]], pixels[few[:, 1]]) >= correlation
-            pairs.append(few[similar])
+            pairs.append(few[correlations(pixels[few[:, 0]], pixels[few[:, 1]]) >= correlation])
     groups[list(rows)] = _components(pairs, len(rows))
     return groups
 

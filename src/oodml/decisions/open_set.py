@@ -272,6 +272,5 @@ def open_set_metrics(
         values["false_rejects"] = 1 - accepted_share(known, threshold)
         share_correct = ((known >= threshold) * correct).mean() if len(known) else np.nan
         values["identified"] = float(share_correct)
-        errors = values["false_accepts"] + values["false_rejects"]
-        values["balanced_accuracy"] = 1 - errors / 2
+        values["balanced_accuracy"] = 1 - (values["false_accepts"] + values["false_rejects"]) / 2
     return values

@@ -39,8 +39,7 @@ def decision_metrics(
         options = (1,), distance, seed, searched_rows(test)
         for name, code in study_codes(rows.shape[1], len(fit)).items():
             values = compression.code_metrics(code, rows, fit, test.labels, *options)
-            mean = torch.from_numpy(values["recall@1"]).nanmean()
-            metrics[f"recall@1_{name}"] = float(mean)
+            metrics[f"recall@1_{name}"] = float(torch.from_numpy(values["recall@1"]).nanmean())
     return metrics
 
 

@@ -194,8 +194,7 @@ def index_errors(
     table = []
     for k in ks:
         best, given = (side[:, min(k, reach) - 1] for side in hits)
-        classes = queries.labels[used]
-        one = compare_values(f"recall@{k}", best, given, classes, seed, resamples)
+        one = compare_values(f"recall@{k}", best, given, queries.labels[used], seed, resamples)
         table.append((k, one.a, one.b, float((best > given).mean()), float((given > best).mean()),
                       one.difference, one.low, one.high))  # fmt: skip
     columns = ["k", "exact", "index", "lost", "gained", "loss", "low", "high"]

@@ -157,8 +157,7 @@ def _gallery_relevance(gallery: VectorSet) -> NDArray[np.float32]:
             problem = f"row {row} of 'relevance' has {text!r}; expected a number"
             raise error_at("relevance", problem, text) from error
     if "junk" in gallery.attributes:
-        flags = np.char.lower(gallery.attributes["junk"])
-        weights[~np.isin(flags, ("", "0", "false"))] = JUNK
+        weights[~np.isin(np.char.lower(gallery.attributes["junk"]), ("", "0", "false"))] = JUNK
     return weights
 
 

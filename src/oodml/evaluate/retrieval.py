@@ -153,8 +153,7 @@ def map_trapezoid(positives: RankedPositives) -> Score:
     """The area under precision and recall by trapezoids, as in the code of Market-1501."""
     slots = torch.arange(positives.ranks.shape[1], device=positives.ranks.device)
     before = torch.where(positives.ranks > 1, slots / (positives.ranks - 1), 1.0)
-    area = (before + positives.precision) / 2 * positives.valid
-    return area.sum(1) / positives.counts
+    return ((before + positives.precision) / 2 * positives.valid).sum(1) / positives.counts
 
 
 @JUDGED.define("minp", "mINP")

@@ -158,8 +158,7 @@ def describe_judged(opened: OpenForecast, judged: Sequence[Path], page: Path) ->
     try:
         plan = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        problem = "missing or damaged; it belongs to the page of --judge"
-        raise error_at(file, problem) from error
+        raise error_at(file, "missing or damaged; it belongs to the page of --judge") from error
     every = [read_answers(one) for one in judged]
     merged = {key: value for answers in reversed(every) for key, value in answers.items()}
     lines = ["From judged queries (90% intervals that do not depend on the forecast):"]

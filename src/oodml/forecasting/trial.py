@@ -181,8 +181,7 @@ def _train_and_embed(run: Run, context: Context, folder: Path, left_out: Names) 
     inputs = CachedFeatures(run.model, context.images, context.device)
     for view in (None, *range(run.model.views)):
         inputs.features(view)  # of all images, under their own classes
-    left = np.isin(context.images.ids, left_out)
-    names = np.where(left, LEFT_OUT, context.images.classes)
+    names = np.where(np.isin(context.images.ids, left_out), LEFT_OUT, context.images.classes)
     inputs.images = replace(context.images, classes=names, superclasses=None)
     with context.open_log() as log:
         model, _ = train_run(run, context, log, inputs)

@@ -101,8 +101,7 @@ def train_view(image: InputImage, size: int, recipe: Recipe, seed: int) -> NDArr
         view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if recipe.jitter:
         for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-            factor = 1 + recipe.jitter * (2 * random.random() - 1)
-            view = enhance(view).enhance(factor)
+            view = enhance(view).enhance(1 + recipe.jitter * (2 * random.random() - 1))
     if recipe.gray and random.random() < recipe.gray:
         view = view.convert("L").convert("RGB")
     return np.asarray(view)

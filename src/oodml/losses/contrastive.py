@@ -16,5 +16,4 @@ class Loss(TripletLoss):
     def compute(self, rows: Vectors, labels: Labels, triplets: Triplets, valid: Mask) -> Scalar:
         positive, negative = ((d + 1e-8).sqrt() for d in squared_distances(rows, triplets))
         pull = (positive - self.positive_margin).relu()
-        push = (self.negative_margin - negative).relu()
-        return masked_mean(pull + push, valid)
+        return masked_mean(pull + (self.negative_margin - negative).relu(), valid)

@@ -86,8 +86,7 @@ class Method(BaseMethod):
             problem, allowed = "give a `loss`, or a list of `losses`", ("loss", "losses")
             raise OodmlError(problem, "loss", allowed=allowed)
         values = loss, miner, loss_options, miner_options, dims, memory, memory_start
-        first = dict(zip(TERM_KEYS, values, strict=False))
-        tables = [*([first] if loss else []), *losses]
+        tables = [*([dict(zip(TERM_KEYS, values, strict=False))] if loss else []), *losses]
         self.mined = nn.ModuleList(_build(sizes, table) for table in tables)
         self.weights = [float(table.get("weight", 1.0)) for table in tables]
         names = [str(table["loss"]) for table in tables]

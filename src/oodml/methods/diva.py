@@ -114,8 +114,7 @@ class Method(MomentumMethod):
             value = loss(batch.outputs[name], batch.labels, batch.generator)
             losses[name] = value if name == PARTS[0] else self.alpha * value
         keys, queue = self.encode_keys(batch), self.queued_keys(batch)
-        contrast = self.contrast(batch.outputs[PARTS[3]], keys, queue)
-        losses[PARTS[3]] = self.alpha * contrast
+        losses[PARTS[3]] = self.alpha * self.contrast(batch.outputs[PARTS[3]], keys, queue)
         losses["separation"] = self.separation({name: batch.outputs[name] for name in PARTS})
         return losses
 

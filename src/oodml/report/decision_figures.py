@@ -108,5 +108,4 @@ def write_drift_page(
         "farther": sum(one.p <= 0.05 for one in drifts),
         "images": thumbnails(images, shown, 96, 2_000_000),
     }  # fmt: skip
-    page = page_environment().from_string(asset("drift.html"))
-    write_text(path, page.render(**values))
+    write_text(path, page_environment().from_string(asset("drift.html")).render(**values))

@@ -143,8 +143,7 @@ def draw_targets(folder: StudyFolder, seed: int = 0) -> list[Draw]:
     position = {name: label for label, name in enumerate(features.class_names)}
     tests = [np.array([position[name] for name in split.test]) for split in progression]
     groups = class_groups(features, np.unique(np.concatenate(tests)))
-    generator = np.random.default_rng(seed)
-    draws = draw_small_targets(features.labels, groups, tests, generator)
+    draws = draw_small_targets(features.labels, groups, tests, np.random.default_rng(seed))
     if not draws:
         raise error_at(folder.path, "the test classes have too few images for a forecast")
     return draws

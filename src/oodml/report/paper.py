@@ -144,8 +144,7 @@ class _Figures:
         width = self.width or panel + self._legend_width
         figure = Figure(figsize=(width, height + LEGEND_ROW * rows))
         FigureCanvasAgg(figure)
-        axes = figure.subplots(1, panels, sharey=True, squeeze=False)
-        return figure, list(axes[0])
+        return figure, list(figure.subplots(1, panels, sharey=True, squeeze=False)[0])
 
     @property
     def _legend_width(self) -> float:

@@ -162,8 +162,7 @@ def _count_support_classes(images: Mapping[str, tuple[str, ...]], shots: int) ->
         )
     if problem:
         raise OodmlError(problem, "shots", shots)
-    total = sum(map(len, images.values()))
-    wanted = max(2, round(shots * len(images) ** 2 / total))
+    wanted = max(2, round(shots * len(images) ** 2 / sum(map(len, images.values()))))
     return min(wanted, len(images) // 2, len(images) - len(singles))
 
 

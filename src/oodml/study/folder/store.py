@@ -159,8 +159,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def failure_text(run: RunPlan, error: BaseException, advice: str = "") -> str:
-    lines = "".join(traceback.format_exception(error))
-    return f"{run.description}\n{lines}{advice}"
+    return f"{run.description}\n{''.join(traceback.format_exception(error))}{advice}"
 
 
 def unwritable_error(folder: Path, error: BaseException) -> OodmlError:
