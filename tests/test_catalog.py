@@ -8,6 +8,7 @@ import oodml
 from oodml import catalog
 from oodml.errors import OodmlError
 from oodml.methods._base import Sizes
+from oodml.vectors import VectorSet
 
 
 def test_names_are_the_files() -> None:
@@ -128,3 +129,15 @@ def test_a_module_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "badly_written.py").write_text("def broken(:")
     with pytest.raises(OodmlError, match="badly_written:Loss.*SyntaxError"):
         catalog.get_class("losses", "badly_written:Loss")
+
+
+def test_a_missing_study_is_named_for_a_model_and_for_vectors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "plan.json").touch()
+    with pytest.raises(OodmlError, match="'results:margin'"):
+        catalog.load("backbones", "reslts:margin")
+    with pytest.raises(OodmlError, match="'results:margin'"):
+        VectorSet.load("reslts:margin")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from oodml.errors import OodmlError, unknown
+from oodml.files import missing_study
 
 KINDS = {
     "losses": "Loss",
@@ -51,7 +52,7 @@ def make_importable(*folders: str | Path) -> None:
 def get_class(kind: str, name: str) -> Any:
     """The class (for backbones and datasets, the function) behind a name."""
     if ":" in name:
-        return import_object(name)
+        return import_object(name, missing_study(name) if kind == "backbones" else "")
     if name.startswith("pml.") and kind in ("losses", "miners"):
         from oodml.losses._pml import wrapper_of
 
@@ -64,9 +65,10 @@ def get_class(kind: str, name: str) -> Any:
     return _load_entry(entry, f"{_describe(entry)} from {entry.value!r}")
 
 
-def import_object(path: str) -> Any:
-    """Import the object at `package.module:Object`."""
-    return _load_entry(EntryPoint(path, path, ""), f"{path!r} (expected package.module:Object)")
+def import_object(path: str, hint: str = "") -> Any:
+    """Import the object at `package.module:Object`; the error of a missing one ends in the hint."""
+    description = f"{path!r} (expected package.module:Object)"
+    return _load_entry(EntryPoint(path, path, ""), description, hint)
 
 
 def load(kind: str, name: str, /, **options: Any) -> Any:
@@ -117,9 +119,9 @@ def _describe(entry: EntryPoint) -> str:
     return f"{entry.name!r}" + (f" of {entry.dist.name} {entry.dist.version}" if entry.dist else "")
 
 
-def _load_entry(entry: EntryPoint, description: str) -> Any:
+def _load_entry(entry: EntryPoint, description: str, hint: str = "") -> Any:
     try:
         return entry.load()
     except Exception as error:  # code of others may raise anything
-        problem = f"could not import {description}: {type(error).__name__}: {error}"
+        problem = f"could not import {description}: {type(error).__name__}: {error}.{hint}"
         raise OodmlError(problem, given=entry.name) from error

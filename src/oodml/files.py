@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from oodml.errors import error_at
+from oodml.errors import error_at, suggest
 
 
 @contextmanager
@@ -52,6 +52,16 @@ def refuse_overwrite(output: str | Path, *inputs: str | Path | None) -> None:
             if same or target.resolve() == source.resolve():
                 problem = f"would overwrite the input {source}; choose another output file"
                 raise error_at(target, problem, str(source))
+
+
+def missing_study(text: str) -> str:
+    """A hint for RESULTS:METHOD without a folder RESULTS; "" for other text."""
+    folder, colon, method = text.partition(":")
+    if not colon or Path(folder).exists():
+        return ""
+    studies = Path(folder).parent.glob("*/plan.json")
+    near = suggest(text, [f"{plan.parent}:{method}" for plan in studies])
+    return f" There is no study folder {folder!r}.{near}"
 
 
 def cache_folder() -> Path:

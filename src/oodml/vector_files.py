@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodml.errors import OodmlError, error_at, suggest
-from oodml.files import replacing
+from oodml.files import missing_study, replacing
 from oodml.vector_columns import VECTORS, Column, Columns, Contents, standard_columns
 
 SUFFIXES = (".npz", ".safetensors", ".parquet", ".npy")
@@ -80,6 +80,8 @@ def write_vectors(path: Path, columns: Columns, source: Mapping[str, Any]) -> No
 
 def read_vectors(path: Path, **options: Any) -> tuple[Columns, dict[str, Any]]:
     """Read the columns of a file and their source; the options are those of `VectorSet.load`."""
+    if not path.exists() and (hint := missing_study(str(path))):
+        raise error_at(path, f"no such file.{hint}")
     check_suffix(path, READABLE)
     _check_signature(path)
     try:

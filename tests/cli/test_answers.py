@@ -84,3 +84,14 @@ def test_json_is_all_that_is_printed(
     result = CliRunner().invoke(app, words, catch_exceptions=False)
     assert json.loads(result.stdout)
     assert "Next:" not in result.stderr
+
+
+def test_an_answer_states_which_output_it_replaced(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    for command, file in ((OF_VECTORS["build"], "again.json"), (OF_VECTORS["threshold"], "u.json")):
+        words = [file if word in ("s.json", "t.json") else word for word in shlex.split(command)]
+        outputs = [CliRunner().invoke(app, words).stdout for _ in range(2)]
+        assert [f"replaced {file}" in output for output in outputs] == [False, True]
+        assert f"wrote {file}" not in outputs[1]

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oodml.datasets import open_images
+from oodml.datasets import open_images, open_unlabeled
 from oodml.errors import OodmlError
 from oodml.images.image_set import ImageSet
 
@@ -78,3 +78,14 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(OodmlError, match=r"notes\.txt"):
         open_images(tmp_path / "notes.txt")
+
+
+def test_unknown_data_lists_what_can_be_typed() -> None:
+    with pytest.raises(OodmlError) as error:
+        open_images("nope")
+    assert "glyphs" in error.value.allowed
+    assert not {"folder", "table", "huggingface"} & set(error.value.allowed)
+    assert "Did you mean" not in str(error.value)
+    with pytest.raises(OodmlError) as error:
+        open_unlabeled("nope")
+    assert error.value.allowed == ()

@@ -31,6 +31,7 @@ def pack(
     from oodml.report.page import report_thumbnails
     from oodml.share.pack import pack_study
 
+    shared.check_outputs([out], folder)
     study = read_folder(folder)
     pictures = report_thumbnails(study) if thumbnails else {}
     images = study.images or study.features

@@ -42,7 +42,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def run(*, json: bool, **given: Any) -> None:
         _json_only.set(json)
-        _outputs.set([])
+        _outputs.set({})
         typed = [one for one in listed if given.get(one.name) != one.default]
         made = {
             name: kind(**{field.name: given.pop(field.name) for field in fields(kind)})
@@ -106,7 +106,7 @@ def whole(text: str) -> int:
 
 
 _json_only = ContextVar("json_only", default=False)
-_outputs: ContextVar[list[Path]] = ContextVar("outputs")
+_outputs: ContextVar[dict[Path, str]] = ContextVar("outputs")
 
 
 def named_run(value: Any) -> Any:
@@ -260,7 +260,8 @@ def check_outputs(outputs: Iterable[Path | None], *inputs: Path | str | None) ->
     files = [file for path in inputs if path is not None for file in files_of(Path(path))]
     for output in filter(None, outputs):
         refuse_overwrite(output, *files)
-        _outputs.get().append(output)
+        exists = output.is_file() or (output.is_dir() and any(output.iterdir()))
+        _outputs.get()[output] = "replaced" if exists else "wrote"
 
 
 class Table(NamedTuple):
@@ -313,13 +314,16 @@ def show(
         finite = encoder.loads(encoder.dumps(json, default=_plain), parse_constant=lambda _: None)
         typer.echo(encoder.dumps(finite, indent=2, ensure_ascii=False))
         return
+    for path, verb in _outputs.get().items():
+        sentences = [one.replace(f"wrote {path}", f"{verb} {path}") for one in sentences]
     for sentence in sentences:
         typer.echo(sentence)
     for table in tables:
         table.print()
-    for path in _outputs.get():
-        if not any(f"{path}:" in one for one in sentences):
-            typer.echo(f"wrote {path}")
+    for path, verb in _outputs.get().items():
+        stated = f"{path}:" if verb == "wrote" else f"replaced {path}"
+        if not any(stated in one for one in sentences):
+            typer.echo(f"{verb} {path}")
     if next:
         typer.echo(f"Next: {shlex.join(['oodml', *map(str, next)])}", err=True)
 

@@ -76,6 +76,7 @@ def build(given: BuildOptions) -> None:
     sentences = [f"wrote {out}: {_summary(progression)}"]
     if given.controls:
         file = out.with_suffix(".controls.json")
+        shared.check_outputs([file])
         matched = size_controls(progression, features, range(given.controls))
         oodml.write_splits(matched, file)
         tables.append(_table(matched))

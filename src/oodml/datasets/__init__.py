@@ -59,6 +59,8 @@ def open_unlabeled(data: str | Path, *, skip_corrupt: bool = False) -> ImageSet:
     path = Path(data).expanduser()
     known = isinstance(data, str) and data in names("datasets")
     is_folder = path.is_dir() and not known and not is_saved_dataset(path)
+    if not path.exists() and not known and ":" not in str(data):
+        raise _unknown_data(data, [])
     options: dict[str, Any] = {"labeled": False} if is_folder else {}
     return open_images(data, skip_corrupt=skip_corrupt, **options)
 
@@ -108,10 +110,12 @@ def _open(data: str | Path, options: dict[str, Any]) -> ImageSet:
     return _load("table", options, path=path)
 
 
-def _unknown_data(data: str | Path) -> OodmlError:
+def _unknown_data(data: str | Path, known: list[str] | None = None) -> OodmlError:
     """The error for a path or name that does not exist, with similar ones as suggestions."""
+    readers = ("folder", "huggingface", "table")  # no names of datasets
+    known = [one for one in names("datasets") if one not in readers] if known is None else known
     path = Path(data).expanduser()
-    parent, near = path.parent, difflib.get_close_matches(str(data), names("datasets"), n=1)
+    parent, near = path.parent, difflib.get_close_matches(str(data), known, n=1, cutoff=0.7)
     if parent.is_dir():
         siblings = [entry.name for entry in parent.iterdir() if not entry.name.startswith(".")]
         close = difflib.get_close_matches(path.name, siblings, n=1)
@@ -120,9 +124,8 @@ def _unknown_data(data: str | Path) -> OodmlError:
     if not near and not parent.exists():
         hint = f" The folder {str(parent)!r} does not exist either."
     module = f", no module {str(data).partition(':')[0]!r}" if is_import_path(str(data)) else ""
-    known = f"Datasets: {', '.join(names('datasets'))}."
-    problem = f"no such file or folder{module}, and no dataset of this name.{hint} {known}"
-    return error_at(data, problem, str(data), names("datasets"))
+    listed = f", and none of the datasets {', '.join(known)}" if known else ""
+    return error_at(data, f"no such file or folder{module}{listed}.{hint}", str(data), known)
 
 
 def _load(kind: str, options: dict[str, Any], /, **fixed: Any) -> ImageSet:
