@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from oodml.arrays import Names
 from oodml.errors import OodmlError, error_at
+from oodml.progress import count_noun
 
 MISSING_TEXT = ("nan", "NaN", "None", "null", "<NA>", "NaT")
 """Text that programs write for a missing label."""
@@ -156,7 +157,8 @@ class Labeled:
 
     def describe_classes(self) -> str:
         groups = len(set(self.superclass_of.values()))
-        return f"{len(self.class_names)} classes" + f", {groups} superclasses" * bool(groups)
+        classes = count_noun(len(self.class_names), "class")
+        return classes + f", {count_noun(groups, 'superclass')}" * bool(groups)
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:

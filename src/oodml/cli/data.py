@@ -127,7 +127,7 @@ def cache(
 
     from oodml.files import cache_folder
     from oodml.images.pixel_cache import list_pixel_caches
-    from oodml.progress import format_size
+    from oodml.progress import count_noun, format_size
 
     folder = cache_folder()
     every = sorted(path.name for path in folder.glob("*/"))
@@ -140,7 +140,7 @@ def cache(
     total = format_size(sum(sizes.values()))
     sentences = [f"{folder} (set OODML_CACHE for another folder): {total if sizes else 'empty'}"]
     for name, size in sizes.items():
-        sentences.append(f"  {name}: {len(files[name])} files, {format_size(size)}")
+        sentences.append(f"  {name}: {count_noun(len(files[name]), 'file')}, {format_size(size)}")
         for description, own in list_pixel_caches() if name == "pixels" else ():
             sentences.append(f"    {description}, {format_size(own)}")
     if clear:

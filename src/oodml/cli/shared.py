@@ -314,15 +314,12 @@ def show(
         finite = encoder.loads(encoder.dumps(json, default=_plain), parse_constant=lambda _: None)
         typer.echo(encoder.dumps(finite, indent=2, ensure_ascii=False))
         return
-    for path, verb in _outputs.get().items():
-        sentences = [one.replace(f"wrote {path}", f"{verb} {path}") for one in sentences]
     for sentence in sentences:
         typer.echo(sentence)
     for table in tables:
         table.print()
     for path, verb in _outputs.get().items():
-        stated = f"{path}:" if verb == "wrote" else f"replaced {path}"
-        if not any(stated in one for one in sentences):
+        if verb == "replaced" or not any(f"{path}:" in one for one in sentences):
             typer.echo(f"{verb} {path}")
     if next:
         typer.echo(f"Next: {shlex.join(['oodml', *map(str, next)])}", err=True)

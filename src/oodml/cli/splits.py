@@ -73,15 +73,14 @@ def build(given: BuildOptions) -> None:
     progression = build_progression(features, settings, shots, given.episodes, images)
     oodml.write_splits(progression, out)
     tables = [_table(progression)]
-    sentences = [f"wrote {out}: {_summary(progression)}"]
     if given.controls:
         file = out.with_suffix(".controls.json")
         shared.check_outputs([file])
         matched = size_controls(progression, features, range(given.controls))
         oodml.write_splits(matched, file)
         tables.append(_table(matched))
-        sentences.append(f"wrote {file}")
-    shared.show(sentences, *tables, next=("splits", "show", out, "--figure", "shift.png"))
+    following = ("splits", "show", out, "--figure", "shift.png")
+    shared.show(f"{out}: {_summary(progression)}", *tables, next=following)
 
 
 def show(
@@ -158,7 +157,7 @@ def export(
         progression = replace(progression, data=images.name, fingerprint=fingerprint(images))
         check(progression, ids, classes)
     export_splits(progression, out, kind or suffixes[out.suffix])
-    sentence = f"wrote {out}: {_summary(progression)}"
+    sentence = f"{out}: {_summary(progression)}"
     shared.show(sentence, _table(progression), next=("splits", "describe", file))
 
 

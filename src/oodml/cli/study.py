@@ -113,11 +113,12 @@ def add(
 
     Example: `oodml study add results --method mine --vectors 'mine/{split}-{seed}.npz'`
     """
+    from oodml.progress import count_noun
     from oodml.study.external import add_files
 
     options: Any = {"data": data, "splits": splits, "replace_existing": replace_runs}
     added = add_files(folder, method, str(vectors), **options)
-    sentences = [f"{len(added)} runs added: {folder}/results.parquet", *added]
+    sentences = [f"{count_noun(len(added), 'run')} added: {folder}/results.parquet", *added]
     shared.show(sentences, next=("report", folder))
 
 

@@ -23,7 +23,7 @@ from oodml.errors import OodmlError
 from oodml.files import cache_folder, content_hash, log_cache_failure, replacing
 from oodml.images.decode import DECODED_TRAITS, require_regular_file, traits_of
 from oodml.images.image_set import ImageSet
-from oodml.progress import track
+from oodml.progress import count_noun, track
 from oodml.user_code import class_fingerprints
 
 Log = Callable[[str], object]
@@ -149,7 +149,7 @@ def check_files(images: ImageSet, log: Log = no_log) -> FileRecords:
     rows = np.flatnonzero(~records.decoded)
     if len(rows) == 0:
         return records
-    log(f"checking that {len(rows)} images of {images.name} can be read")
+    log(f"checking that {count_noun(len(rows), 'image')} of {images.name} can be read")
     columns = records.hashes, records.traits, records.problems
     files = [DecodedFile(*row) for row in zip(*columns, strict=True)]
     decoded = decode_files(images, rows, lambda _: None)
@@ -162,8 +162,7 @@ def refuse_corrupt(images: ImageSet, problems: Sequence[str], advice: str) -> No
     """Raise an error that lists the images with problems, if there are any."""
     if corrupt := [problem for problem in problems if problem]:
         more = [f"… and {len(corrupt) - MAX_NAMED} more"] if len(corrupt) > MAX_NAMED else []
-        verb = "image is" if len(corrupt) == 1 else "images are"
-        head = f"{images.name}: {len(corrupt)} {verb} corrupt. {advice}"
+        head = f"{images.name}: {count_noun(len(corrupt), 'corrupt image')}. {advice}"
         lines = "\n  ".join([head, *corrupt[:MAX_NAMED], *more])
         raise OodmlError(lines, location=images.name, given=corrupt)
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from oodml.errors import error_at
 from oodml.files import creating_folder, write_text
+from oodml.progress import count_noun
 from oodml.results.plan import RunPlan, read_plan, write_plan
 from oodml.results.schema import COLUMNS, Stage, baselines_of, read_results, write_results
 from oodml.share.pack import refuse_existing, study_folder
@@ -89,7 +90,7 @@ def split_differences(first: Progression, second: Progression) -> list[str]:
         other = others.get(step, one)
         for side in ("train", "test", "validation"):
             if changed := set(getattr(one, side)) ^ set(getattr(other, side)):
-                count = f"{len(changed)} classes, such as {min(changed)!r}"
+                count = f"{count_noun(len(changed), 'class')}, such as {min(changed)!r}"
                 lists.append(f"the {side} classes of split {step} differ in {count}")
         if abs(one.shift - other.shift) > SHIFT_TOLERANCE * abs(one.shift):
             lists.append(f"the shift of split {step} is {one.shift:g} and {other.shift:g}")

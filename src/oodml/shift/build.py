@@ -11,6 +11,7 @@ from oodml.backbones import Pooling
 from oodml.errors import OodmlError, error_at, unknown
 from oodml.images.image_set import ImageSet
 from oodml.images.transforms import Augmentation
+from oodml.progress import count_noun
 from oodml.results.schema import STANDARD_STEP
 from oodml.shift.columns import class_units, time_progression, whole_units
 from oodml.shift.distances import Matrix
@@ -105,7 +106,7 @@ def build_progression(
     """Build splits of the classes of `vectors`, with validation classes and few-shot episodes."""
     count, means, source = len(vectors.class_names), vectors.class_means(), vectors.source
     if count < 4:
-        problem = f"{count} classes; at least 4 are needed, 2 to train and 2 to test"
+        problem = f"{count_noun(count, 'class')}; at least 4 are needed, 2 to train and 2 to test"
         raise OodmlError(problem, given=count)
     find_measure(settings.measure, "class means")
     spread = np.abs(means - means.mean(axis=0)).max()

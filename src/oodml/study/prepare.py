@@ -316,8 +316,7 @@ def group_by_network(runs: Iterable[RunPlan]) -> dict[ModelSettings, list[RunPla
 def _write_progression(
     study: Study, images: ImageSet, store: Store, device: str | None, log: Log
 ) -> None:
-    counts = f"{len(images)} images, {len(images.class_names)} classes"
-    log(f"building the splits of {images.name}: {counts}")
+    log(f"building the splits of {images.name}: {len(images)} images, {images.describe_classes()}")
     features = store.folder / "features.npz"
     if isinstance(study.splits, SplitFile):
         features.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from oodml.images.fingerprint import no_log
 from oodml.images.image_set import ImageSet
 from oodml.model import HeadSettings
 from oodml.model_input import check_images
-from oodml.progress import format_duration, format_size, hide_progress
+from oodml.progress import count_noun, format_duration, format_size, hide_progress
 from oodml.results.plan import RunPlan
 from oodml.shift.build import SplitSettings
 from oodml.shift.episodes import sample_episodes
@@ -91,8 +91,8 @@ def _preview_without_splits(study: Study, images: ImageSet, smoke: bool) -> str:
     standard = _split_in_half(images, study.shots, study.episodes)
     standards = tuple(replace(standard, step=step) for step in range(n))
     runs = plan.plan_runs(study, Progression(standards, ""), images)
-    text = f"{len(runs)} runs per split"
-    text = f"at most {len(runs)} runs on {n} splits" if n == count else text
+    size = count_noun(len(runs), "run")
+    text = f"at most {size} on {count_noun(n, 'split')}" if n == count else f"{size} per split"
     return "\n".join([*lines, *_describe_estimate(text, study, images, runs, smoke)])
 
 

@@ -133,8 +133,8 @@ def study_text(data: str, file: Path, root: Path | None = None) -> str:
 
 def check_class_count(images: ImageSet) -> None:
     if (count := len(images.class_names)) < MIN_CLASSES:
-        problem = f"{count} classes; a study needs at least {MIN_CLASSES} to train and to test on"
-        raise error_at(images.name, problem, count)
+        need = f"a study needs at least {MIN_CLASSES} to train and to test on"
+        raise error_at(images.name, f"{count_noun(count, 'class')}; {need}", count)
 
 
 def _data_value(file: Path, data: str) -> str:
