@@ -41,11 +41,13 @@ def report(
         target = study.with_suffix("") if out is None and folder != study else out
         result = write_report(folder, out=target, **options)
     smoke = ["Smoke test: these numbers are not results."] * result.folder.plan.smoke
+    page = result.page.resolve()
+    written = [f"Report: {page}", *[f"Figures and tables: {page.parent / 'report'}"] * paper]
     answer = [*smoke, result.answer.headline, *result.answer.details]
     shared.show(
-        [*answer, f"Report: {result.page.resolve()}"],
+        [*answer, *written],
         next=("study", "table", study),
-        json={"answer": answer, "page": str(result.page.resolve())},
+        json={"answer": answer, "page": str(page)},
     )
 
 
