@@ -26,8 +26,7 @@ def input_short(settings: ModelSettings) -> int | None:
 
 def planned_short(images: ImageSet, settings: ModelSettings) -> int | None:
     """The short side that these images are resized to for a model; None to read the files."""
-    on_disk = type(images) is ImageSet and images.pixels is None
-    return input_short(settings) if on_disk else None
+    return input_short(settings) if type(images) is ImageSet and images.pixels is None else None
 
 
 def input_images(

@@ -169,8 +169,7 @@ class _FirstStudy:
                         start = self.clock()
                         self.embed(used, view)
                         time_of_view = self.clock() - start
-                target = None if sample is None else self.embed(without_corrupt(sample))
-                return plan, target
+                return plan, None if sample is None else self.embed(without_corrupt(sample))
             except _OutOfTimeError as slow:
                 seconds = 1 / slow.rate
                 self.log("The machine has become slower; using fewer images.")

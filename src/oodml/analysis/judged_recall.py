@@ -45,8 +45,7 @@ def sample_queries(correct: Queries, count: int, generator: np.random.Generator)
     probability = _at_most_one(mixed, min(count, n))
     order = generator.permutation(n)
     steps = np.floor(np.cumsum(probability[order]) + generator.random())
-    taken = np.diff(steps, prepend=0) > 0
-    return JudgedSample(np.sort(order[taken]), probability)
+    return JudgedSample(np.sort(order[np.diff(steps, prepend=0) > 0]), probability)
 
 
 def _at_most_one(weights: Queries, count: int) -> Queries:

@@ -231,8 +231,7 @@ def index(
 
     from oodml.evaluate.index import write_index
 
-    ids = out.with_suffix(".ids.csv")
-    shared.check_outputs((out, ids), vectors)
+    shared.check_outputs((out, out.with_suffix(".ids.csv")), vectors)
     (rows,) = reader.read(vectors)
     options: dict[str, Any] = {"distance": reader.distance, "seed": reader.seed}
     report = write_index(rows, out, kind=type, effort=effort, **options)

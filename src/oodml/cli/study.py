@@ -242,8 +242,7 @@ def leave_out(
     """
     from oodml.forecasting.trial import TrialSettings, describe_trial, run_trial
 
-    given = methods or TrialSettings.methods
-    trained = tuple(name for name in given if name != "frozen")
+    trained = tuple(name for name in methods or TrialSettings.methods if name != "frozen")
     splits: Any = int(n_splits) if n_splits.isdigit() else n_splits
     features = (backbone, image_size, augmentation)
     settings = TrialSettings(data, column, trained, n_seeds, splits, epochs, *features)

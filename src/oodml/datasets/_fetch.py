@@ -102,8 +102,7 @@ def _download(archive: Archive, target: Path, progress: OnProgress) -> None:
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError) and error.code < 500:
                 raise error_at(archive.url, str(error)) from error
-            advanced = part.exists() and part.stat().st_size > before
-            stalled = 0 if advanced else stalled + 1
+            stalled = 0 if part.exists() and part.stat().st_size > before else stalled + 1
             if stalled == ATTEMPTS:
                 problem = f"{error}; repeat the command to resume from {part}"
                 raise error_at(archive.url, problem) from error

@@ -152,8 +152,7 @@ def code_metrics(
         return dict(zip(names, table.T, strict=True))
     queries, decoded = (as_vectors(part, distance, code.name) for part in (queries, decoded))
     protocol = RetrievalProtocol(queries[first], groups[0], decoded[second], groups[1], own)
-    generator = torch.Generator().manual_seed(seed)
-    values = query_metrics(protocol, tuple(ks), distance, generator)
+    values = query_metrics(protocol, tuple(ks), distance, torch.Generator().manual_seed(seed))
     return {name: values[name] for name in names}
 
 

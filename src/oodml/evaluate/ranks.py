@@ -271,8 +271,7 @@ class RankCounter:
     ) -> None:
         self.rows, self.n_positives = rows, counts
         self.scratch, self.generator, self.positives = scratch, generator, positives
-        slots = torch.arange(positives.shape[1], device=positives.device)
-        self.valid = slots < counts[:, None]
+        self.valid = torch.arange(positives.shape[1], device=positives.device) < counts[:, None]
         below = torch.nextafter(positives, torch.full_like(positives, -torch.inf))
         self.coin: Bool[Tensor, "b p"] | None = None
         if exact_ties or _ties_matter(positives, self.valid):

@@ -28,8 +28,7 @@ def ranks_within_ties(
     sizes = torch.bincount(group)
     first = torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
     within = torch.arange(len(group), device=group.device) - first
-    offsets = random_subsets(level[starts], sizes, generator)
-    ranks[tied] += offsets[group, within]
+    ranks[tied] += random_subsets(level[starts], sizes, generator)[group, within]
     return ranks
 
 

@@ -58,8 +58,7 @@ class TripletAdapter(StepAdapter):
         triplets, valid = mine_triplets(embeddings, labels, batch.uniform.to(device))
         # Rows of all episodes: the batched indexing of `vmap` has a three times slower gradient.
         first = torch.arange(episodes, device=device)[:, None, None] * size
-        rows = (triplets + first).view(-1, 3)
-        squared = squared_distances(embeddings.reshape(-1, dim), rows)
+        squared = squared_distances(embeddings.reshape(-1, dim), (triplets + first).view(-1, 3))
         positive, negative = (part.view(episodes, size) for part in squared)
         anchor_beta = beta.gather(1, batch.classes.to(device))
         return self.losses_of_squared(positive, negative, valid, anchor_beta)

@@ -41,8 +41,7 @@ class Loss(BaseLoss):
 
     def forward(self, outputs: Mapping[str, Float[Tensor, "n _"]]) -> Scalar:
         """Return the sum of the terms of all pairs."""
-        device = next(iter(outputs.values())).device
-        with torch.autocast(device.type, enabled=False):
+        with torch.autocast(next(iter(outputs.values())).device.type, enabled=False):
             reversed_ = {name: reverse_gradient(full_precision(x)) for name, x in outputs.items()}
             terms = [self.term(reversed_[a], reversed_[b], f"{a}-{b}") for a, b in self.pairs]
             return torch.stack(terms).sum()

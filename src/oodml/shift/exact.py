@@ -339,8 +339,7 @@ def _forms(parts: _Parts, y: float) -> tuple[Forms, Forms, list[list[Matrix]]]:
     norms = np.diagonal(a_g_b)
     across = a_g_b[np.ix_(left, right)] + a_g_b[np.ix_(right, left)].T
     both = norms[left][:, None] + norms[right][None, :] - across
-    t = [[row - d2 * h_g_h, -h_g_h], [both - d2 * column, -column]]
-    return p, q, t
+    return p, q, [[row - d2 * h_g_h, -h_g_h], [both - d2 * column, -column]]
 
 
 def _squares(x: Matrix, fx: Matrix, left: Positions, right: Positions) -> Matrix:
