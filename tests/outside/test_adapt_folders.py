@@ -130,6 +130,8 @@ def test_the_command_adds_to_a_gallery_and_saves(tmp_path: Path) -> None:
     result = adapt("--support", support, "--queries", query, "--gallery", gallery, "--out", out)
     assert result.exit_code == 0, result.output
     assert "new classes" in result.stdout
+    assert "(-)" in result.stdout
+    assert str(out) in result.stdout
     assert "6 query images are also gallery images" in result.stderr
     assert "c7" in result.stderr
     assert (out / "model.json").exists()
