@@ -53,7 +53,8 @@ def build_splits(
         n_splits: the number of splits, evenly spaced in shift.
         shots: the numbers of support images per class to sample few-shot episodes for.
         episodes: the number of episodes per split and number of shots.
-        images: the images, for a predefined part for training.
+        images: the images of the vectors, whose own training part is used if they have one;
+            required by the settings `group` and `time`.
         settings: further keys of the table `[splits]` of a study file, such as `validation`.
 
     Raises:

@@ -32,7 +32,7 @@ def trained(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def metrics(table: pd.DataFrame) -> list[str]:
-    """The zero-shot metrics in the order of display, without counts."""
+    """The zero-shot metrics in the order of display, without the family "count"."""
     names = table.loc[table["stage"] == Stage.ZERO_SHOT, "metric"].unique()
     return sort_metrics(name for name in names if find_metric(name).family != "count")
 

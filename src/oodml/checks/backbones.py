@@ -64,7 +64,7 @@ def check_gradient(make: Make) -> None:
 
 
 def check_initialization(make: Make) -> None:
-    """Untrained weights depend only on the global random generator, which a run seeds."""
+    """Untrained weights depend only on the global random generator, seeded by each run."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         first = untrained_backbone(make).state_dict()

@@ -38,7 +38,7 @@ def compute(loss: Any, x: Tensor, y: Tensor) -> Tensor:
 
 
 def uses_triplets(loss: Any) -> bool:
-    """Whether the triplets that a loss is given change its value; it may take none."""
+    """Whether the loss depends on the triplets that it is given; False if it takes none."""
     if not accepts_triplets(loss):
         return False
     x, y = sample_rows(PAIRS)

@@ -19,7 +19,7 @@ _NEW = "New images: a folder, or a file of their vectors."
 _EACH = "Mean number of images per class, instead of --classes."
 _JUDGE = "Page (.html) for judging neighbors; written unless --judgments is given."
 _JUDGMENTS = "Answers that the page of --judge saved; repeatable."
-_RESCORE = "Binary codes: search so many times k, and sort these by int8 vectors; 0 for none."
+_RESCORE = "Binary codes: retrieve this many times k, and sort them by int8 vectors; 0 does not."
 Score = Annotated[str, option(_SCORE, panel="Open set")]
 codes = partial(many, panel="Codes")
 
@@ -38,7 +38,8 @@ def threshold(
     """Choose the threshold that accepts a given share of queries of unknown classes.
 
     Use vectors of classes that the model was not trained on. With --gallery, queries of classes
-    outside it are unknown; without it, each image searches the others without its own class.
+    outside it are unknown; without it, each image is scored among the others twice: as known, and
+    as unknown, without its own class.
     --conformal guarantees the rate for a new class, and needs 1/far − 1 classes.
 
     Example: `oodml threshold valid.npz --far 0.05 --out threshold.json`

@@ -46,7 +46,7 @@ class EmbedOptions:
 def embed(given: EmbedOptions) -> None:
     """Embed images with a pretrained backbone or a trained model, and write the vectors to a file.
 
-    With a folder as --out, --data is also a table of URLs, WebDataset tars, or Parquet with images.
+    With a folder as --out, --data can also be a table of URLs, WebDataset tars, or Parquet files.
 
     Example: `oodml embed --data photos/ --model lite0 --out photos.npz`
     """

@@ -151,6 +151,8 @@ pooling_option = partial(option, "Pooling: model (as deployed), avg, gem, max, c
 augmentation_option = partial(option, "Image transforms: base, gentle (for text), ….")
 metric_option = partial(option, "Metric, such as recall@1 or map@r.")
 """Options with the same text and other defaults in several commands."""
+weights_option = partial(option, 'The backbone\'s weights: a file or "none".')
+size_option = partial(option, "Side of the square input in pixels.")
 metrics_option = partial(many, "Metric, such as recall@1 or map@r.")
 k_option = partial(many, "Cut-offs k of the metrics.", whole)
 vector_source = partial(source, callback=named_vectors)
@@ -177,8 +179,8 @@ Figure = Annotated[File, output("Draw a figure: .png, .pdf, or .svg.")]
 TrustCode = Annotated[bool, option("Run the user code that a model or study names.")]
 Device = Annotated[Text, option("Device: cpu, cuda, cuda:1, or mps.", unset="cuda, else cpu")]
 Backbone = Annotated[str, backbone_option()]
-Weights = Annotated[Text, option('The backbone\'s weights: a file or "none".', unset="pretrained")]
-ImageSize = Annotated[Count, option("Side of the square input in pixels.", unset="the backbone's")]
+Weights = Annotated[Text, weights_option(unset="pretrained")]
+ImageSize = Annotated[Count, size_option(unset="the backbone's")]
 Background = Annotated[Text, option("Color behind transparency, such as #808080.", unset="white")]
 Workers = Annotated[int, option("Number of processes.", min=1)]
 On = Annotated[str, option("Where to run: local, ray, or ray://HOST:PORT.")]
@@ -195,7 +197,9 @@ class VectorReader:
 
     distance: Distance = "cosine"
     seed: Seed = 0
-    vector_column: Annotated[Text, source("Column or pc* of the vectors.", unset="by name")] = None
+    vector_column: Annotated[
+        Text, source("Column of the vectors, or several: pc*.", unset="by name")
+    ] = None
     label_column: Annotated[Text, source("Column of the classes.", unset="by name")] = None
     skip_unlabeled: SkipUnlabeled = False
 
@@ -217,8 +221,8 @@ class FeatureOptions:
     data: Data = None
     vectors: VectorFile = None
     backbone: Annotated[Text, backbone_option(unset="that of the splits, or lite0")] = None
-    weights: Weights = None
-    image_size: ImageSize = None
+    weights: Annotated[Text, weights_option(unset="as recorded, else pretrained")] = None
+    image_size: Annotated[Count, size_option(unset="that of the splits, or the backbone's")] = None
     device: Device = None
 
 

@@ -33,8 +33,8 @@ class ShiftOptions(shared.FeatureOptions):
     resamples: shared.Resamples = 100
     seed: shared.Seed = 0
     test: Annotated[bool, drift("Test vectors B for drift from A, without labels.")] = False
-    fail_above: Annotated[Number, drift("Exit with status 1 above this drift (1: chance).")] = None
-    model: Annotated[Text, drift("Model: RESULTS:METHOD, to forecast its change.")] = None
+    fail_above: Annotated[Number, drift("Exit with status 1 above this drift; 1 is chance.")] = None
+    model: Annotated[Text, drift("Model: RESULTS:METHOD, whose change to forecast.")] = None
     page: shared.Page = None
 
 

@@ -15,6 +15,7 @@ from oodml.errors import OodmlError, error_at
 _FORMAT = "Format of the output: json, pickle, csv, or torch."
 _NAMES = {"fid_class_means": "FID"}
 search, sides = partial(option, panel="Search"), partial(option, panel="Classes")
+_STANDARD = "the train part, else the first half of the classes"
 _FURTHEST = "swaps (exact; default: all) or iterations (published; default:"
 
 
@@ -23,19 +24,22 @@ class BuildOptions(shared.FeatureOptions):
     """The options of `oodml splits build`."""
 
     out: Annotated[Path, option("File to write: .json or .pkl.")]
+    backbone: Annotated[Text, shared.backbone_option(unset="lite0")] = None
+    weights: shared.Weights = None
+    image_size: shared.ImageSize = None
     n_splits: shared.NSplits = "5"
     procedure: Annotated[str, search("auto, exact, or published.")] = "auto"
-    measure: Annotated[str, search("Measure: fid_class_means or nearest_class.")] = (
+    measure: Annotated[str, search("Measure of shift: fid_class_means or nearest_class.")] = (
         "fid_class_means"
     )
-    harder: Annotated[Count, search(f"Most {_FURTHEST} 25) to harder splits.")] = None
-    easier: Annotated[Count, search(f"Most {_FURTHEST} 15) to easier splits.")] = None
+    harder: Annotated[Count, search(f"Largest number of {_FURTHEST} 25) to harder splits.")] = None
+    easier: Annotated[Count, search(f"Largest number of {_FURTHEST} 15) to easier splits.")] = None
     removal: Annotated[Count, search("Removal iterations (published; default: none).")] = None
     swaps: Annotated[int, search("Swaps per iteration (published).")] = 2
     unit: Annotated[str, search("What is swapped: class or superclass (published).")] = "class"
     group: Annotated[Text, sides("Column: classes that share a value stay together.")] = None
     time: Annotated[Text, sides("Column: train on the earlier half of the classes.")] = None
-    train_superclass: Annotated[Words, many("Superclass to train on.", unset="half of all")] = None
+    train_superclass: Annotated[Words, many("Superclass to train on.", unset=_STANDARD)] = None
     validation: Annotated[float, sides("Share of the train classes for validation.")] = 0.25
     shots: Annotated[Counts, many("Images per class of few-shot episodes.", int)] = None
     episodes: Annotated[int, option("Episodes per number of shots.")] = 10
@@ -89,7 +93,7 @@ def show(
     figure: shared.Figure = None,
     maps: Annotated[Path | None, output("Draw the class means: .png, .pdf, or .svg.")] = None,
     page: shared.Page = None,
-    step: Annotated[Words, many("Step of the progression.", unset="some of all")] = None,
+    step: Annotated[Words, many("Step of the progression.", unset="three for --maps")] = None,
 ) -> None:
     """Print a table of splits, and draw them.
 
@@ -202,14 +206,14 @@ def backbones(
     file: shared.SplitFile,
     data: shared.RequiredData,
     backbones: Annotated[list[str], many("Frozen networks: two or more, as for --backbone.")],
-    image_size: shared.ImageSize = None,
-    weights: shared.Weights = None,
+    image_size: Annotated[Count, shared.size_option(unset="that of the splits")] = None,
+    weights: Annotated[Text, shared.weights_option(unset="as recorded")] = None,
     figure: shared.Figure = None,
     device: shared.Device = None,
 ) -> None:
     """Measure the same splits with several backbones: does their order depend on the network?
 
-    The image size is by default that of the file. Weights are those that the splits were built on.
+    --weights applies to the network that built the splits; the others are pretrained.
 
     Example: `oodml splits backbones glyphs.json --data glyphs --backbones lite0,pixels`
     """

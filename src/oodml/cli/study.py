@@ -153,8 +153,8 @@ def table(
 ) -> None:
     """Print the results as a table: means, with standard deviations over seeds and episodes.
 
-    Stages: zero_shot, validation, before, after, best_test_epoch, test_data. --rows and --columns
-    are columns of the results.
+    Stages: zero_shot, validation, training, before, after, best_test_epoch, test_data. --rows and
+    --columns are columns of the results.
 
     Example: `oodml study table results --where method=margin,arcface --columns seed`
     """

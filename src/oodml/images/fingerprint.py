@@ -173,7 +173,10 @@ def decode_files(
     transform: Callable[[Image.Image], Any],
     at_least: int | None = None,
 ) -> Iterator[DecodedFile]:
-    """Decode images in parallel threads, where they are also transformed; yield them in order."""
+    """Decode and transform images in parallel threads, and yield them in order.
+
+    A JPEG may be decoded smaller, such that `at_least` pixels of its short side remain.
+    """
 
     def decode(row: int) -> DecodedFile:
         try:

@@ -24,8 +24,9 @@ class Loss(LabelLoss):
         lr_factor: learning rate of the class vectors as a multiple of the base learning rate.
         mode: "anchor", or "nca" to sum over class vectors for each embedding.
         similarity: "cosine", or "euclidean" for the negative distance of normalized vectors.
-        published: reproduce the original code: the attraction is weighted by the number of rows of
-            each class (in mode "nca" its exponential is), and delta is subtracted from distances.
+        published: reproduce the original code: the attraction of a class (in mode "nca", its
+            exponential) is multiplied by its number of rows in the batch, and with "euclidean" the
+            sign of delta is reversed.
     """
 
     n_classes: int

@@ -39,8 +39,8 @@ class ClassMap:
 def class_map(features: VectorSet, max_classes: int = 2000, seed: int = 0) -> ClassMap:
     """Project the class means of pretrained features on their first two principal axes.
 
-    The sample of a class is the image closest to its mean. At most `max_classes` random classes are
-    drawn.
+    The sample of a class is the image closest to its mean. Of more than `max_classes`
+    classes, a random sample of that size is kept.
     """
     means = features.class_means()
     centered = means - means.mean(axis=0)

@@ -39,8 +39,8 @@ class Contradiction(NamedTuple):
 @dataclass
 class Merge:
     """What a merge joins: plan, results, and folder of each run, by id. Several studies contain the
-    runs in `equal` and `contradictions`; an earlier study has other methods of the name of those in
-    `renamed`."""
+    runs in `equal` and `contradictions`, with the same or other numbers; `renamed` are new names of
+    methods whose own name an earlier study uses with other settings."""
 
     runs: dict[str, RunPlan] = field(default_factory=dict)
     rows: dict[str, pd.DataFrame] = field(default_factory=dict)
