@@ -42,11 +42,8 @@ def input_images(
 def check_images(
     images: ImageSet, models: Iterable[ModelSettings], log: Log, source: Mapping[str, Any]
 ) -> None:
-    """Fill the pixel cache for some models and refuse corrupt images; one decoding does both.
-
-    Args:
-        source: the name and options of the images in the study file, for the error.
-    """
+    """Fill the pixel cache for some models and refuse corrupt images; one decoding does both. The
+    error has the name and options of their source in the study file."""
     shorts = {planned_short(images, model) for model in set(models)} - {None}
     cached = [fill_pixel_cache(images, short, log) for short in shorts if short is not None]
     records = cached[0] if cached else check_files(images, log)

@@ -230,8 +230,7 @@ def plan_first_study(images: ImageSet, affordable: float) -> Plan:
     if len(images) * (1 + views) > affordable:
         total = affordable / (1 + views)
         per_class = int(max(6, total // len(counts)))
-        classes = int(np.clip(total // per_class, MIN_CLASSES, len(counts)))
-        few = (classes, per_class)
+        few = (int(np.clip(total // per_class, MIN_CLASSES, len(counts))), per_class)
         counts = np.minimum(counts, per_class)
     return Plan(views, few, tuple(n for n in (5, 2) if n + 2 <= counts.min())[:1])
 

@@ -71,12 +71,13 @@ def check(
         report = check_images(images, minimum, progress.advance)
     leakage = _find_leakage(images, backbone, similarity, splits) if near_duplicates else None
     tables = [] if leakage is None else _leakage_tables(leakage)
-    n, small = len(report.corrupt), len(report.too_small)
-    counts = f"{count_noun(report.images, 'image')} of {count_noun(report.classes, 'class')}; {n} "
-    counts += f"{'is' if n == 1 else 'are'} corrupt, and {count_noun(small, 'class')} "
-    counts += f"{'has' if small == 1 else 'have'} fewer than {minimum} readable images."
+    size = f"{count_noun(report.images, 'image')} of {images.describe_classes()}"
+    corrupt = f"{len(report.corrupt)} corrupt, {count_noun(len(report.too_small), 'class')}"
     shared.show(
-        [f"{report.name}: {counts}", *describe_gaps(images)],
+        [
+            f"{report.name}: {size}; {corrupt} with fewer than {minimum} readable images.",
+            *describe_gaps(images),
+        ],
         shared.Table("", ("", ""), _rows(report, data, options), ("",)),
         *tables,
         next=("study", "init", data, *(("--root", root) if root else ())),

@@ -215,8 +215,7 @@ def init(
         raise OodmlError(f"{out}: exists already; choose another file with --out", given=str(out))
     if (data is None) == (from_ is None):
         raise OodmlError("give either DATA or --from", location="DATA", given=data)
-    text = shipped_text(from_, root, out) if from_ else study_text(str(data), out, root)
-    write_text(out, text)
+    write_text(out, shipped_text(from_, root, out) if from_ else study_text(str(data), out, root))
     shared.show(f"Wrote {out}.", next=("study", "run", out, "--out", "results"))
 
 

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,10 @@ from oodml.catalog import names
 from oodml.errors import OodmlError
 from oodml.files import content_hash
 from oodml.images.decode import TRAITS
-from oodml.images.fingerprint import check_files, decode_files, file_times, save_decoded
+from oodml.images.fingerprint import MAX_NAMED, check_files, decode_files, file_times, save_decoded
 from oodml.images.image_set import ImageSet
 from oodml.progress import count_noun
 
-MAX_NAMES = 10
-"""The number of names that a sentence lists."""
 Quantiles = tuple[float, float, float]
 """Minimum, median, and maximum."""
 
@@ -106,15 +105,13 @@ def describe_gaps(images: ImageSet) -> list[str]:
     """Sentences about folders without images, and classes with a single one."""
     counts = np.bincount(images.labels).tolist()
     single = [name for name, n in zip(images.class_names, counts, strict=True) if n == 1]
-    sentences = []
-    for noun, state, own in (
-        ("folder", "without images", images.empty_folders),
-        ("class", "with one image", single),
-    ):
-        more = ", …" if len(own) > MAX_NAMES else ""
-        text = f"{count_noun(len(own), noun)} {state}: {', '.join(own[:MAX_NAMES])}{more}."
-        sentences += [text] if own else []
-    return sentences
+    gaps = [("folder", "without images", images.empty_folders), ("class", "with one image", single)]
+    return [
+        f"{count_noun(len(own), noun)} {state}: "
+        f"{', '.join(own[:MAX_NAMED])}{', …' * (len(own) > MAX_NAMED)}."
+        for noun, state, own in gaps
+        if own
+    ]
 
 
 def data_line(data: str, **options: Any) -> str:
@@ -123,11 +120,9 @@ def data_line(data: str, **options: Any) -> str:
     if root and name in names("datasets"):
         data, options = name, {"root": root} | options
     values = {"name": data, **options}
-    texts = {
-        key: json.dumps(value, ensure_ascii=False, default=str) for key, value in values.items()
-    }
-    pairs = ", ".join(f"{key} = {text}" for key, text in texts.items())
-    return f"data = {{{pairs}}}" if options else f"data = {texts['name']}"
+    write = partial(json.dumps, ensure_ascii=False, default=str)
+    pairs = ", ".join(f"{key} = {write(value)}" for key, value in values.items())
+    return f"data = {{{pairs}}}" if options else f"data = {write(data)}"
 
 
 def without_corrupt(images: ImageSet) -> ImageSet:

@@ -51,14 +51,13 @@ def image_paths(
     files by suffix; and the folders without images."""
     if not root.is_dir():
         raise error_at(root, "no such folder")
-    files = list(_walk(root, "", (os.path.realpath(root),)))
+    listed = list(_walk(root, "", (os.path.realpath(root),)))
+    files = [one for one in listed if not one[0].endswith("/")]
     paths = sorted(PurePosixPath(_unicode(path)) for path, is_image in files if is_image)
-    folders = {_unicode(path[:-1]) for path, _ in files if path.endswith("/")}
+    folders = {_unicode(path[:-1]) for path, _ in listed if path.endswith("/")}
     empty = folders - {str(parent) for path in paths for parent in path.parents}
     others = Counter(
-        os.path.splitext(path)[1].lower() or "no suffix"
-        for path, is_image in files
-        if not is_image and not path.endswith("/")
+        os.path.splitext(path)[1].lower() or "no suffix" for path, is_image in files if not is_image
     )
     skipped = tuple(sorted(others.items()))
     counts = ", ".join(f"{count} × {suffix}" for suffix, count in skipped)

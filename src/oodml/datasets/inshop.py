@@ -32,6 +32,5 @@ def dataset(root: str | Path) -> ImageSet:
         if name.count("/") != 4:
             problem = f"image_name: expected img/DEPARTMENT/KIND/ID/FILE, given {name!r}"
             raise error_at(path, problem, name)
-        kind = kinds.setdefault(item, "/".join(name.split("/")[1:3]))
-        entries.append((name, item, kind, part))
+        entries.append((name, item, kinds.setdefault(item, "/".join(name.split("/")[1:3])), part))
     return listed_images(path, "inshop", images, entries)

@@ -299,8 +299,7 @@ def precompute_features(
 
 def views_of(run: RunPlan) -> int:
     """The number of augmented views whose features a run on cached features reads."""
-    training = run.model["views"] if run.trains else 0
-    return int(max(training, run.adapt["views"] if run.shots else 0))
+    return int(max(run.model["views"] if run.trains else 0, run.adapt["views"] if run.shots else 0))
 
 
 def group_by_network(runs: Iterable[RunPlan]) -> dict[ModelSettings, list[RunPlan]]:

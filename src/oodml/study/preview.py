@@ -12,7 +12,6 @@ import numpy as np
 from oodml.datasets._few import reduce_images
 from oodml.devices import resolve_device
 from oodml.embedding import embed, feature_cache_file
-from oodml.errors import OodmlError
 from oodml.images.fingerprint import no_log
 from oodml.images.image_set import ImageSet
 from oodml.model import HeadSettings
@@ -32,6 +31,7 @@ from oodml.study.run import execute, test_metrics
 from oodml.study.search.trials import method_searches, replay, with_chosen_options
 from oodml.study.spec.consistency import check_class_sizes
 from oodml.study.spec.study_file import SplitFile, Study
+from oodml.study.spec.tables import Problems
 from oodml.vectors import VectorSet
 
 HEAD_SAMPLE, FINETUNE_SAMPLE = (16, 8), (8, 4)
@@ -104,13 +104,10 @@ def _describe_estimate(
     try:
         lines, features = _describe_features(runs, images)
         costs = _measure_runs(runs, images, study.episodes)
-    except Exception as first:  # user code raises anything
-        problem = first
-        try:  # to name all corrupt images
+    except Exception as error:  # user code raises anything
+        with Problems() as corrupt:  # to name all corrupt images
             check_images(images, (), no_log, study.data.model_dump())
-        except OodmlError as corrupt:
-            problem = corrupt
-        return [f"{count}; time and disk unknown: {problem}"]
+        return [f"{count}; time and disk unknown: {[*corrupt, error][0]}"]
     trials = {one.label for one in study.variants if one.ranges} if study.search else set()
     labels = [run.label for run in runs] + [*trials] * (study.search.trials if study.search else 0)
     total = np.sum([features, *(costs[label] for label in labels)], axis=0).tolist()
@@ -140,8 +137,7 @@ def _preview_search(
             lines.append(f"  {state}  {label}, trial {trial.number}: {values or 'defaults'}")
         if later := search.settings.trials - len(search.trials):
             lines.append(f"  later  {later} more of {label}, sampled when these finish")
-    chosen = with_chosen_options(study, searches, "", trials.folder) if is_complete else None
-    return lines, chosen
+    return lines, with_chosen_options(study, searches, "", trials.folder) if is_complete else None
 
 
 def _split_in_half(images: ImageSet, shots: Sequence[int], episodes: int) -> Split:

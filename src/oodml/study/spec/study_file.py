@@ -16,14 +16,7 @@ from oodml.images.fingerprint import fingerprint
 from oodml.images.image_set import ImageSet, pixels_error
 from oodml.shift.build import SplitSettings
 from oodml.study.spec.ranges import SearchSettings, Seed, parse_search
-from oodml.study.spec.tables import (
-    Key,
-    Table,
-    collecting,
-    option_schema,
-    parse_settings,
-    raise_problems,
-)
+from oodml.study.spec.tables import Key, Problems, Table, option_schema, parse_settings
 from oodml.study.spec.variants import PARTS, Variant, check_part, parse_variants, refuse_repeats
 
 
@@ -154,13 +147,13 @@ def _describe_folder(folder: Path) -> str:
 
 
 def parse_study(tables: Table, file: Path) -> Study:
-    top, problems = Key(file), list[OodmlError]()
-    with collecting(problems):
+    top, problems = Key(file), Problems()
+    with problems:
         keys = parse_settings(StudyKeys, tables, top)
     for part, kind in PARTS.items():
-        with collecting(problems):
+        with problems:
             check_part(kind, tables.get(part, {}), top / part, "search" in tables)
-    raise_problems(problems)
+    problems.raise_all()
     source = _parse_source(keys.data, top / "data")
     if is_vector_file(Path(source.name)):
         keys = _vector_keys(keys, top)

@@ -7,7 +7,6 @@ import re
 import types
 import typing
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
@@ -69,7 +68,7 @@ def parse_settings(kind: type[Settings], table: object, key: Key) -> Settings:
     try:
         return kind.model_validate_json(json.dumps(table, default=str), strict=True)
     except ValidationError as error:
-        raise_problems(_settings_problems(error, kind, table, key))
+        _settings_problems(error, kind, table, key).raise_all()
         raise
 
 
@@ -83,31 +82,31 @@ def _refuse_non_finite(value: object, key: Key) -> None:
         _refuse_non_finite(inner, key / name)
 
 
-@contextmanager
-def collecting(problems: list[OodmlError]) -> Iterator[None]:
-    """Append an error to a list instead of raising it."""
-    try:
-        yield
-    except OodmlError as error:
-        problems.append(error)
+class Problems(list[OodmlError]):
+    """Errors of `with` blocks, to raise as one."""
 
+    def __enter__(self) -> "Problems":
+        return self
 
-def raise_problems(problems: Sequence[OodmlError]) -> None:
-    """Raise one error with the messages of all; its attributes are those of the first."""
-    if problems:
-        first, text = problems[0], "\n".join(dict.fromkeys(map(str, problems)))
-        raise OodmlError(text, first.location, first.given, first.allowed) from first
+    def __exit__(self, _: object, error: object, __: object) -> bool:
+        self.extend([error] if isinstance(error, OodmlError) else [])
+        return isinstance(error, OodmlError)
+
+    def raise_all(self) -> None:
+        """Raise one error with the messages of all; its attributes are those of the first."""
+        if self:
+            first, text = self[0], "\n".join(dict.fromkeys(map(str, self)))
+            raise OodmlError(text, first.location, first.given, first.allowed) from first
 
 
 def _settings_problems(
     error: ValidationError, kind: type[BaseModel], table: object, key: Key
-) -> list[OodmlError]:
+) -> Problems:
     """An error for each key of the table that is wrong."""
     groups: dict[str, list[ErrorDetails]] = {}
     for one in error.errors(include_url=False):
-        path = [*_path_in(table, one["loc"]), str(one["loc"][-1])]
-        groups.setdefault(path[0], []).append(one)
-    return [_settings_error(own, kind, table, key) for own in groups.values()]
+        groups.setdefault([*_path_in(table, one["loc"]), str(one["loc"][-1])][0], []).append(one)
+    return Problems(_settings_error(own, kind, table, key) for own in groups.values())
 
 
 def _settings_error(

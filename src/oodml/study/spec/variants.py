@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from oodml.adaptation import AdaptSettings
 from oodml.backbones import check_backbone_name
 from oodml.catalog import get_class, names
-from oodml.errors import OodmlError, error_at, unknown
+from oodml.errors import error_at, unknown
 from oodml.model import ModelSettings, ModelTable, keys_of_other_mode, parse_model_settings
 from oodml.study.spec.consistency import check_adaptation, check_method
 from oodml.study.spec.ranges import (
@@ -22,14 +22,7 @@ from oodml.study.spec.ranges import (
     find_ranges,
     tables_to_validate,
 )
-from oodml.study.spec.tables import (
-    Key,
-    Table,
-    collecting,
-    option_schema,
-    parse_settings,
-    raise_problems,
-)
+from oodml.study.spec.tables import Key, Problems, Table, option_schema, parse_settings
 from oodml.training.settings import TrainSettings
 
 PARTS: dict[str, type[BaseModel]] = {
@@ -104,12 +97,12 @@ def parse_variants(
     is_search: bool = False,
 ) -> Iterator[Variant]:
     """The variants of a study file; those of a search have default options and ranges."""
-    problems = list[OodmlError]()
+    problems = Problems()
     for label, table in methods.items():
-        with collecting(problems):
+        with problems:
             method = MethodTable(label, table, bases, file)
             yield from [method.searched_variant(seeds)] if is_search else method.variants(seeds)
-    raise_problems(problems)
+    problems.raise_all()
 
 
 def check_part(kind: type[BaseModel], table: Any, key: Key, is_search: bool) -> None:
@@ -142,8 +135,7 @@ class MethodTable:
 
     def locate(self, part: str, field: str) -> Key:
         """Where a key is: in the method's own table or in the study's."""
-        start = self.key if field in self.own[part] else Key(self.file)
-        return start / part / field
+        return (self.key if field in self.own[part] else Key(self.file)) / part / field
 
     def variants(self, seeds: tuple[int, ...]) -> Iterator[Variant]:
         """One variant for every combination of listed values."""
