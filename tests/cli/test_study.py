@@ -173,7 +173,7 @@ def test_the_cache_is_listed_and_cleared(tmp_path: Path, monkeypatch: pytest.Mon
     assert "empty" in call("data", "cache").output
     (tmp_path / "cache" / "features").mkdir(parents=True)
     (tmp_path / "cache" / "features" / "a.safetensors").write_bytes(b"x" * 2000)
-    assert "features: 1 files, 2.0 kB" in call("data", "cache").output
+    assert "features: 1 file, 2.0 kB" in call("data", "cache").output
     with pytest.raises(OodmlError, match="'features'"):
         call("data", "cache", "--clear", "feature", "--yes")
     assert "freed 2.0 kB" in call("data", "cache", "--clear", "--yes").output
