@@ -22,7 +22,7 @@ def test_pixels_are_listed_and_cleared(tmp_path: Path, monkeypatch: pytest.Monke
     resized_images(images, 20)
     output = run()
     assert "    photos: 8 images, short side 20, 9.6 kB" in output
-    assert "  contents: 1 files" in output
+    assert "  contents: 1 file" in output
     assert "freed" in run("--clear", "pixels", "--yes")
     assert "photos" not in run()
     assert resized_images(images, 20).input_image(0).shape == (20, 20, 3)

@@ -67,7 +67,7 @@ class Launcher:
     console: Console = field(default_factory=lambda: Console(stderr=True))
 
     def log(self, message: str) -> None:
-        self.console.print(message, highlight=False, soft_wrap=True)
+        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     @cached_property
     def resolved_device(self) -> str:

@@ -62,7 +62,7 @@ def _display(console: Console) -> Iterator[Callable[[Status], None]]:
         if not left or time.monotonic() - printed < LINE_EVERY:
             return
         if (line := format_progress(status)) != last:
-            console.print(line, highlight=False, soft_wrap=True)
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
         printed, last = time.monotonic(), line
 
     yield show
