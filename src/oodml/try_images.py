@@ -292,21 +292,19 @@ def _describe_new(folder: StudyFolder, new: str, target: VectorSet, method: str)
     methods = forecast.methods
     row = methods[methods["method"] == method].to_dict("records")[0]
     outside = " It is outside the range of the study." if forecast.outside else ""
-    interval = format_interval(row["low_80"], row["high_80"], METRIC)
+    interval = f"80% interval {format_interval(row['low_80'], row['high_80'], METRIC)}"
     level = f"expect {format_level(row['expected'], METRIC)} Recall@1 from {method}"
-    size = count_noun(len(target), "image")
-    return f"On {new} ({size}), {level} (80% interval {interval}).{outside}"
+    return f"On {new} ({count_noun(len(target), 'image')}), {level} ({interval}).{outside}"
 
 
 def _describe_folder(
     images: ImageSet, used: ImageSet, plan: Plan, seconds: float, taken: float
 ) -> str:
-    groups = len(set(images.superclass_of.values()))
-    text = f"{images.name} contains {_describe_size(images)}"
-    text += f" in {count_noun(groups, 'group')}" if groups else ""
-    changes = []
-    if plan.few is not None:
-        changes.append(f"uses {_describe_size(used)}")
+    sizes = [
+        f"{count_noun(len(one), 'image')} of {one.describe_classes()}" for one in (images, used)
+    ]
+    text = f"{images.name} contains {sizes[0]}"
+    changes = [] if plan.few is None else [f"uses {sizes[1]}"]
     if omitted := [name for name in METHODS if name not in plan.methods]:
         changes.append(f"leaves out {', '.join(omitted)}")
     if changes:
@@ -318,10 +316,6 @@ def _describe_folder(
     if taken > OVERRUN * seconds:
         text += f". It took {format_duration(taken)} instead of {format_duration(seconds)}"
     return f"{text}."
-
-
-def _describe_size(images: ImageSet) -> str:
-    return f"{count_noun(len(images), 'image')} of {count_noun(len(images.class_names), 'class')}"
 
 
 def _describe_training(computed: Mapping[str, pd.DataFrame], best: str) -> str:

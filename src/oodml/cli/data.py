@@ -73,11 +73,9 @@ def check(
     tables = [] if leakage is None else _leakage_tables(leakage)
     size = f"{count_noun(report.images, 'image')} of {images.describe_classes()}"
     corrupt = f"{len(report.corrupt)} corrupt, {count_noun(len(report.too_small), 'class')}"
+    sentence = f"{report.name}: {size}; {corrupt} with fewer than {minimum} readable images."
     shared.show(
-        [
-            f"{report.name}: {size}; {corrupt} with fewer than {minimum} readable images.",
-            *describe_gaps(images),
-        ],
+        [sentence, *describe_gaps(images)],
         shared.Table("", ("", ""), _rows(report, data, options), ("",)),
         *tables,
         next=("study", "init", data, *(("--root", root) if root else ())),
@@ -205,11 +203,9 @@ def _leakage_tables(leakage: "Leakage") -> list[shared.Table]:
 def _rows(report: "CheckReport", data: str, options: dict[str, Any]) -> list[tuple[str, str]]:
     from oodml.datasets._check import data_line
 
+    line = data_line(data, **options, skip_corrupt=True)
     corrupt = _list(list(report.corrupt.values()))
-    if report.corrupt:
-        corrupt += (
-            f"\nTo leave them out of a study: {data_line(data, **options, skip_corrupt=True)}"
-        )
+    corrupt += f"\nTo leave them out of a study: {line}" if report.corrupt else ""
     parts = [f"{part} {count}" for part, count in report.partition.items()]
     small = [f"{name} ({count})" for name, count in report.too_small.items()]
     skipped = [f"{suffix} ({count})" for suffix, count in report.skipped.items()]
