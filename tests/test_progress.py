@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oodml.progress import DELAY, INTERVAL, Progress, format_duration, hide_progress
+from oodml.progress import (
+    DELAY,
+    INTERVAL,
+    Progress,
+    count_noun,
+    format_duration,
+    hide_progress,
+    name_progress,
+)
 
 
 class Clock:
@@ -76,3 +84,20 @@ def test_durations(seconds: float | None, text: str) -> None:
 @settings(deadline=None, max_examples=50)
 def test_any_duration_has_at_most_two_parts(seconds: float) -> None:
     assert 1 <= len(format_duration(seconds).split()) // 2 <= 2
+
+
+def test_slow_steps_have_no_rate_and_repeated_ones_a_name() -> None:
+    with name_progress(", view 2 of 5"):
+        progress = Progress("Embedding", 4, clock=lambda: 0.0)
+    progress.done = 2
+    assert progress.describe(20.0) == "Embedding, view 2 of 5: 2 of 4 images, 20 s left"
+    assert "2/s" in progress.describe(1.0)
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "text"),
+    [(1, "class", "1 class"), (0, "class", "0 classes"), (2, "query", "2 queries"),
+     (1200, "image", "1,200 images")],
+)  # fmt: skip
+def test_counts_have_their_plural(count: int, noun: str, text: str) -> None:
+    assert count_noun(count, noun) == text
