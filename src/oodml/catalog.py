@@ -21,13 +21,9 @@ from oodml.errors import OodmlError, unknown
 from oodml.files import missing_study
 
 KINDS = {
-    "losses": "Loss",
-    "miners": "Miner",
-    "methods": "Method",
-    "backbones": "backbone",
-    "datasets": "dataset",
-    "few_shot_adapters": "Adapter",
-}
+    "losses": "Loss", "miners": "Miner", "methods": "Method", "backbones": "backbone",
+    "datasets": "dataset", "few_shot_adapters": "Adapter",
+}  # fmt: skip
 
 
 def names(kind: str) -> list[str]:

@@ -194,16 +194,12 @@ def _feature_source(
     images: ImageSet, backbone: str, options: Mapping[str, Any], view: int | None, seed: int
 ) -> dict[str, Any]:
     """What identifies the features of images, before pooling: the pixels, and the network."""
-    pixels = _data_source(images)
+    source = _data_source(images)
     if isinstance(images, ResizedImages):
-        pixels["pixels"] = f"short side {images.short}"
-    files = local_files(backbone)
-    return {
-        **pixels,
-        **reader_fingerprints(images),
-        **decoding_settings(images),
-        **code_fingerprints(backbone),
-        **({"files": files} if files else {}),
+        source["pixels"] = f"short side {images.short}"
+    source |= reader_fingerprints(images) | decoding_settings(images) | code_fingerprints(backbone)
+    source |= {"files": files} if (files := local_files(backbone)) else {}
+    return source | {
         "backbone": backbone,
         "weights": weights_key(options["weights"]),
         "image_size": options["image_size"] or "own",

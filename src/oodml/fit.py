@@ -133,20 +133,12 @@ def _card(
         return format_interval(low, high, metric) if np.isfinite(low) else "none with one seed"
 
     return CARD.read_text("utf-8").format(
-        name=name,
-        run=run,
-        study=study,
-        n_classes=len(images.class_names),
-        n_images=len(images),
-        epochs=epochs,
+        name=name, run=run, study=study, epochs=epochs, version=__version__, **levels,
+        n_classes=len(images.class_names), n_images=len(images),
+        n_splits=study.table["split"].nunique(), metric=find_metric(metric).label,
         settings="\n".join(f"| {key} | {json.dumps(value)} |" for key, value in values.items()),
-        n_splits=study.table["split"].nunique(),
         seeds=f", with {int(score['seeds'])} seeds" if score["seeds"] > 1 else ", with one seed",
-        metric=find_metric(metric).label,
-        **levels,
-        ags_interval=interval("ags"),
+        ags_interval=interval("ags"), loss_interval=interval("loss"),
         start="standard" if np.isfinite(float(score["standard"])) else "easiest",
-        loss_interval=interval("loss"),
         parts_of_loss=describe_losses(computed["losses"]) or UNKNOWN_PARTS,
-        version=__version__,
-    )
+    )  # fmt: skip

@@ -147,6 +147,7 @@ class _NormalizingHead(nn.Module):
     def __init__(self, normalize: bool = True) -> None:
         super().__init__()
         self.normalize = normalize
+        self.options: dict[str, Any] = {"normalize": normalize}
 
     def forward(self, features: Float[Tensor, "n f"]) -> dict[str, Float[Tensor, "n _"]]:
         return {"embedding": self.embed(features)}
@@ -169,6 +170,7 @@ class LinearHead(_NormalizingHead):
     def __init__(self, features: int, dim: int, normalize: bool = True) -> None:
         super().__init__(normalize)
         self.linear = nn.Linear(features, dim)
+        self.options = {"features": features, "dim": dim, "normalize": normalize}
 
     def embed(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n d"]:
         return super().embed(self.linear(features))
@@ -272,22 +274,12 @@ def to_float(images: Tensor) -> Float[Tensor, "n 3 h w"]:
 
 def describe_model(model: Embedder, settings: ModelSettings | None = None) -> dict[str, Any]:
     """What `build_model` needs: settings (by default the model's), and the head's arguments."""
-    head, kind = model.head, type(model.head)
-    path = f"{kind.__module__}:{kind.__qualname__}"
-    if isinstance(head, LinearHead):
-        sizes = {"features": head.linear.in_features, "dim": head.linear.out_features}
-        options: Any = {**sizes, "normalize": head.normalize}
-    elif isinstance(head, IdentityHead):
-        options = {"normalize": head.normalize}
-    elif not hasattr(head, "options"):
+    kind, options = type(model.head), getattr(model.head, "options", None)
+    if options is None:
         problem = "to be saved, a head needs an attribute `options`, the arguments of __init__"
         raise error_at(kind.__name__, problem)
-    else:
-        options = head.options
-    return {
-        "settings": (settings or model.settings).model_dump(),
-        "head": {"kind": path, **options},
-    }
+    head = {"kind": f"{kind.__module__}:{kind.__qualname__}", **options}
+    return {"settings": (settings or model.settings).model_dump(), "head": head}
 
 
 def load_model(run_folder: str | Path, trust_code: bool = False) -> Embedder:

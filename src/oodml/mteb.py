@@ -41,12 +41,10 @@ def mteb_model(
     label = embedder.settings.backbone if isinstance(model, Embedder) else str(model)
     meta = dict.fromkeys(required) | {
         "name": name or f"oodml/{re.sub(r'[^A-Za-z0-9.]+', '-', label).strip('-')}",
-        "revision": "1",
-        "modalities": ["image"],
-        "framework": ["PyTorch"],
+        "revision": "1", "modalities": ["image"], "framework": ["PyTorch"],
         "similarity_fn_name": "cosine",
         "n_parameters": sum(weight.numel() for weight in embedder.parameters()),
-    }
+    }  # fmt: skip
 
     class Encoder(AbsEncoder):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -95,16 +93,11 @@ def as_mteb_task(split: Split, images: ImageSet) -> Any:
     class Task(AbsTaskRetrieval):  # type: ignore[misc]
         ignore_identical_ids = True
         metadata = TaskMetadata(
-            name=f"{title}Split{split.step}I2IRetrieval",
+            name=f"{title}Split{split.step}I2IRetrieval", main_score="hit_rate_at_1",
             description=f"{len(split.test)} classes of {images.name}, split {split.step}.",
-            dataset={"path": images.name, "revision": "1"},
-            type="Any2AnyRetrieval",
-            category="i2i",
-            modalities=["image"],
-            eval_splits=[TEST],
-            eval_langs=["eng-Latn"],
-            main_score="hit_rate_at_1",
-        )
+            dataset={"path": images.name, "revision": "1"}, type="Any2AnyRetrieval",
+            category="i2i", modalities=["image"], eval_splits=[TEST], eval_langs=["eng-Latn"],
+        )  # fmt: skip
 
         def load_data(self, *_: Any, **__: Any) -> None:
             data = {"corpus": table, "queries": table, "relevant_docs": relevant}

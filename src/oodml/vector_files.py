@@ -266,10 +266,9 @@ def _read_npy(path: Path) -> Contents:
         raise OodmlError(f"{path}: {problem}", str(labels_file))
     contents = _read_csv(labels_file)
     vectors = _numpy_column(path, "vectors", partial(np.load, path, allow_pickle=False))
-    others = {
-        name: one for name, one in contents.columns.items() if name not in contents.matches(VECTORS)
-    }
-    columns = others | {"vectors": vectors}
+    replaced = contents.matches(VECTORS)
+    columns = {name: one for name, one in contents.columns.items() if name not in replaced}
+    columns |= {"vectors": vectors}
     return Contents(path, columns, literal=contents.literal, labels_file=labels_file)
 
 
@@ -323,9 +322,6 @@ def _starts_with(path: Path, *starts: bytes) -> bool:
 
 
 _READERS = {
-    ".npz": _read_npz,
-    ".safetensors": _read_safetensors,
-    ".parquet": _read_parquet,
-    ".npy": _read_npy,
-    ".csv": _read_csv,
-}
+    ".npz": _read_npz, ".safetensors": _read_safetensors, ".parquet": _read_parquet,
+    ".npy": _read_npy, ".csv": _read_csv,
+}  # fmt: skip

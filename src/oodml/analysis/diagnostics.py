@@ -45,10 +45,8 @@ def structure_correlations(points: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         if min(own["x"].nunique(), own["y"].nunique()) < 2 or len(own) < 3:
             continue
         overall = float(spearmanr(own["x"], own["y"]).statistic)
-        blocks = _seed_blocks(own)
-        within = bootstrap_interval(
-            blocks, _within_split, np.random.default_rng(seed), draws=500 if len(blocks) > 1 else 0
-        )
+        blocks, generator = _seed_blocks(own), np.random.default_rng(seed)
+        within = bootstrap_interval(blocks, _within_split, generator, 500 * (len(blocks) > 1))
         rows.append((measure, overall, within.mean, within.low, within.high, len(own)))
     columns = ["measure", "overall", "within", "within_low", "within_high", "runs"]
     return pd.DataFrame(rows, columns=columns)

@@ -48,12 +48,11 @@ def findings(
     wide = zero_shot(runs, metric)
     shift = shifts(runs)[wide.columns]
     scores = compare_methods(runs, metric) if scores is None else scores[scores["trains"]]
+    comparison = misranking(runs, metric, scores)
     answers: dict[str, Answer] = {
         "Does quality fall as shift grows?": _falls_with_shift(wide),
         "Do methods differ more as shift grows?": _spread_grows(wide, shift),
-        "Would the standard split alone have misranked the methods?": _misranks(
-            misranking(runs, metric, scores)
-        ),
+        "Would the standard split alone have misranked the methods?": _misranks(comparison),
         "Does few-shot adaptation always help, and more at larger shift?": _adapts(runs, metric),
         "Is the progression nearly independent of the feature network?": (
             "undecided",
@@ -77,10 +76,8 @@ def _falls_with_shift(wide: pd.DataFrame) -> Answer:
     falling, losses = sum(loss.low > 0 for loss in drops), [loss.mean for loss in drops]
     rising = any(loss.high < 0 for loss in drops)
     answer: Verdict = "yes" if falling == len(drops) else "no" if rising else "undecided"
-    figures = (
-        f"From the easiest to the hardest split, methods lose {format_points(min(losses))} to "
-        f"{format_points(max(losses))} points"
-    )
+    least, most = format_points(min(losses)), format_points(max(losses))
+    figures = f"From the easiest to the hardest split, methods lose {least} to {most} points"
     if all(np.isnan(loss.low) for loss in drops):
         return answer, f"{figures}. One seed gives no confidence interval."
     share = f"{falling} of {len(drops)}"
@@ -150,13 +147,9 @@ def _structure(table: pd.DataFrame, correlations: pd.DataFrame, strong: float = 
     above = (bounds["within_low"] > strong) | (bounds["within_high"] < -strong)
     weak = bool((bounds.abs().max(axis=1, skipna=False) < strong).all())
     answer: Verdict = "no" if above.any() else "yes" if weak else "undecided"
-    within, low, high = (
-        format_number(best[name], 2, True) for name in ("within", "within_low", "within_high")
-    )
-    figures = (
-        f"The strongest rank correlation within splits is {within}, of "
-        f"{find_metric(best['measure']).label}"
-    )
+    names, label = ("within", "within_low", "within_high"), find_metric(best["measure"]).label
+    within, low, high = (format_number(best[name], 2, True) for name in names)
+    figures = f"The strongest rank correlation within splits is {within}, of {label}"
     if np.isnan(best["within_low"]):
         return answer, f"{figures}. One seed gives no confidence interval."
     return answer, f"{figures} (95% interval {low} to {high})."

@@ -90,11 +90,9 @@ class CrossFit:
         single &= (~groups).sum(axis=0) >= MIN_OTHERS
         self.shown = np.flatnonzero(single.any(axis=1))
         if not len(self.shown):
-            raise OodmlError(
-                "a forecast requires small targets of at least two groups of test classes; the "
-                "study's test classes are too few, or have too few images",
-                location="test classes",
-            )
+            needed = "a forecast requires small targets of at least two groups of test classes"
+            problem = "the study's test classes are too few, or have too few images"
+            raise OodmlError(f"{needed}; {problem}", location="test classes")
         names, self.group_of = np.unique(groups[self.shown].argmax(1), return_inverse=True)
         self.n_groups, self.truth = len(names), truth[self.shown]
         self.full = fit(np.arange(len(items)))
@@ -136,13 +134,11 @@ class Forecaster:
         tested = self.tested = np.flatnonzero(small.values.notna().all(axis=1))
         known = np.stack([np.log(small.sizes["images"]), small.sizes["shift"], logits], 1)[tested]
         queries = small.queries[tested].astype(np.float64)
-        self.gains = {}
+        rows, self.gains = list(known[:, None]), dict[str, CrossFit]()
         for method, values in small.values.sub(small.level, axis=0).items():
             y = values.to_numpy()[tested]
             fit = partial(_fit_gains, known, y, queries)
-            self.gains[str(method)] = CrossFit(
-                list(known[:, None]), fit, y, groups[tested], weights=queries
-            )
+            self.gains[str(method)] = CrossFit(rows, fit, y, groups[tested], weights=queries)
         singletons = to_logit(small.sizes["singletons"].to_numpy())
         self.sizes = {
             name: CrossFit(list(self.means[:, None]), partial(_fit_line, self.means, y), y, groups)
@@ -160,14 +156,9 @@ class Forecaster:
         halves = [self.level.half_width(level, weights, share, noise, own) for share in LEVELS]
         rows = [self._value(name, level.value, halves, target, widening) for name in self.gains]
         methods = pd.DataFrame(rows).sort_values(["expected", "method"], ascending=[False, True])
-        return TargetForecast(
-            methods.reset_index(drop=True),
-            self._sizes(target),
-            self.level_model.correct(target.values),
-            names,
-            widening,
-            self.level.n_groups,
-        )
+        methods, sizes = methods.reset_index(drop=True), self._sizes(target)
+        correct = self.level_model.correct(target.values)
+        return TargetForecast(methods, sizes, correct, names, widening, self.level.n_groups)
 
     def _weights(self, model: CrossFit, rows: Rows, target: TargetSignals) -> Targets:
         """Weights of left-out targets: like the target counts more, and every group the same.

@@ -91,10 +91,8 @@ def near_and_far(table: pd.DataFrame, metric: str = "recall@1") -> pd.DataFrame:
         if gains.isna().all().any():
             continue
         bounds = np.array([student_interval(gains[name].dropna())[:3] for name in shift.index])
-        near, far = (
-            (str(shift.index[0]), shift.iloc[0], *bounds[0]),
-            (str(shift.index[-1]), *bounds[-1]),
-        )
+        near = (str(shift.index[0]), shift.iloc[0], *bounds[0])
+        far = (str(shift.index[-1]), *bounds[-1])
         crossings = (crossing_shift(shift.to_numpy(), values) for values in bounds.T)
         rows.append((method, baseline, *near, *far, *crossings))
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -155,7 +155,6 @@ def _all_equal(sample: NDArray[np.float64]) -> bool:
 def _sample(values: Numbers) -> NDArray[np.float64]:
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or not len(sample) or not np.isfinite(sample).all():
-        raise OodmlError(
-            f"an interval requires a list of finite numbers; given {values!r:.80}", given=values
-        )
+        problem = f"an interval requires a list of finite numbers; given {values!r:.80}"
+        raise OodmlError(problem, given=values)
     return sample

@@ -138,9 +138,8 @@ def pair_rows(scores: pd.DataFrame, baselines: Collection[str]) -> list[tuple[An
                 continue
             lead = student_interval(differences)
             certain = first in baselines and second in baselines
-            probability = (
-                (1 + np.sign(lead.mean)) / 2 if certain else probability_positive(differences)
-            )
+            sign = (1 + np.sign(lead.mean)) / 2
+            probability = sign if certain else probability_positive(differences)
             rows.append((first, second, *lead, float(probability)))
     return rows
 
@@ -208,7 +207,5 @@ def misranking(
         {(one, other): p for one, other, *_, p in pair_rows(table, ())}
         for table in (scores_by_seed(wide, shift), scores_by_seed(wide, shift, start))
     )
-    certain = [
-        pair for pair in inverted if overall.get(pair, 0) >= 0.95 <= on_standard.get(pair[::-1], 0)
-    ]
+    certain = [p for p in inverted if overall.get(p, 0) >= 0.95 <= on_standard.get(p[::-1], 0)]
     return Misranking(agreement, tuple(certain), tuple(p for p in inverted if p not in certain))

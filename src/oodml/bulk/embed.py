@@ -251,15 +251,11 @@ def _on_ray(
 
         ray.data.DataContext.get_current().enable_progress_bars = False
         rows = [{"job": job} for job in jobs]
-        shards = ray.data.from_items(rows, override_num_blocks=n_jobs).map_batches(
-            RayShardWriter,
-            fn_constructor_args=(settings,),
-            batch_size=1,
-            concurrency=workers,
-            num_cpus=1,
-            num_gpus=1 if settings.device.startswith("cuda") else 0,
-        )
-        for row in shards.iter_rows():
+        options: dict[str, Any] = {"batch_size": 1, "concurrency": workers, "num_cpus": 1}
+        options |= {"num_gpus": int(settings.device.startswith("cuda"))}
+        options |= {"fn_constructor_args": (settings,)}
+        shards = ray.data.from_items(rows, override_num_blocks=n_jobs)
+        for row in shards.map_batches(RayShardWriter, **options).iter_rows():
             with replacing(out / row["name"]) as temporary:
                 temporary.write_bytes(row["data"])
             if not row["name"].endswith(".csv"):

@@ -32,9 +32,8 @@ STATE_REMEDY = (
 
 def build(make: Make, mode: str) -> tuple[Embedder, BaseMethod]:
     with isolated(0):
-        settings = parse_model_settings(
-            {"backbone": "small", "mode": mode, "dim": DIM, "image_size": SIDE}
-        )
+        options = {"backbone": "small", "mode": mode, "dim": DIM, "image_size": SIDE}
+        settings = parse_model_settings(options)
         backbone = load_backbone("small") if mode == "finetune" else None
         model = Embedder(settings, torch.nn.Identity(), backbone)
         method = make(sizes=Sizes(N_CLASSES, DIM, WIDTHS[mode]))

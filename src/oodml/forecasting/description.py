@@ -10,6 +10,8 @@ from oodml.forecasting.target import OpenForecast
 from oodml.progress import count_noun
 from oodml.results.schema import baselines_of
 
+LEVEL = ("expected", "low_80", "high_80", "low_95", "high_95")
+GAIN = ("gain", "gain_low_80", "gain_high_80")
 MAX_SIGNALS = 3
 SINGLETONS = 0.02
 """A share of images without a partner from which it is mentioned."""
@@ -44,8 +46,7 @@ def _choose_method(methods: pd.DataFrame, frozen: list[str], interval: str) -> s
     if own.empty:
         return f"{best['method']} is expected to score highest."
     base = own.iloc[0]
-    names = ("gain", "gain_low_80", "gain_high_80")
-    gain, low, high = (format_points(best[name] - base["gain"], sign=True) for name in names)
+    gain, low, high = (format_points(best[name] - base["gain"], sign=True) for name in GAIN)
     helps = best["gain_low_80"] - base["gain"] > 0
     sure = "training helps" if helps else "whether training helps is not certain"
     return (
@@ -60,13 +61,8 @@ def _table(methods: pd.DataFrame, interval: str) -> Iterator[str]:
     more = f"{'95% interval':15}" if wide else ""
     yield f"{'method':{width}}  Recall@1   {interval:15}{more}   gain   {interval}"
     for row in methods.to_dict("records"):
-        level, *bounds = (
-            format_percent(row[name])
-            for name in ("expected", "low_80", "high_80", "low_95", "high_95")
-        )
-        gain, low, high = (
-            format_points(row[name], sign=True) for name in ("gain", "gain_low_80", "gain_high_80")
-        )
+        level, *bounds = (format_percent(row[name]) for name in LEVEL)
+        gain, low, high = (format_points(row[name], sign=True) for name in GAIN)
         first, second = (f"{a.removesuffix('%')} to {b}" for a, b in (bounds[:2], bounds[2:]))
         more = f"{second:15}" if wide else ""
         yield f"{row['method']:{width}}  {level:>8}   {first:15}{more}{gain:>7}   {low} to {high}"

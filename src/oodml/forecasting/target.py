@@ -32,6 +32,7 @@ from oodml.vector_files import SUFFIXES
 from oodml.vectors import VectorSet
 
 MIN_TARGET = 20
+FILE_REMEDY = "pass the target's features as a file"
 N_VIEWS = 2
 """Augmented views; trained heads use the same ones, so they are cached."""
 
@@ -70,24 +71,17 @@ def _embedding_options(folder: StudyFolder, trust_code: bool) -> dict[str, Any]:
     source = folder.features.source if folder.features else {}
     backbone = str(source.get("backbone", "lite0"))
     if is_user_code(backbone) and not trust_code:
-        raise OodmlError(
-            f"user code computed the study's features ({backbone}); it was not imported. If you "
-            "trust the folder, pass --trust-code; otherwise pass the target's features as a file",
-            location="--trust-code",
-            given=backbone,
-        )
+        problem = f"user code computed the study's features ({backbone}); it was not imported"
+        remedy = f"If you trust the folder, pass --trust-code; otherwise {FILE_REMEDY}"
+        raise OodmlError(f"{problem}. {remedy}", "--trust-code", backbone)
     size, tag = source.get("image_size", "own"), str(source.get("weights", "own"))
     file = folder.plan.shift_weights
     usable = [weights for weights in (None, "none", file) if weights_key(weights) == tag]
     if not usable:
+        problem = f"the study's features were computed with custom weights (content {tag})"
         missing = f"{Path(file)} is missing or has other contents" if file else ""
-        raise OodmlError(
-            f"the study's features were computed with custom weights (content {tag}), but "
-            f"{missing or 'plan.json does not name their file'}. Restore the file, or pass the "
-            "target's features as a file",
-            location=file or "plan.json",
-            given=tag,
-        )
+        reason = f"{missing or 'plan.json does not name their file'}. Restore the file"
+        raise OodmlError(f"{problem}, but {reason}, or {FILE_REMEDY}", file or "plan.json", tag)
     return {
         "backbone": backbone,
         "weights": usable[0],

@@ -204,16 +204,11 @@ def _forecast_left_out(
         own = study.signals(views.select(rows))
         blind = plain.forecast(own)
         forecasts = (blind, sized.forecast(replace(own, classes=float(n_classes))))
-        tables = [
-            _rows(one, truth, study.small, len(rows)).assign(
-                mean_of_splits=lambda table: table["method"].map(guess)
-            )
-            for one in forecasts
-        ]
+        tables = [_rows(one, truth, study.small, len(rows)) for one in forecasts]
+        tables = [one.assign(mean_of_splits=one["method"].map(guess)) for one in tables]
         tables.append(_judge(blind, folder, views, rows))
-        parts.append(
-            tuple(one.assign(leave=name, target=target, n_classes=n_classes) for one in tables)
-        )
+        about: dict[str, Any] = {"leave": name, "target": target, "n_classes": n_classes}
+        parts.append(tuple(one.assign(**about) for one in tables))
     whole, given, simulated = (pd.concat(part) for part in zip(*parts, strict=True))
     return whole[[*COLUMNS]], given[[*COLUMNS]], simulated
 

@@ -127,9 +127,8 @@ def file_records(images: ImageSet) -> FileRecords:
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         files = pool.map(lambda row: read_file(images.path(row)), rows)
         try:
-            for row, file in zip(
-                rows, track(files, f"Hashing {images.name}", len(rows)), strict=True
-            ):
+            tracked = track(files, f"Hashing {images.name}", len(rows))
+            for row, file in zip(rows, tracked, strict=True):
                 hashes[row], traits[row] = file
         except OSError as error:
             raise OodmlError(f"{images.name}: {error}", str(error.filename or "")) from error

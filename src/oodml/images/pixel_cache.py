@@ -165,11 +165,9 @@ def _check_disk(images: ImageSet, short: int, folder: Path, size: int, free: int
     log(f"{name}: {len(images)} images, short side {short}, about {text} in {folder}")
     if size > free:
         problem = f"the {name} needs about {text}, but only {free / 1e9:.1f} GB are free"
-        advice = (
-            "Set OODML_CACHE to a folder on another disk, or set model.input_cache to a side "
-            f'below {short} or to "off"'
-        )
-        raise error_at(folder, f"{problem}. {advice}", "model.input_cache")
+        advice = "Set OODML_CACHE to a folder on another disk, or set model.input_cache to a side"
+        text = f'{problem}. {advice} below {short} or to "off"'
+        raise error_at(folder, text, "model.input_cache")
 
 
 def _cache_path(images: ImageSet, records: FileRecords, short: int) -> Path:

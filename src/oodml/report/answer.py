@@ -49,9 +49,8 @@ class _Ranking:
         self.best_trained = next(row for row in self.rows if row["trains"])
         ahead = pairs[pairs["method"] == self.best["method"]].set_index("other")["probability"]
         self.probabilities: dict[str, float] = ahead.to_dict()
-        self.tied = [self.best] + [
-            row for row in self.rows[1:] if not self.probability(row) >= SEPARATED
-        ]
+        near = [row for row in self.rows[1:] if not self.probability(row) >= SEPARATED]
+        self.tied = [self.best, *near]
         """The methods that the best one is not separated from, the best one first."""
 
     def probability(self, row: Mapping[str, Any]) -> float:
@@ -125,11 +124,8 @@ def _why_no_interval(rows: Sequence[Mapping[str, Any]]) -> str:
     single = [row["method"] for row in rows if row["trains"] and row["seeds"] == 1]
     if not single:
         return EQUAL_SEEDS
-    verb = "has" if len(single) == 1 else "have"
-    return (
-        f"{format_list(single)} {verb} one seed, which gives no confidence interval; run at least "
-        "three seeds."
-    )
+    reason = f"{'has' if len(single) == 1 else 'have'} one seed, which gives no confidence interval"
+    return f"{format_list(single)} {reason}; run at least three seeds."
 
 
 def _certainty(probability: float | None) -> str:
@@ -183,14 +179,10 @@ def _facts(ranking: _Ranking, chance: float | None) -> tuple[Fact, ...]:
     if ranking.score != "ags":
         return (end,)
     lowest = level(row["worst"])
-    below = (
-        "" if lowest == end.number else f"; the lowest is {lowest}, on split {row['worst_split']}"
-    )
+    beyond = f"; the lowest is {lowest}, on split {row['worst_split']}"
+    below = "" if lowest == end.number else beyond
     course = f"{text} from the easiest split (smallest shift) to the hardest (largest){below}"
     chances = () if chance is None else (f"chance {level(chance)}",)
     average = f"{text}, averaged over all shifts (AGS){beside('ags', *chances)}"
-    return (
-        Fact(f"{level(row['easiest'])} → {end.number}", course),
-        end,
-        Fact(level(row["ags"]), average),
-    )
+    fall = Fact(f"{level(row['easiest'])} → {end.number}", course)
+    return fall, end, Fact(level(row["ags"]), average)

@@ -63,10 +63,8 @@ def compression_figure(table: pd.DataFrame, path: Path) -> None:
             axes.plot(row["bytes"], row[metric], "o", color=LIGHT[0])
             bounds = full - row[f"{metric}_high"], full - row[f"{metric}_low"]
             axes.vlines(row["bytes"], *bounds, color=LIGHT[0])
-            axes.annotate(
-                row["code"], (row["bytes"], row[metric]), (4, 4), textcoords="offset points",
-                fontsize=6,
-            )  # fmt: skip
+            at = (row["bytes"], row[metric])
+            axes.annotate(row["code"], at, (4, 4), textcoords="offset points", fontsize=6)
         axes.axhline(full, color="#999999", linewidth=0.6, linestyle=":")
         axes.set_xscale("log", base=2)
         axes.set(xlabel="Bytes per vector", ylabel=metric)

@@ -47,9 +47,8 @@ def find_examples(
         return None
     lists = query_lists(first)
     gallery = None if lists is None else lists.gallery
-    near = {
-        name: nearest_neighbors(one.vectors, candidates, k, gallery) for name, one in spaces.items()
-    }
+    options = (candidates, k, gallery)
+    near = {name: nearest_neighbors(one.vectors, *options) for name, one in spaces.items()}
     own = first.labels[candidates][:, None]
     shares = [(first.labels[rows] == own).mean(axis=1) for rows in near.values()]
     taken = _evenly_spaced(first.labels[candidates], candidates, np.mean(shares, axis=0), n_queries)

@@ -59,9 +59,8 @@ class StudyFolder:
         from oodml.study.folder.status import group_failures
 
         names = {run.id: run.description for run in self.plan.runs}
-        return group_failures(
-            (run, reason, names.get(run, run)) for run, reason in self.failed.items()
-        )
+        failed = self.failed.items()
+        return group_failures((run, reason, names.get(run, run)) for run, reason in failed)
 
 
 def read_folder(
@@ -102,20 +101,13 @@ def read_folder(
         images = _read(path / PACKED_IMAGES, lambda file: read_packed_images(file, data), notes)
     settings, failed = path / "study.toml", sorted((path / "failed").glob("*.txt"))
     return StudyFolder(
-        path=path,
-        table=without_controls(table),
+        path=path, table=without_controls(table), data=data, plan=plan, progression=progression,
         controls=table if table["split"].map(is_control).any() else None,
-        data=data,
-        further=None if further.empty else further,
+        further=None if further.empty else further, features=features, images=images,
         settings=settings.read_text("utf-8", "replace") if settings.exists() else "",
-        plan=plan,
-        progression=progression,
-        features=features,
-        images=images,
-        runs=_read_runs(path / "runs", notes),
+        runs=_read_runs(path / "runs", notes), notes=tuple(notes),
         failed={one.stem: failure_reason(one) for one in failed},
-        notes=tuple(notes),
-    )
+    )  # fmt: skip
 
 
 def _read(

@@ -105,9 +105,8 @@ def describe_losses(table: pd.DataFrame) -> str:
     """How much of the loss along the progression is difficulty, and how much shift."""
     if table.empty:
         return ""
-    raw, difficulty, shift, other = (
-        format_points(table[name].mean()) for name in ("raw", "difficulty", "shift", "other")
-    )
+    names = ("raw", "difficulty", "shift", "other")
+    raw, difficulty, shift, other = (format_points(table[name].mean()) for name in names)
     text = (
         f"From the easiest to the hardest split, trained methods lose {raw} points of Recall@1 "
         f"on average: {difficulty} because the test classes become more difficult for any network, "

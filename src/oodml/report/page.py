@@ -51,18 +51,13 @@ def page_environment() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("oodml.report", "assets"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+        loader=PackageLoader("oodml.report", "assets"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    names = ("number", "percent", "level", "difference")
+    environment.filters |= {name: getattr(formatting, f"format_{name}") for name in names}
     environment.filters |= {
         "label": lambda name: find_metric(name).label,
-        "number": formatting.format_number,
-        "percent": formatting.format_percent,
-        "level": formatting.format_level,
-        "difference": formatting.format_difference,
         "level_interval": _level_interval,
         "shift_limit": lambda shift: "none" if shift == inf else formatting.format_number(shift, 2),
         "difference_interval": lambda row, name, metric: formatting.format_interval(
@@ -80,51 +75,35 @@ def _page_values(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dic
 
     table, ranked = folder.table, ranked_metrics(folder.table)
     order, baselines = shifts(table), sorted(baselines_of(table))
+    candidates = () if baselines else catalog.names("methods")
+    parts = ("data", "settings", "failed", "notes", "progression")
+    listed = ("findings", "structure", "controls", "few_shot", "open_set", "compression", "losses")
     return {
-        "data": folder.data,
-        "smoke": folder.plan.smoke,
+        **{name: getattr(folder, name) for name in parts},
+        **{name: _records(tables[name]) for name in (*listed, "trial")},
+        "smoke": folder.plan.smoke, "search": folder.plan.search, "main": ranked[0],
         "answers": {metric: answer(tables, folder.data, metric) for metric in ranked},
-        "main": ranked[0],
-        "metrics": ranked,
         "rankings": {metric: _ranking(tables, metric) for metric in ranked},
-        "baselines": baselines,
-        "untrained": [
-            name
-            for name in (() if baselines else catalog.names("methods"))
-            if not catalog.get_class("methods", name).trains
-        ],
-        "shift": order,
-        "standard": standard_split(order.index),
+        "metrics": ranked, "baselines": baselines,
+        "untrained": [name for name in candidates if not catalog.get_class("methods", name).trains],
+        "shift": order, "standard": standard_split(order.index),
         "seeds": sorted(table.loc[table["stage"] == Stage.ZERO_SHOT, "seed"].unique().tolist()),
         "chance": dict(tables["chance_ags"].to_numpy().tolist()),
         "chance_of": {metric: find_metric(metric).chance for metric in ranked},
-        **{
-            name: _records(tables[name])
-            for name in ("findings", "structure", "controls", "few_shot", "open_set", "compression")
-        },
-        "failing": page_failures(folder, tables),
+        "failing": page_failures(folder, tables), "failures": folder.failures(),
         "near_far": _records(select(tables, "near_and_far", ranked[0])),
         "epochs": _records(tables["best_test_epoch_diagnostic"]),
         "published_data": folder.data in PUBLISHED_DATA,
         "refit": any((run.get("train") or {}).get("refit") for run in folder.runs.values()),
-        "search": folder.plan.search,
-        "losses": _records(tables["losses"]),
-        "trial": _records(tables["trial"]),
         "level_and_gain": describe_losses(tables["losses"]),
         "further": _records(select(tables, "test_data", ranked[0])),
         "runs": _runs(folder, tables["runs"]),
-        "settings": folder.settings,
-        "failed": folder.failed,
-        "failures": folder.failures(),
-        "notes": folder.notes,
-        "progression": folder.progression,
-        "folder": folder.path.resolve().name,
-        "version": __version__,
+        "folder": folder.path.resolve().name, "version": __version__,
         "payload": json.dumps(page_data(folder, tables), separators=(",", ":")).translate(SAFE),
         "plotly": get_plotlyjs().replace("</script", "<\\/script"),
         "css": asset("page.css"),
         "scripts": [asset(name) for name in ("figures.js", "decisions.js", "page.js")],
-    }
+    }  # fmt: skip
 
 
 def _level_interval(row: Mapping[str, Any], name: str, metric: str) -> str:
@@ -179,6 +158,7 @@ def page_data(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dict[s
     """The metrics, methods, series, map, examples, and images of a page."""
     table, baselines = folder.table, baselines_of(folder.table)
     splits, seeds = tables["progression"], tables["seeds"]
+    by_method = ("curves", "ags_by_seed", "published")
     few = tables["curves"].loc[tables["curves"]["n"] < MIN_BAND_SEEDS, "method"]
     examples = _find_examples(folder, splits["split"].tolist())
     drawn = None if folder.features is None else class_map(folder.features)
@@ -193,16 +173,11 @@ def page_data(folder: StudyFolder, tables: Mapping[str, pd.DataFrame]) -> dict[s
         "ranked": ranked_metrics(table),
         "standard": standard_split(splits["split"]),
         "splits": _records(splits),
-        "curves": _nested(tables["curves"], "metric", "method"),
+        **{name: _nested(tables[name], "metric", "method") for name in by_method},
+        **{name: _nested(tables[name], "metric") for name in ("chance", "ags", "few_shot")},
+        **{name: _nested(tables[name], "method") for name in ("compression", "gains")},
         "seeds": _nested(seeds[seeds["method"].isin(few)], "metric", "method"),
-        "chance": _nested(tables["chance"], "metric"),
         "chance_ags": dict(tables["chance_ags"].to_numpy().tolist()),
-        "ags": _nested(tables["ags"], "metric"),
-        "ags_by_seed": _nested(tables["ags_by_seed"], "metric", "method"),
-        "published": _nested(tables["published"], "metric", "method"),
-        "few_shot": _nested(tables["few_shot"], "metric"),
-        "compression": _nested(tables["compression"], "method"),
-        "gains": _nested(tables["gains"], "method"),
         "structure_measures": structure_metrics_of(table),
         "structure": _nested(tables["structure_points"], "measure"),
         "map": None if drawn is None else _map(drawn, folder),
@@ -239,12 +214,8 @@ def plain(value: Any) -> Any:
 
 
 def _metric(name: str) -> dict[str, Any]:
-    metric = find_metric(name)
-    return {
-        "label": metric.label, "family": metric.family, "bounds": metric.bounds,
-        "chance": metric.chance, "higher_is_better": metric.higher_is_better,
-        "percent": formatting.is_percent(name),
-    }  # fmt: skip
+    metric, keys = find_metric(name), ("label", "family", "bounds", "chance", "higher_is_better")
+    return {key: getattr(metric, key) for key in keys} | {"percent": formatting.is_percent(name)}
 
 
 def _nested(table: pd.DataFrame, key: str, *others: str) -> dict[str, Any]:
@@ -263,11 +234,8 @@ def _map(drawn: ClassMap, folder: StudyFolder) -> dict[str, Any]:
         str(split.step): "".join(letters[side] for side in class_sides(drawn, split))
         for split in folder.progression or ()
     }
-    x, y = drawn.points.T
-    return {
-        "classes": drawn.classes, "superclasses": drawn.superclasses, "x": x, "y": y,
-        "explained": drawn.explained, "samples": drawn.samples, "sides": sides,
-    }  # fmt: skip
+    values = {name: value for name, value in vars(drawn).items() if name != "points"}
+    return values | dict(zip("xy", drawn.points.T, strict=True)) | {"sides": sides}
 
 
 def _find_examples(folder: StudyFolder, splits: list[str]) -> list[Examples]:

@@ -165,14 +165,11 @@ def _draw_line(
     axis: "Axes", rows: pd.DataFrame, columns: tuple[str, str, str], style: Style, name: str
 ) -> None:
     value, low, high = columns
-    axis.plot(
-        rows["shift"], rows[value], LINE_STYLES[style.dash], marker=style.marker,
-        color=style.light, label=_wrap(name),
-    )  # fmt: skip
+    x, color = rows["shift"], style.light
+    line: Any = {"marker": style.marker, "color": color, "label": _wrap(name)}
+    axis.plot(x, rows[value], LINE_STYLES[style.dash], **line)
     if rows["n"].max() >= MIN_BAND_SEEDS:
-        axis.fill_between(
-            rows["shift"], rows[low], rows[high], color=style.light, alpha=0.14, linewidth=0
-        )
+        axis.fill_between(x, rows[low], rows[high], color=color, alpha=0.14, linewidth=0)
 
 
 def _wrap(name: str) -> str:

@@ -53,16 +53,16 @@ def tables(folder: StudyFolder) -> Tables:
     scored = _tables_by_metric(table, rows)
     sizes = image_counts(folder.images or folder.features)
     levels, gain_table = chance_levels(table, folder.progression, sizes), gains(folder)
-    points = diagnostics.structure_points(table, main)
+    points, controls = diagnostics.structure_points(table, main), pd.DataFrame()
+    if folder.controls is not None:
+        controls = diagnostics.size_effects(folder.controls, main)
     correlations = diagnostics.structure_correlations(points[~points["method"].isin(baselines)])
     return scored | {
         **failure_tables(folder, select(scored, "ags", main)["method"].tolist()),
         "structure": correlations,
         "structure_points": points,
         "progression": split_sizes(table, folder.progression, sizes),
-        "controls": pd.DataFrame()
-        if folder.controls is None
-        else diagnostics.size_effects(folder.controls, main),
+        "controls": controls,
         "chance": levels,
         "chance_ags": chance_scores(table, levels),
         "findings": _findings(folder, rows, scored["ags"], correlations),
@@ -159,10 +159,8 @@ def _published(folder: StudyFolder) -> pd.DataFrame:
 
 
 def _models(folder: StudyFolder) -> dict[str, Mapping[str, Any]]:
-    return {
-        str(run.get("label", run.get("method"))): run.get("model") or {}
-        for run in folder.runs.values()
-    }
+    runs = folder.runs.values()
+    return {str(run.get("label", run.get("method"))): run.get("model") or {} for run in runs}
 
 
 def _runs(folder: StudyFolder) -> pd.DataFrame:
@@ -170,10 +168,9 @@ def _runs(folder: StudyFolder) -> pd.DataFrame:
     named = table.drop_duplicates("run").sort_values(["method", "seed", "shift"])
     runs = named.loc[named["run"].isin([*folder.runs]), ["run", "method", "split", "seed"]]
     costs = [folder.runs[run] for run in runs["run"]]
-    return runs.assign(
-        seconds=[float(cost.get("seconds") or np.nan) for cost in costs],
-        host=[str(cost.get("host", "")) for cost in costs],
-    ).reset_index(drop=True)
+    seconds = [float(cost.get("seconds") or np.nan) for cost in costs]
+    hosts = [str(cost.get("host", "")) for cost in costs]
+    return runs.assign(seconds=seconds, host=hosts).reset_index(drop=True)
 
 
 def select(tables: Mapping[str, pd.DataFrame], name: str, metric: str) -> pd.DataFrame:
@@ -305,9 +302,7 @@ def compression_table(curves: pd.DataFrame) -> pd.DataFrame:
     for code, size in SIZES.items():
         name = f"recall@1_{code}"
         for one in _near_and_far(curves, ("recall@1", name)).to_dict("records"):
-            near, far = (
-                one[f"recall@1_{side}"] - one[f"{name}_{side}"] for side in ("near", "far")
-            )
+            near, far = (one[f"recall@1_{x}"] - one[f"{name}_{x}"] for x in ("near", "far"))
             values = one[f"{name}_near"], one[f"{name}_far"], near, far
             rows.append((one["method"], name, size, *values, far / near if near > 0 else np.nan))
     columns = ["method", "code", "size", "near", "far", "loss_near", "loss_far", "ratio"]

@@ -59,14 +59,10 @@ def pack_study(
     splits = [[str(one.step), sorted(one.train), sorted(one.test)] for one in progression]
     measured = [progression.shift_measure, progression.backbone, splits]
     summary = {
-        "name": plan.name,
-        "data": plan.runs[0].data if plan.runs else progression.data,
-        "fingerprint": plan.fingerprint,
-        "splits": content_hash(json.dumps(measured)),
-        "methods": sorted(table["method"].unique()),
-        "smoke": plan.smoke,
-        "vectors": vectors,
-    }
+        "name": plan.name, "data": plan.runs[0].data if plan.runs else progression.data,
+        "fingerprint": plan.fingerprint, "splits": content_hash(json.dumps(measured)),
+        "methods": sorted(table["method"].unique()), "smoke": plan.smoke, "vectors": vectors,
+    }  # fmt: skip
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary)
         shutil.copyfile(source / "results.parquet", staged / "results.parquet")

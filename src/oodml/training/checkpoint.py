@@ -82,11 +82,8 @@ class TrainingState:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "epoch": self.epoch,
-            "rows": self.rows,
-            "step": self.trainer.step,
-            "model": self.model.trained.state_dict(),
-            "method": self.method.state_dict(),
+            "epoch": self.epoch, "rows": self.rows, "step": self.trainer.step,
+            "model": self.model.trained.state_dict(), "method": self.method.state_dict(),
             "optimizer": self.trainer.optimizer.state_dict(),
             # With an average, the best weights never are the model's own.
             "best_weights": self.best.state_dict(-1 if self.trainer.average else self.epoch),
@@ -96,7 +93,7 @@ class TrainingState:
                 "global": torch.get_rng_state(),
                 "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             },
-        }
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         method, model = self.method.state_dict(), self.model.trained.state_dict()

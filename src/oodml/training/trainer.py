@@ -142,16 +142,12 @@ class Trainer:
         if not features:
             features = [encode(self.model, images[0])]
         return Batch(
-            features=features[0],
-            outputs=self.model.head(features[0]),
-            labels=labels.to(self.device),
-            step=self.step,
-            generator=self.random,
+            features=features[0], outputs=self.model.head(features[0]), encode=encode,
+            labels=labels.to(self.device), step=self.step, generator=self.random,
             images=images[0] if images else None,
             second_features=features[1] if len(features) > 1 else None,
             second_images=images[1] if len(images) > 1 else None,
-            encode=encode,
-        )
+        )  # fmt: skip
 
     def _encode(self, n: int, model: Embedder, images: Tensor) -> Tensor:
         """Features [n f] of the whole batch, from this process's share of its images."""
