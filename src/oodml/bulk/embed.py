@@ -27,12 +27,7 @@ from oodml.model import load_model
 from oodml.model_input import input_short
 from oodml.progress import Progress, hide_progress
 from oodml.ray_cluster import connect
-from oodml.study.workers.local import (
-    end_with_parent,
-    process_context,
-    without_main_script,
-    worker_device,
-)
+from oodml.study.workers import local
 from oodml.vectors import VectorSet
 
 SETTINGS = "embed.json"
@@ -185,11 +180,11 @@ _writer: list[ShardWriter] = []
 
 
 def _start_worker(settings: BulkSettings, threads: int, counter: Any) -> None:
-    Thread(target=end_with_parent, daemon=True).start()
+    Thread(target=local.end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     with counter.get_lock():
         index, counter.value = counter.value, counter.value + 1
-    values = {**vars(settings), "device": worker_device(settings.device, index)}
+    values = {**vars(settings), "device": local.worker_device(settings.device, index)}
     _writer[:] = [ShardWriter(BulkSettings(**values))]
 
 
@@ -201,11 +196,11 @@ def _write_in_worker(job: Job, out: Path) -> int:
 def _in_processes(
     jobs: Iterator[Job], settings: BulkSettings, workers: int, out: Path
 ) -> Iterator[int]:
-    context = process_context()
+    context = local.process_context()
     ShardWriter(settings)  # errors of the network appear here, once
     arguments = (settings, max(1, torch.get_num_threads() // workers), context.Value("i", 0))
     with ExitStack() as stack:
-        stack.enter_context(without_main_script(None))
+        stack.enter_context(local.without_main_script(None))
         pool = stack.enter_context(ProcessPoolExecutor(workers, context, _start_worker, arguments))
         pending: set[Future[int]] = set()
         try:

@@ -8,13 +8,8 @@ from typing import Any
 import torch
 
 from oodml import catalog
-from oodml.checks.requirement import (
-    SUPPLIED,
-    CheckResult,
-    Requirement,
-    check_docstring,
-    check_requirements,
-)
+from oodml.checks import requirement
+from oodml.checks.requirement import CheckResult, Requirement
 from oodml.errors import OodmlError, error_at, unknown
 from oodml.methods._base import BaseMethod
 
@@ -43,7 +38,7 @@ def requirements_of(kind: str) -> tuple[Requirement, ...]:
     module = import_module(f"oodml.checks.{kind}")
     named = [function for name, function in vars(module).items() if name.startswith("check_")]
     defined = [function for function in named if function.__module__ == module.__name__]
-    return (*dict.fromkeys((*module.BASIC, *defined, check_docstring)),)
+    return (*dict.fromkeys((*module.BASIC, *defined, requirement.check_docstring)),)
 
 
 def check(
@@ -60,7 +55,7 @@ def check(
     missing = [
         name
         for name, one in inspect.signature(factory.source).parameters.items()
-        if one.default is one.empty and name not in (*factory.options, *SUPPLIED)
+        if one.default is one.empty and name not in (*factory.options, *requirement.SUPPLIED)
         if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
     ]
     if missing:
@@ -69,7 +64,7 @@ def check(
         raise error_at(name, problem, allowed=missing)
     basic = import_module(f"oodml.checks.{kind}").BASIC
     with torch.random.fork_rng(devices=[]):
-        return check_requirements(requirements, factory, basic)
+        return requirement.check_requirements(requirements, factory, basic)
 
 
 def kind_of(name: str) -> str:

@@ -7,18 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from oodml.checks import samples
 from oodml.checks.requirement import Make, Violation, close, require, skip_unless
-from oodml.checks.samples import (
-    DIM,
-    EMBEDDING_KINDS,
-    UNUSUAL_LABELS,
-    draws_globally,
-    require_unchanged,
-    sample_rows,
-)
+from oodml.checks.samples import sample_rows
 from oodml.losses._base import accepts_triplets, all_triplets
 
-SIZES: dict[str, Any] = {"n_classes": 4, "dim": DIM}
+SIZES: dict[str, Any] = {"n_classes": 4, "dim": samples.DIM}
 """Values of these options, for losses that have them. Labels are 0 to 3."""
 PAIRS = (0, 0, 1, 1, 2, 2, 3, 3)
 
@@ -97,13 +91,13 @@ def check_descent(make: Make) -> None:
 
 def check_unusual_batches(make: Make) -> None:
     """Loss and gradients are finite for one class, singletons, one row, and one pair."""
-    for batch, labels in UNUSUAL_LABELS.items():
+    for batch, labels in samples.UNUSUAL_LABELS.items():
         _compute_checked(make(), *sample_rows(labels), batch)
 
 
 def check_unusual_embeddings(make: Make) -> None:
     """Loss and gradients are finite for long, zero, equal, and opposite embeddings."""
-    for kind in EMBEDDING_KINDS:
+    for kind in samples.EMBEDDING_KINDS:
         _compute_checked(make(), *sample_rows(PAIRS, kind=kind), f"{kind} embeddings")
 
 
@@ -149,7 +143,7 @@ def check_determinism(make: Make) -> None:
     loss, (x, y) = make(), sample_rows(PAIRS)
 
     values = (float(compute(loss, x, y).detach()) for _ in range(2))
-    (first, second), drew = draws_globally(lambda: tuple(values))
+    (first, second), drew = samples.draws_globally(lambda: tuple(values))
     remedy = "Take a torch.Generator as an option, or leave randomness to a miner or method"
     require(first == second, f"{first:.6g}, then {second:.6g}", remedy)
     require(not drew, "it draws from the global random generator", remedy)
@@ -168,7 +162,7 @@ def check_half_precision(make: Make) -> None:
 
 def check_inputs_unchanged(make: Make) -> None:
     """Embeddings and labels are not modified."""
-    require_unchanged(partial(compute, make()), PAIRS)
+    samples.require_unchanged(partial(compute, make()), PAIRS)
 
 
 def check_parameter_groups(make: Make) -> None:

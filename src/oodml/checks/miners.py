@@ -7,14 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from oodml.checks import samples
 from oodml.checks.requirement import Make, Violation, require, skip_unless
-from oodml.checks.samples import (
-    EMBEDDING_KINDS,
-    UNUSUAL_LABELS,
-    draws_globally,
-    require_unchanged,
-    sample_rows,
-)
+from oodml.checks.samples import sample_rows
 
 Relation = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -64,13 +59,13 @@ def check_triplets(make: Make) -> None:
     random = torch.Generator().manual_seed(0)
     for size in range(1, 15):
         labels: Sequence[int] = torch.randint(0, 1 + size // 2, (size,), generator=random).tolist()
-        for kind in EMBEDDING_KINDS:
+        for kind in samples.EMBEDDING_KINDS:
             mine_checked(make(), *sample_rows(labels, size, kind), seed=size)
 
 
 def check_unusual_batches(make: Make) -> None:
     """Batches of one class, of singletons, and of one row are accepted."""
-    for labels in UNUSUAL_LABELS.values():
+    for labels in samples.UNUSUAL_LABELS.values():
         mine_checked(make(), *sample_rows(labels))
 
 
@@ -89,7 +84,7 @@ def check_generator(make: Make) -> None:
     """The generator is the only source of randomness."""
     x, y = sample_rows(tuple(range(4)) * 3)
     first, miner = mine_checked(make(), x, y, 3), make()
-    second, drew = draws_globally(lambda: mine_checked(miner, x, y, 3))
+    second, drew = samples.draws_globally(lambda: mine_checked(miner, x, y, 3))
     remedy = "Draw only with torch.rand(…, generator=generator)"
     require(not drew, "it draws from the global random generator", remedy)
     require(torch.equal(first, second), "the same seed gives different triplets", remedy)
@@ -139,7 +134,7 @@ def check_half_precision(make: Make) -> None:
 
 def check_inputs_unchanged(make: Make) -> None:
     """Embeddings and labels are not modified."""
-    require_unchanged(partial(mine_checked, make()), (0, 0, 1, 1, 2, 2))
+    samples.require_unchanged(partial(mine_checked, make()), (0, 0, 1, 1, 2, 2))
 
 
 BASIC = (check_triplets,)

@@ -18,15 +18,9 @@ from oodml.embedding import embed, weights_key
 from oodml.errors import OodmlError, error_at, unknown
 from oodml.evaluate.signals import query_signals, signal_names
 from oodml.images.image_set import ImageSet
+from oodml.report import gain_tables
 from oodml.report.folder import StudyFolder
-from oodml.report.gain_tables import (
-    draw_targets,
-    hits,
-    membership,
-    method_hits,
-    method_values,
-    require_features,
-)
+from oodml.report.gain_tables import require_features
 from oodml.shift.distances import frechet_distance
 from oodml.vector_files import SUFFIXES
 from oodml.vectors import VectorSet
@@ -141,7 +135,7 @@ def open_forecast_study(folder: StudyFolder, views: FeatureViews, seed: int = 0)
     axes = principal_axes(features.vectors)
     projected = axes.project(features.vectors)
     train = tuple(projected[np.isin(features.classes, split.train)] for split in progression)
-    draws, labels = draw_targets(folder, seed), features.labels
+    draws, labels = gain_tables.draw_targets(folder, seed), features.labels
     sizes = pd.DataFrame([describe_sizes(labels[draw.rows]) for draw in draws])
     shift, signals, correct = [], [], []
     for draw in draws:
@@ -151,12 +145,12 @@ def open_forecast_study(folder: StudyFolder, views: FeatureViews, seed: int = 0)
         every = [view[draw.rows] for view in (views.test.vectors, *views.augmented)]
         measured = query_signals(every, draw.queries)
         signals.append(measured.values)
-        correct.append(hits(labels[draw.rows], draw.queries, measured.neighbors))
-    values, spread = method_values(correct, method_hits(folder, draws))
+        correct.append(gain_tables.hits(labels[draw.rows], draw.queries, measured.neighbors))
+    values, spread = gain_tables.method_values(correct, gain_tables.method_hits(folder, draws))
     if values.empty:
         problem = f"{folder.path}: a forecast requires a method with results on every split"
         raise OodmlError(problem, location=str(folder.path))
-    names, groups = signal_names(len(views.augmented)), membership(draws)
+    names, groups = signal_names(len(views.augmented)), gain_tables.membership(draws)
     sizes = sizes.assign(shift=shift)
     small = SmallTargets(names, groups, sizes, signals, correct, values, spread)
     return ForecastStudy(small, axes, train)

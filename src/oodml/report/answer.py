@@ -6,13 +6,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from oodml.analysis.formatting import (
-    format_difference,
-    format_level,
-    format_list,
-    format_probability,
-    is_percent,
-)
+from oodml.analysis import formatting
+from oodml.analysis.formatting import format_list, is_percent
 from oodml.analysis.gains import describe_near_and_far
 from oodml.analysis.intervals import SEPARATED
 from oodml.evaluate.registry import find_metric
@@ -59,13 +54,14 @@ class _Ranking:
 
     def lead(self, row: Mapping[str, Any]) -> str:
         """How far the best method is ahead of another one, in points."""
-        difference = format_difference(self.best[self.score] - row[self.score], self.metric)
+        ahead = self.best[self.score] - row[self.score]
+        difference = formatting.format_difference(ahead, self.metric)
         unit = "points of " if is_percent(self.metric) else "in "
         return f"{difference} {unit}{self.label}"
 
     def level(self, value: float) -> str:
         """A value of the metric as text."""
-        return format_level(value, self.metric)
+        return formatting.format_level(value, self.metric)
 
 
 def answer(tables: Mapping[str, pd.DataFrame], data: str, metric: str) -> Answer:
@@ -131,7 +127,7 @@ def _why_no_interval(rows: Sequence[Mapping[str, Any]]) -> str:
 def _certainty(probability: float | None) -> str:
     if probability is None or probability != probability:
         return "which may be chance"
-    return f"with {format_probability(probability)} probability"
+    return f"with {formatting.format_probability(probability)} probability"
 
 
 def _behind_baseline(ranking: _Ranking, probability: float | None, has_interval: bool) -> str:
@@ -141,10 +137,8 @@ def _behind_baseline(ranking: _Ranking, probability: float | None, has_interval:
         claim, certainty = "training does not clearly improve on", "which may be chance"
     elif probability is None:
         claim = "no trained method scores above"
-    return (
-        f"{claim} {ranking.best['method']}, which is not trained: {row['method']} is "
-        f"{ranking.lead(row)} behind, {certainty}"
-    )
+    behind = f"{row['method']} is {ranking.lead(row)} behind, {certainty}"
+    return f"{claim} {ranking.best['method']}, which is not trained: {behind}"
 
 
 def _undecided(ranking: _Ranking) -> str:
@@ -159,10 +153,9 @@ def _undecided(ranking: _Ranking) -> str:
     behind = next((row for row in ranking.rows if row not in tied), None)
     if behind is None:
         return f"no method is clearly better than another: {names} are within {spread}"
-    return (
-        f"{names} lead, within {spread} and in no certain order. {behind['method']} is "
-        f"{ranking.lead(behind)} behind {best}, {_certainty(ranking.probability(behind))}"
-    )
+    certainty = _certainty(ranking.probability(behind))
+    next_one = f"{behind['method']} is {ranking.lead(behind)} behind {best}, {certainty}"
+    return f"{names} lead, within {spread} and in no certain order. {next_one}"
 
 
 def _facts(ranking: _Ranking, chance: float | None) -> tuple[Fact, ...]:

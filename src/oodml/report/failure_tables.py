@@ -7,14 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from oodml.analysis.failures import (
-    TRAITS,
-    class_recalls,
-    confused_pairs,
-    exceptions,
-    explain_recall,
-    kind_recalls,
-)
+from oodml.analysis import failures
 from oodml.analysis.table import zero_shot_runs
 from oodml.errors import OodmlError
 from oodml.evaluate.confusions import confusions
@@ -36,13 +29,13 @@ def failure_tables(folder: StudyFolder, order: Sequence[str]) -> dict[str, pd.Da
     if counted.empty:
         names = ("by_kind", "by_class", "confused_pairs", "exceptions", "explained")
         return {name: pd.DataFrame() for name in names}
-    recalls, traits = class_recalls(counted), class_traits(folder)
+    recalls, traits = failures.class_recalls(counted), class_traits(folder)
     return {
-        "by_kind": kind_recalls(recalls),
+        "by_kind": failures.kind_recalls(recalls),
         "by_class": recalls,
-        "confused_pairs": confused_pairs(counted),
-        "exceptions": exceptions(recalls, [*order]),
-        "explained": traits if traits.empty else explain_recall(recalls, traits),
+        "confused_pairs": failures.confused_pairs(counted),
+        "exceptions": failures.exceptions(recalls, [*order]),
+        "explained": traits if traits.empty else failures.explain_recall(recalls, traits),
     }
 
 
@@ -84,7 +77,7 @@ def class_traits(folder: StudyFolder) -> pd.DataFrame:
         among = means[test] @ means[test].T
         np.fill_diagonal(among, -np.inf)
         columns = np.log(counts[test]), 1 - among.max(1), (means[test] @ means[train].T).max(1)
-        named = dict(zip(TRAITS, columns, strict=True))
+        named = dict(zip(failures.TRAITS, columns, strict=True))
         parts.append(pd.DataFrame({"split": str(split.step), "class": split.test, **named}))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 

@@ -10,17 +10,12 @@ import pandas as pd
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+from oodml.analysis import small_targets
 from oodml.analysis.forecast import score_forecasts
 from oodml.analysis.formatting import format_points
 from oodml.analysis.intervals import aggregated_generalization_score, student_interval
 from oodml.analysis.level_and_gain import divide_loss, equal_difficulty, fit_gain
-from oodml.analysis.small_targets import (
-    ALL_CLASSES,
-    MIN_CLASSES,
-    Draw,
-    draw_small_targets,
-    group_classes,
-)
+from oodml.analysis.small_targets import ALL_CLASSES, Draw
 from oodml.analysis.table import zero_shot, zero_shot_runs
 from oodml.errors import OodmlError, error_at
 from oodml.evaluate.clustering import kmeans
@@ -142,7 +137,8 @@ def draw_targets(folder: StudyFolder, seed: int = 0) -> list[Draw]:
     position = {name: label for label, name in enumerate(features.class_names)}
     tests = [np.array([position[name] for name in split.test]) for split in progression]
     groups = class_groups(features, np.unique(np.concatenate(tests)))
-    draws = draw_small_targets(features.labels, groups, tests, np.random.default_rng(seed))
+    generator = np.random.default_rng(seed)
+    draws = small_targets.draw_small_targets(features.labels, groups, tests, generator)
     if not draws:
         raise error_at(folder.path, "the test classes have too few images for a forecast")
     return draws
@@ -156,10 +152,10 @@ def class_groups(features: VectorSet, tested: Int[np.ndarray, " t"]) -> NDArray[
     """
     names, superclasses = features.class_names, features.superclass_of
     counts = Counter(superclasses.get(names[label], "") for label in tested.tolist())
-    if sum(count >= MIN_CLASSES for count in counts.values()) < 2:
+    if sum(count >= small_targets.MIN_CLASSES for count in counts.values()) < 2:
         count = max(min(2, len(names) // 3), min(MAX_CLUSTERS, len(names) // 6), 1)
         return kmeans(features.class_means(), count, seed=0)
-    groups = group_classes(superclasses)
+    groups = small_targets.group_classes(superclasses)
     return np.array([groups[name] for name in names])
 
 
