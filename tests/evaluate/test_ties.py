@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from oodml.evaluate.ties import random_subsets, ranks_within_ties
+from oodml.evaluate.ranks import random_subsets, ranks_within_ties
 
 
 @pytest.mark.parametrize(("total", "size"), [(5, 1), (5, 2), (5, 3), (5, 5), (6, 4)])

@@ -23,6 +23,8 @@ MAX_PROJECTION = 10_000
 """Last layers that are not ImageNet classifiers and smaller than this are projections (CLIP)."""
 _failures: dict[str, str] = {}
 """Why pretrained weights could not be loaded, by network; the hub's retries take a minute."""
+Processing = tuple[Callable[[Image.Image], Tensor], Any, Any]
+"""A function from an image to the input of a network, and the mean and deviation it uses."""
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3  # inputs are scaled as (255·x − 127) / 128
 
 
@@ -166,13 +168,9 @@ class _Encoder(nn.Module):
 
 
 def _wrap(
-    model: nn.Module,
-    preprocess: Callable[[Image.Image], Tensor],
-    mean: Any,
-    std: Any,
-    encode: Callable[..., Tensor] | None = None,
-    encode_text: Callable[[list[str]], Tensor] | None = None,
+    model: nn.Module, processing: Processing, encode: Any = None, encode_text: Any = None
 ) -> Backbone:
+    preprocess, mean, std = processing
     means, stds = (np.asarray(one, dtype=np.float32).reshape(-1) for one in (mean, std))
 
     def transform(image: Image.Image, size: int) -> NDArray[Any]:
@@ -193,7 +191,7 @@ def _wrap(
     return Backbone(*values, **own)
 
 
-def _processing(processor: Any) -> tuple[Callable[[Image.Image], Tensor], Any, Any]:
+def _processing(processor: Any) -> Processing:
     """The preprocessing of an image processor of transformers, with its mean and deviation."""
 
     def preprocess(image: Image.Image) -> Tensor:
@@ -217,8 +215,8 @@ def _open_clip(name: str, pretrained: bool, trust_code: bool) -> Backbone:
     def encode_text(texts: list[str]) -> Tensor:
         return model.eval().encode_text(tokenize(texts))  # type: ignore[no-any-return]
 
-    statistics = (visual.image_mean, visual.image_std)
-    return _wrap(visual, preprocess, *statistics, encode_text=encode_text)
+    processing = preprocess, visual.image_mean, visual.image_std
+    return _wrap(visual, processing, encode_text=encode_text)
 
 
 def _transformers(name: str, pretrained: bool, trust_code: bool) -> Backbone:
@@ -246,7 +244,7 @@ def _transformers(name: str, pretrained: bool, trust_code: bool) -> Backbone:
         return output.flatten(1)  # type: ignore[no-any-return]
 
     text = encode_text if hasattr(model, "get_text_features") else None
-    return _wrap(model, *_processing(processor), encode, text)
+    return _wrap(model, _processing(processor), encode, text)
 
 
 def _sentence_transformers(name: str, pretrained: bool, trust_code: bool) -> Backbone:
@@ -263,7 +261,7 @@ def _sentence_transformers(name: str, pretrained: bool, trust_code: bool) -> Bac
     def embed(model: Any, images: Tensor) -> Tensor:
         return model({"pixel_values": images, "modality": "image"})["sentence_embedding"]  # type: ignore[no-any-return]
 
-    return _wrap(model, *_processing(processor), embed, encode if reads_text else None)
+    return _wrap(model, _processing(processor), embed, encode if reads_text else None)
 
 
 def _torchvision(name: str, pretrained: bool, trust_code: bool) -> Backbone:
@@ -276,7 +274,7 @@ def _torchvision(name: str, pretrained: bool, trust_code: bool) -> Backbone:
     last = [path for path, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
     model.set_submodule(last, nn.Identity())  # the classifier
     preprocess = chosen.transforms()
-    return _wrap(model, preprocess, preprocess.mean, preprocess.std)
+    return _wrap(model, (preprocess, preprocess.mean, preprocess.std))
 
 
 _LOADERS: dict[str, Callable[[str, bool, bool], Backbone]] = {

@@ -26,7 +26,7 @@ class Contingency:
     class_sizes: NDArray[np.float64]
 
 
-CLUSTERING: MetricFamily[Contingency, float] = MetricFamily("clustering")
+CLUSTERING = MetricFamily("clustering")
 
 
 @CLUSTERING.define("nmi", "NMI", chance="random clusters")
@@ -66,17 +66,14 @@ def clustering_metrics(
     assignment: Array | None = None,
     distance: str = "cosine",
 ) -> dict[str, float]:
-    """Compute "nmi", "ami", and "f1" of a clustering against the labels.
+    """Compute "nmi" (normalized by the mean of both entropies), "ami" (Vinh et al., JMLR 2010), and
+    "f1" (of pairs of one cluster as retrieval of pairs of one label) of a clustering.
 
     Args:
         vectors, labels: [n d], and [n] integers or strings.
         seed, restarts: of k-means with as many clusters as there are labels; the best run counts.
         assignment: [n] a cluster per row to score instead of running k-means.
         distance: "cosine" clusters unit vectors, others the vectors as given.
-
-    Returns:
-        "nmi", normalized by the mean of both entropies; "ami", adjusted for chance (Vinh et al.,
-        JMLR 2010); and "f1" of pairs of one cluster as retrieval of pairs of one label.
 
     Raises:
         OodmlError: if vectors are not finite or, with "cosine", zero; if shapes do not match.
@@ -144,10 +141,7 @@ def _information(table: Contingency) -> tuple[float, float]:
 
 
 def _expected_information(table: Contingency) -> float:
-    """The expected mutual information of random clusters and classes of these sizes (Vinh 2010).
-
-    The number of shared images is hypergeometric; equal sizes are computed once.
-    """
+    """The expected mutual information of random clusters and classes of these sizes (Vinh 2010)."""
     n, total = table.shared.sum(), 0.0
     sizes_b, times_b = np.unique(table.class_sizes, return_counts=True)
     for size, times in zip(*np.unique(table.cluster_sizes, return_counts=True), strict=True):

@@ -53,9 +53,6 @@ def evaluate_judged(
         exclude, shared_label: as in `Rules`, in addition to those of the protocol.
         qrels: judgments of pairs of ids, which replace those by class.
         run_file, qrels_file: files to write in TREC format.
-
-    Raises:
-        OodmlError: if a column or id is missing, or no query has a match.
     """
     check_seed(seed)
     rules = _rules(protocol, exclude, shared_label)
@@ -157,7 +154,8 @@ def _judge(
     else:
         asked, images = (as_vectors(one.vectors, distance) for one in (queries, searched))
         groups, labels = encode_labels(queries.classes, searched.classes)[1]
-        own = self_matches(asked, images.to(asked), groups, labels, queries.ids, searched.ids)
+        sides = (asked, groups), (images.to(asked), labels)
+        own = self_matches(*sides, queries.ids, searched.ids)
     if qrels is None:
         judge = relevance.judge_by_class(queries, others, rules, own)
     else:

@@ -3,12 +3,10 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from oodml.results.metrics import Chance, Family, Metric, register_metric
 
-Inputs = TypeVar("Inputs")
-Value = TypeVar("Value")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -24,17 +22,8 @@ class Definition:
     compute: Callable[..., Any]
     expected: Callable[..., Any] | None
 
-    def expand(
-        self, function: Callable[..., Any], ks: Iterable[int]
-    ) -> dict[str, Callable[..., Any]]:
-        """A function by the metric's name, with one entry per k for "@k" metrics."""
-        name = self.metric.name
-        if "@k" not in name:
-            return {name: function}
-        return {name.replace("@k", f"@{k}"): partial(function, k=k) for k in ks}
 
-
-class MetricFamily(Generic[Inputs, Value]):
+class MetricFamily:
     """Metrics of one family that are computed from the same inputs, in the order of display."""
 
     def __init__(self, family: Family) -> None:
@@ -63,19 +52,19 @@ class MetricFamily(Generic[Inputs, Value]):
         return decorate
 
     def functions(
-        self, ks: Iterable[int] = (), *, published: bool = True
-    ) -> dict[str, Callable[[Inputs], Value]]:
-        """The function of each metric by its name, with one entry per k for "@k" metrics."""
-        functions: dict[str, Callable[[Inputs], Value]] = {}
-        for one in self.definitions.values():
-            if published or not one.metric.published:
-                functions |= one.expand(one.compute, ks)
-        return functions
+        self, ks: Iterable[int] = (), *, published: bool = True, expected: bool = False
+    ) -> dict[str, Callable[..., Any]]:
+        """The function of each metric by its name, with one entry per k for "@k" metrics.
 
-    def expected_values(self, ks: Iterable[int] = ()) -> dict[str, Callable[..., Any]]:
-        """The expected value of each metric that has one, as in `functions`."""
+        With `expected`, that of its value under a random ranking, for the metrics that have one.
+        """
         functions: dict[str, Callable[..., Any]] = {}
-        for one in self.definitions.values():
-            if one.expected is not None:
-                functions |= one.expand(one.expected, ks)
+        for name, one in self.definitions.items():
+            function = one.expected if expected else one.compute
+            if function is None or (one.metric.published and not published):
+                continue
+            if "@k" in name:
+                functions |= {name.replace("@k", f"@{k}"): partial(function, k=k) for k in ks}
+            else:
+                functions[name] = function
         return functions

@@ -17,6 +17,8 @@ RESOLVED = {4: 2e-4, 8: 1e-11}
 UNRESOLVED = 0.1  # the share of queries whose nearest neighbors may be unresolved
 NEIGHBORS = 8  # the neighbor whose distance is estimated; nearer ones may be copies
 SAMPLE = 2**25  # numbers that are read to estimate the distances of nearest neighbors
+Rows = Float[Tensor, "n d"]
+Others = Float[Tensor, "m d"] | None
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,7 @@ class Comparable:
 
 
 def comparable(
-    queries: Float[Tensor, "n d"],
-    gallery: Float[Tensor, "m d"] | None,
-    distance: str,
-    mean: Float[Tensor, " d"] | None = None,
+    queries: Rows, gallery: Others, distance: str, mean: Float[Tensor, " d"] | None = None
 ) -> Comparable:
     """Prepare vectors as given for ranking; without a gallery, the queries are the gallery.
 
@@ -64,10 +63,7 @@ def comparable(
 
 
 def _comparable_by_distance(
-    queries: Float[Tensor, "n d"],
-    gallery: Float[Tensor, "m d"] | None,
-    mean: Float[Tensor, " d"] | None,
-    unit: bool,
+    queries: Rows, gallery: Others, mean: Float[Tensor, " d"] | None, unit: bool
 ) -> Comparable:
     """Scale and center vectors, in float64 where float32 does not resolve their distances."""
     exponent = _safe_exponent(queries, gallery)
@@ -85,9 +81,7 @@ def _comparable_by_distance(
     return Comparable(queries, gallery, True, True, unit, exponent)
 
 
-def _comparable_in_ball(
-    queries: Float[Tensor, "n d"], gallery: Float[Tensor, "m d"] | None
-) -> Comparable:
+def _comparable_in_ball(queries: Rows, gallery: Others) -> Comparable:
     """Prepare points of the unit ball for ranking by hyperbolic distance.
 
     In the hyperboloid model, points x = (x₀, x⃗) have the distance arccosh(q₀g₀ - q⃗·g⃗). For each
@@ -127,10 +121,7 @@ def resolved_points(rows: Float[Tensor, "n d"], euclidean: bool) -> Float[Tensor
 
 
 def is_resolved(
-    queries: Float[Tensor, "n d"],
-    gallery: Float[Tensor, "m d"] | None,
-    exact: Float[Tensor, "n d"] | None = None,
-    exact_gallery: Float[Tensor, "m d"] | None = None,
+    queries: Rows, gallery: Others, exact: Rows | None = None, exact_gallery: Others = None
 ) -> bool:
     """Whether matrix products in the vectors' type resolve the distances of near neighbors.
 
@@ -164,16 +155,14 @@ def difference_distances(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Fl
 
 
 def scale_to_safe_size(
-    queries: Float[Tensor, "n d"], gallery: Float[Tensor, "m d"] | None, safe: float | None = None
-) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"] | None]:
+    queries: Rows, gallery: Others, safe: float | None = None
+) -> tuple[Rows, Others]:
     """Multiply both by a power of two if their squares could over- or underflow."""
     exponent = _safe_exponent(queries, gallery, safe)
     return _scale(queries, exponent), None if gallery is None else _scale(gallery, exponent)
 
 
-def _safe_exponent(
-    queries: Float[Tensor, "n d"], gallery: Float[Tensor, "m d"] | None, safe: float | None = None
-) -> int:
+def _safe_exponent(queries: Rows, gallery: Others, safe: float | None = None) -> int:
     sizes = [float(rows.abs().max()) for rows in (queries, gallery) if rows is not None]
     largest, safe = max(sizes), safe or SAFE_SIZE[queries.itemsize]
     if largest == 0 or 1 / safe < largest < safe:

@@ -21,6 +21,8 @@ from oodml.lazy_torch import Tensor, torch
 
 Relevance = Mapping[Any, Any] | Array
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
+Grouped = tuple[Float[Tensor, "_ d"], NDArray[np.int64]]
+"""Vectors and their groups [n]."""
 TOLERANCE = 1e-3  # how far two vectors of one image may differ, relative to their length
 
 
@@ -84,7 +86,7 @@ def gallery_protocol(
     groups, gallery_groups = encode_labels(targets, other_targets)[1]
     dtype = torch.promote_types(queries.dtype, others.dtype)
     queries, others = queries.to(dtype), others.to(dtype)
-    pairs = self_matches(queries, others, groups, gallery_groups, ids, gallery_ids)
+    pairs = self_matches((queries, groups), (others, gallery_groups), ids, gallery_ids)
     return RetrievalProtocol(queries, groups, others, gallery_groups, pairs)
 
 
@@ -110,32 +112,28 @@ def _groups(relevance: Relevance | None, labels: NDArray[Any], name: str) -> NDA
 
 
 def self_matches(
-    queries: Float[Tensor, "n d"],
-    gallery: Float[Tensor, "m d"],
-    groups: NDArray[np.int64],
-    gallery_groups: NDArray[np.int64],
-    ids: Array | None,
-    gallery_ids: Array | None,
+    queries: Grouped, gallery: Grouped, ids: Array | None, gallery_ids: Array | None
 ) -> Pairs:
     """The queries and gallery rows of all pairs that are the same image, by their ids."""
     if (ids is None) != (gallery_ids is None):
         raise OodmlError("give both ids and gallery_ids, or neither", location="ids")
-    pairs = _pairs_of_ids(len(queries), len(gallery), ids, gallery_ids)
-    is_same = _is_close(queries, gallery, pairs)
+    (vectors, groups), (images, gallery_groups) = queries, gallery
+    pairs = _pairs_of_ids(len(vectors), len(images), ids, gallery_ids)
+    is_same = _is_close(vectors, images, pairs)
     n_others = len(np.unique(pairs[0][~is_same]))
     pairs = pairs[0][is_same], pairs[1][is_same]
     conflicts = pairs[0][groups[pairs[0]] != gallery_groups[pairs[1]]].tolist()
     if conflicts:
-        name = "" if ids is None else f" ({as_labels(ids, len(queries), 'ids')[conflicts[0]]!s})"
+        name = "" if ids is None else f" ({as_labels(ids, len(vectors), 'ids')[conflicts[0]]!s})"
         problem = f"query {conflicts[0]}{name} is in the gallery with another label"
         raise OodmlError(f"{problem} ({len(conflicts)} images)", "gallery_labels", conflicts[0])
-    n_copies = _count_copies((queries, groups), (gallery, gallery_groups), pairs[0])
+    n_copies = _count_copies(queries, gallery, pairs[0])
     if n_others:
-        _warn(f"{n_others} of {len(queries)} queries share an id with a gallery image that has "
+        _warn(f"{n_others} of {len(vectors)} queries share an id with a gallery image that has "
               "another vector; they count as different images")  # fmt: skip
     if n_copies:
         remedy = "; give ids of both to exclude a query's own image" if ids is None else ""
-        _warn(f"{n_copies} of {len(queries)} queries have an identical vector with the same label "
+        _warn(f"{n_copies} of {len(vectors)} queries have an identical vector with the same label "
               f"in the gallery, which counts as a match{remedy}")  # fmt: skip
     return pairs
 
@@ -167,11 +165,7 @@ def _is_close(
     return np.asarray(is_close.cpu().numpy())
 
 
-def _count_copies(
-    queries: tuple[Tensor, NDArray[np.int64]],
-    gallery: tuple[Tensor, NDArray[np.int64]],
-    excluded: NDArray[np.int64],
-) -> int:
+def _count_copies(queries: Grouped, gallery: Grouped, excluded: NDArray[np.int64]) -> int:
     """The queries with an identical vector of the same group in the gallery, besides their own."""
     keys = []
     for rows, groups in (queries, gallery):

@@ -8,16 +8,15 @@ positives; then the next tile overwrites it. There is no n×n matrix, and the ga
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
 from oodml.evaluate.inputs import find_duplicates
-from oodml.evaluate.precision import Comparable, comparable, difference_distances
+from oodml.evaluate.precision import Comparable, Rows, comparable, difference_distances
 from oodml.evaluate.protocol import RetrievalProtocol
-from oodml.evaluate.ties import ranks_within_ties
 from oodml.lazy_torch import Tensor, torch
 
 QUERIES = 512  # queries per block
@@ -31,6 +30,13 @@ LARGE = 2**17  # images above which a block's ties with its own classes show if 
 POSITIVES = 2**25  # scores of positives in memory at a time
 SORT_ABOVE = 256  # positives per query above which sorting a tile is cheaper than comparing
 NOT_RETRIEVED = 2**52  # the rank of a positive that a ranking does not contain
+Columns = Float[Tensor, "m d"]
+Generator: TypeAlias = "torch.Generator"
+Limits = Float[Tensor, "c b p"]
+Ranks = Int[Tensor, "b p"]
+Repeated = tuple[Int[Tensor, " r"], Int[Tensor, " r"]]
+Scores = Float[Tensor, "b _"]
+Scratch = Float[Tensor, " s"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class RankBlock:
 
     rows: Int[Tensor, " b"]  # the queries
     counts: Int[Tensor, " b"]  # positives of each, at least 1
-    ranks: Int[Tensor, "b p"]  # from 1, ascending in each row, undefined beyond the row's count
+    ranks: Ranks  # from 1, ascending in each row, undefined beyond the row's count
     grades: Float[Tensor, "b p"] | None = None  # relevance; None if all are equally relevant
     sizes: Int[Tensor, " b"] | None = None  # the images that are ranked for each, if counted
 
@@ -69,8 +75,8 @@ class Counts(NamedTuple):
     """A block of queries, and how many gallery images score above each of their limits."""
 
     queries: Float[Tensor, "b d"]  # in the form that is compared
-    limits: Float[Tensor, "c b p"]
-    above: Float[Tensor, "c b p"]  # float64
+    limits: Limits
+    above: Limits  # float64
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ def positive_ranks(
     protocol: RetrievalProtocol,
     *,
     distance: str,
-    generator: "torch.Generator",
+    generator: Generator,
     more: MoreColumns | None = None,
 ) -> Iterator[RankBlock]:
     """Rank the positives of every query that has one, without the query's own images, in blocks.
@@ -114,16 +120,13 @@ def positive_ranks(
         yield counter.ranks()
 
 
-def scratch_memory(like: Tensor) -> Float[Tensor, " s"]:
+def scratch_memory(like: Tensor) -> Scratch:
     """Memory for comparisons on the device of a tensor, in its type."""
     return like.new_empty(SCRATCH if like.device.type == "cpu" else 2**26)
 
 
 def count_columns(
-    vectors: Comparable,
-    columns: Float[Tensor, "m d"],
-    blocks: Iterable[Counts],
-    scratch: Float[Tensor, " s"],
+    vectors: Comparable, columns: Columns, blocks: Iterable[Counts], scratch: Scratch
 ) -> None:
     """Count prepared gallery images for blocks of queries."""
     nothing = torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
@@ -135,10 +138,10 @@ def count_columns(
 def _counters(
     layout: "_Layout",
     vectors: Comparable,
-    columns: Float[Tensor, "m d"],
-    repeated: tuple[Int[Tensor, " r"], Int[Tensor, " r"]],
-    scratch: Float[Tensor, " s"],
-    generator: "torch.Generator",
+    columns: Columns,
+    repeated: Repeated,
+    scratch: Scratch,
+    generator: Generator,
     n_images: int,
 ) -> Iterator["RankCounter"]:
     """Count all columns for each block of queries."""
@@ -207,18 +210,14 @@ class Tiles:
     """The scores of a block of queries, computed one tile at a time."""
 
     def __init__(
-        self,
-        vectors: Comparable,
-        queries: Float[Tensor, "b d"],
-        columns: Float[Tensor, "m d"],
-        repeated: tuple[Int[Tensor, " r"], Int[Tensor, " r"]],
+        self, vectors: Comparable, queries: Rows, columns: Columns, repeated: Repeated
     ) -> None:
         self.queries, self.columns, self.repeated = queries, columns, repeated
         self.by_differences = vectors.by_differences
         self.bias = -columns.square().sum(1) / 2 if vectors.euclidean else None
         self.buffer = columns.new_empty(len(queries) * min(TILE, len(columns)))
 
-    def strip(self, low: int, high: int) -> tuple[int, int, Float[Tensor, "b w"]]:
+    def strip(self, low: int, high: int) -> tuple[int, int, Scores]:
         """The scores of the columns from `low` to `high`, and the range that was computed.
 
         The range is at least one tile wide. It covers all columns if rows of the gallery are
@@ -233,9 +232,7 @@ class Tiles:
         scores[:, self.repeated[0]] = scores[:, self.repeated[1]]
         return 0, len(self.columns), scores
 
-    def scores(
-        self, low: int, high: int, out: Float[Tensor, "b w"] | None = None
-    ) -> Float[Tensor, "b w"]:
+    def scores(self, low: int, high: int, out: Scores | None = None) -> Scores:
         columns = self.columns[low:high]
         if self.by_differences:
             return difference_distances(self.queries, columns).neg_()
@@ -243,7 +240,7 @@ class Tiles:
             return torch.mm(self.queries, columns.T, out=out)
         return torch.addmm(self.bias[low:high], self.queries, columns.T, out=out)
 
-    def others(self, low: int, high: int) -> Iterator[Float[Tensor, "b w"]]:
+    def others(self, low: int, high: int) -> Iterator[Scores]:
         """The tiles of all columns outside `low` to `high`; each overwrites the previous one."""
         for begin, end in ((0, low), (high, len(self.columns))):
             n_tiles = -(-(end - begin) // TILE)
@@ -263,10 +260,10 @@ class RankCounter:
     def __init__(
         self,
         rows: Int[Tensor, " b"],
-        positives: Float[Tensor, "b p"],
+        positives: Scores,
         counts: Int[Tensor, " b"],
-        scratch: Float[Tensor, " s"],
-        generator: "torch.Generator",
+        scratch: Scratch,
+        generator: Generator,
         exact_ties: bool = False,
     ) -> None:
         self.rows, self.n_positives = rows, counts
@@ -283,7 +280,7 @@ class RankCounter:
             self.limits = torch.where(self.coin, below, positives)[None]
         self.above = torch.zeros(self.limits.shape, dtype=torch.float64, device=rows.device)
 
-    def add(self, tile: Float[Tensor, "b _"]) -> None:
+    def add(self, tile: Scores) -> None:
         """Count the scores of further gallery images."""
         _count(tile, self.limits, self.above, self.scratch)
 
@@ -308,10 +305,10 @@ class RankCounter:
 
 def _layout_counter(
     layout: _Layout,
-    strip: Float[Tensor, "b w"],
+    strip: Scores,
     low: int,
-    scratch: Float[Tensor, " s"],
-    generator: "torch.Generator",
+    scratch: Scratch,
+    generator: Generator,
     exact_ties: bool = False,
 ) -> RankCounter:
     """The counter of queries whose positives are in `strip`, whose first column is `low`.
@@ -334,10 +331,7 @@ def _layout_counter(
 
 
 def _symmetric_blocks(layout: _Layout) -> list[tuple[int, int]]:
-    """Ranges of queries whose positives are the columns of the same range.
-
-    Empty if the gallery is small, or if the scores of all positives take too much memory.
-    """
+    """Ranges of queries whose positives are the columns of the same range, if that is worth it."""
     is_small = len(layout.rows) < SYMMETRIC_ABOVE or int(layout.count.max()) > QUERIES
     if is_small or int(layout.count.sum()) > POSITIVES:
         return []
@@ -353,11 +347,7 @@ def _symmetric_blocks(layout: _Layout) -> list[tuple[int, int]]:
 
 
 def _symmetric_counters(
-    layout: _Layout,
-    columns: Float[Tensor, "n d"],
-    euclidean: bool,
-    scratch: Float[Tensor, " s"],
-    generator: "torch.Generator",
+    layout: _Layout, columns: Columns, euclidean: bool, scratch: Scratch, generator: Generator
 ) -> list[RankCounter]:
     """Count all images among each other; the product of two blocks serves both as queries."""
     blocks = _symmetric_blocks(layout)
@@ -365,7 +355,7 @@ def _symmetric_counters(
     bias = columns.square().sum(1) / -2 if euclidean else columns.new_zeros(0)
     ranges = [slice(begin + offset, end + offset) for begin, end in blocks]
 
-    def add_bias(products: Float[Tensor, "b w"], part: slice) -> Float[Tensor, "b w"]:
+    def add_bias(products: Scores, part: slice) -> Scores:
         return (products + bias[part] if euclidean else products).contiguous()
 
     counters = []
@@ -384,22 +374,14 @@ def _symmetric_counters(
     return counters
 
 
-def _ties_matter(positives: Float[Tensor, "b p"], valid: Bool[Tensor, "b p"]) -> bool:
-    """Whether positives tie with each other, or there are too few pairs to find out.
-
-    Scores with few distinct values (binary codes, one-hot vectors) tie in any large sample.
-    """
+def _ties_matter(positives: Scores, valid: Bool[Tensor, "b p"]) -> bool:
+    """Whether positives tie, as those of binary codes do, or too few pairs exist to find out."""
     pairs = valid[:, 1:].sum(1) * valid.sum(1) // 2
     equal = (positives[:, 1:] == positives[:, :-1]) & valid[:, 1:]
     return bool(pairs.sum() < PAIRS) or bool(equal.any())
 
 
-def _count(
-    tile: Float[Tensor, "b w"],
-    limits: Float[Tensor, "c b p"],
-    counts: Float[Tensor, "c b p"],
-    scratch: Float[Tensor, " s"],
-) -> None:
+def _count(tile: Scores, limits: Limits, counts: Limits, scratch: Scratch) -> None:
     """Add to the counts; comparing into floats is vectorized, comparing into Booleans is not."""
     width = tile.shape[1]
     if limits.shape[2] > SORT_ABOVE:
@@ -412,3 +394,60 @@ def _count(
         scores, limit = tile[part, None], limits[:, part, :, None]
         buffer = scratch[: limit.numel() * width].view(*limit.shape[:3], width)
         counts[:, part] += torch.gt(scores, limit, out=buffer).sum(3)
+
+
+def ranks_within_ties(
+    above: Ranks, level: Ranks, scores: Scores, valid: Bool[Tensor, "b p"], generator: Generator
+) -> Ranks:
+    """Draw the ranks from 1, in ascending order, of positives that tie with other images.
+
+    `above` counts the gallery images strictly closer than the positive, `level` those at exactly
+    its distance, itself included; the `scores` of the positives descend, `valid` ones first. The
+    order of tied images is independent for each row.
+    """
+    ranks = above + 1
+    tied = valid & (level > 1)
+    if not tied.any():
+        return ranks
+    starts = tied.clone()
+    starts[:, 1:] &= scores[:, 1:] != scores[:, :-1]
+    group = starts.flatten().cumsum(0)[tied.flatten()] - 1
+    sizes = torch.bincount(group)
+    first = torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
+    within = torch.arange(len(group), device=group.device) - first
+    ranks[tied] += random_subsets(level[starts], sizes, generator)[group, within]
+    return ranks
+
+
+def random_subsets(
+    totals: Int[Tensor, " g"], sizes: Int[Tensor, " g"], generator: Generator
+) -> Int[Tensor, "g s"]:
+    """Draw `sizes` distinct numbers from 0 … totals-1 for each row, uniformly over all subsets.
+
+    The numbers ascend; entries beyond a row's size are undefined.
+    """
+    # At most half of the numbers are drawn, so that collisions are rare; for larger subsets the
+    # numbers to exclude are drawn.
+    is_complement = 2 * sizes > totals
+    n_drawn = torch.where(is_complement, totals - sizes, sizes)
+    slots = torch.arange(int(sizes.max()), device=totals.device).expand(len(totals), -1)
+    unused = slots >= n_drawn[:, None]
+    limits = totals[:, None].expand_as(slots)
+    numbers = torch.where(unused, limits + slots, _random_below(limits, generator)).sort(1).values
+    while True:
+        collided = torch.zeros_like(unused)
+        collided[:, 1:] = numbers[:, 1:] == numbers[:, :-1]
+        if not collided.any():
+            break
+        numbers[collided] = _random_below(limits[collided], generator)
+        numbers = numbers.sort(1).values
+    # The k-th number that is not in c₀<c₁<… is k plus the number of i with cᵢ-i ≤ k.
+    n_excluded = torch.searchsorted(numbers - slots, slots.contiguous(), right=True)
+    included = slots + torch.minimum(n_excluded, n_drawn[:, None])
+    return torch.where(is_complement[:, None], included, numbers)
+
+
+def _random_below(limits: Tensor, generator: Generator) -> Tensor:
+    shape, device = limits.shape, limits.device
+    uniform = torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
+    return (uniform * limits).long()

@@ -1,7 +1,4 @@
-"""Every metric of the package: import `find_metric` and `sort_metrics` from here.
-
-Importing this module registers the metrics of retrieval, clustering, and structure.
-"""
+"""Every metric of the package, which importing this module registers."""
 
 from math import inf
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
+from scipy.special import gammaln
 
 from oodml.errors import OodmlError, error_at, unknown
-from oodml.evaluate import random_ranking
 from oodml.evaluate.inputs import Array, as_labels, check_seed, encode_labels
 from oodml.evaluate.metric_family import MetricFamily
 from oodml.evaluate.protocol import RetrievalProtocol, gallery_protocol
@@ -19,6 +19,9 @@ from oodml.results.metrics import PUBLISHED, check_bounds
 COUNTS = ("positives", "gallery_size")  # counts of each query that are returned with its metrics
 PerQuery = dict[str, NDArray[np.float64]]
 Score = Float[Tensor, " b"]
+Counts = NDArray[np.int64]
+"""The number of positives of each query, at least 1; `size` is that of the images ranked for it."""
+Expected = NDArray[np.float64]
 
 
 class RankedPositives:
@@ -55,46 +58,110 @@ class RankedPositives:
         return self.valid & (self.ranks <= limits)
 
 
-RETRIEVAL: MetricFamily[RankedPositives, Score] = MetricFamily("retrieval")
+def expected_recall(counts: Counts, size: int, k: int) -> Expected:
+    """The probability that at least one of k images drawn without replacement is a positive."""
+    draws = min(k, size)
+    negatives = size - counts
+    can_miss = negatives >= draws
+    rest = np.where(can_miss, negatives - draws, 0)
+    log_missed = (
+        gammaln(negatives + 1) - gammaln(rest + 1) - gammaln(size + 1) + gammaln(size - draws + 1)
+    )
+    return np.asarray(1 - np.exp(np.where(can_miss, log_missed, -np.inf)))
 
 
-@RETRIEVAL.define("recall@k", "Recall@k", expected=random_ranking.expected_recall)
+def expected_precision(counts: Counts, size: int, k: int) -> Expected:
+    """The expected share of positives among the k nearest."""
+    return np.asarray(counts / size * min(k, size) / k)
+
+
+def expected_r_precision(counts: Counts, size: int) -> Expected:
+    """The expected share of positives among the R nearest."""
+    return np.asarray(counts / size)
+
+
+def expected_map(counts: Counts, size: int) -> Expected:
+    """The expected mean average precision."""
+    return _precision_sum(counts, size, np.full_like(counts, size)) / counts
+
+
+def expected_map_at_r(counts: Counts, size: int) -> Expected:
+    """The expected mAP@R."""
+    return _precision_sum(counts, size, counts) / counts
+
+
+def expected_map_at_1000(counts: Counts, size: int) -> Expected:
+    """The expected mAP@1000."""
+    limit = np.full_like(counts, min(1000, size))
+    return _precision_sum(counts, size, limit) / np.minimum(counts, 1000)
+
+
+def expected_mrr(counts: Counts, size: int) -> Expected:
+    """The expected reciprocal rank of the first positive."""
+    means = []
+    for positives in counts.tolist():
+        ranks = np.arange(1, size - positives + 2)
+        log_probability = (
+            np.log(positives / (size - ranks + 1))
+            + gammaln(size - positives + 1)
+            - gammaln(size - positives - ranks + 2)
+            - gammaln(size + 1)
+            + gammaln(size - ranks + 2)
+        )
+        means.append(float((np.exp(log_probability) / ranks).sum()))
+    return np.array(means)
+
+
+def _precision_sum(counts: Counts, size: int, limit: Counts) -> Expected:
+    """Expected sum of the precisions at the positives up to rank `limit`.
+
+    Rank r is one of R positives among N with probability R/N, each before it with (R-1)/(N-1).
+    """
+    harmonic = np.concatenate(([0.0], np.cumsum(1 / np.arange(1, size + 1))))
+    before = (counts - 1) / max(size - 1, 1)
+    return np.asarray(counts / size * (harmonic[limit] * (1 - before) + limit * before))
+
+
+RETRIEVAL = MetricFamily("retrieval")
+
+
+@RETRIEVAL.define("recall@k", "Recall@k", expected=expected_recall)
 def recall(positives: RankedPositives, k: int) -> Score:
     """1 if a positive is among the k nearest, else 0."""
     return (positives.first <= k).double()
 
 
-@RETRIEVAL.define("precision@k", "Precision@k", expected=random_ranking.expected_precision)
+@RETRIEVAL.define("precision@k", "Precision@k", expected=expected_precision)
 def precision(positives: RankedPositives, k: int) -> Score:
     """The share of positives among the k nearest."""
     return positives.count_within(k) / k
 
 
-@RETRIEVAL.define("r_precision", "R-precision", expected=random_ranking.expected_r_precision)
+@RETRIEVAL.define("r_precision", "R-precision", expected=expected_r_precision)
 def r_precision(positives: RankedPositives) -> Score:
     """The share of positives among the R nearest."""
     return positives.count_within(positives.counts) / positives.counts
 
 
-@RETRIEVAL.define("map@r", "mAP@R", expected=random_ranking.expected_map_at_r)
+@RETRIEVAL.define("map@r", "mAP@R", expected=expected_map_at_r)
 def map_at_r(positives: RankedPositives) -> Score:
     """Average precision with ranks beyond R counted as 0 (Musgrave et al., ECCV 2020)."""
     return positives.precision_sum(positives.counts) / positives.counts
 
 
-@RETRIEVAL.define("map@1000", "mAP@1000", expected=random_ranking.expected_map_at_1000)
+@RETRIEVAL.define("map@1000", "mAP@1000", expected=expected_map_at_1000)
 def map_at_1000(positives: RankedPositives) -> Score:
     """The precisions at ranks up to 1000, summed and divided by min(R, 1000)."""
     return positives.precision_sum(1000) / positives.counts.clamp(max=1000)
 
 
-@RETRIEVAL.define("map", "mAP", expected=random_ranking.expected_map)
+@RETRIEVAL.define("map", "mAP", expected=expected_map)
 def average_precision(positives: RankedPositives) -> Score:
     """The mean of the precisions at all positives."""
     return positives.precision.sum(1) / positives.counts
 
 
-@RETRIEVAL.define("mrr", "MRR", expected=random_ranking.expected_mrr)
+@RETRIEVAL.define("mrr", "MRR", expected=expected_mrr)
 def reciprocal_rank(positives: RankedPositives) -> Score:
     """The reciprocal rank of the nearest positive."""
     return 1 / positives.first
@@ -124,7 +191,7 @@ def published_average_precision(positives: RankedPositives) -> Score:
     return positives.precision.sum(1) / (positives.counts + 1)
 
 
-JUDGED: MetricFamily[RankedPositives, Score] = MetricFamily("retrieval")  # only under a protocol
+JUDGED = MetricFamily("retrieval")  # only under a protocol
 
 
 @JUDGED.define("ndcg@k", "nDCG@k")
@@ -318,7 +385,7 @@ def chance_metrics(
         raise OodmlError("chance level: no query has a positive", given=len(positives))
     counts = positives[scored].astype(np.int64)
     sizes = np.broadcast_to(gallery_size, positives.shape)[scored].astype(np.int64)
-    functions, totals = RETRIEVAL.expected_values(tuple(ks)), dict[str, float]()
+    functions, totals = RETRIEVAL.functions(tuple(ks), expected=True), dict[str, float]()
     for size in np.unique(sizes).tolist():
         distinct, frequencies = np.unique(counts[sizes == size], return_counts=True)
         for name, expected in functions.items():

@@ -8,15 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
+from safetensors import safe_open
 from torch import Tensor
 
 from oodml.arrays import as_float_array
 from oodml.errors import OodmlError, error_at
 from oodml.label_names import MISSING_TEXT, find_missing, missing_error
 from oodml.vector_columns import CLASSES, IDS, VECTORS
+from oodml.vectors import VectorSet
 
 SUFFIXES = (".npy", ".parquet", ".safetensors")
 CHUNK = 2**22
@@ -94,17 +100,34 @@ class Shard:
 
     def labels(self, names: tuple[str, ...] = CLASSES) -> Any:
         """The column with one of the names as a pyarrow array of text, or None."""
-        column = _read_labels(self.labels_path, names)
-        if column is not None and len(column) != self.rows:
-            problem = f"{len(column)} rows for {self.rows} vectors"
-            raise error_at(self.labels_path, problem, len(column))
-        return column
+        path = self.labels_path
+        try:
+            if path.suffix == ".safetensors":  # `VectorSet.save` writes text into its metadata
+                vectors = VectorSet.load(path)
+                texts = vectors.classes if names == CLASSES else vectors.ids
+                return pa.array(texts.tolist(), pa.string())
+            if path.suffix == ".parquet":
+                column = _matching(path, pa.parquet.read_schema(path).names, names)
+                if column is None:
+                    return None
+                table = pa.parquet.read_table(path, columns=[column])
+            else:
+                with pa.csv.open_csv(path) as reader:
+                    types = dict.fromkeys(reader.schema.names, pa.string())
+                column = _matching(path, [*types], names)
+                if column is None:
+                    return None
+                options = {"column_types": types, "include_columns": [column]}
+                options = pa.csv.ConvertOptions(strings_can_be_null=False, **options)
+                table = pa.csv.read_csv(path, convert_options=options)
+        except (OSError, pa.ArrowException) as error:
+            raise error_at(path, str(error)) from error
+        if len(table) != self.rows:
+            raise error_at(path, f"{len(table)} rows for {self.rows} vectors", len(table))
+        return pc.cast(table.column(0), pa.string()).combine_chunks()
 
     def classes(self) -> Any:
         """The classes as a pyarrow dictionary array; missing ones are refused with their row."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         column = self.labels()
         if column is None:
             raise error_at(self.labels_path, "no column of classes", allowed=CLASSES)
@@ -149,9 +172,6 @@ class Shards:
 
     def classes(self, names: NDArray[Any] | None = None) -> tuple[NDArray[Any], NDArray[np.int32]]:
         """The distinct classes (or `names`), and [n] the position of each row's, -1 for others."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         columns = [shard.classes() for shard in self.shards]
         if names is None:
             names = np.array(sorted(set().union(*(c.dictionary.to_pylist() for c in columns))))
@@ -172,9 +192,6 @@ class Shards:
 
     def rows_with_ids(self, ids: NDArray[Any]) -> NDArray[np.int64]:
         """The rows that have one of the ids."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         wanted, begin, rows = pa.array(ids.tolist(), pa.string()), 0, [np.empty(0, np.int64)]
         for shard in self.shards:
             column = shard.labels(IDS)
@@ -203,38 +220,6 @@ class Shards:
             begin += shard.rows
 
 
-def _read_labels(path: Path, names: tuple[str, ...]) -> Any:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    try:
-        if path.suffix == ".safetensors":  # `VectorSet.save` writes text into its metadata
-            from oodml.vectors import VectorSet
-
-            vectors = VectorSet.load(path)
-            texts = vectors.classes if names == CLASSES else vectors.ids
-            return pa.array(texts.tolist(), pa.string())
-        if path.suffix == ".parquet":
-            column = _matching(path, pa.parquet.read_schema(path).names, names)
-            if column is None:
-                return None
-            table = pa.parquet.read_table(path, columns=[column])
-        else:
-            with pa.csv.open_csv(path) as reader:
-                types = dict.fromkeys(reader.schema.names, pa.string())
-            column = _matching(path, [*types], names)
-            if column is None:
-                return None
-            options = {"column_types": types, "include_columns": [column]}
-            options = pa.csv.ConvertOptions(strings_can_be_null=False, **options)
-            table = pa.csv.read_csv(path, convert_options=options)
-    except (OSError, pa.ArrowException) as error:
-        raise error_at(path, str(error)) from error
-    return pc.cast(table.column(0), pa.string()).combine_chunks()
-
-
 def _matching(path: Path, columns: list[str], names: tuple[str, ...]) -> str | None:
     matches = [name for name in columns if name.strip().casefold() in names]
     if len(matches) > 1:
@@ -257,8 +242,6 @@ def _shape(path: Path) -> tuple[int, int]:
     """Rows and dimensions from the header of a file."""
     with _reading(path):
         if path.suffix == ".parquet":
-            import pyarrow.parquet
-
             file = pyarrow.parquet.ParquetFile(path)
             batch = next(file.iter_batches(1, columns=[_vector_column(path, file)]), None)
             width = 0 if batch is None else len(batch.column(0)[0].as_py())
@@ -277,8 +260,6 @@ def _map_npy(path: Path) -> np.memmap[Any, Any]:
 
 
 def _open_safetensors(path: Path) -> tuple[tuple[int, ...], str]:
-    from safetensors import safe_open
-
     with safe_open(path, "np") as file:
         names = [name for name in file.keys() if name in VECTORS]  # noqa: SIM118
         if len(names) != 1:
@@ -305,16 +286,12 @@ def _read(path: Path, rows: int) -> Iterator[NDArray[Any]]:
                     count = min(rows, len(array) - begin) * array.shape[1]
                     yield np.fromfile(file, array.dtype, count).reshape(-1, array.shape[1])
         elif path.suffix == ".parquet":
-            import pyarrow.parquet
-
             with pyarrow.parquet.ParquetFile(path) as file:
                 name = _vector_column(path, file)
                 for batch in file.iter_batches(rows, columns=[name]):
                     column = batch.column(0)
                     yield column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
         else:
-            from safetensors import safe_open
-
             shape, name = _open_safetensors(path)
             for begin in range(0, shape[0], rows):
                 with safe_open(path, "np") as file:  # reopened, so that pages in use are returned

@@ -42,23 +42,17 @@ def parse_memory(text: str) -> int:
 
 @dataclass(frozen=True)
 class _Search:
-    """The queries, which are rows of the gallery (`rows`) or come from elsewhere (`vectors`)."""
+    """The gallery, and the queries, which are rows of it or come from elsewhere."""
 
     gallery: Shards
     codes: NDArray[np.int32]  # [q] the class of each query
     gallery_codes: NDArray[np.int32]  # [n] of each gallery row, -1 for classes without a query
-    rows: NDArray[np.int64] | None
-    vectors: VectorSet | None
+    queries: NDArray[np.int64] | VectorSet
     ks: tuple[int, ...]
     distance: str
     seed: int
     device: torch.device  # where rows are compared, also on other machines
     mean: Tensor | None
-
-    @property
-    def is_local(self) -> bool:
-        """Whether this process reads the files."""
-        return self.gallery.spread is itertools.starmap
 
 
 def evaluate_shards(
@@ -84,28 +78,24 @@ def evaluate_shards(
             which every class has its share; `intervals` then has 95% confidence intervals.
         device: where vectors are compared. CUDA rounds differently than the CPU, so near ties may
             be ranked differently.
-
-    Raises:
-        OodmlError: if files disagree, vectors are not finite, or no query has a positive.
     """
     cutoffs = check_cutoffs(ks)
     if distance not in ("cosine", "euclidean"):
         raise unknown("distance", distance, ("cosine", "euclidean"))
-    rows = None
+    searched: NDArray[np.int64] | VectorSet
     if queries is None:
         names, codes = gallery.classes()
         rows = np.arange(len(gallery))
-        if n_queries is not None:
-            rows = sample_queries(codes, n_queries, seed)
-        own = codes[rows]
+        searched = rows if n_queries is None else sample_queries(codes, n_queries, seed)
+        own = codes[searched]
     else:
         names, codes = gallery.classes(np.asarray(queries.class_names))
-        own = queries.labels.astype(np.int32)
+        searched, own = queries, queries.labels.astype(np.int32)
     sizes = np.bincount(codes[codes >= 0], minlength=len(names))
     passes = list(_passes(own, sizes, gallery.dimensions, memory))
     mean = gallery.mean() if distance == "euclidean" else None
     place = torch.device(device)
-    search = _Search(gallery, own, codes, rows, queries, cutoffs, distance, seed, place, mean)
+    search = _Search(gallery, own, codes, searched, cutoffs, distance, seed, place, mean)
     values: PerQuery = {}
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
@@ -145,9 +135,9 @@ def _one_pass(search: _Search, part: NDArray[np.int64], advance: Callable[[int],
     in_classes = np.zeros(int(max(search.gallery_codes.max(), search.codes.max())) + 2, np.bool_)
     in_classes[search.codes[part]] = True
     rows = np.flatnonzero(in_classes[search.gallery_codes])  # -1 is the last entry, which is False
-    make = _search_protocol if search.rows is None else _own_protocol
-    protocol, rows = make(search, part, rows)
-    device = search.device if search.is_local else torch.device("cpu")
+    protocol, rows = _protocol(search, part, rows)
+    is_local = search.gallery.spread is itertools.starmap  # this process reads the files
+    device = search.device if is_local else torch.device("cpu")
     others = None if protocol.gallery is None else protocol.gallery.to(device)
     protocol = replace(protocol, queries=protocol.queries.to(device), gallery=others)
 
@@ -155,14 +145,14 @@ def _one_pass(search: _Search, part: NDArray[np.int64], advance: Callable[[int],
         form = replace(vectors, queries=vectors.queries[:1], gallery=None)
         groups = [blocks[i : i + BLOCKS] for i in range(0, len(blocks), BLOCKS)]
         files = list(search.gallery.split(rows))
-        options = search.distance, search.device, advance if search.is_local else None
+        options = search.distance, search.device, advance if is_local else None
         jobs = ((*file, form, group, *options) for file in files for group in groups)
         targets = ((shard, group) for shard, _ in files for group in groups)
         counts = search.gallery.spread(count_shard, jobs)
         for (shard, group), above in zip(targets, counts, strict=True):
             for block, more in zip(group, above, strict=True):
                 block.above.add_(more.to(device))
-            if not search.is_local and group is groups[-1]:
+            if not is_local and group is groups[-1]:
                 advance(shard.rows)
 
     generator = torch.Generator(device).manual_seed(search.seed)
@@ -202,38 +192,33 @@ def count_shard(
     return [block.above.cpu() for block in blocks]
 
 
-def _search_protocol(
+def _protocol(
     search: _Search, part: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> tuple[RetrievalProtocol, NDArray[np.int64]]:
-    """Queries from elsewhere; rows that share an id with a query are read with the positives."""
-    assert search.vectors is not None
-    queries, ids = search.vectors.select(part), None
+    """The protocol of some queries among all gallery rows of their classes, and these rows [r].
+
+    Rows that share an id with a query from elsewhere are read with them.
+    """
+    gallery, codes = search.gallery, search.gallery_codes
+    if not isinstance(search.queries, VectorSet):
+        vectors = as_vectors(gallery.vectors(rows), search.distance, str(gallery.folder))
+        groups, own = codes[rows].astype(np.int64), np.searchsorted(rows, search.queries[part])
+        pairs = np.arange(len(own)), own
+        return RetrievalProtocol(vectors[own], groups[own], vectors, groups, pairs), rows
+    queries, ids = search.queries.select(part), None
     if queries.has_ids:
-        rows = np.union1d(rows, search.gallery.rows_with_ids(queries.ids))
-        ids = search.gallery.ids(rows)
+        rows = np.union1d(rows, gallery.rows_with_ids(queries.ids))
+        ids = gallery.ids(rows)
     if not len(rows):
         rows = np.arange(1)  # a protocol needs a gallery; without positives nothing is ranked
         ids = None
-    names = np.append(search.vectors.class_names, "other classes of the gallery")
-    rows_of = search.gallery.vectors(rows), names[search.gallery_codes[rows]]
+    names = np.append(search.queries.class_names, "other classes of the gallery")
     protocol = gallery_protocol(
-        queries.vectors, queries.classes, search.distance, gallery=rows_of[0],
-        gallery_labels=rows_of[1], ids=None if ids is None else queries.ids, gallery_ids=ids,
+        queries.vectors, queries.classes, search.distance, gallery=gallery.vectors(rows),
+        gallery_labels=names[codes[rows]], ids=None if ids is None else queries.ids,
+        gallery_ids=ids,
     )  # fmt: skip
     return protocol, rows
-
-
-def _own_protocol(
-    search: _Search, part: NDArray[np.int64], rows: NDArray[np.int64]
-) -> tuple[RetrievalProtocol, NDArray[np.int64]]:
-    """Queries that are gallery rows: [r] all rows of the queries' classes are in memory."""
-    assert search.rows is not None
-    gallery = search.gallery
-    vectors = as_vectors(gallery.vectors(rows), search.distance, str(gallery.folder))
-    groups = search.gallery_codes[rows].astype(np.int64)
-    own = np.searchsorted(rows, search.rows[part])
-    pairs = np.arange(len(own)), own
-    return RetrievalProtocol(vectors[own], groups[own], vectors, groups, pairs), rows
 
 
 def sample_queries(codes: NDArray[Any], n: int, seed: int) -> NDArray[np.int64]:

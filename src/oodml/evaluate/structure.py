@@ -65,7 +65,7 @@ class Geometry:
         return torch.where(distances > ROUNDING * self.class_pairs, distances, 0.0)
 
 
-STRUCTURE: MetricFamily[Geometry, float] = MetricFamily("structure")
+STRUCTURE = MetricFamily("structure")
 
 
 @STRUCTURE.define("intra", "Intra-class distance", bounds=(0, 2), higher_is_better=None)

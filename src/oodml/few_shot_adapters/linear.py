@@ -1,7 +1,4 @@
-"""A linear classifier: embed by the scores of ridge regression on the support classes.
-
-Ridge regression as the last layer of few-shot learning is from Bertinetto et al., 2019.
-"""
+"""Scores of ridge regression on the support classes as the embedding (Bertinetto et al., 2019)."""
 
 from collections.abc import Sequence
 

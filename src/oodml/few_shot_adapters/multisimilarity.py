@@ -4,7 +4,7 @@ from torch.func import vmap
 
 from oodml.adaptation.support import SupportBatch
 from oodml.few_shot_adapters._base import Betas, Embeddings, Labels, Losses, StepAdapter
-from oodml.losses.multisimilarity import multisimilarity_loss
+from oodml.losses.multisimilarity import Loss
 
 
 class Adapter(StepAdapter):
@@ -14,4 +14,4 @@ class Adapter(StepAdapter):
         self, embeddings: Embeddings, labels: Labels, batch: SupportBatch, beta: Betas
     ) -> Losses:
         """The multi-similarity loss of each episode."""
-        return vmap(multisimilarity_loss, (0, None))(embeddings, labels)
+        return vmap(Loss().compute, (0, None))(embeddings, labels)

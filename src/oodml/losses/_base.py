@@ -1,7 +1,7 @@
 """Base classes of losses: signature, precision, and default triplets; and shared geometry."""
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from typing import Any, dataclass_transform
 
 import torch
@@ -49,6 +49,19 @@ class LabelLoss(BaseLoss):
     def compute(self, rows: Vectors, labels: Labels) -> Scalar:
         """Return the loss of embeddings that have at least single precision."""
         raise NotImplementedError
+
+
+class ClassVectorLoss(LabelLoss):
+    """A label loss with learnable `vectors` [dim], one or `proxies` per class."""
+
+    proxies = 1
+    n_classes: int
+    dim: int
+    generator: InitVar[Generator | None] = field(default=None, kw_only=True)
+
+    def __post_init__(self, generator: Generator | None = None) -> None:
+        super().__post_init__()
+        self.vectors = class_vectors(self.n_classes * self.proxies, self.dim, generator)
 
 
 class RandomLabelLoss(LabelLoss):

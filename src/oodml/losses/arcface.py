@@ -1,17 +1,16 @@
 """ArcFace: softmax over class vectors with an additive angular margin (arXiv 1801.07698)."""
 
 import math
-from dataclasses import InitVar
 
 import torch
 from torch import Generator
 from torch.nn.functional import cross_entropy, normalize
 
-from oodml.losses._base import LabelLoss, class_mask, class_vectors
+from oodml.losses._base import ClassVectorLoss, class_mask
 from oodml.shapes import Labels, Scalar, Vectors
 
 
-class Loss(LabelLoss):
+class Loss(ClassVectorLoss):
     """Cross-entropy of the scaled cosines to learned class vectors, with an angular margin.
 
     Args:
@@ -21,18 +20,14 @@ class Loss(LabelLoss):
             than 90° from their class vector then receive no gradient toward it.
     """
 
-    n_classes: int
-    dim: int
     margin: float = 0.5
     scale: float = 16.0
     vector_lr: float = 5e-4
     published: bool = False
-    generator: InitVar[Generator | None] = None
 
     def __post_init__(self, generator: Generator | None = None) -> None:
-        super().__post_init__()
+        super().__post_init__(generator)
         self.own_lr = self.vector_lr
-        self.vectors = class_vectors(self.n_classes, self.dim, generator)
 
     def compute(self, rows: Vectors, labels: Labels) -> Scalar:
         # The original code does not normalize embeddings, so its gradient is not tangential.

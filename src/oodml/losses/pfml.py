@@ -1,17 +1,14 @@
 """Potential-field metric learning (PFML, Bhatnagar & Ahuja 2025, arXiv 2405.18560)."""
 
-from dataclasses import InitVar
-
 import torch
-from torch import Generator
 from torch.nn.functional import normalize
 
-from oodml.losses._base import LabelLoss, class_vectors, masked_mean
+from oodml.losses._base import ClassVectorLoss, masked_mean
 from oodml.miners._base import Pairs, negative_mask, positive_mask
 from oodml.shapes import Labels, Scalar, Vectors
 
 
-class Loss(LabelLoss):
+class Loss(ClassVectorLoss):
     """Potential energy of embeddings and class vectors that attract and repel each other.
 
     Two points of one class at distance r have the energy -1/max(r, δ)^α: the attraction fades with
@@ -25,17 +22,10 @@ class Loss(LabelLoss):
         lr_factor: learning rate of the class vectors as a multiple of the base learning rate.
     """
 
-    n_classes: int
-    dim: int
     proxies: int = 15
     alpha: float = 4.0
     delta: float = 0.2
     lr_factor: float = 100.0
-    generator: InitVar[Generator | None] = None
-
-    def __post_init__(self, generator: Generator | None = None) -> None:
-        super().__post_init__()
-        self.vectors = class_vectors(self.n_classes * self.proxies, self.dim, generator)
 
     def compute(self, rows: Vectors, labels: Labels) -> Scalar:
         own = torch.arange(len(self.vectors), device=labels.device) % self.n_classes

@@ -1,11 +1,9 @@
 """Proxy-Anchor loss (Kim et al. 2020, arXiv 2003.13911)."""
 
-from dataclasses import InitVar
-
 from torch import Generator
 
 from oodml.errors import unknown
-from oodml.losses._base import LabelLoss, class_mask, class_vectors, cosines, masked_mean
+from oodml.losses._base import ClassVectorLoss, class_mask, cosines, masked_mean
 from oodml.losses._base import log1p_sum_exp as soft_sum
 from oodml.shapes import Labels, Scalar, Vectors
 
@@ -13,7 +11,7 @@ MODES = ("anchor", "nca")
 SIMILARITIES = ("cosine", "euclidean")
 
 
-class Loss(LabelLoss):
+class Loss(ClassVectorLoss):
     """Each class vector attracts the embeddings of its class and repels all others.
 
     Hard embeddings have the largest weights. The attraction is averaged over the classes in the
@@ -29,23 +27,19 @@ class Loss(LabelLoss):
             sign of delta is reversed.
     """
 
-    n_classes: int
-    dim: int
     alpha: float = 32.0
     delta: float = 0.1
     lr_factor: float = 2000.0
     mode: str = "anchor"
     similarity: str = "cosine"
     published: bool = False
-    generator: InitVar[Generator | None] = None
 
     def __post_init__(self, generator: Generator | None = None) -> None:
-        super().__post_init__()
+        super().__post_init__(generator)
         if self.mode not in MODES:
             raise unknown("mode", self.mode, MODES, "loss proxy_anchor")
         if self.similarity not in SIMILARITIES:
             raise unknown("similarity", self.similarity, SIMILARITIES, "loss proxy_anchor")
-        self.vectors = class_vectors(self.n_classes, self.dim, generator)
 
     def compute(self, rows: Vectors, labels: Labels) -> Scalar:
         similarities, delta = cosines(self.vectors, rows), self.delta

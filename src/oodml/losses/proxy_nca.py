@@ -1,18 +1,16 @@
 """ProxyNCA (Movshovitz-Attias et al. 2017, arXiv 1703.07464) and ProxyNCA++ (arXiv 2004.01113)."""
 
-from dataclasses import InitVar
-
 import torch
 from torch import Generator
 
 from oodml.errors import unknown
-from oodml.losses._base import LabelLoss, class_mask, class_vectors, cosines
+from oodml.losses._base import ClassVectorLoss, class_mask, cosines
 from oodml.shapes import Labels, Scalar, Vectors
 
 SIMILARITIES = ("squared", "plain", "cosine")
 
 
-class Loss(LabelLoss):
+class Loss(ClassVectorLoss):
     """Log ratio of an embedding's similarity to its class vector and to all other class vectors.
 
     Embeddings and class vectors are scaled to length `radius` before they are compared.
@@ -25,21 +23,17 @@ class Loss(LabelLoss):
         published: divide only the similarity to the correct class, as the original code does.
     """
 
-    n_classes: int
-    dim: int
     radius: float = 3.0
     similarity: str = "squared"
     to_probability: bool = False
     temperature: float = 1.0
     lr_factor: float = 50.0
     published: bool = False
-    generator: InitVar[Generator | None] = None
 
     def __post_init__(self, generator: Generator | None = None) -> None:
-        super().__post_init__()
+        super().__post_init__(generator)
         if self.similarity not in SIMILARITIES:
             raise unknown("similarity", self.similarity, SIMILARITIES, "loss proxy_nca")
-        self.vectors = class_vectors(self.n_classes, self.dim, generator)
 
     def compute(self, rows: Vectors, labels: Labels) -> Scalar:
         cosine = cosines(rows, self.vectors)

@@ -102,10 +102,6 @@ class Matryoshka(nn.Module):
             values.append(loss(prefix, labels, generator, anchors))
         return torch.stack(values).mean()
 
-    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """The optimizer groups of all losses."""
-        return groups_of(self.losses, lr)
-
 
 class CrossBatchMemory(nn.Module):
     """A loss on a batch and `size` embeddings of earlier batches (XBM, arXiv 1912.06798).
@@ -131,10 +127,6 @@ class CrossBatchMemory(nn.Module):
         self.memory = rows.detach()[: self.size], classes[: self.size]
         return value
 
-    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """The optimizer groups of the loss."""
-        return self.loss.parameter_groups(lr)
-
     def get_extra_state(self) -> dict[str, Any]:
         return {"memory": self.memory, "step": self.step}
 
@@ -142,9 +134,9 @@ class CrossBatchMemory(nn.Module):
         self.memory, self.step = state["memory"], state["step"]
 
 
-def groups_of(losses: Iterable[nn.Module], lr: float) -> list[dict[str, Any]]:
-    """The optimizer groups of the mined losses among some modules."""
-    mined = (loss for loss in losses if isinstance(loss, MinedLoss | Matryoshka | CrossBatchMemory))
+def groups_of(losses: nn.Module, lr: float) -> list[dict[str, Any]]:
+    """The optimizer groups of the mined losses inside a module."""
+    mined = (loss for loss in losses.modules() if isinstance(loss, MinedLoss))
     return [group for loss in mined for group in loss.parameter_groups(lr)]
 
 

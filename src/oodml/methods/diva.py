@@ -119,4 +119,4 @@ class Method(MomentumMethod):
         return losses
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        return groups_of(self.margins.values(), lr) + self.separation.parameter_groups(lr)
+        return groups_of(self.margins, lr) + self.separation.parameter_groups(lr)

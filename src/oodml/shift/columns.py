@@ -4,7 +4,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from oodml.arrays import Names
 from oodml.errors import error_at, unknown
@@ -36,9 +39,6 @@ def class_units(column: str, images: ImageSet | None) -> dict[str, str]:
 
 def connect(edges: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     """[n] the connected component of each node of a graph with edges [e 2]."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     graph = coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(n, n))
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
@@ -90,8 +90,6 @@ def _column(key: str, name: str, images: ImageSet | None) -> tuple[ImageSet, Nam
 
 def _times(column: str, values: Names) -> NDArray[np.float64]:
     """Numbers, or dates as nanoseconds."""
-    import pandas as pd
-
     numbers = pd.to_numeric(pd.Series(values), errors="coerce")
     if numbers.notna().all():
         return numbers.to_numpy(float)

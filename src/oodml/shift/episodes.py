@@ -1,7 +1,4 @@
-"""Draw validation classes and few-shot episodes.
-
-The result depends only on the seed and the names, never on the order of files or lists.
-"""
+"""Validation classes and few-shot episodes, drawn from the seed and the names, in any order."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence

@@ -53,7 +53,7 @@ def published_progression(
     """
     if history is None:
         history = HISTORY_EASIER if easier else HISTORY
-    start = _Start(train_means, test_means, train_classes, test_classes, measure)
+    start = _Start(train_means, test_means, (train_classes, test_classes), measure)
     settings = start.settings(iterations, swaps_per_iteration, history)
     candidates = _Candidates(swaps_per_iteration, history, easier)
     train, test, swaps, splits = start.train, start.test, swaps_per_iteration, []
@@ -83,7 +83,7 @@ def removal_progression(
     both sides. Steps are "R<n>", where n is the number of swaps tried so far. It is an OodmlError
     if fewer than 2 classes would remain on a side.
     """
-    start = _Start(train_means, test_means, train_classes, test_classes, measure)
+    start = _Start(train_means, test_means, (train_classes, test_classes), measure)
     settings = start.settings(iterations, swaps_per_iteration, history)
     candidates = _Candidates(swaps_per_iteration, history, easier=False)
     train, test, splits = start.train, start.test, []
@@ -148,20 +148,15 @@ class _Start:
     """The checked input of a procedure: all class means, names, and the positions of both sides."""
 
     def __init__(
-        self,
-        train_means: Num[np.ndarray, "n d"],
-        test_means: Num[np.ndarray, "m e"],
-        train_classes: Sequence[str],
-        test_classes: Sequence[str],
-        measure: str,
+        self, train: Matrix, test: Matrix, classes: tuple[Sequence[str], ...], measure: str
     ) -> None:
-        train, test = as_sets(train_means, test_means)
-        for side, rows, classes in (("train", train, train_classes), ("test", test, test_classes)):
-            if len(rows) != len(classes):
-                problem = f"{len(classes)} {side} classes for {len(rows)} {side} means"
+        train, test = as_sets(train, test)
+        for side, rows, names in zip(("train", "test"), (train, test), classes, strict=True):
+            if len(rows) != len(names):
+                problem = f"{len(names)} {side} classes for {len(rows)} {side} means"
                 raise OodmlError(problem, location=f"{side}_classes")
-        sides = set(map(str, train_classes)), set(map(str, test_classes))
-        self.names = [str(name) for name in (*train_classes, *test_classes)]
+        sides = [set(map(str, names)) for names in classes]
+        self.names = [str(name) for names in classes for name in names]
         if len(set(self.names)) < len(self.names):
             name = next(name for i, name in enumerate(self.names) if name in self.names[:i])
             both = name in sides[0] & sides[1]
