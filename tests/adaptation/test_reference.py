@@ -14,7 +14,7 @@ from torch import Tensor
 from oodml.adaptation import AdaptSettings, Heads
 from oodml.adaptation.heads import take_steps
 from oodml.adaptation.support import SupportBatch
-from oodml.losses.multisimilarity import Loss
+from oodml.losses.multisimilarity import multisimilarity_loss
 from oodml.miners.distance import negative_probabilities
 
 STEPS = 15
@@ -81,8 +81,8 @@ def random_draws(generator: random.Random) -> Mine:
 def test_multisimilarity_reproduces_the_originals_weights(
     reference: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    published = partial(Loss, published=True)
-    monkeypatch.setattr("oodml.few_shot_adapters.multisimilarity.Loss", published)
+    published = partial(multisimilarity_loss, published=True)
+    monkeypatch.setattr("oodml.few_shot_adapters.multisimilarity.multisimilarity_loss", published)
     weight_error, bias_error, moved = adapted(reference, "multisimilarity")
     assert moved > 1e-2
     assert weight_error < 2e-7

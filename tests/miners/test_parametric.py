@@ -6,10 +6,11 @@ from oodml.miners.parametric import bin_weights
 
 
 def test_bins_are_equally_likely() -> None:
-    between = torch.tensor([[0.1, 0.15, 0.6, 1.9, 0.55]])
-    allowed = torch.tensor([[True, True, True, True, False]])
+    between = torch.tensor([[0.1, 0.15, 0.6, 1.9, 0.55]]).expand(5, -1)
+    allowed = torch.tensor([[True, True, True, True, False]]).expand(5, -1)
     weights = bin_weights(between, allowed, 0.0, 1.0, 2)
-    torch.testing.assert_close(weights, torch.tensor([[0.5, 0.5, 1.0, 0.0, 0.0]]))
+    expected = torch.tensor([[0.5, 0.5, 1.0, 0.0, 0.0]]).expand(5, -1)
+    torch.testing.assert_close(weights, expected)
 
 
 @pytest.mark.parametrize(

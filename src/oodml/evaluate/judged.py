@@ -74,7 +74,10 @@ def evaluate_judged(
         result = evaluate_vectors(queries, gallery, ks=steps, retrieval_only=True, **options)
     else:
         generator = torch.Generator(vectors.device).manual_seed(seed)
-        tracks = _track_codes(others) if rules.by_track and "track" in others.attributes else None
+        tracks = None
+        if rules.by_track and "track" in others.attributes:
+            named, alone = others.attributes["track"], np.char.add("\0", others.ids)
+            tracks = np.unique(np.where(named == "", alone, named), return_inverse=True)[1]
         blocks = relevance.judged_ranks(
             vectors, searched, judge, distance=distance, generator=generator, tracks=tracks
         )
@@ -100,12 +103,6 @@ def _needs_only_labels(rules: Rules, steps: tuple[int, ...], *sets: VectorSet) -
     if not rules.metrics or any(changes) or uses_columns(*sets):
         return False
     return set(retrieval.RETRIEVAL.functions(steps)).issuperset(rules.metrics)
-
-
-def _track_codes(gallery: VectorSet) -> NDArray[np.int64]:
-    """[m] the track of each image, from 0; an image without a track is one itself."""
-    tracks, alone = gallery.attributes["track"], np.char.add("\0", gallery.ids)
-    return np.unique(np.where(tracks == "", alone, tracks), return_inverse=True)[1]
 
 
 def uses_columns(*sets: VectorSet | None) -> bool:

@@ -154,15 +154,13 @@ def difference_distances(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Fl
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def scale_to_safe_size(
-    queries: Rows, gallery: Others, safe: float | None = None
-) -> tuple[Rows, Others]:
+def scale_to_safe_size(queries: Rows, gallery: Others, safe: float = 0) -> tuple[Rows, Others]:
     """Multiply both by a power of two if their squares could over- or underflow."""
     exponent = _safe_exponent(queries, gallery, safe)
     return _scale(queries, exponent), None if gallery is None else _scale(gallery, exponent)
 
 
-def _safe_exponent(queries: Rows, gallery: Others, safe: float | None = None) -> int:
+def _safe_exponent(queries: Rows, gallery: Others, safe: float = 0) -> int:
     sizes = [float(rows.abs().max()) for rows in (queries, gallery) if rows is not None]
     largest, safe = max(sizes), safe or SAFE_SIZE[queries.itemsize]
     if largest == 0 or 1 / safe < largest < safe:

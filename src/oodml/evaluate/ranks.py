@@ -186,10 +186,8 @@ def _layout(protocol: RetrievalProtocol) -> _Layout:
     return _Layout(*(torch.from_numpy(part).to(protocol.queries.device) for part in parts))
 
 
-def _own_positions(
-    protocol: RetrievalProtocol, columns: NDArray[np.int64]
-) -> Int[np.ndarray, "n s"]:
-    """The columns of each query's own images in the gallery, -1 beyond their number."""
+def _own_positions(protocol: RetrievalProtocol, columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[n s] the columns of each query's own images in the gallery, -1 beyond their number."""
     inverse = np.empty(len(columns), dtype=np.int64)
     inverse[columns] = np.arange(len(columns))
     if protocol.gallery_groups is None:

@@ -25,7 +25,8 @@ from oodml.vectors import VectorSet
 JUNK = -1.0
 SCORES = 2**24  # scores of a block of queries in memory at a time
 LABEL_SEPARATOR = "|"
-Judge = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+Grades = NDArray[np.float32]
+Judge = Callable[[NDArray[np.int64]], Grades]
 """From rows of queries [b] to judgments [b m]."""
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -124,7 +125,7 @@ def judge_by_class(queries: VectorSet, gallery: VectorSet, rules: Rules, own: Pa
         codes, other_codes = encode_labels(values, gallery.attributes[name])[1]
         columns.append((np.where(values == "", -1, codes), other_codes))
 
-    def judge(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def judge(rows: NDArray[np.int64]) -> Grades:
         grades = (counts := n_shared(rows)) * weights
         for codes, others in columns:
             is_same = (codes[rows, None] == others) & (codes[rows, None] >= 0)
@@ -135,19 +136,17 @@ def judge_by_class(queries: VectorSet, gallery: VectorSet, rules: Rules, own: Pa
     return judge
 
 
-def judge_by_pairs(
-    judged: Pairs, grades: NDArray[np.float32], shape: tuple[int, int], own: Pairs
-) -> Judge:
+def judge_by_pairs(judged: Pairs, grades: Grades, shape: tuple[int, int], own: Pairs) -> Judge:
     """Judge by a list of pairs with their grades; other pairs have 0, negative grades are junk."""
     table = csr_array((grades, judged), shape=shape)
 
-    def judge(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def judge(rows: NDArray[np.int64]) -> Grades:
         return _exclude(table[rows].toarray().astype(np.float32), rows, own)
 
     return judge
 
 
-def _gallery_relevance(gallery: VectorSet) -> NDArray[np.float32]:
+def _gallery_relevance(gallery: VectorSet) -> Grades:
     """[m] the relevance of gallery images where they match: 1 by default, -1 for junk."""
     weights = np.ones(len(gallery), dtype=np.float32)
     for row, text in enumerate(gallery.attributes.get("relevance", np.empty(0)).tolist()):
@@ -161,9 +160,7 @@ def _gallery_relevance(gallery: VectorSet) -> NDArray[np.float32]:
     return weights
 
 
-def _exclude(
-    grades: NDArray[np.float32], rows: NDArray[np.int64], own: Pairs
-) -> NDArray[np.float32]:
+def _exclude(grades: Grades, rows: NDArray[np.int64], own: Pairs) -> Grades:
     positions = np.full(rows.max() + 1, -1)
     positions[rows] = np.arange(len(rows))
     inside = np.isin(own[0], rows)

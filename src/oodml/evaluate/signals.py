@@ -72,7 +72,10 @@ def query_signals(
     columns = [
         *(near.similarity[:, min(rank - 1, last)] for rank in RANKS),
         *(near.mean, near.spread, standardized, their_rows[:, 0] == rows, torch.log1p(closer)),
-        *(_overlap(near.rows[:, :k], their_rows[:, :k]) for k in (5, 10)),
+        *(
+            (near.rows[:, :k, None] == their_rows[:, None, :k]).any(2).float().mean(1)
+            for k in (5, 10)
+        ),
     ]
     if len(augmented) == 2:
         columns += _view_signals(gallery, [view[rows] for view in augmented], rows, near)
@@ -119,8 +122,3 @@ def _neighbors(queries: Tensor, gallery: Tensor, own: Tensor) -> _Neighbors:
         spread = (squares - mean**2).clamp(min=1e-8).sqrt()
         parts.append((rows, values, mean, spread, to_own[:, 0], rank))
     return _Neighbors(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
-
-
-def _overlap(one: Tensor, two: Tensor) -> Tensor:
-    """The share of rows of one list that are in the other."""
-    return (one[:, :, None] == two[:, None, :]).any(2).float().mean(1)

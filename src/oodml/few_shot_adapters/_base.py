@@ -18,7 +18,9 @@ from oodml.adaptation.support import Support, SupportBatch
 from oodml.losses._base import squared_distances
 from oodml.miners.distance import Miner
 
-Embeddings = Float[Tensor, "e b d"]
+Stack = Float[Tensor, "e b d"]
+"""The embeddings of a batch of each episode."""
+Features = Float[Tensor, "s f"]
 Labels = Int[Tensor, " b"]
 Betas = Float[Tensor, "e c"]
 Losses = Float[Tensor, " e"]
@@ -37,9 +39,7 @@ class StepAdapter(Adapter):
 
     closed_form = False
 
-    def losses(
-        self, embeddings: Embeddings, labels: Labels, batch: SupportBatch, beta: Betas
-    ) -> Losses:
+    def losses(self, embeddings: Stack, labels: Labels, batch: SupportBatch, beta: Betas) -> Losses:
         """The loss of each episode's batch.
 
         `labels` are the same for every episode; `beta` is a learnable number per support class.
@@ -50,9 +50,7 @@ class StepAdapter(Adapter):
 class TripletAdapter(StepAdapter):
     """A step adapter whose loss is computed from one mined triplet per image."""
 
-    def losses(
-        self, embeddings: Embeddings, labels: Labels, batch: SupportBatch, beta: Betas
-    ) -> Losses:
+    def losses(self, embeddings: Stack, labels: Labels, batch: SupportBatch, beta: Betas) -> Losses:
         """The loss of each episode's triplets."""
         device, (episodes, size, dim) = embeddings.device, embeddings.shape
         triplets, valid = mine_triplets(embeddings, labels, batch.uniform.to(device))
@@ -85,16 +83,14 @@ class ClosedFormAdapter(Adapter):
     closed_form = True
     scores_classes: ClassVar[bool] = False
 
-    def heads(
-        self, head: Heads, features: Float[Tensor, "s f"], support: Sequence[Support]
-    ) -> Heads:
+    def heads(self, head: Heads, features: Features, support: Sequence[Support]) -> Heads:
         """The head of each episode, from features of the support images of all episodes."""
         raise NotImplementedError
 
 
 @torch.no_grad()
 def mine_triplets(
-    embeddings: Embeddings, labels: Int[Tensor, " b"], uniform: Float[Tensor, "e 2 b"]
+    embeddings: Stack, labels: Int[Tensor, " b"], uniform: Float[Tensor, "e 2 b"]
 ) -> Triplets:
     """A random positive and a distance-weighted negative of each image, chosen by random numbers in
     [0, 1), and which are valid."""

@@ -10,7 +10,7 @@ from torch.nn.functional import one_hot, pad
 from oodml.adaptation.heads import Heads
 from oodml.adaptation.support import Support
 from oodml.errors import OodmlError
-from oodml.few_shot_adapters._base import ClosedFormAdapter
+from oodml.few_shot_adapters._base import ClosedFormAdapter, Features
 
 
 class Adapter(ClosedFormAdapter):
@@ -18,9 +18,7 @@ class Adapter(ClosedFormAdapter):
 
     scores_classes = True
 
-    def heads(
-        self, head: Heads, features: Float[Tensor, "s f"], support: Sequence[Support]
-    ) -> Heads:
+    def heads(self, head: Heads, features: Features, support: Sequence[Support]) -> Heads:
         """The head of each episode: scores are normalized, so that one linear layer suffices."""
         if len(head.part_weights) > 1:
             problem = (

@@ -3,15 +3,13 @@
 from torch.func import vmap
 
 from oodml.adaptation.support import SupportBatch
-from oodml.few_shot_adapters._base import Betas, Embeddings, Labels, Losses, StepAdapter
-from oodml.losses.multisimilarity import Loss
+from oodml.few_shot_adapters._base import Betas, Labels, Losses, Stack, StepAdapter
+from oodml.losses.multisimilarity import multisimilarity_loss
 
 
 class Adapter(StepAdapter):
     """The loss with its default parameters."""
 
-    def losses(
-        self, embeddings: Embeddings, labels: Labels, batch: SupportBatch, beta: Betas
-    ) -> Losses:
+    def losses(self, embeddings: Stack, labels: Labels, batch: SupportBatch, beta: Betas) -> Losses:
         """The multi-similarity loss of each episode."""
-        return vmap(Loss().compute, (0, None))(embeddings, labels)
+        return vmap(multisimilarity_loss, (0, None))(embeddings, labels)

@@ -8,20 +8,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from oodml.adaptation.heads import Heads
 from oodml.adaptation.support import Support, class_means
-from oodml.few_shot_adapters._base import ClosedFormAdapter
+from oodml.few_shot_adapters._base import ClosedFormAdapter, Features
 
 
 class Adapter(ClosedFormAdapter):
     """Subtract the mean of the class means before normalization, which the bias of a head can."""
 
-    def heads(
-        self, head: Heads, features: Float[Tensor, "s f"], support: Sequence[Support]
-    ) -> Heads:
+    def heads(self, head: Heads, features: Features, support: Sequence[Support]) -> Heads:
         """The head of each episode."""
         outputs = head.linear(features[None])[0]
         centers = torch.stack([class_means(outputs, one).mean(0) for one in support])

@@ -42,7 +42,8 @@ class Loss(BaseLoss):
     def forward(self, outputs: Mapping[str, Float[Tensor, "n _"]]) -> Scalar:
         """Return the sum of the terms of all pairs."""
         with torch.autocast(next(iter(outputs.values())).device.type, enabled=False):
-            reversed_ = {name: reverse_gradient(full_precision(x)) for name, x in outputs.items()}
+            rows = {name: full_precision(x) for name, x in outputs.items()}
+            reversed_ = {name: 2 * x.detach() - x for name, x in rows.items()}  # of the gradients
             terms = [self.term(reversed_[a], reversed_[b], f"{a}-{b}") for a, b in self.pairs]
             return torch.stack(terms).sum()
 
@@ -51,8 +52,3 @@ class Loss(BaseLoss):
         source, target = (normalize(output, dim=1) for output in (source, target))
         predicted = normalize(self.regressors[name](source), dim=1)
         return -self.weight * (target * predicted).square().mean()
-
-
-def reverse_gradient(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Return the values unchanged and negate their gradient."""
-    return 2 * values.detach() - values

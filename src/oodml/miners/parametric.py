@@ -1,12 +1,10 @@
 """Negatives from a chosen distribution of distances (Roth et al. 2020, arXiv 2003.11113)."""
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from oodml.errors import unknown
 from oodml.miners._base import PairMiner, Pairs, Partners, draw, draw_from, unit_distances
-from oodml.shapes import Uniform, Vectors
+from oodml.shapes import Square, Uniform, Vectors
 
 RANGES = {
     "uniform": (0.0, 2.0),
@@ -16,13 +14,7 @@ RANGES = {
 }
 
 
-def bin_weights(
-    between: Float[Tensor, "n m"],
-    allowed: Bool[Tensor, "n m"],
-    low: float,
-    high: float,
-    n_bins: int,
-) -> Float[Tensor, "n m"]:
+def bin_weights(between: Square, allowed: Pairs, low: float, high: float, n_bins: int) -> Square:
     """Weights that draw each nonempty bin of [low, high] equally often, uniformly within a bin."""
     inside = allowed & (between >= low) & (between <= high)
     position = ((between - low) / (high - low) * n_bins).long().clamp(0, n_bins - 1)

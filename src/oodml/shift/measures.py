@@ -344,11 +344,9 @@ def shift_report(
     return ShiftReport(shifts, (len(a), len(b)), (len(a.class_names), len(b.class_names)))
 
 
-def _measure(
-    registered: RegisteredMeasure, pool: Pool, n_bootstrap: int, seed: int
-) -> MeasuredShift:
-    measure = registered.make(pool.means if registered.needs == "class means" else pool)
-    name, sides = registered.name, (pool.first, pool.second)
+def _measure(one: RegisteredMeasure, pool: Pool, n_bootstrap: int, seed: int) -> MeasuredShift:
+    measure = one.make(pool.means if one.needs == "class means" else pool)
+    name, sides = one.name, (pool.first, pool.second)
     value = measure.value(*sides)
     if not np.isfinite(value):
         return MeasuredShift(name, None, None, None, None, measure.note)

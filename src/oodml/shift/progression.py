@@ -7,6 +7,7 @@ Learning", NeurIPS 2021.
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Num
@@ -53,7 +54,7 @@ def published_progression(
     """
     if history is None:
         history = HISTORY_EASIER if easier else HISTORY
-    start = _Start(train_means, test_means, (train_classes, test_classes), measure)
+    start = _Start((train_means, test_means), (train_classes, test_classes), measure)
     settings = start.settings(iterations, swaps_per_iteration, history)
     candidates = _Candidates(swaps_per_iteration, history, easier)
     train, test, swaps, splits = start.train, start.test, swaps_per_iteration, []
@@ -83,7 +84,7 @@ def removal_progression(
     both sides. Steps are "R<n>", where n is the number of swaps tried so far. It is an OodmlError
     if fewer than 2 classes would remain on a side.
     """
-    start = _Start(train_means, test_means, (train_classes, test_classes), measure)
+    start = _Start((train_means, test_means), (train_classes, test_classes), measure)
     settings = start.settings(iterations, swaps_per_iteration, history)
     candidates = _Candidates(swaps_per_iteration, history, easier=False)
     train, test, splits = start.train, start.test, []
@@ -147,10 +148,8 @@ def exchange(train: Positions, test: Positions, pairs: Pairs) -> tuple[Positions
 class _Start:
     """The checked input of a procedure: all class means, names, and the positions of both sides."""
 
-    def __init__(
-        self, train: Matrix, test: Matrix, classes: tuple[Sequence[str], ...], measure: str
-    ) -> None:
-        train, test = as_sets(train, test)
+    def __init__(self, sets: Sequence[Any], classes: Sequence[Sequence[str]], measure: str) -> None:
+        train, test = as_sets(*sets)
         for side, rows, names in zip(("train", "test"), (train, test), classes, strict=True):
             if len(rows) != len(names):
                 problem = f"{len(names)} {side} classes for {len(rows)} {side} means"
