@@ -50,7 +50,6 @@ def fit_model(
     that validation classes selected. The model is returned in evaluation mode.
 
     Args:
-        folder: the folder of the study.
         out: the model folder to create: model.json, model.safetensors, run.json, and README.md.
         method: the method's name in the results; by default the trained method with the best AGS.
         trust_code: import the user code that the folder names.

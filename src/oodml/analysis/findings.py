@@ -49,16 +49,14 @@ def findings(
     shift = shifts(runs)[wide.columns]
     scores = compare_methods(runs, metric) if scores is None else scores[scores["trains"]]
     comparison = misranking(runs, metric, scores)
+    command = "The command oodml splits backbones compares several."
+    network: Answer = "undecided", f"The study measures shift with one network. {command}"
     answers: dict[str, Answer] = {
         "Does quality fall as shift grows?": _falls_with_shift(wide),
         "Do methods differ more as shift grows?": _spread_grows(wide, shift),
         "Would the standard split alone have misranked the methods?": _misranks(comparison),
         "Does few-shot adaptation always help, and more at larger shift?": _adapts(runs, metric),
-        "Is the progression nearly independent of the feature network?": (
-            "undecided",
-            "The study measures shift with one network. The command oodml splits backbones "
-            "compares several.",
-        ),
+        "Is the progression nearly independent of the feature network?": network,
         "Do structure measures fail to predict generalization?": _structure(runs, correlations),
         "Does better pretraining raise the level but not change the slope?": _pretraining(
             scores, backbones or {}
@@ -91,10 +89,9 @@ def _spread_grows(wide: pd.DataFrame, shift: "pd.Series[float]") -> Answer:
     means, by_seed = wide.groupby(level="method").mean(), wide.groupby(level="seed")
     spread = means.max() - means.min()
     seeds = (by_seed.max() - by_seed.min()).dropna()
-    figures = (
-        f"The best and the worst method are {format_points(spread.iloc[0])} points apart on the "
-        f"easiest split and {format_points(spread.iloc[-1])} on the hardest."
-    )
+    near, far = format_points(spread.iloc[0]), format_points(spread.iloc[-1])
+    figures = f"The best and the worst method are {near} points apart on the easiest split"
+    figures += f" and {far} on the hardest."
     if len(seeds) < 2 or shift.nunique() < 2:
         return "undecided", f"{figures} One seed gives no confidence interval."
     slope = student_interval([np.polyfit(shift, row, 1)[0] for row in seeds.values])

@@ -13,15 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from oodml.analysis.intervals import (
-    SEPARATED,
-    Interval,
-    ags_interval,
-    ags_weights,
-    method_interval,
-    probability_positive,
-    student_interval,
-)
+from oodml.analysis import intervals
+from oodml.analysis.intervals import SEPARATED, Interval
 from oodml.analysis.table import shifts, standard_split, trained, zero_shot
 from oodml.errors import unknown
 from oodml.results.schema import baselines_of
@@ -59,7 +52,7 @@ def _summary(values: pd.DataFrame, shift: "pd.Series[float]", constant: bool) ->
     loss = drop(values, start, splits[-1], constant)
     score, level, slope = Interval(), np.nan, np.nan
     if len(set(distance)) > 1:
-        score = ags_interval(distance, values.to_numpy(dtype=np.float64))
+        score = intervals.ags_interval(distance, values.to_numpy(dtype=np.float64))
         score = Interval(score.mean, n=score.n) if constant else score
     known = ~np.isnan(mean)
     if len(set(distance[known])) > 1:
@@ -81,7 +74,7 @@ def drop(values: pd.DataFrame, start: str, end: str, constant: bool = False) -> 
     """The loss from one split to another, paired by seed."""
     paired = (values[start] - values[end]).dropna()
     if len(paired):
-        return method_interval(paired, constant)
+        return intervals.method_interval(paired, constant)
     return Interval(float(values[start].mean() - values[end].mean()))
 
 
@@ -106,7 +99,7 @@ def scores_by_seed(
     """`seed_scores` from `zero_shot` and `shifts`."""
     if split is not None:
         return wide[split].unstack("method")
-    weights = ags_weights(shift[wide.columns].to_numpy())
+    weights = intervals.ags_weights(shift[wide.columns].to_numpy())
     return wide.mul(weights).sum(axis=1, skipna=False).unstack("method")
 
 
@@ -136,10 +129,10 @@ def pair_rows(scores: pd.DataFrame, baselines: Collection[str]) -> list[tuple[An
             differences = differences[np.isfinite(differences)]
             if first == second or not len(differences):
                 continue
-            lead = student_interval(differences)
+            lead = intervals.student_interval(differences)
             certain = first in baselines and second in baselines
             sign = (1 + np.sign(lead.mean)) / 2
-            probability = sign if certain else probability_positive(differences)
+            probability = sign if certain else intervals.probability_positive(differences)
             rows.append((first, second, *lead, float(probability)))
     return rows
 

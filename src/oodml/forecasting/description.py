@@ -49,10 +49,8 @@ def _choose_method(methods: pd.DataFrame, frozen: list[str], interval: str) -> s
     gain, low, high = (format_points(best[name] - base["gain"], sign=True) for name in GAIN)
     helps = best["gain_low_80"] - base["gain"] > 0
     sure = "training helps" if helps else "whether training helps is not certain"
-    return (
-        f"{best['method']} is expected to score highest, {gain} points of Recall@1 over "
-        f"{base['method']} ({interval} {low} to {high}): {sure}."
-    )
+    lead = f"{gain} points of Recall@1 over {base['method']} ({interval} {low} to {high})"
+    return f"{best['method']} is expected to score highest, {lead}: {sure}."
 
 
 def _table(methods: pd.DataFrame, interval: str) -> Iterator[str]:
@@ -71,10 +69,8 @@ def _table(methods: pd.DataFrame, interval: str) -> Iterator[str]:
 def _reasons(forecast: TargetForecast, augmented: bool, sized: bool) -> Iterator[str]:
     """Why the interval is as wide as it is, and what would narrow it."""
     if forecast.calibrated:
-        yield (
-            f"Intervals are the errors on {forecast.groups} groups of classes, each left out of "
-            "the model that forecast it."
-        )
+        groups = f"{forecast.groups} groups of classes, each left out of the model that forecast it"
+        yield f"Intervals are the errors on {groups}."
     else:
         yield (
             f"The largest error is that on {count_noun(forecast.groups, 'group')} of classes "
@@ -84,20 +80,18 @@ def _reasons(forecast: TargetForecast, augmented: bool, sized: bool) -> Iterator
     if forecast.outside:
         names, more = forecast.outside[:MAX_SIGNALS], len(forecast.outside) - MAX_SIGNALS
         rest = f" and {count_noun(more, 'further signal')}" if more > 0 else ""
-        yield (
-            f"The target is outside the range of the study in {format_list(names)}{rest}; "
-            f"intervals are {format_number(forecast.widening, 2)} times as wide because of it."
-        )
+        factor = f"{format_number(forecast.widening, 2)} times as wide because of it"
+        outside = f"The target is outside the range of the study in {format_list(names)}{rest}"
+        yield f"{outside}; intervals are {factor}."
     if not augmented:
         yield "Without images of the target, the forecast uses no augmented views; they improve it."
     (classes, low, high), (per_class, *_), (share, *_) = forecast.sizes.loc[
         ["classes", "images per class", "singletons"], ["expected", "low", "high"]
     ].to_numpy()
     if not sized:
-        yield (
-            f"The target seems to have {classes:.0f} classes (80% interval {low:.0f} to "
-            f"{high:.0f}) of {per_class:.1f} images; --classes narrows the interval if you know it."
-        )
+        size = f"{classes:.0f} classes (80% interval {low:.0f} to {high:.0f})"
+        seems = f"The target seems to have {size} of {per_class:.1f} images"
+        yield f"{seems}; --classes narrows the interval if you know it."
     if share >= SINGLETONS:
         alone = f"About {100 * share:.0f}% of its images have no partner of their class"
         yield f"{alone}; Recall@1 leaves them out."

@@ -312,10 +312,9 @@ def describe_trial(trial: ForecastTrial) -> str:
         gain = (by_target[name] - own.reindex(by_target.index)).to_numpy()
         scores[name] = score_forecasts(plain.assign(expected=plain[name], gain_expected=gain))
         value, low, high = (100 * number for number in _error_difference(trial.rows, name))
-        lines.append(
-            f"The error is {value:.1f} points smaller than that of the {name.replace('_', ' ')} "
-            f"(95% interval {low:.1f} to {high:.1f})."
-        )
+        guess, interval = name.replace("_", " "), f"95% interval {low:.1f} to {high:.1f}"
+        than = f"points smaller than that of the {guess} ({interval})"
+        lines.append(f"The error is {value:.1f} {than}.")
     table = pd.DataFrame(scores).T.rename(index=lambda name: name.replace("_", " "))
     lines = [(100 * table).to_string(na_rep="", float_format="{:.1f}".format), *lines]
     frozen = trial.rows.assign(expected=(trial.rows["method"] == BASELINE).astype(float))

@@ -139,10 +139,8 @@ def _note_plan(plan: StudyPlan, table: pd.DataFrame, notes: list[str]) -> None:
         ids = ", ".join(plan.left_out[:MAX_LISTED]) + more
         notes.append(f"{count_noun(len(plan.left_out), 'corrupt image')} left out ({ids}).")
     if external := sorted({run.label for run in plan.runs if run.external}):
-        notes.append(
-            f"External, from vectors of models trained elsewhere: {format_list(external)}. Their "
-            "few-shot results adapt one layer on these vectors."
-        )
+        listed = f"External, from vectors of models trained elsewhere: {format_list(external)}"
+        notes.append(f"{listed}. Their few-shot results adapt one layer on these vectors.")
     if note := describe_input_size(plan.runs):
         notes.append(f"{note[0].upper()}{note[1:]}.")
 
@@ -178,10 +176,9 @@ def _open_images(plan: StudyPlan, notes: list[str], trust_code: bool) -> ImageSe
         notes.append("plan.json does not name the images, so only their ids are shown.")
         return None
     if is_import_path(name) and not trust_code:
-        notes.append(
-            f"User code opens the images ({name}). It was not imported, so only image ids are "
-            "shown. If you trust this folder, pass --trust-code (trust_code=True)."
-        )
+        reason = "It was not imported, so only image ids are shown."
+        advice = "If you trust this folder, pass --trust-code (trust_code=True)."
+        notes.append(f"User code opens the images ({name}). {reason} {advice}")
         return None
     try:
         images = open_images(name, **plan.source.get("options", {}))

@@ -4,6 +4,7 @@ import json
 import math
 from base64 import b64decode
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from oodml.report.examples import Examples, find_examples, thumbnails
 from oodml.report.failure_tables import page_failures
 from oodml.report.folder import StudyFolder
 from oodml.report.gain_tables import describe_losses
+from oodml.report.paper import MIN_BAND_SEEDS
 from oodml.report.splits_figures import ClassMap, class_map, class_sides
 from oodml.report.style import asset, method_styles
 from oodml.report.tables import select
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
 
 PUBLISHED_DATA = ("cars196", "cub200", "online_products")
 """Datasets of the paper, for which its conclusions are shown unfolded."""
-MIN_BAND_SEEDS = 3
-"""With fewer seeds, a figure shows the seeds; that of figures.js."""
 SAFE = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<\u2028\u2029"}
 """Letters that would end the script, or a line of it."""
 EXAMPLE_PIXELS, MAP_PIXELS = 96, 48
@@ -252,9 +252,5 @@ def _find_examples(folder: StudyFolder, splits: list[str]) -> list[Examples]:
 
 def _shown(examples: list[Examples]) -> list[str]:
     """The ids of the queries and neighbors."""
-    return [
-        name
-        for one in examples
-        for row in (one.queries, *(row for rows in one.neighbors.values() for row in rows))
-        for name in row
-    ]
+    rows = [row for one in examples for row in (one.queries, *chain(*one.neighbors.values()))]
+    return [*chain(*rows)]

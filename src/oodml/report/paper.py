@@ -31,7 +31,7 @@ WIDTHS = {"auto": None, "column": 3.3, "text": 6.8}
 LEGEND_ROW = 0.17
 """The height of a row of a legend below a figure, in inches."""
 MIN_BAND_SEEDS = 3
-"""With fewer seeds, figures show the seeds as dots: a t interval is too wide to be of use."""
+"""With fewer seeds, figures show the seeds as dots, as in figures.js: t intervals are too wide."""
 NOT_WRITTEN = ("structure_points",)
 LATEX_ESCAPES = str.maketrans(
     {
