@@ -137,6 +137,7 @@ def test_page_ranks_and_pairs_agree(seed: int, seeds: int) -> None:
     computed = tables(StudyFolder(Path("none"), table, "birds"))
     result = answer(computed, "birds", "recall@1")
     order = select(computed, "ags", "recall@1")
+    assert order["shared_rank"].is_monotonic_increasing
     leads = order.loc[order["shared_rank"] == 1, "method"].tolist()
     if result.probability is not None:
         assert result.probability >= 0.975

@@ -51,6 +51,9 @@ def format_interval(low: float, high: float, metric: str, difference: bool = Fal
     """The bounds of an interval: "84.1 to 88.0%", or "1.2 to 3.4" for a difference."""
     if not (isfinite(low) and isfinite(high)):
         return MISSING
+    if not difference:  # a Student interval of a level may pass the metric's bounds
+        least, most = find_metric(metric).bounds
+        low, high = max(low, least), min(high, most)
     text = f"{format_difference(low, metric)} to {format_difference(high, metric)}"
     return f"{text}%" if is_percent(metric) and not difference else text
 

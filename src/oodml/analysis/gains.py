@@ -134,10 +134,10 @@ def describe_near_and_far(rows: pd.DataFrame, metric: str = "recall@1") -> str:
     )
     if not np.isfinite(row["crossing"]):
         return text
+    better = f"{row['baseline']} is better" if row["far_high"] < 0 else "its mean gain is negative"
     if row["crossing"] == row["near_shift"] and row["near"] < 0:
-        return f"{text} {row['baseline']} is better on every split."
+        return f"{text} On every split, {better}."
     low, high = (format_number(row[f"crossing_{end}"], 2) for end in ("low", "high"))
     ends = f"{low} to {high}" if np.isfinite(row["crossing_high"]) else f"{low} or more"
     interval = "" if np.isnan(row["crossing_low"]) else f" (95% interval {ends})"
-    start = f"From shift {format_number(row['crossing'], 2)} on{interval}"
-    return f"{text} {start}, {row['baseline']} is better."
+    return f"{text} Beyond shift {format_number(row['crossing'], 2)}{interval}, {better}."

@@ -118,10 +118,11 @@ def _join(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _scores(table: pd.DataFrame, metric: str, pairs: pd.DataFrame) -> pd.DataFrame:
-    """`compare_methods` with `shared_rank`: 1 plus the number of methods that are better."""
+    """`compare_methods` with `shared_rank`: 1 plus the number of methods that are better than it,
+    or than a method above it."""
     order = ranking.compare_methods(table, metric)
     above = pairs[pairs["probability"] >= SEPARATED].groupby("other").size()
-    return order.assign(shared_rank=1 + order["method"].map(above).fillna(0).astype(int))
+    return order.assign(shared_rank=1 + order["method"].map(above).fillna(0).cummax().astype(int))
 
 
 def _ranks(wide: pd.DataFrame, baselines: Collection[str]) -> pd.DataFrame:

@@ -190,7 +190,7 @@ const figures = {
   gains(canvas) {
     const methods = shown().filter((method) => study.gains[method.name]), seeds = (method, split) => study.curves["recall@1"]?.[method.name]?.find((point) => point.split === split)?.n ?? 0;
     const points = (method) => study.gains[method.name].map((row) => ({ ...row, n: seeds(method, row.split), mean: row.gain, low: row.gain_low, high: row.gain_high }));
-    const all = methods.flatMap(points), range = rangeOf([0, ...all.flatMap((row) => (row.low === null ? [row.mean] : [row.mean, row.low, row.high]))].map((value) => 100 * value));
+    const all = methods.flatMap(points), range = rangeOf([0, ...all.flatMap((row) => (row.low === null || row.n < MIN_BAND_SEEDS ? [row.mean] : [row.mean, row.low, row.high]))].map((value) => 100 * value));
     const scaled = (method) => points(method).map((row) => ({ ...row, mean: 100 * row.mean, low: row.low === null ? null : 100 * row.low, high: row.high === null ? null : 100 * row.high }));
     const template = { hovertemplate: "<b>%{y:.1f}</b> points<extra>%{fullData.name}</extra>" };
     const traces = [...methods.map((method) => band(method, scaled(method))), ...methods.map((method) => curve(method, scaled(method), "recall@1", template))];
