@@ -246,3 +246,39 @@ def _save_known_and_unknown(folder: Path) -> None:
     names = vectors().class_names
     vectors().subset(names[:5]).save(folder / "known.npz")
     vectors().subset(names[5:]).save(folder / "unknown.npz")
+
+
+@pytest.mark.parametrize("options", [("--conformal",), ("--mode", "pairs")])
+def test_the_rates_of_a_threshold_are_those_that_evaluate_prints(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    sample = vectors(n=160)
+    sample.save(tmp_path / "a.npz")
+    sample.subset(sample.class_names[:1]).save(tmp_path / "g.npz")
+    path, gallery = tmp_path / "t.json", ("--gallery", tmp_path / "g.npz")
+    gallery = () if "pairs" in options else gallery
+    words = ("threshold", tmp_path / "a.npz", *gallery, *options, "--far", 0.2, "--out", path)
+    result = run(*words)
+    assert result.stderr.count("g.npz") == len(gallery) // 2
+    chosen = json.loads(path.read_text())
+    words = ("evaluate", tmp_path / "a.npz", *gallery, "--open-set", "--threshold", path)
+    output = json.loads(run(*words, "--json").stdout)
+    assert output["mode"] == chosen["mode"]
+    assert output["unknown"] == chosen["unknown"]
+    assert output["metrics"]["false_accepts"] == chosen["false_accepts"]
+    assert 1 - output["metrics"]["false_rejects"] == pytest.approx(chosen["tar"])
+    assert f"{chosen['false_accepts']:.2%}" in result.stdout
+    assert ("pairs of two classes" in run(*words).stdout) == ("pairs" in options)
+
+
+def test_compress_recommends_nothing_on_few_queries(tmp_path: Path) -> None:
+    vectors().save(tmp_path / "a.npz")
+    result = run("compress", tmp_path / "a.npz")
+    assert "40 queries of 5 classes" in result.stdout
+    assert "--seed 1" in result.stderr
+    rows = json.loads(run("compress", tmp_path / "a.npz", "--json").stdout)
+    assert not any(row["recommended"] for row in rows)
+    vectors(n=400).save(tmp_path / "b.npz")
+    result = run("compress", tmp_path / "b.npz", "--fit", tmp_path / "a.npz", "--json")
+    assert "10 of the 10" in result.stderr
+    assert sum(row["recommended"] for row in json.loads(result.stdout)) <= 1

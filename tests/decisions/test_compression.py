@@ -173,3 +173,14 @@ def test_studies_measure_nothing_in_hyperbolic_space() -> None:
     assert decision_metrics(clusters(), clusters(seed=1), True, distance="poincare") == {}
     flat = decision_metrics(clusters(), clusters(seed=1), True, distance="euclidean")
     assert flat != decision_metrics(clusters(), clusters(seed=1), True)
+
+
+def test_few_queries_or_classes_recommend_no_code() -> None:
+    fit = clusters(10, 6, 16, seed=1)
+    for classes, each, codes in ((30, 11, ["binary"]), (30, 9, []), (9, 40, [])):
+        table = compress(clusters(classes, each, 16, 0.1), fit, resamples=50)
+        assert (table["queries"] == classes * each).all()
+        assert (table["classes"] == classes).all()
+        assert table["code"][table["recommended"]].tolist() == codes
+    hard = compress(clusters(30, 11, 16, 2.0), fit, precision=["binary"], resamples=50)
+    assert not hard["recommended"].any()

@@ -19,6 +19,7 @@ from oodml.decisions.open_set import (
 )
 from oodml.decisions.threshold import Threshold, choose_threshold, conformal_threshold
 from oodml.errors import OodmlError
+from oodml.evaluate.compare import class_draws
 from oodml.vectors import VectorSet
 from tests.decisions.samples import clusters
 
@@ -225,3 +226,41 @@ def test_withheld_classes_of_listed_queries_and_gallery() -> None:
     expected = [max(float(unit[i] @ unit[j]) for j in gallery if j != i) for i in queries]
     assert scored.scores == pytest.approx(np.array(expected), abs=1e-5)
     assert scored.known.tolist() == [bool(sample.labels[i] in order[:6]) for i in queries]
+
+
+@pytest.mark.parametrize("with_gallery", [True, False])
+def test_the_interval_and_the_rates_are_those_of_the_conformal_threshold(
+    with_gallery: bool,
+) -> None:
+    sample, far = clusters(classes=30, noise=1.0), 0.1
+    gallery = sample.subset(sample.class_names[:10]) if with_gallery else None
+    chosen = choose_threshold(sample, far, gallery=gallery, resamples=60, conformal=True)
+    result = left_out_scores(sample) if gallery is None else gallery_scores(sample, gallery)
+    known, others = result.scores[result.known], result.scores[~result.known]
+    groups = result.classes[~result.known]
+    assert chosen.threshold == chosen.conformal == conformal_threshold(others, groups, far)
+    assert chosen.false_accepts == (others >= chosen.threshold).mean() < far
+    assert chosen.tar == (known >= chosen.threshold).mean()
+    assert chosen.low <= chosen.threshold <= chosen.high
+    assert chosen.tar_low <= chosen.tar <= chosen.tar_high
+    plain = choose_threshold(sample, far, gallery=gallery, resamples=60)
+    assert (plain.low, plain.high) != (chosen.low, chosen.high)
+    if gallery is None:  # a drawn class is a class of its own
+        (weights,) = class_draws(30, 60, 0)
+        limits = []
+        for drawn in weights.astype(int):
+            rows = [np.flatnonzero(groups == c) for c in np.repeat(np.arange(30), drawn)]
+            names = np.repeat(np.arange(30), [len(part) for part in rows])
+            limits.append(conformal_threshold(others[np.concatenate(rows)], names, far))
+        bounds = np.quantile(limits, [0.025, 0.975], method="nearest")
+        assert [chosen.low, chosen.high] == pytest.approx(bounds.tolist(), abs=1e-12)
+
+
+def test_pairs_count_both_of_their_classes() -> None:
+    sample = clusters(classes=12, each=4)
+    chosen = choose_threshold(sample, 0.1, mode="pairs", resamples=20)
+    assert (chosen.classes, chosen.unknown) == (12, 48 * 47 // 2 - 12 * 6)
+    with pytest.raises(OodmlError):
+        choose_threshold(sample, 0.1, mode="pairs", gallery=sample)
+    with pytest.raises(OodmlError):
+        choose_threshold(sample, 0.01, conformal=True)

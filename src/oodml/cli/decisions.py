@@ -20,6 +20,8 @@ _EACH = "Mean number of images per class, instead of --classes."
 _JUDGE = "Page (.html) for judging neighbors; written unless --judgments is given."
 _JUDGMENTS = "Answers that the page of --judge saved; repeatable."
 _RESCORE = "Binary codes: retrieve this many times k, and sort them by int8 vectors; 0 does not."
+_QUERIES = ("known queries", "unknown queries")
+_PAIRS = ("pairs of one class", "pairs of two classes")
 Score = Annotated[str, option(_SCORE, panel="Open set")]
 codes = partial(many, panel="Codes")
 
@@ -44,22 +46,15 @@ def threshold(
 
     Example: `oodml threshold valid.npz --far 0.05 --out threshold.json`
     """
-    from dataclasses import asdict, replace
+    from dataclasses import asdict
 
     from oodml.decisions.threshold import choose_threshold, score_queries
-    from oodml.errors import error_at
 
     shared.check_outputs((out, figure), vectors, gallery)
     queries, searched = reader.read(vectors, gallery)
     options: dict[str, Any] = {"mode": mode, "score": score, "gallery": searched}
     options |= {"distance": reader.distance, "seed": reader.seed}
-    chosen = choose_threshold(queries, far, **options)
-    if conformal:
-        if chosen.conformal is None:
-            least = f"{1 / (chosen.classes + 1):.3g} in mode {mode}"
-            problem = f"{chosen.classes} classes guarantee no rate below {least}; given {far:g}"
-            raise error_at("--conformal", problem, far)
-        chosen = replace(chosen, threshold=chosen.conformal)
+    chosen = choose_threshold(queries, far, conformal=conformal, **options)
     chosen.save(out)
     if figure is not None:
         from oodml.report.decision_figures import threshold_figure
@@ -73,14 +68,17 @@ def threshold(
             f"From {chosen.conformal:.4f}, an image of a new class is accepted with a probability "
             f"of at most {far:g} if the new class is exchangeable with these."
         )
+    known, unknown = _PAIRS if mode == "pairs" else _QUERIES
     sentences = [
         f"{out}: accept from {chosen.threshold:.4f} (95% interval over classes {chosen.low:.4f} … "
         f"{chosen.high:.4f}).",
-        f"Of {chosen.images} unknown queries of {chosen.classes} classes, {far:.2%} are accepted; "
-        f"of the known, {chosen.tar:.1%} ({chosen.tar_low:.1%} … {chosen.tar_high:.1%}).",
+        f"Of {chosen.unknown} {unknown} ({chosen.classes} classes), {chosen.false_accepts:.2%} are "
+        f"accepted; of {known}, {chosen.tar:.1%} ({chosen.tar_low:.1%} … {chosen.tar_high:.1%}).",
         guarantee,
+        f"Evaluate it on other vectors: its rates on those of {vectors} are optimistic.",
     ]
-    command = ("evaluate", vectors, "--open-set", "--threshold", out)
+    same = ("--gallery", gallery) if gallery else ()
+    command = ("evaluate", "OTHER", *same, "--open-set", "--threshold", out)
     shared.show(sentences, next=command, json=asdict(chosen))
 
 
@@ -95,7 +93,8 @@ def show_open_set(
     chosen = None if given.threshold is None else Threshold.load(given.threshold)
     score, distance = (given if chosen is None else chosen).score, given.distance
     distance = distance if chosen is None else chosen.distance
-    if chosen is not None and chosen.mode == "pairs":
+    mode = "identification" if chosen is None else chosen.mode
+    if mode == "pairs":
         scored, _ = score_pairs(queries, distance, given.seed)
     elif gallery is None:
         scored = withheld_scores(queries, score, distance, given.seed)
@@ -110,16 +109,18 @@ def show_open_set(
 
         threshold_figure(scored, limit, given.figure)
     known, unknown = int(scored.known.sum()), int((~scored.known).sum())
-    command = ("threshold", given.vectors, "--score", score, "--out", "threshold.json")
+    same = ("--gallery", given.gallery) if given.gallery else ()
+    command = ("threshold", given.vectors, *same, "--score", score, "--out", "threshold.json")
+    higher, lower = _PAIRS if mode == "pairs" else _QUERIES
     shared.show(
-        f"A known query scores higher than an unknown one in {values['auroc']:.1%} of pairs.",
+        f"{higher.capitalize()} score higher than {lower} in {values['auroc']:.1%} of comparisons.",
         shared.Table.of(
             [{"name": name, "value": value} for name, value in values.items()],
             {"metric": "{name}", "value": "{value:.4f}"},
-            f"{known} known and {unknown} unknown queries",
+            f"{known} {higher} and {unknown} {lower}",
         ),
         next=("compare", given.vectors, "OTHER") if chosen else command,
-        json={"known": known, "unknown": unknown, "metrics": values},
+        json={"mode": mode, "known": known, "unknown": unknown, "metrics": values},
     )
 
 
@@ -182,15 +183,17 @@ def compress(
     Example: `oodml compress vectors.npz --fit train.npz --dims 256,128 --pq 32`
     """
     from oodml.analysis.formatting import format_points
-    from oodml.decisions.compression import PRECISIONS
-    from oodml.decisions.compression import compress as compress_vectors
+    from oodml.decisions import compression
 
     shared.check_outputs((figure,), vectors, fit)
     rows, others = reader.read(vectors, fit)
-    options: dict[str, Any] = {"precision": precision or PRECISIONS, "reduce": reduce}
+    if fit is not None and (common := {*rows.class_names} & {*others.class_names}):
+        note = f"also has {len(common)} of the {len(rows.class_names)} evaluated classes"
+        typer.secho(f"--fit {fit} {note}, so losses are optimistic.", fg="yellow", err=True)
+    options: dict[str, Any] = {"precision": precision or compression.PRECISIONS, "reduce": reduce}
     options |= {"dims": dims or (), "pq": pq or (), "opq": opq or (), "rescore": rescore}
     options |= {"ks": tuple(k or (1, 8)), "distance": reader.distance, "seed": reader.seed}
-    table = compress_vectors(rows, others, **options)
+    table = compression.compress(rows, others, **options)
     if figure is not None:
         from oodml.report.decision_figures import compression_figure
 
@@ -204,17 +207,21 @@ def compress(
                                  for part in ("loss", "low", "high"))))
         for row in records
     ]  # fmt: skip
-    good = [row for row in records if not row[f"{main}_high"] >= 0.01]
-    small = min(good, key=lambda row: (float(row["bytes"]), row["disk"]))
-    disk = f"(+{small['disk']} on disk) " * bool(small["disk"])
+    full, best = records[0], next((row for row in records if row["recommended"]), None)
+    counts = f"{full['queries']} queries of {full['classes']} classes"
+    need = f"{compression.MIN_QUERIES} queries of {compression.MIN_CLASSES} classes"
+    answer = f"{counts}: no code is recommended, which takes {need} and an interval below a point."
+    if best is not None:
+        disk = f"(+{best['disk']} on disk) " * bool(best["disk"])
+        answer = (
+            f"{best['code']} is the smallest in memory that loses less than a point of {main} (95% "
+            f"interval over {counts}): {best['bytes']:.0f} bytes per vector {disk}instead of "
+            f"{full['bytes']:.0f}."
+        )
+    halves = "" if fit else "Codes were fitted on half of the classes; the other is evaluated."
+    again = ("OTHER", "--fit", fit) if fit else (vectors, "--seed", reader.seed + 1)
     heads = ("stored as", "bytes in memory", "on disk", *metrics, f"points lost of {main} (95%)")
-    shared.show(
-        f"{small['code']} is the smallest in memory that loses less than a point of {main} for "
-        f"sure: {small['bytes']:.0f} bytes per vector {disk}instead of {records[0]['bytes']:.0f}.",
-        shared.Table("", heads, lines),
-        next=("index", vectors, "--out", "vectors.faiss"),
-        json=records,
-    )
+    shared.show(answer, shared.Table(halves, heads, lines), next=("compress", *again), json=records)
 
 
 def index(

@@ -29,6 +29,8 @@ from oodml.vectors import VectorSet
 
 PRECISIONS = ("float16", "int8", "binary")
 MIN_FIT = 256  # the smallest number of vectors that a product quantizer is fitted on
+MIN_QUERIES = 300  # rule of three: a loss that none of n queries shows may be 3/n, here a point
+MIN_CLASSES = 10  # with fewer, a bootstrap interval is over a fifth too narrow (normal losses)
 Values = dict[str, NDArray[np.float64]]
 Encode = Callable[
     [Float[Tensor, "n d"], Float[Tensor, "m d"]], tuple[Float[Tensor, "n e"], Float[Tensor, "n e"]]
@@ -80,8 +82,11 @@ def compress(
 
     Returns:
         One row per code, the full vectors first: `code`, `bytes` in memory, further bytes on
-        `disk`, and for every metric its value, the loss against the full vectors (METRIC_loss), and
-        the 95% interval of the loss from resampling classes (METRIC_low, METRIC_high).
+        `disk`, the numbers of evaluated `queries` and `classes`, and for every metric its value,
+        the loss against the full vectors (METRIC_loss), and the 95% interval of the loss from
+        resampling classes (METRIC_low, METRIC_high). The code with the least memory whose interval
+        of the first recall is below a point is `recommended`; none is with fewer than `MIN_QUERIES`
+        or `MIN_CLASSES`.
     """
     check_seed(seed)
     if fit is None:
@@ -102,13 +107,19 @@ def compress(
     for code in track(chosen, "Codes", len(chosen), "codes"):
         values = code_metrics(code, rows, others, vectors.labels, ks, distance, seed, sides)
         full = full or values
+        scored = labels[~np.isnan(full["map@r"])]
         row: dict[str, object] = {"code": code.name, "bytes": code.size, "disk": code.disk}
+        row |= {"queries": len(scored), "classes": len(np.unique(scored))}
         for metric in full:
             one = compare_values(metric, full[metric], values[metric], labels, seed, resamples)
             row |= {metric: one.b, f"{metric}_loss": one.difference}
             row |= {f"{metric}_low": one.low, f"{metric}_high": one.high}
         table.append(row)
-    return pd.DataFrame(table)
+    result = pd.DataFrame(table)
+    enough = (result["queries"] >= MIN_QUERIES) & (result["classes"] >= MIN_CLASSES)
+    good = result[enough & (result[f"recall@{ks[0]}_high"] < 0.01) & (result.index > 0)]
+    best = good.sort_values(["bytes", "disk"]).index[:1]
+    return result.assign(recommended=result.index.isin(best))
 
 
 def _halves(vectors: VectorSet, seed: int) -> tuple[VectorSet, VectorSet]:

@@ -46,8 +46,9 @@ class Threshold:
     mode: str  # "identification" or "pairs"
     score: str
     distance: str
-    classes: int  # of the unknown queries that it was chosen on
-    images: int
+    classes: int  # of the unknown queries (pairs of two classes) that it was chosen on
+    unknown: int  # the number of these queries (pairs)
+    false_accepts: float  # the share of them that it accepts
 
     def save(self, path: str | Path) -> None:
         """Write the threshold to a JSON file."""
@@ -75,6 +76,7 @@ def choose_threshold(
     distance: str = "cosine",
     seed: int = 0,
     resamples: int = 1000,
+    conformal: bool = False,
 ) -> Threshold:
     """Choose the threshold that accepts a given share of unknown queries.
 
@@ -87,9 +89,10 @@ def choose_threshold(
         score: of identification; a name from `oodml.decisions.open_set.SCORES`, or a function.
         distance: "cosine", or "euclidean" on the vectors as given.
         seed, resamples: random seed, and resamples of the classes for the 95% intervals.
+        conformal: choose the threshold of `conformal_threshold`, which has a guarantee.
 
     Raises:
-        OodmlError: if there are no known or no unknown queries.
+        OodmlError: if there are no known or no unknown queries, or too few classes for a guarantee.
     """
     check_seed(seed)
     if not 0 < far < 1:
@@ -98,16 +101,23 @@ def choose_threshold(
     scored, partners = score_queries(vectors, gallery=gallery, **options)
     require_unknown(scored)
     known, others = scored.scores[scored.known], scored.scores[~scored.known]
-    limit = threshold_at(others, far)
-    resampled = np.array([*_resamples(scored, partners, far, resamples, seed)])
-    low, high = np.quantile(resampled[:, 0], [0.025, 0.975], method="nearest").tolist()
-    tar_low, tar_high = np.nanquantile(resampled[:, 1], [0.025, 0.975]).tolist()
     classes = scored.classes[~scored.known]
     guarantee = None if mode == "pairs" else conformal_threshold(others, classes, far)
+    seconds = classes if partners is None else partners[~scored.known]
+    count = len(np.union1d(classes, seconds))
+    if conformal and guarantee is None:
+        problem = f"{count} classes guarantee no rate below {1 / (count + 1):.3g}"
+        problem = "mode pairs has no guarantee" if mode == "pairs" else problem
+        raise error_at("--conformal", problem, far)
+    limit = guarantee if conformal and guarantee is not None else threshold_at(others, far)
+    resampled = np.array([*_resamples(scored, partners, far, resamples, seed, conformal)])
+    low, high = np.quantile(resampled[:, 0], [0.025, 0.975], method="nearest").tolist()
+    tar_low, tar_high = np.nanquantile(resampled[:, 1], [0.025, 0.975]).tolist()
     name = score if isinstance(score, str) else getattr(score, "__name__", "score")
     return Threshold(
         limit, low, high, far, accepted_share(known, limit), tar_low, tar_high, guarantee, mode,
-        "similarity" if mode == "pairs" else name, distance, len(np.unique(classes)), len(others),
+        "similarity" if mode == "pairs" else name, distance, count, len(others),
+        accepted_share(others, limit),
     )  # fmt: skip
 
 
@@ -124,6 +134,8 @@ def score_queries(
     if mode not in MODES:
         raise unknown("mode", mode, MODES)
     if mode == "pairs":
+        if gallery is not None:
+            raise OodmlError("--gallery: mode pairs compares the images of one file", "--gallery")
         return score_pairs(vectors, distance, seed)
     if gallery is None:
         return left_out_scores(vectors, score, distance), None
@@ -197,8 +209,9 @@ def _draw(labels: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDAr
 
 
 def _resamples(
-    scored: OpenSetScores, partners: NDArray[np.int64] | None, far: float, resamples: int, seed: int
-) -> Iterator[tuple[float, float]]:
+    scored: OpenSetScores, partners: NDArray[np.int64] | None, far: float, resamples: int,
+    seed: int, conformal: bool = False,
+) -> Iterator[tuple[float, float]]:  # fmt: skip
     """The threshold and the share of accepted known queries (pairs) in each resample of classes."""
     pairs = [scored.classes] if partners is None else [scored.classes, partners]
     numbers = np.unique(np.concatenate(pairs), return_inverse=True)[1]
@@ -209,13 +222,18 @@ def _resamples(
         rows = rows[np.argsort(-scored.scores[rows], kind="stable")]
         sides.append((scored.scores[rows], classes[:, rows]))
     (others, other_classes), (known, known_classes) = sides
+    scale = np.ones(int(numbers.max()) + 1)
+    if conformal:  # drawn classes have equal weights, and the new class has 1 / (n + 1)
+        counts = np.bincount(other_classes[0], minlength=len(scale))
+        scale, n = 1 / counts.clip(1), np.count_nonzero(counts)
+        far = ((n + 1) * far - 1) / n
     size = max(1, 2**22 // len(scored.scores))
-    for draws in class_draws(int(numbers.max()) + 1, resamples, seed):
+    for draws in class_draws(len(scale), resamples, seed):
         for begin in range(0, len(draws), size):
             weights = draws[begin : begin + size]
             excess, total = (  # a pair counts as often as both of its classes are drawn
-                np.cumsum(np.prod([weights[:, one] for one in side], axis=0), axis=1)
-                for side in (other_classes, known_classes)
+                np.cumsum(np.prod([each[:, one] for one in side], axis=0), axis=1)
+                for side, each in ((other_classes, weights * scale), (known_classes, weights))
             )
             within = excess <= far * excess[:, -1:] + 1e-9
             limits = others[np.minimum(within.sum(1), len(others) - 1)]

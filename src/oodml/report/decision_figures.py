@@ -50,7 +50,7 @@ def threshold_figure(scored: OpenSetScores, threshold: float | None, path: Path)
             axes.stairs(shares, edges, fill=True, alpha=0.35, color=color, label=name)
         if threshold is not None and np.isfinite(threshold):
             axes.axvline(threshold, color="#333333", linewidth=1, linestyle="--", label="threshold")
-        axes.set(xlabel="Score", ylabel="Share of queries")
+        axes.set(xlabel="Score", ylabel="Share")
         axes.legend()
 
 
