@@ -87,13 +87,12 @@ def show_open_set(
 ) -> None:
     """Print the open-set metrics of queries; without a gallery, half of the classes form it."""
     from oodml.decisions.open_set import gallery_scores, open_set_metrics, withheld_scores
-    from oodml.decisions.threshold import Threshold, require_unknown, score_pairs
+    from oodml.decisions.threshold import MODES, Threshold, require_unknown, score_pairs
     from oodml.evaluate.structure import structure_metrics
 
     chosen = None if given.threshold is None else Threshold.load(given.threshold)
-    score, distance = (given if chosen is None else chosen).score, given.distance
-    distance = distance if chosen is None else chosen.distance
-    mode = "identification" if chosen is None else chosen.mode
+    used = given if chosen is None else chosen
+    score, distance, mode = used.score, used.distance, getattr(used, "mode", MODES[0])
     if mode == "pairs":
         scored, _ = score_pairs(queries, distance, given.seed)
     elif gallery is None:

@@ -41,8 +41,7 @@ class Drift:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        clusters = [list(cluster) for cluster in self.clusters]
-        values = {"drift": self.value, "p": self.p, "clusters": clusters}
+        values = {"drift": self.value, "p": self.p, "clusters": [*map(list, self.clusters)]}
         return values | ({} if self.change is None else {"recall_change": [*self.change]})
 
 
@@ -115,7 +114,6 @@ def _nearest(
     for begin in range(0, len(rows), 512):
         similarity = rows[begin : begin + 512] @ others.T
         if same:
-            slots = np.arange(len(similarity))
-            similarity[slots, begin + slots] = -np.inf
+            np.fill_diagonal(similarity[:, begin:], -np.inf)
         parts.append(similarity.max(1))
     return np.concatenate(parts)

@@ -207,8 +207,6 @@ def _score(
 
 def auroc(known: Float[np.ndarray, " k"], others: Float[np.ndarray, " u"]) -> float:
     """The probability that a known query scores higher than an unknown one; ties count half."""
-    if not len(known) or not len(others):
-        return float("nan")
     ordered = np.sort(others)
     below, reached = (np.searchsorted(ordered, known, side) for side in ("left", "right"))
     return float((below + reached).mean() / 2 / len(others))
@@ -216,8 +214,6 @@ def auroc(known: Float[np.ndarray, " k"], others: Float[np.ndarray, " u"]) -> fl
 
 def aupr(known: Float[np.ndarray, " k"], others: Float[np.ndarray, " u"]) -> float:
     """Average precision of the known queries among all, by descending score."""
-    if not len(known) or not len(others):
-        return float("nan")
     steps, counts = np.unique(known, return_counts=True)
     accepted = [len(part) - np.searchsorted(np.sort(part), steps) for part in (known, others)]
     return float((counts * accepted[0] / (accepted[0] + accepted[1])).sum() / len(known))
@@ -253,11 +249,12 @@ def open_set_metrics(
     """
     known, others = scored.scores[scored.known], scored.scores[~scored.known]
     correct = scored.correct[scored.known]
-    values = {"auroc": auroc(known, others), "aupr": aupr(known, others), "fpr@95tpr": np.nan}
+    values = dict.fromkeys(("auroc", "aupr", "fpr@95tpr"), np.nan)
     for far in fars:
         if not 0 < far < 1:
             raise error_at("far", f"{far}; allowed: between 0 and 1", far)
     if len(known) and len(others):
+        values |= {"auroc": auroc(known, others), "aupr": aupr(known, others)}
         reached = np.sort(known)[len(known) - int(np.ceil(0.95 * len(known) - 1e-9))]
         values["fpr@95tpr"] = accepted_share(others, float(reached))
         for far in fars:

@@ -162,12 +162,11 @@ def conformal_threshold(
     new class is then accepted with a probability of at most `far`, over the choice of all classes.
     """
     _, inverse, counts = np.unique(classes, return_inverse=True, return_counts=True)
-    share = 1 / (len(counts) + 1)
-    steps, position = np.unique(scores, return_inverse=True)
-    weights = np.bincount(position, share / counts[inverse])
-    above = share + np.cumsum(weights[::-1])[::-1] - weights
-    allowed = np.flatnonzero(above <= far + 1e-12)
-    return float(np.nextafter(steps[allowed[0]], np.inf)) if len(allowed) else None
+    rate = far - (1 - far) / len(counts)  # without the weight of the new class
+    order = np.argsort(-scores)
+    excess = np.cumsum(1 / counts[inverse[order]])
+    limit = scores[order[(excess <= rate * excess[-1] + 1e-9).sum()]]
+    return None if rate < -1e-12 else float(np.nextafter(limit, np.inf))
 
 
 def score_pairs(
@@ -223,10 +222,9 @@ def _resamples(
         sides.append((scored.scores[rows], classes[:, rows]))
     (others, other_classes), (known, known_classes) = sides
     scale = np.ones(int(numbers.max()) + 1)
-    if conformal:  # drawn classes have equal weights, and the new class has 1 / (n + 1)
+    if conformal:  # as in `conformal_threshold`
         counts = np.bincount(other_classes[0], minlength=len(scale))
-        scale, n = 1 / counts.clip(1), np.count_nonzero(counts)
-        far = ((n + 1) * far - 1) / n
+        scale, far = 1 / counts.clip(1), far - (1 - far) / np.count_nonzero(counts)
     size = max(1, 2**22 // len(scored.scores))
     for draws in class_draws(len(scale), resamples, seed):
         for begin in range(0, len(draws), size):
