@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import oodml
 from oodml.errors import OodmlError
 from oodml.export import load_for_export
+from oodml.fit import _describe_choice
 from tests.images.samples import squares, write_folder
 
 
@@ -51,6 +53,19 @@ def test_what_cannot_be_fitted_is_refused(study: oodml.Study, tmp_path: Path) ->
             oodml.fit_model(study.folder, tmp_path / out, method)
         assert caught.value.given == method or caught.value.location == str(tmp_path / out)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_better_baseline_is_named(study: oodml.Study, tmp_path: Path) -> None:
+    messages: list[str] = []
+    oodml.fit_model(study.folder, tmp_path / "model", log=messages.append)
+    assert "margin" in messages[0]
+    assert messages[0] in (tmp_path / "model" / "README.md").read_text()
+    columns = {"ags": [0.5, 0.75, 0.25], "trains": [True, False, False]}
+    scores = pd.DataFrame(columns, index=["margin", "frozen", "other"])
+    assert "frozen" in _describe_choice(scores, "margin", "recall@1")
+    assert "75.0%" in _describe_choice(scores, "margin", "recall@1")
+    assert "other" not in _describe_choice(scores, "margin", "recall@1")
+    assert "margin" not in _describe_choice(scores, "frozen", "recall@1")
 
 
 def test_a_baseline_is_saved_untrained(study: oodml.Study, tmp_path: Path) -> None:

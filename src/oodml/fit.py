@@ -1,7 +1,7 @@
 """A model to deploy: a study's method, trained on all classes, with a model card."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ def fit_model(
     seed: int = 0,
     device: str | None = None,
     trust_code: bool = False,
+    log: Callable[[str], object] = lambda _: None,
 ) -> Embedder:
     """Train a method of a study on all classes, and write a model folder with a model card.
 
@@ -53,6 +54,7 @@ def fit_model(
         out: the model folder to create: model.json, model.safetensors, run.json, and README.md.
         method: the method's name in the results; by default the trained method with the best AGS.
         trust_code: import the user code that the folder names.
+        log: called with the method, its AGS, and the baseline that scores higher, if there is one.
     """
     if (target := Path(out)).exists():
         raise error_at(out, "exists already; choose another folder")
@@ -78,11 +80,13 @@ def fit_model(
     how = f"It was trained for {run.train.epochs} epochs, {how}."
     score = scores.loc[[planned.label]].iloc[0]
     how = how if run.trains else "Nothing was trained."
-    card = _card(study, computed, score, run, how, images, target.name)
+    choice = _describe_choice(scores, run.label, ranked_metrics(study.table)[0])
+    card = _card(study, computed, score, run, f"{choice} {how}", images, target.name)
     with creating_folder(target) as staged:
         model.save(staged)
         write_text(staged / "run.json", run.to_plan().model_dump_json(indent=1))
         write_text(staged / "README.md", card)
+    log(choice)
     return model
 
 
@@ -97,17 +101,27 @@ def train_with_progress(run: Run, images: ImageSet, device: str | None = None) -
 
 
 def _planned_run(study: StudyFolder, scores: pd.DataFrame, method: str | None) -> RunPlan:
-    own = {run.label: run for run in study.plan.runs if not run.external}
+    runs = [run for run in study.plan.runs if run.label in scores.index]
+    own = {run.label: run for run in runs if not run.external}
     trained = [str(name) for name in scores.index if name in own and own[str(name)].trains]
     if method is None and not trained:
         raise OodmlError(f"{study.path}: no trained method has results", location="method")
     chosen = trained[0] if method is None else method
-    if chosen not in own and any(run.label == chosen for run in study.plan.runs):
+    if chosen not in own and any(run.label == chosen for run in runs):
         problem = f"method {chosen!r} was trained elsewhere; train it on all classes there"
         raise OodmlError(problem, "method", chosen)
     if chosen not in own:
         raise unknown("method", chosen, own, str(study.path))
     return own[chosen]
+
+
+def _describe_choice(scores: pd.DataFrame, label: str, metric: str) -> str:
+    """The method, its AGS, and the best baseline if it scores higher."""
+    ags = {str(name): format_level(float(value), metric) for name, value in scores["ags"].items()}
+    better = scores[~scores["trains"].astype(bool) & (scores["ags"] > scores["ags"][label])]
+    text = f"The method is {label}, with an AGS of {ags[label]}."
+    best = "" if better.empty else str(better["ags"].idxmax())
+    return f"{text} {best}, which is not trained, scores higher: {ags[best]}." if best else text
 
 
 def _card(

@@ -16,11 +16,11 @@ from oodml.datasets import describe_gaps, open_images, open_unlabeled, without_c
 from oodml.embedding import embed
 from oodml.errors import OodmlError, error_at
 from oodml.files import write_text
-from oodml.forecasting.target import FeatureViews, forecast_target
+from oodml.forecasting.description import describe_choice
+from oodml.forecasting.target import N_VIEWS, open_forecast
 from oodml.images.image_set import ImageSet
 from oodml.progress import Progress, count_noun, format_duration, observe_progress
 from oodml.report.folder import StudyFolder
-from oodml.report.gain_tables import require_features
 from oodml.report.tables import select
 from oodml.report.write import Report, write_report
 from oodml.study.launch import run_study
@@ -125,7 +125,7 @@ class _FirstStudy:
     def run(self, new: str | None) -> FirstStudy:
         images = open_images(self.photos)
         check_class_count(images)
-        unlabeled = None if new is None else open_unlabeled(new)
+        unlabeled = None if new is None else replace(open_unlabeled(new), name=new)
         for note in describe_gaps(images):
             self.log(note)
         self.log(f"Measuring the speed of {self.backbone} on {min(SAMPLE, len(images))} images.")
@@ -140,19 +140,24 @@ class _FirstStudy:
         report = write_report(self.out)
         used = report.folder.images or images
         first = _describe_folder(images, used, plan, self.seconds, self.clock() - self.start)
-        sentences = (first, *_sentences(report, plan, new, target))
-        return FirstStudy(sentences, report.page, self.out / "study.toml")
+        sentences = [first, *_sentences(report, plan)]
+        if unlabeled is not None and target is not None:
+            if len(target) < len(unlabeled) - len(target.left_out):
+                target = replace(target, name=f"a sample of {new}")
+            sentences.append(_describe_new(report.folder, target, self.device))
+        return FirstStudy(tuple(sentences), report.page, self.out / "study.toml")
 
     def compute_features(
         self, images: ImageSet, new: ImageSet | None, seconds: float
-    ) -> tuple[Plan, VectorSet | None]:
-        """Fill the cache with features; returns the plan that they allow, and those of `new`."""
+    ) -> tuple[Plan, ImageSet | None]:
+        """Fill the cache with features; returns the plan that they allow, and a sample of `new`."""
+        least = 1 if new is None else N_VIEWS
         while True:
             affordable = FEATURE_SHARE * self.left / max(seconds, 1e-9)
-            count = int(np.clip(NEW_SHARE * affordable, MIN_NEW, MAX_NEW))
+            count = int(np.clip(NEW_SHARE * affordable / (1 + N_VIEWS), MIN_NEW, MAX_NEW))
             sample = None if new is None else _sample(new, count)
-            extra = 0 if sample is None else len(sample)
-            plan = plan_first_study(images, affordable - extra)
+            extra = 0 if sample is None else (1 + N_VIEWS) * len(sample)
+            plan = plan_first_study(images, affordable - extra, least)
             used = open_images(self.photos, few=plan.few, skip_corrupt=True)
             time_of_view = len(used) * seconds
             duration = format_duration(time_of_view * (plan.views + 1) + extra * seconds)
@@ -163,13 +168,17 @@ class _FirstStudy:
                 with observe_progress(self.stop_if_slow(np.inf if smallest else seconds)):
                     self.embed(used)
                     for view in range(plan.views):
-                        if view and self.left < 2 * time_of_view:
+                        if view >= least and self.left < 2 * time_of_view:
                             plan = replace(plan, views=view)
                             break
                         start = self.clock()
                         self.embed(used, view)
                         time_of_view = self.clock() - start
-                return plan, None if sample is None else self.embed(without_corrupt(sample))
+                    if sample is not None:
+                        sample = without_corrupt(sample)
+                        for number in (None, *range(N_VIEWS)):
+                            self.embed(sample, number)
+                return plan, sample
             except _OutOfTimeError as slow:
                 seconds = 1 / slow.rate
                 self.log("The machine has become slower; using fewer images.")
@@ -222,10 +231,11 @@ class _FirstStudy:
             raise error_at(self.out, f"{failed} failed; see `oodml study status {self.out}`")
 
 
-def plan_first_study(images: ImageSet, affordable: float) -> Plan:
-    """The numbers of views and images such that at most `affordable` images are embedded."""
+def plan_first_study(images: ImageSet, affordable: float, least: int = 1) -> Plan:
+    """The numbers of views, at least `least`, and of images such that at most `affordable` images
+    are embedded."""
     counts, affordable = np.bincount(images.labels), max(affordable, 1.0)
-    views = int(np.clip(affordable / len(images) - 1, 1, MAX_VIEWS))
+    views = int(np.clip(affordable / len(images) - 1, least, MAX_VIEWS))
     few = None
     if len(images) * (1 + views) > affordable:
         total = affordable / (1 + views)
@@ -259,8 +269,8 @@ def _study_text(photos: str, images: ImageSet, backbone: str, plan: Plan) -> str
     return HEADER + tomli_w.dumps(tables)
 
 
-def _sentences(report: Report, plan: Plan, new: str | None, target: VectorSet | None) -> list[str]:
-    computed, folder = report.tables, report.folder
+def _sentences(report: Report, plan: Plan) -> list[str]:
+    computed = report.tables
     order = select(computed, "ags", METRIC).sort_values("ags", ascending=False)
     row = order[order["trains"].astype(bool)].to_dict("records")[0]
     best, change = str(row["method"]), float(row["easiest"] - row["hardest"])
@@ -278,23 +288,15 @@ def _sentences(report: Report, plan: Plan, new: str | None, target: VectorSet | 
         gain = f"{format_points(float(rows['gain'].mean()), sign=True)} points on average"
         images = f"{'Five' if shots == 5 else 'Two'} labeled images per new class"
         sentences.append(f"{images} change Recall@1 of {best} by {gain} over the splits.")
-    if target is not None:
-        sentences.append(_describe_new(folder, f"{new}", target, best))
     return sentences
 
 
-def _describe_new(folder: StudyFolder, new: str, target: VectorSet, method: str) -> str:
-    features, _ = require_features(folder)
+def _describe_new(folder: StudyFolder, target: ImageSet, device: str | None) -> str:
     try:
-        forecast = forecast_target(folder, FeatureViews(features), FeatureViews(target))
+        return " ".join(describe_choice(open_forecast(folder, target, device=device)))
     except OodmlError as error:
-        return f"On {new} ({count_noun(len(target), 'image')}), no forecast is possible: {error}."
-    methods = forecast.methods
-    row = methods[methods["method"] == method].to_dict("records")[0]
-    outside = " It is outside the range of the study." if forecast.outside else ""
-    interval = f"80% interval {format_interval(row['low_80'], row['high_80'], METRIC)}"
-    level = f"expect {format_level(row['expected'], METRIC)} Recall@1 from {method}"
-    return f"On {new} ({count_noun(len(target), 'image')}), {level} ({interval}).{outside}"
+        size = count_noun(len(target), "image")
+        return f"On {target.name} ({size}), no forecast is possible: {error}."
 
 
 def _describe_folder(

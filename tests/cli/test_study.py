@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from oodml.cli import app
+from oodml.cli.study import _describe_best
 from oodml.errors import OodmlError
 from oodml.study.folder.named_run import run_folder
 from oodml.study.folder.store import Store
@@ -76,6 +77,22 @@ def test_a_dry_run_lists_and_writes_nothing(tmp_path: Path) -> None:
     listed = call("study", "run", file, "--out", folder, "--dry-run").output
     assert listed.count("done   margin on split") == 3
     assert re.search(r"6 of 12 runs to do, about [\d.]+ s of one worker and [\d.]+ kB", listed)
+    file.write_text('name = "another"\n' + file.read_text())
+    options = ["study", "run", str(file), "--out", str(folder), "--dry-run"]
+    refused = CliRunner().invoke(app, options).exception
+    assert isinstance(refused, OodmlError)
+    assert refused.given == "another"
+    assert "12 runs" in call(*options, "--replace").output
+
+
+def test_methods_are_compared_on_common_splits() -> None:
+    rows = [("a", "0", 0.2), ("a", "1", 0.4), ("b", "0", 0.3)]
+    table = pd.DataFrame(rows, columns=["method", "split", "value"])
+    answer = _describe_best(table, ["method"], "recall@1")
+    assert "(0)" in answer
+    assert "b has" in answer
+    assert _describe_best(table.iloc[:2], ["method"], "recall@1").startswith("a has")
+    assert "no split in common" in _describe_best(table.iloc[1:], ["method"], "recall@1")
 
 
 def test_a_smoke_run_tries_the_ends_of_the_progression(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from oodml.cli import app
 from oodml.embedding import embed
 from oodml.errors import OodmlError
-from oodml.forecasting.description import describe_forecast
+from oodml.evaluate.signals import signal_names
+from oodml.forecasting.description import describe_choice, describe_forecast
 from oodml.forecasting.judge import (
     describe_judged,
     judged_methods,
@@ -77,6 +78,20 @@ def test_the_answer_comes_first(opened: OpenForecast) -> None:
     assert opened.forecast.groups > 1
     first = describe_forecast(opened).splitlines()[0]
     assert methods["method"].iloc[0] in first
+
+
+def test_the_images_of_the_study_are_recognized(study: Path, opened: OpenForecast) -> None:
+    own = open_forecast(read_folder(study), str(study.parent / "photos"), device="cpu")
+    assert own.is_own
+    assert not opened.is_own
+    assert len(describe_choice(own)) == 1 + len(describe_choice(opened))
+
+
+def test_internal_names_of_signals_are_not_printed(opened: OpenForecast) -> None:
+    outside = replace(opened.forecast, outside=("rank of own image", "similarity 1"))
+    text = describe_forecast(replace(opened, forecast=outside))
+    assert "rank of own image" not in text
+    assert f"2 of {len(signal_names(2))} signals" in text
 
 
 def test_labels_of_the_target_are_not_used(study: Path, opened: OpenForecast) -> None:

@@ -11,6 +11,7 @@ from oodml.errors import OodmlError
 from oodml.forecasting.trial import (
     COLUMNS,
     TrialSettings,
+    _column,
     _leave_outs,
     describe_trial,
     run_trial,
@@ -41,7 +42,19 @@ def test_a_trial_leaves_superclasses_out_and_forecasts_them(tmp_path: Path) -> N
     assert trial_scores(folder)["error"].between(0, 1).all()
 
 
-def test_a_trial_requires_superclasses(tmp_path: Path) -> None:
+def test_clusters_stand_in_for_superclasses(tmp_path: Path) -> None:
+    images = replace(drawings(superclasses=4, classes=6), superclasses=None)
+    options = {"backbone": "pixels", "image_size": 16, "device": "cpu"}
+    column = _column(TrialSettings("photos"), images, options)
+    assert len(set(column)) == 4
+    pairs = set(zip(images.classes.tolist(), column.tolist(), strict=True))
+    assert len(pairs) == len(images.class_names)  # all images of a class are in one cluster
+    assert 3 <= len(_leave_outs(images, column)) <= 4
+    with pytest.raises(OodmlError):
+        _column(TrialSettings("photos", "camera"), images, options)
+
+
+def test_a_trial_requires_three_groups(tmp_path: Path) -> None:
     write_drawings(drawings(superclasses=2), tmp_path / "photos")
     with pytest.raises(OodmlError) as error:
         run_trial(TrialSettings(str(tmp_path / "photos"), backbone="pixels"), tmp_path / "trial")

@@ -199,3 +199,11 @@ def test_networks_and_external_models_share_a_page(tmp_path: Path) -> None:
     names = {"margin", "raw", "random", "imagenet", "mine", "recorded"}
     assert names <= set(computed["curves"]["method"])
     assert study.report().page.exists()
+
+
+def test_a_path_with_wildcards_names_what_is_missing(finished: Path) -> None:
+    for pattern, word in (("*.npz", "{seed}"), ("none/*.npz", "no file matches")):
+        with pytest.raises(OodmlError) as caught:
+            add_files(finished / "results", "mine", str(finished / pattern))
+        assert word in str(caught.value)
+        assert caught.value.location == "--vectors"

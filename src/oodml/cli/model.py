@@ -157,7 +157,7 @@ def export(
 def fit(
     study: shared.StudyFolder,
     out: Annotated[Path, option("Folder to create for the model.")],
-    method: Annotated[Text, option("Method: its name in the study.", unset="best AGS")] = None,
+    method: Annotated[Text, option("Method: its name in the study.", unset="best trained")] = None,
     seed: shared.Seed = 0,
     device: shared.Device = None,
     trust_code: shared.TrustCode = False,
@@ -166,9 +166,10 @@ def fit(
 
     Example: `oodml fit results --method margin --out model`
     """
-    oodml.fit_model(study, out, method, seed=seed, device=device, trust_code=trust_code)
-    sentence = f"{out}: model.json, model.safetensors, and the model card README.md"
-    shared.show(sentence, next=("embed", "--data", "IMAGES", "--model", out, "--out", "new.npz"))
+    sentences = [f"{out}: model.json, model.safetensors, and the model card README.md"]
+    options: Any = {"seed": seed, "device": device, "trust_code": trust_code}
+    oodml.fit_model(study, out, method, log=lambda text: sentences.insert(0, text), **options)
+    shared.show(sentences, next=("embed", "--data", "IMAGES", "--model", out, "--out", "new.npz"))
 
 
 def model_files(model: Path) -> list[Path]:

@@ -14,6 +14,8 @@ from oodml.cli.shared import Count, File, Number, Text, Words, argument, many, o
 from oodml.errors import OodmlError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from oodml.study.folder.status import Status
     from oodml.study.spec.study_file import Study
 
@@ -79,7 +81,8 @@ def run(given: RunOptions) -> None:
     job |= dict(shared.parse_pair(one, "--job") for one in given.job or ())
     if given.dry_run:
         with TemporaryDirectory() as folder:
-            text = [preview(smoke_study(study, Path(folder)) if smoke else study, out, smoke)]
+            planned = smoke_study(study, Path(folder)) if smoke else study
+            text = [preview(planned, out, smoke, given.replace)]
         if given.on.startswith("slurm"):
             from oodml.study.workers.executors import slurm_script
 
@@ -183,10 +186,7 @@ def table(
     heads = (*down, *map(str, wide.columns))
     sentences = ["Means over seeds and episodes, with standard deviations."]
     if len(wanted["metric"]) == 1:
-        best = chosen.groupby(down)["value"].mean().sort_values().iloc[[-1]]
-        name = ", ".join(best.index.to_frame().astype(str).iloc[0])
-        first = f"{name} has the highest mean of {wanted['metric'][0]}, {best.iloc[0]:.4f}."
-        sentences.insert(0, first)
+        sentences.insert(0, _describe_best(chosen, down, wanted["metric"][0]))
     sentences += ["Smoke test: these numbers are not results."] * smoke
     if wanted["stage"] == [Stage.ZERO_SHOT] and (everything["stage"] == Stage.TEST_DATA).any():
         sentences.append("The models were tested on further datasets, too: --stage test_data")
@@ -196,6 +196,20 @@ def table(
         next=("report", study),
         json=[dict(zip(heads, line, strict=True)) for line in lines],
     )
+
+
+def _describe_best(rows: "pd.DataFrame", down: list[str], metric: str) -> str:
+    """The row of a table with the highest mean, over the splits that all rows have."""
+    splits = [set(one) for _, one in rows.groupby(down)["split"]]
+    common, where = set.intersection(*splits), ""
+    if "split" not in down and any(one != common for one in splits):
+        rows = rows[rows["split"].isin(common)]
+        if rows.empty:
+            return "No mean is the highest: the rows have no split in common."
+        where = f"On the splits that all rows have ({', '.join(sorted(common))}), "
+    best = rows.groupby(down)["value"].mean().sort_values().iloc[[-1]]
+    name = ", ".join(best.index.to_frame().astype(str).iloc[0])
+    return f"{where}{name} has the highest mean of {metric}, {best.iloc[0]:.4f}."
 
 
 def init(
@@ -234,8 +248,9 @@ def leave_out(
 ) -> None:
     """Leave groups of images out, forecast them from studies of the others, and score this.
 
-    A group is a superclass, or a value of another column, such as camera or style (--column). By
-    default margin, multisimilarity, and proxy_anchor are trained; frozen is added.
+    A group is a superclass (without any, a cluster of similar classes), or a value of another
+    column, such as camera or style (--column). By default margin, multisimilarity, and proxy_anchor
+    are trained; frozen is added.
 
     Example: `oodml study leave-out --data photos/ --out trial/`
     """

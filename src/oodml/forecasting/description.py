@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import pandas as pd
 
 from oodml.analysis.forecast import MIN_GROUPS, TargetForecast
-from oodml.analysis.formatting import format_list, format_number, format_percent, format_points
-from oodml.forecasting.target import OpenForecast
+from oodml.analysis.formatting import format_number, format_percent, format_points
+from oodml.evaluate.signals import signal_names
+from oodml.forecasting.target import N_VIEWS, OpenForecast
 from oodml.progress import count_noun
 from oodml.results.schema import baselines_of
 
 LEVEL = ("expected", "low_80", "high_80", "low_95", "high_95")
 GAIN = ("gain", "gain_low_80", "gain_high_80")
-MAX_SIGNALS = 3
 SINGLETONS = 0.02
 """A share of images without a partner from which it is mentioned."""
 
@@ -23,12 +23,9 @@ def describe_forecast(opened: OpenForecast, sized: bool = False) -> str:
     `sized` is whether the number of classes was given.
     """
     forecast, methods = opened.forecast, opened.forecast.methods
-    best, sure = methods.iloc[0], "80% interval" if forecast.calibrated else "largest error"
-    value, low, high = (100 * best[name] for name in ("expected", "low_80", "high_80"))
+    sure = "80% interval" if forecast.calibrated else "largest error"
     lines = [
-        _choose_method(methods, sorted(baselines_of(opened.folder.table)), sure),
-        f"Expect {value:.0f}% Recall@1 from it on {opened.name} "
-        f"({len(opened.target.test)} images), {low:.0f} to {high:.0f}% ({sure}).",
+        *describe_choice(opened),
         "",
         *_table(methods, sure),
         "",
@@ -36,6 +33,20 @@ def describe_forecast(opened: OpenForecast, sized: bool = False) -> str:
     ]
     smoke = ["Smoke test: these numbers are not results."] if opened.folder.plan.smoke else []
     return "\n".join(smoke + lines)
+
+
+def describe_choice(opened: OpenForecast) -> list[str]:
+    """Which method to use, and what to expect from it, in sentences."""
+    methods = opened.forecast.methods
+    sure = "80% interval" if opened.forecast.calibrated else "largest error"
+    value, low, high = (100 * methods.iloc[0][name] for name in LEVEL[:3])
+    own = "These are the study's own images: the forecast means nothing for new ones."
+    return [
+        *[own] * opened.is_own,
+        _choose_method(methods, sorted(baselines_of(opened.folder.table)), sure),
+        f"Expect {value:.0f}% Recall@1 from it on {opened.name} "
+        f"({len(opened.target.test)} images), {low:.0f} to {high:.0f}% ({sure}).",
+    ]
 
 
 def _choose_method(methods: pd.DataFrame, frozen: list[str], interval: str) -> str:
@@ -78,10 +89,10 @@ def _reasons(forecast: TargetForecast, augmented: bool, sized: bool) -> Iterator
             "groups: store images as SUPERCLASS/CLASS/NAME, or add classes."
         )
     if forecast.outside:
-        names, more = forecast.outside[:MAX_SIGNALS], len(forecast.outside) - MAX_SIGNALS
-        rest = f" and {count_noun(more, 'further signal')}" if more > 0 else ""
+        count = f"{len(forecast.outside)} of {len(signal_names(N_VIEWS * augmented))} signals"
+        about = "which describe its size and how similar its images are to each other"
         factor = f"{format_number(forecast.widening, 2)} times as wide because of it"
-        outside = f"The target is outside the range of the study in {format_list(names)}{rest}"
+        outside = f"The target is outside the range of the study in {count}, {about}"
         yield f"{outside}; intervals are {factor}."
     if not augmented:
         yield "Without images of the target, the forecast uses no augmented views; they improve it."

@@ -1,7 +1,7 @@
 """The forecast of a new target from a study folder, on features of both under several views."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from oodml.analysis.forecast import Forecaster, TargetForecast, TargetSignals
 from oodml.analysis.small_targets import ALL_CLASSES, SmallTargets, describe_sizes
 from oodml.backbones import is_user_code
-from oodml.datasets import open_unlabeled
+from oodml.datasets import open_unlabeled, without_corrupt
 from oodml.embedding import embed, weights_key
 from oodml.errors import OodmlError, error_at, unknown
 from oodml.evaluate.signals import query_signals, signal_names
+from oodml.images.fingerprint import fingerprint
 from oodml.images.image_set import ImageSet
 from oodml.report import gain_tables
 from oodml.report.folder import StudyFolder
@@ -166,10 +167,17 @@ class OpenForecast:
     images: ImageSet | None
     name: str
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the images are those of the study; their classes do not matter."""
+        sets = [one for one in (self.images, self.folder.images) if one is not None]
+        bare = (replace(one, classes=np.full(len(one), ""), superclasses=None) for one in sets)
+        return len(sets) == 2 and len(set(map(fingerprint, bare))) == 1
+
 
 def open_forecast(
     folder: StudyFolder,
-    target: str,
+    target: str | ImageSet,
     classes: float | None = None,
     images_per_class: float | None = None,
     *,
@@ -178,24 +186,25 @@ def open_forecast(
 ) -> OpenForecast:
     """Forecast Recall@1 of every method of a study on unlabeled images.
 
-    `target` is a folder, a table, or a dataset of images, or a file of their features; `classes` or
+    `target` is images, a folder, a table, or a dataset, or a file of their features; `classes` or
     `images_per_class` are given if known. With `trust_code`, user code of the folder is imported.
     """
     if classes is not None and images_per_class is not None:
         problem = "the number of classes and of images per class exclude each other"
         raise OodmlError(problem, "images_per_class")
-    if target.endswith(SUFFIXES):
+    if isinstance(target, str) and target.endswith(SUFFIXES):
         views, images = FeatureViews(VectorSet.load(target)), None
         study = FeatureViews(require_features(folder)[0])
     else:
         options = _embedding_options(folder, trust_code) | {"device": device}
         study = _study_views(folder, options)
-        images = open_unlabeled(target, skip_corrupt=True)
+        images = target if isinstance(target, ImageSet) else open_unlabeled(target)
+        images = without_corrupt(images)
         views = FeatureViews(embed(images, **options), augmented_features(images, options))
     if images_per_class is not None:
         classes = len(views.test) / images_per_class
     forecast = forecast_target(folder, study, views, classes)
-    return OpenForecast(folder, views, forecast, images, target)
+    return OpenForecast(folder, views, forecast, images, getattr(target, "name", str(target)))
 
 
 def forecast_target(

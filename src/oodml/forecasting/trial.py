@@ -31,8 +31,8 @@ from oodml.forecasting.target import (
 )
 from oodml.images.image_set import ImageSet
 from oodml.model import HeadSettings
+from oodml.report import gain_tables
 from oodml.report.folder import StudyFolder, read_folder
-from oodml.report.gain_tables import hits, nearest_recall, require_features, run_vectors
 from oodml.results.schema import Stage
 from oodml.shift.build import SplitSettings, build_progression
 from oodml.shift.files import write_splits
@@ -105,14 +105,14 @@ def run_trial(
     tables as `trial.parquet`, `trial_sized.parquet`, and `trial_judged.parquet`.
     """
     images = open_images(settings.data, skip_corrupt=True)
-    leave_outs = _leave_outs(images, image_column(settings.data, images, settings.groups))
+    options = {"device": device} | settings.features
+    leave_outs = _leave_outs(images, _column(settings, images, options))
     file, text, parts = out / "trial.json", json.dumps(asdict(settings), indent=1), []
     if file.exists() and file.read_text("utf-8") != text:
         problem = "the trial in this folder has other settings; pass another folder as --out"
         raise error_at(file, problem)
     out.mkdir(parents=True, exist_ok=True)
     write_text(file, text)
-    options = {"device": device} | settings.features
     views = FeatureViews(embed(images, **options), augmented_features(images, options))
     for number, (name, left) in enumerate(leave_outs.items(), 1):
         log(f"Leaving out {name} ({number} of {len(leave_outs)}).")
@@ -123,6 +123,15 @@ def run_trial(
         with replacing(out / f"trial{suffix}.parquet") as temporary:
             table.to_parquet(temporary, index=False)
     return ForecastTrial(*tables)
+
+
+def _column(settings: TrialSettings, images: ImageSet, options: dict[str, Any]) -> Names:
+    """The group of each image; clusters of similar classes stand in for missing superclasses."""
+    if settings.groups != "superclass" or images.superclasses is not None:
+        return image_column(settings.data, images, settings.groups)
+    features = embed(images, **options)
+    clusters = gain_tables.class_groups(features, np.arange(len(features.class_names)))
+    return np.array([f"cluster {number + 1}" for number in clusters])[features.labels]
 
 
 def _leave_outs(images: ImageSet, column: Names) -> dict[str, Mask]:
@@ -136,8 +145,9 @@ def _leave_outs(images: ImageSet, column: Names) -> dict[str, Mask]:
         counts = [np.unique(images.classes[left], return_counts=True)[1] for left in masks]
         if all(np.median(count) >= 2 for count in counts):
             return {"+".join(np.unique(column[left]).tolist()): left for left in masks}
-    problem = "a trial requires at least 3 groups of images with two images per class"
-    raise error_at(images.name, problem, n_groups)
+    problem = f"{n_groups} groups; a trial requires at least 3, with two images per class"
+    remedy = "Store images as SUPERCLASS/CLASS/NAME, add classes, or pass another --column"
+    raise error_at(images.name, f"{problem}. {remedy}", n_groups)
 
 
 def _run_study(
@@ -187,7 +197,9 @@ def _train_and_embed(run: Run, context: Context, folder: Path, left_out: Names) 
         model, _ = train_run(run, context, log, inputs)
     test = inputs.embed(model, (*run.split.test, LEFT_OUT))
     test.save(folder / "vectors.npz")
-    return pd.DataFrame(metric_rows(Stage.ZERO_SHOT, {"recall@1": nearest_recall(test)}))
+    return pd.DataFrame(
+        metric_rows(Stage.ZERO_SHOT, {"recall@1": gain_tables.nearest_recall(test)})
+    )
 
 
 def _forecast_left_out(
@@ -276,11 +288,11 @@ def _run_hits(
 ) -> Iterator[tuple[str, int, Float[np.ndarray, " n"]]]:
     """The method and the split of each run that embedded some images, and their hits."""
     ids, labels, every = vectors.ids[rows].tolist(), vectors.labels[rows], np.arange(len(rows))
-    for method, split, own in run_vectors(folder):
+    for method, split, own in gain_tables.run_vectors(folder):
         row_of = {name: row for row, name in enumerate(own.ids.tolist())}
         if row_of.keys() >= set(ids):
             unit = unit_vectors(own.vectors[[row_of[name] for name in ids]])
-            yield method, split, hits(labels, every, nearest_neighbor(unit, every))
+            yield method, split, gain_tables.hits(labels, every, nearest_neighbor(unit, every))
 
 
 def _truth(folder: StudyFolder, vectors: VectorSet, rows: Rows) -> dict[str, float]:
@@ -292,7 +304,7 @@ def _truth(folder: StudyFolder, vectors: VectorSet, rows: Rows) -> dict[str, flo
 
 def _mean_of_splits(folder: StudyFolder) -> dict[str, float]:
     """Recall@1 of each method on the test classes of the study, as a mean over splits."""
-    features, progression = require_features(folder)
+    features, progression = gain_tables.require_features(folder)
     values = []
     for split in progression:
         own = replace(folder, progression=replace(progression, splits=(split,)))

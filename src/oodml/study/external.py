@@ -110,7 +110,9 @@ def _matching_files(pattern: str) -> Iterator[tuple[str | None, int, Path]]:
     paths = sorted(glob(text.replace("{split}", "*").replace("{seed}", "*")))
     matches = [(expression.fullmatch(path), Path(path)) for path in paths]
     if not any(match for match, _ in matches):
-        raise OodmlError(f"--vectors {pattern}: no file matches", location="--vectors")
+        missing = "write {split} and {seed} (a number) where the paths differ, in place of *"
+        problem = missing if paths else "no file matches"
+        raise OodmlError(f"--vectors {pattern}: {problem}", "--vectors", pattern)
     for match, path in matches:
         if match:
             groups = match.groupdict()

@@ -23,6 +23,7 @@ from oodml.shift.episodes import sample_episodes
 from oodml.shift.files import read_splits
 from oodml.shift.splits import Progression, Split
 from oodml.study import plan, prepare
+from oodml.study.folder.conflicts import find_difference
 from oodml.study.folder.status import StatusReader
 from oodml.study.folder.store import Store
 from oodml.study.plan import Run
@@ -43,9 +44,11 @@ Cost = tuple[float, float]
 """Seconds, and bytes of disk."""
 
 
-def preview(study: Study, folder: str | Path, smoke: bool = False) -> str:
+def preview(study: Study, folder: str | Path, smoke: bool = False, replacing: bool = False) -> str:
     """Describe the runs of a study, which of them have finished, and the time and disk left."""
     store, images = Store(Path(folder).resolve()), study.data.open()
+    identity = plan.plan_identity(study, smoke)
+    find_difference(store, identity, study.data.fingerprint, replacing)
     check_class_sizes(study.shots, images)
     key = plan.progression_key(study, images)
     if isinstance(study.splits, SplitFile):

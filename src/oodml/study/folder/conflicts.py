@@ -23,17 +23,11 @@ def resolve_conflicts(
             refuse_foreign_rows(store)
         _remove(store, (*_SHARED, "runs", "failed", "unfinished", "tracking", "miniature"))
         return f"{store.folder}: removed the results of a smoke test"
-    if previous.source and study.smoke and not previous.smoke:
-        problem = "the smoke test would replace its results. Choose another folder with --out."
-        raise error_at(store.folder, problem)
-    difference, trials = _difference(previous, study, fingerprint), Store(store.folder / "search")
+    difference = find_difference(store, study, fingerprint, replace)
     if replace and difference:
         store.refuse_while_used()
         _remove(store, _SHARED)
         return f"{store.folder}: removed the results table and splits of another study"
-    if difference and (store.result_folders() or trials.result_folders()):
-        remedy = "Choose another folder, or pass --replace to remove its results table and splits"
-        raise error_at(store.folder, f"contains another study: {difference}. {remedy}.", study.name)
     try:
         refuse_foreign_rows(store)
     except OodmlError:
@@ -42,6 +36,23 @@ def resolve_conflicts(
         store.results.unlink()
         return f"{store.results}: removed"
     return ""
+
+
+def find_difference(
+    store: Store, study: StudyPlan, fingerprint: Callable[[], str], replace: bool = False
+) -> str:
+    """What makes the study another one than the folder's, or ""; an error if that has results."""
+    previous = store.read_plan() if store.plan_file.exists() else StudyPlan()
+    if previous.smoke and not study.smoke:
+        return ""
+    if previous.source and study.smoke and not previous.smoke:
+        problem = "the smoke test would replace its results. Choose another folder with --out."
+        raise error_at(store.folder, problem)
+    difference, trials = _difference(previous, study, fingerprint), Store(store.folder / "search")
+    if difference and not replace and (store.result_folders() or trials.result_folders()):
+        remedy = "Choose another folder, or pass --replace to remove its results table and splits"
+        raise error_at(store.folder, f"contains another study: {difference}. {remedy}.", study.name)
+    return difference
 
 
 def _difference(previous: StudyPlan, study: StudyPlan, fingerprint: Callable[[], str]) -> str:
