@@ -61,6 +61,7 @@ class VariableClock:
         return self.now
 
 
+@pytest.mark.slow
 def test_the_answer_agrees_with_a_study_that_can_be_extended(
     photos: Path, new: Path, tmp_path: Path
 ) -> None:

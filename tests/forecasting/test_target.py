@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from oodml.cli import app
+from oodml.datasets import open_unlabeled
 from oodml.embedding import embed
 from oodml.errors import OodmlError
 from oodml.evaluate.signals import signal_names
@@ -85,6 +86,12 @@ def test_the_images_of_the_study_are_recognized(study: Path, opened: OpenForecas
     assert own.is_own
     assert not opened.is_own
     assert len(describe_choice(own)) == 1 + len(describe_choice(opened))
+
+
+def test_opened_images_give_the_same_answer(study: Path, opened: OpenForecast) -> None:
+    images = replace(open_unlabeled(opened.name), name=opened.name)
+    again = open_forecast(read_folder(study), images, device="cpu")
+    assert describe_choice(again) == describe_choice(opened)
 
 
 def test_internal_names_of_signals_are_not_printed(opened: OpenForecast) -> None:
