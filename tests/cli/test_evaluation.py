@@ -269,6 +269,10 @@ def test_the_rates_of_a_threshold_are_those_that_evaluate_prints(
     assert 1 - output["metrics"]["false_rejects"] == pytest.approx(chosen["tar"])
     assert f"{chosen['false_accepts']:.2%}" in result.stdout
     assert ("pairs of two classes" in run(*words).stdout) == ("pairs" in options)
+    if "pairs" in options:
+        with pytest.raises(OodmlError) as error:
+            run(*words, "--gallery", tmp_path / "g.npz")
+        assert error.value.location == "--gallery"
 
 
 def test_compress_recommends_nothing_on_few_queries(tmp_path: Path) -> None:

@@ -86,19 +86,18 @@ def show_open_set(
     queries: "oodml.VectorSet", gallery: "oodml.VectorSet | None", given: Any
 ) -> None:
     """Print the open-set metrics of queries; without a gallery, half of the classes form it."""
-    from oodml.decisions.open_set import gallery_scores, open_set_metrics, withheld_scores
-    from oodml.decisions.threshold import MODES, Threshold, require_unknown, score_pairs
+    from oodml.decisions.open_set import open_set_metrics, withheld_scores
+    from oodml.decisions.threshold import MODES, Threshold, require_unknown, score_queries
     from oodml.evaluate.structure import structure_metrics
 
     chosen = None if given.threshold is None else Threshold.load(given.threshold)
     used = given if chosen is None else chosen
     score, distance, mode = used.score, used.distance, getattr(used, "mode", MODES[0])
-    if mode == "pairs":
-        scored, _ = score_pairs(queries, distance, given.seed)
-    elif gallery is None:
-        scored = withheld_scores(queries, score, distance, given.seed)
+    if mode == "pairs" or gallery is not None:
+        options: Any = {"mode": mode, "score": score, "distance": distance, "seed": given.seed}
+        scored, _ = score_queries(queries, gallery=gallery, **options)
     else:
-        scored = gallery_scores(queries, gallery, score, distance)
+        scored = withheld_scores(queries, score, distance, given.seed)
     require_unknown(scored, given.gallery or "the gallery")
     limit = None if chosen is None else chosen.threshold
     values = open_set_metrics(scored, given.far or (0.01, 0.1), limit)
