@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
@@ -52,6 +53,12 @@ def test_clusters_stand_in_for_superclasses(tmp_path: Path) -> None:
     assert 3 <= len(_leave_outs(images, column)) <= 4
     with pytest.raises(OodmlError):
         _column(TrialSettings("photos", "camera"), images, options)
+
+
+def test_groups_that_are_too_small_are_not_left_out() -> None:
+    images = drawings(superclasses=3, classes=6)
+    column = np.where(images.classes == "class00", "one class", images.superclasses)
+    assert set(_leave_outs(images, column)) == {"group0", "group1", "group2"}
 
 
 def test_a_trial_requires_three_groups(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -143,9 +144,11 @@ def _leave_outs(images: ImageSet, column: Names) -> dict[str, Mask]:
         windows = [np.arange(first, first + width) % n_groups for first in range(n_groups)]
         masks = [np.isin(group_of, window) for window in windows]
         counts = [np.unique(images.classes[left], return_counts=True)[1] for left in masks]
-        if all(np.median(count) >= 2 for count in counts):
+        usable = [len(count) > 1 and count.sum() >= MIN_TARGET for count in counts]
+        masks, counts = [*compress(masks, usable)], [*compress(counts, usable)]
+        if len(masks) > 2 and all(np.median(count) >= 2 for count in counts):
             return {"+".join(np.unique(column[left]).tolist()): left for left in masks}
-    problem = f"{n_groups} groups; a trial requires at least 3, with two images per class"
+    problem = f"{n_groups} groups; a trial requires at least 3, with {MIN_TARGET} images"
     remedy = "Store images as SUPERCLASS/CLASS/NAME, add classes, or pass another --column"
     raise error_at(images.name, f"{problem}. {remedy}", n_groups)
 
