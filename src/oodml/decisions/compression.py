@@ -102,24 +102,35 @@ def compress(
     chosen += [rescored_code(rescore, width)] * bool(rescore)
     chosen += [quantized_code(n, False, width) for n in pq]
     chosen += [quantized_code(n, True, width) for n in opq]
-    sides, full, table = searched_rows(vectors), dict[str, NDArray[np.float64]](), []
+    sides, full, table = searched_rows(vectors), Values(), []
     labels = vectors.labels[sides[0]]
     for code in track(chosen, "Codes", len(chosen), "codes"):
         values = code_metrics(code, rows, others, vectors.labels, ks, distance, seed, sides)
         full = full or values
-        scored = labels[~np.isnan(full["map@r"])]
-        row: dict[str, object] = {"code": code.name, "bytes": code.size, "disk": code.disk}
-        row |= {"queries": len(scored), "classes": len(np.unique(scored))}
-        for metric in full:
-            one = compare_values(metric, full[metric], values[metric], labels, seed, resamples)
-            row |= {metric: one.b, f"{metric}_loss": one.difference}
-            row |= {f"{metric}_low": one.low, f"{metric}_high": one.high}
-        table.append(row)
-    result = pd.DataFrame(table)
-    enough = (result["queries"] >= MIN_QUERIES) & (result["classes"] >= MIN_CLASSES)
-    good = result[enough & (result[f"recall@{ks[0]}_high"] < 0.01) & (result.index > 0)]
+        table.append(_code_row(code, full, values, labels, seed, resamples))
+    return _recommend(pd.DataFrame(table), f"recall@{ks[0]}_high")
+
+
+def _code_row(
+    code: Code, full: Values, values: Values, labels: NDArray[np.int64], seed: int, resamples: int
+) -> dict[str, object]:
+    """The losses of a code against the full vectors."""
+    scored = labels[~np.isnan(full["map@r"])]
+    row: dict[str, object] = {"code": code.name, "bytes": code.size, "disk": code.disk}
+    row |= {"queries": len(scored), "classes": len(np.unique(scored))}
+    for metric in full:
+        one = compare_values(metric, full[metric], values[metric], labels, seed, resamples)
+        row |= {metric: one.b, f"{metric}_loss": one.difference}
+        row |= {f"{metric}_low": one.low, f"{metric}_high": one.high}
+    return row
+
+
+def _recommend(table: pd.DataFrame, loss: str) -> pd.DataFrame:
+    """Add the column `recommended`."""
+    enough = (table["queries"] >= MIN_QUERIES) & (table["classes"] >= MIN_CLASSES)
+    good = table[enough & (table[loss] < 0.01) & (table.index > 0)]
     best = good.sort_values(["bytes", "disk"]).index[:1]
-    return result.assign(recommended=result.index.isin(best))
+    return table.assign(recommended=table.index.isin(best))
 
 
 def _halves(vectors: VectorSet, seed: int) -> tuple[VectorSet, VectorSet]:
