@@ -86,7 +86,7 @@ def _reasons(forecast: TargetForecast, augmented: bool, sized: bool) -> Iterator
         yield (
             f"The largest error is that on {count_noun(forecast.groups, 'group')} of classes "
             f"(superclasses, else clusters), each left out once. Intervals need {MIN_GROUPS} "
-            "groups: store images as SUPERCLASS/CLASS/NAME, or add classes."
+            "groups: add superclasses (SUPERCLASS/CLASS/NAME) or classes."
         )
     if forecast.outside:
         count = f"{len(forecast.outside)} of {len(signal_names(N_VIEWS * augmented))} signals"
