@@ -342,10 +342,11 @@ def _print_outcome(status: "Status", out: Path) -> None:
 
 
 def _print_chosen(study: "Study", file: Path, out: Path) -> None:
-    lines = [f"all trials: {out / 'search' / 'trials.csv'}"]
+    lines = []
     for label, one in ((study.chosen or {}).get("methods") or {}).items():
         options = {k: "default" if v is None else v for k, v in one["chosen"].items()}
         values = " ".join(f"{name}={value}" for name, value in options.items())
         default = "failed" if one["default"] is None else f"{one['default']:.4f}"
         lines.append(f"{label}: {values}  {one['value']:.4f} (defaults {default})")
+    lines.append(f"all trials: {out / 'search' / 'trials.csv'}")
     shared.show(lines, next=("study", "run", file, "--out", out), json=study.chosen)

@@ -414,10 +414,10 @@ def test_the_command_tells_what_it_chose(tmp_path: Path, monkeypatch: pytest.Mon
         app, ["study", "run", str(file), "--search-only", "--out", str(out)]
     )
     assert called.exit_code == 0, called.output
-    lines = called.stdout.splitlines()[-3:]
-    assert lines[0].startswith("margin: beta=")
-    assert "(defaults " in lines[1]
-    assert f"{out}/search/trials.csv" in lines[2]
+    lines = called.stdout.splitlines()
+    assert lines[-3].startswith("margin: beta=")
+    assert "(defaults " in lines[-2]
+    assert f"{out}/search/trials.csv" in lines[-1]
     assert "study: 0 of 0 runs done" in format_status(read_status(out))
 
 

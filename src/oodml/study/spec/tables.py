@@ -102,9 +102,10 @@ class Problems(list[OodmlError]):
 def _settings_problems(
     error: ValidationError, kind: type[BaseModel], table: object, key: Key
 ) -> Problems:
-    """An error for each key of the table that is wrong."""
+    """An error for each key of the table that is wrong, unknown ones first."""
     groups: dict[str, list[ErrorDetails]] = {}
-    for one in error.errors(include_url=False):
+    errors = error.errors(include_url=False)
+    for one in sorted(errors, key=lambda one: one["type"] != "extra_forbidden"):
         groups.setdefault([*_path_in(table, one["loc"]), str(one["loc"][-1])][0], []).append(one)
     return Problems(_settings_error(own, kind, table, key) for own in groups.values())
 
