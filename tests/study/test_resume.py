@@ -126,15 +126,15 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_weights(tmp_path: Path) 
 
 def test_keeping_epochs_shows_the_best_test_epoch_and_chooses_nothing(tmp_path: Path) -> None:
     plain = make(tmp_path / "plain", 'methods = ["margin"]\n', epochs=4, more="evaluate_every = 2")
-    kept = make(tmp_path / "kept", 'methods = ["margin"]\n', epochs=4,
+    stored = make(tmp_path / "stored", 'methods = ["margin"]\n', epochs=4,
                 more="evaluate_every = 2, keep_epochs = true")  # fmt: skip
-    for file in (plain, kept):
+    for file in (plain, stored):
         run_study(read_study(file), file.parent / "out", device="cpu")
-    result, before = table(kept.parent / "out"), table(plain.parent / "out")
+    result, before = table(stored.parent / "out"), table(plain.parent / "out")
     extra = result[result.stage == "best_test_epoch"].set_index("metric").value
     same = result[result.stage != "best_test_epoch"].drop(columns="run").reset_index(drop=True)
     pd.testing.assert_frame_equal(same, before.drop(columns="run"), check_exact=True)
-    (history,) = (kept.parent / "out" / "runs").glob("*/history.csv")
+    (history,) = (stored.parent / "out" / "runs").glob("*/history.csv")
     rows = pd.read_csv(history).dropna()
     assert rows.epoch.tolist() == [2, 4]
     assert set(extra.index) == {"recall@1", "map@r", "epoch"}
